@@ -1,0 +1,6 @@
+"""The compiled graph and what follows from it alone: lifetimes."""
+
+from memplan.graph.lifetime import Lifetime, lifetimes
+from memplan.graph.model import DTYPE_BITS, Graph, Op, Tensor, TensorKind, dense_bytes
+
+__all__ = ["DTYPE_BITS", "Graph", "Lifetime", "Op", "Tensor", "TensorKind", "dense_bytes", "lifetimes"]

@@ -1,0 +1,38 @@
+"""The Plan and all it holds, its JSON form, and its memory curves."""
+
+from memplan.schema.curve import Curve, memory_curve, step_starts
+from memplan.schema.plan import (
+    SCHEMA_VERSION,
+    LinkUse,
+    Placement,
+    Plan,
+    PlannedOp,
+    PlannedTensor,
+    PlanOrigin,
+    Source,
+    Tier,
+    TierUse,
+    Transfer,
+)
+from memplan.schema.serialise import load_plan, plan_from_json, plan_to_json, save_plan
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Curve",
+    "LinkUse",
+    "Placement",
+    "Plan",
+    "PlanOrigin",
+    "PlannedOp",
+    "PlannedTensor",
+    "Source",
+    "Tier",
+    "TierUse",
+    "Transfer",
+    "load_plan",
+    "memory_curve",
+    "plan_from_json",
+    "plan_to_json",
+    "save_plan",
+    "step_starts",
+]

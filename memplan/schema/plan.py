@@ -1,0 +1,196 @@
+"""
+The Plan: everything decided for one graph on one chip, with the bounds it is measured against.
+
+A Plan is self-contained: it names ops and tensors itself and needs neither the graph nor the chip database to be
+shown, compared or exported. All byte counts are `int` bytes, all times `int` nanoseconds from the plan's start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+SCHEMA_VERSION = 1
+
+
+class Tier(str, Enum):
+    """A level of the memory hierarchy, nearest to the compute units first."""
+
+    L0A = "L0A"
+    L0B = "L0B"
+    L0C = "L0C"
+    L1 = "L1"
+    UB = "UB"
+    L2 = "L2"
+    HBM = "HBM"
+    HOST = "HOST"
+    REMOTE = "REMOTE"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a number comes from: a data sheet, a file, a formula, a calibration."""
+
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOp:
+    """
+    One op of the schedule with its predicted time.
+
+    `bound` names what limits it (`cube`, `vector`, `hbm`, `launch`, `none` for ops that launch no kernel).
+    `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
+    """
+
+    index: int
+    name: str
+    type: str
+    stream: int
+    start_ns: int
+    duration_ns: int
+    stalled_ns: int
+    bound: str
+    flops: int
+    gm_bytes: int
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """
+    One storage of the graph: `nbytes` as stored, alive over the half-open steps `[start, end)`.
+
+    `producer` is the op that first writes it (`None`: exists before the graph starts), `uses` the steps touching it.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    nbytes: int
+    kind: str
+    persistent: bool
+    start: int
+    end: int
+    producer: int | None
+    uses: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """
+    `size` bytes (allocator rounding included) of tensor `tensor` in `tier` over the steps `[start, end)`.
+
+    `offset` is the address within the tier where software chooses it, `None` where it doesn't (L2, host).
+    """
+
+    tensor: int
+    tier: Tier
+    offset: int | None
+    size: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """
+    `size` bytes of tensor `tensor` moved between two tiers over `link` during `[start_ns, end_ns)`.
+
+    `after_step` is the last step that may still use the source copy (a move out) or precede the copy (a move in),
+    `before_step` the first step that needs the result; `None` where nothing waits for it.
+    """
+
+    tensor: int
+    source: Tier
+    target: Tier
+    size: int
+    link: str
+    start_ns: int
+    end_ns: int
+    after_step: int | None
+    before_step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TierUse:
+    """
+    How full one tier gets.
+
+    `capacity` is what the plan may use (`None` if unknown), `reserved` what the driver keeps of the physical size.
+    `persistent` bytes stay for the whole graph; `peak` is the highest address used, `peak_step` the step at which
+    most bytes are alive; `lower_bound` is a proven bound on any placement's peak and `lower_bound_method` says how.
+    """
+
+    tier: Tier
+    capacity: int | None
+    reserved: int
+    persistent: int
+    peak: int
+    peak_step: int | None
+    lower_bound: int
+    lower_bound_method: str
+
+    @property
+    def gap(self) -> float:
+        """Relative distance of the peak from its lower bound; 0.0 when it is proven optimal."""
+        return (self.peak - self.lower_bound) / self.lower_bound if self.lower_bound else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUse:
+    """A link the plan moves bytes over: rate in bytes per second and latency in nanoseconds, with their source."""
+
+    name: str
+    bytes_per_second: float
+    latency_ns: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOrigin:
+    """What was planned: the graph, the file it came from with its SHA-256, and who wrote that file."""
+
+    graph: str
+    file: str
+    sha256: str | None
+    producer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    Everything decided. `fits` is the answer to the first question; `missing_bytes` is 0 when it does.
+
+    `ops` are in schedule order and `ops[i].index == i`; `tensors` are storages, ordered by `index` but not dense.
+    `rests_on` says what the times rest on, `notes` what was assumed, skipped or unknown.
+    """
+
+    origin: PlanOrigin
+    chip: str
+    memplan_version: str
+    ops: tuple[PlannedOp, ...]
+    tensors: tuple[PlannedTensor, ...]
+    placements: tuple[Placement, ...]
+    transfers: tuple[Transfer, ...]
+    tiers: tuple[TierUse, ...]
+    links: tuple[LinkUse, ...]
+    fits: bool
+    missing_bytes: int
+    makespan_ns: int
+    allocator: str
+    rests_on: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
+
+    def tier(self, tier: Tier) -> TierUse | None:
+        """How full `tier` gets, or `None` if the plan says nothing of it."""
+        return next((use for use in self.tiers if use.tier is tier), None)
+
+    def save(self, path: str) -> None:
+        """Write the plan as JSON to `path`, replacing it in one step."""
+        from memplan.schema.serialise import save_plan
+
+        save_plan(self, path)

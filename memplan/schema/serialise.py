@@ -1,0 +1,186 @@
+"""Plans as JSON: records of one kind are stored as columns, so that large plans stay small and load fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from memplan.errors import InputError
+from memplan.schema.plan import SCHEMA_VERSION, Plan
+
+Record = TypeVar("Record")
+
+_FORMAT = "memplan-plan"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
+def _columns(records: Iterable[Any], kind: type[Any]) -> dict[str, list[Any]]:
+    rows = tuple(records)
+    return {
+        field.name: [_plain(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(kind)
+    }
+
+
+def _record_tuples(kind: type[Any]) -> dict[str, type[Any]]:
+    """Fields of `kind` that hold a tuple of records, with the record's class."""
+    hints = typing.get_type_hints(kind)
+    found = {}
+    for name, hint in hints.items():
+        arguments = typing.get_args(hint)
+        if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]):
+            found[name] = arguments[0]
+    return found
+
+
+def _build(hint: Any, value: Any, place: str) -> Any:
+    """`value` from JSON as the type `hint`; raises `InputError` naming `place` if it isn't one."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        if value is None and type(None) in arguments:
+            return None
+        return _build(next(item for item in arguments if item is not type(None)), value, place)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError("a list is expected", place=place)
+        return tuple(_build(arguments[0], item, place) for item in value)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise InputError("an object is expected", place=place)
+        return _build_record(typing.cast(type[Any], hint), value, place)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            raise InputError(
+                f"{value!r} is not one of {[item.value for item in hint]}", place=place
+            ) from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise InputError(f"{hint.__name__} expected, found {value!r:.40}", place=place)
+    return value
+
+
+def _build_record(kind: type[Record], values: Mapping[str, Any], place: str) -> Record:
+    hints = typing.get_type_hints(kind)
+    missing = [name for name in hints if name not in values]
+    if missing:
+        raise InputError(f"field {missing[0]!r} is missing", place=place)
+    return kind(**{name: _build(hint, values[name], f"{place}.{name}") for name, hint in hints.items()})
+
+
+def _build_rows(kind: type[Record], columns: Any, place: str) -> tuple[Record, ...]:
+    if not isinstance(columns, Mapping):
+        raise InputError("an object of columns is expected", place=place)
+    hints = typing.get_type_hints(kind)
+    built = []
+    for name, hint in hints.items():
+        column = columns.get(name)
+        if not isinstance(column, list):
+            raise InputError(f"column {name!r} is missing", place=place)
+        built.append([_build(hint, value, f"{place}.{name}[{row}]") for row, value in enumerate(column)])
+    if len({len(column) for column in built}) > 1:
+        raise InputError("columns differ in length", place=place)
+    return tuple(kind(*row) for row in zip(*built, strict=True))
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON values; `plan_from_json` reads them back equal."""
+    tables = _record_tuples(Plan)
+    body = {
+        field.name: _columns(getattr(plan, field.name), tables[field.name])
+        if field.name in tables
+        else _plain(getattr(plan, field.name))
+        for field in dataclasses.fields(Plan)
+    }
+    return {"format": _FORMAT, "schema_version": SCHEMA_VERSION, **body}
+
+
+def plan_from_json(document: Any) -> Plan:
+    """A plan from what `plan_to_json` made; raises `InputError` naming the field that is wrong."""
+    if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
+        raise InputError(
+            "this is not a memplan plan", remedy="make one with `memplan plan GRAPH -o plan.json`"
+        )
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"plan schema {version!r} can't be read by this memplan, which reads {SCHEMA_VERSION}",
+            remedy="plan the graph again",
+        )
+    tables = _record_tuples(Plan)
+    hints = typing.get_type_hints(Plan)
+    values = {
+        name: _build_rows(tables[name], document.get(name), name)
+        if name in tables
+        else _build(hint, document.get(name), name)
+        for name, hint in hints.items()
+    }
+    plan = Plan(**values)
+    _check_references(plan)
+    return plan
+
+
+def _check_references(plan: Plan) -> None:
+    """Every index a record holds must exist, so that nothing downstream has to ask."""
+    steps = len(plan.ops)
+    known = {tensor.index for tensor in plan.tensors}
+    for row, op in enumerate(plan.ops):
+        if op.index != row:
+            raise InputError(f"index {op.index} at row {row}", place="ops.index")
+    for row, placement in enumerate(plan.placements):
+        if placement.tensor not in known:
+            raise InputError(f"tensor {placement.tensor} does not exist", place=f"placements.tensor[{row}]")
+        if not 0 <= placement.start <= placement.end <= steps:
+            raise InputError("the span leaves the schedule", place=f"placements[{row}]")
+    for row, transfer in enumerate(plan.transfers):
+        if transfer.tensor not in known:
+            raise InputError(f"tensor {transfer.tensor} does not exist", place=f"transfers.tensor[{row}]")
+
+
+def save_plan(plan: Plan, path: str | Path) -> None:
+    """Write `plan` to `path`, replacing what is there in one step or leaving it untouched."""
+    target = Path(path)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(plan_to_json(plan), file, separators=(",", ":"))
+        os.replace(file.name, target)
+    except OSError as error:
+        raise InputError(f"can't be written: {error.strerror}", path=target) from error
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read a plan from `path`; raises `InputError` for anything that is not one."""
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=path) from error
+    except (ValueError, RecursionError):
+        raise InputError(
+            "this is not a plan: it isn't JSON",
+            path=path,
+            remedy="make one with `memplan plan GRAPH -o plan.json`",
+        ) from None
+    try:
+        return plan_from_json(document)
+    except InputError as error:
+        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None

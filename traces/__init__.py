@@ -1,0 +1,1 @@
+"""Readers of what CANN, MindSpore and torch_npu profilers leave behind."""

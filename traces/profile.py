@@ -1,0 +1,259 @@
+"""
+What was measured: a Profile of one or several ranks, as columns.
+
+Times are `int64` nanoseconds on the profiler's own clock, sizes `int64` bytes, whatever the unit of the file they
+came from. A column that the profile does not hold is `None`, never zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64s = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class TrackKind(str, Enum):
+    """What a track shows; decides its group and colour."""
+
+    HOST = "host"
+    SCOPE = "scope"
+    CANN = "cann"
+    STREAM = "stream"
+    COMMUNICATION = "communication"
+    OVERLAP = "overlap"
+    COUNTER = "counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One row of the timeline; `id` indexes `RankProfile.tracks`. `count` is its slices or counter samples."""
+
+    id: int
+    kind: TrackKind
+    process: str
+    thread: str
+    count: int
+
+    @property
+    def label(self) -> str:
+        """Process and thread as one name."""
+        return f"{self.process} / {self.thread}" if self.thread else self.process
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """
+    Slices of one track ordered by start: row `i` covers `[start_ns[i], start_ns[i] + duration_ns[i])`.
+
+    `name[i]` indexes `names`; `depth` is the nesting level on the track, 0 outermost; `category` indexes
+    `categories` (the trace's `cat`, or the op type for device tracks).
+    """
+
+    start_ns: Int64s
+    duration_ns: Int64s
+    name: NDArray[np.int32]
+    depth: NDArray[np.int16]
+    category: NDArray[np.int32]
+    names: Sequence[str]
+    categories: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSeries:
+    """Samples of one counter track in `unit`, as the file gives them."""
+
+    name: str
+    unit: str
+    time_ns: Int64s
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """An arrow from one slice to another: tracks and times of its two ends, and the trace's category."""
+
+    category: str
+    source_track: int
+    source_ns: int
+    target_track: int
+    target_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """
+    Kernels of a rank ordered by start (`kernel_details.csv`, `op_summary` or the trace), one row each.
+
+    `step` is -1 where the file has no step. `pmu` holds every numeric hardware column under its own header, with
+    NaN where the file has N/A. `block_count` (cores used) is -1 where unknown.
+    """
+
+    start_ns: Int64s
+    duration_ns: Int64s
+    wait_ns: Int64s
+    step: Int64s
+    stream: Int64s
+    block_count: Int64s
+    name: Sequence[str]
+    type: Sequence[str]
+    core: Sequence[str]
+    input_shapes: Sequence[str]
+    input_dtypes: Sequence[str]
+    output_shapes: Sequence[str]
+    output_dtypes: Sequence[str]
+    pmu: Mapping[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCurve:
+    """Memory of one component over time (`PTA`, `GE`, `APP`, `MindSpore`, ...); bytes, step function."""
+
+    component: str
+    device: str
+    time_ns: Int64s
+    allocated: Int64s | None
+    reserved: Int64s | None
+    active: Int64s | None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocations:
+    """
+    Allocations by op (`operator_memory.csv`): bytes, and when each was made and released.
+
+    `release_ns` is -1 where the block outlives the profile, `allocation_ns` -1 where it predates it.
+    """
+
+    name: Sequence[str]
+    size: Int64s
+    allocation_ns: Int64s
+    release_ns: Int64s
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """One step as the vendor's `step_trace_time.csv` sums it up; `None` for columns the file lacks."""
+
+    step: int | None
+    computing_ns: int
+    communication_not_overlapped_ns: int
+    overlapped_ns: int
+    communication_ns: int
+    free_ns: int
+    stage_ns: int | None
+    bubble_ns: int | None
+    preparing_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How device time divides: sums of the trace's own overlap-analysis tracks."""
+
+    computing_ns: int
+    communication_ns: int
+    communication_not_overlapped_ns: int
+    free_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpTotal:
+    """All kernels of one type: how many, and their total time."""
+
+    type: str
+    count: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the reader skipped, repaired or did not find, and where."""
+
+    file: str
+    text: str
+
+
+class RankProfile(Protocol):
+    """What one rank measured. Everything is read on first use and kept."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def chip(self) -> str | None: ...
+    @property
+    def span_ns(self) -> tuple[int, int]: ...
+    @property
+    def tracks(self) -> Sequence[Track]: ...
+
+    def slices(self, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
+        """Slices of `track` that overlap `[t0, t1)`, all of them by default."""
+
+    def counters(self, track: int) -> Sequence[CounterSeries]:
+        """The series of counter track `track`."""
+
+    def flows(self, track: int, start_ns: int) -> Sequence[Flow]:
+        """Arrows that start or end in the slice of `track` that starts at `start_ns`."""
+
+    def arguments(self, track: int, start_ns: int) -> Mapping[str, object]:
+        """The trace's `args` of that slice; empty where it has none."""
+
+    def kernels(self) -> Kernels | None:
+        """Device kernels, or `None` where the profile holds none."""
+
+    def memory_components(self) -> Sequence[str]:
+        """Components that have a memory curve."""
+
+    def memory(self, component: str) -> MemoryCurve | None:
+        """The memory curve of `component`, or `None`."""
+
+    def allocations(self) -> Allocations | None:
+        """Allocations by op, or `None`."""
+
+    def steps(self) -> Sequence[StepTimes]:
+        """Steps as the vendor's summary has them."""
+
+    def overlap(self) -> Overlap | None:
+        """Sums over the trace's overlap-analysis tracks, or `None` where it has none."""
+
+    def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
+        """The op types that took most device time."""
+
+
+class Profile(Protocol):
+    """
+    A profile directory: its ranks, and what could not be read.
+
+    `simulated` is true when the files say that a simulator wrote them; every view must show it.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def producer(self) -> str: ...
+    @property
+    def simulated(self) -> bool: ...
+    @property
+    def ranks(self) -> Sequence[int]: ...
+    @property
+    def notes(self) -> Sequence[Note]: ...
+
+    def rank(self, rank: int) -> RankProfile:
+        """The profile of one rank; raises `KeyError` for a rank that is not there."""
