@@ -33,5 +33,5 @@ class InputError(MemplanError):
         super().__init__(" ".join((f"{text}; {remedy}" if remedy else text).split()))
 
 
-class Cancelled(MemplanError):
+class CancelledError(MemplanError):
     """The user asked to stop; whatever was under way left nothing behind."""

@@ -9,7 +9,7 @@ class Progress(Protocol):
     """
     Called between steps of long work with what is done, what there is in all, and of what.
 
-    The callee raises `memplan.errors.Cancelled` to stop the work; workers let it pass.
+    The callee raises `memplan.errors.CancelledError` to stop the work; workers let it pass.
     """
 
     def __call__(self, done: int, total: int, what: str) -> None:

@@ -29,9 +29,7 @@ class TensorKind(str, Enum):
         return self in _PERSISTENT
 
 
-_PERSISTENT = frozenset(
-    {TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.INPUT, TensorKind.CONSTANT}
-)
+_PERSISTENT = frozenset({TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.INPUT, TensorKind.CONSTANT})
 
 DTYPE_BITS: Mapping[str, int] = {
     "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tempfile
 import types
 import typing
@@ -33,9 +32,7 @@ def _plain(value: Any) -> Any:
 
 def _columns(records: Iterable[Any], kind: type[Any]) -> dict[str, list[Any]]:
     rows = tuple(records)
-    return {
-        field.name: [_plain(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(kind)
-    }
+    return {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(kind)}
 
 
 def _record_tuples(kind: type[Any]) -> dict[str, type[Any]]:
@@ -68,9 +65,7 @@ def _build(hint: Any, value: Any, place: str) -> Any:
         try:
             return hint(value)
         except ValueError:
-            raise InputError(
-                f"{value!r} is not one of {[item.value for item in hint]}", place=place
-            ) from None
+            raise InputError(f"{value!r} is not one of {[item.value for item in hint]}", place=place) from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -116,9 +111,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(document: Any) -> Plan:
     """A plan from what `plan_to_json` made; raises `InputError` naming the field that is wrong."""
     if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
-        raise InputError(
-            "this is not a memplan plan", remedy="make one with `memplan plan GRAPH -o plan.json`"
-        )
+        raise InputError("this is not a memplan plan", remedy="make one with `memplan plan GRAPH -o plan.json`")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -163,7 +156,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
             "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
         ) as file:
             json.dump(plan_to_json(plan), file, separators=(",", ":"))
-        os.replace(file.name, target)
+        Path(file.name).replace(target)
     except OSError as error:
         raise InputError(f"can't be written: {error.strerror}", path=target) from error
 
