@@ -38,7 +38,7 @@ def _columns(records: Iterable[Any], kind: type[Any]) -> dict[str, list[Any]]:
 def _record_tuples(kind: type[Any]) -> dict[str, type[Any]]:
     """Fields of `kind` that hold a tuple of records, with the record's class."""
     hints = typing.get_type_hints(kind)
-    found = {}
+    found: dict[str, type[Any]] = {}
     for name, hint in hints.items():
         arguments = typing.get_args(hint)
         if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]):
@@ -120,7 +120,7 @@ def plan_from_json(document: Any) -> Plan:
         )
     tables = _record_tuples(Plan)
     hints = typing.get_type_hints(Plan)
-    values = {
+    values: dict[str, Any] = {
         name: _build_rows(tables[name], document.get(name), name)
         if name in tables
         else _build(hint, document.get(name), name)
