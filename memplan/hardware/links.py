@@ -1,0 +1,66 @@
+"""Links between tiers and between chips: rate and latency with their source."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+from memplan.errors import InputError
+from memplan.hardware.chip import Chip, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """
+    One link as seen by one die.
+
+    `bytes_per_second` is one direction, `None` where no source gives it; `also` holds what other sources say, in
+    bytes per second. `applies_to` names the chip families the figure was given for (`*`: any).
+    """
+
+    name: str
+    bytes_per_second: float | None
+    latency_ns: int | None
+    source: str
+    applies_to: tuple[str, ...]
+    also: tuple[Value, ...] = ()
+    note: str = ""
+
+
+@functools.cache
+def _all() -> tuple[Link, ...]:
+    document = json.loads(resources.files("memplan.hardware").joinpath("links.json").read_text(encoding="utf-8"))
+    return tuple(
+        Link(
+            name=row["name"],
+            bytes_per_second=row["bytes_per_second"],
+            latency_ns=row["latency_ns"],
+            source=row["source"],
+            applies_to=tuple(row["applies_to"]),
+            also=tuple(Value(item["value"], "B/s", item["source"]) for item in row.get("also", ())),
+            note=row.get("note", ""),
+        )
+        for row in document["links"]
+    )
+
+
+def links(chip: Chip) -> tuple[Link, ...]:
+    """The links of `chip`, one a name: a figure for its own family goes before one given for any chip."""
+    best: dict[str, tuple[int, Link]] = {}
+    for item in _all():
+        nearness = 2 if chip.name in item.applies_to else 1 if chip.family in item.applies_to else 0
+        if nearness or "*" in item.applies_to:
+            held = best.get(item.name)
+            if held is None or nearness > held[0]:
+                best[item.name] = (nearness, item)
+    return tuple(item for _, item in best.values())
+
+
+def link(chip: Chip, name: str) -> Link:
+    """The link of `chip` called `name` (`d2h`, `h2d`, `hccs`, `ub`, ...); raises `InputError` if it has none."""
+    found = {item.name: item for item in links(chip)}
+    if name not in found:
+        raise InputError(f"{chip.name} has no link {name!r}", remedy=f"it has {', '.join(found)}")
+    return found[name]

@@ -1,0 +1,140 @@
+"""The chip database: names, figures with sources, and what the vendor's own arithmetic says of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.errors import InputError
+from memplan.hardware import chip, chips, link, links
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "value" in node and "source" in node:
+            yield ".".join(path), node
+        else:
+            for name, child in node.items():
+                yield from leaves(child, (*path, name))
+
+
+def test_every_value_of_the_collection_is_kept_with_its_source_and_what_disagrees(shared_data: Path) -> None:
+    collection = json.loads((shared_data / "hardware" / "chips.json").read_text(encoding="utf-8"))
+    assert {item.name for item in chips()} == set(collection)
+    for name, soc in collection.items():
+        values = chip(name).values
+        for key, entry in leaves(soc):
+            kept = [values[key], *values[key].also]
+            for told in (entry, *entry.get("also", ())):
+                value = tuple(told["value"]) if isinstance(told["value"], list) else told["value"]
+                assert any((v.value, v.unit, v.source) == (value, told["unit"], told["source"]) for v in kept), key
+
+
+def test_the_database_is_what_the_script_makes_of_the_collection(shared_data: Path, tmp_path: Path) -> None:
+    made = tmp_path / "chips.json"
+    architectures = sorted((shared_data / "dsa" / "onchip" / "architectures").glob("*.json"))
+    script = [sys.executable, str(PROJECT / "tools" / "make_chips.py"), str(shared_data / "hardware" / "chips.json")]
+    subprocess.run([*script, "--onchip", *map(str, architectures), "-o", str(made)], check=True)
+    kept = resources.files("memplan.hardware").joinpath("chips.json").read_text(encoding="utf-8")
+    assert made.read_text(encoding="utf-8") == kept
+    assert len(kept.encode()) < 700_000
+
+
+@pytest.mark.parametrize("name", ["910B3", "Ascend910B3", "910b3", "ascend910b3", "Ascend 910B3", "Ascend-910B3"])
+def test_names_are_found_whatever_the_case_and_with_or_without_the_vendor(name: str) -> None:
+    assert chip(name).name == "Ascend910B3"
+
+
+def test_every_chip_is_found_under_its_full_name() -> None:
+    assert all(chip(item.name) is item for item in chips())
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("910B", "910B4-1"), ("A3", "910_9382"), ("950PR", "950PR_9589"), ("310P", "310P3"), ("910_93", "910_9362")],
+)
+def test_a_name_that_several_chips_share_lists_them(name: str, listed: str) -> None:
+    with pytest.raises(InputError, match=listed):
+        chip(name)
+
+
+def test_an_unknown_name_shows_the_nearest_ones() -> None:
+    with pytest.raises(InputError, match="nearest: 910B3"):
+        chip("910B33")
+    with pytest.raises(InputError, match="no chip is called 'H100'"):
+        chip("H100")
+
+
+def test_a_910c_package_is_two_dies_and_stands_for_one_of_them() -> None:
+    die = chip("910C")
+    assert (die.name, die.aic_count, die.hbm_bytes) == ("Ascend910_9382", 24, 64 * 2**30)
+
+
+def test_figures_of_the_910b3() -> None:
+    found = chip("910B3")
+    assert (found.aic_count, found.aiv_count, found.clock_hz) == (20, 40, 1_800_000_000)
+    assert (found.hbm_bytes, found.l2_bytes, found.l1_bytes, found.ub_bytes) == (2**36, 192 * 2**20, 2**19, 196_608)
+    assert (found.l0a_bytes, found.l0b_bytes, found.l0c_bytes) == (65_536, 65_536, 131_072)
+    assert found.hbm_bytes_per_second == 1.6e12
+    assert [other.value for other in found.values["hbm_bw_vendor"].also] == [1800]
+    assert found.hbm_reserved_bytes == 3350 * 2**20
+    assert found.launch_ns == 20_500
+
+
+def test_both_readings_of_the_usable_ub_are_kept() -> None:
+    usable = chip("910B3").values["ub_usable"]
+    assert usable.value == 188_160
+    assert [(other.value, "dsa-solver" in other.source) for other in usable.also] == [(188_416, True)]
+
+
+def test_cube_and_vector_rates_are_apart_and_add_up_to_what_the_vendor_prints() -> None:
+    die = chip("910_9382")
+    cube, vector = die.cube_flops("float16"), die.vector_flops("float16")
+    assert cube == 24 * 16**3 * 2 * 1.8e9
+    assert vector == 48 * 128 * 2 * 1.8e9
+    assert round((cube + vector) / 1e12) == die.values["vendor_tflops_fp16_per_die"].value == 376
+
+
+def test_rates_agree_with_the_table_the_platform_files_give(shared_data: Path) -> None:
+    collection = json.loads((shared_data / "hardware" / "chips.json").read_text(encoding="utf-8"))
+    for name, soc in collection.items():
+        found = chip(name)
+        assert found.cube_flops("float16") == pytest.approx(soc["cube_tflops_fp16"]["value"] * 1e12, abs=6e9)
+        assert found.vector_flops("float32") == pytest.approx(soc["vector_tflops_fp32"]["value"] * 1e12, abs=6e8)
+
+
+def test_what_the_cube_does_not_take_or_no_source_gives_is_none() -> None:
+    assert chip("910A").cube_flops("bfloat16") is None
+    assert chip("910B3").cube_flops("float32") is None
+    assert chip("910B3").cube_flops("int4") == 20 * 16 * 64 * 16 * 2 * 1.8e9
+    assert chip("950PR_9589").cube_flops("int4") is None
+    assert chip("950PR_9589").cube_flops("float8_e4m3") == 32 * 16 * 32 * 16 * 2 * 1.65e9
+    assert chip("910B3").vector_flops("bfloat16") is None
+    assert chip("910B4").hbm_bytes_per_second is None
+    assert chip("910A").hbm_bytes is None
+
+
+def test_reserved_hbm_is_never_guessed_from_a_die_of_another_size() -> None:
+    assert chip("910_9382").hbm_reserved_bytes == 2**36 - 65_452_113_920
+    assert chip("910_9363").hbm_bytes == 32 * 2**30
+    assert chip("910_9363").hbm_reserved_bytes is None
+
+
+def test_links_carry_their_source_and_a_familys_own_figure_goes_first() -> None:
+    for item in chips():
+        assert {entry.name for entry in links(item)} >= {"d2h", "h2d"}
+        assert all(entry.source for entry in links(item))
+    assert (link(chip("910B3"), "d2h").bytes_per_second, link(chip("910B3"), "h2d").bytes_per_second) == (20e9, 55e9)
+    assert link(chip("910C"), "d2h").also[0].value == 151e9
+    assert link(chip("910C"), "ub").latency_ns == 1200
+    with pytest.raises(InputError, match="it has d2h, h2d"):
+        link(chip("310P3"), "hccs")
