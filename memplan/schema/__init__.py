@@ -15,6 +15,7 @@ from memplan.schema.plan import (
     Transfer,
 )
 from memplan.schema.serialise import load_plan, plan_from_json, plan_to_json, save_plan
+from memplan.schema.summary import headline
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -29,6 +30,7 @@ __all__ = [
     "Tier",
     "TierUse",
     "Transfer",
+    "headline",
     "load_plan",
     "memory_curve",
     "plan_from_json",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 SCHEMA_VERSION = 1
 
@@ -189,7 +190,7 @@ class Plan:
         """How full `tier` gets, or `None` if the plan says nothing of it."""
         return next((use for use in self.tiers if use.tier is tier), None)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the plan as JSON to `path`, replacing it in one step."""
         from memplan.schema.serialise import save_plan
 

@@ -35,10 +35,10 @@ def _columns(records: Iterable[Any], kind: type[Any]) -> dict[str, list[Any]]:
     return {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(kind)}
 
 
-def _record_tuples(kind: type[Any]) -> dict[str, type[Any]]:
+def _record_tuples(kind: type[Any]) -> dict[str, Any]:
     """Fields of `kind` that hold a tuple of records, with the record's class."""
     hints = typing.get_type_hints(kind)
-    found: dict[str, type[Any]] = {}
+    found: dict[str, Any] = {}
     for name, hint in hints.items():
         arguments = typing.get_args(hint)
         if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]):

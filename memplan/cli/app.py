@@ -1,0 +1,73 @@
+"""The `memplan` command: its sub-commands and the one place where their errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from memplan.cli import chips, plan
+from memplan.cli.console import BAD_INPUT, NO, YES, print_error
+from memplan.errors import CancelledError, MemplanError
+
+# Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
+# in all of them.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="memplan",
+    help="Plan the memory hierarchy of Ascend NPUs and compare the plan with CANN profiles.",
+    epilog=f"Exit code {YES}: yes; {NO}: no (does not fit, deviates); {BAD_INPUT}: the input can't be used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, command in (("plan", plan.command),):
+    app.command(name)(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import memplan
+
+        print(f"memplan {memplan.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _command(error: Any) -> list[str]:
+    """Words of the command whose usage was wrong."""
+    return error.ctx.command_path.split()[1:] if error.ctx is not None else []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Errors end here as one line on standard error."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except _UsageError as error:
+        print_error(f"{error.format_message().rstrip('.')}; see `{' '.join(['memplan', *_command(error), '--help'])}`")
+        return BAD_INPUT
+    except (typer.Abort, KeyboardInterrupt, CancelledError):
+        print_error("stopped; nothing was written")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`head`, a pager) is gone: nothing left to say, and nobody to say it to.
+        sys.stderr.close()
+        return YES
+    except MemplanError as error:
+        print_error(str(error))
+        return BAD_INPUT
+    return code if isinstance(code, int) else YES

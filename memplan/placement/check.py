@@ -1,0 +1,123 @@
+"""An independent check of a finished plan: it shares no code with what made it and looks only at the Plan."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+from memplan.schema import Placement, Plan, Tier, Transfer
+
+
+def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
+    """Everything that makes `plan` impossible, at most `most` sentences; empty for a valid plan."""
+    found: list[str] = []
+    for check in (_addresses, _capacity, _residency, _order, _links):
+        found += check(plan)
+        if len(found) >= most:
+            break
+    return tuple(found[:most])
+
+
+def _hbm(plan: Plan) -> list[Placement]:
+    return [p for p in plan.placements if p.tier is Tier.HBM and p.size and p.start < p.end]
+
+
+def _addresses(plan: Plan) -> list[str]:
+    """No two placements overlap in address while both are alive: a sweep over steps with the alive ones by address."""
+    found = []
+    placements = _hbm(plan)
+    events = sorted(
+        [(p.start, 1, i) for i, p in enumerate(placements)] + [(p.end, 0, i) for i, p in enumerate(placements)]
+    )
+    alive: list[tuple[int, int]] = []
+    for _, opens, index in events:
+        placement = placements[index]
+        if placement.offset is None:
+            if opens:
+                found.append(f"tensor {placement.tensor} has no address in HBM")
+            continue
+        entry = (placement.offset, index)
+        at = bisect_left(alive, entry)
+        if not opens:
+            del alive[at]
+            continue
+        for neighbour in alive[max(at - 1, 0) : at + 1]:
+            other = placements[neighbour[1]]
+            if neighbour[0] < placement.offset + placement.size and placement.offset < neighbour[0] + other.size:
+                found.append(f"tensors {placement.tensor} and {other.tensor} share HBM bytes at step {placement.start}")
+        insort(alive, entry)
+    return found
+
+
+def _capacity(plan: Plan) -> list[str]:
+    use = plan.tier(Tier.HBM)
+    if use is None:
+        return ["the plan says nothing of HBM"]
+    top = max((p.offset + p.size for p in _hbm(plan) if p.offset is not None), default=0)
+    found = []
+    if top != use.peak:
+        found.append(f"HBM is used up to {top}, the plan says {use.peak}")
+    if use.peak < use.lower_bound:
+        found.append(f"the HBM peak {use.peak} is below its own lower bound {use.lower_bound}")
+    if plan.fits and use.capacity is not None and top > use.capacity:
+        found.append(f"HBM is used up to {top} of {use.capacity}, yet the plan is said to fit")
+    return found
+
+
+def _residency(plan: Plan) -> list[str]:
+    """Every tensor is in HBM at each step that uses it."""
+    where: dict[int, list[tuple[int, int]]] = {}
+    for placement in _hbm(plan):
+        where.setdefault(placement.tensor, []).append((placement.start, placement.end))
+    found = []
+    for tensor in plan.tensors:
+        if not tensor.nbytes:
+            continue
+        spans = sorted(where.get(tensor.index, ()))
+        at = 0
+        for step in sorted(tensor.uses):
+            while at < len(spans) and spans[at][1] <= step:
+                at += 1
+            if at == len(spans) or spans[at][0] > step:
+                found.append(f"tensor {tensor.index} is not in HBM at step {step}, which uses it")
+                break
+    return found
+
+
+def _order(plan: Plan) -> list[str]:
+    """Ops follow each other on their stream, and transfers lie between the steps they depend on."""
+    found = []
+    free: dict[int, int] = {}
+    for op in plan.ops:
+        if op.duration_ns < 0 or op.start_ns < free.get(op.stream, 0):
+            found.append(f"op {op.index} starts at {op.start_ns} ns, before its stream is free")
+        free[op.stream] = op.start_ns + op.duration_ns
+    for transfer in plan.transfers:
+        after, before = transfer.after_step, transfer.before_step
+        if after is not None and transfer.source is Tier.HBM:
+            done = plan.ops[after].start_ns + plan.ops[after].duration_ns
+            if transfer.start_ns < done:
+                found.append(f"tensor {transfer.tensor} leaves HBM while step {after} still uses it")
+        if before is not None and transfer.target is Tier.HBM and transfer.end_ns > plan.ops[before].start_ns:
+            found.append(f"tensor {transfer.tensor} is back in HBM only after step {before} started")
+    return found
+
+
+def _links(plan: Plan) -> list[str]:
+    """A link carries one transfer at a time and no faster than its rate."""
+    found = []
+    rates = {link.name: link for link in plan.links}
+    by_link: dict[str, list[Transfer]] = {}
+    for transfer in plan.transfers:
+        by_link.setdefault(transfer.link, []).append(transfer)
+    for name, transfers in by_link.items():
+        if name not in rates:
+            found.append(f"transfers use link {name}, which the plan does not describe")
+            continue
+        free = 0
+        for transfer in sorted(transfers, key=lambda t: (t.start_ns, t.end_ns)):
+            if transfer.start_ns < free:
+                found.append(f"link {name} carries two transfers at {transfer.start_ns} ns")
+            free = transfer.end_ns
+            if (transfer.end_ns - transfer.start_ns) * rates[name].bytes_per_second < transfer.size * 1e9 * 0.999999:
+                found.append(f"link {name} is faster than its rate for tensor {transfer.tensor}")
+    return found

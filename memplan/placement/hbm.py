@@ -1,0 +1,73 @@
+"""HBM addresses for what is resident when: the fixed part at the bottom, the rest packed above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplan.placement.offsets import Buffer, Pool, Problem, assign
+from memplan.placement.residency import Residency, Storage, live_bytes
+from memplan.progress import Progress, silent
+
+
+@dataclass(frozen=True, slots=True)
+class HbmLayout:
+    """An offset for each residency, the highest address used, and a proven bound on it for these residencies."""
+
+    offsets: tuple[int, ...]
+    peak: int
+    peak_step: int | None
+    fixed: int
+    lower_bound: int
+    lower_bound_method: str
+    method: str
+
+
+def lay_out(
+    storages: Sequence[Storage],
+    residencies: Sequence[Residency],
+    steps: int,
+    *,
+    alignment: int,
+    progress: Progress = silent,
+) -> HbmLayout:
+    """Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything."""
+    offsets = [0] * len(residencies)
+    fixed = 0
+    moving = []
+    for index, residency in enumerate(residencies):
+        if residency.start == 0 and residency.end == steps:
+            offsets[index] = fixed
+            fixed += storages[residency.storage].size
+        else:
+            moving.append(index)
+    live = live_bytes(storages, residencies, steps)
+    peak_step = int(live.argmax()) if steps else None
+    max_live = int(live.max()) if steps else fixed
+    if not moving:
+        return HbmLayout(tuple(offsets), fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
+    problem = Problem(
+        buffers=tuple(
+            Buffer(
+                id=index,
+                size=storages[residencies[index].storage].size,
+                intervals=((residencies[index].start, residencies[index].end),),
+                alignment=alignment,
+            )
+            for index in moving
+        ),
+        pools=(Pool(id=0, name="HBM"),),
+    )
+    assignment = assign(problem, progress=progress)
+    for index in moving:
+        offsets[index] = fixed + assignment.placed[index][1]
+    (pool,) = assignment.pools
+    return HbmLayout(
+        offsets=tuple(offsets),
+        peak=fixed + pool.peak,
+        peak_step=peak_step,
+        fixed=fixed,
+        lower_bound=fixed + pool.lower_bound,
+        lower_bound_method=pool.lower_bound_method,
+        method=assignment.method,
+    )

@@ -1,0 +1,25 @@
+"""The plan in a sentence, the same wherever it is shown."""
+
+from __future__ import annotations
+
+from memplan.schema.plan import Plan, Tier
+from memplan.units import format_bytes, format_duration
+
+
+def headline(plan: Plan) -> str:
+    """Peak with its bound and gap, predicted time, and whether it fits."""
+    use = plan.tier(Tier.HBM)
+    if use is None:
+        return "the plan says nothing of HBM"
+    if use.capacity is None:
+        answer = "the HBM size of the chip is not known"
+    elif plan.fits:
+        answer = f"fits in {format_bytes(use.capacity)}"
+    else:
+        answer = f"does not fit in {format_bytes(use.capacity)}: {format_bytes(plan.missing_bytes)} missing"
+    moved = sum(transfer.size for transfer in plan.transfers)
+    host = f", {format_bytes(moved)} moved to the host and back" if moved else ""
+    return (
+        f"{answer}; HBM peak {format_bytes(use.peak)}, lower bound {format_bytes(use.lower_bound)}, "
+        f"gap {use.gap:.2%}; {format_duration(plan.makespan_ns)}{host}"
+    )
