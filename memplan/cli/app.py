@@ -25,8 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for name, command in (("plan", plan.command),):
-    app.command(name)(command)
+for command_name, module in (
+    ("plan", plan),
+    ("chips", chips),
+):
+    app.command(command_name)(module.command)
 
 
 def _print_version(asked: bool) -> None:
