@@ -1,0 +1,29 @@
+# `make demo` and `make test` set everything up by themselves; a second run starts at once.
+.PHONY: demo test test-slow lint samples clean help
+
+BIN := .venv/bin
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo:  ## plan a bundled graph, compare it with a bundled profile, show both
+	@tools/setup gui
+	@tools/demo
+
+test:  ## all fast tests, with MindSpore and offscreen windows
+	@tools/setup gui,test,mindspore
+	@$(BIN)/python -m pytest -q
+
+test-slow:  ## the tests marked slow
+	@tools/setup gui,test,mindspore
+	@$(BIN)/python -m pytest -q -m slow
+
+lint:  ## style, types and layers
+	@tools/setup gui,test,mindspore
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@tools/typecheck
+	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+clean:  ## remove what was built, but not .venv
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
