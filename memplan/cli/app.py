@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import chips, plan
+from memplan.cli import chips, gui, plan
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 for command_name, module in (
     ("plan", plan),
     ("chips", chips),
+    ("gui", gui),
 ):
     app.command(command_name)(module.command)
 

@@ -10,7 +10,7 @@ from memplan.schema import Placement, Plan, Tier, Transfer
 def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
     """Everything that makes `plan` impossible, at most `most` sentences; empty for a valid plan."""
     found: list[str] = []
-    for check in (_addresses, _capacity, _residency, _order, _links):
+    for check in (_addresses, _capacity, _residency, _order, _moving, _links):
         found += check(plan)
         if len(found) >= most:
             break
@@ -99,6 +99,27 @@ def _order(plan: Plan) -> list[str]:
                 found.append(f"tensor {transfer.tensor} leaves HBM while step {after} still uses it")
         if before is not None and transfer.target is Tier.HBM and transfer.end_ns > plan.ops[before].start_ns:
             found.append(f"tensor {transfer.tensor} is back in HBM only after step {before} started")
+    return found
+
+
+def _moving(plan: Plan) -> list[str]:
+    """Bytes under way keep their place: until the last one is out, and from before the first one comes in."""
+    where: dict[int, list[Placement]] = {}
+    for placement in _hbm(plan):
+        where.setdefault(placement.tensor, []).append(placement)
+    found = []
+    for transfer in plan.transfers:
+        step = transfer.after_step if transfer.source is Tier.HBM else transfer.before_step
+        held = [p for p in where.get(transfer.tensor, ()) if step is not None and p.start <= step < p.end]
+        if not held:
+            found.append(f"tensor {transfer.tensor} is moved but has no place in HBM at step {step}")
+        elif transfer.source is Tier.HBM and held[0].end < len(plan.ops):
+            if plan.ops[held[0].end].start_ns < transfer.end_ns:
+                found.append(f"tensor {transfer.tensor} gives up its HBM before it has left")
+        elif transfer.target is Tier.HBM and held[0].start > 0:
+            before = plan.ops[held[0].start - 1]
+            if transfer.start_ns < before.start_ns + before.duration_ns:
+                found.append(f"tensor {transfer.tensor} comes back before its HBM is free")
     return found
 
 

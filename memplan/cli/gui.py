@@ -1,0 +1,33 @@
+"""`memplan gui [PLAN] [DIR]`: the desktop app on a plan and a profile."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memplan.cli.console import YES
+from memplan.errors import InputError
+
+
+def command(
+    plan: Annotated[Path | None, typer.Argument(help="A plan, as `memplan plan -o` writes it.")] = None,
+    profile: Annotated[Path | None, typer.Argument(help="A profile directory.")] = None,
+    render: Annotated[
+        Path | None, typer.Option(help="Draw the window into PNG files in this folder instead of opening it.")
+    ] = None,
+) -> int:
+    """Open the desktop app; a lone directory is taken as a profile."""
+    if find_spec("PySide6") is None:
+        raise InputError("the desktop app is not installed", remedy="pip install 'memplan[gui]'")
+    if plan is not None and profile is None and plan.is_dir():
+        plan, profile = None, plan
+    from memplan.gui import app
+
+    if render is None:
+        return app.run(plan, profile)
+    for picture in app.render(plan, profile, render):
+        print(f"drawn: {picture}")
+    return YES
