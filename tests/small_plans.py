@@ -1,0 +1,154 @@
+"""Plans small enough to reason about, and a strategy that makes any valid one."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from memplan.schema import (
+    LinkUse,
+    Placement,
+    Plan,
+    PlannedOp,
+    PlannedTensor,
+    PlanOrigin,
+    Source,
+    Tier,
+    TierUse,
+    Transfer,
+)
+
+MIB = 1024**2
+_BOUNDS = ("cube", "hbm", "vector", "launch")
+_TYPES = ("MatMul", "Add", "ReduceSum", "Mul")
+
+
+def layered_plan(layers: int = 6, *, op_ns: int = 50_000, size: int = 4 * MIB, transfers: bool = False) -> Plan:
+    """
+    A forward and backward pass: op i of `2 * layers` writes a tensor that op `2 * layers - 1 - i` reads last.
+
+    Each forward op also has a weight that stays. With `transfers`, the first activation spends its idle time on the
+    host, and the op that needs it waits for nothing.
+    """
+    count = 2 * layers
+    ops, tensors, placements = [], [], []
+    for index in range(count):
+        scope = "Default" if index < layers else "Gradients"
+        ops.append(
+            PlannedOp(
+                index=index,
+                name=f"{scope}/net-Net/{index}-Block/{_TYPES[index % 4]}-op{index}",
+                type=_TYPES[index % 4],
+                stream=0,
+                start_ns=index * op_ns,
+                duration_ns=op_ns,
+                stalled_ns=0,
+                bound=_BOUNDS[index % 4],
+                flops=10**9 + index,
+                gm_bytes=3 * size,
+                source=f"net.py:{index + 1}",
+            )
+        )
+    moved: list[Transfer] = []
+    for index in range(layers):
+        last = count - 1 - index
+        weight = PlannedTensor(2 * index, f"w{index}", (1024, size // 4096), "float32", "ND", size, "weight", True, 0,
+                               count, None, (index,))  # fmt: skip
+        activation = PlannedTensor(2 * index + 1, f"a{index}", (size // 4096, 1024), "float32", "ND", size,
+                                   "activation", False, index, last + 1, index, (index, last))  # fmt: skip
+        tensors += [weight, activation]
+        placements.append(Placement(weight.index, Tier.HBM, 2 * index * size, size, 0, count))
+        offset = (2 * index + 1) * size
+        if transfers and index == 0:
+            away, back = 2, last - 1
+            placements += [
+                Placement(activation.index, Tier.HBM, offset, size, 0, away),
+                Placement(activation.index, Tier.HOST, None, size, away, back),
+                Placement(activation.index, Tier.HBM, offset, size, back, last + 1),
+            ]
+            moved = [
+                Transfer(activation.index, Tier.HBM, Tier.HOST, size, "d2h", op_ns, 2 * op_ns, 0, None),
+                Transfer(activation.index, Tier.HOST, Tier.HBM, size, "h2d", back * op_ns, last * op_ns, None, last),
+            ]
+        else:
+            placements.append(Placement(activation.index, Tier.HBM, offset, size, index, last + 1))
+    peak = 2 * layers * size
+    sheet = Source("data sheet")
+    return Plan(
+        origin=PlanOrigin("net", "net.mindir", "0" * 64, "MindSpore 2.10.0"),
+        chip="Ascend910B3",
+        memplan_version="0.1.0",
+        ops=tuple(ops),
+        tensors=tuple(tensors),
+        placements=tuple(placements),
+        transfers=tuple(moved),
+        tiers=(
+            TierUse(Tier.HBM, 60 * 1024 * MIB, 4 * 1024 * MIB, layers * size, peak, layers, peak, "bytes alive"),
+            TierUse(Tier.HOST, None, 0, 0, size if transfers else 0, 2 if transfers else None, 0, "none"),
+        ),
+        links=(LinkUse("d2h", 24e9, 10_000, sheet), LinkUse("h2d", 24e9, 10_000, sheet)) if transfers else (),
+        fits=True,
+        missing_bytes=0,
+        makespan_ns=count * op_ns,
+        allocator="512 B blocks",
+        rests_on=(sheet,),
+        notes=(),
+    )
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=12)
+_BYTES = st.integers(0, 2**45)
+_TIMES = st.integers(0, 2**50)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Any plan whose references hold, sensible or not."""
+    steps = draw(st.integers(0, 6))
+    optional_step = st.none() | st.integers(0, max(steps - 1, 0))
+    ops = tuple(
+        PlannedOp(index, draw(_TEXT), draw(_TEXT), draw(st.integers(0, 3)), draw(_TIMES), draw(_TIMES), draw(_TIMES),
+                  draw(_TEXT), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT))
+        for index in range(steps)
+    )  # fmt: skip
+    indices = draw(st.lists(st.integers(0, 100), unique=True, max_size=5).map(sorted))
+    spans = st.tuples(st.integers(0, steps), st.integers(0, steps)).map(sorted)
+    tensors, placements = [], []
+    for index in indices:
+        start, end = draw(spans)
+        uses = tuple(draw(st.lists(st.integers(0, steps - 1), unique=True).map(sorted))) if steps else ()
+        shape = tuple(draw(st.lists(st.integers(0, 2**31), max_size=3)))
+        tensors.append(
+            PlannedTensor(index, draw(_TEXT), shape, draw(_TEXT), draw(_TEXT), draw(_BYTES), draw(_TEXT),
+                          draw(st.booleans()), start, end, draw(optional_step) if steps else None, uses)
+        )  # fmt: skip
+        for _ in range(draw(st.integers(0, 2))):
+            start, end = draw(spans)
+            tier = draw(st.sampled_from(Tier))
+            placements.append(Placement(index, tier, draw(st.none() | _BYTES), draw(_BYTES), start, end))
+    sources = st.builds(Source, _TEXT, _TEXT)
+    move = st.builds(
+        Transfer, st.sampled_from(indices) if indices else st.nothing(), st.sampled_from(Tier), st.sampled_from(Tier),
+        _BYTES, _TEXT, _TIMES, _TIMES, optional_step if steps else st.none(), optional_step if steps else st.none(),
+    )  # fmt: skip
+    use = st.builds(
+        TierUse, st.sampled_from(Tier), st.none() | _BYTES, _BYTES, _BYTES, _BYTES,
+        optional_step if steps else st.none(), _BYTES, _TEXT,
+    )  # fmt: skip
+    rate = st.floats(0, 1e13, allow_nan=False)
+    return Plan(
+        origin=PlanOrigin(draw(_TEXT), draw(_TEXT), draw(st.none() | _TEXT), draw(_TEXT)),
+        chip=draw(_TEXT),
+        memplan_version=draw(_TEXT),
+        ops=ops,
+        tensors=tuple(tensors),
+        placements=tuple(placements),
+        transfers=tuple(draw(st.lists(move, max_size=3))) if indices else (),
+        tiers=tuple(draw(st.lists(use, max_size=2))),
+        links=tuple(draw(st.lists(st.builds(LinkUse, _TEXT, rate, _TIMES, sources), max_size=2))),
+        fits=draw(st.booleans()),
+        missing_bytes=draw(_BYTES),
+        makespan_ns=draw(_TIMES),
+        allocator=draw(_TEXT),
+        rests_on=tuple(draw(st.lists(sources, max_size=2))),
+        notes=tuple(draw(st.lists(_TEXT, max_size=2))),
+    )
