@@ -70,6 +70,21 @@ class Slices:
 
 
 @dataclass(frozen=True, slots=True)
+class Density:
+    """
+    How busy a track is, pixel by pixel: what to draw where slices are narrower than a pixel.
+
+    `busy[p]` is the fraction of pixel `p`'s time that lies under any slice, exact, 0 to 1. `category[p]` indexes
+    `categories` and is the one that takes most of the pixel, -1 where nothing runs; where very many slices share a
+    pixel it is found from a summary of theirs and may be the second largest.
+    """
+
+    busy: Floats
+    category: NDArray[np.int32]
+    categories: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class CounterSeries:
     """Samples of one counter track in `unit`, as the file gives them."""
 
@@ -96,7 +111,7 @@ class Kernels:
     Kernels of a rank ordered by start (`kernel_details.csv`, `op_summary` or the trace), one row each.
 
     `step` is -1 where the file has no step. `pmu` holds every numeric hardware column under its own header, with
-    NaN where the file has N/A. `block_count` (cores used) is -1 where unknown.
+    NaN where the file has N/A. `stream`, `wait_ns` and `block_count` (cores used) are -1 where unknown.
     """
 
     start_ns: Int64s
@@ -120,7 +135,11 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class MemoryCurve:
-    """Memory of one component over time (`PTA`, `GE`, `APP`, `MindSpore`, ...); bytes, step function."""
+    """
+    Memory of one component over time (`PTA`, `GE`, `APP`, `MindSpore`, ...); bytes, step function.
+
+    A value is -1 at moments for which the file leaves it out.
+    """
 
     component: str
     device: str
@@ -206,6 +225,9 @@ class RankProfile(Protocol):
     def slices(self, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
         """Slices of `track` that overlap `[t0, t1)`, all of them by default."""
 
+    def density(self, track: int, t0: int, t1: int, pixels: int) -> Density:
+        """How busy `track` is in each of `pixels` equal parts of `[t0, t1)`; about a millisecond at any zoom."""
+
     def counters(self, track: int) -> Sequence[CounterSeries]:
         """The series of counter track `track`."""
 
@@ -236,12 +258,19 @@ class RankProfile(Protocol):
     def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
         """The op types that took most device time."""
 
+    def tables(self) -> Sequence[str]:
+        """Names of the rank's further tables, such as `op_statistic` or `l2_cache`."""
+
+    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+        """Columns of a further table as text, by header; raises `KeyError` for one that is not there."""
+
 
 class Profile(Protocol):
     """
     A profile directory: its ranks, and what could not be read.
 
-    `simulated` is true when the files say that a simulator wrote them; every view must show it.
+    `simulated` is true when the files say that a simulator wrote them; every view must show it. `notes` lists what
+    has been skipped or repaired so far: it grows as ranks are read, and is complete after `load`.
     """
 
     @property
@@ -257,3 +286,6 @@ class Profile(Protocol):
 
     def rank(self, rank: int) -> RankProfile:
         """The profile of one rank; raises `KeyError` for a rank that is not there."""
+
+    def load(self) -> None:
+        """Read everything now that would otherwise be read on first use."""

@@ -1,0 +1,49 @@
+"""
+Decimal text to whole numbers, exactly.
+
+Profilers write times as microseconds since 1970 with three decimals, more digits than a float holds, so no time
+passes through a float here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import ROUND_HALF_UP, Decimal
+
+INT64_MAX = 2**63 - 1
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_LONGEST = 64  # no number in a profile needs more characters; longer ones are hostile
+
+
+def scaled(text: str, factor: int) -> int | None:
+    """
+    The number `text` times `factor`, rounded half away from zero to a whole number.
+
+    `None` where `text` is no decimal number or the result does not fit in 64 bits. `factor` is a positive integer.
+    Surrounding blanks and tabs are ignored.
+    """
+    text = text.strip()
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+        return None
+    whole, _, fraction = text.partition(".")
+    if factor == 1000 and len(fraction) == 3 and fraction.isdigit() and whole.lstrip("+-"):
+        value = int(whole + fraction)
+    else:
+        exact = Decimal(text)
+        if exact.adjusted() > 19:
+            return None
+        value = int((exact * factor).to_integral_value(ROUND_HALF_UP)) if exact.adjusted() > -40 else 0
+    return value if -INT64_MAX <= value <= INT64_MAX else None
+
+
+def nanoseconds(text: str) -> int | None:
+    """Nanoseconds of a time or duration written in microseconds; `None` where `text` is no such number."""
+    return scaled(text, 1000)
+
+
+def number(text: str) -> float:
+    """A measured quantity that is not a time; NaN where `text` is none (`N/A`, `NA`, empty)."""
+    text = text.strip()
+    return float(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else math.nan

@@ -1,0 +1,79 @@
+"""Which file is what: the names that profilers give to their outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+
+
+class FileKind(str, Enum):
+    """What a profiler's output file holds."""
+
+    TRACE = "trace"
+    PARTIAL_TRACE = "partial trace"
+    KERNELS = "kernels"
+    TASK_TIME = "task time"
+    MEMORY_RECORD = "memory record"
+    OPERATOR_MEMORY = "operator memory"
+    MODULE_MEMORY = "module memory"
+    PROCESS_MEMORY = "process memory"
+    STEPS = "steps"
+    COMMUNICATION = "communication"
+    COMMUNICATION_MATRIX = "communication matrix"
+    DATABASE = "database"
+    ANALYSIS_DATABASE = "analysis database"
+    INFO = "info"
+    METADATA = "metadata"
+    DEVICE_INFO = "device info"
+    TABLE = "table"
+    IGNORED = "ignored"
+
+
+_NUMBERED = r"(?:_slice_\d+)?(?:_\d+)*"
+_NAMES: tuple[tuple[FileKind, str], ...] = (
+    (FileKind.TRACE, rf"(?:trace_view|msprof){_NUMBERED}\.json"),
+    (
+        FileKind.PARTIAL_TRACE,
+        rf"(?:hccl|task_time|step_trace|msprof_tx|api|thread_group|ai_stack_time){_NUMBERED}\.json",
+    ),
+    (FileKind.KERNELS, rf"(?:kernel_details|op_summary){_NUMBERED}\.csv"),
+    (FileKind.TASK_TIME, rf"task_time{_NUMBERED}\.csv"),
+    (FileKind.MEMORY_RECORD, rf"memory_record{_NUMBERED}\.csv|cpu_ms_memory_record_\d+\.txt"),
+    (FileKind.OPERATOR_MEMORY, rf"operator_memory{_NUMBERED}\.csv"),
+    (FileKind.MODULE_MEMORY, rf"npu_module_mem{_NUMBERED}\.csv"),
+    (FileKind.PROCESS_MEMORY, rf"npu_mem{_NUMBERED}\.csv"),
+    (FileKind.STEPS, r"step_trace_time\.csv"),
+    (FileKind.COMMUNICATION_MATRIX, r"communication_matrix\.json"),
+    (FileKind.COMMUNICATION, r"communication\.json"),
+    (FileKind.ANALYSIS_DATABASE, r"analysis\.db|communication_analyzer\.db"),
+    (FileKind.DATABASE, r"(?:ascend_pytorch_profiler|ascend_mindspore_profiler|msprof)(?:_\d+)*\.db"),
+    (FileKind.INFO, r"profiler_info(?:_\d+)?\.json"),
+    (FileKind.METADATA, r"profiler_metadata\.json"),
+    (FileKind.DEVICE_INFO, r"info\.json\.\d+"),
+    (FileKind.TABLE, r".*\.csv"),
+    (FileKind.IGNORED, r".*\.(?:log|done|txt)|README.*|(?:start|end)_info(?:\.\d+)?|\..*"),
+)
+_PATTERNS = tuple((kind, re.compile(rf"(?:{pattern})(?:\.gz)?", re.IGNORECASE)) for kind, pattern in _NAMES)
+
+
+def kind_of(name: str) -> FileKind | None:
+    """What the file called `name` holds, or `None` where its name says nothing."""
+    return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(name)), None)
+
+
+def sorted_by_kind(paths: Iterable[Path]) -> Mapping[FileKind, list[Path]]:
+    """Files by what they hold, each list in natural order of names (slice 2 before slice 10)."""
+    found: dict[FileKind, list[Path]] = {}
+    for path in sorted(paths, key=natural_key):
+        kind = kind_of(path.name)
+        if kind is not None:
+            found.setdefault(kind, []).append(path)
+    return found
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sorting key under which numbers inside a name count as numbers."""
+    parts = re.findall(r"\d{1,30}|\D+|\d+", str(path))
+    return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]

@@ -1,0 +1,97 @@
+"""
+Kernels from `kernel_details.csv`, `op_summary_*.csv` or, failing these, `task_time_*.csv`.
+
+The same columns go by several names: msprof writes `Op Name`, `OP Type`, `Task Type`, `Task Start Time(us)`, the
+frameworks rename them; CANN 9 says `Block Num` for `Block Dim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Floats, Int64s, Kernels
+from memplan.traces.tables import ABSENT, Table
+
+_START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")
+_DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
+_DESCRIBING = frozenset(
+    {
+        *_START, *_DURATION, "Wait Time(us)", "Task Wait Time(us)", "Step Id", "Step ID", "Device_id", "Device ID",
+        "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "Stream ID", "Stream Id", "Name", "Op Name", "Type",
+        "OP Type", "OP State", "Accelerator Core", "Task Type", "Block Dim", "Block Num", "Mix Block Dim",
+        "Mix Block Num", "HF32 Eligible", "Input Shapes", "Input Data Types", "Input Formats", "Output Shapes",
+        "Output Data Types", "Output Formats", "Context ID", "Batch ID", "Infer ID", "Index ID", "kernel_name",
+        "kernel_type", "stream_id", "task_id", "task_stop(us)",
+    }
+)  # fmt: skip
+
+
+def is_kernel_table(table: Table) -> bool:
+    """Whether `table` has kernels: a start and a duration for each row."""
+    return table.find(*_START) is not None and table.find(*_DURATION) is not None
+
+
+def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
+    """The kernels of `table` in order of start; `None`, with a note, where its columns hold none."""
+    start, duration = table.times_ns(*_START), table.times_ns(*_DURATION)
+    if start is None or duration is None:
+        notes.add(table.path, "skipped: no column of start times or durations")
+        return None
+    valid = (start >= 0) & (duration >= 0)
+    if dropped := table.rows - int(valid.sum()):
+        line = int(np.flatnonzero(~valid)[0]) + 2
+        notes.add(table.path, f"{dropped} rows without a usable start and duration skipped (first: about line {line})")
+    if any("E" in text or "e" in text for text in table.text(*_START)):
+        notes.add(table.path, "start times in exponent form have lost their last digits (saved by a spreadsheet?)")
+    order = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
+    names = table.text("Name", "Op Name", "kernel_name")
+    core = _picked(table.text("Accelerator Core", "Task Type", "kernel_type"), order)
+    return Kernels(
+        start_ns=start[order],
+        duration_ns=duration[order],
+        wait_ns=_times(table, order, "Wait Time(us)", "Task Wait Time(us)"),
+        step=_numbers(table, order, "Step Id", "Step ID"),
+        stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
+        block_count=_numbers(table, order, "Block Dim", "Block Num"),
+        name=_picked(names, order),
+        type=_picked(table.text("Type", "OP Type"), order),
+        core=core,
+        input_shapes=[_unquoted(text) for text in _picked(table.text("Input Shapes"), order)],
+        input_dtypes=_picked(table.text("Input Data Types"), order),
+        output_shapes=[_unquoted(text) for text in _picked(table.text("Output Shapes"), order)],
+        output_dtypes=_picked(table.text("Output Data Types"), order),
+        pmu=_counters(table, order),
+    )
+
+
+def _counters(table: Table, order: Int64s) -> dict[str, Floats]:
+    """Every numeric column that does not describe the kernel, by its own header."""
+    found = {}
+    for header in table.columns:
+        if header and header not in _DESCRIBING:
+            values = table.floats(header)
+            if not np.isnan(values).all() or all(text in ABSENT for text in table.columns[header]):
+                found[header] = values[order]
+    return found
+
+
+def _picked(texts: Sequence[str], order: Int64s) -> list[str]:
+    return [texts[index] for index in order]
+
+
+def _times(table: Table, order: Int64s, *headers: str) -> Int64s:
+    found = table.times_ns(*headers)
+    return found[order] if found is not None else np.full(len(order), -1, dtype=np.int64)
+
+
+def _numbers(table: Table, order: Int64s, *headers: str) -> Int64s:
+    found = table.whole(1, *headers)
+    return found[order] if found is not None else np.full(len(order), -1, dtype=np.int64)
+
+
+def _unquoted(text: str) -> str:
+    """Shapes are quoted once more inside their field: `"4096,1024;1024;"`."""
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text

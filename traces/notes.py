@@ -1,0 +1,38 @@
+"""Notes: what a reader skipped, repaired or did not find, gathered while it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memplan.traces.profile import Note
+
+_MOST = 1000
+
+
+class Notebook:
+    """
+    Notes of one profile, each told once.
+
+    Keeps at most a thousand, so that a hostile file can't fill the memory with complaints; the last one then says
+    that more were dropped.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._notes: dict[tuple[str, str], Note] = {}
+
+    def add(self, file: Path | str, text: str) -> None:
+        """Note `text` about `file`, named relative to the profile's folder."""
+        name = str(file)
+        if isinstance(file, Path):
+            name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
+        if len(self._notes) < _MOST:
+            self._notes.setdefault((name, text), Note(name, text))
+        elif len(self._notes) == _MOST:
+            self._notes["", ""] = Note("", "more notes than can be listed: the rest is not shown")
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """All notes so far, in the order in which they were made."""
+        return tuple(self._notes.values())
