@@ -1,5 +1,18 @@
 """Offset assignment: problem, solver, validator."""
 
-from memplan.placement.offsets.problem import Assignment, Buffer, Pool, PoolResult, Problem
+from memplan.placement.offsets.problem import Assignment, Buffer, Infeasibility, Pool, PoolResult, Problem
+from memplan.placement.offsets.solve import Limits, assign
+from memplan.placement.offsets.validate import Violation, validate
 
-__all__ = ["Assignment", "Buffer", "Pool", "PoolResult", "Problem"]
+__all__ = [
+    "Assignment",
+    "Buffer",
+    "Infeasibility",
+    "Limits",
+    "Pool",
+    "PoolResult",
+    "Problem",
+    "Violation",
+    "assign",
+    "validate",
+]

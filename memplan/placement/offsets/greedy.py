@@ -1,0 +1,114 @@
+"""Greedy placement: blocks one by one, in many orders, each where it fits first or best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from memplan.placement.offsets.blocks import Blocks, Ints
+
+FAR = 2**62
+BUCKETS = 4096
+ROOM = 8
+"""Entries per block that the time buckets may hold on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One pool as the solver sees it: capacity (`FAR` when there is none) and the ranges never used."""
+
+    capacity: int = FAR
+    reserved: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangles:
+    """Simple blocks of one pool for `place_rectangles`; reserved ranges follow as blocks that are always alive."""
+
+    size: Ints
+    start: Ints
+    end: Ints
+    modulus: Ints
+    residue: Ints
+    fixed: Ints
+    shift: int
+    bucket_ptr: Ints
+    counted: int
+    first: Ints = field(repr=False)
+
+    def place(self, order: Ints, best_fit: bool, limit: int = FAR) -> tuple[int, Ints, int]:
+        """Peak (-1 when above `limit`), address of each block and the work done, placing blocks in `order`."""
+        from memplan.placement.offsets.greedy_kernels import place_rectangles
+
+        base = np.zeros(len(self.size), np.int64)
+        if len(self.first):
+            order = np.concatenate([self.first, order[self.fixed[order] < 0]])
+        peak, looked = place_rectangles(
+            order, int(best_fit), self.size, self.start, self.end, self.modulus, self.residue, self.fixed,
+            self.shift, self.bucket_ptr, self.counted, limit, base,
+        )  # fmt: skip
+        return int(peak), base[: self.counted], int(looked) + 8 * len(order)
+
+
+def rectangles(blocks: Blocks, space: Space) -> Rectangles:
+    """Simple `blocks` made ready for greedy placement in one pool."""
+    reserved = np.array(sorted(space.reserved), np.int64).reshape(-1, 2)
+    reserved = reserved[reserved[:, 0] < reserved[:, 1]]
+    extra = len(reserved)
+    steps = max(len(blocks.times) - 1, 1)
+    start = np.concatenate([blocks.part_start, np.zeros(extra, np.int64)])
+    end = np.concatenate([blocks.part_end, np.full(extra, steps)])
+    fixed = np.concatenate([blocks.fixed, reserved[:, 0]])
+    shift, bucket_ptr = _buckets(start, end, steps)
+    return Rectangles(
+        size=np.concatenate([blocks.size, reserved[:, 1] - reserved[:, 0]]), start=start, end=end,
+        modulus=np.concatenate([blocks.modulus, np.ones(extra, np.int64)]),
+        residue=np.concatenate([blocks.residue, np.zeros(extra, np.int64)]),
+        fixed=fixed, shift=shift, bucket_ptr=bucket_ptr, counted=blocks.count, first=np.flatnonzero(fixed >= 0),
+    )  # fmt: skip
+
+
+def _buckets(start: Ints, end: Ints, steps: int) -> tuple[int, Ints]:
+    """Width of time buckets, as a power of two of ranks, and how many entries each must hold."""
+    shift = 0
+    while ((steps - 1) >> shift) + 1 > BUCKETS or int((((end - 1) >> shift) - (start >> shift) + 1).sum()) > ROOM * len(
+        start
+    ) + 1024:
+        shift += 1
+    change = np.zeros(((steps - 1) >> shift) + 2, np.int64)
+    np.add.at(change, start >> shift, 1)
+    np.subtract.at(change, ((end - 1) >> shift) + 1, 1)
+    return shift, np.concatenate([[0], np.cumsum(np.cumsum(change)[:-1])]).astype(np.int64)
+
+
+def place_general(blocks: Blocks, spaces: tuple[Space, ...], order: Ints, best_fit: bool) -> tuple[Ints, Ints, int]:
+    """Pool index and address of every block of any kind, and the work done, placing blocks in `order`."""
+    from memplan.placement.offsets.greedy_kernels import place_blocks
+
+    order = np.concatenate([np.flatnonzero(blocks.fixed >= 0), order[blocks.fixed[order] < 0]])
+    allowed_ptr = np.concatenate([[0], np.cumsum([len(pools) for pools in blocks.allowed])]).astype(np.int64)
+    allowed = np.array([pool for pools in blocks.allowed for pool in pools], np.int64)
+    capacity = np.array([space.capacity for space in spaces], np.int64)
+    reserved = np.array([span for space in spaces for span in space.reserved if span[0] < span[1]], np.int64)
+    counts = [sum(a < b for a, b in space.reserved) for space in spaces]
+    reserved_ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    shift, bucket_ptr = _buckets(blocks.part_start, blocks.part_end, max(len(blocks.times) - 1, 1))
+    pool, base = np.zeros(blocks.count, np.int64), np.zeros(blocks.count, np.int64)
+    looked = place_blocks(
+        order, int(best_fit), blocks.size, blocks.modulus, blocks.residue, blocks.fixed, allowed_ptr, allowed,
+        capacity, reserved_ptr, reserved.reshape(-1, 2), blocks.part_ptr, blocks.part_lo, blocks.part_hi,
+        blocks.part_start, blocks.part_end, shift, bucket_ptr, *adjacency(blocks), pool, base,
+    )  # fmt: skip
+    return pool, base, int(looked) + 8 * blocks.count
+
+
+def adjacency(blocks: Blocks) -> tuple[Ints, Ints, Ints, Ints]:
+    """The pairs by block: pointers, neighbour, and between which differences (theirs less ours) must not lie."""
+    a = np.concatenate([blocks.pair_a, blocks.pair_b])
+    other = np.concatenate([blocks.pair_b, blocks.pair_a])
+    low = np.concatenate([blocks.pair_lo, -blocks.pair_hi])
+    high = np.concatenate([blocks.pair_hi, -blocks.pair_lo])
+    order = np.lexsort((other, a))
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(a, minlength=blocks.count))]).astype(np.int64)
+    return pointer, other[order], low[order], high[order]

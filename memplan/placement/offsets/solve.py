@@ -1,0 +1,204 @@
+"""The solver's entry point: from a problem to a checked assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from time import process_time
+from typing import TypeVar
+
+import numpy as np
+
+from memplan.errors import InputError, MemplanError
+from memplan.placement.offsets.blocks import Blocks, Ints, compile_blocks, take
+from memplan.placement.offsets.bounds import peak_bound
+from memplan.placement.offsets.greedy import FAR, Space, place_general, rectangles
+from memplan.placement.offsets.orders import features, portfolio
+from memplan.placement.offsets.problem import Assignment, PoolResult, Problem
+from memplan.placement.offsets.validate import validate
+from memplan.progress import Progress, silent
+
+Group = TypeVar("Group", bound=tuple[int, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    When to stop looking for something better.
+
+    `work` counts elementary steps of the compiled searches (about a nanosecond or two each); with it alone the answer
+    is the same on every machine. `time_s`, CPU seconds, is for those who prefer a clock and may not repeat.
+    """
+
+    work: int = 500_000_000
+    time_s: float | None = None
+
+
+class Budget:
+    """What is left of `Limits`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._end = None if limits.time_s is None else process_time() + limits.time_s
+        self.used = 0
+
+    def spend(self, work: int) -> None:
+        """Count `work` steps."""
+        self.used += work
+
+    @property
+    def left(self) -> int:
+        """Steps left, 0 once the time is over."""
+        if self._end is not None and process_time() >= self._end:
+            return 0
+        return max(self._limits.work - self.used, 0)
+
+
+def assign(
+    problem: Problem,
+    *,
+    limits: Limits | None = None,
+    seed: int = 0,  # noqa: ARG001
+    check: bool = True,
+    progress: Progress = silent,
+) -> Assignment:
+    """
+    Addresses for all buffers of `problem`, as low as the search finds within `limits`.
+
+    Always answers: when a capacity can't be met, the assignment exceeds it and says by how much and why. The answer is
+    the same for the same problem, `seed` and work limit. `check` runs the independent validator on it.
+    Raises `InputError` for a problem that contradicts itself.
+    """
+    budget = Budget(limits or Limits())
+    blocks = compile_blocks(problem)
+    _check_pins(problem, blocks)
+    spaces = tuple(Space(FAR if p.capacity is None else p.capacity, p.reserved) for p in problem.pools)
+    pool = _choose_pools(blocks, spaces, budget)
+    base = np.zeros(blocks.count, np.int64)
+    results = []
+    method = "greedy"
+    for k, space in enumerate(spaces):
+        progress(k, len(spaces), f"offsets in {problem.pools[k].name}")
+        chosen = np.flatnonzero(pool == k)
+        mine = take(blocks, chosen) if len(spaces) > 1 else blocks
+        bound, how = peak_bound(mine, space.reserved)
+        base[chosen], name = _improve(mine, space, bound, budget)
+        method = name if len(chosen) else method
+        if any(len(blocks.allowed[int(b)]) > 1 for b in chosen):
+            bound, how = _bound_of_forced(blocks, k, space)
+        peak = int((base + blocks.size)[chosen].max(initial=0))
+        results.append(PoolResult(problem.pools[k].id, peak, min(bound, peak), how))
+    address = base[blocks.member_block] + blocks.member_rel
+    ids = [p.id for p in problem.pools]
+    placed = {b.id: (ids[int(pool[blocks.member_block[i]])], int(address[i])) for i, b in enumerate(problem.buffers)}
+    over = [max(r.peak - s.capacity, 0) for r, s in zip(results, spaces, strict=True)]
+    answer = Assignment(
+        placed, tuple(results), reuse_cost(problem, placed), not any(over), sum(over), method, work=budget.used
+    )  # fmt: skip
+    if check:
+        broken = validate(problem, answer)
+        if broken:
+            raise MemplanError(f"the solver made an invalid placement: {broken[0]}; please report this problem")
+    return answer
+
+
+def _check_pins(problem: Problem, blocks: Blocks) -> None:
+    """Raises `InputError` when pinned buffers, and what is tied to them, already break the rules by themselves."""
+    if not (blocks.fixed >= 0).any():
+        return
+    base = blocks.fixed[blocks.member_block]
+    pool = [problem.pools[blocks.allowed[int(b)][0]].id for b in blocks.member_block]
+    address = base + blocks.member_rel
+    pinned = tuple(b for i, b in enumerate(problem.buffers) if base[i] >= 0)
+    placed = {b.id: (pool[i], int(address[i])) for i, b in enumerate(problem.buffers) if base[i] >= 0}
+
+    def inside(groups: Iterable[Group]) -> tuple[Group, ...]:
+        return tuple(group for group in groups if placed.keys() >= set(group))
+
+    alone = replace(
+        problem, buffers=pinned, reuse_penalties={},
+        colocations=inside(problem.colocations), contiguous=inside(problem.contiguous),
+        separations=inside(problem.separations), exclusions=inside(problem.exclusions),
+        conflicts=None if problem.conflicts is None else frozenset(inside(problem.conflicts)),
+    )  # fmt: skip
+    stated = {"peak", "shortfall", "bound", "reuse cost", "capacity"}
+    for broken in validate(alone, Assignment(placed, (), 0, True, 0, "pins")):
+        if broken.rule not in stated:
+            raise InputError(f"pins contradict each other, what they are tied to or a reserved range ({broken})")
+
+
+def _choose_pools(blocks: Blocks, spaces: tuple[Space, ...], budget: Budget) -> Ints:
+    """Pool index of every block; where there is a choice, that of the greedy placement that exceeds least."""
+    if all(len(pools) == 1 for pools in blocks.allowed):
+        return np.array([pools[0] for pools in blocks.allowed], np.int64)
+    capacity = np.array([space.capacity for space in spaces])
+    best: tuple[tuple[int, int], Ints] | None = None
+    for _, order in portfolio(features(blocks)):
+        for best_fit in (True, False):
+            pool, base, work = place_general(blocks, spaces, order, best_fit)
+            budget.spend(work)
+            peaks = np.zeros(len(spaces), np.int64)
+            np.maximum.at(peaks, pool, base + blocks.size)
+            rank = (int(np.maximum(peaks - capacity, 0).sum()), int(peaks.sum()))
+            if best is None or rank < best[0]:
+                best = rank, pool
+    if best is None:
+        raise ValueError("no order was tried")
+    return best[1]
+
+
+def _bound_of_forced(blocks: Blocks, pool: int, space: Space) -> tuple[int, str]:
+    """The bound from those blocks that may be in no other pool."""
+    forced = np.array([b for b in range(blocks.count) if blocks.allowed[b] == (pool,)], np.int64)
+    bound, how = peak_bound(take(blocks, forced), space.reserved)
+    return bound, f"{how} of buffers tied to this pool"
+
+
+def _improve(blocks: Blocks, space: Space, bound: int, budget: Budget) -> tuple[Ints, str]:
+    """Addresses in one pool and who found them."""
+    best_peak, best, method = FAR, np.zeros(blocks.count, np.int64), "greedy"
+    if not blocks.count:
+        return best, method
+    known = features(blocks)
+    ready = rectangles(blocks, space) if blocks.simple else None
+    for name, order in portfolio(known):
+        for best_fit in (True, False):
+            if ready is not None:
+                peak, base, work = ready.place(order, best_fit, best_peak - 1)
+            else:
+                _, base, work = place_general(
+                    replace(blocks, allowed=((0,),) * blocks.count), (space,), order, best_fit
+                )
+                peak = int((base + blocks.size).max())
+            budget.spend(work)
+            if 0 <= peak < best_peak:
+                best_peak, best = peak, base
+                method = f"greedy, {name}, {'best' if best_fit else 'first'} fit"
+            if best_peak <= bound or not budget.left:
+                return best, method
+    return best, method
+
+
+def reuse_cost(problem: Problem, placed: dict[int, tuple[int, int]]) -> int:
+    """Sum of the penalties of pairs that share addresses although they are never alive together."""
+    by_id = {b.id: b for b in problem.buffers}
+    listed = None if problem.conflicts is None else {frozenset(pair) for pair in problem.conflicts}
+    excluded = {frozenset(pair) for pair in problem.exclusions}
+    total = 0
+    for (a, b), weight in problem.reuse_penalties.items():
+        first, second = by_id[a], by_id[b]
+        (pool_a, low_a), (pool_b, low_b) = placed[a], placed[b]
+        if pool_a != pool_b or low_a >= low_b + second.size or low_b >= low_a + first.size:
+            continue
+        if not first.size or not second.size:
+            continue
+        if listed is not None:
+            together = frozenset((a, b)) in listed
+        elif frozenset((a, b)) in excluded:
+            together = False
+        else:
+            together = any(
+                s < oe and os < e for s, e in first.intervals for os, oe in second.intervals if s < e and os < oe
+            )
+        total += 0 if together else weight
+    return total
