@@ -1,6 +1,19 @@
 """The compiled graph and what follows from it alone: lifetimes."""
 
 from memplan.graph.lifetime import Lifetime, lifetimes
+from memplan.graph.live import alive_at, bytes_by_kind, live_curve
 from memplan.graph.model import DTYPE_BITS, Graph, Op, Tensor, TensorKind, dense_bytes
 
-__all__ = ["DTYPE_BITS", "Graph", "Lifetime", "Op", "Tensor", "TensorKind", "dense_bytes", "lifetimes"]
+__all__ = [
+    "DTYPE_BITS",
+    "Graph",
+    "Lifetime",
+    "Op",
+    "Tensor",
+    "TensorKind",
+    "alive_at",
+    "bytes_by_kind",
+    "dense_bytes",
+    "lifetimes",
+    "live_curve",
+]

@@ -1,0 +1,53 @@
+"""MindIR files (`.mindir`), read from the protobuf without MindSpore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from memplan.errors import InputError
+from memplan.graph.builder import GraphBuilder
+from memplan.graph.model import Graph
+from memplan.progress import Progress, silent
+from memplan.readers.mindir_flatten import Flattener
+from memplan.readers.mindir_program import decode
+from memplan.readers.mindir_schema import model_class
+from memplan.readers.mindspore_ops import Target
+from memplan.readers.protobuf import parse
+
+_REMEDY = "export it again with mindspore.export(..., file_format='MINDIR') and without encryption"
+
+
+def read_mindir(
+    data: bytes,
+    path: str | Path,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    target: Target = Target.ASCEND,
+    progress: Progress = silent,
+) -> Graph:
+    """
+    The graph in the MindIR bytes `data`, in the order in which the file lists its nodes.
+
+    `path` is named in errors and kept as the graph's origin. `shapes` binds open dimensions of inputs by name. Weight
+    data is not needed: a `*_graph.mindir` beside its data files is enough. `target` says whose kernels will run it.
+    Raises `InputError`.
+    """
+    model = parse(model_class(), data, path=path, what="a MindIR file", remedy=_REMEDY)
+    if not model.graph.name or not (model.graph.node or model.graph.output):
+        raise InputError("this holds no graph, is cut off or encrypted", path=path, remedy=_REMEDY)
+    if shapes:
+        raise InputError("open dimensions can't be bound yet", path=path)
+    try:
+        program = decode(model, progress)
+        del model
+        builder = GraphBuilder()
+        flattener = Flattener(program, builder, progress, target)
+        flattener.run()
+        return builder.finish(
+            program.root.name, flattener.inputs, flattener.outputs, origin=str(path), producer=program.producer
+        )
+    except InputError as error:
+        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
+    except UnicodeDecodeError:
+        raise InputError("a name is not UTF-8: the file is damaged", path=path, remedy=_REMEDY) from None

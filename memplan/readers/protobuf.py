@@ -1,0 +1,54 @@
+"""Protobuf messages described by a table of their fields, read without any generated code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from memplan.errors import InputError
+
+_SCALARS = {
+    "double": 1, "float": 2, "int64": 3, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "bytes": 12, "uint32": 13,
+}  # fmt: skip
+_MESSAGE, _OPTIONAL, _REPEATED = 11, 1, 3
+
+Table = Mapping[str, str]
+"""
+Message name -> its fields as `number name type` separated by commas; `*` before the type means repeated.
+
+A type is a scalar of protobuf or another message of the table. Enums are read as `int32`, which has the same wire
+form. Fields left out are kept by protobuf as unknown bytes and cost no time.
+"""
+
+
+def message_class(package: str, table: Table, root: str) -> Any:
+    """The class of message `root` of `table`; each call makes its own pool, so that nothing is registered globally."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"memplan/{package}.proto", package=package, syntax="proto2")
+    for name, fields in table.items():
+        message = file.message_type.add(name=name)
+        for entry in fields.split(","):
+            number, label, kind = entry.split()
+            field = message.field.add(name=label, number=int(number), label=_OPTIONAL)
+            if kind.startswith("*"):
+                field.label = _REPEATED
+                kind = kind[1:]
+            if kind in _SCALARS:
+                field.type = _SCALARS[kind]
+            else:
+                field.type = _MESSAGE
+                field.type_name = f".{package}.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{root}"))
+
+
+def parse(cls: Any, data: bytes, *, path: str | Path, what: str, remedy: str) -> Any:
+    """`data` as a message of class `cls`; raises `InputError` when it is none."""
+    try:
+        return cls.FromString(data)
+    except (DecodeError, UnicodeDecodeError, ValueError):
+        raise InputError(f"this is not {what}, or it is cut off or encrypted", path=path, remedy=remedy) from None
