@@ -38,7 +38,7 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
@@ -46,6 +46,8 @@ def print_table(
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console = Console(markup=False, highlight=False, width=160)
+    # A title inside the table would be wrapped to the table's width.
+    console.print(title, style="bold", soft_wrap=True)
     console.print(table)
 
 

@@ -66,8 +66,8 @@ def print_plan(result: Plan) -> None:
     """The plan as tables: how full each tier gets, what fills HBM at its peak, the longest ops, what moves."""
     from memplan.schema import headline
 
-    print(f"{result.origin.graph} ({result.origin.file}, {result.origin.producer}) on {result.chip}")
-    print(headline(result))
+    print(f"{result.origin.file} ({result.origin.producer}) on {result.chip}")
+    print(headline(result), end="\n\n")
     print_table(
         "Memory",
         ["tier", "capacity", "kept by driver", "persistent", "peak", "lower bound", "gap", "bound by"],
