@@ -1,0 +1,117 @@
+"""`load_config`: a published `config.json` to the `ModelConfig` it describes."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from memplan.errors import InputError
+from memplan.models.architecture import ModelConfig
+from memplan.models.families import BUILDERS, WRAPPERS
+from memplan.models.fields import Fields
+from memplan.models.quantization import read_quantization
+from memplan.models.vision import read_vision
+
+_MOST_BYTES = 16 * 2**20
+"""A `config.json` is a few kilobytes; more than this is something else."""
+
+
+def supported_families() -> tuple[str, ...]:
+    """Every `model_type` that can be read."""
+    return tuple(sorted({*BUILDERS, *WRAPPERS}))
+
+
+def load_config(source: str | Path | Mapping[str, Any]) -> ModelConfig:
+    """
+    The model that `source`, a `config.json` (or the folder it is in) or its parsed content, describes.
+
+    Raises `InputError` naming the file, the field and the nearest supported family.
+    """
+    if isinstance(source, Mapping):
+        return _read(source, None, "model")
+    path = Path(source)
+    if path.is_dir():
+        path = path / "config.json"
+    name = path.parent.name if path.name == "config.json" else path.stem
+    return _read(_parse(path), str(path), name or "model")
+
+
+def _parse(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError("this is too large for a config.json", path=path)
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=path) from error
+    except (ValueError, RecursionError):
+        raise InputError("this is not a config.json: it isn't JSON", path=path) from None
+    if not isinstance(document, Mapping):
+        raise InputError("this is not a config.json: it holds no object", path=path)
+    return document
+
+
+@functools.cache
+def _defaults() -> Mapping[str, Any]:
+    text = resources.files("memplan.models.families").joinpath("defaults.json").read_text(encoding="utf-8")
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
+def _model_type(document: Mapping[str, Any], path: str | None) -> str:
+    model_type = document.get("model_type")
+    if isinstance(model_type, str) and (model_type in BUILDERS or model_type in WRAPPERS):
+        return model_type
+    if not isinstance(model_type, str) or not model_type:
+        raise InputError(
+            "is missing; it says which family the model is of",
+            path=path,
+            place="field model_type",
+            remedy="take the file as the model's publisher gives it",
+        )
+    near = difflib.get_close_matches(model_type, supported_families(), n=1, cutoff=0)
+    raise InputError(
+        f"{model_type!r:.60} is not supported; the nearest supported family is {near[0]!r}",
+        path=path,
+        place="field model_type",
+    )
+
+
+def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConfig:
+    outer_type = _model_type(document, path)
+    outer = Fields(document, family=outer_type, path=path)
+    inner = outer
+    model_type = outer_type
+    if outer_type in WRAPPERS:
+        inner = outer.within("text_config")
+        model_type = _model_type({"model_type": WRAPPERS[outer_type], **inner.values}, path)
+    defaults = _defaults().get(model_type)
+    fields = Fields(
+        # Wrappers keep these two beside the decoder's object as often as in it.
+        {key: document[key] for key in ("tie_word_embeddings", "torch_dtype", "dtype") if key in document}
+        | dict(inner.values),
+        family=model_type,
+        path=path,
+        prefix=inner.prefix,
+        defaults=None if defaults is None else defaults["values"],
+        defaults_source="" if defaults is None else defaults["source"],
+    )
+    model = BUILDERS[model_type](fields, model_type)
+    vision = read_vision(outer) if outer is not inner else None
+    notes = model.notes
+    if vision is not None and vision.parameters is None:
+        notes += (f"vision_config: the parameters of the vision tower {vision.model_type!r} are not known here",)
+    return replace(
+        model,
+        name=name,
+        model_type=outer_type,
+        vision=vision,
+        quantization=read_quantization(fields if fields.has("quantization_config") else outer),
+        origin=path or "",
+        notes=notes,
+    )

@@ -1,0 +1,61 @@
+"""The architecture families: `model_type` of a `config.json` to the function that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from memplan.models.architecture import ModelConfig
+from memplan.models.families import compressed, gemma, grouped, latent, linear, llama4, nemotron
+from memplan.models.fields import Fields
+
+Builder = Callable[[Fields, str], ModelConfig]
+
+BUILDERS: Mapping[str, Builder] = MappingProxyType(
+    {
+        "llama": grouped.llama,
+        "mistral": grouped.llama,
+        "mimo": grouped.qwen2,
+        "qwen2": grouped.qwen2,
+        "qwen3": grouped.qwen3,
+        "qwen3_vl_text": grouped.qwen3,
+        "mixtral": grouped.mixtral,
+        "qwen2_moe": grouped.qwen2_moe,
+        "qwen3_moe": grouped.qwen3_moe,
+        "qwen3_vl_moe_text": grouped.qwen3_moe,
+        "minimax_m2": grouped.minimax_m2,
+        "gpt_oss": grouped.gpt_oss,
+        "glm4_moe": grouped.glm4_moe,
+        "llama4_text": llama4.llama4,
+        "gemma3_text": gemma.gemma3,
+        "gemma4_text": gemma.gemma4,
+        "deepseek_v2": latent.deepseek,
+        "deepseek_v3": latent.deepseek,
+        "deepseek_v32": latent.deepseek_sparse,
+        "kimi_k2": latent.deepseek,
+        "glm_moe_dsa": latent.deepseek_sparse,
+        "pangu_ultra_moe": latent.pangu_ultra_moe,
+        "deepseek_v4": compressed.deepseek_v4,
+        "qwen3_next": linear.qwen3_next,
+        "qwen3_5_text": linear.qwen3_5,
+        "qwen3_5_moe_text": linear.qwen3_5,
+        "kimi_linear": linear.kimi_linear,
+        "nemotron_h": nemotron.nemotron_h,
+        "nemotron-nas": nemotron.nemotron_nas,
+    }
+)
+"""Decoders by `model_type`."""
+
+WRAPPERS: Mapping[str, str | None] = MappingProxyType(
+    {
+        "qwen3_vl": "qwen3_vl_text",
+        "qwen3_vl_moe": "qwen3_vl_moe_text",
+        "qwen3_5": "qwen3_5_text",
+        "qwen3_5_moe": "qwen3_5_moe_text",
+        "llama4": "llama4_text",
+        "gemma3": "gemma3_text",
+        "gemma4": "gemma4_text",
+        "kimi_k25": None,
+    }
+)
+"""Models that hold a decoder under `text_config`, and the `model_type` it has where the object does not say."""

@@ -1,0 +1,85 @@
+"""What the families share: the fields every decoder has, and how a `ModelConfig` is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memplan.models.architecture import DenseFfn, Ffn, Layer, ModelConfig
+from memplan.models.fields import Fields
+
+MOST_LAYERS = 4096
+"""More layers than any published model by far: a limit that keeps a wrong file from filling memory."""
+
+
+def layer_count(fields: Fields, name: str = "num_hidden_layers") -> int:
+    """The number of layers of the decoder."""
+    count = fields.count(name)
+    if count > MOST_LAYERS:
+        raise fields.wrong(name, f"must be at most {MOST_LAYERS}, found {count}")
+    return count
+
+
+def divisor(fields: Fields, name: str, whole: int, whole_name: str) -> int:
+    """The field `name`, which must divide `whole`."""
+    value = fields.count(name)
+    if whole % value:
+        raise fields.wrong(name, f"{value} does not divide {whole_name} = {whole}")
+    return value
+
+
+def head_dim(fields: Fields, *, computed: bool) -> int:
+    """Elements of a head; where `computed`, the published rule is width / heads when the file says nothing."""
+    if fields.has("head_dim") or not computed:
+        return fields.count("head_dim")
+    hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    if hidden % heads:
+        raise fields.wrong("num_attention_heads", f"{heads} does not divide hidden_size = {hidden}")
+    return hidden // heads
+
+
+def moe_layers(fields: Fields, layers: int, first_dense: int, frequency: int = 1) -> list[bool]:
+    """Which layers hold experts: `mlp_layer_types` if the file has it, else every `frequency`-th from `first_dense`."""
+    if fields.has("mlp_layer_types"):
+        kinds = fields.list_of("mlp_layer_types", str, at_least=layers)
+        for number, kind in enumerate(kinds):
+            if kind not in ("dense", "sparse"):
+                raise fields.wrong(f"mlp_layer_types[{number}]", f"{kind!r} is neither 'dense' nor 'sparse'")
+        return [kind == "sparse" for kind in kinds]
+    return [index >= first_dense and index % frequency == 0 for index in range(layers)]
+
+
+def choose(sparse: Sequence[bool], expert: Ffn, dense: Ffn | None, fields: Fields) -> list[Ffn]:
+    """The feed-forward part of every layer."""
+    if dense is None and not all(sparse):
+        dense = DenseFfn(fields.count("intermediate_size"))
+    return [expert if is_sparse or dense is None else dense for is_sparse in sparse]
+
+
+def assemble(
+    fields: Fields,
+    *,
+    family: str,
+    layers: Sequence[Layer],
+    tied: bool,
+    mtp_layers: Sequence[Layer] = (),
+    notes: Sequence[str] = (),
+) -> ModelConfig:
+    """The model of `layers`; `tied` is what the family's configuration class takes where the file says nothing."""
+    return ModelConfig(
+        name="",
+        model_type=fields.text_or_none("model_type") or family,
+        family=family,
+        hidden_size=fields.count("hidden_size"),
+        vocab_size=fields.count("vocab_size"),
+        max_positions=fields.count("max_position_embeddings"),
+        tied_embeddings=fields.flag("tie_word_embeddings", tied),
+        dtype=fields.text_or_none("torch_dtype") or fields.text_or_none("dtype") or "bfloat16",
+        layers=tuple(layers),
+        mtp_layers=tuple(mtp_layers),
+        notes=(*notes, *fields.noted),
+    )
+
+
+def numbered_mtp(count: int, after: int, last: Layer) -> tuple[Layer, ...]:
+    """`count` layers of multi-token prediction behind layer `after - 1`, each built like the decoder's last layer."""
+    return tuple(Layer(after + number, last.mixer, last.ffn, last.norms) for number in range(count))

@@ -1,0 +1,55 @@
+"""DeepSeek-V4: sliding window plus compressed attention by layer, hyper-connections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from memplan.models.architecture import CompressedAttention, HyperConnections, Indexer, Layer, ModelConfig, MoeFfn
+from memplan.models.families.common import assemble, layer_count, numbered_mtp
+from memplan.models.fields import Fields
+
+_WINDOW_ONLY, _CSA = 0, 4
+
+
+def deepseek_v4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """
+    DeepSeek-V4 Pro and Flash.
+
+    The kind of each layer is read from `compress_ratios`, cut to the decoder's layers: the entries behind them
+    belong to multi-token prediction and to draft models.
+    """
+    layers = layer_count(fields)
+    ratios = fields.list_of("compress_ratios", int, at_least=layers)
+    heads, groups = fields.count("num_attention_heads"), fields.count("o_groups")
+    if (heads * fields.count("head_dim")) % groups:
+        raise fields.wrong("o_groups", f"{groups} does not divide num_attention_heads x head_dim")
+    indexer = Indexer(fields.count("index_n_heads"), fields.count("index_head_dim"), fields.count("index_topk"))
+    intermediate = fields.count("moe_intermediate_size")
+    expert = MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * fields.count("n_shared_experts", least=0),
+    )
+    for index, ratio in enumerate(ratios):
+        if ratio != _WINDOW_ONLY and ratio < 2:
+            raise fields.wrong(f"compress_ratios[{index}]", f"{ratio} is no ratio of compression")
+
+    def mixer(ratio: int) -> CompressedAttention:
+        return CompressedAttention(
+            heads=heads,
+            head_dim=fields.count("head_dim"),
+            rope_dim=fields.count("qk_rope_head_dim"),
+            q_lora_rank=fields.count("q_lora_rank"),
+            out_groups=groups,
+            out_lora_rank=fields.count("o_lora_rank"),
+            window=fields.count("sliding_window"),
+            ratio=ratio,
+            indexer=indexer if ratio == _CSA else None,
+        )
+
+    stack = [Layer(index, mixer(ratio), expert) for index, ratio in enumerate(ratios)]
+    window_only = Layer(layers, mixer(_WINDOW_ONLY), expert)
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, window_only)
+    model = assemble(fields, family="deepseek_v4", layers=stack, tied=False, mtp_layers=mtp)
+    return replace(model, hyper=HyperConnections(fields.count("hc_mult")))

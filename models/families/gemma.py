@@ -1,0 +1,78 @@
+"""Gemma 3 and 4: five layers of sliding attention to one of full attention, norms before and behind each part."""
+
+from __future__ import annotations
+
+from memplan.models.architecture import DenseFfn, GroupedAttention, Layer, ModelConfig, QkNorm
+from memplan.models.families.common import assemble, layer_count
+from memplan.models.fields import Fields
+
+
+def _sliding_layers(fields: Fields, layers: int) -> list[bool]:
+    if fields.has("layer_types"):
+        kinds = fields.list_of("layer_types", str, at_least=layers)
+        for number, kind in enumerate(kinds):
+            if kind not in ("sliding_attention", "full_attention"):
+                raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of {fields.family}")
+        return [kind == "sliding_attention" for kind in kinds]
+    every = fields.count("sliding_window_pattern")
+    return [bool((index + 1) % every) for index in range(layers)]
+
+
+def gemma3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Gemma 3 decoder."""
+    layers = layer_count(fields)
+    window = fields.count("sliding_window")
+    ffn = DenseFfn(fields.count("intermediate_size"))
+    stack = [
+        Layer(
+            index,
+            GroupedAttention(
+                heads=fields.count("num_attention_heads"),
+                kv_heads=fields.count("num_key_value_heads"),
+                head_dim=fields.count("head_dim"),
+                head_dim_v=fields.count("head_dim"),
+                window=window if sliding else None,
+                qk_norm=QkNorm.PER_HEAD,
+            ),
+            ffn,
+            norms=4,
+        )
+        for index, sliding in enumerate(_sliding_layers(fields, layers))
+    ]
+    return assemble(fields, family="gemma3", layers=stack, tied=True)
+
+
+def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """
+    Gemma 4 decoder: the full layers have heads of `global_head_dim`, and their own count of key/value heads where
+    `attention_k_eq_v` says that keys serve as values; the last `num_kv_shared_layers` read an earlier layer's cache.
+    """
+    for name in ("hidden_size_per_layer_input", "enable_moe_block"):
+        if fields.values.get(name):
+            raise fields.wrong(name, "is not supported yet: per-layer inputs and Gemma's expert block are not modelled")
+    layers = layer_count(fields)
+    sliding = _sliding_layers(fields, layers)
+    shared_from = layers - fields.count_or("num_kv_shared_layers", 0)
+    one_vector = fields.flag("attention_k_eq_v", False)
+    heads, window = fields.count("num_attention_heads"), fields.count("sliding_window")
+    ffn = DenseFfn(fields.count("intermediate_size"))
+    stack = []
+    for index, is_sliding in enumerate(sliding):
+        dim = fields.count("head_dim") if is_sliding else fields.count("global_head_dim")
+        own = fields.count("num_key_value_heads")
+        kv_heads = own if is_sliding or not one_vector else fields.count_or("num_global_key_value_heads", own, least=1)
+        earlier = [other for other in range(min(index, shared_from)) if sliding[other] == is_sliding]
+        if index >= shared_from and not earlier:
+            raise fields.wrong("num_kv_shared_layers", f"layer {index} has no earlier layer of its kind to share with")
+        mixer = GroupedAttention(
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=dim,
+            head_dim_v=dim,
+            window=window if is_sliding else None,
+            qk_norm=QkNorm.PER_HEAD,
+            keys_are_values=one_vector and not is_sliding,
+            shares_kv_of=earlier[-1] if index >= shared_from else None,
+        )
+        stack.append(Layer(index, mixer, ffn, norms=4))
+    return assemble(fields, family="gemma4", layers=stack, tied=True)

@@ -1,0 +1,229 @@
+"""Decoders with grouped-query attention in every layer, dense or with experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memplan.models.architecture import DenseFfn, Ffn, GroupedAttention, Layer, ModelConfig, MoeFfn, QkNorm
+from memplan.models.families.common import assemble, choose, divisor, head_dim, layer_count, moe_layers, numbered_mtp
+from memplan.models.fields import Fields
+
+
+def _attention(
+    fields: Fields,
+    *,
+    computed_head_dim: bool,
+    qk_norm: QkNorm = QkNorm.NONE,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    window: int | None = None,
+    sinks: bool = False,
+) -> GroupedAttention:
+    heads = fields.count("num_attention_heads")
+    dim = head_dim(fields, computed=computed_head_dim)
+    return GroupedAttention(
+        heads=heads,
+        kv_heads=divisor(fields, "num_key_value_heads", heads, "num_attention_heads"),
+        head_dim=dim,
+        head_dim_v=dim,
+        window=window,
+        qk_norm=qk_norm,
+        qkv_bias=qkv_bias,
+        out_bias=out_bias,
+        sinks=sinks,
+    )
+
+
+def _stack(attention: Sequence[GroupedAttention], ffns: Sequence[Ffn]) -> list[Layer]:
+    return [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(attention, ffns, strict=True))]
+
+
+def _sliding(fields: Fields, layers: int) -> list[int | None]:
+    """Window of every layer of a Qwen-style decoder, whose `sliding_window` counts only when it is switched on."""
+    if not fields.flag("use_sliding_window", False) or not fields.has("sliding_window"):
+        return [None] * layers
+    window = fields.count("sliding_window")
+    if fields.has("layer_types"):
+        kinds = fields.list_of("layer_types", str, at_least=layers)
+        return [window if kind == "sliding_attention" else None for kind in kinds]
+    first = fields.count("max_window_layers", least=0)
+    return [window if index >= first else None for index in range(layers)]
+
+
+def llama(fields: Fields, model_type: str) -> ModelConfig:
+    """Llama 2 and 3, Mistral: dense, no query/key norm."""
+    layers = layer_count(fields)
+    window = fields.count_or_none("sliding_window") if model_type == "mistral" else None
+    bias = fields.flag("attention_bias", False)
+    attention = _attention(fields, computed_head_dim=True, qkv_bias=bias, out_bias=bias, window=window)
+    ffn = DenseFfn(fields.count("intermediate_size"), bias=fields.flag("mlp_bias", False))
+    return assemble(fields, family="llama", layers=_stack([attention] * layers, [ffn] * layers), tied=False)
+
+
+def qwen2(fields: Fields, model_type: str) -> ModelConfig:
+    """Qwen2 and MiMo: dense, with biases on queries, keys and values."""
+    layers = layer_count(fields)
+    attention = [
+        _attention(fields, computed_head_dim=True, qkv_bias=True, window=window) for window in _sliding(fields, layers)
+    ]
+    ffn = DenseFfn(fields.count("intermediate_size"))
+    stack = _stack(attention, [ffn] * layers)
+    mtp = fields.count_or("num_nextn_predict_layers", 0)
+    return assemble(
+        fields, family=model_type, layers=stack, tied=False, mtp_layers=numbered_mtp(mtp, layers, stack[-1])
+    )
+
+
+def _qwen3_attention(fields: Fields, layers: int) -> list[GroupedAttention]:
+    bias = fields.flag("attention_bias", False)
+    return [
+        _attention(
+            fields,
+            computed_head_dim=False,
+            qk_norm=QkNorm.PER_HEAD,
+            qkv_bias=bias,
+            out_bias=bias,
+            window=window,
+        )
+        for window in _sliding(fields, layers)
+    ]
+
+
+def qwen3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Qwen3: dense, with a norm on the queries and keys of each head."""
+    layers = layer_count(fields)
+    ffn = DenseFfn(fields.count("intermediate_size"))
+    return assemble(fields, family="qwen3", layers=_stack(_qwen3_attention(fields, layers), [ffn] * layers), tied=False)
+
+
+def qwen_sparse(fields: Fields, layers: int) -> list[bool]:
+    """Which layers of a Qwen decoder hold experts."""
+    step = fields.count_or("decoder_sparse_step", 1, least=1)
+    dense: set[int] = set()
+    if fields.has("mlp_only_layers"):
+        listed = fields.values["mlp_only_layers"]
+        dense = set(fields.list_of("mlp_only_layers", int, at_least=len(listed) if isinstance(listed, list) else 0))
+    return [index not in dense and (index + 1) % step == 0 for index in range(layers)]
+
+
+def qwen3_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Qwen3-MoE: Qwen3 attention, experts in every `decoder_sparse_step`-th layer."""
+    layers = layer_count(fields)
+    expert = MoeFfn(
+        experts=fields.count_any("num_experts", "num_local_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=fields.count("moe_intermediate_size"),
+    )
+    ffns = choose(qwen_sparse(fields, layers), expert, None, fields)
+    return assemble(fields, family="qwen3_moe", layers=_stack(_qwen3_attention(fields, layers), ffns), tied=False)
+
+
+def qwen2_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Qwen2-MoE: biases on queries, keys and values; a gated shared expert."""
+    layers = layer_count(fields)
+    bias = fields.flag("qkv_bias", True)
+    attention = [
+        _attention(fields, computed_head_dim=True, qkv_bias=bias, window=window) for window in _sliding(fields, layers)
+    ]
+    expert = MoeFfn(
+        experts=fields.count("num_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=fields.count("moe_intermediate_size"),
+        shared_intermediate=fields.count("shared_expert_intermediate_size"),
+        shared_gate=True,
+    )
+    ffns = choose(qwen_sparse(fields, layers), expert, None, fields)
+    return assemble(fields, family="qwen2_moe", layers=_stack(attention, ffns), tied=False)
+
+
+def mixtral(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Mixtral: experts in every layer."""
+    layers = layer_count(fields)
+    attention = _attention(fields, computed_head_dim=True, window=fields.count_or_none("sliding_window"))
+    expert = MoeFfn(
+        experts=fields.count("num_local_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=fields.count("intermediate_size"),
+    )
+    return assemble(fields, family="mixtral", layers=_stack([attention] * layers, [expert] * layers), tied=False)
+
+
+def minimax_m2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """MiniMax-M2: experts in every layer, one norm over the queries and keys of all heads."""
+    layers = layer_count(fields)
+    if fields.has("attn_type_list"):
+        kinds = fields.list_of("attn_type_list", int, at_least=layers)
+        for number, kind in enumerate(kinds):
+            if kind != 1:
+                raise fields.wrong(
+                    f"attn_type_list[{number}]", f"attention type {kind} is not supported, only 1 (full)"
+                )
+    norm = QkNorm.ALL_HEADS if fields.flag("use_qk_norm", True) else QkNorm.NONE
+    kind_of_norm = fields.text_or_none("qk_norm_type")
+    if norm is QkNorm.ALL_HEADS and kind_of_norm not in (None, "per_layer"):
+        raise fields.wrong("qk_norm_type", f"{kind_of_norm!r} is not supported, only 'per_layer'")
+    attention = _attention(fields, computed_head_dim=False, qk_norm=norm)
+    expert = MoeFfn(
+        experts=fields.count("num_local_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=fields.count("intermediate_size"),
+        shared_intermediate=fields.count_or("shared_intermediate_size", 0),
+    )
+    stack = _stack([attention] * layers, [expert] * layers)
+    modules = fields.count_or("num_mtp_modules", 0) if fields.flag("use_mtp", False) else 0
+    mtp = modules * fields.count_or("mtp_transformer_layers", 1)
+    return assemble(
+        fields, family="minimax_m2", layers=stack, tied=False, mtp_layers=numbered_mtp(mtp, layers, stack[-1])
+    )
+
+
+def gpt_oss(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """gpt-oss: alternating sliding and full attention with sinks, biases everywhere."""
+    layers = layer_count(fields)
+    window = fields.count("sliding_window")
+    attention = []
+    for number, kind in enumerate(fields.list_of("layer_types", str, at_least=layers)):
+        if kind not in ("sliding_attention", "full_attention"):
+            raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of gpt_oss")
+        attention.append(
+            _attention(
+                fields,
+                computed_head_dim=False,
+                qkv_bias=fields.flag("attention_bias", True),
+                out_bias=fields.flag("attention_bias", True),
+                window=window if kind == "sliding_attention" else None,
+                sinks=True,
+            )
+        )
+    expert = MoeFfn(
+        experts=fields.count("num_local_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=fields.count("intermediate_size"),
+        router_bias=True,
+        expert_bias=True,
+    )
+    return assemble(fields, family="gpt_oss", layers=_stack(attention, [expert] * layers), tied=False)
+
+
+def glm4_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """GLM-4.5 and later with grouped-query attention: first layers dense, then experts beside a shared one."""
+    layers = layer_count(fields)
+    attention = _attention(
+        fields,
+        computed_head_dim=True,
+        qk_norm=QkNorm.PER_HEAD if fields.flag("use_qk_norm", False) else QkNorm.NONE,
+        qkv_bias=fields.flag("attention_bias", False),
+    )
+    intermediate = fields.count("moe_intermediate_size")
+    expert = MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * fields.count("n_shared_experts", least=0),
+    )
+    sparse = moe_layers(fields, layers, fields.count("first_k_dense_replace", least=0))
+    stack = _stack([attention] * layers, choose(sparse, expert, None, fields))
+    mtp = fields.count_or("num_nextn_predict_layers", 0)
+    return assemble(
+        fields, family="glm4_moe", layers=stack, tied=False, mtp_layers=numbered_mtp(mtp, layers, stack[-1])
+    )

@@ -1,0 +1,90 @@
+"""Decoders with multi-head latent attention (MLA), with or without an indexer that picks the tokens (DSA)."""
+
+from __future__ import annotations
+
+from memplan.models.architecture import Indexer, LatentAttention, Layer, ModelConfig, MoeFfn
+from memplan.models.families.common import assemble, choose, layer_count, moe_layers, numbered_mtp
+from memplan.models.fields import Fields
+
+
+def _experts(fields: Fields) -> MoeFfn:
+    intermediate = fields.count("moe_intermediate_size")
+    return MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * fields.count_or("n_shared_experts", 0),
+    )
+
+
+def _build(fields: Fields, family: str, mixers: list[LatentAttention]) -> ModelConfig:
+    layers = len(mixers)
+    frequency = fields.count_or("moe_layer_freq", 1, least=1)
+    sparse = moe_layers(fields, layers, fields.count("first_k_dense_replace", least=0), frequency)
+    ffns = choose(sparse, _experts(fields), None, fields)
+    stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=True))]
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, stack[-1])
+    return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
+
+
+def _attention(fields: Fields, indexer: Indexer | None, *, shares_index: bool = False) -> LatentAttention:
+    return LatentAttention(
+        heads=fields.count("num_attention_heads"),
+        q_lora_rank=fields.count_or_none("q_lora_rank"),
+        kv_lora_rank=fields.count("kv_lora_rank"),
+        nope_dim=fields.count("qk_nope_head_dim"),
+        rope_dim=fields.count("qk_rope_head_dim"),
+        v_dim=fields.count("v_head_dim"),
+        indexer=indexer,
+        shares_index=shares_index,
+        bias=fields.flag("attention_bias", False),
+    )
+
+
+def deepseek(fields: Fields, model_type: str) -> ModelConfig:
+    """DeepSeek-V2, V3 and R1, Kimi-K2: latent attention, first layers dense, then experts."""
+    return _build(fields, model_type, [_attention(fields, None)] * layer_count(fields))
+
+
+def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
+    """DeepSeek-V3.2 and GLM-5: latent attention over the tokens an indexer picks, shared between layers in GLM-5.2."""
+    layers = layer_count(fields)
+    fields.count("q_lora_rank")
+    indexer = Indexer(fields.count("index_n_heads"), fields.count("index_head_dim"), fields.count("index_topk"))
+    kinds = ["full"] * layers
+    if fields.has("indexer_types"):
+        kinds = list(fields.list_of("indexer_types", str, at_least=layers))
+        for number, kind in enumerate(kinds):
+            if kind not in ("full", "shared"):
+                raise fields.wrong(f"indexer_types[{number}]", f"{kind!r} is neither 'full' nor 'shared'")
+        if kinds[0] == "shared":
+            raise fields.wrong("indexer_types[0]", "the first layer has no earlier indexer to share")
+    mixers = [
+        _attention(fields, indexer) if kind == "full" else _attention(fields, None, shares_index=True) for kind in kinds
+    ]
+    return _build(fields, model_type, mixers)
+
+
+def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """openPangu-Ultra-MoE-718B: latent attention under names of its own."""
+    layers = layer_count(fields)
+    attention = LatentAttention(
+        heads=fields.count("num_attention_heads"),
+        q_lora_rank=fields.count("attention_q_lora_dim"),
+        kv_lora_rank=fields.count("attention_kv_lora_dim"),
+        nope_dim=fields.count("attention_qk_dim"),
+        rope_dim=fields.count("attention_qk_rope_dim"),
+        v_dim=fields.count("attention_v_dim"),
+    )
+    intermediate = fields.count("moe_intermediate_size")
+    expert = MoeFfn(
+        experts=fields.count("num_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * fields.count("num_shared_experts", least=0),
+    )
+    ffns = choose(moe_layers(fields, layers, fields.count("num_dense_layers", least=0)), expert, None, fields)
+    norms = 4 if fields.flag("sandwich_norm", False) else 2
+    stack = [Layer(index, attention, ffn, norms) for index, ffn in enumerate(ffns)]
+    mtp = numbered_mtp(fields.count_or("num_mtp_layers", 0), layers, stack[-1])
+    return assemble(fields, family="pangu_ultra_moe", layers=stack, tied=False, mtp_layers=mtp)

@@ -1,0 +1,119 @@
+"""Decoders that mix linear attention with full attention: Qwen3-Next, Qwen3.5, Kimi-Linear."""
+
+from __future__ import annotations
+
+from memplan.models.architecture import (
+    DenseFfn,
+    Ffn,
+    GatedDeltaNet,
+    GroupedAttention,
+    KimiDelta,
+    LatentAttention,
+    Layer,
+    ModelConfig,
+    MoeFfn,
+    QkNorm,
+)
+from memplan.models.families.common import assemble, choose, divisor, layer_count, moe_layers, numbered_mtp
+from memplan.models.families.grouped import qwen_sparse
+from memplan.models.fields import Fields
+
+
+def _layer_kinds(fields: Fields, layers: int) -> list[str]:
+    if fields.has("layer_types"):
+        kinds = list(fields.list_of("layer_types", str, at_least=layers))
+    else:
+        if not fields.has("full_attention_interval"):
+            raise fields.wrong("layer_types", f"is missing, and so is full_attention_interval, of {fields.family}")
+        every = fields.count("full_attention_interval")
+        kinds = ["linear_attention" if (index + 1) % every else "full_attention" for index in range(layers)]
+    for number, kind in enumerate(kinds):
+        if kind not in ("linear_attention", "full_attention"):
+            raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of {fields.family}")
+    return kinds
+
+
+def _qwen(fields: Fields, family: str) -> ModelConfig:
+    layers = layer_count(fields)
+    heads = fields.count("num_attention_heads")
+    full = GroupedAttention(
+        heads=heads,
+        kv_heads=divisor(fields, "num_key_value_heads", heads, "num_attention_heads"),
+        head_dim=fields.count("head_dim"),
+        head_dim_v=fields.count("head_dim"),
+        qk_norm=QkNorm.PER_HEAD,
+        gated=fields.flag("attn_output_gate", True),
+    )
+    delta = GatedDeltaNet(
+        key_heads=fields.count("linear_num_key_heads"),
+        value_heads=fields.count("linear_num_value_heads"),
+        key_dim=fields.count("linear_key_head_dim"),
+        value_dim=fields.count("linear_value_head_dim"),
+        conv_kernel=fields.count("linear_conv_kernel_dim", least=2),
+        state_dtype=fields.text_or_none("mamba_ssm_dtype") or "auto",
+    )
+    ffns: list[Ffn]
+    if family == "qwen3_5_text":
+        ffns = [DenseFfn(fields.count("intermediate_size"))] * layers
+    else:
+        expert = MoeFfn(
+            experts=fields.count("num_experts"),
+            per_token=fields.count("num_experts_per_tok"),
+            intermediate=fields.count("moe_intermediate_size"),
+            shared_intermediate=fields.count("shared_expert_intermediate_size", least=0),
+            shared_gate=True,
+        )
+        ffns = choose(qwen_sparse(fields, layers), expert, None, fields)
+    kinds = _layer_kinds(fields, layers)
+    stack = [
+        Layer(index, full if kind == "full_attention" else delta, ffn)
+        for index, (kind, ffn) in enumerate(zip(kinds, ffns, strict=True))
+    ]
+    mtp = numbered_mtp(fields.count_or("mtp_num_hidden_layers", 0), layers, Layer(layers, full, ffns[-1]))
+    return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
+
+
+def qwen3_next(fields: Fields, model_type: str) -> ModelConfig:
+    """Qwen3-Next: three layers of gated delta net to one of gated full attention, experts everywhere."""
+    return _qwen(fields, model_type)
+
+
+def qwen3_5(fields: Fields, model_type: str) -> ModelConfig:
+    """Qwen3.5, dense or with experts."""
+    return _qwen(fields, model_type)
+
+
+def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Kimi-Linear: Kimi delta attention, latent attention in the layers `linear_attn_config` names (counted from 1)."""
+    layers = layer_count(fields)
+    linear = fields.within("linear_attn_config")
+    named = fields.values["linear_attn_config"].get("full_attn_layers")
+    full_layers = set(linear.list_of("full_attn_layers", int, at_least=len(named) if isinstance(named, list) else 0))
+    latent = LatentAttention(
+        heads=fields.count("num_attention_heads"),
+        q_lora_rank=fields.count_or_none("q_lora_rank"),
+        kv_lora_rank=fields.count("kv_lora_rank"),
+        nope_dim=fields.count("qk_nope_head_dim"),
+        rope_dim=fields.count("qk_rope_head_dim"),
+        v_dim=fields.count("v_head_dim"),
+    )
+    delta = KimiDelta(
+        heads=linear.count("num_heads"),
+        head_dim=linear.count("head_dim"),
+        conv_kernel=linear.count("short_conv_kernel_size", least=2),
+        state_dtype="float32",
+    )
+    intermediate = fields.count("moe_intermediate_size")
+    expert = MoeFfn(
+        experts=fields.count_any("num_experts", "n_routed_experts"),
+        per_token=fields.count_any("num_experts_per_token", "num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * fields.count_any("num_shared_experts", "n_shared_experts", least=0),
+    )
+    sparse = moe_layers(
+        fields, layers, fields.count("first_k_dense_replace", least=0), fields.count_or("moe_layer_freq", 1, least=1)
+    )
+    ffns = choose(sparse, expert, None, fields)
+    stack = [Layer(index, latent if index + 1 in full_layers else delta, ffn) for index, ffn in enumerate(ffns)]
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, stack[-1])
+    return assemble(fields, family="kimi_linear", layers=stack, tied=False, mtp_layers=mtp)

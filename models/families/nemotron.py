@@ -1,0 +1,168 @@
+"""Nemotron-H (Mamba-2, attention and feed-forward layers in turn) and Nemotron-NAS (Llama with layers pruned)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from memplan.models.architecture import (
+    DenseFfn,
+    Ffn,
+    GroupedAttention,
+    Layer,
+    LinearFfn,
+    LinearMixer,
+    Mamba2,
+    Mixer,
+    ModelConfig,
+    MoeFfn,
+)
+from memplan.models.families.common import MOST_LAYERS, assemble, divisor, layer_count
+from memplan.models.fields import Fields
+
+_PATTERN: Mapping[str, str] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+
+
+def _kinds(fields: Fields) -> list[str]:
+    if fields.has("layers_block_type"):
+        listed = fields.values["layers_block_type"]
+        kinds = list(fields.list_of("layers_block_type", str, at_least=len(listed) if isinstance(listed, list) else 1))
+        name = "layers_block_type"
+    else:
+        name = "hybrid_override_pattern"
+        pattern = fields.text_or_none(name)
+        if not pattern:
+            raise fields.wrong(
+                name, f"is missing, and so is layers_block_type; the {fields.family} family needs one of them"
+            )
+        unknown = next((letter for letter in pattern if letter not in _PATTERN), None)
+        if unknown is not None:
+            raise fields.wrong(name, f"{unknown!r} is no kind of layer; the kinds are {' '.join(_PATTERN)}")
+        kinds = [_PATTERN[letter] for letter in pattern]
+    if not 0 < len(kinds) <= MOST_LAYERS:
+        raise fields.wrong(name, f"describes {len(kinds)} layers")
+    if fields.has("num_hidden_layers") and layer_count(fields) != len(kinds):
+        raise fields.wrong(name, f"describes {len(kinds)} layers, num_hidden_layers says {layer_count(fields)}")
+    for number, kind in enumerate(kinds):
+        if kind not in _PATTERN.values():
+            raise fields.wrong(f"{name}[{number}]", f"{kind!r} is no kind of layer of {fields.family}")
+    return kinds
+
+
+def _mamba(fields: Fields) -> Mamba2:
+    return Mamba2(
+        heads=fields.count("mamba_num_heads"),
+        head_dim=fields.count("mamba_head_dim"),
+        groups=fields.count("n_groups"),
+        state=fields.count("ssm_state_size"),
+        conv_kernel=fields.count("conv_kernel", least=2),
+        conv_bias=fields.flag("use_conv_bias", True),
+        proj_bias=fields.flag("mamba_proj_bias", False),
+        state_dtype=fields.text_or_none("mamba_ssm_cache_dtype") or "auto",
+    )
+
+
+def _attention(fields: Fields) -> GroupedAttention:
+    heads = fields.count("num_attention_heads")
+    dim = fields.count_any("attention_head_dim", "head_dim")
+    bias = fields.flag("attention_bias", False)
+    return GroupedAttention(
+        heads=heads,
+        kv_heads=divisor(fields, "num_key_value_heads", heads, "num_attention_heads"),
+        head_dim=dim,
+        head_dim_v=dim,
+        qkv_bias=bias,
+        out_bias=bias,
+    )
+
+
+def _experts(fields: Fields) -> MoeFfn:
+    shared = fields.count("moe_shared_expert_intermediate_size", least=0)
+    return MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=fields.count("moe_intermediate_size"),
+        shared_intermediate=shared * fields.count("n_shared_experts", least=0),
+        gated=False,
+        latent=fields.count_or_none("moe_latent_size"),
+    )
+
+
+def _layer(fields: Fields, index: int, kind: str) -> Layer:
+    if kind == "mamba":
+        return Layer(index, _mamba(fields), None, norms=1)
+    if kind == "attention":
+        return Layer(index, _attention(fields), None, norms=1)
+    if kind == "moe":
+        return Layer(index, None, _experts(fields), norms=1)
+    bias = fields.flag("mlp_bias", False)
+    return Layer(index, None, DenseFfn(fields.count("intermediate_size"), gated=False, bias=bias), norms=1)
+
+
+def nemotron_h(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Nemotron-H and Nemotron 3: every layer is one of Mamba-2, attention, dense or experts."""
+    kinds = _kinds(fields)
+    stack = [_layer(fields, index, kind) for index, kind in enumerate(kinds)]
+    mtp: list[Layer] = []
+    if fields.count_or("num_nextn_predict_layers", 0) and fields.has("mtp_layers_block_type"):
+        listed = fields.values["mtp_layers_block_type"]
+        count = len(listed) if isinstance(listed, list) else 1
+        for number, kind in enumerate(fields.list_of("mtp_layers_block_type", str, at_least=count)):
+            if kind not in _PATTERN.values():
+                raise fields.wrong(f"mtp_layers_block_type[{number}]", f"{kind!r} is no kind of layer")
+            mtp.append(_layer(fields, len(stack) + number, kind))
+    return assemble(fields, family="nemotron_h", layers=stack, tied=False, mtp_layers=mtp)
+
+
+def _nas_attention(block: Fields, fields: Fields, heads: int, dim: int) -> Mixer | None:
+    if block.flag("no_op", False):
+        return None
+    if block.flag("replace_with_linear", False):
+        return LinearMixer()
+    if block.has("sparsify"):
+        raise block.wrong("sparsify", "sparsified attention is not supported")
+    per_group = block.count("n_heads_in_group")
+    if heads % per_group:
+        raise block.wrong("n_heads_in_group", f"{per_group} does not divide num_attention_heads = {heads}")
+    bias = fields.flag("attention_bias", False)
+    return GroupedAttention(
+        heads=heads,
+        kv_heads=heads // per_group,
+        head_dim=dim,
+        head_dim_v=dim,
+        window=block.count_or_none("window_length"),
+        qkv_bias=bias,
+        out_bias=bias,
+    )
+
+
+def _nas_ffn(block: Fields, hidden: int, fields: Fields) -> Ffn | None:
+    if block.flag("no_op", False):
+        return None
+    if block.flag("replace_with_linear", False):
+        return LinearFfn()
+    if block.has("sparsify"):
+        raise block.wrong("sparsify", "a sparsified feed-forward layer is not supported")
+    # The published rule: two thirds of the multiplied width, up to the next multiple of 256.
+    width = int(2 * block.number("ffn_mult") * hidden / 3)
+    return DenseFfn(-(-width // 256) * 256, bias=fields.flag("mlp_bias", False))
+
+
+def nemotron_nas(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Llama-Nemotron: each layer of `block_configs` keeps, thins out, replaces or drops attention and feed-forward."""
+    layers = layer_count(fields)
+    hidden, heads = (
+        fields.count("hidden_size"),
+        divisor(fields, "num_attention_heads", fields.count("hidden_size"), "hidden_size"),
+    )
+    stack = []
+    for index in range(len(fields.list_of("block_configs", dict, at_least=layers))):
+        block = Fields(
+            fields.values["block_configs"][index],
+            family=fields.family,
+            path=fields.path,
+            prefix=f"{fields.prefix}block_configs[{index}].",
+        )
+        mixer = _nas_attention(block.within("attention"), fields, heads, hidden // heads)
+        ffn = _nas_ffn(block.within("ffn"), hidden, fields)
+        stack.append(Layer(index, mixer, ffn, norms=(mixer is not None) + (ffn is not None)))
+    return assemble(fields, family="nemotron-nas", layers=stack, tied=False)

@@ -1,0 +1,54 @@
+"""How a published checkpoint stores its weights, from `quantization_config`."""
+
+from __future__ import annotations
+
+from memplan.models.architecture import Quantization
+from memplan.models.fields import Fields
+
+_FLOAT32_BITS, _BFLOAT16_BITS, _E8M0_BITS = 32, 16, 8
+_MX_GROUP = 32
+"""Elements that share one e8m0 scale in the OCP microscaling formats."""
+
+
+def read_quantization(fields: Fields) -> Quantization | None:
+    """
+    The scheme of `quantization_config` in `fields` or, for wrappers, in the decoder's own object.
+
+    Raises `InputError` naming the method for one that is not known here.
+    """
+    if not fields.has("quantization_config"):
+        return None
+    scheme = fields.within("quantization_config")
+    method = scheme.text_or_none("quant_method")
+    if method == "fp8":
+        return _fp8(fields, scheme)
+    if method == "mxfp4":
+        return Quantization(method, None, 4, 0, _MX_GROUP, 0, _E8M0_BITS, expert_only=True)
+    if method == "compressed-tensors":
+        return _compressed_tensors(scheme)
+    raise scheme.wrong("quant_method", f"{method!r} is not supported; fp8, mxfp4 and compressed-tensors are")
+
+
+def _fp8(fields: Fields, scheme: Fields) -> Quantization:
+    rows, columns = 0, 0
+    if scheme.has("weight_block_size"):
+        rows, columns = scheme.list_of("weight_block_size", int, at_least=2)
+    scale = _E8M0_BITS if scheme.text_or_none("scale_fmt") == "ue8m0" else _FLOAT32_BITS
+    if fields.text_or_none("expert_dtype") == "fp4":
+        return Quantization("fp8", 8, 4, rows * columns, _MX_GROUP, scale, _E8M0_BITS)
+    return Quantization("fp8", 8, 8, rows * columns, rows * columns, scale, scale)
+
+
+def _compressed_tensors(scheme: Fields) -> Quantization:
+    groups = scheme.within("config_groups")
+    if len(groups.values) != 1:
+        raise scheme.wrong("config_groups", f"{len(groups.values)} groups are not supported, only one")
+    weights = groups.within(next(iter(groups.values))).within("weights")
+    bits, group = weights.count("num_bits"), weights.count_or("group_size", 0)
+    # What is quantised is named by what is left out: only the experts where every other part of a layer is.
+    left_out = " ".join(str(item) for item in scheme.values.get("ignore") or ())
+    experts_only = "self_attn" in left_out and "shared_experts" in left_out
+    linear = None if experts_only else bits
+    return Quantization(
+        "compressed-tensors", linear, bits, group, group, _BFLOAT16_BITS, _BFLOAT16_BITS, expert_only=experts_only
+    )
