@@ -1,1 +1,27 @@
-"""."""
+"""Plans against profiles: one time axis, and the signed differences with what they cost."""
+
+from memplan.compare.comparison import compare
+from memplan.compare.result import (
+    Comparison,
+    Deviation,
+    DeviationKind,
+    Matches,
+    MemoryCurves,
+    Summary,
+    Tolerance,
+    UnmatchedKernels,
+)
+from memplan.compare.timemap import TimeMap
+
+__all__ = [
+    "Comparison",
+    "Deviation",
+    "DeviationKind",
+    "Matches",
+    "MemoryCurves",
+    "Summary",
+    "TimeMap",
+    "Tolerance",
+    "UnmatchedKernels",
+    "compare",
+]

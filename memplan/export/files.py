@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 from memplan.errors import InputError
 
@@ -18,7 +18,7 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 @contextmanager
-def replacing_file(path: str | Path) -> Iterator[TextIO]:
+def replacing_file(path: str | Path) -> Iterator[IO[str]]:
     """A text file that takes the place of `path` when the block ends well, and vanishes when it doesn't."""
     target = Path(path)
     try:

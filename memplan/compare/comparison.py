@@ -1,0 +1,276 @@
+"""A plan against what a profile measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.compare.matching import match, name_matches
+from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
+from memplan.compare.memory import align, allocator_clock, choose_component, memory_deviations, pair_allocations
+from memplan.compare.result import (
+    Comparison,
+    Deviation,
+    DeviationKind,
+    Matches,
+    MemoryCurves,
+    Summary,
+    Tolerance,
+    UnmatchedKernels,
+)
+from memplan.compare.timemap import TimeMap, time_map
+from memplan.errors import InputError
+from memplan.progress import Progress, silent
+from memplan.schema import Plan, Tier, memory_curve
+from memplan.traces.profile import Allocations, Profile, RankProfile
+
+Int64s = NDArray[np.int64]
+
+_NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
+
+
+def compare(
+    plan: Plan,
+    profile: Profile | RankProfile,
+    *,
+    rank: int | None = None,
+    step: int | None = None,
+    component: str | None = None,
+    tolerance: Tolerance | None = None,
+    limit: int = 10,
+    progress: Progress = silent,
+) -> Comparison:
+    """
+    Compare `plan` with one step of one rank: the first rank and the step of median length unless told.
+
+    `component` is the measured memory curve to use (default: the framework's allocator), `limit` how many deviations
+    to return. A profile of another model gives a comparison in which nothing matches and which deviates. Raises
+    `InputError` for a rank, step or component that is not there, and for a profile without kernels.
+    """
+    tolerance = tolerance or Tolerance()
+    measured_rank, simulated = _pick_rank(profile, rank)
+    progress(0, 4, "reading kernels")
+    everything = measured_ops(measured_rank)
+    steps = find_steps(everything, name_matches(plan, everything))
+    position = choose_step(everything, steps, step)
+    ops = everything.take(np.flatnonzero(steps.position == position))
+    notes = [f"kernels are those of the {everything.source}"] if everything.source != "kernel table" else []
+    if steps.inferred and len(steps.numbers) > 1:
+        notes.append(f"the profile numbers no steps; {len(steps.numbers)} were told apart by their repeated ops")
+
+    progress(1, 4, "matching ops")
+    matches, owner = match(plan, ops)
+    clock = _device_clock(plan, ops, matches)
+    if not clock.anchored:
+        notes.append("no op of the plan is in the profile: the two are laid side by side at their beginnings only")
+    progress(2, 4, "comparing memory")
+    peak = _peak(plan)
+    memory, memory_found = _memory(plan, measured_rank, component, clock, position, len(steps.numbers), peak, notes)
+    progress(3, 4, "ranking deviations")
+    found = memory_found
+    if clock.anchored:
+        found = found + _time_deviations(plan, ops, matches, owner, clock)
+    found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, item.where))
+    summary = _summary(plan, ops, matches, owner, memory, peak)
+    reasons = _reasons(summary, tolerance)
+    missing = np.setdiff1d([op.index for op in plan.ops if op.bound != "none"], matches.op)
+    return Comparison(
+        graph=plan.origin.graph,
+        chip=plan.chip,
+        rank=measured_rank.rank,
+        step=None if steps.inferred else int(steps.numbers[position]),
+        simulated=simulated,
+        time_map=clock,
+        matches=matches,
+        memory=memory,
+        deviations=tuple(found[:limit]),
+        unmatched_ops=tuple(missing.tolist()),
+        unmatched_kernels=_unmatched(ops, owner),
+        summary=summary,
+        tolerance=tolerance,
+        deviates=bool(reasons),
+        reasons=tuple(reasons),
+        notes=tuple(notes),
+    )
+
+
+def _pick_rank(profile: Profile | RankProfile, rank: int | None) -> tuple[RankProfile, bool]:
+    if not hasattr(profile, "ranks"):
+        return cast(RankProfile, profile), False
+    whole = cast(Profile, profile)
+    if not whole.ranks:
+        raise InputError("the profile holds no rank", path=whole.path)
+    chosen = whole.ranks[0] if rank is None else rank
+    if chosen not in whole.ranks:
+        have = ", ".join(map(str, list(whole.ranks)[:10]))
+        raise InputError(f"the profile has no rank {chosen}", path=whole.path, remedy=f"it has {have}")
+    return whole.rank(chosen), whole.simulated
+
+
+def _peak(plan: Plan) -> int:
+    """Most bytes alive at once in HBM, which is what an allocator counts (the plan's peak is the highest address)."""
+    return int(memory_curve(plan, Tier.HBM).values.max(initial=0))
+
+
+def _device_clock(plan: Plan, ops: MeasuredOps, matches: Matches) -> TimeMap:
+    """Anchored at the start of every matched op and at the end of the last."""
+    if not len(matches):
+        origin = ops.start_ns[:1] if len(ops) else np.zeros(1, dtype=np.int64)
+        return time_map(np.zeros(1, dtype=np.int64), origin, anchored=False)
+    planned = np.array([plan.ops[index].start_ns for index in matches.op.tolist()], dtype=np.int64)
+    last = plan.ops[int(matches.op[-1])]
+    return time_map(
+        np.append(planned, last.start_ns + last.duration_ns), np.append(matches.start_ns, matches.end_ns[-1])
+    )
+
+
+def _memory(
+    plan: Plan,
+    rank: RankProfile,
+    component: str | None,
+    device: TimeMap,
+    position: int,
+    steps: int,
+    peak: int,
+    notes: list[str],
+) -> tuple[MemoryCurves | None, list[Deviation]]:
+    chosen = choose_component(rank, component)
+    if chosen is None:
+        notes.append("the profile holds no memory curve")
+        return None, []
+    curve, values, quantity, reason = chosen
+    nothing = np.zeros(0, dtype=np.int64)
+    allocations = rank.allocations() or Allocations((), nothing, nothing, nothing)
+    pairs = pair_allocations(plan, allocations, position, steps)
+    clock, paired = allocator_clock(plan, pairs, device)
+    if not paired and device.anchored:
+        notes.append("no allocation has the name of a planned op: the allocator's clock is taken to be the device's")
+    axis, planned, measured = align(plan, curve, values, clock, max(plan.makespan_ns, 1))
+    curves = MemoryCurves(axis, planned, measured, clock, curve.component, quantity, reason)
+    if not device.anchored:
+        return curves, []
+    return curves, memory_deviations(plan, curves, pairs, paired and quantity == "allocated", peak)
+
+
+def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, clock: TimeMap) -> list[Deviation]:
+    """Ops that took longer or shorter, waits before them, kernels without an op and ops without a kernel."""
+    makespan = max(plan.makespan_ns, 1)
+    found = []
+
+    def add(
+        what: str, op: int | None, where: str, span: tuple[int, int], planned: int | None, took: int | None
+    ) -> None:
+        delta = (took or 0) - (planned or 0)
+        if delta:
+            cost = abs(delta) / makespan
+            found.append(Deviation(DeviationKind.TIME, what, where, op, *span, planned, took, delta, cost))
+
+    waits = _waits(ops.start_ns, ops.end_ns)
+    starts = np.array([op.start_ns for op in plan.ops], dtype=np.int64)
+    order = np.argsort(starts, kind="stable")
+    planned_waits = np.zeros(len(plan.ops), dtype=np.int64)
+    ends = starts + np.array([op.duration_ns for op in plan.ops], dtype=np.int64)
+    planned_waits[order] = _waits(starts[order], ends[order])
+    rows = np.flatnonzero(owner >= 0)
+    _, first = np.unique(owner[rows], return_index=True)
+    measured_waits = waits[rows[first]]
+    short: list[tuple[int, int]] = []
+    for row, index in enumerate(matches.op.tolist()):
+        op = plan.ops[index]
+        span = (op.start_ns, op.start_ns + op.duration_ns)
+        add("duration", index, op.name, span, op.duration_ns, int(matches.duration_ns[row]))
+        before = (int(planned_waits[index]), int(measured_waits[row]))
+        if abs(before[1] - before[0]) >= _NOTABLE_WAIT * makespan:
+            add("wait", index, op.name, (op.start_ns - before[0], op.start_ns), *before)
+        elif before[0] != before[1]:
+            short.append(before)
+    # Thousands of gaps of a microsecond are one finding, not thousands.
+    gaps = f"{len(short)} short waits together"
+    add("waits", None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
+    matched = set(matches.op.tolist())
+    for op in plan.ops:
+        if op.bound != "none" and op.index not in matched:
+            span = (op.start_ns, op.start_ns + op.duration_ns)
+            add("not in the profile", op.index, op.name, span, op.duration_ns, None)
+    for kernels, first_ns, last_ns in _groups(ops, owner):
+        span = (clock.to_plan(first_ns), clock.to_plan(last_ns))
+        add("not in the plan", None, kernels.name, span, None, kernels.total_ns)
+    return found
+
+
+def _waits(start_ns: Int64s, end_ns: Int64s) -> Int64s:
+    """How long each, in order of start, begins after everything before it has ended; the first waits for nothing."""
+    if not len(start_ns):
+        return start_ns
+    reached = np.maximum.accumulate(end_ns)
+    waits: Int64s = np.maximum(start_ns - np.concatenate((start_ns[:1], reached[:-1])), 0)
+    return waits
+
+
+def _groups(ops: MeasuredOps, owner: Int64s) -> list[tuple[UnmatchedKernels, int, int]]:
+    """Kernels without an op by name and type, with the start of the first and the end of the last."""
+    rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in np.flatnonzero(owner < 0).tolist():
+        rows[ops.name[row], ops.type[row]].append(row)
+    groups = []
+    for (name, kind), found in rows.items():
+        total = int(ops.duration_ns[found].sum())
+        end = int(ops.end_ns[found].max())
+        groups.append((UnmatchedKernels(name, kind, len(found), total), int(ops.start_ns[found[0]]), end))
+    return groups
+
+
+def _unmatched(ops: MeasuredOps, owner: Int64s) -> tuple[UnmatchedKernels, ...]:
+    groups = [kernels for kernels, _, _ in _groups(ops, owner)]
+    return tuple(sorted(groups, key=lambda kernels: (-kernels.total_ns, kernels.name, kernels.type)))
+
+
+def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
+    """Nanoseconds in which at least one of them runs; rows in order of start."""
+    if not len(start_ns):
+        return 0
+    reached = np.maximum.accumulate(end_ns)
+    before = np.concatenate((start_ns[:1], reached[:-1]))
+    return int(np.maximum(end_ns - np.maximum(start_ns, before), 0).sum())
+
+
+def _summary(
+    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: MemoryCurves | None, peak: int
+) -> Summary:
+    launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.bound != "none")
+    spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
+    total = int(ops.duration_ns.sum())
+    return Summary(
+        planned_peak=peak,
+        measured_peak=int(memory.measured.max()) if memory is not None else None,
+        planned_makespan_ns=plan.makespan_ns,
+        measured_makespan_ns=int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0,
+        planned_busy_ns=_busy(spans[:, 0], spans[:, 1]),
+        measured_busy_ns=_busy(ops.start_ns, ops.end_ns),
+        planned_ops=len(launched),
+        matched_ops=len(matches),
+        matched_by_name=int(matches.by_name.sum()),
+        measured_kernels=len(ops),
+        measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else 0.0,
+    )
+
+
+def _reasons(summary: Summary, tolerance: Tolerance) -> list[str]:
+    """Why the profile deviates: each figure beyond its tolerance, in words."""
+    if not summary.matched_ops:
+        return ["no op of the plan is in the profile: it is of another model, or its names were lost"]
+    reasons = []
+    if summary.coverage < tolerance.coverage:
+        reasons.append(f"only {summary.coverage:.1%} of the planned ops are in the profile")
+    if summary.measured_coverage < tolerance.coverage:
+        reasons.append(f"only {summary.measured_coverage:.1%} of the measured kernel time is of planned ops")
+    for what, change, allowed in (
+        ("peak", summary.peak_change, tolerance.memory),
+        ("makespan", summary.makespan_change, tolerance.time),
+    ):
+        if change is not None and abs(change) > allowed:
+            reasons.append(f"the {what} is {change:+.1%} off the plan, more than {allowed:.0%}")
+    return reasons

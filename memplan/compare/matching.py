@@ -1,0 +1,129 @@
+"""Which measured kernel belongs to which planned op."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.compare.measured import MeasuredOps
+from memplan.compare.result import Matches
+from memplan.compare.timemap import rising
+from memplan.schema import Plan
+
+Int64s = NDArray[np.int64]
+
+_ENOUGH_BY_TYPE = 0.5  # share of both sides that types must explain where no name does
+
+
+def spellings(name: str) -> Iterator[str]:
+    """Names a planned op may have whose kernel is called `name`: that name, or `<op>` of `<op>/<device kernel>`."""
+    yield name
+    head, _, _ = name.rpartition("/")
+    if head:
+        yield head
+
+
+def name_matches(plan: Plan, measured: MeasuredOps) -> Int64s:
+    """For every kernel the planned op of its name, -1 where there is none; of ops that share a name, the first."""
+    index: dict[str, int] = {}
+    for op in reversed(plan.ops):
+        index[op.name] = op.index
+    known: dict[str, int] = {}
+    found = np.empty(len(measured), dtype=np.int64)
+    for row, name in enumerate(measured.name):
+        position = known.get(name)
+        if position is None:
+            position = next((index[spelling] for spelling in spellings(name) if spelling in index), -1)
+            known[name] = position
+        found[row] = position
+    return found
+
+
+def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:
+    """
+    Planned ops and the kernels of one step; also returns the planned op of each kernel, -1 where there is none.
+
+    First by name: ops that share one take its kernels in order. Then, between two neighbours found by name, what is
+    left is paired by type in order of time, for types that both sides have equally often there. Where no name
+    matches, such pairs count only if they explain half of both sides.
+    """
+    op = _share_names(plan, name_matches(plan, step))
+    by_name = op >= 0
+    _by_type(plan, step, op)
+    if not by_name.any():
+        launched = sum(planned.bound != "none" for planned in plan.ops)
+        explained = len(np.unique(op[op >= 0]))
+        if explained < _ENOUGH_BY_TYPE * max(launched, 1) or (op >= 0).sum() < _ENOUGH_BY_TYPE * len(op):
+            op[:] = -1
+    rows = np.flatnonzero(op >= 0)
+    rows = rows[np.argsort(op[rows], kind="stable")]
+    ops, first = np.unique(op[rows], return_index=True)
+    if not len(ops):
+        nothing = np.zeros(0, dtype=np.int64)
+        return Matches(nothing, nothing, nothing, nothing, np.zeros(0, dtype=bool)), op
+    return (
+        Matches(
+            ops,
+            np.minimum.reduceat(step.start_ns[rows], first),
+            np.maximum.reduceat(step.end_ns[rows], first),
+            np.add.reduceat(step.duration_ns[rows], first),
+            np.logical_or.reduceat(by_name[rows], first),
+        ),
+        op,
+    )
+
+
+def _share_names(plan: Plan, op: Int64s) -> Int64s:
+    """Spread kernels of a name over all ops that have it: evenly if they divide, else one each and the rest last."""
+    namesakes: dict[str, list[int]] = defaultdict(list)
+    for planned in plan.ops:
+        namesakes[planned.name].append(planned.index)
+    for group in namesakes.values():
+        if len(group) > 1:
+            rows = np.flatnonzero(op == group[0])
+            each, left = divmod(len(rows), len(group))
+            order = np.arange(len(rows))
+            share = order // each if each and not left else np.minimum(order, len(group) - 1)
+            op[rows] = np.array(group, dtype=np.int64)[share]
+    return op
+
+
+def _stem(kind: str) -> str:
+    """An op type as framework and device agree on it: `aclnnMatMulV3` and `MatMul` are one."""
+    return re.sub(r"(v\d+|d|ext)$", "", kind.casefold().removeprefix("aclnn"))
+
+
+def _by_type(plan: Plan, step: MeasuredOps, op: Int64s) -> None:
+    """Add to `op` what type and order tell."""
+    rows = np.flatnonzero(op >= 0)
+    anchors, first = np.unique(op[rows], return_index=True)
+    starts = step.start_ns[rows][first] if len(rows) else np.zeros(0, dtype=np.int64)
+    kept = rising(starts)
+    anchors, starts = anchors[kept], starts[kept]
+    found = set(op[rows].tolist())
+    stems: dict[str, str] = {}
+
+    def stem(kind: str) -> str:
+        if kind not in stems:
+            stems[kind] = _stem(kind)
+        return stems[kind]
+
+    planned: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for item in plan.ops:
+        if item.bound != "none" and item.index not in found:
+            planned[int(np.searchsorted(anchors, item.index)), stem(item.type)].append(item.index)
+    if not planned:
+        return
+    free = np.flatnonzero(op < 0)
+    segments = np.searchsorted(starts, step.start_ns[free], side="right").tolist()
+    measured: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for row, segment in zip(free.tolist(), segments, strict=True):
+        measured[segment, stem(step.type[row])].append(row)
+    for key, indices in planned.items():
+        candidates = measured.get(key, [])
+        if len(candidates) == len(indices):
+            op[candidates] = indices

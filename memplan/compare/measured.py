@@ -1,0 +1,150 @@
+"""The ops that a rank measured, from the best source its profile has, and its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.errors import InputError
+from memplan.traces.profile import RankProfile, TrackKind
+
+Int64s = NDArray[np.int64]
+
+_HOST_OPS = "CPU OP"  # process of MindSpore's CPU kernels in trace_view.json
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredOps:
+    """Kernels ordered by start, in nanoseconds of the profile's clock; `step` is -1 where the profile has none."""
+
+    start_ns: Int64s
+    duration_ns: Int64s
+    step: Int64s
+    name: Sequence[str]
+    type: Sequence[str]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    @property
+    def end_ns(self) -> Int64s:
+        """When each is done."""
+        return self.start_ns + self.duration_ns
+
+    def take(self, rows: NDArray[np.int64]) -> MeasuredOps:
+        """Those rows alone."""
+        chosen = rows.tolist()
+        return MeasuredOps(
+            self.start_ns[rows],
+            self.duration_ns[rows],
+            self.step[rows],
+            [self.name[row] for row in chosen],
+            [self.type[row] for row in chosen],
+            self.source,
+        )
+
+
+def measured_ops(rank: RankProfile) -> MeasuredOps:
+    """
+    What ran: the kernel table, or else the slices of the device's streams, or else MindSpore's CPU kernels.
+
+    Raises `InputError` for a profile that has none of them.
+    """
+    kernels = rank.kernels()
+    if kernels is not None and len(kernels):
+        return MeasuredOps(
+            kernels.start_ns, kernels.duration_ns, kernels.step, kernels.name, kernels.type, "kernel table"
+        )
+    for source, wanted in (
+        ("streams of the trace", {TrackKind.STREAM, TrackKind.COMMUNICATION}),
+        ("CPU kernels of the trace", {TrackKind.HOST}),
+    ):
+        tracks = [
+            track.id
+            for track in rank.tracks
+            if track.kind in wanted
+            and track.count
+            and (track.kind is not TrackKind.HOST or track.process == _HOST_OPS)
+            and not track.thread.startswith("Plane")  # the pieces of the collectives beside them
+        ]
+        if tracks:
+            return _from_slices(rank, tracks, source)
+    raise InputError("the profile holds no kernels", remedy="compare with a profile taken on a device")
+
+
+def _from_slices(rank: RankProfile, tracks: Iterable[int], source: str) -> MeasuredOps:
+    parts = [rank.slices(track) for track in tracks]
+    start = np.concatenate([part.start_ns for part in parts])
+    order = np.argsort(start, kind="stable")
+    names = [part.names[name] for part in parts for name in part.name.tolist()]
+    types = [part.categories[kind] if part.categories else "" for part in parts for kind in part.category.tolist()]
+    chosen = order.tolist()
+    return MeasuredOps(
+        start[order],
+        np.concatenate([part.duration_ns for part in parts])[order],
+        np.full(len(start), -1, dtype=np.int64),
+        [names[row] for row in chosen],
+        [types[row] for row in chosen],
+        source,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Steps of a profile: their numbers in order, and of every kernel its position among them (-1: in none)."""
+
+    numbers: Sequence[int]
+    position: Int64s
+    inferred: bool
+
+
+def find_steps(measured: MeasuredOps, op: Int64s) -> Steps:
+    """
+    Steps as the profile numbers them, or else as the repetitions of planned ops show them.
+
+    `op` is the planned op of each kernel, -1 where unknown. Without numbers, a step begins wherever the first planned
+    op that occurs as often as most do occurs again.
+    """
+    numbered = measured.step >= 0
+    if bool(numbered.any()):
+        numbers, position = np.unique(measured.step[numbered], return_inverse=True)
+        positions = np.full(len(measured), -1, dtype=np.int64)
+        positions[numbered] = position
+        return Steps(numbers.tolist(), positions, inferred=False)
+    known = op[op >= 0]
+    whole = np.zeros(len(measured), dtype=np.int64)
+    if not len(known):
+        return Steps([0], whole, inferred=True)
+    ops, counts = np.unique(known, return_counts=True)
+    often, times = np.unique(counts, return_counts=True)
+    repeats = int(often[np.argmax(times)])
+    if repeats < 2:
+        return Steps([0], whole, inferred=True)
+    first = int(ops[counts == repeats][0])
+    begins = measured.start_ns[op == first]
+    position = np.maximum(np.searchsorted(begins, measured.start_ns, side="right") - 1, 0)
+    return Steps(list(range(repeats)), position.astype(np.int64), inferred=True)
+
+
+def choose_step(measured: MeasuredOps, steps: Steps, wanted: int | None) -> int:
+    """
+    Position of step `wanted`, or of the one whose span is the (lower) median, which is neither warm-up nor outlier.
+
+    Raises `InputError` for a number that the profile does not have.
+    """
+    if wanted is not None:
+        if wanted not in steps.numbers:
+            have = ", ".join(map(str, list(steps.numbers)[:10]))
+            raise InputError(f"the profile has no step {wanted}", remedy=f"it has {have}")
+        return list(steps.numbers).index(wanted)
+    inside = steps.position >= 0
+    spans = np.zeros(len(steps.numbers), dtype=np.int64)
+    first = np.full(len(spans), np.iinfo(np.int64).max)
+    np.minimum.at(first, steps.position[inside], measured.start_ns[inside])
+    np.maximum.at(spans, steps.position[inside], measured.end_ns[inside])
+    spans -= first
+    return int(np.argsort(spans, kind="stable")[(len(spans) - 1) // 2])

@@ -1,0 +1,247 @@
+"""Planned and measured memory on one axis, and what makes them differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.compare.matching import spellings
+from memplan.compare.result import Deviation, DeviationKind, MemoryCurves
+from memplan.compare.timemap import TimeMap, time_map
+from memplan.errors import InputError
+from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
+from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
+
+Int64s = NDArray[np.int64]
+
+_PREFERRED = ("PTA", "MindSpore", "PTA+GE", "GE", "APP")
+_WHY = {
+    "PTA": "the framework's allocator, which holds what the plan plans",
+    "MindSpore": "the framework's allocator, which holds what the plan plans",
+    "PTA+GE": "the allocators of framework and graph engine together",
+    "GE": "the graph engine's allocator",
+    "APP": "the whole process, as the profile has no allocator's curve: it includes runtime, streams and HCCL",
+}
+_NEVER = np.iinfo(np.int64).max
+
+
+def choose_component(rank: RankProfile, wanted: str | None) -> tuple[MemoryCurve, Int64s, str, str] | None:
+    """
+    The measured curve, its values, their quantity (`allocated` or `reserved`), and why it was chosen.
+
+    `None` where the profile has no memory curve; raises `InputError` for a component it does not have.
+    """
+    have = list(rank.memory_components())
+    if wanted is not None and wanted not in have:
+        known = f"it has {', '.join(have)}" if have else "it was taken without memory"
+        raise InputError(f"the profile has no memory component {wanted!r}", remedy=known)
+    order = (
+        [wanted] if wanted is not None else [c for c in _PREFERRED if c in have] + sorted(set(have) - set(_PREFERRED))
+    )
+    for component in order:
+        curve = rank.memory(component)
+        if curve is None or not len(curve.time_ns):
+            continue
+        why = "asked for" if wanted is not None else _WHY.get(component, "the first with a curve")
+        for quantity, values in (("allocated", curve.allocated), ("reserved", curve.reserved)):
+            if values is not None and bool((values >= 0).any()):
+                return curve, values, quantity, why
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Planned placements and the allocations that realise them; rows of `Allocations`, times on the profile's clock."""
+
+    placements: tuple[Placement, ...]
+    ops: Int64s
+    size: Int64s
+    allocation_ns: Int64s
+    release_ns: Int64s
+
+
+def pair_allocations(plan: Plan, allocations: Allocations, position: int, steps: int) -> Pairs:
+    """
+    Pair what each op allocates in HBM with the allocations of its name, by size.
+
+    An op's allocations are those of step `position` of `steps` if there are as many in each as the plan has;
+    otherwise none of them is paired.
+    """
+    planned: dict[int, list[Placement]] = defaultdict(list)
+    tensors = {tensor.index: tensor for tensor in plan.tensors}
+    for placement in plan.placements:
+        stays = tensors[placement.tensor].persistent and placement.end - placement.start == len(plan.ops)
+        if placement.tier is Tier.HBM and placement.start < placement.end and placement.size > 0 and not stays:
+            planned[placement.start].append(placement)
+    named = {plan.ops[step].name: step for step in sorted(planned, reverse=True)}
+    measured: dict[int, list[int]] = defaultdict(list)
+    known: dict[str, int] = {}
+    for row, name in enumerate(allocations.name):
+        if name not in known:
+            known[name] = next((named[spelling] for spelling in spellings(name) if spelling in named), -1)
+        if known[name] >= 0 and allocations.allocation_ns[row] >= 0:
+            measured[known[name]].append(row)
+    placements: list[Placement] = []
+    rows: list[int] = []
+    for step, group in sorted(planned.items()):
+        found = sorted(measured.get(step, ()), key=lambda row: int(allocations.allocation_ns[row]))
+        if len(found) != len(group) * steps:
+            continue
+        chosen = found[position * len(group) : (position + 1) * len(group)]
+        placements += sorted(group, key=lambda p: (p.size, p.end, p.tensor))
+        rows += sorted(chosen, key=lambda row: (int(allocations.size[row]), _release(allocations, row), row))
+    index = np.array(rows, dtype=np.int64)
+    release = allocations.release_ns[index]
+    return Pairs(
+        tuple(placements),
+        np.array([placement.start for placement in placements], dtype=np.int64),
+        allocations.size[index],
+        allocations.allocation_ns[index],
+        np.where(release < 0, _NEVER, release),
+    )
+
+
+def _release(allocations: Allocations, row: int) -> int:
+    released = int(allocations.release_ns[row])
+    return released if released >= 0 else _NEVER
+
+
+def allocator_clock(plan: Plan, pairs: Pairs, device: TimeMap) -> tuple[TimeMap, bool]:
+    """
+    The map from planned time to when the allocator acts, from the times of paired allocations and their releases.
+
+    Hosts run ahead of the device, so this is not the device's map; which is returned where nothing is paired. What
+    is released late does not bend the map: its release comes after that of others due later, and such anchors go.
+    """
+    if len(pairs.ops) < 2:
+        return device, False
+    starts = step_starts(plan)
+    released = pairs.release_ns != _NEVER
+    due = np.array([placement.end for placement in pairs.placements], dtype=np.int64)[released]
+    mapped = time_map(
+        starts[np.concatenate((pairs.ops, due))],
+        np.concatenate((pairs.allocation_ns, pairs.release_ns[released])),
+    )
+    return (mapped, True) if len(mapped.plan_ns) >= 2 else (device, False)
+
+
+def align(plan: Plan, curve: MemoryCurve, values: Int64s, clock: TimeMap, end_ns: int) -> tuple[Int64s, Int64s, Int64s]:
+    """The axis in planned time over `[0, end_ns)`, and both curves on it."""
+    expected = memory_curve(plan)
+    mapped = clock.to_plan(curve.time_ns)
+    inside = (mapped > 0) & (mapped < end_ns)
+    axis = np.unique(np.concatenate((expected.time_ns, mapped[inside], np.array([0, end_ns], dtype=np.int64))))
+    return axis, _at(expected.time_ns, expected.values, axis), _at(mapped, values, axis)
+
+
+def _at(times: Int64s, values: Int64s, axis: Int64s) -> Int64s:
+    """A step function on `axis`; before its first point it is what it is there."""
+    rows = np.maximum(np.searchsorted(times, axis, side="right") - 1, 0)
+    return values.take(rows)
+
+
+def memory_deviations(
+    plan: Plan, curves: MemoryCurves, pairs: Pairs, exact_clock: bool, planned_peak: int
+) -> list[Deviation]:
+    """
+    What makes the measured curve differ: sizes, late and early frees, and whatever these leave unexplained.
+
+    The level is the median difference over time of what is left; excesses and shortfalls are the stretches above and
+    below it. Differences under a thousandth of the planned peak are left out.
+    """
+    makespan = max(plan.makespan_ns, 1)
+    axis, rest = curves.axis_ns, curves.measured - curves.planned
+    if len(axis) < 2:
+        return []
+    peak_ns = int(axis[int(np.argmax(curves.measured))])
+    peak = max(planned_peak, 1)
+    floor = max(planned_peak // 1000, 1)
+    found: list[Deviation] = []
+
+    def add(what: str, where: str, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
+        delta, (start, end) = measured - planned, span
+        at_peak = abs(delta) / peak if start <= peak_ns < end else 0.0
+        area = abs(delta) * (end - start) / (peak * makespan)
+        found.append(
+            Deviation(DeviationKind.MEMORY, what, where, op, start, end, planned, measured, delta, max(at_peak, area))
+        )
+
+    explained = _explained(plan, curves.map, pairs, int(axis[-1])) if exact_clock else []
+    change = np.zeros(len(axis), dtype=np.int64)
+    for what, op, start, end, planned, measured in explained:
+        left, right = np.searchsorted(axis, (start, end))
+        change[left] += measured - planned
+        if right < len(axis):
+            change[right] -= measured - planned
+        if abs(measured - planned) >= floor:
+            add(what, plan.ops[op].name, op, (start, end), planned, measured)
+    rest = rest - np.cumsum(change)
+    widths = np.diff(axis)
+    level = _median(rest[:-1], widths)
+    if abs(level) >= floor:
+        planned_level = sum(_persistent(plan))
+        add("level", "the whole step", None, (int(axis[0]), int(axis[-1])), planned_level, planned_level + level)
+    for left, right, extreme in _stretches(rest[:-1] - level, floor):
+        at = _op_at(plan, int(axis[extreme]))
+        what = "excess" if rest[extreme] > level else "shortfall"
+        where = plan.ops[at].name if at is not None else "before the first op"
+        planned = int(curves.planned[extreme])
+        add(what, where, at, (int(axis[left]), int(axis[right])), planned, planned + int(rest[extreme]) - level)
+    return found
+
+
+def _persistent(plan: Plan) -> Sequence[int]:
+    tensors = {tensor.index: tensor for tensor in plan.tensors}
+    return [p.size for p in plan.placements if p.tier is Tier.HBM and tensors[p.tensor].persistent and p.start == 0]
+
+
+def _explained(plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int) -> list[tuple[str, int, int, int, int, int]]:
+    """Differences of paired allocations: (what, op, start, end, planned bytes, measured bytes)."""
+    starts = step_starts(plan)
+    last = len(plan.ops)
+    never = pairs.release_ns == _NEVER
+    released = np.where(never, end_ns, clock.to_plan(np.where(never, 0, pairs.release_ns)))
+    found = []
+    for row, placement in enumerate(pairs.placements):
+        begin, due = int(starts[placement.start]), int(starts[placement.end])
+        freed = min(int(released[row]), end_ns)
+        size = int(pairs.size[row])
+        if size != placement.size:
+            found.append(("size", placement.start, begin, due, placement.size, size))
+        # A free belongs to the step it falls in: only whole steps count as late or early.
+        if freed > due and placement.end < last and freed > int(starts[placement.end + 1]) - 1:
+            found.append(("held too long", placement.start, due, freed, 0, size))
+        elif freed < due and freed <= int(starts[placement.end - 1]) and not never[row]:
+            found.append(("freed early", placement.start, freed, due, size, 0))
+    return found
+
+
+def _median(values: Int64s, weights: Int64s) -> int:
+    """The value below which half of the weight lies."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    if not len(reached) or not reached[-1]:
+        return 0
+    return int(values[order][int(np.searchsorted(reached, (reached[-1] + 1) // 2))])
+
+
+def _stretches(values: Int64s, floor: int) -> list[tuple[int, int, int]]:
+    """Runs of one sign of at least `floor`: first position, position after the last, and that of the extreme."""
+    sign = np.where(values >= floor, 1, np.where(values <= -floor, -1, 0))
+    if not len(sign):
+        return []
+    edges = np.concatenate(([0], np.flatnonzero(np.diff(sign)) + 1, [len(sign)]))
+    runs = []
+    for left, right in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if sign[left]:
+            runs.append((left, right, left + int(np.argmax(np.abs(values[left:right])))))
+    return runs
+
+
+def _op_at(plan: Plan, time_ns: int) -> int | None:
+    position = int(np.searchsorted(step_starts(plan), time_ns, side="right")) - 1
+    return min(position, len(plan.ops) - 1) if position >= 0 and plan.ops else None

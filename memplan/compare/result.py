@@ -1,0 +1,174 @@
+"""What a comparison of a plan with a profile finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.compare.timemap import TimeMap
+
+Int64s = NDArray[np.int64]
+
+
+class DeviationKind(str, Enum):
+    """What differs: nanoseconds or bytes."""
+
+    TIME = "time"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """
+    One signed difference between plan and profile.
+
+    `what` says which: `duration` of an op, `wait` before it, `waits` (the short ones together), `not in the plan`,
+    `not in the profile`, `size` of what an op allocates, `held too long`, `freed early`, `level` of memory throughout
+    the step, `excess` or `shortfall` of the curve that no allocation explains. `planned`, `measured` and `delta`
+    (measured minus planned) are nanoseconds or bytes; `planned` or `measured` is `None` where that side has nothing
+    of the kind. `op` is the index of the planned op, `[start_ns, end_ns)` the span concerned on the plan's time axis.
+
+    `cost` ranks time and memory together: of time, |delta| over the planned makespan; of memory, what it adds to the
+    measured peak over the planned peak, or its area over planned peak x makespan, whichever is larger.
+    """
+
+    kind: DeviationKind
+    what: str
+    where: str
+    op: int | None
+    start_ns: int
+    end_ns: int
+    planned: int | None
+    measured: int | None
+    delta: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedKernels:
+    """Measured kernels of one name that no planned op accounts for: how many, and their total time."""
+
+    name: str
+    type: str
+    count: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """
+    Planned ops found in the step, ascending by op: rows of equal length.
+
+    `start_ns` and `end_ns` are measured times of an op's first and last kernel, `duration_ns` the sum over its
+    kernels, `by_name` whether it was found by name (else by type and order).
+    """
+
+    op: Int64s
+    start_ns: Int64s
+    end_ns: Int64s
+    duration_ns: Int64s
+    by_name: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.op)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCurves:
+    """
+    Planned and measured bytes on one axis: `planned[i]` and `measured[i]` hold from `axis_ns[i]` to `axis_ns[i + 1]`.
+
+    `axis_ns` is planned time; `map` turns it into the time at which the allocator did it, which is ahead of the
+    device's where the host runs ahead. `component` is the measured one and `reason` why it was chosen; `quantity` is
+    `allocated` or `reserved`. Both curves are absolute: they include what was allocated before the step.
+    """
+
+    axis_ns: Int64s
+    planned: Int64s
+    measured: Int64s
+    map: TimeMap
+    component: str
+    quantity: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a profile may be off before it deviates: shares of planned peak and makespan, and of ops found."""
+
+    memory: float = 0.03
+    time: float = 0.10
+    coverage: float = 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """
+    The figures a verdict rests on.
+
+    Peaks in bytes (`None` without a measured curve), makespans and busy times (of which some op or kernel runs) in
+    nanoseconds. `planned_ops` counts ops that launch a kernel, `matched_ops` those found; `measured_coverage` is the
+    share of the measured kernel time that they account for.
+    """
+
+    planned_peak: int
+    measured_peak: int | None
+    planned_makespan_ns: int
+    measured_makespan_ns: int
+    planned_busy_ns: int
+    measured_busy_ns: int
+    planned_ops: int
+    matched_ops: int
+    matched_by_name: int
+    measured_kernels: int
+    measured_coverage: float
+
+    @property
+    def coverage(self) -> float:
+        """Share of the planned ops that were found."""
+        return self.matched_ops / self.planned_ops if self.planned_ops else 0.0
+
+    @property
+    def peak_change(self) -> float | None:
+        """Measured over planned peak, less one."""
+        if self.measured_peak is None or not self.planned_peak:
+            return None
+        return self.measured_peak / self.planned_peak - 1.0
+
+    @property
+    def makespan_change(self) -> float | None:
+        """Measured over planned makespan, less one."""
+        if not self.planned_makespan_ns:
+            return None
+        return self.measured_makespan_ns / self.planned_makespan_ns - 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """
+    A plan beside one step of one rank of a profile.
+
+    `deviations` are the costliest first; `unmatched_ops` are indices of planned ops that were not found,
+    `unmatched_kernels` measured ones without a plan, the longest first. `reasons` say why it `deviates`, `notes` what
+    was assumed or is missing.
+    """
+
+    graph: str
+    chip: str
+    rank: int
+    step: int | None
+    simulated: bool
+    time_map: TimeMap
+    matches: Matches
+    memory: MemoryCurves | None
+    deviations: tuple[Deviation, ...]
+    unmatched_ops: tuple[int, ...]
+    unmatched_kernels: tuple[UnmatchedKernels, ...]
+    summary: Summary
+    tolerance: Tolerance
+    deviates: bool
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
