@@ -31,7 +31,7 @@ def packages() -> dict[str, Path]:
 
 
 def test_every_package_is_listed() -> None:
-    assert set(SETUPTOOLS["packages"]) == set(packages())
+    assert sorted(SETUPTOOLS["packages"]) == sorted(packages())
 
 
 def test_every_data_file_is_shipped() -> None:
