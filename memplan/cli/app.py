@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import chips, gui, plan
+from memplan.cli import chips, compare, export, gui, plan, profile, show, simulate
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
 
@@ -27,6 +27,11 @@ app = typer.Typer(
 )
 for command_name, module in (
     ("plan", plan),
+    ("show", show),
+    ("profile", profile),
+    ("compare", compare),
+    ("export", export),
+    ("simulate", simulate),
     ("chips", chips),
     ("gui", gui),
 ):

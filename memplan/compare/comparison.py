@@ -68,7 +68,11 @@ def compare(
         notes.append("no op of the plan is in the profile: the two are laid side by side at their beginnings only")
     progress(2, 4, "comparing memory")
     peak = _peak(plan)
-    memory, memory_found = _memory(plan, measured_rank, component, clock, position, len(steps.numbers), peak, notes)
+    end_ns = max(plan.makespan_ns, 1)
+    if not clock.anchored and len(ops):
+        end_ns = max(end_ns, int(ops.end_ns.max() - ops.start_ns[0]))
+    places = (position, len(steps.numbers))
+    memory, memory_found = _memory(plan, measured_rank, component, clock, places, end_ns, peak, notes)
     progress(3, 4, "ranking deviations")
     found = memory_found
     if clock.anchored:
@@ -98,9 +102,9 @@ def compare(
 
 
 def _pick_rank(profile: Profile | RankProfile, rank: int | None) -> tuple[RankProfile, bool]:
-    if not hasattr(profile, "ranks"):
-        return cast(RankProfile, profile), False
-    whole = cast(Profile, profile)
+    if getattr(profile, "ranks", None) is None:
+        return cast("RankProfile", profile), False
+    whole = cast("Profile", profile)
     if not whole.ranks:
         raise InputError("the profile holds no rank", path=whole.path)
     chosen = whole.ranks[0] if rank is None else rank
@@ -132,8 +136,8 @@ def _memory(
     rank: RankProfile,
     component: str | None,
     device: TimeMap,
-    position: int,
-    steps: int,
+    places: tuple[int, int],
+    end_ns: int,
     peak: int,
     notes: list[str],
 ) -> tuple[MemoryCurves | None, list[Deviation]]:
@@ -144,11 +148,11 @@ def _memory(
     curve, values, quantity, reason = chosen
     nothing = np.zeros(0, dtype=np.int64)
     allocations = rank.allocations() or Allocations((), nothing, nothing, nothing)
-    pairs = pair_allocations(plan, allocations, position, steps)
+    pairs = pair_allocations(plan, allocations, *places)
     clock, paired = allocator_clock(plan, pairs, device)
     if not paired and device.anchored:
         notes.append("no allocation has the name of a planned op: the allocator's clock is taken to be the device's")
-    axis, planned, measured = align(plan, curve, values, clock, max(plan.makespan_ns, 1))
+    axis, planned, measured = align(plan, curve, values, clock, end_ns)
     curves = MemoryCurves(axis, planned, measured, clock, curve.component, quantity, reason)
     if not device.anchored:
         return curves, []

@@ -72,7 +72,7 @@ def simulate(
     if not target.name.endswith(_SUFFIX):
         target /= _FOLDER.format(rank=rank)
     if target.exists() and not (replace and _is_simulated(target)) and any(target.iterdir()):
-        remedy = "name a new folder" if not _is_simulated(target) else "name a new folder, or ask to replace it"
+        remedy = "name a new folder" if not _is_simulated(target) else "name a new folder, or replace it with --replace"
         raise InputError("this folder is not empty", path=target, remedy=remedy)
     with replacing_folder(target, replace=replace) as folder:
         _write(folder, plan, behaviour, Chance(seed), steps, rank, first_step, progress)

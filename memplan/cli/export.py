@@ -1,0 +1,33 @@
+"""`memplan export PLAN --to FORMAT -o OUT`: a plan for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memplan.cli.console import YES, progress_bar
+from memplan.cli.show import PlanArgument
+
+_FORMATS = "csv (a folder of tables), chrome-trace (Perfetto, MindStudio Insight) or vllm-ascend (flags as JSON)"
+
+
+def command(
+    plan: PlanArgument,
+    to: Annotated[str, typer.Option("--to", help=f"The format: {_FORMATS}.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it.", show_default=False)],
+) -> int:
+    """
+    Write a plan in the format of another tool.
+
+    What is at OUTPUT stays until everything is written; a folder that is not empty is never replaced.
+    """
+    from memplan.export import export
+    from memplan.schema import load_plan
+
+    loaded = load_plan(plan)
+    with progress_bar() as progress:
+        written = export(loaded, to, output, progress=progress)
+    print(f"written to {written}")
+    return YES

@@ -1,0 +1,29 @@
+"""`memplan show PLAN`: print a saved plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memplan.cli.console import NO, YES, JsonOption, print_json
+from memplan.cli.plan import print_plan
+
+PlanArgument = Annotated[Path, typer.Argument(help="A plan, as `memplan plan -o` writes it.", show_default=False)]
+
+
+def command(plan: PlanArgument, as_json: JsonOption = False) -> int:
+    """
+    Print a saved plan: how full each tier gets, what fills it, the longest ops, what moves.
+
+    Exits with 0 when the plan fits, 1 when it does not, 2 when the file can't be read.
+    """
+    from memplan.schema import load_plan, plan_to_json
+
+    loaded = load_plan(plan)
+    if as_json:
+        print_json(plan_to_json(loaded))
+    else:
+        print_plan(loaded)
+    return YES if loaded.fits else NO

@@ -1,0 +1,45 @@
+"""`memplan simulate PLAN DIR`: the profile that a run of the plan might have left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memplan.cli.console import YES, progress_bar
+from memplan.cli.show import PlanArgument
+
+
+def command(
+    plan: PlanArgument,
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            help="Where to write it: a folder for profiles, or the profile itself if the name ends with _ascend_pt.",
+            show_default=False,
+        ),
+    ],
+    seed: Annotated[int, typer.Option(help="Another seed gives another run.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="How often the plan is run.", min=1, max=10_000)] = 1,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Run as planned: no noise, no gaps, nothing freed late.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the profile of an earlier simulation.")] = False,
+) -> int:
+    """
+    Run a plan on a simulated machine and write its profile in torch_npu's format.
+
+    The same plan and seed give the same files. The profile says in profiler_metadata.json that it is simulated.
+    """
+    from memplan.export import Behaviour, simulate
+    from memplan.schema import load_plan
+
+    loaded = load_plan(plan)
+    behaviour = Behaviour.exact() if exact else Behaviour()
+    with progress_bar() as progress:
+        written = simulate(
+            loaded, directory, behaviour=behaviour, seed=seed, steps=steps, replace=replace, progress=progress
+        )
+    print(f"written to {written}")
+    return YES
