@@ -127,7 +127,8 @@ def plans(draw: st.DrawFn) -> Plan:
             placements.append(Placement(index, tier, draw(st.none() | _BYTES), draw(_BYTES), start, end))
     sources = st.builds(Source, _TEXT, _TEXT)
     move = st.builds(
-        Transfer, st.sampled_from(indices) if indices else st.nothing(), st.sampled_from(Tier), st.sampled_from(Tier),
+        lambda *fields: Transfer(*fields[:5], *sorted(fields[5:7]), *fields[7:]),
+        st.sampled_from(indices) if indices else st.nothing(), st.sampled_from(Tier), st.sampled_from(Tier),
         _BYTES, _TEXT, _TIMES, _TIMES, optional_step if steps else st.none(), optional_step if steps else st.none(),
     )  # fmt: skip
     use = st.builds(

@@ -12,7 +12,6 @@ import numpy as np
 from memplan.errors import InputError
 from memplan.export.behaviour import Behaviour, Chance
 from memplan.export.execution import Int64s, execute
-from memplan.export.files import replacing_folder
 from memplan.export.intervals import total, union, without
 from memplan.export.kernel_records import COMMUNICATION, Kernel, KernelRecorder
 from memplan.export.memory_events import record_memory
@@ -31,6 +30,7 @@ from memplan.export.profile_tables import (
     write_table,
 )
 from memplan.export.profile_trace import Step, write_trace
+from memplan.files import replacing_folder
 from memplan.hardware import chip
 from memplan.progress import Progress, silent
 from memplan.schema import Plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from memplan.errors import InputError
+from memplan.files import replacing_file
 from memplan.schema.plan import SCHEMA_VERSION, Plan
 
 Record = TypeVar("Record")
@@ -65,11 +66,16 @@ def _build(hint: Any, value: Any, place: str) -> Any:
         try:
             return hint(value)
         except ValueError:
-            raise InputError(f"{value!r} is not one of {[item.value for item in hint]}", place=place) from None
+            known = [item.value for item in hint]
+            raise InputError(f"{value!r:.40} is not one of {known}", place=place) from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise InputError(f"{hint.__name__} expected, found {value!r:.40}", place=place)
+    if hint is int and not -(2**63) <= value < 2**63:
+        raise InputError("the number is beyond 64 bits", place=place)
+    if hint is float and not math.isfinite(value):
+        raise InputError(f"a finite number is expected, found {value!r}", place=place)
     return value
 
 
@@ -132,33 +138,48 @@ def plan_from_json(document: Any) -> Plan:
 
 
 def _check_references(plan: Plan) -> None:
-    """Every index a record holds must exist, so that nothing downstream has to ask."""
+    """Every index a record holds must exist and sizes and times not be negative, so that nothing downstream asks."""
     steps = len(plan.ops)
     known = {tensor.index for tensor in plan.tensors}
+
+    def check(good: bool, message: str, place: str) -> None:
+        if not good:
+            raise InputError(message, place=place)
+
+    def is_step(step: int | None) -> bool:
+        return step is None or 0 <= step < steps
+
+    check(len(known) == len(plan.tensors), "an index occurs twice", "tensors.index")
+    check(plan.makespan_ns >= 0, "the time is negative", "makespan_ns")
     for row, op in enumerate(plan.ops):
-        if op.index != row:
-            raise InputError(f"index {op.index} at row {row}", place="ops.index")
+        check(op.index == row, f"index {op.index} at row {row}", "ops.index")
+        positive = min(op.start_ns, op.duration_ns, op.stalled_ns, op.flops, op.gm_bytes) >= 0
+        check(positive, "a time or size is negative", f"ops[{row}]")
+    for row, tensor in enumerate(plan.tensors):
+        place = f"tensors[{row}]"
+        check(tensor.nbytes >= 0, "the size is negative", place)
+        check(0 <= tensor.start <= tensor.end <= steps, "the span leaves the schedule", place)
+        check(is_step(tensor.producer) and all(map(is_step, tensor.uses)), "a step does not exist", place)
     for row, placement in enumerate(plan.placements):
-        if placement.tensor not in known:
-            raise InputError(f"tensor {placement.tensor} does not exist", place=f"placements.tensor[{row}]")
-        if not 0 <= placement.start <= placement.end <= steps:
-            raise InputError("the span leaves the schedule", place=f"placements[{row}]")
-    for row, transfer in enumerate(plan.transfers):
-        if transfer.tensor not in known:
-            raise InputError(f"tensor {transfer.tensor} does not exist", place=f"transfers.tensor[{row}]")
+        place = f"placements[{row}]"
+        check(placement.tensor in known, f"tensor {placement.tensor} does not exist", f"placements.tensor[{row}]")
+        check(0 <= placement.start <= placement.end <= steps, "the span leaves the schedule", place)
+        check(placement.size >= 0 and (placement.offset or 0) >= 0, "the size or offset is negative", place)
+    for row, move in enumerate(plan.transfers):
+        place = f"transfers[{row}]"
+        check(move.tensor in known, f"tensor {move.tensor} does not exist", f"transfers.tensor[{row}]")
+        check(move.size >= 0 and 0 <= move.start_ns <= move.end_ns, "the size is negative or it ends early", place)
+        check(is_step(move.after_step) and is_step(move.before_step), "a step does not exist", place)
+    for row, use in enumerate(plan.tiers):
+        sizes = (use.capacity or 0, use.reserved, use.persistent, use.peak, use.lower_bound)
+        check(min(sizes) >= 0, "a size is negative", f"tiers[{row}]")
+        check(is_step(use.peak_step), "the step does not exist", f"tiers.peak_step[{row}]")
 
 
 def save_plan(plan: Plan, path: str | Path) -> None:
     """Write `plan` to `path`, replacing what is there in one step or leaving it untouched."""
-    target = Path(path)
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(plan_to_json(plan), file, separators=(",", ":"))
-        Path(file.name).replace(target)
-    except OSError as error:
-        raise InputError(f"can't be written: {error.strerror}", path=target) from error
+    with replacing_file(path) as file:
+        json.dump(plan_to_json(plan), file, separators=(",", ":"))
 
 
 def load_plan(path: str | Path) -> Plan:

@@ -1,0 +1,86 @@
+"""A plan as a folder of CSV tables, one a kind of record."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from memplan.files import replacing_folder
+from memplan.progress import Progress
+from memplan.schema import LinkUse, Placement, Plan, PlannedOp, PlannedTensor, TierUse, Transfer
+
+Extra = tuple[str, Callable[[Any], object]]
+
+
+def write_csv(plan: Plan, path: Path, progress: Progress) -> None:
+    """
+    Write `plan.csv`, `ops.csv`, `tensors.csv`, `placements.csv`, `transfers.csv`, `tiers.csv` and `links.csv`.
+
+    Columns are the fields of the plan's records; bytes are whole numbers, times nanoseconds. Tensors are named beside
+    their index, spans also given in nanoseconds. Unknown values are empty.
+    """
+    names = {tensor.index: tensor.name for tensor in plan.tensors}
+    starts = [*(op.start_ns for op in plan.ops), plan.makespan_ns]
+    named: Extra = ("tensor_name", lambda row: names[row.tensor])
+    tables: tuple[tuple[str, type[Any], Sequence[Any], tuple[Extra, ...]], ...] = (
+        ("ops", PlannedOp, plan.ops, ()),
+        ("tensors", PlannedTensor, plan.tensors, ()),
+        (
+            "placements",
+            Placement,
+            plan.placements,
+            (named, ("start_ns", lambda row: starts[row.start]), ("end_ns", lambda row: starts[row.end])),
+        ),
+        ("transfers", Transfer, plan.transfers, (named,)),
+        ("tiers", TierUse, plan.tiers, (("gap", lambda row: row.gap),)),
+        ("links", LinkUse, plan.links, ()),
+    )
+    with replacing_folder(path) as folder:
+        _write(folder / "plan.csv", ("field", "value"), _facts(plan))
+        for done, (name, kind, records, extra) in enumerate(tables):
+            progress(done, len(tables), "tables")
+            fields = [field.name for field in dataclasses.fields(kind)]
+            rows = (
+                [*(_cell(getattr(record, field)) for field in fields), *(_cell(make(record)) for _, make in extra)]
+                for record in records
+            )
+            _write(folder / f"{name}.csv", (*fields, *(column for column, _ in extra)), rows)
+
+
+def _facts(plan: Plan) -> list[tuple[str, object]]:
+    """What is said once in a plan, as rows of field and value."""
+    facts: list[tuple[str, object]] = []
+    for field in dataclasses.fields(Plan):
+        value = getattr(plan, field.name)
+        if field.name == "origin":
+            facts += [(f"origin.{part.name}", _cell(getattr(value, part.name))) for part in dataclasses.fields(value)]
+        elif field.name in ("rests_on", "notes"):
+            facts += [(field.name, _cell(item)) for item in value]
+        elif not isinstance(value, tuple):
+            facts.append((field.name, _cell(value)))
+    return facts
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return " ".join(str(_cell(item)) for item in value)
+    if dataclasses.is_dataclass(value):
+        return "; ".join(str(part) for part in dataclasses.astuple(value) if part)  # type: ignore[arg-type]
+    return value
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
