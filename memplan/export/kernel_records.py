@@ -127,6 +127,7 @@ class KernelRecorder:
         self._outputs = {step: _operands(found) for step, found in outputs.items()}
         self._written = {step: sum(t.nbytes for t in found) for step, found in outputs.items()}
         self._task = 0
+        self._last_end: dict[int, int] = {}
 
     def record(self, step: int, origin_ns: int, run: Execution, chance: Chance) -> list[Kernel]:
         """Kernels of one run that starts at `origin_ns`, in order of start."""
@@ -135,7 +136,7 @@ class KernelRecorder:
         launched.sort(key=lambda op: (int(run.start_ns[op.index]), op.index))
         noise = chance.spread(len(launched))
         nothing = _operands(())
-        last_end: dict[int, int] = {}
+        last_end = self._last_end
         kernels = []
         for op, wobble in zip(launched, noise, strict=True):
             start = origin_ns + int(run.start_ns[op.index])

@@ -173,9 +173,10 @@ def _step_rows(
         computing, communication, alone, free = (
             total(np.clip(starts, begin, end), np.clip(ends, begin, end)) for starts, ends in overlap
         )
-        figures = (computing, alone, communication - alone, communication, free, computing + alone + free, 0, alone)
+        figures = (computing, alone, communication - alone, communication, free, computing + alone + free)
         preparing = begin - (step.start_ns - _LEAD_NS)
-        rows.append((device, step.number, *(value / 1000 for value in (*figures, preparing))))
+        # A single device has no pipeline and so no bubble.
+        rows.append((device, step.number, *(value / 1000 for value in figures), 0, alone / 1000, preparing / 1000))
     return rows
 
 
