@@ -29,7 +29,7 @@ def lifetimes(graph: Graph) -> tuple[Lifetime, ...]:
 
     An op's inputs and outputs are alive together during its step. Persistent kinds and graph inputs live over the
     whole schedule `[0, len(ops))`; graph outputs live to its end. A storage that no op touches and that is not
-    persistent is left out.
+    persistent is left out, and so is what the graph keeps on the host.
     """
     steps = len(graph.ops)
     storage = [tensor.storage for tensor in graph.tensors]
@@ -45,6 +45,8 @@ def lifetimes(graph: Graph) -> tuple[Lifetime, ...]:
     whole.update(t.index for t in graph.tensors if t.kind.persistent and t.storage == t.index)
     spans = []
     for root in sorted(size):
+        if graph.tensors[root].on_host:
+            continue
         touched = tuple(uses.get(root, ()))
         if root in whole:
             start, end = 0, steps

@@ -55,7 +55,8 @@ class Tensor:
 
     `nbytes` is the size as stored (layout padding included, allocator rounding not). `storage` is the index of the
     tensor whose bytes this one occupies: its own index, or that of the tensor it is a view of or is written over.
-    `producer` is the op that makes it, `None` for what exists before the graph starts.
+    `producer` is the op that makes it, `None` for what exists before the graph starts. `on_host` marks bytes that the
+    graph itself keeps in host memory (offloaded activations).
     """
 
     index: int
@@ -67,6 +68,7 @@ class Tensor:
     storage: int
     producer: int | None = None
     layout: str = "ND"
+    on_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,12 @@ def read_mindir(
     model = parse(model_class(), data, path=path, what="a MindIR file", remedy=_REMEDY)
     if not model.graph.name or not (model.graph.node or model.graph.output):
         raise InputError("this holds no graph, is cut off or encrypted", path=path, remedy=_REMEDY)
-    if shapes:
-        raise InputError("open dimensions can't be bound yet", path=path)
     try:
         program = decode(model, progress)
         del model
         builder = GraphBuilder()
         flattener = Flattener(program, builder, progress, target)
-        flattener.run()
+        flattener.run(shapes or {})
         return builder.finish(
             program.root.name, flattener.inputs, flattener.outputs, origin=str(path), producer=program.producer
         )

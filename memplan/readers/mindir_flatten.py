@@ -1,73 +1,54 @@
-"""A MindIR program run symbolically, so that calls, tuples and side-effect plumbing become one list of ops."""
+"""
+A MindIR program run symbolically, so that calls, branches, loops and tuples become one list of ops.
+
+A called function is unfolded where it is called. The branches of a condition are laid out one after the other; what
+either may return stays for as long as the result is used. A loop is laid out once, between `LoopBegin` and `LoopEnd`:
+what the loop uses from outside and what it carries round stays in memory until its end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 from memplan.errors import InputError
 from memplan.graph.builder import GraphBuilder
-from memplan.graph.model import TensorKind, dense_bytes
+from memplan.graph.model import TensorKind
 from memplan.progress import Progress
-from memplan.readers.mindir_decode import (
-    ClosureType,
-    Function,
-    FunctionConstant,
-    Literal,
-    MonadType,
-    Node,
-    SequenceType,
-    TensorConstant,
-    TensorType,
-    ValueType,
-)
-from memplan.readers.mindir_program import Program
-from memplan.readers.mindspore_ops import OpTable, Target, op_table
-from memplan.readers.roles import Roles
+from memplan.readers.merge import merge
+from memplan.readers.mindir_decode import Function, FunctionConstant, MonadType, Node, TensorConstant
+from memplan.readers.mindir_emit import Emitter
+from memplan.readers.mindir_loops import Loop, LoopFinder
+from memplan.readers.mindir_program import Program, bound_inputs, in_execution_order
+from memplan.readers.mindspore_ops import Target
+from memplan.readers.schedule_trace import ScheduleTrace
+from memplan.readers.values import NOTHING, Choice, Closure, Monad, Value, tensors_of
 
-MAX_OPS = 1_000_000
-"""Ops a file may unfold to; functions that call each other can otherwise multiply without bound."""
+MAX_DEPTH = 10_000
+"""Calls within calls; more is a damaged file."""
 
-
-class Monad(NamedTuple):
-    """The state of side effects after op `after` (`None`: before any)."""
-
-    after: int | None
-
-
-class Closure(NamedTuple):
-    """A function with its first arguments bound."""
-
-    graph: str
-    bound: tuple[Any, ...] = ()
-
-
-Value = Any
-"""A tensor index (`int`), `Literal`, `Monad`, `Closure`, or a tuple of values."""
+MAX_NODES = 4_000_000
+"""Nodes that may be visited while unfolding."""
 
 
 @dataclass(slots=True)
 class _Frame:
-    """One call under way: the function, what its names stand for, the next node."""
+    """
+    One call under way: the function, what its names stand for, the next node.
+
+    `pending` are the closures of a condition still to be laid out at the current node, `results` what the others
+    returned. `loop` is set in the frame that is a loop's head. `steps` are the traced nodes behind the names.
+    """
 
     function: Function
+    nodes: tuple[Node, ...]
     values: dict[str, Value]
+    steps: dict[str, int] = field(default_factory=dict)
     position: int = 0
+    pending: list[Closure] = field(default_factory=list)
     results: list[Value] = field(default_factory=list)
-
-
-def tensors_of(value: Value) -> Iterator[int]:
-    """Indices of all tensors in `value`, in order."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is int:
-            yield item
-        elif type(item) is tuple:
-            stack.extend(reversed(item))
-        elif type(item) is Closure:
-            stack.extend(reversed(item.bound))
+    first_op: int = 0
+    loop: Loop | None = None
 
 
 class Flattener:
@@ -79,275 +60,231 @@ class Flattener:
 
     def __init__(self, program: Program, builder: GraphBuilder, progress: Progress, target: Target) -> None:
         self.program = program
-        self.target = target
         self.builder = builder
         self.progress = progress
-        self.table: OpTable = op_table()
-        self.roles = Roles(self.table)
+        self.emitter = Emitter(builder, target)
+        self.finder = LoopFinder({name: function.calls for name, function in program.functions.items()})
         self.constants: dict[str, Value] = {}
         self.inputs: list[int] = []
         self.outputs: list[int] = []
+        self._stack: list[_Frame] = []
+        self._ordered: dict[str, tuple[Node, ...]] = {}
+        self._branches = 0
+        self._loops = 0
+        self._visited = 0
+        # Conditions cut a program into kernel graphs, each with an order of its own; without them it is ordered whole.
+        conditional = any(
+            node.target in ("Switch", "SwitchLayer")
+            for function in program.functions.values()
+            for node in function.nodes
+        )
+        self._trace = None if conditional or self.finder.recursive else ScheduleTrace()
 
-    def run(self) -> None:
-        """Flatten the whole program."""
+    def run(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Flatten the whole program, with the open dimensions of its inputs bound by `shapes`."""
         values: dict[str, Value] = {}
         for parameter in self.program.parameters:
-            index = self._tensor(parameter.label, parameter.type, TensorKind.WEIGHT, f"parameter {parameter.label}")
+            index = self.emitter.tensor(
+                parameter.label, parameter.type, TensorKind.WEIGHT, f"parameter {parameter.label}"
+            )
             values[parameter.name] = index
-            self.roles.parameter(index, parameter.label)
-        for name, kind in self.program.root.inputs:
-            if name not in values:
-                values[name] = self._input(name, kind)
-        result = self._execute(_Frame(self.program.root, values))
+            self.emitter.roles.parameter(index, parameter.label)
+        for name, label, kind in bound_inputs(self.program, shapes):
+            values[name] = self.emitter.symbol(label, kind, TensorKind.INPUT, f"input {label}")
+            self.inputs.extend(tensors_of(values[name]))
+        root = self.program.root
+        result, steps = self._execute(_Frame(root, self._nodes(root), values))
+        if self._trace is not None:
+            try:
+                self.builder.reorder(self._trace.order(steps))
+            except ValueError as error:
+                raise InputError(str(error), place=root.name) from None
         self.outputs.extend(dict.fromkeys(tensors_of(result)))
-        self.roles.classify(self.builder)
+        self.emitter.roles.classify(self.builder)
+        self._take_notes()
 
-    def _input(self, name: str, kind: ValueType) -> Value:
-        label = name.split(":", 1)[-1]
-        value = self._symbol(label, kind, TensorKind.INPUT, f"input {label}")
-        self.inputs.extend(tensors_of(value))
-        return value
+    def _take_notes(self) -> None:
+        if self._branches:
+            self.builder.notes.append(
+                f"{self._branches} conditions depend on data: their branches are laid out one after the other"
+            )
+        if self._loops:
+            self.builder.notes.append(
+                f"{self._loops} loops run an unknown number of times: each is laid out once and its time counts once"
+            )
 
-    def _execute(self, root: _Frame) -> Value:
-        stack = [root]
-        total = len(root.function.nodes)
+    def _nodes(self, function: Function) -> tuple[Node, ...]:
+        if self._trace is not None:
+            return function.nodes
+        if function.name not in self._ordered:
+            self._ordered[function.name] = in_execution_order(function)
+        return self._ordered[function.name]
+
+    def _execute(self, root: _Frame) -> tuple[Value, list[int]]:
+        stack = self._stack = [root]
+        total = len(root.nodes)
         while True:
             frame = stack[-1]
-            nodes = frame.function.nodes
-            if frame.position == len(nodes):
-                result = self._result(frame)
+            if frame.position == len(frame.nodes):
+                result, steps = self._result(frame)
+                if frame.loop is not None:
+                    frame.loop.close(self.builder)
                 stack.pop()
                 if not stack:
-                    return result
-                caller = stack[-1]
-                caller.values[caller.function.nodes[caller.position].name] = result
-                caller.position += 1
+                    return result, steps
+                self._return(stack[-1], result, steps)
                 continue
-            node = nodes[frame.position]
-            arguments = tuple(self._value(frame, name) for name in node.inputs)
+            self._visited += 1
+            if self._visited > MAX_NODES:
+                raise InputError(f"the program unfolds to more than {MAX_NODES:,} nodes", place=frame.function.name)
+            node = frame.nodes[frame.position]
+            arguments = tuple([self._value(frame, name) for name in node.inputs])
             if node.primitive:
-                frame.values[node.name] = self._apply(node, arguments)
+                self._primitive(frame, node, arguments)
                 frame.position += 1
                 if len(stack) == 1 and frame.position % 1024 == 0:
                     self.progress(frame.position, total, "nodes flattened")
             else:
-                stack.append(self._enter(node, arguments, stack))
+                self._call(frame, node, arguments)
 
-    def _enter(self, node: Node, arguments: tuple[Value, ...], stack: list[_Frame]) -> _Frame:
-        function = self.program.functions.get(node.target)
+    def _primitive(self, frame: _Frame, node: Node, arguments: tuple[Value, ...]) -> None:
+        value, op = self.emitter.apply(node, arguments)
+        if self._trace is not None:
+            sources = [frame.steps.get(name, -1) for name in node.inputs]
+            if isinstance(value, Closure) and node.target == "Partial":
+                value = value._replace(steps=(*value.steps, *sources[1:]))
+            frame.steps[node.name] = self._trace.add(node.target, sources, op)
+        frame.values[node.name] = value
+
+    def _call(self, frame: _Frame, node: Node, arguments: tuple[Value, ...]) -> None:
+        if node.target in self.program.functions:
+            callee: Value = Closure(node.target)
+        else:
+            callee = self._value(frame, node.target)
+        steps = tuple(frame.steps.get(name, -1) for name in node.inputs) if self._trace is not None else ()
+        if callee is NOTHING:
+            frame.values[node.name] = NOTHING
+            frame.position += 1
+        elif isinstance(callee, Closure):
+            frame.pending = [Closure(callee.graph, (*callee.bound, *arguments), (*self._padded(callee), *steps))]
+            self._next_branch(frame, node)
+        elif isinstance(callee, Choice):
+            self._branches += len(callee.closures) > 1
+            loop = frame.loop
+            inside = [item for item in callee.closures if loop is not None and item.graph in loop.functions]
+            rest = [item for item in callee.closures if item not in inside]
+            frame.pending = [Closure(item.graph, (*item.bound, *arguments)) for item in (*inside, *rest)]
+            if loop is not None:
+                loop.branches_left = len(inside)
+            self._next_branch(frame, node)
+        else:
+            raise InputError(f"{node.target!r:.80} is called but is no function", place=node.name)
+
+    def _padded(self, closure: Closure) -> tuple[int, ...]:
+        """The steps behind a closure's arguments; -1 where they are constants."""
+        return (*closure.steps, *(-1 for _ in range(len(closure.bound) - len(closure.steps))))
+
+    def _next_branch(self, frame: _Frame, node: Node) -> None:
+        """Start the next closure that is pending at `node`, or settle the node's value."""
+        while frame.pending:
+            closure = frame.pending.pop(0)
+            entered = self._enter(closure, node)
+            if entered is not None:
+                self._stack.append(entered)
+                return
+            self._branch_done(frame, NOTHING)
+        frame.values[node.name] = merge(self.builder, frame.results, node.scope or node.name)
+        frame.results = []
+        frame.position += 1
+
+    def _branch_done(self, frame: _Frame, result: Value) -> None:
+        frame.results.append((result, len(self.builder.ops)))
+        loop = frame.loop
+        if loop is not None and loop.branches_left:
+            loop.branches_left -= 1
+            if not loop.branches_left:
+                loop.close(self.builder)
+
+    def _return(self, caller: _Frame, result: Value, steps: list[int]) -> None:
+        node = caller.nodes[caller.position]
+        if self._trace is not None:
+            # A tuple of results that the callee lists one by one is made where it returns.
+            caller.steps[node.name] = steps[0] if len(steps) == 1 else self._trace.add("MakeTuple", steps, None)
+        self._branch_done(caller, result)
+        self._next_branch(caller, node)
+
+    def _enter(self, closure: Closure, node: Node) -> _Frame | None:
+        """A frame for the call, or `None` when it goes back to the head of a loop."""
+        function = self.program.functions.get(closure.graph)
         if function is None:
-            raise InputError(f"control flow through {node.target!r:.80} is not supported", place=node.name)
-        if any(outer.function is function for outer in stack):
-            raise InputError(f"recursive function {function.name!r:.80}", place=node.name)
-        if len(arguments) != len(function.inputs):
+            raise InputError(f"function {closure.graph!r:.80} is not in the file", place=node.name)
+        if len(closure.bound) != len(function.inputs):
             raise InputError(
-                f"{len(arguments)} arguments for the {len(function.inputs)} of {function.name!r:.80}", place=node.name
+                f"{len(closure.bound)} arguments for the {len(function.inputs)} of {function.name!r:.80}",
+                place=node.name,
             )
-        return _Frame(function, dict(zip((name for name, _ in function.inputs), arguments, strict=True)))
+        for outer in reversed(self._stack):
+            if outer.function is function:
+                if outer.loop is None:
+                    raise InputError(f"function {function.name!r:.80} calls itself", place=node.name)
+                outer.loop.back(closure.bound)
+                return None
+        if len(self._stack) >= MAX_DEPTH:
+            raise InputError(f"calls nest deeper than {MAX_DEPTH:,}", place=node.name)
+        names = [name for name, _ in function.inputs]
+        arguments = closure.bound
+        heads = frozenset(frame.function.name for frame in self._stack if frame.loop is not None)
+        inside = self.finder.loop_of(function.name, heads)
+        loop = None
+        if inside:
+            self._loops += 1
+            around = max((frame.loop.begin for frame in self._stack if frame.loop is not None), default=-1)
+            loop = Loop(inside, arguments, around)
+            arguments = loop.open(self.builder, names)
+        frame = _Frame(
+            function,
+            self._nodes(function),
+            dict(zip(names, arguments, strict=True)),
+            first_op=len(self.builder.ops),
+            loop=loop,
+        )
+        if self._trace is not None:
+            frame.steps = {name: step for name, step in zip(names, self._padded(closure), strict=True) if step >= 0}
+        return frame
 
-    def _result(self, frame: _Frame) -> Value:
+    def _result(self, frame: _Frame) -> tuple[Value, list[int]]:
         outputs = [self._value(frame, name) for name in frame.function.outputs]
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        steps = [frame.steps.get(name, -1) for name in frame.function.outputs]
+        return (outputs[0] if len(outputs) == 1 else tuple(outputs)), steps
 
     def _value(self, frame: _Frame, name: str) -> Value:
         value = frame.values.get(name)
-        if value is not None:
-            return value
-        value = self.constants.get(name)
         if value is None:
-            value = self.constants[name] = self._constant(name, frame)
+            value = self.constants.get(name)
+        if value is None:
+            value = self._free(name, frame)
         return value
 
-    def _constant(self, name: str, frame: _Frame) -> Value:
+    def _free(self, name: str, frame: _Frame) -> Value:
+        """What `name` stands for when the function itself doesn't say: a constant, a function, a caller's value."""
         if name in self.program.constants:
-            return self._materialise(self.program.constants[name])
+            value = self.constants[name] = self._materialise(self.program.constants[name])
+            return value
         if name in self.program.functions:
             return Closure(name)
+        for outer in reversed(self._stack):
+            if name in outer.values:
+                return outer.values[name]
         raise InputError(f"input {name!r:.120} is defined nowhere", place=frame.function.name)
 
-    def _materialise(self, constant: Any) -> Value:
+    def _materialise(self, constant: object) -> Value:
         """A constant as a value; a constant tensor gets its bytes on first use."""
         if isinstance(constant, TensorConstant):
-            return self._tensor(constant.name, constant.type, TensorKind.CONSTANT, constant.name)
+            return self.emitter.tensor(constant.name, constant.type, TensorKind.CONSTANT, constant.name)
         if isinstance(constant, FunctionConstant):
             return Closure(constant.graph)
         if isinstance(constant, MonadType):
             return Monad(None)
-        if isinstance(constant, Literal):
-            return constant
-        return tuple(self._materialise(item) for item in constant)
-
-    def _tensor(self, name: str, kind: TensorType, role: TensorKind, place: str) -> int:
-        return self.builder.tensor(name, kind.shape, kind.dtype, self._nbytes(kind, place), role)
-
-    def _nbytes(self, kind: TensorType, place: str) -> int:
-        if any(dim < 0 for dim in kind.shape):
-            raise InputError(
-                f"shape {kind.shape} has an open dimension", place=place, remedy="bind it with --shape NAME=DIM,DIM,..."
-            )
-        return dense_bytes(kind.shape, kind.dtype)
-
-    def _symbol(self, name: str, kind: ValueType, role: TensorKind, place: str) -> Value:
-        """A new value of type `kind` with its own tensors."""
-        if isinstance(kind, TensorType):
-            return self._tensor(name, kind, role, place)
-        if isinstance(kind, SequenceType):
-            return tuple(
-                self._symbol(f"{name}.{position}", item, role, place) for position, item in enumerate(kind.items)
-            )
-        if isinstance(kind, MonadType):
-            return Monad(None)
-        if isinstance(kind, ClosureType):
-            raise InputError("a function without a body", place=place)
-        return Literal(None)
-
-    def _apply(self, node: Node, arguments: tuple[Value, ...]) -> Value:
-        plumbing = _PLUMBING.get(node.target)
-        if plumbing is not None:
-            return plumbing(node, arguments)
-        if len(self.builder.ops) >= MAX_OPS:
-            raise InputError(f"the graph unfolds to more than {MAX_OPS:,} ops", place=node.name)
-        if node.target == "UpdateState":
-            return Monad(self._plain_op(node, (), (), _after(self.builder, arguments)))
-        if node.target in _PASS:
-            return self._pass_through(node, arguments)
-        return self._kernel(node, arguments)
-
-    def _pass_through(self, node: Node, arguments: tuple[Value, ...]) -> Value:
-        """`Load`, `Depend` and the like: the first argument under another name, ordered after the others."""
-        if not arguments:
-            raise InputError(f"{node.target} without input", place=node.name)
-        after = _after(self.builder, arguments[1:])
-        value = arguments[0]
-        if type(value) is not int:
-            op = self._plain_op(node, (), (), after)
-            return Monad(op) if isinstance(value, Monad) else value
-        builder = self.builder
-        alias = builder.tensor(
-            node.scope or node.name,
-            builder.shapes[value],
-            builder.dtypes[value],
-            builder.nbytes[value],
-            builder.kinds[value],
-            storage=value,
-        )
-        self._plain_op(node, (value,), (alias,), after)
-        return alias
-
-    def _plain_op(self, node: Node, inputs: tuple[int, ...], outputs: tuple[int, ...], after: tuple[int, ...]) -> int:
-        return self.builder.op(
-            node.scope or node.name,
-            node.target,
-            inputs,
-            outputs,
-            launches=False,
-            attrs={"after": after} if after else None,
-        )
-
-    def _kernel(self, node: Node, arguments: tuple[Value, ...]) -> Value:
-        attrs = dict(node.attrs)
-        inputs: list[int] = []
-        named: dict[str, int] = {}
-        after: tuple[int, ...] = ()
-        for position, argument in enumerate(arguments):
-            if type(argument) is int:
-                inputs.append(argument)
-                named[self.table.argument(node.target, position)] = argument
-            elif isinstance(argument, Literal):
-                attrs[self.table.argument(node.target, position)] = argument.value
-            elif isinstance(argument, Monad):
-                after += () if argument.after is None else (argument.after,)
-            else:
-                inputs.extend(tensors_of(argument))
-                literals = _literals(argument)
-                if literals:
-                    attrs[self.table.argument(node.target, position)] = literals
-        if after:
-            attrs["after"] = after
-        launches = node.target not in self.table.views
-        result = self._symbol(node.scope or node.name, node.type, TensorKind.ACTIVATION, node.name)
-        outputs = tuple(tensors_of(result))
-        self._share(node, inputs, named, outputs)
-        op = self.builder.op(
-            node.scope or node.name,
-            node.target,
-            inputs,
-            outputs,
-            workspace_bytes=self._workspace(node, outputs),
-            launches=launches,
-            attrs=attrs,
-        )
-        self.roles.op(node.target, node.scope, launches, inputs, named)
-        if isinstance(node.type, MonadType):
-            return Monad(op)
-        return result
-
-    def _workspace(self, node: Node, outputs: tuple[int, ...]) -> int:
-        if self.target is not Target.CPU or not outputs:
-            return 0
-        return self.table.cpu_workspace_outputs.get(node.target, 0) * self.builder.nbytes[outputs[0]]
-
-    def _share(self, node: Node, inputs: list[int], named: Mapping[str, int], outputs: tuple[int, ...]) -> None:
-        """Let views and in-place results occupy the bytes of their argument."""
-        builder = self.builder
-        if node.target in self.table.views:
-            if inputs and outputs and builder.nbytes[outputs[0]] <= builder.nbytes[inputs[0]]:
-                builder.share(inputs[0], outputs[0])
-            return
-        entry = self.table.in_place.get(node.target)
-        if entry is None or (self.target is Target.CPU and node.target in self.table.cpu_own_outputs):
-            return
-        for output, argument in zip(outputs, entry.outputs, strict=False):
-            written = named.get(argument)
-            if written is not None and builder.nbytes[written] == builder.nbytes[output]:
-                builder.share(written, output)
-
-
-def _literals(value: Value) -> tuple[object, ...]:
-    return tuple(item.value for item in value if isinstance(item, Literal)) if type(value) is tuple else ()
-
-
-def _after(builder: GraphBuilder, values: tuple[Value, ...]) -> tuple[int, ...]:
-    """The ops that must have run before something that is ordered after `values`."""
-    found: dict[int, None] = {}
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Monad):
-            if value.after is not None:
-                found[value.after] = None
-        elif type(value) is tuple:
-            stack.extend(value)
-        elif type(value) is int:
-            producer = builder.producers[value]
-            if producer is not None:
-                found[producer] = None
-    return tuple(sorted(found))
-
-
-def _make_tuple(_node: Node, arguments: tuple[Value, ...]) -> Value:
-    return arguments
-
-
-def _get_item(node: Node, arguments: tuple[Value, ...]) -> Value:
-    if len(arguments) != 2 or type(arguments[0]) is not tuple or not isinstance(arguments[1], Literal):
-        raise InputError(f"{node.target} of something that is no tuple", place=node.name)
-    sequence, index = arguments[0], arguments[1].value
-    if not isinstance(index, int) or not -len(sequence) <= index < len(sequence):
-        raise InputError(f"element {index!r:.20} of a tuple of {len(sequence)}", place=node.name)
-    return sequence[index]
-
-
-_PLUMBING = {
-    "MakeTuple": _make_tuple,
-    "make_tuple": _make_tuple,
-    "RealMakeTuple": _make_tuple,
-    "MakeList": _make_tuple,
-    "make_list": _make_tuple,
-    "TupleGetItem": _get_item,
-    "tuple_getitem": _get_item,
-    "RealTupleGetItem": _get_item,
-    "ListGetItem": _get_item,
-    "list_getitem": _get_item,
-}
-_PASS = frozenset({"Load", "Depend", "StopGradient", "stop_gradient", "identity", "Return", "return"})
+        if type(constant) is tuple:
+            return tuple(self._materialise(item) for item in constant)
+        return constant

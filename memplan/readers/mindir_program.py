@@ -20,6 +20,7 @@ from memplan.readers.mindir_decode import (
     value_type,
 )
 from memplan.readers.mindspore_order import by_name
+from memplan.readers.shape_inference import OPEN_RANK
 
 _REFERENCE = "REF::"
 _CONSTANT = "Constant"
@@ -132,20 +133,66 @@ def _function(
     return Function(
         name=graph.name,
         inputs=tuple((entry.name, _input_type(entry)) for entry in graph.input),
-        nodes=_in_execution_order(nodes, outputs, graph.name),
+        nodes=tuple(nodes),
         outputs=outputs,
         calls=frozenset(calls),
     )
 
 
-def _in_execution_order(nodes: list[Node], outputs: tuple[str, ...], place: str) -> tuple[Node, ...]:
+def bound_inputs(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, str, ValueType]]:
+    """
+    The inputs of the program as (name, name shown, type), their open dimensions bound by `shapes`.
+
+    Raises `InputError` for a shape of no input and for one that disagrees with the file.
+    """
+    parameters = {parameter.name for parameter in program.parameters}
+    inputs = [(name, name.split(":", 1)[-1], kind) for name, kind in program.root.inputs if name not in parameters]
+    labels = [label for _, label, _ in inputs]
+    for label in shapes:
+        if label not in labels:
+            raise InputError(f"there is no input {label!r}", remedy=f"inputs are {', '.join(labels) or 'none'}")
+    return [(name, label, _bound(label, kind, shapes.get(label))) for name, label, kind in inputs]
+
+
+def _bound(label: str, kind: ValueType, shape: tuple[int, ...] | None) -> ValueType:
+    if not isinstance(kind, TensorType):
+        if shape is not None:
+            raise InputError("only the shape of a tensor can be bound", place=f"input {label}")
+        return kind
+    wanted = ",".join("DIM" if dim < 0 else str(dim) for dim in kind.shape)
+    if shape is not None:
+        fits = OPEN_RANK in kind.shape or (
+            len(shape) == len(kind.shape)
+            and all(have in (-1, want) for want, have in zip(shape, kind.shape, strict=True))
+        )
+        if not fits or any(dim < 0 for dim in shape):
+            raise InputError(
+                f"shape {shape} doesn't fit {kind.shape}",
+                place=f"input {label}",
+                remedy=f"use --shape {label}={wanted}",
+            )
+        return TensorType(shape, kind.dtype)
+    if any(dim < 0 for dim in kind.shape) and not kind.max_shape:
+        raise InputError(
+            f"shape {kind.shape} has open dimensions",
+            place=f"input {label}",
+            remedy=f"bind them with --shape {label}={wanted}",
+        )
+    return kind
+
+
+def in_execution_order(function: Function) -> tuple[Node, ...]:
     """The nodes as MindSpore's runtime orders them; those that the result doesn't need are dropped."""
+    nodes = function.nodes
     try:
         order = by_name(
-            [node.name for node in nodes], [node.target for node in nodes], [node.inputs for node in nodes], outputs
+            [node.name for node in nodes],
+            [node.target for node in nodes],
+            [node.inputs if node.primitive else (node.target, *node.inputs) for node in nodes],
+            function.outputs,
         )
     except ValueError as error:
-        raise InputError(str(error), place=place) from None
+        raise InputError(str(error), place=function.name) from None
     return tuple(nodes[position] for position in order)
 
 
