@@ -18,6 +18,10 @@ test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
+samples:  ## make the bundled plan and profile anew from the bundled graph
+	@tools/setup gui
+	@tools/make_samples
+
 lint:  ## style, types and layers
 	@tools/setup gui,test,mindspore
 	@$(BIN)/ruff check .

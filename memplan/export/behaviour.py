@@ -51,8 +51,8 @@ class Behaviour:
     small_segment_bytes: int = 2 * MIB
     large_segment_bytes: int = 20 * MIB
     huge_granularity_bytes: int = 2 * MIB
-    late_free_share: float = 0.02
-    late_free_steps: int = 8
+    late_free_share: float = 0.03
+    late_free_steps: int = 64
     leaked_tensors: tuple[int, ...] = ()
     process_bytes: int = 1553 * MIB
     step_gap_ns: int = 200_000

@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 _NO_SUBTASK = 4294967295
 _PYTHON, _CANN, _HARDWARE, _FREQUENCY, _COMMUNICATION, _MEMORY, _OVERLAP = (
-    1000, 3200000, 3200032, 3200064, 3200096, 3200128, 3200160,
+    1000, 2001, 2002, 2003, 2004, 2005, 2006,
 )  # fmt: skip
 _PROCESSES = (
     (_PYTHON, "Python", "CPU", 0),
@@ -61,8 +61,8 @@ def write_trace(
         first = True
         events = _events(plan, steps, kernels, overlap, log, epoch_ns, process_bytes, clock_mhz)
         for done, event in enumerate(events):
-            file.write("[" if first else ", ")
-            file.write(json.dumps(event))
+            file.write("[" if first else ",")
+            json.dump(event, file, separators=(",", ":"))
             first = False
             if done % 65536 == 0:
                 progress(done, 7 * len(kernels), "trace events")
@@ -126,7 +126,7 @@ def _kernel_events(kernel: Kernel, thread: int) -> Iterator[Event]:
     pid, tid = (_COMMUNICATION, 0) if kernel.core == COMMUNICATION else (_HARDWARE, op.stream)
     issue, start = microseconds(kernel.issue_ns), microseconds(kernel.start_ns)
     call_ns = kernel.issued_ns - kernel.issue_ns
-    yield _slice(op.name, _PYTHON, thread, kernel.issue_ns, call_ns, {"Type": op.type}, category="cpu_op")
+    yield _slice(op.name, _PYTHON, thread, kernel.issue_ns, call_ns, {}, category="cpu_op")
     launch_ns = kernel.issue_ns + call_ns // 4
     yield _slice("Node@launch", _CANN, thread, launch_ns, call_ns // 2, {
         "Thread Id": thread, "Mode": "launch", "level": "node", "id": "0", "item_id": op.name,
