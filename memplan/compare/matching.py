@@ -93,8 +93,8 @@ def _share_names(plan: Plan, op: Int64s) -> Int64s:
 
 
 def _stem(kind: str) -> str:
-    """An op type as framework and device agree on it: `aclnnMatMulV3` and `MatMul` are one."""
-    return re.sub(r"(v\d+|d|ext)$", "", kind.casefold().removeprefix("aclnn"))
+    """An op type as framework and device agree on it: `aclnnMatMulV3` and `MatMul`, `ConcatD` and `Concat` are one."""
+    return re.sub(r"(V\d+|Ext|(?<=[a-z])D)$", "", kind.removeprefix("aclnn")).casefold()
 
 
 def _by_type(plan: Plan, step: MeasuredOps, op: Int64s) -> None:

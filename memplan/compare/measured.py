@@ -106,8 +106,8 @@ def find_steps(measured: MeasuredOps, op: Int64s) -> Steps:
     """
     Steps as the profile numbers them, or else as the repetitions of planned ops show them.
 
-    `op` is the planned op of each kernel, -1 where unknown. Without numbers, a step begins wherever the first planned
-    op that occurs as often as most do occurs again.
+    `op` is the planned op of each kernel, -1 where unknown. Without numbers, the steps are as many as make most ops
+    occur equally often in each: an op may launch several kernels, so its occurrences alone do not tell.
     """
     numbered = measured.step >= 0
     if bool(numbered.any()):
@@ -116,18 +116,22 @@ def find_steps(measured: MeasuredOps, op: Int64s) -> Steps:
         positions[numbered] = position
         return Steps(numbers.tolist(), positions, inferred=False)
     known = op[op >= 0]
-    whole = np.zeros(len(measured), dtype=np.int64)
-    if not len(known):
-        return Steps([0], whole, inferred=True)
-    ops, counts = np.unique(known, return_counts=True)
-    often, times = np.unique(counts, return_counts=True)
-    repeats = int(often[np.argmax(times)])
-    if repeats < 2:
-        return Steps([0], whole, inferred=True)
-    first = int(ops[counts == repeats][0])
-    begins = measured.start_ns[op == first]
-    position = np.maximum(np.searchsorted(begins, measured.start_ns, side="right") - 1, 0)
-    return Steps(list(range(repeats)), position.astype(np.int64), inferred=True)
+    if len(known):
+        ops, counts = np.unique(known, return_counts=True)
+        often, times = np.unique(counts, return_counts=True)
+        repeats = int(often[np.argmax(times)])
+        typical = ops[counts == repeats]
+        begins = measured.start_ns[op == typical[0]]
+        rows = np.flatnonzero(np.isin(op, typical))
+        rows = rows[np.argsort(op[rows], kind="stable")]
+        for steps in (steps for steps in range(repeats, 1, -1) if repeats % steps == 0):
+            each = repeats // steps
+            position = np.maximum(np.searchsorted(begins[::each], measured.start_ns, side="right") - 1, 0)
+            # One row an op, in the order of time: right where its occurrences fill the steps one after another.
+            filled = position[rows].reshape(len(typical), repeats) == np.arange(repeats) // each
+            if filled.all(axis=1).mean() > 0.5:
+                return Steps(list(range(steps)), position.astype(np.int64), inferred=True)
+    return Steps([0], np.zeros(len(measured), dtype=np.int64), inferred=True)
 
 
 def choose_step(measured: MeasuredOps, steps: Steps, wanted: int | None) -> int:
