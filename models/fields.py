@@ -64,7 +64,7 @@ class Fields:
         return value
 
     def count_any(self, *names: str, least: int = 1) -> int:
-        """The whole number under the first of `names` that the file has: one quantity under names of several versions."""
+        """The whole number under the first of `names` that the file has: versions name some quantities anew."""
         for name in names:
             if self.has(name):
                 return self.count(name, least=least)

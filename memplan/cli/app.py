@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import chips, compare, export, gui, plan, profile, show, simulate
+from memplan.cli import chips, compare, export, gui, kv, plan, profile, show, simulate
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
 
@@ -33,6 +33,7 @@ for command_name, module in (
     ("export", export),
     ("simulate", simulate),
     ("chips", chips),
+    ("kv", kv),
     ("gui", gui),
 ):
     app.command(command_name)(module.command)

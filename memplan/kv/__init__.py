@@ -1,1 +1,26 @@
-"""."""
+"""KV caches of served language models: what one token costs, what a die has left, how many sequences fit."""
+
+from memplan.kv.budget import Item, KvBudget, Memory, budget
+from memplan.kv.engine import Engine, engine, engines
+from memplan.kv.layers import CacheOptions
+from memplan.kv.logical import LogicalCache, logical_cache
+from memplan.kv.planner import ServingOptions, plan_cache, plan_stages
+from memplan.kv.pool import Pool, Refusal
+
+__all__ = [
+    "CacheOptions",
+    "Engine",
+    "Item",
+    "KvBudget",
+    "LogicalCache",
+    "Memory",
+    "Pool",
+    "Refusal",
+    "ServingOptions",
+    "budget",
+    "engine",
+    "engines",
+    "logical_cache",
+    "plan_cache",
+    "plan_stages",
+]

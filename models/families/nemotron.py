@@ -48,6 +48,14 @@ def _kinds(fields: Fields) -> list[str]:
     return kinds
 
 
+def _state_dtype(fields: Fields) -> str:
+    given = fields.text_or_none("mamba_ssm_cache_dtype")
+    if given is None:
+        note = "mamba_ssm_cache_dtype = float32: not in the file, what vllm 0.23.0 sets for NemotronHForCausalLM"
+        fields.noted[:] = [*(other for other in fields.noted if other != note), note]
+    return given or "float32"
+
+
 def _mamba(fields: Fields) -> Mamba2:
     return Mamba2(
         heads=fields.count("mamba_num_heads"),
@@ -57,7 +65,7 @@ def _mamba(fields: Fields) -> Mamba2:
         conv_kernel=fields.count("conv_kernel", least=2),
         conv_bias=fields.flag("use_conv_bias", True),
         proj_bias=fields.flag("mamba_proj_bias", False),
-        state_dtype=fields.text_or_none("mamba_ssm_cache_dtype") or "auto",
+        state_dtype=_state_dtype(fields),
     )
 
 

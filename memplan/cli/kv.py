@@ -1,0 +1,193 @@
+"""`memplan kv CONFIG`: the KV budget of a published language model on one die."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memplan.cli.console import NO, YES, JsonOption, print_json, print_table
+from memplan.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from memplan.kv import KvBudget
+
+_SERVING = "Serving"
+_MEMORY = "Memory"
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="A model's config.json, or its folder.", show_default=False)],
+    chip: Annotated[str, typer.Option("--chip", "-c", help="The chip, such as 910B3 or 910C.")] = "910B3",
+    tp: Annotated[int, typer.Option("--tp", help="Ranks of tensor parallelism.", min=1)] = 1,
+    pp: Annotated[int, typer.Option("--pp", help="Ranks of pipeline parallelism.", min=1)] = 1,
+    dp: Annotated[int, typer.Option("--dp", help="Ranks of data parallelism.", min=1)] = 1,
+    ep: Annotated[int, typer.Option("--ep", help="Ranks that share the experts; 1 splits each by TP.", min=1)] = 1,
+    cp: Annotated[int, typer.Option("--cp", help="Ranks of context parallelism.", min=1)] = 1,
+    context: Annotated[
+        int | None, typer.Option("--context", help="Longest sequence in tokens; by default the model's.", min=1)
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Serving engine, such as vllm-ascend, mindie or logical.", rich_help_panel=_SERVING)
+    ] = "vllm-ascend",
+    block_size: Annotated[int | None, typer.Option(help="Tokens of a block.", rich_help_panel=_SERVING, min=1)] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of one step.", rich_help_panel=_SERVING, min=1)
+    ] = None,
+    max_num_seqs: Annotated[
+        int, typer.Option(help="Most sequences of one step.", rich_help_panel=_SERVING, min=1)
+    ] = 256,
+    async_scheduling: Annotated[
+        bool, typer.Option("--async-scheduling", help="Steps are scheduled ahead.", rich_help_panel=_SERVING)
+    ] = False,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", rich_help_panel=_SERVING)
+    ] = None,
+    index_c8: Annotated[
+        bool, typer.Option("--index-c8", help="Keys of the indexer in 8 bits.", rich_help_panel=_SERVING)
+    ] = False,
+    weights: Annotated[
+        str,
+        typer.Option(help="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", rich_help_panel=_MEMORY),
+    ] = "published",
+    utilization: Annotated[
+        float | None, typer.Option(help="Share of the memory the engine plans with.", rich_help_panel=_MEMORY)
+    ] = None,
+    hbm: Annotated[str | None, typer.Option(help="Size of the card, such as 64GiB.", rich_help_panel=_MEMORY)] = None,
+    activations: Annotated[
+        str | None, typer.Option(help="Peak of activations, in place of the estimate.", rich_help_panel=_MEMORY)
+    ] = None,
+    graph_memory: Annotated[
+        str | None, typer.Option(help="Memory of captured graphs.", rich_help_panel=_MEMORY)
+    ] = None,
+    hccl_buffsize: Annotated[int, typer.Option(help="HCCL_BUFFSIZE in MB.", rich_help_panel=_MEMORY, min=1)] = 200,
+    as_json: JsonOption = False,
+) -> int:
+    """
+    Budget the KV cache of a served model, from the card's size down to blocks, tokens and sequences.
+
+    Exits with 0 when a sequence of the context fits, 1 when none does, 2 when the input can't be used.
+    """
+    from memplan.hardware import chip as find_chip
+    from memplan.kv import CacheOptions, Memory, ServingOptions, budget
+    from memplan.kv import engine as find_engine
+    from memplan.models import load_config
+    from memplan.models.parallel import Layout
+
+    die = find_chip(chip)
+    model = load_config(config)
+    result = budget(
+        model,
+        die,
+        find_engine(engine, die),
+        ServingOptions(
+            length=context or model.max_positions,
+            caches=CacheOptions(block_size=block_size, kv=kv_dtype, index_c8=index_c8),
+            batched_tokens=max_num_batched_tokens,
+            asynchronous=async_scheduling,
+        ),
+        Layout(tensor=tp, pipeline=pp, data=dp, expert=ep, context=cp),
+        Memory(
+            precision=weights,
+            utilization=utilization,
+            hbm=None if hbm is None else parse_bytes(hbm),
+            activations=None if activations is None else parse_bytes(activations),
+            graph=None if graph_memory is None else parse_bytes(graph_memory),
+            sequences=max_num_seqs,
+            hccl_buffer_mb=hccl_buffsize,
+        ),
+    )
+    if as_json:
+        print_json(budget_document(result))
+    else:
+        print_budget(result)
+    return YES if result.fits else NO
+
+
+def budget_document(result: KvBudget) -> dict[str, Any]:
+    """The budget as JSON values."""
+    pool = result.pool
+    document = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if field.name not in ("items", "pool", "layout", "notes")
+    }
+    return {
+        **document,
+        "layout": dataclasses.asdict(result.layout),
+        "items": [dataclasses.asdict(item) for item in result.items],
+        "pool": {
+            "num_blocks": pool.num_blocks,
+            "bytes_per_block": pool.bytes_per_block,
+            "allocated_per_block": pool.allocated_per_block,
+            "allocated_bytes": pool.allocated_bytes,
+            "blocks_per_request": pool.blocks_per_request,
+            "max_concurrency": pool.max_concurrency,
+            "refusal": None if pool.refusal is None else dataclasses.asdict(pool.refusal),
+            "groups": [
+                {
+                    "kind": group.kind.value,
+                    "layers": len(group.members),
+                    "block_size": group.block_size,
+                    "page_bytes": group.page_bytes,
+                    "payload_bytes": group.payload_bytes,
+                    "parts": sorted({spec.part for spec in group.members}),
+                }
+                for group in pool.groups
+            ],
+        },
+        "notes": list(result.notes),
+    }
+
+
+def print_budget(result: KvBudget) -> None:
+    """The budget as tables."""
+    title = f"{result.model} on {result.chip}, {result.layout}, {result.engine}"
+    if result.layout.pipeline > 1:
+        title += f", stage {result.stage}"
+    rows: list[tuple[object, ...]] = [
+        (item.name, "unknown" if item.nbytes is None else format_bytes(item.nbytes), item.source)
+        for item in result.items
+    ]
+    print_table(title, ("memory of one die", "size", "source"), rows, right=(1,))
+    pool = result.pool
+    if pool.groups:
+        groups: list[tuple[object, ...]] = [
+            (
+                group.kind.value,
+                ", ".join(sorted({spec.part for spec in group.members})),
+                len(group.members),
+                group.block_size * group.specs[0].entry_tokens,
+                f"{group.page_bytes:,}",
+            )
+            for group in pool.groups
+        ]
+        print_table(
+            f"{pool.num_blocks:,} blocks of {pool.allocated_per_block:,} B",
+            ("cache", "parts", "caches", "tokens a block", "page B"),
+            groups,
+            right=(2, 3, 4),
+        )
+    waste = result.waste_bytes / max(1, pool.blocks_per_request * pool.allocated_per_block)
+    lines = [
+        ("bytes per token", f"{result.bytes_per_token:,.1f}", f"{result.logical_bytes_per_token:,.1f} of them content"),
+        (
+            "fixed bytes per request",
+            f"{result.fixed_bytes_per_request:,}",
+            f"{result.logical_fixed_bytes:,} of them content",
+        ),
+        (f"waste at {result.context:,} tokens", format_bytes(result.waste_bytes), f"{waste:.1%} of a request"),
+        ("engine's max concurrency", f"{pool.max_concurrency:.4f}", f"at {result.context:,} tokens per request"),
+        ("sequences at once", f"{result.sequences:,}", f"of {result.context:,} tokens each"),
+        ("tokens in all", f"{result.tokens:,}", "in sequences of that length"),
+        ("prefix-cache granularity", f"{result.prefix_granularity:,}", "tokens"),
+    ]
+    print_table("what fits", ("", "", ""), lines, right=(1,))
+    if not result.fits:
+        print(
+            f"does not fit: {format_bytes(result.missing_bytes)} missing for one sequence of {result.context:,} tokens"
+        )
+    for note in result.notes:
+        print(f"note: {note}")

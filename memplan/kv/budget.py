@@ -1,0 +1,217 @@
+"""The KV budget of a served model: from the card's memory down to pools, blocks, tokens and sequences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from memplan.errors import InputError
+from memplan.hardware import Chip
+from memplan.kv.communication import HCCL_BUFFER_MB, communication
+from memplan.kv.engine import Engine
+from memplan.kv.logical import logical_cache
+from memplan.kv.planner import ServingOptions, load_of, plan_stages, stage_layers
+from memplan.kv.pool import Pool
+from memplan.models import ModelConfig
+from memplan.models.activations import forward_peak_bytes
+from memplan.models.parallel import Layout, rank_weight_bytes
+from memplan.models.precision import precision
+
+DEFAULT_SEQUENCES = 256
+"""Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of the budget: bytes, or `None` where unknown, and where the figure comes from."""
+
+    name: str
+    nbytes: int | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """
+    What of a die's memory is not the KV cache's.
+
+    `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph` and
+    `workspace` override the estimates; graphs and workspace are unknown otherwise. `precision` is how weights are
+    stored.
+    """
+
+    precision: str = "published"
+    utilization: float | None = None
+    hbm: int | None = None
+    reserved: int | None = None
+    activations: int | None = None
+    graph: int | None = None
+    workspace: int | None = None
+    sequences: int = DEFAULT_SEQUENCES
+    hccl_buffer_mb: int = HCCL_BUFFER_MB
+
+
+@dataclass(frozen=True, slots=True)
+class KvBudget:
+    """
+    The budget of the pipeline stage with the least room, and what fits.
+
+    `items` go from the card's size down to the cache. `fixed_bytes_per_request` and `bytes_per_token` are what the
+    engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in them; `waste_bytes` is the
+    difference for one sequence of `context` tokens. `tokens` is how many tokens of one length `context` fit in all.
+    """
+
+    model: str
+    chip: str
+    engine: str
+    layout: Layout
+    stage: int
+    context: int
+    items: tuple[Item, ...]
+    available_bytes: int
+    pool: Pool
+    fixed_bytes_per_request: int
+    bytes_per_token: float
+    logical_fixed_bytes: int
+    logical_bytes_per_token: float
+    waste_bytes: int
+    tokens: int
+    sequences: int
+    prefix_granularity: int
+    fits: bool
+    missing_bytes: int
+    notes: tuple[str, ...]
+
+
+def _stage_items(
+    model: ModelConfig, chip: Chip, engine: Engine, layout: Layout, options: ServingOptions, memory: Memory, span: range
+) -> tuple[Item, ...]:
+    total = memory.hbm if memory.hbm is not None else chip.hbm_bytes
+    if total is None:
+        raise InputError(f"the memory of {chip.name} is not known", remedy="give it with --hbm")
+    reserved = memory.reserved if memory.reserved is not None else chip.hbm_reserved_bytes
+    entry = chip.values.get("hbm_size")
+    usable = total - (reserved or 0)
+    share = engine.utilization if memory.utilization is None else memory.utilization
+    if not 0 < share <= 1:
+        raise InputError(f"a memory utilisation of {share} is not between 0 and 1")
+    scheme = precision(memory.precision, model)
+    held = rank_weight_bytes(model, layout, scheme, span, mtp=options.caches.mtp)
+    tokens = options.batched_tokens or engine.batched_tokens
+    activations = memory.activations
+    if activations is None:
+        activations = forward_peak_bytes(model, layout, tokens, memory.sequences)
+    dispatched = None
+    if engine.dispatch_tokens is not None:
+        dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
+    buffers = communication(model, layout, chip.family, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
+    driver = chip.values.get("hbm_reserved")
+    return (
+        Item("card", total, "given" if memory.hbm is not None or entry is None else entry.source),
+        Item(
+            "driver",
+            reserved,
+            "given" if memory.reserved is not None else "no figure for this chip" if driver is None else driver.source,
+        ),
+        Item("outside the engine's share", usable - int(usable * share), f"{share} of what is left ({engine.name})"),
+        *(Item(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
+        Item(
+            "activations",
+            activations,
+            "given" if memory.activations is not None else f"estimate from the widest op at {tokens:,} tokens",
+        ),
+        Item("HCCL buffers", buffers.total_bytes, buffers.source),
+        Item("graphs", memory.graph, "given" if memory.graph is not None else "unknown: measure it on the first start"),
+        Item("workspace", memory.workspace, "given" if memory.workspace is not None else "unknown: the kernels' own"),
+    )
+
+
+def _available(items: tuple[Item, ...]) -> int:
+    first, *rest = (item.nbytes or 0 for item in items)
+    return first - sum(rest)
+
+
+def budget(
+    model: ModelConfig,
+    chip: Chip,
+    engine: Engine,
+    options: ServingOptions,
+    layout: Layout | None = None,
+    memory: Memory | None = None,
+) -> KvBudget:
+    """
+    Itemise the memory of one die of `chip` and plan what is left as the KV cache of `engine`.
+
+    The layout's tensor, context and pipeline ranks override those of `options`. Raises `InputError` where the engine
+    would refuse the model, and for figures that are missing.
+    """
+    layout = layout or Layout(tensor=options.caches.tensor_parallel, pipeline=options.pipeline)
+    memory = memory or Memory()
+    options = replace(
+        options,
+        pipeline=layout.pipeline,
+        caches=replace(options.caches, tensor_parallel=layout.tensor, context_parallel=layout.context),
+    )
+    stages = stage_layers(len(model.layers), layout.pipeline)
+    items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
+    rooms = [_available(stage) for stage in items]
+    pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms))
+    tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].allocated_per_block, stage))
+    return _report(model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools)
+
+
+def _report(
+    model: ModelConfig,
+    chip: Chip,
+    engine: Engine,
+    options: ServingOptions,
+    layout: Layout,
+    stage: int,
+    items: tuple[Item, ...],
+    room: int,
+    pools: tuple[Pool, ...],
+) -> KvBudget:
+    pool = pools[stage]
+    load = load_of(engine, options)
+    growing = [group for group in pool.groups if group.kind.grows]
+    spans = [group.block_size * group.specs[0].entry_tokens for group in growing]
+    span = stage_layers(len(model.layers), layout.pipeline)[stage]
+    logical = logical_cache(model, engine, options.caches, options.length, span)
+    fixed = logical.window_bytes + logical.state_bytes
+    per_token = logical.length_bytes / options.length
+    if engine.paged:
+        fixed = pool.allocated_per_block * sum(group.blocks(load) for group in pool.groups if not group.kind.grows)
+        per_token = sum(pool.allocated_per_block / tokens for tokens in spans) / layout.context
+    held = pool.blocks_per_request * pool.allocated_per_block
+    # One block is the engine's null block.
+    needed = held + (pool.allocated_per_block if engine.paged else 0)
+    refusal = next((item.refusal for item in pools if item.refusal is not None), None)
+    fits = refusal is None and room > 0 and pool.sequences >= 1
+    unknown = [item.name for item in items if item.nbytes is None]
+    notes = [*model.notes]
+    if unknown:
+        notes.append(f"not known and taken as 0: {', '.join(unknown)}")
+    if refusal is not None:
+        notes.append(refusal.message)
+    return KvBudget(
+        model=model.name,
+        chip=chip.name,
+        engine=engine.name,
+        layout=layout,
+        stage=stage,
+        context=options.length,
+        items=(*items, Item("KV cache", max(0, room), "what is left")),
+        available_bytes=max(0, room),
+        pool=pool,
+        fixed_bytes_per_request=fixed,
+        bytes_per_token=per_token,
+        logical_fixed_bytes=logical.window_bytes + logical.state_bytes,
+        logical_bytes_per_token=logical.length_bytes / options.length,
+        waste_bytes=held - logical.total_bytes,
+        tokens=pool.sequences * options.length,
+        sequences=pool.sequences,
+        prefix_granularity=math.lcm(*spans) * layout.context,
+        fits=fits,
+        missing_bytes=0 if fits else max(1, needed - room),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,208 @@
+"""
+Layers that share a block table, as vLLM forms them.
+
+All groups draw pages from one pool. `plain` groups hold layers with one page size, one page of the pool serving one
+block of one layer of every group. `summed` groups hold layers with pages of several sizes, whose pages come and go
+together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from memplan.errors import InputError
+from memplan.kv.specs import CacheKind, CacheSpec, Load
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGroup:
+    """
+    Specs with one block table.
+
+    `members` are those of the pipeline stage looked at, `specs` those of the whole model: block tables are formed for
+    the whole model, memory is spent on the members.
+    """
+
+    specs: tuple[CacheSpec, ...]
+    members: tuple[CacheSpec, ...]
+    summed: bool
+
+    @property
+    def kind(self) -> CacheKind:
+        """Kind of all specs of the group."""
+        return self.specs[0].kind
+
+    @property
+    def block_size(self) -> int:
+        """Tokens (or entries) of a block."""
+        return self.specs[0].block_size
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one block of one layer, or of all members where the group is summed."""
+        if self.summed:
+            return sum(spec.page_bytes for spec in self.members or self.specs)
+        return self.specs[0].page_bytes
+
+    @property
+    def payload_bytes(self) -> int:
+        """What of one block of all members is content."""
+        return sum(spec.payload_bytes for spec in self.members)
+
+    @property
+    def layer_tuples(self) -> int:
+        """How often the commonest page size occurs among the members."""
+        counts = Counter(spec.page_bytes for spec in self.members or self.specs)
+        return counts.most_common(1)[0][1]
+
+    def blocks(self, load: Load) -> int:
+        """Blocks one request can come to hold."""
+        return max(spec.blocks(load) for spec in self.members or self.specs)
+
+    def on_stage(self, layers: range) -> CacheGroup:
+        """The group as seen by a pipeline stage that holds `layers`."""
+        return replace(self, members=tuple(spec for spec in self.specs if spec.layer in layers))
+
+
+def _group(specs: Iterable[CacheSpec], *, summed: bool = False) -> CacheGroup:
+    kept = tuple(specs)
+    return CacheGroup(kept, kept, summed)
+
+
+PackedGroups = Callable[[Sequence[CacheSpec]], list[list[CacheSpec]]]
+
+
+def form_groups(specs: Sequence[CacheSpec], *, hybrid: bool, by_ratio: bool) -> tuple[CacheGroup, ...]:
+    """
+    The groups of `specs`, given in the order of the layers.
+
+    Without `hybrid` every window and chunk is kept as if it were full attention. `by_ratio` gives the compressed
+    caches of each ratio a group of their own. Raises `InputError` where the engine would refuse the model.
+    """
+    kept = tuple(specs) if hybrid else _all_full(specs)
+    if not kept:
+        return ()
+    if len({spec.identity for spec in kept}) == 1:
+        return (_group(kept),)
+    if _one_type(kept):
+        return (_group(kept, summed=True),)
+    if any(spec.kind is CacheKind.SLIDING_LATENT for spec in kept):
+        return _packed_groups(kept, by_ratio)
+    return _plain_groups(_one_page_size(kept))
+
+
+def _one_type(specs: Sequence[CacheSpec]) -> bool:
+    """Whether all specs need the same number of blocks for the same tokens."""
+    first = specs[0]
+    if len({spec.block_size for spec in specs}) > 1:
+        return False
+    if first.kind.grows:
+        return all(spec.kind.grows for spec in specs)
+    return all((spec.kind, spec.window, spec.chunk) == (first.kind, first.window, first.chunk) for spec in specs)
+
+
+def _all_full(specs: Sequence[CacheSpec]) -> tuple[CacheSpec, ...]:
+    if len({spec.identity for spec in specs}) <= 1 or _one_type(specs) or not any(spec.kind.grows for spec in specs):
+        return tuple(specs)
+    windows = {spec.window for spec in specs if spec.window} | {spec.chunk for spec in specs if spec.chunk}
+    if any(spec.kind in (CacheKind.STATE, CacheKind.SLIDING_LATENT) for spec in specs) or len(windows) > 1:
+        raise InputError(
+            "this model can't be served without the hybrid KV cache manager: its caches don't become one type",
+            remedy="leave the hybrid manager on",
+        )
+    kind = next(spec.kind for spec in specs if spec.kind.grows)
+    return tuple(spec if spec.kind.grows else replace(spec, kind=kind, window=None, chunk=None) for spec in specs)
+
+
+def _one_page_size(specs: Sequence[CacheSpec]) -> tuple[CacheSpec, ...]:
+    """All specs with the largest page: smaller ones hold more tokens in a block."""
+    largest = max(spec.page_bytes for spec in specs)
+    unified = []
+    for spec in specs:
+        times, rest = divmod(largest, spec.page_bytes)
+        if rest or (times > 1 and spec.kind is CacheKind.STATE):
+            raise InputError(
+                f"the engine can't serve this model: a page of {spec.name} ({spec.page_bytes} B) does not divide the "
+                f"largest one ({largest} B)"
+            )
+        unified.append(
+            spec
+            if times == 1
+            else replace(
+                spec,
+                block_size=spec.block_size * times,
+                page_bytes=largest,
+                payload_bytes=spec.payload_bytes * times,
+            )
+        )
+    return tuple(unified)
+
+
+def _plain_groups(specs: Sequence[CacheSpec]) -> tuple[CacheGroup, ...]:
+    """
+    Groups of one size: that of the least frequent kind, or of the most frequent one where that pads less.
+
+    Layers are dealt out in turn, so that every pipeline stage gets its share of each group.
+    """
+    alike: dict[tuple[object, ...], list[CacheSpec]] = {}
+    for spec in specs:
+        alike.setdefault(spec.identity, []).append(spec)
+    counts = [len(members) for members in alike.values()]
+    size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
+    groups = []
+    for members in alike.values():
+        share = -(-len(members) // size)
+        groups += [_group(members[start::share]) for start in range(share)]
+    return tuple(groups)
+
+
+def _least_padding(counts: Sequence[int], least: int) -> int:
+    """The largest size from `least` up that pads the `counts` up to its multiples with the fewest additions."""
+    sizes = range(max(1, least), max(counts) + 1) or range(max(1, least), max(1, least) + 1)
+    return min(sizes, key=lambda size: (sum(-count % size for count in counts), -size))
+
+
+def _packed_groups(specs: Sequence[CacheSpec], by_ratio: bool) -> tuple[CacheGroup, ...]:
+    """
+    Groups of DeepSeek-V4: compressed caches first, then windows and compressor states, all cut to tuples of layers of
+    one count and padded to the compressed caches' page sizes.
+    """
+    compressed: dict[object, list[CacheSpec]] = {}
+    windows: dict[object, list[CacheSpec]] = {}
+    for spec in specs:
+        if spec.kind is CacheKind.SLIDING_LATENT:
+            windows.setdefault(spec.block_size if by_ratio else (spec.block_size, spec.window), []).append(spec)
+        else:
+            compressed.setdefault(spec.entry_tokens if by_ratio else None, []).append(spec)
+    if not compressed or (by_ratio and len(compressed) < 2):
+        raise InputError("the engine can't serve this model: it needs layers of both compression ratios")
+    # The group of ratio 4 sets the page sizes of all others.
+    ordered = [compressed[key] for key in sorted(compressed, key=lambda key: (key != 4, str(key)))]
+    whole = [_group(members, summed=True) for members in (*ordered, *windows.values())]
+    tuples = _least_padding([group.layer_tuples for group in whole], whole[0].layer_tuples)
+    sizes = sorted({spec.page_bytes for spec in ordered[0]})
+    split = []
+    for group in whole[len(ordered) :]:
+        split += _split_windows(group.specs, sizes, tuples)
+    return (*whole[: len(ordered)], *split)
+
+
+def _split_windows(specs: Sequence[CacheSpec], sizes: Sequence[int], tuples: int) -> list[CacheGroup]:
+    by_size: dict[int, list[CacheSpec]] = {}
+    for spec in specs:
+        page = next((size for size in sizes if size >= spec.page_bytes), None)
+        if page is None:
+            raise InputError(
+                f"the engine can't serve this model: a page of {spec.name} ({spec.page_bytes} B) is larger than those "
+                f"of the compressed caches"
+            )
+        by_size.setdefault(page, []).append(replace(spec, page_bytes=page))
+    lengths = {len(members) for members in by_size.values()}
+    if len(lengths) != 1:
+        raise InputError("the engine can't serve this model: windows of several page sizes differ in number")
+    share = math.ceil(lengths.pop() / tuples)
+    rows = list(zip(*by_size.values(), strict=True))
+    return [_group((spec for row in rows[start::share] for spec in row), summed=True) for start in range(share)]

@@ -1,0 +1,166 @@
+"""The pool of blocks: how many fit, what one request needs, how many requests run at once, as vLLM plans it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplan.errors import InputError
+from memplan.kv.groups import CacheGroup
+from memplan.kv.specs import Load
+from memplan.units import GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the engine would not start: what one longest request needs, and the longest one that would fit."""
+
+    needed_bytes: int
+    available_bytes: int
+    estimated_length: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """
+    A pool planned for `available_bytes`.
+
+    `bytes_per_block` is what the engine's admission check takes a block for, `allocated_per_block` what is allocated
+    for one. `max_concurrency` is the engine's own figure; `sequences` how many longest requests find all their blocks
+    at the same time, one block being the engine's null block. `refusal` is set where the engine would not start.
+    """
+
+    groups: tuple[CacheGroup, ...]
+    available_bytes: int
+    num_blocks: int
+    bytes_per_block: int
+    allocated_per_block: int
+    blocks_per_request: int
+    max_concurrency: float
+    sequences: int
+    refusal: Refusal | None
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes the pool takes of those available."""
+        return self.num_blocks * self.allocated_per_block
+
+
+def _packed(groups: Sequence[CacheGroup]) -> bool:
+    return len(groups) > 1 and all(group.summed for group in groups)
+
+
+def _group_size(groups: Sequence[CacheGroup]) -> int:
+    return max(len(group.members) for group in groups)
+
+
+def bytes_per_block(groups: Sequence[CacheGroup]) -> int:
+    """Bytes of one block over all layers that share the pool."""
+    if len(groups) == 1 and groups[0].summed:
+        return groups[0].page_bytes
+    if not _packed(groups):
+        return groups[0].page_bytes * _group_size(groups)
+    slots: dict[int, int] = {}
+    for group in groups:
+        for page, count in Counter(spec.page_bytes for spec in group.members).items():
+            slots[page] = max(slots.get(page, 0), count)
+    return sum(page * count for page, count in slots.items())
+
+
+def allocated_per_block(groups: Sequence[CacheGroup], *, whole_tuples: bool) -> int:
+    """
+    Bytes allocated for one block.
+
+    With `whole_tuples` a packed pool allocates every page size of its first group for every tuple of layers, used or
+    not.
+    """
+    if not (whole_tuples and _packed(groups)):
+        return bytes_per_block(groups)
+    longest = max(max(Counter(spec.page_bytes for spec in group.members).values(), default=0) for group in groups)
+    return longest * sum({spec.page_bytes for spec in groups[0].specs})
+
+
+def needed_bytes(groups: Sequence[CacheGroup], load: Load) -> int:
+    """Bytes one request under `load` can come to need, as the engine's admission check adds them up."""
+    if len(groups) == 1 and groups[0].summed:
+        return sum(spec.blocks(load) * spec.page_bytes for spec in groups[0].members)
+    blocks = sum(group.blocks(load) for group in groups)
+    if _packed(groups):
+        tuples = max(group.layer_tuples for group in groups)
+        return tuples * blocks * sum({spec.page_bytes for spec in groups[0].members})
+    return _group_size(groups) * groups[0].page_bytes * blocks
+
+
+def estimated_length(groups: Sequence[CacheGroup], load: Load, available: int) -> int:
+    """The longest sequence up to `load.length` whose needed bytes fit `available`; 0 if none does."""
+
+    def fits(length: int) -> bool:
+        shorter = Load(length, load.in_flight_tokens, load.context_parallel, load.state_blocks)
+        return needed_bytes(groups, shorter) <= available
+
+    if not fits(1):
+        return 0
+    shortest, longest = 1, load.length
+    while shortest < longest:
+        middle = (shortest + longest + 1) // 2
+        if fits(middle):
+            shortest = middle
+        else:
+            longest = middle - 1
+    return shortest
+
+
+def _gib(count: int) -> str:
+    return f"{round(count / GIB, 2)}"
+
+
+def _check(groups: Sequence[CacheGroup], load: Load, available: int) -> Refusal | None:
+    if available <= 0:
+        return Refusal(0, available, 0, "No available memory for the cache blocks.")
+    needed = needed_bytes(groups, load)
+    if needed <= available:
+        return None
+    longest = estimated_length(groups, load, available)
+    estimate = f" Based on the available memory, the estimated maximum model length is {longest}." if longest else ""
+    message = (
+        f"To serve at least one request with the model's max seq len ({load.length}), {_gib(needed)} GiB KV cache is "
+        f"needed, which is larger than the available KV cache memory ({_gib(available)} GiB).{estimate}"
+    )
+    return Refusal(needed, available, longest, message)
+
+
+def _concurrency(groups: Sequence[CacheGroup], load: Load, num_blocks: int) -> float:
+    """The engine's figure: blocks over those of one request, every group's bytes told in blocks of the first group."""
+    needed = sum(group.blocks(load) * group.page_bytes for group in groups)
+    return num_blocks / -(-needed // groups[0].page_bytes)
+
+
+def plan_pool(
+    groups: Sequence[CacheGroup], load: Load, available: int, *, whole_tuples: bool = False, blocks: int | None = None
+) -> Pool:
+    """
+    The pool of one worker for `available` bytes; `blocks` overrides their number as the engine's option does.
+
+    The null block is part of `num_blocks`. Raises `InputError` for a model without any cache.
+    """
+    if not groups:
+        raise InputError("this model keeps no KV cache")
+    per_block = allocated_per_block(groups, whole_tuples=whole_tuples)
+    if blocks is not None:
+        available = blocks * bytes_per_block(groups)
+    number = max(0, available // per_block) if blocks is None else blocks
+    refusal = _check(groups, load, available)
+    per_request = sum(group.blocks(load) for group in groups)
+    return Pool(
+        groups=tuple(groups),
+        available_bytes=available,
+        num_blocks=number,
+        bytes_per_block=bytes_per_block(groups),
+        allocated_per_block=per_block,
+        blocks_per_request=per_request,
+        max_concurrency=_concurrency(groups, load, number),
+        sequences=max(0, number - 1) // per_request,
+        refusal=refusal,
+    )

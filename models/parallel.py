@@ -1,0 +1,112 @@
+"""Parallel layouts: what of a model one rank holds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memplan.errors import InputError
+from memplan.models.architecture import ModelConfig
+from memplan.models.precision import Precision
+from memplan.models.weights import Group, Split, Weight, weights
+from memplan.units import round_up
+
+_VOCABULARY_STEP = 64
+"""Engines pad the vocabulary to a multiple of this before they split it (vllm 0.23.0 DEFAULT_VOCAB_PADDING_SIZE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """
+    Ranks by dimension: tensor, pipeline, data, expert and context parallelism.
+
+    `expert` ranks share the experts among them (`tensor x data` at most); 1 splits every expert by `tensor` instead.
+    `context` ranks share the tokens of a sequence and hold the same weights.
+    """
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert: int = 1
+    context: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("tensor", "pipeline", "data", "expert", "context"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} parallelism must be at least 1, found {getattr(self, name)}")
+
+    @property
+    def ranks(self) -> int:
+        """Dies the layout takes."""
+        return self.tensor * self.pipeline * self.data * self.context
+
+    def __str__(self) -> str:
+        parts = (
+            ("TP", self.tensor),
+            ("PP", self.pipeline),
+            ("DP", self.data),
+            ("EP", self.expert),
+            ("CP", self.context),
+        )
+        return " ".join(f"{name}{count}" for name, count in parts if count > 1) or "TP1"
+
+
+def rank_elements(weight: Weight, layout: Layout) -> int:
+    """
+    Elements of `weight` on one rank.
+
+    Raises `InputError` where the layout does not divide it: engines refuse it too.
+    """
+    ranks = layout.tensor
+    if weight.split is Split.EXPERT:
+        if layout.expert > 1:
+            return -(-weight.copies // layout.expert) * (weight.elements // weight.copies)
+        return _divided(weight, ranks, "columns of an expert")
+    if weight.split is Split.NONE or ranks == 1:
+        return weight.elements
+    if weight.split is Split.VOCABULARY:
+        rows = round_up(round_up(weight.units, _VOCABULARY_STEP), ranks) // ranks
+        return rows * (weight.elements // weight.units)
+    if weight.split is Split.KV and weight.units < ranks:
+        if ranks % weight.units:
+            raise InputError(f"{weight.name}: {weight.units} key/value heads can't be repeated evenly on {ranks} ranks")
+        return weight.elements // weight.units
+    return _divided(weight, ranks, "heads" if weight.split is not Split.WIDTH else "columns")
+
+
+def _divided(weight: Weight, ranks: int, what: str) -> int:
+    if weight.units % ranks:
+        raise InputError(f"{weight.name}: {weight.units} {what} can't be divided among {ranks} ranks")
+    return weight.elements // ranks
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(model: ModelConfig, mtp: bool) -> tuple[Weight, ...]:
+    return weights(model, mtp=mtp)
+
+
+def rank_weight_bytes(
+    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool = False, vision: bool = True
+) -> Mapping[str, int]:
+    """
+    Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
+
+    The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
+    embedding is held by both where they differ.
+    """
+    found: dict[str, int] = {}
+    first, last = span.start == 0, span.stop >= len(model.layers)
+    for item in _weights(model, mtp):
+        if item.layer is not None:
+            kept = item.layer in span or (last and item.layer >= len(model.layers))
+        elif item.group is Group.EMBEDDING:
+            kept = first or (last and model.tied_embeddings)
+        elif item.group is Group.VISION:
+            kept = first and vision
+        else:
+            kept = last
+        if kept:
+            group = item.group.value
+            found[group] = found.get(group, 0) + scheme.bytes(item, rank_elements(item, layout))
+    return found

@@ -1,0 +1,106 @@
+"""Bytes of weights as stored on the chip, by numeric format."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from memplan.errors import InputError
+from memplan.models.architecture import ModelConfig, Quantization
+from memplan.models.weights import Group, Weight
+
+PUBLISHED = "published"
+"""The precision that keeps weights as the checkpoint stores them."""
+
+_KEPT_WIDE = frozenset({Group.EMBEDDING, Group.LM_HEAD, Group.ROUTER, Group.VISION})
+"""Groups that quantisation schemes leave alone."""
+_DTYPE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """
+    How one kind of matrix is stored: `bits` an element, `row_bytes` for each output row, `group_bytes` for every
+    `group` elements (0: none).
+    """
+
+    bits: int
+    row_bytes: int = 0
+    group: int = 0
+    group_bytes: int = 0
+
+    def size(self, elements: int, rows: int) -> int:
+        """Bytes of `elements` in `rows`."""
+        scales = -(-elements // self.group) * self.group_bytes if self.group else 0
+        return -(-elements * self.bits // 8) + rows * self.row_bytes + scales
+
+
+_SINGLE = Format(32)
+"""Hyper-connections are kept in float32 (vllm-ascend 0.23.0.post1 models/deepseek_v4.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Formats of linear layers, of routed experts and of everything else, with their source."""
+
+    name: str
+    linear: Format
+    expert: Format
+    other: Format
+    source: str
+
+    def of(self, weight: Weight) -> Format:
+        """The format `weight` is stored in."""
+        if weight.group is Group.HYPER_CONNECTIONS:
+            return _SINGLE
+        if not weight.linear or weight.group in _KEPT_WIDE:
+            return self.other
+        return self.expert if weight.group is Group.EXPERTS else self.linear
+
+    def bytes(self, weight: Weight, elements: int) -> int:
+        """Bytes of `elements` of `weight`, as many as one rank holds."""
+        rows = weight.copies * math.prod(weight.shape[:-1]) if len(weight.shape) > 1 else 0
+        return self.of(weight).size(elements, -(-rows * elements // weight.elements) if weight.elements else 0)
+
+
+@functools.cache
+def _named() -> dict[str, Any]:
+    text = resources.files("memplan.models").joinpath("precisions.json").read_text(encoding="utf-8")
+    return {row["name"]: row for row in json.loads(text)["precisions"]}
+
+
+def precision_names() -> tuple[str, ...]:
+    """The precisions that can be asked for."""
+    return (PUBLISHED, *_named())
+
+
+def precision(name: str, model: ModelConfig) -> Precision:
+    """The precision called `name`; `published` is how `model`'s own checkpoint stores its weights."""
+    other = Format(_DTYPE_BITS.get(model.dtype, 16))
+    if name == PUBLISHED:
+        if model.quantization is None:
+            return Precision(name, other, other, other, f"{model.dtype} in the model's config.json")
+        return _published(model.quantization, other)
+    if name not in _named():
+        raise InputError(f"no precision is called {name!r:.40}", remedy=f"known: {', '.join(precision_names())}")
+    row = _named()[name]
+    return Precision(name, Format(**row["linear"]), Format(**row["expert"]), other, row["source"])
+
+
+def _published(scheme: Quantization, other: Format) -> Precision:
+    def stored(bits: int | None, group: int, scale_bits: int) -> Format:
+        if bits is None:
+            return other
+        return Format(bits, 0, group, -(-scale_bits // 8) if group else 0)
+
+    return Precision(
+        PUBLISHED,
+        stored(scheme.linear_bits, scheme.linear_group, scheme.linear_scale_bits),
+        stored(scheme.expert_bits, scheme.expert_group, scheme.expert_scale_bits),
+        other,
+        f"quantization_config of the model's config.json ({scheme.method})",
+    )

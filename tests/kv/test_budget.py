@@ -1,0 +1,142 @@
+"""From a card's size to what fits: every line with its source, and answers that change the way the options say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memplan.errors import InputError
+from memplan.hardware import chip
+from memplan.kv import CacheOptions, KvBudget, Memory, ServingOptions, budget, engine, engines, plan_cache
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.units import GIB, MIB
+
+
+def llama(folder: Path, layout: Layout | None = None, memory: Memory | None = None, length: int = 32768) -> KvBudget:
+    die = chip("910B3")
+    model = load_config(folder / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    return budget(model, die, engine("vllm-ascend", die), ServingOptions(length), layout or Layout(tensor=8), memory)
+
+
+def test_items_go_from_the_card_to_the_cache_and_add_up(shared_data: Path) -> None:
+    result = llama(shared_data)
+    card, *taken, left = [item.nbytes for item in result.items]
+    assert card == 64 * GIB
+    assert left == result.available_bytes == card - sum(size or 0 for size in taken)
+    assert all(item.source for item in result.items)
+    assert {"driver", "activations", "HCCL buffers", "graphs", "workspace"} <= {item.name for item in result.items}
+
+
+def test_what_is_not_known_is_none_and_named(shared_data: Path) -> None:
+    result = llama(shared_data)
+    unknown = [item.name for item in result.items if item.nbytes is None]
+    assert unknown == ["graphs", "workspace"]
+    assert any("graphs, workspace" in note for note in result.notes)
+    measured = llama(shared_data, memory=Memory(graph=GIB, workspace=16 * MIB))
+    assert measured.available_bytes == result.available_bytes - GIB - 16 * MIB
+    assert not measured.notes
+
+
+def test_weights_of_a_rank_are_its_share(shared_data: Path) -> None:
+    def held(layout: Layout, precision: str = "published") -> int:
+        items = llama(shared_data, layout, Memory(precision=precision)).items
+        return sum(item.nbytes or 0 for item in items if item.name.startswith("weights"))
+
+    whole = held(Layout())
+    assert whole == 2 * 8_030_261_248
+    norms = 2 * (2 * 32 + 1) * 4096
+    assert held(Layout(tensor=8)) == (whole - norms) // 8 + norms
+    assert held(Layout(), "w8a8") < 0.6 * whole
+
+
+def test_a_sequence_that_fits_and_one_that_does_not(shared_data: Path) -> None:
+    fits = llama(shared_data)
+    assert fits.fits
+    assert fits.missing_bytes == 0
+    assert fits.bytes_per_token == fits.logical_bytes_per_token == 16_384
+    assert fits.tokens == fits.sequences * 32768
+    assert fits.sequences == fits.available_bytes // (16_384 * 128) // 256 or fits.sequences > 0
+    tight = llama(shared_data, Layout(), Memory(hbm=24 * GIB))
+    assert not tight.fits
+    assert tight.missing_bytes > 0
+    enough = llama(shared_data, Layout(), Memory(hbm=24 * GIB + 2 * tight.missing_bytes))
+    assert enough.fits
+
+
+def test_more_in_flight_costs_a_v4_request_more_and_its_tokens_nothing(shared_data: Path) -> None:
+    die = chip("910C")
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4-Pro.json")
+    layout, memory = Layout(tensor=16, expert=16), Memory(precision="w4a8", hbm=128 * GIB)
+
+    def at(batched: int) -> KvBudget:
+        asked = ServingOptions(1_048_576, CacheOptions(block_size=128), batched_tokens=batched)
+        return budget(model, die, engine("vllm-ascend", die), asked, layout, memory)
+
+    small, large = at(2048), at(8192)
+    assert small.bytes_per_token == large.bytes_per_token
+    assert round(small.fixed_bytes_per_request / GIB, 3) == 1.548
+    assert round(large.fixed_bytes_per_request / GIB, 3) == 6.051
+    assert round(small.bytes_per_token * 1_048_576 / GIB, 3) == 9.007
+    assert small.prefix_granularity == 16_384
+
+
+def test_a_pipeline_reports_its_tightest_stage(shared_data: Path) -> None:
+    result = llama(shared_data, Layout(pipeline=4))
+    assert result.stage in range(4)
+    layers = {spec.layer for group in result.pool.groups for spec in group.members}
+    assert layers == set(range(8 * result.stage, 8 * result.stage + 8))
+
+
+def test_the_engine_follows_the_chip() -> None:
+    assert engine("vllm-ascend", chip("910B3")).name == "vllm-ascend-0.23.0.post1-a2"
+    assert engine("vllm-ascend", chip("910C")).name == "vllm-ascend-0.23.0.post1-a3"
+    assert engine("vllm-ascend", chip("950PR_9589")).name == "vllm-ascend-0.23.0.post1-a5"
+    assert engine("mindie", chip("910B3")).utilization == 0.8
+    with pytest.raises(InputError, match="not known for Ascend310P3"):
+        engine("vllm-ascend", chip("310P3"))
+    with pytest.raises(InputError, match="several engines"):
+        engine("vllm-ascend")
+    with pytest.raises(InputError, match="no engine is called 'sglang'"):
+        engine("sglang")
+    assert all(item.source for item in engines())
+
+
+def test_what_an_engine_refuses_is_refused_in_its_words(shared_data: Path) -> None:
+    die = chip("910B3")
+
+    def plan(model: str, options: ServingOptions, layout: Layout, back_end: str = "vllm-ascend") -> KvBudget:
+        config = load_config(shared_data / "configs" / f"{model}.json")
+        return budget(config, die, engine(back_end, die), options, layout)
+
+    asked = ServingOptions(8192)
+    odd_blocks = replace(asked, caches=CacheOptions(block_size=100))
+    with pytest.raises(InputError, match="does not take a block size of 100"):
+        plan("deepseek-ai--DeepSeek-V4-Flash", odd_blocks, Layout(tensor=8, expert=8))
+    with pytest.raises(InputError, match="can't be divided among 3 ranks"):
+        plan("meta-llama--Meta-Llama-3.1-8B", asked, Layout(tensor=3))
+    with pytest.raises(InputError, match="windows and states is not known"):
+        plan("google--gemma-3-27b-it", asked, Layout(tensor=8), "mindie")
+    with pytest.raises(InputError, match="keeps no keys and values in 'fp8'"):
+        plan("meta-llama--Meta-Llama-3.1-8B", replace(asked, caches=CacheOptions(kv="fp8")), Layout())
+
+
+def test_states_that_no_block_of_keys_equals_are_refused_in_the_engines_words(shared_data: Path) -> None:
+    document = json.loads((shared_data / "configs" / "Qwen--Qwen3-Next-80B-A3B-Instruct.json").read_text("utf-8"))
+    model = load_config({**document, "linear_value_head_dim": 100})
+    with pytest.raises(InputError, match="Cannot align ssm_page_size and attn_page_size"):
+        plan_cache(model, engine("vllm-ascend-0.23.0.post1-a3"), ServingOptions(8192), 20 * GIB)
+    assert plan_cache(model, engine("vllm-0.23.0"), ServingOptions(8192), 20 * GIB).num_blocks > 0
+
+
+def test_the_memory_of_a_chip_without_a_figure_must_be_given(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    die = chip("910A")
+    with pytest.raises(InputError, match="memory of Ascend910A is not known; give it with --hbm"):
+        budget(model, die, engine("logical"), ServingOptions(4096))
+    result = budget(model, die, engine("logical"), ServingOptions(4096), None, Memory(hbm=32 * GIB))
+    assert result.fits
+    assert any("driver" in note for note in result.notes)
