@@ -1,0 +1,214 @@
+"""Exports say what the plan says, in the form of the tool they are for, or refuse."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from memplan.errors import CancelledError, InputError
+from memplan.export import EXPORTERS, export, vllm_ascend_settings
+from memplan.files import replacing_folder
+from memplan.schema import Placement, Plan, Tier, memory_curve
+from memplan.units import GIB
+from tests.small_plans import MIB, layered_plan, plans
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_hold_every_record(tmp_path: Path) -> None:
+    plan = layered_plan(4, transfers=True)
+    folder = export(plan, "csv", tmp_path / "tables")
+    for name in ("ops", "tensors", "placements", "transfers", "tiers", "links"):
+        records = getattr(plan, name)
+        rows = table(folder, name)
+        assert len(rows) == len(records)
+        for record, row in zip(records, rows, strict=True):
+            for field in dataclasses.fields(record):
+                value = getattr(record, field.name)
+                if isinstance(value, int) and not isinstance(value, bool):
+                    assert int(row[field.name]) == value
+    facts = {row["field"]: row["value"] for row in table(folder, "plan")}
+    assert facts["chip"] == plan.chip
+    assert facts["fits"] == "true"
+    assert int(facts["makespan_ns"]) == plan.makespan_ns
+
+
+def test_tables_name_tensors_and_give_spans_in_time(tmp_path: Path) -> None:
+    plan = layered_plan(4)
+    names = {tensor.index: tensor.name for tensor in plan.tensors}
+    for placement, row in zip(plan.placements, table(export(plan, "csv", tmp_path / "t"), "placements"), strict=True):
+        assert row["tensor_name"] == names[placement.tensor]
+        assert int(row["start_ns"]) == plan.ops[placement.start].start_ns
+        end = plan.ops[placement.end].start_ns if placement.end < len(plan.ops) else plan.makespan_ns
+        assert int(row["end_ns"]) == end
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads(path.read_bytes())
+    return loaded
+
+
+def test_the_trace_has_a_slice_an_op_and_a_lane_a_link(tmp_path: Path) -> None:
+    plan = layered_plan(4, transfers=True)
+    trace = events(export(plan, "chrome-trace", tmp_path / "trace.json"))
+    slices = [event for event in trace if event["ph"] == "X"]
+    ops = [event for event in slices if event["cat"] != "transfer"]
+    for op, event in zip(plan.ops, ops, strict=True):
+        assert (event["name"], event["tid"]) == (op.name, op.stream)
+        assert Decimal(event["ts"]) * 1000 == op.start_ns
+        assert round(event["dur"] * 1000) == op.duration_ns
+    moves = [event for event in slices if event["cat"] == "transfer"]
+    assert [event["args"]["bytes"] for event in moves] == [move.size for move in plan.transfers]
+    assert len({event["tid"] for event in moves}) == 2
+
+
+def test_counters_of_the_trace_are_the_memory_curve(tmp_path: Path) -> None:
+    plan = layered_plan(4, transfers=True)
+    trace = events(export(plan, "chrome-trace", tmp_path / "trace.json"))
+    for tier in (Tier.HBM, Tier.HOST):
+        counters = [event for event in trace if event["ph"] == "C" and event["name"] == tier.value]
+        assert counters
+        for event in counters:
+            assert sum(event["args"].values()) == memory_curve(plan, tier).at(int(Decimal(event["ts"]) * 1000))
+
+
+def inference(layers: int = 4) -> Plan:
+    return layered_plan(layers)
+
+
+def test_the_kv_cache_gets_what_the_plan_leaves() -> None:
+    plan = inference()
+    hbm = plan.tier(Tier.HBM)
+    assert hbm is not None
+    assert hbm.capacity is not None
+    settings_ = vllm_ascend_settings(plan)
+    cache = settings_["flags"]["--kv-cache-memory-bytes"]
+    assert settings_["command_line"] == f"--kv-cache-memory-bytes {cache}"
+    assert 0 <= hbm.capacity - hbm.peak - 150 * MIB - cache < MIB
+    assert "--cpu-offload-gb" not in settings_["flags"]
+
+
+def test_weights_on_the_host_become_an_offload_flag() -> None:
+    plan = inference()
+    weights = [tensor.index for tensor in plan.tensors if tensor.kind == "weight"]
+    away = tuple(Placement(index, Tier.HOST, None, 4 * MIB, 0, 8) for index in weights)
+    settings_ = vllm_ascend_settings(dataclasses.replace(plan, placements=plan.placements + away))
+    assert settings_["flags"]["--cpu-offload-gb"] == 1
+    assert any("of weights" in note for note in settings_["notes"])
+
+
+def test_host_moves_the_engine_cannot_make_are_said() -> None:
+    settings_ = vllm_ascend_settings(layered_plan(4, transfers=True))
+    assert "--cpu-offload-gb" not in settings_["flags"]
+    assert any("activation" in note for note in settings_["notes"])
+
+
+def _with_hbm(**changes: Any) -> Plan:
+    plan = inference()
+    return dataclasses.replace(
+        plan,
+        tiers=tuple(dataclasses.replace(t, **changes) if t.tier is Tier.HBM else t for t in plan.tiers),
+    )
+
+
+def _training() -> Plan:
+    plan = inference()
+    first = dataclasses.replace(plan.tensors[0], kind="optimizer_state")
+    return dataclasses.replace(plan, tensors=(first, *plan.tensors[1:]))
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (_training(), "training step"),
+        (dataclasses.replace(inference(), fits=False, missing_bytes=GIB), "1.00 GiB are missing"),
+        (_with_hbm(capacity=None), "how much HBM"),
+        (_with_hbm(capacity=100 * MIB), "nothing is left"),
+        (dataclasses.replace(inference(), tiers=()), "how much HBM"),
+    ],
+    ids=["training", "unfit", "unknown", "full", "no tiers"],
+)
+def test_what_vllm_cannot_serve_is_refused(tmp_path: Path, plan: Plan, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        export(plan, "vllm-ascend", tmp_path / "settings.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", list(EXPORTERS))
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(plan=plans())
+def test_any_plan_exports_or_is_refused(tmp_path_factory: pytest.TempPathFactory, name: str, plan: Plan) -> None:
+    target = tmp_path_factory.mktemp("any") / "out"
+    refused = False
+    try:
+        export(plan, name, target)
+    except InputError:
+        refused = True
+    assert target.exists() is not refused
+    assert not refused or name == "vllm-ascend"
+
+
+def test_an_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="choose one of csv, chrome-trace, vllm-ascend"):
+        export(inference(), "xlsx", tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["csv", "chrome-trace"])
+def test_an_interrupted_export_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        raise CancelledError("stopped")
+
+    with pytest.raises(CancelledError):
+        export(inference(), name, tmp_path / "out", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="not empty"):
+        export(inference(), "csv", tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", ["chrome-trace", "vllm-ascend"])
+def test_a_file_replaces_the_one_before_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").write_text("old")
+    export(inference(), name, tmp_path / "out")
+    assert json.loads((tmp_path / "out").read_bytes())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", list(EXPORTERS))
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file.*(can't be written|this is a file)"):
+        export(inference(), name, tmp_path / "file" / "out")
+
+
+def test_a_folder_that_is_replaced_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").write_text("old")
+
+    def fail_half_way() -> None:
+        with replacing_folder(target, replace=True) as folder:
+            (folder / "new").write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with replacing_folder(target, replace=True) as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
