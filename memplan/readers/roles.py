@@ -9,6 +9,8 @@ from memplan.graph.model import TensorKind
 from memplan.readers.mindspore_ops import OpTable
 
 _GRADIENT_SCOPE = "Gradients/"
+_UNSCOPED = "Expand/"
+"""Kernels that the backend made of an op; their scope doesn't say of which."""
 _GRADIENT_ARGUMENTS = frozenset({"grad", "gradient", "grads", "gradients"})
 
 
@@ -34,7 +36,7 @@ class Roles:
     def op(self, type_: str, scope: str, launches: bool, inputs: Sequence[int], named: Mapping[str, int]) -> None:
         """Note one op that was appended to the builder, with its tensor arguments by name."""
         in_optimizer = self.table.optimizers.search(scope) is not None
-        backward = scope.startswith(_GRADIENT_SCOPE)
+        backward = scope.startswith((_GRADIENT_SCOPE, _UNSCOPED))
         entry = self.table.in_place.get(type_)
         if entry is not None:
             gradients = [tensor for name, tensor in named.items() if name in _GRADIENT_ARGUMENTS]
