@@ -48,8 +48,8 @@ def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:
     Planned ops and the kernels of one step; also returns the planned op of each kernel, -1 where there is none.
 
     First by name: ops that share one take its kernels in order. Then, between two neighbours found by name, what is
-    left is paired by type in order of time, for types that both sides have equally often there. Where no name
-    matches, such pairs count only if they explain half of both sides.
+    left is paired by type in order of time, for types that the profile has there as often as the plan or a whole
+    multiple of it. Where no name matches, such pairs count only if they explain half of both sides.
     """
     op = _share_names(plan, name_matches(plan, step))
     by_name = op >= 0
@@ -125,5 +125,6 @@ def _by_type(plan: Plan, step: MeasuredOps, op: Int64s) -> None:
         measured[segment, stem(step.type[row])].append(row)
     for key, indices in planned.items():
         candidates = measured.get(key, [])
-        if len(candidates) == len(indices):
-            op[candidates] = indices
+        each, left = divmod(len(candidates), len(indices))
+        if each and not left:
+            op[candidates] = np.repeat(np.array(indices, dtype=np.int64), each)

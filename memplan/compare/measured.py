@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -76,12 +77,27 @@ def measured_ops(rank: RankProfile) -> MeasuredOps:
     raise InputError("the profile holds no kernels", remedy="compare with a profile taken on a device")
 
 
+def type_of(name: str) -> str:
+    """
+    The op type in a MindSpore scope name: `MatMul` of `Default/q-Dense/MatMul-op3`; empty in other names.
+
+    Kernels that the backend put in the place of an op, such as `Expand/_SumExt/Cast-op2`, are of that op's type.
+    """
+    expanded = re.match(r"Expand/_(\w+)/", name)
+    leaf = expanded or re.search(r"(?:^|/)(\w+)-op\d+$", name)
+    return leaf.group(1) if leaf else ""
+
+
 def _from_slices(rank: RankProfile, tracks: Iterable[int], source: str) -> MeasuredOps:
     parts = [rank.slices(track) for track in tracks]
     start = np.concatenate([part.start_ns for part in parts])
     order = np.argsort(start, kind="stable")
     names = [part.names[name] for part in parts for name in part.name.tolist()]
-    types = [part.categories[kind] if part.categories else "" for part in parts for kind in part.category.tolist()]
+    types = [
+        (part.categories[kind] if part.categories else "") or type_of(part.names[name])
+        for part in parts
+        for name, kind in zip(part.name.tolist(), part.category.tolist(), strict=True)
+    ]
     chosen = order.tolist()
     return MeasuredOps(
         start[order],
