@@ -85,8 +85,8 @@ def _along(source: Int64s, target: Int64s, time_ns: int | Int64s) -> int | Int64
         left = np.clip(np.searchsorted(source, times, side="right") - 1, 0, max(len(source) - 2, 0))
         right = np.minimum(left + 1, len(source) - 1)
         # Only differences go through floating point: they are far below 2**53 where timestamps are not.
-        into = times - source[left]
         width = np.maximum(source[right] - source[left], 1)
+        into = np.clip(times - source[left], 0, width)
         inside = np.rint(into * ((target[right] - target[left]) / width)).astype(np.int64)
         mapped = target[left] + inside
         below, above = times < source[0], times >= source[-1]
