@@ -40,5 +40,5 @@ def test_nearly_every_planned_op_is_found_in_a_real_run_most_by_name(tmp_path: P
     assert result.summary.coverage > 0.95
     assert result.summary.measured_coverage > 0.9
     assert not result.simulated
-    # The run follows the plan's order, but for some ops that the backend moves: few anchors bend the map back.
-    assert len(result.time_map.plan_ns) > 0.9 * len(result.matches)
+    # Independent branches run in an order of the backend's own; by far most ops run in the plan's.
+    assert len(result.time_map.plan_ns) > 0.8 * len(result.matches)
