@@ -16,7 +16,7 @@ def command(
     directory: Annotated[
         Path,
         typer.Argument(
-            help="Where to write it: a folder for profiles, or the profile itself if the name ends with _ascend_pt.",
+            help="The profile to write; msprof-analyze likes its name to end with _ascend_pt.",
             show_default=False,
         ),
     ],

@@ -37,8 +37,6 @@ from memplan.schema import Plan
 
 EPOCH_NS = 1_767_225_600 * 10**9
 """When simulated runs begin: 2026-01-01 00:00:00 UTC, so that the same plan and seed give the same files."""
-_FOLDER = "memplan_{rank}_20260101000000000_ascend_pt"
-_SUFFIX = "_ascend_pt"
 _LEAD_NS = 50_000  # from the start of a step on the host to its first call
 
 
@@ -57,9 +55,10 @@ def simulate(
     """
     Run `plan` on a simulated machine and write the profile that torch_npu (CANN 8.3, Level1) would have left.
 
-    The profile is written into `directory` if its name ends with `_ascend_pt`, else into a folder of that kind
-    inside it; its path is returned. `profiler_metadata.json` says that it is simulated. The same plan, seed and
-    behaviour give the same bytes. With `replace`, a folder that a simulation wrote before is replaced.
+    `directory` becomes the profile and is returned; `msprof-analyze` takes it for torch_npu's without a word if its
+    name ends with `_ascend_pt`, and warns that it has to guess otherwise. `profiler_metadata.json` says that it is
+    simulated. The same plan, seed and behaviour give the same bytes. With `replace`, a profile that was simulated
+    before is replaced.
 
     Raises `InputError` for a plan without ops, fewer than one step, or a folder that is in the way.
     """
@@ -69,9 +68,7 @@ def simulate(
         raise InputError(f"{steps} steps from {first_step} of rank {rank} can't be simulated", remedy="give 1 or more")
     behaviour = behaviour or Behaviour()
     target = Path(directory)
-    if not target.name.endswith(_SUFFIX):
-        target /= _FOLDER.format(rank=rank)
-    if target.exists() and not (replace and _is_simulated(target)) and any(target.iterdir()):
+    if target.is_dir() and not (replace and _is_simulated(target)) and any(target.iterdir()):
         remedy = "name a new folder" if not _is_simulated(target) else "name a new folder, or replace it with --replace"
         raise InputError("this folder is not empty", path=target, remedy=remedy)
     with replacing_folder(target, replace=replace) as folder:

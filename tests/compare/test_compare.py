@@ -24,10 +24,8 @@ from tests.small_plans import MIB, layered_plan
 EPOCH = 1_767_225_600 * 10**9
 
 
-def simulated(
-    plan: Plan, folder: Path, behaviour: Behaviour | None = None, *, steps: int = 1, seed: int = 0
-) -> Comparison:
-    return compare(plan, memplan.open_profile(simulate(plan, folder, behaviour=behaviour, steps=steps, seed=seed)))
+def simulated(plan: Plan, folder: Path, behaviour: Behaviour, *, steps: int = 1) -> Comparison:
+    return compare(plan, memplan.open_profile(simulate(plan, folder / "run", behaviour=behaviour, steps=steps)))
 
 
 def as_planned(plan: Plan, scale: int = 1) -> list[Row]:
@@ -78,7 +76,7 @@ def test_one_leaked_tensor_is_the_costliest_deviation(tmp_path_factory: pytest.T
 
 def test_a_noisy_run_is_found_op_by_op_and_its_deviations_add_up(tmp_path: Path) -> None:
     plan = layered_plan(20)
-    profile = memplan.open_profile(simulate(plan, tmp_path, steps=3, seed=5))
+    profile = memplan.open_profile(simulate(plan, tmp_path / "run", steps=3, seed=5))
     result = compare(plan, profile, limit=10_000)
     assert result.simulated
     assert result.summary.matched_by_name == 40
@@ -303,7 +301,7 @@ def test_tolerances_decide_the_verdict_and_reasons_name_the_figure() -> None:
 def test_a_rank_that_is_not_there_is_refused(tmp_path: Path) -> None:
     plan = layered_plan(2)
     with pytest.raises(InputError, match="no rank 3; it has 0"):
-        compare(plan, memplan.open_profile(simulate(plan, tmp_path)), rank=3)
+        compare(plan, memplan.open_profile(simulate(plan, tmp_path / "run")), rank=3)
 
 
 @pytest.mark.parametrize(

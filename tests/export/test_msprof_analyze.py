@@ -27,8 +27,9 @@ def run(*arguments: str | Path, into: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_advisor_reports_on_a_simulated_profile_without_an_error(tmp_path: Path) -> None:
-    folder = simulate(layered_plan(20), tmp_path / "runs", steps=2)
+@pytest.mark.parametrize("name", ["run_ascend_pt", "run"])
+def test_advisor_reports_on_a_simulated_profile_without_an_error(tmp_path: Path, name: str) -> None:
+    folder = simulate(layered_plan(20), tmp_path / name, steps=2)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     said = run("advisor", "all", "-d", folder, into=tmp_path / "out")
     assert "[ERROR]" not in said
@@ -38,6 +39,7 @@ def test_advisor_reports_on_a_simulated_profile_without_an_error(tmp_path: Path)
     # It found the kernel table and the trace: without the one it skips the operators, without the other the totals.
     assert "not containing op summary" not in said
     assert "E2E" in said
+    assert ("Unknown profiling type" in said) is not name.endswith("_ascend_pt")
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
@@ -53,7 +55,7 @@ def test_compare_sets_two_simulated_profiles_side_by_side(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_cluster_analysis_takes_several_simulated_ranks(tmp_path: Path) -> None:
     for rank in range(2):
-        simulate(layered_plan(20), tmp_path / "runs", rank=rank, seed=rank)
+        simulate(layered_plan(20), tmp_path / "runs" / f"rank{rank}_ascend_pt", rank=rank, seed=rank)
     said = run("cluster", "-m", "all", "-d", tmp_path / "runs", into=tmp_path / "out")
     assert "Traceback" not in said
     assert list((tmp_path / "out").rglob("cluster_step_trace_time.csv"))

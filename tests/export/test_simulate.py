@@ -33,7 +33,7 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate(layered_plan(8, transfers=True), tmp_path_factory.mktemp("simulated"), steps=3)
+    return simulate(layered_plan(8, transfers=True), tmp_path_factory.mktemp("simulated") / "run", steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_memory_record_follows_the_allocations(profile: Path) -> None:
 
 def test_an_exact_run_is_the_plan(tmp_path: Path) -> None:
     plan = layered_plan(5, transfers=True)
-    folder = simulate(plan, tmp_path, behaviour=Behaviour.exact())
+    folder = simulate(plan, tmp_path / "run", behaviour=Behaviour.exact())
     kernels = rows(folder, "kernel_details.csv")
     first = Decimal(kernels[0]["Start Time(us)"].strip())
     for op, kernel in zip(plan.ops, kernels, strict=True):
@@ -201,7 +201,7 @@ def test_an_exact_run_is_the_plan(tmp_path: Path) -> None:
 
 def test_a_slow_op_delays_what_follows(tmp_path: Path) -> None:
     plan = layered_plan(5)
-    folder = simulate(plan, tmp_path, behaviour=Behaviour.exact(slow_ops=((0, 20.0),)))
+    folder = simulate(plan, tmp_path / "run", behaviour=Behaviour.exact(slow_ops=((0, 20.0),)))
     kernels = rows(folder, "kernel_details.csv")
     assert Decimal(kernels[0]["Duration(us)"]) == 20 * Decimal(kernels[1]["Duration(us)"])
     starts = [Decimal(kernel["Start Time(us)"].strip()) for kernel in kernels]
@@ -231,12 +231,6 @@ def test_memplan_reads_what_it_wrote(profile: Path) -> None:
     assert set(rank.memory_components()) == {"APP", "PTA", "PTA+GE"}
 
 
-def test_a_folder_of_profiles_gets_one_and_a_profile_folder_becomes_one(tmp_path: Path) -> None:
-    plan = layered_plan(2)
-    assert simulate(plan, tmp_path / "runs").parent == tmp_path / "runs"
-    assert simulate(plan, tmp_path / "mine_ascend_pt") == tmp_path / "mine_ascend_pt"
-
-
 def test_nothing_is_replaced_unless_asked_and_never_what_is_no_simulation(tmp_path: Path) -> None:
     plan = layered_plan(2)
     folder = simulate(plan, tmp_path / "a_ascend_pt")
@@ -257,7 +251,7 @@ def test_a_cancelled_simulation_leaves_nothing(tmp_path: Path) -> None:
             raise CancelledError("stopped")
 
     with pytest.raises(CancelledError):
-        simulate(layered_plan(2), tmp_path, progress=stop)
+        simulate(layered_plan(2), tmp_path / "run", progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
