@@ -1,0 +1,74 @@
+"""What the user can do, each thing once: menus, keys and the command palette are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QMainWindow, QMenu
+
+from memplan.gui.i18n import tr
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """
+    One thing to do. `name` identifies it, `menu` and `text` are English and shown translated.
+
+    `checked` returns the state of a command that is on or off; `enabled` whether it can be done now.
+    """
+
+    name: str
+    menu: str
+    text: str
+    run: Callable[[], object]
+    keys: tuple[str, ...] = ()
+    checked: Callable[[], bool] | None = None
+    enabled: Callable[[], bool] | None = None
+    separated: bool = False
+
+    @property
+    def title(self) -> str:
+        """Menu and text, as the command palette shows them."""
+        return f"{tr(self.menu)}: {tr(self.text)}"
+
+
+class Commands:
+    """The commands of a window and the actions made from them."""
+
+    def __init__(self, window: QMainWindow, commands: Sequence[Command]) -> None:
+        self.commands = tuple(commands)
+        self.actions: dict[str, QAction] = {}
+        self.menus: dict[str, QMenu] = {}
+        bar = window.menuBar()
+        for command in self.commands:
+            if command.menu not in self.menus:
+                self.menus[command.menu] = bar.addMenu(tr(command.menu))
+                self.menus[command.menu].aboutToShow.connect(self.refresh)
+            menu = self.menus[command.menu]
+            if command.separated:
+                menu.addSeparator()
+            action = QAction(tr(command.text), window)
+            action.setObjectName(command.name)
+            action.setShortcuts([QKeySequence(key) for key in command.keys])
+            action.setCheckable(command.checked is not None)
+            action.triggered.connect(lambda *_, run=command.run: run())
+            menu.addAction(action)
+            window.addAction(action)
+            self.actions[command.name] = action
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring check marks and greyed entries up to date."""
+        for command in self.commands:
+            action = self.actions[command.name]
+            if command.checked is not None:
+                action.setChecked(command.checked())
+            if command.enabled is not None:
+                action.setEnabled(command.enabled())
+
+    def run(self, name: str) -> None:
+        """Do the command called `name`; raises `KeyError`."""
+        self.refresh()
+        self.actions[name].trigger()

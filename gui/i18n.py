@@ -1,0 +1,47 @@
+"""The window's words in other languages, from catalogues in `data/<language>.json`; English is in the code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+
+from PySide6.QtCore import QCoreApplication, QLocale, QObject, QTranslator
+
+LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
+
+
+def tr(text: str) -> str:
+    """`text` in the window's language; `text` itself where the catalogue lacks it."""
+    return QCoreApplication.translate("memplan", text)
+
+
+def catalogue(language: str) -> dict[str, str]:
+    """English text to text in `language`; empty for English."""
+    if language == "en" or language not in LANGUAGES:
+        return {}
+    data = resources.files("memplan.gui").joinpath("data", f"{language}.json").read_text(encoding="utf-8")
+    words: dict[str, str] = json.loads(data)
+    return words
+
+
+class CatalogueTranslator(QTranslator):
+    """A Qt translator that looks texts up in one of memplan's catalogues."""
+
+    def __init__(self, language: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.language = language
+        self._words = catalogue(language)
+
+    def isEmpty(self) -> bool:  # noqa: N802
+        """Whether there is nothing to look up."""
+        return not self._words
+
+    def translate(self, context: str, text: str, disambiguation: str | None = None, n: int = -1) -> str | None:  # type: ignore[override]  # noqa: ARG002
+        """The catalogue's text, or `None` to let Qt ask the next translator."""
+        return self._words.get(text)
+
+
+def system_language() -> str:
+    """The catalogue that suits the system's locale."""
+    return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"

@@ -1,0 +1,151 @@
+"""One track of the timeline made ready for drawing: its lanes, each with a pyramid of busy cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.gui.model import lane_kernels as kernels
+from memplan.traces.profile import Slices
+
+Int64s = NDArray[np.int64]
+
+_SLICES_PER_CELL = 4
+_MAX_CELLS = 1 << 16
+_MIN_CELLS = 1 << 6
+_LONGEST = 2048
+_SCAN = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """
+    Slices of one nesting level, ordered by start, and their pyramid.
+
+    `rows[i]` is the position in the track's `Slices` of the lane's slice `i`; `None` when they are the same. `busy`
+    and `top` hold the pyramid's levels one after another; `longest` the positions of the longest slices, ascending.
+    """
+
+    start_ns: Int64s
+    duration_ns: Int64s
+    category: NDArray[np.int32]
+    rows: NDArray[np.int64] | None
+    sums: Int64s
+    busy: NDArray[np.float32]
+    top: NDArray[np.int32]
+    cells: int
+    origin_ns: int
+    cell_ns: int
+    longest: Int64s
+
+    def row(self, position: int) -> int:
+        """Position in the track's slices of the lane's slice `position`."""
+        return position if self.rows is None else int(self.rows[position])
+
+    def at(self, time_ns: int, slack_ns: int = 0) -> int | None:
+        """Position of the slice that covers `time_ns`, else of the nearest within `slack_ns`, else `None`."""
+        after = int(np.searchsorted(self.start_ns, time_ns, side="right"))
+        best, distance = None, slack_ns + 1
+        for position in (after - 1, after):
+            if not 0 <= position < len(self.start_ns):
+                continue
+            start = int(self.start_ns[position])
+            away = max(start - time_ns, time_ns - start - int(self.duration_ns[position]) + 1, 0)
+            if away < distance:
+                best, distance = position, away
+        return best
+
+    def between(self, t0: int, t1: int) -> tuple[int, int]:
+        """Positions `[first, last)` of the slices that overlap `[t0, t1)`."""
+        first = int(np.searchsorted(self.start_ns, t0, side="right"))
+        if first and int(self.start_ns[first - 1]) + int(self.duration_ns[first - 1]) > t0:
+            first -= 1
+        return first, max(int(np.searchsorted(self.start_ns, t1, side="left")), first)
+
+    def wide(self, t0: int, t1: int, shortest_ns: float) -> Int64s:
+        """Positions of slices in `[t0, t1)` at least `shortest_ns` long; of the longest only, where there are many."""
+        first, last = self.between(t0, t1)
+        if last - first <= _SCAN:
+            return first + np.flatnonzero(self.duration_ns[first:last] >= shortest_ns)
+        low, high = np.searchsorted(self.longest, (first, last))
+        found = self.longest[low:high]
+        return np.asarray(found[self.duration_ns[found] >= shortest_ns])
+
+
+@dataclass(frozen=True, slots=True)
+class TrackLanes:
+    """All lanes of a track, outermost first, and the slices they come from."""
+
+    slices: Slices
+    lanes: tuple[Lane, ...]
+
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First start and last end, or `None` without slices."""
+        if not len(self.slices):
+            return None
+        return int(self.slices.start_ns[0]), max(
+            int((lane.start_ns[-1:] + lane.duration_ns[-1:]).max()) for lane in self.lanes
+        )
+
+
+def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], rows: Int64s | None) -> Lane:
+    """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
+    count = len(start)
+    origin = int(start[0])
+    end = int((start[-_LONGEST:] + duration[-_LONGEST:]).max())
+    cells = _MIN_CELLS
+    while cells < min(count // _SLICES_PER_CELL, _MAX_CELLS):
+        cells *= 2
+    cell_ns = max(1, -(-(end - origin + 1) // cells))
+    busy = np.empty(2 * cells - 1, dtype=np.float32)
+    top = np.empty(2 * cells - 1, dtype=np.int32)
+    kernels.fill_cells(start, duration, category, origin, cell_ns, busy[:cells], top[:cells])
+    first, size = 0, cells
+    while size > 1:
+        fine = slice(first, first + size)
+        coarse = slice(first + size, first + size + size // 2)
+        kernels.halve_cells(busy[fine], top[fine], busy[coarse], top[coarse])
+        first, size = first + size, size // 2
+    keep = min(_LONGEST, count)
+    longest = np.sort(np.argpartition(duration, count - keep)[count - keep :]).astype(np.int64)
+    sums = kernels.block_sums(duration)
+    return Lane(start, duration, category, rows, sums, busy, top, cells, origin, cell_ns, longest)
+
+
+def build_lanes(slices: Slices) -> TrackLanes:
+    """Split `slices` by nesting level and build each level's pyramid."""
+    if not len(slices):
+        return TrackLanes(slices, ())
+    deepest = int(slices.depth.max())
+    category = np.ascontiguousarray(slices.category, dtype=np.int32)
+    if deepest == 0:
+        start = np.ascontiguousarray(slices.start_ns)
+        duration = np.ascontiguousarray(slices.duration_ns)
+        return TrackLanes(slices, (build_lane(start, duration, category, None),))
+    lanes = []
+    for depth in range(deepest + 1):
+        rows = np.flatnonzero(slices.depth == depth).astype(np.int64)
+        if len(rows):
+            lanes.append(build_lane(slices.start_ns[rows], slices.duration_ns[rows], category[rows], rows))
+    return TrackLanes(slices, tuple(lanes))
+
+
+def paint(
+    image: NDArray[np.uint32],
+    rows: tuple[int, int],
+    lane: Lane,
+    t0_ns: int,
+    fraction: float,
+    ns_per_px: float,
+    colours: NDArray[np.uint32],
+    ground: int,
+) -> None:
+    """Paint `lane` into rows `[rows[0], rows[1])` of `image` from the moment `t0_ns + fraction` on."""
+    kernels.paint_lane(
+        image, rows[0], rows[1],
+        lane.start_ns, lane.duration_ns, lane.category, lane.sums, lane.busy, lane.top, lane.cells,
+        lane.origin_ns, lane.cell_ns, t0_ns, fraction, ns_per_px, colours, ground,
+    )  # fmt: skip

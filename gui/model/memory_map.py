@@ -1,0 +1,203 @@
+"""The planned memory map as columns: every placement a rectangle of time x address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.time_axis import TimeAxis
+from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, step_starts
+
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMap:
+    """
+    Rectangles of one tier: `[start_ns, end_ns)` on the profile's clock x `[low, high)` bytes of address.
+
+    `placement[i]` is the rectangle's row in `plan.placements`. `top` is the highest address used, `unplaced` how many
+    placements of the tier have no address (they are in the curve, not in the map).
+    """
+
+    plan: Plan
+    tier: Tier
+    start_ns: Int64s
+    end_ns: Int64s
+    low: Int64s
+    high: Int64s
+    placement: Int64s
+    kind: NDArray[np.int32]
+    kinds: tuple[str, ...]
+    top: int
+    unplaced: int
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    def at(self, time_ns: int, address: int) -> int | None:
+        """The rectangle that covers `address` at `time_ns`, or `None`."""
+        hits = np.flatnonzero(
+            (self.start_ns <= time_ns) & (time_ns < self.end_ns) & (self.low <= address) & (address < self.high)
+        )
+        return int(hits[0]) if len(hits) else None
+
+    def alive(self, time_ns: int) -> Int64s:
+        """Rectangles that exist at `time_ns`, largest first."""
+        hits = np.flatnonzero((self.start_ns <= time_ns) & (time_ns < self.end_ns))
+        return hits[np.argsort(-(self.high - self.low)[hits], kind="stable")]
+
+    def colours(self, palette: Palette) -> NDArray[np.uint32]:
+        """Colour of every rectangle by its tensor's kind."""
+        table = np.array([palette.kind(kind) for kind in self.kinds] or [0xFF000000], dtype=np.uint32)
+        return table[self.kind]
+
+
+def tiers_with_addresses(plan: Plan) -> tuple[Tier, ...]:
+    """Tiers the map can show, HBM first."""
+    found = {placement.tier for placement in plan.placements if placement.offset is not None}
+    return tuple(sorted(found, key=lambda tier: (tier is not Tier.HBM, list(Tier).index(tier))))
+
+
+def memory_map(plan: Plan, axis: TimeAxis, tier: Tier = Tier.HBM) -> MemoryMap:
+    """The map of `tier`, its steps put on the profile's clock by `axis`."""
+    steps = axis.to_profile(step_starts(plan))
+    tensors = {tensor.index: tensor for tensor in plan.tensors}
+    kinds = tuple(sorted({tensor.kind for tensor in plan.tensors}))
+    code = {kind: index for index, kind in enumerate(kinds)}
+    rows, unplaced = [], 0
+    for row, placement in enumerate(plan.placements):
+        if placement.tier is not tier:
+            continue
+        if placement.offset is None:
+            unplaced += 1
+            continue
+        kind = code[tensors[placement.tensor].kind]
+        rows.append((row, placement.start, placement.end, placement.offset, placement.offset + placement.size, kind))
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 6)
+    return MemoryMap(
+        plan=plan,
+        tier=tier,
+        start_ns=steps[table[:, 1]],
+        end_ns=steps[table[:, 2]],
+        low=np.ascontiguousarray(table[:, 3]),
+        high=np.ascontiguousarray(table[:, 4]),
+        placement=np.ascontiguousarray(table[:, 0]),
+        kind=table[:, 5].astype(np.int32),
+        kinds=kinds,
+        top=int(table[:, 4].max()) if len(table) else 0,
+        unplaced=unplaced,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """What one rectangle is: its tensor, the op that makes it, the op that last uses it."""
+
+    tensor: PlannedTensor
+    producer: PlannedOp | None
+    last_use: PlannedOp | None
+    tier: Tier
+    offset: int
+    size: int
+    start_ns: int
+    end_ns: int
+
+
+def occupant(mapped: MemoryMap, rectangle: int) -> Occupant:
+    """Everything the plan knows of rectangle `rectangle`; times on the profile's clock."""
+    plan = mapped.plan
+    placement = plan.placements[int(mapped.placement[rectangle])]
+    tensor = next(item for item in plan.tensors if item.index == placement.tensor)
+    return Occupant(
+        tensor=tensor,
+        producer=plan.ops[tensor.producer] if tensor.producer is not None else None,
+        last_use=plan.ops[tensor.uses[-1]] if tensor.uses and tensor.uses[-1] < len(plan.ops) else None,
+        tier=placement.tier,
+        offset=int(mapped.low[rectangle]),
+        size=placement.size,
+        start_ns=int(mapped.start_ns[rectangle]),
+        end_ns=int(mapped.end_ns[rectangle]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PeakPart:
+    """Bytes of one kind alive at the peak, and its largest tensors as `(rectangle, bytes)`."""
+
+    kind: str
+    nbytes: int
+    count: int
+    largest: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """
+    Why memory is highest where it is: step, time, bytes alive, and who holds them, largest kind first.
+
+    `address_peak` is the highest address in use over the whole plan; `holes` is what lies unused below it at the peak
+    step (fragmentation, and the room the placement keeps for later).
+    """
+
+    step: int
+    time_ns: int
+    op: PlannedOp | None
+    alive: int
+    address_peak: int
+    holes: int
+    parts: tuple[PeakPart, ...]
+
+
+def explain_peak(mapped: MemoryMap, axis: TimeAxis, *, largest: int = 5) -> Peak | None:
+    """Who holds memory at the step where most bytes are placed, or `None` for an empty map."""
+    if not len(mapped) or not mapped.plan.ops:
+        return None
+    change = np.zeros(len(mapped.plan.ops) + 1, dtype=np.int64)
+    for row in mapped.placement:
+        placement = mapped.plan.placements[int(row)]
+        change[placement.start] += placement.size
+        change[placement.end] -= placement.size
+    totals = np.cumsum(change)[:-1]
+    step = int(totals.argmax())
+    rows = np.array(
+        [
+            i
+            for i, row in enumerate(mapped.placement)
+            if mapped.plan.placements[int(row)].start <= step < mapped.plan.placements[int(row)].end
+        ],
+        dtype=np.int64,
+    )
+    sizes = (mapped.high - mapped.low)[rows]
+    parts = []
+    for code, kind in enumerate(mapped.kinds):
+        of_kind = np.flatnonzero(mapped.kind[rows] == code)
+        if not len(of_kind):
+            continue
+        order = of_kind[np.argsort(-sizes[of_kind], kind="stable")]
+        top = tuple((int(rows[i]), int(sizes[i])) for i in order[:largest])
+        parts.append(PeakPart(kind, int(sizes[of_kind].sum()), len(of_kind), top))
+    parts.sort(key=lambda part: -part.nbytes)
+    used = covered(mapped.low[rows], mapped.high[rows])
+    return Peak(
+        step=step,
+        time_ns=int(axis.to_profile(step_starts(mapped.plan)[step : step + 1])[0]),
+        op=mapped.plan.ops[step],
+        alive=int(totals[step]),
+        address_peak=mapped.top,
+        holes=mapped.top - used,
+        parts=tuple(parts),
+    )
+
+
+def covered(low: Int64s, high: Int64s) -> int:
+    """Bytes of address that the ranges `[low, high)` cover together."""
+    total, reach = 0, 0
+    for i in np.argsort(low, kind="stable"):
+        begin = max(int(low[i]), reach)
+        total += max(int(high[i]) - begin, 0)
+        reach = max(reach, int(high[i]))
+    return total

@@ -1,0 +1,101 @@
+"""Opens what a window is asked to show: plans, graphs and profiles, told apart by what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from memplan.errors import InputError
+from memplan.gui.model.document import Aligner, make_document
+from memplan.gui.model.session import Session
+from memplan.gui.model.time_axis import at_first_kernel
+from memplan.progress import Progress, silent
+from memplan.schema import Plan, load_plan
+from memplan.traces import open_profile
+from memplan.traces.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to open together; `chip` is for graphs, which are planned first."""
+
+    plan: Path | None = None
+    profile: Path | None = None
+    rank: int | None = None
+    chip: str | None = None
+
+
+def request_for(paths: list[Path], current: Request = Request()) -> Request:  # noqa: B008 - frozen
+    """`current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans."""
+    plan, profile, rank = current.plan, current.profile, current.rank
+    for path in paths:
+        if path.is_dir():
+            profile, rank = path, None
+        elif is_profile_file(path):
+            profile, rank = path.parent, None
+        else:
+            plan = path
+    return Request(plan, profile, rank, current.chip)
+
+
+def is_profile_file(path: Path) -> bool:
+    """Whether `path` is one of the files inside a profile directory rather than a plan or a graph."""
+    if path.suffix in (".csv", ".db"):
+        return True
+    return path.suffix == ".json" and path.name != "plan.json" and not _is_plan(path)
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return True
+    return b"memplan-plan" in head
+
+
+def is_graph(path: Path) -> bool:
+    """Whether `path` is a graph to plan rather than a plan."""
+    return path.suffix != ".json"
+
+
+def open_session(request: Request, progress: Progress = silent, align: Aligner = at_first_kernel) -> Session:
+    """
+    Everything that `request` names, ready to show. Long; meant for a worker.
+
+    Raises `InputError` for files that can't be used and `CancelledError` when `progress` says so.
+    """
+    plan = _open_plan(request, progress) if request.plan is not None else None
+    profile: Profile | None = None
+    if request.profile is not None:
+        progress(0, 1, request.profile.name)
+        profile = open_profile(request.profile, progress=progress)
+        if request.rank is not None and request.rank not in profile.ranks:
+            raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
+    document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, align=align)
+    progress(0, 1, "views")
+    return Session(document)
+
+
+def _open_plan(request: Request, progress: Progress) -> Plan:
+    assert request.plan is not None  # noqa: S101
+    progress(0, 1, request.plan.name)
+    if not is_graph(request.plan):
+        return load_plan(request.plan)
+    if request.chip is None:
+        raise InputError("a graph needs a chip to be planned for", path=request.plan, remedy="choose one")
+    import memplan
+
+    return memplan.plan(request.plan, chip=request.chip, progress=progress)
+
+
+def notes_of(session: Session) -> list[str]:
+    """What was skipped, repaired or assumed in the open files, one line each."""
+    document = session.document
+    lines = []
+    if document.profile is not None:
+        lines += [f"{note.file}: {note.text}" for note in document.profile.notes]
+    if document.plan is not None:
+        lines += list(document.plan.notes)
+    return lines
+

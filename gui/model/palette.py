@@ -1,0 +1,91 @@
+"""Colours of what is drawn: by theme, by kind of memory and by category of slice; all from `data/palettes.json`."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@cache
+def _data() -> Mapping[str, Any]:
+    text = resources.files("memplan.gui").joinpath("data", "palettes.json").read_text(encoding="utf-8")
+    loaded: Mapping[str, Any] = json.loads(text)
+    return loaded
+
+
+def palette_names() -> tuple[str, ...]:
+    """Names of the category palettes to choose from."""
+    return tuple(_data()["palettes"])
+
+
+def theme_names() -> tuple[str, ...]:
+    """Names of the themes to choose from."""
+    return tuple(_data()["themes"])
+
+
+def _rgb(text: str) -> int:
+    return 0xFF000000 | int(text.removeprefix("#"), 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """
+    The colours of one theme and one set of category colours, each an `0xFFRRGGBB` integer.
+
+    `overrides` are the user's own colours by category or kind, as `#RRGGBB`.
+    """
+
+    theme: str
+    colours: tuple[int, ...]
+    roles: Mapping[str, int]
+    overrides: Mapping[str, str]
+
+    def role(self, name: str) -> int:
+        """Colour of a part of the window such as `ground`, `grid` or `planned`."""
+        return self.roles[name]
+
+    def css(self, name: str) -> str:
+        """The same as `#RRGGBB`."""
+        return f"#{self.roles[name] & 0xFFFFFF:06X}"
+
+    def kind(self, kind: str) -> int:
+        """Colour of a kind of tensor; unknown kinds get one by their name."""
+        if kind in self.overrides:
+            return _rgb(self.overrides[kind])
+        known = _data()["kinds"].get(kind)
+        return self.colours[known % len(self.colours)] if known is not None else self.category(kind)
+
+    def category(self, name: str) -> int:
+        """Colour of a category of slices: the same for one name in every profile and on every machine."""
+        if name in self.overrides:
+            return _rgb(self.overrides[name])
+        fixed = _data()["overlap"].get(name)
+        index = fixed if fixed is not None else zlib.crc32(name.encode())
+        return self.colours[index % len(self.colours)]
+
+    def table(self, names: Sequence[str]) -> NDArray[np.uint32]:
+        """Colours of many categories, for the drawing kernels; at least one row."""
+        return np.array([self.category(name) for name in names] or [self.colours[0]], dtype=np.uint32)
+
+
+def load_palette(
+    theme: str = "light", colours: str = "okabe-ito", overrides: Mapping[str, str] | None = None
+) -> Palette:
+    """The palette `colours` in `theme`; unknown names fall back to the defaults."""
+    data = _data()
+    roles = data["themes"].get(theme, data["themes"]["light"])
+    chosen = data["palettes"].get(colours, data["palettes"]["okabe-ito"])
+    return Palette(
+        theme=theme if theme in data["themes"] else "light",
+        colours=tuple(_rgb(text) for text in chosen),
+        roles={name: _rgb(text) for name, text in roles.items()},
+        overrides=dict(overrides or {}),
+    )

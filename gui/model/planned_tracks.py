@@ -1,0 +1,78 @@
+"""The plan as tracks of the timeline, so that planned lanes stand beside measured ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.gui.model.time_axis import TimeAxis
+from memplan.schema import Plan, PlannedOp, Transfer
+from memplan.traces.profile import Slices
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrack:
+    """
+    One stream of planned ops, or the transfers of one link.
+
+    `ops[i]` or `transfers[i]` is the record behind slice `i`; the other one is empty.
+    """
+
+    key: str
+    label: str
+    slices: Slices
+    ops: tuple[PlannedOp, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+
+
+def _slices(spans: list[tuple[int, int]], names: list[str], categories: list[str], axis: TimeAxis) -> Slices:
+    times = np.array(spans, dtype=np.int64).reshape(len(spans), 2)
+    start, end = axis.to_profile(times[:, 0]), axis.to_profile(times[:, 1])
+    name_table = list(dict.fromkeys(names))
+    category_table = list(dict.fromkeys(categories))
+    name_code = {name: code for code, name in enumerate(name_table)}
+    category_code = {name: code for code, name in enumerate(category_table)}
+    return Slices(
+        start_ns=start,
+        duration_ns=end - start,
+        name=np.array([name_code[name] for name in names], dtype=np.int32),
+        depth=_depths(start, end),
+        category=np.array([category_code[name] for name in categories], dtype=np.int32),
+        names=name_table,
+        categories=category_table,
+    )
+
+
+def _depths(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int16]:
+    """The first free level for each span, spans ordered by start."""
+    free: list[int] = []
+    depth = np.zeros(len(start), dtype=np.int16)
+    for i, (begin, finish) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+        level = next((level for level, until in enumerate(free) if until <= begin), len(free))
+        if level == len(free):
+            free.append(finish)
+        else:
+            free[level] = finish
+        depth[i] = level
+    return depth
+
+
+def planned_tracks(plan: Plan, axis: TimeAxis) -> tuple[PlannedTrack, ...]:
+    """One track for each stream that runs kernels and one for each link that moves bytes."""
+    tracks = []
+    for stream in sorted({op.stream for op in plan.ops if op.duration_ns > 0}):
+        ops = sorted((op for op in plan.ops if op.stream == stream and op.duration_ns > 0), key=lambda op: op.start_ns)
+        spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in ops]
+        slices = _slices(spans, [op.name for op in ops], [op.type for op in ops], axis)
+        tracks.append(PlannedTrack(f"stream/{stream}", f"Planned stream {stream}", slices, ops=tuple(ops)))
+    names = {tensor.index: tensor.name for tensor in plan.tensors}
+    for link in sorted({transfer.link for transfer in plan.transfers}):
+        moves = sorted((move for move in plan.transfers if move.link == link), key=lambda move: move.start_ns)
+        spans = [(move.start_ns, move.end_ns) for move in moves]
+        labels = [f"{names[move.tensor]} {move.source.value} → {move.target.value}" for move in moves]
+        ways = [f"{move.source.value} → {move.target.value}" for move in moves]
+        slices = _slices(spans, labels, ways, axis)
+        tracks.append(PlannedTrack(f"link/{link}", f"Planned moves, {link}", slices, transfers=tuple(moves)))
+    return tuple(tracks)

@@ -1,0 +1,133 @@
+"""Compiled kernels that paint rectangles, stacked areas and lines into an image of `uint32` pixels (H, W)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.gui.model.compiled import compiled
+
+Image = NDArray[np.uint32]
+Int64s = NDArray[np.int64]
+
+
+@compiled
+def _darker(colour: int) -> int:
+    return 0xFF000000 | ((colour >> 1) & 0x7F7F7F) + ((colour >> 2) & 0x3F3F3F)
+
+
+@compiled
+def paint_rectangles(
+    image: Image,
+    start: Int64s,
+    end: Int64s,
+    low: Int64s,
+    high: Int64s,
+    colour: NDArray[np.uint32],
+    t0: int,
+    fraction: float,
+    ns_per_px: float,
+    base: float,
+    bytes_per_px: float,
+) -> None:
+    """
+    Paint every rectangle `[start, end) x [low, high)` over the time from `t0 + fraction` and the addresses from `base`.
+
+    Address `base` is the bottom row. A rectangle covers at least one pixel; those with room get a darker border.
+    """
+    rows, width = image.shape
+    for i in range(len(start)):
+        x0 = int(np.floor((start[i] - t0 - fraction) / ns_per_px))
+        x1 = max(int(np.floor((end[i] - t0 - fraction) / ns_per_px)), x0 + 1)
+        if x1 <= 0 or x0 >= width:
+            continue
+        bottom = rows - int(np.floor((low[i] - base) / bytes_per_px))
+        above = min(rows - int(np.floor((high[i] - base) / bytes_per_px)), bottom - 1)
+        if bottom <= 0 or above >= rows:
+            continue
+        left, right = max(x0, 0), min(x1, width)
+        first, last = max(above, 0), min(bottom, rows)
+        border = x1 - x0 >= 4 and bottom - above >= 4
+        edge = _darker(colour[i])
+        for y in range(first, last):
+            line = border and y == above
+            for x in range(left, right):
+                image[y, x] = edge if line else colour[i]
+            if border and x0 >= 0:
+                image[y, x0] = edge
+
+
+@compiled
+def columns_of_steps(
+    time: Int64s, values: Int64s, t0: int, fraction: float, ns_per_px: float, lowest: Int64s, highest: Int64s
+) -> None:
+    """
+    Lowest and highest value of a step function within each pixel; -1 before its first point.
+
+    `values[i]` holds from `time[i]` to `time[i + 1]`, the last one to the end of the picture.
+    """
+    count = len(time)
+    low, high = 0, count
+    key = t0 + fraction
+    while low < high:
+        middle = (low + high) // 2
+        if time[middle] <= key:
+            low = middle + 1
+        else:
+            high = middle
+    now = low - 1
+    for x in range(len(lowest)):
+        right = fraction + (x + 1) * ns_per_px
+        small = values[now] if now >= 0 else np.int64(-1)
+        large = small
+        while now + 1 < count and time[now + 1] - t0 < right:
+            now += 1
+            if small < 0 or values[now] < small:
+                small = values[now]
+            large = max(large, values[now])
+        lowest[x] = small
+        highest[x] = large
+
+
+@compiled
+def paint_line(
+    image: Image, lowest: Int64s, highest: Int64s, base: float, per_px: float, colour: int, thickness: int
+) -> None:
+    """Paint a step line from `columns_of_steps`, joining columns; value `base` is the bottom row."""
+    rows, width = image.shape
+    previous_top = -1
+    previous_bottom = -1
+    for x in range(width):
+        if highest[x] < 0:
+            previous_top = -1
+            continue
+        top = rows - 1 - int((highest[x] - base) / per_px)
+        bottom = rows - 1 - int((lowest[x] - base) / per_px)
+        first, last = top, bottom
+        if previous_top >= 0:
+            if previous_bottom < first:
+                first = previous_bottom
+            if previous_top > last:
+                last = previous_top
+        previous_top, previous_bottom = top, bottom
+        for y in range(max(first - thickness // 2, 0), min(last + thickness - thickness // 2, rows)):
+            image[y, x] = colour
+
+
+@compiled
+def paint_stack(
+    image: Image, values: NDArray[np.int64], base: float, per_px: float, colours: NDArray[np.uint32]
+) -> None:
+    """Paint areas stacked upward from `base`: `values[k, x]` is the height of layer `k` at pixel `x`."""
+    rows, width = image.shape
+    for x in range(width):
+        total = np.int64(0)
+        bottom = rows + int(base / per_px)
+        for layer in range(values.shape[0]):
+            if values[layer, x] <= 0:
+                continue
+            total += values[layer, x]
+            top = rows - int((total - base) / per_px)
+            for y in range(max(top, 0), min(bottom, rows)):
+                image[y, x] = colours[layer]
+            bottom = top

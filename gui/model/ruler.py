@@ -1,0 +1,55 @@
+"""Ticks of a time or byte axis, and the text at each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from memplan.units import format_bytes
+
+_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One labelled position of an axis, in the axis' own unit."""
+
+    value: float
+    text: str
+
+
+def nice_step(span: float, count: int) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that cuts `span` into at most `count` pieces."""
+    if span <= 0:
+        return 1.0
+    raw = span / max(count, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= raw * 0.999999)
+
+
+def time_ticks(start: float, end: float, count: int) -> list[Tick]:
+    """At most about `count` ticks over `[start, end)` nanoseconds, all in the unit that suits the step."""
+    step = nice_step(end - start, count)
+    largest = max(abs(start), abs(end), step)
+    scale, unit = next(((s, u) for s, u in _UNITS if largest >= s), _UNITS[-1])
+    digits = max(0, math.ceil(-math.log10(step / scale) - 1e-9))
+    first = math.ceil(start / step)
+    last = math.floor(end / step)
+    return [Tick(i * step, f"{i * step / scale:,.{digits}f} {unit}") for i in range(first, last + 1)]
+
+
+def byte_ticks(low: float, high: float, count: int) -> list[Tick]:
+    """At most about `count` ticks over `[low, high)` bytes at round binary sizes."""
+    span = max(high - low, 1.0)
+    step = 1.0
+    while span / step > max(count, 1):
+        step *= 2
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [Tick(i * step, format_bytes(round(i * step))) for i in range(first, last + 1)]
+
+
+def span_text(duration_ns: float) -> str:
+    """A length of time in the unit that suits it, for hover texts and measurements."""
+    scale, unit = next(((s, u) for s, u in _UNITS if abs(duration_ns) >= s), _UNITS[-1])
+    value = duration_ns / scale
+    return f"{value:,.0f} {unit}" if unit == "ns" else f"{value:,.3f} {unit}"

@@ -1,0 +1,1 @@
+"""What the app paints: widgets that show a model and turn input into calls on it."""

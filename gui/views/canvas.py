@@ -1,0 +1,361 @@
+"""What every view on the common time axis shares: its columns, its navigation and the parts all of them draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QResizeEvent, QWheelEvent
+from PySide6.QtWidgets import QWidget
+
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.ruler import span_text, time_ticks
+from memplan.gui.model.session import Session
+
+GUTTER_PX = 210
+RULER_PX = 26
+_ZOOM_STEP = 1.25
+_PAN_SHARE = 0.15
+_DRAG_PX = 4
+
+
+class TimeCanvas(QWidget):
+    """
+    A widget whose columns are moments: `GUTTER_PX` of labels at the left, then the viewport of its session.
+
+    Sub-classes paint pixels in `paint_pixels` (one numpy image a frame, kept until something changes) and everything
+    else in `paint_over`. Wheel with Ctrl, W, S zoom at the mouse; A, D, arrows and dragging pan; Shift and dragging
+    selects a stretch.
+    """
+
+    hovered = Signal(str)
+    ruler_px = RULER_PX
+
+    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMinimumSize(GUTTER_PX + 80, 60)
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.colours = palette
+        self.text_font = QFont(self.font())
+        self.text_font.setPixelSize(12)
+        self.small_font = QFont(self.font())
+        self.small_font.setPixelSize(11)
+        self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
+        self._image: QImage | None = None
+        self._press: QPointF | None = None
+        self._drag: str | None = None
+        self._mouse: QPointF | None = None
+        self._listening: list[tuple[Any, Any]] = []
+        self.session = session
+        self._listen()
+
+    # -- the session ---------------------------------------------------------------------------------------------
+
+    def show_session(self, session: Session) -> None:
+        """Show another session."""
+        self.forget()
+        self.session = session
+        self._listen()
+        self.session_changed()
+        self.refresh()
+
+    def forget(self) -> None:
+        """Stop listening to the session, before it or the widget goes away."""
+        for event, listener in self._listening:
+            event.disconnect(listener)
+        self._listening = []
+
+    def _listen(self) -> None:
+        session = self.session
+        for event, listener in (
+            (session.viewport.changed, self.refresh),
+            (session.viewport.cursor_changed, self.update),
+            (session.viewport.selection_changed, self.update),
+            (session.markers_changed, self.update),
+            (session.picked_changed, self.refresh),
+        ):
+            self._listening.append((event, event.connect(listener)))
+
+    def session_changed(self) -> None:
+        """Called after another session was set, before the next paint."""
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        self.colours = palette
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Paint the pixels anew at the next frame."""
+        self._image = None
+        self.update()
+
+    # -- geometry ------------------------------------------------------------------------------------------------
+
+    @property
+    def plot(self) -> QRect:
+        """The part of the widget whose columns are moments."""
+        return QRect(GUTTER_PX, self.ruler_px, max(self.width() - GUTTER_PX, 1), max(self.height() - self.ruler_px, 1))
+
+    @property
+    def ns_per_px(self) -> float:
+        """Nanoseconds per logical pixel."""
+        return self.session.viewport.span / self.plot.width()
+
+    def time_at(self, x: float) -> float:
+        """The moment at widget column `x`, in nanoseconds from the origin."""
+        return self.session.viewport.start + (x - GUTTER_PX) * self.ns_per_px
+
+    def x_of(self, time: float) -> float:
+        """Widget column of a moment."""
+        return GUTTER_PX + (time - self.session.viewport.start) / self.ns_per_px
+
+    def whole_start(self) -> tuple[int, float]:
+        """The viewport's start on the profile's clock: whole nanoseconds, and the rest."""
+        start = self.session.viewport.start
+        whole = int(np.floor(start))
+        return self.session.origin_ns + whole, start - whole
+
+    # -- painting ------------------------------------------------------------------------------------------------
+
+    def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
+        """Paint the plot into `pixels` (device rows, device columns), which is filled with the ground colour."""
+
+    def paint_over(self, painter: QPainter) -> None:
+        """Paint labels and whatever else lies over the pixels."""
+
+    def paint_gutter(self, painter: QPainter) -> None:
+        """Paint the labels at the left."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802, ARG002
+        """Pixels first, then the grid's times, labels, cursor, markers and selection."""
+        painter = QPainter(self)
+        plot = self.plot
+        painter.drawImage(plot.topLeft(), self._frame(plot))
+        painter.setClipRect(plot)
+        self.paint_over(painter)
+        self._paint_marks(painter, plot)
+        painter.setClipping(False)
+        self._block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
+        self.paint_gutter(painter)
+        if self.ruler_px:
+            self._paint_ruler(painter)
+        painter.setPen(self.pen("line"))
+        painter.drawLine(GUTTER_PX - 1, 0, GUTTER_PX - 1, self.height())
+        self.paint_top(painter)
+        painter.end()
+
+    def paint_top(self, painter: QPainter) -> None:
+        """Paint what must not be covered, such as the hover text."""
+
+    def _frame(self, plot: QRect) -> QImage:
+        scale = self.devicePixelRatioF()
+        rows, columns = max(round(plot.height() * scale), 1), max(round(plot.width() * scale), 1)
+        if self._image is not None and self._pixels.shape == (rows, columns):
+            return self._image
+        if self._pixels.shape != (rows, columns):
+            self._pixels = np.empty((rows, columns), dtype=np.uint32)
+        self._pixels[:] = self.colours.role("ground")
+        self.paint_pixels(self._pixels, self.session.viewport.span / columns, scale)
+        image = QImage(self._pixels.data, columns, rows, columns * 4, QImage.Format.Format_RGB32)
+        image.setDevicePixelRatio(scale)
+        self._image = image
+        return image
+
+    def _block(self, painter: QPainter, rectangle: QRectF, colour: int, alpha: int = 255) -> None:
+        """A filled rectangle; `QPainter.fillRect` is avoided because it leaks references to None."""
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(self.colour(colour, alpha))
+        painter.drawRect(rectangle)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+
+    def colour(self, value: int, alpha: int = 255) -> QColor:
+        """A palette's colour for Qt."""
+        return QColor(value >> 16 & 255, value >> 8 & 255, value & 255, alpha)
+
+    def pen(self, role: str, width: float = 1.0, alpha: int = 255) -> QPen:
+        """A pen in the theme's colour for `role`."""
+        pen = QPen(self.colour(self.colours.role(role), alpha))
+        pen.setWidthF(width)
+        return pen
+
+    def _paint_ruler(self, painter: QPainter) -> None:
+        self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
+        painter.setFont(self.small_font)
+        metrics = QFontMetrics(self.small_font)
+        viewport = self.session.viewport
+        count = max(self.plot.width() // 130, 2)
+        painter.setPen(self.pen("faint"))
+        painter.drawText(8, self.ruler_px - 9, f"⟷ {span_text(viewport.span)}")
+        for tick in time_ticks(viewport.start, viewport.end, count):
+            x = self.x_of(tick.value)
+            painter.setPen(self.pen("line"))
+            painter.drawLine(QPointF(x, self.ruler_px - 6), QPointF(x, self.ruler_px))
+            if x + 4 + metrics.horizontalAdvance(tick.text) < self.width() and x >= GUTTER_PX - 1:
+                painter.setPen(self.pen("text"))
+                painter.drawText(QPointF(x + 4, self.ruler_px - 9), tick.text)
+        painter.setPen(self.pen("line"))
+        painter.drawLine(0, self.ruler_px - 1, self.width(), self.ruler_px - 1)
+
+    def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
+        viewport = self.session.viewport
+        if viewport.selection is not None:
+            left, right = (self.x_of(time) for time in viewport.selection)
+            area = QRectF(left, plot.top(), max(right - left, 1.0), plot.height())
+            self._block(painter, area, self.colours.role("selection"), 40)
+            painter.setPen(self.pen("selection"))
+            painter.drawLine(QPointF(left, plot.top()), QPointF(left, plot.bottom()))
+            painter.drawLine(QPointF(right, plot.top()), QPointF(right, plot.bottom()))
+        for index, marker in enumerate(self.session.markers):
+            x = self.x_of(marker)
+            painter.setPen(self.pen("warning", 1.5))
+            painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
+            painter.setFont(self.small_font)
+            painter.drawText(QPointF(x + 3, plot.top() + 12), f"M{index + 1}")
+        if viewport.cursor is not None:
+            painter.setPen(self.pen("faint", 1.0, 160))
+            x = self.x_of(viewport.cursor)
+            painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
+
+    def paint_hover(self, painter: QPainter, lines: Sequence[str]) -> None:
+        """A box of text beside the mouse, kept inside the widget."""
+        if self._mouse is None or not lines:
+            return
+        painter.setFont(self.text_font)
+        metrics = QFontMetrics(self.text_font)
+        longest = max(self.width() - 60, 120)
+        shown = [metrics.elidedText(line, Qt.TextElideMode.ElideMiddle, min(longest, 640)) for line in lines]
+        width = max(metrics.horizontalAdvance(line) for line in shown) + 16
+        height = metrics.height() * len(shown) + 10
+        x = min(self._mouse.x() + 14, self.width() - width - 4)
+        y = self._mouse.y() + 16
+        if y + height > self.height():
+            y = max(self._mouse.y() - height - 8, 2)
+        painter.setPen(self.pen("line"))
+        painter.setBrush(self.colour(self.colours.role("window"), 245))
+        painter.drawRoundedRect(QRectF(x, y, width, height), 4, 4)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        for row, line in enumerate(shown):
+            painter.setPen(self.pen("text" if row == 0 else "faint"))
+            painter.drawText(QPointF(x + 8, y + 5 + metrics.ascent() + row * metrics.height()), line)
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    @property
+    def mouse(self) -> QPointF | None:
+        """Where the mouse is over the widget, or `None`."""
+        return self._mouse
+
+    def clicked(self, position: QPointF) -> None:
+        """Called when the user clicked without dragging."""
+
+    def double_clicked(self, position: QPointF) -> None:
+        """Called on a double click in the plot: zoom to the picked thing."""
+        self.session.reveal_picked()
+
+    def moved(self, position: QPointF) -> None:
+        """Called when the mouse moves over the widget without a button."""
+
+    def scroll(self, pixels: float) -> bool:  # type: ignore[override]
+        """Scroll vertically by `pixels`; false where the view doesn't scroll, so that the wheel zooms instead."""
+        return False
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+        """Ctrl: zoom at the mouse. Sideways or Shift: pan. Otherwise scroll, or zoom where nothing scrolls."""
+        delta = event.angleDelta()
+        modifiers = event.modifiers()
+        sideways = delta.x() or (delta.y() if modifiers & Qt.KeyboardModifier.ShiftModifier else 0)
+        if sideways and not modifiers & Qt.KeyboardModifier.ControlModifier:
+            self.session.viewport.pan(-sideways / 120 * _PAN_SHARE * self.session.viewport.span)
+        elif modifiers & Qt.KeyboardModifier.ControlModifier or not self.scroll(-delta.y() / 120 * 54):
+            factor = _ZOOM_STEP ** (-(delta.y() or delta.x()) / 120)
+            self.session.viewport.zoom(factor, self.time_at(max(event.position().x(), GUTTER_PX)))
+        event.accept()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """Start a click, a pan or a selection."""
+        self.setFocus(Qt.FocusReason.MouseFocusReason)
+        if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
+            self._press = event.position()
+            selects = event.modifiers() & Qt.KeyboardModifier.ShiftModifier or event.position().y() < self.ruler_px
+            self._drag = "select" if selects and event.position().x() >= GUTTER_PX else "pan"
+            self._moved = False
+            self._last = event.position()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """Pan, select, or hover."""
+        position = event.position()
+        self._mouse = position
+        in_plot = position.x() >= GUTTER_PX
+        self.session.viewport.cursor = self.time_at(position.x()) if in_plot else None
+        if self._press is None:
+            self.moved(position)
+            self.update()
+            return
+        distance = position - self._press
+        self._moved = self._moved or abs(distance.x()) + abs(distance.y()) >= _DRAG_PX
+        if not self._moved:
+            return
+        if self._drag == "select":
+            ends = self.time_at(max(self._press.x(), GUTTER_PX)), self.time_at(max(position.x(), GUTTER_PX))
+            self.session.viewport.selection = ends
+        elif self._drag == "pan" and self._press.x() >= GUTTER_PX:
+            self.session.viewport.pan((self._last.x() - position.x()) * self.ns_per_px)
+            self.scroll(self._last.y() - position.y())
+        self._last = position
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """End of a drag, or a click."""
+        if self._press is not None and not self._moved and event.button() is Qt.MouseButton.LeftButton:
+            self.clicked(event.position())
+        self._press = self._drag = None
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        """Zoom to what lies under the mouse."""
+        self.clicked(event.position())
+        if event.position().x() >= GUTTER_PX:
+            self.double_clicked(event.position())
+
+    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802
+        """Nothing is under the mouse any more."""
+        self._mouse = None
+        self.session.viewport.cursor = None
+        self.update()
+        super().leaveEvent(event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """Paint anew at the new size."""
+        self.refresh()
+        super().resizeEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Navigation keys; others go to the window."""
+        viewport = self.session.viewport
+        if event.modifiers() & (Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier):
+            super().keyPressEvent(event)
+            return
+        middle = viewport.cursor if viewport.cursor is not None else (viewport.start + viewport.end) / 2
+        key = event.key()
+        if key in (Qt.Key.Key_W, Qt.Key.Key_Plus, Qt.Key.Key_Equal):
+            viewport.zoom(1 / _ZOOM_STEP, middle)
+        elif key in (Qt.Key.Key_S, Qt.Key.Key_Minus):
+            viewport.zoom(_ZOOM_STEP, middle)
+        elif key in (Qt.Key.Key_A, Qt.Key.Key_Left):
+            viewport.pan(-_PAN_SHARE * viewport.span)
+        elif key in (Qt.Key.Key_D, Qt.Key.Key_Right):
+            viewport.pan(_PAN_SHARE * viewport.span)
+        elif key == Qt.Key.Key_Up:
+            self.scroll(-54)
+        elif key == Qt.Key.Key_Down:
+            self.scroll(54)
+        elif key == Qt.Key.Key_PageUp:
+            self.scroll(-self.plot.height() * 0.9)
+        elif key == Qt.Key.Key_PageDown:
+            self.scroll(self.plot.height() * 0.9)
+        else:
+            super().keyPressEvent(event)

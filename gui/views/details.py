@@ -1,0 +1,76 @@
+"""The details panel: everything known of the picked thing, with jumps to what it names."""
+
+from __future__ import annotations
+
+from html import escape
+
+from PySide6.QtCore import QUrl
+from PySide6.QtWidgets import QTextBrowser, QWidget
+
+from memplan.gui.i18n import tr
+from memplan.gui.model.details import Section, of_pick
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.session import Pick, Session
+
+
+class DetailsView(QTextBrowser):
+    """Sections of facts about what the session has picked; a click on a link picks what it names."""
+
+    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setOpenLinks(False)
+        self.anchorClicked.connect(self._follow)
+        self.colours = palette
+        self.session = session
+        self._targets: list[Pick] = []
+        self.sections: list[Section] = []
+        session.picked_changed.connect(self.show_picked)
+        session.tier_changed.connect(self.show_picked)
+        self.show_picked()
+
+    def forget(self) -> None:
+        """Stop listening to the session."""
+        self.session.picked_changed.disconnect(self.show_picked)
+        self.session.tier_changed.disconnect(self.show_picked)
+
+    def show_session(self, session: Session) -> None:
+        """Show another session."""
+        self.forget()
+        self.session = session
+        session.picked_changed.connect(self.show_picked)
+        session.tier_changed.connect(self.show_picked)
+        self.show_picked()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Write with other colours."""
+        self.colours = palette
+        self.show_picked()
+
+    def show_picked(self) -> None:
+        """Write the panel anew."""
+        self.sections = of_pick(self.session, self.session.picked)
+        self._targets = []
+        faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
+        parts = []
+        for section in self.sections:
+            parts.append(f'<p style="margin:8px 0 2px 0"><b>{escape(tr(section.title))}</b></p>')
+            parts.append('<table width="100%" cellspacing="0" cellpadding="2">')
+            for fact in section.facts:
+                value = escape(fact.value)
+                if fact.target is not None:
+                    value = f'<a style="color:{accent}" href="pick:{len(self._targets)}">{value}</a>'
+                    self._targets.append(fact.target)
+                parts.append(
+                    f'<tr><td width="34%" style="color:{faint};border-bottom:1px solid {line}">'
+                    f'{escape(tr(fact.label))}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
+                )
+            parts.append("</table>")
+        if not parts:
+            parts.append(f'<p style="color:{faint}">{escape(tr("Open a plan or a profile to see it here."))}</p>')
+        self.setHtml("".join(parts))
+
+    def _follow(self, link: QUrl) -> None:
+        text = link.toString()
+        if text.startswith("pick:"):
+            self.session.pick(self._targets[int(text.removeprefix("pick:"))])
+            self.session.reveal_picked()

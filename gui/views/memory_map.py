@@ -1,0 +1,266 @@
+"""The planned memory map: time x address, every placement a rectangle."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QFontMetrics, QPainter, QWheelEvent
+from PySide6.QtWidgets import QWidget
+
+from memplan.gui.i18n import tr
+from memplan.gui.model.memory_map import occupant
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.raster import paint_rectangles
+from memplan.gui.model.ruler import byte_ticks, span_text
+from memplan.gui.model.session import Session, TensorPick
+from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.units import format_bytes
+
+
+class MemoryMapView(TimeCanvas):
+    """
+    The session's map. A click picks a tensor; Alt and the wheel zoom the addresses at the mouse.
+
+    `low` and `high` are the visible addresses.
+    """
+
+    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(session, palette, parent)
+        self.low, self.high = 0.0, 1.0
+        self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
+        self._hover: int | None = None
+        self.session_changed()
+
+    def session_changed(self) -> None:
+        """Another session: all its addresses."""
+        self._listening.append(
+            (self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed))
+        )
+        self._tier_changed()
+
+    def _tier_changed(self) -> None:
+        self._hover = None
+        mapped = self.session.map
+        self._colours = mapped.colours(self.colours) if mapped is not None else np.zeros(0, dtype=np.uint32)
+        self.show_addresses(0.0, self.full_height)
+
+    @property
+    def full_height(self) -> float:
+        """Bytes that the whole view shows: the highest address used, with a little room above."""
+        return max(self.session.map.top * 1.03, 1.0) if self.session.map is not None else 1.0
+
+    def show_addresses(self, low: float, high: float) -> None:
+        """Show the addresses `[low, high)` as far as there are any."""
+        span = min(max(high - low, 64.0), self.full_height)
+        self.low = min(max(low, 0.0), self.full_height - span)
+        self.high = self.low + span
+        self.refresh()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        if self.session.map is not None:
+            self._colours = self.session.map.colours(palette)
+        super().set_palette(palette)
+
+    @property
+    def bytes_per_px(self) -> float:
+        """Bytes per logical pixel."""
+        return (self.high - self.low) / self.plot.height()
+
+    def address_at(self, y: float) -> float:
+        """Address at widget row `y`."""
+        return self.high - (y - self.plot.top()) * self.bytes_per_px
+
+    def y_of(self, address: float) -> float:
+        """Widget row of an address."""
+        return self.plot.top() + (self.high - address) / self.bytes_per_px
+
+    # -- painting ------------------------------------------------------------------------------------------------
+
+    def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
+        """All rectangles."""
+        mapped = self.session.map
+        if mapped is None or not len(mapped):
+            return
+        whole, fraction = self.whole_start()
+        paint_rectangles(
+            pixels, mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, self._colours, whole, fraction, ns_per_px,
+            self.low, (self.high - self.low) / pixels.shape[0],
+        )  # fmt: skip
+
+    def paint_over(self, painter: QPainter) -> None:
+        """Names of tensors with room for them, the peak, the capacity, and the picked tensor's frame."""
+        mapped = self.session.map
+        if mapped is None or not len(mapped):
+            painter.setFont(self.text_font)
+            painter.setPen(self.pen("faint"))
+            text = tr("No plan is open: the memory map needs one") if self.session.document.plan is None else tr(
+                "The plan gives no addresses in this tier"
+            )
+            painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
+            return
+        self._paint_names(painter)
+        use = mapped.plan.tier(mapped.tier)
+        if use is not None and use.capacity is not None:
+            self._paint_level(painter, use.capacity, f"{tr('capacity')} {format_bytes(use.capacity)}", "warning")
+        self._paint_level(painter, mapped.top, f"{tr('highest address')} {format_bytes(mapped.top)}", "text")
+        if self.session.peak is not None:
+            x = self.x_of(self.session.peak.time_ns - self.session.origin_ns)
+            pen = self.pen("text")
+            pen.setStyle(Qt.PenStyle.DashLine)
+            painter.setPen(pen)
+            painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
+            painter.setFont(self.small_font)
+            painter.drawText(QPointF(x + 4, self.plot.bottom() - 5), tr("peak"))
+        picked = self.session.picked
+        if isinstance(picked, TensorPick) and picked.rectangle < len(mapped):
+            painter.setPen(self.pen("text", 2))
+            painter.drawRect(self.rectangle(picked.rectangle))
+
+    def rectangle(self, index: int) -> QRectF:
+        """Where rectangle `index` of the map is painted."""
+        mapped = self.session.map
+        assert mapped is not None  # noqa: S101
+        left = max(self.x_of(float(mapped.start_ns[index] - self.session.origin_ns)), -10.0)
+        right = min(self.x_of(float(mapped.end_ns[index] - self.session.origin_ns)), self.width() + 10.0)
+        top, bottom = self.y_of(float(mapped.high[index])), self.y_of(float(mapped.low[index]))
+        top, bottom = max(top, -10.0), min(bottom, self.height() + 10.0)
+        return QRectF(left, top, max(right - left, 2.0), max(bottom - top, 2.0))
+
+    def _paint_level(self, painter: QPainter, address: float, text: str, role: str) -> None:
+        y = self.y_of(address)
+        if not self.plot.top() <= y <= self.plot.bottom():
+            return
+        painter.setPen(self.pen(role))
+        painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
+        painter.setFont(self.small_font)
+        metrics = QFontMetrics(self.small_font)
+        x = self.width() - metrics.horizontalAdvance(text) - 8
+        below = y - metrics.height() < self.plot.top()
+        painter.drawText(QPointF(x, y + metrics.ascent() + 1 if below else y - 4), text)
+
+    def _paint_names(self, painter: QPainter) -> None:
+        mapped = self.session.map
+        assert mapped is not None  # noqa: S101
+        viewport, origin = self.session.viewport, self.session.origin_ns
+        left = np.maximum(mapped.start_ns - origin, viewport.start)
+        right = np.minimum(mapped.end_ns - origin, viewport.end)
+        low, high = np.maximum(mapped.low, self.low), np.minimum(mapped.high, self.high)
+        roomy = np.flatnonzero((right - left > 60 * self.ns_per_px) & (high - low > 14 * self.bytes_per_px))
+        if len(roomy) > 300:
+            area = (right - left)[roomy] * (high - low)[roomy].astype(np.float64)
+            roomy = roomy[np.argsort(-area, kind="stable")[:300]]
+        painter.setFont(self.small_font)
+        painter.setPen(self.pen("label_on_colour"))
+        metrics = QFontMetrics(self.small_font)
+        per_letter = max(metrics.averageCharWidth(), 1)
+        names = self._names()
+        for index in roomy:
+            x, width = self.x_of(float(left[index])), float(right[index] - left[index]) / self.ns_per_px
+            y = (self.y_of(float(low[index])) + self.y_of(float(high[index]))) / 2
+            name = names[int(mapped.plan.placements[int(mapped.placement[index])].tensor)]
+            fitting = int((width - 8) / per_letter)
+            text = name if len(name) <= fitting else "…" + name[-max(fitting - 1, 1) :]
+            painter.drawText(QPointF(x + 4, y + metrics.ascent() / 2 - 1), text)
+
+    def _names(self) -> dict[int, str]:
+        plan = self.session.document.plan
+        return {tensor.index: tensor.name for tensor in plan.tensors} if plan is not None else {}
+
+    def paint_gutter(self, painter: QPainter) -> None:
+        """Title, legend of kinds, and addresses."""
+        painter.setFont(self.text_font)
+        painter.setPen(self.pen("text"))
+        painter.drawText(QPointF(8, self.ruler_px + 16), f"{tr('Memory map')} · {self.session.tier.value}")
+        mapped = self.session.map
+        if mapped is None or not len(mapped):
+            return
+        metrics = QFontMetrics(self.small_font)
+        painter.setFont(self.small_font)
+        y = self.ruler_px + 36
+        present = set(np.unique(mapped.kind).tolist())
+        for code, kind in enumerate(mapped.kinds):
+            if code not in present or y + 4 > self.height():
+                continue
+            self._block(painter, QRectF(10, y - 9, 10, 10), self.colours.kind(kind))
+            painter.setPen(self.pen("faint"))
+            painter.drawText(QPointF(26, y), tr(kind.replace("_", " ")))
+            y += metrics.height() + 3
+        for tick in byte_ticks(self.low, self.high, max(self.plot.height() // 36, 2)):
+            row = self.y_of(tick.value)
+            painter.setPen(self.pen("faint"))
+            width = metrics.horizontalAdvance(tick.text)
+            if self.plot.top() + 8 < row < self.height() - 2:
+                painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
+            painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
+
+    def paint_top(self, painter: QPainter) -> None:
+        """What lies under the mouse."""
+        if self._hover is not None:
+            self.paint_hover(painter, self.lines(self._hover))
+
+    def lines(self, index: int) -> list[str]:
+        """The rectangle in a few lines: tensor, bytes and addresses, life, ops and source line."""
+        mapped = self.session.map
+        assert mapped is not None  # noqa: S101
+        item = occupant(mapped, index)
+        shape = "×".join(str(dim) for dim in item.tensor.shape) or tr("scalar")
+        lines = [
+            item.tensor.name,
+            f"{tr(item.tensor.kind.replace('_', ' '))} · {shape} {item.tensor.dtype} {item.tensor.layout} · "
+            f"{format_bytes(item.size)}",
+            f"{item.tier.value} {item.offset:#x} – {item.offset + item.size:#x} · "
+            f"{span_text(float(item.end_ns - item.start_ns))}",
+        ]
+        if item.producer is not None:
+            lines.append(f"{tr('made by')} {item.producer.name} ({item.producer.type})")
+        if item.last_use is not None:
+            lines.append(f"{tr('last used by')} {item.last_use.name} ({item.last_use.type})")
+        source = next((op.source for op in (item.producer, item.last_use) if op is not None and op.source), None)
+        if source is not None:
+            lines.append(f"{tr('source line')} {source}")
+        return lines
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    def rectangle_at(self, position: QPointF) -> int | None:
+        """The rectangle under `position`."""
+        mapped = self.session.map
+        if mapped is None or position.x() < GUTTER_PX or position.y() < self.plot.top():
+            return None
+        time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
+        return mapped.at(time, int(self.address_at(position.y())))
+
+    def moved(self, position: QPointF) -> None:
+        """Remember what lies under the mouse."""
+        self._hover = self.rectangle_at(position)
+
+    def leaveEvent(self, event: object) -> None:  # type: ignore[override]  # noqa: N802
+        """Nothing is under the mouse."""
+        self._hover = None
+        super().leaveEvent(event)  # type: ignore[arg-type]
+
+    def clicked(self, position: QPointF) -> None:
+        """Pick the tensor."""
+        found = self.rectangle_at(position)
+        self.session.pick(TensorPick(found) if found is not None else None)
+
+    def scroll(self, pixels: float) -> bool:  # type: ignore[override]
+        """Move the addresses; false when all of them are visible."""
+        if self.high - self.low >= self.full_height:
+            return False
+        distance = -pixels * self.bytes_per_px
+        self.show_addresses(self.low + distance, self.high + distance)
+        return True
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+        """Alt: zoom the addresses at the mouse."""
+        delta = event.angleDelta().x() or event.angleDelta().y()
+        if event.modifiers() & Qt.KeyboardModifier.AltModifier:
+            factor = 1.25 ** (-delta / 120)
+            at = self.address_at(event.position().y())
+            self.show_addresses(at - (at - self.low) * factor, at + (self.high - at) * factor)
+            event.accept()
+            return
+        super().wheelEvent(event)

@@ -1,0 +1,53 @@
+"""The problems panel: errors and notes in one list, so that no dialog ever has to interrupt."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QDateTime, Signal
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWidget
+
+from memplan.gui.i18n import tr
+from memplan.gui.model.palette import Palette
+
+
+class ProblemsView(QListWidget):
+    """Errors with their time, and what could not be read of the open files."""
+
+    changed = Signal()
+
+    def __init__(self, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.colours = palette
+        self.setWordWrap(True)
+        self.setAlternatingRowColors(True)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.errors: list[str] = []
+        self.notes: list[str] = []
+
+    def add_error(self, text: str) -> None:
+        """One thing that went wrong, at the top; the same one twice in a row is listed once."""
+        if self.errors[:1] != [text]:
+            self.errors.insert(0, text)
+        item = QListWidgetItem(f"{QDateTime.currentDateTime().toString('hh:mm:ss')}  {text}")
+        item.setForeground(QColor(self.colours.css("warning")))
+        if not (self.count() and self.item(0).text()[10:] == text):
+            self.insertItem(0, item)
+        self.changed.emit()
+
+    def show_notes(self, notes: list[str]) -> None:
+        """What could not be read or was assumed in the open files; replaces earlier notes."""
+        for row in reversed(range(self.count())):
+            if self.item(row).data(256) == "note":
+                self.takeItem(row)
+        self.notes = list(notes)
+        for text in notes:
+            item = QListWidgetItem(text)
+            item.setData(256, "note")
+            self.addItem(item)
+        self.changed.emit()
+
+    @property
+    def title(self) -> str:
+        """The panel's title with how much is in it."""
+        count = len(self.errors) + len(self.notes)
+        return f"{tr('Problems')} ({count})" if count else tr("Problems")

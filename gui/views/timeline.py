@@ -1,0 +1,346 @@
+"""The timeline: every track of the profile and the plan's lanes beside them, one image a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QFontMetrics, QPainter
+from PySide6.QtWidgets import QScrollBar, QWidget
+
+from memplan.gui.i18n import tr
+from memplan.gui.model.lanes import Lane, TrackLanes, paint
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.rows import Placed, Row
+from memplan.gui.model.session import Session, SlicePick
+from memplan.gui.model.slice_text import slice_lines
+from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.traces.profile import CounterSeries, TrackKind
+
+_LABEL_PX = 34
+_MAX_LABELS = 500
+_SLACK_PX = 3
+
+Loader = Callable[[Sequence[Row]], None]
+
+
+class TimelineView(TimeCanvas):
+    """
+    All rows of the session, scrolled vertically; a click picks a slice, a header's click folds its group.
+
+    Rows that aren't read yet are handed to `loader`, which calls `refresh` when they are; without one they are read
+    at once.
+    """
+
+    def __init__(
+        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: Loader | None = None
+    ) -> None:
+        super().__init__(session, palette, parent)
+        self.loader = loader
+        self.bar = QScrollBar(Qt.Orientation.Vertical, self)
+        self.bar.valueChanged.connect(self.refresh)
+        self._layout: list[Placed] = []
+        self._tables: dict[str, NDArray[np.uint32]] = {}
+        self._hover: SlicePick | None = None
+        self.session_changed()
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def session_changed(self) -> None:
+        """Another session: its rows, from the top."""
+        event = self.session.rows.changed
+        self._listening.append((event, event.connect(self.rows_changed)))
+        self._tables.clear()
+        self._hover = None
+        self.bar.setValue(0)
+        self.rows_changed()
+
+    def rows_changed(self) -> None:
+        """The arrangement or the height of rows changed."""
+        self._layout = self.session.rows.layout()
+        total = self._layout[-1].top + self._layout[-1].height if self._layout else 0
+        self.bar.setPageStep(self.plot.height())
+        self.bar.setSingleStep(54)
+        self.bar.setRange(0, max(total - self.plot.height(), 0))
+        self.refresh()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        self._tables.clear()
+        super().set_palette(palette)
+
+    @property
+    def pinned_px(self) -> int:
+        """Height of the pinned rows, which don't scroll."""
+        return sum(placed.height for placed in self._layout if placed.group == "Pinned")
+
+    def visible(self) -> list[tuple[Placed, int]]:
+        """Rows and headers on the screen with their top, in pixels from the plot's top."""
+        offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
+        found = []
+        for placed in self._layout:
+            top = placed.top if placed.group == "Pinned" else placed.top - offset
+            limit = 0 if placed.group == "Pinned" else pinned
+            if top + placed.height > limit and top < height:
+                found.append((placed, top))
+        return found
+
+    def scroll(self, pixels: float) -> bool:  # type: ignore[override]
+        """Scroll the rows; false when all of them fit."""
+        if self.bar.maximum() == 0:
+            return False
+        self.bar.setValue(self.bar.value() + round(pixels))
+        return True
+
+    def show_row(self, key: str) -> None:
+        """Scroll and unfold so that row `key` is on the screen."""
+        row = self.session.rows.row(key)
+        if key not in self.session.rows.pinned and row.group in self.session.rows.folded:
+            self.session.rows.fold(row.group, False)
+        placed = next((placed for placed in self._layout if placed.row is not None and placed.row.key == key), None)
+        if placed is None or placed.group == "Pinned":
+            return
+        top = placed.top - self.bar.value()
+        if top < self.pinned_px or top + placed.height > self.plot.height():
+            self.bar.setValue(placed.top - self.pinned_px - self.plot.height() // 3)
+
+    def resizeEvent(self, event: object) -> None:  # type: ignore[override]  # noqa: N802
+        """Keep the scroll bar at the right edge."""
+        width = self.bar.sizeHint().width()
+        self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
+        self.rows_changed()
+        super().resizeEvent(event)  # type: ignore[arg-type]
+
+    # -- painting ------------------------------------------------------------------------------------------------
+
+    def _table(self, row: Row, lanes: TrackLanes) -> NDArray[np.uint32]:
+        table = self._tables.get(row.key)
+        if table is None:
+            table = self._tables[row.key] = self.colours.table(list(lanes.slices.categories))
+        return table
+
+    def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
+        """Every visible lane; rows that aren't read are asked for."""
+        whole, fraction = self.whole_start()
+        ground, band = self.colours.role("ground"), self.colours.role("band")
+        missing: list[Row] = []
+        rows = self.session.rows
+        unread = [p.row for p, _ in self.visible() if p.row is not None and not rows.loaded(p.row)]
+        if unread and self.loader is None:
+            for row in unread:
+                rows.load(row)
+            self._layout = rows.layout()
+        for placed, top in self.visible():
+            limit = 0 if placed.group == "Pinned" else round(self.pinned_px * scale)
+            first, last = round(top * scale), round((top + placed.height) * scale)
+            if placed.row is None:
+                pixels[max(first, limit) : max(last, 0)] = self.colours.role("window")
+                continue
+            if not rows.loaded(placed.row):
+                missing.append(placed.row)
+                continue
+            view = pixels[limit:]
+            if placed.row.kind == TrackKind.COUNTER.value:
+                self._paint_counter(view, placed.row, first - limit, last - limit, ns_per_px)
+                continue
+            lanes = rows.lanes(placed.row)
+            if lanes is None:
+                continue
+            table = self._table(placed.row, lanes)
+            height = rows.lane_px * scale
+            for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
+                y0 = round(top * scale + depth * height + 2 * scale) - limit
+                y1 = round(top * scale + (depth + 1) * height + 1 * scale) - limit
+                paint(view, (y0, y1), lane, whole, fraction, ns_per_px, table, ground)
+            if last - 1 >= limit and last - 1 < pixels.shape[0]:
+                pixels[last - 1] = band
+        if missing and self.loader is not None:
+            self.loader(missing)
+
+    def _lanes_shown(self, placed: Placed) -> int:
+        return max((placed.height - 4) // self.session.rows.lane_px, 1)
+
+    def _paint_counter(
+        self, pixels: NDArray[np.uint32], row: Row, first: int, last: int, ns_per_px: float
+    ) -> None:
+        series = self.session.rows.counters(row)
+        if not series:
+            return
+        highest = max((float(item.values.max()) for item in series if len(item.values)), default=0.0)
+        if highest <= 0:
+            return
+        whole, fraction = self.whole_start()
+        edges = whole + (fraction + np.arange(pixels.shape[1] + 1) * ns_per_px).astype(np.int64)
+        for index, item in enumerate(series):
+            columns = counter_columns(item, edges)
+            tall = np.rint(columns / highest * (last - first - 4)).astype(np.int64)
+            colour = self.colours.category(item.name) if index == 0 else self.colours.category(f"{item.name}{index}")
+            shown = slice(max(first, 0), min(last, pixels.shape[0]))
+            below = (last - np.arange(shown.start, shown.stop))[:, None] <= tall[None, :]
+            pixels[shown][below] = colour
+
+    def paint_over(self, painter: QPainter) -> None:
+        """Group names, slice names where they fit, the picked slice's frame and arrows."""
+        labels = 0
+        for placed, top in self.visible():
+            y = self.ruler_px + top
+            if placed.group != "Pinned":
+                painter.setClipRect(self.plot.adjusted(0, self.pinned_px, 0, 0))
+            else:
+                painter.setClipRect(self.plot)
+            if placed.row is None:
+                continue
+            if not self.session.rows.loaded(placed.row):
+                painter.setFont(self.small_font)
+                painter.setPen(self.pen("faint"))
+                painter.drawText(QPointF(GUTTER_PX + 8, y + 14), tr("reading …"))
+                continue
+            lanes = self.session.rows.lanes(placed.row)
+            if lanes is not None:
+                labels += self._paint_labels(painter, placed, lanes, y, _MAX_LABELS - labels)
+            self._paint_frame(painter, placed, lanes, y)
+        painter.setClipRect(self.plot)
+
+    def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
+        lane_px = self.session.rows.lane_px
+        if lane_px < 12 or room <= 0:
+            return 0
+        painter.setFont(self.small_font)
+        metrics = QFontMetrics(self.small_font)
+        per_letter = max(metrics.averageCharWidth(), 1)
+        painter.setPen(self.pen("label_on_colour"))
+        t0, t1 = self._clock_span()
+        drawn = 0
+        for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
+            base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
+            for position in lane.wide(t0, t1, _LABEL_PX * self.ns_per_px)[: room - drawn]:
+                start = float(lane.start_ns[position] - self.session.origin_ns)
+                left = max(self.x_of(start), GUTTER_PX)
+                right = min(self.x_of(start + float(lane.duration_ns[position])), self.width())
+                if right - left < _LABEL_PX:
+                    continue
+                name = short_name(lanes.slices.names[lanes.slices.name[lane.row(int(position))]])
+                fitting = int((right - left - 6) / per_letter)
+                text = name if len(name) <= fitting else name[: max(fitting - 1, 1)] + "…"
+                painter.drawText(QPointF(left + 3, base), text)
+                drawn += 1
+        return drawn
+
+    def _clock_span(self) -> tuple[int, int]:
+        viewport, origin = self.session.viewport, self.session.origin_ns
+        return origin + int(np.floor(viewport.start)), origin + int(np.ceil(viewport.end))
+
+    def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
+        picked = self.session.picked
+        if lanes is None or placed.row is None or not isinstance(picked, SlicePick) or picked.row != placed.row.key:
+            return
+        depth = self._depth_of(lanes, picked.index)
+        if depth >= self._lanes_shown(placed):
+            return
+        start = float(lanes.slices.start_ns[picked.index] - self.session.origin_ns)
+        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[picked.index]))
+        lane_px = self.session.rows.lane_px
+        painter.setPen(self.pen("text", 2))
+        left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
+        painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
+
+    @staticmethod
+    def _depth_of(lanes: TrackLanes, index: int) -> int:
+        depths = sorted(set(np.unique(lanes.slices.depth).tolist()))
+        return depths.index(int(lanes.slices.depth[index]))
+
+    def paint_gutter(self, painter: QPainter) -> None:
+        """Group headers and track names."""
+        metrics = QFontMetrics(self.text_font)
+        for placed, top in self.visible():
+            y = self.ruler_px + top
+            clip = self.ruler_px + (0 if placed.group == "Pinned" else self.pinned_px)
+            painter.setClipRect(0, clip, self.width(), self.height() - clip)
+            if placed.row is None:
+                self._block(painter, QRectF(0, y, self.width(), placed.height), self.colours.role("window"))
+                painter.setFont(self.text_font)
+                painter.setPen(self.pen("text"))
+                arrow = "▸" if placed.folded else "▾"
+                painter.drawText(QPointF(8, y + 15), f"{arrow} {tr(placed.group)}")
+                painter.setPen(self.pen("line"))
+                painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(self.width(), y + placed.height - 1))
+                continue
+            painter.setFont(self.text_font if self.session.rows.lane_px >= 12 else self.small_font)
+            painter.setPen(self.pen("text"))
+            label = metrics.elidedText(placed.row.label, Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
+            painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
+            if placed.pinned:
+                painter.drawText(QPointF(6, y + 15), "•")
+            painter.setPen(self.pen("grid"))
+            painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
+        painter.setClipping(False)
+
+    def paint_top(self, painter: QPainter) -> None:
+        """What lies under the mouse."""
+        if self._hover is not None:
+            self.paint_hover(painter, slice_lines(self.session, self._hover))
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    def placed_at(self, y: float) -> tuple[Placed, int] | None:
+        """The row or header at widget row `y`, with its top."""
+        inside = y - self.ruler_px
+        for placed, top in self.visible():
+            if top <= inside < top + placed.height and (placed.group == "Pinned" or inside >= self.pinned_px):
+                return placed, top
+        return None
+
+    def slice_at(self, position: QPointF) -> SlicePick | None:
+        """The slice under `position`, with a few pixels of slack for narrow ones."""
+        found = self.placed_at(position.y())
+        if found is None or found[0].row is None or position.x() < GUTTER_PX:
+            return None
+        placed, top = found
+        row = placed.row
+        lanes = self.session.rows.lanes(row) if row is not None else None
+        if row is None or lanes is None:
+            return None
+        depth = int((position.y() - self.ruler_px - top - 2) // self.session.rows.lane_px)
+        if not 0 <= depth < min(len(lanes.lanes), self._lanes_shown(placed)):
+            return None
+        lane: Lane = lanes.lanes[depth]
+        time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
+        slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
+        return SlicePick(row.key, lane.row(slice_position)) if slice_position is not None else None
+
+    def moved(self, position: QPointF) -> None:
+        """Remember what lies under the mouse."""
+        self._hover = self.slice_at(position)
+
+    def leaveEvent(self, event: object) -> None:  # type: ignore[override]  # noqa: N802
+        """Nothing is under the mouse."""
+        self._hover = None
+        super().leaveEvent(event)  # type: ignore[arg-type]
+
+    def clicked(self, position: QPointF) -> None:
+        """Pick the slice, or fold the header's group."""
+        found = self.placed_at(position.y())
+        if found is not None and found[0].row is None:
+            self.session.rows.fold(found[0].group)
+        elif position.x() >= GUTTER_PX:
+            self.session.pick(self.slice_at(position))
+
+
+def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Highest value of `series` between neighbouring `edges`; a sample holds until the next one."""
+    if not len(series.time_ns):
+        return np.zeros(len(edges) - 1)
+    first = np.searchsorted(series.time_ns, edges[:-1], side="right") - 1
+    last = np.searchsorted(series.time_ns, edges[1:], side="left")
+    values = np.where(np.isfinite(series.values), series.values, 0.0)
+    bounds = np.clip(np.stack([first, np.maximum(last, first + 1)], axis=1), 0, len(values)).ravel()
+    padded = np.append(values, 0.0)
+    tops = np.maximum.reduceat(padded, bounds)[::2]
+    return np.where(last <= 0, 0.0, tops)
+
+
+def short_name(name: str) -> str:
+    """The last part of a scope name, which is what tells ops apart."""
+    return name.rsplit("/", 1)[-1] or name
