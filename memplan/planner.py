@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
-from memplan.cost import op_cost, rates
+from memplan.cost import machine, op_costs
 from memplan.errors import InputError, MemplanError
 from memplan.graph import Graph, Lifetime, TensorKind, lifetimes
 from memplan.hardware import Chip, Link
@@ -58,8 +58,8 @@ def plan(
     graph, digest = _read(source, shapes, progress)
     target = chip if isinstance(chip, Chip) else find_chip(chip)
     capacity, reserved, notes = _capacity(target, hbm)
-    chip_rates = rates(target)
-    costs = [op_cost(op, graph, chip_rates) for op in graph.ops]
+    core = machine(target)
+    costs = op_costs(graph, core)
     durations = [cost.duration_ns for cost in costs]
     round_size = rounding(target.npu_arch or "")
     tensors = (*(_tensor(graph, span) for span in lifetimes(graph)), *_workspaces(graph))
@@ -109,7 +109,7 @@ def plan(
         missing_bytes=missing,
         makespan_ns=timeline.makespan_ns,
         allocator=round_size.name,
-        rests_on=(*chip_rates.sources, Source(round_size.name, round_size.source)),
+        rests_on=(*core.sources, Source(round_size.name, round_size.source)),
         notes=(*graph.notes, *notes),
     )
     wrong = violations(result)

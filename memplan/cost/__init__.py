@@ -1,6 +1,24 @@
-"""How long each op takes on a given chip, and what limits it."""
+"""How long each kernel takes on a given chip, what limits it, and how its buffers and L2 are used."""
 
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
+from memplan.cost.machine import Machine, machine
+from memplan.cost.model import KernelCost, kernel_cost
+from memplan.cost.opcost import OpCost, op_costs
 from memplan.cost.rates import Rates, rates
-from memplan.cost.roofline import OpCost, op_cost
+from memplan.cost.roofline import roofline
 
-__all__ = ["OpCost", "Rates", "op_cost", "rates"]
+__all__ = [
+    "Kernel",
+    "KernelCost",
+    "Machine",
+    "OpCost",
+    "Operand",
+    "Rates",
+    "kernel_cost",
+    "kernel_of_op",
+    "kernel_of_row",
+    "machine",
+    "op_costs",
+    "rates",
+    "roofline",
+]

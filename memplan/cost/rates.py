@@ -45,9 +45,13 @@ def overheads() -> dict[str, Any]:
     return table
 
 
-def rates(chip: Chip) -> Rates:
-    """The roofline rates of `chip`; raises `InputError` where the database lacks one that can't be done without."""
-    bandwidth, vector = chip.hbm_bytes_per_second, chip.vector_flops("float32")
+def rates(chip: Chip, *, hbm_bytes_per_second: float | None = None) -> Rates:
+    """
+    The roofline rates of `chip`; `hbm_bytes_per_second` stands in where the database has none.
+
+    Raises `InputError` where one that can't be done without is not known.
+    """
+    bandwidth, vector = chip.hbm_bytes_per_second or hbm_bytes_per_second, chip.vector_flops("float32")
     if bandwidth is None:
         raise InputError(f"the memory bandwidth of {chip.name} is not known", remedy="choose a chip that has it")
     if vector is None:

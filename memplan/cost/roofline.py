@@ -1,34 +1,21 @@
 """
 One roofline time per op: the slowest of its cube work, its vector work and its traffic to HBM.
 
-The time is a bound from below that the data sheet allows; no tiling, no L2 reuse and no efficiency is modelled.
+The time is what the data sheet allows at best; no tiling, no L2 reuse and no efficiency is modelled. The cost model is
+measured against it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from math import prod
 
+from memplan.cost.opcost import OpCost
 from memplan.cost.rates import Rates
 from memplan.graph import Graph, Op, Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class OpCost:
-    """
-    Predicted time of one op and what limits it: `cube`, `vector`, `hbm`, `launch` or `none`.
-
-    `flops` counts multiplies and adds, `gm_bytes` every operand read and written once.
-    """
-
-    duration_ns: int
-    bound: str
-    flops: int
-    gm_bytes: int
 
 
 @cache
@@ -37,7 +24,7 @@ def _classes() -> Mapping[str, str]:
     return {name: kind for kind, names in table.items() if isinstance(names, list) for name in names}
 
 
-def op_cost(op: Op, graph: Graph, rates: Rates) -> OpCost:
+def roofline(op: Op, graph: Graph, rates: Rates) -> OpCost:
     """
     Roofline time of `op`; ops that launch no kernel cost nothing.
 

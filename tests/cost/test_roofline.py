@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memplan.cost import OpCost, Rates, op_cost, rates
+from memplan.cost import OpCost, Rates, rates, roofline
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 
@@ -42,7 +42,7 @@ def cost(
         launches=launches,
         attrs=attrs,
     )
-    return op_cost(op, Graph("g", (op,), tensors, (), (), "test", "test"), on)
+    return roofline(op, Graph("g", (op,), tensors, (), (), "test", "test"), on)
 
 
 def test_a_large_matmul_runs_at_the_cube_rate() -> None:

@@ -1,0 +1,228 @@
+"""
+Attention kernels: how many query-key pairs are computed, and what that costs on each pipe.
+
+A core takes `block_q` rows of queries and walks over their keys in blocks of `block_kv`, as FlashAttention does. Where
+cube and vector share no buffer (2201), scores, probabilities and partial sums pass through GM, that is L2; on 3510 they
+go from L0C to UB and from UB to L1 directly. Queries of one KV head are folded into rows where each is short (decode).
+
+The best blocks are searched in this class only: no bound on GM traffic with known constants exists for attention
+(Saha and Ye, arXiv 2402.07443, give the order of growth), so none is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from memplan.cost.machine import Machine
+
+_BLOCKS_Q = (16, 32, 64, 128, 256)
+_BLOCKS_KV = (128, 256, 512, 1024)
+_SCORE_BYTES, _SUM_BYTES = 4, 4
+_FOLDED = 16
+"""Queries of a sequence up to which the heads of one KV head are folded into rows: one fractal."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionProblem:
+    """
+    `heads` query heads of `d_qk`, `kv_heads` key heads, values of `d_v`; lengths are tokens of one sequence.
+
+    `shared_kv`: values are a part of the keys as stored (MLA). `window`: a query sees the last so many keys; `chunk`:
+    only keys of its own chunk; `ratio`: so many tokens are one compressed key, beside the window; `top_k`: of what is
+    left an indexer keeps so many. `page`: tokens of a KV page, 0 for contiguous KV. `gradient`: the backward kernel.
+    `indexer`: scores alone, reduced over heads and top-k selected.
+    """
+
+    batch: int
+    heads: int
+    kv_heads: int
+    q_len: int
+    kv_len: int
+    d_qk: int = 128
+    d_v: int = 128
+    causal: bool = True
+    q_bytes: float = 2.0
+    kv_bytes: float = 2.0
+    shared_kv: bool = False
+    window: int = 0
+    chunk: int = 0
+    ratio: int = 1
+    top_k: int = 0
+    page: int = 0
+    gradient: bool = False
+    indexer: bool = False
+
+    @property
+    def keys_per_query(self) -> float:
+        """Mean number of keys a query meets."""
+        return self.pairs / max(self.batch * self.heads * self.q_len, 1)
+
+    @property
+    def pairs(self) -> int:
+        """Query-key pairs of all heads."""
+        return self.batch * self.heads * self.visible
+
+    @property
+    def visible(self) -> int:
+        """Query-key pairs of one head of one sequence."""
+        position = np.arange(self.kv_len - self.q_len, self.kv_len, dtype=np.int64)
+        seen = np.maximum(position + 1, 0) if self.causal else np.full(self.q_len, self.kv_len, dtype=np.int64)
+        near = np.zeros_like(seen)
+        if self.chunk:
+            seen = np.minimum(seen, position % self.chunk + 1) if self.causal else np.minimum(seen, self.chunk)
+        if self.window and (self.ratio > 1 or self.top_k):
+            near = np.minimum(seen, self.window)
+        elif self.window:
+            seen = np.minimum(seen, self.window)
+        far = seen // self.ratio
+        if self.top_k:
+            far = np.minimum(far, self.top_k)
+        return int((far + near).sum())
+
+    @property
+    def flops(self) -> int:
+        """Multiplies and adds of the products: two forward, five backward, one for an indexer."""
+        if self.indexer:
+            return 2 * self.pairs * self.d_qk
+        return 2 * self.pairs * (3 * self.d_qk + 2 * self.d_v if self.gradient else self.d_qk + self.d_v)
+
+    @property
+    def kv_row(self) -> float:
+        """Bytes of one token's keys and values of one KV head."""
+        return (self.d_qk + (0 if self.shared_kv or self.indexer else self.d_v)) * self.kv_bytes
+
+    @property
+    def compulsory_bytes(self) -> float:
+        """Queries, touched keys and values, and the result, each once."""
+        queries = self.batch * self.heads * self.q_len * self.q_bytes
+        touched = self.batch * self.kv_heads * self._touched * self.kv_row
+        result = queries * self.d_v if not self.indexer else self.batch * self.q_len * max(self.top_k, 1) * 4
+        once = queries * self.d_qk + touched + result
+        return 2 * once + result if self.gradient else once
+
+    @property
+    def _touched(self) -> int:
+        """Stored keys of a sequence that some query meets."""
+        span = self.kv_len if not self.window or self.ratio > 1 or self.top_k else self.window + self.q_len
+        far = min(self.kv_len, span) // self.ratio
+        if self.top_k:
+            far = min(far, self.top_k * self.q_len)
+        return far + (min(self.window, self.kv_len) if self.ratio > 1 or self.top_k else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionTime:
+    """Nanoseconds by pipe, bytes by level, and the blocks that give them."""
+
+    duration: float
+    cube: float
+    mte1: float
+    mte2: float
+    fixpipe: float
+    vector: float
+    gm_bytes: float
+    hbm_bytes: float
+    block_q: int
+    block_kv: int
+    cores: int
+
+
+def attention_time(problem: AttentionProblem, machine: Machine, mac_rate: float) -> AttentionTime:
+    """The fastest of the legal block sizes; `mac_rate` is multiply-accumulates per cycle of one core."""
+    legal = [
+        _blocks(problem, machine, mac_rate, block_q, block_kv)
+        for block_q in _BLOCKS_Q
+        for block_kv in _BLOCKS_KV
+        if _fits(problem, machine, block_q, block_kv)
+    ]
+    return min(legal, key=lambda time: (time.duration, time.gm_bytes))
+
+
+def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> bool:
+    """Whether queries stay and keys pass L1 twice buffered; the smallest blocks are always taken to fit."""
+    if (block_q, block_kv) == (_BLOCKS_Q[0], _BLOCKS_KV[0]):
+        return True
+    rows = block_q * problem.d_qk * problem.q_bytes * (2 if problem.gradient else 1)
+    keys = 2 * block_kv * max(problem.d_qk, problem.d_v) * problem.kv_bytes
+    return rows + keys + 2 * block_q * block_kv * problem.q_bytes <= machine.l1
+
+
+def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int, block_kv: int) -> AttentionTime:
+    folded = max(p.heads // max(p.kv_heads, 1), 1) if p.q_len <= _FOLDED else 1
+    rows = p.q_len * folded
+    sequences = p.batch * p.heads // folded
+    q_blocks = ceil(rows / block_q)
+    keys = p.visible / p.q_len
+    # Blocks on the diagonal are computed whole.
+    waste = (min(block_q, p.q_len) + min(block_kv, keys)) / 2 if p.causal and p.q_len > 1 else 0.0
+    met = ceil(min(keys + waste, p.kv_len) / 16) * 16
+    row_pad = min(block_q, ceil(rows / 16) * 16)
+    units = sequences * q_blocks
+    cores = machine.cubes
+    parts = max(1, min(cores // units, ceil(met / 512))) if units < cores else 1
+    units *= parts
+    busy = min(units, cores)
+    balance = ceil(units / busy) * busy / units
+    computed = sequences * q_blocks * row_pad * met
+    products = 1 if p.indexer else (5 if p.gradient else 2)
+    depth = p.d_qk if p.indexer else (3 * p.d_qk + 2 * p.d_v if p.gradient else p.d_qk + p.d_v)
+    steps = products * computed / (128 * 128)
+    cube = computed * depth / mac_rate + steps * machine["mac_issue_cycles"]
+    left = computed / max(met, 1) * depth * (met / block_kv) * p.q_bytes / machine.l1_to_l0a
+    right = computed / row_pad * depth * p.kv_bytes / machine.l1_to_l0b
+    mte1 = (left + right) / machine["mte1_efficiency"]
+    # Partial results: one row of values for every block of keys.
+    partial = 0.0 if p.indexer else computed / block_kv * p.d_v * (2.5 if p.gradient else 1.0)
+    scores = computed * (2 if p.gradient else 1)
+    fixpipe = (scores * _SCORE_BYTES + partial * _SUM_BYTES) / machine["fixpipe_bytes_per_cycle"]
+    slow = machine["transcendental_cycles"]
+    simple = 4.0 if p.indexer else (12.0 if p.gradient else 6.0)
+    passes = simple + (0.0 if p.indexer else slow)
+    vector = (computed * passes + partial * 4) / machine.element_lanes(4) / machine["vector_efficiency"]
+
+    keys_read = sequences * q_blocks * met * p.kv_row * (2 if p.gradient else 1)
+    queries = p.batch * p.heads * p.q_len * (p.d_qk + p.d_v) * p.q_bytes
+    once = p.compulsory_bytes
+    exchange = 0.0
+    if not machine.direct:
+        written_back = computed * p.q_bytes * (5 if p.gradient else 2) if not p.indexer else 0.0
+        exchange = 2 * scores * _SCORE_BYTES + written_back + 2 * partial * _SUM_BYTES
+    gm = max(keys_read + queries, once) + exchange
+    run = p.kv_row * (p.page or p.kv_len) if not p.top_k else p.kv_row
+    small = max(run, 512) / (max(run, 512) + machine["small_transfer_bytes"])
+    cycle = 1e9 / machine.clock_hz
+    l2_rate = machine.l2_read_per_second * busy / machine.cubes
+    hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * small
+    mte2 = (once / hbm_rate + max(gm - once, 0.0) / l2_rate) * 1e9
+    pipes = {
+        "cube": cube / busy * balance * cycle,
+        "mte1": mte1 / busy * balance * cycle,
+        "fixpipe": fixpipe / busy * balance * cycle,
+        "vector": vector / (busy * machine.vectors / machine.cubes) * balance * 1e9 / machine.vector_clock_hz,
+        "mte2": mte2 * balance,
+    }
+    power = machine["pipe_norm"]
+    slowest = max(pipes.values())
+    span = slowest * sum((value / slowest) ** power for value in pipes.values()) ** (1 / power)
+    extra = 0.0
+    if p.gradient:
+        # Before: sums zeroed, row sums of result x gradient; after: sums cast to the operands' type.
+        sums = p.batch * (p.heads * p.q_len * p.d_qk + p.kv_heads * p.kv_len * (p.d_qk + p.d_v))
+        moved = 2 * sums * _SUM_BYTES + sums * p.q_bytes + 2 * p.batch * p.heads * p.q_len * p.d_v * p.q_bytes
+        extra = moved / (machine.hbm_bytes_per_second * machine["hbm_mixed_share"]) * 1e9
+    return AttentionTime(
+        duration=span + extra + machine.head_ns(busy, 0 if p.indexer else busy * machine.vectors // machine.cubes),
+        cube=pipes["cube"] / balance,
+        mte1=pipes["mte1"] / balance,
+        mte2=mte2,
+        fixpipe=pipes["fixpipe"] / balance,
+        vector=pipes["vector"] / balance,
+        gm_bytes=gm,
+        hbm_bytes=once,
+        block_q=block_q,
+        block_kv=block_kv,
+        cores=busy,
+    )

@@ -1,0 +1,249 @@
+"""
+One kernel as the cost model sees it: an op type, its operands and its attributes, apart from any graph or profile.
+
+The planner makes them from ops of a graph, calibration and comparison from rows of a profile, the command line from
+options; equal kernels are equal objects, so that each is costed once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from math import prod
+from typing import Any
+
+from memplan.graph import Graph, Op, Tensor
+from memplan.graph.model import DTYPE_BITS
+
+Attribute = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """
+    One input or output: `shape` as the op defines it, except that NZ layouts may give their storage shape.
+
+    `stored` is the bytes it occupies where they are known to differ from the dense ones, else -1.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = "ND"
+    stored: int = -1
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes as stored; dense where nothing else is known."""
+        return self.stored if self.stored >= 0 else (self.count * DTYPE_BITS.get(self.dtype, 8) + 7) // 8
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """
+    One launch: `type` as MindSpore, CANN or a profile names it, operands in the order of the op's definition.
+
+    An optional input that is absent is `None`. `attributes` are sorted pairs, so that kernels can be keys.
+    `block_count` is the number of cores it was seen to use, 0 where that is for the model to say.
+    """
+
+    type: str
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Operand, ...]
+    attributes: tuple[tuple[str, Attribute], ...] = ()
+    block_count: int = 0
+
+    def attribute(self, name: str, default: Attribute = None) -> Attribute:
+        """The attribute called `name`."""
+        return next((value for key, value in self.attributes if key == name), default)
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """Inputs that are present, then outputs."""
+        return (*self.present, *self.outputs)
+
+    @property
+    def present(self) -> tuple[Operand, ...]:
+        """Inputs that are present."""
+        return tuple(operand for operand in self.inputs if operand is not None)
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of all inputs, each once."""
+        return sum(operand.nbytes for operand in self.present)
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of all outputs, each once."""
+        return sum(operand.nbytes for operand in self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class OpClass:
+    """
+    What an op type does: `kind` picks the formula, `rule` is the class's name in the table.
+
+    `passes` counts plain vector instructions per element of the largest operand, `transcendentals` slow ones.
+    """
+
+    kind: str
+    passes: float = 1.0
+    transcendentals: float = 0.0
+    rule: str = ""
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    table: Mapping[str, Any] = json.loads(
+        resources.files("memplan.cost").joinpath("kernels.json").read_text(encoding="utf-8")
+    )
+    return table
+
+
+@cache
+def _classes() -> Mapping[str, OpClass]:
+    found = {}
+    for name, entry in _table()["classes"].items():
+        rule = OpClass(
+            kind=entry["kind"],
+            passes=entry.get("passes", 0.0 if entry["kind"] != "vector" else 1.0),
+            transcendentals=entry.get("transcendentals", 0.0),
+            rule=name,
+        )
+        for op_type in entry["types"]:
+            found[op_type.casefold()] = rule
+    return found
+
+
+_UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
+
+
+@cache
+def op_class(op_type: str) -> OpClass:
+    """
+    The class of `op_type`; version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
+
+    A type that the table lacks is taken as one vector instruction per element, with the rule `unknown`.
+    """
+    classes = _classes()
+    name = op_type.casefold().removeprefix("aclnn")
+    if name.startswith("hcom"):
+        name = name.rstrip("_")
+    for candidate in _spellings(name):
+        if candidate in classes:
+            return classes[candidate]
+    return _UNKNOWN
+
+
+def _spellings(name: str) -> list[str]:
+    spellings = [name]
+    while True:
+        last = spellings[-1]
+        for suffix in ("ext", "_", "d"):
+            if last.endswith(suffix) and len(last) > len(suffix) + 2:
+                spellings.append(last.removesuffix(suffix))
+                break
+        else:
+            head = last.rstrip("0123456789")
+            if head == last or not head.endswith("v"):
+                return spellings
+            spellings.append(head.removesuffix("v"))
+
+
+def kernel_of_op(op: Op, graph: Graph) -> Kernel:
+    """The kernel that `op` launches, from the tensors of `graph`."""
+    return Kernel(
+        type=op.type,
+        inputs=tuple(_operand(graph.tensors[index]) for index in op.inputs),
+        outputs=tuple(_operand(graph.tensors[index]) for index in op.outputs),
+        attributes=_attributes(op.attrs),
+    )
+
+
+def _operand(tensor: Tensor) -> Operand:
+    return Operand(tensor.shape, tensor.dtype, tensor.layout, tensor.nbytes)
+
+
+def _attributes(attributes: Mapping[str, object]) -> tuple[tuple[str, Attribute], ...]:
+    return tuple(
+        sorted((key, value) for key, value in attributes.items() if isinstance(value, (str, int, float, bool)))
+    )
+
+
+def kernel_of_row(
+    op_type: str,
+    input_shapes: str,
+    input_dtypes: str,
+    output_shapes: str,
+    output_dtypes: str,
+    *,
+    input_formats: str = "",
+    block_count: int = 0,
+    core: str = "",
+) -> Kernel:
+    """
+    The kernel of one row of a profile, whose shapes are written `4096,1024;1024,2048` and dtypes `DT_BF16;FLOAT`.
+
+    An empty shape with a dtype is a scalar, or an optional input left out where a whole tensor would be expected;
+    both move next to nothing. `core` (`AI_CPU`, `DSA_SQE`, ...) is kept as an attribute.
+    """
+    inputs = _operands(input_shapes, input_dtypes, input_formats)
+    outputs = _operands(output_shapes, output_dtypes, "")
+    return Kernel(
+        type=op_type,
+        inputs=tuple(inputs),
+        outputs=tuple(operand for operand in outputs if operand is not None),
+        attributes=(("core", core),) if core else (),
+        block_count=max(block_count, 0),
+    )
+
+
+def _operands(shapes: str, dtypes: str, formats: str) -> list[Operand | None]:
+    shapes, dtypes = shapes.strip().strip('"'), dtypes.strip().strip('"')
+    if shapes == "N/A" or dtypes in ("N/A", ""):
+        return []
+    names = _table()["dtypes"]
+    layouts = formats.strip().strip('"').split(";")
+    found: list[Operand | None] = []
+    types = dtypes.split(";")
+    for index, text in enumerate(shapes.split(";")):
+        dtype = names.get(types[index].strip() if index < len(types) else "", "")
+        shape = _shape(text)
+        if shape is None or not dtype:
+            found.append(None)
+            continue
+        layout = layouts[index] if index < len(layouts) else "ND"
+        found.append(Operand(shape, dtype, "NZ" if "NZ" in layout else "ND"))
+    return found
+
+
+def _shape(text: str) -> tuple[int, ...] | None:
+    """Dimensions of `4096,1024`; `()` for an empty text, `None` for anything else or a negative size."""
+    try:
+        shape = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        return None
+    return shape if all(0 <= dim < 2**40 for dim in shape) else None
+
+
+def kernels_of_table(columns: Mapping[str, Sequence[Any]], count: int) -> list[Kernel]:
+    """Kernels of the columns of a profile's kernel table (`type`, `input_shapes`, ... as `Kernels` names them)."""
+    return [
+        kernel_of_row(
+            columns["type"][row],
+            columns["input_shapes"][row],
+            columns["input_dtypes"][row],
+            columns["output_shapes"][row],
+            columns["output_dtypes"][row],
+            block_count=int(columns["block_count"][row]),
+            core=columns["core"][row],
+        )
+        for row in range(count)
+    ]

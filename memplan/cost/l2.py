@@ -1,0 +1,179 @@
+"""
+What L2 serves: reuse distances over the order of ops, and advice on prefetching and bypassing.
+
+L2 is a cache that hardware fills: nothing is placed in it. A read is served by it when fewer bytes than it holds were
+touched since the tensor was touched last (Mattson's stack distance, for LRU). A real L2 is neither fully associative
+nor exactly LRU, so what it holds fades out between half of its size and all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from memplan.cost.kernel import kernel_of_op
+from memplan.cost.machine import Machine
+from memplan.cost.model import KernelCost, kernel_cost
+from memplan.graph import Graph, TensorKind
+
+_FULL, _NONE = 0.5, 1.0
+_PREFETCH_SHARE = 0.4
+"""Share of L2 that prefetched weights may fill, so that what the running kernel uses is not pushed out."""
+_LEAST_GAIN_NS = 1000
+_STREAMED = 1 << 20
+"""Bytes from which a tensor that nothing reads again soon is worth a bypass hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one op touches: `(key, bytes)` of each storage it reads, and of each it writes."""
+
+    reads: tuple[tuple[Hashable, int], ...]
+    writes: tuple[tuple[Hashable, int], ...]
+
+
+def held_share(distance: float, l2_bytes: int) -> float:
+    """The share of a tensor still in L2 after `distance` bytes (its own included) were touched since."""
+    return min(1.0, max(0.0, (_NONE - distance / l2_bytes) / (_NONE - _FULL)))
+
+
+class ReuseStack:
+    """Tensors by how recently they were touched, as far back as L2 can remember."""
+
+    def __init__(self, l2_bytes: int) -> None:
+        self._l2 = l2_bytes
+        self._recent: dict[Hashable, int] = {}
+        self._held = 0
+
+    def touch(self, key: Hashable, size: int) -> None:
+        """Move `key` to the top and forget what lies deeper than L2 can hold."""
+        self._held += size - self._recent.pop(key, 0)
+        self._recent[key] = size
+        while self._held > _NONE * self._l2 and len(self._recent) > 1:
+            oldest = next(iter(self._recent))
+            self._held -= self._recent.pop(oldest)
+
+    def held(self, key: Hashable, size: int) -> float:
+        """The share of `key` that L2 still holds."""
+        if key not in self._recent:
+            return 0.0
+        distance = 0
+        for other in reversed(self._recent):
+            if other == key:
+                break
+            distance += self._recent[other]
+        return held_share(distance + max(size, self._recent[key]), self._l2)
+
+
+def hot_shares(accesses: Sequence[Access], l2_bytes: int) -> list[float]:
+    """For each op the share of its read bytes that L2 serves, ops in order and L2 cold at first."""
+    stack = ReuseStack(l2_bytes)
+    shares = []
+    for access in accesses:
+        total = sum(size for _, size in access.reads)
+        hot = sum(size * stack.held(key, size) for key, size in access.reads)
+        shares.append(hot / total if total else 0.0)
+        for key, size in (*access.reads, *access.writes):
+            stack.touch(key, size)
+    return shares
+
+
+def graph_accesses(graph: Graph) -> list[Access]:
+    """Accesses of every op of `graph` in order; ops that launch nothing touch nothing."""
+    tensors = graph.tensors
+    return [
+        Access(
+            reads=tuple({tensors[i].storage: tensors[i].nbytes for i in op.inputs}.items()) if op.launches else (),
+            writes=tuple({tensors[i].storage: tensors[i].nbytes for i in op.outputs}.items()) if op.launches else (),
+        )
+        for op in graph.ops
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """
+    Advice: while step `during` runs, bring `size` bytes of tensor `tensor` into L2 (`npu_prefetch`, `aclrtCmoAsync`).
+
+    Step `before` then reads them from there; `gain_ns` is what that saves.
+    """
+
+    tensor: int
+    size: int
+    during: int
+    before: int
+    gain_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """Advice: step `step` should read tensor `tensor` past L2 (`SetL2CacheHint`), as nothing reads it again soon."""
+
+    tensor: int
+    size: int
+    step: int
+
+
+def prefetches(graph: Graph, costs: Sequence[KernelCost], machine: Machine) -> list[Prefetch]:
+    """
+    Weights worth prefetching: read from HBM by a step that waits for memory, right after one that leaves HBM idle.
+
+    A prefetch may use what the step before leaves of HBM's rate, and of L2 no more than a share.
+    """
+    accesses = graph_accesses(graph)
+    rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * 1e-9
+    saved_per_byte = 1 / rate - 1e9 / machine.l2_read_per_second
+    stack = ReuseStack(machine.l2)
+    found = []
+    previous: int | None = None
+    for op, access, cost in zip(graph.ops, accesses, costs, strict=True):
+        if not op.launches:
+            continue
+        if previous is not None and cost.bound == "hbm" and saved_per_byte > 0:
+            before = costs[previous]
+            room = min(max(before.duration_ns - before.hbm_bytes / rate, 0) * rate, _PREFETCH_SHARE * machine.l2)
+            for index in dict.fromkeys(op.inputs):
+                tensor = graph.tensors[index]
+                if tensor.kind is not TensorKind.WEIGHT or room <= 0:
+                    continue
+                cold = tensor.nbytes * (1 - stack.held(tensor.storage, tensor.nbytes))
+                size = int(min(cold, room))
+                gain = round(size * saved_per_byte)
+                if gain >= _LEAST_GAIN_NS:
+                    found.append(Prefetch(tensor.index, size, previous, op.index, gain))
+                    room -= size
+        for key, size in (*access.reads, *access.writes):
+            stack.touch(key, size)
+        previous = op.index
+    return found
+
+
+def bypasses(graph: Graph, machine: Machine) -> list[Bypass]:
+    """Large tensors whose next touch lies further away than L2 remembers, at each step that reads them."""
+    accesses = graph_accesses(graph)
+    stack = ReuseStack(machine.l2)
+    last_read: dict[Hashable, tuple[int, int]] = {}
+    reused: set[tuple[Hashable, int]] = set()
+    for step, access in enumerate(accesses):
+        for key, size in (*access.reads, *access.writes):
+            if key in last_read and stack.held(key, size) > 0:
+                reused.add((key, last_read[key][0]))
+        for key, size in access.reads:
+            last_read[key] = step, size
+        for key, size in (*access.reads, *access.writes):
+            stack.touch(key, size)
+    return [
+        Bypass(int(str(key)), size, step)
+        for step, access in enumerate(accesses)
+        for key, size in access.reads
+        if size >= _STREAMED and (key, step) not in reused
+    ]
+
+
+def graph_costs(graph: Graph, machine: Machine) -> list[KernelCost | None]:
+    """Cost of every op of `graph` in order with L2 as the ops before left it; `None` for ops that launch nothing."""
+    shares = hot_shares(graph_accesses(graph), machine.l2)
+    return [
+        kernel_cost(kernel_of_op(op, graph), machine, hot_share=share) if op.launches else None
+        for op, share in zip(graph.ops, shares, strict=True)
+    ]

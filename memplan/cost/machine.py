@@ -1,0 +1,194 @@
+"""
+The AI core as the cost model computes with it: pipes, their rates and what is lost on each, all with sources.
+
+Everything comes from the chip database and from `machine.json`; a figure that no source gives for a generation is
+inherited from the nearest one, and the machine says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from memplan.cost.rates import rates
+from memplan.errors import InputError
+from memplan.hardware import Chip, Link, links
+from memplan.schema import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """
+    One die. Sizes are bytes of one core's buffers (L2: of the die), rates bytes per cycle of one core unless they are
+    named per second, `macs` multiply-accumulates per cycle of one cube core by dtype.
+
+    `constants` are the efficiencies and overheads of `machine.json` by name; `scales` a calibration's corrections.
+    """
+
+    name: str
+    npu_arch: str
+    cubes: int
+    vectors: int
+    clock_hz: float
+    vector_clock_hz: float
+    lanes: int
+    macs: Mapping[str, float] = field(hash=False)
+    l0a: int
+    l0b: int
+    l0c: int
+    l1: int
+    ub: int
+    l2: int
+    l1_to_l0a: float
+    l1_to_l0b: float
+    hbm_bytes_per_second: float
+    constants: Mapping[str, float] = field(hash=False)
+    direct: bool
+    clock_share: float
+    interconnect: tuple[Link, ...]
+    sources: tuple[Source, ...]
+
+    def __getitem__(self, name: str) -> float:
+        """The constant called `name`."""
+        return self.constants[name]
+
+    def mac_rate(self, dtype: str) -> float | None:
+        """Multiply-accumulates per cycle of one cube core, `None` if it lacks the type; 8-bit floats share a rate."""
+        return self.macs.get("float8_e4m3" if dtype == "float8_e5m2" else dtype)
+
+    def element_lanes(self, width: int) -> float:
+        """Elements of `width` bytes that one vector core handles in a cycle; halves are computed as float32 or less."""
+        return self.lanes * 2 / max(width, 2)
+
+    @property
+    def l2_read_per_second(self) -> float:
+        """Bytes per second from L2 into the L1 of all cube cores."""
+        return self["l2_to_l1_bytes_per_cycle"] * self.cubes * self.clock_hz
+
+    @property
+    def l2_vector_read_per_second(self) -> float:
+        """Bytes per second from L2 into the UB of all vector cores."""
+        return self["l2_to_ub_bytes_per_cycle"] * self.vectors * self.vector_clock_hz
+
+    @property
+    def l2_write_per_second(self) -> float:
+        """Bytes per second that all vector cores write into L2."""
+        return self["l2_write_bytes_per_cycle"] * self.vectors * self.vector_clock_hz
+
+    def head_ns(self, cubes: int, vectors: int) -> float:
+        """What a launch on that many cores costs before and after its work, in nanoseconds."""
+        spread = self["head_ns_per_cube_core"] * cubes + self["head_ns_per_vector_core"] * max(vectors - 1, 0)
+        return self["head_ns"] + spread + self["core_start_ns"]
+
+
+@cache
+def _document() -> Mapping[str, Any]:
+    text = resources.files("memplan.cost").joinpath("machine.json").read_text(encoding="utf-8")
+    document: Mapping[str, Any] = json.loads(text)
+    return document
+
+
+def _constants(npu_arch: str) -> tuple[dict[str, Any], list[str]]:
+    """Entries of a generation with what it inherits, and the generations it took them from."""
+    generations = _document()["generations"]
+    chain = []
+    name: str | None = npu_arch if npu_arch in generations else "2201"
+    while name is not None:
+        chain.append(name)
+        name = generations[name]["inherits"]
+    entries: dict[str, Any] = {}
+    for name in reversed(chain):
+        entries.update({key: entry for key, entry in generations[name].items() if key != "inherits"})
+    return entries, chain
+
+
+def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = None) -> Machine:
+    """
+    The machine of `chip`; `clock_hz` and `cubes` put another clock or core count in place of the database's, for a
+    profile that shows them.
+
+    Raises `InputError` where the database lacks what can't be done without.
+    """
+    entries, chain = _constants(chip.npu_arch or "")
+    own = _document()["chips"].get(chip.name, {})
+    base = _known_bandwidth(chip, own)
+    table = rates(chip, hbm_bytes_per_second=base)
+    aic, clock = chip.aic_count, chip.clock_hz
+    sizes = (chip.l0a_usable_bytes or chip.l0a_bytes, chip.l0b_usable_bytes or chip.l0b_bytes,
+             chip.l0c_usable_bytes or chip.l0c_bytes, chip.l1_usable_bytes or chip.l1_bytes,
+             chip.ub_usable_bytes or chip.ub_bytes, chip.l2_bytes)  # fmt: skip
+    if aic is None or clock is None or any(size is None for size in sizes):
+        raise InputError(f"cores, clock or buffers of {chip.name} are not known", remedy="choose a chip that has them")
+    l0a, l0b, l0c, l1, ub, l2 = (int(size or 0) for size in sizes)
+    share = own.get("sustained_clock_share", {}).get("value", 1.0)
+    vector_clock = (chip.number("vec_freq") or chip.number("cube_freq") or 0) * 1e6
+    ratio = (clock_hz or clock) / clock
+    sources = [
+        *table.sources[:1],
+        Source(
+            "AI-core model", f"constants of generation {' from '.join(chain)}, each with its source in machine.json"
+        ),
+    ]
+    if chain[0] != chip.npu_arch or (chip.npu_arch not in ("2201", "3510")):
+        sources.append(Source(f"{chip.name}: constants of 2201", "this generation has no measurements of its own"))
+    if "hbm_bytes_per_second" in own and chip.hbm_bytes_per_second is None:
+        sources.append(Source(f"HBM {base / 1e12:g} TB/s", own["hbm_bytes_per_second"]["source"]))
+    return Machine(
+        name=chip.name,
+        npu_arch=chip.npu_arch or chain[0],
+        cubes=cubes or aic,
+        vectors=_vectors(chip, cubes or aic),
+        clock_hz=clock * ratio,
+        vector_clock_hz=vector_clock * ratio,
+        lanes=int(chip.number("vec_calc_size") or 128),
+        macs=MappingProxyType({dtype: flops / 2 / aic / clock for dtype, flops in table.cube_flops.items()}),
+        l0a=l0a,
+        l0b=l0b,
+        l0c=l0c,
+        l1=l1,
+        ub=ub,
+        l2=l2,
+        l1_to_l0a=float(chip.number("l1_to_l0a_bw") or chip.number("rates_aicore.l1_to_l0_a_rate") or 256),
+        l1_to_l0b=float(chip.number("l1_to_l0b_bw") or chip.number("rates_aicore.l1_to_l0_b_rate") or 128),
+        hbm_bytes_per_second=base,
+        constants=MappingProxyType(
+            {key: float(entry["value"]) for key, entry in entries.items() if not isinstance(entry["value"], str)}
+        ),
+        direct=entries["cube_to_vector"]["value"] == "direct",
+        clock_share=float(share),
+        interconnect=links(chip),
+        sources=tuple(sources),
+    )
+
+
+def _vectors(chip: Chip, cubes: int) -> int:
+    """Vector cores next to `cubes` cube cores; the cores themselves where both units share one."""
+    apart = chip.values.get("core_type_list")
+    if apart is None or apart.value != "CubeCore,VectorCore" or not chip.aiv_count or not chip.aic_count:
+        return cubes
+    return cubes * chip.aiv_count // chip.aic_count
+
+
+def _known_bandwidth(chip: Chip, own: Mapping[str, Any]) -> float:
+    if chip.hbm_bytes_per_second is not None:
+        return chip.hbm_bytes_per_second
+    if "hbm_bytes_per_second" in own:
+        return float(own["hbm_bytes_per_second"]["value"])
+    hint = chip.number("hbm_bw_ini")
+    if hint is None:
+        raise InputError(f"the memory bandwidth of {chip.name} is not known", remedy="choose a chip that has it")
+    return float(hint) * 1e9
+
+
+def with_constants(base: Machine, changes: Mapping[str, float], source: Source) -> Machine:
+    """`base` with some constants replaced; `source` says by what."""
+    unknown = set(changes) - set(base.constants)
+    if unknown:
+        raise InputError(f"no constant of the machine is called {min(unknown)!r}", remedy="use those of machine.json")
+    constants = MappingProxyType({**base.constants, **changes})
+    return replace(base, constants=constants, sources=(*base.sources, source))

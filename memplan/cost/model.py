@@ -1,0 +1,217 @@
+"""
+What one kernel costs on one machine: the door to the formulas of matmul, attention, vector work and collectives.
+
+Equal kernels are costed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
+from memplan.cost.collective import collective_time
+from memplan.cost.kernel import Kernel, OpClass, op_class
+from memplan.cost.machine import Machine
+from memplan.cost.shapes import attention_of, convolution_of, matmul_of
+from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search
+from memplan.cost.vector import VectorTime, vector_time, vector_work
+
+CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
+_CONVOLUTIONS = ("convolution", "convolution_input_gradient", "convolution_filter_gradient")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCost:
+    """
+    Predicted time of one kernel and what makes it up.
+
+    `pipes` are nanoseconds by pipe (`cube`, `mte1`, `mte2`, `mte3`, `fixpipe`, `vector`, `scalar`), averages over the
+    cores as profilers report them, with the pipes that the kernel does not use left out. `gm_bytes` crosses between the
+    cores and GM, of which `hbm_bytes` reaches HBM and the rest is served by L2. `bound` is `cube`, `vector`, `hbm`
+    (HBM or L2), `link` or `launch`; `kind` the formula used, `tiling` that of a matmul. `assumed` says what the
+    operands did not tell. `known` is false when they did not suffice and only the launch is counted.
+    """
+
+    duration_ns: int
+    bound: str
+    pipes: Mapping[str, float]
+    flops: int
+    gm_bytes: int
+    hbm_bytes: int
+    kind: str
+    tiling: Tiling | None = None
+    assumed: str = ""
+    known: bool = True
+
+
+def kernel_cost(kernel: Kernel, machine: Machine, *, hot_share: float | None = None) -> KernelCost:
+    """
+    Cost of `kernel`; `hot_share` is the share of its reads that L2 holds, where the caller knows the ops before it.
+
+    Without it, each operand comes from HBM when it is first touched.
+    """
+    hot = None if hot_share is None else round(hot_share * 16)
+    return _cached(kernel, machine, hot)
+
+
+@lru_cache(maxsize=65536)
+def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
+    rule = op_class(kernel.type)
+    core = str(kernel.attribute("core", "") or "").upper()
+    if core in ("AI_CPU", "AICPU", "HOST_CPU"):
+        return _on_cpu(kernel)
+    if rule.kind == "collective":
+        return _collective(kernel, rule, machine)
+    if rule.kind in ("matmul", "grouped_matmul", *_CONVOLUTIONS):
+        shaped = (
+            convolution_of(kernel, machine, rule.kind)
+            if rule.kind in _CONVOLUTIONS
+            else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul")
+        )
+        if shaped.matmul is not None:
+            passes = rule.passes + rule.transcendentals * machine["transcendental_cycles"]
+            return matmul_cost(shaped.matmul, machine, passes=passes, blocks=kernel.block_count)
+    if rule.kind in ("attention", "attention_gradient"):
+        attention = attention_of(kernel, gradient=rule.kind == "attention_gradient")
+        rate = machine.mac_rate(kernel.present[0].dtype) if kernel.present else None
+        if attention.attention is not None and rate is not None:
+            return replace(attention_cost(attention.attention, machine, rate), assumed=attention.assumed)
+    return _vector(kernel, rule, machine, None if hot is None else hot / 16)
+
+
+def matmul_cost(
+    problem: MatmulProblem,
+    machine: Machine,
+    *,
+    passes: float = 0.0,
+    blocks: int = 0,
+    tiling: Tiling | None = None,
+) -> KernelCost:
+    """
+    Cost of a matmul with its best tiling, or with `tiling`; `passes` vector instructions are spent on each element of
+    the result (dequantisation, activation), for which it passes through GM where cube and vector share no buffer.
+    """
+    cores = min(blocks, machine.cubes) if blocks else None
+    found = given(problem, machine, tiling, cores=cores) if tiling else search(problem, machine, cores=cores)
+    return matmul_cost_of(found, found.best(), machine, passes=passes)
+
+
+def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float = 0.0) -> KernelCost:
+    """Cost of candidate `index` of a search."""
+    columns, problem = found.columns, found.problem
+    pipes = {name: float(columns[name][index]) for name in ("cube", "mte1", "mte2", "fixpipe", "scalar")}
+    time, gm, hbm = (float(columns[name][index]) for name in ("time", "gm_bytes", "hbm_bytes"))
+    if passes:
+        elements = problem.batch * problem.m * problem.n
+        rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
+        pipes["vector"] = elements * passes / rate * 1e9
+        if not machine.direct:
+            exchange = 8.0 * elements
+            gm += exchange
+            pipes["mte2"] += exchange / machine.l2_read_per_second * 1e9
+        slowest = max(time, pipes["vector"], pipes["mte2"])
+        power = machine["pipe_norm"]
+        parts = (time, pipes["vector"], pipes["mte2"] if not machine.direct else 0.0)
+        time = slowest * sum((part / slowest) ** power for part in parts) ** (1 / power)
+    bound = _bound(pipes, time)
+    return KernelCost(
+        duration_ns=round(time),
+        bound=bound,
+        pipes=pipes,
+        flops=problem.flops,
+        gm_bytes=round(gm),
+        hbm_bytes=round(hbm),
+        kind="matmul",
+        tiling=found.tiling(index),
+    )
+
+
+def attention_cost(problem: AttentionProblem, machine: Machine, mac_rate: float) -> KernelCost:
+    """Cost of an attention kernel with the best blocks of its class."""
+    time = attention_time(problem, machine, mac_rate)
+    return attention_cost_of(problem, time)
+
+
+def attention_cost_of(problem: AttentionProblem, time: AttentionTime) -> KernelCost:
+    """Cost from a finished search of blocks."""
+    pipes = {name: getattr(time, name) for name in ("cube", "mte1", "mte2", "fixpipe", "vector")}
+    return KernelCost(
+        duration_ns=round(time.duration),
+        bound=_bound(pipes, time.duration),
+        pipes=pipes,
+        flops=problem.flops,
+        gm_bytes=round(time.gm_bytes),
+        hbm_bytes=round(time.hbm_bytes),
+        kind="attention",
+    )
+
+
+def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None) -> KernelCost:
+    if not kernel.operands:
+        head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
+        return KernelCost(round(head), LAUNCH, {}, 0, 0, 0, rule.kind, assumed="no operand is known", known=False)
+    work = vector_work(kernel, rule, machine)
+    time = vector_time(work, machine, hot=None if hot_share is None else hot_share * work.read)
+    return _vector_cost(time, rule)
+
+
+def _vector_cost(time: VectorTime, rule: OpClass) -> KernelCost:
+    moved = time.copy
+    pipes = {"vector": time.vector, "mte2": moved.read_ns, "mte3": moved.write_ns}
+    if time.work.read and time.work.written:
+        # Reads and writes share the way to GM: the reading pipe waits for both.
+        pipes["mte2"] = max(moved.together_ns, moved.read_ns)
+    return KernelCost(
+        duration_ns=round(time.duration),
+        bound=_bound(pipes, time.duration),
+        pipes=pipes,
+        flops=round(time.work.elements),
+        gm_bytes=round(time.work.read + time.work.written),
+        hbm_bytes=round(moved.hbm_bytes),
+        kind=rule.kind,
+        assumed="" if rule.rule != "unknown" else "op type not in the table: taken as elementwise",
+    )
+
+
+def _bound(pipes: Mapping[str, float], duration: float) -> str:
+    """What limits a kernel: the launch where it is more than half of the time, else the slowest group of pipes."""
+    groups = {
+        CUBE: max(pipes.get("cube", 0.0), pipes.get("mte1", 0.0)),
+        VECTOR: pipes.get("vector", 0.0),
+        MEMORY: max(pipes.get("mte2", 0.0), pipes.get("mte3", 0.0), pipes.get("fixpipe", 0.0)),
+    }
+    name = max(groups, key=lambda group: groups[group])
+    return LAUNCH if groups[name] < 0.5 * (duration - groups[name]) else name
+
+
+_CPU_NS, _CPU_BYTES_PER_SECOND = 60_000.0, 2e9
+"""An AI CPU op takes tens of microseconds (72.9 and 101 in public GPT-3 and msprof-analyze profiles), then copies."""
+
+
+def _on_cpu(kernel: Kernel) -> KernelCost:
+    moved = kernel.read_bytes + kernel.written_bytes
+    time = _CPU_NS + moved / _CPU_BYTES_PER_SECOND * 1e9
+    return KernelCost(round(time), LAUNCH, {}, 0, moved, moved, "ai_cpu", assumed="an AI CPU op of ordinary size")
+
+
+def _collective(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCost:
+    payload = float(max(kernel.read_bytes, kernel.written_bytes))
+    ranks = kernel.attribute("rank_size") or kernel.attribute("group_size")
+    links = {link.name: link for link in machine.interconnect}
+    link = links.get("ub") or links.get("hccs")
+    head = machine.head_ns(0, 1)
+    assumed = ""
+    if not isinstance(ranks, int):
+        ranks, assumed = 8, "the number of ranks is not known: 8"
+    time = collective_time(rule.rule, payload, int(ranks), link, head_ns=head) if link is not None and payload else None
+    if time is None:
+        return KernelCost(
+            round(head), LAUNCH, {}, 0, round(payload), round(payload), rule.kind,
+            assumed="bytes or link are not known: the launch alone", known=False,
+        )  # fmt: skip
+    return KernelCost(
+        round(time.duration), LINK, {}, 0, round(payload), round(payload), rule.kind,
+        assumed="; ".join(text for text in (assumed, f"{time.algorithm} over {link.name if link else ''}") if text),
+    )  # fmt: skip

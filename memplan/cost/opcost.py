@@ -1,0 +1,36 @@
+"""What each op of a graph costs: the interface between the cost model and the planner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplan.cost.l2 import graph_accesses, graph_costs
+from memplan.cost.machine import Machine
+from memplan.cost.model import NONE
+from memplan.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class OpCost:
+    """
+    Predicted time of one op and what limits it: `cube`, `vector`, `hbm` (HBM or L2), `link`, `launch` or `none`.
+
+    `flops` counts multiplies and adds, `gm_bytes` every operand read and written once.
+    """
+
+    duration_ns: int
+    bound: str
+    flops: int
+    gm_bytes: int
+
+
+def op_costs(graph: Graph, machine: Machine) -> list[OpCost]:
+    """Cost of every op of `graph` in order; ops that launch no kernel cost nothing."""
+    found = []
+    for access, cost in zip(graph_accesses(graph), graph_costs(graph, machine), strict=True):
+        if cost is None:
+            found.append(OpCost(0, NONE, 0, 0))
+            continue
+        once = sum(size for _, size in (*access.reads, *access.writes))
+        found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once))
+    return found

@@ -1,0 +1,233 @@
+"""From a kernel's operands to the problem that its formula takes: matmul, convolution and attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from memplan.cost.attention import AttentionProblem
+from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.machine import Machine
+from memplan.cost.tiling import MatmulProblem
+from memplan.graph.model import DTYPE_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A problem, or none with the reason; `assumed` says what was taken for granted."""
+
+    matmul: MatmulProblem | None = None
+    attention: AttentionProblem | None = None
+    assumed: str = ""
+
+
+def _width(dtype: str) -> float:
+    return DTYPE_BITS.get(dtype, 16) / 8
+
+
+def _matrix(operand: Operand) -> tuple[tuple[int, ...], int, int]:
+    """Batch dimensions, rows and columns of a matrix; four more dimensions of NZ storage are folded back."""
+    shape = operand.shape
+    if operand.layout == "NZ" and len(shape) >= 4 and shape[-1] * _width(operand.dtype) == 32:
+        return shape[:-4], shape[-3] * shape[-2], shape[-4] * shape[-1]
+    if len(shape) == 1:
+        return (), 1, shape[0]
+    return shape[:-2], shape[-2], shape[-1]
+
+
+def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False) -> Shaped:
+    """
+    The product of the first two operands.
+
+    Transposes come from attributes (`transpose_a`, `transpose_b`, `transpose_x1`, ...) or, where a profile gives none,
+    from the shapes and the output's.
+    """
+    tensors = [op for op in kernel.present if len(op.shape) >= 2] or list(kernel.present)
+    if len(tensors) < 2:
+        return Shaped()
+    (a_batch, a0, a1), (b_batch, b0, b1) = _matrix(tensors[0]), _matrix(tensors[1])
+    out = kernel.outputs[0] if kernel.outputs else None
+    ta, tb = _transposed(kernel, (a0, a1), (b0, b1), _matrix(out)[1:] if out is not None else None)
+    m, k = (a1, a0) if ta else (a0, a1)
+    n = b0 if tb else b1
+    if out is not None and len(out.shape) == 2 and _matrix(out)[1:] != (m, n) and len(tensors[0].shape) == 2:
+        # Shapes that do not multiply, as edited profiles hold them: the result and the second operand decide.
+        (m, n), k = _matrix(out)[1:], b1 if tb else b0
+    if len(tensors[0].shape) > 2 and not b_batch and not grouped and not ta:
+        # A product with one matrix for all batches is one product with all rows.
+        m, a_batch = m * prod(a_batch), ()
+    batch = prod(a_batch) if len(a_batch) >= len(b_batch) else prod(b_batch)
+    groups = prod(b_batch)
+    if grouped and groups > 1:
+        m, batch, a_count, b_count = max(m * prod(a_batch) // groups, 1), groups, groups, groups
+    else:
+        a_count, b_count = prod(a_batch), groups
+    rate = machine.mac_rate(tensors[0].dtype) or machine.mac_rate(tensors[1].dtype)
+    if rate is None or min(m, n, k) < 1:
+        return Shaped()
+    a_bytes, b_bytes = _width(tensors[0].dtype), _width(tensors[1].dtype)
+    return Shaped(
+        matmul=MatmulProblem(
+            m=m,
+            n=n,
+            k=k,
+            batch=max(batch, 1),
+            # Weights stored in fewer bits are widened to the activations' type on their way.
+            a_bytes=a_bytes,
+            b_bytes=b_bytes,
+            out_bytes=_width(out.dtype) if out is not None else 2.0,
+            a_run="nz" if tensors[0].layout == "NZ" else "m" if ta else "k",
+            b_run="nz" if tensors[1].layout == "NZ" else "k" if tb else "n",
+            a_batch=max(a_count, 1),
+            b_batch=max(b_count, 1),
+            mac_rate=rate,
+            extra_bytes=float(sum(op.nbytes for op in kernel.present if op not in tensors[:2])),
+        )
+    )
+
+
+_TRANSPOSE_A = ("transpose_a", "transpose_x1", "transpose_x")
+_TRANSPOSE_B = ("transpose_b", "transpose_x2", "transpose_weight")
+
+
+def _transposed(
+    kernel: Kernel, a: tuple[int, int], b: tuple[int, int], out: tuple[int, int] | None
+) -> tuple[bool, bool]:
+    names = {key.lower(): value for key, value in kernel.attributes}
+    named = [
+        next((bool(names[key]) for key in keys if key in names), None)
+        for keys in (
+            ("transpose_a", "transpose_x1", "transpose_x"),
+            ("transpose_b", "transpose_x2", "transpose_weight"),
+        )
+    ]
+    if kernel.type in ("Dense", "Linear") and named[1] is None:
+        named[1] = True
+    if named[0] is not None and named[1] is not None:
+        return named[0], named[1]
+    options = [(ta, tb) for ta in (False, True) for tb in (False, True)]
+    options = [(ta, tb) for ta, tb in options if named[0] in (None, ta) and named[1] in (None, tb)]
+
+    def wrong(option: tuple[bool, bool]) -> int:
+        ta, tb = option
+        m, k = (a[1], a[0]) if ta else a
+        k_b, n = (b[1], b[0]) if tb else b
+        return (k != k_b) * 4 + ((m, n) != out if out is not None else 0)
+
+    return min(options, key=wrong)
+
+
+def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
+    """
+    A convolution as the matrix product it is computed by (implicit im2col): rows are output pixels, columns filters.
+
+    Understands NCHW and the stored NC1HWC0 with FRACTAL_Z filters.
+    """
+    tensors = [op for op in kernel.present if len(op.shape) >= 3 and op.dtype not in ("int32", "int64")]
+    if len(tensors) < 2 or not kernel.outputs:
+        return Shaped()
+    if kind == "convolution":
+        image, filters, result = tensors[0], tensors[1], kernel.outputs[0]
+    elif kind == "convolution_input_gradient":
+        filters, image = sorted(tensors[:2], key=lambda op: op.nbytes != min(t.nbytes for t in tensors[:2]))
+        result = kernel.outputs[0]
+        if any(op.shape == filters.shape for op in tensors[1:2]):
+            filters, image = tensors[1], tensors[0]
+    else:
+        image, filters, result = tensors[0], kernel.outputs[0], tensors[1]
+    width = _width(tensors[0].dtype)
+    channels, taps = _filter(filters, width)
+    if kind == "convolution_filter_gradient":
+        pixels = _pixels(result)
+        m, n, k = taps, channels, pixels
+    elif kind == "convolution":
+        m, n, k = _pixels(result), channels, taps
+    else:
+        m, k = _pixels(image), channels
+        n = taps
+    rate = machine.mac_rate(tensors[0].dtype)
+    if rate is None or min(m, n, k) < 1:
+        return Shaped()
+    product = MatmulProblem(
+        m=m, n=n, k=k, a_bytes=width, b_bytes=width, out_bytes=width, b_run="nz", a_run="nz", mac_rate=rate
+    )
+    return Shaped(matmul=product)
+
+
+def _filter(operand: Operand, width: float) -> tuple[int, int]:
+    """Filters, and taps of each (input channels x kernel area)."""
+    shape = operand.shape
+    if len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
+        return shape[1] * 16, shape[0] * shape[3]
+    return shape[0], prod(shape[1:])
+
+
+def _pixels(operand: Operand) -> int:
+    """Pixels of all images."""
+    shape = operand.shape
+    return shape[0] * prod(shape[2:4] if len(shape) == 5 else shape[2:])
+
+
+def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
+    """
+    The attention that `kernel` computes, from its layout attribute or, in a profile, from the softmax statistics.
+
+    A mask makes it causal unless the attributes say otherwise; that is said in `assumed`.
+    """
+    if len(kernel.present) < 3 or len(kernel.present[0].shape) < 3:
+        return Shaped()
+    query, key, value = kernel.present[:3]
+    statistics = next(
+        (op for op in (*kernel.outputs, *kernel.present[3:]) if len(op.shape) == 4 and op.shape[-1] == 8), None
+    )
+    layout = kernel.attribute("input_layout")
+    heads = kernel.attribute("head_num") or kernel.attribute("num_heads")
+    dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
+    if dims is None:
+        return Shaped()
+    batch, n, n_kv, s, s_kv, d, d_v = dims
+    masked = any(op.dtype in ("bool", "uint8") and len(op.shape) >= 2 for op in kernel.present[3:])
+    mode = kernel.attribute("sparse_mode")
+    causal = masked if mode is None else int(mode) in (1, 2, 3, 4) or (masked and int(mode) == 0)
+    width = _width(query.dtype)
+    return Shaped(
+        attention=AttentionProblem(
+            batch=batch, heads=n, kv_heads=n_kv, q_len=s, kv_len=s_kv, d_qk=d, d_v=d_v,
+            causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), gradient=gradient,
+        ),
+        assumed="the mask is causal" if masked and mode is None else "",
+    )  # fmt: skip
+
+
+def _attention_dims(
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
+    layout: object,
+    heads: object,
+    statistics: Operand | None,
+) -> tuple[int, int, int, int, int, int, int] | None:
+    """Batch, heads, KV heads, query and key lengths, and the two head sizes; `None` for a layout not understood."""
+    if len(query) == 4:
+        if layout == "BSND":
+            return query[0], query[2], key[2], query[1], key[1], query[3], value[3]
+        return query[0], query[1], key[1], query[2], key[2], query[3], value[3]
+    if len(query) != 3 or len(key) != 3:
+        return None
+    if statistics is not None:
+        batch, n, s, _ = statistics.shape
+        first = query[0] == s and (query[1] == batch or layout == "SBH")
+        s_kv = key[0] if first else key[1]
+        d = max(query[2] // max(n, 1), 1)
+        return batch, n, max(key[2] // d, 1), s, s_kv, d, max(value[2] // max(key[2] // d, 1), 1)
+    if layout == "TND":
+        return 1, query[1], key[1], query[0], key[0], query[2], value[2]
+    n = int(heads) if isinstance(heads, (int, float)) and heads else 0
+    if not n:
+        # Without a head count: heads of 128, the size almost every model uses.
+        n = max(query[2] // 128, 1)
+    d = max(query[2] // n, 1)
+    n_kv = max(key[2] // d, 1)
+    if layout == "SBH" or (layout is None and query[0] > query[1]):
+        return query[1], n, n_kv, query[0], key[0], d, max(value[2] // n_kv, 1)
+    return query[0], n, n_kv, query[1], key[1], d, max(value[2] // n_kv, 1)

@@ -1,0 +1,428 @@
+"""
+Matmul tilings: every legal one, what it moves and how long it takes, evaluated at once with numpy.
+
+The class of tilings: each core computes tiles of C of `m x n` that stay in L0C until their whole K is summed. A and B
+pass L1 in double-buffered slices of `k_l1`, and L0A and L0B in double-buffered slices of `k`; a row panel of A (or a
+column panel of B) of all K may stay in L1 while its core walks along the other dimension. Where there are fewer tiles
+than cores, K may be split over `splits` cores that add their sums in GM.
+
+Enumerated are all `m`, `n` in multiples of 16 (the cube's fractal), the largest `k` that fits (a smaller one only
+issues more instructions), `k_l1` of 1, 2, 4, 8 ... times `k`, and the three kinds of residence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.cost.machine import Machine
+
+Array = NDArray[np.float64]
+FRACTAL = 16
+RESIDENT = ("none", "A", "B")
+
+
+@dataclass(frozen=True, slots=True)
+class MatmulProblem:
+    """
+    `batch` products of `m x k` and `k x n`, sums in 4 bytes, stored as `out_bytes` an element.
+
+    `a_bytes` and `b_bytes` are bytes an element (0.5 for four bits). `a_run` and `b_run` say which axis is contiguous
+    in GM: `k`, `m` (or `n`), or `nz` for the fractal layout. `a_batch` and `b_batch` are how many different A and B
+    there are. `mac_rate` is multiply-accumulates per cycle of one core.
+    """
+
+    m: int
+    n: int
+    k: int
+    batch: int = 1
+    a_bytes: float = 2.0
+    b_bytes: float = 2.0
+    out_bytes: float = 2.0
+    a_run: str = "k"
+    b_run: str = "n"
+    a_batch: int = 1
+    b_batch: int = 1
+    mac_rate: float = 4096.0
+    extra_bytes: float = 0.0
+
+    @property
+    def flops(self) -> int:
+        """Multiplies and adds."""
+        return 2 * self.batch * self.m * self.n * self.k
+
+    @property
+    def a_total(self) -> float:
+        """Bytes of all A."""
+        return self.a_batch * self.m * self.k * self.a_bytes
+
+    @property
+    def b_total(self) -> float:
+        """Bytes of all B."""
+        return self.b_batch * self.k * self.n * self.b_bytes
+
+    @property
+    def c_total(self) -> float:
+        """Bytes of all C."""
+        return self.batch * self.m * self.n * self.out_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """
+    One tiling: `m x n` of C a tile, `k` an L0 slice, `k_l1` an L1 slice, the panel that stays in L1.
+
+    K is split over `splits` cores.
+    `l0c_buffers` is 2 where two tiles of sums fit; `l1_buffers` is 1 for kernels that do not double-buffer L1.
+    """
+
+    m: int
+    n: int
+    k: int
+    k_l1: int
+    resident: str = "none"
+    splits: int = 1
+    l0c_buffers: int = 1
+    l1_buffers: int = 2
+
+    def __str__(self) -> str:
+        extra = "" if self.resident == "none" else f", panel of {self.resident} in L1"
+        split = "" if self.splits == 1 else f", K over {self.splits} cores"
+        return f"{self.m}x{self.n}x{self.k}, L1 slice {self.k_l1}{extra}{split}"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """
+    All legal tilings of a problem with what each does; arrays of one length.
+
+    `columns` holds `m, n, k, k_l1, resident, splits, l0c_buffers`, times in nanoseconds (`time`, and by pipe `cube`,
+    `mte1`, `mte2`, `fixpipe`, `scalar`: averages over cores as profilers report them), bytes (`gm_read`, `gm_bytes`
+    with C, `hbm_bytes`, and `l1_bytes`, `l0a_bytes`, `l0b_bytes`, `l0c_bytes` as occupied) and `blocks` (cores used).
+    """
+
+    problem: MatmulProblem
+    columns: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.columns["m"])
+
+    def tiling(self, index: int) -> Tiling:
+        """Candidate `index` as an object."""
+        c = self.columns
+        return Tiling(
+            m=int(c["m"][index]),
+            n=int(c["n"][index]),
+            k=int(c["k"][index]),
+            k_l1=int(c["k_l1"][index]),
+            resident=RESIDENT[int(c["resident"][index])],
+            splits=int(c["splits"][index]),
+            l0c_buffers=int(c["l0c_buffers"][index]),
+            l1_buffers=int(c["l1_buffers"][index]),
+        )
+
+    def best(self, column: str = "time") -> int:
+        """The candidate with the least `column`; among equals the one with less traffic, then larger slices."""
+        c = self.columns
+        order = np.lexsort((-c["k_l1"], c["gm_bytes"], c[column]))
+        return int(order[0])
+
+    def pareto(self) -> list[int]:
+        """Candidates that no other one beats in both GM traffic and on-chip bytes, by rising bytes."""
+        size = self.columns["l1_bytes"] + self.columns["l0c_bytes"]
+        traffic = self.columns["gm_bytes"]
+        front: list[int] = []
+        least = inf
+        for index in np.lexsort((traffic, size)):
+            if traffic[index] < least:
+                least = float(traffic[index])
+                front.append(int(index))
+        return front
+
+
+def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -> float:
+    """
+    Bytes that must cross between GM and `cores` cores whatever the tiling: the larger of each operand once and
+    2·M·N·K/sqrt(S) + M·N elements (Smith, Lowery, Langou and van de Geijn, arXiv 1702.02017), S being all on-chip
+    elements of one core.
+    """
+    width = min(problem.a_bytes, problem.b_bytes)
+    store = (machine.l1 + machine.l0a + machine.l0b + machine.l0c + (machine.ub if machine.direct else 0)) / width
+    compulsory = problem.a_total + problem.b_total + problem.c_total
+    per_product = max(2 * problem.m * problem.n * problem.k / store**0.5 - 2 * store * cores, 0.0)
+    return float(max(compulsory, problem.batch * per_product * width + problem.c_total))
+
+
+def search(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
+    """Every legal tiling of `problem` on `cores` cores (all of the machine's by default)."""
+    cores = cores or machine.cubes
+    grid = _candidates(problem, machine)
+    result = evaluate(problem, machine, grid, cores)
+    tiles = np.ceil(problem.m / grid["m"]) * np.ceil(problem.n / grid["n"]) * problem.batch
+    splits = np.minimum(np.floor(cores / tiles), np.ceil(problem.k / np.maximum(grid["k"], 256)))
+    if (splits > 1).any():
+        some = splits > 1
+        split_grid = {name: values[some] for name, values in grid.items()} | {"splits": splits[some]}
+        other = evaluate(problem, machine, split_grid, cores)
+        result = {name: np.concatenate((result[name], other[name])) for name in result}
+    return Search(problem, result)
+
+
+def given(problem: MatmulProblem, machine: Machine, tiling: Tiling, *, cores: int | None = None) -> Search:
+    """The one tiling that a kernel is known to use, as a `Search` of length 1."""
+    columns = {
+        "m": tiling.m, "n": tiling.n, "k": tiling.k, "k_l1": tiling.k_l1,
+        "resident": RESIDENT.index(tiling.resident), "splits": tiling.splits, "l0c_buffers": tiling.l0c_buffers,
+        "l1_buffers": tiling.l1_buffers,
+    }  # fmt: skip
+    grid = {name: np.array([float(value)]) for name, value in columns.items()}
+    return Search(problem, evaluate(problem, machine, grid, cores or machine.cubes))
+
+
+def _candidates(problem: MatmulProblem, machine: Machine) -> dict[str, Array]:
+    """All legal (m, n, k, k_l1, resident), flattened."""
+    width = max(problem.a_bytes, problem.b_bytes)
+    fractal_k = 32 / width
+    units = machine.l0c // (4 * FRACTAL * FRACTAL)
+    tops = [min(_up(dim, FRACTAL) // FRACTAL, units) for dim in (problem.m, problem.n)]
+    rows, columns = np.meshgrid(np.arange(1, tops[0] + 1), np.arange(1, tops[1] + 1), indexing="ij")
+    legal = rows * columns <= units
+    m, n = (axis[legal].astype(np.float64) * FRACTAL for axis in (rows, columns))
+    fits = np.minimum(machine.l0a / (2 * m * problem.a_bytes), machine.l0b / (2 * n * problem.b_bytes))
+    k = np.floor(fits / fractal_k) * fractal_k
+    legal = k >= fractal_k
+    m, n, k = m[legal], n[legal], np.minimum(k[legal], _up(problem.k, int(fractal_k)))
+    parts: list[dict[str, Array]] = []
+    a_panel, b_panel = m * problem.k * problem.a_bytes, n * problem.k * problem.b_bytes
+    whole = _up(problem.k, int(fractal_k))
+    for resident in range(3):
+        factor = 1
+        while True:
+            k_l1 = np.minimum(k * factor, whole)
+            a_slice, b_slice = 2 * m * k_l1 * problem.a_bytes, 2 * n * k_l1 * problem.b_bytes
+            l1 = (a_panel if resident == 1 else a_slice) + (b_panel if resident == 2 else b_slice)
+            fit = (l1 <= machine.l1) & ((factor == 1) | (k * (factor // 2) < whole))
+            if not fit.any():
+                break
+            parts.append(
+                {
+                    "m": m[fit],
+                    "n": n[fit],
+                    "k": k[fit],
+                    "k_l1": k_l1[fit],
+                    "resident": np.full(fit.sum(), resident, float),
+                }
+            )
+            factor *= 2
+    grid = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    grid["splits"] = np.ones(len(grid["m"]))
+    grid["l1_buffers"] = np.full(len(grid["m"]), 2.0)
+    grid["l0c_buffers"] = np.where(grid["m"] * grid["n"] * 8 <= machine.l0c, 2.0, 1.0)
+    return grid
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array], cores: int) -> dict[str, Array]:
+    """
+    Traffic, time of each pipe and time of the whole for every tiling of `grid`.
+
+    Pipes run in parallel; what they lose to each other is the `pipe_norm` of their times.
+    """
+    m, n, k, k_l1, splits = (grid[name] for name in ("m", "n", "k", "k_l1", "splits"))
+    depth = np.ceil(problem.k / splits)
+    m_tiles, n_tiles = np.ceil(problem.m / m), np.ceil(problem.n / n)
+    tiles = m_tiles * n_tiles * problem.batch * splits
+    waves = np.ceil(tiles / cores)
+    used = np.minimum(tiles, cores)
+    # Edge tiles are smaller: with one wave the fullest tile decides, with several each core meets an average one.
+    m_mean, n_mean = _up(problem.m, FRACTAL) / m_tiles, _up(problem.n, FRACTAL) / n_tiles
+    single = waves == 1
+    m_work, n_work = (
+        np.where(single, np.minimum(m, _up(problem.m, FRACTAL)), m_mean),
+        np.where(single, np.minimum(n, _up(problem.n, FRACTAL)), n_mean),
+    )
+    fractal_k = 32 / max(problem.a_bytes, problem.b_bytes)
+    k_steps = np.ceil(depth / k)
+    macs = m_work * n_work * np.ceil(depth / fractal_k) * fractal_k / problem.mac_rate
+    cube = macs + machine["mac_issue_cycles"] * k_steps
+    mte1 = depth * (m_work * problem.a_bytes / machine.l1_to_l0a + n_work * problem.b_bytes / machine.l1_to_l0b)
+    mte1 = mte1 / machine["mte1_efficiency"]
+    rows = machine["fixpipe_row_cycles"] * m_work
+    fixpipe = m_work * n_work * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
+    scalar = machine["scalar_cycles"] * k_steps
+
+    # How often a core loads each operand: every tile, or once a row (column) of tiles where the panel stays.
+    a_loads = np.where(grid["resident"] == 1, np.ceil(waves / np.minimum(n_tiles, waves)), waves)
+    b_loads = np.where(grid["resident"] == 2, np.ceil(waves / np.minimum(m_tiles, waves)), waves)
+    stay_a, stay_b = a_loads / waves, b_loads / waves
+    once = cores == 1
+    if once:
+        stay_a = np.where(grid["resident"] == 1, 1 / n_tiles, 1.0)
+        stay_b = np.where(grid["resident"] == 2, 1 / m_tiles, 1.0)
+    a_read = tiles * np.minimum(m, problem.m / m_tiles) * depth * problem.a_bytes * stay_a
+    b_read = tiles * np.minimum(n, problem.n / n_tiles) * depth * problem.b_bytes * stay_b
+    gm_read = np.maximum(a_read, problem.a_total) + np.maximum(b_read, problem.b_total)
+    out = np.where(splits > 1, problem.batch * problem.m * problem.n * 4 * (splits + 1), 0.0) + problem.c_total
+    hbm_read = np.minimum(_first_touch(problem, machine), gm_read)
+    port = machine["l2_to_l1_bytes_per_cycle"]
+    lines_a = _lines(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
+    lines_b = _lines(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
+    engine = stay_a * lines_a + stay_b * lines_b + 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
+
+    cycle = 1e9 / machine.clock_hz
+    hbm_rate = machine.hbm_bytes_per_second * machine["hbm_nd2nz_share"] * 1e-9
+    if problem.b_run == "nz":
+        hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * 1e-9
+    l2_rate = port * machine.clock_hz * machine.cubes * machine["l2_shared_reads"] * 1e-9
+    nz = problem.b_run == "nz"
+    own = machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9
+    wide = a_read / _run_share(problem.a_run, m_work, problem.a_bytes, machine)
+    wide = wide + b_read / _run_share(problem.b_run, n_work, problem.b_bytes, machine)
+    fetched = hbm_read * wide / (a_read + b_read)
+
+    def shared(busy: Array) -> Array:
+        """Time of all GM reads if `busy` cores pull at once; few can't pull more than their own ports carry."""
+        ports = port * machine.clock_hz * busy * 1e-9
+        time: Array = fetched / np.minimum(hbm_rate, own * busy) + (gm_read - hbm_read) / np.minimum(l2_rate, ports)
+        return time
+
+    write = out / min(machine.l2_write_per_second or inf, hbm_rate * 1e9 * 4) * 1e9
+    left = tiles - (waves - 1) * cores
+    last = left / tiles
+    full = shared(np.full_like(tiles, cores)) * (1 - last)
+    mte2 = np.maximum(engine * (waves - 1) * cycle, full) + np.maximum(engine * cycle, shared(left) * last)
+    pipes = {"cube": cube * waves * cycle, "mte1": mte1 * waves * cycle, "mte2": mte2 + write}
+    pipes["fixpipe"] = fixpipe * waves * cycle
+    power = machine["pipe_norm"]
+    # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
+    serial = grid["l1_buffers"] == 1
+    loads = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
+    busy = [pipes["cube"], pipes["fixpipe"], loads[1], np.where(serial, 0.0, loads[0])]
+    slowest = np.maximum.reduce(busy)
+    span = slowest * sum((value / slowest) ** power for value in busy) ** (1 / power)
+    span = span / (1 - (1 - machine.clock_share) * np.minimum(pipes["cube"] / span, 1))
+    first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
+    head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used
+    share = tiles / (waves * cores)
+    width_k = np.minimum(k, depth)
+    panel_a, panel_b = m * depth * problem.a_bytes, n * depth * problem.b_bytes
+    slice_a, slice_b = 2 * m * k_l1 * problem.a_bytes, 2 * n * k_l1 * problem.b_bytes
+    return {
+        **{name: grid[name] for name in ("m", "n", "k", "k_l1", "resident", "splits", "l0c_buffers", "l1_buffers")},
+        "time": span + first * cycle + head,
+        "cube": pipes["cube"] * share,
+        "mte1": pipes["mte1"] * share,
+        "mte2": mte2,
+        "fixpipe": pipes["fixpipe"] * share,
+        "scalar": scalar * waves * cycle * share,
+        "gm_read": gm_read,
+        "gm_bytes": gm_read + out,
+        "hbm_bytes": hbm_read + problem.c_total,
+        "l1_bytes": np.where(grid["resident"] == 1, panel_a, slice_a)
+        + np.where(grid["resident"] == 2, panel_b, slice_b),
+        "l0a_bytes": 2 * m * width_k * problem.a_bytes,
+        "l0b_bytes": 2 * n * width_k * problem.b_bytes,
+        "l0c_bytes": m * n * 4 * grid["l0c_buffers"],
+        "blocks": used,
+    }
+
+
+def _first_touch(problem: MatmulProblem, machine: Machine) -> float:
+    """
+    Bytes from HBM: each operand once, and the streamed one again for every block of the other that L2 holds.
+
+    A fifth of L2 is left to what streams through it.
+    """
+    a, b = problem.a_total, problem.b_total
+    room = 0.8 * machine.l2
+    if a + b + problem.extra_bytes <= room:
+        return a + b + problem.extra_bytes
+    # An operand's own batches are done one after another, so that only one product's share has to stay.
+    small, large = sorted((a / problem.a_batch, b / problem.b_batch))
+    return a + b + problem.extra_bytes + (ceil(small / room) - 1) * large
+
+
+def _lines(
+    run: str,
+    extent: Array,
+    depth: Array,
+    k_l1: Array,
+    width: float,
+    dim: int,
+    k: int,
+    port: float,
+    machine: Machine,
+) -> Array:
+    """Cycles that MTE2 needs at least for one tile's operand: bytes over its port, but so many for each GM row."""
+    if run == "nz":
+        nz: Array = extent * depth * width / port
+        return nz
+    along_k = run == "k"
+    length = (np.minimum(k_l1, depth) if along_k else extent) * width
+    count = extent * np.ceil(depth / k_l1) if along_k else depth
+    stride = (k if along_k else dim) * width
+    rows: Array = count * np.maximum(machine["mte2_row_cycles"], length / port)
+    rows = rows / _run_share(run, extent, width, machine)
+    return rows / alignment_share(stride, machine, "unaligned_l1_share")
+
+
+def _run_share(run: str, extent: Array, width: float, machine: Machine) -> Array:
+    """`_line_share` of one operand; runs along K continue in the next slice and waste nothing."""
+    return np.ones_like(extent) if run in ("k", "nz") else _line_share(extent * width, machine["alignment"])
+
+
+def _line_share(length: Array, line: float) -> Array:
+    """How much of the lines that runs of `length` bytes touch is theirs: all of it where runs never straddle a line."""
+    fits = (length % line == 0) | (line % length == 0)
+    return np.where(fits, 1.0, length / (length + line - 32))
+
+
+def alignment_share(stride: float, machine: Machine, unaligned: str) -> float:
+    """What is left of a rate when GM rows begin `stride` bytes apart."""
+    if stride % machine["alignment"] == 0:
+        return 1.0
+    return machine["aligned_32_share"] if stride % 32 == 0 else machine[unaligned]
+
+
+def buffers(tiling: Tiling, problem: MatmulProblem) -> list[dict[str, Any]]:
+    """
+    The on-chip buffers of `tiling`: name, tier, bytes of one copy, copies, and the pipes that fill and drain it.
+
+    Stages of the pipeline: 0 MTE2 (GM to L1), 1 MTE1 (L1 to L0), 2 cube, 3 FixPipe (L0C to GM).
+    """
+    depth = ceil(problem.k / tiling.splits)
+    k_l1, k = min(tiling.k_l1, depth), min(tiling.k, depth)
+    found = []
+    for name, extent, width in (("A", tiling.m, problem.a_bytes), ("B", tiling.n, problem.b_bytes)):
+        stays = tiling.resident == name
+        size = extent * (depth if stays else k_l1) * width
+        found.append(
+            {"name": f"{name} in L1", "tier": "L1", "size": ceil(size), "copies": 1 if stays else 2, "stages": (0, 1)}
+        )
+        found.append(
+            {
+                "name": f"{name} in L0{name}",
+                "tier": f"L0{name}",
+                "size": ceil(extent * k * width),
+                "copies": 2,
+                "stages": (1, 2),
+            }
+        )
+    found.append(
+        {
+            "name": "C in L0C",
+            "tier": "L0C",
+            "size": tiling.m * tiling.n * 4,
+            "copies": tiling.l0c_buffers,
+            "stages": (2, 3),
+        }
+    )
+    return found

@@ -1,0 +1,76 @@
+"""
+Time of moving bytes between GM and the cores: HBM and L2 shares, sizes of instructions, rows, alignment.
+
+`T = first touch / HBM rate + rest / L2 rate` is the vendor's own formula (asc-devkit matmul README); what each rate is
+worth for a path and a size of transfer comes from `machine.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memplan.cost.machine import Machine
+from memplan.cost.tiling import alignment_share
+
+Path = Literal["ub", "l1"]
+_MEASURED_FROM = 4096
+"""Bytes an instruction below which the issue rate of instructions limits a copy, not what each loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """
+    Bytes that all cores together move in (`read`, of which `hot` are in L2) and out (`written`, of which `kept` stay
+    in L2), in instructions of `instruction` bytes with rows of `row` contiguous bytes that begin `stride` bytes apart.
+    """
+
+    read: float
+    written: float = 0.0
+    hot: float = 0.0
+    kept: float = 0.0
+    instruction: float = 32768.0
+    row: float = 32768.0
+    stride: float = 0.0
+    path: Path = "ub"
+    converts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTime:
+    """Nanoseconds of a copy: reads alone, writes alone, and both together, which share the way to GM."""
+
+    read_ns: float
+    write_ns: float
+    together_ns: float
+    hbm_bytes: float
+
+
+def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
+    """How long `cores` cores take for `copy`; `cores` are vector cores for the path to UB, cube cores for L1."""
+    clock = machine.vector_clock_hz if copy.path == "ub" else machine.clock_hz
+    port = machine["l2_to_ub_bytes_per_cycle" if copy.path == "ub" else "l2_to_l1_bytes_per_cycle"] * clock * cores
+    hbm = machine.hbm_bytes_per_second
+    from_hbm, to_hbm = max(copy.read - copy.hot, 0.0), max(copy.written - copy.kept, 0.0)
+    read_rate = hbm * machine["hbm_nd2nz_share" if copy.converts else "hbm_read_share"]
+    write_rate = hbm * machine["hbm_write_share"]
+    both = min(from_hbm, to_hbm) > 0.1 * (from_hbm + to_hbm)
+    shared_rate = hbm * machine["hbm_mixed_share"] if both else 0.0
+    size = max(copy.instruction, _MEASURED_FROM)
+    lost = size / (size + machine["small_transfer_bytes"])
+    lost *= alignment_share(copy.stride, machine, "unaligned_ub_share" if copy.path == "ub" else "unaligned_l1_share")
+    # What one core can have under way bounds it, whatever the others do.
+    read = (from_hbm / min(read_rate, port) + min(copy.hot, copy.read) / port) / lost
+    into_l2 = machine["l2_write_bytes_per_cycle"] * machine.vector_clock_hz * cores
+    write = copy.written / into_l2 if copy.kept >= copy.written else max(copy.written / into_l2, to_hbm / write_rate)
+    issue = copy.read / max(copy.instruction, 1) * machine["mte2_instruction_cycles"] / clock / cores
+    if copy.converts:
+        rows = copy.read / max(copy.row, 1) * machine["mte2_row_cycles"] / clock / cores
+        issue = max(issue, rows)
+    read = max(read, issue)
+    if shared_rate:
+        hot = min(copy.hot, copy.read) / port / lost + min(copy.kept, copy.written) / into_l2
+        together = max((from_hbm + to_hbm) / shared_rate / lost + hot, read, write)
+    else:
+        together = max(read, write)
+    return CopyTime(read * 1e9, write * 1e9, together * 1e9, from_hbm + to_hbm)

@@ -1,0 +1,168 @@
+"""
+Vector kernels: elementwise work, norms, reductions, copies, gathers, optimisers.
+
+Each streams its operands through UB in double-buffered pieces; the time is that of GM traffic and of vector
+instructions side by side, plus the launch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+
+from memplan.cost.kernel import Kernel, OpClass, Operand
+from memplan.cost.machine import Machine
+from memplan.cost.transfer import Copy, CopyTime, copy_time
+from memplan.graph.model import DTYPE_BITS
+
+_BYTES_PER_CORE = 4096
+"""Bytes of the largest operand below which library kernels do not use another core (Cast, Add of small profiles)."""
+_PIECES = 2
+"""Copies of every piece in UB."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorWork:
+    """What a vector kernel does: bytes over GM, instructions, and how it is cut."""
+
+    read: float
+    written: float
+    elements: float
+    instructions: float
+    rows: float
+    row_bytes: float
+    cores: int
+    piece: float
+    pieces: float
+    steps: float
+
+
+@dataclass(frozen=True, slots=True)
+class VectorTime:
+    """Nanoseconds by pipe and in all."""
+
+    duration: float
+    vector: float
+    copy: CopyTime
+    work: VectorWork
+
+
+def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
+    """Bytes and instructions of `kernel` by its class."""
+    largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
+    read, written, row_bytes = _traffic(kernel, rule)
+    count = float(max((operand.count for operand in kernel.operands), default=1))
+    if rule.kind in ("gather", "slice"):
+        count = float(max((operand.count for operand in kernel.outputs), default=1))
+    width = max((_compute_width(operand.dtype) for operand in kernel.operands if operand.count * 4 >= count), default=4)
+    passes = rule.passes + rule.transcendentals * machine["transcendental_cycles"]
+    steps = rule.passes + rule.transcendentals
+    if rule.kind == "reduction":
+        steps += log2(64)
+    if rule.kind == "sort":
+        passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
+    if passes and "cast" not in kernel.type.casefold():
+        # What the vector unit can't add as it is stored is cast on the way in and out.
+        casts = [op.count / count for op in kernel.operands if op.dtype == "bfloat16" and op.count > 1]
+        passes, steps = passes + sum(casts), steps + len(casts)
+    if width == 8 and passes:
+        # 64-bit integers are computed in 32-bit halves.
+        passes, steps = passes * 4, steps * 4
+    lanes = machine.element_lanes(width)
+    rows = 0.0
+    if rule.kind in ("rows", "reduction") and largest.shape:
+        rows = largest.count / max(largest.shape[-1], 1)
+        rows = rows if largest.count else 0.0
+        if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
+            rows = float(kernel.outputs[0].count)
+    cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // _BYTES_PER_CORE))))
+    cores = min(cores, machine.vectors)
+    operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
+    room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
+    piece = max(min(room, (read + written) / operands / cores), 32.0)
+    return VectorWork(
+        read=read,
+        written=written,
+        elements=count,
+        instructions=count * passes / lanes / machine["vector_efficiency"],
+        rows=rows,
+        row_bytes=row_bytes,
+        cores=cores,
+        piece=min(piece, row_bytes) if row_bytes else piece,
+        pieces=max((read + written) / operands / cores / piece, 1.0),
+        steps=steps,
+    )
+
+
+def _compute_width(dtype: str) -> int:
+    """Bytes an element takes while it is computed with: bfloat16 as float32, small integers as halves."""
+    if dtype == "bfloat16":
+        return 4
+    return max(DTYPE_BITS.get(dtype, 32) // 8, 2)
+
+
+def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
+    """Bytes read, bytes written, and bytes of a contiguous run where runs are short (0: as long as pieces)."""
+    read, written = float(kernel.read_bytes), float(kernel.written_bytes)
+    if rule.kind == "optimizer" and not written and kernel.present:
+        # Updated in place: everything of the parameter's shape except the gradient.
+        same = [op for op in kernel.present if op.shape == kernel.present[0].shape]
+        written = float(sum(op.nbytes for op in same[:-1]) if len(same) > 1 else kernel.present[0].nbytes)
+    if rule.kind == "fill":
+        return min(read, written) if rule.rule != "fill" else 0.0, written, 0.0
+    if rule.kind == "slice":
+        return written, written, 0.0
+    if rule.kind == "gather" and rule.rule == "gather" and kernel.present:
+        others = sum(op.nbytes for op in kernel.present[1:])
+        run = kernel.outputs[0].nbytes / max(_rows(kernel.outputs[0]), 1) if kernel.outputs else 0.0
+        return min(read, written + others), written, run
+    if rule.kind == "gather" and kernel.present and kernel.outputs:
+        # Only the rows that are updated move, read and written.
+        in_place = kernel.present[0].shape == kernel.outputs[0].shape
+        updates = read - kernel.present[0].nbytes if in_place else read
+        if 0 < updates < written:
+            return 2 * updates, updates, 0.0
+    return read, written, 0.0
+
+
+def _rows(operand: Operand) -> float:
+    return operand.count / max(operand.shape[-1], 1) if operand.shape else 1.0
+
+
+def vector_time(
+    work: VectorWork,
+    machine: Machine,
+    *,
+    hot: float | None = None,
+    kept: float | None = None,
+    double_buffer: bool = True,
+) -> VectorTime:
+    """
+    Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there.
+
+    Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
+    while it runs.
+    """
+    stays = min(1.0, max(0.0, 2.5 - 2 * (work.read + work.written) / machine.l2))
+    copy = Copy(
+        read=work.read,
+        written=work.written,
+        hot=min(work.read, hot or 0.0),
+        kept=min(work.written, work.written * stays if kept is None else kept),
+        instruction=work.piece,
+        row=work.row_bytes or work.piece,
+        stride=work.row_bytes if 0 < work.row_bytes < machine["alignment"] else 0.0,
+    )
+    moved = copy_time(copy, machine, work.cores)
+    cycle = 1e9 / machine.vector_clock_hz / work.cores
+    vector = (work.instructions + work.rows * machine["row_cycles"]) * cycle
+    if double_buffer:
+        power = machine["pipe_norm"]
+        slowest = max(moved.together_ns, vector, 1e-9)
+        busy = slowest * ((moved.together_ns / slowest) ** power + (vector / slowest) ** power) ** (1 / power)
+        # The first piece is read before, and the last one written after, anything runs beside it.
+        busy += (moved.read_ns + moved.write_ns + vector - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
+    else:
+        busy = moved.read_ns + moved.write_ns + vector
+    start = machine["instruction_start_ns"] * work.steps
+    return VectorTime(busy + start + machine.head_ns(0, work.cores), vector, moved, work)
