@@ -1,4 +1,4 @@
-"""Which reader reads a file: settled by what is in it, never by its name alone."""
+"""The graph in a file, whatever MindSpore or another tool left it in."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from memplan.errors import InputError
 from memplan.graph.model import Graph
 from memplan.progress import Progress, silent
+from memplan.readers import actor_set, kernel_ir, somas
 from memplan.readers.mindir import read_mindir
 from memplan.readers.mindspore_ops import Target
-
-MAX_BYTES = 2 * 1024**3 - 1
-"""Protobuf's own limit on one message."""
+from memplan.readers.program_graph import program_graph
+from memplan.readers.source import load
 
 
 def read_graph(
@@ -23,25 +23,36 @@ def read_graph(
     progress: Progress = silent,
 ) -> Graph:
     """
-    The compiled graph in the file `path`.
+    The compiled graph in the file `path`: MindIR, text IR, an actor set or a SOMAS dump, told apart by content.
 
     `shapes` binds open dimensions: input name -> full shape. `target` says whose kernels will run the graph. Raises
     `InputError` for what is no graph or can't be planned, `CancelledError` when `progress` asks to stop.
     """
-    file = Path(path)
+    source = load(path)
+    if source.kind == "mindir":
+        return read_mindir(source.data, path, shapes=shapes, target=target, progress=progress)
+    if source.kind == "kernel_ir":
+        return _kernel_ir(source.text, path, shapes, target, progress)
+    if shapes:
+        raise InputError("this kind of file has no open dimensions to bind", path=path)
+    if source.kind == "actor_set":
+        return actor_set.actor_graph(actor_set.parse_actor_set(source.text, path)).graph
+    if source.kind == "somas":
+        return somas.somas_graph(somas.parse_somas(source.text, path))
+    raise InputError(
+        "this holds no graph",
+        path=path,
+        remedy="name a .mindir, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
+    )
+
+
+def _kernel_ir(
+    text: str, path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None, target: Target, progress: Progress
+) -> Graph:
     try:
-        size = file.stat().st_size
-        if file.is_dir():
-            raise InputError("this is a folder", path=path, remedy="name the graph file in it")
-        if size > MAX_BYTES:
-            raise InputError(
-                f"{size:,} bytes are more than a graph file can have",
-                path=path,
-                remedy="name the *_graph.mindir that MindSpore writes beside large weights",
-            )
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
-    if not data:
-        raise InputError("the file is empty", path=path, remedy="export the graph again")
-    return read_mindir(data, path, shapes=shapes, target=target, progress=progress)
+        program = kernel_ir.parse_kernel_ir(text, path)
+        return program_graph(program, origin=str(path), shapes=shapes, target=target, progress=progress)
+    except InputError as error:
+        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
+    except ValueError as error:
+        raise InputError(str(error), path=path) from None

@@ -18,7 +18,7 @@ _MOST_PAIRS = 3_000
 
 def foreign_plan(
     graph: Graph,
-    offsets: Mapping[int, int],
+    offsets: Mapping[int, int | None],
     sizes: Mapping[int, int],
     *,
     allocator: str,
@@ -27,7 +27,8 @@ def foreign_plan(
     """
     The Plan that puts the storages of `graph` at `offsets`, each taking `sizes` bytes (alignment included).
 
-    Storages without an offset are allocated elsewhere and left out. A foreign plan says nothing of time: every step
+    Storages that are not in `offsets` are allocated elsewhere and left out; an offset of `None` means that the address
+    is not known, and then the peak is the most bytes alive. A foreign plan says nothing of time: every step
     counts one nanosecond, so that the time axis is the order.
     """
     spans = [span for span in lifetimes(graph) if span.tensor in offsets and sizes.get(span.tensor)]
@@ -35,12 +36,13 @@ def foreign_plan(
         Placement(span.tensor, Tier.HBM, offsets[span.tensor], sizes[span.tensor], span.start, span.end)
         for span in spans
     )
-    peak = max((offsets[span.tensor] + sizes[span.tensor] for span in spans), default=0)
     change = np.zeros(len(graph.ops) + 1, dtype=np.int64)
     for span in spans:
         change[span.start] += sizes[span.tensor]
         change[span.end] -= sizes[span.tensor]
     alive = np.cumsum(change)[:-1]
+    ends = [place.offset + place.size for place in placements if place.offset is not None]
+    peak = max(ends) if ends and len(ends) == len(placements) else int(alive.max(initial=0))
     bound, method = _bound(graph, spans, sizes, int(alive.max(initial=0)))
     return Plan(
         origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from memplan.errors import InputError
-from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph
 from memplan.progress import Progress, silent
-from memplan.readers.mindir_flatten import Flattener
 from memplan.readers.mindir_program import decode
 from memplan.readers.mindir_schema import model_class
 from memplan.readers.mindspore_ops import Target
+from memplan.readers.program_graph import program_graph
 from memplan.readers.protobuf import parse
 
 _REMEDY = "export it again with mindspore.export(..., file_format='MINDIR') and without encryption"
@@ -39,12 +38,7 @@ def read_mindir(
     try:
         program = decode(model, progress)
         del model
-        builder = GraphBuilder()
-        flattener = Flattener(program, builder, progress, target)
-        flattener.run(shapes or {})
-        return builder.finish(
-            program.root.name, flattener.inputs, flattener.outputs, origin=str(path), producer=program.producer
-        )
+        return program_graph(program, origin=str(path), shapes=shapes, target=target, progress=progress)
     except InputError as error:
         raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
     except UnicodeDecodeError:

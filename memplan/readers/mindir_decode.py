@@ -85,7 +85,8 @@ class Node:
     One node that is not a constant.
 
     `target` is an op type when `primitive`, else the name of a function or of the node whose result is called.
-    `attrs` holds what is fixed at compile time; `scope` is the full scope name.
+    `attrs` holds what is fixed at compile time; `scope` is the full scope name. `source` is the user's line of code and
+    `layouts` the device layouts of the outputs, where the file says them.
     """
 
     name: str
@@ -95,6 +96,8 @@ class Node:
     type: ValueType
     scope: str
     attrs: Mapping[str, object]
+    source: str | None = None
+    layouts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

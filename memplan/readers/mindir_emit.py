@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from memplan.errors import InputError
 from memplan.graph.builder import GraphBuilder
+from memplan.graph.layout import DENSE, stored_bytes
 from memplan.graph.model import TensorKind, dense_bytes
 from memplan.readers.mindir_decode import (
     ClosureType,
@@ -131,6 +132,7 @@ class Emitter:
             outputs,
             launches=False,
             attrs={"after": after} if after else None,
+            source=node.source,
         )
 
     def _kernel(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int]:
@@ -160,6 +162,7 @@ class Emitter:
         kind = self._closed(node, node.type, inputs, attrs)
         result = self.symbol(node.scope or node.name, kind, TensorKind.ACTIVATION, node.name)
         outputs = tuple(tensors_of(result))
+        self._lay_out(node, outputs)
         self._share(node, inputs, named, outputs)
         if node.target == "MoveTo" and str(attrs.get("to", "")).upper() == "CPU":
             builder.on_host.update(outputs)
@@ -172,6 +175,7 @@ class Emitter:
             workspace_bytes=self._workspace(node, outputs),
             launches=launches,
             attrs=attrs,
+            source=node.source,
         )
         self.roles.op(node.target, node.scope, launches, inputs, named)
         return (Monad(op) if isinstance(kind, MonadType) else result), op
@@ -184,6 +188,17 @@ class Emitter:
             return kind
         shapes = [self.builder.shapes[tensor] for tensor in inputs]
         return TensorType(infer(node.target, kind.shape, shapes, attrs, node.scope or node.name), kind.dtype)
+
+    def _lay_out(self, node: Node, outputs: tuple[int, ...]) -> None:
+        """Give the outputs the layouts and stored sizes that the backend chose."""
+        builder = self.builder
+        for tensor, layout in zip(outputs, node.layouts, strict=False):
+            if layout in DENSE:
+                continue
+            size = stored_bytes(builder.shapes[tensor], builder.dtypes[tensor], layout)
+            if size is None:
+                raise InputError(f"the bytes of layout {layout!r:.40} are unknown", place=node.scope or node.name)
+            builder.layouts[tensor], builder.nbytes[tensor] = layout, size
 
     def _workspace(self, node: Node, outputs: tuple[int, ...]) -> int:
         if self.target is not Target.CPU or not outputs:

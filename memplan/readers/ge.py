@@ -1,0 +1,134 @@
+"""
+Plans of GE, the graph engine of CANN: the `[IMAS]` lines of its log and the profiler's `static_op_mem*.csv`.
+
+The log says where every output and workspace lies; the table says sizes and lifetimes only.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from memplan.errors import InputError
+from memplan.readers.spans import Row
+
+MARK = "[IMAS]Set "
+FOREVER = 2**32 - 1
+_HBM_MEMORY = 2
+"""RT_MEMORY_HBM in CANN's runtime headers; other memory types are other address spaces."""
+
+_SET = re.compile(
+    r"\[IMAS\]Set (?P<graph>\S+) name\[(?P<name>[^\]]*)\] optype\[(?P<type>[^\]]*)\] (?P<role>output|workspace)"
+    r"\[(?P<index>\d+)\] offset to \[(?P<offset>\d+)\] streamid\[(?P<stream>\d+)\] memtype\[(?P<memory>\d+)\] "
+    r"size\[(?P<size>\d+)\] realsize\[(?P<real>\d+)\] noalignsize\[(?P<plain>\d+)\] "
+    r"life time begin\[(?P<begin>\d+)\] life time end\[(?P<end>\d+)\]"
+    r"(?: child\[(?P<child>[^\]]*)\])?(?: isref\[(?P<isref>[^\]]*)\])?"
+)
+_AFTER = re.compile(
+    r"\[IMAS\]AfterAssignMemory\s*: (?P<graph>\S+) memoffset\[(?P<offset>\d+)\], memtype\[(?P<memory>\d+)\], "
+    r"theory_min\[(?P<least>\d+)\]"
+)
+
+
+def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[Row], tuple[str, ...]]:
+    """
+    `(graph, rows, notes)` of a GE log: every output and workspace in device memory.
+
+    A log of several graphs yields the one with the most bytes; the notes name what was left out. References to other
+    blocks are left out, because their bytes are counted where they belong. Raises `InputError` for a broken line.
+    """
+    rows: dict[str, dict[tuple[str, str, int], Row]] = {}
+    elsewhere = references = 0
+    totals: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if "[IMAS]" not in line:
+            continue
+        if match := _AFTER.search(line):
+            if int(match["memory"]) == _HBM_MEMORY:
+                totals[match["graph"]] = f"GE reports {match['offset']} bytes, and {match['least']} as least possible"
+            continue
+        if MARK not in line:
+            continue
+        match = _SET.search(line)
+        if match is None:
+            raise InputError("an [IMAS] line that can't be read", path=path, place=f"line {number}")
+        if int(match["memory"]) != _HBM_MEMORY:
+            elsewhere += 1
+            continue
+        if match["isref"] not in (None, "0", "false", "False"):
+            references += 1
+            continue
+        begin, end = int(match["begin"]), int(match["end"])
+        key = (match["name"], match["role"], int(match["index"]))
+        rows.setdefault(match["graph"], {})[key] = Row(
+            name=match["name"],
+            type=match["type"],
+            nbytes=int(match["plain"]) or int(match["real"]),
+            start=begin,
+            end=None if end == FOREVER else max(begin, end),
+            offset=int(match["offset"]),
+            size=int(match["size"]),
+            stream=int(match["stream"]),
+            workspace=match["role"] == "workspace",
+        )
+    if not rows:
+        raise InputError("this log has no [IMAS]Set lines in device memory", path=path, remedy=_LOG_REMEDY)
+    graph = max(rows, key=lambda name: (sum(row.size for row in rows[name].values()), name))
+    notes = [totals[graph]] if graph in totals else []
+    if others := sorted(set(rows) - {graph}):
+        notes.append(f"graphs left out: {', '.join(others)[:200]}")
+    if elsewhere:
+        notes.append(f"{elsewhere} blocks lie in other memory than HBM")
+    if references:
+        notes.append(f"{references} outputs are references to other blocks")
+    return graph, list(rows[graph].values()), tuple(notes)
+
+
+_LOG_REMEDY = "run with ASCEND_GLOBAL_LOG_LEVEL=1 and name the plog file of GE"
+COLUMNS = ("Op Name", "Node Index Start", "Node Index End", "Size(KB)")
+
+
+def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[list[Row], int | None]:
+    """
+    `(rows, total)` of a `static_op_mem*.csv`: bytes and lifetimes without addresses; the total row when there is one.
+
+    Sizes are KiB in the file. Raises `InputError` naming the row.
+    """
+    reader = csv.DictReader(lines)
+    header = reader.fieldnames or []
+    if any(column not in header for column in COLUMNS):
+        raise InputError("this is not a static_op_mem table", path=path, remedy=f"it has columns {', '.join(COLUMNS)}")
+    rows: list[Row] = []
+    total: int | None = None
+    for number, record in enumerate(reader, 2):
+        try:
+            size = Decimal(record["Size(KB)"] or "") * 1024
+            # The file rounds KiB to nine decimals.
+            if not 0 <= size < 2**63:
+                raise ValueError("the size is no number of bytes")
+            if (record["Op Name"] or "").strip().upper() == "TOTAL":
+                total = round(size)
+                continue
+            start, end = int(record["Node Index Start"] or ""), int(record["Node Index End"] or "")
+        except (ValueError, TypeError, InvalidOperation) as error:
+            raise InputError(f"not a row of the table: {error}", path=path, place=f"row {number}") from None
+        if start == FOREVER:
+            total = round(size)
+            continue
+        if start < 0 or (end < start and end != FOREVER):
+            raise InputError(f"steps {start} to {end}", path=path, place=f"row {number}")
+        rows.append(
+            Row(
+                name=record["Op Name"] or "",
+                type="unknown",
+                nbytes=round(size),
+                start=start,
+                end=None if end == FOREVER else end,
+                offset=None,
+                size=round(size),
+            )
+        )
+    return rows, total
