@@ -13,6 +13,7 @@ from memplan.units import KIB, MIB
 
 NOT_AVAILABLE = "N/A"
 NO_MODEL = 4294967295
+_MOST_SAMPLES = 10_000
 
 _PIPES = (
     "aicore_time(us)", "aic_total_cycles", "aic_mac_time(us)", "aic_mac_ratio", "aic_scalar_time(us)",
@@ -61,6 +62,11 @@ def _stamp(time_ns: int) -> str:
     return microseconds(time_ns) + "\t"
 
 
+def _one_line(text: str) -> str:
+    """A name without line breaks and other control characters, which readers of CSV would trip over."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _mb(size: int) -> str:
     return str(size / MIB)
 
@@ -77,7 +83,7 @@ def kernel_rows(kernels: Iterable[Kernel], device: int) -> Iterator[Sequence[obj
     """Rows of kernel_details.csv; communication has neither task nor operands nor counters."""
     for kernel in kernels:
         head = (kernel.step, device, NO_MODEL)
-        name = (kernel.op.name, kernel.op.type)
+        name = (_one_line(kernel.op.name), _one_line(kernel.op.type))
         times = (
             _stamp(kernel.start_ns),
             microseconds(kernel.duration_ns),
@@ -97,18 +103,28 @@ def kernel_rows(kernels: Iterable[Kernel], device: int) -> Iterator[Sequence[obj
         )  # fmt: skip
 
 
-def memory_record_rows(
-    log: MemoryLog, epoch_ns: int, end_ns: int, process_bytes: int, device: int
-) -> Iterator[Sequence[object]]:
-    """Rows of memory_record.csv: the process every 20 ms, then the allocator (`PTA`) at each of its events."""
-    npu = f"NPU:{device}"
+def process_samples(log: MemoryLog, end_ns: int, process_bytes: int) -> Iterator[tuple[int, int]]:
+    """
+    When the device's own sampler looks, from the start of the first run, and the bytes that the process then holds.
+
+    It looks every 20 ms, and less often in runs of minutes, so that files stay of bounded size.
+    """
     reserved = log.before_reserved
     position = 0
-    for time_ns in range(0, end_ns + 1, 20_000_000):
+    for time_ns in range(0, end_ns + 1, max(20_000_000, end_ns // _MOST_SAMPLES)):
         while position < len(log.events) and log.events[position].time_ns <= time_ns:
             reserved = log.events[position].reserved
             position += 1
-        yield "APP", _stamp(epoch_ns + time_ns), "", _mb(reserved + process_bytes), "", "", npu
+        yield time_ns, reserved + process_bytes
+
+
+def memory_record_rows(
+    log: MemoryLog, epoch_ns: int, end_ns: int, process_bytes: int, device: int
+) -> Iterator[Sequence[object]]:
+    """Rows of memory_record.csv: samples of the process, then the allocator (`PTA`) at each of its events."""
+    npu = f"NPU:{device}"
+    for time_ns, held in process_samples(log, end_ns, process_bytes):
+        yield "APP", _stamp(epoch_ns + time_ns), "", _mb(held), "", "", npu
     for event in log.events:
         allocated, reserved_mb = _mb(event.allocated), _mb(event.reserved)
         for component in ("PTA", "PTA+GE"):
@@ -129,7 +145,8 @@ def operator_memory_rows(log: MemoryLog, plan: Plan, epoch_ns: int, device: int)
             release = (_stamp(epoch_ns + end.time_ns), _stamp(epoch_ns + end.time_ns), held, held)
             totals = (_mb(end.allocated), _mb(end.reserved), _mb(end.allocated))
         yield (
-            plan.ops[allocation.op].name, str(allocation.size / KIB), _stamp(epoch_ns + begin.time_ns), *release,
+            _one_line(plan.ops[allocation.op].name), str(allocation.size / KIB),
+            _stamp(epoch_ns + begin.time_ns), *release,
             _mb(begin.allocated), _mb(begin.reserved), _mb(begin.allocated), *totals,
             plan.ops[allocation.op].stream, f"NPU:{device}",
         )  # fmt: skip
@@ -140,7 +157,7 @@ def op_statistic_rows(kernels: Iterable[Kernel], device: int) -> list[Sequence[o
     times: dict[tuple[str, str], list[int]] = {}
     for kernel in kernels:
         if kernel.core != COMMUNICATION:
-            times.setdefault((kernel.op.type, kernel.core), []).append(kernel.duration_ns)
+            times.setdefault((_one_line(kernel.op.type), kernel.core), []).append(kernel.duration_ns)
     everything = sum(map(sum, times.values())) or 1
     ranked = sorted(times.items(), key=lambda item: (-sum(item[1]), item[0]))
     return [

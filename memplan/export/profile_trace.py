@@ -11,7 +11,7 @@ from typing import Any
 from memplan.export.execution import Execution, Int64s
 from memplan.export.kernel_records import COMMUNICATION, Kernel
 from memplan.export.memory_events import MemoryLog
-from memplan.export.profile_tables import NO_MODEL, microseconds
+from memplan.export.profile_tables import NO_MODEL, microseconds, process_samples
 from memplan.progress import Progress
 from memplan.schema import Plan, Tier
 
@@ -110,14 +110,8 @@ def _events(
             yield _slice(OVERLAP_TRACKS[tid], _OVERLAP, tid, start, end - start, None)
     for time_ns in (steps[0].start_ns, steps[-1].end_ns):
         yield _counter("AI Core Freq", _FREQUENCY, time_ns, {"MHz": clock_mhz})
-    reserved = {0: log.before_reserved}
-    for event in log.events:
-        # The device's own sampler looks every 20 ms.
-        reserved[-(-event.time_ns // 20_000_000)] = event.reserved
-    for sample in range((steps[-1].end_ns - epoch_ns) // 20_000_000 + 1):
-        reserved.setdefault(sample, reserved.get(sample - 1, log.before_reserved))
-        held = (reserved[sample] + process_bytes) / 1024
-        yield _counter("APP/HBM", _MEMORY, epoch_ns + sample * 20_000_000, {"KB": held})
+    for time_ns, held in process_samples(log, steps[-1].end_ns - epoch_ns, process_bytes):
+        yield _counter("APP/HBM", _MEMORY, epoch_ns + time_ns, {"KB": held / 1024})
 
 
 def _kernel_events(kernel: Kernel, thread: int) -> Iterator[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import filecmp
 import json
 import re
@@ -12,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import memplan
 from memplan.errors import CancelledError, InputError
 from memplan.export import Behaviour, simulate
 from memplan.export.allocator import CachingAllocator
-from memplan.schema import memory_curve
-from tests.small_plans import MIB, layered_plan
+from memplan.schema import Plan, memory_curve
+from tests.small_plans import MIB, layered_plan, plans
 
 REAL_QWEN = "profiles/qwen3-0.6b-train-4rank/rank_0_ascend_pt"
 REAL_ALEXNET = "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt"
@@ -292,3 +293,29 @@ def test_segments_are_those_of_the_real_allocator() -> None:
         allocator = CachingAllocator(Behaviour())
         allocator.allocate(size)
         assert allocator.reserved == reserved
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(plan=plans(), steps=st.integers(1, 2), exact=st.booleans())
+def test_any_plan_is_simulated_and_read_back_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, plan: Plan, steps: int, exact: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("any") / "run_ascend_pt"
+    plan = dataclasses.replace(plan, chip="Ascend910B3")
+    behaviour = Behaviour.exact() if exact else Behaviour()
+    if not plan.ops:
+        with pytest.raises(InputError, match="no ops"):
+            simulate(plan, folder, behaviour=behaviour)
+        return
+    simulate(plan, folder, behaviour=behaviour, steps=steps)
+    rank = memplan.open_profile(folder).rank(0)
+    kernels = rank.kernels()
+    launched = sum(op.bound != "none" for op in plan.ops)
+    assert (len(kernels) if kernels is not None else 0) == launched * steps
+    assert max(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 4_000_000
+
+
+def test_a_plan_for_an_unknown_chip_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no chip is called"):
+        simulate(dataclasses.replace(layered_plan(2), chip="Descend1"), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
