@@ -78,7 +78,8 @@ class Op:
 
     `name` is the full scope name as profilers print it. `workspace_bytes` is scratch alive only while the op runs.
     `launches` is false for nodes that cost no kernel (views, `Depend`, tuple plumbing). `attrs` holds what the cost
-    model and the views need (for example `transpose_a`), `source` the line of user code as `file:line`.
+    model and the views need (for example `transpose_a`), `after` the ops that must have run before although no data
+    passes, `listed` the op's place in the file; `source` is the line of user code as `file:line`.
     """
 
     index: int

@@ -137,7 +137,7 @@ class Emitter:
 
     def _kernel(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int]:
         builder, table = self.builder, self.table
-        attrs = dict(node.attrs)
+        attrs = {**node.attrs, "listed": len(builder.ops)}
         inputs: list[int] = []
         named: dict[str, int] = {}
         after: list[int] = []
