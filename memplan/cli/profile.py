@@ -18,6 +18,7 @@ ProfileArgument = Annotated[Path, typer.Argument(help="A profile directory, or a
 RankOption = Annotated[int | None, typer.Option(help="The rank to look at; the first by default.", show_default=False)]
 
 _MOST_NOTES = 20
+_MOST_RANKS = 4
 
 
 def command(
@@ -109,8 +110,11 @@ def _print(profile: Profile, reports: list[dict[str, Any]]) -> None:
     kind = "SIMULATED profile" if profile.simulated else "profile"
     ranks = ", ".join(map(str, list(profile.ranks)[:16])) + (", ..." if len(profile.ranks) > 16 else "")
     print(f"{profile.path}: {kind} by {profile.producer}; {len(profile.ranks)} rank(s): {ranks}\n")
-    for report in reports:
-        _print_rank(report)
+    if len(reports) > _MOST_RANKS:
+        _print_ranks(reports)
+    else:
+        for report in reports:
+            _print_rank(report)
     for note in list(profile.notes)[:_MOST_NOTES]:
         print(f"note: {note.file}: {note.text}")
     if len(profile.notes) > _MOST_NOTES:
@@ -152,18 +156,45 @@ def _print_rank(report: dict[str, Any]) -> None:
             ],
             right=(1, 2, 3),
         )
-    if report["memory"]:
+    held = [row for row in report["memory"] if max(row["peak_allocated"] or 0, row["peak_reserved"] or 0) > 0]
+    if held:
         print_table(
             "Memory",
             ["component", "samples", "peak allocated", "peak reserved"],
             [
-                (
-                    row["component"],
-                    row["samples"],
-                    *(None if row[key] is None or row[key] < 0 else format_bytes(row[key])
-                      for key in ("peak_allocated", "peak_reserved")),
-                )
-                for row in report["memory"]
+                (row["component"], row["samples"], *map(_size, (row["peak_allocated"], row["peak_reserved"])))
+                for row in held
             ],
             right=(1, 2, 3),
-        )  # fmt: skip
+        )
+    if len(held) < len(report["memory"]):
+        print(f"{len(report['memory']) - len(held)} more components hold nothing; --json lists them\n")
+
+
+def _size(count: int | None) -> str | None:
+    return None if count is None or count < 0 else format_bytes(count)
+
+
+def _print_ranks(reports: list[dict[str, Any]]) -> None:
+    """One row a rank, where there are too many to print each in full."""
+    rows = []
+    for report in reports:
+        steps = report["steps"]
+        computing = [row["computing_ns"] for row in steps]
+        free = [row["free_ns"] for row in steps]
+        allocated = [row["peak_allocated"] for row in report["memory"] if row["peak_allocated"] is not None]
+        rows.append(
+            (
+                report["rank"],
+                report["device"],
+                None if report["kernels"] is None else f"{report['kernels']:,}",
+                format_duration(report["end_ns"] - report["start_ns"]),
+                len(steps),
+                format_duration(sum(computing) // len(steps)) if steps else None,
+                format_duration(sum(free) // len(steps)) if steps else None,
+                _size(max(allocated, default=None)),
+            )
+        )
+    header = ["rank", "device", "kernels", "span", "steps", "computing a step", "free a step", "peak allocated"]
+    print_table("Ranks", header, rows, right=range(2, 8))
+    print("--rank N prints one of them in full\n")

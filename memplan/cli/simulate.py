@@ -39,7 +39,14 @@ def command(
     behaviour = Behaviour.exact() if exact else Behaviour()
     with progress_bar() as progress:
         written = simulate(
-            loaded, directory, behaviour=behaviour, seed=seed, steps=steps, replace=replace, progress=progress
+            loaded,
+            directory,
+            behaviour=behaviour,
+            seed=seed,
+            steps=steps,
+            rank=rank,
+            replace=replace,
+            progress=progress,
         )
     print(f"written to {written}")
     return YES

@@ -18,11 +18,12 @@ from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
 
 Int64s = NDArray[np.int64]
 
-_PREFERRED = ("PTA", "MindSpore", "PTA+GE", "GE", "APP")
+_PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {
     "PTA": "the framework's allocator, which holds what the plan plans",
     "MindSpore": "the framework's allocator, which holds what the plan plans",
     "PTA+GE": "the allocators of framework and graph engine together",
+    "MindSpore+GE": "the allocators of framework and graph engine together",
     "GE": "the graph engine's allocator",
     "APP": "the whole process, as the profile has no allocator's curve: it includes runtime, streams and HCCL",
 }

@@ -134,3 +134,24 @@ def test_export_of_a_training_plan_to_vllm_is_refused(ask: Ask, tmp_path: Path) 
     assert (code, out) == (2, "")
     assert "training step" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_ranks_are_one_table_and_one_of_them_is_printed_in_full(ask: Ask, plan_file: Path, tmp_path: Path) -> None:
+    for rank in range(6):
+        folder = tmp_path / "runs" / f"rank{rank}_ascend_pt"
+        assert ask("simulate", plan_file, folder, "--rank", rank, "--seed", rank)[0] == 0
+    _, out, _ = ask("profile", tmp_path / "runs")
+    assert "6 rank(s)" in out
+    assert "computing a step" in out
+    assert "Op types by time" not in out
+    _, out, _ = ask("profile", tmp_path / "runs", "--rank", "4")
+    assert "Rank 4 on NPU:4" in out
+    assert "Op types by time" in out
+    assert ask("compare", plan_file, tmp_path / "runs", "--rank", "5")[0] == 1
+
+
+def test_components_that_hold_nothing_are_counted_not_listed(ask: Ask, shared_data: Path) -> None:
+    _, out, _ = ask("profile", shared_data / "profiles/qwen3-0.6b-train-4rank", "--rank", "0")
+    assert "HCCL" in out
+    assert "DVPP" not in out
+    assert "more components hold nothing" in out
