@@ -22,6 +22,7 @@ def command(
     ],
     seed: Annotated[int, typer.Option(help="Another seed gives another run.", min=0)] = 0,
     steps: Annotated[int, typer.Option(help="How often the plan is run.", min=1, max=10_000)] = 1,
+    rank: Annotated[int, typer.Option(help="The rank that the profile says it is of.", min=0)] = 0,
     exact: Annotated[
         bool, typer.Option("--exact", help="Run as planned: no noise, no gaps, nothing freed late.")
     ] = False,
