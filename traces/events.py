@@ -8,6 +8,7 @@ A trace is a JSON list of events (or an object that holds it under `traceEvents`
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.progress import Progress
-from memplan.traces.decimals import nanoseconds
+from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Floats, Int64s
 
 Int32s = NDArray[np.int32]
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
+_MOST_NUMBERS = 64  # in one counter sample
 _PHASES = {"s": FLOW_START, "t": FLOW_STEP, "f": FLOW_END}
 
 
@@ -103,9 +105,9 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
     values = _whole(text)
     if values is None:
         values = _salvaged(path, text, notes)
-    for number, event in enumerate(values):
-        if number % 65536 == 0:
-            progress(number, len(values), "events")
+    for done, event in enumerate(values):
+        if done % 65536 == 0:
+            progress(done, len(values), "events")
         builder.add(event)
     builder.report(path, notes)
     return builder.events()
@@ -169,10 +171,25 @@ def _salvaged(path: Path, text: str, notes: Notebook) -> list[object]:
             continue
         at = text.find("{", end)
     if skipped:
-        notes.add(path, f"damaged: {skipped} pieces skipped, the first at character {first}")
+        notes.add(path, damaged_note(skipped, first))
     elif not found:
         notes.add(path, "holds no events")
     return found
+
+
+def damaged_note(count: int, first: int) -> str:
+    """What to say about text that is no event."""
+    return f"damaged: {count} places skipped where no event could be read, the first at offset {first}"
+
+
+def unusable_note(count: int) -> str:
+    """What to say about events that lack what their kind needs."""
+    return f"{count} events without a usable time, duration or value skipped"
+
+
+def unknown_note(phase: str, count: int) -> str:
+    """What to say about events of another kind."""
+    return f"{count} events of phase {phase!r} are of no known kind and are not shown"
 
 
 def _next_event(text: str, start: int) -> int:
@@ -212,7 +229,8 @@ class _Builder:
             return
         time = nanoseconds(str(event.get("ts", "")))
         if phase not in ("X", "C", "s", "t", "f"):
-            self.unknown[str(phase)[:20]] = self.unknown.get(str(phase)[:20], 0) + 1
+            letter = phase if isinstance(phase, str) and len(phase) == 1 else ""
+            self.unknown[letter] = self.unknown.get(letter, 0) + 1
         elif time is None:
             self.unusable += 1
         elif phase == "X":
@@ -234,8 +252,9 @@ class _Builder:
         if isinstance(arguments, dict) and arguments:
             self.arguments.append(arguments)
             size = 1
-            if category is None:
-                category = arguments.get("Task Type")
+            task = arguments.get("Task Type")
+            if category is None and isinstance(task, str):
+                category = task
         name = self.strings(str(event.get("name", "")))
         kind = self.strings("" if category is None else str(category))
         row = (time, duration, self._thread(event), name, kind, len(self.arguments) - 1, size)
@@ -250,17 +269,16 @@ class _Builder:
         instance = -1
         numbers = []
         for key, value in arguments.items():
-            try:
-                number = float(str(value))
-            except ValueError:
+            quantity = number(str(value))
+            if math.isnan(quantity):
                 continue
             if key.endswith("_id"):
-                instance = int(number) if abs(number) < 2**53 else -1
+                instance = int(quantity) if abs(quantity) < 2**53 else -1
             else:
-                numbers.append((key, number))
-        for key, number in numbers:
+                numbers.append((key, quantity))
+        for key, quantity in numbers[:_MOST_NUMBERS]:
             self.samples.append((time, thread, name, self.strings(key), instance))
-            self.values.append(number)
+            self.values.append(quantity)
 
     def _thread(self, event: Mapping[str, object]) -> int:
         key = (str(event.get("pid", "")), str(event.get("tid", "")))
@@ -268,9 +286,9 @@ class _Builder:
 
     def report(self, path: Path, notes: Notebook) -> None:
         if self.unusable:
-            notes.add(path, f"{self.unusable} events without a usable time skipped")
+            notes.add(path, unusable_note(self.unusable))
         for phase, count in self.unknown.items():
-            notes.add(path, f"{count} events of phase {phase!r} are of no known kind and are not shown")
+            notes.add(path, unknown_note(phase, count))
 
     def events(self) -> Events:
         slices = np.array(self.slices, dtype=np.int64).reshape(-1, 7).T

@@ -22,6 +22,11 @@ class Notebook:
         self._root = root
         self._notes: dict[tuple[str, str], Note] = {}
 
+    @property
+    def root(self) -> Path:
+        """The folder relative to which files are named."""
+        return self._root
+
     def add(self, file: Path | str, text: str) -> None:
         """Note `text` about `file`, named relative to the profile's folder."""
         name = str(file)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
+from memplan.traces.nesting import BLOCK
 from memplan.traces.profile import (
     CounterSeries,
     Density,
@@ -17,7 +19,7 @@ from memplan.traces.profile import (
     Track,
     TrackKind,
 )
-from memplan.traces.timeline import Timeline
+from memplan.traces.timeline import Int32s, Timeline
 
 
 class TimelineView:
@@ -49,17 +51,7 @@ class TimelineView:
     def slices(self, track: int, t0: int | None, t1: int | None) -> Slices:
         """Slices of `track` that overlap `[t0, t1)`; one of no duration counts where it starts."""
         columns = self._timeline.slices
-        low, high = self._rows(track)
-        start = columns.start_ns[low:high]
-        first = 0 if t0 is None else int(np.searchsorted(columns.reach_ns[low:high], t0, side="right"))
-        first = first if t0 is None else min(first, int(np.searchsorted(start, t0, side="left")))
-        last = len(start) if t1 is None else int(np.searchsorted(start, t1, side="left"))
-        rows: slice | Int64s = slice(low + first, low + max(first, last))
-        if t0 is not None:
-            begin = columns.start_ns[rows]
-            index = np.flatnonzero((begin + columns.duration_ns[rows] > t0) | (begin >= t0))
-            if len(index) < len(begin):
-                rows = index + low + first
+        rows = self._overlapping(track, t0, t1)
         return Slices(
             columns.start_ns[rows],
             columns.duration_ns[rows],
@@ -70,21 +62,70 @@ class TimelineView:
             self._timeline.strings,
         )
 
+    def _overlapping(self, track: int, t0: int | None, t1: int | None) -> slice | Int64s:
+        """
+        Rows of `track` that overlap `[t0, t1)`.
+
+        Those that start in the window lie together. Of those before it, whole blocks that end before `t0` are passed
+        over; few others hold the slices that reach into the window.
+        """
+        columns = self._timeline.slices
+        low, high = self._rows(track)
+        start = columns.start_ns[low:high]
+        last = high if t1 is None else low + int(np.searchsorted(start, t1, side="left"))
+        if t0 is None:
+            return slice(low, last)
+        first = min(low + int(np.searchsorted(start, t0, side="left")), last)
+        reaching = low + int(np.searchsorted(columns.reach_ns[low:first], t0, side="right"))
+        if reaching >= first:
+            return slice(first, last)
+        size = BLOCK**2
+        block = reaching // size
+        blocks = block + np.flatnonzero(columns.block_end_ns[block : -(-first // size)] > t0)
+        before = (blocks[:, None] * size + np.arange(size)).reshape(-1)
+        before = before[(before >= reaching) & (before < first)]
+        before = before[columns.start_ns[before] + columns.duration_ns[before] > t0]
+        return np.asarray(np.concatenate([before, np.arange(first, last)]))
+
     def density(self, track: int, t0: int, t1: int, pixels: int) -> Density:
         """See `memplan.traces.profile.Density`."""
-        edges = t0 + np.arange(pixels + 1, dtype=np.int64) * (t1 - t0) // pixels
+        columns = self._timeline.slices
+        low, high = self._rows(track)
+        edges = np.array([t0 + (t1 - t0) * pixel // pixels for pixel in range(pixels + 1)], dtype=np.int64)
         busy = np.diff(self._covered(track, edges)) / np.maximum(np.diff(edges), 1)
-        category = np.full(pixels, -1, dtype=np.int32)
-        found = self.slices(track, t0, t1)
-        if len(found):
-            first = np.clip((found.start_ns - t0) * pixels // max(t1 - t0, 1), 0, pixels - 1)
-            last = np.clip((found.start_ns + found.duration_ns - t0) * pixels // max(t1 - t0, 1), 0, pixels - 1)
-            wide = last > first
-            order = np.argsort(found.duration_ns, kind="stable")
-            category[first[order]] = found.category[order]
-            for row in order[wide[order]].tolist():
-                category[first[row] : last[row] + 1] = found.category[row]
-        return Density(busy, category, self._timeline.strings)
+        bounds = low + np.searchsorted(columns.start_ns[low:high], edges, side="left")
+        parts = [self._holders(low, bounds[:-1], edges)]
+        level = np.ceil(np.log(np.maximum(np.diff(bounds), 1) / BLOCK) / np.log(BLOCK)).astype(np.int64)
+        level = np.clip(level, 0, len(columns.summaries))
+        steps = np.unique(level[np.diff(bounds) > 0]).tolist()
+        parts.extend(self._contents(np.flatnonzero(level == step), bounds, edges, step) for step in steps)
+        pixel, category, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Density(busy, _heaviest(pixel, category, weight, pixels), self._timeline.strings)
+
+    def _holders(self, low: int, bounds: Int64s, edges: Int64s) -> tuple[Int64s, Int32s, Int64s]:
+        """For pixels that begin inside a slice: pixel, category and time of the slice that lasts longest there."""
+        columns = self._timeline.slices
+        pixel = np.flatnonzero(bounds > low)
+        reach = columns.reach_ns[bounds[pixel] - 1]
+        inside = reach > edges[pixel]
+        pixel, reach = pixel[inside], reach[inside]
+        holder = low + np.searchsorted(columns.reach_ns[low : int(bounds[-1])], reach, side="left")
+        return pixel, columns.category[holder], np.minimum(reach, edges[pixel + 1]) - edges[pixel]
+
+    def _contents(self, pixels: Int64s, bounds: Int64s, edges: Int64s, level: int) -> tuple[Int64s, Int32s, Int64s]:
+        """Pixel, category and time of the slices that start in `pixels`, or of the blocks of them at `level`."""
+        columns = self._timeline.slices
+        size = BLOCK**level
+        first = -(-bounds[pixels] // size)
+        counts = np.maximum(bounds[pixels + 1] // size - first, 0)
+        pixel = np.repeat(pixels, counts)
+        rows = np.arange(len(pixel)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+        if level:
+            category, weight = columns.summaries[level - 1]
+            return pixel, category[rows], weight[rows]
+        start = columns.start_ns[rows]
+        end = np.minimum(start + np.maximum(columns.duration_ns[rows], 1), edges[pixel + 1])
+        return pixel, columns.category[rows], np.maximum(end - start, 1)
 
     def counters(self, track: int) -> list[CounterSeries]:
         """The series of counter track `track`."""
@@ -103,8 +144,8 @@ class TimelineView:
     def flows(self, track: int, start_ns: int) -> list[Flow]:
         """Arrows that start or end where the slice of `track` starts that starts at `start_ns`."""
         columns = self._timeline.flows
-        outgoing = (columns.source_track == track) & (columns.source_ns == start_ns)
-        incoming = (columns.target_track == track) & (columns.target_ns == start_ns)
+        outgoing = _matching(columns.source_track, columns.source_ns, track, start_ns)
+        incoming = columns.by_target[slice(*_matching(*self._targets, track, start_ns))]
         return [
             Flow(
                 self._timeline.strings[columns.category[row]],
@@ -113,8 +154,14 @@ class TimelineView:
                 int(columns.target_track[row]),
                 int(columns.target_ns[row]),
             )
-            for row in np.flatnonzero(outgoing | incoming).tolist()
+            for row in [*range(*outgoing), *incoming.tolist()]
         ]
+
+    @cached_property
+    def _targets(self) -> tuple[Int32s, Int64s]:
+        """Tracks and times at which arrows end, in order."""
+        columns = self._timeline.flows
+        return columns.target_track[columns.by_target], columns.target_ns[columns.by_target]
 
     def arguments(self, track: int, start_ns: int) -> Mapping[str, object]:
         """The `args` of the slice of `track` that starts at `start_ns` (the outermost, if several do)."""
@@ -174,6 +221,32 @@ class TimelineView:
         last = low + np.maximum(before - 1, 0)
         over = np.maximum(columns.reach_ns[last] - times, 0)
         return np.where(before > 0, columns.covered_ns[last] - over, 0)
+
+
+def _matching(tracks: Int32s, times: Int64s, track: int, time: int) -> tuple[int, int]:
+    """Bounds of the rows with this track and time, in columns sorted by track and time."""
+    low, high = int(np.searchsorted(tracks, track, side="left")), int(np.searchsorted(tracks, track, side="right"))
+    found = times[low:high]
+    return (
+        low + int(np.searchsorted(found, time, side="left")),
+        low + int(np.searchsorted(found, time, side="right")),
+    )
+
+
+def _heaviest(pixel: Int64s, category: Int32s, weight: Int64s, pixels: int) -> Int32s:
+    """The category of each pixel with the largest total weight, -1 where there is none."""
+    chosen = np.full(pixels, -1, dtype=np.int32)
+    if len(pixel):
+        width = int(category.max()) + 1
+        code = pixel * width + category
+        order = np.argsort(code, kind="stable")
+        code = code[order]
+        first = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
+        total = np.add.reduceat(weight[order], first)
+        code = code[first]
+        ranking = np.lexsort((total, code // width))
+        chosen[code[ranking] // width] = code[ranking] % width  # the last one of a pixel wins: the heaviest
+    return chosen
 
 
 def ranked(keys: Int64s, durations: Int64s, strings: Sequence[str], count: int) -> list[OpTotal]:

@@ -155,11 +155,14 @@ class TextRank:
 
     @cached_property
     def _view(self) -> TimelineView | None:
+        return load_timeline(self._source, self._types, self._cache, self._notes, self._progress)
+
+    def _types(self) -> Mapping[str, str]:
+        """Op types by kernel name."""
         kernels = self.kernels()
-        types = {}
-        if kernels is not None:
-            types = {name: kind for name, kind in zip(kernels.name, kernels.type, strict=True) if kind not in ABSENT}
-        return load_timeline(self._source, types, self._notes, self._progress)
+        if kernels is None:
+            return {}
+        return {name: kind for name, kind in zip(kernels.name, kernels.type, strict=True) if kind not in ABSENT}
 
     @cached_property
     def _kernels(self) -> Kernels | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.traces.events import FLOW_START, Events
-from memplan.traces.nesting import nest
+from memplan.traces import nesting
+from memplan.traces.events import FLOW_START, Events, FlowRows, SliceRows
+from memplan.traces.nesting import BLOCK
 from memplan.traces.profile import Floats, Int64s, Track, TrackKind
 
 Int32s = NDArray[np.int32]
@@ -29,6 +32,8 @@ _CANN_SLICE = re.compile(r"(?:AscendCL|Node|Model|Runtime|Communication|HCCL|ACL
 _UNIT = re.compile(r"(.*)\(([^()]*)\)\s*")
 _UNITS = frozenset({"KB", "MB", "GB", "MHz", "GHz", "B", "us", "ms", "%"})
 _LAST = 1 << 40
+_LARGE = 100_000
+_MOST_CODES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,9 @@ class SliceColumns:
     """
     All slices sorted by track and start; track `t` owns rows `bounds[t]` to `bounds[t + 1]`.
 
-    `reach_ns` and `covered_ns` are as `memplan.traces.nesting.nest` makes them.
+    `reach_ns` and `covered_ns` are as `memplan.traces.nesting.nest` makes them. `block_end_ns` is the latest end of
+    each `BLOCK ** 2` rows. `summaries` hold, for rows by `BLOCK`, by `BLOCK ** 2` and so on, the category that takes
+    most of their time, and that time in ns.
     """
 
     bounds: Int64s
@@ -49,6 +56,8 @@ class SliceColumns:
     covered_ns: Int64s
     arguments_at: Int64s
     arguments_size: Int32s
+    block_end_ns: Int64s
+    summaries: Sequence[tuple[Int32s, Int64s]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +72,14 @@ class CounterColumns:
 
 @dataclass(frozen=True, slots=True)
 class FlowColumns:
-    """Arrows from start to end, sorted by source track and time."""
+    """Arrows from start to end, sorted by source track and time; `by_target` orders them by target track and time."""
 
     source_track: Int32s
     source_ns: Int64s
     target_track: Int32s
     target_ns: Int64s
     category: Int32s
+    by_target: Int32s
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +131,15 @@ def build(events: Events, types: Mapping[str, str]) -> Timeline:
     track_of = np.full(len(events.threads) + 1, -1, dtype=np.int32)
     for number, (_, thread, *_rest) in enumerate(keyed):
         track_of[thread] = number
-    slices, strings = _slices(events, track_of, tracks, types)
-    counters = _counters(events, labels, tracks)
-    return Timeline(tracks, strings, slices, counters, _flows(events, track_of))
+    slice_tracks = list(tracks)
+    strings = list(events.strings)
+    columns = {field.name: getattr(events.slices, field.name) for field in fields(SliceRows)}
+    with ThreadPoolExecutor(1) as pool:
+        flows = pool.submit(_flows, events.flows, track_of)
+        counters = _counters(events, labels, tracks)
+        del events  # its slices are let go of column by column
+        slices = _slices(columns, track_of, slice_tracks, strings, types)
+        return Timeline(tracks, strings, slices, counters, flows.result())
 
 
 def _labels(metadata: Sequence[Mapping[str, object]]) -> _Labels:
@@ -166,25 +182,71 @@ def _kind(process: str, thread: str) -> TrackKind:
 
 
 def _slices(
-    events: Events, track_of: Int32s, tracks: Sequence[Track], types: Mapping[str, str]
-) -> tuple[SliceColumns, list[str]]:
-    rows = events.slices
-    track = track_of[rows.thread]
-    order = np.lexsort((-rows.duration_ns, rows.start_ns, track))
-    bounds = np.zeros(len(tracks) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(track, minlength=len(tracks)), out=bounds[1:])
-    start, duration = rows.start_ns[order], rows.duration_ns[order]
+    columns: dict[str, Any], track_of: Int32s, tracks: Sequence[Track], strings: list[str], types: Mapping[str, str]
+) -> SliceColumns:
+    """Sort `columns` (those of `SliceRows`; emptied on the way) and add to `strings` the types that are new."""
+    large = len(columns["start_ns"]) > _LARGE
+    fill_nesting, fill_blocks = nesting.nest, nesting.dominate
+    if large:
+        from memplan.traces import compiled  # brings Numba, which a small trace does without
+
+        fill_nesting, fill_blocks = compiled.nest, compiled.dominate
+    track = track_of[columns.pop("thread")]
+    order, bounds = _ordered(track, columns["start_ns"], columns["duration_ns"], len(tracks))
+    del track
+    start, duration = columns.pop("start_ns")[order], columns.pop("duration_ns")[order]
     depth = np.empty(len(order), dtype=np.int16)
     reach, covered = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
-    nest(start, duration, bounds, depth, reach, covered)
-    strings = list(events.strings)
-    name, category = rows.name[order], rows.category[order]
+    fill_nesting(start, duration, bounds, depth, reach, covered)
+    name, category = columns.pop("name")[order], columns.pop("category")[order]
     _apply_types(strings, name, category, bounds, tracks, types)
-    columns = SliceColumns(
+    summaries: list[tuple[Int32s, Int64s]] = []
+    groups, weights = category, np.maximum(duration, 1)
+    while len(groups) > BLOCK:
+        blocks = np.empty(-(-len(groups) // BLOCK), dtype=np.int32), np.empty(-(-len(groups) // BLOCK), dtype=np.int64)
+        fill_blocks(groups, weights, *blocks)
+        summaries.append(blocks)
+        groups, weights = blocks
+    starts = np.arange(0, len(order), BLOCK**2)
+    return SliceColumns(
         bounds, start, duration, name, category, depth, reach, covered,
-        rows.arguments_at[order], rows.arguments_size[order],
+        columns.pop("arguments_at")[order], columns.pop("arguments_size")[order],
+        np.maximum.reduceat(start + duration, starts) if len(order) else start, summaries,
     )  # fmt: skip
-    return columns, strings
+
+
+def _ordered(track: Int32s, start: Int64s, duration: Int64s | None, tracks: int) -> tuple[Int64s, Int64s]:
+    """
+    The order by track, start and (if given) descending duration, and where each track's rows begin and end in it.
+
+    Files are mostly in order already, so only tracks that are not get sorted in earnest.
+    """
+    narrow = track.astype(np.int16) if tracks < 2**15 else track  # NumPy sorts 16 bits by radix
+    order = np.argsort(narrow, kind="stable")
+    bounds = np.zeros(tracks + 1, dtype=np.int64)
+    np.cumsum(np.bincount(track, minlength=tracks), out=bounds[1:])
+    for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        rows = order[low:high]
+        times = start[rows]
+        if (times[1:] < times[:-1]).any():
+            rows = rows[np.argsort(times, kind="stable")]
+            times = start[rows]
+        if duration is None:
+            order[low:high] = rows
+            continue
+        lengths = duration[rows]
+        tied = np.flatnonzero((times[1:] == times[:-1]) & (lengths[1:] > lengths[:-1]))
+        if len(tied):
+            ends = np.append(np.flatnonzero(times[1:] != times[:-1]), len(rows) - 1)
+            run = np.unique(np.searchsorted(ends, tied))
+            if len(run) > _LARGE:
+                rows = rows[np.lexsort((-lengths, times))]
+                run = run[:0]
+            for number in run.tolist():
+                span = slice(int(ends[number - 1]) + 1 if number else 0, int(ends[number]) + 1)
+                rows[span] = rows[span][np.argsort(-duration[rows[span]], kind="stable")]
+        order[low:high] = rows
+    return order, bounds
 
 
 def _apply_types(
@@ -214,11 +276,14 @@ def _apply_types(
 def _counters(events: Events, labels: _Labels, tracks: list[Track]) -> CounterColumns:
     """Counter series, and appends one track for each counter to `tracks`."""
     rows = events.samples
-    keys = np.stack([rows.thread.astype(np.int64), rows.name, rows.key, rows.instance], axis=1)
-    distinct, series_of = np.unique(keys, axis=0, return_inverse=True) if len(keys) else (keys, rows.thread)
-    series_of = series_of.reshape(-1)
-    order = np.lexsort((rows.time_ns, series_of))
-    counts = np.bincount(series_of, minlength=len(distinct)) if len(keys) else np.zeros(0, dtype=np.int64)
+    codes = rows.thread
+    for part in (rows.name, rows.key, _compact(rows.instance)):
+        codes = _paired(codes, part)
+    count = int(codes.max()) + 1 if len(codes) else 0
+    order, starts = _ordered(codes, rows.time_ns, None, count)
+    first = order[starts[:-1]]
+    distinct = np.stack([rows.thread[first], rows.name[first], rows.key[first], rows.instance[first]], axis=1)
+    counts = np.diff(starts)
     listed = []
     for number, (thread, name, key, instance) in enumerate(distinct.tolist()):
         pid = events.threads[thread][0]
@@ -230,7 +295,6 @@ def _counters(events: Events, labels: _Labels, tracks: list[Track]) -> CounterCo
     series_list: list[tuple[int, str, str]] = []
     parts: list[Int64s] = []
     bounds = [0]
-    starts = np.concatenate(([0], np.cumsum(counts)))
     current: tuple[int, str, str] | None = None
     for group, number, series, unit in listed:
         if group != current:
@@ -245,6 +309,28 @@ def _counters(events: Events, labels: _Labels, tracks: list[Track]) -> CounterCo
     return CounterColumns(np.array(bounds, dtype=np.int64), rows.time_ns[picked], rows.value[picked], series_list)
 
 
+def _compact(numbers: Int64s) -> Int32s:
+    """Small numbers that are equal where `numbers` are, and in the same order."""
+    if len(numbers) and int(numbers.max()) - int(numbers.min()) < _MOST_CODES:
+        return np.asarray(numbers - numbers.min(), dtype=np.int32)
+    return np.asarray(np.unique(numbers, return_inverse=True)[1].reshape(-1), dtype=np.int32)
+
+
+def _paired(first: Int32s, second: Int32s) -> Int32s:
+    """Small numbers for the pairs of two columns, in order of the pairs."""
+    if not len(first):
+        return first
+    width = int(second.max()) + 1
+    if (int(first.max()) + 1) * width > _MOST_CODES:
+        return _compact(first.astype(np.int64) * width + second)
+    codes = first * np.int32(width)
+    codes += second
+    present = np.zeros(int(codes.max()) + 1, dtype=np.int32)
+    present[codes] = 1
+    numbers = np.asarray(np.cumsum(present) - 1, dtype=np.int32)
+    return np.asarray(numbers[codes])
+
+
 def _series(counter: str, key: str, instance: int) -> tuple[str, str]:
     """Name and unit of a series: units stand in the key (`Read(MB/s)`) or are the key (`KB`)."""
     match = _UNIT.fullmatch(key)
@@ -256,14 +342,13 @@ def _series(counter: str, key: str, instance: int) -> tuple[str, str]:
     return (name if instance < 0 else f"{name} {instance}"), unit
 
 
-def _flows(events: Events, track_of: Int32s) -> FlowColumns:
+def _flows(rows: FlowRows, track_of: Int32s) -> FlowColumns:
     """
     Arrows between the ends that share a category and an id.
 
     With one start, it leads to every end, whatever their times (clocks of host and device disagree a little); where
     ids are used again, each end belongs to the latest start before it.
     """
-    rows = events.flows
     order = np.lexsort((rows.phase, rows.time_ns, rows.id, rows.category))
     category, flow = rows.category[order], rows.id[order]
     starts = rows.phase[order] == FLOW_START
@@ -283,10 +368,12 @@ def _flows(events: Events, track_of: Int32s) -> FlowColumns:
     shown = (source_track >= 0) & (target_track >= 0)  # the rest start or end on threads without slices
     arrows, source, source_track, target_track = arrows[shown], source[shown], source_track[shown], target_track[shown]
     by_source = np.lexsort((rows.time_ns[source], source_track))
+    target_track, target_ns = target_track[by_source], rows.time_ns[arrows][by_source]
     return FlowColumns(
         source_track[by_source],
         rows.time_ns[source][by_source],
-        target_track[by_source],
-        rows.time_ns[arrows][by_source],
+        target_track,
+        target_ns,
         rows.category[arrows][by_source],
+        np.lexsort((target_ns, target_track)).astype(np.int32),
     )

@@ -1,0 +1,44 @@
+"""Unpacks gzip files, with an eye on those that unpack to far more than they should."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from memplan.errors import InputError
+from memplan.progress import Progress
+from memplan.traces.notes import Notebook
+
+_MOST_BYTES = 20 * 1024**3
+_MOST_RATIO = 500  # a real trace packs to about a twentieth
+_HARMLESS = 64 * 1024 * 1024
+_BLOCK = 4 * 1024 * 1024
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the file begins as gzip does; raises `OSError` where it can't be read."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def unpack(path: Path, target: Path, notes: Notebook, progress: Progress) -> None:
+    """
+    Unpack `path` into `target`, block by block. What a damaged file still gives is kept, with a note.
+
+    Raises `InputError` where it holds more than 20 GB, or 500 times its own size.
+    """
+    size = path.stat().st_size
+    done = 0
+    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as file, target.open("wb") as sink:
+        try:
+            while block := file.read(_BLOCK):
+                done += len(block)
+                if done > _MOST_BYTES or (done > _HARMLESS and done > size * _MOST_RATIO):
+                    raise InputError(
+                        "unpacks to far more than a trace of its size holds", path=path, remedy="unpack it yourself"
+                    )
+                sink.write(block)
+                progress(raw.tell(), size, f"packed bytes of {path.name}")
+        except (EOFError, OSError, zlib.error) as error:
+            notes.add(path, f"damaged: only the first {done} unpacked bytes could be read ({error})")
