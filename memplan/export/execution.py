@@ -61,65 +61,84 @@ def execute(plan: Plan, behaviour: Behaviour, chance: Chance) -> Execution:
     started, and for the transfers it needs; a transfer for the op it follows and the one before it on its link and
     direction. Idle time that the plan has beyond that stays. Without deviations the result is the plan.
     """
+    count = len(plan.ops)
     op_ns, move_ns = durations(plan, behaviour, chance)
-    count, moves = len(plan.ops), len(plan.transfers)
     gaps = np.rint(2.0 * behaviour.launch_gap_ns * chance.uniform(count)).astype(np.int64)
     calls = np.rint(behaviour.host_call_ns * (1.0 + 0.5 * chance.spread(count))).astype(np.int64)
     calls[[op.bound == "none" for op in plan.ops]] = 0
-    host_end = np.cumsum(calls)
-    start, end = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    move_start, move_end = np.zeros(moves, dtype=np.int64), np.zeros(moves, dtype=np.int64)
-
-    needed: dict[int, list[int]] = defaultdict(list)
-    for index, move in enumerate(plan.transfers):
-        if move.before_step is not None:
-            needed[move.before_step].append(index)
+    issued = np.cumsum(calls)
+    machine = _Machine(plan, op_ns, move_ns, gaps, issued)
     # Ops come first at equal times: a transfer that follows an op may start when the op ends.
-    order = sorted(
-        [(op.start_ns, 0, op.index) for op in plan.ops]
-        + [(move.start_ns, 1, index) for index, move in enumerate(plan.transfers)]
-    )
-    by_end = sorted(range(count), key=lambda i: (plan.ops[i].start_ns + plan.ops[i].duration_ns, i))
-    run = [False] * count
-    ended = 0
-    last_planned = last_real = 0  # of all ops whose planned end has passed
-    stream_real: dict[int, int] = {}
-    link_last: dict[tuple[str, Tier, Tier], int] = {}
-    for planned_ns, what, index in order:
+    order = [(op.start_ns, 0, op.index) for op in plan.ops]
+    order += [(move.start_ns, 1, index) for index, move in enumerate(plan.transfers)]
+    for _, what, index in sorted(order):
         if what == 0:
-            op = plan.ops[index]
-            while ended < count and run[by_end[ended]]:
-                other = plan.ops[by_end[ended]]
-                if other.start_ns + other.duration_ns > planned_ns:
-                    break
-                last_planned = max(last_planned, other.start_ns + other.duration_ns)
-                last_real = max(last_real, int(end[other.index]))
-                ended += 1
-            planned_ready, ready = last_planned, last_real
-            for waited in needed.get(index, ()):
-                if plan.transfers[waited].end_ns <= planned_ns:
-                    planned_ready = max(planned_ready, plan.transfers[waited].end_ns)
-                    ready = max(ready, int(move_end[waited]))
-            ready = max(ready + planned_ns - planned_ready, stream_real.get(op.stream, 0))
-            if op.bound != "none":
-                ready = max(ready + int(gaps[index]), int(host_end[index]))
-            start[index], end[index] = ready, ready + int(op_ns[index])
-            stream_real[op.stream] = int(end[index])
-            run[index] = True
+            machine.run_op(index)
         else:
-            transfer = plan.transfers[index]
-            lane = (transfer.link, transfer.source, transfer.target)
-            planned_ready = ready = 0
-            previous = link_last.get(lane)
-            if previous is not None and plan.transfers[previous].end_ns <= planned_ns:
-                planned_ready, ready = plan.transfers[previous].end_ns, int(move_end[previous])
-            after = transfer.after_step
-            if after is not None and 0 <= after < count:
-                done = plan.ops[after].start_ns + plan.ops[after].duration_ns
-                if done <= planned_ns:
-                    planned_ready, ready = max(planned_ready, done), max(ready, int(end[after]))
-            move_start[index] = ready + planned_ns - planned_ready
-            move_end[index] = move_start[index] + int(move_ns[index])
-            link_last[lane] = index
-    issue, issued = (host_end - calls, host_end) if behaviour.host_runs_ahead else (start, end)
-    return Execution(start, end, issue, issued, move_start, move_end)
+            machine.run_transfer(index)
+    issue, issued = (issued - calls, issued) if behaviour.host_runs_ahead else (machine.start, machine.end)
+    return Execution(machine.start, machine.end, issue, issued, machine.move_start, machine.move_end)
+
+
+class _Machine:
+    """Ops and transfers of a plan, started one by one in the order of their planned starts."""
+
+    def __init__(self, plan: Plan, op_ns: Int64s, move_ns: Int64s, gaps: Int64s, issued: Int64s) -> None:
+        self._plan = plan
+        self._op_ns, self._move_ns, self._gaps, self._issued = op_ns, move_ns, gaps, issued
+        self.start, self.end = np.zeros_like(op_ns), np.zeros_like(op_ns)
+        self.move_start, self.move_end = np.zeros_like(move_ns), np.zeros_like(move_ns)
+        self._needed: dict[int, list[int]] = defaultdict(list)
+        for index, move in enumerate(plan.transfers):
+            if move.before_step is not None:
+                self._needed[move.before_step].append(index)
+        self._planned_end = [op.start_ns + op.duration_ns for op in plan.ops]
+        # Ops by planned end; of those before `_ended` the planned end has passed, and this is when they really ended.
+        self._by_end = sorted(range(len(plan.ops)), key=lambda index: (self._planned_end[index], index))
+        self._ended = 0
+        self._last_planned = self._last_real = 0
+        self._started = [False] * len(plan.ops)
+        self._stream: dict[int, int] = {}
+        self._lane: dict[tuple[str, Tier, Tier], int] = {}
+
+    def _pass(self, planned_ns: int) -> None:
+        """Take note of the ops that had ended by `planned_ns` in the plan."""
+        while self._ended < len(self._by_end):
+            other = self._by_end[self._ended]
+            if not self._started[other] or self._planned_end[other] > planned_ns:
+                break
+            self._last_planned = self._planned_end[other]
+            self._last_real = max(self._last_real, int(self.end[other]))
+            self._ended += 1
+
+    def run_op(self, index: int) -> None:
+        """Start an op when all it waited for is done, its stream is free, and the host has issued it."""
+        op = self._plan.ops[index]
+        self._pass(op.start_ns)
+        planned_ready, ready = self._last_planned, self._last_real
+        for waited in self._needed.get(index, ()):
+            planned_end = self._plan.transfers[waited].end_ns
+            if planned_end <= op.start_ns:
+                planned_ready = max(planned_ready, planned_end)
+                ready = max(ready, int(self.move_end[waited]))
+        ready = max(ready + op.start_ns - planned_ready, self._stream.get(op.stream, 0))
+        if op.bound != "none":
+            ready = max(ready + int(self._gaps[index]), int(self._issued[index]))
+        self.start[index], self.end[index] = ready, ready + int(self._op_ns[index])
+        self._stream[op.stream] = int(self.end[index])
+        self._started[index] = True
+
+    def run_transfer(self, index: int) -> None:
+        """Start a transfer when the op it follows is done and its link is free."""
+        transfer = self._plan.transfers[index]
+        lane = (transfer.link, transfer.source, transfer.target)
+        planned_ready = ready = 0
+        previous, after = self._lane.get(lane), transfer.after_step
+        if previous is not None and self._plan.transfers[previous].end_ns <= transfer.start_ns:
+            planned_ready, ready = self._plan.transfers[previous].end_ns, int(self.move_end[previous])
+        if after is not None and self._planned_end[after] <= transfer.start_ns:
+            planned_ready = max(planned_ready, self._planned_end[after])
+            ready = max(ready, int(self.end[after]))
+        self.move_start[index] = ready + transfer.start_ns - planned_ready
+        self.move_end[index] = self.move_start[index] + int(self._move_ns[index])
+        self._lane[lane] = index
