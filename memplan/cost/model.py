@@ -16,7 +16,7 @@ from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.shapes import attention_of, convolution_of, matmul_of
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search
-from memplan.cost.vector import VectorTime, vector_time, vector_work
+from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
 _CONVOLUTIONS = ("convolution", "convolution_input_gradient", "convolution_filter_gradient")
@@ -71,7 +71,7 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
             else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul")
         )
         if shaped.matmul is not None:
-            passes = rule.passes + rule.transcendentals * machine["transcendental_cycles"]
+            passes = vector_passes(rule, machine) + _activation(kernel, machine)
             return matmul_cost(shaped.matmul, machine, passes=passes, blocks=kernel.block_count)
     if rule.kind in ("attention", "attention_gradient"):
         attention = attention_of(kernel, gradient=rule.kind == "attention_gradient")
@@ -79,6 +79,12 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
         if attention.attention is not None and rate is not None:
             return replace(attention_cost(attention.attention, machine, rate), assumed=attention.assumed)
     return _vector(kernel, rule, machine, None if hot is None else hot / 16)
+
+
+def _activation(kernel: Kernel, machine: Machine) -> float:
+    """Vector instructions of an activation fused behind a matmul, from its attribute."""
+    name = kernel.attribute("activation")
+    return vector_passes(op_class(name), machine) if isinstance(name, str) and name not in ("", "none") else 0.0
 
 
 def matmul_cost(

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -390,39 +389,3 @@ def alignment_share(stride: float, machine: Machine, unaligned: str) -> float:
     if stride % machine["alignment"] == 0:
         return 1.0
     return machine["aligned_32_share"] if stride % 32 == 0 else machine[unaligned]
-
-
-def buffers(tiling: Tiling, problem: MatmulProblem) -> list[dict[str, Any]]:
-    """
-    The on-chip buffers of `tiling`: name, tier, bytes of one copy, copies, and the pipes that fill and drain it.
-
-    Stages of the pipeline: 0 MTE2 (GM to L1), 1 MTE1 (L1 to L0), 2 cube, 3 FixPipe (L0C to GM).
-    """
-    depth = ceil(problem.k / tiling.splits)
-    k_l1, k = min(tiling.k_l1, depth), min(tiling.k, depth)
-    found = []
-    for name, extent, width in (("A", tiling.m, problem.a_bytes), ("B", tiling.n, problem.b_bytes)):
-        stays = tiling.resident == name
-        size = extent * (depth if stays else k_l1) * width
-        found.append(
-            {"name": f"{name} in L1", "tier": "L1", "size": ceil(size), "copies": 1 if stays else 2, "stages": (0, 1)}
-        )
-        found.append(
-            {
-                "name": f"{name} in L0{name}",
-                "tier": f"L0{name}",
-                "size": ceil(extent * k * width),
-                "copies": 2,
-                "stages": (1, 2),
-            }
-        )
-    found.append(
-        {
-            "name": "C in L0C",
-            "tier": "L0C",
-            "size": tiling.m * tiling.n * 4,
-            "copies": tiling.l0c_buffers,
-            "stages": (2, 3),
-        }
-    )
-    return found

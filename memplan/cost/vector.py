@@ -47,6 +47,20 @@ class VectorTime:
     work: VectorWork
 
 
+def vector_passes(rule: OpClass, machine: Machine) -> float:
+    """Vector instructions per element of `rule`, slow ones counted by what they take."""
+    return rule.passes + rule.transcendentals * machine["transcendental_cycles"]
+
+
+def dirty_in_l2(read: float, written: float, l2_bytes: int, *, bypass: bool = False) -> float:
+    """
+    Bytes that a kernel run alone leaves in L2 unwritten: the last that passed through it, reads included unless they
+    bypass it.
+    """
+    through = written + (0.0 if bypass else read)
+    return written if through <= l2_bytes else l2_bytes * written / through
+
+
 def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     """Bytes and instructions of `kernel` by its class."""
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
@@ -55,7 +69,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     if rule.kind in ("gather", "slice"):
         count = float(max((operand.count for operand in kernel.outputs), default=1))
     width = max((_compute_width(operand.dtype) for operand in kernel.operands if operand.count * 4 >= count), default=4)
-    passes = rule.passes + rule.transcendentals * machine["transcendental_cycles"]
+    passes = vector_passes(rule, machine)
     steps = rule.passes + rule.transcendentals
     if rule.kind == "reduction":
         steps += log2(64)

@@ -1,0 +1,117 @@
+"""
+What a kernel keeps on chip: its buffers by tier, how many copies of each, and over which stages of the pipeline.
+
+A stage is one step of an iteration; iterations overlap, so that stage `s` of iteration `i` runs at slot `i + s`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from memplan.cost.attention import AttentionProblem, AttentionTime
+from memplan.cost.kernel import Kernel, op_class
+from memplan.cost.machine import Machine
+from memplan.cost.tiling import MatmulProblem, Tiling
+from memplan.cost.vector import VectorWork
+from memplan.graph.model import DTYPE_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class BufferNeed:
+    """
+    `copies` buffers of `size` bytes in `tier`, each filled at stage `first` by pipe `filled_by` and last read at stage
+    `last` by pipe `read_by`. A buffer that `stays` is filled once and kept over all iterations.
+    """
+
+    name: str
+    tier: str
+    size: int
+    copies: int
+    first: int
+    last: int
+    filled_by: str
+    read_by: str
+    stays: bool = False
+
+
+def matmul_buffers(problem: MatmulProblem, tiling: Tiling) -> list[BufferNeed]:
+    """Buffers of a matmul. Stages: 0 GM to L1 (MTE2), 1 L1 to L0 (MTE1), 2 cube, 3 L0C to GM (FixPipe)."""
+    depth = ceil(problem.k / tiling.splits)
+    k_l1, k = min(tiling.k_l1, depth), min(tiling.k, depth)
+    needs = []
+    for name, extent, width in (("A", tiling.m, problem.a_bytes), ("B", tiling.n, problem.b_bytes)):
+        stays = tiling.resident == name
+        size = ceil(extent * (depth if stays else k_l1) * width)
+        copies = 1 if stays else tiling.l1_buffers
+        needs.append(
+            BufferNeed(
+                f"{name} slice" if not stays else f"{name} panel", "L1", size, copies, 0, 1, "MTE2", "MTE1", stays
+            )
+        )
+        needs.append(BufferNeed(f"{name} tile", f"L0{name}", ceil(extent * k * width), 2, 1, 2, "MTE1", "cube"))
+    needs.append(BufferNeed("C tile", "L0C", tiling.m * tiling.n * 4, tiling.l0c_buffers, 2, 3, "cube", "FixPipe"))
+    return needs
+
+
+def vector_buffers(kernel: Kernel, work: VectorWork) -> list[BufferNeed]:
+    """Buffers of a vector kernel. Stages: 0 GM to UB (MTE2), 1 vector, 2 UB to GM (MTE3)."""
+    needs = []
+    full = [op for op in kernel.operands if op.count * 4 >= work.elements]
+    largest = max((DTYPE_BITS.get(op.dtype, 16) for op in full), default=16)
+    for index, operand in enumerate(kernel.present):
+        if operand in full:
+            size = max(int(work.piece * DTYPE_BITS.get(operand.dtype, 16) // largest) // 32 * 32, 32)
+            needs.append(BufferNeed(f"input {index}", "UB", size, 2, 0, 1, "MTE2", "vector"))
+    for index, operand in enumerate(kernel.outputs):
+        if operand in full:
+            size = max(int(work.piece * DTYPE_BITS.get(operand.dtype, 16) // largest) // 32 * 32, 32)
+            needs.append(BufferNeed(f"output {index}", "UB", size, 2, 1, 2, "vector", "MTE3"))
+    if op_class(kernel.type).passes > 4:
+        needs.append(BufferNeed("intermediate", "UB", max(int(work.piece) // 32 * 32, 32), 1, 1, 1, "vector", "vector"))
+    return needs
+
+
+def attention_buffers(problem: AttentionProblem, time: AttentionTime, machine: Machine) -> list[BufferNeed]:
+    """
+    Buffers of an attention kernel. Stages: 0 keys to L1 (MTE2), 1 to L0 (MTE1), 2 scores (cube), 3 out of L0C
+    (FixPipe), 4 softmax (vector), 5 probabilities to L1 (MTE3 or MTE2), 6 to L0 (MTE1), 7 product (cube), 8 out
+    (FixPipe), 9 rescaling (vector).
+    """
+    q, kv, width = time.block_q, time.block_kv, problem.q_bytes
+    step_k = _slice(q, problem.d_qk, problem, machine)
+    part = min(kv, machine.l0c // (2 * q * 4) // 16 * 16)
+    right = min(ceil(part * step_k * problem.kv_bytes), machine.l0b // 2)
+    rows = _rows_in_ub(kv, problem, machine, q)
+    needs = [
+        BufferNeed("Q", "L1", ceil(q * problem.d_qk * width), 1, 0, 1, "MTE2", "MTE1", stays=True),
+        BufferNeed("K", "L1", ceil(part * problem.d_qk * problem.kv_bytes), 2, 0, 1, "MTE2", "MTE1"),
+        BufferNeed("Q or P tile", "L0A", ceil(q * step_k * width), 2, 1, 2, "MTE1", "cube"),
+        BufferNeed("K or V tile", "L0B", right, 2, 1, 2, "MTE1", "cube"),
+        BufferNeed("S tile", "L0C", q * part * 4, 2, 2, 3, "cube", "FixPipe"),
+        BufferNeed("S rows", "UB", rows * kv * 4, 2, 3, 4, "FixPipe" if machine.direct else "MTE2", "vector"),
+    ]
+    if not problem.indexer:
+        source = "MTE3" if machine.direct else "MTE2"
+        needs += [
+            BufferNeed("V", "L1", ceil(part * problem.d_v * problem.kv_bytes), 2, 5, 6, "MTE2", "MTE1"),
+            BufferNeed("P", "L1", ceil(q * part * width), 2, 5, 6, source, "MTE1"),
+            BufferNeed("P rows", "UB", ceil(rows * kv * width), 2, 4, 5, "vector", "MTE3"),
+            BufferNeed("O rows", "UB", rows * problem.d_v * 4, 1, 8, 9, "MTE2", "vector", stays=True),
+        ]
+    needs.append(BufferNeed("row maxima and sums", "UB", max(q, 8) * 2 * 32, 1, 4, 9, "vector", "vector", stays=True))
+    return needs
+
+
+def _slice(q: int, depth: int, problem: AttentionProblem, machine: Machine) -> int:
+    """How much of the head size an L0A slice holds, twice buffered."""
+    room = int(machine.l0a // (2 * q * problem.q_bytes)) // 16 * 16
+    return max(min(depth, room, 128), 16)
+
+
+def _rows_in_ub(kv: int, problem: AttentionProblem, machine: Machine, q: int) -> int:
+    """Rows of scores that one vector core holds with everything double-buffered; a multiple of 8 where one fits."""
+    room = machine.ub - max(q, 8) * 64
+    row = 2 * kv * 4 + 2 * kv * problem.q_bytes + problem.d_v * 4
+    rows = int(room // row)
+    return max(min(rows // 8 * 8 or rows, max(q // 2, 1)), 1)
