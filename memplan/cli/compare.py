@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +34,10 @@ def command(
     time_tolerance: Annotated[float, typer.Option(help="Makespans may differ by this share.", min=0)] = 0.10,
     coverage: Annotated[float, typer.Option(help="This share of the ops has to be found.", min=0, max=1)] = 0.90,
     limit: Annotated[int, typer.Option(help="How many differences to list.", min=1)] = 10,
+    curves: Annotated[
+        Path | None,
+        typer.Option(help="Write planned and measured memory over time here, as CSV.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:  # fmt: skip
     """
@@ -41,7 +46,7 @@ def command(
     Exits with 0 when the profile keeps to the plan, 1 when it deviates, 2 when either can't be read.
     """
     import memplan
-    from memplan.compare import Tolerance, compare
+    from memplan.compare import Tolerance, compare, write_curves
     from memplan.schema import load_plan
 
     loaded = load_plan(plan)
@@ -59,6 +64,8 @@ def command(
             limit=limit,
             progress=progress,
         )
+    if curves is not None:
+        write_curves(result, curves)
     if as_json:
         print_json(comparison_to_json(result))
     else:

@@ -1,6 +1,7 @@
 """Plans against profiles: one time axis, and the signed differences with what they cost."""
 
 from memplan.compare.comparison import compare
+from memplan.compare.curves import write_curves
 from memplan.compare.result import (
     Comparison,
     Deviation,
@@ -24,4 +25,5 @@ __all__ = [
     "Tolerance",
     "UnmatchedKernels",
     "compare",
+    "write_curves",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import memplan
 from memplan.cli import main
-from memplan.schema import load_plan, plan_to_json
+from memplan.schema import load_plan, memory_curve, plan_to_json
 from tests.small_plans import layered_plan
 
 SAMPLES = Path(memplan.__file__).parent / "samples"
@@ -155,3 +156,16 @@ def test_components_that_hold_nothing_are_counted_not_listed(ask: Ask, shared_da
     assert "HCCL" in out
     assert "DVPP" not in out
     assert "more components hold nothing" in out
+
+
+def test_compare_writes_both_curves_on_one_axis(ask: Ask, plan_file: Path, tmp_path: Path) -> None:
+    ask("simulate", plan_file, tmp_path / "run", "--exact")
+    assert ask("compare", plan_file, tmp_path / "run", "--curves", tmp_path / "curves.csv")[0] == 0
+    with (tmp_path / "curves.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{key: int(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    plan = load_plan(plan_file)
+    curve = memory_curve(plan)
+    assert [row["plan_ns"] for row in rows] == sorted(row["plan_ns"] for row in rows)
+    for row in rows[:-1]:
+        assert row["planned_bytes"] == row["measured_bytes"] == curve.at(row["plan_ns"])
+        assert row["profile_ns"] - rows[0]["profile_ns"] == row["plan_ns"]
