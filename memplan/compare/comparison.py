@@ -26,6 +26,7 @@ from memplan.errors import InputError
 from memplan.progress import Progress, silent
 from memplan.schema import Plan, Tier, memory_curve
 from memplan.traces.profile import Allocations, Profile, RankProfile
+from memplan.units import format_duration
 
 Int64s = NDArray[np.int64]
 
@@ -60,6 +61,12 @@ def compare(
     notes = [f"kernels are those of the {everything.source}"] if everything.source != "kernel table" else []
     if steps.inferred and len(steps.numbers) > 1:
         notes.append(f"the profile numbers no steps; {len(steps.numbers)} were told apart by their repeated ops")
+
+    after = plan.makespan_ns - max((op.start_ns + op.duration_ns for op in plan.ops), default=0)
+    if after > 0:
+        notes.append(
+            f"transfers go on for {format_duration(after)} after the last planned op; kernels do not show them"
+        )
 
     progress(1, 4, "matching ops")
     matches, owner = match(plan, ops)
@@ -250,7 +257,7 @@ def _summary(
     return Summary(
         planned_peak=peak,
         measured_peak=int(memory.measured.max()) if memory is not None else None,
-        planned_makespan_ns=plan.makespan_ns,
+        planned_makespan_ns=int(spans[:, 1].max() - spans[0, 0]) if len(spans) else 0,
         measured_makespan_ns=int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0,
         planned_busy_ns=_busy(spans[:, 0], spans[:, 1]),
         measured_busy_ns=_busy(ops.start_ns, ops.end_ns),

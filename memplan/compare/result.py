@@ -109,9 +109,10 @@ class Summary:
     """
     The figures a verdict rests on.
 
-    Peaks in bytes (`None` without a measured curve), makespans and busy times (of which some op or kernel runs) in
-    nanoseconds. `planned_ops` counts ops that launch a kernel, `matched_ops` those found; `measured_coverage` is the
-    share of the measured kernel time that they account for.
+    Peaks in bytes (`None` without a measured curve). Makespans are nanoseconds from the first op's (kernel's) start to
+    the last one's end, busy times those of them in which some op or kernel runs; transfers count in neither.
+    `planned_ops` counts ops that launch a kernel, `matched_ops` those found; `measured_coverage` is the share of the
+    measured kernel time that they account for.
     """
 
     planned_peak: int

@@ -328,3 +328,12 @@ def test_kernels_in_the_place_of_an_op_are_that_ops() -> None:
     result = compare(plan, Rank(kernels(rows)))
     assert (result.summary.matched_ops, result.summary.matched_by_name) == (8, 7)
     assert result.deviations == ()
+
+
+def test_copies_after_the_last_op_are_no_part_of_the_makespan() -> None:
+    plan = layered_plan(3)
+    longer = dataclasses.replace(plan, makespan_ns=plan.makespan_ns + 40_000)
+    result = compare(longer, Rank(kernels(as_planned(plan))))
+    assert result.summary.planned_makespan_ns == result.summary.measured_makespan_ns == plan.makespan_ns
+    assert not result.deviates
+    assert "40.000 us after the last planned op" in result.notes[0]
