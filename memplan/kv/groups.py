@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from memplan.errors import InputError
 from memplan.kv.specs import CacheKind, CacheSpec, Load
+from memplan.units import round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def form_groups(specs: Sequence[CacheSpec], *, hybrid: bool, by_ratio: bool) -> 
     Without `hybrid` every window and chunk is kept as if it were full attention. `by_ratio` gives the compressed
     caches of each ratio a group of their own. Raises `InputError` where the engine would refuse the model.
     """
-    kept = tuple(specs) if hybrid else _all_full(specs)
+    kept = tuple(specs) if hybrid else _all_full(specs, by_ratio)
     if not kept:
         return ()
     if len({spec.identity for spec in kept}) == 1:
@@ -104,17 +105,35 @@ def _one_type(specs: Sequence[CacheSpec]) -> bool:
     return all((spec.kind, spec.window, spec.chunk) == (first.kind, first.window, first.chunk) for spec in specs)
 
 
-def _all_full(specs: Sequence[CacheSpec]) -> tuple[CacheSpec, ...]:
-    if len({spec.identity for spec in specs}) <= 1 or _one_type(specs) or not any(spec.kind.grows for spec in specs):
+def _all_full(specs: Sequence[CacheSpec], by_ratio: bool) -> tuple[CacheSpec, ...]:
+    """Windows and chunks kept for every token, in blocks as those of full attention."""
+    full = next((spec for spec in specs if spec.kind.grows), None)
+    if full is None or len({spec.identity for spec in specs}) <= 1 or _one_type(specs):
         return tuple(specs)
-    windows = {spec.window for spec in specs if spec.window} | {spec.chunk for spec in specs if spec.chunk}
-    if any(spec.kind in (CacheKind.STATE, CacheKind.SLIDING_LATENT) for spec in specs) or len(windows) > 1:
+    kinds = {spec.kind for spec in specs}
+    windows = {spec.window or spec.chunk for spec in specs if not spec.kind.grows}
+    # Packed caches may have several windows; the patched planner of the engines with `by_ratio` fails on them.
+    packed = CacheKind.SLIDING_LATENT in kinds
+    if CacheKind.STATE in kinds or (by_ratio and packed) or (len(windows) > 1 and not packed):
         raise InputError(
             "this model can't be served without the hybrid KV cache manager: its caches don't become one type",
             remedy="leave the hybrid manager on",
         )
-    kind = next(spec.kind for spec in specs if spec.kind.grows)
-    return tuple(spec if spec.kind.grows else replace(spec, kind=kind, window=None, chunk=None) for spec in specs)
+    return tuple(spec if spec.kind.grows else _kept_whole(spec, full) for spec in specs)
+
+
+def _kept_whole(spec: CacheSpec, full: CacheSpec) -> CacheSpec:
+    if spec.kind is not CacheKind.SLIDING_LATENT:
+        return replace(spec, kind=full.kind, window=None, chunk=None)
+    payload = spec.payload_bytes // spec.block_size * full.block_size
+    return replace(
+        spec,
+        kind=full.kind,
+        block_size=full.block_size,
+        payload_bytes=payload,
+        page_bytes=round_up(payload, spec.alignment),
+        window=None,
+    )
 
 
 def _one_page_size(specs: Sequence[CacheSpec]) -> tuple[CacheSpec, ...]:

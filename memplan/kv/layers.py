@@ -170,6 +170,7 @@ def _compressed(
         round_up(window, kept.alignment),
         ("window", mixer.head_dim),
         window=mixer.window,
+        alignment=kept.alignment,
     )
     if mixer.ratio:
         yield from _states(layer, mixer, blocks, kept, engine)
@@ -227,6 +228,7 @@ def _states(
             round_up(payload, kept.alignment) if pad is None else pad,
             ("state", elements),
             window=mixer.overlap * mixer.ratio,
+            alignment=kept.alignment,
         )
 
 

@@ -45,7 +45,7 @@ class CacheSpec:
 
     `block_size` is what a page holds as the engine counts it, in entries of `entry_tokens` tokens each.
     `payload_bytes` of the `page_bytes` are content, the rest is padding. `layout` is what two specs must have alike
-    to be one: heads, widths, types.
+    to be one: heads, widths, types. Pages are padded to multiples of `alignment`.
     """
 
     layer: int
@@ -58,6 +58,7 @@ class CacheSpec:
     entry_tokens: int = 1
     window: int | None = None
     chunk: int | None = None
+    alignment: int = 1
 
     @property
     def name(self) -> str:
