@@ -98,7 +98,7 @@ def without_weights(data: bytes) -> bytes:
     """MindIR bytes `data` without the values of its parameters; shapes and everything else stay."""
     from memplan.readers.mindir_schema import model_class
 
-    model = model_class().FromString(data)
+    model = model_class(lossless=True).FromString(data)
     for parameter in model.graph.parameter:
         parameter.ClearField("raw_data")
     return bytes(model.SerializeToString(deterministic=True))

@@ -39,9 +39,9 @@ _TABLE = {
 
 
 @cache
-def model_class() -> Any:
-    """The protobuf class of a whole MindIR file."""
-    return message_class("memplan.mind_ir", _TABLE, "ModelProto")
+def model_class(*, lossless: bool = False) -> Any:
+    """The protobuf class of a whole MindIR file; `lossless` for writing one back as it was."""
+    return message_class("memplan.mind_ir", _TABLE, "ModelProto", lossless=lossless)
 
 
 class AttributeType(IntEnum):

@@ -30,7 +30,8 @@ class InPlace:
 class OpTable:
     """
     `arguments`: input names by op type, in order. `views`: op types whose first output occupies their first input.
-    `in_place`: what ops write. `optimizers` matches the scope part that an optimiser's cell gets.
+    `in_place`: what ops write. `optimizers` matches the scope part that an
+    optimiser's cell gets, `optimizer_scalars` are the names of parameters it keeps for itself.
 
     `cpu_own_outputs` are ops of `in_place` whose outputs get bytes of their own in MindSpore's CPU build, and
     `cpu_workspace_outputs` ops that it splits, with the intermediate values of the output's size that this costs.
@@ -41,6 +42,7 @@ class OpTable:
     views: frozenset[str]
     in_place: Mapping[str, InPlace]
     optimizers: re.Pattern[str]
+    optimizer_scalars: frozenset[str]
     cpu_own_outputs: frozenset[str]
     cpu_workspace_outputs: Mapping[str, int]
 
@@ -64,6 +66,7 @@ def op_table() -> OpTable:
             for op, entry in document["in_place"].items()
         },
         optimizers=re.compile(document["optimizer_scopes"]),
+        optimizer_scalars=frozenset(document["optimizer_scalars"]),
         cpu_own_outputs=frozenset(document["cpu"]["own_outputs"]),
         cpu_workspace_outputs=document["cpu"]["workspace_outputs"],
     )

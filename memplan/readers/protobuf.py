@@ -25,9 +25,15 @@ form. Fields left out are kept by protobuf as unknown bytes and cost no time.
 """
 
 
-def message_class(package: str, table: Table, root: str) -> Any:
-    """The class of message `root` of `table`; each call makes its own pool, so that nothing is registered globally."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"memplan/{package}.proto", package=package, syntax="proto2")
+def message_class(package: str, table: Table, root: str, *, lossless: bool = False) -> Any:
+    """
+    The class of message `root` of `table`; each call makes its own pool, so that nothing is registered globally.
+
+    Normally strings that are not UTF-8 are refused while parsing. A `lossless` class takes them, and writes back the
+    very bytes it was given.
+    """
+    syntax = "proto2" if lossless else "proto3"
+    file = descriptor_pb2.FileDescriptorProto(name=f"memplan/{package}.proto", package=package, syntax=syntax)
     for name, fields in table.items():
         message = file.message_type.add(name=name)
         for entry in fields.split(","):

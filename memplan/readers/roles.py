@@ -18,13 +18,14 @@ class Roles:
     """
     Collects how parameters are used while a graph is read, then settles their kind.
 
-    A parameter is optimiser state when an optimiser op updates it beside the weight, or when only optimiser code
-    uses it. What code outside of the backward pass takes from inside it is a gradient.
+    A parameter is optimiser state when an optimiser op updates it beside the weight, when only optimiser code uses
+    it, or when it is called after a weight. What code outside of the backward pass takes from inside it is a gradient.
     """
 
     def __init__(self, table: OpTable) -> None:
         self.table = table
         self.parameters: dict[int, str] = {}
+        self._by_label: dict[str, int] = {}
         self._state: set[int] = set()
         self._gradient: set[int] = set()
         self._uses: list[tuple[bool, bool, Sequence[int]]] = []
@@ -32,6 +33,7 @@ class Roles:
     def parameter(self, tensor: int, label: str) -> None:
         """Note that `tensor` is the parameter called `label`."""
         self.parameters[tensor] = label
+        self._by_label[label] = tensor
 
     def op(self, type_: str, scope: str, launches: bool, inputs: Sequence[int], named: Mapping[str, int]) -> None:
         """Note one op that was appended to the builder, with its tensor arguments by name."""
@@ -65,11 +67,22 @@ class Roles:
                     gradients.add(root)
         for tensor in self.parameters:
             root = builder.storage(tensor)
-            if root == tensor and (tensor in state or (tensor in used and tensor not in elsewhere)):
+            alone = tensor in used and tensor not in elsewhere
+            if root == tensor and (tensor in state or alone or self._named_as_state(builder, tensor)):
                 builder.kinds[tensor] = TensorKind.OPTIMIZER_STATE
         for root in gradients:
             if builder.kinds[root] is TensorKind.ACTIVATION:
                 builder.kinds[root] = TensorKind.GRADIENT
+
+    def _named_as_state(self, builder: GraphBuilder, tensor: int) -> bool:
+        """Whether the name is that of a weight behind a prefix, such as `moment1.fc.weight`, in a training graph."""
+        if not any(backward for _, backward, _ in self._uses):
+            return False
+        label = self.parameters[tensor]
+        if label in self.table.optimizer_scalars:
+            return True
+        weight = self._by_label.get(label.partition(".")[2])
+        return weight is not None and builder.shapes[weight] == builder.shapes[tensor]
 
     @staticmethod
     def _made_in_backward(builder: GraphBuilder, root: int) -> bool:

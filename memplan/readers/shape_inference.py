@@ -51,7 +51,7 @@ def _broadcast(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, ob
     if OPEN_RANK in declared:
         return None
     rank = len(declared)
-    same = [shape for shape in inputs if len(shape) == rank]
+    same = [shape for shape in inputs if len(shape) == rank and _stretches(shape, declared)]
     shapes = same or [shape for shape in inputs if len(shape) < rank]
     full = []
     for place, dim in enumerate(declared):
@@ -63,6 +63,18 @@ def _broadcast(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, ob
             return None
         full.append(max(sizes))
     return tuple(full)
+
+
+def _stretches(shape: Shape, declared: Shape) -> bool:
+    """Whether `shape` can be broadcast to `declared` where that is known."""
+    return all(have == want or have == 1 or want < 0 for have, want in zip(shape, declared, strict=True))
+
+
+def _first(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, object]) -> Shape | None:
+    """Open dimensions are those of the first input, as in convolutions and pooling."""
+    if not inputs or len(inputs[0]) != len(declared) or any(dim < 0 for dim in declared[2:]):
+        return None
+    return tuple(have if want < 0 else want for want, have in zip(declared, inputs[0], strict=True))
 
 
 def _ints(value: object) -> tuple[int, ...] | None:
@@ -222,6 +234,7 @@ _RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Reshape", "ReshapeExt", "View"), _reshape),
     **dict.fromkeys(("MatMul", "BatchMatMul", "MatMulExt", "BatchMatMulExt", "Mm"), _matmul),
     "Dense": _dense,
+    **dict.fromkeys(("Conv2D", "Conv3D", "Conv2DExt", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _first),
     **dict.fromkeys(
         ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceAll", "ReduceAny", "SumExt",
          "MeanExt", "ProdExt", "Argmax", "ArgMaxExt", "Argmin"), _reduce
