@@ -180,11 +180,13 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
             found.append(Deviation(DeviationKind.TIME, what, where, op, *span, planned, took, delta, cost))
 
     waits = _waits(ops.start_ns, ops.end_ns)
-    starts = np.array([op.start_ns for op in plan.ops], dtype=np.int64)
-    order = np.argsort(starts, kind="stable")
+    # Ops without a kernel have no wait that a profile could show; what they wait for, the next kernel waits for.
+    launched = sorted((op.start_ns, op.index) for op in plan.ops if op.bound != "none")
+    order = np.array([index for _, index in launched], dtype=np.int64)
+    starts = np.array([start for start, _ in launched], dtype=np.int64)
+    ends = starts + np.array([plan.ops[index].duration_ns for _, index in launched], dtype=np.int64)
     planned_waits = np.zeros(len(plan.ops), dtype=np.int64)
-    ends = starts + np.array([op.duration_ns for op in plan.ops], dtype=np.int64)
-    planned_waits[order] = _waits(starts[order], ends[order])
+    planned_waits[order] = _waits(starts, ends)
     rows = np.flatnonzero(owner >= 0)
     _, first = np.unique(owner[rows], return_index=True)
     measured_waits = waits[rows[first]]

@@ -337,3 +337,15 @@ def test_copies_after_the_last_op_are_no_part_of_the_makespan() -> None:
     assert result.summary.planned_makespan_ns == result.summary.measured_makespan_ns == plan.makespan_ns
     assert not result.deviates
     assert "40.000 us after the last planned op" in result.notes[0]
+
+
+def test_what_an_op_without_a_kernel_waits_for_the_next_kernel_waits_for() -> None:
+    plan = layered_plan(3)
+    later = [dataclasses.replace(op, start_ns=op.start_ns + (20_000 if op.index >= 2 else 0)) for op in plan.ops]
+    later[2] = dataclasses.replace(later[2], bound="none", duration_ns=0)
+    later[3:] = [dataclasses.replace(op, start_ns=op.start_ns - 50_000) for op in later[3:]]
+    plan = dataclasses.replace(plan, ops=tuple(later), makespan_ns=plan.makespan_ns - 30_000)
+    assert plan.ops[3].start_ns == plan.ops[2].start_ns == plan.ops[1].start_ns + 70_000
+    result = compare(plan, Rank(kernels([row for row in as_planned(plan) if row[3]])))
+    assert result.summary.matched_ops == result.summary.planned_ops == 5
+    assert result.deviations == ()

@@ -6,9 +6,11 @@ import filecmp
 import hashlib
 from pathlib import Path
 
+import pytest
+
 import memplan
 from memplan.compare import compare
-from memplan.export import simulate
+from memplan.export import Behaviour, simulate
 from memplan.schema import load_plan
 
 SAMPLES = Path(memplan.__file__).parent / "samples"
@@ -48,3 +50,14 @@ def test_a_plan_made_today_is_found_in_the_bundled_profile_op_by_op() -> None:
     assert result.summary.matched_by_name == result.summary.planned_ops > 300
     assert result.summary.measured_coverage == 1.0
     assert result.unmatched_kernels == ()
+
+
+@pytest.mark.parametrize("hbm", [None, 4_000_000, 2_600_000])
+def test_a_plan_run_exactly_deviates_nowhere_moves_and_stalls_included(tmp_path: Path, hbm: int | None) -> None:
+    plan = memplan.plan(SAMPLES / "llama_train.mindir", chip="910B3", hbm=hbm)
+    assert bool(plan.transfers) == (hbm is not None)
+    profile = memplan.open_profile(simulate(plan, tmp_path / "run", behaviour=Behaviour.exact()))
+    result = compare(plan, profile)
+    assert result.deviations == ()
+    assert not result.deviates
+    assert result.summary.measured_makespan_ns == result.summary.planned_makespan_ns
