@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
-from memplan.cost import machine, op_costs
+from memplan.cost import calibrated, load_calibration, machine, op_costs
 from memplan.errors import InputError, MemplanError
 from memplan.graph import Graph, Lifetime, TensorKind, lifetimes
 from memplan.hardware import Chip, Link
@@ -45,13 +45,15 @@ def plan(
     chip: str | Chip,
     hbm: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    calibration: str | Path | None = None,
     progress: Progress = silent,
 ) -> Plan:
     """
     Plan the memory and time of a graph on one die of `chip`.
 
     `source` is a graph file or a `Graph`, `hbm` the bytes of HBM the plan may use (default: the chip's, less what its
-    driver keeps), `shapes` binds dynamic input dimensions by input name. When the graph's peak exceeds `hbm`, tensors
+    driver keeps), `shapes` binds dynamic input dimensions by input name, `calibration` is a file of `memplan calibrate`
+    whose corrections the times rest on. When the graph's peak exceeds `hbm`, tensors
     are moved to the host and back; when even that does not suffice, the plan says `fits=False` and how many bytes are
     missing. Raises `InputError` for a graph, chip or value that can't be used.
     """
@@ -59,6 +61,8 @@ def plan(
     target = chip if isinstance(chip, Chip) else find_chip(chip)
     capacity, reserved, notes = _capacity(target, hbm)
     core = machine(target)
+    if calibration is not None:
+        core = calibrated(core, load_calibration(calibration))
     costs = op_costs(graph, core)
     durations = [cost.duration_ns for cost in costs]
     round_size = rounding(target.npu_arch or "")

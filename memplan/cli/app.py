@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import chips, compare, export, gui, kv, plan, profile, show, simulate
+from memplan.cli import calibrate, chips, compare, export, gui, kv, op, plan, profile, show, simulate
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
 
@@ -34,9 +34,11 @@ for command_name, module in (
     ("simulate", simulate),
     ("chips", chips),
     ("kv", kv),
+    ("calibrate", calibrate),
     ("gui", gui),
 ):
     app.command(command_name)(module.command)
+app.add_typer(op.app, name="op")
 
 
 def _print_version(asked: bool) -> None:

@@ -1,24 +1,29 @@
 """How long each kernel takes on a given chip, what limits it, and how its buffers and L2 are used."""
 
+from memplan.cost.calibration import Calibration, load_calibration, save_calibration
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
-from memplan.cost.machine import Machine, machine
+from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.model import KernelCost, kernel_cost
 from memplan.cost.opcost import OpCost, op_costs
 from memplan.cost.rates import Rates, rates
 from memplan.cost.roofline import roofline
 
 __all__ = [
+    "Calibration",
     "Kernel",
     "KernelCost",
     "Machine",
     "OpCost",
     "Operand",
     "Rates",
+    "calibrated",
     "kernel_cost",
     "kernel_of_op",
     "kernel_of_row",
+    "load_calibration",
     "machine",
     "op_costs",
     "rates",
     "roofline",
+    "save_calibration",
 ]

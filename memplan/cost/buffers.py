@@ -94,11 +94,12 @@ def attention_buffers(problem: AttentionProblem, time: AttentionTime, machine: M
     if not problem.indexer:
         source = "MTE3" if machine.direct else "MTE2"
         needs += [
-            BufferNeed("V", "L1", ceil(part * problem.d_v * problem.kv_bytes), 2, 5, 6, "MTE2", "MTE1"),
             BufferNeed("P", "L1", ceil(q * part * width), 2, 5, 6, source, "MTE1"),
             BufferNeed("P rows", "UB", ceil(rows * kv * width), 2, 4, 5, "vector", "MTE3"),
             BufferNeed("O rows", "UB", rows * problem.d_v * 4, 1, 8, 9, "MTE2", "vector", stays=True),
         ]
+        if not problem.shared_kv:
+            needs.append(BufferNeed("V", "L1", ceil(part * problem.d_v * problem.kv_bytes), 2, 5, 6, "MTE2", "MTE1"))
     needs.append(BufferNeed("row maxima and sums", "UB", max(q, 8) * 2 * 32, 1, 4, 9, "vector", "vector", stays=True))
     return needs
 

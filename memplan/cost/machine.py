@@ -15,9 +15,10 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+from memplan.cost.calibration import Calibration
 from memplan.cost.rates import rates
 from memplan.errors import InputError
-from memplan.hardware import Chip, Link, links
+from memplan.hardware import Chip, Link, chips, links
 from memplan.schema import Source
 
 
@@ -27,7 +28,7 @@ class Machine:
     One die. Sizes are bytes of one core's buffers (L2: of the die), rates bytes per cycle of one core unless they are
     named per second, `macs` multiply-accumulates per cycle of one cube core by dtype.
 
-    `constants` are the efficiencies and overheads of `machine.json` by name; `scales` a calibration's corrections.
+    `constants` are the efficiencies and overheads of `machine.json` by name; a `calibration` corrects the times.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Machine:
     clock_share: float
     interconnect: tuple[Link, ...]
     sources: tuple[Source, ...]
+    calibration: Calibration | None = None
 
     def __getitem__(self, name: str) -> float:
         """The constant called `name`."""
@@ -185,10 +187,21 @@ def _known_bandwidth(chip: Chip, own: Mapping[str, Any]) -> float:
     return float(hint) * 1e9
 
 
-def with_constants(base: Machine, changes: Mapping[str, float], source: Source) -> Machine:
-    """`base` with some constants replaced; `source` says by what."""
-    unknown = set(changes) - set(base.constants)
-    if unknown:
-        raise InputError(f"no constant of the machine is called {min(unknown)!r}", remedy="use those of machine.json")
-    constants = MappingProxyType({**base.constants, **changes})
-    return replace(base, constants=constants, sources=(*base.sources, source))
+def calibrated(base: Machine, calibration: Calibration) -> Machine:
+    """`base` with its times corrected by `calibration`; raises `InputError` for one of another chip."""
+    if calibration.chip != base.name:
+        raise InputError(
+            f"the calibration is of {calibration.chip}, not of {base.name}", remedy=f"plan for {calibration.chip}"
+        )
+    return replace(base, calibration=calibration, sources=(*base.sources, calibration.source))
+
+
+def bandwidths() -> dict[str, float]:
+    """Peak HBM rate in bytes per second of every chip that the database or the model has one for."""
+    own = _document()["chips"]
+    found = {}
+    for chip in chips():
+        rate = chip.hbm_bytes_per_second or own.get(chip.name, {}).get("hbm_bytes_per_second", {}).get("value")
+        if rate:
+            found[chip.name] = float(rate)
+    return found

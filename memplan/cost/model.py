@@ -58,6 +58,14 @@ def kernel_cost(kernel: Kernel, machine: Machine, *, hot_share: float | None = N
 
 @lru_cache(maxsize=65536)
 def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
+    cost = _modelled(kernel, machine, hot)
+    if machine.calibration is None:
+        return cost
+    time = machine.calibration.corrected_ns(kernel, cost, machine.hbm_bytes_per_second)
+    return replace(cost, duration_ns=time)
+
+
+def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     rule = op_class(kernel.type)
     core = str(kernel.attribute("core", "") or "").upper()
     if core in ("AI_CPU", "AICPU", "HOST_CPU"):

@@ -1,0 +1,186 @@
+"""
+A calibration: how kernels of each class really went on one chip, as corrections to the model's time.
+
+The corrected time of a kernel is a sum with coefficients that are never negative, so that more work never costs less:
+`overhead + a * model + b * bytes / HBM rate + c * compute`, `compute` being the slower of its cube and vector time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from memplan.cost.kernel import Kernel, op_class
+from memplan.errors import InputError
+from memplan.schema import Source
+
+FORMAT = "memplan calibration"
+VERSION = 1
+FEATURES = ("overhead_ns", "model", "bytes", "compute")
+_LARGEST_FILE = 16 << 20
+
+
+class Predicted(Protocol):
+    """What a correction starts from: the model's time and its pipes."""
+
+    @property
+    def duration_ns(self) -> int: ...
+    @property
+    def pipes(self) -> Mapping[str, float]: ...
+    @property
+    def known(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """
+    Coefficients (in the order of `FEATURES`) for one class of kernels, fitted on `train_rows` rows.
+
+    Their model times lie within `span_ns`; beyond half and twice of that the fit says nothing.
+
+    Errors are sums of absolute deviations over sums of measured time; `check_error` is over rows that the fit has not
+    seen, `None` where there were none, and `model_error` is that of the model alone on the same rows.
+    """
+
+    name: str
+    coefficients: tuple[float, ...]
+    span_ns: tuple[float, float]
+    train_rows: int
+    check_rows: int
+    train_error: float
+    check_error: float | None
+    model_error: float | None
+
+    def covers(self, model_ns: float) -> bool:
+        """Whether a kernel of that model time is near enough to those fitted."""
+        return 0.5 * self.span_ns[0] <= model_ns <= 2 * self.span_ns[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """
+    Fits by op type, and by class for types the profile does not hold, with what they rest on.
+
+    `chip`, `cubes` and `clock_hz` are the machine they correct; errors are over all compute kernels of the profile.
+    """
+
+    profile: str
+    chip: str
+    cubes: int
+    clock_hz: float
+    types: tuple[Fit, ...]
+    classes: tuple[Fit, ...]
+    train_error: float
+    check_error: float | None
+    model_error: float | None
+
+    @property
+    def source(self) -> Source:
+        """What a plan says when it rests on this calibration."""
+        check = "unknown" if self.check_error is None else f"{self.check_error:.1%}"
+        return Source(
+            f"calibrated on {self.profile}",
+            f"time-weighted error {self.train_error:.1%} on the rows it was fitted to, {check} on rows kept apart",
+        )
+
+    def fit(self, op_type: str, model_ns: float) -> Fit | None:
+        """The fit for a kernel of `op_type` and that model time: its own type's, else that of its class."""
+        for fits, name in ((self.types, op_type), (self.classes, op_class(op_type).rule)):
+            found = next((fit for fit in fits if fit.name == name and fit.covers(model_ns)), None)
+            if found is not None:
+                return found
+        return None
+
+    def corrected_ns(self, kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> int:
+        """The corrected time of `kernel`, the model's where no fit applies."""
+        fit = self.fit(kernel.type, cost.duration_ns) if cost.known else None
+        if fit is None:
+            return cost.duration_ns
+        values = features(kernel, cost, hbm_bytes_per_second)
+        return max(round(sum(a * b for a, b in zip(fit.coefficients, values, strict=True))), 1)
+
+
+def features(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tuple[float, ...]:
+    """The four terms of a correction, nanoseconds each; the overhead's is 1."""
+    moved = (kernel.read_bytes + kernel.written_bytes) / hbm_bytes_per_second * 1e9
+    compute = max(cost.pipes.get("cube", 0.0), cost.pipes.get("vector", 0.0))
+    return 1.0, float(cost.duration_ns), moved, compute
+
+
+def save_calibration(calibration: Calibration, path: str | Path) -> None:
+    """Write `calibration` as JSON to `path`, replacing it in one step."""
+    target = Path(path)
+    document = {"format": FORMAT, "version": VERSION, "features": FEATURES, **asdict(calibration)}
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"can't be written: {error.strerror}", path=path, remedy="choose another place") from None
+
+
+def load_calibration(path: str | Path) -> Calibration:
+    """The calibration in file `path`; raises `InputError` for a file that is none."""
+    try:
+        if Path(path).stat().st_size > _LARGEST_FILE:
+            raise InputError("too large for a calibration", path=path, remedy="give what `memplan calibrate` wrote")
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=path, remedy="check the path") from None
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise InputError("is no JSON", path=path, remedy="give what `memplan calibrate` wrote") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise InputError("is no calibration", path=path, remedy="give what `memplan calibrate` wrote")
+    if document.get("version") != VERSION or tuple(document.get("features", ())) != FEATURES:
+        raise InputError(
+            f"has version {document.get('version')!r}", path=path, remedy="calibrate again with this memplan"
+        )
+    try:
+        return Calibration(
+            profile=str(document["profile"]),
+            chip=str(document["chip"]),
+            cubes=int(document["cubes"]),
+            clock_hz=_number(document["clock_hz"]),
+            types=tuple(_fit(row) for row in document["types"]),
+            classes=tuple(_fit(row) for row in document["classes"]),
+            train_error=_number(document["train_error"]),
+            check_error=_optional(document["check_error"]),
+            model_error=_optional(document["model_error"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"is damaged ({error!r:.60})", path=path, remedy="calibrate again, or give an unedited file"
+        ) from None
+
+
+def _fit(row: Mapping[str, Any]) -> Fit:
+    coefficients = tuple(_number(value) for value in row["coefficients"])
+    if len(coefficients) != len(FEATURES):
+        raise ValueError(f"{len(coefficients)} coefficients")
+    low, high = (_number(value) for value in row["span_ns"])
+    return Fit(
+        name=str(row["name"]),
+        coefficients=coefficients,
+        span_ns=(low, high),
+        train_rows=int(row["train_rows"]),
+        check_rows=int(row["check_rows"]),
+        train_error=_number(row["train_error"]),
+        check_error=_optional(row["check_error"]),
+        model_error=_optional(row["model_error"]),
+    )
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(value)
+    return number
+
+
+def _optional(value: Any) -> float | None:
+    return None if value is None else _number(value)
