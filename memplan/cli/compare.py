@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +70,7 @@ def command(
     if as_json:
         print_json(comparison_to_json(result))
     else:
-        _print(result)
+        _print(result, {op.index: op.name for op in loaded.ops})
     return NO if result.deviates else YES
 
 
@@ -91,7 +92,9 @@ def comparison_to_json(result: Comparison) -> dict[str, Any]:
         },
         "summary": {
             "planned_peak_bytes": summary.planned_peak,
+            "planned_peak_op": summary.planned_peak_op,
             "measured_peak_bytes": summary.measured_peak,
+            "measured_peak_op": summary.measured_peak_op,
             "planned_makespan_ns": summary.planned_makespan_ns,
             "measured_makespan_ns": summary.measured_makespan_ns,
             "planned_busy_ns": summary.planned_busy_ns,
@@ -133,7 +136,7 @@ def comparison_to_json(result: Comparison) -> dict[str, Any]:
     }
 
 
-def _print(result: Comparison) -> None:
+def _print(result: Comparison, names: Mapping[int, str]) -> None:
     summary = result.summary
     kind = "SIMULATED profile" if result.simulated else "profile"
     step = "" if result.step is None else f", step {result.step}"
@@ -155,6 +158,10 @@ def _print(result: Comparison) -> None:
         ],
         right=(1, 2, 3),
     )
+    if summary.planned_peak_op is not None:
+        print(f"planned peak at step {summary.planned_peak_op}, {names[summary.planned_peak_op]}")
+    if summary.measured_peak_op is not None:
+        print(f"measured peak at step {summary.measured_peak_op}, {names[summary.measured_peak_op]}")
     print(
         f"{summary.matched_ops} of {summary.planned_ops} planned ops found, {summary.matched_by_name} of them by name; "
         f"they are {summary.measured_coverage:.1%} of the measured kernel time"

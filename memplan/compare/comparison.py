@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from memplan.compare.matching import match, name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
-from memplan.compare.memory import align, allocator_clock, choose_component, memory_deviations, pair_allocations
+from memplan.compare.memory import (
+    align,
+    allocator_clock,
+    choose_component,
+    memory_deviations,
+    op_at,
+    pair_allocations,
+)
 from memplan.compare.result import (
     Comparison,
     Deviation,
@@ -256,9 +263,15 @@ def _summary(
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.bound != "none")
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
     total = int(ops.duration_ns.sum())
+    curve = memory_curve(plan, Tier.HBM)
+    peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])
+    reached_ns = int(memory.axis_ns[int(np.argmax(memory.measured))]) if memory is not None else None
     return Summary(
         planned_peak=peak,
+        planned_peak_op=op_at(plan, peak_ns),
         measured_peak=int(memory.measured.max()) if memory is not None else None,
+        # Without anchors there is no telling which op a measured time belongs to.
+        measured_peak_op=op_at(plan, reached_ns) if reached_ns is not None and len(matches) else None,
         planned_makespan_ns=int(spans[:, 1].max() - spans[0, 0]) if len(spans) else 0,
         measured_makespan_ns=int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0,
         planned_busy_ns=_busy(spans[:, 0], spans[:, 1]),

@@ -187,7 +187,7 @@ def memory_deviations(
         planned_level = sum(_persistent(plan))
         add("level", "the whole step", None, (int(axis[0]), int(axis[-1])), planned_level, planned_level + level)
     for left, right, extreme in _stretches(rest[:-1] - level, floor):
-        at = _op_at(plan, int(axis[extreme]))
+        at = op_at(plan, int(axis[extreme]))
         what = "excess" if rest[extreme] > level else "shortfall"
         where = plan.ops[at].name if at is not None else "before the first op"
         planned = int(curves.planned[extreme])
@@ -243,6 +243,7 @@ def _stretches(values: Int64s, floor: int) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _op_at(plan: Plan, time_ns: int) -> int | None:
+def op_at(plan: Plan, time_ns: int) -> int | None:
+    """The op that runs, or ran last, at planned time `time_ns`; `None` before the first."""
     position = int(np.searchsorted(step_starts(plan), time_ns, side="right")) - 1
     return min(position, len(plan.ops) - 1) if position >= 0 and plan.ops else None

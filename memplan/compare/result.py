@@ -109,14 +109,17 @@ class Summary:
     """
     The figures a verdict rests on.
 
-    Peaks in bytes (`None` without a measured curve). Makespans are nanoseconds from the first op's (kernel's) start to
-    the last one's end, busy times those of them in which some op or kernel runs; transfers count in neither.
+    Peaks in bytes and the ops during which they are reached (`None` without a measured curve, and where it can't be
+    told). Makespans are nanoseconds from the first op's (kernel's) start to the last one's end, busy times those of
+    them in which some op or kernel runs; transfers count in neither.
     `planned_ops` counts ops that launch a kernel, `matched_ops` those found; `measured_coverage` is the share of the
     measured kernel time that they account for.
     """
 
     planned_peak: int
+    planned_peak_op: int | None
     measured_peak: int | None
+    measured_peak_op: int | None
     planned_makespan_ns: int
     measured_makespan_ns: int
     planned_busy_ns: int

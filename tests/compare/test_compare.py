@@ -43,6 +43,7 @@ def test_a_run_as_planned_has_no_deviation(tmp_path: Path, transfers: bool, step
     assert result.reasons == ()
     assert result.unmatched_ops == ()
     assert result.summary.measured_peak == result.summary.planned_peak == memory_curve(plan).values.max()
+    assert result.summary.measured_peak_op == result.summary.planned_peak_op == memory_curve(plan).values.argmax() == 6
     assert result.summary.measured_makespan_ns == plan.makespan_ns
     assert result.memory is not None
     assert (result.memory.measured == result.memory.planned)[:-1].all()
