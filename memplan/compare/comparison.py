@@ -280,7 +280,7 @@ def _summary(
         matched_ops=len(matches),
         matched_by_name=int(matches.by_name.sum()),
         measured_kernels=len(ops),
-        measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else 0.0,
+        measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else float(len(matches) > 0),
     )
 
 

@@ -16,6 +16,7 @@ from memplan.errors import InputError
 from memplan.schema import Plan, PlannedOp, PlanOrigin
 from memplan.traces.profile import Allocations, MemoryCurve, Profile
 from tests.compare.doubles import Rank, kernels
+from tests.export.test_execution import stream_plans
 from tests.small_plans import plans
 
 EPOCH = 1_767_225_600 * 10**9
@@ -117,3 +118,14 @@ def test_what_a_real_run_allocates_beyond_a_plan_without_tensors_is_all_excess(q
     memory = [item for item in result.deviations if item.kind.value == "memory"]
     assert memory
     assert all(item.delta > 0 for item in memory if item.what in ("level", "excess"))
+
+
+@settings(deadline=None)
+@given(plan=stream_plans(), origin=st.integers(0, 2**60))
+def test_ops_on_several_streams_that_keep_to_the_plan_deviate_nowhere(plan: Plan, origin: int) -> None:
+    rows = sorted((origin + op.start_ns, op.index) for op in plan.ops)
+    table = kernels([(plan.ops[i].name, plan.ops[i].type, start, plan.ops[i].duration_ns) for start, i in rows])
+    result = compare(plan, Rank(table))
+    assert [item for item in result.deviations if item.kind.value == "time"] == []
+    assert result.summary.matched_ops == len(plan.ops)
+    assert not result.deviates

@@ -25,7 +25,7 @@ def on_streams(streams: list[int], durations: list[int], gaps: list[int]) -> Pla
         ops.append(dataclasses.replace(plan.ops[index], stream=stream, start_ns=start, duration_ns=duration))
         free[stream] = start + duration
     makespan = max((op.start_ns + op.duration_ns for op in ops), default=0)
-    return dataclasses.replace(plan, ops=tuple(ops), transfers=(), makespan_ns=makespan)
+    return dataclasses.replace(plan, ops=tuple(ops), tensors=(), placements=(), transfers=(), makespan_ns=makespan)
 
 
 @st.composite
