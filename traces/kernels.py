@@ -11,19 +11,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from memplan.traces.coded import Coded, Rows, coded, picked
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Floats, Int64s, Kernels
 from memplan.traces.tables import ABSENT, Table
 
 _START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")
 _DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
-_DESCRIBING = frozenset(
+UNUSED = frozenset(
+    {
+        "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "OP State", "Mix Block Dim", "Mix Block Num",
+        "HF32 Eligible", "Input Formats", "Output Formats", "Context ID", "Batch ID", "Infer ID", "Index ID",
+    }
+)  # fmt: skip
+_DESCRIBING = UNUSED | frozenset(
     {
         *_START, *_DURATION, "Wait Time(us)", "Task Wait Time(us)", "Step Id", "Step ID", "Device_id", "Device ID",
-        "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "Stream ID", "Stream Id", "Name", "Op Name", "Type",
-        "OP Type", "OP State", "Accelerator Core", "Task Type", "Block Dim", "Block Num", "Mix Block Dim",
-        "Mix Block Num", "HF32 Eligible", "Input Shapes", "Input Data Types", "Input Formats", "Output Shapes",
-        "Output Data Types", "Output Formats", "Context ID", "Batch ID", "Infer ID", "Index ID", "kernel_name",
+        "Stream ID", "Stream Id", "Name", "Op Name", "Type",
+        "OP Type", "Accelerator Core", "Task Type", "Block Dim", "Block Num",
+        "Input Shapes", "Input Data Types", "Output Shapes", "Output Data Types", "kernel_name",
         "kernel_type", "stream_id", "task_id", "task_stop(us)",
     }
 )  # fmt: skip
@@ -31,7 +37,7 @@ _DESCRIBING = frozenset(
 
 def is_kernel_table(table: Table) -> bool:
     """Whether `table` has kernels: a start and a duration for each row."""
-    return table.find(*_START) is not None and table.find(*_DURATION) is not None
+    return table.has(*_START) and table.has(*_DURATION)
 
 
 def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
@@ -44,11 +50,13 @@ def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
     if dropped := table.rows - int(valid.sum()):
         line = int(np.flatnonzero(~valid)[0]) + 2
         notes.add(table.path, f"{dropped} rows without a usable start and duration skipped (first: about line {line})")
-    if any("E" in text or "e" in text for text in table.text(*_START)):
+    if table.has_exponents(*_START):
         notes.add(table.path, "start times in exponent form have lost their last digits (saved by a spreadsheet?)")
-    order = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
+    order: Rows = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
+    if valid.all() and (start[1:] >= start[:-1]).all():
+        order = slice(None)  # in order as it is, which spares copies
     names = table.text("Name", "Op Name", "kernel_name")
-    core = _picked(table.text("Accelerator Core", "Task Type", "kernel_type"), order)
+    core = picked(table.text("Accelerator Core", "Task Type", "kernel_type"), order)
     return Kernels(
         start_ns=start[order],
         duration_ns=duration[order],
@@ -56,42 +64,40 @@ def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
         step=_numbers(table, order, "Step Id", "Step ID"),
         stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
         block_count=_numbers(table, order, "Block Dim", "Block Num"),
-        name=_picked(names, order),
-        type=_picked(table.text("Type", "OP Type"), order),
+        name=picked(names, order),
+        type=picked(table.text("Type", "OP Type"), order),
         core=core,
-        input_shapes=[_unquoted(text) for text in _picked(table.text("Input Shapes"), order)],
-        input_dtypes=_picked(table.text("Input Data Types"), order),
-        output_shapes=[_unquoted(text) for text in _picked(table.text("Output Shapes"), order)],
-        output_dtypes=_picked(table.text("Output Data Types"), order),
+        input_shapes=_unquoted(picked(table.text("Input Shapes"), order)),
+        input_dtypes=picked(table.text("Input Data Types"), order),
+        output_shapes=_unquoted(picked(table.text("Output Shapes"), order)),
+        output_dtypes=picked(table.text("Output Data Types"), order),
         pmu=_counters(table, order),
     )
 
 
-def _counters(table: Table, order: Int64s) -> dict[str, Floats]:
+def _counters(table: Table, order: Rows) -> dict[str, Floats]:
     """Every numeric column that does not describe the kernel, by its own header."""
     found = {}
     for header in table.columns:
         if header and header not in _DESCRIBING:
             values = table.floats(header)
-            if not np.isnan(values).all() or all(text in ABSENT for text in table.columns[header]):
+            if not np.isnan(values).all() or ABSENT.issuperset(coded(table.columns[header]).values):
                 found[header] = values[order]
     return found
 
 
-def _picked(texts: Sequence[str], order: Int64s) -> list[str]:
-    return [texts[index] for index in order]
-
-
-def _times(table: Table, order: Int64s, *headers: str) -> Int64s:
+def _times(table: Table, order: Rows, *headers: str) -> Int64s:
     found = table.times_ns(*headers)
-    return found[order] if found is not None else np.full(len(order), -1, dtype=np.int64)
+    return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
 
 
-def _numbers(table: Table, order: Int64s, *headers: str) -> Int64s:
+def _numbers(table: Table, order: Rows, *headers: str) -> Int64s:
     found = table.whole(1, *headers)
-    return found[order] if found is not None else np.full(len(order), -1, dtype=np.int64)
+    return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
 
 
-def _unquoted(text: str) -> str:
-    """Shapes are quoted once more inside their field: `"4096,1024;1024;"`."""
-    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+def _unquoted(texts: Sequence[str]) -> Sequence[str]:
+    """Shapes without the quotes that they have once more inside their field: `"4096,1024;1024;"`."""
+    if isinstance(texts, Coded):
+        return Coded(texts.codes, _unquoted(texts.values))
+    return [text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text for text in texts]

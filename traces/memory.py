@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from memplan.traces.coded import coded, joined, picked
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, Int64s, MemoryCurve
 from memplan.traces.tables import Table
@@ -37,16 +38,16 @@ def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
     valid = time >= 0
     if dropped := int((~valid).sum()):
         notes.add(table.path, f"{dropped} rows without a timestamp skipped")
-    if any("E" in text or "e" in text for text in table.text("Timestamp(us)")):
+    if table.has_exponents("Timestamp(us)"):
         notes.add(table.path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
-    components = table.text("Component", "event")
-    devices = table.text("Device Type", "Device", "Device_id")
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row in np.flatnonzero(valid).tolist():
-        groups.setdefault((components[row], devices[row]), []).append(row)
+    components = coded(table.text("Component", "event"))
+    devices = coded(table.text("Device Type", "Device", "Device_id"))
+    groups = components.codes.astype(np.int64) * max(len(devices.values), 1) + devices.codes
+    firsts = np.unique(groups[valid], return_index=True)[1]
     curves = []
-    for (component, device), rows in groups.items():
-        index = np.array(rows, dtype=np.int64)
+    for first in np.flatnonzero(valid)[np.sort(firsts)].tolist():
+        component, device = components[first], devices[first]
+        index = np.flatnonzero(valid & (groups == groups[first]))
         index = index[np.argsort(time[index], kind="stable")]
         curves.append(
             MemoryCurve(
@@ -63,17 +64,17 @@ def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
 
 def allocations_of(tables: Iterable[Table], notes: Notebook) -> Allocations | None:
     """Allocations of one or several `operator_memory` tables, in order of allocation; `None` where there are none."""
-    names: list[str] = []
+    names: list[Sequence[str]] = []
     parts: list[tuple[Int64s, Int64s, Int64s]] = []
     for table in tables:
         size, start, end = sizes(table, "Size", MIB), table.times_ns(*_ALLOCATED), table.times_ns(*_RELEASED)
         if size is None or start is None:
             notes.add(table.path, "skipped: no columns of sizes and allocation times")
             continue
-        known = np.array([bool(text) for text in table.text("Size(KB)", "Size(MB)", "Size(Byte)")], dtype=bool)
+        known = size != -1
         if dropped := int((~known).sum()):
             notes.add(table.path, f"{dropped} rows without a size skipped")
-        names.extend(name for name, keep in zip(table.text("Name"), known.tolist(), strict=True) if keep)
+        names.append(picked(table.text("Name"), np.flatnonzero(known)))
         if end is None:
             end = np.full(table.rows, -1, dtype=np.int64)
         parts.append((size[known], start[known], end[known]))
@@ -81,7 +82,7 @@ def allocations_of(tables: Iterable[Table], notes: Notebook) -> Allocations | No
         return None
     size, start, end = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(start, kind="stable")
-    return Allocations([names[index] for index in order], np.abs(size[order]), start[order], end[order])
+    return Allocations(picked(joined(names), order), np.abs(size[order]), start[order], end[order])
 
 
 _ALLOCATED = ("Allocation Time(us)",)

@@ -23,10 +23,11 @@ from memplan.traces.notes import Notebook
 from memplan.traces.profile import Floats, Int64s
 
 ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
+_LARGE = 8 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024  # call stacks and shapes are long, but not that long
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """Columns of a CSV file by header, all of one length, as text without surrounding blanks."""
 
@@ -58,6 +59,14 @@ class Table:
         """A column of measured quantities, NaN where absent."""
         return np.array([number(text) for text in self.columns[header]], dtype=np.float64)
 
+    def has(self, *headers: str) -> bool:
+        """Whether the table has a column under any of `headers`."""
+        return any(header in self.columns for header in headers)
+
+    def has_exponents(self, *headers: str) -> bool:
+        """Whether a number in this column is written as `1.7E+15`, which leaves its last digits out."""
+        return any("E" in text or "e" in text for text in self.find(*headers) or ())
+
     def _converted(self, convert: Callable[[str], int | None], headers: Sequence[str]) -> Int64s | None:
         found = self.find(*headers)
         if found is None:
@@ -77,12 +86,19 @@ def open_source(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head == b"\x1f\x8b" else raw
 
 
-def read_table(path: Path, notes: Notebook) -> Table | None:
+def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> Table | None:
     """
     Read the CSV file at `path`; `None`, with a note, where it holds no table.
 
-    Rows that are shorter or longer than the header are repaired and counted in a note.
+    Rows that are shorter or longer than the header are repaired and counted in a note. Columns under `unused` headers
+    may be left out.
     """
+    if path.stat().st_size > _LARGE:
+        from memplan.traces.arrowtables import read_arrow_table  # brings Arrow, which a small file does without
+
+        table = read_arrow_table(path, unused)
+        if table is not None:
+            return table
     header: list[str] = []
     fields: list[list[str]] = []
     rows = ragged = 0

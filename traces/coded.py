@@ -1,0 +1,74 @@
+"""Long columns of text with few distinct values: numbers into a short list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Union, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = Union[NDArray[np.int64], slice]  # noqa: UP007  (evaluated, and Python 3.10 knows no slice | ...)
+
+
+class Coded(Sequence[str]):
+    """A column of strings, `values[codes[row]]`; what a few million rows of op names need to be."""
+
+    def __init__(self, codes: NDArray[np.int32], values: Sequence[str]) -> None:
+        self.codes = codes
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Coded: ...
+    def __getitem__(self, index: int | slice) -> str | Coded:
+        if isinstance(index, slice):
+            return Coded(self.codes[index], self.values)
+        return str(self.values[self.codes[index]])
+
+    def __iter__(self) -> Iterator[str]:
+        values = list(self.values)
+        return (values[code] for code in self.codes.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(a == b for a, b in zip(self, other, strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as lists, these have no hash
+
+
+def coded(texts: Sequence[str]) -> Coded:
+    """`texts` as numbers into a list of its distinct values."""
+    if isinstance(texts, Coded):
+        return texts
+    index: dict[str, int] = {}
+    codes = [index.setdefault(text, len(index)) for text in texts]
+    return Coded(np.array(codes, dtype=np.int32), list(index))
+
+
+def picked(texts: Sequence[str], rows: Rows) -> Sequence[str]:
+    """`texts` at `rows`."""
+    if isinstance(texts, Coded):
+        return Coded(texts.codes[rows], texts.values)
+    if isinstance(rows, slice):
+        return texts[rows]
+    return [texts[row] for row in rows.tolist()]
+
+
+def joined(parts: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Columns one after the other."""
+    if not any(isinstance(part, Coded) for part in parts):
+        return [text for part in parts for text in part]
+    index: dict[str, int] = {}
+    codes = []
+    for part in map(coded, parts):
+        numbers = np.array([index.setdefault(text, len(index)) for text in part.values], dtype=np.int32)
+        codes.append(numbers[part.codes] if len(part.codes) else part.codes)
+    return Coded(np.concatenate(codes), list(index))

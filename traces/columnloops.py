@@ -1,0 +1,34 @@
+"""Compiled loops over columns of text: exact times and floats."""
+
+from __future__ import annotations
+
+# mypy: ignore-errors
+# The types here are those of compiled code (Numba infers them).
+import numba
+
+from memplan.traces.addresses import i32, put_f64, put_i64
+from memplan.traces.jsontext import decimal_float, scaled_ns
+
+_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_jit
+def times(text: int, bounds: int, count: int, values: int) -> None:
+    """
+    Nanoseconds of `count` strings of microseconds, stored at address `values` where they are numbers.
+
+    String `k` lies between the `k`th and the next of the 32-bit offsets at `bounds` into `text`.
+    """
+    for k in range(count):
+        value, valid = scaled_ns(text, i32(bounds + 4 * k), i32(bounds + 4 * k + 4))
+        if valid:
+            put_i64(values + 8 * k, value)
+
+
+@_jit
+def floats(text: int, bounds: int, count: int, values: int) -> None:
+    """Like `times`, for floats."""
+    for k in range(count):
+        value, valid = decimal_float(text, i32(bounds + 4 * k), i32(bounds + 4 * k + 4))
+        if valid:
+            put_f64(values + 8 * k, value)
