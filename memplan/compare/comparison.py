@@ -262,6 +262,8 @@ def _summary(
 ) -> Summary:
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.bound != "none")
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
+    # Ops planned without a kernel may turn up with one; they don't make up for others that are missing.
+    counted = np.array([plan.ops[index].bound != "none" for index in matches.op.tolist()], dtype=bool)
     total = int(ops.duration_ns.sum())
     curve = memory_curve(plan, Tier.HBM)
     peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])
@@ -277,8 +279,8 @@ def _summary(
         planned_busy_ns=_busy(spans[:, 0], spans[:, 1]),
         measured_busy_ns=_busy(ops.start_ns, ops.end_ns),
         planned_ops=len(launched),
-        matched_ops=len(matches),
-        matched_by_name=int(matches.by_name.sum()),
+        matched_ops=int(counted.sum()),
+        matched_by_name=int((counted & matches.by_name).sum()),
         measured_kernels=len(ops),
         measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else float(len(matches) > 0),
     )

@@ -53,6 +53,7 @@ def check(plan: Plan, result: Comparison) -> None:
     launched = {op.index for op in plan.ops if op.bound != "none"}
     matched = set(result.matches.op.tolist())
     assert set(result.unmatched_ops) == launched - matched
+    assert result.summary.matched_ops + len(result.unmatched_ops) == result.summary.planned_ops == len(launched)
     assert result.deviates == bool(result.reasons)
     assert (result.matches.duration_ns >= 0).all()
     assert 0.0 <= result.summary.measured_coverage <= 1.0
