@@ -31,6 +31,8 @@ def replacing_file(path: str | Path) -> Iterator[IO[str]]:
     try:
         with file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         _usual_mode(temporary, 0o666)
         temporary.replace(target)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from memplan.errors import CancelledError, InputError
 from memplan.export import EXPORTERS, export, vllm_ascend_settings
-from memplan.files import replacing_folder
+from memplan.files import replacing_file, replacing_folder
 from memplan.schema import Placement, Plan, Tier, memory_curve
 from memplan.units import GIB
 from tests.small_plans import MIB, layered_plan, plans
@@ -212,3 +213,17 @@ def test_a_folder_that_is_replaced_is_whole_or_as_it_was(tmp_path: Path) -> None
         (folder / "new").write_text("new")
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("old")
+
+    def run_out_of_space() -> None:
+        with replacing_file(tmp_path / "out") as file:
+            file.write("new")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(InputError, match="out: can't be written: No space left on device"):
+        run_out_of_space()
+    assert (tmp_path / "out").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
