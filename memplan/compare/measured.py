@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.errors import InputError
+from memplan.graph.names import expanded_type
 from memplan.traces.profile import RankProfile, TrackKind
 
 Int64s = NDArray[np.int64]
@@ -83,9 +84,8 @@ def type_of(name: str) -> str:
 
     Kernels that the backend put in the place of an op, such as `Expand/_SumExt/Cast-op2`, are of that op's type.
     """
-    expanded = re.match(r"Expand/_(\w+)/", name)
-    leaf = expanded or re.search(r"(?:^|/)(\w+)-op\d+$", name)
-    return leaf.group(1) if leaf else ""
+    leaf = re.search(r"(?:^|/)(\w+)-op\d+$", name)
+    return expanded_type(name) or (leaf.group(1) if leaf else "")
 
 
 def _from_slices(rank: RankProfile, tracks: Iterable[int], source: str) -> MeasuredOps:

@@ -19,6 +19,12 @@ class Join:
     expanded: bool
 
 
+def expanded_type(name: str) -> str | None:
+    """The type of the op that a backend split into kernels such as `name`, `None` for names of other kernels."""
+    match = _EXPANSION.match(name)
+    return match["parent"] if match else None
+
+
 def join_kernels(graph: Graph, names: Iterable[str]) -> dict[str, Join]:
     """
     The op of `graph` for each kernel name that has one; names without are left out.
