@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import calibrate, chips, compare, export, gui, kv, op, plan, profile, show, simulate
+from memplan.cli import calibrate, chips, compare, export, fit, gui, kv, op, plan, profile, show, simulate
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
 
@@ -34,6 +34,7 @@ for command_name, module in (
     ("simulate", simulate),
     ("chips", chips),
     ("kv", kv),
+    ("fit", fit),
     ("calibrate", calibrate),
     ("gui", gui),
 ):

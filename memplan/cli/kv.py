@@ -112,7 +112,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
     document = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in ("items", "pool", "layout", "notes")
+        if field.name not in ("items", "pool", "layout", "refusal", "notes")
     }
     return {
         **document,
@@ -125,7 +125,6 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
             "allocated_bytes": pool.allocated_bytes,
             "blocks_per_request": pool.blocks_per_request,
             "max_concurrency": pool.max_concurrency,
-            "refusal": None if pool.refusal is None else dataclasses.asdict(pool.refusal),
             "groups": [
                 {
                     "kind": group.kind.value,
@@ -138,6 +137,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
                 for group in pool.groups
             ],
         },
+        "refusal": None if result.refusal is None else dataclasses.asdict(result.refusal),
         "notes": list(result.notes),
     }
 

@@ -11,7 +11,7 @@ from memplan.kv.communication import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.planner import ServingOptions, load_of, plan_stages, stage_layers
-from memplan.kv.pool import Pool
+from memplan.kv.pool import Pool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.activations import forward_peak_bytes
 from memplan.models.parallel import Layout, rank_weight_bytes
@@ -59,6 +59,8 @@ class KvBudget:
     `items` go from the card's size down to the cache. `fixed_bytes_per_request` and `bytes_per_token` are what the
     engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in them; `waste_bytes` is the
     difference for one sequence of `context` tokens. `tokens` is how many tokens of one length `context` fit in all.
+    `refusal` is what the engine says of the first stage on which it would not start, which need not be the tightest:
+    it counts every group of layers on each stage, held there or not.
     """
 
     model: str
@@ -80,6 +82,7 @@ class KvBudget:
     prefix_granularity: int
     fits: bool
     missing_bytes: int
+    refusal: Refusal | None
     notes: tuple[str, ...]
 
 
@@ -187,6 +190,9 @@ def _report(
     needed = held + (pool.allocated_per_block if engine.paged else 0)
     refusal = next((item.refusal for item in pools if item.refusal is not None), None)
     fits = refusal is None and room > 0 and pool.sequences >= 1
+    missing = 0 if fits else max(1, needed - room)
+    if refusal is not None and refusal.needed_bytes:
+        missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
     unknown = [item.name for item in items if item.nbytes is None]
     notes = [*model.notes]
     if unknown:
@@ -212,6 +218,7 @@ def _report(
         sequences=pool.sequences,
         prefix_granularity=math.lcm(*spans) * layout.context,
         fits=fits,
-        missing_bytes=0 if fits else max(1, needed - room),
+        missing_bytes=missing,
+        refusal=refusal,
         notes=tuple(notes),
     )

@@ -1,0 +1,118 @@
+"""Searching layouts: what fits first, every rejection with its reason, and questions answered directly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memplan.hardware import chip
+from memplan.kv import CacheOptions, Memory, ServingOptions, engine
+from memplan.kv.fit import fit_serving, fit_training, layouts
+from memplan.kv.questions import Case, effects, host_tier, largest_batch, longest_context
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.training import Recipe
+from memplan.units import GIB
+
+
+def case(folder: Path, model: str = "meta-llama--Meta-Llama-3.1-70B", length: int = 32768) -> Case:
+    die = chip("910B3")
+    return Case(
+        load_config(folder / "configs" / f"{model}.json"),
+        die,
+        engine("vllm-ascend", die),
+        ServingOptions(length),
+        Layout(tensor=8),
+        Memory(),
+    )
+
+
+def test_every_division_of_the_dies_is_tried_once(shared_data: Path) -> None:
+    dense = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    sparse = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    tried = list(layouts(dense, 16))
+    assert len(tried) == len(set(tried)) == 15
+    assert all(layout.ranks == 16 for layout in tried)
+    shared = {layout.expert for layout in layouts(sparse, 16) if layout.pipeline == 1}
+    assert shared == {1, 16}
+
+
+def test_v4_pro_on_64_dies(shared_data: Path) -> None:
+    die = chip("910C")
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4-Pro.json")
+    result = fit_serving(model, die, engine("vllm-ascend", die), ServingOptions(131_072), 64, Memory(precision="w4a8"))
+    assert result.best is not None
+    assert result.best.layout.expert > 1
+    assert [item.capacity for item in result.fitting] == sorted((i.capacity for i in result.fitting), reverse=True)
+    reasons = {str(item.layout): item.rejected for item in result.rejected}
+    assert "missing for one sequence of 131,072 tokens" in reasons["DP64"]
+    assert "can't be divided among 64 pipeline stages" in reasons["PP64"]
+    assert "16 heads can't be divided among 32 ranks" in reasons["TP32 PP2"]
+    assert all(item.rejected for item in result.rejected)
+
+
+def test_nothing_fits_on_too_few_dies(shared_data: Path) -> None:
+    asked = case(shared_data, "deepseek-ai--DeepSeek-V3")
+    result = fit_serving(asked.model, asked.chip, asked.engine, asked.options, 4)
+    assert result.best is None
+    assert result.rejected
+
+
+def test_training_layouts(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-32B.json")
+    result = fit_training(model, 60 * GIB, Recipe(sequence=4096, sequence_parallel=True), 64, 64)
+    assert result.best is not None
+    for item in result.fitting:
+        assert item.training is not None
+        assert item.training.peak_bytes <= 60 * GIB
+        assert item.capacity >= 1
+    reasons = {str(item.layout): item.rejected for item in result.rejected}
+    assert "over on stage 0 (optimizer" in reasons["DP64"] or "over on stage 0 (gradients" in reasons["DP64"]
+
+
+def test_the_largest_batch_and_the_longest_context_agree(shared_data: Path) -> None:
+    asked = case(shared_data)
+    batch = largest_batch(asked)
+    assert batch > 1
+    longest = longest_context(asked, batch)
+    assert longest >= 32768
+    assert largest_batch(asked.with_context(longest)) >= batch
+    assert longest == asked.model.max_positions or largest_batch(asked.with_context(longest + 1)) < batch
+
+
+def test_the_smaller_the_batch_the_longer_the_context(shared_data: Path) -> None:
+    asked = case(shared_data)
+    found = [longest_context(asked, batch, most=4_000_000) for batch in (1, 2, 4)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[2] > 0
+
+
+def test_effects_of_options(shared_data: Path) -> None:
+    asked = case(shared_data, "deepseek-ai--DeepSeek-V4-Flash", 131_072)
+    asked = Case(
+        asked.model, asked.chip, asked.engine, asked.options, Layout(tensor=8, expert=8), Memory(precision="w4a8")
+    )
+    found = effects(asked, block_sizes=(32, 128), batched_tokens=(2048, 8192))
+    small, large, few, many = (item.result for item in found)
+    assert small.prefix_granularity < large.prefix_granularity
+    assert few.fixed_bytes_per_request < many.fixed_bytes_per_request
+    plain = case(shared_data)
+    halved = effects(plain, kv=("bf16", "int8"))
+    assert halved[0].result.bytes_per_token == 2 * halved[1].result.bytes_per_token
+
+
+def test_host_memory_as_a_tier(shared_data: Path) -> None:
+    asked = case(shared_data)
+    tier = host_tier(asked, 100 * GIB)
+    per_token = 327_680 // 8
+    assert tier.tokens == 100 * GIB // per_token
+    assert tier.restore_ns == round(32768 * per_token / 55e9 * 1e9)
+    assert "MindSpore" in tier.rests_on
+
+
+def test_context_parallel_ranks_share_the_tokens(shared_data: Path) -> None:
+    asked = case(shared_data, "deepseek-ai--DeepSeek-V3")
+    memory = Memory(precision="w8a8", hbm=128 * GIB)
+    one = Case(asked.model, asked.chip, asked.engine, asked.options, Layout(tensor=8), memory).budget()
+    two = Case(asked.model, asked.chip, asked.engine, asked.options, Layout(tensor=8, context=2), memory).budget()
+    assert two.bytes_per_token == one.bytes_per_token / 2
+    assert CacheOptions() == CacheOptions(context_parallel=1)

@@ -1,0 +1,167 @@
+"""Memory of a training step: against a measured run, and the way each part of the recipe moves it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memplan.errors import InputError
+from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
+from memplan.models.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
+from memplan.models.saved import saved_tensors
+from memplan.models.training import Recipe, Schedule, Sharding, TrainingMemory, in_flight, training_memory
+from memplan.units import GIB, MIB
+
+LAYOUT = Layout(pipeline=2, data=2)
+# 4 samples a step over 2 data-parallel ranks, one a micro-batch; the profile's shapes are 4096 tokens long.
+RECIPE = Recipe(sequence=4096, micro_batch=1, micro_batches=2)
+
+
+@pytest.fixture(scope="module")
+def qwen(shared_data: Path) -> ModelConfig:
+    return load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+
+
+def part(memory: TrainingMemory, name: str) -> int:
+    return sum(item.nbytes for item in memory.parts if item.name == name)
+
+
+def measured_peak(folder: Path) -> float:
+    """The most the framework's allocator held, in MiB."""
+    profile = folder / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+    with (profile / "memory_record.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["Component"].strip() == "PTA"]
+    return max(float(row["Total Allocated(MB)"]) for row in rows)
+
+
+def test_the_peak_of_a_measured_run_is_met(shared_data: Path, qwen: ModelConfig) -> None:
+    memory = training_memory(qwen, LAYOUT, RECIPE, stage=0)
+    assert memory.peak_bytes / MIB == pytest.approx(measured_peak(shared_data), rel=0.01)
+
+
+def test_what_the_run_holds_between_steps_is_met_exactly(qwen: ModelConfig) -> None:
+    """The run has 4304.96 MiB allocated when a step begins; 4.2 MiB of it are small tensors outside the states."""
+    memory = training_memory(qwen, LAYOUT, RECIPE, stage=0)
+    assert memory.parameters == 375_815_680
+    states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer"))
+    assert states == 12 * 375_815_680
+    assert 0 < 4304.96 - states / MIB < 5
+
+
+def test_what_a_layer_of_the_run_keeps_is_met(qwen: ModelConfig) -> None:
+    """The allocator grows by 208.417 MiB a layer; rounding every tensor up to 512 B is all of the difference."""
+    kept = saved_tensors(qwen, qwen.layers[0], LAYOUT, sequence_parallel=False)
+    assert 4096 * sum(item.nbytes for item in kept) / MIB == pytest.approx(208.417, abs=0.02)
+
+
+def test_parts_make_up_the_peak_and_say_what_they_follow_from(qwen: ModelConfig) -> None:
+    memory = training_memory(qwen, LAYOUT, RECIPE)
+    assert memory.peak_bytes == sum(item.nbytes for item in memory.parts)
+    assert all(item.formula for item in memory.parts)
+    assert memory.notes
+
+
+@pytest.mark.parametrize(
+    ("sharding", "per_parameter"),
+    [
+        (Sharding.NONE, 18.0),
+        (Sharding.DISTRIBUTED, 6 + 12 / 4),
+        (Sharding.ZERO1, 4 + 12 / 4),
+        (Sharding.ZERO2, 2 + 14 / 4),
+        (Sharding.ZERO3, 16 / 4),
+    ],
+)
+def test_states_by_sharding(qwen: ModelConfig, sharding: Sharding, per_parameter: float) -> None:
+    memory = training_memory(qwen, Layout(data=4), replace(RECIPE, sharding=sharding))
+    states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer"))
+    assert states == round(per_parameter * 596_049_920)
+
+
+def test_experts_are_shared_by_their_own_ranks(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    layout = Layout(tensor=2, data=8, expert=8)
+    memory = training_memory(model, layout, Recipe(sequence=4096))
+    experts, total = 28_991_029_248 // 8, memory.parameters
+    # 16 ranks of a stage hold the experts in 8 parts: each part twice.
+    assert part(memory, "optimizer") == round(12 / 8 * (total - experts) + 12 / 2 * experts)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stage", "chunks", "passes"),
+    [
+        (Schedule.ONE_F_ONE_B, 0, 1, 4),
+        (Schedule.ONE_F_ONE_B, 3, 1, 1),
+        (Schedule.GPIPE, 3, 1, 16),
+        (Schedule.INTERLEAVED, 0, 2, 11),
+        (Schedule.INTERLEAVED, 3, 2, 5),
+        (Schedule.DUALPIPE_V, 0, 1, 9),
+    ],
+)
+def test_passes_in_flight(schedule: Schedule, stage: int, chunks: int, passes: int) -> None:
+    recipe = Recipe(sequence=1, micro_batches=16, schedule=schedule, chunks=chunks)
+    assert in_flight(Layout(pipeline=4), recipe, stage) == passes
+
+
+def test_no_more_passes_than_micro_batches_are_in_flight() -> None:
+    assert in_flight(Layout(pipeline=8), Recipe(sequence=1, micro_batches=2), 0) == 2
+
+
+def test_recomputation_trades_kept_tensors_for_one_layer_at_a_time(qwen: ModelConfig) -> None:
+    plain = training_memory(qwen, LAYOUT, RECIPE)
+    cheap = training_memory(qwen, LAYOUT, replace(RECIPE, recompute_cheap=True))
+    full = training_memory(qwen, LAYOUT, replace(RECIPE, recompute_layers=14))
+    # An RMSNorm output twice and the output of SwiGLU, 2 B each.
+    assert part(plain, "activations") - part(cheap, "activations") == 2 * 14 * 4096 * 2 * (2 * 1024 + 3072)
+    assert part(full, "activations") == 2 * 14 * 4096 * 2 * 1024
+    assert full.peak_bytes < cheap.peak_bytes < plain.peak_bytes
+
+
+def test_sequence_parallelism_spreads_residuals_and_norms(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    layout = Layout(tensor=8)
+    apart = training_memory(model, layout, Recipe(sequence=8192))
+    spread = training_memory(model, layout, Recipe(sequence=8192, sequence_parallel=True))
+    assert part(apart, "activations") - part(spread, "activations") == round(32 * 8192 * (4 * 2 * 4096 + 8) * 7 / 8)
+
+
+def test_states_on_the_host_leave_the_device_and_are_told(qwen: ModelConfig) -> None:
+    memory = training_memory(qwen, LAYOUT, replace(RECIPE, swap_optimizer=True))
+    assert part(memory, "optimizer") == 0
+    assert any("on the host" in note for note in memory.notes)
+    with pytest.raises(InputError, match="exclude each other"):
+        replace(RECIPE, swap_optimizer=True, reuse_fp32=True)
+
+
+def test_the_largest_micro_batch_fits_and_the_next_does_not(qwen: ModelConfig) -> None:
+    capacity = 20 * GIB
+    largest = largest_micro_batch(qwen, LAYOUT, RECIPE, capacity)
+    assert largest >= 1
+    assert tightest_stage(qwen, LAYOUT, replace(RECIPE, micro_batch=largest)).peak_bytes <= capacity
+    assert tightest_stage(qwen, LAYOUT, replace(RECIPE, micro_batch=largest + 1)).peak_bytes > capacity
+    assert largest_micro_batch(qwen, LAYOUT, RECIPE, GIB) == 0
+
+
+def test_ways_to_double_the_micro_batch_all_fit(shared_data: Path, qwen: ModelConfig) -> None:
+    capacity = 56 * GIB
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-8B.json")
+    layout = Layout(tensor=4, pipeline=4, data=4)
+    largest, ways = ways_to_double(model, layout, replace(RECIPE, micro_batches=8), capacity)
+    assert len(ways) == 2
+    for way in ways:
+        assert way.recipe.micro_batch == 2 * largest
+        assert way.memory.peak_bytes <= capacity
+        assert way.what != "no recomputation"
+    assert ways_to_fit(qwen, LAYOUT, RECIPE, 64 * GIB)[0].what == "no recomputation"
+    assert ways_to_fit(qwen, LAYOUT, RECIPE, GIB) == ()
+
+
+def test_what_is_not_modelled_is_named(shared_data: Path, qwen: ModelConfig) -> None:
+    hybrid = load_config(shared_data / "configs" / "Qwen--Qwen3-Next-80B-A3B-Instruct.json")
+    with pytest.raises(InputError, match="GatedDeltaNet are not modelled"):
+        training_memory(hybrid, Layout(), Recipe(sequence=4096))
+    with pytest.raises(InputError, match="28 layers can't be divided evenly among 3"):
+        training_memory(qwen, Layout(pipeline=3), RECIPE)
