@@ -151,7 +151,7 @@ def _show_matmul(problem: MatmulProblem, core: Machine, chip: Chip, passes: floa
         "time_ns": round(least),
         "gm_bytes": round(bound_bytes),
         "hbm_bytes": round(compulsory),
-        "method": "time: cube and HBM peak; GM: max(each operand once, 2MNK/sqrt(S) - 2S + MN), S all on-chip elements",
+        "method": "time: cube and HBM peak; GM: max(each operand once, 2MNK/sqrt(S) - 2S), S all on-chip elements",
     }
     details = {"tiling": str(tiling), "tilings_enumerated": len(found), "pareto": front}
     if as_json:

@@ -174,7 +174,8 @@ def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int
     left = computed / max(met, 1) * depth * (met / block_kv) * p.q_bytes / machine.l1_to_l0a
     right = computed / row_pad * depth * p.kv_bytes / machine.l1_to_l0b
     mte1 = (left + right) / machine["mte1_efficiency"]
-    # Partial results: one row of values for every block of keys.
+    # Only rows that are there leave the cube. Partial results: one row of values for every block of keys.
+    computed = sequences * rows * met
     partial = 0.0 if p.indexer else computed / block_kv * p.d_v * (2.5 if p.gradient else 1.0)
     scores = computed * (2 if p.gradient else 1)
     fixpipe = (scores * _SCORE_BYTES + partial * _SUM_BYTES) / machine["fixpipe_bytes_per_cycle"]

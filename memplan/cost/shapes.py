@@ -50,7 +50,8 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False) -> Sha
     ta, tb = _transposed(kernel, (a0, a1), (b0, b1), _matrix(out)[1:] if out is not None else None)
     m, k = (a1, a0) if ta else (a0, a1)
     n = b0 if tb else b1
-    if out is not None and len(out.shape) == 2 and _matrix(out)[1:] != (m, n) and len(tensors[0].shape) == 2:
+    flat = out is not None and len(out.shape) == 2 and len(tensors[0].shape) == 2
+    if flat and out is not None and (_matrix(out)[1:] != (m, n) or k != (b1 if tb else b0)):
         # Shapes that do not multiply, as edited profiles hold them: the result and the second operand decide.
         (m, n), k = _matrix(out)[1:], b1 if tb else b0
     if len(tensors[0].shape) > 2 and not b_batch and not grouped and not ta:

@@ -147,14 +147,14 @@ class Search:
 def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -> float:
     """
     Bytes that must cross between GM and `cores` cores whatever the tiling: the larger of each operand once and
-    2·M·N·K/sqrt(S) + M·N elements (Smith, Lowery, Langou and van de Geijn, arXiv 1702.02017), S being all on-chip
+    2·M·N·K/sqrt(S) - 2·S elements (Smith, Lowery, Langou and van de Geijn, arXiv 1702.02017), S being all on-chip
     elements of one core.
     """
     width = min(problem.a_bytes, problem.b_bytes)
     store = (machine.l1 + machine.l0a + machine.l0b + machine.l0c + (machine.ub if machine.direct else 0)) / width
     compulsory = problem.a_total + problem.b_total + problem.c_total
     per_product = max(2 * problem.m * problem.n * problem.k / store**0.5 - 2 * store * cores, 0.0)
-    return float(max(compulsory, problem.batch * per_product * width + problem.c_total))
+    return float(max(compulsory, problem.batch * per_product * width))
 
 
 def search(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
@@ -283,15 +283,18 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     l2_rate = port * machine.clock_hz * machine.cubes * machine["l2_shared_reads"] * 1e-9
     nz = problem.b_run == "nz"
     own = machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9
-    wide = a_read / _run_share(problem.a_run, m_work, problem.a_bytes, machine)
-    wide = wide + b_read / _run_share(problem.b_run, n_work, problem.b_bytes, machine)
+    crooked_a = _stride_share(problem.a_run, problem.m, problem.k, problem.a_bytes, machine)
+    crooked_b = _stride_share(problem.b_run, problem.n, problem.k, problem.b_bytes, machine)
+    crooked = (a_read / crooked_a + b_read / crooked_b) / (a_read + b_read)
+    wide = a_read / crooked_a / _run_share(problem.a_run, m_work, problem.a_bytes, machine)
+    wide = wide + b_read / crooked_b / _run_share(problem.b_run, n_work, problem.b_bytes, machine)
     fetched = hbm_read * wide / (a_read + b_read)
 
     def shared(busy: Array) -> Array:
         """Time of all GM reads if `busy` cores pull at once; few can't pull more than their own ports carry."""
         ports = port * machine.clock_hz * busy * 1e-9
-        time: Array = fetched / np.minimum(hbm_rate, own * busy) + (gm_read - hbm_read) / np.minimum(l2_rate, ports)
-        return time
+        first: Array = fetched / np.minimum(hbm_rate, own * busy)
+        return first + (gm_read - hbm_read) * crooked / np.minimum(l2_rate, ports)
 
     write = out / min(machine.l2_write_per_second or inf, hbm_rate * 1e9 * 4) * 1e9
     left = tiles - (waves - 1) * cores
@@ -367,10 +370,14 @@ def _lines(
     along_k = run == "k"
     length = (np.minimum(k_l1, depth) if along_k else extent) * width
     count = extent * np.ceil(depth / k_l1) if along_k else depth
-    stride = (k if along_k else dim) * width
     rows: Array = count * np.maximum(machine["mte2_row_cycles"], length / port)
     rows = rows / _run_share(run, extent, width, machine)
-    return rows / alignment_share(stride, machine, "unaligned_l1_share")
+    return rows / _stride_share(run, dim, k, width, machine)
+
+
+def _stride_share(run: str, dim: int, k: int, width: float, machine: Machine) -> float:
+    """`alignment_share` of one operand's rows in GM."""
+    return 1.0 if run == "nz" else alignment_share((k if run == "k" else dim) * width, machine, "unaligned_l1_share")
 
 
 def _run_share(run: str, extent: Array, width: float, machine: Machine) -> Array:

@@ -1,0 +1,405 @@
+"""
+The AI-core cost model against measurements, its tilings against ZigZag's, and its speed; the table it prints is
+`aicore.md`.
+
+    python -m benchmarks.aicore [--data ../shared/data] [--zigzag PYTHON] [-o benchmarks/aicore.md]
+
+`--zigzag` names an interpreter with `zigzag-dse` and `six` installed; without it the figures recorded in
+`aicore_zigzag.json` are compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+import memplan
+from benchmarks.aicore_published import published
+from memplan.cost import Machine, machine, op_costs
+from memplan.cost.buffers import matmul_buffers
+from memplan.cost.calibrate import Measured, calibrate, measured, observe
+from memplan.cost.model import KernelCost, kernel_cost
+from memplan.cost.tiling import MatmulProblem, search, traffic_bound
+from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
+from memplan.hardware import chip
+from memplan.placement.onchip import plan_onchip
+from memplan.traces.profile import Kernels
+
+HERE = Path(__file__).parent
+PROFILES = (
+    ("qwen3-0.6b-train-4rank", "profiles/qwen3-0.6b-train-4rank", 0, "910B4"),
+    ("gpt3-2023-handcut", "profiles/gpt3-2023-handcut/test_rank_0", None, "910B1"),
+    ("alexnet-ddp-2rank, level 2", "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt", None, "910B1"),
+    ("fixture: compute_advice", "profiles/msprof-analyze-fixtures/advisor/compute_advice/data", None, "910B3"),
+    (
+        "fixture: advisor_backend",
+        "profiles/msprof-analyze-fixtures/advisor/advisor_backend/compute_advice",
+        None,
+        "910B1",
+    ),
+)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(str(cell) for cell in row) + " |"
+    yield ""
+
+
+def percent(share: float | None) -> str:
+    """A share as text."""
+    return "-" if share is None else f"{share:+.1%}" if share < 0 else f"{share:.1%}"
+
+
+def published_kernels(data: Path) -> Iterator[str]:
+    """Every kernel of `validation.json`: task time and pipes."""
+    rows = list(published(data / "hardware/validation.json"))
+    timed = [row for row in rows if row.error is not None]
+    apart = [row for row in timed if not row.is_source]
+    yield "## Published kernels, uncalibrated"
+    yield ""
+    summary = []
+    for name, chosen in (("all", timed), ("no constant was taken from them", apart)):
+        errors = [abs(row.error or 0) for row in chosen]
+        summary.append((name, len(errors), percent(median(errors)), percent(max(errors))))
+    yield from table(("rows", "kernels", "median error", "worst"), summary)
+    pipes: dict[str, list[float]] = {}
+    for row in rows:
+        for name, (truth, predicted) in row.pipes.items():
+            pipes.setdefault(name, []).append(abs(predicted / truth - 1))
+    pipe_rows = [(name, len(errors), percent(median(errors)), percent(max(errors))) for name, errors in pipes.items()]
+    yield from table(("pipe time", "rows", "median error", "worst"), pipe_rows)
+    yield "`*`: a constant of `machine.json` rests on this row, so it is no independent check."
+    yield ""
+    lines = [
+        (
+            row.name + (" *" if row.is_source else ""),
+            "-" if row.measured is None else f"{row.measured:,.1f}",
+            f"{row.predicted:,.1f}",
+            "-" if row.error is None else f"{row.error:+.1%}",
+            ", ".join(f"{name} {truth:,.0f}/{found:,.0f}" for name, (truth, found) in row.pipes.items()),
+        )
+        for row in rows
+    ]
+    yield from table(("kernel", "measured us", "predicted us", "error", "pipes, measured/predicted us"), lines)
+
+
+def kernels_of(path: Path, rank: int | None) -> Kernels | None:
+    """The kernels of a profile's rank, of its first one with kernels if none is named."""
+    profile = memplan.open_profile(path)
+    ranks = [rank] if rank is not None else list(profile.ranks)
+    return next((found for number in ranks if (found := profile.rank(number).kernels()) is not None), None)
+
+
+def profiles(data: Path) -> Iterator[str]:
+    """Errors over the compute kernels of each profile, uncalibrated and calibrated, and bounds against PMU ratios."""
+    yield "## Profiles"
+    yield ""
+    yield (
+        "All compute kernels, rows without shapes included. Cores and clock are the profile's own; no profile names "
+        "its chip: it was taken by cores and, for the first one, by the rate of its large streams (0.6-0.8 TB/s), "
+        "which only the 32 GB part has. Calibrated on odd rows, checked on even ones."
+    )
+    yield ""
+    rows, bounds = [], []
+    for name, folder, rank, chip_name in PROFILES:
+        columns = kernels_of(data / folder, rank)
+        if columns is None:
+            rows.append((name, chip_name, "-", "no kernels found", "-", "-", "-", "-"))
+            continue
+        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
+        kernels = measured(columns)
+        costs = [kernel_cost(kernel, core) for kernel in kernels.kernels]
+        errors, weighted = _errors(kernels, [cost.duration_ns for cost in costs])
+        simple = [_roofline_ns(kernel, core) for kernel in kernels.kernels]
+        plain, plain_weighted = _errors(kernels, simple)
+        fit = calibrate(kernels, core, name)
+        rows.append(
+            (
+                name,
+                chip_name,
+                len(kernels),
+                percent(plain),
+                percent(plain_weighted),
+                percent(errors),
+                percent(weighted),
+                percent(fit.check_error),
+            )
+        )
+        bounds.append((name, *_agreement(columns, kernels, costs)))
+    header = (
+        "profile", "chip", "kernels", "roofline median", "roofline time-weighted", "model median",
+        "model time-weighted", "calibrated, even rows",
+    )  # fmt: skip
+    yield from table(header, rows)
+    yield "## Which pipe binds, against PMU ratios"
+    yield ""
+    header = ("profile", "device time with PMU", "agrees", "by kernels")
+    shown = [
+        (name, f"{spent / 1e6:,.1f} ms", percent(agreed / spent if spent else None), percent(count))
+        for name, spent, agreed, count in bounds
+    ]
+    yield from table(header, shown)
+    yield from splits(data)
+
+
+def _errors(kernels: Measured, predicted: Sequence[float]) -> tuple[float, float]:
+    deviation = np.abs(np.asarray(predicted, dtype=float) - kernels.duration_ns)
+    return float(np.median(deviation / kernels.duration_ns)), float(deviation.sum() / kernels.duration_ns.sum())
+
+
+def _roofline_ns(kernel: object, core: Machine) -> float:
+    """A plain roofline of the kernel: peak rates, every operand once."""
+    from memplan.cost.kernel import Kernel
+
+    assert isinstance(kernel, Kernel)
+    cost = kernel_cost(kernel, core)
+    moved = (kernel.read_bytes + kernel.written_bytes) / core.hbm_bytes_per_second
+    rate = core.mac_rate(kernel.present[0].dtype) if kernel.present else None
+    work = 0.0
+    if cost.kind in ("matmul", "attention") and rate:
+        work = cost.flops / (2 * rate * core.cubes * core.clock_hz)
+    return max(moved * 1e9, work * 1e9, 1060.0)
+
+
+def measured_bound(columns: Kernels, row: int) -> str | None:
+    """
+    What PMU ratios say binds a kernel: `cube`, `vector` or `hbm`; `None` where they say nothing.
+
+    The advisor's rules in order: cube at 0.8 of the time, MTE2 at 0.95; vector, MTE2 and MTE3 together at 0.9, or one
+    of them at 0.7; else `memory_bound` = MTE2 / max(mac, vec) above 1. Where MTE and vector together are the rule, the
+    larger of them decides; so it does where none fires.
+    """
+
+    def ratio(*names: str) -> float:
+        values = [float(columns.pmu[name][row]) for name in names if name in columns.pmu]
+        return max((value for value in values if value == value), default=0.0)
+
+    mac, vec = ratio("aic_mac_ratio", "mac_ratio"), ratio("aiv_vec_ratio", "vec_ratio")
+    mte2 = ratio("aic_mte2_ratio", "aiv_mte2_ratio", "mte2_ratio")
+    out = ratio("aiv_mte3_ratio", "aic_fixpipe_ratio", "mte3_ratio")
+    if mac == vec == mte2 == out == 0.0:
+        return None
+    core = columns.core[row].upper()
+    if core in ("AI_CORE", "MIX_AIC"):
+        if mac >= 0.8:
+            return "cube"
+        if mte2 >= 0.95 or mte2 > max(mac, vec):
+            return "hbm"
+    moved = max(mte2, out)
+    return "hbm" if moved >= max(mac, vec) else "cube" if mac >= vec else "vector"
+
+
+def _agreement(columns: Kernels, kernels: Measured, costs: Sequence[KernelCost]) -> tuple[float, float, float | None]:
+    """Device time (ns) with PMU ratios, how much of it the predicted bound agrees on, and the share of kernels."""
+    spent = agreed = count = right = 0.0
+    for row, time_ns, cost in zip(kernels.row, kernels.duration_ns, costs, strict=True):
+        truth = measured_bound(columns, int(row))
+        if truth is None:
+            continue
+        groups = {
+            "cube": cost.pipes.get("cube", 0.0),
+            "vector": cost.pipes.get("vector", 0.0),
+            "hbm": max(cost.pipes.get(name, 0.0) for name in ("mte2", "mte3", "fixpipe")),
+        }
+        same = bool(cost.pipes) and max(groups, key=lambda name: groups[name]) == truth
+        spent, agreed = spent + time_ns, agreed + time_ns * same
+        count, right = count + 1, right + same
+    return spent, agreed, right / count if count else None
+
+
+def splits(data: Path) -> Iterator[str]:
+    """How much the calibration's error depends on which rows are kept apart."""
+    columns = kernels_of(data / PROFILES[0][1], PROFILES[0][2])
+    assert columns is not None
+    core = machine(chip(PROFILES[0][3]), clock_hz=observe(columns).clock_hz)
+    kernels = measured(columns)
+    seen: dict[str, int] = {}
+    within = []
+    for kernel in kernels.kernels:
+        within.append(seen.get(kernel.type, 0))
+        seen[kernel.type] = within[-1] + 1
+    yield "Calibration of the first profile by other ways of keeping rows apart:"
+    yield ""
+    rows = []
+    for name, numbers in (
+        ("odd and even rows of the profile", kernels.row),
+        ("odd and even compute kernels", np.arange(len(kernels))),
+        ("odd and even rows of each type", np.asarray(within)),
+    ):
+        for swapped in (0, 1):
+            fit = calibrate(replace(kernels, row=numbers + swapped), core, name)
+            rows.append(
+                (name, "even fitted" if swapped else "odd fitted", percent(fit.train_error), percent(fit.check_error))
+            )
+    yield from table(("rows", "", "fitted", "kept apart"), rows)
+
+
+def tilings(zigzag: str | None) -> Iterator[str]:
+    """GM traffic of one core's best tiling against ZigZag's, and the check of every buffer plan."""
+    shapes = json.loads((HERE / "aicore_shapes.json").read_text("utf-8"))["shapes"]
+    recorded = HERE / "aicore_zigzag.json"
+    if zigzag:
+        answer = subprocess.run(
+            [zigzag, str(HERE / "aicore_zigzag.py")],
+            input=json.dumps(shapes),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        recorded.write_text(
+            json.dumps([[s, f] for s, f in zip(shapes, json.loads(answer.stdout), strict=True)], indent=0) + "\n"
+        )
+    peer = {tuple(shape): found for shape, found in json.loads(recorded.read_text("utf-8"))}
+    target = chip("910B1")
+    core = machine(target)
+    rows, worse, invalid, ours, theirs, slowest = [], 0, 0, 0.0, 0.0, float("inf")
+    for m, n, k in shapes:
+        problem = MatmulProblem(m=m, n=n, k=k)
+        started = time.process_time()
+        found = search(problem, core, cores=1)
+        best = found.best("gm_bytes")
+        spent = time.process_time() - started
+        mine = float(found.columns["gm_bytes"][best]) / 2
+        plan = plan_onchip(matmul_buffers(problem, found.tiling(best)), target)
+        invalid += not plan.fits
+        their = peer[m, n, k]
+        worse += mine > their["elements"]
+        ours, theirs = ours + spent, theirs + their["cpu_seconds"]
+        slowest = min(slowest, their["cpu_seconds"] / max(spent, 1e-9))
+        rows.append(
+            (
+                f"{m}x{n}x{k}",
+                f"{mine / 1e6:,.2f}",
+                f"{their['elements'] / 1e6:,.2f}",
+                f"{their['elements'] / mine:.2f}",
+                f"{mine * 2 / traffic_bound(problem, core):.2f}",
+                f"{spent * 1e3:.1f}",
+                f"{their['cpu_seconds']:.1f}",
+                found.tiling(best),
+                "fits" if plan.fits else f"{plan.shortfall} B too many",
+            )
+        )
+    yield "## Tilings of one core against ZigZag"
+    yield ""
+    yield (
+        f"{len(shapes)} fp16 products m x n x k on one 2201 core: millions of elements between GM and the core, C "
+        "included. ZigZag 3.9.1, LOMA, lpf_limit 6, the better of its answers for energy and latency. The lower bound is "
+        "the larger of each operand once and 2MNK/sqrt(S) - 2S, S all L1, L0A, L0B and L0C."
+    )
+    yield ""
+    summary = [
+        ("shapes with more GM traffic than ZigZag's", worse),
+        ("buffer plans that do not fit or fail the validator", invalid),
+        ("times as fast, all shapes", f"{theirs / ours:,.0f}"),
+        ("times as fast, the least of any shape", f"{slowest:,.0f}"),
+    ]
+    yield from table(("", "figure"), summary)
+    header = (
+        "shape",
+        "elements M",
+        "ZigZag's M",
+        "ratio",
+        "over bound",
+        "CPU ms",
+        "ZigZag's CPU s",
+        "tiling",
+        "buffers",
+    )
+    yield from table(header, rows)
+
+
+def transformer(layers: int, hidden: int, tokens: int) -> Graph:
+    """A chain of matmuls, norms and elementwise ops with `13 * layers` ops, every layer of the same shapes."""
+    tensors: list[Tensor] = []
+    ops: list[Op] = []
+
+    def tensor(shape: tuple[int, ...], kind: TensorKind, producer: int | None) -> int:
+        index = len(tensors)
+        nbytes = dense_bytes(shape, "bfloat16")
+        tensors.append(Tensor(index, f"t{index}", shape, "bfloat16", nbytes, kind, index, producer))
+        return index
+
+    def op(op_type: str, inputs: list[int], shape: tuple[int, ...], **attributes: object) -> int:
+        made = tensor(shape, TensorKind.ACTIVATION, len(ops))
+        ops.append(Op(len(ops), f"op{len(ops)}", op_type, tuple(inputs), (made,), attrs=attributes))
+        return made
+
+    x = tensor((tokens, hidden), TensorKind.INPUT, None)
+    for _ in range(layers):
+        weights = {
+            shape: tensor(shape, TensorKind.WEIGHT, None)
+            for shape in ((hidden, hidden), (hidden, 3 * hidden), (hidden, 4 * hidden), (4 * hidden, hidden), (hidden,))
+        }
+        normed = op("RmsNorm", [x, weights[(hidden,)]], (tokens, hidden))
+        qkv = op("MatMul", [normed, weights[(hidden, 3 * hidden)]], (tokens, 3 * hidden))
+        q, k, v = (op("Slice", [qkv], (tokens, hidden)) for _ in range(3))
+        heads = (1, hidden // 128, tokens, 128)
+        q, k, v = (op("Reshape", [part], heads) for part in (q, k, v))
+        attended = op("FlashAttentionScore", [q, k, v], heads, sparse_mode=2)
+        merged = op(
+            "MatMul", [op("Reshape", [attended], (tokens, hidden)), weights[(hidden, hidden)]], (tokens, hidden)
+        )
+        up = op(
+            "MatMul", [op("Add", [x, merged], (tokens, hidden)), weights[(hidden, 4 * hidden)]], (tokens, 4 * hidden)
+        )
+        x = op("MatMul", [op("Gelu", [up], (tokens, 4 * hidden)), weights[(4 * hidden, hidden)]], (tokens, hidden))
+    return Graph("transformer", tuple(ops), tuple(tensors), (0,), (x,), "benchmark", "benchmark")
+
+
+def speed() -> Iterator[str]:
+    """Time of 10,000 op costs, of a graph whose layers repeat and of kernels that are all different."""
+    core = machine(chip("910B3"))
+    graph = transformer(10_000 // 15 + 1, 4096, 4096)
+    op_costs(transformer(1, 256, 64), core)
+    started = time.process_time()
+    count = len(op_costs(graph, core))
+    repeated = time.process_time() - started
+    different = [transformer(1, 128 * (i + 2), 16 * (i + 1)) for i in range(64)]
+    started = time.process_time()
+    others = sum(len(op_costs(small, core)) for small in different)
+    apart = time.process_time() - started
+    yield "## Speed"
+    yield ""
+    rows = [
+        (f"a graph of {count:,} ops with repeating layers", f"{repeated:.2f} s", f"{10_000 * repeated / count:.2f} s"),
+        (f"{others:,} ops, no two layers alike", f"{apart:.2f} s", f"{10_000 * apart / others:.2f} s"),
+    ]
+    yield from table(("op costs", "CPU", "for 10,000"), rows)
+
+
+def main() -> None:
+    """Print the table, or write it to a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data", help="the shared data folder")
+    parser.add_argument("--zigzag", help="an interpreter with zigzag-dse, to run it anew")
+    parser.add_argument("-o", "--output", type=Path, help="write the table here")
+    options = parser.parse_args()
+    lines = [
+        "# The AI-core cost model, measured",
+        "",
+        "`python -m benchmarks.aicore`; times are CPU seconds of one process.",
+        "",
+    ]
+    for part in (published_kernels(options.data), profiles(options.data), tilings(options.zigzag), speed()):
+        lines.extend(part)
+    text = "\n".join(lines)
+    if options.output:
+        options.output.write_text(text, "utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Attention meets exactly the keys that its pattern shows, and moves at least what it must."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memplan.cost import machine
+from memplan.cost.attention import AttentionProblem, attention_time
+from memplan.hardware import chip
+
+B1 = machine(chip("910B1"))
+PR = machine(chip("Ascend950PR_9589"))
+
+
+def reference_pairs(p: AttentionProblem) -> int:
+    """Keys met, query by query."""
+    total = 0
+    for position in range(p.kv_len - p.q_len, p.kv_len):
+        keys = list(range(position + 1 if p.causal else p.kv_len))
+        if p.chunk:
+            keys = [key for key in keys if key // p.chunk == position // p.chunk][: p.chunk]
+        sparse = p.ratio > 1 or p.top_k
+        if p.window and not sparse:
+            keys = keys[-p.window :]
+        near = min(len(keys), p.window) if p.window and sparse else 0
+        far = len(keys) // p.ratio
+        total += (min(far, p.top_k) if p.top_k else far) + near
+    return total * p.batch * p.heads
+
+
+@given(
+    st.integers(1, 40), st.integers(0, 60), st.sampled_from([0, 5, 16]), st.sampled_from([0, 8]),
+    st.sampled_from([1, 4]), st.sampled_from([0, 3]),
+)  # fmt: skip
+def test_pairs_are_those_of_the_pattern(q: int, before: int, window: int, chunk: int, ratio: int, top_k: int) -> None:
+    problem = AttentionProblem(2, 3, 1, q, q + before, window=window, chunk=chunk, ratio=ratio, top_k=top_k)
+    assert problem.pairs == reference_pairs(problem)
+
+
+def test_full_attention_is_two_products_of_all_pairs() -> None:
+    problem = AttentionProblem(2, 16, 16, 1024, 4096, causal=False)
+    assert problem.flops == 4 * 2 * 16 * 1024 * 4096 * 128
+    assert replace(problem, gradient=True).flops == 10 * 2 * 16 * 1024 * 4096 * 128
+
+
+def test_decode_waits_for_its_kv_cache() -> None:
+    problem = AttentionProblem(64, 32, 8, 1, 8192)
+    time = attention_time(problem, B1, 4096.0)
+    cache = 64 * 8 * 8192 * 256 * 2
+    assert time.hbm_bytes == pytest.approx(cache, rel=0.01)
+    assert time.duration >= cache / 1.6e12 * 1e9
+    assert time.duration == pytest.approx(cache / (1.6e12 * B1["hbm_read_share"]) * 1e9, rel=0.15)
+
+
+def test_shared_keys_and_values_are_read_once() -> None:
+    mla = AttentionProblem(32, 128, 1, 1, 8192, d_qk=576, d_v=512, shared_kv=True)
+    apart = replace(mla, shared_kv=False)
+    assert mla.compulsory_bytes < 0.6 * apart.compulsory_bytes
+
+
+def test_scores_pass_through_gm_only_where_cube_and_vector_share_no_buffer() -> None:
+    problem = AttentionProblem(1, 16, 8, 4096, 4096)
+    assert attention_time(problem, B1, 4096.0).gm_bytes > 4 * attention_time(problem, PR, 4096.0).gm_bytes
+
+
+def test_sparse_attention_is_cheaper_than_full() -> None:
+    full = AttentionProblem(8, 128, 1, 1, 131072, d_qk=576, d_v=512, shared_kv=True)
+    sparse = replace(full, top_k=2048)
+    assert attention_time(sparse, B1, 4096.0).duration < 0.1 * attention_time(full, B1, 4096.0).duration
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_longer_sequences_take_longer(gradient: bool) -> None:
+    times = [
+        attention_time(AttentionProblem(1, 16, 8, s, s, gradient=gradient), B1, 4096.0).duration
+        for s in (512, 1024, 2048, 4096, 8192)
+    ]
+    assert times == sorted(times)
+
+
+def test_small_pages_cost_rate() -> None:
+    problem = AttentionProblem(64, 8, 1, 1, 8192)
+    paged = replace(problem, page=1)
+    assert attention_time(paged, B1, 4096.0).duration > 1.2 * attention_time(problem, B1, 4096.0).duration

@@ -1,0 +1,144 @@
+"""Kernels come from graphs, profile rows and options alike; equal ones are equal objects."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memplan.cost import Kernel, Operand, kernel_of_op, kernel_of_row, machine
+from memplan.cost.kernel import op_class
+from memplan.cost.shapes import attention_of, convolution_of, matmul_of
+from memplan.graph import Graph, Op, Tensor, TensorKind
+from memplan.hardware import chip
+
+B3 = machine(chip("910B3"))
+
+
+def test_a_profile_row_becomes_operands() -> None:
+    kernel = kernel_of_row("MatMulV3", "4096,1024;1024,2048", "DT_BF16;DT_BF16", "4096,2048", "DT_BF16")
+    assert kernel.inputs == (Operand((4096, 1024), "bfloat16"), Operand((1024, 2048), "bfloat16"))
+    assert kernel.read_bytes == 2 * (4096 * 1024 + 1024 * 2048)
+    assert kernel.written_bytes == 2 * 4096 * 2048
+    assert kernel == kernel_of_row("MatMulV3", '"4096,1024;1024,2048"', "DT_BF16;DT_BF16", '"4096,2048"', "DT_BF16")
+
+
+def test_scalars_have_no_dimensions_and_absent_operands_are_none() -> None:
+    kernel = kernel_of_row("Mul", "128;", "FLOAT;FLOAT", "128", "FLOAT")
+    assert kernel.inputs == (Operand((128,), "float32"), Operand((), "float32"))
+    assert kernel_of_row("Rope", "8;4", "FLOAT;DT_UNDEFINED", "8", "FLOAT").inputs[1] is None
+    assert kernel_of_row("MemSet", "N/A", "N/A", "N/A", "N/A").operands == ()
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_no_text_in_a_profile_is_too_strange(op_type: str, shapes: str, dtypes: str) -> None:
+    kernel = kernel_of_row(op_type, shapes, dtypes, shapes, dtypes)
+    assert kernel.read_bytes >= 0
+
+
+@pytest.mark.parametrize(
+    ("op_type", "rule"),
+    [
+        ("MatMulV3", "matmul"),
+        ("BatchMatMulExt", "matmul"),
+        ("FlashAttentionScoreGrad", "attention_gradient"),
+        ("ApplyAdamWV2", "adam"),
+        ("ReduceSumD", "reduction"),
+        ("LayerNormV3", "norm"),
+        ("hcom_allReduce_", "all_reduce"),
+        ("AddExt", "one pass"),
+        ("MaxPoolGradWithArgmaxV1", "pooling"),
+        ("GroupedMatmulV4", "grouped_matmul"),
+        ("SomethingNobodyKnows", "unknown"),
+    ],
+)
+def test_types_are_known_by_every_framework_s_spelling(op_type: str, rule: str) -> None:
+    assert op_class(op_type).rule == rule
+
+
+def test_ops_of_a_graph_keep_their_stored_bytes() -> None:
+    tensors = tuple(
+        Tensor(i, f"t{i}", (16, 16), "float16", 600 + i, TensorKind.ACTIVATION, i, layout="NZ") for i in range(2)
+    )
+    op = Op(0, "op", "ReLU", (0,), (1,), attrs={"axis": 1, "list": [1]})
+    kernel = kernel_of_op(op, Graph("g", (op,), tensors, (), (), "", ""))
+    assert (kernel.read_bytes, kernel.written_bytes) == (600, 601)
+    assert kernel.attributes == (("axis", 1),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "result", "runs"),
+    [
+        ((64, 32), (32, 48), (64, 48), ("k", "n")),
+        ((64, 32), (48, 32), (64, 48), ("k", "k")),
+        ((32, 64), (32, 48), (64, 48), ("m", "n")),
+        ((32, 64), (48, 32), (64, 48), ("m", "k")),
+    ],
+)
+def test_transposes_show_in_the_shapes(
+    first: tuple[int, int], second: tuple[int, int], result: tuple[int, int], runs: tuple[str, str]
+) -> None:
+    kernel = Kernel("MatMulV2", (Operand(first, "float16"), Operand(second, "float16")), (Operand(result, "float16"),))
+    problem = matmul_of(kernel, B3).matmul
+    assert problem is not None
+    assert (problem.m, problem.n, problem.k) == (64, 48, 32)
+    assert (problem.a_run, problem.b_run) == runs
+
+
+def test_nz_weights_are_folded_back() -> None:
+    weight = Operand((224, 1024, 16, 32), "int8", "NZ")
+    kernel = Kernel("QuantBatchMatmulV3", (Operand((8, 16384), "int8"), weight), (Operand((8, 7168), "float16"),))
+    problem = matmul_of(kernel, B3).matmul
+    assert problem is not None
+    assert (problem.m, problem.n, problem.k, problem.b_run) == (8, 7168, 16384, "nz")
+
+
+def test_experts_share_the_rows() -> None:
+    kernel = Kernel(
+        "GroupedMatmul",
+        (Operand((4096, 512), "bfloat16"), Operand((8, 512, 1024), "bfloat16")),
+        (Operand((4096, 1024), "bfloat16"),),
+    )
+    problem = matmul_of(kernel, B3, grouped=True).matmul
+    assert problem is not None
+    assert (problem.batch, problem.m, problem.flops) == (8, 512, 2 * 4096 * 512 * 1024)
+    assert problem.b_total == 8 * 512 * 1024 * 2
+
+
+def test_one_weight_for_all_batches_is_one_product() -> None:
+    kernel = Kernel(
+        "BatchMatMul",
+        (Operand((4, 128, 64), "float16"), Operand((64, 32), "float16")),
+        (Operand((4, 128, 32), "float16"),),
+    )
+    problem = matmul_of(kernel, B3).matmul
+    assert problem is not None
+    assert (problem.batch, problem.m, problem.n, problem.k) == (1, 512, 32, 64)
+
+
+def test_convolutions_are_products_over_filter_taps() -> None:
+    image, filters, result = (
+        Operand((32, 3, 224, 224), "float16"),
+        Operand((64, 3, 11, 11), "float16"),
+        (32, 64, 55, 55),
+    )
+    kernel = Kernel("Conv2D", (image, filters), (Operand(result, "float16"),))
+    problem = convolution_of(kernel, B3, "convolution").matmul
+    assert problem is not None
+    assert problem.flops == 2 * 32 * 55 * 55 * 64 * 3 * 11 * 11
+
+
+def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
+    kernel = kernel_of_row(
+        "FlashAttentionScore",
+        "4096,1,2048;4096,1,1024;4096,1,1024;;;;2048,2048",
+        "DT_BF16;DT_BF16;DT_BF16;DT_BF16;UINT8;DT_BF16;BOOL",
+        "1,16,4096,8;1,16,4096,8;;4096,1,2048",
+        "FLOAT;FLOAT;DT_BF16;DT_BF16",
+    )
+    shaped = attention_of(kernel, gradient=False)
+    problem = shaped.attention
+    assert problem is not None
+    assert (problem.batch, problem.heads, problem.kv_heads) == (1, 16, 8)
+    assert (problem.q_len, problem.kv_len, problem.d_qk, problem.causal) == (4096, 4096, 128, True)
+    assert shaped.assumed
