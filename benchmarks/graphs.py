@@ -32,7 +32,8 @@ def write_graph(path: Path, nodes: int) -> int:
     """Write a training step of about `nodes` nodes to `path`; returns the exact number."""
     from memplan.readers.mindir_schema import model_class
 
-    model = model_class(lossless=True)(ir_version="1.1", producer_name="MindSpore", model_version="2.10.0", mind_ir_version=3)
+    model = model_class(lossless=True)(producer_name="MindSpore", model_version="2.10.0", mind_ir_version=3)
+    model.ir_version = "1.1"
     graph = model.graph
     graph.name = "g"
     for op in ("Load", "MatMul", "Mul", "Reshape", "Add", "Adam", "UpdateState", "Depend", "MakeTuple"):

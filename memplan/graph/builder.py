@@ -207,7 +207,8 @@ class GraphBuilder:
         kept: dict[int, dict[int, None]] = {}
         for group, step in last.items():
             for tensor in group.members:
-                if not self.kinds[self.storage(tensor)].persistent:
+                made = self.producers[tensor]
+                if not self.kinds[self.storage(tensor)].persistent and (made is None or made <= step):
                     kept.setdefault(step, {})[tensor] = None
         order: list[int] = []
         for step in range(end):

@@ -37,7 +37,8 @@ class _Frame:
     One call under way: the function, what its names stand for, the next node.
 
     `pending` are the closures of a condition still to be laid out at the current node, `results` what the others
-    returned. `loop` is set in the frame that is a loop's head. `steps` are the traced nodes behind the names.
+    returned, with the op counts at which each began (`branch_began` for the one under way) and ended. `loop` is set
+    in the frame that is a loop's head. `steps` are the traced nodes behind the names.
     """
 
     function: Function
@@ -46,8 +47,8 @@ class _Frame:
     steps: dict[str, int] = field(default_factory=dict)
     position: int = 0
     pending: list[Closure] = field(default_factory=list)
-    results: list[Value] = field(default_factory=list)
-    first_op: int = 0
+    results: list[tuple[Value, int, int]] = field(default_factory=list)
+    branch_began: int = 0
     loop: Loop | None = None
 
 
@@ -188,6 +189,7 @@ class Flattener:
         """Start the next closure that is pending at `node`, or settle the node's value."""
         while frame.pending:
             closure = frame.pending.pop(0)
+            frame.branch_began = len(self.builder.ops)
             entered = self._enter(closure, node)
             if entered is not None:
                 self._stack.append(entered)
@@ -198,7 +200,7 @@ class Flattener:
         frame.position += 1
 
     def _branch_done(self, frame: _Frame, result: Value) -> None:
-        frame.results.append((result, len(self.builder.ops)))
+        frame.results.append((result, frame.branch_began, len(self.builder.ops)))
         loop = frame.loop
         if loop is not None and loop.branches_left:
             loop.branches_left -= 1
@@ -245,7 +247,6 @@ class Flattener:
             function,
             self._nodes(function),
             dict(zip(names, arguments, strict=True)),
-            first_op=len(self.builder.ops),
             loop=loop,
         )
         if self._trace is not None:

@@ -53,7 +53,7 @@ class Loop:
     `enclosing` is the op at which the loop around it begins (-1: none). In a pass after the first, an argument is
     what the pass before made. It is written over the first pass's argument where that is dead by then and used for
     nothing else; otherwise its bytes are held over the whole loop, with a second buffer when the old value is still
-    used once the new one exists.
+    used once the new one exists or goes on to another argument.
     """
 
     def __init__(self, functions: frozenset[str], arguments: tuple[Value, ...], enclosing: int) -> None:
@@ -101,12 +101,11 @@ class Loop:
         if self._closed:
             return
         self._closed = True
-        held: dict[int, None] = {}
+        carried: dict[int, list[int]] = {}
         for arguments in self._carried:
             for inside, new in _pairs(self.arguments, arguments):
-                held[new] = None
-                if inside in self._groups and builder.storage(inside) != builder.storage(new):
-                    self._groups[inside].members.append(new)
+                carried.setdefault(inside, []).append(new)
+        held = dict.fromkeys(new for news in carried.values() for new in news)
         for op in builder.ops[self.begin + 1 :]:
             for tensor in op.inputs:
                 producer = builder.producers[builder.storage(tensor)]
@@ -114,35 +113,68 @@ class Loop:
                     held[tensor] = None
         kept = [tensor for tensor in held if not builder.kinds[builder.storage(tensor)].persistent]
         end = builder.op("LoopEnd", "LoopEnd", kept, (), launches=False)
-        for arguments in self._carried:
-            for inside, new in _pairs(self.arguments, arguments):
-                builder.defer(partial(self._settle, builder, inside, new, end))
+        for inside, news in carried.items():
+            if inside in self._groups:
+                self._groups[inside].members.extend(new for new in news if not self._comes_from(builder, inside, new))
+        builder.defer(partial(self._settle, builder, carried, end))
 
-    def _settle(self, builder: GraphBuilder, inside: int, new: int, end: int) -> None:
-        """Decide where the next pass finds `new`, which then is its `inside`."""
-        old_root, root = builder.storage(inside), builder.storage(new)
-        made = builder.producers[root]
-        if old_root == root or inside not in self._groups or made is None or made <= self.begin:
+    def _settle(self, builder: GraphBuilder, carried: dict[int, list[int]], end: int) -> None:
+        """Decide for every argument where a pass finds what the pass before left for it."""
+        last = self._last_uses(builder, end)
+        changed = {
+            inside: [new for new in news if not self._comes_from(builder, inside, new)]
+            for inside, news in carried.items()
+            if inside in self._groups
+        }
+        goes_to: dict[int, set[int]] = {}
+        moves_on: set[int] = set()
+        for inside, news in changed.items():
+            for new in news:
+                goes_to.setdefault(builder.storage(new), set()).add(inside)
+                moves_on.update(other for other in self._groups if self._comes_from(builder, other, new))
+        for inside, news in changed.items():
+            made = {builder.storage(new): new for new in news if self._made_inside(builder, new) is not None}
+            from_other = any(self._comes_from(builder, other, new) for new in news for other in self._groups)
+            old = builder.storage(inside)
+            still_used = any(last.get(old, -1) >= (self._made_inside(builder, new) or 0) for new in made.values())
+            alone = self._only_here(builder, old, self._groups[inside])
+            if from_other or (made and (inside in moves_on or still_used)):
+                self._hold_old(builder, inside, alone, end)
+            elif made and alone and len(news) == 1 and len(goes_to[next(iter(made))]) == 1:
+                # The old value is dead when the next one is made, so every pass can use the same bytes.
+                builder.share(inside, news[0])
+                continue
+            builder.amend(self.begin, outputs=made.values())
+
+    def _hold_old(self, builder: GraphBuilder, inside: int, alone: bool, end: int) -> None:
+        """Keep bytes for the old value beside the new one: its own where nothing else needs them, else others."""
+        if alone:
+            builder.amend(end, inputs=(inside,))
             return
-        group = self._groups[inside]
-        last = max(
-            (
-                op.index
-                for op in builder.ops[self.begin + 1 : end]
-                if any(builder.storage(t) == old_root for t in op.inputs)
-            ),
-            default=0,
+        root = builder.storage(inside)
+        spare = builder.tensor(
+            f"{builder.names[inside]} (next pass)", builder.shapes[root], builder.dtypes[root], builder.nbytes[root]
         )
-        if last < made and self._only_here(builder, old_root, group):
-            # The first value is dead when the next one is made, so every pass can use the same bytes.
-            builder.share(inside, new)
-            return
-        spare = []
-        if last >= made:
-            name = f"{builder.names[inside]} (next pass)"
-            spare.append(builder.tensor(name, builder.shapes[root], builder.dtypes[root], builder.nbytes[root]))
-        builder.amend(self.begin, outputs=(new, *spare))
-        builder.amend(end, inputs=spare)
+        builder.amend(self.begin, outputs=(spare,))
+        builder.amend(end, inputs=(spare,))
+        self._groups[inside].members.append(spare)
+
+    def _last_uses(self, builder: GraphBuilder, end: int) -> dict[int, int]:
+        """The last op inside the loop that uses each storage."""
+        last: dict[int, int] = {}
+        for op in builder.ops[self.begin + 1 : end]:
+            for tensor in op.inputs:
+                last[builder.storage(tensor)] = op.index
+        return last
+
+    def _made_inside(self, builder: GraphBuilder, tensor: int) -> int | None:
+        """The op of the loop that makes the bytes of `tensor`; `None` when they were there before."""
+        step = builder.producers[builder.storage(tensor)]
+        return step if step is not None and step > self.begin else None
+
+    def _comes_from(self, builder: GraphBuilder, inside: int, tensor: int) -> bool:
+        """Whether `tensor` is the argument `inside` under another name."""
+        return self._groups[inside] in builder.companions(tensor)
 
     def _only_here(self, builder: GraphBuilder, root: int, group: Companions) -> bool:
         """Whether from the loop's beginning on the bytes of `root` are used as this one argument only."""

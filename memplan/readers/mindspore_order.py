@@ -57,7 +57,7 @@ def execution_order(types: Sequence[str], inputs: Sequence[Sequence[int]], resul
     expected = sum(1 for node in range(count) if links.uses[node])
     if len(order) != expected:
         raise ValueError("the nodes form a cycle")
-    return _with_trivial(order, all_inputs, trivial)
+    return _with_trivial([*order, end], all_inputs, trivial)[:-1]
 
 
 def _trivial(inputs: Sequence[Sequence[int]], virtual: Sequence[bool]) -> list[bool]:
