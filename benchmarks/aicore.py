@@ -258,9 +258,8 @@ def tilings(zigzag: str | None) -> Iterator[str]:
             text=True,
             check=True,
         )
-        recorded.write_text(
-            json.dumps([[s, f] for s, f in zip(shapes, json.loads(answer.stdout), strict=True)], indent=0) + "\n"
-        )
+        rows = [json.dumps(pair) for pair in zip(shapes, json.loads(answer.stdout), strict=True)]
+        recorded.write_text("[\n" + ",\n".join(rows) + "\n]\n", "utf-8")
     peer = {tuple(shape): found for shape, found in json.loads(recorded.read_text("utf-8"))}
     target = chip("910B1")
     core = machine(target)
@@ -295,8 +294,8 @@ def tilings(zigzag: str | None) -> Iterator[str]:
     yield ""
     yield (
         f"{len(shapes)} fp16 products m x n x k on one 2201 core: millions of elements between GM and the core, C "
-        "included. ZigZag 3.9.1, LOMA, lpf_limit 6, the better of its answers for energy and latency. The lower bound is "
-        "the larger of each operand once and 2MNK/sqrt(S) - 2S, S all L1, L0A, L0B and L0C."
+        "included. ZigZag 3.9.1, LOMA, lpf_limit 6, the better of its answers for energy and latency. The lower bound "
+        "is the larger of each operand once and 2MNK/sqrt(S) - 2S, S all L1, L0A, L0B and L0C."
     )
     yield ""
     summary = [

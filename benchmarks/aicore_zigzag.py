@@ -81,7 +81,7 @@ def workload(path: Path, m: int, n: int, k: int) -> None:
 
 
 def traffic(m: int, n: int, k: int, folder: Path) -> dict[str, float]:
-    """GM traffic in elements and CPU seconds of ZigZag for one product: the better of its answers for two objectives."""
+    """GM traffic in elements and CPU seconds of ZigZag for one product: the better answer for two objectives."""
     answers = [_answer(m, n, k, folder, objective) for objective in ("energy", "latency")]
     return min(answers, key=lambda answer: answer["elements"])
 

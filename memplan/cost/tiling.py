@@ -294,7 +294,8 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
         """Time of all GM reads if `busy` cores pull at once; few can't pull more than their own ports carry."""
         ports = port * machine.clock_hz * busy * 1e-9
         first: Array = fetched / np.minimum(hbm_rate, own * busy)
-        return first + (gm_read - hbm_read) * crooked / np.minimum(l2_rate, ports)
+        rest: Array = (gm_read - hbm_read) * crooked / np.minimum(l2_rate, ports)
+        return first + rest
 
     write = out / min(machine.l2_write_per_second or inf, hbm_rate * 1e9 * 4) * 1e9
     left = tiles - (waves - 1) * cores

@@ -1,0 +1,136 @@
+"""A calibration recovers how kernels went, keeps to what it saw, and survives being written and read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memplan.cost import Kernel, Operand, calibrated, kernel_cost, load_calibration, machine, save_calibration
+from memplan.cost.calibrate import Measured, Observed, calibrate, identify
+from memplan.cost.calibration import Calibration
+from memplan.cost.machine import bandwidths
+from memplan.errors import InputError
+from memplan.hardware import chip
+
+B3 = machine(chip("910B3"))
+
+
+def kernel(op_type: str, count: int) -> Kernel:
+    operand = Operand((count,), "float32")
+    return Kernel(op_type, (operand,), (operand,))
+
+
+def made(scale: float, overhead_ns: float, op_type: str = "Abs", rows: int = 60) -> Measured:
+    """Kernels that took `scale` times what the model says and `overhead_ns` more."""
+    kernels = tuple(kernel(op_type, 1 << (10 + i % 15)) for i in range(rows))
+    times = np.array([scale * kernel_cost(k, B3).duration_ns + overhead_ns for k in kernels])
+    return Measured(kernels, times, np.arange(rows))
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return calibrate(made(1.5, 2000.0), B3, "made up")
+
+
+def test_scale_and_overhead_are_recovered(calibration: Calibration) -> None:
+    assert calibration.check_error == pytest.approx(0, abs=0.01)
+    (fit,) = calibration.types
+    assert (fit.name, fit.train_rows, fit.check_rows) == ("Abs", 30, 30)
+    core = calibrated(B3, calibration)
+    for count in (1 << 14, 1 << 20):
+        plain = kernel_cost(kernel("Abs", count), B3).duration_ns
+        assert kernel_cost(kernel("Abs", count), core).duration_ns == pytest.approx(1.5 * plain + 2000, rel=0.02)
+
+
+def test_rows_kept_apart_do_not_touch_the_fit() -> None:
+    truth = made(1.0, 0.0)
+    spoiled = replace(truth, duration_ns=np.where(truth.row % 2 == 0, 100 * truth.duration_ns, truth.duration_ns))
+    assert calibrate(truth, B3, "a").types[0].coefficients == calibrate(spoiled, B3, "a").types[0].coefficients
+    assert (calibrate(spoiled, B3, "a").check_error or 0) > 0.9
+
+
+def test_other_types_of_a_class_follow_it_and_other_classes_do_not(calibration: Calibration) -> None:
+    core = calibrated(B3, calibration)
+    assert kernel_cost(kernel("Neg", 1 << 20), core).duration_ns > kernel_cost(kernel("Neg", 1 << 20), B3).duration_ns
+    sine = kernel("Sin", 1 << 20)
+    assert kernel_cost(sine, core).duration_ns == kernel_cost(sine, B3).duration_ns
+
+
+def test_a_fit_is_not_carried_beyond_twice_what_it_saw(calibration: Calibration) -> None:
+    huge = kernel("Abs", 1 << 30)
+    assert kernel_cost(huge, calibrated(B3, calibration)).duration_ns == kernel_cost(huge, B3).duration_ns
+
+
+@given(st.floats(0.3, 3), st.floats(0, 20_000))
+def test_more_bytes_never_cost_less_after_a_calibration(scale: float, overhead_ns: float) -> None:
+    core = calibrated(B3, calibrate(made(scale, overhead_ns), B3, "made up"))
+    times = [kernel_cost(kernel("Abs", 1 << power), core).duration_ns for power in range(12, 24)]
+    assert times == sorted(times)
+
+
+def test_a_plan_that_rests_on_a_calibration_says_so(calibration: Calibration) -> None:
+    source = calibrated(B3, calibration).sources[-1]
+    assert "made up" in source.value
+    assert "kept apart" in source.note
+    with pytest.raises(InputError, match="of Ascend910B3"):
+        calibrated(machine(chip("910B1")), calibration)
+
+
+def test_what_is_written_is_read_again(calibration: Calibration, tmp_path: Path) -> None:
+    save_calibration(calibration, tmp_path / "cal.json")
+    assert load_calibration(tmp_path / "cal.json") == calibration
+    assert [path.name for path in tmp_path.iterdir()] == ["cal.json"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: d.update(format="else"),
+        lambda d: d.update(version=99),
+        lambda d: d.pop("types"),
+        lambda d: d.update(types=[{}]),
+        lambda d: d.update(types=3),
+        lambda d: d["types"][0].update(coefficients=[1, 2]),
+        lambda d: d["types"][0].update(coefficients=[1, 2, 3, float("nan")]),
+        lambda d: d["types"][0].update(coefficients=[1, 2, 3, -1]),
+        lambda d: d.update(clock_hz="fast"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line(calibration: Calibration, tmp_path: Path, damage: object) -> None:
+    path = tmp_path / "cal.json"
+    save_calibration(calibration, path)
+    document = json.loads(path.read_text())
+    assert callable(damage)
+    damage(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError) as error:
+        load_calibration(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_anything_else_is_no_calibration(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "cal.json").write_bytes(content)
+    with pytest.raises(InputError):
+        load_calibration(tmp_path / "cal.json")
+    with pytest.raises(InputError):
+        load_calibration(tmp_path / "missing.json")
+
+
+def test_a_profile_without_kernels_can_t_be_fitted() -> None:
+    with pytest.raises(InputError, match="no compute kernels"):
+        calibrate(Measured((), np.zeros(0), np.zeros(0, np.int64)), B3, "empty")
+
+
+def test_a_chip_is_told_by_cores_stream_and_clock() -> None:
+    names = [item.name for item in identify(Observed(20, 40, 1800e6, 1.4e12), bandwidths())]
+    assert names[0] == "Ascend910B3"
+    assert "Ascend910B4" not in names
+    assert identify(Observed(20, 40, 1500e6, 0.7e12), bandwidths())[0].name == "Ascend910B4"
+    assert identify(Observed(None, None, None, None), bandwidths()) == []

@@ -1,0 +1,53 @@
+"""Collectives cost steps times latency plus bytes over the link, by the cheapest algorithm."""
+
+from __future__ import annotations
+
+import pytest
+
+from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.collective import collective_time
+from memplan.hardware import Link, chip
+
+LINK = Link("test", 100e9, 2000, "a test", ("*",))
+
+
+def test_a_ring_all_reduce_moves_the_buffer_almost_twice() -> None:
+    time = collective_time("all_reduce", 1e9, 8, LINK)
+    assert time is not None
+    assert time.transfer == pytest.approx(2 * 7 / 8 * 1e9 / 100e9 * 1e9)
+
+
+def test_a_mesh_uses_all_links_of_a_rank() -> None:
+    one, seven = (collective_time("all_gather", 1e9, 8, LINK, mesh_links=links) for links in (1, 7))
+    assert one is not None
+    assert seven is not None
+    assert seven.algorithm == "mesh"
+    assert seven.transfer == pytest.approx(one.transfer / 7)
+
+
+def test_small_messages_take_the_algorithm_of_few_steps() -> None:
+    time = collective_time("reduce_scatter", 8, 64, LINK)
+    assert time is not None
+    assert time.algorithm == "mesh"
+    assert time.latency == 2000
+
+
+@pytest.mark.parametrize(
+    "kind", ["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_receive"]
+)
+def test_one_rank_needs_no_link_and_an_unknown_rate_gives_no_time(kind: str) -> None:
+    alone = collective_time(kind, 1e9, 1, LINK, head_ns=5.0)
+    assert alone is not None
+    assert alone.duration == 5.0
+    assert collective_time(kind, 1e9, 8, Link("x", None, None, "", ("*",))) is None
+
+
+def test_a_collective_kernel_says_what_it_assumed() -> None:
+    data = Operand((1 << 24,), "float16")
+    core = machine(chip("910C"))
+    eight = kernel_cost(Kernel("AllReduce", (data,), (data,), (("group_size", 8),)), core)
+    assert eight.bound == "link"
+    assert "ub" in eight.assumed
+    two = kernel_cost(Kernel("AllReduce", (data,), (data,), (("group_size", 2),)), core)
+    assert two.duration_ns < eight.duration_ns
+    assert "ranks is not known" in kernel_cost(Kernel("AllReduce", (data,), (data,)), core).assumed

@@ -1,0 +1,113 @@
+"""L2 serves what was touched less than its size ago; advice uses only what HBM and L2 have to spare."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memplan.cost import machine
+from memplan.cost.l2 import Access, bypasses, graph_costs, held_share, hot_shares, prefetches
+from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
+from memplan.hardware import chip
+
+B3 = machine(chip("910B3"))
+MIB = 1 << 20
+
+
+def reference(accesses: list[Access], size: int) -> list[float]:
+    """Shares by the definition: bytes of the distinct tensors touched since, each with its latest size."""
+    history: list[tuple[object, int]] = []
+    shares = []
+    for access in accesses:
+        hot = 0.0
+        for key, nbytes in access.reads:
+            places = [place for place, (other, _) in enumerate(history) if other == key]
+            if places:
+                since = dict(history[places[-1] + 1 :])
+                hot += nbytes * held_share(sum(since.values()) + nbytes, size)
+        total = sum(nbytes for _, nbytes in access.reads)
+        shares.append(hot / total if total else 0.0)
+        history += [*access.reads, *access.writes]
+    return shares
+
+
+# One size a key, so that every history is one of real tensors.
+keys = st.integers(0, 8)
+touched = st.lists(keys.map(lambda key: (key, (key * 37) % 90 + 1)), max_size=3, unique=True).map(tuple)
+
+
+@given(st.lists(st.builds(Access, touched, touched), max_size=25), st.integers(50, 400))
+def test_reuse_distances_are_those_of_the_definition(accesses: list[Access], size: int) -> None:
+    for found, wanted in zip(hot_shares(accesses, size), reference(accesses, size), strict=True):
+        assert abs(found - wanted) < 1e-9
+
+
+def test_what_is_written_and_read_at_once_comes_from_l2_and_what_is_too_large_does_not() -> None:
+    size = 192 * MIB
+    assert hot_shares([Access((), (("a", MIB),)), Access((("a", MIB),), ())], size)[1] == 1.0
+    assert hot_shares([Access((), (("a", size),)), Access((("a", size),), ())], size)[1] == 0.0
+    between = [Access((), (("a", MIB),)), Access((("b", size),), ()), Access((("a", MIB),), ())]
+    assert hot_shares(between, size)[2] == 0.0
+
+
+def decode_graph(layers: int) -> Graph:
+    """Each layer: a long vector op that leaves HBM idle, then a thin matmul that waits for its weight."""
+    tensors: list[Tensor] = []
+    ops: list[Op] = []
+
+    def tensor(shape: tuple[int, ...], kind: TensorKind, producer: int | None) -> int:
+        tensors.append(
+            Tensor(
+                len(tensors),
+                f"t{len(tensors)}",
+                shape,
+                "bfloat16",
+                dense_bytes(shape, "bfloat16"),
+                kind,
+                len(tensors),
+                producer,
+            )
+        )
+        return len(tensors) - 1
+
+    x = tensor((512, 4096), TensorKind.INPUT, None)
+    for _ in range(layers):
+        for op_type, extra in (("Sin", ()), ("MatMul", (tensor((4096, 4096), TensorKind.WEIGHT, None),))):
+            out = tensor((512, 4096), TensorKind.ACTIVATION, len(ops))
+            ops.append(Op(len(ops), f"op{len(ops)}", op_type, (x, *extra), (out,)))
+            x = out
+    return Graph("decode", tuple(ops), tuple(tensors), (0,), (x,), "", "")
+
+
+def test_prefetches_are_of_weights_in_the_idle_time_of_the_step_before() -> None:
+    graph = decode_graph(4)
+    costs = [cost for cost in graph_costs(graph, B3) if cost is not None]
+    advice = prefetches(graph, costs, B3)
+    assert advice
+    for item in advice:
+        before, tensor = costs[item.during], graph.tensors[item.tensor]
+        assert tensor.kind is TensorKind.WEIGHT
+        assert graph.ops[item.before].inputs.count(item.tensor) == 1
+        assert item.during < item.before
+        assert 0 < item.size <= min(tensor.nbytes, 0.4 * B3.l2)
+        idle = before.duration_ns - before.hbm_bytes / B3.hbm_bytes_per_second * 1e9
+        assert item.size <= idle * 1e-9 * B3.hbm_bytes_per_second
+        assert 0 < item.gain_ns < costs[item.before].duration_ns
+
+
+def test_only_what_nothing_reads_again_soon_should_bypass_l2() -> None:
+    graph = decode_graph(3)
+    advised = {(item.tensor, item.step) for item in bypasses(graph, B3)}
+    weights = {(op.inputs[1], op.index) for op in graph.ops if op.type == "MatMul"}
+    # Weights are read once; every activation is read by the next op at most, and then by nothing.
+    assert weights <= advised
+    assert all(graph.tensors[tensor].nbytes >= MIB for tensor, _ in advised)
+
+
+def test_an_op_after_its_producer_is_faster_than_a_cold_one() -> None:
+    graph = decode_graph(2)
+    costs = graph_costs(graph, B3)
+    first, second = costs[0], costs[2]
+    assert first is not None
+    assert second is not None
+    assert second.hbm_bytes < first.hbm_bytes

@@ -1,0 +1,58 @@
+"""Every chip has a machine, every constant a source; cores and clock can be those a profile shows."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+import pytest
+
+from memplan.cost import kernel_of_row, machine
+from memplan.cost.machine import bandwidths
+from memplan.cost.model import kernel_cost
+from memplan.hardware import chip, chips
+
+DOCUMENT = json.loads(resources.files("memplan.cost").joinpath("machine.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", [item.name for item in chips()])
+def test_every_chip_costs_a_kernel(name: str) -> None:
+    core = machine(chip(name))
+    for row in (
+        ("MatMulV2", "512,512;512,512", "FLOAT16;FLOAT16", "512,512", "FLOAT16"),
+        ("Add", "4096,128;4096,128", "FLOAT;FLOAT", "4096,128", "FLOAT"),
+    ):
+        cost = kernel_cost(kernel_of_row(*row), core)
+        assert cost.duration_ns > 1000
+        assert cost.duration_ns < 10_000_000
+
+
+@pytest.mark.parametrize("section", ["generations", "chips"])
+def test_every_constant_has_a_source(section: str) -> None:
+    for entries in DOCUMENT[section].values():
+        for name, entry in entries.items():
+            if name != "inherits":
+                assert len(entry["source"]) > 20, name
+
+
+def test_a_generation_inherits_what_it_was_not_measured_for_and_says_so() -> None:
+    core = machine(chip("310P3"))
+    assert core["mac_issue_cycles"] == DOCUMENT["generations"]["2201"]["mac_issue_cycles"]["value"]
+    assert any("no measurements of its own" in source.note for source in core.sources)
+
+
+def test_the_32_gb_part_has_half_the_bandwidth() -> None:
+    assert machine(chip("910B4")).hbm_bytes_per_second == 0.8e12
+    assert bandwidths()["Ascend910B4"] == 0.8e12
+    assert any("910B4" in source.note for source in machine(chip("910B4")).sources)
+
+
+def test_a_profile_s_clock_and_cores_replace_the_database_s() -> None:
+    core = machine(chip("910B4"), clock_hz=1.65e9, cubes=10)
+    assert (core.clock_hz, core.vector_clock_hz, core.cubes, core.vectors) == (1.65e9, 1.65e9, 10, 20)
+    assert core.macs["float16"] == 4096
+
+
+def test_machines_are_equal_when_their_figures_are() -> None:
+    assert machine(chip("910B3")) == machine(chip("910B3"))
+    assert machine(chip("910B3")) != machine(chip("910B3"), clock_hz=1.0e9)

@@ -1,0 +1,70 @@
+"""The model against measurements: bounds on its error that a change of the model may not break."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+
+import memplan
+from benchmarks.aicore_published import published
+from memplan.cost import kernel_cost, machine
+from memplan.cost.calibrate import calibrate, identify, measured, observe
+from memplan.cost.machine import bandwidths
+from memplan.hardware import chip
+from memplan.traces.profile import Kernels
+
+
+@pytest.fixture(scope="module")
+def qwen(shared_data: Path) -> Kernels:
+    kernels = memplan.open_profile(shared_data / "profiles" / "qwen3-0.6b-train-4rank").rank(0).kernels()
+    assert kernels is not None
+    return kernels
+
+
+def test_published_kernels_are_met_without_calibration(shared_data: Path) -> None:
+    rows = [row for row in published(shared_data / "hardware" / "validation.json") if row.error is not None]
+    assert len(rows) > 50
+    errors = [abs(row.error or 0) for row in rows]
+    assert median(errors) < 0.10
+    assert max(errors) < 0.35
+    apart = [abs(row.error or 0) for row in rows if not row.is_source]
+    assert median(apart) < 0.10
+
+
+def test_pipe_times_of_published_kernels_are_met(shared_data: Path) -> None:
+    pipes: dict[str, list[float]] = {}
+    for row in published(shared_data / "hardware" / "validation.json"):
+        for name, (truth, predicted) in row.pipes.items():
+            pipes.setdefault(name, []).append(abs(predicted / truth - 1))
+    assert set(pipes) == {"cube", "mte1", "mte2", "vector"}
+    for name, errors in pipes.items():
+        assert median(errors) < 0.15, name
+
+
+def test_the_profile_shows_its_cores_clock_and_streams(qwen: Kernels) -> None:
+    seen = observe(qwen)
+    assert (seen.cubes, seen.vectors, seen.clock_hz) == (20, 40, 1650e6)
+    assert seen.stream is not None
+    assert 0.5e12 < seen.stream < 0.8e12
+    assert identify(seen, bandwidths())[0].name == "Ascend910B4"
+
+
+def test_a_training_profile_is_met_without_calibration(qwen: Kernels) -> None:
+    kernels = measured(qwen)
+    core = machine(chip("910B4"), clock_hz=1650e6)
+    predicted = np.array([kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels])
+    deviation = np.abs(predicted - kernels.duration_ns)
+    assert len(kernels) == 2448
+    assert np.median(deviation / kernels.duration_ns) < 0.25
+    assert deviation.sum() / kernels.duration_ns.sum() < 0.25
+
+
+def test_calibrated_on_odd_rows_it_meets_the_even_ones(qwen: Kernels) -> None:
+    result = calibrate(measured(qwen), machine(chip("910B4"), clock_hz=1650e6), "qwen3")
+    assert result.check_error is not None
+    assert result.check_error < 0.08
+    assert result.model_error is not None
+    assert result.check_error < result.model_error

@@ -1,0 +1,96 @@
+"""Vector kernels stream what they must, no faster than HBM lets them, and compute what their definition needs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memplan.cost import KernelCost, kernel_cost, kernel_of_row, machine
+from memplan.cost.kernel import Kernel, Operand, op_class
+from memplan.cost.transfer import Copy, copy_time
+from memplan.cost.vector import dirty_in_l2, vector_work
+from memplan.hardware import chip
+
+B1 = machine(chip("910B1"))
+
+
+def cost(op_type: str, shapes: str, dtypes: str, out: str, out_dtype: str, core: str = "") -> KernelCost:
+    return kernel_cost(kernel_of_row(op_type, shapes, dtypes, out, out_dtype, core=core), B1)
+
+
+def test_large_elementwise_kernels_run_at_the_rate_of_hbm() -> None:
+    found = cost("Mul", "220233216;", "FLOAT;FLOAT", "220233216", "FLOAT")
+    assert found.bound == "hbm"
+    assert found.gm_bytes == pytest.approx(2 * 4 * 220233216, rel=1e-6)
+    assert found.duration_ns == pytest.approx(found.gm_bytes / (1.6e12 * B1["hbm_mixed_share"]) * 1e9, rel=0.03)
+
+
+def test_tiny_kernels_cost_their_launch() -> None:
+    found = cost("Add", ";", "FLOAT;FLOAT", "", "FLOAT")
+    assert found.bound == "launch"
+    assert 1000 < found.duration_ns < 2000
+
+
+def test_zeros_are_only_written_and_gathers_read_only_their_rows() -> None:
+    assert cost("ZerosLike", "1048576", "FLOAT", "1048576", "FLOAT").gm_bytes == 4 * 1048576
+    table = cost("GatherV2", "151936,1024;4096;1", "DT_BF16;INT64;INT64", "4096,1024", "DT_BF16")
+    assert table.gm_bytes < 3 * 4096 * 1024 * 2
+    part = cost("Slice", "4096,8,512;3;3", "DT_BF16;INT64;INT64", "4096,8,128", "DT_BF16")
+    assert part.gm_bytes == 2 * 4096 * 8 * 128 * 2
+
+
+def test_an_optimiser_without_outputs_updates_all_but_the_gradient() -> None:
+    rows = "1048576;1048576;1048576;1048576;1"
+    found = cost("ApplyAdamWV2", rows, "FLOAT;FLOAT;FLOAT;FLOAT;INT64", "N/A", "N/A")
+    assert found.gm_bytes == pytest.approx(7 * 4 * 1048576, rel=1e-5)
+
+
+def test_slow_functions_take_longer_than_adding() -> None:
+    shape = "4096,4096"
+    add, exp, sine = (cost(kind, shape, "FLOAT", shape, "FLOAT").pipes["vector"] for kind in ("Abs", "Exp", "Sin"))
+    assert add < exp < sine
+
+
+def test_a_kernel_without_shapes_is_only_a_launch_and_says_so() -> None:
+    found = cost("MemSet", "N/A", "N/A", "N/A", "N/A")
+    assert not found.known
+    assert found.bound == "launch"
+
+
+def test_an_ai_cpu_op_takes_tens_of_microseconds() -> None:
+    assert cost("Cast", "", "INT32", "", "INT64", core="AI_CPU").duration_ns > 20_000
+
+
+def test_an_unknown_type_is_costed_and_says_so() -> None:
+    assert "not in the table" in cost("Zwiebel", "4096", "FLOAT", "4096", "FLOAT").assumed
+
+
+@given(st.integers(1, 1 << 30), st.floats(0, 1), st.floats(0, 1))
+def test_what_l2_holds_is_never_slower(read: int, hot: float, kept: float) -> None:
+    cold = copy_time(Copy(read=read, written=read), B1, B1.vectors)
+    warm = copy_time(Copy(read=read, written=read, hot=hot * read, kept=kept * read), B1, B1.vectors)
+    assert warm.together_ns <= cold.together_ns * (1 + 1e-9)
+
+
+def test_small_instructions_and_odd_rows_lose_rate() -> None:
+    whole = copy_time(Copy(read=3e8, instruction=131072), B1, 48).read_ns
+    assert copy_time(Copy(read=3e8, instruction=8192), B1, 48).read_ns > 1.05 * whole
+    assert copy_time(Copy(read=3e8, instruction=128), B1, 48).read_ns > 2 * whole
+    assert copy_time(Copy(read=3e8, instruction=131072, stride=24574), B1, 48).read_ns > 1.2 * whole
+
+
+def test_a_run_alone_leaves_its_last_bytes_in_l2() -> None:
+    assert dirty_in_l2(100, 50, 1000) == 50
+    assert dirty_in_l2(2000, 2000, 1000) == 500
+    assert dirty_in_l2(2000, 2000, 1000, bypass=True) == 1000
+
+
+def test_pieces_fit_the_ub() -> None:
+    operand = Operand((1 << 24,), "float32")
+    kernel = Kernel("Add", (operand, operand), (operand,))
+    work = vector_work(kernel, op_class("Add"), B1)
+    assert 2 * 3 * work.piece <= B1.ub
+    assert work.cores == B1.vectors
+    small = Operand((1024,), "float32")
+    assert vector_work(Kernel("Add", (small, small), (small,)), op_class("Add"), B1).cores == 1
