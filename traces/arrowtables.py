@@ -91,6 +91,16 @@ class ArrowTable(Table):
         _each_text(column.cast(pa.string()), columnloops.times, values)
         return values
 
+    def integers(self, *headers: str) -> Int64s | None:
+        column = self._column(headers)
+        if column is None:
+            return None
+        if pa.types.is_floating(column.type):
+            return self.whole(1, *headers)
+        values = np.full(len(column), -1, dtype=np.int64)
+        _each_text(column.cast(pa.string()), columnloops.integers, values)
+        return values
+
     def whole(self, factor: int, *headers: str) -> Int64s | None:
         column = self._column(headers)
         if column is None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from memplan.traces.database import Database
 from memplan.traces.dbcounters import add_counters
-from memplan.traces.events import FLOW_END, FLOW_START, Events, FlowRows, SampleRows, SliceRows
+from memplan.traces.events import FLOW_END, FLOW_START, Events
 from memplan.traces.gathered import Gathered
 from memplan.traces.intervals import union, without
 from memplan.traces.profile import Int64s
@@ -23,7 +23,6 @@ SOURCES = ("TASK", "COMMUNICATION_TASK_INFO", "COMMUNICATION_OP", "CANN_API", "P
 _SOURCE_BIT = 48  # places of arguments are a row number and, above this bit, the table's place in `SOURCES`
 _LEVELS = {"acl": "AscendCL", "runtime": "Runtime", "node": "Node", "model": "Model", "hccl": "HCCL"}
 _CATEGORIES = {"op": "cpu_op", "queue": "queue", "trace": "python_function", "mstx": "mstx"}
-_ORDER = ("Python", "CANN", "Ascend Hardware", "AI Core Freq", "HCCL", "HBM", "LLC", "NPU MEM", "Overlap Analysis")
 
 
 def events_of(database: Database) -> Events:
@@ -34,53 +33,13 @@ def events_of(database: Database) -> Events:
     _host(database, gathered, hardware)
     _overlap(database, gathered)
     add_counters(database, gathered)
-    slices = _stacked(gathered.slices, 6)
-    flows = _stacked(gathered.flows, 5)
-    samples = _stacked([list(rows[:5]) for rows in gathered.samples], 5)
-    values = [rows[5] for rows in gathered.samples]
-    narrow = np.int32
-    return Events(
-        list(gathered.strings),
-        list(gathered.threads),
-        SliceRows(
-            slices[0], slices[1], slices[2].astype(narrow), slices[3].astype(narrow), slices[4].astype(narrow),
-            slices[5], (slices[5] >= 0).astype(narrow),
-        ),
-        SampleRows(
-            samples[0], samples[1].astype(narrow), samples[2].astype(narrow), samples[3].astype(narrow), samples[4],
-            np.concatenate(values) if values else np.empty(0),
-        ),
-        FlowRows(flows[0], flows[1].astype(narrow), flows[2].astype(narrow), flows[3].astype(narrow), flows[4]),
-        [
-            *({"name": "process_name", "pid": name, "args": {"name": name}} for name in _processes(gathered)),
-            *(
-                {"name": "process_sort_index", "pid": name, "args": {"sort_index": place}}
-                for place, name in enumerate(_processes(gathered))
-            ),
-            *(
-                {"name": "thread_name", "pid": process, "tid": thread, "args": {"name": thread}}
-                for process, thread in gathered.threads
-            ),
-        ],
-    )  # fmt: skip
+    return gathered.events()
 
 
 def arguments_of(database: Database, at: int, size: int) -> dict[str, object]:
     """The columns of the row that a slice was made of."""
     table = SOURCES[at >> _SOURCE_BIT] if size else ""
     return dict(database.row(table, at & ((1 << _SOURCE_BIT) - 1))) if table else {}
-
-
-def _processes(gathered: Gathered) -> list[str]:
-    names = dict.fromkeys(process for process, _ in gathered.threads)
-    return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-
-
-def _stacked(parts: list[list[Int64s]], width: int) -> list[Int64s]:
-    return [
-        np.concatenate([part[column] for part in parts]).astype(np.int64) if parts else np.empty(0, dtype=np.int64)
-        for column in range(width)
-    ]
 
 
 def _at(table: str, rowid: Int64s) -> Int64s:

@@ -13,6 +13,14 @@ from memplan.errors import InputError
 from memplan.traces.files import FileKind, kind_of, natural_key, sorted_by_kind
 from memplan.traces.notes import Notebook
 
+_MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
+_PRODUCERS = {
+    FileKind.MEMSCOPE: "msMemScope",
+    FileKind.SNAPSHOT: "torch_npu snapshot",
+    FileKind.MEMORY_BLOCKS: "MindSpore memory tracker",
+    FileKind.SERVICE: "msServiceProfiler",
+    FileKind.OPERATOR: "msopprof",
+}
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 _MSPROF = re.compile(r"PROF_\d+_\d+_[0-9a-zA-Z]+")
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[_-]?(\d{1,6})(?!\d)", re.IGNORECASE)
@@ -24,8 +32,10 @@ _PROFILE_KINDS = frozenset(
         FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
         FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
         FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
+        FileKind.SERVICE, FileKind.OPERATOR,
     }
 )  # fmt: skip
+_ALONE = frozenset({FileKind.MEMSCOPE, FileKind.SNAPSHOT, FileKind.MEMORY_BLOCKS})  # each file is a profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,16 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     if not path.exists():
         raise InputError("no such file or folder", path=path, remedy="give a folder that a CANN profiler wrote")
     if path.is_file():
-        if kind_of(path.name) not in _PROFILE_KINDS:
-            raise InputError(
-                "is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote"
-            )
-        return _ranked([_described(path.parent, [path], notes)], path)
-    sources = [_described(folder, files, notes) for folder, files in _profile_folders(_top_of(path), notes)]
+        return _ranked([_single(path, notes)], path, notes)
+    sources = []
+    clusters: list[Path] = []
+    for folder, files in _profile_folders(_top_of(path), notes):
+        alone = [file for file in files if file_kind(file) in _ALONE]
+        clusters.extend(file for file in files if file_kind(file) is FileKind.CLUSTER_STEPS)
+        if any(file_kind(file) in _PROFILE_KINDS for file in files):
+            sources.append(_described(folder, [file for file in files if file not in alone], notes))
+        sources.extend(_described(folder, [file], notes) for file in alone)
+    sources = sources or _from_cluster(clusters, notes)
     if not sources:
         raise InputError(
             "no CANN profile here",
@@ -68,7 +82,46 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
             remedy="give a folder with kernel_details.csv, trace_view.json or a profiler database "
             "(ASCEND_PROFILER_OUTPUT, *_ascend_pt, *_ascend_ms or PROF_*)",
         )
-    return _ranked(sources, path)
+    return _ranked(sources, path, notes)
+
+
+def _single(path: Path, notes: Notebook) -> RankSource:
+    """One file of a profile, told by its name or, failing that, by its form."""
+    kind = file_kind(path)
+    if kind in (None, FileKind.TABLE, FileKind.IGNORED):
+        suffixes = "".join(path.suffixes[-2:]).lower()
+        by_suffix = {".json": FileKind.TRACE, ".json.gz": FileKind.TRACE, ".db": FileKind.DATABASE}
+        kind = by_suffix.get(suffixes, by_suffix.get(path.suffix.lower(), kind))
+    if kind is FileKind.CLUSTER_STEPS or kind not in _PROFILE_KINDS | _ALONE:
+        raise InputError("is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote")
+    described = _described(path.parent, [path], notes)
+    return RankSource(described.rank, path.parent, described.producer, {kind: [path]}) if kind else described
+
+
+def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
+    """One source for each rank that a cluster analysis tells of."""
+    from memplan.traces.cluster import steps_by_rank
+
+    if not paths:
+        return []
+    chosen = [path for path in paths if path.suffix != ".db"] or list(paths)
+    ranks = steps_by_rank(chosen, notes)
+    notes.add(chosen[0], "the ranks' own profiles are not here: only their steps are known")
+    return [RankSource(rank, chosen[0].parent, "msprof-analyze", {FileKind.CLUSTER_STEPS: chosen}) for rank in ranks]
+
+
+def file_kind(path: Path) -> FileKind | None:
+    """What a file holds, by its name and, for tables of no known name, by its first line."""
+    kind = kind_of(path.name)
+    if kind is FileKind.TABLE:
+        try:
+            with path.open("rb") as file:
+                head = file.read(256)
+        except OSError:
+            return kind
+        if head.startswith(_MEMSCOPE_HEADER):
+            return FileKind.MEMSCOPE
+    return kind
 
 
 def _top_of(path: Path) -> Path:
@@ -107,8 +160,12 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
             inner = _msprof_files(folder, notes)
             if any(kind_of(file.name) in _PROFILE_KINDS for file in inner):
                 yield folder, inner
+            else:
+                notes.add(folder, "holds no parsed output: run `msprof --export=on --output=<folder>` on it first")
             continue
-        if any(kind_of(file.name) in _PROFILE_KINDS for file in files):
+        if folder.name == "FRAMEWORK":
+            continue
+        if any(file_kind(file) in _PROFILE_KINDS | _ALONE | {FileKind.CLUSTER_STEPS} for file in files):
             yield folder, files
         pending.extend(reversed(folders))
 
@@ -149,15 +206,19 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
 
 def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSource:
     by_kind = sorted_by_kind(files)
+    if len(files) == 1 and file_kind(files[0]) is FileKind.MEMSCOPE:
+        by_kind = {FileKind.MEMSCOPE: list(files)}
     for file in files:
-        if kind_of(file.name) is None:
+        if file_kind(file) is None:
             notes.add(file, "not read: unknown name")
     info = _small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = _small_json(by_kind.get(FileKind.METADATA, ()), notes)
-    return RankSource(_rank(folder, by_kind, info), folder, _producer(folder, by_kind, info), by_kind, info, metadata)
+    return RankSource(
+        _rank(folder, by_kind, info, notes), folder, _producer(folder, by_kind, info), by_kind, info, metadata
+    )
 
 
-def _rank(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapping[str, object]) -> int:
+def _rank(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapping[str, object], notes: Notebook) -> int:
     """The rank, -1 where nothing tells it. The device number says nothing: rank 2 may run on device 4."""
     told = str(info.get("rank_id", ""))
     if told.isascii() and told.isdigit() and len(told) < 8:
@@ -165,6 +226,10 @@ def _rank(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapping[
     for file in (*files.get(FileKind.INFO, ()), *files.get(FileKind.DATABASE, ())):
         if not file.name.startswith("msprof") and (match := _NUMBERED_FILE.search(file.name)):
             return int(match.group(1))
+    for device in files.get(FileKind.DEVICE_INFO, ()):
+        told = str(_small_json([device], notes).get("rank_id", ""))
+        if told.isascii() and told.isdigit() and len(told) < 8:
+            return int(told)
     for name in (folder.name, folder.parent.name):
         if match := _RANK_IN_NAME.search(name):
             return int(match.group(1))
@@ -177,6 +242,9 @@ def _producer(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapp
         return "MindSpore"
     if _MSPROF.fullmatch(folder.name):
         return "msprof"
+    for kind, producer in _PRODUCERS.items():
+        if kind in files:
+            return producer
     if "_ascend_pt" in folder.name or "torch_npu_version" in info or any("pytorch" in name for name in databases):
         return "torch_npu"
     return "torch_npu" if "config" in info else "CANN"
@@ -199,7 +267,7 @@ def _small_json(paths: Sequence[Path], notes: Notebook) -> Mapping[str, object]:
     return {}
 
 
-def _ranked(sources: Sequence[RankSource], path: Path) -> list[RankSource]:
+def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[RankSource]:
     """Sources with a rank each: unknown ones take the lowest free numbers in order of folder."""
     taken: dict[int, RankSource] = {}
     for source in sources:
@@ -216,6 +284,9 @@ def _ranked(sources: Sequence[RankSource], path: Path) -> list[RankSource]:
     for source in sources:
         if source.rank < 0:
             rank = next(free)
+            if len(sources) > 1:
+                told = next((file for files in source.files.values() for file in files), source.folder)
+                notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
             taken[rank] = RankSource(rank, source.folder, source.producer, source.files, source.info, source.metadata)
     return [taken[rank] for rank in sorted(taken)]
 

@@ -27,6 +27,13 @@ class FileKind(str, Enum):
     INFO = "info"
     METADATA = "metadata"
     DEVICE_INFO = "device info"
+    MEMSCOPE = "msMemScope dump"
+    SNAPSHOT = "memory snapshot"
+    MEMORY_BLOCKS = "memory blocks"
+    MEMORY_USAGE = "memory usage"
+    SERVICE = "service table"
+    CLUSTER_STEPS = "cluster steps"
+    OPERATOR = "operator metrics"
     TABLE = "table"
     IGNORED = "ignored"
 
@@ -52,8 +59,22 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.INFO, r"profiler_info(?:_\d+)?\.json"),
     (FileKind.METADATA, r"profiler_metadata\.json"),
     (FileKind.DEVICE_INFO, r"info\.json\.\d+"),
+    (FileKind.MEMSCOPE, r"memscope_dump_\w+\.csv"),
+    (FileKind.SNAPSHOT, r".*\.(?:pkl|pickle)"),
+    (FileKind.MEMORY_BLOCKS, r"memory_block\.csv"),
+    (FileKind.MEMORY_USAGE, r"mindspore\.memory_usage"),
+    (FileKind.SERVICE, r"(?:kvcache|batch|request|forward|coordinator|pd_split_\w+)\.csv"),
+    (FileKind.CLUSTER_STEPS, r"cluster_step_trace_time\.csv|cluster_analysis\.db"),
+    (
+        FileKind.OPERATOR,
+        r"(?:OpBasicInfo|PipeUtilization|ArithmeticUtilization|Memory|MemoryL0|MemoryUB|L2Cache|ResourceConflictRatio)"
+        r"(?:_\d+)*\.csv",
+    ),
     (FileKind.TABLE, r".*\.csv"),
-    (FileKind.IGNORED, r".*\.(?:log|done|txt)|README.*|(?:start|end)_info(?:\.\d+)?|\..*"),
+    (
+        FileKind.IGNORED,
+        r".*\.(?:log|done|txt)|README.*|cluster_communication\w*\.json|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
+    ),
 )
 _PATTERNS = tuple((kind, re.compile(rf"(?:{pattern})(?:\.gz)?", re.IGNORECASE)) for kind, pattern in _NAMES)
 

@@ -1,4 +1,4 @@
-"""Slices, samples and flows on their way from database tables to events."""
+"""Slices, samples and flows on their way from tables of any form to events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from memplan.traces.database import Database
+from memplan.traces.events import Events, FlowRows, SampleRows, SliceRows
 from memplan.traces.profile import Floats, Int64s
+
+_ORDER = ("Python", "CANN", "Ascend Hardware", "AI Core Freq", "HCCL", "HBM", "LLC", "NPU MEM", "Overlap Analysis")
 
 
 class Gathered:
@@ -22,6 +25,10 @@ class Gathered:
 
     def number(self, text: str) -> int:
         return self.strings.setdefault(text, len(self.strings))
+
+    def lane(self, process: str, thread: str) -> int:
+        """Number of a thread."""
+        return self.threads.setdefault((process, thread), len(self.threads))
 
     def numbers(self, database: Database, column: Int64s, name: Callable[[str], str] = str) -> Int64s:
         """Numbers of the texts behind a column of string numbers."""
@@ -65,3 +72,49 @@ class Gathered:
                 value[valid],
             )
         )
+
+    def events(self) -> Events:
+        """Everything gathered; processes and threads are called what their keys say."""
+        slices, flows = _stacked(self.slices, 6), _stacked(self.flows, 5)
+        samples = _stacked([list(rows[:5]) for rows in self.samples], 5)
+        values = [rows[5] for rows in self.samples]
+        names = dict.fromkeys(process for process, _ in self.threads)
+        processes = sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+        metadata: list[dict[str, object]] = []
+        for place, name in enumerate(processes):
+            metadata.append({"name": "process_name", "pid": name, "args": {"name": name}})
+            metadata.append({"name": "process_sort_index", "pid": name, "args": {"sort_index": place}})
+        for process, thread in self.threads:
+            metadata.append({"name": "thread_name", "pid": process, "tid": thread, "args": {"name": thread}})
+        return Events(
+            list(self.strings),
+            list(self.threads),
+            SliceRows(
+                slices[0],
+                slices[1],
+                slices[2].astype(np.int32),
+                slices[3].astype(np.int32),
+                slices[4].astype(np.int32),
+                slices[5],
+                (slices[5] >= 0).astype(np.int32),
+            ),
+            SampleRows(
+                samples[0],
+                samples[1].astype(np.int32),
+                samples[2].astype(np.int32),
+                samples[3].astype(np.int32),
+                samples[4],
+                np.concatenate(values) if values else np.empty(0),
+            ),
+            FlowRows(
+                flows[0], flows[1].astype(np.int32), flows[2].astype(np.int32), flows[3].astype(np.int32), flows[4]
+            ),
+            metadata,
+        )
+
+
+def _stacked(parts: list[list[Int64s]], width: int) -> list[Int64s]:
+    return [
+        np.concatenate([part[column] for part in parts]).astype(np.int64) if parts else np.empty(0, dtype=np.int64)
+        for column in range(width)
+    ]

@@ -28,13 +28,15 @@ def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
     """
     time = table.times_ns("Timestamp(us)", "Timestamp", "timestamp(us)")
     if time is None:
+        time = table.integers("Timestamp(ns)")  # MindSpore's own record on CPU
+    if time is None:
         notes.add(table.path, "skipped: no column of timestamps")
         return []
     allocated = sizes(table, "Total Allocated", mb)
     reserved = sizes(table, "Total Reserved", mb)
     active = sizes(table, "Total Active", mb)
     if all(column is None for column in (allocated, reserved, active)):
-        reserved = sizes(table, "Memory", mb)
+        reserved = sizes(table, "memory", mb)
     valid = time >= 0
     if dropped := int((~valid).sum()):
         notes.add(table.path, f"{dropped} rows without a timestamp skipped")
@@ -51,7 +53,7 @@ def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
         index = index[np.argsort(time[index], kind="stable")]
         curves.append(
             MemoryCurve(
-                component=component or "memory",
+                component=component or "MindSpore",
                 device=device,
                 time_ns=time[index],
                 allocated=_part(allocated, index),

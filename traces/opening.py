@@ -7,11 +7,10 @@ from pathlib import Path
 
 from memplan.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
-from memplan.traces.files import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Note, Profile, RankProfile
-from memplan.traces.rank import Rank, Reader
-from memplan.traces.textrank import TextReader
+from memplan.traces.rank import Rank
+from memplan.traces.readers import reader_of
 
 SIMULATED = "memplan_simulated"
 
@@ -50,28 +49,16 @@ class DirectoryProfile:
         return self._notes.notes
 
     def rank(self, rank: int) -> RankProfile:
+        return self._loaded(rank)
+
+    def _loaded(self, rank: int) -> Rank:
         if rank not in self._ranks:
             self._ranks[rank] = Rank(rank, reader_of(self._sources[rank], self._notes, self._progress, self._cache))
         return self._ranks[rank]
 
     def load(self) -> None:
         for rank in self.ranks:
-            self.rank(rank)
-            self._ranks[rank].load()
-
-
-def reader_of(source: RankSource, notes: Notebook, progress: Progress, cache: Path | None) -> Reader:
-    """The reader for the files of a rank: text where there is a trace or kernels in it, else the database."""
-    databases = source.of(FileKind.DATABASE)
-    has_text = any(source.of(kind) for kind in (FileKind.TRACE, FileKind.KERNELS, FileKind.MEMORY_RECORD))
-    if databases and has_text:
-        for path in databases:
-            notes.add(path, "not read: the text files beside it hold the same, and are")
-    if databases and not has_text:
-        from memplan.traces.dbrank import DatabaseReader
-
-        return DatabaseReader(source, notes, progress)
-    return TextReader(source, notes, progress, cache)
+            self._loaded(rank).load()
 
 
 def open_profile(path: str | Path, *, progress: Progress = silent, cache: Path | None = None) -> Profile:

@@ -55,6 +55,10 @@ class Table:
         """A column of numbers times `factor` as whole numbers, -1 where absent; `None` if no header."""
         return self._converted(lambda text: scaled(text, factor), headers)
 
+    def integers(self, *headers: str) -> Int64s | None:
+        """A column of whole numbers, exact to 63 bits, -1 where absent; `None` if no header."""
+        return self._converted(lambda text: scaled(text, 1), headers)
+
     def floats(self, header: str) -> Floats:
         """A column of measured quantities, NaN where absent."""
         return np.array([number(text) for text in self.columns[header]], dtype=np.float64)

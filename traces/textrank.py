@@ -13,7 +13,9 @@ from memplan.traces.discover import RankSource
 from memplan.traces.files import FileKind
 from memplan.traces.kernels import UNUSED, is_kernel_table, kernels_of
 from memplan.traces.memory import MINDSPORE_RECORD_MB, allocations_of, curves_of, merged
+from memplan.traces.msmemory import curve_of, read_memory_usage
 from memplan.traces.notes import Notebook
+from memplan.traces.parts import MemoryEvent, paired
 from memplan.traces.profile import Allocations, Int64s, Kernels, MemoryCurve, StepTimes
 from memplan.traces.queries import TimelineView
 from memplan.traces.rank import types_by_name
@@ -71,10 +73,20 @@ class TextReader:
                     peers.append(curve)
             for name, curves in of_kind.items():
                 found.setdefault(name, curves)
+        if "MindSpore" not in found and (usage := curve_of(self._memory_usage())) is not None:
+            found["MindSpore"] = [usage]
         return {name: merged(curves) for name, curves in found.items()}
 
     def allocations(self) -> Allocations | None:
-        return allocations_of(self._tables(FileKind.OPERATOR_MEMORY), self._notes)
+        tables = self._tables(FileKind.OPERATOR_MEMORY)
+        if not tables and (events := self._memory_usage()):
+            return paired(events)[0]
+        return allocations_of(tables, self._notes)
+
+    def _memory_usage(self) -> list[MemoryEvent]:
+        """Events of MindSpore's binary memory record, which says more than the CSV made of it."""
+        paths = self._source.of(FileKind.MEMORY_USAGE)
+        return [event for path in paths for event in read_memory_usage(path, self._notes)]
 
     def steps(self) -> list[StepTimes]:
         return [step for table in self._tables(FileKind.STEPS) for step in steps_of(table, self._notes)]
@@ -90,7 +102,13 @@ class TextReader:
         return table.columns if table is not None else {}
 
     def _further(self) -> dict[str, Path]:
-        return {path.name.split(".csv")[0]: path for path in self._source.of(FileKind.TABLE)}
+        paths = [*self._source.of(FileKind.TABLE), *self._source.of(FileKind.OPERATOR)]
+        found: dict[str, Path] = {}
+        for path in paths:
+            name = path.name.split(".csv")[0]
+            # msopprof has a folder for each kernel: the same names come again.
+            found[f"{path.parent.name}/{name}" if name in found else name] = path
+        return found
 
     def _tables(self, kind: FileKind, unused: frozenset[str] = frozenset()) -> list[Table]:
         paths = self._source.of(kind)
