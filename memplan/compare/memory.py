@@ -152,15 +152,16 @@ def memory_deviations(
     What makes the measured curve differ: sizes, late and early frees, and whatever these leave unexplained.
 
     The level is the median difference over time of what is left; excesses and shortfalls are the stretches above and
-    below it. Differences under a thousandth of the planned peak are left out.
+    below it, and what is planned there is taken with the level. Differences under a thousandth of the planned peak are
+    left out.
     """
     makespan = max(plan.makespan_ns, 1)
     axis, rest = curves.axis_ns, curves.measured - curves.planned
     if len(axis) < 2:
         return []
     peak_ns = int(axis[int(np.argmax(curves.measured))])
-    peak = max(planned_peak, 1)
-    floor = max(planned_peak // 1000, 1)
+    peak = planned_peak or max(int(curves.measured.max()), 1)  # a plan may hold no tensors
+    floor = max(peak // 1000, 1)
     found: list[Deviation] = []
 
     def add(what: str, where: str, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
@@ -191,7 +192,8 @@ def memory_deviations(
         what = "excess" if rest[extreme] > level else "shortfall"
         where = plan.ops[at].name if at is not None else "before the first op"
         planned = int(curves.planned[extreme])
-        add(what, where, at, (int(axis[left]), int(axis[right])), planned, planned + int(rest[extreme]) - level)
+        span = (int(axis[left]), int(axis[right]))
+        add(what, where, at, span, planned + level, planned + int(rest[extreme]))
     return found
 
 

@@ -121,6 +121,25 @@ def test_what_a_real_run_allocates_beyond_a_plan_without_tensors_is_all_excess(q
     assert all(item.delta > 0 for item in memory if item.what in ("level", "excess"))
 
 
+def test_two_real_runs_of_one_program_keep_to_each_other(shared_data: Path) -> None:
+    """AlexNet was profiled twice, as text and as a database: a plan made of the one finds every kernel of the other."""
+    folder = shared_data / "profiles" / "alexnet-ddp-2rank"
+    plan = plan_of(memplan.open_profile(folder / "text" / "level2"))
+    result = compare(plan, memplan.open_profile(folder / "db" / "level2"))
+    assert result.summary.matched_ops == result.summary.measured_kernels == len(plan.ops) == 191
+    assert result.unmatched_kernels == ()
+    # The slowest collective takes 80 ms in one run and 86 ms in the other, and that is the largest difference in time.
+    (slowest,) = [item for item in result.deviations if item.kind.value == "time" and item.cost > 0.01]
+    assert slowest.where == "hcom_allReduce__271_0_1"
+    assert slowest.delta == pytest.approx(-6.02e6, rel=0.01)
+    assert result.summary.makespan_change == pytest.approx(-0.043, abs=0.001)
+    assert not result.deviates
+    # The plan holds no tensors, so all the memory there is is found beside it, absolute.
+    level = next(item for item in result.deviations if item.what == "level")
+    assert level.planned == 0
+    assert all((item.measured or 0) >= 0 for item in result.deviations)
+
+
 @settings(deadline=None)
 @given(plan=stream_plans(), origin=st.integers(0, 2**60))
 def test_ops_on_several_streams_that_keep_to_the_plan_deviate_nowhere(plan: Plan, origin: int) -> None:
