@@ -35,14 +35,16 @@ def _matrix(operand: Operand) -> tuple[tuple[int, ...], int, int]:
     return shape[:-2], shape[-2], shape[-1]
 
 
-def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False) -> Shaped:
+def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added: bool = False) -> Shaped:
     """
     The product of the first two operands.
 
     Transposes come from attributes (`transpose_a`, `transpose_b`, `transpose_x1`, ...) or, where a profile gives none,
-    from the shapes and the output's.
+    from the shapes and the output's. `added`: the first operand is added to the product of the next two.
     """
     tensors = [op for op in kernel.present if len(op.shape) >= 2] or list(kernel.present)
+    if added and len(tensors) > 2:
+        tensors = tensors[1:]
     if len(tensors) < 2:
         return Shaped()
     (a_batch, a0, a1), (b_batch, b0, b1) = _matrix(tensors[0]), _matrix(tensors[1])
@@ -59,6 +61,10 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False) -> Sha
         m, a_batch = m * prod(a_batch), ()
     batch = prod(a_batch) if len(a_batch) >= len(b_batch) else prod(b_batch)
     groups = prod(b_batch)
+    if grouped:
+        # Experts that get no token are not read.
+        hit = kernel.attribute("groups")
+        groups = min(int(hit), groups) if isinstance(hit, int) and hit > 0 else groups
     if grouped and groups > 1:
         m, batch, a_count, b_count = max(m * prod(a_batch) // groups, 1), groups, groups, groups
     else:
@@ -175,6 +181,9 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
 
     A mask makes it causal unless the attributes say otherwise; that is said in `assumed`.
     """
+    described = _described(kernel, gradient)
+    if described is not None:
+        return Shaped(attention=described)
     if len(kernel.present) < 3 or len(kernel.present[0].shape) < 3:
         return Shaped()
     query, key, value = kernel.present[:3]
@@ -198,6 +207,33 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
         ),
         assumed="the mask is causal" if masked and mode is None else "",
     )  # fmt: skip
+
+
+_PROBLEM = (
+    "batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk", "d_v", "window", "chunk", "ratio", "top_k", "page",
+    "shared_kv", "indexer", "causal",
+)  # fmt: skip
+"""Fields of an attention problem that graphs built from a model's description give as attributes."""
+
+
+def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
+    """The problem that the attributes spell out, `None` where they don't; types are those of query and cache."""
+    if len(kernel.present) < 2 or kernel.attribute("q_len") is None or kernel.attribute("kv_len") is None:
+        return None
+    given = {name: kernel.attribute(name) for name in _PROBLEM}
+    values = {name: int(value) for name, value in given.items() if isinstance(value, (int, float))}
+    flags = {name: bool(values.pop(name)) for name in ("shared_kv", "indexer", "causal") if name in values}
+    if not {"batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk", "d_v"} <= values.keys():
+        return None
+    return AttentionProblem(
+        **values,
+        shared_kv=flags.get("shared_kv", False),
+        indexer=flags.get("indexer", False),
+        causal=flags.get("causal", True),
+        q_bytes=_width(kernel.present[0].dtype),
+        kv_bytes=_width(kernel.present[1].dtype),
+        gradient=gradient,
+    )
 
 
 def _attention_dims(

@@ -1,0 +1,6 @@
+"""The op graph of one step of a language model on one rank: prefill, decode, training."""
+
+from memplan.models.steps.options import Phase, Step
+from memplan.models.steps.step import stage_spans, step_graph
+
+__all__ = ["Phase", "Step", "stage_spans", "step_graph"]

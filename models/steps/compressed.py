@@ -1,0 +1,129 @@
+"""DeepSeek-V4: window and compressed attention, and the hyper-connections around every part of a layer."""
+
+from __future__ import annotations
+
+from memplan.models.architecture import CompressedAttention
+from memplan.models.steps.emit import SIDE, Emitter
+from memplan.models.steps.grouped import merge_contexts
+from memplan.models.steps.latent import indexer
+
+_FLOAT32 = 4
+
+
+def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
+    """Attention of `x` over the window and, where `ratio` > 0, the compressed entries (those an indexer picks)."""
+    hidden, tokens = e.model.hidden_size, e.tokens
+    heads, dim, rank = e.own(mixer.heads, "heads"), mixer.head_dim, mixer.q_lora_rank
+    down = e.linear(x, ("q_a_proj", "kv_proj"), rank + dim, hidden)
+    low = e.norm("q_a_norm", e.view("q_low", down, (tokens, rank), tokens * rank * 2), "q_a_norm", fused=True)
+    query = e.linear(low, ("q_b_proj",), heads * dim, rank)
+    turned = e.act("q_rot", (tokens, heads * dim))
+    e.op("q_norm_rope", "QkvRmsNormRopeCache", (query,), (turned,))
+    kept = min(e.step.context, mixer.window + e.queries)
+    row = dim * e.kv_bytes
+    window = e.cache("window_cache", e.sequences * kept * row, e.kv_dtype)
+    source = e.view("kv", down, (tokens, dim), tokens * dim * 2)
+    e.op(
+        "kv_norm_rope",
+        "KvRmsNormRopeCache",
+        (source, *e.spend("kv_norm")),
+        (e.part("written", window, tokens * row),),
+        fused=True,
+    )
+    cache, touched = window, e.graph.nbytes[window]
+    entries = -(-e.step.context // mixer.ratio) if mixer.ratio else 0
+    picked = mixer.indexer.topk if mixer.indexer is not None else 0
+    if mixer.ratio:
+        cache = _compress(e, mixer, x, "compressor", entries, dim, e.kv_dtype)
+        if mixer.indexer is not None:
+            _compress(e, mixer, x, "indexer", entries, mixer.indexer.head_dim, e.dtype)
+            indexer(e, mixer.indexer, x, low, entries, "indexer.q_b_proj", None)
+        seen = min(entries, picked * e.queries) if picked else entries
+        touched += e.sequences * seen * row
+    e.spend("sinks")
+    out = e.attention(
+        "attention",
+        "SparseFlashAttention",
+        turned,
+        cache,
+        (tokens, heads * dim),
+        touched,
+        batch=e.sequences,
+        heads=heads,
+        kv_heads=1,
+        q_len=e.queries,
+        kv_len=max(e.key_length(), e.queries),
+        d_qk=dim,
+        d_v=dim,
+        window=mixer.window,
+        ratio=max(mixer.ratio, 1),
+        top_k=picked,
+        shared_kv=True,
+        page=128,
+    )
+    out = merge_contexts(e, out)
+    back = e.act("unrotated", (tokens, heads * dim))
+    e.op("inverse_rotary", "RotaryMul", (out,), (back,))
+    return _output(e, mixer, back, heads)
+
+
+def _output(e: Emitter, mixer: CompressedAttention, x: int, heads: int) -> int:
+    """The output in groups of heads through a low rank, and from there to the model's width."""
+    tokens, hidden = e.tokens, e.model.hidden_size
+    groups = e.own(mixer.out_groups, "output groups")
+    per_group = heads * mixer.head_dim // groups
+    ranks = e.step.output_parallel if e.tensor == 1 else 1
+    share = max(1, groups // ranks)
+    ranks = groups // share
+    types = e.types("o_a_proj")
+    if types.quantised:
+        x = e.quantise(x, types.activation)
+    if ranks > 1:
+        x = e.collective("o_all_to_all", "AlltoAll", x, (tokens * ranks, share * per_group), ranks, "otp")
+    rows = tokens * ranks
+    grouped = e.view("groups", x, (share, rows, per_group))
+    weight = e.weight(("o_a_proj",), (share, mixer.out_lora_rank, per_group), share=ranks)
+    low = e.act("o_low", (share, rows, mixer.out_lora_rank))
+    e.op("o_a_proj", "BatchMatMul", (grouped, weight), (low,), transpose_a=False, transpose_b=True)
+    flat = e.view("o_low.flat", low, (rows, share * mixer.out_lora_rank))
+    out = e.linear(flat, ("o_b_proj",), hidden, share * mixer.out_lora_rank, rows=rows, share=ranks)
+    return e.collective("o_reduce_scatter", "ReduceScatter", out, (tokens, hidden), ranks, "otp")
+
+
+def _compress(e: Emitter, mixer: CompressedAttention, x: int, part: str, entries: int, dim: int, dtype: str) -> int:
+    """
+    Scores and values of the tokens that are not compressed yet go into a float32 state; full groups become entries.
+
+    It runs beside the main chain, which joins it before attention.
+    """
+    stream, e.stream = e.stream, SIDE
+    width = mixer.overlap * dim
+    both = e.linear(x, (f"{part}.kv_proj", f"{part}.gate_proj"), 2 * width, e.model.hidden_size)
+    rows = mixer.overlap * mixer.ratio
+    state = e.cache(f"{part}.state", e.sequences * rows * 2 * width * _FLOAT32, "float32")
+    cache = e.cache(f"{part}.cache", max(e.sequences * entries * dim * e.graph_bytes(dtype), 1), dtype)
+    made = -(-e.tokens // mixer.ratio)
+    fresh = e.part(f"{part}.entries", cache, made * dim * e.graph_bytes(dtype))
+    held = e.part(f"{part}.state.used", state, e.tokens * 2 * width * _FLOAT32)
+    small = e.spend(f"{part}.position_bias", f"{part}.kv_norm")
+    e.op(f"{part}.update", "CompressorUpdate", (both, held, *small), (held, fresh), fused=True)
+    e.stream = stream
+    return cache
+
+
+def read_streams(e: Emitter, name: str, streams: int) -> int:
+    """What a part of the layer works on: the residual streams mixed into one, and the coefficients to write back."""
+    count, hidden, tokens = e.model.hyper.streams if e.model.hyper else 1, e.model.hidden_size, e.residual_tokens
+    wide = e.view(f"{name}.in", streams, (tokens, count * hidden))
+    coefficients = e.linear(wide, (f"{name}.fn",), count * (2 + count), count * hidden, rows=tokens)
+    mixed = e.act(f"{name}.mixed", (tokens, hidden))
+    small = e.spend(f"{name}.base", f"{name}.scale")
+    e.op(f"{name}.pre", "HcPre", (streams, coefficients, *small), (mixed,), fused=True)
+    return mixed
+
+
+def write_streams(e: Emitter, name: str, streams: int, x: int) -> int:
+    """The residual streams mixed among themselves, with `x` added to each by its coefficient."""
+    out = e.act(f"{name}.streams", e.shape(streams))
+    e.op(f"{name}.post", "HcPost", (streams, x), (out,))
+    return out

@@ -1,0 +1,107 @@
+"""What one step is: a phase, so many sequences of so many tokens, and the formats it computes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from memplan.errors import InputError
+from memplan.models.architecture import ModelConfig
+from memplan.models.precision import PUBLISHED, Format
+from memplan.models.weights import Group
+
+KV_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "int8": "int8", "fp8": "float8_e4m3"}
+"""Names of cache formats as engines take them, and the dtype of an element."""
+
+_WEIGHT_ONLY = frozenset({"mxfp4", "compressed-tensors"})
+"""Published schemes that keep activations in 16 bits (`quant_method` of gpt-oss and of Kimi-K2.5)."""
+
+
+class Phase(str, Enum):
+    """Reading a prompt, or adding tokens to sequences that are cached."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    One forward step of a served model.
+
+    `batch` sequences are dealt over the data-parallel replicas; each has `context` tokens once the step is done, of
+    which `cached` were there before a prefill. A decode step computes `1 + speculative` tokens of each sequence and
+    runs the layer of multi-token prediction `speculative` times.
+
+    `output_parallel`, `head_parallel`, `dense_parallel` and `embedding_parallel` split the attention's output
+    projection, the head, dense feed-forward layers and the embedding over so many ranks although attention is data
+    parallel (`finegrained_tp_config` of vllm-ascend). `sequence_parallel` spreads the residual stream over the
+    tensor-parallel ranks. `even_routing` gives every expert as many tokens as the next, as balanced experts have;
+    otherwise experts are hit at random.
+    """
+
+    phase: Phase
+    batch: int
+    context: int
+    cached: int = 0
+    speculative: int = 0
+    precision: str = PUBLISHED
+    kv: str = "bf16"
+    index_c8: bool = False
+    sequence_parallel: bool = False
+    even_routing: bool = True
+    output_parallel: int = 1
+    head_parallel: int = 1
+    dense_parallel: int = 1
+    embedding_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        counts = ("batch", "context", "output_parallel", "head_parallel", "dense_parallel", "embedding_parallel")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if not 0 <= self.cached < self.context:
+            raise InputError(f"cached must be from 0 to {self.context - 1}, found {self.cached}")
+        if self.speculative < 0 or (self.speculative and self.phase is Phase.PREFILL):
+            raise InputError(f"a {self.phase.value} step can't verify {self.speculative} draft tokens")
+        if self.kv not in KV_DTYPES:
+            raise InputError(f"no cache format is called {self.kv!r:.40}", remedy=f"known: {', '.join(KV_DTYPES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Types of the operands of a matrix product: the weight as stored, the activation as multiplied."""
+
+    weight: str
+    activation: str
+
+    @property
+    def quantised(self) -> bool:
+        """Whether activations are quantised before the product."""
+        return self.activation not in ("bfloat16", "float16", "float32")
+
+
+def activation_dtype(model: ModelConfig) -> str:
+    """The type activations are kept in between ops."""
+    return "float16" if model.dtype == "float16" else "bfloat16"
+
+
+def arithmetic(form: Format, group: Group, model: ModelConfig, precision: str) -> Arithmetic:
+    """
+    Types that a weight of `group` stored as `form` is multiplied in.
+
+    Eight and four bits with one scale per output row are integers, otherwise floats; activations have the type of
+    eight-bit weights, and stay in 16 bits for schemes that quantise weights alone.
+    """
+    wide = activation_dtype(model)
+    if form.bits >= 32:
+        return Arithmetic("float32", wide)
+    if form.bits >= 16:
+        return Arithmetic(wide, wide)
+    published = model.quantization.method if precision == PUBLISHED and model.quantization is not None else ""
+    integers = form.row_bytes > 0 or published == "compressed-tensors"
+    eight = "int8" if integers else "float8_e4m3"
+    weight = eight if form.bits == 8 else ("int4" if integers else "float4_e2m1")
+    if published in _WEIGHT_ONLY or group is Group.EMBEDDING:
+        return Arithmetic(weight, wide)
+    return Arithmetic(weight, eight)

@@ -1,0 +1,245 @@
+"""The pieces that steps are put together from: embedding, layers, head, drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from memplan.graph import TensorKind
+from memplan.graph.model import dense_bytes
+from memplan.models.architecture import (
+    CompressedAttention,
+    GatedDeltaNet,
+    GroupedAttention,
+    KimiDelta,
+    LatentAttention,
+    Layer,
+    LinearMixer,
+    Mamba2,
+    Mixer,
+)
+from memplan.models.steps.compressed import compressed_attention, read_streams, write_streams
+from memplan.models.steps.emit import Emitter, Held
+from memplan.models.steps.ffn import feed_forward
+from memplan.models.steps.grouped import grouped_attention
+from memplan.models.steps.latent import latent_attention
+from memplan.models.steps.options import Phase
+from memplan.models.steps.recurrent import delta_net, kimi_delta, mamba
+from memplan.models.weights import weights
+
+
+class StepPieces:
+    """The pieces that a step is put together from, on one emitter."""
+
+    def __init__(self, e: Emitter, outer: Mapping[str, Held]) -> None:
+        self.e = e
+        self.outer = outer
+        self.caches: dict[int, int] = {}
+        self.top_k = 0
+        self.table: int | None = None
+        self.head_weight: int | None = None
+
+    def embed(self) -> int:
+        """Token ids to the residual stream."""
+        e = self.e
+        hidden = e.model.hidden_size
+        ids = e.graph.tensor("ids", (e.tokens,), "int32", 4 * e.tokens, TensorKind.INPUT)
+        e.inputs.append(ids)
+        table = self._table()
+        x = e.act("embedding.out", (e.tokens, hidden))
+        e.op("embedding", "Embedding", (table, ids), (x,))
+        ranks = e.tensor if e.tensor > 1 else e.step.embedding_parallel
+        return e.collective("embedding.all_reduce", "AllReduce", x, e.shape(x), ranks, "tp")
+
+    def _table(self) -> int:
+        e = self.e
+        if self.table is None:
+            # A head tied to the embedding is split as the embedding is.
+            tied = e.model.tied_embeddings
+            ranks = 1 if e.tensor > 1 else e.step.head_parallel if tied else e.step.embedding_parallel
+            e.add_weights({"embed_tokens": self.outer["embed_tokens"]})
+            rows = -(-self.outer["embed_tokens"].elements // e.model.hidden_size // ranks)
+            self.table = e.weight(("embed_tokens",), (rows, e.model.hidden_size), share=ranks)
+            if tied:
+                self.head_weight = self.table
+        return self.table
+
+    def widen(self, x: int) -> int:
+        """The residual stream as wide as the layers keep it, of the rank's own tokens."""
+        e = self.e
+        if e.residual_tokens != e.tokens:
+            x = e.view("own_tokens", x, (e.residual_tokens, e.model.hidden_size), e.graph.nbytes[x] // e.tensor)
+        if e.model.hyper is not None:
+            wide = e.act("streams", (e.residual_tokens, e.model.hyper.streams * e.model.hidden_size))
+            e.op("streams", "Tile", (x,), (wide,))
+            return wide
+        return x
+
+    def receive(self, stage: int) -> int:
+        """The residual stream of the stage before."""
+        e = self.e
+        streams = e.model.hyper.streams if e.model.hyper is not None else 1
+        shape = (e.residual_tokens, streams * e.model.hidden_size)
+        x = e.graph.tensor("from_stage", shape, e.dtype, dense_bytes(shape, e.dtype))
+        e.op("receive", "Receive", (), (x,), rank_size=2, group="pp", peer=stage - 1)
+        return x
+
+    def send(self, x: int, stage: int) -> None:
+        """The residual stream to the next stage."""
+        sent = self.e.act("to_stage", self.e.shape(x))
+        self.e.op("send", "Send", (x,), (sent,), rank_size=2, group="pp", peer=stage + 1)
+
+    def layer(self, layer: Layer, x: int, scope: str) -> int:
+        """One layer: `x` is the residual stream before it, the result the one after it."""
+        e = self.e
+        e.enter(layer, scope)
+        norms = [f"norm.{number}" for number in range(layer.norms)]
+        sandwich = layer.norms == 4
+        if layer.mixer is not None:
+            x = self._part(x, "attn_hc", norms, lambda y: self._mix(layer, y), sandwich)
+        if layer.ffn is not None:
+            ffn = layer.ffn
+            x = self._part(x, "ffn_hc", norms, lambda y: feed_forward(e, ffn, y), sandwich)
+        e.leave()
+        return x
+
+    def _part(self, x: int, hyper: str, norms: list[str], work: Callable[[int], int], sandwich: bool) -> int:
+        e = self.e
+        source = x
+        if e.model.hyper is not None:
+            source = read_streams(e, hyper, x)
+        normed = e.norm(norms[0], source, norms.pop(0)) if norms else source
+        out = work(normed)
+        if sandwich:
+            out = e.norm(norms[0], out, norms.pop(0))
+        if e.model.hyper is not None:
+            return write_streams(e, hyper, x, out)
+        added = e.act("residual", e.shape(x))
+        e.op("add", "Add", (x, out), (added,), fused=True)
+        return added
+
+    def _mix(self, layer: Layer, x: int) -> int:
+        e, mixer = self.e, layer.mixer
+        x = e.gather_tokens(x)
+        if isinstance(mixer, LinearMixer):
+            hidden = e.model.hidden_size
+            out = e.linear(x, ("linear_attn",), hidden // e.tensor, hidden)
+            return e.collective("all_gather_out", "AllGather", out, (e.tokens, hidden), e.tensor, "tp")
+        return e.reduce_tokens(self._attend(mixer, x, layer.index))
+
+    def _attend(self, mixer: Mixer | None, x: int, index: int) -> int:
+        e = self.e
+        if isinstance(mixer, GroupedAttention):
+            return grouped_attention(e, mixer, x, self.caches, index)
+        if isinstance(mixer, LatentAttention):
+            self.top_k = mixer.indexer.topk if mixer.indexer is not None else self.top_k if mixer.shares_index else 0
+            return latent_attention(e, mixer, x, self.top_k)
+        if isinstance(mixer, CompressedAttention):
+            return compressed_attention(e, mixer, x)
+        if isinstance(mixer, GatedDeltaNet):
+            return delta_net(e, mixer, x)
+        if isinstance(mixer, Mamba2):
+            return mamba(e, mixer, x)
+        if isinstance(mixer, KimiDelta):
+            return kimi_delta(e, mixer, x)
+        raise AssertionError(f"no ops are known for {mixer}")
+
+    def narrow(self, x: int) -> int:
+        """The residual streams of hyper-connections mixed into one for the head."""
+        e = self.e
+        if e.model.hyper is None:
+            return x
+        streams, hidden = e.model.hyper.streams, e.model.hidden_size
+        rows = e.shape(x)[0]
+        e.add_weights({name: self.outer[name] for name in ("hc_head.fn", "hc_head.base", "hc_head.scale")})
+        shares = e.linear(x, ("hc_head.fn",), streams, streams * hidden, rows=rows)
+        out = e.act("hc_head.out", (rows, hidden))
+        e.op("hc_head", "HcPre", (x, shares, *e.spend("hc_head.base", "hc_head.scale")), (out,), fused=True)
+        return out
+
+    def head(self, x: int) -> tuple[int, int]:
+        """
+        The choice of a token for every row that is sampled (all of a decode step, the last of each prompt), and the
+        hidden states behind it.
+        """
+        e = self.e
+        rows = e.tokens if e.step.phase is Phase.DECODE else e.sequences
+        x = e.gather_tokens(x)
+        if e.shape(x)[0] != rows:
+            x = e.view("last", x, (rows, e.shape(x)[-1]), rows * e.shape(x)[-1] * 2)
+        x = self.narrow(x)
+        e.add_weights({"norm": self.outer["norm"]})
+        return self.sample(e.norm("final_norm", x, "norm")), x
+
+    def sample(self, x: int) -> int:
+        """The head's product with `x` and the best token of each row."""
+        e = self.e
+        hidden, rows = e.model.hidden_size, e.shape(x)[0]
+        ranks = e.step.head_parallel if e.tensor == 1 else 1
+        if ranks > 1:
+            x = e.collective("head_gather", "AllGather", x, (rows * ranks, hidden), ranks, "htp")
+        if self.head_weight is None:
+            name = "embed_tokens" if e.model.tied_embeddings else "lm_head"
+            e.add_weights({name: self.outer[name]})
+            columns = -(-(self.outer[name].elements // hidden) // ranks)
+            self.head_weight = e.weight((name,), (columns, hidden), share=ranks)
+        columns = e.shape(self.head_weight)[0]
+        out = e.act("logits", (rows * ranks, columns))
+        e.op("lm_head", "MatMul", (x, self.head_weight), (out,), transpose_a=False, transpose_b=True)
+        if ranks > 1:
+            out = e.collective("head_scatter", "AlltoAll", out, (rows, columns * ranks), ranks, "htp")
+        elif e.tensor > 1:
+            out = e.collective("logits_gather", "AllGather", out, (rows, columns * e.tensor), e.tensor, "tp")
+        token = e.act("token", (rows,), "int32")
+        e.op("sample", "ArgMax", (out,), (token,))
+        return token
+
+    def speculate(self, token: int, x: int) -> list[int]:
+        """
+        The layer of multi-token prediction, once for each draft token.
+
+        The first run takes all the tokens that were verified, each further one the token drafted last.
+        """
+        e, found = self.e, []
+        queries, layers = e.queries, e.model.mtp_layers
+        extra = {
+            number: e.hold([w for w in weights(e.model, mtp=True) if _of_mtp(w.name, layer.index)])
+            for number, layer in enumerate(layers)
+        }
+        for number in range(e.step.speculative):
+            which = min(number, len(layers) - 1)
+            if number:
+                e.queries = 1
+                x = e.view("accepted", x, (e.tokens, e.shape(x)[-1]), e.tokens * e.shape(x)[-1] * 2)
+            token, x = self._draft(layers[which], token, x, extra[which])
+            found.append(token)
+        e.queries = queries
+        return found
+
+    def _draft(self, layer: Layer, token: int, x: int, extra: Mapping[str, Held]) -> tuple[int, int]:
+        e = self.e
+        hidden = e.model.hidden_size
+        scope = f"layers.{layer.index}."
+        e.scope = scope
+        e.add_weights(extra)
+        embedded = x
+        if self.table is not None:
+            embedded = e.act("embedding.out", (e.tokens, hidden))
+            e.op("embedding", "Embedding", (self.table, token), (embedded,))
+        both = e.act("both", (e.tokens, 2 * hidden))
+        e.op(
+            "concat", "ConcatD",
+            (e.norm("embedding_norm", embedded, "mtp_norm.0"), e.norm("hidden_norm", x, "mtp_norm.1")), (both,),
+        )  # fmt: skip
+        joined = e.linear(both, ("eh_proj",), hidden, 2 * hidden)
+        last = e.spend("mtp_norm.2")
+        e.leave()
+        out = self.layer(layer, self.widen(joined), scope)
+        out = self.narrow(e.gather_tokens(out))
+        normed = e.act("draft.norm", (e.tokens, hidden))
+        e.op("draft.norm", "RmsNorm", (out, *last), (normed,))
+        return self.sample(normed), out
+
+
+def _of_mtp(name: str, layer: int) -> bool:
+    """Whether a weight joins token and hidden state before layer `layer` of multi-token prediction."""
+    return name.startswith((f"layers.{layer}.eh_proj", f"layers.{layer}.mtp_norm."))
