@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from PySide6.QtCore import QSettings, QTimer
+from PySide6.QtCore import QMessageLogContext, QSettings, QTimer, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication
 
 from memplan.gui.i18n import CatalogueTranslator, system_language
@@ -25,6 +25,12 @@ def application() -> QApplication:
     made.setApplicationName("memplan")
     made.setOrganizationName("memplan")
     return made
+
+
+def _say(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:  # noqa: ARG001 - Qt's own signature
+    """Qt's messages on standard error, but for one that the offscreen platform makes of every window."""
+    if "propagateSizeHints" not in text:
+        print(text, file=sys.stderr)
 
 
 def run(plan_path: Path | None = None, profile_path: Path | None = None) -> int:
@@ -52,6 +58,7 @@ def render(
     Raises `InputError` for files that can't be used.
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    qInstallMessageHandler(_say)
     session = open_session(Request(plan_path, profile_path))
     qt = application()
     out_dir.mkdir(parents=True, exist_ok=True)

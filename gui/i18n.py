@@ -20,7 +20,7 @@ def catalogue(language: str) -> dict[str, str]:
     """English text to text in `language`; empty for English."""
     if language == "en" or language not in LANGUAGES:
         return {}
-    data = resources.files("memplan.gui").joinpath("data", f"{language}.json").read_text(encoding="utf-8")
+    data = resources.files("memplan.gui").joinpath("data").joinpath(f"{language}.json").read_text(encoding="utf-8")
     words: dict[str, str] = json.loads(data)
     return words
 
@@ -30,14 +30,13 @@ class CatalogueTranslator(QTranslator):
 
     def __init__(self, language: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.language = language
         self._words = catalogue(language)
 
-    def isEmpty(self) -> bool:  # noqa: N802
+    def isEmpty(self) -> bool:
         """Whether there is nothing to look up."""
         return not self._words
 
-    def translate(self, context: str, text: str, disambiguation: str | None = None, n: int = -1) -> str | None:  # type: ignore[override]  # noqa: ARG002
+    def translate(self, context: str, text: str, disambiguation: str | None = None, n: int = -1) -> str | None:  # noqa: ARG002 - Qt's own signature
         """The catalogue's text, or `None` to let Qt ask the next translator."""
         return self._words.get(text)
 

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QDockWidget, QLabel, QMainWindow, QProgressBar, QPushButton, QWidget
+from PySide6.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from memplan.gui.commands import Commands
 from memplan.gui.i18n import tr
@@ -17,13 +26,17 @@ from memplan.gui.model.opening import Request, notes_of, open_session, request_f
 from memplan.gui.model.palette import Palette, load_palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
+from memplan.gui.theme import apply_theme
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.curve import CurveView
 from memplan.gui.views.details import DetailsView
+from memplan.gui.views.deviations import DeviationsView
 from memplan.gui.views.memory_map import MemoryMapView
 from memplan.gui.views.problems import ProblemsView
+from memplan.gui.views.search import SearchBar
 from memplan.gui.views.timeline import TimelineView
 from memplan.gui.window_commands import window_commands
+from memplan.progress import Progress
 
 
 class MainWindow(QMainWindow):
@@ -75,31 +88,45 @@ class MainWindow(QMainWindow):
         self.memory_map = MemoryMapView(self.session, self.colours, self)
         self.curve = CurveView(self.session, self.colours, self)
         self.details = DetailsView(self.session, self.colours, self)
+        self.deviations = DeviationsView(self.session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
-        self.setCentralWidget(self.timeline)
+        self.search = SearchBar(self.session, self)
+        self.search.jumped.connect(self.timeline.show_row)
+        self.search.hide()
+        middle = QWidget(self)
+        stacked = QVBoxLayout(middle)
+        stacked.setContentsMargins(0, 0, 0, 0)
+        stacked.setSpacing(0)
+        stacked.addWidget(self.search)
+        stacked.addWidget(self.timeline, 1)
+        self.setCentralWidget(middle)
         self.docks: dict[str, QDockWidget] = {}
+        self.titles: dict[str, str] = {}
         bottom, right = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
-        map_dock = self.add_view("map", tr("Memory map"), self.memory_map, bottom)
-        curve_dock = self.add_view("curve", tr("Memory over time"), self.curve, bottom)
+        map_dock = self.add_view("map", "Memory map", self.memory_map, bottom)
+        curve_dock = self.add_view("curve", "Memory over time", self.curve, bottom)
         self.splitDockWidget(map_dock, curve_dock, Qt.Orientation.Vertical)
-        details_dock = self.add_view("details", tr("Details"), self.details, right)
-        self.add_view("problems", tr("Problems"), self.problems, right, under=details_dock)
+        self.add_view("deviations", "Plan against profile", self.deviations, bottom, under=curve_dock)
+        curve_dock.raise_()
+        details_dock = self.add_view("details", "Details", self.details, right)
+        self.add_view("problems", "Problems", self.problems, right, under=details_dock)
         details_dock.raise_()
-        self.resizeDocks([map_dock, curve_dock], [260, 190], Qt.Orientation.Vertical)
+        self.resizeDocks([map_dock, curve_dock], [250, 220], Qt.Orientation.Vertical)
         self.resizeDocks([details_dock], [360], Qt.Orientation.Horizontal)
 
     def add_view(
         self, name: str, title: str, view: QWidget, area: Qt.DockWidgetArea, under: QDockWidget | None = None
     ) -> QDockWidget:
-        """Put `view` into a dock called `name`: at `area`, or as a tab with dock `under`."""
-        dock = QDockWidget(title, self)
+        """Put `view` into a dock called `name` with an English title: at `area`, or as a tab with dock `under`."""
+        dock = QDockWidget(tr(title), self)
         dock.setObjectName(name)
         dock.setWidget(view)
         self.addDockWidget(area, dock)
         if under is not None:
             self.tabifyDockWidget(under, dock)
         self.docks[name] = dock
+        self.titles[name] = title
         return dock
 
     def _make_status(self) -> None:
@@ -108,6 +135,8 @@ class MainWindow(QMainWindow):
         self.progress_bar.setMaximumWidth(180)
         self.cancel_button = QPushButton(tr("Cancel"), self)
         self.cancel_button.clicked.connect(self.cancel_opening)
+        self.simulated_mark = QLabel(tr("simulated profile"), self)
+        self.statusBar().addPermanentWidget(self.simulated_mark)
         for widget in (self.progress_text, self.progress_bar, self.cancel_button):
             self.statusBar().addPermanentWidget(widget)
             widget.hide()
@@ -125,9 +154,12 @@ class MainWindow(QMainWindow):
         for canvas in self.canvases():
             canvas.show_session(session)
         self.details.show_session(session)
+        self.deviations.show_session(session)
+        self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
         name = session.document.name
         mark = f" [{tr('simulated profile')}]" if session.document.simulated else ""
+        self.simulated_mark.setVisible(session.document.simulated)
         self.setWindowTitle(f"{name}{mark} – memplan" if name else "memplan")
         self.commands.refresh()
 
@@ -171,13 +203,15 @@ class MainWindow(QMainWindow):
         self._loading.update(row.key for row in fresh)
         model, session = self.session.rows, self.session
 
-        def work(progress: object) -> None:
-            for row in fresh:
+        def work(progress: Progress) -> None:
+            for number, row in enumerate(fresh):
+                progress(number, len(fresh), row.label)
                 model.load(row)
 
         def done(_: object) -> None:
             if session is self.session:
                 self.timeline.rows_changed()
+                self.search.search_for(self.search.edit.text())
                 self.problems.show_notes(notes_of(session))
 
         self.jobs.start(tr("reading tracks"), work, done, self.problem)
@@ -212,28 +246,39 @@ class MainWindow(QMainWindow):
         """Put every dock back where it was in the first place."""
         self.restoreState(self._default_state)
 
+    def choose_theme(self, theme: str) -> None:
+        """Draw the whole application in `theme`, now and at the next start."""
+        application = QApplication.instance()
+        palette = load_palette(theme)
+        if isinstance(application, QApplication):
+            apply_theme(application, palette)
+        self.set_colours(palette)
+        if self.settings is not None:
+            self.settings.setValue("theme", theme)
+
     def set_colours(self, palette: Palette) -> None:
         """Draw everything with other colours."""
         self.colours = palette
-        for view in (*self.canvases(), self.details):
-            view.set_palette(palette)
+        for canvas in self.canvases():
+            canvas.set_palette(palette)
+        self.details.set_palette(palette)
         self.problems.colours = palette
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take files and folders."""
         if event.mimeData().hasUrls():
             event.acceptProposedAction()
 
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
+    def dropEvent(self, event: QDropEvent) -> None:
         """Open what was dropped."""
         paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
         if paths:
             self.open(paths)
             event.acceptProposedAction()
 
-    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
+    def closeEvent(self, event: QCloseEvent) -> None:
         """Stop the work under way and keep the layout."""
         if self.settings is not None:
             self.settings.setValue("geometry", self.saveGeometry())

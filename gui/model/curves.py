@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model.time_axis import TimeAxis
+from memplan.compare import Comparison, TimeMap
+from memplan.gui.model.document import Document
 from memplan.schema import Plan, Tier, memory_curve
 from memplan.traces.profile import RankProfile
 
@@ -55,40 +56,57 @@ class MemoryCurves:
         return max([1, *(int(curve.values.max()) for curve in curves if len(curve.values))])
 
 
-def _mapped(name: str, plan: Plan, axis: TimeAxis, tier: Tier, kinds: tuple[str, ...] | None) -> StepCurve:
+def _mapped(name: str, plan: Plan, axis: TimeMap, tier: Tier, kinds: tuple[str, ...] | None) -> StepCurve:
     curve = memory_curve(plan, tier, kinds=kinds)
     return StepCurve(name, axis.to_profile(curve.time_ns), np.ascontiguousarray(curve.values, dtype=np.int64))
 
 
-def planned_curves(plan: Plan, axis: TimeAxis, tier: Tier) -> tuple[StepCurve, dict[str, StepCurve]]:
+def planned_curves(plan: Plan, axis: TimeMap, tier: Tier) -> tuple[StepCurve, dict[str, StepCurve]]:
     """The planned curve of `tier`, whole and by kind, each on the profile's clock."""
     whole = _mapped("planned", plan, axis, tier, None)
     kinds = sorted({tensor.kind for tensor in plan.tensors})
     layers = {kind: _mapped(kind, plan, axis, tier, (kind,)) for kind in kinds}
     # What stays for the whole plan lies at the bottom, so that the moving part is seen as such.
-    order = sorted(layers, key=lambda kind: (-int(layers[kind].values.min(initial=0)), kind))
+    order = sorted(layers, key=lambda kind: (-int(layers[kind].values[:-1].min(initial=0)), kind))
     return whole, {kind: layers[kind] for kind in order if layers[kind].values.any()}
 
 
 def measured_curves(rank: RankProfile) -> tuple[StepCurve, ...]:
-    """Every memory column that `rank` has, one curve each, named `component column`."""
+    """Every memory column that `rank` has, one curve each, named `component column`; allocated ones first."""
     found = []
-    for component in rank.memory_components():
-        curve = rank.memory(component)
-        if curve is None:
-            continue
-        for column in ("allocated", "reserved", "active"):
-            values = getattr(curve, column)
-            if values is not None and len(values) and (values > 0).any():
+    for column in ("allocated", "active", "reserved"):
+        for component in rank.memory_components():
+            curve = rank.memory(component)
+            values = getattr(curve, column) if curve is not None else None
+            if curve is not None and values is not None and len(values) and (values > 0).any():
                 found.append(StepCurve(f"{component} {column}", curve.time_ns, np.ascontiguousarray(values)))
     return tuple(found)
 
 
-def memory_curves(plan: Plan | None, rank: RankProfile | None, axis: TimeAxis, tier: Tier = Tier.HBM) -> MemoryCurves:
-    """Planned and measured curves together; whichever is missing stays empty."""
-    measured = measured_curves(rank) if rank is not None else ()
+def compared_curve(comparison: Comparison) -> StepCurve | None:
+    """
+    The measured curve that the plan is compared with, moved to the device's clock.
+
+    The allocator runs on the host, ahead of the device; moved, each value stands at the op it belongs to.
+    """
+    memory = comparison.memory
+    if memory is None or not len(memory.axis_ns):
+        return None
+    time_ns = comparison.time_map.to_profile(memory.axis_ns)
+    return StepCurve(f"measured ({memory.component} {memory.quantity})", time_ns, np.ascontiguousarray(memory.measured))
+
+
+def memory_curves(document: Document, tier: Tier = Tier.HBM) -> MemoryCurves:
+    """Planned and measured curves together; whichever is missing stays empty. Profiles know HBM only."""
+    measured: tuple[StepCurve, ...] = ()
+    if document.rank is not None and tier is Tier.HBM:
+        measured = measured_curves(document.rank)
+        compared = compared_curve(document.comparison) if document.comparison is not None else None
+        if compared is not None:
+            measured = (compared, *measured)
+    plan = document.plan
     if plan is None:
         return MemoryCurves(measured=measured)
-    planned, layers = planned_curves(plan, axis, tier)
+    planned, layers = planned_curves(plan, document.axis, tier)
     use = plan.tier(tier)
     return MemoryCurves(planned, layers, measured, use.capacity if use is not None else None)

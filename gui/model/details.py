@@ -70,7 +70,7 @@ def _plan_section(plan: Plan, session: Session) -> Section:
             ]
     if plan.transfers:
         facts.append(Fact("moves", f"{len(plan.transfers)}, {format_bytes(sum(move.size for move in plan.transfers))}"))
-    facts.append(Fact("time axis", session.document.axis.basis))
+    facts.append(Fact("time axis", session.document.basis))
     return Section("Plan", tuple(facts))
 
 
@@ -116,7 +116,11 @@ def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
     tensors = [tensor for tensor in plan.tensors if step in tensor.uses]
     tensors.sort(key=lambda tensor: -tensor.nbytes)
     shown = [
-        Fact(format_bytes(t.nbytes), f"{t.name} ({'writes' if t.producer == step else 'uses'})", _rectangle(session, t.index, step))
+        Fact(
+            format_bytes(t.nbytes),
+            f"{t.name} ({'writes' if t.producer == step else 'uses'})",
+            _rectangle(session, t.index, step),
+        )
         for t in tensors[:20]
     ]
     return [Section("Op", tuple(_op_facts(op))), Section(f"Tensors it touches: {len(tensors)}", tuple(shown))]

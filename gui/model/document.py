@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from memplan.gui.model.time_axis import TimeAxis, at_first_kernel, plan_only
+import numpy as np
+
+from memplan.compare import Comparison, TimeMap, compare
+from memplan.errors import InputError
+from memplan.progress import Progress, silent
 from memplan.schema import Plan
 from memplan.traces.profile import Profile, RankProfile
 
-Aligner = Callable[[Plan, RankProfile], TimeAxis]
+
+def shifted(profile_ns: int) -> TimeMap:
+    """The map that puts the plan's start at `profile_ns` and keeps its own pace."""
+    return TimeMap(np.zeros(1, dtype=np.int64), np.array([profile_ns], dtype=np.int64), anchored=False)
 
 
 @dataclass(frozen=True)
@@ -18,14 +24,17 @@ class Document:
     """
     A plan and the profile of one rank; either may be missing.
 
-    `origin_ns` is the profile clock's time that views count from: the earliest of what is shown.
+    `axis` puts planned time on the profile's clock and `basis` says what that rests on. `comparison` is there when
+    both are and the profile holds kernels.
     """
 
     plan: Plan | None = None
     plan_path: Path | None = None
     profile: Profile | None = None
     rank: RankProfile | None = None
-    axis: TimeAxis = plan_only()
+    comparison: Comparison | None = None
+    axis: TimeMap = field(default_factory=lambda: shifted(0))
+    basis: str = "plan time"
 
     @property
     def empty(self) -> bool:
@@ -44,8 +53,7 @@ class Document:
         if self.rank is not None:
             spans.append(self.rank.span_ns)
         if self.plan is not None:
-            start = int(self.axis.profile_ns[0] - self.axis.plan_ns[0])
-            spans.append((start, start + self.plan.makespan_ns))
+            spans.append((self.axis.to_profile(0), self.axis.to_profile(self.plan.makespan_ns)))
         spans = [span for span in spans if span[1] > span[0]]
         if not spans:
             return 0, 1_000_000
@@ -73,10 +81,10 @@ def make_document(
     *,
     plan_path: Path | None = None,
     rank: int | None = None,
-    align: Aligner = at_first_kernel,
+    progress: Progress = silent,
 ) -> Document:
     """
-    A document of `plan` and rank `rank` of `profile` (its first by default), put on one axis by `align`.
+    A document of `plan` and rank `rank` of `profile` (its first by default), compared if both are there.
 
     Raises `KeyError` for a rank that the profile doesn't hold.
     """
@@ -84,5 +92,17 @@ def make_document(
     chosen = None
     if profile is not None and ranks:
         chosen = profile.rank(ranks[0] if rank is None else rank)
-    axis = align(plan, chosen) if plan is not None and chosen is not None else plan_only()
-    return Document(plan=plan, plan_path=plan_path, profile=profile, rank=chosen, axis=axis)
+    if plan is None or profile is None or chosen is None:
+        return Document(plan, plan_path, profile, chosen)
+    try:
+        found = compare(plan, profile, rank=chosen.rank, limit=500, progress=progress)
+    except InputError as error:
+        start = shifted(chosen.span_ns[0])
+        return Document(plan, plan_path, profile, chosen, None, start, f"both begin together: {error.message}")
+    summary = found.summary
+    basis = (
+        f"{summary.matched_ops:,} of {summary.planned_ops:,} planned ops found in the profile"
+        if found.time_map.anchored
+        else "both begin together: no op of the plan is in the profile"
+    )
+    return Document(plan, plan_path, profile, chosen, found, found.time_map, basis)

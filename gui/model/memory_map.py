@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.compare import TimeMap
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.time_axis import TimeAxis
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, step_starts
 
 Int64s = NDArray[np.int64]
@@ -62,7 +62,7 @@ def tiers_with_addresses(plan: Plan) -> tuple[Tier, ...]:
     return tuple(sorted(found, key=lambda tier: (tier is not Tier.HBM, list(Tier).index(tier))))
 
 
-def memory_map(plan: Plan, axis: TimeAxis, tier: Tier = Tier.HBM) -> MemoryMap:
+def memory_map(plan: Plan, axis: TimeMap, tier: Tier = Tier.HBM) -> MemoryMap:
     """The map of `tier`, its steps put on the profile's clock by `axis`."""
     steps = axis.to_profile(step_starts(plan))
     tensors = {tensor.index: tensor for tensor in plan.tensors}
@@ -152,7 +152,7 @@ class Peak:
     parts: tuple[PeakPart, ...]
 
 
-def explain_peak(mapped: MemoryMap, axis: TimeAxis, *, largest: int = 5) -> Peak | None:
+def explain_peak(mapped: MemoryMap, axis: TimeMap, *, largest: int = 5) -> Peak | None:
     """Who holds memory at the step where most bytes are placed, or `None` for an empty map."""
     if not len(mapped) or not mapped.plan.ops:
         return None

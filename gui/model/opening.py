@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.errors import InputError
-from memplan.gui.model.document import Aligner, make_document
+from memplan.gui.model.document import make_document
 from memplan.gui.model.session import Session
-from memplan.gui.model.time_axis import at_first_kernel
 from memplan.progress import Progress, silent
 from memplan.schema import Plan, load_plan
 from memplan.traces import open_profile
@@ -25,7 +24,7 @@ class Request:
     chip: str | None = None
 
 
-def request_for(paths: list[Path], current: Request = Request()) -> Request:  # noqa: B008 - frozen
+def request_for(paths: list[Path], current: Request = Request()) -> Request:
     """`current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans."""
     plan, profile, rank = current.plan, current.profile, current.rank
     for path in paths:
@@ -59,7 +58,7 @@ def is_graph(path: Path) -> bool:
     return path.suffix != ".json"
 
 
-def open_session(request: Request, progress: Progress = silent, align: Aligner = at_first_kernel) -> Session:
+def open_session(request: Request, progress: Progress = silent) -> Session:
     """
     Everything that `request` names, ready to show. Long; meant for a worker.
 
@@ -72,7 +71,7 @@ def open_session(request: Request, progress: Progress = silent, align: Aligner =
         profile = open_profile(request.profile, progress=progress)
         if request.rank is not None and request.rank not in profile.ranks:
             raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
-    document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, align=align)
+    document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
     progress(0, 1, "views")
     return Session(document)
 
@@ -98,4 +97,3 @@ def notes_of(session: Session) -> list[str]:
     if document.plan is not None:
         lines += list(document.plan.notes)
     return lines
-

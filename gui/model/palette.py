@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 @cache
 def _data() -> Mapping[str, Any]:
-    text = resources.files("memplan.gui").joinpath("data", "palettes.json").read_text(encoding="utf-8")
+    text = resources.files("memplan.gui").joinpath("data").joinpath("palettes.json").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = json.loads(text)
     return loaded
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model.time_axis import TimeAxis
+from memplan.compare import TimeMap
 from memplan.schema import Plan, PlannedOp, Transfer
 from memplan.traces.profile import Slices
 
@@ -27,7 +27,7 @@ class PlannedTrack:
     transfers: tuple[Transfer, ...] = ()
 
 
-def _slices(spans: list[tuple[int, int]], names: list[str], categories: list[str], axis: TimeAxis) -> Slices:
+def _slices(spans: list[tuple[int, int]], names: list[str], categories: list[str], axis: TimeMap) -> Slices:
     times = np.array(spans, dtype=np.int64).reshape(len(spans), 2)
     start, end = axis.to_profile(times[:, 0]), axis.to_profile(times[:, 1])
     name_table = list(dict.fromkeys(names))
@@ -59,7 +59,7 @@ def _depths(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int1
     return depth
 
 
-def planned_tracks(plan: Plan, axis: TimeAxis) -> tuple[PlannedTrack, ...]:
+def planned_tracks(plan: Plan, axis: TimeMap) -> tuple[PlannedTrack, ...]:
     """One track for each stream that runs kernels and one for each link that moves bytes."""
     tracks = []
     for stream in sorted({op.stream for op in plan.ops if op.duration_ns > 0}):

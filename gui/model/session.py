@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from memplan.gui.model.curves import MemoryCurves, memory_curves
 from memplan.gui.model.document import Document
 from memplan.gui.model.events import Event
@@ -72,8 +70,7 @@ class Session:
         self.tier = tier
         self.map = memory_map(plan, axis, tier) if plan is not None else None
         self.peak = explain_peak(self.map, axis) if self.map is not None else None
-        rank = self.document.rank if tier is Tier.HBM else None
-        self.curves = memory_curves(plan, rank, axis, tier)
+        self.curves = memory_curves(self.document, tier)
         if isinstance(self._pick, TensorPick):
             self.pick(None)
         self.tier_changed.emit()
@@ -102,8 +99,8 @@ class Session:
             start, end = int(self.map.start_ns[item.rectangle]), int(self.map.end_ns[item.rectangle])
         elif isinstance(item, OpPick) and self.document.plan is not None:
             op = self.document.plan.ops[item.op]
-            times = np.array([op.start_ns, op.start_ns + op.duration_ns], dtype=np.int64)
-            start, end = (int(time) for time in self.document.axis.to_profile(times))
+            axis = self.document.axis
+            start, end = axis.to_profile(op.start_ns), axis.to_profile(op.start_ns + op.duration_ns)
         else:
             return None
         return float(start - self.origin_ns), float(end - self.origin_ns)

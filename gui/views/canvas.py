@@ -8,8 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
-from PySide6.QtGui import QResizeEvent, QWheelEvent
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QFontMetrics,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.model.palette import Palette
@@ -132,7 +143,7 @@ class TimeCanvas(QWidget):
     def paint_gutter(self, painter: QPainter) -> None:
         """Paint the labels at the left."""
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802, ARG002
+    def paintEvent(self, event: QPaintEvent) -> None:
         """Pixels first, then the grid's times, labels, cursor, markers and selection."""
         painter = QPainter(self)
         plot = self.plot
@@ -261,23 +272,23 @@ class TimeCanvas(QWidget):
     def moved(self, position: QPointF) -> None:
         """Called when the mouse moves over the widget without a button."""
 
-    def scroll(self, pixels: float) -> bool:  # type: ignore[override]
+    def scroll_by(self, pixels: float) -> bool:
         """Scroll vertically by `pixels`; false where the view doesn't scroll, so that the wheel zooms instead."""
         return False
 
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent) -> None:
         """Ctrl: zoom at the mouse. Sideways or Shift: pan. Otherwise scroll, or zoom where nothing scrolls."""
         delta = event.angleDelta()
         modifiers = event.modifiers()
         sideways = delta.x() or (delta.y() if modifiers & Qt.KeyboardModifier.ShiftModifier else 0)
         if sideways and not modifiers & Qt.KeyboardModifier.ControlModifier:
             self.session.viewport.pan(-sideways / 120 * _PAN_SHARE * self.session.viewport.span)
-        elif modifiers & Qt.KeyboardModifier.ControlModifier or not self.scroll(-delta.y() / 120 * 54):
+        elif modifiers & Qt.KeyboardModifier.ControlModifier or not self.scroll_by(-delta.y() / 120 * 54):
             factor = _ZOOM_STEP ** (-(delta.y() or delta.x()) / 120)
             self.session.viewport.zoom(factor, self.time_at(max(event.position().x(), GUTTER_PX)))
         event.accept()
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         """Start a click, a pan or a selection."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
@@ -287,7 +298,7 @@ class TimeCanvas(QWidget):
             self._moved = False
             self._last = event.position()
 
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Pan, select, or hover."""
         position = event.position()
         self._mouse = position
@@ -306,34 +317,34 @@ class TimeCanvas(QWidget):
             self.session.viewport.selection = ends
         elif self._drag == "pan" and self._press.x() >= GUTTER_PX:
             self.session.viewport.pan((self._last.x() - position.x()) * self.ns_per_px)
-            self.scroll(self._last.y() - position.y())
+            self.scroll_by(self._last.y() - position.y())
         self._last = position
 
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """End of a drag, or a click."""
         if self._press is not None and not self._moved and event.button() is Qt.MouseButton.LeftButton:
             self.clicked(event.position())
         self._press = self._drag = None
 
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Zoom to what lies under the mouse."""
         self.clicked(event.position())
         if event.position().x() >= GUTTER_PX:
             self.double_clicked(event.position())
 
-    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802
+    def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the mouse any more."""
         self._mouse = None
         self.session.viewport.cursor = None
         self.update()
         super().leaveEvent(event)
 
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+    def resizeEvent(self, event: QResizeEvent) -> None:
         """Paint anew at the new size."""
         self.refresh()
         super().resizeEvent(event)
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         """Navigation keys; others go to the window."""
         viewport = self.session.viewport
         if event.modifiers() & (Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier):
@@ -350,12 +361,12 @@ class TimeCanvas(QWidget):
         elif key in (Qt.Key.Key_D, Qt.Key.Key_Right):
             viewport.pan(_PAN_SHARE * viewport.span)
         elif key == Qt.Key.Key_Up:
-            self.scroll(-54)
+            self.scroll_by(-54)
         elif key == Qt.Key.Key_Down:
-            self.scroll(54)
+            self.scroll_by(54)
         elif key == Qt.Key.Key_PageUp:
-            self.scroll(-self.plot.height() * 0.9)
+            self.scroll_by(-self.plot.height() * 0.9)
         elif key == Qt.Key.Key_PageDown:
-            self.scroll(self.plot.height() * 0.9)
+            self.scroll_by(self.plot.height() * 0.9)
         else:
             super().keyPressEvent(event)

@@ -29,20 +29,37 @@ class CurveView(TimeCanvas):
         super().__init__(session, palette, parent)
         self.show_capacity = False
         self.hidden: set[str] = set()
+        self._legend: list[tuple[float, str]] = []
         self.session_changed()
 
     def session_changed(self) -> None:
-        """Another session: its curves."""
+        """Another session: its first measured curve, which is the one compared with the plan where there is a plan."""
         event = self.session.tier_changed
         self._listening.append((event, event.connect(self.refresh)))
+        self.hidden = {curve.name for curve in self.session.curves.measured[1:]}
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
     def measured(self) -> list[tuple[StepCurve, int]]:
         """Measured curves that are shown, each with its colour."""
+        return [(curve, colour) for curve, colour in self.all_measured() if curve.name not in self.hidden]
+
+    def all_measured(self) -> list[tuple[StepCurve, int]]:
+        """Every measured curve with its colour, which stays the same while others are hidden."""
         palette = (self.colours.role("measured"), *self.colours.colours[2:])
-        shown = [curve for curve in self.session.curves.measured if curve.name not in self.hidden]
-        return [(curve, palette[index % len(palette)]) for index, curve in enumerate(shown)]
+        return [(curve, palette[index % len(palette)]) for index, curve in enumerate(self.session.curves.measured)]
+
+    def toggle(self, name: str) -> None:
+        """Show the measured curve `name`, or hide it."""
+        self.hidden.symmetric_difference_update({name})
+        self.refresh()
+
+    def clicked(self, position: QPointF) -> None:
+        """Turn a curve on or off by a click on its name."""
+        if position.x() < GUTTER_PX:
+            for top, name in self._legend:
+                if top <= position.y() < top + QFontMetrics(self.small_font).height() + 2:
+                    self.toggle(name)
 
     @property
     def highest(self) -> float:
@@ -53,7 +70,7 @@ class CurveView(TimeCanvas):
             values.append(float(curves.planned.values.max()))
         if self.show_capacity and curves.capacity is not None:
             values.append(float(curves.capacity))
-        return max([*values, 1.0]) * 1.08
+        return max([*values, 1.0]) * 1.2
 
     def y_of(self, value: float) -> float:
         """Widget row of a number of bytes."""
@@ -133,18 +150,25 @@ class CurveView(TimeCanvas):
         painter.setFont(self.small_font)
         metrics = QFontMetrics(self.small_font)
         curves = self.session.curves
-        legend = [(curve, colour) for curve, colour in self.measured()]
+        legend = self.all_measured()
         if curves.planned is not None:
             legend.insert(0, (curves.planned, self.colours.role("planned")))
         room = GUTTER_PX - 96
         y = self.ruler_px + 36
+        self._legend = []
         for curve, colour in legend:
             if y + 4 > self.height():
                 break
-            self._block(painter, QRectF(10, y - 6, 12, 3), colour)
-            painter.setPen(self.pen("text"))
+            shown = curve.name not in self.hidden
+            if shown:
+                self._block(painter, QRectF(10, y - 6, 12, 3), colour)
+            else:
+                painter.setPen(self.pen("line"))
+                painter.drawRect(QRectF(10, y - 6, 12, 3))
+            painter.setPen(self.pen("text" if shown else "faint"))
             label = metrics.elidedText(tr(curve.name), Qt.TextElideMode.ElideRight, room)
             painter.drawText(QPointF(26, y), label)
+            self._legend.append((y - metrics.ascent(), curve.name))
             y += metrics.height() + 2
         for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)):
             row = self.y_of(tick.value)
@@ -174,7 +198,9 @@ class CurveView(TimeCanvas):
             extra = ""
             if index == 0 and planned is not None:
                 difference = planned - value
-                extra = f"  ({tr('planned − measured')} {'−' if difference < 0 else '+'}{format_bytes(abs(difference))})"
+                extra = (
+                    f"  ({tr('planned − measured')} {'−' if difference < 0 else '+'}{format_bytes(abs(difference))})"
+                )
             lines.append(f"{curve.name}: {format_bytes(value)}{extra}")
         return lines if len(lines) > 1 else []
 

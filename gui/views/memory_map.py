@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
@@ -34,9 +34,7 @@ class MemoryMapView(TimeCanvas):
 
     def session_changed(self) -> None:
         """Another session: all its addresses."""
-        self._listening.append(
-            (self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed))
-        )
+        self._listening.append((self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed)))
         self._tier_changed()
 
     def _tier_changed(self) -> None:
@@ -48,7 +46,7 @@ class MemoryMapView(TimeCanvas):
     @property
     def full_height(self) -> float:
         """Bytes that the whole view shows: the highest address used, with a little room above."""
-        return max(self.session.map.top * 1.03, 1.0) if self.session.map is not None else 1.0
+        return max(self.session.map.top * 1.12, 1.0) if self.session.map is not None else 1.0
 
     def show_addresses(self, low: float, high: float) -> None:
         """Show the addresses `[low, high)` as far as there are any."""
@@ -95,8 +93,10 @@ class MemoryMapView(TimeCanvas):
         if mapped is None or not len(mapped):
             painter.setFont(self.text_font)
             painter.setPen(self.pen("faint"))
-            text = tr("No plan is open: the memory map needs one") if self.session.document.plan is None else tr(
-                "The plan gives no addresses in this tier"
+            text = (
+                tr("No plan is open: the memory map needs one")
+                if self.session.document.plan is None
+                else tr("The plan gives no addresses in this tier")
             )
             painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
             return
@@ -236,17 +236,17 @@ class MemoryMapView(TimeCanvas):
         """Remember what lies under the mouse."""
         self._hover = self.rectangle_at(position)
 
-    def leaveEvent(self, event: object) -> None:  # type: ignore[override]  # noqa: N802
+    def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the mouse."""
         self._hover = None
-        super().leaveEvent(event)  # type: ignore[arg-type]
+        super().leaveEvent(event)
 
     def clicked(self, position: QPointF) -> None:
         """Pick the tensor."""
         found = self.rectangle_at(position)
         self.session.pick(TensorPick(found) if found is not None else None)
 
-    def scroll(self, pixels: float) -> bool:  # type: ignore[override]
+    def scroll_by(self, pixels: float) -> bool:
         """Move the addresses; false when all of them are visible."""
         if self.high - self.low >= self.full_height:
             return False
@@ -254,7 +254,7 @@ class MemoryMapView(TimeCanvas):
         self.show_addresses(self.low + distance, self.high + distance)
         return True
 
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent) -> None:
         """Alt: zoom the addresses at the mouse."""
         delta = event.angleDelta().x() or event.angleDelta().y()
         if event.modifiers() & Qt.KeyboardModifier.AltModifier:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetrics, QPainter
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
+from PySide6.QtGui import QFontMetrics, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import tr
@@ -87,7 +87,7 @@ class TimelineView(TimeCanvas):
                 found.append((placed, top))
         return found
 
-    def scroll(self, pixels: float) -> bool:  # type: ignore[override]
+    def scroll_by(self, pixels: float) -> bool:
         """Scroll the rows; false when all of them fit."""
         if self.bar.maximum() == 0:
             return False
@@ -106,12 +106,12 @@ class TimelineView(TimeCanvas):
         if top < self.pinned_px or top + placed.height > self.plot.height():
             self.bar.setValue(placed.top - self.pinned_px - self.plot.height() // 3)
 
-    def resizeEvent(self, event: object) -> None:  # type: ignore[override]  # noqa: N802
+    def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the scroll bar at the right edge."""
         width = self.bar.sizeHint().width()
         self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
         self.rows_changed()
-        super().resizeEvent(event)  # type: ignore[arg-type]
+        super().resizeEvent(event)
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -162,9 +162,7 @@ class TimelineView(TimeCanvas):
     def _lanes_shown(self, placed: Placed) -> int:
         return max((placed.height - 4) // self.session.rows.lane_px, 1)
 
-    def _paint_counter(
-        self, pixels: NDArray[np.uint32], row: Row, first: int, last: int, ns_per_px: float
-    ) -> None:
+    def _paint_counter(self, pixels: NDArray[np.uint32], row: Row, first: int, last: int, ns_per_px: float) -> None:
         series = self.session.rows.counters(row)
         if not series:
             return
@@ -314,10 +312,10 @@ class TimelineView(TimeCanvas):
         """Remember what lies under the mouse."""
         self._hover = self.slice_at(position)
 
-    def leaveEvent(self, event: object) -> None:  # type: ignore[override]  # noqa: N802
+    def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the mouse."""
         self._hover = None
-        super().leaveEvent(event)  # type: ignore[arg-type]
+        super().leaveEvent(event)
 
     def clicked(self, position: QPointF) -> None:
         """Pick the slice, or fold the header's group."""

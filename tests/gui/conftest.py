@@ -1,0 +1,45 @@
+"""Windows are opened offscreen; nothing the user keeps is read or written."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("PySide6.QtWidgets")
+
+from memplan.gui.main_window import MainWindow
+from memplan.gui.model.opening import Request, open_session
+from memplan.gui.model.session import Session
+
+SAMPLES = Path(str(resources.files("memplan.samples")))
+PLAN = SAMPLES / "llama_train.plan.json"
+PROFILE = SAMPLES / "llama_train_profile"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def session() -> Session:
+    """The bundled plan on the bundled profile."""
+    return open_session(Request(PLAN, PROFILE))
+
+
+@pytest.fixture
+def window(qtbot: object, session: Session) -> Iterator[MainWindow]:
+    """A window on the sample, shown offscreen."""
+    made = MainWindow(session, background=False)
+    made.resize(1400, 900)
+    made.show()
+    qtbot.waitExposed(made)  # type: ignore[attr-defined]
+    yield made
+    made.close()

@@ -1,0 +1,131 @@
+"""What the window shows, without a window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memplan.errors import InputError
+from memplan.gui.model.deviations import HEADER, deviation_rows, verdict
+from memplan.gui.model.document import make_document
+from memplan.gui.model.opening import Request, open_session, request_for
+from memplan.gui.model.search import search
+from memplan.gui.model.session import OpPick, Session, TensorPick
+from memplan.gui.model.viewport import Viewport
+from memplan.schema import Tier, load_plan, memory_curve
+from tests.gui.conftest import PLAN, PROFILE
+
+pytestmark = pytest.mark.gui
+
+
+def test_plan_and_profile_share_the_clock_of_the_comparison(session: Session) -> None:
+    document = session.document
+    assert document.comparison is not None
+    assert document.axis is document.comparison.time_map
+    assert document.axis.anchored
+    assert "planned ops found" in document.basis
+    assert document.simulated
+
+
+def test_the_planned_curve_is_the_plan_s_own_on_the_profile_s_clock(session: Session) -> None:
+    plan = load_plan(PLAN)
+    curve = memory_curve(plan)
+    shown = session.curves.planned
+    assert shown is not None
+    assert np.array_equal(shown.values, curve.values)
+    assert np.array_equal(shown.time_ns, session.document.axis.to_profile(curve.time_ns))
+    assert sum(layer.values for layer in session.curves.layers.values()).tolist() == curve.values.tolist()
+
+
+def test_the_compared_curve_comes_first_and_stands_at_its_ops(session: Session) -> None:
+    first = session.curves.measured[0]
+    assert first.name.startswith("measured (")
+    memory = session.document.comparison.memory  # type: ignore[union-attr]
+    assert memory is not None
+    assert np.array_equal(first.values, memory.measured)
+    assert (np.diff(first.time_ns) >= 0).all()
+
+
+def test_every_rectangle_of_the_map_is_a_placement(session: Session) -> None:
+    plan, mapped = session.document.plan, session.map
+    assert plan is not None
+    assert mapped is not None
+    placed = [p for p in plan.placements if p.tier is Tier.HBM and p.offset is not None]
+    assert len(mapped) == len(placed)
+    middle = len(mapped) // 2
+    inside = int((mapped.start_ns[middle] + mapped.end_ns[middle]) // 2)
+    found = mapped.at(inside, int(mapped.low[middle]))
+    assert found is not None
+    assert mapped.low[found] <= mapped.low[middle] < mapped.high[found]
+    assert middle in mapped.alive(inside)
+
+
+def test_the_peak_is_explained_to_the_byte(session: Session) -> None:
+    peak, plan = session.peak, session.document.plan
+    assert peak is not None
+    assert plan is not None
+    assert sum(part.nbytes for part in peak.parts) == peak.alive == int(memory_curve(plan).values.max())
+    use = plan.tier(Tier.HBM)
+    assert use is not None
+    assert peak.step == use.peak_step
+
+
+def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -> None:
+    rows = deviation_rows(session.document)
+    costs = [row.sort_keys[-1] for row in rows]
+    assert rows
+    assert costs == sorted(costs, reverse=True)
+    assert all(len(row.cells) == len(HEADER) for row in rows)
+    assert verdict(session.document).startswith("deviates: ")
+
+
+def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:
+    for row in session.rows.rows:
+        session.rows.load(row)
+    hits = search(session.rows, "adam-OP0")
+    assert {pick.row.split("/")[0] for pick in hits.picks} >= {"plan", "stream"}
+    assert list(hits.start_ns) == sorted(hits.start_ns)
+    assert len(search(session.rows, "   ")) == 0
+    assert len(search(session.rows, "no such op")) == 0
+
+
+def test_picking_an_op_or_a_tensor_gives_its_stretch_of_time(session: Session) -> None:
+    session.pick(OpPick(3))
+    start, _ = session.picked_span() or (0.0, 0.0)
+    op = session.document.plan.ops[3]  # type: ignore[union-attr]
+    assert int(start) + session.origin_ns == session.document.axis.to_profile(op.start_ns)
+    session.pick(TensorPick(0))
+    assert session.picked_span() is not None
+    assert session.planned_op_of(TensorPick(len(session.map) - 1)) is not None  # type: ignore[arg-type]
+
+
+def test_a_plan_alone_and_a_profile_alone_are_shown(tmp_path: Path) -> None:
+    plan_only = open_session(Request(PLAN))
+    assert plan_only.document.basis == "plan time"
+    assert plan_only.curves.measured == ()
+    profile_only = open_session(Request(profile=PROFILE))
+    assert profile_only.map is None
+    assert profile_only.curves.measured
+    assert make_document().empty
+
+
+def test_files_are_told_apart(tmp_path: Path) -> None:
+    request = request_for([PLAN, PROFILE])
+    assert (request.plan, request.profile) == (PLAN, PROFILE)
+    csv = next(PROFILE.rglob("kernel_details.csv"))
+    assert request_for([csv]).profile == csv.parent
+    with pytest.raises(InputError):
+        open_session(Request(profile=tmp_path))
+
+
+def test_zooming_keeps_the_moment_under_the_mouse() -> None:
+    viewport = Viewport((0.0, 1000.0))
+    viewport.zoom(0.5, 300.0)
+    assert (viewport.start, viewport.end) == (150.0, 650.0)
+    viewport.pan(-1e9)
+    assert viewport.start == 0.0
+    viewport.reveal(400.0, 420.0)
+    viewport.back()
+    assert (viewport.start, viewport.end) == (0.0, 500.0)

@@ -1,0 +1,289 @@
+"""The window, driven with real events and photographed offscreen."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
+from PySide6.QtGui import QDropEvent, QGuiApplication, QImage, QWheelEvent
+from PySide6.QtWidgets import QApplication, QFileDialog
+
+from memplan.gui.app import render
+from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
+from memplan.gui.main_window import MainWindow
+from memplan.gui.model.opening import Request
+from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.command_palette import CommandPalette
+from tests.gui.conftest import PLAN, PROFILE
+
+pytestmark = pytest.mark.gui
+
+
+def pixels(image: QImage) -> np.ndarray:
+    """`image` as (H, W) 32-bit pixels."""
+    image = image.convertToFormat(QImage.Format.Format_RGB32)
+    data = np.frombuffer(image.constBits(), dtype=np.uint32)
+    return data.reshape(image.height(), image.bytesPerLine() // 4)[:, : image.width()].copy()
+
+
+def wheel(view: object, x: float, y: float, delta: int, modifiers: Qt.KeyboardModifier) -> None:
+    """One notch of the wheel over `view`."""
+    event = QWheelEvent(
+        QPointF(x, y), QPointF(x, y), QPoint(), QPoint(0, delta), Qt.MouseButton.NoButton, modifiers,
+        Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(view, event)  # type: ignore[arg-type]
+
+
+def test_the_window_draws_every_view_and_says_that_the_profile_is_simulated(window: MainWindow) -> None:
+    assert "[simulated profile]" in window.windowTitle()
+    assert window.simulated_mark.isVisible()
+    for view in (window.timeline, window.memory_map, window.curve):
+        drawn = pixels(view.grab().toImage())[:, GUTTER_PX:]
+        assert len(np.unique(drawn)) > 5, view
+
+
+def test_ctrl_and_wheel_zoom_all_views_at_the_mouse(window: MainWindow) -> None:
+    view = window.timeline
+    before = view.time_at(700.0)
+    span = window.session.viewport.span
+    wheel(view, 700.0, 100.0, 120, Qt.KeyboardModifier.ControlModifier)
+    assert window.session.viewport.span < span
+    assert view.time_at(700.0) == pytest.approx(before, abs=view.ns_per_px)
+    assert window.memory_map.time_at(700.0) == pytest.approx(
+        before, abs=abs(window.memory_map.ns_per_px - view.ns_per_px) * 700 + view.ns_per_px
+    )
+
+
+def test_keys_move_and_zoom(window: MainWindow, qtbot: object) -> None:
+    viewport = window.session.viewport
+    whole = (viewport.start, viewport.end)
+    qtbot.keyClick(window.timeline, Qt.Key.Key_W)  # type: ignore[attr-defined]
+    qtbot.keyClick(window.timeline, Qt.Key.Key_W)  # type: ignore[attr-defined]
+    zoomed = (viewport.start, viewport.end)
+    assert zoomed[1] - zoomed[0] < whole[1] - whole[0]
+    qtbot.keyClick(window.timeline, Qt.Key.Key_D)  # type: ignore[attr-defined]
+    assert viewport.start > zoomed[0]
+    window.commands.run("show-all")
+    assert (viewport.start, viewport.end) == whole
+    window.commands.run("back")
+    assert viewport.start > zoomed[0]
+
+
+def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: object) -> None:
+    viewport = window.session.viewport
+    viewport.zoom(0.2, (viewport.start + viewport.end) / 2)
+    start = viewport.start
+    view = window.curve
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(600, 80))  # type: ignore[attr-defined]
+    qtbot.mouseMove(view, QPoint(550, 80))  # type: ignore[attr-defined]
+    qtbot.mouseMove(view, QPoint(500, 80))  # type: ignore[attr-defined]
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(500, 80))  # type: ignore[attr-defined]
+    assert viewport.start > start
+    shift = Qt.KeyboardModifier.ShiftModifier
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, shift, QPoint(400, 80))  # type: ignore[attr-defined]
+    qtbot.mouseMove(view, QPoint(500, 80))  # type: ignore[attr-defined]
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))  # type: ignore[attr-defined]
+    assert viewport.selection is not None
+    assert viewport.selection[1] - viewport.selection[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
+
+
+def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: object) -> None:
+    view, mapped = window.memory_map, window.session.map
+    assert mapped is not None
+    largest = int(np.argmax((mapped.high - mapped.low) * (mapped.end_ns - mapped.start_ns)))
+    middle = view.rectangle(largest).center().toPoint()
+    qtbot.mouseMove(view, middle)  # type: ignore[attr-defined]
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)  # type: ignore[attr-defined]
+    picked = window.session.picked
+    assert isinstance(picked, TensorPick)
+    text = window.details.toPlainText()
+    assert "Tensor" in text
+    assert "HBM" in text
+    lines = view.lines(picked.rectangle)
+    assert any("float" in line or "int" in line for line in lines)
+
+
+def test_a_click_on_a_slice_picks_it_and_folding_hides_a_group(window: MainWindow, qtbot: object) -> None:
+    view = window.timeline
+    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
+    lanes = window.session.rows.lanes(placed.row)
+    assert lanes is not None
+    first = float(lanes.slices.start_ns[0] - window.session.origin_ns)
+    window.session.viewport.show(first, first + 5_000.0)
+    x = int(view.x_of(first + float(lanes.slices.duration_ns[0]) / 2))
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(x, view.ruler_px + top + 10))  # type: ignore[attr-defined]
+    assert window.session.picked == SlicePick(placed.row.key, 0)
+    header_top = next(top for placed, top in view.visible() if placed.row is None and placed.group == "Plan")
+    count = len(view.visible())
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))  # type: ignore[attr-defined]
+    assert "Plan" in window.session.rows.folded
+    assert len(view.visible()) < count
+
+
+def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None:
+    table = window.deviations
+    row = next(i for i in range(table.sorted.rowCount()) if table.model.rows[
+        table.sorted.mapToSource(table.sorted.index(i, 0)).row()].op is not None)  # fmt: skip
+    table.jump(table.sorted.index(row, 0))
+    source = table.model.rows[table.sorted.mapToSource(table.sorted.index(row, 0)).row()]
+    assert window.session.picked == OpPick(source.op)  # type: ignore[arg-type]
+    viewport, origin = window.session.viewport, window.session.origin_ns
+    assert viewport.start <= source.span_ns[0] - origin < viewport.end
+    assert "Op" in window.details.toPlainText()
+
+
+def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: object) -> None:
+    window.commands.run("find")
+    assert window.search.isVisible()
+    qtbot.keyClicks(window.search.edit, "Adam-op")  # type: ignore[attr-defined]
+    total = len(window.search.hits)
+    assert total > 10
+    seen = []
+    for _ in range(3):
+        qtbot.keyClick(window.search.edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
+        seen.append(window.session.picked)
+    assert len(set(seen)) == 3
+    window.commands.run("find-previous")
+    assert window.session.picked == seen[1]
+    assert f"/ {total:,}" in window.search.count.text()
+    qtbot.keyClick(window.search.edit, Qt.Key.Key_Escape)  # type: ignore[attr-defined]
+    assert not window.search.isVisible()
+
+
+def test_the_command_palette_filters_and_runs(window: MainWindow, qtbot: object) -> None:
+    window.session.viewport.zoom(0.1, window.session.viewport.start)
+    palette = CommandPalette(window.commands, window)
+    qtbot.addWidget(palette)  # type: ignore[attr-defined]
+    qtbot.keyClicks(palette.edit, "show every")  # type: ignore[attr-defined]
+    assert palette.list.count() == 1
+    qtbot.keyClick(palette.edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
+    assert window.session.viewport.start == window.session.viewport.bounds[0]
+
+
+def test_curves_are_turned_on_and_off_by_their_names(window: MainWindow, qtbot: object) -> None:
+    view = window.curve
+    view.grab()
+    top, name = next((top, name) for top, name in view._legend if name in view.hidden)
+    position = QPoint(40, int(top) + 4)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)  # type: ignore[attr-defined]
+    assert name not in view.hidden
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)  # type: ignore[attr-defined]
+    assert name in view.hidden
+    assert any("planned" in line for line in view.lines(window.session.viewport.span / 2))
+
+
+def test_markers_are_set_and_cleared(window: MainWindow) -> None:
+    window.session.viewport.cursor = 1234.0
+    window.commands.run("marker")
+    assert window.session.markers == [1234.0]
+    window.commands.run("clear-markers")
+    assert window.session.markers == []
+
+
+def test_the_theme_changes_every_view(window: MainWindow) -> None:
+    light = pixels(window.timeline.grab().toImage())
+    window.commands.run("theme-dark")
+    dark = pixels(window.timeline.grab().toImage())
+    assert light.mean() > dark.mean()
+    window.commands.run("theme-light")
+    assert np.array_equal(pixels(window.timeline.grab().toImage()), light)
+
+
+def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: object, tmp_path: Path) -> None:
+    settings = QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
+    first = MainWindow(session, settings=settings, background=False)
+    first.show()
+    first.commands.run("dock-map")
+    assert not first.docks["map"].isVisible()
+    first.close()
+    second = MainWindow(session, settings=settings, background=False)
+    second.show()
+    assert not second.docks["map"].isVisible()
+    second.commands.run("reset-layout")
+    assert second.docks["map"].isVisible()
+    second.close()
+
+
+def test_pictures_and_tables_are_saved(window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, table = tmp_path / "window.png", tmp_path / "differences.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(picture), ""))
+    window.commands.run("save-window")
+    assert QImage(str(picture)).width() >= window.width()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(table), ""))
+    window.commands.run("save-table")
+    rows = list(csv.reader(table.open()))
+    assert len(rows) == 1 + len(window.deviations.model.rows)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "such.csv"), ""))
+    window.commands.run("save-table")
+    assert "such.csv" in window.problems.errors[0]
+    window.commands.run("copy-window")
+    assert not QGuiApplication.clipboard().image().isNull()
+
+
+def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: object, tmp_path: Path) -> None:
+    window = MainWindow()
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.show()
+    window.open_request(Request(PLAN, PROFILE))
+    assert window.session.document.empty
+    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
+    assert window.session.document.comparison is not None
+    window.open([tmp_path / "missing.json"])
+    qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
+    assert "missing.json" in window.problems.errors[0]
+    assert not window.session.document.empty
+    window.close()
+
+
+def test_dropped_files_are_opened(qtbot: object) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.show()
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(PLAN)), QUrl.fromLocalFile(str(PROFILE))])
+    event = QDropEvent(
+        QPointF(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier, QEvent.Type.Drop,
+    )  # fmt: skip
+    window.dropEvent(event)
+    assert window.session.document.comparison is not None
+
+
+def test_the_sample_is_one_command_away(qtbot: object) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.commands.run("open-sample")
+    assert window.session.document.simulated
+    window.close()
+
+
+def test_both_themes_are_photographed(tmp_path: Path) -> None:
+    pictures = render(PLAN, PROFILE, tmp_path, size=(1200, 800))
+    assert [path.name for path in pictures] == ["window-light.png", "window-dark.png"]
+    for path in pictures:
+        assert len(np.unique(pixels(QImage(str(path))))) > 50
+
+
+@pytest.mark.parametrize("language", [code for code in LANGUAGES if code != "en"])
+def test_every_command_and_view_is_translated(language: str, window: MainWindow) -> None:
+    words = catalogue(language)
+    texts = {command.text for command in window.commands.commands} | {c.menu for c in window.commands.commands}
+    texts |= set(window.titles.values())
+    assert texts <= set(words), sorted(texts - set(words))
+    translator = CatalogueTranslator(language)
+    assert translator.translate("memplan", "File") == words["File"]
+    assert translator.translate("memplan", "never heard of") is None
+
+
+def test_an_empty_window_says_what_to_do(qtbot: object) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.show()
+    assert "Open a plan" in window.details.toPlainText()
+    assert window.windowTitle() == "memplan"
+    window.close()
