@@ -31,7 +31,8 @@ def join_kernels(graph: Graph, names: Iterable[str]) -> dict[str, Join]:
 
     A name joins the op of the same full scope name. Where a backend split an op into several kernels, it calls them
     `Expand/_<op type>/<kernel type>-op<number>` and numbers each kernel type in the order in which the graph lists
-    the ops it came from: so the n-th of them belongs to the n-th op of that type that has no kernel of its own name.
+    the ops it came from: so the n-th of them belongs to the n-th op of that type that has no kernel of its own name
+    (or the 2n-th and the one after it, where each op became two of them, and so on).
     """
     wanted = list(dict.fromkeys(names))
     by_name: dict[str, int] = {}
@@ -53,9 +54,11 @@ def join_kernels(graph: Graph, names: Iterable[str]) -> dict[str, Join]:
             parents.setdefault(op.type, []).append(op.index)
     for (parent, _), kernels in parts.items():
         candidates = parents.get(parent, [])
-        for place, (_, name) in enumerate(sorted(kernels)):
-            if candidates:
-                found[name] = Join(candidates[place * len(candidates) // len(kernels)], expanded=True)
+        if not candidates:
+            continue
+        each = -(-(max(number for number, _ in kernels) + 1) // len(candidates))
+        for number, name in kernels:
+            found[name] = Join(candidates[number // each], expanded=True)
     return found
 
 

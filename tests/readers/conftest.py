@@ -24,10 +24,11 @@ def sample() -> Callable[[str], Path]:
 
 @dataclass(frozen=True)
 class Step:
-    """What MindSpore's CPU profiler saw of one step: allocated bytes over time and kernels by start."""
+    """What MindSpore's CPU profiler saw of one step: allocated bytes over time, kernels by start, its kernel graph."""
 
     memory: list[tuple[int, int]]
     kernels: list[str]
+    kernel_graph: Path
 
     def transient_peak(self, result_bytes: int) -> int:
         """
@@ -52,7 +53,10 @@ def measured_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], S
             script = Path(__file__).with_name("mindspore_step.py")
             subprocess.run([sys.executable, str(script), name, str(target)], check=True, capture_output=True)
             document = json.loads(target.read_text())
-            seen[name] = Step([tuple(row) for row in document["memory"]], [name for _, name in document["kernels"]])
+            dump = target.with_name("graph_build.ir")
+            dump.write_text(document["kernel_graph"])
+            records = [(int(at), int(value)) for at, value in document["memory"]]
+            seen[name] = Step(records, [kernel for _, kernel in document["kernels"]], dump)
         return seen[name]
 
     return run

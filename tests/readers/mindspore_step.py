@@ -20,7 +20,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
 
     from memplan.models.export import SAMPLES
 
-    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_context(mode=ms.GRAPH_MODE, save_graphs=1, save_graphs_path=str(folder.parent / "ir"))
     ms.set_device("CPU")
     sample = SAMPLES[name]()
     first = sample.cell(*sample.inputs)
@@ -38,7 +38,8 @@ def measure(name: str, folder: Path) -> dict[str, object]:
         parts = row.split(";")
         if len(parts) == 3:
             kernels += [[int(run.split(",")[0]), parts[0]] for run in parts[2].split()]
-    return {"memory": records, "kernels": sorted(kernels)}
+    dump = next((folder.parent / "ir").glob("graph_build_0_*.ir")).read_text()
+    return {"memory": records, "kernels": sorted(kernels), "kernel_graph": dump}
 
 
 if __name__ == "__main__":
