@@ -98,7 +98,13 @@ def test_picking_an_op_or_a_tensor_gives_its_stretch_of_time(session: Session) -
     assert int(start) + session.origin_ns == session.document.axis.to_profile(op.start_ns)
     session.pick(TensorPick(0))
     assert session.picked_span() is not None
-    assert session.planned_op_of(TensorPick(len(session.map) - 1)) is not None  # type: ignore[arg-type]
+    plan, mapped = session.document.plan, session.map
+    assert plan is not None
+    assert mapped is not None
+    tensors = {tensor.index: tensor for tensor in plan.tensors}
+    for rectangle in range(len(mapped)):
+        made_by = tensors[plan.placements[int(mapped.placement[rectangle])].tensor].producer
+        assert session.planned_op_of(TensorPick(rectangle)) == made_by
 
 
 def test_a_plan_alone_and_a_profile_alone_are_shown(tmp_path: Path) -> None:
