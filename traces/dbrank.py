@@ -13,8 +13,9 @@ from memplan.traces.dbevents import arguments_of, events_of
 from memplan.traces.decimals import nanoseconds, scaled
 from memplan.traces.discover import RankSource
 from memplan.traces.files import FileKind
+from memplan.traces.links import link_use
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Floats, Int64s, Kernels, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Floats, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
 from memplan.traces.queries import TimelineView
 from memplan.traces.rank import types_by_name
 from memplan.traces.timeline import build
@@ -194,6 +195,40 @@ class DatabaseReader:
         return (
             TimelineView(timeline, lambda at, size: arguments_of(self._database, at, size)) if timeline.tracks else None
         )
+
+    def links(self) -> list[LinkUse]:
+        found = []
+        for data in self._analysis:
+            table = data.texts("CommAnalyzerMatrix")
+            wanted = (
+                "step",
+                "hccl_op_name",
+                "group_name",
+                "src_rank",
+                "dst_rank",
+                "transport_type",
+                "transit_size",
+                "transit_time",
+                "bandwidth",
+            )
+            if not all(name in table for name in wanted):
+                continue
+            for step, op, group, source, target, transport, size, time, rate in zip(
+                *(table[name] for name in wanted), strict=True
+            ):
+                told = {
+                    "Transit Size(MB)": size,
+                    "Transit Time(ms)": time,
+                    "Bandwidth(GB/s)": rate,
+                    "Transport Type": transport,
+                }
+                ends = scaled(source, 1), scaled(target, 1)
+                use = link_use(scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told)
+                if use is None or None in ends:
+                    self._notes.add(data.path, f"{op}: no usable ranks, size and time; skipped")
+                else:
+                    found.append(use)
+        return found
 
     def tables(self) -> Sequence[str]:
         return sorted({name for data in (*self._analysis, self._database) for name in data.tables})

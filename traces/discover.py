@@ -71,7 +71,7 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     for folder, files in _profile_folders(_top_of(path), notes):
         alone = [file for file in files if file_kind(file) in _ALONE]
         clusters.extend(file for file in files if file_kind(file) is FileKind.CLUSTER_STEPS)
-        if any(file_kind(file) in _PROFILE_KINDS for file in files):
+        if any(file_kind(file) in _PROFILE_KINDS for file in files) or _MSPROF.fullmatch(folder.name):
             sources.append(_described(folder, [file for file in files if file not in alone], notes))
         sources.extend(_described(folder, [file], notes) for file in alone)
     sources = sources or _from_cluster(clusters, notes)
@@ -158,7 +158,7 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
             continue
         if _MSPROF.fullmatch(folder.name):
             inner = _msprof_files(folder, notes)
-            if any(kind_of(file.name) in _PROFILE_KINDS for file in inner):
+            if any(kind_of(file.name) in _PROFILE_KINDS | {FileKind.TABLE} for file in inner):
                 yield folder, inner
             else:
                 notes.add(folder, "holds no parsed output: run `msprof --export=on --output=<folder>` on it first")

@@ -19,7 +19,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.parts import MemoryEvent, PartReader, paired, running_totals
 from memplan.traces.profile import Allocations, Kernels, MemoryCurve
 from memplan.traces.queries import TimelineView
-from memplan.traces.tables import Table, read_table
+from memplan.traces.tables import ABSENT, Table, read_table
 from memplan.traces.timeline import build
 
 HEADER = "ID,Event,Event Type,Name,Timestamp(ns),"
@@ -46,9 +46,14 @@ class MemscopeReader(PartReader):
             return []
         found = []
         skipped = 0
+        places: dict[tuple[str, int], str] = {}  # of open blocks: releases of HAL don't name the device
         columns = (table.text("Event"), table.text("Event Type"), table.text("Timestamp(ns)"), table.text("Device Id"),
-                   table.text("Ptr", "Addr"), table.text("Attr"), table.text("Name"))  # fmt: skip
-        for event, pool, time_text, device, pointer, attributes, name in zip(*columns, strict=True):
+                   table.text("Ptr", "Addr"), table.text("Attr"), table.text("Name"), table.text("Process Id"),
+                   table.text("Timestamp(ns)"))  # fmt: skip
+        order = sorted(range(table.rows), key=lambda row: scaled(columns[-1][row], 1) or 0)
+        for event, pool, time_text, device, pointer, attributes, name, process, _ in (
+            tuple(column[row] for column in columns) for row in order
+        ):
             if event not in ("MALLOC", "FREE"):
                 continue
             told: dict[str, str] = dict(_ATTRIBUTE.findall(attributes[:4096]))
@@ -57,6 +62,11 @@ class MemscopeReader(PartReader):
             if time is None or address is None or (event == "MALLOC" and size is None):
                 skipped += 1
                 continue
+            address |= (scaled(process, 1) or 0) << 64  # addresses are those of a process
+            if event == "MALLOC":
+                places[pool, address] = device
+            elif device in ABSENT:
+                device = places.pop((pool, address), device)
             owner = told.get("owner", "") or (name if name != "N/A" else "")
             found.append(MemoryEvent(time, pool, device, address, size if event == "MALLOC" else None, owner))
         if skipped:

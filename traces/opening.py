@@ -69,5 +69,5 @@ def open_profile(path: str | Path, *, progress: Progress = silent, cache: Path |
     imported traces, the user's cache directory by default. Raises `InputError` where there is no profile.
     """
     path = Path(path)
-    notes = Notebook(path)
+    notes = Notebook(path if path.is_dir() else path.parent)
     return DirectoryProfile(path, find_ranks(path, notes), notes, progress, cache)

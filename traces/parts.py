@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Int64s, Kernels, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
 from memplan.traces.queries import TimelineView
 from memplan.traces.tables import read_table
 
@@ -41,6 +41,9 @@ class PartReader:
 
     def timeline(self, kernels: Kernels | None) -> TimelineView | None:  # noqa: ARG002  (others use it)
         return None
+
+    def links(self) -> list[LinkUse]:
+        return []
 
     def tables(self) -> Sequence[str]:
         return list(self._further)

@@ -201,6 +201,24 @@ class OpTotal:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkUse:
+    """
+    What one collective or transfer moved over one link: bytes, ns, and the profiler's own bytes per second.
+
+    `source` and `target` are ranks; a rank's copy to itself has transport `LOCAL`. `step` is `None` where unknown.
+    """
+
+    step: int | None
+    op: str
+    source: int
+    target: int
+    transport: str
+    size: int
+    duration_ns: int
+    bytes_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something the reader skipped, repaired or did not find, and where."""
 
@@ -257,6 +275,9 @@ class RankProfile(Protocol):
 
     def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
         """The op types that took most device time."""
+
+    def links(self) -> Sequence[LinkUse]:
+        """Uses of links between ranks that this rank's communication matrix tells of."""
 
     def tables(self) -> Sequence[str]:
         """Names of the rank's further tables, such as `op_statistic` or `l2_cache`."""

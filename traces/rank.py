@@ -15,6 +15,7 @@ from memplan.traces.profile import (
     Density,
     Flow,
     Kernels,
+    LinkUse,
     MemoryCurve,
     OpTotal,
     Overlap,
@@ -50,6 +51,9 @@ class Reader(Protocol):
 
     def timeline(self, kernels: Kernels | None) -> TimelineView | None:
         """The timeline; `kernels` gives types to its device slices."""
+
+    def links(self) -> list[LinkUse]:
+        """Uses of links between ranks."""
 
     def tables(self) -> Sequence[str]:
         """Names of further tables."""
@@ -136,6 +140,13 @@ class Rank:
             return top_types(kernels, count)
         return self._view.top_categories(TrackKind.STREAM, count) if self._view is not None else []
 
+    def links(self) -> Sequence[LinkUse]:
+        return self._links
+
+    @cached_property
+    def _links(self) -> list[LinkUse]:
+        return self._reader.links()
+
     def tables(self) -> Sequence[str]:
         return self._reader.tables()
 
@@ -144,7 +155,16 @@ class Rank:
 
     def load(self) -> None:
         """Read every file now."""
-        _ = (self._view, self._kernels, self._curves, self._allocations, self._steps, self.device, self.chip)
+        _ = (
+            self._view,
+            self._kernels,
+            self._curves,
+            self._allocations,
+            self._steps,
+            self._links,
+            self.device,
+            self.chip,
+        )
         for name in self.tables():
             self.table(name)
 

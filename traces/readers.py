@@ -14,7 +14,9 @@ from memplan.traces.textrank import TextReader
 _TEXT = (FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD)
 
 
-def reader_of(source: RankSource, notes: Notebook, progress: Progress, cache: Path | None) -> Reader:
+def reader_of(
+    source: RankSource, notes: Notebook, progress: Progress, cache: Path | None, threads: int | None = None
+) -> Reader:
     """
     The reader for the files of a rank.
 
@@ -28,7 +30,7 @@ def reader_of(source: RankSource, notes: Notebook, progress: Progress, cache: Pa
         from memplan.traces.dbrank import DatabaseReader
 
         return DatabaseReader(source, notes, progress)
-    return _special(source, notes, progress) or TextReader(source, notes, progress, cache)
+    return _special(source, notes, progress) or TextReader(source, notes, progress, cache, threads)
 
 
 def _special(source: RankSource, notes: Notebook, progress: Progress) -> Reader | None:

@@ -12,11 +12,12 @@ from memplan.traces import coded
 from memplan.traces.discover import RankSource
 from memplan.traces.files import FileKind
 from memplan.traces.kernels import UNUSED, is_kernel_table, kernels_of
+from memplan.traces.links import read_links
 from memplan.traces.memory import MINDSPORE_RECORD_MB, allocations_of, curves_of, merged
 from memplan.traces.msmemory import curve_of, read_memory_usage
 from memplan.traces.notes import Notebook
 from memplan.traces.parts import MemoryEvent, paired
-from memplan.traces.profile import Allocations, Int64s, Kernels, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
 from memplan.traces.queries import TimelineView
 from memplan.traces.rank import types_by_name
 from memplan.traces.steps import steps_of
@@ -28,7 +29,10 @@ from memplan.units import MIB
 class TextReader:
     """Implements `memplan.traces.rank.Reader`."""
 
-    def __init__(self, source: RankSource, notes: Notebook, progress: Progress, cache: Path | None) -> None:
+    def __init__(
+        self, source: RankSource, notes: Notebook, progress: Progress, cache: Path | None, threads: int | None
+    ) -> None:
+        self._threads = threads
         self._source = source
         self._notes = notes
         self._progress = progress
@@ -92,7 +96,14 @@ class TextReader:
         return [step for table in self._tables(FileKind.STEPS) for step in steps_of(table, self._notes)]
 
     def timeline(self, kernels: Kernels | None) -> TimelineView | None:
-        return load_timeline(self._source, lambda: types_by_name(kernels), self._cache, self._notes, self._progress)
+        return load_timeline(
+            self._source, lambda: types_by_name(kernels), self._cache, self._notes, self._progress, self._threads
+        )
+
+    def links(self) -> list[LinkUse]:
+        for path in self._source.of(FileKind.COMMUNICATION):
+            self._notes.add(path, "not read: of the communication, the matrix and the timeline are")
+        return read_links(self._source.of(FileKind.COMMUNICATION_MATRIX), self._notes)
 
     def tables(self) -> Sequence[str]:
         return list(self._further())

@@ -27,13 +27,14 @@ Types = Callable[[], Mapping[str, str]]
 
 
 def load_timeline(
-    source: RankSource, types: Types, cache: Path | None, notes: Notebook, progress: Progress
+    source: RankSource, types: Types, cache: Path | None, notes: Notebook, progress: Progress, threads: int | None
 ) -> TimelineView | None:
     """
     The timeline of a rank, or `None` where it has no trace file.
 
     `types` gives op types by kernel name when they are needed (see `memplan.traces.timeline.build`). Traces over
     8 MB, and packed ones, are kept in the store under `cache` (by default the user's) and come from there next time.
+    `threads` is how many scan at once, by default one for each processor.
     """
     paths = list(source.of(FileKind.TRACE))
     for path in source.of(FileKind.PARTIAL_TRACE) if paths else ():
@@ -52,7 +53,7 @@ def load_timeline(
     key = key_of([*paths, *source.of(FileKind.KERNELS)])
     found = store.load(key)
     if found is None:
-        found = _imported(paths, packed, types(), store, key, notes, progress)
+        found = _imported(paths, packed, types(), store, key, notes, progress, threads)
     timeline, told = found
     for file, text in told:
         notes.add(file, text)
@@ -83,6 +84,7 @@ def _imported(
     key: Key,
     notes: Notebook,
     progress: Progress,
+    threads: int | None,
 ) -> tuple[Timeline, list[tuple[str, str]]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
     from memplan.traces.scan import scan_events  # brings Numba, which reopening does without
@@ -101,7 +103,7 @@ def _imported(
                 text = Path(temporary) / unpacked_name(number)
                 unpack(path, text, own, progress)
                 unpacked.append(text)
-            parts.append(scan_events(text, own, progress, shown=path))
+            parts.append(scan_events(text, own, progress, shown=path, workers=threads))
         timeline = build(merged(parts, _FILE_BIT, paths, own), types)
         told = [(note.file, note.text) for note in own.notes]
         try:

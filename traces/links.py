@@ -1,0 +1,72 @@
+"""Links between ranks: what `communication_matrix.json` says was sent, over what, how fast. Its MB are 10⁶ bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from memplan.traces.decimals import number, scaled
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import LinkUse
+
+_MB = 10**6
+_PAIR = re.compile(r"(\d{1,7})-(\d{1,7})")
+_STEP = re.compile(r"(?:step)?(\d{1,9})")
+_MOST_BYTES = 256 * 1024 * 1024
+
+
+def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkUse]:
+    """
+    The uses of links in `communication_matrix.json` or `cluster_communication_matrix.json` files.
+
+    The first nests step, kind, op; the second kind, step, op; both then hold pairs of ranks.
+    """
+    found: list[LinkUse] = []
+    for path in paths:
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                notes.add(path, "skipped: far larger than such a file is")
+                continue
+            value = json.loads(path.read_bytes(), parse_float=str, strict=False)
+        except (OSError, ValueError, RecursionError) as error:
+            notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
+            continue
+        found.extend(_uses(value, path, notes))
+    return found
+
+
+def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkUse]:
+    for outer, inner_of in _items(value):
+        for inner, ops in _items(inner_of):
+            names = [name for name in (outer, inner) if name not in ("p2p", "collective")]
+            match = _STEP.fullmatch(names[0]) if names else None
+            step = int(match.group(1)) if match else None
+            for op, pairs in _items(ops):
+                for pair, told in _items(pairs) if op != "Total Op Info" else ():
+                    ends = _PAIR.fullmatch(pair)
+                    if ends is None or not isinstance(told, dict):
+                        notes.add(path, f"{op}: an entry that is no pair of ranks was skipped")
+                        continue
+                    use = link_use(step, op, int(ends[1]), int(ends[2]), told)
+                    if use is None:
+                        notes.add(path, f"{op} {pair}: no usable size and time; skipped")
+                    else:
+                        yield use
+
+
+def link_use(step: int | None, op: str, source: int, target: int, told: Mapping[str, object]) -> LinkUse | None:
+    """One use of a link from its size in MB and time in ms; `None` where these are no numbers."""
+    size = scaled(str(told.get("Transit Size(MB)", "")), _MB)
+    time = scaled(str(told.get("Transit Time(ms)", "")), 10**6)
+    if size is None or time is None:
+        return None
+    rate = number(str(told.get("Bandwidth(GB/s)", "")))
+    transport = str(told.get("Transport Type", ""))
+    return LinkUse(step, op, source, target, transport, size, time, None if math.isnan(rate) else rate * 1e9)
+
+
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    return iter(value.items()) if isinstance(value, dict) else iter(())

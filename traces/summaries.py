@@ -1,0 +1,205 @@
+"""
+Summaries of many ranks: read where the files lie, in other processes or on a Dask cluster; only totals travel.
+
+A rank's summary is a few kilobytes whatever its profile holds, so that a thousand ranks fit anywhere.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from memplan.errors import InputError, MemplanError
+from memplan.progress import Progress, silent
+from memplan.traces.discover import RankSource, find_ranks
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import LinkUse, Note, OpTotal, Overlap, StepTimes
+from memplan.traces.rank import Rank
+from memplan.traces.readers import reader_of
+
+# Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
+SLOW_RANK = 0.05
+SLOW_LINK = 0.05
+_MOST_OPS = 50
+_SMALLEST_USE = 10**6  # bytes; shorter messages measure latency
+
+
+@dataclass(frozen=True, slots=True)
+class RankSummary:
+    """
+    One rank in totals: bytes and nanoseconds. `slices` counts its timeline, `ops` are the types that took most time.
+
+    `peaks` is the highest reserved (else allocated) memory by component. `error` says why the rank could not be read.
+    """
+
+    rank: int
+    device: str
+    span_ns: tuple[int, int]
+    slices: int
+    steps: Sequence[StepTimes]
+    overlap: Overlap | None
+    ops: Sequence[OpTotal]
+    peaks: Sequence[tuple[str, int]]
+    links: Sequence[LinkUse]
+    notes: Sequence[Note]
+    error: str | None = None
+
+
+def summarise(
+    path: str | Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+    cache: Path | None = None,
+) -> list[RankSummary]:
+    """
+    Summaries of all ranks of the profile at `path`, in order of rank.
+
+    Runs on `workers` processes (one for each processor by default; 1: in this one), or on the Dask cluster whose
+    scheduler has the address `scheduler`; its workers must see the same files under the same names. A rank that
+    can't be read has an `error`. Raises `InputError` where there is no profile, or no such scheduler.
+    """
+    path = Path(path)
+    sources = find_ranks(path, Notebook(path))
+    if scheduler is not None:
+        return _on_dask(sources, path, scheduler, progress, cache)
+    workers = min(workers or os.cpu_count() or 1, len(sources))
+    if workers <= 1:
+        found = []
+        for done, source in enumerate(sources):
+            progress(done, len(sources), "ranks")
+            found.append(summary_of(source, path, cache, None))
+        return found
+    return _on_processes(sources, path, workers, progress, cache)
+
+
+def summary_of(source: RankSource, root: Path, cache: Path | None, threads: int | None) -> RankSummary:
+    """The summary of one rank, read with so many threads (`None`: one for each processor)."""
+    notes = Notebook(root)
+    try:
+        rank = Rank(source.rank, reader_of(source, notes, silent, cache, threads))
+        curves = [curve for name in rank.memory_components() if (curve := rank.memory(name)) is not None]
+        peaks = [
+            (curve.component, int(values.max()))
+            for curve in curves
+            if (values := curve.reserved if curve.reserved is not None else curve.allocated) is not None and len(values)
+        ]
+        return RankSummary(
+            rank=source.rank,
+            device=rank.device,
+            span_ns=rank.span_ns,
+            slices=sum(track.count for track in rank.tracks),
+            steps=list(rank.steps()),
+            overlap=rank.overlap(),
+            ops=list(rank.top_ops(_MOST_OPS)),
+            peaks=peaks,
+            links=list(rank.links()),
+            notes=notes.notes,
+        )
+    except MemplanError as error:
+        return RankSummary(source.rank, "", (0, 0), 0, [], None, [], [], [], notes.notes, str(error))
+
+
+def _on_processes(
+    sources: Sequence[RankSource], root: Path, workers: int, progress: Progress, cache: Path | None
+) -> list[RankSummary]:
+    # Forking spares every worker its imports, and scripts their `if __name__ == "__main__"`; with threads about (a
+    # window's) it is not safe.
+    methods = multiprocessing.get_all_start_methods()
+    alone = threading.active_count() == 1 and sys.platform.startswith("linux")
+    method = "fork" if alone else "forkserver" if "forkserver" in methods else "spawn"
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+    try:
+        pending = {pool.submit(summary_of, source, root, cache, 1): source for source in sources}
+        found = list(_as_completed(pending, progress))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return sorted(found, key=lambda summary: summary.rank)
+
+
+def _as_completed(pending: dict[Future[RankSummary], RankSource], progress: Progress) -> Iterator[RankSummary]:
+    total = len(pending)
+    waiting = set(pending)
+    while waiting:
+        progress(total - len(waiting), total, "ranks")
+        done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+
+
+def _on_dask(
+    sources: Sequence[RankSource], root: Path, scheduler: str, progress: Progress, cache: Path | None
+) -> list[RankSummary]:
+    try:
+        import distributed
+    except ImportError:
+        raise InputError("a scheduler needs Dask", remedy="pip install 'memplan[dask]'") from None
+    dask: Any = distributed  # it has no types
+    try:
+        client: Any = dask.Client(scheduler, timeout=20, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler}", remedy="give its address, such as tcp://host:8786"
+        ) from error
+    try:
+        root = root.resolve()
+        futures = [client.submit(summary_of, source, root, cache, 1, pure=False) for source in sources]
+        found: list[RankSummary] = []
+        for _, summary in dask.as_completed(futures, with_results=True):
+            found.append(summary)
+            progress(len(found), len(sources), "ranks")
+        return sorted(found, key=lambda one: one.rank)
+    finally:
+        client.close()
+
+
+def slow_ranks(summaries: Sequence[RankSummary], threshold: float = SLOW_RANK) -> list[tuple[int, int, float]]:
+    """
+    Ranks that compute longer than the mean of the step by more than `threshold` of it: rank, step, excess as a share.
+
+    In synchronous training every other rank waits for these. Steps are matched by number; worst first.
+    """
+    by_step: dict[int | None, list[tuple[int, int]]] = {}
+    for summary in summaries:
+        for step in summary.steps:
+            by_step.setdefault(step.step, []).append((summary.rank, step.computing_ns))
+    found = []
+    for number, times in by_step.items():
+        average = mean(time for _, time in times)
+        for rank, time in times:
+            if len(times) > 1 and average > 0 and time > average * (1 + threshold):
+                found.append((rank, -1 if number is None else number, time / average - 1))
+    return sorted(found, key=lambda entry: (-entry[2], entry[0]))
+
+
+def slow_links(
+    summaries: Sequence[RankSummary], threshold: float = SLOW_LINK
+) -> list[tuple[int, int, str, float, float]]:
+    """
+    Links slower than the mean of their transport by more than `threshold` of it, worst first.
+
+    Each is source, target, transport, bytes per second over all its uses, and that as a share of the mean.
+    """
+    totals: dict[tuple[int, int, str], tuple[int, int]] = {}
+    for use in {use for summary in summaries for use in summary.links}:
+        if use.source != use.target and use.duration_ns > 0 and use.size >= _SMALLEST_USE:
+            size, time = totals.get((use.source, use.target, use.transport), (0, 0))
+            totals[use.source, use.target, use.transport] = size + use.size, time + use.duration_ns
+    rates = {key: size / time * 1e9 for key, (size, time) in totals.items()}
+    found: list[tuple[int, int, str, float, float]] = []
+    for transport in {key[2] for key in rates}:
+        peers = {key: rate for key, rate in rates.items() if key[2] == transport}
+        average = mean(peers.values())
+        found.extend((*key, rate, rate / average) for key, rate in peers.items() if rate < average * (1 - threshold))
+    return sorted(found, key=lambda entry: (entry[4], entry[0], entry[1]))
