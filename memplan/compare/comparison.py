@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.compare.matching import match, name_matches
+from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
     align,
@@ -62,7 +62,7 @@ def compare(
     measured_rank, simulated = _pick_rank(profile, rank)
     progress(0, 4, "reading kernels")
     everything = measured_ops(measured_rank)
-    steps = find_steps(everything, name_matches(plan, everything))
+    steps = find_steps(everything, own_name_matches(plan, everything))
     position = choose_step(everything, steps, step)
     ops = everything.take(np.flatnonzero(steps.position == position))
     notes = [f"kernels are those of the {everything.source}"] if everything.source != "kernel table" else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,6 +41,16 @@ def name_matches(plan: Plan, measured: MeasuredOps) -> Int64s:
             known[name] = position
         found[row] = position
     return found
+
+
+def own_name_matches(plan: Plan, measured: MeasuredOps) -> Int64s:
+    """As `name_matches`, but only of ops that have their name for themselves: how often those occur tells the steps."""
+    times = Counter(op.name for op in plan.ops)
+    own = np.array([times[op.name] == 1 for op in plan.ops], dtype=bool)
+    op = name_matches(plan, measured)
+    found = op >= 0
+    op[found] = np.where(own[op[found]], op[found], -1)
+    return op
 
 
 def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:

@@ -146,8 +146,31 @@ def find_steps(measured: MeasuredOps, op: Int64s) -> Steps:
             # One row an op, in the order of time: right where its occurrences fill the steps one after another.
             filled = position[rows].reshape(len(typical), repeats) == np.arange(repeats) // each
             if filled.all(axis=1).mean() > 0.5:
-                return Steps(list(range(steps)), position.astype(np.int64), inferred=True)
+                seen = np.zeros(len(measured), dtype=bool)
+                seen[rows] = True
+                return Steps(list(range(steps)), _cut_at_pauses(measured, begins[::each], seen), inferred=True)
     return Steps([0], np.zeros(len(measured), dtype=np.int64), inferred=True)
+
+
+def _cut_at_pauses(measured: MeasuredOps, begins: Int64s, seen: NDArray[np.bool_]) -> Int64s:
+    """
+    The step of every kernel, where `begins` are starts of the first op that tells steps and `seen` all that do.
+
+    What runs between the last kernel seen of one step and the first of the next belongs to either: the step begins
+    after the longest pause in between.
+    """
+    reached = np.maximum.accumulate(measured.end_ns)
+    pauses = measured.start_ns - np.concatenate((measured.start_ns[:1], reached[:-1]))
+    firsts = np.searchsorted(measured.start_ns, begins)
+    known = np.flatnonzero(seen)
+    starts = [0]
+    for first in firsts[1:].tolist():
+        last = int(known[np.searchsorted(known, first) - 1])
+        between = pauses[last + 1 : first + 1]
+        starts.append(last + 1 + int(np.argmax(between)))
+    position = np.zeros(len(measured), dtype=np.int64)
+    position[starts[1:]] = 1
+    return np.cumsum(position)
 
 
 def choose_step(measured: MeasuredOps, steps: Steps, wanted: int | None) -> int:

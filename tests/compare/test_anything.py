@@ -114,6 +114,21 @@ def test_a_real_run_keeps_to_a_plan_made_of_itself(qwen: Profile) -> None:
     assert result.time_map.to_plan(table.start_ns).tolist() == [op.start_ns for op in plan.ops]
 
 
+def test_names_that_many_ops_share_are_not_taken_for_steps(qwen: Profile) -> None:
+    """Two runs of the real kernels, without step numbers: 28 layers of one name are not 28 steps."""
+    table = qwen.rank(0).kernels()
+    assert table is not None
+    later = int((table.start_ns + table.duration_ns).max()) - int(table.start_ns[0]) + 5_000_000
+    rows = [
+        (table.name[row], table.type[row], int(table.start_ns[row]) + shift, int(table.duration_ns[row]))
+        for shift in (0, later)
+        for row in range(len(table))
+    ]
+    result = compare(plan_of(qwen), Rank(kernels(rows)), limit=50)
+    assert result.summary.measured_kernels == result.summary.matched_by_name == len(table)
+    assert result.deviations == ()
+
+
 def test_what_a_real_run_allocates_beyond_a_plan_without_tensors_is_all_excess(qwen: Profile) -> None:
     result = compare(plan_of(qwen), qwen, limit=10_000)
     memory = [item for item in result.deviations if item.kind.value == "memory"]
