@@ -67,7 +67,8 @@ def planned_curves(plan: Plan, axis: TimeMap, tier: Tier) -> tuple[StepCurve, di
     kinds = sorted({tensor.kind for tensor in plan.tensors})
     layers = {kind: _mapped(kind, plan, axis, tier, (kind,)) for kind in kinds}
     # What stays for the whole plan lies at the bottom, so that the moving part is seen as such.
-    order = sorted(layers, key=lambda kind: (-int(layers[kind].values[:-1].min(initial=0)), kind))
+    floor = {kind: int(curve.values[:-1].min()) if len(curve.values) > 1 else 0 for kind, curve in layers.items()}
+    order = sorted(layers, key=lambda kind: (-floor[kind], kind))
     return whole, {kind: layers[kind] for kind in order if layers[kind].values.any()}
 
 

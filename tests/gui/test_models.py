@@ -36,7 +36,10 @@ def test_the_planned_curve_is_the_plan_s_own_on_the_profile_s_clock(session: Ses
     assert shown is not None
     assert np.array_equal(shown.values, curve.values)
     assert np.array_equal(shown.time_ns, session.document.axis.to_profile(curve.time_ns))
-    assert sum(layer.values for layer in session.curves.layers.values()).tolist() == curve.values.tolist()
+    layers = session.curves.layers
+    assert sum(layer.values for layer in layers.values()).tolist() == curve.values.tolist()
+    # What stays for the whole plan lies at the bottom.
+    assert list(layers)[:2] == ["optimizer_state", "weight"]
 
 
 def test_the_compared_curve_comes_first_and_stands_at_its_ops(session: Session) -> None:
