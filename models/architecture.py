@@ -58,7 +58,7 @@ class LatentAttention:
     Multi-head latent attention (MLA): the cache holds `kv_lora_rank + rope_dim` elements per token for all heads.
 
     With an `indexer` only its choice of tokens is attended (DSA). `shares_index` marks a layer that reuses the choice
-    of an earlier layer's indexer and has none of its own.
+    of an earlier layer's indexer and has none of its own. `gated` multiplies the output by a gate of its width.
     """
 
     heads: int
@@ -70,6 +70,7 @@ class LatentAttention:
     indexer: Indexer | None = None
     shares_index: bool = False
     bias: bool = False
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +141,17 @@ class Mamba2:
 
 @dataclass(frozen=True, slots=True)
 class KimiDelta:
-    """Kimi delta attention (KDA): convolutions over queries, keys and values and a square state per head."""
+    """
+    Kimi delta attention (KDA): convolutions over queries, keys and values and a square state per head.
+
+    The output gate is a product of two narrow matrices, or with `full_rank_gate` one of the mixer's width.
+    """
 
     heads: int
     head_dim: int
     conv_kernel: int
     state_dtype: str
+    full_rank_gate: bool = False
 
     @property
     def width(self) -> int:
@@ -181,8 +187,9 @@ class MoeFfn:
     Mixture of experts: `per_token` of `experts` routed experts of width `intermediate`, and one shared expert.
 
     `shared_intermediate` is the shared expert's whole width, 0 for none; `shared_gate` weighs it by a learnt gate.
-    `latent` is the width the routed experts work in when it is not the model's. `dense_intermediate` is a dense path
-    beside the experts.
+    `latent` is the width the routed experts work in when it is not the model's, `latent_norm` that tokens are
+    normalised in it. `dense_intermediate` is a dense part that runs beside the experts, 0 for none. `router_scales`
+    are learnt factors of the router's input and of each expert.
     """
 
     experts: int
@@ -194,6 +201,9 @@ class MoeFfn:
     router_bias: bool = False
     expert_bias: bool = False
     latent: int | None = None
+    latent_norm: bool = False
+    dense_intermediate: int = 0
+    router_scales: bool = False
 
 
 Ffn = DenseFfn | MoeFfn | LinearFfn
@@ -207,6 +217,14 @@ class Layer:
     mixer: Mixer | None
     ffn: Ffn | None
     norms: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PerLayerInputs:
+    """A second embedding of `vocab_size` tokens gives every layer `width` elements of its own (Gemma 4)."""
+
+    vocab_size: int
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +270,8 @@ class ModelConfig:
 
     `family` is memplan's name of the architecture. `mtp_layers` are the layers of multi-token prediction that a
     checkpoint carries beside the decoder; engines load them only for speculative decoding, and parameter counts
-    leave them out unless asked. `notes` lists what was taken from a documented default and what is not modelled.
+    leave them out unless asked. `attention_residuals` mixes the outputs of earlier blocks of layers into each part by
+    a learnt vector and its norm. `notes` lists what was taken from a documented default and what is not modelled.
     """
 
     name: str
@@ -266,6 +285,8 @@ class ModelConfig:
     layers: tuple[Layer, ...]
     mtp_layers: tuple[Layer, ...] = ()
     hyper: HyperConnections | None = None
+    per_layer_inputs: PerLayerInputs | None = None
+    attention_residuals: bool = False
     vision: VisionTower | None = None
     quantization: Quantization | None = None
     origin: str = ""

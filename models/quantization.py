@@ -49,6 +49,5 @@ def _compressed_tensors(scheme: Fields) -> Quantization:
     left_out = " ".join(str(item) for item in scheme.values.get("ignore") or ())
     experts_only = "self_attn" in left_out and "shared_experts" in left_out
     linear = None if experts_only else bits
-    return Quantization(
-        "compressed-tensors", linear, bits, group, group, _BFLOAT16_BITS, _BFLOAT16_BITS, expert_only=experts_only
-    )
+    scale = _E8M0_BITS if (scheme.text_or_none("format") or "").startswith("mx") else _BFLOAT16_BITS
+    return Quantization("compressed-tensors", linear, bits, group, group, scale, scale, expert_only=experts_only)

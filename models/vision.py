@@ -14,6 +14,9 @@ def read_vision(fields: Fields) -> VisionTower | None:
     model_type = vision.text_or_none("model_type") or fields.family
     if model_type.startswith(("qwen3_vl", "qwen3_5")):
         return VisionTower(model_type, _qwen3_vl(vision), vision.count("depth"), vision.count("hidden_size"))
+    if vision.has("vt_hidden_size"):
+        made = _moonvit_k3(vision) if vision.text_or_none("norm_type") == "rmsnorm" else _moonvit(vision)
+        return VisionTower(model_type, made, vision.count("vt_num_hidden_layers"), vision.count("vt_hidden_size"))
     layers = next((name for name in ("num_hidden_layers", "vt_num_hidden_layers", "depth") if vision.has(name)), None)
     width = next((name for name in ("hidden_size", "vt_hidden_size") if vision.has(name)), None)
     return VisionTower(
@@ -46,3 +49,30 @@ def _qwen3_vl(vision: Fields) -> int:
         + 2 * hidden
         + len(deep) * (merger + 2 * merged)
     )
+
+
+def _moonvit_sizes(vision: Fields) -> tuple[int, int, int, int, int, int]:
+    """Width, feed-forward width, layers, elements of the patch embedding, of the positions, and of a merged patch."""
+    hidden = vision.count("vt_hidden_size")
+    patch = 3 * vision.count("patch_size") ** 2 * hidden
+    positions = vision.count("init_pos_emb_height") * vision.count("init_pos_emb_width") * hidden
+    rows, columns = vision.list_of("merge_kernel_size", int, at_least=2)
+    layers = vision.count("vt_num_hidden_layers")
+    return hidden, vision.count("vt_intermediate_size"), layers, patch, positions, hidden * rows * columns
+
+
+def _moonvit(vision: Fields) -> int:
+    """Parameters of MoonViT and its projector (Kimi-K2.5): layer norms and biases throughout."""
+    hidden, width, layers, patch, positions, merged = _moonvit_sizes(vision)
+    out = vision.count("text_hidden_size")
+    block = 4 * hidden + 4 * (hidden * hidden + hidden) + 2 * hidden * width + width + hidden
+    projector = 2 * hidden + merged * merged + merged + merged * out + out
+    return patch + hidden + positions + layers * block + 2 * hidden + projector
+
+
+def _moonvit_k3(vision: Fields) -> int:
+    """Parameters of Kimi-K3's tower and projector: RMS norms, no biases, attention of a width of its own."""
+    hidden, width, layers, patch, positions, merged = _moonvit_sizes(vision)
+    out, inner = vision.count("text_hidden_size"), vision.count("qkv_hidden_size")
+    block = 2 * hidden + 4 * inner * hidden + 2 * hidden * width
+    return patch + positions + layers * block + hidden + merged * merged + merged * out + out

@@ -147,6 +147,8 @@ def _latent(mixer: LatentAttention, hidden: int) -> Iterator[Weight]:
     yield _matrix("o_proj", group, hidden, heads * mixer.v_dim, Split.HEADS, heads)
     if mixer.bias:
         yield _vector("o_proj.bias", group, hidden)
+    if mixer.gated:
+        yield _matrix("g_proj", group, heads * mixer.v_dim, hidden, Split.HEADS, heads)
     if mixer.indexer is not None and mixer.q_lora_rank is not None:
         index = mixer.indexer
         yield _matrix("indexer.wq_b", Group.INDEXER, index.heads * index.head_dim, mixer.q_lora_rank)
@@ -222,10 +224,13 @@ def _kimi_delta(mixer: KimiDelta, hidden: int) -> Iterator[Weight]:
     for name in ("q", "k", "v"):
         yield _matrix(f"{name}_proj", group, width, hidden, Split.HEADS, heads)
         yield Weight(f"{name}_conv1d", group, (width, mixer.conv_kernel), Split.HEADS, heads)
-    yield _vector("A_log", group, heads, Split.HEADS, heads)
-    for name in ("f", "g"):
+    # Checkpoints with the full-rank gate hold as many decay rates as a head has elements (Kimi-K3: 128 for 96 heads).
+    yield _vector("A_log", group, dim) if mixer.full_rank_gate else _vector("A_log", group, heads, Split.HEADS, heads)
+    for name in ("f",) if mixer.full_rank_gate else ("f", "g"):
         yield _matrix(f"{name}_a_proj", group, dim, hidden)
         yield _matrix(f"{name}_b_proj", group, width, dim, Split.HEADS, heads)
+    if mixer.full_rank_gate:
+        yield _matrix("g_proj", group, width, hidden, Split.HEADS, heads)
     yield _vector("dt_bias", group, width, Split.HEADS, heads)
     yield _matrix("b_proj", group, heads, hidden, Split.HEADS, heads)
     yield _vector("o_norm", Group.NORM, dim)
@@ -266,6 +271,9 @@ def _moe(ffn: MoeFfn, hidden: int) -> Iterator[Weight]:
     yield _matrix("router", Group.ROUTER, ffn.experts, hidden)
     if ffn.router_bias:
         yield _vector("router.bias", Group.ROUTER, ffn.experts)
+    if ffn.router_scales:
+        yield _vector("router.scale", Group.ROUTER, hidden)
+        yield _vector("router.per_expert_scale", Group.ROUTER, ffn.experts)
     for name, shape in (("up", (ups * width, working)), ("down", (working, width))):
         yield Weight(f"experts.{name}_proj", Group.EXPERTS, shape, Split.EXPERT, width, copies=ffn.experts, linear=True)
         if ffn.expert_bias:
@@ -273,6 +281,10 @@ def _moe(ffn: MoeFfn, hidden: int) -> Iterator[Weight]:
     if ffn.latent is not None:
         yield _matrix("fc1_latent_proj", Group.SHARED_EXPERTS, ffn.latent, hidden)
         yield _matrix("fc2_latent_proj", Group.SHARED_EXPERTS, hidden, ffn.latent)
+        if ffn.latent_norm:
+            yield _vector("latent_norm", Group.NORM, ffn.latent)
+    if ffn.dense_intermediate:
+        yield from _dense(Group.DENSE_FFN, "", ffn.dense_intermediate, hidden, gated=ffn.gated)
     if ffn.shared_intermediate:
         yield from _dense(Group.SHARED_EXPERTS, "shared_experts.", ffn.shared_intermediate, hidden, gated=ffn.gated)
     if ffn.shared_gate:
@@ -295,6 +307,11 @@ def _streams(name: str, streams: int, hidden: int) -> Iterator[Weight]:
     yield Weight(f"{name}.scale", Group.HYPER_CONNECTIONS, (3,))
 
 
+def _residuals(parts: tuple[str, ...], hidden: int) -> list[Weight]:
+    """The vector that weighs earlier outputs for each of `parts`, and its norm."""
+    return [_vector(f"{part}_res_{name}", Group.NORM, hidden) for part in parts for name in ("norm", "proj")]
+
+
 def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
     """The weights of one layer, named within it; their `layer` is `layer.index`."""
     hidden = config.hidden_size
@@ -306,6 +323,15 @@ def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
     if config.hyper is not None:
         for name in ("attn_hc", "ffn_hc"):
             found += _streams(name, config.hyper.streams, hidden)
+    if config.attention_residuals:
+        found += _residuals(("attention", "ffn"), hidden)
+    if config.per_layer_inputs is not None:
+        width = config.per_layer_inputs.width
+        found += [
+            _matrix("per_layer_input_gate", Group.DENSE_FFN, width, hidden),
+            _matrix("per_layer_projection", Group.DENSE_FFN, hidden, width),
+            _vector("post_per_layer_input_norm", Group.NORM, hidden),
+        ]
     return tuple(_in_layer(weight, layer.index) for weight in found)
 
 
@@ -335,6 +361,16 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
             Weight("hc_head.fn", Group.HYPER_CONNECTIONS, (streams, streams * hidden)),
             Weight("hc_head.base", Group.HYPER_CONNECTIONS, (streams,)),
             Weight("hc_head.scale", Group.HYPER_CONNECTIONS, (1,)),
+        ]
+    if config.attention_residuals:
+        found += _residuals(("output",), hidden)
+    if config.per_layer_inputs is not None:
+        extra = config.per_layer_inputs
+        width = len(config.layers) * extra.width
+        found += [
+            Weight("embed_per_layer", Group.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size),
+            _matrix("per_layer_model_projection", Group.DENSE_FFN, width, hidden),
+            _vector("per_layer_projection_norm", Group.NORM, extra.width),
         ]
     if not config.tied_embeddings:
         found.append(Weight("lm_head", Group.LM_HEAD, (vocab, hidden), Split.VOCABULARY, vocab))

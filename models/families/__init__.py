@@ -16,6 +16,7 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "llama": grouped.llama,
         "mistral": grouped.llama,
         "mimo": grouped.qwen2,
+        "mimo_v2_flash": grouped.mimo_v2,
         "qwen2": grouped.qwen2,
         "qwen3": grouped.qwen3,
         "qwen3_vl_text": grouped.qwen3,
@@ -56,6 +57,7 @@ WRAPPERS: Mapping[str, str | None] = MappingProxyType(
         "gemma3": "gemma3_text",
         "gemma4": "gemma4_text",
         "kimi_k25": None,
+        "kimi_k3": "kimi_linear",
     }
 )
 """Models that hold a decoder under `text_config`, and the `model_type` it has where the object does not say."""

@@ -63,15 +63,20 @@ def assemble(
     tied: bool,
     mtp_layers: Sequence[Layer] = (),
     notes: Sequence[str] = (),
+    positions: Sequence[str] = ("max_position_embeddings",),
 ) -> ModelConfig:
-    """The model of `layers`; `tied` is what the family's configuration class takes where the file says nothing."""
+    """
+    The model of `layers`; `tied` is what the family's configuration class takes where the file says nothing.
+
+    `positions` are the names under which versions of the family give the longest sequence.
+    """
     return ModelConfig(
         name="",
         model_type=fields.text_or_none("model_type") or family,
         family=family,
         hidden_size=fields.count("hidden_size"),
         vocab_size=fields.count("vocab_size"),
-        max_positions=fields.count("max_position_embeddings"),
+        max_positions=fields.count_any(*positions) if len(positions) > 1 else fields.count(*positions),
         tied_embeddings=fields.flag("tie_word_embeddings", tied),
         dtype=fields.text_or_none("torch_dtype") or fields.text_or_none("dtype") or "bfloat16",
         layers=tuple(layers),

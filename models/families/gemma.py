@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import DenseFfn, GroupedAttention, Layer, ModelConfig, QkNorm
+from dataclasses import replace
+
+from memplan.models.architecture import (
+    DenseFfn,
+    Ffn,
+    GroupedAttention,
+    Layer,
+    ModelConfig,
+    MoeFfn,
+    PerLayerInputs,
+    QkNorm,
+)
 from memplan.models.families.common import assemble, layer_count
 from memplan.models.fields import Fields
 
@@ -42,20 +53,30 @@ def gemma3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
     return assemble(fields, family="gemma3", layers=stack, tied=True)
 
 
+def _gemma4_ffn(fields: Fields, *, wide: bool) -> Ffn:
+    width = fields.count("intermediate_size") * (2 if wide else 1)
+    if not fields.flag("enable_moe_block", False):
+        return DenseFfn(width)
+    return MoeFfn(
+        experts=fields.count("num_experts"),
+        per_token=fields.count("top_k_experts"),
+        intermediate=fields.count("moe_intermediate_size"),
+        dense_intermediate=width,
+        router_scales=True,
+    )
+
+
 def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
     """
     Gemma 4 decoder: the full layers have heads of `global_head_dim`, and their own count of key/value heads where
     `attention_k_eq_v` says that keys serve as values; the last `num_kv_shared_layers` read an earlier layer's cache.
     """
-    for name in ("hidden_size_per_layer_input", "enable_moe_block"):
-        if fields.values.get(name):
-            raise fields.wrong(name, "is not supported yet: per-layer inputs and Gemma's expert block are not modelled")
     layers = layer_count(fields)
     sliding = _sliding_layers(fields, layers)
     shared_from = layers - fields.count_or("num_kv_shared_layers", 0)
     one_vector = fields.flag("attention_k_eq_v", False)
+    wide = fields.flag("use_double_wide_mlp", False)
     heads, window = fields.count("num_attention_heads"), fields.count("sliding_window")
-    ffn = DenseFfn(fields.count("intermediate_size"))
     stack = []
     for index, is_sliding in enumerate(sliding):
         dim = fields.count("head_dim") if is_sliding else fields.count("global_head_dim")
@@ -74,5 +95,9 @@ def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
             keys_are_values=one_vector and not is_sliding,
             shares_kv_of=earlier[-1] if index >= shared_from else None,
         )
-        stack.append(Layer(index, mixer, ffn, norms=4))
-    return assemble(fields, family="gemma4", layers=stack, tied=True)
+        ffn = _gemma4_ffn(fields, wide=wide and index >= shared_from)
+        stack.append(Layer(index, mixer, ffn, norms=7 if isinstance(ffn, MoeFfn) else 4))
+    model = assemble(fields, family="gemma4", layers=stack, tied=True)
+    width = fields.count("hidden_size_per_layer_input", least=0)
+    extra = PerLayerInputs(fields.count("vocab_size_per_layer_input"), width) if width else None
+    return replace(model, per_layer_inputs=extra)

@@ -227,3 +227,36 @@ def glm4_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - 
     return assemble(
         fields, family="glm4_moe", layers=stack, tied=False, mtp_layers=numbered_mtp(mtp, layers, stack[-1])
     )
+
+
+def mimo_v2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """MiMo-V2-Flash: sliding layers with key/value heads and sinks of their own, values narrower than keys."""
+    layers = layer_count(fields)
+    sliding = [flag == 1 for flag in fields.list_of("hybrid_layer_pattern", int, at_least=layers)]
+    sparse = [flag == 1 for flag in fields.list_of("moe_layer_freq", int, at_least=layers)]
+    attention = []
+    for is_sliding in sliding:
+        prefix = "swa_" if is_sliding else ""
+        heads = fields.count(f"{prefix}num_attention_heads")
+        attention.append(
+            GroupedAttention(
+                heads=heads,
+                kv_heads=divisor(fields, f"{prefix}num_key_value_heads", heads, f"{prefix}num_attention_heads"),
+                head_dim=fields.count(f"{prefix}head_dim"),
+                head_dim_v=fields.count(f"{prefix}v_head_dim"),
+                window=fields.count("sliding_window") if is_sliding else None,
+                sinks=fields.flag(
+                    "add_swa_attention_sink_bias" if is_sliding else "add_full_attention_sink_bias", False
+                ),
+                qkv_bias=fields.flag("attention_bias", False),
+            )
+        )
+    intermediate = fields.count("moe_intermediate_size")
+    expert = MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * fields.count_or("n_shared_experts", 0),
+    )
+    stack = _stack(attention, choose(sparse, expert, None, fields))
+    return assemble(fields, family="mimo_v2_flash", layers=stack, tied=False)

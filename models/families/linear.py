@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.models.architecture import (
     DenseFfn,
     Ffn,
@@ -83,12 +85,38 @@ def qwen3_5(fields: Fields, model_type: str) -> ModelConfig:
     return _qwen(fields, model_type)
 
 
-def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
-    """Kimi-Linear: Kimi delta attention, latent attention in the layers `linear_attn_config` names (counted from 1)."""
-    layers = layer_count(fields)
+def _kimi_layers(fields: Fields, layers: int) -> tuple[set[int], KimiDelta]:
+    """The layers with latent attention, counted from 0, and the mixer of the others."""
+    if not fields.has("linear_attn_config"):
+        kinds = _layer_kinds(fields, layers)
+        delta = KimiDelta(
+            heads=fields.count("linear_num_heads"),
+            head_dim=fields.count("linear_head_dim"),
+            conv_kernel=fields.count("linear_conv_kernel_dim", least=2),
+            state_dtype="float32",
+        )
+        return {index for index, kind in enumerate(kinds) if kind == "full_attention"}, delta
     linear = fields.within("linear_attn_config")
-    named = fields.values["linear_attn_config"].get("full_attn_layers")
-    full_layers = set(linear.list_of("full_attn_layers", int, at_least=len(named) if isinstance(named, list) else 0))
+    named = linear.values.get("full_attn_layers")
+    count = len(named) if isinstance(named, list) else 0
+    delta = KimiDelta(
+        heads=linear.count("num_heads"),
+        head_dim=linear.count("head_dim"),
+        conv_kernel=linear.count("short_conv_kernel_size", least=2),
+        state_dtype="float32",
+        full_rank_gate=linear.flag("use_full_rank_gate", False),
+    )
+    return {number - 1 for number in linear.list_of("full_attn_layers", int, at_least=count)}, delta
+
+
+def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """
+    Kimi-Linear and Kimi-K3: Kimi delta attention, latent attention in the layers `linear_attn_config` names.
+
+    K3 adds gates of full rank, experts in a narrower space and residuals over blocks of layers.
+    """
+    layers = layer_count(fields)
+    full_layers, delta = _kimi_layers(fields, layers)
     latent = LatentAttention(
         heads=fields.count("num_attention_heads"),
         q_lora_rank=fields.count_or_none("q_lora_rank"),
@@ -96,24 +124,28 @@ def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001
         nope_dim=fields.count("qk_nope_head_dim"),
         rope_dim=fields.count("qk_rope_head_dim"),
         v_dim=fields.count("v_head_dim"),
-    )
-    delta = KimiDelta(
-        heads=linear.count("num_heads"),
-        head_dim=linear.count("head_dim"),
-        conv_kernel=linear.count("short_conv_kernel_size", least=2),
-        state_dtype="float32",
+        gated=fields.flag("mla_use_output_gate", False),
     )
     intermediate = fields.count("moe_intermediate_size")
     expert = MoeFfn(
-        experts=fields.count_any("num_experts", "n_routed_experts"),
+        experts=fields.count_any("num_experts", "n_routed_experts", "num_local_experts"),
         per_token=fields.count_any("num_experts_per_token", "num_experts_per_tok"),
         intermediate=intermediate,
         shared_intermediate=intermediate * fields.count_any("num_shared_experts", "n_shared_experts", least=0),
+        latent=fields.count_or_none("routed_expert_hidden_size"),
+        latent_norm=fields.flag("latent_moe_use_norm", False),
     )
-    sparse = moe_layers(
-        fields, layers, fields.count("first_k_dense_replace", least=0), fields.count_or("moe_layer_freq", 1, least=1)
-    )
+    first_dense = 0 if fields.has("mlp_layer_types") else fields.count("first_k_dense_replace", least=0)
+    sparse = moe_layers(fields, layers, first_dense, fields.count_or("moe_layer_freq", 1, least=1))
     ffns = choose(sparse, expert, None, fields)
-    stack = [Layer(index, latent if index + 1 in full_layers else delta, ffn) for index, ffn in enumerate(ffns)]
+    stack = [Layer(index, latent if index in full_layers else delta, ffn) for index, ffn in enumerate(ffns)]
     mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, stack[-1])
-    return assemble(fields, family="kimi_linear", layers=stack, tied=False, mtp_layers=mtp)
+    model = assemble(
+        fields,
+        family="kimi_linear",
+        layers=stack,
+        tied=False,
+        mtp_layers=mtp,
+        positions=("max_position_embeddings", "model_max_length"),
+    )
+    return replace(model, attention_residuals=fields.has("attn_res_block_size"))

@@ -36,6 +36,7 @@ TOWERS = {
     "Qwen--Qwen3-VL-30B-A3B-Instruct": 538_631_408,
     "Qwen--Qwen3-VL-235B-A22B-Instruct": 576_388_336,
     "Qwen--Qwen3.5-397B-A17B": 456_010_480,
+    "moonshotai--Kimi-K2.5": 471_143_920,
 }
 
 LLAMA: dict[str, Any] = {
