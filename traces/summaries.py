@@ -156,7 +156,7 @@ def _on_dask(
         root = root.resolve()
         futures = [client.submit(summary_of, source, root, cache, 1, pure=False) for source in sources]
         found: list[RankSummary] = []
-        for _, summary in dask.as_completed(futures, with_results=True):
+        for _, summary in dask.as_completed(futures, loop=client.loop, with_results=True):
             found.append(summary)
             progress(len(found), len(sources), "ranks")
         return sorted(found, key=lambda one: one.rank)
