@@ -18,7 +18,7 @@ FLOORS = (
     {"graph", "hardware", "samples", "schema", "traces"},
     {"readers"},
     {"cost", "models", "placement"},
-    {"kv", "planner"},
+    {"kv", "planner", "serving"},
     {"compare", "export", "runtime"},
     {"cli", "gui"},
 )

@@ -1,0 +1,6 @@
+"""How long a serving step takes: time to the first token, time per token, tokens per second of a layout."""
+
+from memplan.serving.constants import Constants, accepted, constants
+from memplan.serving.steptime import OpTime, Share, StageTime, StepTime, step_time
+
+__all__ = ["Constants", "OpTime", "Share", "StageTime", "StepTime", "accepted", "constants", "step_time"]

@@ -1,0 +1,71 @@
+"""The constants of the serving model, each with its source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from memplan.schema import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """
+    What a step costs beyond its kernels, in nanoseconds and bytes per second.
+
+    `*_base_ns` is a collective of no bytes between few ranks, `*_rank_ns` what each further rank adds.
+    """
+
+    kernel_gap_ns: float
+    step_overhead_ns: float
+    dispatch_base_ns: float
+    dispatch_rank_ns: float
+    dispatch_bytes_per_second: float
+    combine_base_ns: float
+    combine_rank_ns: float
+    combine_bytes_per_second: float
+    reference_link_bytes_per_second: float
+    collective_base_ns: float
+    collective_share: float
+    mixing_base_ns: float
+    mixing_element_ns: float
+
+
+@cache
+def _document() -> Mapping[str, Any]:
+    text = resources.files("memplan.serving").joinpath("constants.json").read_text(encoding="utf-8")
+    document: Mapping[str, Any] = json.loads(text)
+    return document
+
+
+def constants() -> Constants:
+    """The constants as shipped."""
+    entries = _document()["constants"]
+    return Constants(**{field.name: float(entries[field.name]["value"]) for field in fields(Constants)})
+
+
+def fabric(family: str) -> Mapping[str, Any] | None:
+    """What joins the dies of a chip family: rates of one direction of one die; `None` where no source was found."""
+    found: Mapping[str, Any] | None = _document()["fabrics"].get(family)
+    return found
+
+
+def accepted(drafts: int) -> float:
+    """Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less."""
+    table = _document()["acceptance"]
+    chance, total = float(table["first"]), 0.0
+    for _ in range(drafts):
+        total += chance
+        chance *= float(table["further"])
+    return total
+
+
+def sources() -> tuple[Source, ...]:
+    """Every constant as text with where it comes from."""
+    return tuple(
+        Source(f"{name} = {entry['value']:g}", entry["source"]) for name, entry in _document()["constants"].items()
+    )

@@ -1,0 +1,256 @@
+"""`step_time`: how long one step takes on one rank, what it is spent on, and the tokens it yields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from memplan.cost import Machine, machine
+from memplan.cost.kernel import op_class
+from memplan.cost.l2 import graph_costs
+from memplan.cost.model import KernelCost
+from memplan.graph import Graph, Op, TensorKind, bytes_by_kind, live_curve
+from memplan.hardware import Chip
+from memplan.hardware import chip as find_chip
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, Step, step_graph
+from memplan.schema import Source
+from memplan.serving.communication import collective_ns
+from memplan.serving.constants import Constants, accepted, constants, sources
+
+
+_MEASURED_VECTOR_HZ = 48 * 1.8e9
+"""Vector cores times clock of the die that mixing of hyper-connections was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpTime:
+    """One op of the step: when it starts and how long it takes, nanoseconds; what limits it; its class."""
+
+    op: Op
+    start_ns: int
+    duration_ns: int
+    bound: str
+    kind: str
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one class of ops, or one limit, takes of a step: kernels launched and nanoseconds, overlaps not deducted."""
+
+    name: str
+    launches: int
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """
+    One pipeline stage: its graph and ops, the time from its first op to its last, and its bytes on one rank.
+
+    `activation_bytes` is the most that is alive at once beside weights and caches.
+    """
+
+    graph: Graph
+    ops: tuple[OpTime, ...]
+    duration_ns: int
+    weight_bytes: int
+    cache_bytes: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """
+    Time of a step of a model in a layout.
+
+    `duration_ns` is that of all stages in turn with the host's overhead. A decode step yields `tokens_per_sequence`
+    (one, and the draft tokens accepted on average); `tpot_ns` is the time per token of one sequence,
+    `tokens_per_second` what all ranks yield together and `tokens_per_second_per_die` one of them; a prefill's tokens
+    are those it reads, and its duration is the time to the first token. `sequences` are those of one rank. `rests_on`
+    names constants and rates, `notes` what was left out.
+    """
+
+    model: str
+    chip: str
+    layout: Layout
+    step: Step
+    duration_ns: int
+    sequences: int
+    tokens_per_sequence: float
+    tpot_ns: int | None
+    tokens_per_second: float
+    tokens_per_second_per_die: float
+    by_class: tuple[Share, ...]
+    by_bound: tuple[Share, ...]
+    stages: tuple[StageTime, ...]
+    rests_on: tuple[Source, ...]
+    notes: tuple[str, ...]
+
+
+def step_time(
+    model: ModelConfig,
+    layout: Layout,
+    step: Step,
+    chip: str | Chip,
+    *,
+    acceptance: float | None = None,
+    fixed: Constants | None = None,
+) -> StepTime:
+    """
+    Time of `step` of `model` on the ranks of `layout`, each one die of `chip`.
+
+    `acceptance` is how many of the draft tokens of a step are accepted on average, by default what public tables
+    state. Raises `InputError` for a layout or a chip that can't be used.
+    """
+    die = chip if isinstance(chip, Chip) else find_chip(chip)
+    core, table = machine(die), fixed or constants()
+    notes: list[str] = []
+    stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
+    runs = 1 + step.speculative
+    duration = sum(stage.duration_ns for stage in stages) + round(runs * table.step_overhead_ns)
+    sequences = -(-step.batch // layout.data)
+    # With all stages busy on batches of their own, the slowest of them sets the pace.
+    pace = duration if layout.pipeline == 1 else max(stage.duration_ns for stage in stages) + table.step_overhead_ns
+    if step.phase is Phase.DECODE:
+        yielded = 1 + (accepted(step.speculative) if acceptance is None else acceptance)
+        tpot: int | None = round(duration / yielded)
+    else:
+        yielded, tpot = float(step.context - step.cached), None
+    total = step.batch * yielded / pace * 1e9
+    ops = [item for stage in stages for item in stage.ops]
+    return StepTime(
+        model=model.name,
+        chip=die.name,
+        layout=layout,
+        step=step,
+        duration_ns=duration,
+        sequences=sequences,
+        tokens_per_sequence=yielded,
+        tpot_ns=tpot,
+        tokens_per_second=total,
+        tokens_per_second_per_die=total / layout.ranks,
+        by_class=_shares([(item.kind, item) for item in ops]),
+        by_bound=_shares([(item.bound, item) for item in ops]),
+        stages=stages,
+        rests_on=(*core.sources, *sources()),
+        notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),
+    )
+
+
+def _stage(
+    model: ModelConfig,
+    layout: Layout,
+    step: Step,
+    chip: Chip,
+    core: Machine,
+    table: Constants,
+    number: int,
+    notes: list[str],
+) -> StageTime:
+    graph = step_graph(model, layout, step, stage=number)
+    durations, bounds, flops = _durations(graph, graph_costs(graph, core), chip, core, table, notes)
+    ops = _run(graph, durations, bounds, flops)
+    size = bytes_by_kind(graph)
+    activations = live_curve(graph, kinds=(TensorKind.ACTIVATION,), workspace=False)
+    return StageTime(
+        graph=graph,
+        ops=ops,
+        duration_ns=max((item.start_ns + item.duration_ns for item in ops), default=0),
+        weight_bytes=size[TensorKind.WEIGHT],
+        cache_bytes=size[TensorKind.INPUT],
+        activation_bytes=int(np.max(activations, initial=0)),
+    )
+
+
+def _durations(
+    graph: Graph, costs: Sequence[KernelCost | None], chip: Chip, core: Machine, table: Constants, notes: list[str]
+) -> tuple[list[int], list[str], list[int]]:
+    """
+    Nanoseconds, limit and FLOPs of every op: its kernel and the gap before it.
+
+    An op fused into the kernel before it pays neither launch nor gap, only its slowest pipe.
+    """
+    durations, bounds, flops = [], [], []
+    for op, cost in zip(graph.ops, costs, strict=True):
+        if cost is None:
+            durations.append(0)
+            bounds.append("none")
+            flops.append(0)
+            continue
+        bound, time = cost.bound, float(cost.duration_ns)
+        if op.attrs.get("group") is not None:
+            found = collective_ns(op, graph, chip, table)
+            if found is None:
+                notes.append(f"no rate of the links between dies of {chip.name} is known: collectives cost a launch")
+            else:
+                bound, time = "link", found
+        if op.type == "HcPre":
+            time = _mixing_ns(op, graph, core, table)
+        elif op.attrs.get("fused"):
+            time = max(cost.pipes.values(), default=0.0)
+        else:
+            time += table.kernel_gap_ns
+        durations.append(round(time))
+        bounds.append(bound)
+        flops.append(cost.flops)
+    return durations, bounds, flops
+
+
+def _mixing_ns(op: Op, graph: Graph, core: Machine, table: Constants) -> float:
+    """Reading hyper-connections: twenty rounds of normalising small matrices that depend on each other, then a sum."""
+    elements = prod(graph.tensors[op.inputs[0]].shape)
+    share = _MEASURED_VECTOR_HZ / (core.vectors * core.vector_clock_hz)
+    return table.mixing_base_ns + elements * table.mixing_element_ns * share
+
+
+def _run(graph: Graph, durations: Sequence[int], bounds: Sequence[str], flops: Sequence[int]) -> tuple[OpTime, ...]:
+    """Ops in order on their streams, each after what it reads was written."""
+    tensors = graph.tensors
+    written: dict[int, int] = {}
+    free: dict[int, int] = {}
+    found = []
+    for op, duration, bound, count in zip(graph.ops, durations, bounds, flops, strict=True):
+        ready = max((written.get(tensors[index].storage, 0) for index in op.inputs), default=0)
+        start = max(free.get(op.stream, 0), ready)
+        free[op.stream] = end = start + duration
+        for index in op.outputs:
+            written[tensors[index].storage] = end
+        found.append(OpTime(op, start, duration, bound, _kind(op), count))
+    return tuple(found)
+
+
+def _kind(op: Op) -> str:
+    """The class of an op as the time of a step is listed by."""
+    group = op.attrs.get("group")
+    if group == "ep":
+        return "expert dispatch and combine"
+    if group is not None:
+        return "collectives"
+    rule = op_class(op.type)
+    name = op.name.rsplit(".", 1)[-1]
+    if op.type == "LightningIndexer":
+        return "indexer"
+    if rule.kind == "attention":
+        return "attention"
+    if rule.kind == "grouped_matmul":
+        return "expert products"
+    if name == "lm_head":
+        return "head"
+    if rule.kind == "matmul":
+        return "matrix products"
+    return "vector"
+
+
+def _shares(items: Sequence[tuple[str, OpTime]]) -> tuple[Share, ...]:
+    found: dict[str, tuple[int, int]] = {}
+    for name, item in items:
+        count, time = found.get(name, (0, 0))
+        found[name] = count + (not item.op.attrs.get("fused")), time + item.duration_ns
+    ordered = sorted(found.items(), key=lambda pair: -pair[1][1])
+    return tuple(Share(name, count, time) for name, (count, time) in ordered)
