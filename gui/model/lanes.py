@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model import lane_kernels as kernels
 from memplan.traces.profile import Slices
 
 Int64s = NDArray[np.int64]
@@ -93,6 +92,8 @@ class TrackLanes:
 
 def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], rows: Int64s | None) -> Lane:
     """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
+    from memplan.gui.model import lane_kernels as kernels  # its compiler is slow to import: not before it is needed
+
     count = len(start)
     origin = int(start[0])
     end = int((start[-_LONGEST:] + duration[-_LONGEST:]).max())
@@ -144,6 +145,8 @@ def paint(
     ground: int,
 ) -> None:
     """Paint `lane` into rows `[rows[0], rows[1])` of `image` from the moment `t0_ns + fraction` on."""
+    from memplan.gui.model import lane_kernels as kernels
+
     kernels.paint_lane(
         image, rows[0], rows[1],
         lane.start_ns, lane.duration_ns, lane.category, lane.sums, lane.busy, lane.top, lane.cells,

@@ -11,7 +11,6 @@ from PySide6.QtWidgets import QWidget
 from memplan.gui.i18n import tr
 from memplan.gui.model.curves import StepCurve
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.raster import columns_of_steps, paint_line, paint_stack
 from memplan.gui.model.ruler import byte_ticks, span_text
 from memplan.gui.model.session import Session
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
@@ -78,6 +77,8 @@ class CurveView(TimeCanvas):
 
     def columns(self, curve: StepCurve, count: int, ns_per_px: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Lowest and highest value of `curve` in each of `count` columns of `ns_per_px`."""
+        from memplan.gui.model.raster import columns_of_steps
+
         whole, fraction = self.whole_start()
         lowest, highest = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         columns_of_steps(curve.time_ns, curve.values, whole, fraction, ns_per_px, lowest, highest)
@@ -88,6 +89,10 @@ class CurveView(TimeCanvas):
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """Areas by kind, then the lines."""
         curves = self.session.curves
+        if curves.planned is None and not curves.measured:
+            return
+        from memplan.gui.model.raster import paint_line, paint_stack  # compiled: not imported for an empty window
+
         rows, count = pixels.shape
         per_px = self.highest / rows
         for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)):

@@ -11,7 +11,6 @@ from PySide6.QtWidgets import QWidget
 from memplan.gui.i18n import tr
 from memplan.gui.model.memory_map import occupant
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.raster import paint_rectangles
 from memplan.gui.model.ruler import byte_ticks, span_text
 from memplan.gui.model.session import Session, TensorPick
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
@@ -30,10 +29,13 @@ class MemoryMapView(TimeCanvas):
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
+        self._names: dict[int, str] = {}
         self.session_changed()
 
     def session_changed(self) -> None:
         """Another session: all its addresses."""
+        plan = self.session.document.plan
+        self._names = {tensor.index: tensor.name for tensor in plan.tensors} if plan is not None else {}
         self._listening.append((self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed)))
         self._tier_changed()
 
@@ -81,6 +83,8 @@ class MemoryMapView(TimeCanvas):
         mapped = self.session.map
         if mapped is None or not len(mapped):
             return
+        from memplan.gui.model.raster import paint_rectangles  # compiled: slow to import, so not for an empty window
+
         whole, fraction = self.whole_start()
         paint_rectangles(
             pixels, mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, self._colours, whole, fraction, ns_per_px,
@@ -155,7 +159,7 @@ class MemoryMapView(TimeCanvas):
         painter.setPen(self.pen("label_on_colour"))
         metrics = QFontMetrics(self.small_font)
         per_letter = max(metrics.averageCharWidth(), 1)
-        names = self._names()
+        names = self._names
         for index in roomy:
             x, width = self.x_of(float(left[index])), float(right[index] - left[index]) / self.ns_per_px
             y = (self.y_of(float(low[index])) + self.y_of(float(high[index]))) / 2
@@ -163,10 +167,6 @@ class MemoryMapView(TimeCanvas):
             fitting = int((width - 8) / per_letter)
             text = name if len(name) <= fitting else "…" + name[-max(fitting - 1, 1) :]
             painter.drawText(QPointF(x + 4, y + metrics.ascent() / 2 - 1), text)
-
-    def _names(self) -> dict[int, str]:
-        plan = self.session.document.plan
-        return {tensor.index: tensor.name for tensor in plan.tensors} if plan is not None else {}
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Title, legend of kinds, and addresses."""

@@ -20,7 +20,7 @@ from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
-_MAX_LABELS = 500
+_MAX_LABELS = 300
 _SLACK_PX = 3
 
 Loader = Callable[[Sequence[Row]], None]
@@ -42,6 +42,7 @@ class TimelineView(TimeCanvas):
         self.bar = QScrollBar(Qt.Orientation.Vertical, self)
         self.bar.valueChanged.connect(self.refresh)
         self._layout: list[Placed] = []
+        self.pinned_px = 0  # height of the pinned rows, which don't scroll
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._hover: SlicePick | None = None
         self.session_changed()
@@ -60,6 +61,7 @@ class TimelineView(TimeCanvas):
     def rows_changed(self) -> None:
         """The arrangement or the height of rows changed."""
         self._layout = self.session.rows.layout()
+        self.pinned_px = sum(placed.height for placed in self._layout if placed.group == "Pinned")
         total = self._layout[-1].top + self._layout[-1].height if self._layout else 0
         self.bar.setPageStep(self.plot.height())
         self.bar.setSingleStep(54)
@@ -70,11 +72,6 @@ class TimelineView(TimeCanvas):
         """Draw with other colours."""
         self._tables.clear()
         super().set_palette(palette)
-
-    @property
-    def pinned_px(self) -> int:
-        """Height of the pinned rows, which don't scroll."""
-        return sum(placed.height for placed in self._layout if placed.group == "Pinned")
 
     def visible(self) -> list[tuple[Placed, int]]:
         """Rows and headers on the screen with their top, in pixels from the plot's top."""
@@ -210,16 +207,20 @@ class TimelineView(TimeCanvas):
         per_letter = max(metrics.averageCharWidth(), 1)
         painter.setPen(self.pen("label_on_colour"))
         t0, t1 = self._clock_span()
+        ns_per_px, origin, shown_from = self.ns_per_px, self.session.origin_ns, self.session.viewport.start
         drawn = 0
         for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
-            for position in lane.wide(t0, t1, _LABEL_PX * self.ns_per_px)[: room - drawn]:
-                start = float(lane.start_ns[position] - self.session.origin_ns)
-                left = max(self.x_of(start), GUTTER_PX)
-                right = min(self.x_of(start + float(lane.duration_ns[position])), self.width())
+            found = lane.wide(t0, t1, _LABEL_PX * ns_per_px)[: room - drawn]
+            if not len(found):
+                continue
+            lefts = GUTTER_PX + (lane.start_ns[found] - origin - shown_from) / ns_per_px
+            rights = np.minimum(lefts + lane.duration_ns[found] / ns_per_px, self.width()).tolist()
+            lefts = np.maximum(lefts, GUTTER_PX).tolist()
+            for position, left, right in zip(found.tolist(), lefts, rights, strict=True):
                 if right - left < _LABEL_PX:
                     continue
-                name = short_name(lanes.slices.names[lanes.slices.name[lane.row(int(position))]])
+                name = short_name(lanes.slices.names[lanes.slices.name[lane.row(position)]])
                 fitting = int((right - left - 6) / per_letter)
                 text = name if len(name) <= fitting else name[: max(fitting - 1, 1)] + "…"
                 painter.drawText(QPointF(left + 3, base), text)
