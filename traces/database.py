@@ -115,10 +115,10 @@ class Database:
         pairs = [pair for block in self._rows("STRING_IDS", ['CAST("id" AS INTEGER)', '"value"']) for pair in block]
         return {int(number): str(text) for number, text in pairs if number is not None}
 
-    def names(self, numbers: NDArray[np.int64]) -> Coded:
-        """Texts of a column of string numbers; a number without a text stands for itself, -1 for nothing."""
+    def names(self, numbers: NDArray[np.int64], absent: str = "") -> Coded:
+        """Texts of a column of string numbers; a number without a text stands for itself, -1 is `absent`."""
         distinct, codes = np.unique(numbers, return_inverse=True)
-        texts = [self.strings.get(number, str(number) if number >= 0 else "") for number in distinct.tolist()]
+        texts = [self.strings.get(number, str(number) if number >= 0 else absent) for number in distinct.tolist()]
         return Coded(codes.reshape(-1).astype(np.int32), texts)
 
     def enumeration(self, table: str) -> dict[int, str]:

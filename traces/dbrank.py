@@ -72,7 +72,7 @@ class DatabaseReader:
             return np.concatenate([values, further])[sort]
 
         def texts(values: Int64s, further: Int64s = absent) -> Coded:
-            found = data.names(column(values, further))
+            found = data.names(column(values, further), "N/A")
             return Coded(found.codes, [text.strip('"') for text in found.values])
 
         cores = texts(core[timed])

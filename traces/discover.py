@@ -174,7 +174,10 @@ def _framework(folders: Sequence[Path], notes: Notebook) -> list[Path]:
     """Files of the FRAMEWORK folder that hold what the output folder may lack."""
     found = [entry for entry in folders if entry.name == "FRAMEWORK"]
     return [
-        file for folder in found for file in _entries(folder, notes)[0] if kind_of(file.name) is FileKind.MEMORY_RECORD
+        file
+        for folder in found
+        for file in _entries(folder, notes)[0]
+        if kind_of(file.name) in (FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE)
     ]
 
 

@@ -55,8 +55,8 @@ def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
     order: Rows = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
     if valid.all() and (start[1:] >= start[:-1]).all():
         order = slice(None)  # in order as it is, which spares copies
-    names = table.text("Name", "Op Name", "kernel_name")
-    core = picked(table.text("Accelerator Core", "Task Type", "kernel_type"), order)
+    names = _texts(table, "Name", "Op Name", "kernel_name")
+    core = picked(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
     return Kernels(
         start_ns=start[order],
         duration_ns=duration[order],
@@ -65,12 +65,12 @@ def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
         stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
         block_count=_numbers(table, order, "Block Dim", "Block Num"),
         name=picked(names, order),
-        type=picked(table.text("Type", "OP Type"), order),
+        type=picked(_texts(table, "Type", "OP Type"), order),
         core=core,
-        input_shapes=_unquoted(picked(table.text("Input Shapes"), order)),
-        input_dtypes=picked(table.text("Input Data Types"), order),
-        output_shapes=_unquoted(picked(table.text("Output Shapes"), order)),
-        output_dtypes=picked(table.text("Output Data Types"), order),
+        input_shapes=_unquoted(picked(_texts(table, "Input Shapes"), order)),
+        input_dtypes=picked(_texts(table, "Input Data Types"), order),
+        output_shapes=_unquoted(picked(_texts(table, "Output Shapes"), order)),
+        output_dtypes=picked(_texts(table, "Output Data Types"), order),
         pmu=_counters(table, order),
     )
 
@@ -84,6 +84,12 @@ def _counters(table: Table, order: Rows) -> dict[str, Floats]:
             if not np.isnan(values).all() or ABSENT.issuperset(coded(table.columns[header]).values):
                 found[header] = values[order]
     return found
+
+
+def _texts(table: Table, *headers: str) -> Sequence[str]:
+    """A column of text; where the table has none of `headers`, what it would say of a field that it leaves out."""
+    found = table.find(*headers)
+    return found if found is not None else Coded(np.zeros(table.rows, dtype=np.int32), ["N/A"])
 
 
 def _times(table: Table, order: Rows, *headers: str) -> Int64s:

@@ -32,7 +32,7 @@ def unpack(path: Path, target: Path, notes: Notebook, progress: Progress) -> Non
     done = 0
     with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as file, target.open("wb") as sink:
         try:
-            while block := file.read(_BLOCK):
+            while block := file.read1(_BLOCK):  # what there is, before an end that comes too early
                 done += len(block)
                 if done > _MOST_BYTES or (done > _HARMLESS and done > size * _MOST_RATIO):
                     raise InputError(

@@ -93,7 +93,9 @@ def test_where_the_file_is_cut_makes_no_difference(
 
 def test_arguments_are_found_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "trace_view.json"
-    path.write_text('[{"ph":"X","name":"a","pid":1,"tid":2,"ts":"1.000","dur":2,"args":{"Task Type":"AI_CORE","n":[1,{"x":2}]}}]')
+    path.write_text(
+        '[{"ph":"X","name":"a","pid":1,"tid":2,"ts":"1.000","dur":2,"args":{"Task Type":"AI_CORE","n":[1,{"x":2}]}}]'
+    )
     events = scan_events(path, Notebook(tmp_path), silent)
     at, size = int(events.slices.arguments_at[0]), int(events.slices.arguments_size[0])
     assert json.loads(path.read_bytes()[at : at + size]) == {"Task Type": "AI_CORE", "n": [1, {"x": 2}]}
@@ -145,7 +147,13 @@ def test_damage_in_the_middle_costs_only_what_is_damaged(tmp_path: Path) -> None
 
 def test_hostile_nesting_and_numbers_are_passed_over(tmp_path: Path) -> None:
     good = '{"ph":"X","name":"op","pid":1,"tid":2,"ts":"5.000","dur":1}'
-    deep = '{"ph":"X","name":"deep","pid":1,"tid":2,"ts":"6.000","dur":1,"args":' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}"
+    deep = (
+        '{"ph":"X","name":"deep","pid":1,"tid":2,"ts":"6.000","dur":1,"args":'
+        + '{"a":' * 100_000
+        + "1"
+        + "}" * 100_000
+        + "}"
+    )
     huge = '{"ph":"X","name":"huge","pid":1,"tid":2,"ts":"' + "9" * 100_000 + '","dur":1}'
     path = tmp_path / "trace_view.json"
     path.write_text(f"[{good}, {deep}, {huge}, {good}]")
