@@ -22,7 +22,6 @@ from memplan.schema import Source
 from memplan.serving.communication import collective_ns
 from memplan.serving.constants import Constants, accepted, constants, sources
 
-
 _MEASURED_VECTOR_HZ = 48 * 1.8e9
 """Vector cores times clock of the die that mixing of hyper-connections was measured on."""
 

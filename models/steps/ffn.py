@@ -53,12 +53,15 @@ def experts(e: Emitter, ffn: MoeFfn, x: int) -> int:
     own = e.view("own", whole, (mine, hidden), e.graph.nbytes[whole] // parts) if parts > 1 else whole
     shared = _shared(e, ffn, whole)
     scores = e.linear(own, ("router",), ffn.experts, hidden)
+    scales = e.spend("router.scale", "router.per_expert_scale")
     chosen = e.act("chosen", (mine, ffn.per_token), "int32")
     shares = e.act("shares", (mine, ffn.per_token), "float32")
-    e.op("gating", "MoeGatingTopK", (scores,), (chosen, shares))
+    e.op("gating", "MoeGatingTopK", (scores, *scales), (chosen, shares))
     working = ffn.latent or hidden
     if ffn.latent is not None:
         own = e.linear(own, ("fc1_latent_proj",), ffn.latent, hidden)
+        if ffn.latent_norm:
+            own = e.norm("latent_norm", own, "latent_norm")
     rows = mine * ffn.per_token
     local = -(-ffn.experts // parallel)
     types = e.types("experts.up_proj")
@@ -127,11 +130,15 @@ def _grouped(e: Emitter, ffn: MoeFfn, routed: int, rows: int, working: int, loca
 
 
 def _shared(e: Emitter, ffn: MoeFfn, x: int) -> int | None:
-    """The shared expert, on a stream of its own: nothing of the routed chain waits for it."""
-    if not ffn.shared_intermediate:
+    """The shared expert and a dense part, on a stream of their own: nothing of the routed chain waits for them."""
+    if not ffn.shared_intermediate and not ffn.dense_intermediate:
         return None
     stream, e.stream = e.stream, SIDE
-    out = _mlp(e, "shared_experts.", ffn.shared_intermediate, x, gated=ffn.gated)
+    dense = _mlp(e, "", ffn.dense_intermediate, x, gated=ffn.gated) if ffn.dense_intermediate else None
+    if not ffn.shared_intermediate:
+        e.stream = stream
+        return dense
+    out = _add(e, _mlp(e, "shared_experts.", ffn.shared_intermediate, x, gated=ffn.gated), dense)
     if ffn.shared_gate:
         gate = e.linear(x, ("shared_expert_gate",), 1, e.model.hidden_size)
         gated = e.act("shared.gated", e.shape(out))

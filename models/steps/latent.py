@@ -33,6 +33,11 @@ def latent_attention(e: Emitter, mixer: LatentAttention, x: int, top_k: int) -> 
         out = _expanded(e, mixer, query, cache, heads)
     else:
         out = _absorbed(e, mixer, query, cache, heads, top_k)
+    if mixer.gated:
+        gate = e.linear(x, ("g_proj",), heads * mixer.v_dim, hidden)
+        gated = e.act("gated", (tokens, heads * mixer.v_dim))
+        e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
+        out = gated
     return split_output(e, out, "o_proj", heads * mixer.v_dim)
 
 

@@ -16,6 +16,7 @@ from memplan.models.architecture import (
     LinearMixer,
     Mamba2,
     Mixer,
+    PerLayerInputs,
 )
 from memplan.models.steps.compressed import compressed_attention, read_streams, write_streams
 from memplan.models.steps.emit import Emitter, Held
@@ -36,6 +37,7 @@ class StepPieces:
         self.caches: dict[int, int] = {}
         self.top_k = 0
         self.table: int | None = None
+        self.own_inputs: int | None = None
         self.head_weight: int | None = None
 
     def embed(self) -> int:
@@ -48,7 +50,23 @@ class StepPieces:
         x = e.act("embedding.out", (e.tokens, hidden))
         e.op("embedding", "Embedding", (table, ids), (x,))
         ranks = e.tensor if e.tensor > 1 else e.step.embedding_parallel
-        return e.collective("embedding.all_reduce", "AllReduce", x, e.shape(x), ranks, "tp")
+        x = e.collective("embedding.all_reduce", "AllReduce", x, e.shape(x), ranks, "tp")
+        if e.model.per_layer_inputs is not None:
+            self._own_inputs(ids, x, e.model.per_layer_inputs)
+        return x
+
+    def _own_inputs(self, ids: int, x: int, inputs: PerLayerInputs) -> None:
+        """The second embedding of every token, for all layers at once, and the projection that joins it."""
+        e, names = self.e, ("embed_per_layer", "per_layer_model_projection", "per_layer_projection_norm")
+        e.add_weights({name: self.outer[name] for name in names})
+        width = len(e.model.layers) * inputs.width
+        table = e.weight(names[:1], (self.outer[names[0]].elements // width, width))
+        found = e.act("own_inputs", (e.tokens, width))
+        e.op("own_embedding", "Embedding", (table, ids), (found,))
+        found = e.collective("own_embedding.all_reduce", "AllReduce", found, e.shape(found), e.tensor, "tp")
+        projected = e.linear(x, names[1:2], width, e.model.hidden_size)
+        self.own_inputs = e.act("own_inputs.sum", (e.tokens, width))
+        e.op("own_inputs.norm", "AddRmsNorm", (found, projected, *e.spend(names[2])), (self.own_inputs,))
 
     def _table(self) -> int:
         e = self.e
@@ -92,30 +110,59 @@ class StepPieces:
         """One layer: `x` is the residual stream before it, the result the one after it."""
         e = self.e
         e.enter(layer, scope)
-        norms = [f"norm.{number}" for number in range(layer.norms)]
-        sandwich = layer.norms == 4
+        names = [f"norm.{number}" for number in range(layer.norms)]
+        # One norm before each part; from four on, others behind them.
+        parts = (layer.mixer is not None) + (layer.ffn is not None)
+        first = 2 if layer.norms > parts and layer.mixer is not None else len(names) if parts == 1 else 1
         if layer.mixer is not None:
-            x = self._part(x, "attn_hc", norms, lambda y: self._mix(layer, y), sandwich)
+            x = self._part(x, "attention", "attn_hc", names[:first], lambda y: self._mix(layer, y))
+            names = names[first:]
         if layer.ffn is not None:
             ffn = layer.ffn
-            x = self._part(x, "ffn_hc", norms, lambda y: feed_forward(e, ffn, y), sandwich)
+            x = self._part(x, "ffn", "ffn_hc", names, lambda y: feed_forward(e, ffn, y))
+        if e.model.per_layer_inputs is not None:
+            x = self._own_input(x, e.model.per_layer_inputs.width)
         e.leave()
         return x
 
-    def _part(self, x: int, hyper: str, norms: list[str], work: Callable[[int], int], sandwich: bool) -> int:
+    def _own_input(self, x: int, width: int) -> int:
+        """What the layer's own embedding adds (Gemma 4): gated by the stream, projected, normalised."""
+        e = self.e
+        rows, hidden = e.shape(x)
+        gate = e.linear(x, ("per_layer_input_gate",), width, hidden)
+        own = gate if self.own_inputs is None else e.view("own_input", self.own_inputs, (rows, width), rows * width * 2)
+        product = e.act("own_input.gated", (rows, width))
+        e.op("own_input.gate", "SigmoidMul", (gate, own), (product,))
+        back = e.norm(
+            "own_input.norm", e.linear(product, ("per_layer_projection",), hidden, width), "post_per_layer_input_norm"
+        )
+        added = e.act("own_input.out", (rows, hidden))
+        e.op("own_input.add", "Add", (x, back), (added,), fused=True)
+        return added
+
+    def _part(self, x: int, part: str, hyper: str, norms: list[str], work: Callable[[int], int]) -> int:
         e = self.e
         source = x
+        if e.model.attention_residuals:
+            source = self._earlier(part, x)
         if e.model.hyper is not None:
             source = read_streams(e, hyper, x)
-        normed = e.norm(norms[0], source, norms.pop(0)) if norms else source
-        out = work(normed)
-        if sandwich:
-            out = e.norm(norms[0], out, norms.pop(0))
+        out = work(e.norm(norms[0], source, norms[0]) if norms else source)
+        for name in norms[1:]:
+            out = e.norm(name, out, name)
         if e.model.hyper is not None:
             return write_streams(e, hyper, x, out)
         added = e.act("residual", e.shape(x))
         e.op("add", "Add", (x, out), (added,), fused=True)
         return added
+
+    def _earlier(self, part: str, x: int) -> int:
+        """The stream mixed with the outputs of earlier blocks by a learnt vector (Kimi-K3)."""
+        e = self.e
+        weights_ = e.spend(f"{part}_res_norm", f"{part}_res_proj")
+        out = e.act(f"{part}.mixed", e.shape(x))
+        e.op(f"{part}.residuals", "RmsNorm", (x, *weights_), (out,))
+        return out
 
     def _mix(self, layer: Layer, x: int) -> int:
         e, mixer = self.e, layer.mixer
@@ -167,6 +214,9 @@ class StepPieces:
         if e.shape(x)[0] != rows:
             x = e.view("last", x, (rows, e.shape(x)[-1]), rows * e.shape(x)[-1] * 2)
         x = self.narrow(x)
+        if e.model.attention_residuals:
+            e.add_weights({name: self.outer[name] for name in ("output_res_norm", "output_res_proj")})
+            x = self._earlier("output", x)
         e.add_weights({"norm": self.outer["norm"]})
         return self.sample(e.norm("final_norm", x, "norm")), x
 

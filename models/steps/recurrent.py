@@ -46,14 +46,18 @@ def mamba(e: Emitter, mixer: Mamba2, x: int) -> int:
 
 
 def kimi_delta(e: Emitter, mixer: KimiDelta, x: int) -> int:
-    """Kimi delta attention: decay and gate come through low ranks of one head's width."""
+    """Kimi delta attention: the decay, and mostly the gate, come through a low rank of one head's width."""
     hidden, heads, dim = e.model.hidden_size, e.own(mixer.heads, "heads"), mixer.head_dim
     width = heads * dim
     qkv = e.linear(x, ("q_proj", "k_proj", "v_proj"), 3 * width, hidden)
-    low = e.linear(x, ("f_a_proj", "g_a_proj"), 2 * dim, hidden)
-    half = e.tokens * dim * 2
-    decay = e.linear(e.view("f_low", low, (e.tokens, dim), half), ("f_b_proj",), width, dim)
-    gate = e.linear(e.view("g_low", low, (e.tokens, dim), half), ("g_b_proj",), width, dim)
+    if mixer.full_rank_gate:
+        decay = e.linear(e.linear(x, ("f_a_proj",), dim, hidden), ("f_b_proj",), width, dim)
+        gate = e.linear(x, ("g_proj",), width, hidden)
+    else:
+        low = e.linear(x, ("f_a_proj", "g_a_proj"), 2 * dim, hidden)
+        half = e.tokens * dim * 2
+        decay = e.linear(e.view("f_low", low, (e.tokens, dim), half), ("f_b_proj",), width, dim)
+        gate = e.linear(e.view("g_low", low, (e.tokens, dim), half), ("g_b_proj",), width, dim)
     beta = e.linear(x, ("b_proj",), heads, hidden)
     names = ("q_conv1d", "k_conv1d", "v_conv1d")
     mixed = _convolve(e, qkv, names, 3 * width, mixer.conv_kernel)

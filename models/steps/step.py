@@ -68,5 +68,10 @@ def check_layout(model: ModelConfig, layout: Layout, step: Step) -> None:
             f"{step.batch} sequences leave some of {layout.data} data-parallel replicas without one",
             remedy="take a larger batch or fewer replicas",
         )
+    if model.per_layer_inputs is not None and layout.pipeline > 1:
+        raise InputError(
+            f"{model.name}: every layer has an embedding of its own, which pipeline stages would have to share",
+            remedy="take one stage",
+        )
     if step.speculative and not model.mtp_layers:
         raise InputError(f"{model.name} has no layers of multi-token prediction", remedy="leave speculation out")
