@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
-from memplan.cost import calibrated, load_calibration, machine, op_costs
+from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.errors import InputError, MemplanError
 from memplan.graph import Graph, Lifetime, TensorKind, lifetimes
 from memplan.hardware import Chip, Link
@@ -63,7 +63,8 @@ def plan(
     core = machine(target)
     if calibration is not None:
         core = calibrated(core, load_calibration(calibration))
-    costs = op_costs(graph, core)
+    costs, advice = costs_and_advice(graph, core)
+    notes += advice
     durations = [cost.duration_ns for cost in costs]
     round_size = rounding(target.npu_arch or "")
     tensors = (*(_tensor(graph, span) for span in lifetimes(graph)), *_workspaces(graph))

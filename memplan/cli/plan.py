@@ -27,6 +27,9 @@ def command(
         list[str] | None,
         typer.Option(help="Bind a dynamic input, as NAME=1,128; give it once an input.", show_default=False),
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Rest the times on what `memplan calibrate` wrote.", show_default=False)
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -41,7 +44,12 @@ def command(
     shapes = dict(_parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
         result = plan(
-            graph, chip=chip, hbm=parse_bytes(hbm) if hbm is not None else None, shapes=shapes, progress=progress
+            graph,
+            chip=chip,
+            hbm=parse_bytes(hbm) if hbm is not None else None,
+            shapes=shapes,
+            calibration=calibration,
+            progress=progress,
         )
     if output is not None:
         result.save(output)

@@ -4,7 +4,7 @@ from memplan.cost.calibration import Calibration, load_calibration, save_calibra
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
 from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.model import KernelCost, kernel_cost
-from memplan.cost.opcost import OpCost, op_costs
+from memplan.cost.opcost import OpCost, costs_and_advice, op_costs
 from memplan.cost.rates import Rates, rates
 from memplan.cost.roofline import roofline
 
@@ -17,6 +17,7 @@ __all__ = [
     "Operand",
     "Rates",
     "calibrated",
+    "costs_and_advice",
     "kernel_cost",
     "kernel_of_op",
     "kernel_of_row",

@@ -142,19 +142,33 @@ def op_class(op_type: str) -> OpClass:
     return _UNKNOWN
 
 
+_PREFIXES = ("inplace", "distcomm", "innercomm", "inner")
+_SUFFIXES = ("ext", "_", "view", "scalar", "tensor", "d")
+
+
 def _spellings(name: str) -> list[str]:
+    """`name`, then shorter forms of it, nearest first; the gradient of an op counts as the op at last."""
     spellings = [name]
+    spellings += [name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)]
+    found: list[str] = []
+    for start in spellings:
+        found += _shortened(start)
+    return found + [short for text in found if text.endswith("grad") for short in _shortened(text.removesuffix("grad"))]
+
+
+def _shortened(name: str) -> list[str]:
+    """`name` without one suffix after the other: `V3`, `Ext`, `D`, `Scalar`."""
+    forms = [name]
     while True:
-        last = spellings[-1]
-        for suffix in ("ext", "_", "d"):
-            if last.endswith(suffix) and len(last) > len(suffix) + 2:
-                spellings.append(last.removesuffix(suffix))
-                break
-        else:
-            head = last.rstrip("0123456789")
-            if head == last or not head.endswith("v"):
-                return spellings
-            spellings.append(head.removesuffix("v"))
+        last = forms[-1]
+        head = last.rstrip("0123456789")
+        if head != last and head.endswith("v") and len(head) > 3:
+            forms.append(head.removesuffix("v"))
+            continue
+        suffix = next((s for s in _SUFFIXES if last.endswith(s) and len(last) > len(s) + 2), None)
+        if suffix is None:
+            return forms
+        forms.append(last.removesuffix(suffix))
 
 
 def kernel_of_op(op: Op, graph: Graph) -> Kernel:

@@ -15,11 +15,13 @@ from memplan.cost.kernel import kernel_of_op
 from memplan.cost.machine import Machine
 from memplan.cost.model import KernelCost, kernel_cost
 from memplan.graph import Graph, TensorKind
+from memplan.units import format_bytes, format_duration
 
 _FULL, _NONE = 0.5, 1.0
 _PREFETCH_SHARE = 0.4
 """Share of L2 that prefetched weights may fill, so that what the running kernel uses is not pushed out."""
 _LEAST_GAIN_NS = 1000
+_NAMED = 5
 _STREAMED = 1 << 20
 """Bytes from which a tensor that nothing reads again soon is worth a bypass hint."""
 
@@ -114,7 +116,7 @@ class Bypass:
     step: int
 
 
-def prefetches(graph: Graph, costs: Sequence[KernelCost], machine: Machine) -> list[Prefetch]:
+def prefetches(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -> list[Prefetch]:
     """
     Weights worth prefetching: read from HBM by a step that waits for memory, right after one that leaves HBM idle.
 
@@ -125,12 +127,12 @@ def prefetches(graph: Graph, costs: Sequence[KernelCost], machine: Machine) -> l
     saved_per_byte = 1 / rate - 1e9 / machine.l2_read_per_second
     stack = ReuseStack(machine.l2)
     found = []
-    previous: int | None = None
+    previous: tuple[int, KernelCost] | None = None
     for op, access, cost in zip(graph.ops, accesses, costs, strict=True):
-        if not op.launches:
+        if cost is None:
             continue
         if previous is not None and cost.bound == "hbm" and saved_per_byte > 0:
-            before = costs[previous]
+            during, before = previous
             room = min(max(before.duration_ns - before.hbm_bytes / rate, 0) * rate, _PREFETCH_SHARE * machine.l2)
             for index in dict.fromkeys(op.inputs):
                 tensor = graph.tensors[index]
@@ -140,11 +142,11 @@ def prefetches(graph: Graph, costs: Sequence[KernelCost], machine: Machine) -> l
                 size = int(min(cold, room))
                 gain = round(size * saved_per_byte)
                 if gain >= _LEAST_GAIN_NS:
-                    found.append(Prefetch(tensor.index, size, previous, op.index, gain))
+                    found.append(Prefetch(tensor.index, size, during, op.index, gain))
                     room -= size
         for key, size in (*access.reads, *access.writes):
             stack.touch(key, size)
-        previous = op.index
+        previous = op.index, cost
     return found
 
 
@@ -177,3 +179,30 @@ def graph_costs(graph: Graph, machine: Machine) -> list[KernelCost | None]:
         kernel_cost(kernel_of_op(op, graph), machine, hot_share=share) if op.launches else None
         for op, share in zip(graph.ops, shares, strict=True)
     ]
+
+
+def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -> list[str]:
+    """What a user should know of L2 and of what the costs took for granted, one line each."""
+    lines = []
+    found = prefetches(graph, costs, machine)
+    if found:
+        top = max(found, key=lambda item: item.gain_ns)
+        lines.append(
+            f"L2: {len(found)} prefetches of {format_bytes(sum(item.size for item in found))} of weights would save "
+            f"{format_duration(sum(item.gain_ns for item in found))}; most of all {format_bytes(top.size)} of "
+            f"{graph.tensors[top.tensor].name} while step {top.during} runs (npu_prefetch, aclrtCmoAsync)"
+        )
+    streamed = bypasses(graph, machine)
+    if streamed:
+        lines.append(
+            f"L2: {format_bytes(sum(item.size for item in streamed))} that {len(streamed)} reads bring in are not read "
+            "again while L2 holds them: bypassing it (SetL2CacheHint) keeps them from pushing out the rest"
+        )
+    assumed: dict[str, list[str]] = {}
+    for op, cost in zip(graph.ops, costs, strict=True):
+        if cost is not None and cost.assumed:
+            assumed.setdefault(cost.assumed, []).append(op.type)
+    for text, types in sorted(assumed.items()):
+        names = ", ".join(sorted(set(types))[:_NAMED]) + (", ..." if len(set(types)) > _NAMED else "")
+        lines.append(f"time of {len(types)} ops ({names}): {text}")
+    return lines

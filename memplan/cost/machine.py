@@ -131,7 +131,7 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
     vector_clock = (chip.number("vec_freq") or chip.number("cube_freq") or 0) * 1e6
     ratio = (clock_hz or clock) / clock
     sources = [
-        *table.sources[:1],
+        Source(f"{chip.name} rates from the chip database", "peaks of the data sheet, of which the model takes shares"),
         Source(
             "AI-core model", f"constants of generation {' from '.join(chain)}, each with its source in machine.json"
         ),

@@ -76,7 +76,7 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
         shaped = (
             convolution_of(kernel, machine, rule.kind)
             if rule.kind in _CONVOLUTIONS
-            else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul")
+            else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
         )
         if shaped.matmul is not None:
             passes = vector_passes(rule, machine) + _activation(kernel, machine)

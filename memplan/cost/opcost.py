@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.cost.l2 import graph_accesses, graph_costs
+from memplan.cost.l2 import advice, graph_accesses, graph_costs
 from memplan.cost.machine import Machine
 from memplan.cost.model import NONE
 from memplan.graph import Graph
@@ -26,11 +26,17 @@ class OpCost:
 
 def op_costs(graph: Graph, machine: Machine) -> list[OpCost]:
     """Cost of every op of `graph` in order; ops that launch no kernel cost nothing."""
+    return costs_and_advice(graph, machine)[0]
+
+
+def costs_and_advice(graph: Graph, machine: Machine) -> tuple[list[OpCost], list[str]]:
+    """`op_costs`, and lines of advice on L2 and of what was taken for granted."""
+    costs = graph_costs(graph, machine)
     found = []
-    for access, cost in zip(graph_accesses(graph), graph_costs(graph, machine), strict=True):
+    for access, cost in zip(graph_accesses(graph), costs, strict=True):
         if cost is None:
             found.append(OpCost(0, NONE, 0, 0))
             continue
         once = sum(size for _, size in (*access.reads, *access.writes))
         found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once))
-    return found
+    return found, advice(graph, costs, machine)

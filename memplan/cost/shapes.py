@@ -175,6 +175,10 @@ def _pixels(operand: Operand) -> int:
     return shape[0] * prod(shape[2:4] if len(shape) == 5 else shape[2:])
 
 
+_LAYOUTS = ("BSH", "BNSD", "SBH", "BSND", "TND")
+"""Attention layouts in the order of MindSpore's enumeration, by which compiled graphs name them."""
+
+
 def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     """
     The attention that `kernel` computes, from its layout attribute or, in a profile, from the softmax statistics.
@@ -191,6 +195,8 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
         (op for op in (*kernel.outputs, *kernel.present[3:]) if len(op.shape) == 4 and op.shape[-1] == 8), None
     )
     layout = kernel.attribute("input_layout")
+    if isinstance(layout, int) and 0 <= layout < len(_LAYOUTS):
+        layout = _LAYOUTS[layout]
     heads = kernel.attribute("head_num") or kernel.attribute("num_heads")
     dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
     if dims is None:
