@@ -25,6 +25,7 @@ Int32s = NDArray[np.int32]
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
 _MOST_NUMBERS = 64  # in one counter sample
+_MOST_DAMAGED = 10_000  # places in a small file, after which the rest is given up
 _PHASES = {"s": FLOW_START, "t": FLOW_STEP, "f": FLOW_END}
 
 
@@ -165,7 +166,7 @@ def _salvaged(path: Path, text: str, notes: Notebook) -> list[object]:
             first = at if first < 0 else first
             end = at + 1
             end = _next_event(text, end)
-            if end < 0:
+            if end < 0 or skipped >= _MOST_DAMAGED:
                 break
             at = end
             continue

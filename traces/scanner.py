@@ -44,6 +44,7 @@ DONE, MORE_INPUT, MORE_ROWS, MORE_STRINGS, LIST_END = 0, 1, 2, 3, 4
 STATE = N_OTHER + 256  # from N_OTHER on: events of unknown phase, by its letter
 
 _MOST_NUMBERS = 64  # in one counter sample
+_MOST_OVERRUNS = 64  # events that never end: each is looked for to the end of the text
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
@@ -238,6 +239,7 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
     again from the position with more text, emptied columns or larger string and thread tables.
     """
     q = np.int64(0)
+    overruns = 0
     while True:
         closed = False
         while i < n:
@@ -340,6 +342,9 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
             if i64(st + 8 * N_DAMAGED) == 0:
                 put_i64(st + 8 * FIRST_DAMAGED, base + i)
             _count(st, N_DAMAGED)
+            overruns += not bad
+            if overruns > _MOST_OVERRUNS:
+                return DONE, n
             i = following
             q = np.int64(0) if i < n and i32(quotes + 4 * q) > i else q
             continue

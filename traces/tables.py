@@ -21,6 +21,7 @@ from memplan.errors import InputError
 from memplan.traces.decimals import nanoseconds, number, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Floats, Int64s
+from memplan.traces.unpacking import is_gzip, most_unpacked
 
 ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
 _LARGE = 8 * 1024 * 1024
@@ -82,12 +83,9 @@ class Table:
 def open_source(path: Path) -> BinaryIO:
     """Open a source file for reading, unpacked when it is gzip; raises `InputError` where it can't be opened."""
     try:
-        raw = path.open("rb")
+        return cast(BinaryIO, gzip.open(path)) if is_gzip(path) else path.open("rb")
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror or error}", path=path) from None
-    head = raw.read(2)
-    raw.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head == b"\x1f\x8b" else raw
 
 
 def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> Table | None:
@@ -97,7 +95,7 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     Rows that are shorter or longer than the header are repaired and counted in a note. Columns under `unused` headers
     may be left out.
     """
-    if path.stat().st_size > _LARGE:
+    if _size(path) > _LARGE:
         from memplan.traces.arrowtables import read_arrow_table  # brings Arrow, which a small file does without
 
         table = read_arrow_table(path, unused)
@@ -146,6 +144,13 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     return Table(path, columns, rows)
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+
+
 class _Lines:
     """Rows of one file, and whether bytes had to be replaced on the way."""
 
@@ -161,7 +166,11 @@ class _Lines:
                 yield reader.line_num, row
 
     def _clean(self, text: io.TextIOWrapper) -> Iterator[str]:
+        done, most = 0, most_unpacked(self._path)
         while line := text.readline(_LONGEST_FIELD):
+            done += len(line)
+            if done > most:
+                raise InputError("unpacks to far more than a table of its size holds", path=self._path)
             if "\ufffd" in line:
                 self.replaced = True
             yield line.replace("\0", "") if "\0" in line else line

@@ -22,19 +22,24 @@ def is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+def most_unpacked(path: Path) -> int:
+    """How many bytes a file may unpack to before that is no longer believed."""
+    return min(max(path.stat().st_size * _MOST_RATIO, _HARMLESS), _MOST_BYTES)
+
+
 def unpack(path: Path, target: Path, notes: Notebook, progress: Progress) -> None:
     """
     Unpack `path` into `target`, block by block. What a damaged file still gives is kept, with a note.
 
     Raises `InputError` where it holds more than 20 GB, or 500 times its own size.
     """
-    size = path.stat().st_size
+    size, most = path.stat().st_size, most_unpacked(path)
     done = 0
     with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as file, target.open("wb") as sink:
         try:
             while block := file.read1(_BLOCK):  # what there is, before an end that comes too early
                 done += len(block)
-                if done > _MOST_BYTES or (done > _HARMLESS and done > size * _MOST_RATIO):
+                if done > most:
                     raise InputError(
                         "unpacks to far more than a trace of its size holds", path=path, remedy="unpack it yourself"
                     )

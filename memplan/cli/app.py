@@ -8,7 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import calibrate, chips, compare, export, fit, gui, kv, op, plan, profile, show, simulate
+from memplan.cli import (
+    cache,
+    calibrate,
+    chips,
+    compare,
+    export,
+    fit,
+    gui,
+    kv,
+    op,
+    plan,
+    profile,
+    ranks,
+    show,
+    simulate,
+)
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
 
@@ -29,6 +44,7 @@ for command_name, module in (
     ("plan", plan),
     ("show", show),
     ("profile", profile),
+    ("ranks", ranks),
     ("compare", compare),
     ("export", export),
     ("simulate", simulate),
@@ -40,6 +56,7 @@ for command_name, module in (
 ):
     app.command(command_name)(module.command)
 app.add_typer(op.app, name="op")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(asked: bool) -> None:

@@ -339,7 +339,7 @@ def test_msopprof_metrics_are_tables(tmp_path: Path) -> None:
 
 def test_service_tables_give_kv_blocks_over_time(tmp_path: Path) -> None:
     (tmp_path / "kvcache.csv").write_text(
-        "domain,rid,timestamp(ms),name,device_kvcache_left\nKVCache,1,1749451415160.5,Allocate,128\nKVCache,1,1749451415161,Free,129\n"  # noqa: E501
+        "domain,rid,timestamp(ms),name,device_kvcache_left\nKVCache,1,1749451415160.5,Allocate,128\nKVCache,1,1749451415161,Free,129\n"
     )
     (tmp_path / "batch.csv").write_text(
         "name,res_list,start_time(ms),end_time(ms),batch_size\nmodelExec,[],1749451415160,1749451415162.25,4\n"

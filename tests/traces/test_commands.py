@@ -1,0 +1,110 @@
+"""`memplan ranks` and `memplan cache`, and the summaries behind them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memplan.cli.app import main
+from memplan.errors import InputError
+from memplan.traces import open_profile, tracefile
+from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise
+
+QWEN = "profiles/qwen3-0.6b-train-4rank"
+ALEXNET = "profiles/alexnet-ddp-2rank/text/level2"
+
+
+def test_processes_give_the_same_summaries(shared_data: Path, tmp_path: Path) -> None:
+    alone = summarise(shared_data / QWEN, workers=1, cache=tmp_path)
+    assert summarise(shared_data / QWEN, workers=2, cache=tmp_path) == alone
+    assert [summary.rank for summary in alone] == [0, 1, 3]
+    assert alone[0].peaks[0] == ("APP", 11925 * 2**20 + 2**14)
+
+
+def test_summaries_hold_totals_of_the_profile(shared_data: Path, tmp_path: Path) -> None:
+    summaries = summarise(shared_data / ALEXNET, workers=1, cache=tmp_path)
+    rank = open_profile(shared_data / ALEXNET).rank(1)
+    assert summaries[1].overlap == rank.overlap()
+    assert summaries[1].steps == list(rank.steps())
+    assert summaries[1].slices == sum(track.count for track in rank.tracks)
+    assert list(summaries[1].ops) == list(rank.top_ops(50))
+
+
+def test_a_rank_that_cannot_be_read_does_not_stop_the_others(shared_data: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shared_data / QWEN, tmp_path / "profile"))
+    (folder / "rank_1_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json.gz").write_bytes(b"\x1f\x8b" + b"\0" * 100)
+    database = folder / "rank_3_ascend_pt/ASCEND_PROFILER_OUTPUT"
+    shutil.rmtree(database)
+    database.mkdir()
+    (database / "ascend_pytorch_profiler_3.db").write_bytes(b"SQLite format 3\0 and nothing more")
+    summaries = summarise(folder, workers=1, cache=tmp_path / "cache")
+    assert [summary.error is None for summary in summaries] == [True, True, False]
+    assert "SQLite" in str(summaries[2].error)
+
+
+def test_slow_ranks_and_links(shared_data: Path, tmp_path: Path) -> None:
+    summaries = summarise(shared_data / QWEN, workers=1, cache=tmp_path)
+    ((rank, step, excess),) = slow_ranks(summaries)
+    assert (rank, step) == (3, 13)
+    assert excess == pytest.approx(401131.7 / ((231290.1 + 230903.72 + 401131.7) / 3) - 1)
+    assert slow_links(summaries) == []
+    slower = [with_slow_link(summary) for summary in summaries]
+    assert [(source, target) for source, target, *_ in slow_links(slower)] == [(0, 1)]
+
+
+def with_slow_link(summary: RankSummary) -> RankSummary:
+    from dataclasses import replace
+
+    links = [
+        replace(use, duration_ns=use.duration_ns * 3) if (use.source, use.target) == (0, 1) else use
+        for use in summary.links
+    ]
+    return replace(summary, links=links)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_summaries(shared_data: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        found = summarise(shared_data / QWEN, scheduler=cluster.scheduler_address, cache=tmp_path)
+    assert found == summarise(shared_data / QWEN, workers=1, cache=tmp_path)
+
+
+def test_a_scheduler_that_is_not_there_is_one_clear_error(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("Timed out")
+
+    monkeypatch.setattr(distributed, "Client", fail)
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://nowhere:8786"):
+        summarise(shared_data / QWEN, scheduler="tcp://nowhere:8786")
+
+
+def test_the_ranks_command(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ranks", str(shared_data / QWEN), "--workers", "1"]) == 0
+    assert "ranks that compute longer than the mean" in capsys.readouterr().out
+    assert main(["ranks", str(shared_data / QWEN), "--workers", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [rank["rank"] for rank in document["ranks"]] == [0, 1, 3]
+    assert document["slow_ranks"][0]["rank"] == 3
+
+
+def test_the_cache_command(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEMPLAN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tracefile, "SMALL", 1000)
+    open_profile(shared_data / ALEXNET / "rank0_ascend_pt").load()
+    assert main(["cache", "list"]) == 0
+    assert "1 imported profiles" in capsys.readouterr().out
+    assert main(["cache", "list", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["entries"]
+    assert entry["sources"][0].endswith("trace_view.json")
+    assert main(["cache", "clear"]) == 0
+    assert "freed" in capsys.readouterr().out
+    assert main(["cache", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"] == []
