@@ -1,0 +1,85 @@
+"""The summary of a graph adds up, and the drawing shows the neighbourhood that was asked for."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from memplan.cli.app import main
+from memplan.errors import InputError
+from memplan.graph import Graph, TensorKind
+from memplan.graph.neighbourhood import find_op, neighbourhood, to_dot, to_graphml
+from memplan.graph.summary import summarise
+from memplan.readers import read_graph
+
+TRAIN = Path(str(resources.files("memplan.samples"))) / "llama_train.mindir"
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return read_graph(TRAIN)
+
+
+def test_bytes_alive_at_the_peak_are_the_peak(graph: Graph) -> None:
+    summary = summarise(graph)
+    assert sum(item.nbytes for item in summary.alive_at_peak) == summary.peak_bytes == max(summary.curve)
+    assert summary.peak_bytes == summary.persistent_bytes + summary.transient_peak_bytes
+    assert summary.bytes_by_kind[TensorKind.GRADIENT] == summary.bytes_by_kind[TensorKind.WEIGHT]
+
+
+def test_what_comes_and_goes_is_listed_first_and_by_size(graph: Graph) -> None:
+    alive = summarise(graph).alive_at_peak
+    keys = [(item.kind.persistent, -item.nbytes) for item in alive]
+    assert keys == sorted(keys)
+    assert all(item.made_by for item in alive if not item.kind.persistent)
+
+
+def test_ops_are_found_by_step_name_or_part(graph: Graph) -> None:
+    loss = next(op for op in graph.ops if op.launches and op.name.endswith("Softmax-op0"))
+    assert find_op(graph, str(loss.index)) == loss.index
+    assert find_op(graph, loss.name) == loss.index
+    with pytest.raises(InputError, match="ops match"):
+        find_op(graph, "MatMul")
+    with pytest.raises(InputError, match="no op"):
+        find_op(graph, "NoSuchOp")
+
+
+def test_a_neighbourhood_holds_producers_and_consumers(graph: Graph) -> None:
+    centre = next(op for op in graph.ops if op.type == "Softmax")
+    drawn = neighbourhood(graph, centre.index, hops=1)
+    before = {str(graph.tensors[tensor].producer) for tensor in centre.inputs}
+    after = {str(op.index) for op in graph.ops if set(op.inputs) & set(centre.outputs)}
+    assert before <= set(drawn.predecessors(str(centre.index)))
+    assert after == set(drawn.successors(str(centre.index)))
+
+
+def test_drawings_are_readable_by_their_tools(graph: Graph) -> None:
+    drawn = neighbourhood(graph, 100, hops=2)
+    again = nx.parse_graphml(to_graphml(drawn))
+    assert set(again.nodes) == set(drawn.nodes)
+    assert set(again.edges) == set(drawn.edges)
+    dot = to_dot(drawn)
+    assert dot.count(" -> ") == drawn.number_of_edges()
+    assert dot.count("[label=") == drawn.number_of_edges() + drawn.number_of_nodes()
+
+
+def test_the_command_prints_tables_json_and_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", str(TRAIN), "--top", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "Alive at the peak: 3 largest of" in text
+    assert "optimizer_state" in text
+    assert main(["graph", str(TRAIN), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["peak_bytes"] == max(document["live_bytes"])
+    dot = tmp_path / "part.dot"
+    assert main(["graph", str(TRAIN), "--around", "100", "--dot", str(dot)]) == 0
+    assert dot.read_text().startswith("digraph")
+
+
+def test_the_command_refuses_a_drawing_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", str(TRAIN), "--dot", str(tmp_path / "x.dot")]) == 2
+    assert "--around" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""Cells captured in a running process: the exported graph without its weights, and few layers extended to many."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.errors import InputError
+from memplan.readers import read_graph
+from memplan.readers.replicate import replicate_layers
+
+SAMPLES = Path(__file__).parents[2] / "memplan" / "samples"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    pytest.importorskip("mindspore")
+    target = tmp_path_factory.mktemp("capture") / "found.json"
+    script = Path(__file__).with_name("mindspore_capture.py")
+    subprocess.run([sys.executable, str(script), str(target)], check=True, capture_output=True)
+    document: dict[str, Any] = json.loads(target.read_text())
+    return document
+
+
+@pytest.mark.mindspore
+@pytest.mark.parametrize("name", ["llama_train", "control_flow", "llama_lazy_inline"])
+def test_a_captured_cell_is_the_exported_graph(name: str, found: dict[str, Any]) -> None:
+    captured, exported = found["captured"][name]
+    assert captured == exported
+
+
+@pytest.mark.mindspore
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_four_layers_extended_to_eight_equal_eight_to_the_byte_at_every_step(mode: str, found: dict[str, Any]) -> None:
+    extended, full = found["extended"][mode]
+    assert extended == full
+
+
+@pytest.mark.mindspore
+def test_a_captured_cell_still_runs(found: dict[str, Any]) -> None:
+    assert found["still_runs"]
+
+
+@pytest.mark.mindspore
+def test_misuse_gives_one_clear_line(found: dict[str, Any]) -> None:
+    assert set(found["refused"]) == {"no cell", "wrong inputs", "few layers"}
+    assert "nn.Cell is expected" in found["refused"]["no cell"]
+    assert "can't be compiled" in found["refused"]["wrong inputs"]
+    assert "too few" in found["refused"]["few layers"]
+    assert all("\n" not in line for line in found["refused"].values())
+
+
+def test_graphs_without_repeated_layers_are_not_extended() -> None:
+    with pytest.raises(InputError, match="too few"):
+        replicate_layers(read_graph(SAMPLES / "cnn.mindir"), 10)
+    with pytest.raises(InputError, match="too few"):
+        replicate_layers(read_graph(SAMPLES / "llama_infer.mindir"), 10)
