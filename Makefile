@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow lint samples clean help
+.PHONY: demo test test-slow screenshots lint samples clean help
 
 BIN := .venv/bin
 
@@ -21,6 +21,10 @@ test-slow:  ## the tests marked slow
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui
 	@tools/make_samples
+
+screenshots:  ## pictures of every view, in light and dark, for docs/
+	@tools/setup gui
+	@tools/screenshots
 
 lint:  ## style, types and layers
 	@tools/setup gui,test,mindspore

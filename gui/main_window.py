@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
@@ -37,6 +38,9 @@ from memplan.gui.views.search import SearchBar
 from memplan.gui.views.timeline import TimelineView
 from memplan.gui.window_commands import window_commands
 from memplan.progress import Progress
+
+if TYPE_CHECKING:
+    from memplan.gui.views.kv_budget import KvBudgetView
 
 
 class MainWindow(QMainWindow):
@@ -104,16 +108,32 @@ class MainWindow(QMainWindow):
         self.docks: dict[str, QDockWidget] = {}
         self.titles: dict[str, str] = {}
         bottom, right = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
+        details_dock = self.add_view("details", "Details", self.details, right)
+        self.add_view("problems", "Problems", self.problems, right, under=details_dock)
+        details_dock.raise_()
+        # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
+        self.layout().activate()
         map_dock = self.add_view("map", "Memory map", self.memory_map, bottom)
         curve_dock = self.add_view("curve", "Memory over time", self.curve, bottom)
         self.splitDockWidget(map_dock, curve_dock, Qt.Orientation.Vertical)
         self.add_view("deviations", "Plan against profile", self.deviations, bottom, under=curve_dock)
+        self.kv: KvBudgetView | None = None
         curve_dock.raise_()
-        details_dock = self.add_view("details", "Details", self.details, right)
-        self.add_view("problems", "Problems", self.problems, right, under=details_dock)
-        details_dock.raise_()
         self.resizeDocks([map_dock, curve_dock], [250, 220], Qt.Orientation.Vertical)
         self.resizeDocks([details_dock], [360], Qt.Orientation.Horizontal)
+
+    def show_kv_budget(self, config: Path | None = None) -> None:
+        """Show the KV budget, of `config` when given; made on first use, for its data files take time to read."""
+        if self.kv is None:
+            from memplan.gui.views.kv_budget import KvBudgetView
+
+            self.kv = KvBudgetView(self.colours, self, config)
+            area = Qt.DockWidgetArea.BottomDockWidgetArea
+            self.add_view("kv", "KV budget", self.kv, area, under=self.docks["deviations"])
+        elif config is not None:
+            self.kv.show_model(config)
+        self.docks["kv"].show()
+        self.docks["kv"].raise_()
 
     def add_view(
         self, name: str, title: str, view: QWidget, area: Qt.DockWidgetArea, under: QDockWidget | None = None
@@ -122,8 +142,9 @@ class MainWindow(QMainWindow):
         dock = QDockWidget(tr(title), self)
         dock.setObjectName(name)
         dock.setWidget(view)
-        self.addDockWidget(area, dock)
-        if under is not None:
+        if under is None:
+            self.addDockWidget(area, dock)
+        else:
             self.tabifyDockWidget(under, dock)
         self.docks[name] = dock
         self.titles[name] = title
@@ -262,6 +283,8 @@ class MainWindow(QMainWindow):
         for canvas in self.canvases():
             canvas.set_palette(palette)
         self.details.set_palette(palette)
+        if self.kv is not None:
+            self.kv.set_palette(palette)
         self.problems.colours = palette
 
     # -- events --------------------------------------------------------------------------------------------------

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QGuiApplication, QImage, QWheelEvent
-from PySide6.QtWidgets import QApplication, QFileDialog
+from PySide6.QtWidgets import QApplication, QFileDialog, QTabBar
 
+from memplan.cli import main
 from memplan.gui.app import render
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
@@ -18,7 +20,7 @@ from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
-from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
 
@@ -262,6 +264,27 @@ def test_the_sample_is_one_command_away(qtbot: object) -> None:
     window.close()
 
 
+def test_the_kv_budget_follows_the_sliders_and_copies_its_command(window: MainWindow, qtbot: object) -> None:
+    window.show_kv_budget(SAMPLES / "example_config.json")
+    view = window.kv
+    assert view is not None
+    assert view.result is not None
+    assert view.result.context == 32768
+    assert sum(part.nbytes for part in view.stack.segments) == view.result.items[0].nbytes
+    sequences = view.result.sequences
+    view.context.setValue(view.context.minimum())
+    qtbot.waitUntil(lambda: view.result is not None and view.result.context == 1024, timeout=5000)  # type: ignore[attr-defined]
+    assert view.result.sequences > sequences
+    view.copy_command()
+    command = QGuiApplication.clipboard().text()
+    assert command.startswith("memplan kv ")
+    assert "--context 1024" in command
+    assert main(shlex.split(command)[1:]) == 0
+    view.show_model(SAMPLES / "llama_train.plan.json")
+    assert view.result is None
+    assert "llama_train.plan.json" in view.text.text()
+
+
 def test_both_themes_are_photographed(tmp_path: Path) -> None:
     pictures = render(PLAN, PROFILE, tmp_path, size=(1200, 800))
     assert [path.name for path in pictures] == ["window-light.png", "window-dark.png"]
@@ -287,3 +310,8 @@ def test_an_empty_window_says_what_to_do(qtbot: object) -> None:
     assert "Open a plan" in window.details.toPlainText()
     assert window.windowTitle() == "memplan"
     window.close()
+
+
+def test_every_group_of_tabs_has_one_tab_bar(window: MainWindow) -> None:
+    shown = [tuple(bar.tabText(i) for i in range(bar.count())) for bar in window.findChildren(QTabBar)]
+    assert len(shown) == len(set(shown)), shown
