@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from memplan.errors import InputError
 from memplan.hardware import Chip
+from memplan.kv.activations import activation_peak
 from memplan.kv.communication import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.planner import ServingOptions, load_of, plan_stages, stage_layers
 from memplan.kv.pool import Pool, Refusal
 from memplan.models import ModelConfig
-from memplan.models.activations import forward_peak_bytes
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import precision
 
@@ -103,7 +103,7 @@ def _stage_items(
     tokens = options.batched_tokens or engine.batched_tokens
     activations = memory.activations
     if activations is None:
-        activations = forward_peak_bytes(model, layout, tokens, memory.sequences)
+        activations = activation_peak(model, layout, memory.precision, tokens, memory.sequences)
     dispatched = None
     if engine.dispatch_tokens is not None:
         dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
@@ -121,7 +121,7 @@ def _stage_items(
         Item(
             "activations",
             activations,
-            "given" if memory.activations is not None else f"estimate from the widest op at {tokens:,} tokens",
+            "given" if memory.activations is not None else f"peak of the op graph of a prefill of {tokens:,} tokens",
         ),
         Item("HCCL buffers", buffers.total_bytes, buffers.source),
         Item("graphs", memory.graph, "given" if memory.graph is not None else "unknown: measure it on the first start"),

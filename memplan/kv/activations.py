@@ -1,0 +1,68 @@
+"""How much activations take on one die while a step runs: the peak of the step's own op graph."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+
+from memplan.graph import Graph, lifetimes
+from memplan.models import ModelConfig
+from memplan.models.architecture import GroupedAttention, Layer
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, Step, step_graph
+
+_SAMPLED_BYTES = 6
+"""A logit is sampled from a float32 copy beside the 16 bits it is computed in."""
+
+
+def transient_peak(graph: Graph) -> int:
+    """The most bytes alive at once in `graph`, run in order, beside weights, caches and inputs."""
+    lasting = {tensor.index for tensor in graph.tensors if tensor.kind.persistent}
+    change = np.zeros(len(graph.ops) + 1, dtype=np.int64)
+    for life in lifetimes(graph):
+        if life.tensor not in lasting:
+            change[life.start] += life.nbytes
+            change[life.end] -= life.nbytes
+    for op in graph.ops:
+        change[op.index] += op.workspace_bytes
+        change[op.index + 1] -= op.workspace_bytes
+    return int(np.cumsum(change).max())
+
+
+def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:
+    """One layer of every kind, and those whose caches others read: a longer stack has the same peak."""
+    if model.per_layer_inputs is not None:
+        # Every layer adds to what is alive from the start.
+        return model.layers
+    kept: dict[int, Layer] = {}
+    seen: set[tuple[object, ...]] = set()
+    for layer in model.layers:
+        mixer = layer.mixer
+        owner = mixer.shares_kv_of if isinstance(mixer, GroupedAttention) else None
+        kind = (
+            replace(mixer, shares_kv_of=None) if isinstance(mixer, GroupedAttention) else mixer,
+            owner is None,
+            layer.ffn,
+        )
+        if kind in seen:
+            continue
+        seen.add(kind)
+        if owner is not None:
+            kept[owner] = model.layers[owner]
+        kept[layer.index] = layer
+    return tuple(kept[index] for index in sorted(kept))
+
+
+@functools.lru_cache(maxsize=256)
+def activation_peak(model: ModelConfig, layout: Layout, precision: str, tokens: int, sequences: int) -> int:
+    """
+    Bytes of activations at the peak of a prefill of `tokens` tokens on one rank of `layout`, in order and unshared.
+
+    The logits of `sequences` sequences are counted where they are more. Kernels' own workspace is not in it.
+    """
+    short = replace(model, layers=_kinds_of_layers(model), mtp_layers=())
+    flat = replace(layout, pipeline=1)
+    graph = step_graph(short, flat, Step(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
+    return max(transient_peak(graph), sequences * model.vocab_size * _SAMPLED_BYTES)

@@ -1,0 +1,41 @@
+"""Activations of a serving step: the peak of its op graph, and short cuts that must not change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memplan.kv.activations import activation_peak, transient_peak
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, Step, step_graph
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta-llama--Meta-Llama-3.1-8B",
+        "Qwen--Qwen3-Next-80B-A3B-Instruct",
+        "deepseek-ai--DeepSeek-V3.2",
+        "deepseek-ai--DeepSeek-V4-Flash",
+        "google--gemma-3-27b-it",
+        "nvidia--Llama-3_3-Nemotron-Super-49B-v1",
+    ],
+)
+def test_one_layer_of_every_kind_has_the_peak_of_the_whole_stack(shared_data: Path, name: str) -> None:
+    model = load_config(shared_data / "configs" / f"{name}.json")
+    whole = step_graph(model, Layout(), Step(Phase.PREFILL, batch=1, context=2048, precision="bf16"))
+    assert activation_peak(model, Layout(), "bf16", 2048, 1) == transient_peak(whole)
+
+
+def test_more_tokens_take_more_and_more_ranks_less(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-70B.json")
+    one, four = (activation_peak(model, Layout(), "bf16", tokens, 1) for tokens in (2048, 8192))
+    assert four == pytest.approx(4 * one, rel=0.01)
+    assert activation_peak(model, Layout(tensor=8), "bf16", 2048, 1) < one
+
+
+def test_logits_of_many_sequences_outgrow_the_layers(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    assert activation_peak(model, Layout(), "bf16", 16, 1024) == 1024 * model.vocab_size * 6
