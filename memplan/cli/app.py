@@ -15,6 +15,7 @@ from memplan.cli import (
     compare,
     export,
     fit,
+    graph,
     gui,
     kv,
     op,
@@ -43,6 +44,7 @@ app = typer.Typer(
 for command_name, module in (
     ("plan", plan),
     ("show", show),
+    ("graph", graph),
     ("profile", profile),
     ("ranks", ranks),
     ("compare", compare),
