@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -375,7 +376,7 @@ def _layered(
                 return None
             layers = [entry[1] for entry in entries if entry is not None]
             step = layers[1] - layers[0]
-            if abs(step) != 1 or any(b - a != step for a, b in zip(layers, layers[1:], strict=False)):
+            if abs(step) != 1 or any(b - a != step for a, b in pairwise(layers)):
                 return None
             if stride is None:
                 first, stride = layers[0], step
