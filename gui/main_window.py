@@ -111,11 +111,13 @@ class MainWindow(QMainWindow):
         details_dock = self.add_view("details", "Details", self.details, right)
         self.add_view("problems", "Problems", self.problems, right, under=details_dock)
         details_dock.raise_()
-        # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
-        self.layout().activate()
         map_dock = self.add_view("map", "Memory map", self.memory_map, bottom)
         curve_dock = self.add_view("curve", "Memory over time", self.curve, bottom)
         self.splitDockWidget(map_dock, curve_dock, Qt.Orientation.Vertical)
+        # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
+        layout = self.layout()
+        if layout is not None:
+            layout.activate()
         self.add_view("deviations", "Plan against profile", self.deviations, bottom, under=curve_dock)
         self.kv: KvBudgetView | None = None
         curve_dock.raise_()
