@@ -23,10 +23,11 @@ import numpy as np
 
 import memplan
 from benchmarks.aicore_published import published
-from memplan.cost import Machine, machine, op_costs
+from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
+from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
 from memplan.cost.calibrate import Measured, calibrate, measured, observe
-from memplan.cost.model import KernelCost, kernel_cost
+from memplan.cost.model import KernelCost, matmul_cost
 from memplan.cost.tiling import MatmulProblem, search, traffic_bound
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
@@ -95,6 +96,51 @@ def published_kernels(data: Path) -> Iterator[str]:
     yield from table(("kernel", "measured us", "predicted us", "error", "pipes, measured/predicted us"), lines)
 
 
+def utilisations(data: Path) -> Iterator[str]:
+    """Utilisations and MoE communication published for a 910C die, which no constant rests on."""
+    rows = list(json.loads((data / "hardware/validation.json").read_text("utf-8")))
+    core = machine(chip("910C"))
+    told = {row["op"]: row["utilisation"] for row in rows if row["kind"] == "op_util"}
+    dense = AttentionProblem(96, 128, 1, 2, 4096, d_qk=576, d_v=512, shared_kv=True)
+    thin = replace(dense, heads=16, q_len=1)
+    product = MatmulProblem(m=4096, n=7168, k=7168, a_bytes=1, b_bytes=1, mac_rate=core.macs["int8"])
+    time = {
+        "MLA compute-bound BF16": (
+            dense.flops / attention_time(dense, core, 4096.0).duration / 376e3,
+            "B96 N128 Sq2 S4096",
+        ),
+        "MLA memory-bound": (
+            thin.compulsory_bytes / attention_time(thin, core, 4096.0).duration / 1600,
+            "B96 N16 Sq1 S4096",
+        ),
+        "INT8 GEMM": (product.flops / matmul_cost(product, core).duration_ns / 752e3, "4096x7168x7168"),
+    }
+    yield "## Published utilisations of a 910C die"
+    yield ""
+    yield (
+        "Shares of the vendor's 376 TFLOP/s BF16, 752 TOP/s INT8 and 1.6 TB/s. The sources do not give the shapes: "
+        "those of the predictions are in the table. MoE rows send the bytes that latency and rate published give."
+    )
+    yield ""
+    yield from table(
+        ("op", "published", "predicted", "predicted for"),
+        [(name, told[name], f"{share:.3f}", shape) for name, (share, shape) in time.items()],
+    )
+    shown = []
+    for row in rows:
+        if row["kind"] != "moe_comm":
+            continue
+        payload = row["latency_us"] * row["bw_per_rank_GBps"] * 1e3
+        kind = f"MoeDistribute{row['op'].capitalize()}"
+        data_in = Operand((round(payload),), "int8")
+        found = kernel_cost(Kernel(kind, (data_in,), (data_in,), (("rank_size", row["ep"]),)), core)
+        predicted = found.duration_ns / 1e3
+        shown.append(
+            (row["op"], row["ep"], row["latency_us"], f"{predicted:.0f}", f"{predicted / row['latency_us'] - 1:+.0%}")
+        )
+    yield from table(("MoE", "ranks", "measured us", "predicted us", "error"), shown)
+
+
 def kernels_of(path: Path, rank: int | None) -> Kernels | None:
     """The kernels of a profile's rank, of its first one with kernels if none is named."""
     profile = memplan.open_profile(path)
@@ -161,8 +207,6 @@ def _errors(kernels: Measured, predicted: Sequence[float]) -> tuple[float, float
 
 def _roofline_ns(kernel: object, core: Machine) -> float:
     """A plain roofline of the kernel: peak rates, every operand once."""
-    from memplan.cost.kernel import Kernel
-
     assert isinstance(kernel, Kernel)
     cost = kernel_cost(kernel, core)
     moved = (kernel.read_bytes + kernel.written_bytes) / core.hbm_bytes_per_second
@@ -391,7 +435,13 @@ def main() -> None:
         "`python -m benchmarks.aicore`; times are CPU seconds of one process.",
         "",
     ]
-    for part in (published_kernels(options.data), profiles(options.data), tilings(options.zigzag), speed()):
+    for part in (
+        published_kernels(options.data),
+        utilisations(options.data),
+        profiles(options.data),
+        tilings(options.zigzag),
+        speed(),
+    ):
         lines.extend(part)
     text = "\n".join(lines)
     if options.output:

@@ -20,6 +20,8 @@ from memplan.cost.machine import Machine
 
 _BLOCKS_Q = (16, 32, 64, 128, 256)
 _BLOCKS_KV = (128, 256, 512, 1024)
+SLICE = 128
+"""Keys of a block that pass L1 at a time."""
 _SCORE_BYTES, _SUM_BYTES = 4, 4
 _FOLDED = 16
 """Queries of a sequence up to which the heads of one KV head are folded into rows: one fractal."""
@@ -142,12 +144,17 @@ def attention_time(problem: AttentionProblem, machine: Machine, mac_rate: float)
 
 
 def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> bool:
-    """Whether queries stay and keys pass L1 twice buffered; the smallest blocks are always taken to fit."""
+    """
+    Whether queries stay in L1 beside double-buffered slices of keys and probabilities; the smallest blocks always do.
+
+    A block of keys passes L1 in slices of a fractal multiple, its scores wait in GM (2201) or by slices in UB.
+    """
     if (block_q, block_kv) == (_BLOCKS_Q[0], _BLOCKS_KV[0]):
         return True
+    part = min(block_kv, SLICE)
     rows = block_q * problem.d_qk * problem.q_bytes * (2 if problem.gradient else 1)
-    keys = 2 * block_kv * max(problem.d_qk, problem.d_v) * problem.kv_bytes
-    return rows + keys + 2 * block_q * block_kv * problem.q_bytes <= machine.l1
+    keys = 2 * part * max(problem.d_qk, problem.d_v) * problem.kv_bytes
+    return rows + keys + 2 * block_q * part * problem.q_bytes <= machine.l1
 
 
 def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int, block_kv: int) -> AttentionTime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from memplan.cost.attention import AttentionProblem, AttentionTime
+from memplan.cost.attention import SLICE, AttentionProblem, AttentionTime
 from memplan.cost.kernel import Kernel, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling
@@ -80,7 +80,7 @@ def attention_buffers(problem: AttentionProblem, time: AttentionTime, machine: M
     """
     q, kv, width = time.block_q, time.block_kv, problem.q_bytes
     step_k = _slice(q, problem.d_qk, problem, machine)
-    part = min(kv, machine.l0c // (2 * q * 4) // 16 * 16)
+    part = min(kv, SLICE, machine.l0c // (2 * q * 4) // 16 * 16)
     right = min(ceil(part * step_k * problem.kv_bytes), machine.l0b // 2)
     rows = _rows_in_ub(kv, problem, machine, q)
     needs = [

@@ -25,7 +25,8 @@ class CollectiveTime:
 
 
 # Steps, and how often the payload crosses one rank's links, by collective and algorithm; p ranks, payload = the
-# full buffer (all_gather: gathered, reduce_scatter: before scattering, all_to_all: what one rank sends).
+# full buffer (all_gather: gathered, reduce_scatter: before scattering, all_to_all: what one rank sends). Dispatch and
+# combine of experts write straight to every peer; their links carry the rate that such writes reach.
 _STEPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "all_reduce": {
         "ring": ("2(p-1)", "2(p-1)/p"),
@@ -35,6 +36,8 @@ _STEPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "all_gather": {"ring": ("(p-1)", "(p-1)/p"), "mesh": ("1", "(p-1)/p"), "halving-doubling": ("log", "(p-1)/p")},
     "reduce_scatter": {"ring": ("(p-1)", "(p-1)/p"), "mesh": ("1", "(p-1)/p"), "halving-doubling": ("log", "(p-1)/p")},
     "all_to_all": {"pairwise": ("(p-1)", "(p-1)/p"), "mesh": ("1", "(p-1)/p")},
+    "moe_dispatch": {"mesh": ("1", "(p-1)/p")},
+    "moe_combine": {"mesh": ("1", "(p-1)/p")},
     "broadcast": {"ring": ("(p-1)", "1"), "tree": ("log", "log")},
     "send_receive": {"direct": ("1", "1")},
 }

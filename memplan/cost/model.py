@@ -210,11 +210,14 @@ def _on_cpu(kernel: Kernel) -> KernelCost:
     return KernelCost(round(time), LAUNCH, {}, 0, moved, moved, "ai_cpu", assumed="an AI CPU op of ordinary size")
 
 
+_EXPERT_LINKS = {"moe_dispatch": "deepep_dispatch", "moe_combine": "deepep_combine"}
+
+
 def _collective(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCost:
     payload = float(max(kernel.read_bytes, kernel.written_bytes))
     ranks = kernel.attribute("rank_size") or kernel.attribute("group_size")
     links = {link.name: link for link in machine.interconnect}
-    link = links.get("ub") or links.get("hccs")
+    link = links.get(_EXPERT_LINKS.get(rule.rule, "")) or links.get("ub") or links.get("hccs")
     head = machine.head_ns(0, 1)
     assumed = ""
     if not isinstance(ranks, int):

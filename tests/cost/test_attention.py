@@ -64,7 +64,7 @@ def test_shared_keys_and_values_are_read_once() -> None:
 
 def test_scores_pass_through_gm_only_where_cube_and_vector_share_no_buffer() -> None:
     problem = AttentionProblem(1, 16, 8, 4096, 4096)
-    assert attention_time(problem, B1, 4096.0).gm_bytes > 4 * attention_time(problem, PR, 4096.0).gm_bytes
+    assert attention_time(problem, B1, 4096.0).gm_bytes > 3 * attention_time(problem, PR, 4096.0).gm_bytes
 
 
 def test_sparse_attention_is_cheaper_than_full() -> None:
