@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table
-from memplan.units import format_bytes, parse_bytes
+from memplan.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.kv import KvBudget
+    from memplan.kv.questions import Case, MemoryTier
 
 _SERVING = "Serving"
 _MEMORY = "Memory"
@@ -63,6 +64,18 @@ def command(
         str | None, typer.Option(help="Memory of captured graphs.", rich_help_panel=_MEMORY)
     ] = None,
     hccl_buffsize: Annotated[int, typer.Option(help="HCCL_BUFFSIZE in MB.", rich_help_panel=_MEMORY, min=1)] = 200,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", help="Also say the longest context for so many sequences at once.", min=1),
+    ] = None,
+    host_memory: Annotated[
+        str | None,
+        typer.Option(help="Also say what so much host memory a die adds.", rich_help_panel=_MEMORY),
+    ] = None,
+    pooled_memory: Annotated[
+        str | None,
+        typer.Option(help="Also say what so much memory of a UB pool a die adds.", rich_help_panel=_MEMORY),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """
@@ -71,14 +84,15 @@ def command(
     Exits with 0 when a sequence of the context fits, 1 when none does, 2 when the input can't be used.
     """
     from memplan.hardware import chip as find_chip
-    from memplan.kv import CacheOptions, Memory, ServingOptions, budget
+    from memplan.kv import CacheOptions, Memory, ServingOptions
     from memplan.kv import engine as find_engine
+    from memplan.kv.questions import Case, longest_context, memory_tier
     from memplan.models import load_config
     from memplan.models.parallel import Layout
 
     die = find_chip(chip)
     model = load_config(config)
-    result = budget(
+    case = Case(
         model,
         die,
         find_engine(engine, die),
@@ -99,11 +113,57 @@ def command(
             hccl_buffer_mb=hccl_buffsize,
         ),
     )
+    result = case.budget()
+    longest = None if batch is None else longest_context(case, batch)
+    asked = (("host", host_memory, "h2d"), ("pool", pooled_memory, "ub_host"))
+    tiers = {
+        name: memory_tier(case, parse_bytes(size), link_name) for name, size, link_name in asked if size is not None
+    }
+    recompute = _recompute_ns(case) if tiers else None
     if as_json:
-        print_json(budget_document(result))
-    else:
-        print_budget(result)
+        document = budget_document(result)
+        if batch is not None:
+            document["longest_context"] = {"sequences": batch, "tokens": longest}
+        if tiers:
+            document["tiers"] = {name: dataclasses.asdict(tier) for name, tier in tiers.items()}
+            document["recompute_ns"] = recompute
+        print_json(document)
+        return YES if result.fits else NO
+    print_budget(result)
+    if batch is not None:
+        print(
+            f"longest context for {batch:,} sequences at once: {longest or 0:,} tokens (the model's own is the limit)"
+        )
+    if tiers:
+        _print_tiers(tiers, recompute, result.context)
     return YES if result.fits else NO
+
+
+def _recompute_ns(case: Case) -> int:
+    """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
+    from memplan.models.steps import Phase, Step
+    from memplan.serving import step_time
+
+    step = Step(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
+    return step_time(case.model, case.layout, step, case.chip).duration_ns
+
+
+def _print_tiers(tiers: dict[str, MemoryTier], recompute: int | None, context: int) -> None:
+    rows: list[tuple[object, ...]] = [
+        (
+            name,
+            format_bytes(tier.nbytes),
+            f"{tier.tokens:,}",
+            tier.link,
+            None if tier.restore_ns is None else format_duration(tier.restore_ns),
+            tier.rests_on,
+        )
+        for name, tier in tiers.items()
+    ]
+    header = ("memory", "size", "tokens it holds", "link", "restore a sequence", "rate from")
+    print_table("KV cache outside the die", header, rows, right=(1, 2, 4))
+    if recompute is not None:
+        print(f"recomputing {context:,} tokens instead: {format_duration(recompute)}")
 
 
 def budget_document(result: KvBudget) -> dict[str, Any]:

@@ -5,30 +5,20 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-import numpy as np
-
-from memplan.graph import Graph, lifetimes
+from memplan.graph import Graph, TensorKind, live_curve
 from memplan.models import ModelConfig
 from memplan.models.architecture import GroupedAttention, Layer
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, Step, step_graph
 
+_TRANSIENT = tuple(kind for kind in TensorKind if not kind.persistent)
 _SAMPLED_BYTES = 6
 """A logit is sampled from a float32 copy beside the 16 bits it is computed in."""
 
 
 def transient_peak(graph: Graph) -> int:
     """The most bytes alive at once in `graph`, run in order, beside weights, caches and inputs."""
-    lasting = {tensor.index for tensor in graph.tensors if tensor.kind.persistent}
-    change = np.zeros(len(graph.ops) + 1, dtype=np.int64)
-    for life in lifetimes(graph):
-        if life.tensor not in lasting:
-            change[life.start] += life.nbytes
-            change[life.end] -= life.nbytes
-    for op in graph.ops:
-        change[op.index] += op.workspace_bytes
-        change[op.index + 1] -= op.workspace_bytes
-    return int(np.cumsum(change).max())
+    return int(live_curve(graph, kinds=_TRANSIENT).max())
 
 
 def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:

@@ -89,32 +89,41 @@ def effects(
 
 
 @dataclass(frozen=True, slots=True)
-class HostTier:
+class MemoryTier:
     """
-    KV cache kept in host memory beside a die.
+    KV cache kept outside the die, in host or pooled memory.
 
-    `tokens` is how many tokens `nbytes` hold, `restore_ns` how long bringing one sequence of the context back takes
-    over the link to the host, `rests_on` where the link's rate comes from. `None`: the rate is not known.
+    `tokens` is how many tokens `nbytes` hold, `sequence_bytes` what one sequence of the context takes, `restore_ns`
+    how long bringing it back over `link` takes, `None` where the link's rate is not known; `rests_on` is the source of
+    that rate.
     """
 
     nbytes: int
     tokens: int
+    sequence_bytes: int
+    link: str
     restore_ns: int | None
     rests_on: str
 
 
-def host_tier(case: Case, nbytes: int) -> HostTier:
-    """What `nbytes` of host memory for one die add, stored as the engine's pages are."""
+def memory_tier(case: Case, nbytes: int, link_name: str = "h2d") -> MemoryTier:
+    """
+    What `nbytes` of memory outside a die add to it, stored as the engine's pages are.
+
+    `link_name` is the link they come back over: `h2d` for host memory, `ub` or `ub_host` for memory of a pool.
+    """
     result = case.budget()
-    per_token = max(result.bytes_per_token, result.logical_bytes_per_token)
-    inward = link(case.chip, "h2d")
+    inward = link(case.chip, link_name)
     sequence = result.pool.blocks_per_request * result.pool.allocated_per_block
     restore = None
     if inward.bytes_per_second:
         restore = (inward.latency_ns or 0) + round(sequence / inward.bytes_per_second * 1e9)
-    return HostTier(
+    per_token = result.bytes_per_token
+    return MemoryTier(
         nbytes=nbytes,
         tokens=int(nbytes / per_token) if per_token else 0,
+        sequence_bytes=sequence,
+        link=inward.name,
         restore_ns=restore,
         rests_on=inward.source,
     )

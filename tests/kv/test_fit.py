@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from memplan.errors import InputError
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, Memory, ServingOptions, engine
 from memplan.kv.fit import fit_serving, fit_training, layouts
-from memplan.kv.questions import Case, effects, host_tier, largest_batch, longest_context
+from memplan.kv.questions import Case, effects, largest_batch, longest_context, memory_tier
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.training import Recipe
@@ -100,13 +103,20 @@ def test_effects_of_options(shared_data: Path) -> None:
     assert halved[0].result.bytes_per_token == 2 * halved[1].result.bytes_per_token
 
 
-def test_host_memory_as_a_tier(shared_data: Path) -> None:
+def test_memory_outside_the_die_as_a_tier(shared_data: Path) -> None:
     asked = case(shared_data)
-    tier = host_tier(asked, 100 * GIB)
+    tier = memory_tier(asked, 100 * GIB)
     per_token = 327_680 // 8
     assert tier.tokens == 100 * GIB // per_token
+    assert tier.sequence_bytes == 32768 * per_token
     assert tier.restore_ns == round(32768 * per_token / 55e9 * 1e9)
     assert "MindSpore" in tier.rests_on
+    with pytest.raises(InputError, match="has no link 'ub'"):
+        memory_tier(asked, 100 * GIB, "ub")
+    pooled = Case(asked.model, chip("910C"), asked.engine, asked.options, asked.layout, asked.memory)
+    faster = memory_tier(pooled, 100 * GIB, "ub_host").restore_ns
+    assert faster is not None
+    assert faster < tier.restore_ns
 
 
 def test_context_parallel_ranks_share_the_tokens(shared_data: Path) -> None:
