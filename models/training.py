@@ -134,7 +134,7 @@ def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
     return last
 
 
-def _state_bytes(sharding: Sharding, ranks: int) -> tuple[float, float, float]:
+def state_bytes(sharding: Sharding, ranks: int) -> tuple[float, float, float]:
     """Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them."""
     if sharding is Sharding.NONE:
         return _HALF, _SINGLE, 12.0
@@ -190,8 +190,8 @@ def _static_parts(
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
     ):
-        each = _state_bytes(recipe.sharding, data_ranks)[number]
-        each_expert = _state_bytes(recipe.sharding, expert_ranks)[number]
+        each = state_bytes(recipe.sharding, data_ranks)[number]
+        each_expert = state_bytes(recipe.sharding, expert_ranks)[number]
         if (name == "optimizer" and recipe.swap_optimizer) or (name == "weights" and recipe.reuse_fp32):
             continue
         formula = f"{each:g} B x {dense:,}"

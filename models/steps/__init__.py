@@ -2,5 +2,6 @@
 
 from memplan.models.steps.options import Phase, Step
 from memplan.models.steps.step import stage_spans, step_graph
+from memplan.models.steps.train import training_graph
 
-__all__ = ["Phase", "Step", "stage_spans", "step_graph"]
+__all__ = ["Phase", "Step", "stage_spans", "step_graph", "training_graph"]

@@ -35,10 +35,21 @@ class Emitter:
     A step's graph under construction, on one rank.
 
     `tokens` is how many tokens the rank computes in the part being emitted, `sequences` of how many sequences,
-    `queries` of each. Names are prefixed by `scope`.
+    `queries` of each. Names are prefixed by `scope`, those of ops and activations by `run` as well: a step that runs
+    a layer several times (micro-batches, drafts) has its weights once. `training` keeps what the way back needs.
     """
 
-    def __init__(self, model: ModelConfig, layout: Layout, step: Step, scheme: Precision | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        layout: Layout,
+        step: Step,
+        scheme: Precision | None = None,
+        *,
+        training: bool = False,
+    ) -> None:
+        self.training = training
+        self.run = ""
         self.model, self.layout, self.step = model, layout, step
         self.scheme = scheme or precision(step.precision, model)
         self.graph = GraphBuilder()
@@ -86,18 +97,18 @@ class Emitter:
     def act(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> int:
         """A new activation."""
         kind = dtype or self.dtype
-        return self.graph.tensor(self.scope + name, shape, kind, dense_bytes(shape, kind))
+        return self.graph.tensor(self.run + self.scope + name, shape, kind, dense_bytes(shape, kind))
 
     def op(self, name: str, type_: str, inputs: Sequence[int], outputs: Sequence[int], **attrs: object) -> None:
         """A kernel."""
-        self.graph.op(self.scope + name, type_, inputs, outputs, stream=self.stream, attrs=attrs)
+        self.graph.op(self.run + self.scope + name, type_, inputs, outputs, stream=self.stream, attrs=attrs)
 
     def view(self, name: str, of: int, shape: tuple[int, ...], nbytes: int | None = None) -> int:
         """Another shape of tensor `of`, or a part of it, over the same bytes."""
         builder = self.graph
         size = builder.nbytes[of] if nbytes is None else nbytes
         return builder.tensor(
-            self.scope + name,
+            self.run + self.scope + name,
             shape,
             builder.dtypes[of],
             size,
@@ -243,7 +254,10 @@ class Emitter:
         """RMS norm of `x`, of the sum with `residual` where there is one (which then is kept in its place)."""
         out = self.act(f"{name}.out", self.shape(x))
         gamma = self.spend(*weights)
-        if residual is None:
+        if self.training:
+            statistics = self.act(f"{name}.rstd", (*self.shape(x)[:-1], 1), "float32")
+            self.op(name, "RmsNorm", (x, *gamma), (out, statistics))
+        elif residual is None:
             self.op(name, "RmsNorm", (x, *gamma), (out,), fused=fused)
         else:
             kept = self.view(f"{name}.sum", residual, self.shape(residual))

@@ -25,6 +25,7 @@ from memplan.models.steps.grouped import grouped_attention
 from memplan.models.steps.latent import latent_attention
 from memplan.models.steps.options import Phase
 from memplan.models.steps.recurrent import delta_net, kimi_delta, mamba
+from memplan.models.steps.training_attention import training_attention
 from memplan.models.weights import weights
 
 
@@ -175,6 +176,8 @@ class StepPieces:
 
     def _attend(self, mixer: Mixer | None, x: int, index: int) -> int:
         e = self.e
+        if e.training:
+            return training_attention(e, mixer, x)
         if isinstance(mixer, GroupedAttention):
             return grouped_attention(e, mixer, x, self.caches, index)
         if isinstance(mixer, LatentAttention):
@@ -220,6 +223,17 @@ class StepPieces:
         e.add_weights({"norm": self.outer["norm"]})
         return self.sample(e.norm("final_norm", x, "norm")), x
 
+    def head_matrix(self) -> int:
+        """The head's weight, the embedding's where they are tied."""
+        e = self.e
+        if self.head_weight is None:
+            ranks = e.step.head_parallel if e.tensor == 1 else 1
+            name = "embed_tokens" if e.model.tied_embeddings else "lm_head"
+            e.add_weights({name: self.outer[name]})
+            columns = -(-(self.outer[name].elements // e.model.hidden_size) // ranks)
+            self.head_weight = e.weight((name,), (columns, e.model.hidden_size), share=ranks)
+        return self.head_weight
+
     def sample(self, x: int) -> int:
         """The head's product with `x` and the best token of each row."""
         e = self.e
@@ -227,14 +241,10 @@ class StepPieces:
         ranks = e.step.head_parallel if e.tensor == 1 else 1
         if ranks > 1:
             x = e.collective("head_gather", "AllGather", x, (rows * ranks, hidden), ranks, "htp")
-        if self.head_weight is None:
-            name = "embed_tokens" if e.model.tied_embeddings else "lm_head"
-            e.add_weights({name: self.outer[name]})
-            columns = -(-(self.outer[name].elements // hidden) // ranks)
-            self.head_weight = e.weight((name,), (columns, hidden), share=ranks)
-        columns = e.shape(self.head_weight)[0]
+        weight = self.head_matrix()
+        columns = e.shape(weight)[0]
         out = e.act("logits", (rows * ranks, columns))
-        e.op("lm_head", "MatMul", (x, self.head_weight), (out,), transpose_a=False, transpose_b=True)
+        e.op("lm_head", "MatMul", (x, weight), (out,), transpose_a=False, transpose_b=True)
         if ranks > 1:
             out = e.collective("head_scatter", "AlltoAll", out, (rows, columns * ranks), ranks, "htp")
         elif e.tensor > 1:

@@ -1,0 +1,220 @@
+"""
+The way back through a part of a graph: for every op, last first, the ops that its gradient takes.
+
+Each rule names what of the forward pass it reads; that is what keeps those tensors alive. Gradients of weights are
+added to float32 buffers that live as long as the weights (Megatron's `main_grad`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from types import MappingProxyType
+
+from memplan.graph import Op, TensorKind, dense_bytes
+from memplan.models.steps.emit import Emitter
+
+PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
+CHEAP = frozenset({"RmsNorm", "SwiGlu", "Relu"})
+_SYSTEM_WORKSPACE = 16 * 2**20
+"""Workspace of every kernel of the high-level Ascend C API (asc-devkit platform_ascendc.cpp WORK_SPACE_SIZE_910B)."""
+_FLOAT32 = 4
+
+# What a gradient reads beside the gradient of the output: positions of inputs and of outputs of the forward op.
+_READS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType(
+    {
+        "RmsNorm": ((0, 1), (1,)),
+        "SwiGlu": ((0,), ()),
+        "Relu": ((), (0,)),
+        "SigmoidMul": ((0, 1), ()),
+        "RotaryMul": ((1, 2), ()),
+        "FlashAttentionScore": ((0, 1, 2), (0, 1, 2)),
+        "MoeGatingTopK": ((0,), (0,)),
+        "MoeInitRouting": ((1,), ()),
+        "MoeFinalizeRouting": ((0, 1, 2), ()),
+        "MoeDistributeDispatch": ((1,), ()),
+        "MoeDistributeCombine": ((1, 2), ()),
+    }
+)
+# What undoes an op, by name; those not here add `Grad` to theirs.
+_UNDONE: Mapping[str, str] = MappingProxyType(
+    {
+        "SplitVD": "ConcatD",
+        "ConcatD": "SplitVD",
+        "AllGather": "ReduceScatter",
+        "ReduceScatter": "AllGather",
+        "MoeDistributeDispatch": "MoeDistributeCombine",
+        "MoeDistributeCombine": "MoeDistributeDispatch",
+        "MoeInitRouting": "MoeTokenUnpermute",
+        "MoeFinalizeRouting": "MoeTokenPermute",
+        "Relu": "ReluGrad",
+        "SigmoidMul": "SwiGluGrad",
+    }
+)
+
+
+class Backward:
+    """Emits gradients into an emitter's graph; `recompute_cheap` makes norms and activation functions anew."""
+
+    def __init__(self, e: Emitter, *, recompute_cheap: bool = False) -> None:
+        self.e = e
+        self.cheap = recompute_cheap
+        self.buffers: dict[int, int] = {}
+        self._gradients: dict[int, int] = {}
+
+    def seed(self, tensor: int, gradient: int) -> None:
+        """Let `gradient` be that of `tensor`."""
+        self._gradients[self.e.graph.storage(tensor)] = gradient
+
+    def take(self, tensor: int) -> int | None:
+        """The gradient of `tensor`, if any came back to it; it is forgotten here."""
+        return self._gradients.pop(self.e.graph.storage(tensor), None)
+
+    def run(self, ops: Sequence[Op]) -> None:
+        """Go back through `ops`."""
+        made: dict[int, int] = {}
+        producers = {index: op for op in ops if op.type in CHEAP for index in op.outputs[:1]}
+        for op in reversed(ops):
+            self._back(op, producers, made)
+
+    def _back(self, op: Op, producers: Mapping[int, Op], made: dict[int, int]) -> None:
+        found = [self.take(index) for index in op.outputs]
+        gradients = [gradient for gradient in found if gradient is not None]
+        if not gradients:
+            return
+        if op.type == "Add" or (op.type == "AllReduce" and op.attrs.get("group") == "tp"):
+            # A sum hands its gradient on as it is.
+            for index in op.inputs:
+                self._collect(index, gradients[0])
+        elif op.type == "Embedding":
+            self._embedding(op, gradients[0])
+        elif op.type in PRODUCTS:
+            self._product(op, gradients[0], producers, made)
+        else:
+            self._other(op, gradients)
+
+    def _collect(self, tensor: int, gradient: int) -> None:
+        """Add `gradient` to that of `tensor`."""
+        e = self.e
+        kind = e.graph.kinds[e.graph.storage(tensor)]
+        if kind is TensorKind.WEIGHT or kind is TensorKind.INPUT or e.graph.dtypes[tensor] == "int32":
+            return
+        root = e.graph.storage(tensor)
+        earlier = self._gradients.get(root)
+        if earlier is None:
+            self._gradients[root] = gradient
+            return
+        total = e.act("gradient.sum", e.shape(earlier))
+        e.op("gradient.add", "Add", (earlier, gradient), (total,))
+        self._gradients[root] = total
+
+    def _product(self, op: Op, gradient: int, producers: Mapping[int, Op], made: dict[int, int]) -> None:
+        e = self.e
+        x, weight = op.inputs[:2]
+        back = e.act(f"{self._short(op)}.dx", e.shape(x))
+        attributes = {"transpose_a": False, "transpose_b": False, **_groups(op)}
+        e.op(f"{self._short(op)}.dx", op.type, (gradient, weight), (back,), **attributes)
+        source = x
+        if self.cheap and x in producers:
+            source = self._again(producers[x], made)
+        self._accumulate(op, weight, gradient, source)
+        for bias in op.inputs[2:]:
+            fresh = e.act(f"{self._short(op)}.dbias", e.shape(bias))
+            e.op(f"{self._short(op)}.dbias", "BiasAddGrad", (gradient,), (fresh,))
+            self.add_to_buffer(f"{self._short(op)}.bias", bias, fresh)
+        self._collect(x, back)
+
+    def _again(self, op: Op, made: dict[int, int]) -> int:
+        """The first output of `op` made anew from its inputs."""
+        first = op.outputs[0]
+        if first not in made:
+            e = self.e
+            copies = [e.act(f"{self._short(op)}.again", e.shape(index), e.graph.dtypes[index]) for index in op.outputs]
+            e.op(f"{self._short(op)}.again", op.type, op.inputs, copies)
+            made[first] = copies[0]
+        return made[first]
+
+    def _accumulate(self, op: Op, weight: int, gradient: int, source: int) -> None:
+        """The gradient of a weight in 16 bits, added to its float32 buffer."""
+        e = self.e
+        fresh = e.act(f"{self._short(op)}.dw", e.shape(weight))
+        attributes = {"transpose_a": True, "transpose_b": False, **_groups(op)}
+        e.op(f"{self._short(op)}.dw", op.type, (gradient, source), (fresh,), **attributes)
+        self.add_to_buffer(f"{self._short(op)}.add", weight, fresh)
+
+    def add_to_buffer(self, name: str, weight: int, fresh: int) -> None:
+        """Add `fresh` to the float32 gradient of `weight`."""
+        buffer = self.buffer(weight)
+        updated = self.e.view("main_grad", buffer, self.e.shape(buffer))
+        self.e.op(name, "Add", (buffer, fresh), (updated,))
+
+    def buffer(self, weight: int) -> int:
+        """The float32 gradient of a weight."""
+        root = self.e.graph.storage(weight)
+        if root not in self.buffers:
+            shape = self.e.shape(root)
+            nbytes = dense_bytes(shape, "float32")
+            name = f"{self.e.graph.names[root]}.main_grad"
+            self.buffers[root] = self.e.graph.tensor(name, shape, "float32", nbytes, TensorKind.GRADIENT)
+            self.e.inputs.append(self.buffers[root])
+        return self.buffers[root]
+
+    def _embedding(self, op: Op, gradient: int) -> None:
+        """Scattered into float32, cast, and added to the buffer (EmbeddingDenseGradV2, Cast, Add)."""
+        e, table = self.e, op.inputs[0]
+        wide = e.act("embedding.dw.sum", e.shape(table), "float32")
+        e.op("embedding.dw.sum", "EmbeddingDenseGrad", (gradient, op.inputs[1]), (wide,))
+        fresh = e.act("embedding.dw", e.shape(table))
+        e.op("embedding.dw", "Cast", (wide,), (fresh,))
+        self.add_to_buffer("embedding.add", table, fresh)
+
+    def _other(self, op: Op, gradients: Sequence[int]) -> None:
+        e = self.e
+        inputs, outputs = _READS.get(op.type, ((), ()))
+        read = [op.inputs[i] for i in inputs if i < len(op.inputs)]
+        read += [op.outputs[i] for i in outputs if i < len(op.outputs)]
+        kinds = e.graph.kinds
+        targets = [
+            index
+            for index in op.inputs
+            if kinds[e.graph.storage(index)] is TensorKind.ACTIVATION and e.graph.dtypes[index] != "int32"
+        ]
+        if op.type == "RotaryMul":
+            targets = targets[:1]
+        source = list(gradients)
+        if op.type == "RmsNorm" and e.tensor > 1 and ".norm." in op.name and not e.step.sequence_parallel:
+            # Every rank has the gradient through its own columns only.
+            source[0] = e.collective(
+                f"{self._short(op)}.all_reduce", "AllReduce", source[0], e.shape(source[0]), e.tensor, "tp"
+            )
+        fresh = [e.act(f"{self._short(op)}.dx", e.shape(index)) for index in targets]
+        small = [index for index in op.inputs if kinds[e.graph.storage(index)] is TensorKind.WEIGHT]
+        small_gradients = [e.act(f"{self._short(op)}.dgamma", e.shape(index), "float32") for index in small]
+        kept = {key: value for key, value in op.attrs.items() if key != "fused"}
+        e.graph.op(
+            e.run + e.scope + f"{self._short(op)}.grad",
+            _UNDONE.get(op.type, f"{op.type}Grad"),
+            (*source, *read),
+            (*fresh, *small_gradients),
+            stream=op.stream,
+            workspace_bytes=self._workspace(op),
+            attrs=kept,
+        )
+        for weight, gradient in zip(small, small_gradients, strict=True):
+            self.add_to_buffer(f"{self._short(op)}.gamma", weight, gradient)
+        for index, gradient in zip(targets, fresh, strict=True):
+            self._collect(index, gradient)
+
+    def _short(self, op: Op) -> str:
+        """An op's name within its layer and micro-batch."""
+        return op.name.removeprefix(self.e.run + self.e.scope)
+
+    def _workspace(self, op: Op) -> int:
+        """Attention's gradients are summed in float32 before they are cast."""
+        if op.type != "FlashAttentionScore":
+            return 0
+        return _SYSTEM_WORKSPACE + sum(_FLOAT32 * prod(self.e.shape(index)) for index in op.inputs[:3])
+
+
+def _groups(op: Op) -> dict[str, object]:
+    return {"groups": op.attrs["groups"]} if "groups" in op.attrs else {}

@@ -1,0 +1,106 @@
+"""Attention as it is trained: no cache, every key and value an activation that the way back reads."""
+
+from __future__ import annotations
+
+from memplan.errors import InputError
+from memplan.models.architecture import GroupedAttention, LatentAttention, Mixer, QkNorm
+from memplan.models.steps.emit import Emitter
+
+_LANES = 8
+"""Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
+
+
+def training_attention(e: Emitter, mixer: Mixer | None, x: int) -> int:
+    """Attention of `x`; raises `InputError` naming the kind of layer whose way back is not known."""
+    if isinstance(mixer, GroupedAttention):
+        return _grouped(e, mixer, x)
+    if isinstance(mixer, LatentAttention) and mixer.indexer is None and not mixer.shares_index:
+        return _latent(e, mixer, x)
+    raise InputError(f"the backward pass of {type(mixer).__name__} with these options is not modelled")
+
+
+def _grouped(e: Emitter, mixer: GroupedAttention, x: int) -> int:
+    tokens, hidden = e.tokens, e.model.hidden_size
+    heads, kv = e.own(mixer.heads, "heads"), e.own(mixer.kv_heads, "key/value heads")
+    q_width, k_width, v_width = heads * mixer.head_dim, kv * mixer.head_dim, kv * mixer.head_dim_v
+    if mixer.shares_kv_of is not None or mixer.keys_are_values:
+        raise InputError("the backward pass of layers that share keys and values is not modelled")
+    gate = q_width if mixer.gated else 0
+    qkv = e.linear(x, ("q_proj", "k_proj", "v_proj"), q_width + gate + k_width + v_width, hidden)
+    query, value = e.act("q", (tokens, q_width)), e.act("v", (tokens, v_width))
+    # Queries and values leave the joint projection as copies, keys are read in place.
+    key = e.view("k", qkv, (tokens, k_width), tokens * k_width * 2)
+    pieces = [query, key, value]
+    if gate:
+        pieces.append(e.act("gate", (tokens, q_width)))
+    e.op("split", "SplitVD", (qkv,), pieces)
+    if mixer.qk_norm is not QkNorm.NONE:
+        query, key = e.norm("q_norm", query, "q_norm"), e.norm("k_norm", key, "k_norm")
+    query = _rotate(e, "q", query, mixer.head_dim)
+    key = _rotate(e, "k", key, mixer.head_dim)
+    e.spend("sinks")
+    out = _attend(
+        e, query, key, value, heads, kv, mixer.head_dim, mixer.head_dim_v, mixer.window or 0, mixer.chunk or 0
+    )
+    if gate:
+        gated = e.act("gated", e.shape(out))
+        e.op("output_gate", "SigmoidMul", (out, pieces[3]), (gated,))
+        out = gated
+    return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
+
+
+def _rotate(e: Emitter, name: str, x: int, dim: int) -> int:
+    """Rotary positions; cosines and sines are made anew for every call and kept."""
+    angles = e.act(f"{name}.cos", (e.tokens, dim)), e.act(f"{name}.sin", (e.tokens, dim))
+    e.op(f"{name}.angles", "Cos", (), angles)
+    out = e.act(f"{name}.rotated", e.shape(x))
+    e.op(f"{name}.rotary", "RotaryMul", (x, *angles), (out,))
+    return out
+
+
+def _attend(
+    e: Emitter, query: int, key: int, value: int, heads: int, kv: int, d_qk: int, d_v: int, window: int, chunk: int
+) -> int:
+    ranks = e.layout.context
+    if ranks > 1:
+        key = e.collective("gather_keys", "AllGather", key, (e.tokens * ranks, e.shape(key)[-1]), ranks, "cp")
+        value = e.collective("gather_values", "AllGather", value, (e.tokens * ranks, e.shape(value)[-1]), ranks, "cp")
+    out = e.act("attention.out", (e.tokens, heads * d_v))
+    rows = (e.sequences, heads, e.queries, _LANES)
+    statistics = e.act("softmax.max", rows, "float32"), e.act("softmax.sum", rows, "float32")
+    e.op(
+        "attention", "FlashAttentionScore", (query, key, value), (out, *statistics),
+        batch=e.sequences, heads=heads, kv_heads=kv, q_len=e.queries, kv_len=e.key_length(), d_qk=d_qk, d_v=d_v,
+        window=window, chunk=chunk,
+    )  # fmt: skip
+    return out
+
+
+def _latent(e: Emitter, mixer: LatentAttention, x: int) -> int:
+    tokens, hidden = e.tokens, e.model.hidden_size
+    heads, latent = e.own(mixer.heads, "heads"), mixer.kv_lora_rank
+    qk_dim, entry = mixer.nope_dim + mixer.rope_dim, mixer.kv_lora_rank + mixer.rope_dim
+    if mixer.q_lora_rank is None:
+        query = e.linear(x, ("q_proj",), heads * qk_dim, hidden)
+    else:
+        low = e.linear(x, ("q_a_proj",), mixer.q_lora_rank, hidden)
+        query = e.linear(e.norm("q_norm", low, "q_a_layernorm"), ("q_b_proj",), heads * qk_dim, mixer.q_lora_rank)
+    source = e.linear(x, ("kv_a_proj_with_mqa",), entry, hidden)
+    low, position = e.act("kv_latent", (tokens, latent)), e.act("k_pe", (tokens, mixer.rope_dim))
+    e.op("split", "SplitVD", (source,), (low, position))
+    lifted = e.linear(
+        e.norm("kv_norm", low, "kv_a_layernorm"), ("kv_b_proj",), heads * (mixer.nope_dim + mixer.v_dim), latent
+    )
+    bare, value = e.act("k_nope", (tokens, heads * mixer.nope_dim)), e.act("v", (tokens, heads * mixer.v_dim))
+    e.op("split_kv", "SplitVD", (lifted,), (bare, value))
+    query = _rotate(e, "q", query, mixer.rope_dim)
+    turned = _rotate(e, "k", position, mixer.rope_dim)
+    key = e.act("k", (tokens, heads * qk_dim))
+    e.op("join_keys", "ConcatD", (bare, turned), (key,))
+    out = _attend(e, query, key, value, heads, heads, qk_dim, mixer.v_dim, 0, 0)
+    if mixer.gated:
+        gate = e.linear(x, ("g_proj",), heads * mixer.v_dim, hidden)
+        gated = e.act("gated", e.shape(out))
+        e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
+        out = gated
+    return e.linear(out, ("o_proj",), hidden, heads * mixer.v_dim)

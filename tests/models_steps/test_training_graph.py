@@ -1,0 +1,140 @@
+"""A training step's graph: three products for every one forward, tensors kept as a measured run keeps them."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import memplan
+from memplan.errors import InputError
+from memplan.graph import Graph, TensorKind, live_curve
+from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training import Recipe, Schedule, Sharding, training_memory
+from memplan.units import MIB
+
+from .test_step_graph import PRODUCTS, flops
+
+LAYOUT = Layout(pipeline=2, data=2)
+RECIPE = Recipe(sequence=4096, micro_batch=1, micro_batches=2)
+
+
+@pytest.fixture(scope="module")
+def qwen(shared_data: Path) -> ModelConfig:
+    return load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+
+
+@pytest.fixture(scope="module")
+def small(family_models: Mapping[str, ModelConfig]) -> ModelConfig:
+    model = family_models["qwen2"]
+    return replace(model, layers=model.layers[:4])
+
+
+def peak(graph: Graph) -> int:
+    return int(live_curve(graph, alignment=512).max())
+
+
+def measured_peak(folder: Path) -> float:
+    """The most the framework's allocator held, in MiB."""
+    profile = folder / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+    with (profile / "memory_record.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["Component"].strip() == "PTA"]
+    return max(float(row["Total Allocated(MB)"]) for row in rows)
+
+
+def test_the_peak_of_a_measured_run_is_met(shared_data: Path, qwen: ModelConfig) -> None:
+    graph = training_graph(qwen, LAYOUT, RECIPE)
+    assert peak(graph) / MIB == pytest.approx(measured_peak(shared_data), rel=0.02)
+    # It is met where the run met it: on the way back through the last layer of the first micro-batch.
+    op = graph.ops[int(live_curve(graph, alignment=512).argmax())]
+    assert op.name.startswith("micro_batch.0.layers.13.")
+
+
+def test_the_plan_of_a_step_has_the_same_peak(qwen: ModelConfig) -> None:
+    model = replace(qwen, layers=qwen.layers[:4])
+    graph = training_graph(model, LAYOUT, RECIPE)
+    plan = memplan.plan(graph, chip="910B3")
+    assert plan.fits
+    assert plan.tiers[0].peak == pytest.approx(peak(graph), rel=0.01)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_graph_and_formula_agree(qwen: ModelConfig, stage: int) -> None:
+    for recipe in (RECIPE, replace(RECIPE, recompute_layers=14), replace(RECIPE, recompute_cheap=True)):
+        predicted = training_memory(qwen, LAYOUT, recipe, stage).peak_bytes
+        assert peak(training_graph(qwen, LAYOUT, recipe, stage=stage)) == pytest.approx(predicted, rel=0.13)
+
+
+def test_a_step_computes_three_times_the_forward_pass(small: ModelConfig) -> None:
+    for batches in (1, 3):
+        graph = training_graph(small, Layout(), replace(RECIPE, micro_batches=batches, sequence=256))
+        back = sum(flops(graph, op) for op in graph.ops if op.name.endswith((".dx", ".dw")))
+        there = sum(flops(graph, op) for op in graph.ops if op.type in PRODUCTS) - back
+        assert back == 2 * there
+
+
+def test_recomputation_runs_layers_again_and_keeps_less(small: ModelConfig) -> None:
+    plain, again = (
+        training_graph(small, Layout(), replace(RECIPE, recompute_layers=count, micro_batches=1)) for count in (0, 4)
+    )
+    assert peak(again) < peak(plain)
+    forward = Counter(op.type for op in plain.ops if not op.name.endswith((".dx", ".dw")))
+    repeated = Counter(op.type for op in again.ops if not op.name.endswith((".dx", ".dw")))
+    assert repeated["FlashAttentionScore"] == 2 * forward["FlashAttentionScore"] == 8
+    assert repeated["FlashAttentionScoreGrad"] == forward["FlashAttentionScoreGrad"] == 4
+
+
+def test_every_weight_gets_a_gradient_and_an_update(small: ModelConfig, qwen: ModelConfig) -> None:
+    for model, layout in ((small, Layout()), (qwen, Layout(tensor=2)), (qwen, LAYOUT)):
+        graph = training_graph(model, layout, RECIPE)
+        weights = [t for t in graph.tensors if t.kind is TensorKind.WEIGHT and t.storage == t.index]
+        updated = {graph.tensors[op.outputs[-1]].storage for op in graph.ops if op.type == "ApplyAdamW"}
+        assert {t.index for t in weights} == updated
+
+
+@pytest.mark.parametrize(
+    ("sharding", "bytes_per_parameter"), [(Sharding.NONE, 12.0), (Sharding.DISTRIBUTED, 6.0), (Sharding.ZERO1, 6.0)]
+)
+def test_states_are_shared_as_the_recipe_says(
+    small: ModelConfig, sharding: Sharding, bytes_per_parameter: float
+) -> None:
+    graph = training_graph(small, Layout(data=2), replace(RECIPE, sharding=sharding, sequence=128))
+    roots = [t for t in graph.tensors if t.storage == t.index]
+    gradients = sum(t.nbytes for t in roots if t.kind is TensorKind.GRADIENT)
+    states = sum(t.nbytes for t in roots if t.kind is TensorKind.OPTIMIZER_STATE)
+    assert states == pytest.approx(bytes_per_parameter * gradients / 4, rel=0.01)
+
+
+def test_micro_batches_in_flight(small: ModelConfig) -> None:
+    """1F1B holds as many forward passes as stages are left, GPipe all of them."""
+    peaks = {}
+    for schedule in (Schedule.ONE_F_ONE_B, Schedule.GPIPE):
+        recipe = replace(RECIPE, micro_batches=6, schedule=schedule)
+        peaks[schedule] = peak(training_graph(small, Layout(pipeline=2), recipe))
+    assert peaks[Schedule.GPIPE] > peaks[Schedule.ONE_F_ONE_B]
+
+
+def test_experts_are_trained_where_they_are(family_models: Mapping[str, ModelConfig]) -> None:
+    model = family_models["glm4_moe"]
+    model = replace(model, layers=model.layers[:3])
+    graph = training_graph(model, Layout(tensor=2, data=2, expert=4), replace(RECIPE, sequence=256))
+    kinds = Counter(op.type for op in graph.ops)
+    assert kinds["MoeDistributeDispatch"] == kinds["MoeDistributeCombine"] > 0
+    assert kinds["GroupedMatmul"] % 3 == 0
+
+
+def test_what_has_no_order_is_refused(family_models: Mapping[str, ModelConfig], small: ModelConfig) -> None:
+    with pytest.raises(InputError, match="interleaved"):
+        training_graph(small, Layout(), replace(RECIPE, schedule=Schedule.INTERLEAVED))
+    with pytest.raises(InputError, match="zero3"):
+        training_graph(small, Layout(), replace(RECIPE, sharding=Sharding.ZERO3))
+    with pytest.raises(InputError, match="backward"):
+        training_graph(family_models["kimi_linear"], Layout(), RECIPE)
+    with pytest.raises(InputError, match="stages"):
+        training_graph(small, Layout(pipeline=3), RECIPE)
