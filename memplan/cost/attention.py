@@ -12,6 +12,7 @@ The best blocks are searched in this class only: no bound on GM traffic with kno
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -23,8 +24,30 @@ _BLOCKS_KV = (128, 256, 512, 1024)
 SLICE = 128
 """Keys of a block that pass L1 at a time."""
 _SCORE_BYTES, _SUM_BYTES = 4, 4
+_AT_ONCE = 1 << 20
 _FOLDED = 16
 """Queries of a sequence up to which the heads of one KV head are folded into rows: one fractal."""
+
+
+@lru_cache(maxsize=4096)
+def _visible(q_len: int, kv_len: int, causal: bool, window: int, chunk: int, ratio: int, top_k: int) -> int:
+    """Pairs that the pattern lets meet, summed query by query in bounded memory."""
+    total = 0
+    for start in range(kv_len - q_len, kv_len, _AT_ONCE):
+        position = np.arange(start, min(start + _AT_ONCE, kv_len), dtype=np.int64)
+        seen = np.maximum(position + 1, 0) if causal else np.full(len(position), kv_len, dtype=np.int64)
+        near = np.zeros_like(seen)
+        if chunk:
+            seen = np.minimum(seen, position % chunk + 1) if causal else np.minimum(seen, chunk)
+        if window and (ratio > 1 or top_k):
+            near = np.minimum(seen, window)
+        elif window:
+            seen = np.minimum(seen, window)
+        far = seen // ratio
+        if top_k:
+            far = np.minimum(far, top_k)
+        total += int((far + near).sum())
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +93,7 @@ class AttentionProblem:
     @property
     def visible(self) -> int:
         """Query-key pairs of one head of one sequence."""
-        position = np.arange(self.kv_len - self.q_len, self.kv_len, dtype=np.int64)
-        seen = np.maximum(position + 1, 0) if self.causal else np.full(self.q_len, self.kv_len, dtype=np.int64)
-        near = np.zeros_like(seen)
-        if self.chunk:
-            seen = np.minimum(seen, position % self.chunk + 1) if self.causal else np.minimum(seen, self.chunk)
-        if self.window and (self.ratio > 1 or self.top_k):
-            near = np.minimum(seen, self.window)
-        elif self.window:
-            seen = np.minimum(seen, self.window)
-        far = seen // self.ratio
-        if self.top_k:
-            far = np.minimum(far, self.top_k)
-        return int((far + near).sum())
+        return _visible(self.q_len, self.kv_len, self.causal, self.window, self.chunk, self.ratio, self.top_k)
 
     @property
     def flops(self) -> int:

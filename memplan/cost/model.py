@@ -78,6 +78,8 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
             if rule.kind in _CONVOLUTIONS
             else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
         )
+        if shaped.matmul is not None and not shaped.matmul.mac_rate:
+            return _without_cube(shaped.matmul, machine)
         if shaped.matmul is not None:
             passes = vector_passes(rule, machine) + _activation(kernel, machine)
             return matmul_cost(shaped.matmul, machine, passes=passes, blocks=kernel.block_count)
@@ -87,6 +89,21 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
         if attention.attention is not None and rate is not None:
             return replace(attention_cost(attention.attention, machine, rate), assumed=attention.assumed)
     return _vector(kernel, rule, machine, None if hot is None else hot / 16)
+
+
+def _without_cube(problem: MatmulProblem, machine: Machine) -> KernelCost:
+    """A product of a type that the cube does not take: a multiply-add for each term on the vector units."""
+    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
+    once = problem.a_total + problem.b_total + problem.c_total
+    pipes = {
+        "vector": problem.flops / 2 / rate * 1e9,
+        "mte2": once / (machine.hbm_bytes_per_second * machine["hbm_read_share"]) * 1e9,
+    }
+    time = max(pipes.values()) + machine.head_ns(0, machine.vectors)
+    return KernelCost(
+        round(time), _bound(pipes, time), pipes, problem.flops, round(once), round(once), "matmul",
+        assumed="the cube does not take this type: computed by the vector units",
+    )  # fmt: skip
 
 
 def _activation(kernel: Kernel, machine: Machine) -> float:

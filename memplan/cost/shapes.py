@@ -14,7 +14,11 @@ from memplan.graph.model import DTYPE_BITS
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """A problem, or none with the reason; `assumed` says what was taken for granted."""
+    """
+    A problem, or none where the operands make none; `assumed` says what was taken for granted.
+
+    The MAC rate of a product is 0 where the cube does not take its type.
+    """
 
     matmul: MatmulProblem | None = None
     attention: AttentionProblem | None = None
@@ -70,7 +74,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
     else:
         a_count, b_count = prod(a_batch), groups
     rate = machine.mac_rate(tensors[0].dtype) or machine.mac_rate(tensors[1].dtype)
-    if rate is None or min(m, n, k) < 1:
+    if min(m, n, k) < 1:
         return Shaped()
     a_bytes, b_bytes = _width(tensors[0].dtype), _width(tensors[1].dtype)
     return Shaped(
@@ -87,7 +91,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             b_run="nz" if tensors[1].layout == "NZ" else "k" if tb else "n",
             a_batch=max(a_count, 1),
             b_batch=max(b_count, 1),
-            mac_rate=rate,
+            mac_rate=rate or 0.0,
             extra_bytes=float(sum(op.nbytes for op in kernel.present if op not in tensors[:2])),
         )
     )
@@ -153,10 +157,10 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
         m, k = _pixels(image), channels
         n = taps
     rate = machine.mac_rate(tensors[0].dtype)
-    if rate is None or min(m, n, k) < 1:
+    if min(m, n, k) < 1:
         return Shaped()
     product = MatmulProblem(
-        m=m, n=n, k=k, a_bytes=width, b_bytes=width, out_bytes=width, b_run="nz", a_run="nz", mac_rate=rate
+        m=m, n=n, k=k, a_bytes=width, b_bytes=width, out_bytes=width, b_run="nz", a_run="nz", mac_rate=rate or 0.0
     )
     return Shaped(matmul=product)
 

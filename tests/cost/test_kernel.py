@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import Kernel, Operand, kernel_of_op, kernel_of_row, machine
+from memplan.cost import Kernel, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
 from memplan.cost.kernel import op_class
 from memplan.cost.shapes import attention_of, convolution_of, matmul_of
 from memplan.graph import Graph, Op, Tensor, TensorKind
@@ -142,3 +142,11 @@ def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
     assert (problem.batch, problem.heads, problem.kv_heads) == (1, 16, 8)
     assert (problem.q_len, problem.kv_len, problem.d_qk, problem.causal) == (4096, 4096, 128, True)
     assert shaped.assumed
+
+
+def test_what_the_cube_lacks_runs_on_the_vector_units() -> None:
+    a = Operand((512, 512), "float64")
+    cost = kernel_cost(Kernel("MatMul", (a, a), (a,)), B3)
+    assert cost.bound == "vector"
+    assert cost.flops == 2 * 512**3
+    assert "vector units" in cost.assumed
