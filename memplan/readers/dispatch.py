@@ -11,6 +11,7 @@ from memplan.progress import Progress, silent
 from memplan.readers import actor_set, kernel_ir, somas
 from memplan.readers.mindir import read_mindir
 from memplan.readers.mindspore_ops import Target
+from memplan.readers.onnx import read_onnx
 from memplan.readers.program_graph import program_graph
 from memplan.readers.source import load
 
@@ -23,7 +24,8 @@ def read_graph(
     progress: Progress = silent,
 ) -> Graph:
     """
-    The compiled graph in the file `path`: MindIR, text IR, an actor set or a SOMAS dump, told apart by content.
+    The compiled graph in the file `path`: MindIR, ONNX, text IR, an actor set or a SOMAS dump, told apart by
+    content.
 
     `shapes` binds open dimensions: input name -> full shape. `target` says whose kernels will run the graph. Raises
     `InputError` for what is no graph or can't be planned, `CancelledError` when `progress` asks to stop.
@@ -31,6 +33,8 @@ def read_graph(
     source = load(path)
     if source.kind == "mindir":
         return read_mindir(source.data, path, shapes=shapes, target=target, progress=progress)
+    if source.kind == "onnx":
+        return read_onnx(source.data, path, shapes=shapes, progress=progress)
     if source.kind == "kernel_ir":
         return _kernel_ir(source.text, path, shapes, target, progress)
     if shapes:
@@ -42,7 +46,7 @@ def read_graph(
     raise InputError(
         "this holds no graph",
         path=path,
-        remedy="name a .mindir, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
+        remedy="name a .mindir, an .onnx, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
     )
 
 

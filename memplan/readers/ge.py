@@ -88,39 +88,39 @@ def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[Row], tuple[str
 
 
 _LOG_REMEDY = "run with ASCEND_GLOBAL_LOG_LEVEL=1 and name the plog file of GE"
+_GRAPH_COLUMNS = ("Model Name", "Graph ID")
 COLUMNS = ("Op Name", "Node Index Start", "Node Index End", "Size(KB)")
 
 
-def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[list[Row], int | None]:
+def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, list[Row], tuple[str, ...]]:
     """
-    `(rows, total)` of a `static_op_mem*.csv`: bytes and lifetimes without addresses; the total row when there is one.
+    `(graph, rows, notes)` of a `static_op_mem*.csv`: bytes and lifetimes without addresses.
 
+    A table of several graphs yields the one with the most bytes; the notes name the others and the table's own total.
     Sizes are KiB in the file. Raises `InputError` naming the row.
     """
     reader = csv.DictReader(lines)
     header = reader.fieldnames or []
     if any(column not in header for column in COLUMNS):
         raise InputError("this is not a static_op_mem table", path=path, remedy=f"it has columns {', '.join(COLUMNS)}")
-    rows: list[Row] = []
-    total: int | None = None
+    graphs: dict[str, list[Row]] = {}
+    totals: dict[str, int] = {}
     for number, record in enumerate(reader, 2):
+        graph = " ".join(str(record[column]) for column in _GRAPH_COLUMNS if column in header)
         try:
             size = Decimal(record["Size(KB)"] or "") * 1024
             # The file rounds KiB to nine decimals.
             if not 0 <= size < 2**63:
                 raise ValueError("the size is no number of bytes")
             if (record["Op Name"] or "").strip().upper() == "TOTAL":
-                total = round(size)
+                totals[graph] = round(size)
                 continue
             start, end = int(record["Node Index Start"] or ""), int(record["Node Index End"] or "")
         except (ValueError, TypeError, InvalidOperation) as error:
             raise InputError(f"not a row of the table: {error}", path=path, place=f"row {number}") from None
-        if start == FOREVER:
-            total = round(size)
-            continue
-        if start < 0 or (end < start and end != FOREVER):
+        if not 0 <= start < FOREVER or (end < start and end != FOREVER):
             raise InputError(f"steps {start} to {end}", path=path, place=f"row {number}")
-        rows.append(
+        graphs.setdefault(graph, []).append(
             Row(
                 name=record["Op Name"] or "",
                 type="unknown",
@@ -131,4 +131,12 @@ def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[list[Ro
                 size=round(size),
             )
         )
-    return rows, total
+    if not graphs:
+        raise InputError("the table has no rows", path=path)
+    chosen = max(graphs, key=lambda name: (sum(row.size for row in graphs[name]), name))
+    notes = ["the table says no addresses"]
+    if chosen in totals:
+        notes.append(f"the table's own total is {totals[chosen]} bytes")
+    if others := sorted(set(graphs) - {chosen}):
+        notes.append(f"graphs left out (model, graph): {', '.join(others)[:200]}")
+    return f"static op memory of graph {chosen}".strip(), graphs[chosen], tuple(notes)

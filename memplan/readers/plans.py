@@ -48,9 +48,8 @@ def read_plan(path: str | Path) -> Plan:
         name, rows, found_notes = ge.parse_ge_log(source.text, path)
         return _from_rows(rows, path, name, _GE, found_notes)
     if source.kind == "static_op_mem":
-        rows, total = ge.parse_static_op_mem(source.text.splitlines(), path)
-        said = () if total is None else (f"the table's own total is {total} bytes",)
-        return _from_rows(rows, path, "static op memory", _GE, (*said, "the table says no addresses"))
+        name, rows, found_notes = ge.parse_static_op_mem(source.text.splitlines(), path)
+        return _from_rows(rows, path, name, _GE, found_notes)
     raise InputError(
         "this holds no plan that can be read",
         path=path,

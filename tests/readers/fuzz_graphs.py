@@ -25,7 +25,7 @@ from memplan.readers import read_graph, read_plan
 MEMORY_BYTES = 1024**3
 SECONDS_PER_FILE = 60
 SMALL = ("control_flow.mindir", "dynamic_batch.mindir", "mlp_train.mindir", "graph_kernel.ir", "control_flow.ir",
-         "actor_set_cnn.ir", "somas_cnn.ir")  # fmt: skip
+         "actor_set_cnn.ir", "somas_cnn.ir", "perceptron.onnx")  # fmt: skip
 
 
 def corpus() -> dict[str, bytes]:
@@ -142,7 +142,10 @@ def mutant(files: dict[str, bytes], seed: int) -> tuple[str, bytes]:
     name = rng.choice(sorted(set(files) - set(SMALL))) if rng.random() < 0.1 else rng.choice(SMALL)
     data = files[name]
     if rng.random() < 0.5:
-        return name, mutate_message(data, rng) if name.endswith(".mindir") else mutate_lines(data, rng)
+        if name.endswith(".mindir"):
+            return name, mutate_message(data, rng)
+        if name.endswith(".ir"):
+            return name, mutate_lines(data, rng)
     damaged = bytearray(data)
     for _ in range(rng.choice((1, 1, 2))):
         if damaged:
