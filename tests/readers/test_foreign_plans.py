@@ -58,7 +58,7 @@ def test_static_op_mem_of_a_real_profile(shared_data: Path) -> None:
     rows = [row.split(",") for row in table.read_text().splitlines()[1:]]
     tensors = [row for row in rows if row[1] != "TOTAL"]
     size = {graph: sum(float(row[6]) for row in tensors if row[3] == graph) for graph in {row[3] for row in rows}}
-    chosen = max(size, key=lambda graph: size[graph])
+    chosen = max(size, key=lambda graph: (size[graph], graph))
     assert len(plan.tensors) == sum(row[3] == chosen for row in tensors)
     total = next(float(row[6]) for row in rows if row[1] == "TOTAL" and row[3] == chosen)
     assert f"the table's own total is {round(total * 1024)} bytes" in plan.notes
