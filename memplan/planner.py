@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from memplan.placement.host import choose_moves
 from memplan.placement.residency import Gap, Storage, least_bytes
 from memplan.placement.timeline import Timeline, simulate
 from memplan.progress import Progress, silent
+from memplan.readers.replicate import replicate_layers
 from memplan.schema import (
     LinkUse,
     Placement,
@@ -40,9 +42,10 @@ _PACKING_ROUNDS = 6
 
 
 def plan(
-    source: str | Path | Graph,
-    *,
+    source: Any,
+    *inputs: Any,
     chip: str | Chip,
+    layers: int | None = None,
     hbm: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     calibration: str | Path | None = None,
@@ -51,13 +54,14 @@ def plan(
     """
     Plan the memory and time of a graph on one die of `chip`.
 
-    `source` is a graph file or a `Graph`, `hbm` the bytes of HBM the plan may use (default: the chip's, less what its
+    `source` is a graph file, a `Graph`, or a MindSpore cell with the `inputs` it will be called with: the cell is
+    compiled, not run, and with `layers` one built with a few equal layers is planned with that many. `hbm` is the bytes of HBM the plan may use (default: the chip's, less what its
     driver keeps), `shapes` binds dynamic input dimensions by input name, `calibration` is a file of `memplan calibrate`
     whose corrections the times rest on. When the graph's peak exceeds `hbm`, tensors
     are moved to the host and back; when even that does not suffice, the plan says `fits=False` and how many bytes are
     missing. Raises `InputError` for a graph, chip or value that can't be used.
     """
-    graph, digest = _read(source, shapes, progress)
+    graph, digest = _read(source, inputs, layers, shapes, progress)
     target = chip if isinstance(chip, Chip) else find_chip(chip)
     capacity, reserved, notes = _capacity(target, hbm)
     core = machine(target)
@@ -125,14 +129,26 @@ def plan(
 
 
 def _read(
-    source: str | Path | Graph, shapes: Mapping[str, tuple[int, ...]] | None, progress: Progress
+    source: Any,
+    inputs: tuple[Any, ...],
+    layers: int | None,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    progress: Progress,
 ) -> tuple[Graph, str | None]:
     """The graph, and the SHA-256 of the file it came from."""
+    if not isinstance(source, str | Path | Graph):
+        from memplan.readers.live import capture
+
+        return capture(source, *inputs, layers=layers, shapes=shapes, progress=progress), None
+    if inputs:
+        raise InputError("inputs are given with a cell, not with a graph", remedy="bind shapes with shapes={...}")
     if isinstance(source, Graph):
-        return source, None
+        return (source if layers is None else replicate_layers(source, layers)), None
     from memplan.readers import read_graph
 
     graph = read_graph(source, shapes=shapes, progress=progress)
+    if layers is not None:
+        graph = replicate_layers(graph, layers)
     digest = hashlib.sha256()
     with Path(source).open("rb") as file:
         while chunk := file.read(1 << 20):
