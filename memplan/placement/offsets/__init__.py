@@ -1,7 +1,8 @@
 """Offset assignment: problem, solver, validator."""
 
+from memplan.placement.offsets.budget import Limits
 from memplan.placement.offsets.problem import Assignment, Buffer, Infeasibility, Pool, PoolResult, Problem
-from memplan.placement.offsets.solve import Limits, assign
+from memplan.placement.offsets.solve import assign
 from memplan.placement.offsets.validate import Violation, validate
 
 __all__ = [

@@ -332,7 +332,7 @@ def _graph_pairs(
         meeting = overlapping_pairs(starts, ends, owner)
         meeting = meeting[block_of[meeting[:, 0]] != block_of[meeting[:, 1]]]
     key = np.unique(meeting.min(axis=1, initial=n) * n + meeting.max(axis=1, initial=0)) if len(meeting) else meeting
-    if problem.exclusions:
+    if problem.exclusions and problem.conflicts is None:
         excluded = np.array([sorted((index[a], index[b])) for a, b in problem.exclusions], np.int64)
         key = np.setdiff1d(key, excluded[:, 0] * n + excluded[:, 1])
     key = key.reshape(-1)

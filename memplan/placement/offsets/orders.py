@@ -61,6 +61,7 @@ def portfolio(known: Features) -> list[tuple[str, Ints]]:
     keys: list[tuple[str, tuple[Ints | np.ndarray[tuple[int], np.dtype[np.float64]], ...]]] = [
         ("most alive, then size", (-known.total, -known.size, -known.duration)),
         ("size", (-known.size, -known.duration)),
+        ("size, then birth", (-known.size, known.start)),
         ("area", (-area, -known.size)),
         ("birth", (known.start, -known.size, -known.duration)),
         ("duration", (-known.duration, -known.size)),

@@ -51,9 +51,9 @@ class Problem:
     `colocations`: groups of buffer ids that get the same pool and offset. `contiguous`: groups laid end to end in
     order. `separations`: pairs that never overlap in address whatever their lifetimes. `exclusions`: pairs that are
     never alive together although their intervals meet. `conflicts`: when given, the pairs that must not overlap in
-    address, in place of the intervals (several streams). `reuse_penalties`: `(i, j) -> weight` is paid when two
-    buffers share addresses although they are never alive together. Members of one colocation are aliases: they may
-    share addresses with each other at any time.
+    address, in place of the intervals and exclusions (several streams). `reuse_penalties`: `(i, j) -> weight` is paid
+    when two buffers share addresses although they are never alive together. Members of one colocation are aliases: they
+    may share addresses with each other at any time.
 
     `objective`: what is minimised, the first term before the second and so on. Staying within the capacities always
     comes first.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from time import process_time
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +11,10 @@ import numpy as np
 from memplan.errors import InputError, MemplanError
 from memplan.placement.offsets.blocks import Blocks, Ints, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
-from memplan.placement.offsets.greedy import FAR, Space, place_general, rectangles
+from memplan.placement.offsets.budget import Budget, Limits, default_work
+from memplan.placement.offsets.greedy import FAR, Space, place_general
 from memplan.placement.offsets.orders import features, portfolio
+from memplan.placement.offsets.pool import pack
 from memplan.placement.offsets.problem import Assignment, PoolResult, Problem
 from memplan.placement.offsets.validate import validate
 from memplan.progress import Progress, silent
@@ -21,44 +22,11 @@ from memplan.progress import Progress, silent
 Group = TypeVar("Group", bound=tuple[int, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """
-    When to stop looking for something better.
-
-    `work` counts elementary steps of the compiled searches (about a nanosecond or two each); with it alone the answer
-    is the same on every machine. `time_s`, CPU seconds, is for those who prefer a clock and may not repeat.
-    """
-
-    work: int = 500_000_000
-    time_s: float | None = None
-
-
-class Budget:
-    """What is left of `Limits`."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._end = None if limits.time_s is None else process_time() + limits.time_s
-        self.used = 0
-
-    def spend(self, work: int) -> None:
-        """Count `work` steps."""
-        self.used += work
-
-    @property
-    def left(self) -> int:
-        """Steps left, 0 once the time is over."""
-        if self._end is not None and process_time() >= self._end:
-            return 0
-        return max(self._limits.work - self.used, 0)
-
-
 def assign(
     problem: Problem,
     *,
     limits: Limits | None = None,
-    seed: int = 0,  # noqa: ARG001
+    seed: int = 0,
     check: bool = True,
     progress: Progress = silent,
 ) -> Assignment:
@@ -69,7 +37,11 @@ def assign(
     the same for the same problem, `seed` and work limit. `check` runs the independent validator on it.
     Raises `InputError` for a problem that contradicts itself.
     """
-    budget = Budget(limits or Limits())
+    limits = limits or Limits()
+    if limits.work is None and limits.time_s is None:
+        limits = replace(limits, work=default_work(len(problem.buffers)))
+    budget = Budget(limits)
+    minimise = "total_peak" in problem.objective or "max_peak" in problem.objective
     blocks = compile_blocks(problem)
     _check_pins(problem, blocks)
     spaces = tuple(Space(FAR if p.capacity is None else p.capacity, p.reserved) for p in problem.pools)
@@ -81,9 +53,10 @@ def assign(
         progress(k, len(spaces), f"offsets in {problem.pools[k].name}")
         chosen = np.flatnonzero(pool == k)
         mine = take(blocks, chosen) if len(spaces) > 1 else blocks
-        bound, how = peak_bound(mine, space.reserved)
-        base[chosen], name = _improve(mine, space, bound, budget)
-        method = name if len(chosen) else method
+        packing = pack(mine, space, budget, seed=seed, enough=0 if minimise else min(space.capacity, FAR - 1))
+        base[chosen] = packing.base
+        method = packing.method if len(chosen) else method
+        bound, how = packing.bound, packing.bound_method
         if any(len(blocks.allowed[int(b)]) > 1 for b in chosen):
             bound, how = _bound_of_forced(blocks, k, space)
         peak = int((base + blocks.size)[chosen].max(initial=0))
@@ -152,31 +125,6 @@ def _bound_of_forced(blocks: Blocks, pool: int, space: Space) -> tuple[int, str]
     forced = np.array([b for b in range(blocks.count) if blocks.allowed[b] == (pool,)], np.int64)
     bound, how = peak_bound(take(blocks, forced), space.reserved)
     return bound, f"{how} of buffers tied to this pool"
-
-
-def _improve(blocks: Blocks, space: Space, bound: int, budget: Budget) -> tuple[Ints, str]:
-    """Addresses in one pool and who found them."""
-    best_peak, best, method = FAR, np.zeros(blocks.count, np.int64), "greedy"
-    if not blocks.count:
-        return best, method
-    known = features(blocks)
-    ready = rectangles(blocks, space) if blocks.simple else None
-    for name, order in portfolio(known):
-        for best_fit in (True, False):
-            if ready is not None:
-                peak, base, work = ready.place(order, best_fit, best_peak - 1)
-            else:
-                _, base, work = place_general(
-                    replace(blocks, allowed=((0,),) * blocks.count), (space,), order, best_fit
-                )
-                peak = int((base + blocks.size).max())
-            budget.spend(work)
-            if 0 <= peak < best_peak:
-                best_peak, best = peak, base
-                method = f"greedy, {name}, {'best' if best_fit else 'first'} fit"
-            if best_peak <= bound or not budget.left:
-                return best, method
-    return best, method
 
 
 def reuse_cost(problem: Problem, placed: dict[int, tuple[int, int]]) -> int:
