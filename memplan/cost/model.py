@@ -184,7 +184,13 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
         return KernelCost(round(head), LAUNCH, {}, 0, 0, 0, rule.kind, assumed="no operand is known", known=False)
     work = vector_work(kernel, rule, machine)
-    time = vector_time(work, machine, hot=None if hot_share is None else hot_share * work.read)
+    time = vector_time(
+        work,
+        machine,
+        hot=None if hot_share is None else hot_share * work.read,
+        # A row's statistics have to be known before the row is passed over again: its pipes take turns.
+        double_buffer=rule.kind != "rows",
+    )
     return _vector_cost(time, rule)
 
 

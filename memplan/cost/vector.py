@@ -73,11 +73,15 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     steps = rule.passes + rule.transcendentals
     if rule.kind == "reduction":
         steps += log2(64)
+    if rule.kind == "rows":
+        # Norms and softmax compute in float32 whatever they are given.
+        width = max(width, 4)
     if rule.kind == "sort":
         passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
     if passes and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
-        casts = [op.count / count for op in kernel.operands if op.dtype == "bfloat16" and op.count > 1]
+        cast = ("bfloat16", "float16") if rule.kind == "rows" else ("bfloat16",)
+        casts = [op.count / count for op in kernel.operands if op.dtype in cast and op.count > 1]
         passes, steps = passes + sum(casts), steps + len(casts)
     if width == 8 and passes:
         # 64-bit integers are computed in 32-bit halves.
