@@ -11,6 +11,7 @@ from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
+    QInputDialog,
     QLabel,
     QMainWindow,
     QProgressBar,
@@ -23,7 +24,7 @@ from memplan.gui.commands import Commands
 from memplan.gui.i18n import tr
 from memplan.gui.jobs import Job, Jobs
 from memplan.gui.model.document import Document
-from memplan.gui.model.opening import Request, notes_of, open_session, request_for
+from memplan.gui.model.opening import Request, is_graph, notes_of, open_session, request_for
 from memplan.gui.model.palette import Palette, load_palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
@@ -37,6 +38,7 @@ from memplan.gui.views.problems import ProblemsView
 from memplan.gui.views.search import SearchBar
 from memplan.gui.views.timeline import TimelineView
 from memplan.gui.window_commands import window_commands
+from memplan.hardware import chips
 from memplan.progress import Progress
 
 if TYPE_CHECKING:
@@ -189,7 +191,20 @@ class MainWindow(QMainWindow):
     def open(self, paths: Sequence[Path], chip: str | None = None) -> None:
         """Open files and folders beside what is open of the other kind."""
         request = request_for(list(paths), self.request)
-        self.open_request(Request(request.plan, request.profile, request.rank, chip or request.chip))
+        chip = chip or request.chip
+        if request.plan is not None and is_graph(request.plan) and chip is None:
+            chip = self.ask_chip()
+            if chip is None:
+                return
+        self.open_request(Request(request.plan, request.profile, request.rank, chip))
+
+    def ask_chip(self) -> str | None:
+        """The chip that a graph is to be planned for, or `None` if the user gave up."""
+        names = [item.name.removeprefix("Ascend") for item in chips() if item.hbm_bytes is not None]
+        chosen, sure = QInputDialog.getItem(
+            self, tr("Plan a graph"), tr("Chip to plan it for"), names, names.index("910B3"), False
+        )
+        return chosen if sure else None
 
     def open_request(self, request: Request) -> None:
         """Show what `request` names; while it is read, what was open stays."""

@@ -28,7 +28,7 @@ def window_commands(window: MainWindow) -> list[Command]:
 
 def _file(window: MainWindow) -> list[Command]:
     return [
-        Command("open-file", "File", "Open plan …", lambda: open_file(window), ("Ctrl+O",)),
+        Command("open-file", "File", "Open plan or graph …", lambda: open_file(window), ("Ctrl+O",)),
         Command("open-folder", "File", "Open profile directory …", lambda: open_folder(window), ("Ctrl+Shift+O",)),
         Command("open-sample", "File", "Open the sample", lambda: open_sample(window)),
         Command("cancel", "File", "Cancel reading", window.cancel_opening, ("Ctrl+.",)),
@@ -150,8 +150,9 @@ def save_table(window: MainWindow) -> None:
 
 
 def open_file(window: MainWindow) -> None:
-    """Ask for a plan and open it."""
-    name, _ = QFileDialog.getOpenFileName(window, tr("Open plan"), "", f"{tr('Plans')} (*.json)")
+    """Ask for a plan, or a graph to plan first, and open it."""
+    kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+    name, _ = QFileDialog.getOpenFileName(window, tr("Open plan or graph"), "", kinds)
     if name:
         window.open([Path(name)])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from memplan.gui.model.memory_map import Peak, occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
@@ -95,12 +97,13 @@ def peak_sections(session: Session, peak: Peak) -> list[Section]:
     return sections
 
 
-def _op_facts(op: PlannedOp) -> list[Fact]:
+def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
     facts = [
         Fact("op", op.name, OpPick(op.index)),
         Fact("type", op.type),
         Fact("step", f"{op.index} on stream {op.stream}"),
         Fact("predicted", span_text(float(op.duration_ns))),
+        *_measured(op, session),
         Fact("limited by", op.bound),
         Fact("work", f"{op.flops:,} FLOP, {format_bytes(op.gm_bytes)} of global memory traffic"),
     ]
@@ -109,6 +112,19 @@ def _op_facts(op: PlannedOp) -> list[Fact]:
     if op.source:
         facts.append(Fact("source line", op.source))
     return facts
+
+
+def _measured(op: PlannedOp, session: Session) -> list[Fact]:
+    """The measured time of a planned op beside the prediction; nothing where it wasn't found in the profile."""
+    found = session.document.comparison
+    if found is None:
+        return []
+    position = int(np.searchsorted(found.matches.op, op.index))
+    if position == len(found.matches) or int(found.matches.op[position]) != op.index:
+        return []
+    measured = int(found.matches.duration_ns[position])
+    change = f" ({measured / op.duration_ns - 1:+.0%})" if op.duration_ns else ""
+    return [Fact("measured", f"{span_text(float(measured))}{change}")]
 
 
 def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
@@ -123,7 +139,7 @@ def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
         )
         for t in tensors[:20]
     ]
-    return [Section("Op", tuple(_op_facts(op))), Section(f"Tensors it touches: {len(tensors)}", tuple(shown))]
+    return [Section("Op", tuple(_op_facts(op, session))), Section(f"Tensors it touches: {len(tensors)}", tuple(shown))]
 
 
 def _rectangle(session: Session, tensor: int, step: int) -> TensorPick | None:
@@ -168,9 +184,9 @@ def _tensor_sections(session: Session, pick: TensorPick) -> list[Section]:
     ]
     sections = [Section("Tensor", tuple(facts))]
     if item.producer is not None:
-        sections.append(Section("Made by", tuple(_op_facts(item.producer))))
+        sections.append(Section("Made by", tuple(_op_facts(item.producer, session))))
     if item.last_use is not None and item.last_use is not item.producer:
-        sections.append(Section("Last used by", tuple(_op_facts(item.last_use))))
+        sections.append(Section("Last used by", tuple(_op_facts(item.last_use, session))))
     moves = [move for move in session.map.plan.transfers if move.tensor == tensor.index]
     if moves:
         facts = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QGuiApplication, QImage, QWheelEvent
-from PySide6.QtWidgets import QApplication, QFileDialog, QTabBar
+from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QTabBar
 
 from memplan.cli import main
 from memplan.gui.app import render
@@ -254,6 +254,30 @@ def test_dropped_files_are_opened(qtbot: object) -> None:
     )  # fmt: skip
     window.dropEvent(event)
     assert window.session.document.comparison is not None
+
+
+def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("910B4", True))
+    window.open([SAMPLES / "cnn.mindir"])
+    assert window.session.document.plan is not None
+    assert window.session.document.plan.chip == "Ascend910B4"
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("", False))
+    before = window.session
+    window.request = Request()
+    window.open([SAMPLES / "llama_infer.mindir"])
+    assert window.session is before
+    window.close()
+
+
+def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) -> None:
+    comparison = window.session.document.comparison
+    assert comparison is not None
+    op = int(comparison.matches.op[5])
+    window.session.pick(OpPick(op))
+    facts = {fact.label: fact.value for section in window.details.sections for fact in section.facts}
+    assert facts["measured"].endswith("%)")
 
 
 def test_the_sample_is_one_command_away(qtbot: object) -> None:
