@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from memplan.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.kv import KvBudget
-    from memplan.kv.questions import Case, MemoryTier
+    from memplan.kv.questions import Case, Effect, MemoryTier
 
 _SERVING = "Serving"
 _MEMORY = "Memory"
@@ -76,6 +77,10 @@ def command(
         str | None,
         typer.Option(help="Also say what so much memory of a UB pool a die adds.", rich_help_panel=_MEMORY),
     ] = None,
+    show_effects: Annotated[
+        bool,
+        typer.Option("--effects", help="Also say what other block sizes, batches and KV types would do."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """
@@ -86,7 +91,7 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import CacheOptions, Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.questions import Case, longest_context, memory_tier
+    from memplan.kv.questions import Case, longest_context, memory_tier, usual_effects
     from memplan.models import load_config
     from memplan.models.parallel import Layout
 
@@ -120,6 +125,7 @@ def command(
         name: memory_tier(case, parse_bytes(size), link_name) for name, size, link_name in asked if size is not None
     }
     recompute = _recompute_ns(case) if tiers else None
+    tried = usual_effects(case) if show_effects else ()
     if as_json:
         document = budget_document(result)
         if batch is not None:
@@ -127,6 +133,8 @@ def command(
         if tiers:
             document["tiers"] = {name: dataclasses.asdict(tier) for name, tier in tiers.items()}
             document["recompute_ns"] = recompute
+        if tried:
+            document["effects"] = [_effect_document(item) for item in tried]
         print_json(document)
         return YES if result.fits else NO
     print_budget(result)
@@ -136,6 +144,8 @@ def command(
         )
     if tiers:
         _print_tiers(tiers, recompute, result.context)
+    if tried:
+        _print_effects(tried)
     return YES if result.fits else NO
 
 
@@ -166,6 +176,36 @@ def _print_tiers(tiers: dict[str, MemoryTier], recompute: int | None, context: i
         print(f"recomputing {context:,} tokens instead: {format_duration(recompute)}")
 
 
+def _effect_document(item: Effect) -> dict[str, Any]:
+    document: dict[str, Any] = {"option": item.option, "value": item.value, "refused": item.refused or None}
+    if item.result is not None:
+        names = ("sequences", "fixed_bytes_per_request", "bytes_per_token", "waste_bytes", "prefix_granularity")
+        document |= {name: getattr(item.result, name) for name in names}
+    return document
+
+
+def _print_effects(tried: Sequence[Effect]) -> None:
+    rows: list[tuple[object, ...]] = []
+    for item in tried:
+        found = item.result
+        if found is None:
+            rows.append((item.option, item.value, None, None, None, None, item.refused))
+            continue
+        rows.append(
+            (
+                item.option,
+                item.value,
+                f"{found.sequences:,}",
+                format_bytes(found.fixed_bytes_per_request),
+                f"{found.bytes_per_token:,.0f}",
+                f"{found.prefix_granularity:,}",
+                "" if found.fits else f"{format_bytes(found.missing_bytes)} missing",
+            )
+        )
+    header = ("option", "value", "sequences", "fixed a request", "B a token", "prefix tokens", "")
+    print_table("what other options would do", header, rows, right=(2, 3, 4, 5))
+
+
 def budget_document(result: KvBudget) -> dict[str, Any]:
     """The budget as JSON values."""
     pool = result.pool
@@ -181,6 +221,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
         "pool": {
             "num_blocks": pool.num_blocks,
             "bytes_per_block": pool.bytes_per_block,
+            "planned_per_block": pool.planned_per_block,
             "allocated_per_block": pool.allocated_per_block,
             "allocated_bytes": pool.allocated_bytes,
             "blocks_per_request": pool.blocks_per_request,
@@ -192,6 +233,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
                     "block_size": group.block_size,
                     "page_bytes": group.page_bytes,
                     "payload_bytes": group.payload_bytes,
+                    "padding": group.padding,
                     "parts": sorted({spec.part for spec in group.members}),
                 }
                 for group in pool.groups
@@ -221,16 +263,17 @@ def print_budget(result: KvBudget) -> None:
                 len(group.members),
                 group.block_size * group.specs[0].entry_tokens,
                 f"{group.page_bytes:,}",
+                f"{group.padding:.1%}",
             )
             for group in pool.groups
         ]
         print_table(
-            f"{pool.num_blocks:,} blocks of {pool.allocated_per_block:,} B",
-            ("cache", "parts", "caches", "tokens a block", "page B"),
+            f"{pool.num_blocks:,} blocks of {pool.planned_per_block:,} B",
+            ("cache", "parts", "caches", "tokens a block", "page B", "padding"),
             groups,
-            right=(2, 3, 4),
+            right=(2, 3, 4, 5),
         )
-    waste = result.waste_bytes / max(1, pool.blocks_per_request * pool.allocated_per_block)
+    waste = result.waste_bytes / max(1, pool.blocks_per_request * pool.planned_per_block)
     lines = [
         ("bytes per token", f"{result.bytes_per_token:,.1f}", f"{result.logical_bytes_per_token:,.1f} of them content"),
         (

@@ -159,7 +159,7 @@ def budget(
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
     pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms))
-    tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].allocated_per_block, stage))
+    tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
     return _report(model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools)
 
 
@@ -183,11 +183,11 @@ def _report(
     fixed = logical.window_bytes + logical.state_bytes
     per_token = logical.length_bytes / options.length
     if engine.paged:
-        fixed = pool.allocated_per_block * sum(group.blocks(load) for group in pool.groups if not group.kind.grows)
-        per_token = sum(pool.allocated_per_block / tokens for tokens in spans) / layout.context
-    held = pool.blocks_per_request * pool.allocated_per_block
+        fixed = pool.planned_per_block * sum(group.blocks(load) for group in pool.groups if not group.kind.grows)
+        per_token = sum(pool.planned_per_block / tokens for tokens in spans) / layout.context
+    held = pool.blocks_per_request * pool.planned_per_block
     # One block is the engine's null block.
-    needed = held + (pool.allocated_per_block if engine.paged else 0)
+    needed = held + (pool.planned_per_block if engine.paged else 0)
     refusal = next((item.refusal for item in pools if item.refusal is not None), None)
     fits = refusal is None and room > 0 and pool.sequences >= 1
     missing = 0 if fits else max(1, needed - room)

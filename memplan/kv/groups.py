@@ -54,6 +54,12 @@ class CacheGroup:
         return sum(spec.payload_bytes for spec in self.members)
 
     @property
+    def padding(self) -> float:
+        """The share of the members' pages that is no content."""
+        pages = sum(spec.page_bytes for spec in self.members)
+        return 1 - self.payload_bytes / pages if pages else 0.0
+
+    @property
     def layer_tuples(self) -> int:
         """How often the commonest page size occurs among the members."""
         counts = Counter(spec.page_bytes for spec in self.members or self.specs)

@@ -67,13 +67,29 @@ def _whole(count: int, ranks: int, what: str) -> int:
     return count // ranks
 
 
+def block_sizes(model: ModelConfig, engine: Engine) -> tuple[int, ...] | None:
+    """The block sizes that the engine takes for `model`, `None` for any."""
+    compressed = engine.compressed
+    if model.family == "deepseek_v4" and compressed is not None and None not in compressed.blocks:
+        return tuple(sorted(key for key in compressed.blocks if key is not None))
+    return engine.block_sizes
+
+
+def kv_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
+    """The types that the engine keeps the caches of `model` in."""
+    mixers = [layer.mixer for layer in model.layers]
+    if any(isinstance(mixer, CompressedAttention) for mixer in mixers):
+        return () if engine.compressed is None else tuple(engine.compressed.formats)
+    if any(isinstance(mixer, LatentAttention) for mixer in mixers):
+        packed = (PACKED_LATENT,) if engine.latent.packed_tile is not None else ()
+        return (*engine.latent.formats, *packed)
+    return tuple(engine.kv_bytes)
+
+
 def block_size(model: ModelConfig, engine: Engine, options: CacheOptions) -> int:
     """The block size asked for or the engine's default, refused where the engine does not take it."""
     size = engine.default_block_size if options.block_size is None else options.block_size
-    allowed = engine.block_sizes
-    compressed = engine.compressed
-    if model.family == "deepseek_v4" and compressed is not None and None not in compressed.blocks:
-        allowed = tuple(sorted(key for key in compressed.blocks if key is not None))
+    allowed = block_sizes(model, engine)
     if size < 1 or (allowed is not None and size not in allowed):
         names = ", ".join(map(str, allowed)) if allowed else "1 and more"
         raise InputError(f"{engine.name} does not take a block size of {size}", remedy=f"it takes {names}")
@@ -318,6 +334,7 @@ def cache_specs(model: ModelConfig, engine: Engine, options: CacheOptions, lengt
             specs.append(_plain(layer.index, "state", CacheKind.STATE, block, sum(parts), ("state", parts)))
     if has_states:
         specs = [replace(spec, page_bytes=max(spec.page_bytes, page)) for spec in specs]
+    specs = [replace(spec, speculative=spec.layer >= len(model.layers)) for spec in specs]
     if not engine.hybrid and any(not spec.kind.grows for spec in specs):
         raise InputError(f"how {engine.name} keeps windows and states is not known; only full attention is")
     return tuple(specs)

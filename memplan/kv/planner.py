@@ -127,6 +127,7 @@ def _unpaged(
                 available_bytes=memory,
                 num_blocks=memory,
                 bytes_per_block=1,
+                planned_per_block=1,
                 allocated_per_block=1,
                 blocks_per_request=needed,
                 max_concurrency=memory / needed,

@@ -27,15 +27,17 @@ class Pool:
     """
     A pool planned for `available_bytes`.
 
-    `bytes_per_block` is what the engine's admission check takes a block for, `allocated_per_block` what is allocated
-    for one. `max_concurrency` is the engine's own figure; `sequences` how many longest requests find all their blocks
-    at the same time, one block being the engine's null block. `refusal` is set where the engine would not start.
+    `bytes_per_block` is what the engine's admission check takes a block for, `planned_per_block` what it divides its
+    memory by, `allocated_per_block` what is allocated for one. `max_concurrency` is the engine's own figure;
+    `sequences` how many longest requests find all their blocks at the same time, one block being the engine's null
+    block. `refusal` is set where the engine would not start.
     """
 
     groups: tuple[CacheGroup, ...]
     available_bytes: int
     num_blocks: int
     bytes_per_block: int
+    planned_per_block: int
     allocated_per_block: int
     blocks_per_request: int
     max_concurrency: float
@@ -69,17 +71,39 @@ def bytes_per_block(groups: Sequence[CacheGroup]) -> int:
     return sum(page * count for page, count in slots.items())
 
 
-def allocated_per_block(groups: Sequence[CacheGroup], *, whole_tuples: bool) -> int:
-    """
-    Bytes allocated for one block.
+def _longest_tuple(groups: Sequence[CacheGroup]) -> int:
+    """Most caches of one page size in any group, those of multi-token prediction left out."""
+    longest = 0
+    for group in groups:
+        counts = Counter(spec.page_bytes for spec in group.members if not spec.speculative)
+        longest = max(longest, max(counts.values(), default=0))
+    return longest
 
-    With `whole_tuples` a packed pool allocates every page size of its first group for every tuple of layers, used or
-    not.
+
+def _speculative(groups: Sequence[CacheGroup]) -> list[int]:
+    """Page sizes of the caches of multi-token prediction."""
+    return [spec.page_bytes for group in groups for spec in group.members if spec.speculative]
+
+
+def planned_per_block(groups: Sequence[CacheGroup], *, whole_tuples: bool) -> int:
+    """
+    Bytes by which the engine divides its memory into blocks.
+
+    With `whole_tuples` a packed pool counts every page size of its first group for every tuple of layers, used or not,
+    and one more tuple for every cache of multi-token prediction.
     """
     if not (whole_tuples and _packed(groups)):
         return bytes_per_block(groups)
-    longest = max(max(Counter(spec.page_bytes for spec in group.members).values(), default=0) for group in groups)
-    return longest * sum({spec.page_bytes for spec in groups[0].specs})
+    tuples = _longest_tuple(groups) + len(_speculative(groups))
+    return tuples * sum({spec.page_bytes for spec in groups[0].specs})
+
+
+def allocated_per_block(groups: Sequence[CacheGroup], *, whole_tuples: bool) -> int:
+    """Bytes allocated for one block: as planned, but a cache of multi-token prediction takes its own page alone."""
+    if not (whole_tuples and _packed(groups)):
+        return bytes_per_block(groups)
+    tuples = _longest_tuple(groups)
+    return tuples * sum({spec.page_bytes for spec in groups[0].specs}) + sum(_speculative(groups))
 
 
 def needed_bytes(groups: Sequence[CacheGroup], load: Load) -> int:
@@ -147,7 +171,7 @@ def plan_pool(
     """
     if not groups:
         raise InputError("this model keeps no KV cache")
-    per_block = allocated_per_block(groups, whole_tuples=whole_tuples)
+    per_block = planned_per_block(groups, whole_tuples=whole_tuples)
     if blocks is not None:
         available = blocks * bytes_per_block(groups)
     number = max(0, available // per_block) if blocks is None else blocks
@@ -158,7 +182,8 @@ def plan_pool(
         available_bytes=available,
         num_blocks=number,
         bytes_per_block=bytes_per_block(groups),
-        allocated_per_block=per_block,
+        planned_per_block=per_block,
+        allocated_per_block=allocated_per_block(groups, whole_tuples=whole_tuples),
         blocks_per_request=per_request,
         max_concurrency=_concurrency(groups, load, number),
         sequences=max(0, number - 1) // per_request,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from memplan.errors import InputError
 from memplan.hardware import Chip, link
 from memplan.kv.budget import KvBudget, Memory, budget
 from memplan.kv.engine import Engine
+from memplan.kv.layers import CacheOptions, block_sizes, kv_types
 from memplan.kv.planner import ServingOptions
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
@@ -62,30 +64,51 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one option does: the value tried, and the budget it leads to."""
+    """What one option does: the value tried, and the budget it leads to or why the engine refuses it."""
 
     option: str
     value: str
-    result: KvBudget
+    result: KvBudget | None
+    refused: str = ""
+
+
+def _effect(option: str, value: str, case: Case) -> Effect:
+    try:
+        return Effect(option, value, case.budget())
+    except InputError as error:
+        return Effect(option, value, None, str(error))
 
 
 def effects(
-    case: Case, *, block_sizes: tuple[int, ...] = (), batched_tokens: tuple[int, ...] = (), kv: tuple[str, ...] = ()
+    case: Case,
+    *,
+    block_sizes: tuple[int, ...] = (),
+    batched_tokens: tuple[int, ...] = (),
+    kv: tuple[str, ...] = (),
 ) -> tuple[Effect, ...]:
     """The budgets that other block sizes, other `max_num_batched_tokens` and other cache types lead to."""
-    found = []
-    for size in block_sizes:
-        caches = replace(case.options.caches, block_size=size)
-        found.append(
-            Effect("block size", str(size), replace(case, options=replace(case.options, caches=caches)).budget())
-        )
+
+    def with_caches(caches: CacheOptions) -> Case:
+        return replace(case, options=replace(case.options, caches=caches))
+
+    caches = case.options.caches
+    found = [_effect("block size", str(size), with_caches(replace(caches, block_size=size))) for size in block_sizes]
     for tokens in batched_tokens:
         tried = replace(case, options=replace(case.options, batched_tokens=tokens))
-        found.append(Effect("max_num_batched_tokens", str(tokens), tried.budget()))
-    for name in kv:
-        caches = replace(case.options.caches, kv=name)
-        found.append(Effect("KV type", name, replace(case, options=replace(case.options, caches=caches)).budget()))
+        found.append(_effect("max_num_batched_tokens", str(tokens), tried))
+    found += [_effect("KV type", name, with_caches(replace(caches, kv=name))) for name in kv]
     return tuple(found)
+
+
+_USUAL_BLOCKS = (16, 32, 64, 128, 256)
+_USUAL_BATCHES = (2048, 4096, 8192, 16384)
+
+
+def usual_effects(case: Case) -> tuple[Effect, ...]:
+    """The effects of the block sizes, batches and cache types that are usual for the engine and the model."""
+    sizes = block_sizes(case.model, case.engine) or _USUAL_BLOCKS
+    types = kv_types(case.model, case.engine)
+    return effects(case, block_sizes=sizes, batched_tokens=_USUAL_BATCHES, kv=types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +137,7 @@ def memory_tier(case: Case, nbytes: int, link_name: str = "h2d") -> MemoryTier:
     """
     result = case.budget()
     inward = link(case.chip, link_name)
-    sequence = result.pool.blocks_per_request * result.pool.allocated_per_block
+    sequence = result.pool.blocks_per_request * result.pool.planned_per_block
     restore = None
     if inward.bytes_per_second:
         restore = (inward.latency_ns or 0) + round(sequence / inward.bytes_per_second * 1e9)

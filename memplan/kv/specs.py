@@ -46,6 +46,7 @@ class CacheSpec:
     `block_size` is what a page holds as the engine counts it, in entries of `entry_tokens` tokens each.
     `payload_bytes` of the `page_bytes` are content, the rest is padding. `layout` is what two specs must have alike
     to be one: heads, widths, types. Pages are padded to multiples of `alignment`.
+    `speculative` marks the layers of multi-token prediction.
     """
 
     layer: int
@@ -59,6 +60,7 @@ class CacheSpec:
     window: int | None = None
     chunk: int | None = None
     alignment: int = 1
+    speculative: bool = False
 
     @property
     def name(self) -> str:

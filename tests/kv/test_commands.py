@@ -96,6 +96,17 @@ def test_kv_names_a_missing_file_and_a_missing_field(tmp_path: Path, capsys: pyt
     assert "field hidden_size: is missing; the llama family needs it" in capsys.readouterr().err
 
 
+def test_kv_shows_what_other_options_would_do(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = answer(capsys, "kv", llama, "--tp", "8", "--context", "32768", "--effects")
+    assert code == 0
+    by_type = {item["value"]: item for item in found["effects"] if item["option"] == "KV type"}
+    assert by_type["bf16"]["bytes_per_token"] == 2 * by_type["int8"]["bytes_per_token"]
+    blocks = [item["prefix_granularity"] for item in found["effects"] if item["option"] == "block size"]
+    assert blocks == [16, 32, 64, 128, 256]
+    assert main(["kv", llama, "--tp", "8", "--effects"]) == 0
+    assert "what other options would do" in capsys.readouterr().out
+
+
 def test_fit_ranks_layouts_and_tells_why_others_are_out(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = answer(capsys, "fit", llama, "--npus", "16", "--chip", "910B3", "--context", "131072")
     assert code == 0

@@ -96,11 +96,18 @@ def test_effects_of_options(shared_data: Path) -> None:
     )
     found = effects(asked, block_sizes=(32, 128), batched_tokens=(2048, 8192))
     small, large, few, many = (item.result for item in found)
+    assert small is not None
+    assert large is not None
+    assert few is not None
+    assert many is not None
     assert small.prefix_granularity < large.prefix_granularity
     assert few.fixed_bytes_per_request < many.fixed_bytes_per_request
     plain = case(shared_data)
     halved = effects(plain, kv=("bf16", "int8"))
-    assert halved[0].result.bytes_per_token == 2 * halved[1].result.bytes_per_token
+    bf16, int8 = (item.result for item in halved)
+    assert bf16 is not None
+    assert int8 is not None
+    assert bf16.bytes_per_token == 2 * int8.bytes_per_token
 
 
 def test_memory_outside_the_die_as_a_tier(shared_data: Path) -> None:

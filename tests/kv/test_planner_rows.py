@@ -30,6 +30,7 @@ def plan(model: ModelConfig, row: dict[str, Any]) -> tuple[Pool, ServingOptions]
             context_parallel=row["dcp"],
             block_size=row["block_size"],
             kv=None if row["kv"] == "bf16" else row["kv"],
+            mtp=row.get("mtp", False),
         ),
         in_flight_tokens=row["max_num_batched_tokens"],
         hybrid=not row["disable_hma"],
