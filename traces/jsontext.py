@@ -13,10 +13,16 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from memplan.traces.addresses import i32, put_i32, u8, u64
+from memplan.traces.addresses import i32, put_i32, put_u64, u8, u64
 
 _LONGEST_NUMBER = 64
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+# For each pattern of eight bits, the places of those that are set: pairs of 32-bit numbers, four to a pattern.
+_PLACES = np.array(
+    [([bit for bit in range(8) if pattern >> bit & 1] + [0] * 8)[:8] for pattern in range(256)], dtype="<i4"
+).view("<u8").reshape(-1)  # fmt: skip
 
 
 @_jit
@@ -25,17 +31,25 @@ def find_quotes(buf: int, n: int, quotes: int) -> int:
     Put the positions of all quotes in `buf[:n]` at `quotes`, then `n` twice, and return how many there are.
 
     Eight bytes at a time: after the exclusive or, a zero byte is a quote, and the top bit of each byte of `mask`
-    says which are. `buf` is readable to the next multiple of eight, `quotes` has room for eight numbers more.
+    says which are. One product gathers these into a pattern of eight bits, another counts them. `buf` is readable to
+    the next multiple of eight, `quotes` has room for eight numbers more.
     """
     low = np.uint64(0x7F7F7F7F7F7F7F7F)
-    pattern = np.uint64(0x2222222222222222)
+    sought = np.uint64(0x2222222222222222)
     at = quotes
     for k in range(0, n, 8):
-        x = u64(buf + k) ^ pattern
-        mask = ~(((x & low) + low) | x | low)
-        for b in range(8):
-            put_i32(at, np.int32(k + b))
-            at += 4 * np.int64((mask >> np.uint64(8 * b + 7)) & np.uint64(1))
+        x = u64(buf + k) ^ sought
+        mask = (~(((x & low) + low) | x | low)) >> np.uint64(7)
+        pattern = (mask * np.uint64(0x0102040810204080)) >> np.uint64(56)
+        count = np.int64((mask * np.uint64(0x0101010101010101)) >> np.uint64(56))
+        both = np.uint64(k) * np.uint64(0x100000001)
+        entry = pattern << np.uint64(2)
+        put_u64(at, _PLACES[entry] + both)
+        put_u64(at + 8, _PLACES[entry + np.uint64(1)] + both)
+        if count > 4:
+            put_u64(at + 16, _PLACES[entry + np.uint64(2)] + both)
+            put_u64(at + 24, _PLACES[entry + np.uint64(3)] + both)
+        at += 4 * count
     while at > quotes and i32(at - 4) >= n:
         at -= 4
     put_i32(at, np.int32(n))

@@ -39,7 +39,7 @@ from memplan.traces.growing import Growing
 from memplan.traces.notes import Notebook
 from memplan.traces.scan_state import ScanState
 
-_PIECE = 4 * 1024 * 1024
+_PIECE = 1024 * 1024
 _BEFORE = 4096  # read before a piece, to see what its first `{` follows
 _BEYOND = 64 * 1024  # read after a piece, to finish its last event
 _LONGEST_EVENT = 64 * 1024 * 1024

@@ -230,7 +230,12 @@ def _write(path: Path, column: NDArray[Any] | list[str]) -> int:
     """Write a column as an Arrow file; return the file's size in bytes."""
     import pyarrow as pa
 
-    values = pa.array(column, type=pa.string()) if isinstance(column, list) else pa.array(np.ascontiguousarray(column))
+    if isinstance(column, list):
+        values = pa.array(column, type=pa.string())
+    else:
+        # Not `pa.array`: of an array, that would import pandas, which takes longer than everything else here.
+        kind = pa.from_numpy_dtype(column.dtype)
+        values = pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(np.ascontiguousarray(column))])
     batch = pa.record_batch([values], names=["values"])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -246,7 +251,7 @@ def _column(path: Path) -> Any:
 def _numbers(path: Path) -> NDArray[Any]:
     column = _column(path)
     buffer = column.buffers()[1]
-    # Not `to_numpy`: that would import pandas, which takes longer than everything else here.
+    # Not `to_numpy`, for the same reason as above.
     return (
         np.frombuffer(buffer, dtype=_DTYPES[str(column.type)], count=len(column))
         if len(column)
