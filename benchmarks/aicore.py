@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 PROFILES = (
     ("qwen3-0.6b-train-4rank", "profiles/qwen3-0.6b-train-4rank", 0, "910B4"),
     ("gpt3-2023-handcut", "profiles/gpt3-2023-handcut/test_rank_0", None, "910B1"),
-    ("alexnet-ddp-2rank, level 2", "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt", None, "910B1"),
+    ("alexnet-ddp-2rank, level 2", "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt", None, "910B2"),
     ("fixture: compute_advice", "profiles/msprof-analyze-fixtures/advisor/compute_advice/data", None, "910B3"),
     (
         "fixture: advisor_backend",

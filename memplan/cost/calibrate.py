@@ -20,6 +20,11 @@ from memplan.progress import Progress, silent
 
 Array = NDArray[np.float64]
 _NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU", "EVENT", "SDMA")
+_CUBE_KINDS = (
+    "matmul", "grouped_matmul", "attention", "attention_gradient",
+    "convolution", "convolution_input_gradient", "convolution_filter_gradient",
+)  # fmt: skip
+_VECTOR_KINDS = ("vector", "fill", "optimizer", "rows", "reduction")
 _STREAM_BYTES = 512 << 20
 _MARGIN = 1.25
 _FEWEST = 4
@@ -104,15 +109,15 @@ class Observed:
 
 def observe(columns: KernelColumns) -> Observed:
     """What `columns` show of the chip they were measured on."""
-    core = np.array([text.upper() for text in columns.core])
+    kinds = np.array([op_class(name).kind for name in columns.type])
     blocks = columns.block_count
-    with_cube = np.isin(core, ("AI_CORE", "MIX_AIC")) & (blocks > 0)
-    with_vector = np.isin(core, ("AI_VECTOR_CORE", "MIX_AIV")) & (blocks > 0)
+    with_cube = np.isin(kinds, _CUBE_KINDS) & (blocks > 0)
+    with_vector = np.isin(kinds, _VECTOR_KINDS) & (blocks > 0)
     kernels = measured(columns)
     rates = [
-        (kernel.read_bytes + kernel.written_bytes) / time * 1e9
+        _streamed(kernel) / time * 1e9
         for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True)
-        if kernel.read_bytes + kernel.written_bytes >= _STREAM_BYTES
+        if _streamed(kernel) >= _STREAM_BYTES
         and op_class(kernel.type).kind in ("vector", "fill", "optimizer", "reduction")
     ]
     return Observed(
@@ -123,12 +128,17 @@ def observe(columns: KernelColumns) -> Observed:
     )
 
 
+def _streamed(kernel: Kernel) -> int:
+    """Bytes that a streaming kernel moves: what it fills is not read."""
+    return kernel.written_bytes + (0 if op_class(kernel.type).kind == "fill" else kernel.read_bytes)
+
+
 def _most(blocks: NDArray[np.int64]) -> int | None:
-    """The block count that large kernels agree on; now and then one uses more blocks than there are cores."""
+    """The largest block count that is common; now and then a kernel uses more blocks than there are cores."""
     if not len(blocks):
         return None
     values, counts = np.unique(blocks, return_counts=True)
-    common = values[counts >= max(counts.max() // 10, 1)]
+    common = values[2 * counts >= counts.max()]
     return int(common.max())
 
 

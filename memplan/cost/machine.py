@@ -50,7 +50,6 @@ class Machine:
     hbm_bytes_per_second: float
     constants: Mapping[str, float] = field(hash=False)
     direct: bool
-    clock_share: float
     interconnect: tuple[Link, ...]
     sources: tuple[Source, ...]
     calibration: Calibration | None = None
@@ -62,6 +61,13 @@ class Machine:
     def mac_rate(self, dtype: str) -> float | None:
         """Multiply-accumulates per cycle of one cube core, `None` if it lacks the type; 8-bit floats share a rate."""
         return self.macs.get("float8_e4m3" if dtype == "float8_e5m2" else dtype)
+
+    def convolution_rate(self, dtype: str) -> float | None:
+        """`mac_rate` of a convolution: float32 ones use HF32 where the cube has it, as frameworks do by default."""
+        half = self.macs.get("float16")
+        if dtype == "float32" and "float32" in self.macs and half is not None:
+            return max(self.macs["float32"], self["hf32_share"] * half)
+        return self.mac_rate(dtype)
 
     def element_lanes(self, width: int) -> float:
         """Elements of `width` bytes that one vector core handles in a cycle; halves are computed as float32 or less."""
@@ -127,7 +133,6 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
     if aic is None or clock is None or any(size is None for size in sizes):
         raise InputError(f"cores, clock or buffers of {chip.name} are not known", remedy="choose a chip that has them")
     l0a, l0b, l0c, l1, ub, l2 = (int(size or 0) for size in sizes)
-    share = own.get("sustained_clock_share", {}).get("value", 1.0)
     vector_clock = (chip.number("vec_freq") or chip.number("cube_freq") or 0) * 1e6
     ratio = (clock_hz or clock) / clock
     sources = [
@@ -162,7 +167,6 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
             {key: float(entry["value"]) for key, entry in entries.items() if not isinstance(entry["value"], str)}
         ),
         direct=entries["cube_to_vector"]["value"] == "direct",
-        clock_share=float(share),
         interconnect=links(chip),
         sources=tuple(sources),
     )

@@ -156,7 +156,7 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     else:
         m, k = _pixels(image), channels
         n = taps
-    rate = machine.mac_rate(tensors[0].dtype)
+    rate = machine.convolution_rate(tensors[0].dtype)
     if min(m, n, k) < 1:
         return Shaped()
     product = MatmulProblem(

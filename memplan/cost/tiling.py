@@ -311,7 +311,6 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     busy = [pipes["cube"], pipes["fixpipe"], loads[1], np.where(serial, 0.0, loads[0])]
     slowest = np.maximum.reduce(busy)
     span = slowest * sum((value / slowest) ** power for value in busy) ** (1 / power)
-    span = span / (1 - (1 - machine.clock_share) * np.minimum(pipes["cube"] / span, 1))
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
     head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used
     share = tiles / (waves * cores)
