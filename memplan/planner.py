@@ -55,11 +55,11 @@ def plan(
     Plan the memory and time of a graph on one die of `chip`.
 
     `source` is a graph file, a `Graph`, or a MindSpore cell with the `inputs` it will be called with: the cell is
-    compiled, not run, and with `layers` one built with a few equal layers is planned with that many. `hbm` is the bytes of HBM the plan may use (default: the chip's, less what its
-    driver keeps), `shapes` binds dynamic input dimensions by input name, `calibration` is a file of `memplan calibrate`
-    whose corrections the times rest on. When the graph's peak exceeds `hbm`, tensors
-    are moved to the host and back; when even that does not suffice, the plan says `fits=False` and how many bytes are
-    missing. Raises `InputError` for a graph, chip or value that can't be used.
+    compiled, not run, and with `layers` one built with a few equal layers is planned with that many. `hbm` is the
+    bytes of HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
+    dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on. When the graph's
+    peak exceeds `hbm`, tensors are moved to the host and back; when even that does not suffice, the plan says
+    `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that can't be used.
     """
     graph, digest = _read(source, inputs, layers, shapes, progress)
     target = chip if isinstance(chip, Chip) else find_chip(chip)

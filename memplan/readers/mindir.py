@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.errors import InputError
@@ -13,6 +14,24 @@ from memplan.readers.mindir_schema import model_class
 from memplan.readers.mindspore_ops import Target
 from memplan.readers.program_graph import program_graph
 from memplan.readers.protobuf import parse
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelLayout:
+    """
+    How one parameter is split over devices, as MindSpore's auto-parallel wrote it.
+
+    `devices` is the arrangement of devices, `tensor_map` the axis of it that splits each dimension (-1: none),
+    `slice_shape` the shape of one device's part, `optimizer_group` the group that shards its optimiser state.
+    """
+
+    name: str
+    devices: tuple[int, ...]
+    tensor_map: tuple[int, ...]
+    slice_shape: tuple[int, ...]
+    optimizer_group: str
+    shared_by_pipeline: bool
+
 
 _REMEDY = "export it again with mindspore.export(..., file_format='MINDIR') and without encryption"
 
@@ -43,3 +62,19 @@ def read_mindir(
         raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
     except UnicodeDecodeError:
         raise InputError("a name is not UTF-8: the file is damaged", path=path, remedy=_REMEDY) from None
+
+
+def parallel_layouts(data: bytes, path: str | Path) -> tuple[ParallelLayout, ...]:
+    """How the parameters of a MindIR file are split over devices; empty when the file was exported for one device."""
+    model = parse(model_class(), data, path=path, what="a MindIR file", remedy=_REMEDY)
+    return tuple(
+        ParallelLayout(
+            name=entry.name,
+            devices=tuple(entry.device_arrangement_int),
+            tensor_map=tuple(entry.tensor_map_int),
+            slice_shape=tuple(entry.slice_shape_int),
+            optimizer_group=entry.opt_shard_group,
+            shared_by_pipeline=entry.pipeline_shared,
+        )
+        for entry in model.parallel.layout
+    )

@@ -167,12 +167,14 @@ class Emitter:
         if node.target == "MoveTo" and str(attrs.get("to", "")).upper() == "CPU":
             builder.on_host.update(outputs)
         launches = node.target not in table.views
+        stream = attrs.pop("stream_id", 0)
         op = builder.op(
             node.scope or node.name,
             node.target,
             inputs,
             outputs,
             workspace_bytes=self._workspace(node, outputs),
+            stream=stream if isinstance(stream, int) and stream >= 0 else 0,
             launches=launches,
             attrs=attrs,
             source=node.source,

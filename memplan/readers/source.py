@@ -8,11 +8,15 @@ from pathlib import Path
 
 from memplan.errors import InputError
 from memplan.readers import actor_set, ge, kernel_ir, somas
+from memplan.readers.wire import BrokenWireError, without_weights
 
 MAX_BYTES = 2 * 1024**3 - 1
 """Protobuf's own limit on one message; no text dump comes near it."""
 
-MAX_TEXT_BYTES = 512 * 1024**2
+LARGE_BYTES = 32 * 1024**2
+"""Files above this are read without their weights."""
+
+MAX_TEXT_BYTES = 128 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def load(path: str | Path) -> Source:
                 path=path,
                 remedy="name the *_graph.mindir that MindSpore writes beside large weights",
             )
-        data = file.read_bytes()
+        data = _lean(file) if size > LARGE_BYTES else file.read_bytes()
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from error
     if not data:
@@ -51,8 +55,27 @@ def load(path: str | Path) -> Source:
     return _text_source(data, path) or Source("onnx" if data[0] == _VARINT_FIELD_1 else "mindir", data=data)
 
 
+_STRING_FIELD_1 = b"\x0a"
 _VARINT_FIELD_1 = 0x08
 """First byte of ONNX: field 1 of its model is a number, that of MindIR a string."""
+
+
+def _lean(file: Path) -> bytes:
+    """A large MindIR file without its weights; other large files as they are, up to the limit for text."""
+    with file.open("rb") as opened:
+        head = opened.read(1)
+    try:
+        if head == _STRING_FIELD_1:
+            return without_weights(file)
+    except BrokenWireError as error:
+        raise InputError(f"this is not a MindIR file, or it is cut off: {error}", path=file) from None
+    if file.stat().st_size > MAX_TEXT_BYTES:
+        raise InputError(
+            f"{file.stat().st_size:,} bytes are more than can be read",
+            path=file,
+            remedy="keep the weights in files of their own",
+        )
+    return file.read_bytes()
 
 
 def _text_source(data: bytes, path: str | Path) -> Source | None:

@@ -10,6 +10,8 @@ import pytest
 from memplan.errors import CancelledError, InputError
 from memplan.graph import Graph, TensorKind, bytes_by_kind, lifetimes
 from memplan.readers import read_graph
+from memplan.readers.mindir import parallel_layouts
+from memplan.readers.mindir_schema import model_class
 
 Sample = Callable[[str], Path]
 
@@ -146,3 +148,19 @@ def test_unusable_files_give_one_clear_line(
     assert message.startswith(str(path))
     assert "\n" not in message
     assert len(message) < 400
+
+
+def test_parallel_layouts_say_how_parameters_are_split(sample: Sample) -> None:
+    model = model_class(lossless=True).FromString(sample("cnn").read_bytes())
+    model.parallel.layout.add(
+        name="fc.weight",
+        device_arrangement_int=[2, 4],
+        tensor_map_int=[1, -1],
+        slice_shape_int=[5, 2048],
+        opt_shard_group="4-5",
+        pipeline_shared=True,
+    )
+    (layout,) = parallel_layouts(model.SerializeToString(), "model.mindir")
+    assert (layout.name, layout.devices, layout.tensor_map) == ("fc.weight", (2, 4), (1, -1))
+    assert (layout.slice_shape, layout.optimizer_group, layout.shared_by_pipeline) == ((5, 2048), "4-5", True)
+    assert parallel_layouts(sample("cnn").read_bytes(), "model.mindir") == ()
