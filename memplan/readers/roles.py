@@ -28,6 +28,7 @@ class Roles:
         self._by_label: dict[str, int] = {}
         self._state: set[int] = set()
         self._gradient: set[int] = set()
+        self._trains = False
         self._uses: list[tuple[bool, bool, Sequence[int]]] = []
 
     def parameter(self, tensor: int, label: str) -> None:
@@ -39,6 +40,7 @@ class Roles:
         """Note one op that was appended to the builder, with its tensor arguments by name."""
         in_optimizer = self.table.optimizers.search(scope) is not None
         backward = scope.startswith((_GRADIENT_SCOPE, _UNSCOPED))
+        self._trains = self._trains or scope.startswith(_GRADIENT_SCOPE)
         entry = self.table.in_place.get(type_)
         if entry is not None:
             gradients = [tensor for name, tensor in named.items() if name in _GRADIENT_ARGUMENTS]
@@ -76,7 +78,7 @@ class Roles:
 
     def _named_as_state(self, builder: GraphBuilder, tensor: int) -> bool:
         """Whether the name is that of a weight behind a prefix, such as `moment1.fc.weight`, in a training graph."""
-        if not any(backward for _, backward, _ in self._uses):
+        if not self._trains:
             return False
         label = self.parameters[tensor]
         if label in self.table.optimizer_scalars:
