@@ -218,8 +218,7 @@ class MainWindow(QMainWindow):
             return
         self.cancel_opening()
         names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
-        work = lambda progress: open_session(request, progress)  # noqa: E731
-        self._opening = self.jobs.start(names, work, done, self.problem)
+        self._opening = self.jobs.start(names, lambda report: open_session(request, report), done, self.problem)
 
     def cancel_opening(self) -> None:
         """Stop reading what was asked for last."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.gui.model.memory_map import Peak, occupant
+from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp
@@ -157,7 +157,7 @@ def of_pick(session: Session, pick: Pick | None) -> list[Section]:
     """Everything known of the picked thing; the overview when nothing is picked."""
     plan = session.document.plan
     if isinstance(pick, TensorPick) and session.map is not None:
-        return _tensor_sections(session, pick)
+        return _tensor_sections(session, session.map, pick) if session.map is not None else []
     if isinstance(pick, OpPick) and plan is not None:
         return _op_section(session, plan, pick.op)
     if isinstance(pick, SlicePick):
@@ -168,9 +168,8 @@ def of_pick(session: Session, pick: Pick | None) -> list[Section]:
     return overview(session)
 
 
-def _tensor_sections(session: Session, pick: TensorPick) -> list[Section]:
-    assert session.map is not None  # noqa: S101
-    item = occupant(session.map, pick.rectangle)
+def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> list[Section]:
+    item = occupant(mapped, pick.rectangle)
     tensor = item.tensor
     shape = "×".join(str(dim) for dim in tensor.shape) or "scalar"
     facts = [

@@ -64,7 +64,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
 
     Raises `InputError` for files that can't be used and `CancelledError` when `progress` says so.
     """
-    plan = _open_plan(request, progress) if request.plan is not None else None
+    plan = _open_plan(request.plan, request.chip, progress) if request.plan is not None else None
     profile: Profile | None = None
     if request.profile is not None:
         progress(0, 1, request.profile.name)
@@ -76,16 +76,15 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     return Session(document)
 
 
-def _open_plan(request: Request, progress: Progress) -> Plan:
-    assert request.plan is not None  # noqa: S101
-    progress(0, 1, request.plan.name)
-    if not is_graph(request.plan):
-        return load_plan(request.plan)
-    if request.chip is None:
-        raise InputError("a graph needs a chip to be planned for", path=request.plan, remedy="choose one")
+def _open_plan(path: Path, chip: str | None, progress: Progress) -> Plan:
+    progress(0, 1, path.name)
+    if not is_graph(path):
+        return load_plan(path)
+    if chip is None:
+        raise InputError("a graph needs a chip to be planned for", path=path, remedy="choose one")
     import memplan
 
-    return memplan.plan(request.plan, chip=request.chip, progress=progress)
+    return memplan.plan(path, chip=chip, progress=progress)
 
 
 def notes_of(session: Session) -> list[str]:

@@ -9,7 +9,7 @@ from PySide6.QtGui import QFontMetrics, QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.memory_map import occupant
+from memplan.gui.model.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks, span_text
 from memplan.gui.model.session import Session, TensorPick
@@ -104,7 +104,7 @@ class MemoryMapView(TimeCanvas):
             )
             painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
             return
-        self._paint_names(painter)
+        self._paint_names(painter, mapped)
         use = mapped.plan.tier(mapped.tier)
         if use is not None and use.capacity is not None:
             self._paint_level(painter, use.capacity, f"{tr('capacity')} {format_bytes(use.capacity)}", "warning")
@@ -120,12 +120,10 @@ class MemoryMapView(TimeCanvas):
         picked = self.session.picked
         if isinstance(picked, TensorPick) and picked.rectangle < len(mapped):
             painter.setPen(self.pen("text", 2))
-            painter.drawRect(self.rectangle(picked.rectangle))
+            painter.drawRect(self.rectangle(mapped, picked.rectangle))
 
-    def rectangle(self, index: int) -> QRectF:
-        """Where rectangle `index` of the map is painted."""
-        mapped = self.session.map
-        assert mapped is not None  # noqa: S101
+    def rectangle(self, mapped: MemoryMap, index: int) -> QRectF:
+        """Where rectangle `index` of `mapped` is painted."""
         left = max(self.x_of(float(mapped.start_ns[index] - self.session.origin_ns)), -10.0)
         right = min(self.x_of(float(mapped.end_ns[index] - self.session.origin_ns)), self.width() + 10.0)
         top, bottom = self.y_of(float(mapped.high[index])), self.y_of(float(mapped.low[index]))
@@ -144,9 +142,7 @@ class MemoryMapView(TimeCanvas):
         below = y - metrics.height() < self.plot.top()
         painter.drawText(QPointF(x, y + metrics.ascent() + 1 if below else y - 4), text)
 
-    def _paint_names(self, painter: QPainter) -> None:
-        mapped = self.session.map
-        assert mapped is not None  # noqa: S101
+    def _paint_names(self, painter: QPainter, mapped: MemoryMap) -> None:
         viewport, origin = self.session.viewport, self.session.origin_ns
         left = np.maximum(mapped.start_ns - origin, viewport.start)
         right = np.minimum(mapped.end_ns - origin, viewport.end)
@@ -197,13 +193,12 @@ class MemoryMapView(TimeCanvas):
 
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""
-        if self._hover is not None:
-            self.paint_hover(painter, self.lines(self._hover))
-
-    def lines(self, index: int) -> list[str]:
-        """The rectangle in a few lines: tensor, bytes and addresses, life, ops and source line."""
         mapped = self.session.map
-        assert mapped is not None  # noqa: S101
+        if self._hover is not None and mapped is not None:
+            self.paint_hover(painter, self.lines(mapped, self._hover))
+
+    def lines(self, mapped: MemoryMap, index: int) -> list[str]:
+        """Rectangle `index` of `mapped` in a few lines: tensor, bytes and addresses, life, ops and source line."""
         item = occupant(mapped, index)
         shape = "×".join(str(dim) for dim in item.tensor.shape) or tr("scalar")
         lines = [

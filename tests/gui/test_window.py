@@ -98,7 +98,7 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
     view, mapped = window.memory_map, window.session.map
     assert mapped is not None
     largest = int(np.argmax((mapped.high - mapped.low) * (mapped.end_ns - mapped.start_ns)))
-    middle = view.rectangle(largest).center().toPoint()
+    middle = view.rectangle(mapped, largest).center().toPoint()
     qtbot.mouseMove(view, middle)  # type: ignore[attr-defined]
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)  # type: ignore[attr-defined]
     picked = window.session.picked
@@ -106,7 +106,7 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
     text = window.details.toPlainText()
     assert "Tensor" in text
     assert "HBM" in text
-    lines = view.lines(picked.rectangle)
+    lines = view.lines(mapped, picked.rectangle)
     assert any("float" in line or "int" in line for line in lines)
 
 
