@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,10 +135,12 @@ def build(events: Events, types: Mapping[str, str]) -> Timeline:
     slice_tracks = list(tracks)
     strings = list(events.strings)
     columns = {field.name: getattr(events.slices, field.name) for field in fields(SliceRows)}
+    # What is done with is let go of at once: of a trace of gigabytes, no column is held twice for long.
+    counters = _counters(events, labels, tracks)
+    flow_rows = events.flows
+    del events
     with ThreadPoolExecutor(1) as pool:
-        flows = pool.submit(_flows, events.flows, track_of)
-        counters = _counters(events, labels, tracks)
-        del events  # its slices are let go of column by column
+        flows = pool.submit(_flows, flow_rows, track_of)
         slices = _slices(columns, track_of, slice_tracks, strings, types)
         return Timeline(tracks, strings, slices, counters, flows.result())
 
@@ -281,6 +284,7 @@ def _counters(events: Events, labels: _Labels, tracks: list[Track]) -> CounterCo
         codes = _paired(codes, part)
     count = int(codes.max()) + 1 if len(codes) else 0
     order, starts = _ordered(codes, rows.time_ns, None, count)
+    del codes
     first = order[starts[:-1]]
     distinct = np.stack([rows.thread[first], rows.name[first], rows.key[first], rows.instance[first]], axis=1)
     counts = np.diff(starts)
@@ -293,7 +297,6 @@ def _counters(events: Events, labels: _Labels, tracks: list[Track]) -> CounterCo
         listed.append(((labels.process_order.get(pid, _LAST), process, text), number, series, unit))
     listed.sort(key=lambda entry: entry[0])
     series_list: list[tuple[int, str, str]] = []
-    parts: list[Int64s] = []
     bounds = [0]
     current: tuple[int, str, str] | None = None
     for group, number, series, unit in listed:
@@ -303,10 +306,12 @@ def _counters(events: Events, labels: _Labels, tracks: list[Track]) -> CounterCo
         last = tracks[-1]
         tracks[-1] = Track(last.id, last.kind, last.process, last.thread, last.count + int(counts[number]))
         series_list.append((last.id, series, unit))
-        parts.append(order[starts[number] : starts[number + 1]])
         bounds.append(bounds[-1] + int(counts[number]))
-    picked = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-    return CounterColumns(np.array(bounds, dtype=np.int64), rows.time_ns[picked], rows.value[picked], series_list)
+    time, value = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.float64)
+    for (_, number, _, _), (low, high) in zip(listed, pairwise(bounds), strict=True):
+        picked = order[starts[number] : starts[number + 1]]
+        time[low:high], value[low:high] = rows.time_ns[picked], rows.value[picked]
+    return CounterColumns(np.array(bounds, dtype=np.int64), time, value, series_list)
 
 
 def _compact(numbers: Int64s) -> Int32s:
