@@ -186,7 +186,7 @@ def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> l
         sections.append(Section("Made by", tuple(_op_facts(item.producer, session))))
     if item.last_use is not None and item.last_use is not item.producer:
         sections.append(Section("Last used by", tuple(_op_facts(item.last_use, session))))
-    moves = [move for move in session.map.plan.transfers if move.tensor == tensor.index]
+    moves = [move for move in mapped.plan.transfers if move.tensor == tensor.index]
     if moves:
         facts = [
             Fact(f"{move.source.value} → {move.target.value}", f"{format_bytes(move.size)} over {move.link}, "
