@@ -1,8 +1,9 @@
 """
 The serving model against published tables: `python -m benchmarks.serving [VALIDATION.json] [--details]`.
 
-Prints one row per published measurement. Every row is computed with the same constants; what a row does not say
-(layout, draft tokens) comes from the configuration files that its own page publishes, in `serving_cases.json`.
+Prints one row per published measurement: those of the shared data, and more from the same publishers' pages. Every row
+is computed with the same constants; what a row does not say (layout, draft tokens) comes from the configuration files
+that its own page publishes, in `serving_cases.json`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +23,8 @@ from memplan.models.steps import Phase, Step
 from memplan.serving import StepTime, step_time
 
 CASES = Path(__file__).with_name("serving_cases.json")
+MORE = Path(__file__).with_name("serving_more.json")
+"""Published rows beside those of the shared data: other formats and layouts, dense models, a prefill."""
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -35,9 +38,9 @@ class Row:
 
     @property
     def predicted_ms(self) -> float:
-        """Predicted time per token."""
-        assert self.time.tpot_ns is not None
-        return self.time.tpot_ns / 1e6
+        """Predicted time per token, of a prefill the time to the first."""
+        time = self.time
+        return (time.duration_ns if time.tpot_ns is None else time.tpot_ns) / 1e6
 
     @property
     def error(self) -> float:
@@ -46,10 +49,10 @@ class Row:
 
 
 def rows(validation: Path, configs: Path) -> Iterator[Row]:
-    """Every decode row of `validation`; raises `LookupError` for one that no case describes."""
+    """Every serving row of `validation`; raises `LookupError` for one that no case describes."""
     document = json.loads(CASES.read_text("utf-8"))
     for row in json.loads(validation.read_text("utf-8")):
-        if row["kind"] == "serving_decode":
+        if row["kind"] in ("serving_decode", "serving_prefill"):
             yield predict(row, document, configs)
 
 
@@ -61,24 +64,28 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     names = sorted((name for name in document["models"] if name in workload), key=len)
     if not names:
         raise LookupError(f"no model is known for {workload}")
-    model = load_config(configs / document["models"][names[-1]])
+    config = json.loads((configs / document["models"][names[-1]]).read_text("utf-8"))
+    model = load_config({key: value for key, value in config.items() if key not in case.get("drop", ())})
     expert = case.get("expert") or row["chips"] * case["dies_per_chip"]
     batch = row.get("global_batch") or row["batch"] * expert // case["dies_per_chip"]
     context = row.get("seq") or row["prompt"] + row["output"] // 2
+    prefill = row["kind"] == "serving_prefill"
     ranks = ("output_parallel", "dense_parallel", "embedding_parallel", "head_parallel")
     step = Step(
-        Phase.DECODE,
+        Phase.PREFILL if prefill else Phase.DECODE,
         batch=batch,
         context=context,
-        speculative=row.get("mtp", case["speculative"]),
+        speculative=0 if prefill else row.get("mtp", case["speculative"]),
         precision=form["precision"],
         kv=form["kv"],
         index_c8=form["index_c8"],
         **{name: case[name] for name in ranks if name in case},
     )
-    time = step_time(model, Layout(data=min(expert, batch), expert=expert), step, chip(case["chip"]))
-    label = f"{workload}, {batch} x {context:,}, {row.get('chips', expert // case['dies_per_chip'])} chips"
-    return Row(label, row["tpot_ms"], time)
+    layout = Layout(tensor=row.get("tensor", 1), data=min(expert, batch), expert=expert)
+    time = step_time(model, layout, step, chip(case["chip"]))
+    chips = row.get("chips") or layout.ranks // case["dies_per_chip"]
+    label = f"{workload}, {batch} x {context:,}, {chips} chips"
+    return Row(label, row["ttft_ms" if prefill else "tpot_ms"], time)
 
 
 def _first(entries: list[dict[str, Any]], workload: str) -> dict[str, Any]:
@@ -88,23 +95,47 @@ def _first(entries: list[dict[str, Any]], workload: str) -> dict[str, Any]:
     raise LookupError(f"no case describes {workload}")
 
 
+def exchanges(validation: Path) -> Iterator[tuple[str, float, float]]:
+    """Published dispatch and combine: name, measured and predicted microseconds for 128 tokens of 8 experts a die."""
+    model = load_config(DATA / "configs" / "deepseek-ai--DeepSeek-R1.json")
+    model = replace(model, layers=model.layers[:4])
+    for row in json.loads(validation.read_text("utf-8")):
+        if row["kind"] != "moe_comm":
+            continue
+        ranks = row["ep"]
+        step = Step(Phase.DECODE, batch=128 * ranks, context=4096, precision="w8a8")
+        time = step_time(model, Layout(data=ranks, expert=ranks), step, chip("910C"))
+        kind = {"dispatch": "MoeDistributeDispatch", "combine": "MoeDistributeCombine"}[row["op"]]
+        found = next(item for item in time.stages[0].ops if item.op.type == kind)
+        yield f"{row['op']} EP{ranks}", row["latency_us"], found.duration_ns / 1e3
+
+
+def print_rows(found: list[Row], *, details: bool) -> None:
+    """Every row, and the median of the errors."""
+    print("| workload | published ms | predicted ms | error | step ms |")
+    print("|---|---|---|---|---|")
+    for row in found:
+        step = row.time.duration_ns / 1e6
+        print(f"| {row.name} | {row.measured_ms:.2f} | {row.predicted_ms:.2f} | {row.error:+.1%} | {step:.1f} |")
+        if details:
+            print(", ".join(f"{s.name} {s.duration_ns / 1e6:.2f} ms ({s.launches})" for s in row.time.by_class))
+    errors = [abs(row.error) for row in found]
+    print(f"\n{len(found)} rows: median absolute error {median(errors):.1%}, largest {max(errors):.1%}\n")
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("validation", nargs="?", type=Path, default=DATA / "hardware" / "validation.json")
     parser.add_argument("--configs", type=Path, default=DATA / "configs")
     parser.add_argument("--details", action="store_true", help="What each step is spent on.")
     options = parser.parse_args()
-    found = list(rows(options.validation, options.configs))
-    print("| workload | TPOT published ms | predicted ms | error | step ms |")
-    print("|---|---|---|---|---|")
-    for row in found:
-        step = row.time.duration_ns / 1e6
-        print(f"| {row.name} | {row.measured_ms:.2f} | {row.predicted_ms:.2f} | {row.error:+.1%} | {step:.1f} |")
-        if options.details:
-            print(", ".join(f"{s.name} {s.duration_ns / 1e6:.2f} ms ({s.launches})" for s in row.time.by_class))
-    errors = [abs(row.error) for row in found]
-    print(f"\n{len(found)} rows: median absolute error {median(errors):.1%}, largest {max(errors):.1%}")
+    print_rows(list(rows(options.validation, options.configs)), details=options.details)
+    print_rows(list(rows(MORE, options.configs)), details=options.details)
+    print("| exchange | published us | predicted us | error |")
+    print("|---|---|---|---|")
+    for name, measured, predicted in exchanges(options.validation):
+        print(f"| {name} | {measured:.0f} | {predicted:.0f} | {predicted / measured - 1:+.1%} |")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from memplan.cli import (
     ranks,
     show,
     simulate,
+    step,
 )
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
@@ -53,6 +54,7 @@ for command_name, module in (
     ("chips", chips),
     ("kv", kv),
     ("fit", fit),
+    ("step", step),
     ("calibrate", calibrate),
     ("gui", gui),
 ):

@@ -7,10 +7,13 @@ from typing import Any
 
 from memplan.cost.collective import collective_time
 from memplan.cost.kernel import op_class
-from memplan.graph import Graph, Op
+from memplan.graph import DTYPE_BITS, Graph, Op, Tensor
 from memplan.hardware import Chip, Link
 from memplan.serving.constants import Constants, fabric
+from memplan.units import round_up
 
+_SCALE_BYTES, _ALIGNMENT = 64, 512
+"""Of a routed token: `align512(align32(H) + 64)`, hicann/ops-transformer mc2/moe_distribute_dispatch/README.md."""
 DISPATCH, COMBINE = "MoeDistributeDispatch", "MoeDistributeCombine"
 
 
@@ -29,7 +32,7 @@ def collective_ns(op: Op, graph: Graph, chip: Chip, fixed: Constants) -> float |
     received = sum(graph.tensors[index].nbytes for index in op.outputs)
     rate = _rate(found, ranks)
     if op.type in (DISPATCH, COMBINE):
-        routed = graph.tensors[op.outputs[0] if op.type == DISPATCH else op.inputs[0]].nbytes
+        routed = _routed_bytes(graph.tensors[op.outputs[0] if op.type == DISPATCH else op.inputs[0]])
         sends = op.attrs.get("tokens"), op.attrs.get("per_token")
         reached = min(ranks, sends[0] * sends[1]) if isinstance(sends[0], int) and isinstance(sends[1], int) else ranks
         return _exchange(op.type, routed, ranks, reached, rate / fixed.reference_link_bytes_per_second, fixed)
@@ -42,6 +45,13 @@ def collective_ns(op: Op, graph: Graph, chip: Chip, fixed: Constants) -> float |
     )
     time = collective_time(op_class(op.type).rule, float(max(sent, received)), ranks, link)
     return None if time is None else fixed.collective_base_ns + time.duration
+
+
+def _routed_bytes(tokens: Tensor) -> int:
+    """Bytes of routed tokens as they are sent: each with its scale where it is quantised, aligned to 512."""
+    rows, width = tokens.shape
+    bits = DTYPE_BITS[tokens.dtype]
+    return rows * round_up(width * bits // 8 + (_SCALE_BYTES if bits <= 8 else 0), _ALIGNMENT)
 
 
 def _rate(found: Mapping[str, Any], ranks: int) -> float:

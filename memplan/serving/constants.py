@@ -17,10 +17,13 @@ class Constants:
     """
     What a step costs beyond its kernels, in nanoseconds and bytes per second.
 
-    `*_base_ns` is a collective of no bytes between few ranks, `*_rank_ns` what each further rank adds.
+    `*_base_ns` is a collective of no bytes between few ranks, `*_rank_ns` what each further rank adds. `product_share`
+    is what matrix products reach, in a running model, of the rate they have alone. `mixing_*` are those of reading
+    hyper-connections.
     """
 
     kernel_gap_ns: float
+    product_share: float
     step_overhead_ns: float
     dispatch_base_ns: float
     dispatch_rank_ns: float
@@ -32,6 +35,7 @@ class Constants:
     collective_base_ns: float
     collective_share: float
     mixing_base_ns: float
+    mixing_direct_share: float
     mixing_element_ns: float
 
 

@@ -12,7 +12,7 @@ from memplan.cost import Machine, machine
 from memplan.cost.kernel import op_class
 from memplan.cost.l2 import graph_costs
 from memplan.cost.model import KernelCost
-from memplan.graph import Graph, Op, TensorKind, bytes_by_kind, live_curve
+from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
@@ -62,6 +62,11 @@ class StageTime:
     cache_bytes: int
     activation_bytes: int
 
+    @property
+    def total_bytes(self) -> int:
+        """Weights, caches and activations; buffers of collectives and workspaces come on top."""
+        return self.weight_bytes + self.cache_bytes + self.activation_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
@@ -72,7 +77,7 @@ class StepTime:
     (one, and the draft tokens accepted on average); `tpot_ns` is the time per token of one sequence,
     `tokens_per_second` what all ranks yield together and `tokens_per_second_per_die` one of them; a prefill's tokens
     are those it reads, and its duration is the time to the first token. `sequences` are those of one rank. `rests_on`
-    names constants and rates, `notes` what was left out.
+    names where rates come from, `constants` what a step costs beyond its kernels, `notes` what was left out.
     """
 
     model: str
@@ -89,6 +94,7 @@ class StepTime:
     by_bound: tuple[Share, ...]
     stages: tuple[StageTime, ...]
     rests_on: tuple[Source, ...]
+    constants: tuple[Source, ...]
     notes: tuple[str, ...]
 
 
@@ -137,7 +143,11 @@ def step_time(
         by_class=_shares([(item.kind, item) for item in ops]),
         by_bound=_shares([(item.bound, item) for item in ops]),
         stages=stages,
-        rests_on=(*core.sources, *sources()),
+        rests_on=(
+            *core.sources,
+            Source("constants of the serving model", "memplan/serving/constants.json gives the source of each"),
+        ),
+        constants=sources(),
         notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),
     )
 
@@ -155,7 +165,10 @@ def _stage(
     graph = step_graph(model, layout, step, stage=number)
     durations, bounds, flops = _durations(graph, graph_costs(graph, core), chip, core, table, notes)
     ops = _run(graph, durations, bounds, flops)
-    size = bytes_by_kind(graph)
+    size = {TensorKind.WEIGHT: 0, TensorKind.INPUT: 0}
+    for tensor in graph.tensors:
+        if tensor.storage == tensor.index and tensor.kind in size:
+            size[tensor.kind] += tensor.nbytes
     activations = live_curve(graph, kinds=(TensorKind.ACTIVATION,), workspace=False)
     return StageTime(
         graph=graph,
@@ -173,7 +186,8 @@ def _durations(
     """
     Nanoseconds, limit and FLOPs of every op: its kernel and the gap before it.
 
-    An op fused into the kernel before it pays neither launch nor gap, only its slowest pipe.
+    An op fused into the kernel before it pays neither launch nor gap, only its slowest pipe. Matrix products reach a
+    share of the rate that they have alone.
     """
     durations, bounds, flops = [], [], []
     for op, cost in zip(graph.ops, costs, strict=True):
@@ -193,7 +207,12 @@ def _durations(
             time = _mixing_ns(op, graph, core, table)
         elif op.attrs.get("fused"):
             time = max(cost.pipes.values(), default=0.0)
-        else:
+        if cost.kind == "matmul":
+            time /= table.product_share
+        if op.attrs.get("within"):
+            # What was measured for the whole kernel has it.
+            time = 0.0
+        elif not op.attrs.get("fused"):
             time += table.kernel_gap_ns
         durations.append(round(time))
         bounds.append(bound)
@@ -205,7 +224,8 @@ def _mixing_ns(op: Op, graph: Graph, core: Machine, table: Constants) -> float:
     """Reading hyper-connections: twenty rounds of normalising small matrices that depend on each other, then a sum."""
     elements = prod(graph.tensors[op.inputs[0]].shape)
     share = _MEASURED_VECTOR_HZ / (core.vectors * core.vector_clock_hz)
-    return table.mixing_base_ns + elements * table.mixing_element_ns * share
+    time = table.mixing_base_ns + elements * table.mixing_element_ns * share
+    return time * table.mixing_direct_share if core.direct else time
 
 
 def _run(graph: Graph, durations: Sequence[int], bounds: Sequence[str], flops: Sequence[int]) -> tuple[OpTime, ...]:
@@ -246,10 +266,15 @@ def _kind(op: Op) -> str:
     return "vector"
 
 
+def _launches(op: Op) -> bool:
+    """Whether an op is a kernel of its own."""
+    return not op.attrs.get("fused") and not op.attrs.get("within")
+
+
 def _shares(items: Sequence[tuple[str, OpTime]]) -> tuple[Share, ...]:
     found: dict[str, tuple[int, int]] = {}
     for name, item in items:
         count, time = found.get(name, (0, 0))
-        found[name] = count + (not item.op.attrs.get("fused")), time + item.duration_ns
+        found[name] = count + _launches(item.op), time + item.duration_ns
     ordered = sorted(found.items(), key=lambda pair: -pair[1][1])
     return tuple(Share(name, count, time) for name, (count, time) in ordered)

@@ -115,10 +115,10 @@ def read_streams(e: Emitter, name: str, streams: int) -> int:
     """What a part of the layer works on: the residual streams mixed into one, and the coefficients to write back."""
     count, hidden, tokens = e.model.hyper.streams if e.model.hyper else 1, e.model.hidden_size, e.residual_tokens
     wide = e.view(f"{name}.in", streams, (tokens, count * hidden))
-    coefficients = e.linear(wide, (f"{name}.fn",), count * (2 + count), count * hidden, rows=tokens)
+    coefficients = e.linear(wide, (f"{name}.fn",), count * (2 + count), count * hidden, rows=tokens, within="HcPre")
     mixed = e.act(f"{name}.mixed", (tokens, hidden))
     small = e.spend(f"{name}.base", f"{name}.scale")
-    e.op(f"{name}.pre", "HcPre", (streams, coefficients, *small), (mixed,), fused=True)
+    e.op(f"{name}.pre", "HcPre", (streams, coefficients, *small), (mixed,))
     return mixed
 
 

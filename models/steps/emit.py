@@ -137,6 +137,13 @@ class Emitter:
         """Bytes of an element of `dtype`."""
         return DTYPE_BITS[dtype] // 8
 
+    def constant(self, name: str, shape: tuple[int, ...]) -> int:
+        """A fixed matrix, one for all layers."""
+        if name not in self._shared:
+            nbytes = dense_bytes(shape, self.dtype)
+            self._shared[name] = self.graph.tensor(name, shape, self.dtype, nbytes, TensorKind.CONSTANT)
+        return self._shared[name]
+
     def shape(self, tensor: int) -> tuple[int, ...]:
         """The shape of a tensor."""
         return self.graph.shapes[tensor]
@@ -230,8 +237,13 @@ class Emitter:
         rows: int | None = None,
         fused: bool = False,
         share: int = 1,
+        within: str | None = None,
     ) -> int:
-        """`x` of `rows x k` times the weights `names` side by side, `n x k`; biases of the same names are added."""
+        """
+        `x` of `rows x k` times the weights `names` side by side, `n x k`; biases of the same names are added.
+
+        `within` names the kernel that computes the product as a part of itself.
+        """
         types = self.types(names[0])
         m = rows if rows is not None else prod(self.shape(x)[:-1])
         a = self.quantise(x, types.activation) if types.quantised else x
@@ -247,7 +259,8 @@ class Emitter:
             kind = "QuantBatchMatmul"
         elif types.weight not in (self.dtype, "float32"):
             kind = "WeightQuantBatchMatmul"
-        self.op(label, kind, (a, weight, *extra), (out,), transpose_a=False, transpose_b=True, fused=fused)
+        attributes: dict[str, object] = {"fused": fused} if within is None else {"within": within}
+        self.op(label, kind, (a, weight, *extra), (out,), transpose_a=False, transpose_b=True, **attributes)
         return out
 
     def norm(self, name: str, x: int, *weights: str, residual: int | None = None, fused: bool = False) -> int:

@@ -159,10 +159,11 @@ def indexer(e: Emitter, index: Indexer, x: int, low: int, keys: int, q_name: str
     wide = index.heads + (index.head_dim if k_name is not None else 0)
     weights = e.linear(x, small, wide, hidden)
     cache = e.cache("index_cache", e.sequences * max(-(-keys // e.layout.context), 1) * row, dtype)
-    turned = e.act("index_q", (tokens, index.heads * index.head_dim), dtype)
+    turned = e.act("index_q.rope", (tokens, index.heads * index.head_dim))
     written = e.part("index_written", cache, tokens * row)
     norms = e.spend("indexer.k_norm", "indexer.k_norm.bias")
     e.op("indexer.rotary", "RopeWithSinCosCache", (query, weights, *norms), (turned, written))
+    turned = _hadamard(e, turned, index, dtype)
     seen = keys if e.step.phase is Phase.PREFILL else -(-keys // e.layout.context)
     chosen = e.act("index", (tokens, index.topk), "int32")
     part = e.part("index_keys", cache, e.sequences * seen * row)
@@ -183,6 +184,22 @@ def indexer(e: Emitter, index: Indexer, x: int, low: int, keys: int, q_name: str
         keep=index.topk,
         page=128,
     )
+
+
+def _hadamard(e: Emitter, x: int, index: Indexer, dtype: str) -> int:
+    """Index queries turned by a Hadamard matrix, so that they lose less in few bits, and quantised by head."""
+    rows, size = e.shape(x)[0] * index.heads, index.head_dim
+    matrix = e.constant("hadamard", (size, size))
+    out = e.act("index_q.turned", (rows, size))
+    e.op(
+        "indexer.hadamard", "MatMul", (e.view("index_q.heads", x, (rows, size)), matrix), (out,),
+        transpose_a=False, transpose_b=True,
+    )  # fmt: skip
+    if dtype != e.dtype:
+        small, scale = e.act("index_q", (rows, size), dtype), e.act("index_q.scale", (rows, 1), "float32")
+        e.op("indexer.quant", "DynamicQuant", (out,), (small, scale))
+        out = small
+    return e.view("index_q.flat", out, e.shape(x))
 
 
 def split_output(e: Emitter, x: int, name: str, width: int) -> int:

@@ -201,9 +201,9 @@ class StepPieces:
         streams, hidden = e.model.hyper.streams, e.model.hidden_size
         rows = e.shape(x)[0]
         e.add_weights({name: self.outer[name] for name in ("hc_head.fn", "hc_head.base", "hc_head.scale")})
-        shares = e.linear(x, ("hc_head.fn",), streams, streams * hidden, rows=rows)
+        shares = e.linear(x, ("hc_head.fn",), streams, streams * hidden, rows=rows, within="HcPre")
         out = e.act("hc_head.out", (rows, hidden))
-        e.op("hc_head", "HcPre", (x, shares, *e.spend("hc_head.base", "hc_head.scale")), (out,), fused=True)
+        e.op("hc_head", "HcPre", (x, shares, *e.spend("hc_head.base", "hc_head.scale")), (out,))
         return out
 
     def head(self, x: int) -> tuple[int, int]:

@@ -29,7 +29,8 @@ def step_graph(model: ModelConfig, layout: Layout, step: Step, *, stage: int = 0
 
     Tensors are `(tokens of the rank, width)`; weights are stored `(outputs, inputs)`. Caches are inputs, alive
     throughout. Collectives carry `rank_size` and `group`; attention kernels the fields of the cost model's problem.
-    Ops with `fused` run inside the kernel before them in serving engines. A vision tower is left out.
+    Ops with `fused` run inside the kernel before them in serving engines, those with `within` are a part of another.
+    A vision tower is left out.
 
     Raises `InputError` for a layout that does not divide the model.
     """

@@ -28,6 +28,8 @@ LAYOUTS = (
     Layout(context=2),
 )
 _LAYERS = 8
+_FIXED = (".chunk.", ".hadamard")
+"""Products that no weight takes part in."""
 GROUPED = ("GroupedMatmul", "QuantGroupedMatmul")
 PRODUCTS = ("MatMul", "QuantBatchMatmul", "WeightQuantBatchMatmul", "BatchMatMul", *GROUPED)
 
@@ -50,7 +52,7 @@ def flops(graph: Graph, op: Op) -> int:
 
 
 def product_flops(graph: Graph) -> int:
-    return sum(flops(graph, op) for op in graph.ops if ".chunk." not in op.name)
+    return sum(flops(graph, op) for op in graph.ops if not any(word in op.name for word in _FIXED))
 
 
 def needed_flops(model: ModelConfig, step: Step) -> int:

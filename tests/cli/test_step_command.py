@@ -1,0 +1,60 @@
+"""`memplan step`: tables, JSON, a plan file, and one line for what can't be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.cli import main
+from memplan.schema import load_plan
+
+FAMILIES: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "models_config" / "families.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**FAMILIES["qwen2"]["config"], "num_hidden_layers": 4}), encoding="utf-8")
+    return path
+
+
+def test_tables_say_how_long_and_on_what(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["step", str(config), "--tp", "2", "--batch", "4", "--context", "1024"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("a token", "matrix products", "collectives", "weights", "rests on"))
+
+
+def test_json_holds_the_same_figures(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["step", str(config), "--phase", "prefill", "--context", "512", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["tpot_ns"] is None
+    assert document["duration_ns"] > 0
+    assert sum(item["duration_ns"] for item in document["by_class"]) > 0
+    assert document["stages"][0]["weight_bytes"] > 0
+
+
+def test_the_plan_of_a_rank_is_written(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "plan.json"
+    assert main(["step", str(config), "--batch", "2", "--context", "256", "-o", str(output)]) == 0
+    assert load_plan(output).ops
+    assert str(output) in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_said(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["step", str(config), "--chip", "910B4", "--batch", "512", "--context", "32768"]) == 1
+    assert "does not fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--phase", "train"], ["--tp", "7"], ["--mtp", "2"], ["--weights", "w1"], ["--kv-dtype", "int3"]]
+)
+def test_bad_input_is_one_line(config: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["step", str(config), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.strip().count("\n") <= 1
+    assert "Traceback" not in error
