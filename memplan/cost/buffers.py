@@ -15,6 +15,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.vector import VectorWork
 from memplan.graph.model import DTYPE_BITS
+from memplan.units import round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class BufferNeed:
 
 def matmul_buffers(problem: MatmulProblem, tiling: Tiling) -> list[BufferNeed]:
     """Buffers of a matmul. Stages: 0 GM to L1 (MTE2), 1 L1 to L0 (MTE1), 2 cube, 3 L0C to GM (FixPipe)."""
-    depth = ceil(problem.k / tiling.splits)
+    fractal = int(32 / max(problem.a_bytes, problem.b_bytes))
+    depth = round_up(ceil(problem.k / tiling.splits), fractal)
     k_l1, k = min(tiling.k_l1, depth), min(tiling.k, depth)
     needs = []
     for name, extent, width in (("A", tiling.m, problem.a_bytes), ("B", tiling.n, problem.b_bytes)):

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.cost.machine import Machine
+from memplan.cost.rows import operand_cycles, run_share, stride_share
 
 Array = NDArray[np.float64]
 FRACTAL = 16
@@ -128,8 +130,9 @@ class Search:
     def best(self, column: str = "time") -> int:
         """The candidate with the least `column`; among equals the one with less traffic, then larger slices."""
         c = self.columns
-        order = np.lexsort((-c["k_l1"], c["gm_bytes"], c[column]))
-        return int(order[0])
+        ties = np.flatnonzero(c[column] == c[column].min())
+        order = np.lexsort((-c["k_l1"][ties], c["gm_bytes"][ties]))
+        return int(ties[order[0]])
 
     def pareto(self) -> list[int]:
         """Candidates that no other one beats in both GM traffic and on-chip bytes, by rising bytes."""
@@ -185,20 +188,20 @@ def given(problem: MatmulProblem, machine: Machine, tiling: Tiling, *, cores: in
 
 def _candidates(problem: MatmulProblem, machine: Machine) -> dict[str, Array]:
     """All legal (m, n, k, k_l1, resident), flattened."""
-    width = max(problem.a_bytes, problem.b_bytes)
-    fractal_k = 32 / width
+    fractal_k = 32 / max(problem.a_bytes, problem.b_bytes)
     units = machine.l0c // (4 * FRACTAL * FRACTAL)
-    tops = [min(_up(dim, FRACTAL) // FRACTAL, units) for dim in (problem.m, problem.n)]
-    rows, columns = np.meshgrid(np.arange(1, tops[0] + 1), np.arange(1, tops[1] + 1), indexing="ij")
-    legal = rows * columns <= units
-    m, n = (axis[legal].astype(np.float64) * FRACTAL for axis in (rows, columns))
-    fits = np.minimum(machine.l0a / (2 * m * problem.a_bytes), machine.l0b / (2 * n * problem.b_bytes))
-    k = np.floor(fits / fractal_k) * fractal_k
-    legal = k >= fractal_k
-    m, n, k = m[legal], n[legal], np.minimum(k[legal], _up(problem.k, int(fractal_k)))
+    m, n, k = _tiles(
+        min(_up(problem.m, FRACTAL) // FRACTAL, units),
+        min(_up(problem.n, FRACTAL) // FRACTAL, units),
+        units,
+        machine.l0a / (2 * problem.a_bytes),
+        machine.l0b / (2 * problem.b_bytes),
+        fractal_k,
+    )
+    k = np.minimum(k, _up(problem.k, int(fractal_k)))
     parts: list[dict[str, Array]] = []
-    a_panel, b_panel = m * problem.k * problem.a_bytes, n * problem.k * problem.b_bytes
     whole = _up(problem.k, int(fractal_k))
+    a_panel, b_panel = m * whole * problem.a_bytes, n * whole * problem.b_bytes
     for resident in range(3):
         factor = 1
         while True:
@@ -223,6 +226,25 @@ def _candidates(problem: MatmulProblem, machine: Machine) -> dict[str, Array]:
     grid["l1_buffers"] = np.full(len(grid["m"]), 2.0)
     grid["l0c_buffers"] = np.where(grid["m"] * grid["n"] * 8 <= machine.l0c, 2.0, 1.0)
     return grid
+
+
+@lru_cache(maxsize=256)
+def _tiles(
+    most_m: int, most_n: int, units: int, room_a: float, room_b: float, fractal_k: float
+) -> tuple[Array, Array, Array]:
+    """
+    All (m, n) that L0C holds `units` fractals of, with the largest k for which L0A and L0B hold `room_a` and `room_b`
+    elements twice over; arrays that nobody may write to.
+    """
+    rows, columns = np.meshgrid(np.arange(1, most_m + 1), np.arange(1, most_n + 1), indexing="ij")
+    legal = rows * columns <= units
+    m, n = (axis[legal].astype(np.float64) * FRACTAL for axis in (rows, columns))
+    k = np.floor(np.minimum(room_a / m, room_b / n) / fractal_k) * fractal_k
+    legal = k >= fractal_k
+    found = m[legal], n[legal], k[legal]
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def _up(value: int, step: int) -> int:
@@ -272,8 +294,8 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     out = np.where(splits > 1, problem.batch * problem.m * problem.n * 4 * (splits + 1), 0.0) + problem.c_total
     hbm_read = np.minimum(_first_touch(problem, machine), gm_read)
     port = machine["l2_to_l1_bytes_per_cycle"]
-    lines_a = _lines(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
-    lines_b = _lines(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
+    lines_a = operand_cycles(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
+    lines_b = operand_cycles(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
     engine = stay_a * lines_a + stay_b * lines_b + 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
 
     cycle = 1e9 / machine.clock_hz
@@ -283,11 +305,11 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     l2_rate = port * machine.clock_hz * machine.cubes * machine["l2_shared_reads"] * 1e-9
     nz = problem.b_run == "nz"
     own = machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9
-    crooked_a = _stride_share(problem.a_run, problem.m, problem.k, problem.a_bytes, machine)
-    crooked_b = _stride_share(problem.b_run, problem.n, problem.k, problem.b_bytes, machine)
+    crooked_a = stride_share(problem.a_run, problem.m, problem.k, problem.a_bytes, machine)
+    crooked_b = stride_share(problem.b_run, problem.n, problem.k, problem.b_bytes, machine)
     crooked = (a_read / crooked_a + b_read / crooked_b) / (a_read + b_read)
-    wide = a_read / crooked_a / _run_share(problem.a_run, m_work, problem.a_bytes, machine)
-    wide = wide + b_read / crooked_b / _run_share(problem.b_run, n_work, problem.b_bytes, machine)
+    wide = a_read / crooked_a / run_share(problem.a_run, m_work, problem.a_bytes, machine)
+    wide = wide + b_read / crooked_b / run_share(problem.b_run, n_work, problem.b_bytes, machine)
     fetched = hbm_read * wide / (a_read + b_read)
 
     def shared(busy: Array) -> Array:
@@ -314,9 +336,10 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
     head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used
     share = tiles / (waves * cores)
-    width_k = np.minimum(k, depth)
-    panel_a, panel_b = m * depth * problem.a_bytes, n * depth * problem.b_bytes
-    slice_a, slice_b = 2 * m * k_l1 * problem.a_bytes, 2 * n * k_l1 * problem.b_bytes
+    padded = np.ceil(depth / fractal_k) * fractal_k
+    width_k, width_l1 = np.minimum(k, padded), np.minimum(k_l1, padded)
+    panel_a, panel_b = m * padded * problem.a_bytes, n * padded * problem.b_bytes
+    slice_a, slice_b = 2 * m * width_l1 * problem.a_bytes, 2 * n * width_l1 * problem.b_bytes
     return {
         **{name: grid[name] for name in ("m", "n", "k", "k_l1", "resident", "splits", "l0c_buffers", "l1_buffers")},
         "time": span + first * cycle + head,
@@ -350,49 +373,3 @@ def _first_touch(problem: MatmulProblem, machine: Machine) -> float:
     # An operand's own batches are done one after another, so that only one product's share has to stay.
     small, large = sorted((a / problem.a_batch, b / problem.b_batch))
     return a + b + problem.extra_bytes + (ceil(small / room) - 1) * large
-
-
-def _lines(
-    run: str,
-    extent: Array,
-    depth: Array,
-    k_l1: Array,
-    width: float,
-    dim: int,
-    k: int,
-    port: float,
-    machine: Machine,
-) -> Array:
-    """Cycles that MTE2 needs at least for one tile's operand: bytes over its port, but so many for each GM row."""
-    if run == "nz":
-        nz: Array = extent * depth * width / port
-        return nz
-    along_k = run == "k"
-    length = (np.minimum(k_l1, depth) if along_k else extent) * width
-    count = extent * np.ceil(depth / k_l1) if along_k else depth
-    rows: Array = count * np.maximum(machine["mte2_row_cycles"], length / port)
-    rows = rows / _run_share(run, extent, width, machine)
-    return rows / _stride_share(run, dim, k, width, machine)
-
-
-def _stride_share(run: str, dim: int, k: int, width: float, machine: Machine) -> float:
-    """`alignment_share` of one operand's rows in GM."""
-    return 1.0 if run == "nz" else alignment_share((k if run == "k" else dim) * width, machine, "unaligned_l1_share")
-
-
-def _run_share(run: str, extent: Array, width: float, machine: Machine) -> Array:
-    """`_line_share` of one operand; runs along K continue in the next slice and waste nothing."""
-    return np.ones_like(extent) if run in ("k", "nz") else _line_share(extent * width, machine["alignment"])
-
-
-def _line_share(length: Array, line: float) -> Array:
-    """How much of the lines that runs of `length` bytes touch is theirs: all of it where runs never straddle a line."""
-    fits = (length % line == 0) | (line % length == 0)
-    return np.where(fits, 1.0, length / (length + line - 32))
-
-
-def alignment_share(stride: float, machine: Machine, unaligned: str) -> float:
-    """What is left of a rate when GM rows begin `stride` bytes apart."""
-    if stride % machine["alignment"] == 0:
-        return 1.0
-    return machine["aligned_32_share"] if stride % 32 == 0 else machine[unaligned]
