@@ -110,12 +110,14 @@ def value_type_of(text: str, place: str) -> ValueType:
     if text.startswith("<") and text.endswith(">"):
         text = text[1:-1]
     parts = split_top(text)
-    return _typed(parts[0], parts[1] if len(parts) > 1 else "", place)
+    return _typed(parts[0], parts[1] if len(parts) > 1 else "", place, 0)
 
 
-def _typed(name: str, shape: str, place: str) -> ValueType:
+def _typed(name: str, shape: str, place: str, depth: int) -> ValueType:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{place}: a type nests too deep")
     if name.startswith("Ref[") and name.endswith("]"):
-        return _typed(name[4:-1], shape, place)
+        return _typed(name[4:-1], shape, place, depth + 1)
     if name.startswith("Tensor[") and name.endswith("]"):
         dtype = name[7:-1].lower()
         match = _SHAPE.fullmatch(shape.strip())
@@ -123,7 +125,7 @@ def _typed(name: str, shape: str, place: str) -> ValueType:
             raise ValueError(f"{place}: tensor {name!r:.40} of shape {shape!r:.40} has no known size")
         return TensorType(tuple(int(item) for item in match.group(1).split(",") if item.strip()), dtype)
     if name.startswith(("Tuple[", "List[")) and name.endswith("]"):
-        return _sequence(name[name.index("[") + 1 : -1], shape, place)
+        return _sequence(name[name.index("[") + 1 : -1], shape, place, depth + 1)
     if name.startswith(("UMonad", "IOMonad")):
         return MONAD
     if name.startswith(("Func", "Partial")):
@@ -131,7 +133,7 @@ def _typed(name: str, shape: str, place: str) -> ValueType:
     return ScalarType(name.lower())
 
 
-def _sequence(names: str, shape: str, place: str) -> ValueType:
+def _sequence(names: str, shape: str, place: str, depth: int) -> ValueType:
     """A tuple's elements: `T*3` stands for three of `T`; their shapes are inside `TupleShape(...)`."""
     kinds: list[str] = []
     for part in _split_names(names):
@@ -144,7 +146,7 @@ def _sequence(names: str, shape: str, place: str) -> ValueType:
     shapes = split_top(inner) if inner else []
     if len(shapes) != len(kinds):
         shapes = [*shapes, *("NoShape" for _ in range(len(kinds) - len(shapes)))]
-    return SequenceType(tuple(_typed(kind, one, place) for kind, one in zip(kinds, shapes, strict=False)))
+    return SequenceType(tuple(_typed(kind, one, place, depth) for kind, one in zip(kinds, shapes, strict=False)))
 
 
 def _split_names(text: str) -> list[str]:

@@ -23,17 +23,15 @@ from memplan.readers.roles import Roles
 from memplan.readers.shape_inference import infer
 from memplan.readers.values import NOTHING, Choice, Closure, Monad, Value, as_plain, leaves, tensors_of
 
-MAX_OPS = 1_000_000
-"""Ops a file may unfold to; functions that call each other can otherwise multiply without bound."""
-
 BIND_REMEDY = "bind it with --shape NAME=DIM,DIM,..."
 
 
 class Emitter:
-    """Appends what nodes do to `builder`, for the kernels of `target`."""
+    """Appends what nodes do to `builder`, for the kernels of `target`, and at most `most_ops` ops."""
 
-    def __init__(self, builder: GraphBuilder, target: Target) -> None:
+    def __init__(self, builder: GraphBuilder, target: Target, most_ops: int) -> None:
         self.builder = builder
+        self.most_ops = most_ops
         self.target = target
         self.table = op_table()
         self.roles = Roles(self.table)
@@ -66,8 +64,8 @@ class Emitter:
         plumbing = _PLUMBING.get(node.target)
         if plumbing is not None:
             return plumbing(node, arguments), None
-        if len(self.builder.ops) >= MAX_OPS:
-            raise InputError(f"the graph unfolds to more than {MAX_OPS:,} ops", place=node.name)
+        if len(self.builder.ops) >= self.most_ops:
+            raise InputError(f"the graph unfolds to more than {self.most_ops:,} ops", place=node.name)
         if node.target == "UpdateState":
             op = self._inert(node, (), (), self._after(arguments))
             return Monad(op), op

@@ -27,8 +27,8 @@ from memplan.readers.values import NOTHING, Choice, Closure, Monad, Value, tenso
 MAX_DEPTH = 10_000
 """Calls within calls; more is a damaged file."""
 
-MAX_NODES = 4_000_000
-"""Nodes that may be visited while unfolding."""
+UNFOLDED = 200_000
+"""Ops that calls may add to those in the file; functions that call each other could multiply without bound."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,9 @@ class Flattener:
         self.program = program
         self.builder = builder
         self.progress = progress
-        self.emitter = Emitter(builder, target)
+        listed = sum(len(function.nodes) for function in program.functions.values())
+        self.most_nodes = 2 * (UNFOLDED + listed)
+        self.emitter = Emitter(builder, target, UNFOLDED + listed)
         self.finder = LoopFinder({name: function.calls for name, function in program.functions.items()})
         self.constants: dict[str, Value] = {}
         self.inputs: list[int] = []
@@ -136,8 +138,10 @@ class Flattener:
                 self._return(stack[-1], result, steps)
                 continue
             self._visited += 1
-            if self._visited > MAX_NODES:
-                raise InputError(f"the program unfolds to more than {MAX_NODES:,} nodes", place=frame.function.name)
+            if self._visited > self.most_nodes:
+                raise InputError(
+                    f"the program unfolds to more than {self.most_nodes:,} nodes", place=frame.function.name
+                )
             node = frame.nodes[frame.position]
             arguments = tuple([self._value(frame, name) for name in node.inputs])
             if node.primitive:

@@ -9,7 +9,8 @@ from memplan.errors import InputError
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 
-MAX_STEPS = 5_000_000
+MAX_STEPS = 200_000
+"""More steps than any compiled graph has; each costs an op."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from memplan.errors import InputError
 from memplan.graph import Graph, lifetimes, live_curve
-from memplan.readers import Target, read_graph
+from memplan.progress import silent
+from memplan.readers import Target, mindir_flatten, read_graph
+from memplan.readers.mindir_decode import Function, Node, TensorType
+from memplan.readers.mindir_program import Program
+from memplan.readers.program_graph import program_graph
 
 DATA = Path(__file__).with_name("data")
 SQUARE = 64 * 64 * 4
+BIT = TensorType((1,), "uint8")
 
 
 @pytest.fixture(scope="module", params=["control_flow.mindir", "control_flow.ir"])
@@ -64,3 +70,33 @@ def test_peak_is_never_below_what_mindspore_measures(graph: Graph, measured_step
     peak = int(live_curve(planned, alignment=512, persistent=False).max())
     most = measured.transient_peak(SQUARE)
     assert most <= peak <= 1.03 * most
+
+
+def test_functions_that_multiply_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mindir_flatten, "UNFOLDED", 500)
+    functions = {}
+    for level in range(30):
+        name, below = f"f{level}", f"f{level + 1}"
+        inputs = ((f"{name}:a", BIT),)
+        if level == 29:
+            nodes = (Node(f"{name}:op", "Op", True, (f"{name}:a",), BIT, f"S/{name}", {}),)
+            functions[name] = Function(name, inputs, nodes, (f"{name}:op",), frozenset())
+            continue
+        first = Node(f"{name}:1", below, False, (f"{name}:a",), BIT, "", {})
+        second = Node(f"{name}:2", below, False, (f"{name}:1",), BIT, "", {})
+        functions[name] = Function(name, inputs, (first, second), (f"{name}:2",), frozenset({below}))
+    program = Program(functions["f0"], functions, {}, (), "test")
+    with pytest.raises(InputError, match="unfolds to more than"):
+        program_graph(program, origin="test", shapes=None, target=Target.ASCEND, progress=silent)
+
+
+def test_a_function_that_uses_its_own_result_is_refused() -> None:
+    name = "f"
+    again = Node("f:again", "f", False, ("f:a",), BIT, "", {})
+    use = Node("f:use", "Op", True, ("f:again",), BIT, "S/use", {})
+    functions = {name: Function(name, (("f:a", BIT),), (again, use), ("f:use",), frozenset({"f"}))}
+    root = Function("root", (("root:x", BIT),), (Node("root:c", "f", False, ("root:x",), BIT, "", {}),), ("root:c",),
+                    frozenset({"f"}))  # fmt: skip
+    program = Program(root, {**functions, "root": root}, {}, (), "test")
+    with pytest.raises(InputError, match="recursive call is used"):
+        program_graph(program, origin="test", shapes=None, target=Target.ASCEND, progress=silent)
