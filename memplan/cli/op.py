@@ -87,6 +87,8 @@ def matmul(
         m=max(m // groups, 1), n=n, k=k, batch=count, a_batch=count, b_batch=count, a_bytes=width, b_bytes=width,
         out_bytes=4.0 if name == "float32" else 2.0, a_run="m" if transpose_a else "k",
         b_run="nz" if nz else "k" if transpose_b else "n", mac_rate=rate,
+        # Microscaled types carry a byte of scale for every 32 elements.
+        extra_bytes=count * k * (max(m // groups, 1) + n) / 32 if dtype.casefold().startswith("mx") else 0.0,
     )  # fmt: skip
     passes = _passes(activation, core)
     if sweep:

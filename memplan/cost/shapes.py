@@ -65,6 +65,9 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         m, a_batch = m * prod(a_batch), ()
     batch = prod(a_batch) if len(a_batch) >= len(b_batch) else prod(b_batch)
     groups = prod(b_batch)
+    if grouped and groups == 1:
+        # Some frameworks give each expert's weight as an operand of its own.
+        groups = sum(op.shape == tensors[1].shape for op in tensors[1:])
     if grouped:
         # Experts that get no token are not read.
         hit = kernel.attribute("groups")

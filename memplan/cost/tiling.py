@@ -35,7 +35,8 @@ class MatmulProblem:
 
     `a_bytes` and `b_bytes` are bytes an element (0.5 for four bits). `a_run` and `b_run` say which axis is contiguous
     in GM: `k`, `m` (or `n`), or `nz` for the fractal layout. `a_batch` and `b_batch` are how many different A and B
-    there are. `mac_rate` is multiply-accumulates per cycle of one core.
+    there are. `mac_rate` is multiply-accumulates per cycle of one core; `extra_bytes` (bias, scales) are read once with
+    A and B.
     """
 
     m: int
@@ -290,7 +291,7 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
         stay_b = np.where(grid["resident"] == 2, 1 / m_tiles, 1.0)
     a_read = tiles * np.minimum(m, problem.m / m_tiles) * depth * problem.a_bytes * stay_a
     b_read = tiles * np.minimum(n, problem.n / n_tiles) * depth * problem.b_bytes * stay_b
-    gm_read = np.maximum(a_read, problem.a_total) + np.maximum(b_read, problem.b_total)
+    gm_read = np.maximum(a_read, problem.a_total) + np.maximum(b_read, problem.b_total) + problem.extra_bytes
     out = np.where(splits > 1, problem.batch * problem.m * problem.n * 4 * (splits + 1), 0.0) + problem.c_total
     hbm_read = np.minimum(_first_touch(problem, machine), gm_read)
     port = machine["l2_to_l1_bytes_per_cycle"]

@@ -105,6 +105,14 @@ def test_experts_share_the_rows() -> None:
     assert problem.b_total == 8 * 512 * 1024 * 2
 
 
+def test_experts_may_be_operands_of_their_own() -> None:
+    weights = (Operand((512, 1024), "bfloat16"),) * 8
+    kernel = Kernel("GroupedMatmul", (Operand((4096, 512), "bfloat16"), *weights), (Operand((4096, 1024), "bfloat16"),))
+    problem = matmul_of(kernel, B3, grouped=True).matmul
+    assert problem is not None
+    assert (problem.batch, problem.m, problem.b_total) == (8, 512, 8 * 512 * 1024 * 2)
+
+
 def test_one_weight_for_all_batches_is_one_product() -> None:
     kernel = Kernel(
         "BatchMatMul",
