@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memplan.cli.app import main
 from memplan.errors import InputError
 from memplan.placement.check import violations
 from memplan.readers import read_plan
@@ -115,3 +116,11 @@ def test_files_that_hold_no_plan_are_refused() -> None:
     for name in ("control_flow.mindir", "graph_kernel.ir"):
         with pytest.raises(InputError, match="holds no plan"):
             read_plan(DATA / name)
+
+
+def test_the_import_command_writes_a_plan_that_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "somas.json"
+    assert main(["import", str(DATA / "somas_cnn.ir"), "-o", str(path)]) == 0
+    assert main(["show", str(path)]) == 0
+    assert "MindSpore SOMAS" in capsys.readouterr().out
+    assert main(["import", str(DATA / "control_flow.mindir")]) == 2
