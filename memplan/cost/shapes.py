@@ -211,12 +211,15 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     batch, n, n_kv, s, s_kv, d, d_v = dims
     masked = any(op.dtype in ("bool", "uint8") and len(op.shape) >= 2 for op in kernel.present[3:])
     mode = kernel.attribute("sparse_mode")
-    causal = masked if mode is None else int(mode) in (1, 2, 3, 4) or (masked and int(mode) == 0)
+    mode = mode if isinstance(mode, int) else None
+    causal = masked if mode is None else mode in (1, 2, 3, 4) or (masked and mode == 0)
+    before = kernel.attribute("pre_tokens")
+    window = before + 1 if mode in (0, 4) and isinstance(before, int) and 0 <= before < s_kv - 1 else 0
     width = _width(query.dtype)
     return Shaped(
         attention=AttentionProblem(
             batch=batch, heads=n, kv_heads=n_kv, q_len=s, kv_len=s_kv, d_qk=d, d_v=d_v,
-            causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), gradient=gradient,
+            causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), window=window, gradient=gradient,
         ),
         assumed="the mask is causal" if masked and mode is None else "",
     )  # fmt: skip
@@ -272,7 +275,7 @@ def _attention_dims(
         return batch, n, max(key[2] // d, 1), s, s_kv, d, max(value[2] // max(key[2] // d, 1), 1)
     if layout == "TND":
         return 1, query[1], key[1], query[0], key[0], query[2], value[2]
-    n = int(heads) if isinstance(heads, (int, float)) and heads else 0
+    n = int(heads) if isinstance(heads, (int, float)) and heads >= 1 else 0
     if not n:
         # Without a head count: heads of 128, the size almost every model uses.
         n = max(query[2] // 128, 1)

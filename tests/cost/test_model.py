@@ -1,0 +1,65 @@
+"""Whatever a graph or a profile holds is costed: in finite time, above nothing, the same each time."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.hardware import chip
+
+TABLE = json.loads(resources.files("memplan.cost").joinpath("kernels.json").read_text("utf-8"))
+TYPES = sorted({name for entry in TABLE["classes"].values() for name in entry["types"]})
+DTYPES = sorted(set(TABLE["dtypes"].values()))
+CORES = [machine(chip(name)) for name in ("910B3", "Ascend950PR_9589", "310P3")]
+
+shapes = st.lists(st.sampled_from([0, 1, 3, 8, 16, 100, 128, 1000, 4096]), max_size=5).map(tuple)
+operands = st.builds(Operand, shapes, st.sampled_from(DTYPES), st.sampled_from(["ND", "NZ"]))
+attributes = st.dictionaries(
+    st.sampled_from(
+        ["transpose_a", "transpose_b", "input_layout", "head_num", "sparse_mode", "pre_tokens", "core", "activation"]
+    ),
+    st.one_of(st.booleans(), st.integers(-2, 100), st.sampled_from(["BSH", "TND", "SBH", "Gelu", "AI_CPU", ""])),
+    max_size=4,
+).map(lambda given: tuple(sorted(given.items())))
+kernels = st.builds(
+    Kernel,
+    st.one_of(st.sampled_from(TYPES), st.text(max_size=12)),
+    st.lists(st.one_of(operands, st.none()), max_size=5).map(tuple),
+    st.lists(operands, max_size=3).map(tuple),
+    attributes,
+    st.integers(0, 64),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(kernels, st.sampled_from(CORES), st.one_of(st.none(), st.floats(0, 1)))
+def test_every_kernel_has_a_cost(kernel: Kernel, core: object, hot_share: float | None) -> None:
+    assert isinstance(core, type(CORES[0]))
+    cost = kernel_cost(kernel, core, hot_share=hot_share)
+    assert 0 < cost.duration_ns < 10**18
+    assert all(0 <= time < 1e18 for time in cost.pipes.values())
+    assert cost.bound in ("cube", "vector", "hbm", "link", "launch")
+    assert cost.gm_bytes >= 0
+    assert cost.hbm_bytes >= 0
+    assert kernel_cost(kernel, core, hot_share=hot_share) is cost
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 4000))
+def test_a_matmul_is_never_faster_than_its_cube(m: int, n: int, k: int) -> None:
+    a, b, c = Operand((m, k), "float16"), Operand((k, n), "float16"), Operand((m, n), "float16")
+    for core in CORES:
+        cost = kernel_cost(Kernel("MatMul", (a, b), (c,)), core)
+        assert cost.flops == 2 * m * n * k
+        assert cost.duration_ns >= cost.flops / 2 / (core.macs["float16"] * core.cubes * core.clock_hz) * 1e9
+        assert cost.gm_bytes >= 2 * (m * k + k * n + m * n) - 1
+
+
+def test_equal_kernels_are_costed_once() -> None:
+    a = Operand((777, 333), "float16")
+    first, second = (Kernel("Add", (a, a), (a,)) for _ in range(2))
+    assert kernel_cost(first, CORES[0]) is kernel_cost(second, CORES[0])
