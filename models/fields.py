@@ -8,6 +8,9 @@ from typing import Any
 
 from memplan.errors import InputError
 
+MOST = 2**24
+"""No size of a published model comes near this; sizes beyond it would only overflow what is computed from them."""
+
 
 class Fields:
     """
@@ -54,20 +57,22 @@ class Fields:
         remedy = f"the file has {near[0]!r}" if near else "take the file as the model's publisher gives it"
         raise self.wrong(name, f"is missing; the {self.family} family needs it", remedy)
 
-    def count(self, name: str, *, least: int = 1) -> int:
-        """The whole number `name`, at least `least`."""
+    def count(self, name: str, *, least: int = 1, most: int = MOST) -> int:
+        """The whole number `name`, from `least` to `most`."""
         value = self._find(name)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.wrong(name, f"must be a whole number, found {value!r:.40}")
-        if not least <= value < 2**40:
+        if value < least:
             raise self.wrong(name, f"must be a whole number from {least}, found {value}")
+        if value > most:
+            raise self.wrong(name, f"must be at most {most:,}, found {value}")
         return value
 
-    def count_any(self, *names: str, least: int = 1) -> int:
+    def count_any(self, *names: str, least: int = 1, most: int = MOST) -> int:
         """The whole number under the first of `names` that the file has: versions name some quantities anew."""
         for name in names:
             if self.has(name):
-                return self.count(name, least=least)
+                return self.count(name, least=least, most=most)
         raise self.wrong(
             names[0],
             f"is missing, and so is {' and '.join(names[1:])}; the {self.family} family needs one of them",
@@ -118,6 +123,13 @@ class Fields:
             if not isinstance(item, kind) or (kind is int and isinstance(item, bool)):
                 raise self.wrong(f"{name}[{number}]", f"must be of type {kind.__name__}, found {item!r:.40}")
         return value[:at_least]
+
+    def whole_list(self, name: str, kind: type, *, required: bool = False) -> Sequence[Any]:
+        """The whole list `name`, all of type `kind`; empty where the file says nothing and it is not `required`."""
+        if not self.has(name) and not required:
+            return ()
+        value = self._find(name)
+        return self.list_of(name, kind, at_least=len(value) if isinstance(value, list) else 0)
 
     def within(self, name: str, *, family: str | None = None) -> Fields:
         """The object `name`, whose errors name the whole path to a field."""

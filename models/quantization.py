@@ -46,7 +46,7 @@ def _compressed_tensors(scheme: Fields) -> Quantization:
     weights = groups.within(next(iter(groups.values))).within("weights")
     bits, group = weights.count("num_bits"), weights.count_or("group_size", 0)
     # What is quantised is named by what is left out: only the experts where every other part of a layer is.
-    left_out = " ".join(str(item) for item in scheme.values.get("ignore") or ())
+    left_out = " ".join(scheme.whole_list("ignore", str))
     experts_only = "self_attn" in left_out and "shared_experts" in left_out
     linear = None if experts_only else bits
     scale = _E8M0_BITS if (scheme.text_or_none("format") or "").startswith("mx") else _BFLOAT16_BITS

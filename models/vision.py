@@ -39,7 +39,7 @@ def _qwen3_vl(vision: Fields) -> int:
     block = 2 * 2 * hidden + 3 * hidden * hidden + 3 * hidden + hidden * hidden + hidden
     block += hidden * width + width + width * hidden + hidden
     merger = merged * merged + merged + merged * out + out
-    deep = vision.values.get("deepstack_visual_indexes") or ()
+    deep = vision.whole_list("deepstack_visual_indexes", int)
     return (
         patch * hidden
         + hidden

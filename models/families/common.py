@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.models.architecture import DenseFfn, Ffn, Layer, ModelConfig
+from memplan.errors import InputError
+from memplan.models.architecture import DenseFfn, Ffn, Layer, ModelConfig, MoeFfn
 from memplan.models.fields import Fields
 
+_MOST_POSITIONS = 2**40
 MOST_LAYERS = 4096
 """More layers than any published model by far: a limit that keeps a wrong file from filling memory."""
 
@@ -70,13 +72,23 @@ def assemble(
 
     `positions` are the names under which versions of the family give the longest sequence.
     """
+    for expert in {layer.ffn for layer in layers if isinstance(layer.ffn, MoeFfn)}:
+        if expert.per_token > expert.experts:
+            raise fields.wrong(
+                "num_experts_per_tok",
+                f"{expert.per_token} experts a token are more than the {expert.experts} there are",
+            )
     return ModelConfig(
         name="",
         model_type=fields.text_or_none("model_type") or family,
         family=family,
         hidden_size=fields.count("hidden_size"),
         vocab_size=fields.count("vocab_size"),
-        max_positions=fields.count_any(*positions) if len(positions) > 1 else fields.count(*positions),
+        max_positions=(
+            fields.count(positions[0], most=_MOST_POSITIONS)
+            if len(positions) == 1
+            else fields.count_any(*positions, most=_MOST_POSITIONS)
+        ),
         tied_embeddings=fields.flag("tie_word_embeddings", tied),
         dtype=fields.text_or_none("torch_dtype") or fields.text_or_none("dtype") or "bfloat16",
         layers=tuple(layers),
@@ -87,4 +99,6 @@ def assemble(
 
 def numbered_mtp(count: int, after: int, last: Layer) -> tuple[Layer, ...]:
     """`count` layers of multi-token prediction behind layer `after - 1`, each built like the decoder's last layer."""
+    if count > MOST_LAYERS:
+        raise InputError(f"{count} layers of multi-token prediction are more than any model has ({MOST_LAYERS})")
     return tuple(Layer(after + number, last.mixer, last.ffn, last.norms) for number in range(count))

@@ -99,10 +99,7 @@ def qwen3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - eve
 def qwen_sparse(fields: Fields, layers: int) -> list[bool]:
     """Which layers of a Qwen decoder hold experts."""
     step = fields.count_or("decoder_sparse_step", 1, least=1)
-    dense: set[int] = set()
-    if fields.has("mlp_only_layers"):
-        listed = fields.values["mlp_only_layers"]
-        dense = set(fields.list_of("mlp_only_layers", int, at_least=len(listed) if isinstance(listed, list) else 0))
+    dense = set(fields.whole_list("mlp_only_layers", int))
     return [index not in dense and (index + 1) % step == 0 for index in range(layers)]
 
 

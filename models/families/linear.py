@@ -97,8 +97,7 @@ def _kimi_layers(fields: Fields, layers: int) -> tuple[set[int], KimiDelta]:
         )
         return {index for index, kind in enumerate(kinds) if kind == "full_attention"}, delta
     linear = fields.within("linear_attn_config")
-    named = linear.values.get("full_attn_layers")
-    count = len(named) if isinstance(named, list) else 0
+    full = linear.whole_list("full_attn_layers", int, required=True)
     delta = KimiDelta(
         heads=linear.count("num_heads"),
         head_dim=linear.count("head_dim"),
@@ -106,7 +105,7 @@ def _kimi_layers(fields: Fields, layers: int) -> tuple[set[int], KimiDelta]:
         state_dtype="float32",
         full_rank_gate=linear.flag("use_full_rank_gate", False),
     )
-    return {number - 1 for number in linear.list_of("full_attn_layers", int, at_least=count)}, delta
+    return {number - 1 for number in full}, delta
 
 
 def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it

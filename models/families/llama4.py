@@ -32,7 +32,7 @@ def llama4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
     step = fields.count("interleave_moe_layer_step")
     sparse = {index for index in range(layers) if (index + 1) % step == 0}
     if fields.has("moe_layers") and isinstance(fields.values["moe_layers"], list):
-        sparse = set(fields.list_of("moe_layers", int, at_least=len(fields.values["moe_layers"])))
+        sparse = set(fields.whole_list("moe_layers", int))
     dense: Ffn = DenseFfn(fields.count("intermediate_size_mlp")) if len(sparse) < layers else expert
     stack = [
         Layer(

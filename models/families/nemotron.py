@@ -24,8 +24,7 @@ _PATTERN: Mapping[str, str] = {"M": "mamba", "*": "attention", "-": "mlp", "E": 
 
 def _kinds(fields: Fields) -> list[str]:
     if fields.has("layers_block_type"):
-        listed = fields.values["layers_block_type"]
-        kinds = list(fields.list_of("layers_block_type", str, at_least=len(listed) if isinstance(listed, list) else 1))
+        kinds = list(fields.whole_list("layers_block_type", str))
         name = "layers_block_type"
     else:
         name = "hybrid_override_pattern"
@@ -112,9 +111,7 @@ def nemotron_h(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 
     stack = [_layer(fields, index, kind) for index, kind in enumerate(kinds)]
     mtp: list[Layer] = []
     if fields.count_or("num_nextn_predict_layers", 0) and fields.has("mtp_layers_block_type"):
-        listed = fields.values["mtp_layers_block_type"]
-        count = len(listed) if isinstance(listed, list) else 1
-        for number, kind in enumerate(fields.list_of("mtp_layers_block_type", str, at_least=count)):
+        for number, kind in enumerate(fields.whole_list("mtp_layers_block_type", str)):
             if kind not in _PATTERN.values():
                 raise fields.wrong(f"mtp_layers_block_type[{number}]", f"{kind!r} is no kind of layer")
             mtp.append(_layer(fields, len(stack) + number, kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,12 +180,35 @@ def test_a_misspelt_field_is_pointed_at() -> None:
         ({"num_hidden_layers": 10**9}, "field num_hidden_layers: must be at most"),
         ({"num_key_value_heads": 5}, "field num_key_value_heads: 5 does not divide num_attention_heads = 32"),
         ({"num_attention_heads": 3, "num_key_value_heads": 3}, "3 does not divide hidden_size"),
+        ({"intermediate_size": 10**12}, "field intermediate_size: must be at most"),
         ({"quantization_config": {"quant_method": "gptq"}}, "field quantization_config.quant_method: 'gptq'"),
     ],
 )
 def test_a_wrong_value_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_config(LLAMA | change)
+
+
+ODD_VALUES = (None, 0, -1, 3, 10**6, 10**12, 2**70, True, "x", [], {}, [None], 3.5, float("inf"), {"a": 1}, [[1]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_stands_in_a_field_the_answer_is_a_model_or_one_clear_error(shared_data: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    files = sorted((shared_data / "configs").glob("*.json"))
+    for _ in range(120):
+        document = json.loads(draw.choice(files).read_text(encoding="utf-8"))
+        holder = document.get("text_config", document) if draw.random() < 0.8 else document
+        while True:
+            field = draw.choice(list(holder))
+            if not isinstance(holder[field], dict) or draw.random() < 0.5:
+                break
+            holder = holder[field]
+        holder[field] = draw.choice(ODD_VALUES)
+        refusal = _refusal(document)
+        assert refusal is None or "\n" not in refusal
+        if refusal is None:
+            assert parameter_counts(load_config(document), mtp=True, vision=True).total > 0
 
 
 def _write(path: Path, content: bytes) -> Path:
