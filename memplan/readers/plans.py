@@ -28,7 +28,10 @@ def read_plan(path: str | Path) -> Plan:
         graph = somas.somas_graph(dump)
         offsets = somas.offsets_by_storage(dump, graph)
         sizes = {storage: graph.tensors[storage].nbytes for storage in offsets}
-        notes = (f"SOMAS would need {dump.upper_bound} bytes without reuse",)
+        notes = (
+            f"SOMAS would need {dump.upper_bound} bytes without reuse",
+            f"SOMAS prints {dump.printed_lower_bound} bytes as its lower bound",
+        )
         return foreign_plan(graph, offsets, sizes, allocator=_SOMAS, notes=notes)
     if source.kind == "actor_set":
         found = actor_set.actor_graph(actor_set.parse_actor_set(source.text, path))

@@ -75,6 +75,26 @@ class SomasDump:
         return alone + sum(max(self.tensors[tensor].aligned_size for tensor in union) for union in self.unions)
 
     @property
+    def printed_lower_bound(self) -> int:
+        """
+        What SOMAS prints as lower bound: the most bytes alive in the order of its nodes.
+
+        It takes a union for its first tensor alone, so it can lie below what any run needs; and with several streams
+        more may be alive together than in that one order.
+        """
+        hidden = {tensor for union in self.unions for tensor in union[1:]}
+        change: dict[int, int] = {}
+        for tensor in self.tensors.values():
+            if tensor.id not in hidden:
+                change[tensor.start] = change.get(tensor.start, 0) + tensor.aligned_size
+                change[tensor.end + 1] = change.get(tensor.end + 1, 0) - tensor.aligned_size
+        alive = most = 0
+        for step in sorted(change):
+            alive += change[step]
+            most = max(most, alive)
+        return most
+
+    @property
     def result(self) -> int:
         """Highest address in use, from the offsets of the tensors."""
         return max((tensor.offset + tensor.aligned_size for tensor in self.tensors.values()), default=0)

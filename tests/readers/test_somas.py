@@ -65,9 +65,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
 
 @pytest.mark.mindspore
 @pytest.mark.parametrize("name", SAMPLES)
-def test_upper_bound_and_result_are_those_that_somas_prints(name: str, compiled: Callable[[str], Compiled]) -> None:
+def test_bounds_and_result_are_those_that_somas_prints(name: str, compiled: Callable[[str], Compiled]) -> None:
     found = compiled(name)
     assert found.dump.upper_bound == found.printed["(Upper Bound)"]
+    assert found.dump.printed_lower_bound == found.printed["(Lower Bound)"]
     assert found.dump.result == found.dump.total == found.printed["(Allocate Size)"]
 
 
