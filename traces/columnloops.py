@@ -4,16 +4,13 @@ from __future__ import annotations
 
 # mypy: ignore-errors
 # The types here are those of compiled code (Numba infers them).
-import numba
 import numpy as np
 
-from memplan.traces.addresses import i32, put_f64, put_i64, u8
+from memplan.traces.addresses import compiled, i32, put_f64, put_i64, u8
 from memplan.traces.jsontext import decimal_float, scaled_ns
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-
-@_jit
+@compiled
 def times(text: int, bounds: int, count: int, values: int) -> None:
     """
     Nanoseconds of `count` strings of microseconds, stored at address `values` where they are numbers.
@@ -26,7 +23,7 @@ def times(text: int, bounds: int, count: int, values: int) -> None:
             put_i64(values + 8 * k, value)
 
 
-@_jit
+@compiled
 def floats(text: int, bounds: int, count: int, values: int) -> None:
     """Like `times`, for floats."""
     for k in range(count):
@@ -35,7 +32,7 @@ def floats(text: int, bounds: int, count: int, values: int) -> None:
             put_f64(values + 8 * k, value)
 
 
-@_jit
+@compiled
 def integers(text: int, bounds: int, count: int, values: int) -> None:
     """Like `times`, for whole numbers of at most 18 digits, or 19 that fit, without a sign."""
     for k in range(count):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numba
-
 from memplan.traces import nesting
+from memplan.traces.addresses import compiled
 
-nest = numba.njit(cache=True, nogil=True, error_model="numpy")(nesting.nest)
-dominate = numba.njit(cache=True, nogil=True, error_model="numpy")(nesting.dominate)
+nest = compiled(nesting.nest)
+dominate = compiled(nesting.dominate)

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,23 +75,26 @@ class _Piece:
 class _Text:
     """A buffer with a part of the file and the quotes in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
         self._grow(_BEFORE + _PIECE + _BEYOND)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _grow(self, size: int) -> None:
         self._bytes = np.empty(size + 64, dtype=np.uint8)
         self._quotes = np.empty(size + 64, dtype=np.int32)  # pages that stay untouched cost nothing
 
-    def read(self, file: int, at: int, size: int) -> None:
+    def read(self, at: int, size: int) -> None:
         """Read `size` bytes from offset `at`, or as many as the file has."""
         if size > len(self._bytes) - 64:
             self._grow(size)
         view = memoryview(self._bytes.data)[_MARGIN : _MARGIN + size]
+        self._file.seek(at)
         done = 0
-        while done < size:
-            count = os.preadv(file, [view[done:]], at + done)
-            if count == 0:
-                break
+        while done < size and (count := self._file.readinto(view[done:])):
             done += count
         self.size = done
         self._bytes[_MARGIN + done : _MARGIN + done + 16] = 0
@@ -109,12 +112,11 @@ class _Text:
 class _Scan:
     """One file being read."""
 
-    def __init__(self, file: int, size: int, start: int, workers: int) -> None:
-        self.file = file
+    def __init__(self, path: Path, size: int, start: int, workers: int) -> None:
         self.size = size
         self.start = start
         self.states = [ScanState(_PIECE // 40) for _ in range(workers + 1)]
-        self.texts = [_Text() for _ in range(workers + 1)]
+        self.texts = [_Text(path) for _ in range(workers + 1)]
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in range(1, workers + 1):
             self.free.put(number)
@@ -149,7 +151,7 @@ class _Scan:
         """Events that begin from `at`, or after it from the first likely place, up to `stop`."""
         state, text = self.states[number], self.texts[number]
         base = at if exact else max(self.start, at - _BEFORE)
-        text.read(self.file, base, stop + _BEYOND - base)
+        text.read(base, stop + _BEYOND - base)
         begin = 0 if exact else jsontext.find_start(text.address, at - base, text.size)
         if begin < 0:
             return _Piece(number, -1, stop)
@@ -172,7 +174,7 @@ class _Scan:
                     self._skip_giant(piece, base)
                     piece.end = min(base + text.size, self.size)
                     break
-                text.read(self.file, base, length)
+                text.read(base, length)
             else:
                 piece.end = base + position
                 piece.list_end = result == scanner.LIST_END
@@ -206,17 +208,18 @@ def scan_events(
     """
     workers = workers or min(os.cpu_count() or 1, 8)
     try:
-        file = os.open(path, os.O_RDONLY)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            scan = _Scan(path, size, _list_start(file.read(_HEAD)), workers)
+            try:
+                _read_all(scan, shown or path, progress, workers)
+            finally:
+                for text in scan.texts:
+                    text.close()
+            _report(shown or path, scan.trouble, notes)
+            return _assembled(scan, file)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from None
-    try:
-        size = os.fstat(file).st_size
-        scan = _Scan(file, size, _list_start(os.pread(file, _HEAD, 0)), workers)
-        _read_all(scan, shown or path, progress, workers)
-        _report(shown or path, scan.trouble, notes)
-        return _assembled(scan, file)
-    finally:
-        os.close(file)
 
 
 def _list_start(head: bytes) -> int:
@@ -232,6 +235,7 @@ def _read_all(scan: _Scan, path: Path, progress: Progress, workers: int) -> None
     """Read and accept all pieces in order, each beginning where the one before it ended."""
     bounds = [*range(scan.start, scan.size, _PIECE), scan.size]
     expected = scan.start
+    progress(0, scan.size, f"bytes of {path.name}")
     with ThreadPoolExecutor(workers) as pool:
         waiting: queue.SimpleQueue[tuple[int, Future[_Piece]]] = queue.SimpleQueue()
         following = iter(pairwise(bounds))
@@ -296,7 +300,7 @@ class _Columns:
         return arrays
 
 
-def _assembled(scan: _Scan, file: int) -> Events:
+def _assembled(scan: _Scan, file: BinaryIO) -> Events:
     """The rows of all pieces, with strings and threads numbered alike."""
     strings: dict[str, int] = {"": 0}
     threads: dict[tuple[str, str], int] = {}
@@ -319,12 +323,13 @@ def _assembled(scan: _Scan, file: int) -> Events:
     )
 
 
-def _metadata(file: int, at: int, size: int) -> Mapping[str, object]:
+def _metadata(file: BinaryIO, at: int, size: int) -> Mapping[str, object]:
     """A metadata event, empty where it is not valid JSON or far too long."""
     if size > _BEYOND:
         return {}
     try:
-        value = json.loads(os.pread(file, size, at).decode("utf-8", errors="replace"), strict=False)
+        file.seek(at)
+        value = json.loads(file.read(size).decode("utf-8", errors="replace"), strict=False)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -11,10 +11,9 @@ tests hold this against.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from memplan.traces.addresses import i32, i64, put_f64, put_i32, put_i64, put_u64, u8, u64
+from memplan.traces.addresses import compiled, i32, i64, put_f64, put_i32, put_i64, put_u64, u8, u64
 from memplan.traces.jsontext import (
     closing_quote,
     decimal_float,
@@ -45,10 +44,9 @@ STATE = N_OTHER + 256  # from N_OTHER on: events of unknown phase, by its letter
 
 _MOST_NUMBERS = 64  # in one counter sample
 _MOST_OVERRUNS = 64  # events that never end: each is looked for to the end of the text
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
-@_jit
+@compiled
 def _hash(at: int, size: int) -> np.uint64:
     """A hash of `size` bytes at address `at`, eight at a time."""
     prime = np.uint64(0x9E3779B97F4A7C15)
@@ -64,13 +62,13 @@ def _hash(at: int, size: int) -> np.uint64:
     return h
 
 
-@_jit
+@compiled
 def _mask(size: int) -> np.uint64:
     """Ones over the lowest `size` (under eight) bytes."""
     return (np.uint64(1) << np.uint64(size * 8)) - np.uint64(1)
 
 
-@_jit
+@compiled
 def _intern(at: int, size: int, st: int) -> int:
     """Number of the string of `size` bytes at address `at`, new or known; -1 where the tables are full."""
     h = _hash(at, size)
@@ -95,7 +93,7 @@ def _intern(at: int, size: int, st: int) -> int:
     return _new_string(at, size, st, h, slots + 4 * slot)
 
 
-@_jit
+@compiled
 def _new_string(at: int, size: int, st: int, h: np.uint64, slot: int) -> int:
     """Append a string to the pool (each padded to eight bytes) and put its number at `slot`; -1 where it is full."""
     number = i64(st + 8 * N_STRINGS)
@@ -117,7 +115,7 @@ def _new_string(at: int, size: int, st: int, h: np.uint64, slot: int) -> int:
     return np.int32(number)
 
 
-@_jit
+@compiled
 def rebuild(st: int) -> None:
     """Enter all strings and threads of the state into its slot tables, which are empty."""
     mask = i64(st + 8 * STRING_MASK)
@@ -133,7 +131,7 @@ def rebuild(st: int) -> None:
         _thread(i32(i64(st + 8 * THREAD_PIDS) + 4 * number), i32(i64(st + 8 * THREAD_TIDS) + 4 * number), st)
 
 
-@_jit
+@compiled
 def _thread(pid: int, tid: int, st: int) -> int:
     """Number of the thread whose pid and tid are these strings, new or known; -1 where the table is full."""
     mask = i64(st + 8 * THREAD_MASK)
@@ -159,7 +157,7 @@ def _thread(pid: int, tid: int, st: int) -> int:
     return np.int32(count)
 
 
-@_jit
+@compiled
 def _flow_id(buf: int, a: int, b: int) -> int:
     """See `memplan.traces.events.flow_id`; the hash differs, but ids are only compared within a file."""
     if b - a <= 18 and b > a:
@@ -175,7 +173,7 @@ def _flow_id(buf: int, a: int, b: int) -> int:
     return np.int64(_hash(buf + a, b - a) >> np.uint64(2)) | np.int64(1 << 62)
 
 
-@_jit
+@compiled
 def _samples(buf: int, quotes: int, q: int, a: int, b: int, ts: int, thread: int, name: int, st: int) -> bool:
     """
     Append the numbers of the counter arguments `buf[a:b]`; false where the strings are full.
@@ -228,7 +226,7 @@ def _samples(buf: int, quotes: int, q: int, a: int, b: int, ts: int, thread: int
     return True
 
 
-@_jit
+@compiled
 def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int, st: int) -> tuple[int, int]:
     """
     Read the events of `buf` that begin from `i` up to `stop`, and return a result and where it stopped.
@@ -409,7 +407,7 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
         i = k
 
 
-@_jit
+@compiled
 def _count(st: int, entry: int) -> None:
     """Add one to an entry of the state."""
     put_i64(st + 8 * entry, i64(st + 8 * entry) + 1)
