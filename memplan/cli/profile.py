@@ -37,7 +37,7 @@ def command(
 
     with progress_bar() as progress:
         progress(0, 1, "reading the profile")
-        profile = memplan.open_profile(directory)
+        profile = memplan.open_profile(directory, progress=progress)
         chosen = list(profile.ranks) if rank is None else [rank]
         if rank is not None and rank not in profile.ranks:
             have = ", ".join(map(str, list(profile.ranks)[:10]))
