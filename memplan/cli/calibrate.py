@@ -54,6 +54,8 @@ def command(
         print_json(_document(result, seen, chosen))
         return YES
     _print(result, seen, chosen)
+    if result.check_error is not None and result.model_error is not None and result.check_error >= result.model_error:
+        print("note: on the rows kept apart the model alone is better: the profile holds too few kernels of a kind")
     for note in opened.notes:
         print(f"note: {note.file}: {note.text}")
     print(f"written to {output}")
