@@ -66,7 +66,7 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
         raise LookupError(f"no model is known for {workload}")
     config = json.loads((configs / document["models"][names[-1]]).read_text("utf-8"))
     model = load_config({key: value for key, value in config.items() if key not in case.get("drop", ())})
-    expert = case.get("expert") or row["chips"] * case["dies_per_chip"]
+    expert = row.get("expert") or case.get("expert") or row["chips"] * case["dies_per_chip"]
     batch = row.get("global_batch") or row["batch"] * expert // case["dies_per_chip"]
     context = row.get("seq") or row["prompt"] + row["output"] // 2
     prefill = row["kind"] == "serving_prefill"

@@ -18,7 +18,8 @@ FLOORS = (
     {"graph", "hardware", "samples", "schema", "traces"},
     {"readers"},
     {"cost", "models", "placement"},
-    {"kv", "planner", "serving"},
+    {"serving"},
+    {"kv", "planner"},
     {"compare", "export", "runtime"},
     {"cli", "gui"},
 )

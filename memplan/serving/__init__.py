@@ -1,6 +1,17 @@
 """How long a serving step takes: time to the first token, time per token, tokens per second of a layout."""
 
 from memplan.serving.constants import Constants, accepted, constants
+from memplan.serving.quick import quick_step_ns
 from memplan.serving.steptime import OpTime, Share, StageTime, StepTime, step_time
 
-__all__ = ["Constants", "OpTime", "Share", "StageTime", "StepTime", "accepted", "constants", "step_time"]
+__all__ = [
+    "Constants",
+    "OpTime",
+    "Share",
+    "StageTime",
+    "StepTime",
+    "accepted",
+    "constants",
+    "quick_step_ns",
+    "step_time",
+]
