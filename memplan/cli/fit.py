@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +12,15 @@ import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table, progress_bar
 from memplan.errors import InputError
-from memplan.units import format_bytes, parse_bytes
+from memplan.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
+    from memplan.hardware import Chip
     from memplan.kv.fit import Candidate, Fit
+    from memplan.models import ModelConfig
+    from memplan.models.parallel import Layout
+    from memplan.progress import Progress
+    from memplan.serving import StepTime
 
 _SERVING, _TRAINING = "Serving", "Training"
 
@@ -49,6 +56,10 @@ def command(
         int, typer.Option(help="Layers of a stage that are recomputed.", rich_help_panel=_TRAINING, min=0)
     ] = 0,
     hbm: Annotated[str | None, typer.Option(help="Size of the card, such as 64GiB.")] = None,
+    timed: Annotated[
+        int,
+        typer.Option(help="Also time a decode step of so many of the best layouts.", rich_help_panel=_SERVING, min=0),
+    ] = 3,
     as_json: JsonOption = False,
 ) -> int:
     """
@@ -78,11 +89,28 @@ def command(
             memory = Memory(precision=weights, utilization=utilization, hbm=size)
             options = ServingOptions(length=length, batched_tokens=max_num_batched_tokens)
             result = fit_serving(model, die, find_engine(engine, die), options, npus, memory, progress)
+        times = {} if train else _decode_times(model, die, result.fitting[:timed], length, weights, progress)
     if as_json:
-        print_json(_document(result))
+        print_json(_document(result, times))
     else:
-        _print(result, f"{model.name} on {npus} x {die.name}, {length:,} tokens", train)
+        _print(result, times, f"{model.name} on {npus} x {die.name}, {length:,} tokens", train)
     return YES if result.best is not None else NO
+
+
+def _decode_times(
+    model: ModelConfig, die: Chip, best: Sequence[Candidate], length: int, weights: str, progress: Progress
+) -> dict[Layout, StepTime]:
+    """A decode step of every layout of `best`, with all sequences that fit; those that can't be timed are left out."""
+    from memplan.models.steps import Phase, Step
+    from memplan.serving import step_time
+
+    found = {}
+    for number, item in enumerate(best):
+        progress(number, len(best), "decode steps")
+        step = Step(Phase.DECODE, item.capacity, length, precision=weights)
+        with suppress(InputError):
+            found[item.layout] = step_time(model, item.layout, step, die)
+    return found
 
 
 def _memory(item: Candidate) -> int | None:
@@ -91,12 +119,15 @@ def _memory(item: Candidate) -> int | None:
     return None if item.budget is None else item.budget.available_bytes
 
 
-def _document(result: Fit) -> dict[str, Any]:
+def _document(result: Fit, times: Mapping[Layout, StepTime]) -> dict[str, Any]:
     def entry(item: Candidate) -> dict[str, Any]:
+        time = times.get(item.layout)
         return {
             "layout": dataclasses.asdict(item.layout),
             "capacity": item.capacity,
             "memory_bytes": _memory(item),
+            "tpot_ns": None if time is None else time.tpot_ns,
+            "tokens_per_second_per_die": None if time is None else time.tokens_per_second_per_die,
             "rejected": item.rejected or None,
         }
 
@@ -107,14 +138,24 @@ def _document(result: Fit) -> dict[str, Any]:
     }
 
 
-def _print(result: Fit, title: str, train: bool) -> None:
+def _print(result: Fit, times: Mapping[Layout, StepTime], title: str, train: bool) -> None:
     what = "largest micro-batch" if train else "sequences in all"
     memory = "peak of the tightest stage" if train else "KV cache of a die"
-    rows: list[tuple[object, ...]] = [
-        (str(item.layout), f"{item.capacity:,}", format_bytes(_memory(item) or 0)) for item in result.fitting
-    ]
-    print_table(f"{title}: {len(rows)} layouts fit", ("layout", what, memory), rows, right=(1, 2))
+    rows: list[tuple[object, ...]] = []
+    for item in result.fitting:
+        row: tuple[object, ...] = (str(item.layout), f"{item.capacity:,}", format_bytes(_memory(item) or 0))
+        if times:
+            time = times.get(item.layout)
+            slow = None if time is None or time.tpot_ns is None else format_duration(time.tpot_ns)
+            row += (slow, None if time is None else f"{time.tokens_per_second_per_die:,.0f}")
+        rows.append(row)
+    header: tuple[str, ...] = ("layout", what, memory)
+    if times:
+        header += ("time a token", "tokens/s a die")
+    print_table(f"{title}: {len(rows)} layouts fit", header, rows, right=range(1, len(header)))
     print(f"order: {result.order}")
+    if times:
+        print("times are of a decode step with all sequences at once, without draft tokens, from the op graph")
     if result.rejected:
         out: list[tuple[object, ...]] = [(str(item.layout), item.rejected) for item in result.rejected]
         print_table(f"{len(out)} layouts rejected", ("layout", "why"), out)
