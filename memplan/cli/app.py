@@ -20,6 +20,7 @@ from memplan.cli import (
     import_plan,
     kv,
     op,
+    pack,
     plan,
     profile,
     ranks,
@@ -46,6 +47,7 @@ app = typer.Typer(
 for command_name, module in (
     ("plan", plan),
     ("show", show),
+    ("pack", pack),
     ("graph", graph),
     ("import", import_plan),
     ("profile", profile),

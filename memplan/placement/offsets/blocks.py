@@ -317,6 +317,12 @@ def _forbidden(
     return table[0], table[1], table[2], table[3]
 
 
+def forbidden_differences(buffers: tuple[Buffer, ...], rel: Ints, first: int, second: int) -> tuple[int, int]:
+    """Between which differences of block bases (second less first) two buffers share addresses."""
+    distance = int(rel[first] - rel[second])
+    return distance - buffers[second].size, distance + buffers[first].size
+
+
 def _graph_pairs(
     problem: Problem, index: dict[int, int], block_of: Ints, rel: Ints, starts: Ints, ends: Ints, owner: Ints
 ) -> tuple[Ints, Ints, Ints, Ints]:

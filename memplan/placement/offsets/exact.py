@@ -214,6 +214,29 @@ def heaviest_clique(data: SearchData) -> int:
     return int(weights[np.diff(pointers) > 0].max(initial=0)) if len(members) else 0
 
 
+def sections_over(data: SearchData, capacity: int) -> list[list[int]]:
+    """
+    Block numbers of sets that can't fit into `capacity` because all exclude each other, without those not needed.
+
+    At each step, and for each clique found, the smallest blocks are left out as long as the rest is too large.
+    """
+    pointers, members = data.sections
+    out: dict[tuple[int, ...], None] = {}
+    for s in range(len(pointers) - 1):
+        inside = members[pointers[s] : pointers[s + 1]]
+        excess = int(data.size[inside].sum()) - data.slack - capacity
+        if excess <= 0:
+            continue
+        kept = []
+        for b in inside[np.argsort(data.size[inside], kind="stable")]:
+            if int(data.size[b]) < excess:
+                excess -= int(data.size[b])
+            else:
+                kept.append(int(data.chosen[b]))
+        out[tuple(sorted(kept))] = None
+    return [list(kept) for kept in out]
+
+
 def _orders(data: SearchData, seed: int, round_: int) -> list[tuple[Ints, Ints, int]]:
     """Which blocks to try first: order, rank among those with as many bytes alive, and whether to sort by these."""
     wide, large, full = -data.width, -data.area, -data.total

@@ -74,6 +74,14 @@ def _lowest(size: int, modulus: int, residue: int, space: Space) -> int:
     return address
 
 
+def hard_bound(blocks: Blocks, space: Space) -> tuple[int, str]:
+    """The bound on the peak that needs no search."""
+    bound, how = peak_bound(blocks, space.reserved)
+    data = searchable(blocks, space)
+    clique = heaviest_clique(data) - data.slack if data is not None else 0
+    return (clique, "blocks that exclude each other") if clique > bound else (bound, how)
+
+
 def _pack_busy(blocks: Blocks, space: Space, budget: Budget, seed: int, bound: int, enough: int) -> Packing:
     goal = max(bound, enough)
     ready = rectangles(blocks, space) if blocks.simple else None

@@ -56,7 +56,7 @@ class Problem:
     may share addresses with each other at any time.
 
     `objective`: what is minimised, the first term before the second and so on. Staying within the capacities always
-    comes first.
+    comes first; a reuse cost that is not named comes last.
     """
 
     buffers: tuple[Buffer, ...]
@@ -118,7 +118,8 @@ class Assignment:
     A valid placement: `(pool, offset)` by buffer id, with what it achieves and who found it.
 
     `within_capacity` is false when a pool's peak exceeds its capacity; then `shortfall` says by how many bytes and
-    `infeasibility` why. No placement within the capacities has a reuse cost under `reuse_cost_bound`.
+    `infeasibility` why. `reuse_cost_bound`: no placement that is as good in all that comes before it in the objective
+    has a lower reuse cost.
     """
 
     placed: Mapping[int, tuple[int, int]]

@@ -13,11 +13,17 @@ from memplan.placement.offsets.blocks import Blocks, Ints, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
 from memplan.placement.offsets.budget import Budget, Limits, default_work
 from memplan.placement.offsets.greedy import FAR, Space, place_general
+from memplan.placement.offsets.infeasible import explain
 from memplan.placement.offsets.orders import features, portfolio
-from memplan.placement.offsets.pool import pack
-from memplan.placement.offsets.problem import Assignment, PoolResult, Problem
+from memplan.placement.offsets.penalties import by_pool, reuse_cost
+from memplan.placement.offsets.pool import Packing, hard_bound, pack
+from memplan.placement.offsets.problem import Assignment, Infeasibility, PoolResult, Problem, Term
+from memplan.placement.offsets.reuse import pack_with_penalties
 from memplan.placement.offsets.validate import validate
 from memplan.progress import Progress, silent
+
+EXPLAIN_WORK = 200_000_000
+"""Most work on saying why a capacity can't be met, beyond that on the placement."""
 
 Group = TypeVar("Group", bound=tuple[int, ...])
 
@@ -42,37 +48,64 @@ def assign(
         limits = replace(limits, work=default_work(len(problem.buffers)))
     budget = Budget(limits)
     minimise = "total_peak" in problem.objective or "max_peak" in problem.objective
+    peak_first = minimise and _rank(problem, "reuse_cost") > min(
+        _rank(problem, "total_peak"), _rank(problem, "max_peak")
+    )
     blocks = compile_blocks(problem)
     _check_pins(problem, blocks)
     spaces = tuple(Space(FAR if p.capacity is None else p.capacity, p.reserved) for p in problem.pools)
     pool = _choose_pools(blocks, spaces, budget)
     base = np.zeros(blocks.count, np.int64)
+    priced, cost_bound, chose = by_pool(problem, blocks, pool)
     results = []
+    reason: Infeasibility | None = None
     method = "greedy"
     for k, space in enumerate(spaces):
         progress(k, len(spaces), f"offsets in {problem.pools[k].name}")
         chosen = np.flatnonzero(pool == k)
         mine = take(blocks, chosen) if len(spaces) > 1 else blocks
-        packing = pack(mine, space, budget, seed=seed, enough=0 if minimise else min(space.capacity, FAR - 1))
+        penalties = priced[k]
+        lowest: Packing | None = None
+        if not penalties or peak_first:
+            enough = 0 if minimise else min(space.capacity, FAR - 1)
+            share = budget.part(budget.left // 2 + 1) if penalties else budget
+            lowest = packing = pack(mine, space, share, seed=seed, enough=enough)
+            space = replace(space, capacity=packing.peak)
+        if penalties:
+            reuse = pack_with_penalties(mine, space, penalties, budget, seed=seed, minimise=minimise)
+            packing = reuse.packing
+            cost_bound += reuse.bound
         base[chosen] = packing.base
         method = packing.method if len(chosen) else method
-        bound, how = packing.bound, packing.bound_method
+        bound, how = (lowest.bound, lowest.bound_method) if lowest is not None else hard_bound(mine, space)
         if any(len(blocks.allowed[int(b)]) > 1 for b in chosen):
             bound, how = _bound_of_forced(blocks, k, space)
         peak = int((base + blocks.size)[chosen].max(initial=0))
+        if peak > spaces[k].capacity and reason is None:
+            members: list[list[int]] = [[] for _ in chosen]
+            for i in np.flatnonzero(np.isin(blocks.member_block, chosen)):
+                members[int(np.searchsorted(chosen, blocks.member_block[i]))].append(int(i))
+            found = replace(packing, peak=peak, bound=min(bound, peak))
+            reason = explain(problem, mine, members, k, spaces[k], found, Budget(Limits(EXPLAIN_WORK)))
         results.append(PoolResult(problem.pools[k].id, peak, min(bound, peak), how))
     address = base[blocks.member_block] + blocks.member_rel
     ids = [p.id for p in problem.pools]
     placed = {b.id: (ids[int(pool[blocks.member_block[i]])], int(address[i])) for i, b in enumerate(problem.buffers)}
     over = [max(r.peak - s.capacity, 0) for r, s in zip(results, spaces, strict=True)]
     answer = Assignment(
-        placed, tuple(results), reuse_cost(problem, placed), not any(over), sum(over), method, work=budget.used
+        placed, tuple(results), reuse_cost(problem, placed), not any(over), sum(over), method,
+        reuse_cost_bound=0 if chose else cost_bound, infeasibility=reason, work=budget.used,
     )  # fmt: skip
     if check:
         broken = validate(problem, answer)
         if broken:
             raise MemplanError(f"the solver made an invalid placement: {broken[0]}; please report this problem")
     return answer
+
+
+def _rank(problem: Problem, term: Term) -> int:
+    """Place of `term` in the objective, behind all others if it is not there."""
+    return problem.objective.index(term) if term in problem.objective else len(problem.objective)
 
 
 def _check_pins(problem: Problem, blocks: Blocks) -> None:
@@ -125,28 +158,3 @@ def _bound_of_forced(blocks: Blocks, pool: int, space: Space) -> tuple[int, str]
     forced = np.array([b for b in range(blocks.count) if blocks.allowed[b] == (pool,)], np.int64)
     bound, how = peak_bound(take(blocks, forced), space.reserved)
     return bound, f"{how} of buffers tied to this pool"
-
-
-def reuse_cost(problem: Problem, placed: dict[int, tuple[int, int]]) -> int:
-    """Sum of the penalties of pairs that share addresses although they are never alive together."""
-    by_id = {b.id: b for b in problem.buffers}
-    listed = None if problem.conflicts is None else {frozenset(pair) for pair in problem.conflicts}
-    excluded = {frozenset(pair) for pair in problem.exclusions}
-    total = 0
-    for (a, b), weight in problem.reuse_penalties.items():
-        first, second = by_id[a], by_id[b]
-        (pool_a, low_a), (pool_b, low_b) = placed[a], placed[b]
-        if pool_a != pool_b or low_a >= low_b + second.size or low_b >= low_a + first.size:
-            continue
-        if not first.size or not second.size:
-            continue
-        if listed is not None:
-            together = frozenset((a, b)) in listed
-        elif frozenset((a, b)) in excluded:
-            together = False
-        else:
-            together = any(
-                s < oe and os < e for s, e in first.intervals for os, oe in second.intervals if s < e and os < oe
-            )
-        total += 0 if together else weight
-    return total
