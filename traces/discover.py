@@ -22,6 +22,8 @@ _PRODUCERS = {
     FileKind.OPERATOR: "msopprof",
 }
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
+_UNPARSED = "holds raw data that no profiler has parsed yet"
+_PARSE = "run `msprof --export=on --output=<folder>` on it first"
 _MSPROF = re.compile(r"PROF_\d+_\d+_[0-9a-zA-Z]+")
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[_-]?(\d{1,6})(?!\d)", re.IGNORECASE)
 _NUMBERED_FILE = re.compile(r"_(\d{1,6})\.(?:json|db)$")
@@ -75,6 +77,8 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
             sources.append(_described(folder, [file for file in files if file not in alone], notes))
         sources.extend(_described(folder, [file], notes) for file in alone)
     sources = sources or _from_cluster(clusters, notes)
+    if not sources and (raw := next((note for note in notes.notes if _UNPARSED in note.text), None)) is not None:
+        raise InputError(_UNPARSED, path=path / raw.file, remedy=_PARSE)
     if not sources:
         raise InputError(
             "no CANN profile here",
@@ -161,7 +165,7 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
             if any(kind_of(file.name) in _PROFILE_KINDS | {FileKind.TABLE} for file in inner):
                 yield folder, inner
             else:
-                notes.add(folder, "holds no parsed output: run `msprof --export=on --output=<folder>` on it first")
+                notes.add(folder, f"{_UNPARSED}; {_PARSE}")
             continue
         if folder.name == "FRAMEWORK":
             continue
