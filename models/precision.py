@@ -45,19 +45,24 @@ _SINGLE = Format(32)
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Formats of linear layers, of routed experts and of everything else, with their source."""
+    """
+    Formats of linear layers, of routed experts and of everything else, with their source.
+
+    `wide` names linear layers that are kept like everything else.
+    """
 
     name: str
     linear: Format
     expert: Format
     other: Format
     source: str
+    wide: tuple[str, ...] = ()
 
     def of(self, weight: Weight) -> Format:
         """The format `weight` is stored in."""
         if weight.group is Group.HYPER_CONNECTIONS:
             return _SINGLE
-        if not weight.linear or weight.group in _KEPT_WIDE:
+        if not weight.linear or weight.group in _KEPT_WIDE or weight.name.rsplit(".", 1)[-1] in self.wide:
             return self.other
         return self.expert if weight.group is Group.EXPERTS else self.linear
 
@@ -88,7 +93,8 @@ def precision(name: str, model: ModelConfig) -> Precision:
     if name not in _named():
         raise InputError(f"no precision is called {name!r:.40}", remedy=f"known: {', '.join(precision_names())}")
     row = _named()[name]
-    return Precision(name, Format(**row["linear"]), Format(**row["expert"]), other, row["source"])
+    wide = tuple(row.get("wide", ()))
+    return Precision(name, Format(**row["linear"]), Format(**row["expert"]), other, row["source"], wide)
 
 
 def _published(scheme: Quantization, other: Format) -> Precision:
