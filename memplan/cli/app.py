@@ -27,6 +27,7 @@ from memplan.cli import (
     show,
     simulate,
     step,
+    train_memory,
 )
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.errors import CancelledError, MemplanError
@@ -59,6 +60,7 @@ for command_name, module in (
     ("kv", kv),
     ("fit", fit),
     ("step", step),
+    ("train-memory", train_memory),
     ("calibrate", calibrate),
     ("gui", gui),
 ):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table
+from memplan.errors import InputError
 from memplan.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ def command(
     kv_dtype: Annotated[
         str | None, typer.Option(help="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", rich_help_panel=_SERVING)
     ] = None,
+    speculative_tokens: Annotated[
+        int,
+        typer.Option(
+            "--num-speculative-tokens", help="Draft tokens by the model's own MTP.", rich_help_panel=_SERVING, min=0
+        ),
+    ] = 0,
     index_c8: Annotated[
         bool, typer.Option("--index-c8", help="Keys of the indexer in 8 bits.", rich_help_panel=_SERVING)
     ] = False,
@@ -97,13 +104,21 @@ def command(
 
     die = find_chip(chip)
     model = load_config(config)
+    if speculative_tokens and not model.mtp_layers:
+        raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
     case = Case(
         model,
         die,
         find_engine(engine, die),
         ServingOptions(
             length=context or model.max_positions,
-            caches=CacheOptions(block_size=block_size, kv=kv_dtype, index_c8=index_c8),
+            caches=CacheOptions(
+                block_size=block_size,
+                kv=kv_dtype,
+                index_c8=index_c8,
+                speculative_tokens=speculative_tokens,
+                mtp=speculative_tokens > 0,
+            ),
             batched_tokens=max_num_batched_tokens,
             asynchronous=async_scheduling,
         ),

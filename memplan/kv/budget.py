@@ -15,7 +15,7 @@ from memplan.kv.planner import ServingOptions, load_of, plan_stages, stage_layer
 from memplan.kv.pool import Pool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_weight_bytes
-from memplan.models.precision import precision
+from memplan.models.precision import PUBLISHED, precision
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
@@ -129,6 +129,16 @@ def _stage_items(
     )
 
 
+def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> str | None:
+    """What to mind where the published weights are in a format that the chip's cube does not take."""
+    scheme = model.quantization
+    if precision_name != PUBLISHED or scheme is None or scheme.method != "fp8":
+        return None
+    if chip.cube_flops("float8_e4m3") is not None:
+        return None
+    return f"the published weights are fp8, which the cube of {chip.name} does not take: serve them as w8a8 or w4a8"
+
+
 def _available(items: tuple[Item, ...]) -> int:
     first, *rest = (item.nbytes or 0 for item in items)
     return first - sum(rest)
@@ -160,7 +170,9 @@ def budget(
     rooms = [_available(stage) for stage in items]
     pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms))
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
-    return _report(model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools)
+    return _report(
+        model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
+    )
 
 
 def _report(
@@ -173,6 +185,7 @@ def _report(
     items: tuple[Item, ...],
     room: int,
     pools: tuple[Pool, ...],
+    precision_name: str,
 ) -> KvBudget:
     pool = pools[stage]
     load = load_of(engine, options)
@@ -195,6 +208,9 @@ def _report(
         missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
     unknown = [item.name for item in items if item.nbytes is None]
     notes = [*model.notes]
+    foreign = _unsupported_format(model, chip, precision_name)
+    if foreign is not None:
+        notes.append(foreign)
     if unknown:
         notes.append(f"not known and taken as 0: {', '.join(unknown)}")
     if refusal is not None:

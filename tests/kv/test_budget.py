@@ -132,6 +132,19 @@ def test_states_that_no_block_of_keys_equals_are_refused_in_the_engines_words(sh
     assert plan_cache(model, engine("vllm-0.23.0"), ServingOptions(8192), 20 * GIB).num_blocks > 0
 
 
+def test_published_formats_that_the_cube_does_not_take_are_told(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+
+    def told(name: str, memory: Memory) -> bool:
+        die = chip(name)
+        found = budget(model, die, engine("vllm-ascend", die), ServingOptions(4096), Layout(tensor=16), memory)
+        return any("does not take" in note for note in found.notes)
+
+    assert told("910C", Memory())
+    assert not told("910C", Memory(precision="w8a8"))
+    assert not told("950PR_9589", Memory())
+
+
 def test_the_memory_of_a_chip_without_a_figure_must_be_given(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
     die = chip("910A")

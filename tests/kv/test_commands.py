@@ -126,6 +126,57 @@ def test_fit_for_training(llama: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert "largest micro-batch" in capsys.readouterr().out
 
 
+def test_train_memory_breaks_the_peak_down(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = ["--tp", "4", "--pp", "2", "--dp", "2", "--global-batch", "16", "--sequence-parallel"]
+    code, found = answer(capsys, "train-memory", llama, "--sequence", "4096", *layout)
+    assert code == 0
+    assert found["peak_bytes"] == sum(part["nbytes"] for part in found["parts"]) <= found["capacity_bytes"]
+    assert found["largest_micro_batch"] >= 1
+    assert all(way["peak_bytes"] <= found["capacity_bytes"] for way in found["ways"])
+    assert main(["train-memory", llama, "--sequence", "4096", *layout]) == 0
+    assert "largest micro-batch" in capsys.readouterr().out
+
+
+def test_train_memory_of_one_stage(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = ["--tp", "8", "--pp", "2", "--sequence", "4096", "--global-batch", "4"]
+    peaks = [answer(capsys, "train-memory", llama, *layout, "--stage", str(stage))[1] for stage in (0, 1)]
+    _, tightest = answer(capsys, "train-memory", llama, *layout)
+    assert [found["stage"] for found in peaks] == [0, 1]
+    assert max(found["peak_bytes"] for found in peaks) == tightest["peak_bytes"]
+    assert main(["train-memory", llama, *layout, "--stage", "2"]) == 2
+    assert "there is no stage 2 among 2" in capsys.readouterr().err
+
+
+def test_train_memory_answers_no_and_names_what_would_help(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train-memory", llama, "--sequence", "8192", "--tp", "8", "--hbm", "32GiB"]) == 1
+    out = capsys.readouterr().out
+    assert "does not fit" in out
+    assert "to fit: " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sharding", "zero9"], "no sharding is called 'zero9'; known: none, distributed"),
+        (["--schedule", "fast"], "no schedule is called 'fast'"),
+        (["--pp", "5"], "can't be divided evenly among 5 pipeline stages"),
+        (["--dp", "4", "--global-batch", "6"], "can't be divided among 4 ranks"),
+    ],
+)
+def test_train_memory_refuses_in_one_line(
+    llama: str, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(["train-memory", llama, "--sequence", "4096", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_drafting_needs_layers_to_draft_with(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kv", llama, "--num-speculative-tokens", "1"]) == 2
+    assert "no layers of multi-token prediction" in capsys.readouterr().err
+
+
 def test_chips_are_listed_and_shown_with_sources(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = answer(capsys, "chips")
     assert code == 0
