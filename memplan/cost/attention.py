@@ -143,10 +143,16 @@ class AttentionTime:
     cores: int
 
 
-def attention_time(problem: AttentionProblem, machine: Machine, mac_rate: float) -> AttentionTime:
-    """The fastest of the legal block sizes; `mac_rate` is multiply-accumulates per cycle of one core."""
+def attention_time(
+    problem: AttentionProblem, machine: Machine, mac_rate: float, *, hot_share: float = 0.0
+) -> AttentionTime:
+    """
+    The fastest of the legal block sizes; `mac_rate` is multiply-accumulates per cycle of one core.
+
+    L2 holds `hot_share` of the operands beforehand.
+    """
     legal = [
-        _blocks(problem, machine, mac_rate, block_q, block_kv)
+        _blocks(problem, machine, mac_rate, hot_share, block_q, block_kv)
         for block_q in _BLOCKS_Q
         for block_kv in _BLOCKS_KV
         if _fits(problem, machine, block_q, block_kv)
@@ -168,7 +174,9 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
     return rows + keys + 2 * block_q * part * problem.q_bytes <= machine.l1
 
 
-def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int, block_kv: int) -> AttentionTime:
+def _blocks(
+    p: AttentionProblem, machine: Machine, mac_rate: float, hot_share: float, block_q: int, block_kv: int
+) -> AttentionTime:
     folded = max(p.heads // max(p.kv_heads, 1), 1) if p.q_len <= _FOLDED else 1
     rows = p.q_len * folded
     sequences = p.batch * p.heads // folded
@@ -205,6 +213,7 @@ def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int
     keys_read = sequences * q_blocks * met * p.kv_row * (2 if p.gradient else 1)
     queries = p.batch * p.heads * p.q_len * (p.d_qk + p.d_v) * p.q_bytes
     once = p.compulsory_bytes
+    cold = once * (1 - hot_share)
     exchange = 0.0
     if not machine.direct:
         written_back = computed * p.q_bytes * (5 if p.gradient else 2) if not p.indexer else 0.0
@@ -215,7 +224,8 @@ def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int
     cycle = 1e9 / machine.clock_hz
     l2_rate = machine.l2_read_per_second * busy / machine.cubes
     hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * small
-    mte2 = (once / hbm_rate + max(gm - once, 0.0) / l2_rate) * 1e9
+    # Few cores pull no faster from HBM than their own ports carry.
+    mte2 = (cold / min(hbm_rate, l2_rate) + max(gm - cold, 0.0) / l2_rate) * 1e9
     pipes = {
         "cube": cube / busy * balance * cycle,
         "mte1": mte1 / busy * balance * cycle,
@@ -240,7 +250,7 @@ def _blocks(p: AttentionProblem, machine: Machine, mac_rate: float, block_q: int
         fixpipe=pipes["fixpipe"] / balance,
         vector=pipes["vector"] / balance,
         gm_bytes=gm,
-        hbm_bytes=once,
+        hbm_bytes=cold,
         block_q=block_q,
         block_kv=block_kv,
         cores=busy,

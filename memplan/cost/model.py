@@ -82,12 +82,15 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
             return _without_cube(shaped.matmul, machine)
         if shaped.matmul is not None:
             passes = vector_passes(rule, machine) + _activation(kernel, machine)
-            return matmul_cost(shaped.matmul, machine, passes=passes, blocks=kernel.block_count)
+            hot_bytes = (hot or 0) / 16 * (shaped.matmul.a_total + shaped.matmul.b_total)
+            problem = replace(shaped.matmul, hot_bytes=hot_bytes)
+            return matmul_cost(problem, machine, passes=passes, blocks=kernel.block_count)
     if rule.kind in ("attention", "attention_gradient"):
         attention = attention_of(kernel, gradient=rule.kind == "attention_gradient")
         rate = machine.mac_rate(kernel.present[0].dtype) if kernel.present else None
         if attention.attention is not None and rate is not None:
-            return replace(attention_cost(attention.attention, machine, rate), assumed=attention.assumed)
+            cost = attention_cost(attention.attention, machine, rate, hot_share=(hot or 0) / 16)
+            return replace(cost, assumed=attention.assumed)
     return _vector(kernel, rule, machine, None if hot is None else hot / 16)
 
 
@@ -159,9 +162,11 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
     )
 
 
-def attention_cost(problem: AttentionProblem, machine: Machine, mac_rate: float) -> KernelCost:
-    """Cost of an attention kernel with the best blocks of its class."""
-    time = attention_time(problem, machine, mac_rate)
+def attention_cost(
+    problem: AttentionProblem, machine: Machine, mac_rate: float, *, hot_share: float = 0.0
+) -> KernelCost:
+    """Cost of an attention kernel with the best blocks of its class; `hot_share` of its operands is in L2."""
+    time = attention_time(problem, machine, mac_rate, hot_share=hot_share)
     return attention_cost_of(problem, time)
 
 

@@ -34,8 +34,8 @@ def _matrix(operand: Operand) -> tuple[tuple[int, ...], int, int]:
     shape = operand.shape
     if operand.layout == "NZ" and len(shape) >= 4 and shape[-1] * _width(operand.dtype) == 32:
         return shape[:-4], shape[-3] * shape[-2], shape[-4] * shape[-1]
-    if len(shape) == 1:
-        return (), 1, shape[0]
+    if len(shape) < 2:
+        return (), 1, shape[0] if shape else 1
     return shape[:-2], shape[-2], shape[-1]
 
 

@@ -36,7 +36,7 @@ class MatmulProblem:
     `a_bytes` and `b_bytes` are bytes an element (0.5 for four bits). `a_run` and `b_run` say which axis is contiguous
     in GM: `k`, `m` (or `n`), or `nz` for the fractal layout. `a_batch` and `b_batch` are how many different A and B
     there are. `mac_rate` is multiply-accumulates per cycle of one core; `extra_bytes` (bias, scales) are read once with
-    A and B.
+    A and B. Of the operands, `hot_bytes` are in L2 beforehand.
     """
 
     m: int
@@ -52,6 +52,7 @@ class MatmulProblem:
     b_batch: int = 1
     mac_rate: float = 4096.0
     extra_bytes: float = 0.0
+    hot_bytes: float = 0.0
 
     @property
     def flops(self) -> int:
@@ -293,7 +294,7 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     b_read = tiles * np.minimum(n, problem.n / n_tiles) * depth * problem.b_bytes * stay_b
     gm_read = np.maximum(a_read, problem.a_total) + np.maximum(b_read, problem.b_total) + problem.extra_bytes
     out = np.where(splits > 1, problem.batch * problem.m * problem.n * 4 * (splits + 1), 0.0) + problem.c_total
-    hbm_read = np.minimum(_first_touch(problem, machine), gm_read)
+    hbm_read = np.minimum(max(_first_touch(problem, machine) - problem.hot_bytes, 0.0), gm_read)
     port = machine["l2_to_l1_bytes_per_cycle"]
     lines_a = operand_cycles(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
     lines_b = operand_cycles(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)

@@ -59,6 +59,19 @@ def test_a_matmul_is_never_faster_than_its_cube(m: int, n: int, k: int) -> None:
         assert cost.gm_bytes >= 2 * (m * k + k * n + m * n) - 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["MatMul", "FlashAttentionScore", "Add"]), st.integers(4, 12), st.floats(0, 1))
+def test_what_l2_holds_makes_no_kernel_slower(op_type: str, power: int, hot_share: float) -> None:
+    operand = (
+        Operand((1, 4, 1 << power, 128), "float16") if "Flash" in op_type else Operand((1 << power,) * 2, "float16")
+    )
+    kernel = Kernel(op_type, (operand,) * (3 if "Flash" in op_type else 2), (operand,))
+    for core in CORES:
+        cold, warm = (kernel_cost(kernel, core, hot_share=share) for share in (0.0, hot_share))
+        assert warm.duration_ns <= cold.duration_ns + 1
+        assert warm.hbm_bytes <= cold.hbm_bytes
+
+
 def test_equal_kernels_are_costed_once() -> None:
     a = Operand((777, 333), "float16")
     first, second = (Kernel("Add", (a, a), (a,)) for _ in range(2))
