@@ -104,8 +104,12 @@ class _Labels:
     thread_order: Mapping[tuple[str, str], int]
 
 
-def build(events: Events, types: Mapping[str, str]) -> Timeline:
-    """The timeline of one rank; `types`, the op type of kernels by name, becomes the category of device slices."""
+def build(events: Events, types: Mapping[str, str], *, compiled: bool = False) -> Timeline:
+    """
+    The timeline of one rank; `types`, the op type of kernels by name, becomes the category of device slices.
+
+    With `compiled`, and for large timelines always, the loops over slices are the compiled ones.
+    """
     labels = _labels(events.metadata)
     slice_counts = np.bincount(events.slices.thread, minlength=len(events.threads))
     owners = [thread for thread, count in enumerate(slice_counts.tolist()) if count]
@@ -141,7 +145,7 @@ def build(events: Events, types: Mapping[str, str]) -> Timeline:
     del events
     with ThreadPoolExecutor(1) as pool:
         flows = pool.submit(_flows, flow_rows, track_of)
-        slices = _slices(columns, track_of, slice_tracks, strings, types)
+        slices = _slices(columns, track_of, slice_tracks, strings, types, compiled)
         return Timeline(tracks, strings, slices, counters, flows.result())
 
 
@@ -185,29 +189,31 @@ def _kind(process: str, thread: str) -> TrackKind:
 
 
 def _slices(
-    columns: dict[str, Any], track_of: Int32s, tracks: Sequence[Track], strings: list[str], types: Mapping[str, str]
+    columns: dict[str, Any],
+    track_of: Int32s,
+    tracks: Sequence[Track],
+    strings: list[str],
+    types: Mapping[str, str],
+    compiled: bool,
 ) -> SliceColumns:
     """Sort `columns` (those of `SliceRows`; emptied on the way) and add to `strings` the types that are new."""
-    large = len(columns["start_ns"]) > _LARGE
-    fill_nesting, fill_blocks = nesting.nest, nesting.dominate
-    if large:
-        from memplan.traces import compiled  # brings Numba, which a small trace does without
-
-        fill_nesting, fill_blocks = compiled.nest, compiled.dominate
+    loops: Any = nesting
+    if compiled or len(columns["start_ns"]) > _LARGE:
+        from memplan.traces import compiled as loops  # brings Numba, which a small trace does without
     track = track_of[columns.pop("thread")]
     order, bounds = _ordered(track, columns["start_ns"], columns["duration_ns"], len(tracks))
     del track
     start, duration = columns.pop("start_ns")[order], columns.pop("duration_ns")[order]
     depth = np.empty(len(order), dtype=np.int16)
     reach, covered = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
-    fill_nesting(start, duration, bounds, depth, reach, covered)
+    loops.nest(start, duration, bounds, depth, reach, covered)
     name, category = columns.pop("name")[order], columns.pop("category")[order]
     _apply_types(strings, name, category, bounds, tracks, types)
     summaries: list[tuple[Int32s, Int64s]] = []
     groups, weights = category, np.maximum(duration, 1)
     while len(groups) > BLOCK:
         blocks = np.empty(-(-len(groups) // BLOCK), dtype=np.int32), np.empty(-(-len(groups) // BLOCK), dtype=np.int64)
-        fill_blocks(groups, weights, *blocks)
+        loops.dominate(groups, weights, *blocks)
         summaries.append(blocks)
         groups, weights = blocks
     starts = np.arange(0, len(order), BLOCK**2)

@@ -104,7 +104,7 @@ def _imported(
                 unpack(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        timeline = build(merged(parts, _FILE_BIT, paths, own), types)
+        timeline = build(merged(parts, _FILE_BIT, paths, own), types, compiled=True)
         told = [(note.file, note.text) for note in own.notes]
         try:
             store.save(key, timeline, told, unpacked)
