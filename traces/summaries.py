@@ -20,10 +20,12 @@ from typing import Any
 from memplan.errors import InputError, MemplanError
 from memplan.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
+from memplan.traces.files import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import LinkUse, Note, OpTotal, Overlap, StepTimes
 from memplan.traces.rank import Rank
 from memplan.traces.readers import reader_of
+from memplan.traces.tracefile import SMALL
 
 # Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
 SLOW_RANK = 0.05
@@ -117,6 +119,8 @@ def _on_processes(
     methods = multiprocessing.get_all_start_methods()
     alone = threading.active_count() == 1 and sys.platform.startswith("linux")
     method = "fork" if alone else "forkserver" if "forkserver" in methods else "spawn"
+    if method == "fork":
+        _load_compiled(sources)
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
     try:
         pending = {pool.submit(summary_of, source, root, cache, 1): source for source in sources}
@@ -126,6 +130,15 @@ def _on_processes(
         raise
     pool.shutdown()
     return sorted(found, key=lambda summary: summary.rank)
+
+
+def _load_compiled(sources: Sequence[RankSource]) -> None:
+    """Load, once for all workers, the compiled code that large traces need; nothing where all are small."""
+    sizes = (path.stat().st_size for source in sources for path in source.of(FileKind.TRACE) if path.exists())
+    if any(size > SMALL for size in sizes):
+        from memplan.traces.scan_state import ScanState
+
+        ScanState(1)
 
 
 def _as_completed(pending: dict[Future[RankSummary], RankSource], progress: Progress) -> Iterator[RankSummary]:
