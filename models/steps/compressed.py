@@ -5,7 +5,7 @@ from __future__ import annotations
 from memplan.models.architecture import CompressedAttention
 from memplan.models.steps.emit import SIDE, Emitter
 from memplan.models.steps.grouped import merge_contexts
-from memplan.models.steps.latent import indexer
+from memplan.models.steps.latent import index_format, indexer
 
 _FLOAT32 = 4
 
@@ -19,7 +19,7 @@ def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
     query = e.linear(low, ("q_b_proj",), heads * dim, rank)
     turned = e.act("q_rot", (tokens, heads * dim))
     e.op("q_norm_rope", "QkvRmsNormRopeCache", (query,), (turned,))
-    kept = min(e.step.context, mixer.window + e.queries)
+    kept = min(e.step.context, mixer.window)
     row = dim * e.kv_bytes
     window = e.cache("window_cache", e.sequences * kept * row, e.kv_dtype)
     source = e.view("kv", down, (tokens, dim), tokens * dim * 2)
@@ -34,10 +34,10 @@ def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
     entries = -(-e.step.context // mixer.ratio) if mixer.ratio else 0
     picked = mixer.indexer.topk if mixer.indexer is not None else 0
     if mixer.ratio:
-        cache = _compress(e, mixer, x, "compressor", entries, dim, e.kv_dtype)
+        cache = _compress(e, mixer, x, "compressor", dim, (e.kv_dtype, row))
         if mixer.indexer is not None:
-            _compress(e, mixer, x, "indexer", entries, mixer.indexer.head_dim, e.dtype)
-            indexer(e, mixer.indexer, x, low, entries, "indexer.q_b_proj", None)
+            keys = _compress(e, mixer, x, "indexer", mixer.indexer.head_dim, index_format(e, mixer.indexer))
+            indexer(e, mixer.indexer, x, low, ("indexer.q_b_proj", None), ratio=mixer.ratio, cache=keys)
         seen = min(entries, picked * e.queries) if picked else entries
         touched += e.sequences * seen * row
     e.spend("sinks")
@@ -90,20 +90,21 @@ def _output(e: Emitter, mixer: CompressedAttention, x: int, heads: int) -> int:
     return e.collective("o_reduce_scatter", "ReduceScatter", out, (tokens, hidden), ranks, "otp")
 
 
-def _compress(e: Emitter, mixer: CompressedAttention, x: int, part: str, entries: int, dim: int, dtype: str) -> int:
+def _compress(e: Emitter, mixer: CompressedAttention, x: int, part: str, dim: int, form: tuple[str, int]) -> int:
     """
     Scores and values of the tokens that are not compressed yet go into a float32 state; full groups become entries.
 
-    It runs beside the main chain, which joins it before attention.
+    `form` is the type of an entry and its bytes. It runs beside the main chain, which joins it before attention.
     """
+    dtype, row = form
     stream, e.stream = e.stream, SIDE
     width = mixer.overlap * dim
     both = e.linear(x, (f"{part}.kv_proj", f"{part}.gate_proj"), 2 * width, e.model.hidden_size)
     rows = mixer.overlap * mixer.ratio
     state = e.cache(f"{part}.state", e.sequences * rows * 2 * width * _FLOAT32, "float32")
-    cache = e.cache(f"{part}.cache", max(e.sequences * entries * dim * e.graph_bytes(dtype), 1), dtype)
-    made = -(-e.tokens // mixer.ratio)
-    fresh = e.part(f"{part}.entries", cache, made * dim * e.graph_bytes(dtype))
+    entries = e.step.context // mixer.ratio
+    cache = e.cache(f"{part}.cache", max(e.sequences * entries * row, 1), dtype)
+    fresh = e.part(f"{part}.entries", cache, -(-e.tokens // mixer.ratio) * row)
     held = e.part(f"{part}.state.used", state, e.tokens * 2 * width * _FLOAT32)
     small = e.spend(f"{part}.position_bias", f"{part}.kv_norm")
     e.op(f"{part}.update", "CompressorUpdate", (both, held, *small), (held, fresh), fused=True)

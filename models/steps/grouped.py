@@ -42,7 +42,7 @@ def grouped_attention(e: Emitter, mixer: GroupedAttention, x: int, caches: dict[
     bound = mixer.window or mixer.chunk
     keys = e.key_length() if bound is None else e.step.context
     seen = keys if bound is None else min(keys, bound + e.queries)
-    row = kv * (mixer.head_dim + (0 if mixer.keys_are_values else mixer.head_dim_v)) * e.kv_bytes
+    row = kv * (mixer.head_dim + mixer.head_dim_v) * e.kv_bytes
     out = e.attention(
         "attention",
         "FusedInferAttentionScore",
@@ -59,7 +59,6 @@ def grouped_attention(e: Emitter, mixer: GroupedAttention, x: int, caches: dict[
         d_v=mixer.head_dim_v,
         window=mixer.window or 0,
         chunk=mixer.chunk or 0,
-        shared_kv=mixer.keys_are_values,
         page=128,
     )
     e.spend("sinks")
@@ -74,7 +73,7 @@ def grouped_attention(e: Emitter, mixer: GroupedAttention, x: int, caches: dict[
 
 def _append(e: Emitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) -> int:
     """The layer's cache with the step's keys and values written into it."""
-    entry = kv * (mixer.head_dim + (0 if mixer.keys_are_values else mixer.head_dim_v)) * e.kv_bytes
+    entry = kv * (mixer.head_dim + mixer.head_dim_v) * e.kv_bytes
     bound = mixer.window or mixer.chunk
     length = min(e.step.context, bound) if bound is not None else -(-e.step.context // e.layout.context)
     cache = e.cache("kv_cache", e.sequences * length * entry, e.kv_dtype)

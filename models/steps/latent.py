@@ -28,7 +28,7 @@ def latent_attention(e: Emitter, mixer: LatentAttention, x: int, top_k: int) -> 
         query = e.linear(low, ("q_b_proj",), heads * qk_dim, mixer.q_lora_rank, fused=True)
     cache = _append(e, mixer, source)
     if mixer.indexer is not None:
-        indexer(e, mixer.indexer, x, low, e.step.context, "indexer.wq_b", "indexer.wk")
+        indexer(e, mixer.indexer, x, low, ("indexer.wq_b", "indexer.wk"))
     if e.step.phase is Phase.PREFILL and not top_k:
         out = _expanded(e, mixer, query, cache, heads)
     else:
@@ -143,30 +143,49 @@ def _expanded(e: Emitter, mixer: LatentAttention, query: int, cache: int, heads:
     )
 
 
-def indexer(e: Emitter, index: Indexer, x: int, low: int, keys: int, q_name: str, k_name: str | None) -> None:
-    """
-    Scores of all `keys` cached index keys for each token, and the `topk` best of them.
+def index_format(e: Emitter, index: Indexer) -> tuple[str, int]:
+    """Type of the indexer's keys and bytes of one: with its scale, of 16 or 32 bits, where they are kept in eight."""
+    if not e.step.index_c8:
+        return e.dtype, index.head_dim * 2
+    if e.kv_dtype == "float8_e4m3":
+        return "float8_e4m3", index.head_dim + 4
+    return "int8", index.head_dim + 2
 
-    `k_name` is the projection of the index keys; `None` where a compressor makes them.
+
+def indexer(
+    e: Emitter,
+    index: Indexer,
+    x: int,
+    low: int,
+    names: tuple[str, str | None],
+    *,
+    ratio: int = 1,
+    cache: int | None = None,
+) -> None:
+    """
+    Scores of all cached index keys for each token, and the `topk` best of them.
+
+    `names` are the projections of queries and of keys. A compressor that makes the keys, one for `ratio` tokens, gives
+    the `cache` they are in and no projection.
     """
     tokens, hidden = e.tokens, e.model.hidden_size
-    eight = "int8" if e.step.index_c8 and e.kv_dtype != "float8_e4m3" else "float8_e4m3"
-    dtype = eight if e.step.index_c8 else e.dtype
-    size = 1 if e.step.index_c8 else 2
-    row = index.head_dim * size + (4 if e.step.index_c8 else 0)
+    dtype, row = index_format(e, index)
+    q_name, k_name = names
     query = e.linear(low, (q_name,), index.heads * index.head_dim, e.shape(low)[-1])
     small = ["indexer.weights_proj"] if k_name is None else [k_name, "indexer.weights_proj"]
     wide = index.heads + (index.head_dim if k_name is not None else 0)
     weights = e.linear(x, small, wide, hidden)
-    cache = e.cache("index_cache", e.sequences * max(-(-keys // e.layout.context), 1) * row, dtype)
     turned = e.act("index_q.rope", (tokens, index.heads * index.head_dim))
-    written = e.part("index_written", cache, tokens * row)
     norms = e.spend("indexer.k_norm", "indexer.k_norm.bias")
-    e.op("indexer.rotary", "RopeWithSinCosCache", (query, weights, *norms), (turned, written))
+    outputs = [turned]
+    if cache is None:
+        cache = e.cache("index_cache", e.sequences * -(-e.step.context // e.layout.context) * row, dtype)
+        outputs.append(e.part("index_written", cache, tokens * row))
+    e.op("indexer.rotary", "RopeWithSinCosCache", (query, weights, *norms), outputs)
     turned = _hadamard(e, turned, index, dtype)
-    seen = keys if e.step.phase is Phase.PREFILL else -(-keys // e.layout.context)
+    keys = max(e.key_length(), e.queries)
     chosen = e.act("index", (tokens, index.topk), "int32")
-    part = e.part("index_keys", cache, e.sequences * seen * row)
+    part = e.part("index_keys", cache, e.sequences * -(-keys // ratio) * row)
     e.op(
         "indexer.scores",
         "LightningIndexer",
@@ -176,9 +195,10 @@ def indexer(e: Emitter, index: Indexer, x: int, low: int, keys: int, q_name: str
         heads=index.heads,
         kv_heads=1,
         q_len=e.queries,
-        kv_len=max(seen, e.queries),
+        kv_len=keys,
         d_qk=index.head_dim,
         d_v=0,
+        ratio=ratio,
         top_k=0,
         indexer=True,
         keep=index.topk,

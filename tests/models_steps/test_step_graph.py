@@ -11,6 +11,8 @@ import pytest
 
 from memplan.errors import InputError
 from memplan.graph import DTYPE_BITS, Graph, Op, TensorKind, lifetimes
+from memplan.hardware import chip
+from memplan.kv import CacheOptions, engine, logical_cache
 from memplan.models import ModelConfig, load_config
 from memplan.models.architecture import LatentAttention, MoeFfn
 from memplan.models.parallel import Layout, rank_weight_bytes
@@ -212,7 +214,21 @@ def test_compressed_attention_follows_the_ratios(shared_data: Path) -> None:
     assert ratios == [max(getattr(layer.mixer, "ratio", 0), 1) for layer in model.layers]
     indexed = [op for op in graph.ops if op.type == "LightningIndexer"]
     assert len(indexed) == ratios.count(4)
-    assert all(op.attrs["kv_len"] == 65536 // 4 for op in indexed)
+    assert all((op.attrs["kv_len"], op.attrs["ratio"]) == (65536, 4) for op in indexed)
+
+
+def test_caches_are_those_of_the_kv_budget(
+    family_models: Mapping[str, ModelConfig], published_models: list[ModelConfig]
+) -> None:
+    """Two ways to the same bytes: what the step reads and writes, and what the budget keeps for a sequence."""
+    for model in (*family_models.values(), *published_models):
+        compressed = model.family == "deepseek_v4"
+        names = ("vllm-ascend-0.23.0.post1-a3", "910C") if compressed else ("logical", "910C")
+        kept = logical_cache(model, engine(names[0], chip(names[1])), CacheOptions(index_c8=compressed), 65536)
+        graph = step_graph(model, Layout(), Step(Phase.DECODE, 1, 65536, index_c8=compressed))
+        ids = 4
+        caches = sum(t.nbytes for t in graph.tensors if t.kind is TensorKind.INPUT and t.storage == t.index) - ids
+        assert caches == kept.total_bytes, model.name
 
 
 @pytest.mark.parametrize(
