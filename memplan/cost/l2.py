@@ -64,7 +64,9 @@ class ReuseStack:
             if other == key:
                 break
             distance += self._recent[other]
-        return held_share(distance + max(size, self._recent[key]), self._l2)
+        share = held_share(distance + max(size, self._recent[key]), self._l2)
+        # Of a storage last touched in part (a cache that a few tokens were written into) only that part is there.
+        return share * min(1.0, self._recent[key] / size) if size else share
 
 
 def hot_shares(accesses: Sequence[Access], l2_bytes: int) -> list[float]:
