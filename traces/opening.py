@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from memplan.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Note, Profile, RankProfile
+from memplan.traces.profile import (
+    Flow,
+    MemoryCurve,
+    Note,
+    OpTotal,
+    Overlap,
+    Profile,
+    RankProfile,
+    Slices,
+    StepTimes,
+)
 from memplan.traces.rank import Rank
 from memplan.traces.readers import reader_of
 
 SIMULATED = "memplan_simulated"
+_EVERY_OP = 1 << 30
 
 
 class DirectoryProfile:
@@ -55,6 +66,32 @@ class DirectoryProfile:
         if rank not in self._ranks:
             self._ranks[rank] = Rank(rank, reader_of(self._sources[rank], self._notes, self._progress, self._cache))
         return self._ranks[rank]
+
+    def slices(self, rank: int, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
+        return self._loaded(rank).slices(track, t0, t1)
+
+    def flows(self, rank: int, track: int, start_ns: int) -> Sequence[Flow]:
+        return self._loaded(rank).flows(track, start_ns)
+
+    def memory(self, component: str, rank: int | None = None) -> MemoryCurve | None:
+        ranks = self.ranks if rank is None else [rank]
+        curves = (self._loaded(number).memory(component) for number in ranks)
+        return next((curve for curve in curves if curve is not None), None)
+
+    def steps(self) -> Mapping[int, Sequence[StepTimes]]:
+        return {rank: self._loaded(rank).steps() for rank in self.ranks}
+
+    def overlap(self) -> Mapping[int, Overlap | None]:
+        return {rank: self._loaded(rank).overlap() for rank in self.ranks}
+
+    def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
+        totals: dict[str, tuple[int, int]] = {}
+        for rank in self.ranks:
+            for op in self._loaded(rank).top_ops(_EVERY_OP):
+                number, time = totals.get(op.type, (0, 0))
+                totals[op.type] = (number + op.count, time + op.total_ns)
+        ranking = sorted(totals.items(), key=lambda entry: (-entry[1][1], entry[0]))
+        return [OpTotal(kind, number, time) for kind, (number, time) in ranking[:count]]
 
     def load(self) -> None:
         for rank in self.ranks:

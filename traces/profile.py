@@ -308,5 +308,23 @@ class Profile(Protocol):
     def rank(self, rank: int) -> RankProfile:
         """The profile of one rank; raises `KeyError` for a rank that is not there."""
 
+    def slices(self, rank: int, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
+        """Slices of a rank's track that overlap `[t0, t1)`."""
+
+    def flows(self, rank: int, track: int, start_ns: int) -> Sequence[Flow]:
+        """Arrows that start or end in the slice of a rank's track that starts at `start_ns`."""
+
+    def memory(self, component: str, rank: int | None = None) -> MemoryCurve | None:
+        """The memory curve of `component` on `rank`, by default the first that has it; `None` where none has."""
+
+    def steps(self) -> Mapping[int, Sequence[StepTimes]]:
+        """Steps by rank, as the vendor's summaries have them."""
+
+    def overlap(self) -> Mapping[int, Overlap | None]:
+        """How device time divides, by rank."""
+
+    def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
+        """The op types that took most device time over all ranks."""
+
     def load(self) -> None:
         """Read everything now that would otherwise be read on first use."""
