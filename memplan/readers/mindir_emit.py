@@ -23,6 +23,9 @@ from memplan.readers.roles import Roles
 from memplan.readers.shape_inference import infer
 from memplan.readers.values import NOTHING, Choice, Closure, Monad, Value, as_plain, leaves, tensors_of
 
+CONDITIONS = frozenset({"Switch", "switch", "SwitchLayer", "switch_layer"})
+"""Ops that pick one of several functions at run time."""
+
 BIND_REMEDY = "bind it with --shape NAME=DIM,DIM,..."
 
 
@@ -71,9 +74,9 @@ class Emitter:
             return Monad(op), op
         if node.target in _PASS:
             return self._pass_through(node, arguments)
-        if node.target == "Switch":
+        if node.target in ("Switch", "switch"):
             return self._switch(node, arguments)
-        if node.target == "SwitchLayer":
+        if node.target in ("SwitchLayer", "switch_layer"):
             return self._switch(node, (*arguments[:1], *(arguments[1] if len(arguments) > 1 else ())))
         known = self._known(node, arguments)
         if known is not None:

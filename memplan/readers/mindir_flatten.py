@@ -17,7 +17,7 @@ from memplan.graph.model import TensorKind
 from memplan.progress import Progress
 from memplan.readers.merge import merge
 from memplan.readers.mindir_decode import Function, FunctionConstant, MonadType, Node, TensorConstant
-from memplan.readers.mindir_emit import Emitter
+from memplan.readers.mindir_emit import CONDITIONS, Emitter
 from memplan.readers.mindir_loops import Loop, LoopFinder
 from memplan.readers.mindir_program import Program, bound_inputs, in_execution_order
 from memplan.readers.mindspore_ops import Target
@@ -77,9 +77,7 @@ class Flattener:
         self._visited = 0
         # Conditions cut a program into kernel graphs, each with an order of its own; without them it is ordered whole.
         conditional = any(
-            node.target in ("Switch", "SwitchLayer")
-            for function in program.functions.values()
-            for node in function.nodes
+            node.target in CONDITIONS for function in program.functions.values() for node in function.nodes
         )
         self._trace = None if conditional or self.finder.recursive else ScheduleTrace()
 

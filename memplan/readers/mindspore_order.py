@@ -17,7 +17,7 @@ from dataclasses import dataclass
 VIRTUAL = frozenset(
     {
         "Depend", "Load", "UpdateState", "MakeTuple", "TupleGetItem", "make_tuple", "tuple_getitem", "MakeList",
-        "ListGetItem", "Return", "Partial", "Switch", "StopGradient",
+        "ListGetItem", "Return", "Partial", "Switch", "SwitchLayer", "switch_layer", "StopGradient",
     }
 )  # fmt: skip
 """Node types that launch nothing and only pass values on."""

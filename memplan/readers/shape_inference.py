@@ -77,6 +77,13 @@ def _first(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, object
     return tuple(have if want < 0 else want for want, have in zip(declared, inputs[0], strict=True))
 
 
+def _in_place(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, object]) -> Shape | None:
+    """Open dimensions stay where they are in the first input; closed ones may shrink (norms, splits, the largest k)."""
+    if OPEN_RANK in declared or not inputs or len(inputs[0]) != len(declared):
+        return None
+    return tuple(have if want < 0 else want for want, have in zip(declared, inputs[0], strict=True))
+
+
 def _ints(value: object) -> tuple[int, ...] | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value,)
@@ -234,6 +241,10 @@ _RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Reshape", "ReshapeExt", "View"), _reshape),
     **dict.fromkeys(("MatMul", "BatchMatMul", "MatMulExt", "BatchMatMulExt", "Mm"), _matmul),
     "Dense": _dense,
+    **dict.fromkeys(
+        ("LayerNorm", "LayerNormExt", "LayerNormV3", "RmsNorm", "TopK", "TopkExt", "Sort", "SortExt", "Split",
+         "SplitTensor", "SplitWithSize"), _in_place
+    ),
     **dict.fromkeys(("Conv2D", "Conv3D", "Conv2DExt", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _first),
     **dict.fromkeys(
         ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceAll", "ReduceAny", "SumExt",

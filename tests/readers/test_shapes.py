@@ -63,6 +63,8 @@ def test_what_is_not_bound_is_named_with_its_remedy(shapes: dict[str, tuple[int,
             {"begin": (0, 0), "end": (0, 2), "strides": (2, 1), "begin_mask": 1, "end_mask": 1},
             (3, 2),
         ),
+        ("LayerNorm", (-1, -1, 1), [(2, 5, 16), (16,), (16,)], {}, (2, 5, 1)),
+        ("TopkExt", (-1, 2), [(7, 9)], {}, (7, 2)),
         ("Conv2D", (-1, 16, 8, 8), [(5, 3, 8, 8), (16, 3, 3, 3)], {}, (5, 16, 8, 8)),
     ],
 )
