@@ -43,8 +43,8 @@ class Stopwatch:
 
     def report(self, **more: object) -> dict[str, object]:
         """What is printed for one measurement."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"wall": self.wall, "cpu": self.cpu, "peak_mib": peak, **more}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
+        return {"wall": self.wall, "cpu": self.cpu, "peak_mb": peak, **more}
 
 
 def _cpu() -> float:
@@ -226,18 +226,18 @@ def _run(arguments: argparse.Namespace) -> str:
         f"`python -m benchmarks.profiles` on {os.cpu_count()} processors ({platform.machine()}), Python "
         f"{platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start. Seconds are wall / processor.",
         "",
-        "| what | seconds | peak MiB | note |",
+        "| what | seconds | peak MB | note |",
         "|---|---|---|---|",
     ]
 
     def row(what: str, found: dict[str, Any], note: str = "") -> None:
-        lines.append(f"| {what} | {found['wall']:.2f} / {found['cpu']:.2f} | {found['peak_mib']:.0f} | {note} |")
+        lines.append(f"| {what} | {found['wall']:.2f} / {found['cpu']:.2f} | {found['peak_mb']:.0f} | {note} |")
 
     for size in arguments.sizes:
         path = work / f"trace-{size}" / "trace_view.json"
         write_trace(path, size * MB)
         real = path.stat().st_size
-        limit = 300 + real / 4 / 2**20
+        limit = 300 + real / 4 / MB
         warm = _measured(arguments, "warm", path)
         cold = _measured(arguments, "cold", path)
         if size <= 500:
@@ -248,7 +248,7 @@ def _run(arguments: argparse.Namespace) -> str:
         else:
             ratio, cold_ratio = f"{real / MB / warm['wall']:.0f} MB/s", f"{real / MB / cold['wall']:.0f} MB/s"
         row(f"{size} MB trace: import, library loaded", warm, f"{ratio}; {warm['slices']:,} slices and samples")
-        row(f"{size} MB trace: import, fresh process", cold, f"{cold_ratio}; limit {limit:.0f} MiB")
+        row(f"{size} MB trace: import, fresh process", cold, f"{cold_ratio}; memory limit {limit:.0f} MB")
         shutil.rmtree(path.parent)
     _measured(arguments, "reopen", work)
     found = _measured(arguments, "reopen", work)
