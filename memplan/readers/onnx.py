@@ -43,6 +43,9 @@ _DTYPES: Mapping[int, str] = {
     18: "float8_e4m3", 19: "float8_e5m2", 20: "float8_e5m2", 21: "int4", 22: "int4", 23: "float4_e2m1",
     24: "float8_e8m0",
 }  # fmt: skip
+_FIRST_VERSION = 3
+"""ONNX was first released with this IR version."""
+
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 _REMEDY = "run onnx.shape_inference.infer_shapes on the model and save it again"
 _NAMES = {
@@ -71,6 +74,12 @@ def read_onnx(
     control flow or with values that are no tensors.
     """
     model = parse(_model_class(), data, path=path, what="an ONNX model", remedy="export it again")
+    if model.ir_version < _FIRST_VERSION:
+        raise InputError(
+            "this is no ONNX model; it may be a .pb dump of MindSpore, which says no more than the text beside it",
+            path=path,
+            remedy="name the .ir of the same dump",
+        )
     if not model.graph.node:
         raise InputError("this ONNX model holds no graph", path=path, remedy="export it again")
     try:

@@ -24,7 +24,8 @@ class Source:
     """
     A file's content and what it is.
 
-    `kind` is one of `mindir`, `onnx`, `kernel_ir`, `actor_set`, `somas`, `somas_cache`, `ge_log`, `static_op_mem`. Text
+    `kind` is one of `mindir`, `onnx`, `kernel_ir`, `actor_set`, `somas`, `somas_cache`, `ge_log`, `static_op_mem`,
+    or `text` for text of no kind that is known. Text
     kinds have `text`, JSON ones `document`, the others `data`.
     """
 
@@ -105,8 +106,7 @@ def _text_source(data: bytes, path: str | Path) -> Source | None:
         return Source("static_op_mem", text=text)
     if text.lstrip().startswith("{"):
         try:
-            document = json.loads(text)
+            return Source("somas_cache", document=json.loads(text))
         except (ValueError, RecursionError):
-            return None
-        return Source("somas_cache", document=document)
-    return None
+            return Source("text", text=text)
+    return Source("text", text=text)

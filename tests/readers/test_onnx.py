@@ -118,3 +118,10 @@ def test_a_model_made_by_the_onnx_package_reads(tmp_path: Path) -> None:
     assert [op.type for op in read.ops] == ["MatMul", "Softmax"]
     assert read.ops[1].attrs["axis"] == -1
     assert read.tensors[read.ops[0].outputs[0]].nbytes == 5 * 4 * 2
+
+
+def test_other_protobuf_with_a_number_in_front_is_not_taken_for_onnx(tmp_path: Path) -> None:
+    model = perceptron(32)
+    model.ir_version = 1
+    with pytest.raises(InputError, match="no ONNX model"):
+        read_graph(saved(tmp_path, model))
