@@ -12,7 +12,7 @@ import numpy as np
 import memplan
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.errors import InputError, MemplanError
-from memplan.graph import Graph, Lifetime, TensorKind, lifetimes
+from memplan.graph import Graph, TensorKind, lifetimes
 from memplan.hardware import Chip, Link
 from memplan.hardware import chip as find_chip
 from memplan.hardware import link as find_link
@@ -23,6 +23,7 @@ from memplan.placement.host import choose_moves
 from memplan.placement.residency import Gap, Storage, least_bytes
 from memplan.placement.timeline import Timeline, simulate
 from memplan.progress import Progress, silent
+from memplan.readers.foreign import planned_tensor
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import (
     LinkUse,
@@ -57,9 +58,10 @@ def plan(
     `source` is a graph file, a `Graph`, or a MindSpore cell with the `inputs` it will be called with: the cell is
     compiled, not run, and with `layers` one built with a few equal layers is planned with that many. `hbm` is the
     bytes of HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
-    dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on. When the graph's
-    peak exceeds `hbm`, tensors are moved to the host and back; when even that does not suffice, the plan says
-    `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that can't be used.
+    dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
+    When the graph's peak exceeds `hbm`, tensors are moved to the host and back; when even that does not suffice,
+    the plan says `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that
+    can't be used.
     """
     graph, digest = _read(source, inputs, layers, shapes, progress)
     target = chip if isinstance(chip, Chip) else find_chip(chip)
@@ -71,7 +73,7 @@ def plan(
     notes += advice
     durations = [cost.duration_ns for cost in costs]
     round_size = rounding(target.npu_arch or "")
-    tensors = (*(_tensor(graph, span) for span in lifetimes(graph)), *_workspaces(graph))
+    tensors = (*(planned_tensor(graph, span) for span in lifetimes(graph)), *_workspaces(graph))
     storages = _storages(graph, tensors, round_size)
     out_link, in_link = find_link(target, "d2h"), find_link(target, "h2d")
 
@@ -245,24 +247,6 @@ def _place(
         if room <= 0:
             break
     return min(tried, key=lambda pair: pair[1].peak)
-
-
-def _tensor(graph: Graph, span: Lifetime) -> PlannedTensor:
-    tensor = graph.tensors[span.tensor]
-    return PlannedTensor(
-        index=tensor.index,
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        layout=tensor.layout,
-        nbytes=span.nbytes,
-        kind=tensor.kind.value,
-        persistent=tensor.kind.persistent,
-        start=span.start,
-        end=span.end,
-        producer=tensor.producer,
-        uses=span.uses,
-    )
 
 
 def _in_hbm(storages: Sequence[Storage], timeline: Timeline, layout: HbmLayout) -> list[Placement]:

@@ -52,7 +52,7 @@ def foreign_plan(
             PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, "none", 0, 0, op.source)
             for op in graph.ops
         ),
-        tensors=tuple(_tensor(graph, span) for span in spans),
+        tensors=tuple(planned_tensor(graph, span) for span in spans),
         placements=placements,
         transfers=(),
         tiers=(
@@ -86,7 +86,8 @@ def _bound(graph: Graph, spans: list[Lifetime], sizes: Mapping[int, int], in_ord
     return chain.nbytes, METHOD
 
 
-def _tensor(graph: Graph, span: Lifetime) -> PlannedTensor:
+def planned_tensor(graph: Graph, span: Lifetime) -> PlannedTensor:
+    """The storage of `span` as a plan records it."""
     tensor = graph.tensors[span.tensor]
     return PlannedTensor(
         index=tensor.index,
