@@ -94,6 +94,16 @@ def _intern(at: int, size: int, st: int) -> int:
 
 
 @compiled
+def _same(a: int, size: int, b: int, other: int) -> bool:
+    """Whether the `size` bytes at address `a` are the `other` bytes at address `b`; false for more than sixteen."""
+    if size != other or size > 16 or size <= 0:
+        return False
+    if size < 8:
+        return ((u64(a) ^ u64(b)) & _mask(size)) == np.uint64(0)
+    return u64(a) == u64(b) and u64(a + size - 8) == u64(b + size - 8)
+
+
+@compiled
 def _new_string(at: int, size: int, st: int, h: np.uint64, slot: int) -> int:
     """Append a string to the pool (each padded to eight bytes) and put its number at `slot`; -1 where it is full."""
     number = i64(st + 8 * N_STRINGS)
@@ -238,6 +248,9 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
     """
     q = np.int64(0)
     overruns = 0
+    # Events of one thread, process or category come in runs: what the last one was called is looked at first.
+    pid_at, pid_size, tid_at, tid_size, cat_at, cat_size = 0, -1, 0, -1, 0, -1
+    p, t, thread, kind = np.int32(0), np.int32(0), np.int32(-1), np.int32(0)
     while True:
         closed = False
         while i < n:
@@ -359,18 +372,29 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
             _count(st, N_UNUSABLE)
         else:
             rows = i64(st + 8 * ROWS)
-            p = _intern(buf + pid, pid_end - pid, st)
-            t = _intern(buf + tid, tid_end - tid, st)
+            other = False
+            if not _same(buf + pid, pid_end - pid, buf + pid_at, pid_size):
+                p = _intern(buf + pid, pid_end - pid, st)
+                pid_at, pid_size = pid, pid_end - pid
+                other = True
+            if not _same(buf + tid, tid_end - tid, buf + tid_at, tid_size):
+                t = _intern(buf + tid, tid_end - tid, st)
+                tid_at, tid_size = tid, tid_end - tid
+                other = True
             if p < 0 or t < 0:
                 return MORE_STRINGS, i
-            thread = _thread(p, t, st)
-            if thread < 0:
-                return MORE_STRINGS, i
-            kind = np.int32(0)
+            if other or thread < 0:
+                thread = _thread(p, t, st)
+                if thread < 0:
+                    return MORE_STRINGS, i
             if phase == 88 and cat < 0 and task >= 0:
                 cat, cat_end = task, task_end
-            if cat_end > cat and phase != 67:
+            if cat_end <= cat or phase == 67:
+                kind = np.int32(0)
+                cat_size = -1
+            elif not _same(buf + cat, cat_end - cat, buf + cat_at, cat_size):
                 kind = _intern(buf + cat, cat_end - cat, st)
+                cat_at, cat_size = cat, cat_end - cat
             title = np.int32(0)
             if phase == 88 or phase == 67:
                 title = _intern(buf + name, name_end - name, st)
