@@ -22,7 +22,7 @@ class Limits:
 
 def default_work(buffers: int) -> int:
     """Work for a problem of so many buffers when no limit is given."""
-    return min(200_000_000 + 200_000 * buffers, 1_000_000_000)
+    return max(min(200_000_000 + 200_000 * buffers, 1_000_000_000), 10_000 * buffers)
 
 
 class Budget:

@@ -14,6 +14,7 @@ from numba import njit
 
 FIRST_FIT, BEST_FIT = 0, 1
 FAR = 2**62
+MOST_ORDERED = 100_000
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -34,7 +35,11 @@ def place_rectangles(
 ) -> Any:
     """Peak, or -1 when it exceeds `limit`, and the number of placed blocks that were looked at."""
     n = order.size
-    every = np.empty(n, np.int32)  # placed blocks by ascending address
+    # Placed blocks by ascending address. Keeping them all in order gets too dear for very many; then blocks that meet
+    # several time buckets collect what is there and sort it.
+    ordered = n <= MOST_ORDERED
+    every = np.empty(n, np.int32)
+    seen = np.full(0 if ordered else size.size, -1, np.int32)
     placed = 0
     slots = np.empty(bucket_ptr[-1], np.int32)  # the same by time bucket
     filled = np.zeros(bucket_ptr.size - 1, np.int64)
@@ -49,8 +54,32 @@ def place_rectangles(
             mod, rest = modulus[block], residue[block]
             if low_bucket == high_bucket:
                 source, begin, stop = slots, bucket_ptr[low_bucket], bucket_ptr[low_bucket] + filled[low_bucket]
-            else:
+            elif ordered:
                 source, begin, stop = every, 0, placed
+            else:
+                count = 0
+                for bucket in range(low_bucket, high_bucket + 1):
+                    for position in range(bucket_ptr[bucket], bucket_ptr[bucket] + filled[bucket]):
+                        other = slots[position]
+                        if seen[other] == k or start[other] >= last or end[other] <= first:
+                            continue
+                        seen[other] = k
+                        every[count] = other
+                        count += 1
+                    looked += filled[bucket]
+                step = 1
+                while step < count // 3:
+                    step = 3 * step + 1
+                while step:  # shell sort: little to compile, and buckets are sorted already
+                    for position in range(step, count):
+                        other = every[position]
+                        at = position
+                        while at >= step and base[every[at - step]] > base[other]:
+                            every[at] = every[at - step]
+                            at -= step
+                        every[at] = other
+                    step //= 3
+                source, begin, stop = every, 0, count
             current = rest
             least = FAR
             where = -1
@@ -79,17 +108,18 @@ def place_rectangles(
             peak = where + need
             if peak > limit:
                 return -1, looked
-        low, high = 0, placed
-        while low < high:
-            middle = (low + high) >> 1
-            if base[every[middle]] <= where:
-                low = middle + 1
-            else:
-                high = middle
-        for position in range(placed, low, -1):
-            every[position] = every[position - 1]
-        every[low] = block
-        placed += 1
+        if ordered:
+            low, high = 0, placed
+            while low < high:
+                middle = (low + high) >> 1
+                if base[every[middle]] <= where:
+                    low = middle + 1
+                else:
+                    high = middle
+            for position in range(placed, low, -1):
+                every[position] = every[position - 1]
+            every[low] = block
+            placed += 1
         for bucket in range(low_bucket, high_bucket + 1):
             begin = bucket_ptr[bucket]
             position = begin + filled[bucket]

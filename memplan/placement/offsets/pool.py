@@ -110,7 +110,9 @@ def _pack_busy(blocks: Blocks, space: Space, budget: Budget, seed: int, bound: i
     small = blocks.count <= MOST_BLOCKS
     if ready is not None:
         share = budget.left // 8 if small else budget.left
-        peak, base = repair_gaps(blocks, ready, best_order, best_fits, goal, budget.part(share), seed)
+        peak, base = repair_gaps(
+            blocks, ready, best_order, best_fits, goal, budget.part(share), seed, 60 if small else 400
+        )
         if peak < best_peak:
             best_peak, best, method = peak, base, "gap repair"
     data = None if done() else searchable(blocks, space)

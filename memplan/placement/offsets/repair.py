@@ -21,7 +21,14 @@ PATIENCE = 400
 
 
 def repair_gaps(
-    blocks: Blocks, ready: Rectangles, order: Ints, best_fit: bool, goal: int, budget: Budget, seed: int
+    blocks: Blocks,
+    ready: Rectangles,
+    order: Ints,
+    best_fit: bool,
+    goal: int,
+    budget: Budget,
+    seed: int,
+    patience: int = PATIENCE,
 ) -> tuple[int, Ints]:
     """Lowest peak found and its addresses, starting from greedy placement in `order`; stops at `goal`."""
     live = live_bytes(blocks)
@@ -31,7 +38,7 @@ def repair_gaps(
     budget.spend(work)
     position = np.empty(len(order), np.int64)
     idle = 0
-    while peak > goal and budget.left and idle < PATIENCE:
+    while peak > goal and budget.left and idle < patience:
         idle += 1
         top = base + size
         too_high = np.flatnonzero(top > max(goal, peak - 1))
