@@ -84,6 +84,7 @@ def screenshots(
     views: dict[str, Callable[[MainWindow], None]] = {
         "window": lambda _: None,
         "differences": differences,
+        "alive": lambda window: window.docks["alive"].raise_(),
         "tensor": tensor,
         "search": search,
         "kv-budget": lambda window: window.show_kv_budget(config),

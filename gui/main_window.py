@@ -29,6 +29,7 @@ from memplan.gui.model.palette import Palette, load_palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
 from memplan.gui.theme import apply_theme
+from memplan.gui.views.alive import AliveView
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.curve import CurveView
 from memplan.gui.views.details import DetailsView
@@ -95,6 +96,7 @@ class MainWindow(QMainWindow):
         self.curve = CurveView(self.session, self.colours, self)
         self.details = DetailsView(self.session, self.colours, self)
         self.deviations = DeviationsView(self.session, self)
+        self.alive = AliveView(self.session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
         self.search = SearchBar(self.session, self)
@@ -121,6 +123,7 @@ class MainWindow(QMainWindow):
         if layout is not None:
             layout.activate()
         self.add_view("deviations", "Plan against profile", self.deviations, bottom, under=curve_dock)
+        self.add_view("alive", "Alive at the cursor", self.alive, bottom, under=self.docks["deviations"])
         self.kv: KvBudgetView | None = None
         curve_dock.raise_()
         self.resizeDocks([map_dock, curve_dock], [250, 220], Qt.Orientation.Vertical)
@@ -133,7 +136,7 @@ class MainWindow(QMainWindow):
 
             self.kv = KvBudgetView(self.colours, self, config)
             area = Qt.DockWidgetArea.BottomDockWidgetArea
-            self.add_view("kv", "KV budget", self.kv, area, under=self.docks["deviations"])
+            self.add_view("kv", "KV budget", self.kv, area, under=self.docks["alive"])
         elif config is not None:
             self.kv.show_model(config)
         self.docks["kv"].show()
@@ -180,6 +183,7 @@ class MainWindow(QMainWindow):
             canvas.show_session(session)
         self.details.show_session(session)
         self.deviations.show_session(session)
+        self.alive.show_session(session)
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
         name = session.document.name
@@ -326,4 +330,5 @@ class MainWindow(QMainWindow):
         for canvas in self.canvases():
             canvas.forget()
         self.details.forget()
+        self.alive.forget()
         super().closeEvent(event)

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QDockWidget, QFileDialog
 
 from memplan.gui.commands import Command
 from memplan.gui.i18n import tr
-from memplan.gui.model.deviations import HEADER
+from memplan.gui.model.deviations import SHAPE
 from memplan.gui.model.opening import Request
 from memplan.gui.model.palette import theme_names
 from memplan.gui.views.command_palette import CommandPalette
@@ -143,7 +143,7 @@ def save_table(window: MainWindow) -> None:
     try:
         with Path(name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(HEADER)
+            writer.writerow(SHAPE.header)
             writer.writerows(row.cells for row in window.deviations.model.rows)
     except OSError as error:
         window.problem(f"{name}: {error.strerror}")

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document import Document
+from memplan.gui.model.session import OpPick
+from memplan.gui.model.table import TableRow, TableShape
 from memplan.units import format_bytes, format_duration
 
-HEADER = ("Difference", "Where", "Planned", "Measured", "Change", "Cost")
+SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
 
 
-@dataclass(frozen=True, slots=True)
-class DeviationRow:
-    """One difference as text; `op` is the planned op to jump to and `span_ns` its stretch on the profile's clock."""
-
-    cells: tuple[str, ...]
-    sort_keys: tuple[float | str, ...]
-    op: int | None
-    span_ns: tuple[int, int]
-
-
-def deviation_rows(document: Document) -> list[DeviationRow]:
+def deviation_rows(document: Document) -> list[TableRow]:
     """Every difference that the comparison lists; empty without one."""
     found = document.comparison
     return [] if found is None else [_row(item, document) for item in found.deviations]
@@ -35,17 +25,16 @@ def verdict(document: Document) -> str:
     return f"deviates: {'; '.join(found.reasons)}" if found.deviates else "within tolerance of the plan"
 
 
-def _row(item: Deviation, document: Document) -> DeviationRow:
+def _row(item: Deviation, document: Document) -> TableRow:
     write = format_duration if item.kind is DeviationKind.TIME else format_bytes
     planned = write(item.planned) if item.planned is not None else "–"
     measured = write(item.measured) if item.measured is not None else "–"
     change = f"{'+' if item.delta > 0 else '−'}{write(abs(item.delta))}"
-    span = document.axis.to_profile(item.start_ns), document.axis.to_profile(item.end_ns)
-    return DeviationRow(
+    return TableRow(
         cells=(item.what, item.where, planned, measured, change, f"{item.cost:.2%}"),
         sort_keys=(
             item.what, item.where, float(item.planned or 0), float(item.measured or 0), float(item.delta), item.cost,
         ),
-        op=item.op,
-        span_ns=span,
+        pick=OpPick(item.op) if item.op is not None else None,
+        span_ns=(document.axis.to_profile(item.start_ns), document.axis.to_profile(item.end_ns)),
     )  # fmt: skip

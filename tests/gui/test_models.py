@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from memplan.errors import InputError
-from memplan.gui.model.deviations import HEADER, deviation_rows, verdict
+from memplan.gui.model.alive import alive_rows
+from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.document import make_document
 from memplan.gui.model.opening import Request, open_session, request_for
 from memplan.gui.model.search import search
@@ -80,8 +81,18 @@ def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -
     costs = [row.sort_keys[-1] for row in rows]
     assert rows
     assert costs == sorted(costs, reverse=True)
-    assert all(len(row.cells) == len(HEADER) for row in rows)
+    assert all(len(row.cells) == len(SHAPE.header) for row in rows)
     assert verdict(session.document).startswith("deviates: ")
+
+
+def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
+    peak = session.peak
+    assert peak is not None
+    rows, total = alive_rows(session, float(peak.time_ns - session.origin_ns))
+    assert total == peak.alive
+    sizes = [row.sort_keys[-1] for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) == total  # type: ignore[arg-type]
 
 
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:

@@ -129,14 +129,29 @@ def test_a_click_on_a_slice_picks_it_and_folding_hides_a_group(window: MainWindo
 
 def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None:
     table = window.deviations
-    row = next(i for i in range(table.sorted.rowCount()) if table.model.rows[
-        table.sorted.mapToSource(table.sorted.index(i, 0)).row()].op is not None)  # fmt: skip
-    table.jump(table.sorted.index(row, 0))
-    source = table.model.rows[table.sorted.mapToSource(table.sorted.index(row, 0)).row()]
-    assert window.session.picked == OpPick(source.op)  # type: ignore[arg-type]
+    indices = [table.sorted.index(row, 0) for row in range(table.sorted.rowCount())]
+    index = next(index for index in indices if table.row_at(index).pick is not None)
+    row = table.row_at(index)
+    assert row.span_ns is not None
+    table.jump(index)
+    assert window.session.picked == row.pick
     viewport, origin = window.session.viewport, window.session.origin_ns
-    assert viewport.start <= source.span_ns[0] - origin < viewport.end
+    assert viewport.start <= row.span_ns[0] - origin < viewport.end
     assert "Op" in window.details.toPlainText()
+
+
+def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> None:
+    window.docks["alive"].raise_()
+    assert "peak" in window.alive.headline.text()
+    at_peak = window.alive.sorted.rowCount()
+    mapped = window.session.map
+    assert mapped is not None
+    last = float(mapped.end_ns.max() - window.session.origin_ns) - 1.0
+    window.session.viewport.cursor = last
+    qtbot.waitUntil(lambda: "cursor" in window.alive.headline.text(), timeout=5000)  # type: ignore[attr-defined]
+    assert window.alive.sorted.rowCount() < at_peak
+    window.alive.jump(window.alive.sorted.index(0, 0))
+    assert isinstance(window.session.picked, TensorPick)
 
 
 def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: object) -> None:

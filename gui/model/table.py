@@ -1,0 +1,34 @@
+"""Rows of a sortable table, whatever it lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplan.gui.model.session import Pick
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """
+    One row: its cells as text and as what they sort by, and where a click leads.
+
+    `pick` is the thing to show everywhere, `span_ns` its stretch on the profile's clock (`None`: that of `pick`).
+    """
+
+    cells: tuple[str, ...]
+    sort_keys: tuple[float | str, ...]
+    pick: Pick | None = None
+    span_ns: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """
+    What a table lists: `header` names its columns, `wide` is the one that takes the room left, `sorted_by` the one
+    it is sorted by at first, largest on top. Columns from `numbers` on hold numbers.
+    """
+
+    header: tuple[str, ...]
+    wide: int
+    numbers: int
+    sorted_by: int
