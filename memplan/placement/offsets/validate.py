@@ -128,7 +128,7 @@ def _conflicts(problem: Problem, assignment: Assignment) -> Iterable[Violation]:
         b = problem.buffers[number]
         pool, low = assignment.placed[b.id]
         entry = (low, low + b.size, number)
-        row = alive[pool]
+        row = alive.setdefault(pool, [])
         if not opens:
             at = bisect_left(row, entry)
             if at < len(row) and row[at] == entry:
@@ -177,7 +177,7 @@ def _figures(problem: Problem, assignment: Assignment) -> Iterable[Violation]:
     size = {b.id: b.size for b in problem.buffers}
     peak = {pool.id: 0 for pool in problem.pools}
     for i, (pool, offset) in placed.items():
-        peak[pool] = max(peak[pool], offset + size[i])
+        peak[pool] = max(peak.get(pool, 0), offset + size[i])
     if {result.pool: result.peak for result in assignment.pools} != peak:
         yield Violation("peak", (), f"stated {[r.peak for r in assignment.pools]}, found {list(peak.values())}")
     for result in assignment.pools:
