@@ -101,6 +101,7 @@ class MainWindow(QMainWindow):
         self.problems.changed.connect(self._show_problem_count)
         self.search = SearchBar(self.session, self)
         self.search.jumped.connect(self.timeline.show_row)
+        self.search.opened.connect(self._load_every_row)
         self.search.hide()
         middle = QWidget(self)
         stacked = QVBoxLayout(middle)
@@ -236,6 +237,15 @@ class MainWindow(QMainWindow):
         self.docks["problems"].show()
         self.docks["problems"].raise_()
         self.statusBar().showMessage(text, 10_000)
+
+    def _load_every_row(self) -> None:
+        """Read the tracks that were never on the screen, so that a search misses none of them."""
+        unread = [row for row in self.session.rows.rows if not self.session.rows.loaded(row)]
+        if self.background:
+            self._load_rows(unread)
+            return
+        for row in unread:
+            self.session.rows.load(row)
 
     def _load_rows(self, rows: Sequence[Row]) -> None:
         fresh = [row for row in rows if row.key not in self._loading]

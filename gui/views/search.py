@@ -15,6 +15,7 @@ class SearchBar(QWidget):
     """Enter goes to the next hit, Shift+Enter to the one before."""
 
     jumped = Signal(str)
+    opened = Signal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -81,6 +82,7 @@ class SearchBar(QWidget):
     def open(self) -> None:
         """Show the bar and start typing."""
         self.show()
+        self.opened.emit()
         self.edit.setFocus(Qt.FocusReason.ShortcutFocusReason)
         self.edit.selectAll()
         self.search_for(self.edit.text())

@@ -257,6 +257,19 @@ def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: ob
     window.close()
 
 
+def test_a_search_reads_tracks_that_were_never_shown(qtbot: object, session: Session) -> None:
+    window = MainWindow(session)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.resize(900, 300)
+    window.show()
+    window.commands.run("find")
+    qtbot.keyClicks(window.search.edit, "adam-op0")  # type: ignore[attr-defined]
+    rows = session.rows
+    qtbot.waitUntil(lambda: all(rows.loaded(row) for row in rows.rows), timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: len({pick.row for pick in window.search.hits.picks}) >= 3, timeout=20_000)  # type: ignore[attr-defined]
+    window.close()
+
+
 def test_dropped_files_are_opened(qtbot: object) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)  # type: ignore[attr-defined]
