@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.errors import CancelledError, InputError
 from memplan.placement.offsets import Assignment, Buffer, Limits, Pool, Problem, assign, validate
 from memplan.placement.offsets.bounds import lift
 from memplan.placement.offsets.formats import read_problem
@@ -171,6 +171,14 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
         read_problem(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_the_search_can_be_stopped() -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        raise CancelledError("stopped")
+
+    with pytest.raises(CancelledError):
+        assign(stack(1, 2, 3), progress=stop)
 
 
 def test_a_drawing_names_every_buffer() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import process_time
 
+from memplan.progress import Progress, silent
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -28,17 +30,24 @@ def default_work(buffers: int) -> int:
 class Budget:
     """What is left of `Limits`, or of a part of a larger budget."""
 
-    def __init__(self, limits: Limits, parent: Budget | None = None) -> None:
+    def __init__(self, limits: Limits, parent: Budget | None = None, progress: Progress = silent) -> None:
         self._limits = limits
         self._parent = parent
+        self._progress = progress
         self._end = None if limits.time_s is None else process_time() + limits.time_s
         self.used = 0
 
     def spend(self, work: int) -> None:
-        """Count `work` steps."""
+        """Count `work` steps and report them, which is where a caller may stop the search."""
         self.used += work
         if self._parent is not None:
             self._parent.spend(work)
+        elif self._limits.work is not None:
+            self._progress(min(self.used, self._limits.work), self._limits.work, "search for offsets")
+        elif self._end is not None and self._limits.time_s is not None:
+            whole = int(self._limits.time_s * 1000)
+            gone = whole - int((self._end - process_time()) * 1000)
+            self._progress(min(max(gone, 0), whole), whole, "search for offsets (CPU ms)")
 
     @property
     def left(self) -> int:
@@ -50,9 +59,8 @@ class Budget:
 
     @property
     def slice(self) -> int:
-        """Most steps to take before looking at the clock again."""
-        timed = self._end is not None or (self._parent is not None and self._parent.slice < 2**62)
-        return 50_000_000 if timed else 2**62
+        """Most steps to take before looking at the clock, and at whether to stop, again: about a second."""
+        return 400_000_000
 
     def part(self, work: int) -> Budget:
         """A budget of its own of at most `work` steps, charged to this one as well."""

@@ -46,7 +46,7 @@ def assign(
     limits = limits or Limits()
     if limits.work is None and limits.time_s is None:
         limits = replace(limits, work=default_work(len(problem.buffers)))
-    budget = Budget(limits)
+    budget = Budget(limits, progress=progress)
     minimise = "total_peak" in problem.objective or "max_peak" in problem.objective
     peak_first = minimise and _rank(problem, "reuse_cost") > min(
         _rank(problem, "total_peak"), _rank(problem, "max_peak")
@@ -61,7 +61,6 @@ def assign(
     reason: Infeasibility | None = None
     method = "greedy"
     for k, space in enumerate(spaces):
-        progress(k, len(spaces), f"offsets in {problem.pools[k].name}")
         chosen = np.flatnonzero(pool == k)
         mine = take(blocks, chosen) if len(spaces) > 1 else blocks
         penalties = priced[k]
