@@ -14,7 +14,7 @@ from memplan.gui.i18n import CatalogueTranslator, system_language
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.session import TensorPick
+from memplan.gui.model.session import OpPick, TensorPick
 from memplan.gui.theme import apply_theme
 
 
@@ -81,12 +81,19 @@ def screenshots(
         window.search.edit.setText("MatMul")
         window.search.step()
 
+    def roofline(window: MainWindow) -> None:
+        window.show_roofline()
+        plan = window.session.document.plan
+        if plan is not None:
+            window.session.pick(OpPick(max(plan.ops, key=lambda op: op.flops).index))
+
     views: dict[str, Callable[[MainWindow], None]] = {
         "window": lambda _: None,
         "differences": differences,
         "alive": lambda window: window.docks["alive"].raise_(),
         "tensor": tensor,
         "search": search,
+        "roofline": roofline,
         "kv-budget": lambda window: window.show_kv_budget(config),
     }
     return _pictures(plan_path, profile_path, out_dir, size, views)

@@ -44,6 +44,7 @@ from memplan.progress import Progress
 
 if TYPE_CHECKING:
     from memplan.gui.views.kv_budget import KvBudgetView
+    from memplan.gui.views.roofline import RooflineView
 
 
 class MainWindow(QMainWindow):
@@ -126,6 +127,7 @@ class MainWindow(QMainWindow):
         self.add_view("deviations", "Plan against profile", self.deviations, bottom, under=curve_dock)
         self.add_view("alive", "Alive at the cursor", self.alive, bottom, under=self.docks["deviations"])
         self.kv: KvBudgetView | None = None
+        self.roofline: RooflineView | None = None
         curve_dock.raise_()
         self.resizeDocks([map_dock, curve_dock], [250, 220], Qt.Orientation.Vertical)
         self.resizeDocks([details_dock], [360], Qt.Orientation.Horizontal)
@@ -142,6 +144,17 @@ class MainWindow(QMainWindow):
             self.kv.show_model(config)
         self.docks["kv"].show()
         self.docks["kv"].raise_()
+
+    def show_roofline(self) -> None:
+        """Show the roofline; made on first use, for its plotting library takes time to import."""
+        if self.roofline is None:
+            from memplan.gui.views.roofline import RooflineView
+
+            self.roofline = RooflineView(self.session, self.colours, self)
+            area = Qt.DockWidgetArea.BottomDockWidgetArea
+            self.add_view("roofline", "Roofline", self.roofline, area, under=self.docks["alive"])
+        self.docks["roofline"].show()
+        self.docks["roofline"].raise_()
 
     def add_view(
         self, name: str, title: str, view: QWidget, area: Qt.DockWidgetArea, under: QDockWidget | None = None
@@ -185,6 +198,8 @@ class MainWindow(QMainWindow):
         self.details.show_session(session)
         self.deviations.show_session(session)
         self.alive.show_session(session)
+        if self.roofline is not None:
+            self.roofline.show_session(session)
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
         name = session.document.name
@@ -315,6 +330,8 @@ class MainWindow(QMainWindow):
         self.details.set_palette(palette)
         if self.kv is not None:
             self.kv.set_palette(palette)
+        if self.roofline is not None:
+            self.roofline.set_palette(palette)
         self.problems.colours = palette
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -341,4 +358,6 @@ class MainWindow(QMainWindow):
             canvas.forget()
         self.details.forget()
         self.alive.forget()
+        if self.roofline is not None:
+            self.roofline.forget()
         super().closeEvent(event)

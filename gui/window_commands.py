@@ -95,7 +95,8 @@ def _view(window: MainWindow) -> list[Command]:
             dock.setVisible(not dock.isVisible())
 
         commands.append(Command(f"dock-{name}", "View", title, turn, (f"Ctrl+{index + 1}",), checked=dock.isVisible))
-    commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",), separated=True))
+    commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",), separated=True))
+    commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
     commands += [_theme(window, theme) for theme in theme_names()]
     commands.append(Command("reset-layout", "View", "Reset the layout", window.reset_layout, separated=True))
     return commands

@@ -317,6 +317,26 @@ def test_the_sample_is_one_command_away(qtbot: object) -> None:
     window.close()
 
 
+def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow) -> None:
+    window.commands.run("roofline")
+    view = window.roofline
+    assert view is not None
+    plan = window.session.document.plan
+    assert plan is not None
+    assert set(view.model.op.tolist()) == {op.index for op in plan.ops if op.flops and op.gm_bytes and op.duration_ns}
+    for row, index in enumerate(view.model.op.tolist()):
+        op = plan.ops[index]
+        assert view.model.predicted[row] == pytest.approx(op.flops / op.duration_ns * 1e9)
+    chosen = int(view.model.op[7])
+    window.session.pick(OpPick(chosen))
+    x, y = view.mark.getData()
+    assert (x[0], y[0]) == pytest.approx((np.log10(view.model.intensity[7]), np.log10(view.model.predicted[7])))
+    window.session.pick(None)
+    assert len(view.mark.getData()[0]) == 0
+    window.commands.run("theme-dark")
+    window.commands.run("theme-light")
+
+
 def test_the_kv_budget_follows_the_sliders_and_copies_its_command(window: MainWindow, qtbot: object) -> None:
     window.show_kv_budget(SAMPLES / "example_config.json")
     view = window.kv
