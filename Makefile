@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow screenshots lint samples clean help
+.PHONY: demo test test-slow fuzz screenshots lint samples clean help
 
 BIN := .venv/bin
 
@@ -17,6 +17,10 @@ test:  ## all fast tests, with MindSpore and offscreen windows
 test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
+
+fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
+	@tools/setup gui,test,mindspore
+	@$(BIN)/python tests/readers/fuzz_graphs.py 10000 $(or $(SEED),1)
 
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui
