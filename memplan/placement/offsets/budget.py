@@ -24,7 +24,7 @@ class Limits:
 
 def default_work(buffers: int) -> int:
     """Work for a problem of so many buffers when no limit is given."""
-    return max(min(200_000_000 + 200_000 * buffers, 1_000_000_000), 10_000 * buffers)
+    return max(min(200_000_000 + 200_000 * buffers, 1_000_000_000), 2_500 * buffers)
 
 
 class Budget:

@@ -10,6 +10,10 @@ from memplan.placement.offsets.blocks import Blocks, Ints
 from memplan.placement.offsets.bounds import live_bytes
 
 
+MOST_FOR_ALL = 100_000
+"""Most blocks for which every order is tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """What orders are made of, by block: ranks of first and last section, duration in time, size, most bytes alive."""
@@ -69,4 +73,6 @@ def portfolio(known: Features) -> list[tuple[str, Ints]]:
         ("most alive, then duration", (-known.total, -known.duration, -known.size)),
         ("death", (-known.end, -known.size, -known.duration)),
     ]
+    if len(known.size) > MOST_FOR_ALL:  # long blocks that come late look at nearly all that is placed
+        keys = [(name, key) for name, key in keys if name in ("most alive, then size", "most alive, then duration")]
     return [(name, np.lexsort(key[::-1])) for name, key in keys]
