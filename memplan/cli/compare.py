@@ -53,8 +53,7 @@ def command(
     loaded = load_plan(plan)
     tolerance = Tolerance(memory=memory_tolerance, time=time_tolerance, coverage=coverage)
     with progress_bar() as progress:
-        progress(0, 1, "reading the profile")
-        profile = memplan.open_profile(directory)
+        profile = memplan.open_profile(directory, progress=progress)
         result = compare(
             loaded,
             profile,
