@@ -9,7 +9,6 @@ import numpy as np
 from memplan.placement.offsets.blocks import Blocks, Ints
 from memplan.placement.offsets.bounds import live_bytes
 
-
 MOST_FOR_ALL = 100_000
 """Most blocks for which every order is tried."""
 
