@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ Int32s = NDArray[np.int32]
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
 _MOST_NUMBERS = 64  # in one counter sample
 _MOST_DAMAGED = 10_000  # places in a small file, after which the rest is given up
+_MOST_WASTED = 400_000_000  # characters read in vain, after which it is given up too
+_LEVEL_COST = 40  # a level of nesting costs about as much as so many characters
 _PHASES = {"s": FLOW_START, "t": FLOW_STEP, "f": FLOW_END}
 
 
@@ -153,7 +156,7 @@ def _salvaged(path: Path, text: str, notes: Notebook) -> list[object]:
     """Every object that parses, looking for the next one wherever one does not."""
     scan: Callable[[str, int], tuple[object, int]] = _decoder().raw_decode
     found: list[object] = []
-    skipped = 0
+    skipped = wasted = 0
     first = -1
     at = text.find("[")
     at = text.find("{", max(at, 0))
@@ -161,12 +164,12 @@ def _salvaged(path: Path, text: str, notes: Notebook) -> list[object]:
         try:
             value, end = scan(text, at)
             found.append(value)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
             skipped += 1
+            wasted += _wasted(error, text, at)
             first = at if first < 0 else first
-            end = at + 1
-            end = _next_event(text, end)
-            if end < 0 or skipped >= _MOST_DAMAGED:
+            end = _next_event(text, at + 1)
+            if end < 0 or skipped >= _MOST_DAMAGED or wasted > _MOST_WASTED:
                 break
             at = end
             continue
@@ -176,6 +179,14 @@ def _salvaged(path: Path, text: str, notes: Notebook) -> list[object]:
     elif not found:
         notes.add(path, "holds no events")
     return found
+
+
+def _wasted(error: ValueError | RecursionError, text: str, at: int) -> int:
+    """Characters read in vain by an attempt to parse at `at`."""
+    if not isinstance(error, json.JSONDecodeError):
+        # How deep the attempt went depends on the interpreter's limit, which others in the process may have raised.
+        return max(sys.getrecursionlimit() * _LEVEL_COST, 1)
+    return (len(text) if error.msg.startswith("Unterminated") else error.pos) - at
 
 
 def damaged_note(count: int, first: int) -> str:
