@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from memplan.gui.model.facts import Fact, Section
 from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp
 from memplan.units import format_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One line: a label, its value, and what a click on it picks."""
-
-    label: str
-    value: str
-    target: Pick | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A titled list of facts."""
-
-    title: str
-    facts: tuple[Fact, ...]
 
 
 def overview(session: Session) -> list[Section]:

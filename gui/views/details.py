@@ -8,13 +8,16 @@ from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.details import Section, of_pick
+from memplan.gui.model.details import of_pick
+from memplan.gui.model.events import Event
+from memplan.gui.model.facts import Section
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import Pick, Session
 
 
 class DetailsView(QTextBrowser):
-    """Sections of facts about what the session has picked; a click on a link picks what it names."""
+    """Sections of facts: the selected stretch, then what is picked. A click on a link picks what it names."""
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -24,21 +27,27 @@ class DetailsView(QTextBrowser):
         self.session = session
         self._targets: list[Pick] = []
         self.sections: list[Section] = []
-        session.picked_changed.connect(self.show_picked)
-        session.tier_changed.connect(self.show_picked)
+        self._listen()
         self.show_picked()
+
+    def _listen(self) -> None:
+        for event in self._events():
+            event.connect(self.show_picked)
+
+    def _events(self) -> tuple[Event, ...]:
+        session = self.session
+        return session.picked_changed, session.tier_changed, session.viewport.selection_changed
 
     def forget(self) -> None:
         """Stop listening to the session."""
-        self.session.picked_changed.disconnect(self.show_picked)
-        self.session.tier_changed.disconnect(self.show_picked)
+        for event in self._events():
+            event.disconnect(self.show_picked)
 
     def show_session(self, session: Session) -> None:
         """Show another session."""
         self.forget()
         self.session = session
-        session.picked_changed.connect(self.show_picked)
-        session.tier_changed.connect(self.show_picked)
+        self._listen()
         self.show_picked()
 
     def set_palette(self, palette: Palette) -> None:
@@ -48,7 +57,9 @@ class DetailsView(QTextBrowser):
 
     def show_picked(self) -> None:
         """Write the panel anew."""
-        self.sections = of_pick(self.session, self.session.picked)
+        self.sections = selection_sections(self.session)
+        if not self.sections or self.session.picked is not None:
+            self.sections = [*self.sections, *of_pick(self.session, self.session.picked)]
         self._targets = []
         faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
         parts = []

@@ -13,6 +13,7 @@ from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.document import make_document
 from memplan.gui.model.opening import Request, open_session, request_for
 from memplan.gui.model.search import search
+from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import OpPick, Session, TensorPick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
@@ -93,6 +94,26 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     sizes = [row.sort_keys[-1] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
     assert sum(sizes) == total  # type: ignore[arg-type]
+
+
+def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
+    for row in session.rows.rows:
+        session.rows.load(row)
+    plan = session.document.plan
+    assert plan is not None
+    assert selection_sections(session) == []
+    session.viewport.selection = session.viewport.bounds
+    titles = {section.title: section for section in selection_sections(session)}
+    planned = next(row for row in session.rows.rows if row.kind == "plan")
+    facts = {fact.label: fact.value for fact in titles[f"{planned.group} / {planned.label}"].facts}
+    assert facts["slices"] == f"{sum(op.duration_ns > 0 for op in plan.ops):,}"
+    lanes = session.rows.lanes(planned)
+    assert lanes is not None
+    first, length = int(lanes.slices.start_ns[0]), int(lanes.slices.duration_ns[0])
+    session.viewport.selection = (first - session.origin_ns, first - session.origin_ns + length // 2)
+    half = {section.title: section for section in selection_sections(session)}[f"{planned.group} / {planned.label}"]
+    assert half.facts[0].value == "1"
+    assert half.facts[1].value.endswith("(100%)")
 
 
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:

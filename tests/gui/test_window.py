@@ -93,6 +93,9 @@ def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: obj
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))  # type: ignore[attr-defined]
     assert viewport.selection is not None
     assert viewport.selection[1] - viewport.selection[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
+    assert window.details.sections[0].title == "Selection"
+    window.commands.run("clear")
+    assert window.details.sections[0].title == "Plan"
 
 
 def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: object) -> None:
