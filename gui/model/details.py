@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.gui.model.facts import Fact, Section
+from memplan.gui.model.flows import arrows
 from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
@@ -179,6 +180,13 @@ def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> l
     return sections
 
 
+def _slice_name(session: Session, pick: SlicePick) -> str:
+    row = session.rows.row(pick.row)
+    lanes = session.rows.lanes(row)
+    name = lanes.slices.names[lanes.slices.name[pick.index]] if lanes is not None else ""
+    return f"{name} ({row.group} / {row.label})"
+
+
 def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
     row = session.rows.row(pick.row)
     lanes = session.rows.lanes(row)
@@ -199,4 +207,11 @@ def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
         arguments = rank.arguments(row.track, start)
         if arguments:
             sections.append(Section("Arguments", tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
+    linked = []
+    for arrow in arrows(session, pick):
+        for label, end in (("from", arrow.source), ("to", arrow.target)):
+            if end.pick is not None and end.pick != pick:
+                linked.append(Fact(f"{label} ({arrow.category})", _slice_name(session, end.pick), end.pick))
+    if linked:
+        sections.append(Section("Arrows", tuple(linked)))
     return sections

@@ -11,9 +11,10 @@ from PySide6.QtGui import QFontMetrics, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import tr
+from memplan.gui.model.flows import Arrow, arrows
 from memplan.gui.model.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.rows import Placed, Row
+from memplan.gui.model.rows import MAX_LANES, Placed, Row
 from memplan.gui.model.session import Session, SlicePick
 from memplan.gui.model.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
@@ -45,6 +46,7 @@ class TimelineView(TimeCanvas):
         self.pinned_px = 0  # height of the pinned rows, which don't scroll
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._hover: SlicePick | None = None
+        self._arrows: list[Arrow] = []
         self.session_changed()
 
     # -- rows ----------------------------------------------------------------------------------------------------
@@ -53,6 +55,9 @@ class TimelineView(TimeCanvas):
         """Another session: its rows, from the top."""
         event = self.session.rows.changed
         self._listening.append((event, event.connect(self.rows_changed)))
+        event = self.session.picked_changed
+        self._listening.append((event, event.connect(self._picked)))
+        self._arrows = arrows(self.session, self.session.picked)
         self._tables.clear()
         self._hover = None
         self.bar.setValue(0)
@@ -197,6 +202,33 @@ class TimelineView(TimeCanvas):
                 labels += self._paint_labels(painter, placed, lanes, y, _MAX_LABELS - labels)
             self._paint_frame(painter, placed, lanes, y)
         painter.setClipRect(self.plot)
+        self._paint_arrows(painter)
+
+    def _paint_arrows(self, painter: QPainter) -> None:
+        """Arrows of the picked slice, between the rows that are on the screen."""
+        tops = {placed.row.key: self.ruler_px + top for placed, top in self.visible() if placed.row is not None}
+        lane_px = self.session.rows.lane_px
+        painter.setPen(self.pen("text", 1.5))
+        for arrow in self._arrows:
+            if arrow.source.row not in tops or arrow.target.row not in tops:
+                continue
+            ends = [
+                QPointF(
+                    self.x_of(float(end.time_ns - self.session.origin_ns)),
+                    tops[end.row] + (min(end.lane, MAX_LANES - 1) + 0.5) * lane_px + 2,
+                )
+                for end in (arrow.source, arrow.target)
+            ]
+            painter.drawLine(*ends)
+            painter.drawEllipse(ends[0], 2, 2)
+            angle = float(np.arctan2(ends[1].y() - ends[0].y(), ends[1].x() - ends[0].x()))
+            for side in (-0.45, 0.45):
+                tip = QPointF(float(np.cos(angle + side)) * 8, float(np.sin(angle + side)) * 8)
+                painter.drawLine(ends[1], ends[1] - tip)
+
+    def _picked(self) -> None:
+        self._arrows = arrows(self.session, self.session.picked)
+        self.update()
 
     def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
         lane_px = self.session.rows.lane_px

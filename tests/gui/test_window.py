@@ -17,6 +17,7 @@ from memplan.cli import main
 from memplan.gui.app import render
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
+from memplan.gui.model.flows import arrows
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.gui.views.canvas import GUTTER_PX
@@ -129,6 +130,24 @@ def test_a_click_on_a_slice_picks_it_and_folding_hides_a_group(window: MainWindo
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))  # type: ignore[attr-defined]
     assert "Plan" in window.session.rows.folded
     assert len(view.visible()) < count
+
+
+def test_the_picked_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) -> None:
+    rows = window.session.rows
+    for row in rows.rows:
+        rows.load(row)
+    stream = next(row for row in rows.rows if row.kind == "stream")
+    window.session.pick(SlicePick(stream.key, 3))
+    found = arrows(window.session, window.session.picked)
+    assert found
+    for arrow in found:
+        assert arrow.target.pick == SlicePick(stream.key, 3)
+        assert arrow.source.time_ns <= arrow.target.time_ns
+        assert arrow.source.row != stream.key
+    assert "Arrows" in {section.title for section in window.details.sections}
+    with_arrows = pixels(window.timeline.grab().toImage())
+    window.timeline._arrows = []
+    assert not np.array_equal(pixels(window.timeline.grab().toImage()), with_arrows)
 
 
 def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None:
