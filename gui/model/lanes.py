@@ -113,7 +113,10 @@ def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], row
     keep = min(_LONGEST, count)
     longest = np.sort(np.argpartition(duration, count - keep)[count - keep :]).astype(np.int64)
     sums = kernels.block_sums(duration)
-    return Lane(start, duration, category, rows, sums, busy, top, cells, origin, cell_ns, longest)
+    lane = Lane(start, duration, category, rows, sums, busy, top, cells, origin, cell_ns, longest)
+    # One pixel, so that the compiled painter is loaded here, on the reading thread, not in the first frame.
+    paint(np.zeros((1, 1), np.uint32), (0, 1), lane, origin, 0.0, 1.0, np.zeros(int(category.max()) + 1, np.uint32), 0)
+    return lane
 
 
 def build_lanes(slices: Slices) -> TrackLanes:

@@ -1,0 +1,102 @@
+"""
+A large trace in the window: how long its import freezes the interface, and how soon it is painted when imported.
+
+Usage: python -m benchmarks.gui_import [--megabytes 2000] [--work DIR]
+
+The trace is made, imported into an empty cache while a timer ticks every 5 ms in the window that reads it, and then
+opened again by fresh processes, timed from their start to the first paint of the timeline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from benchmarks.profile_files import write_trace
+
+_FIRST_PAINT = """
+import sys
+from pathlib import Path
+from memplan.gui.app import application
+from memplan.gui.main_window import MainWindow
+from memplan.gui.model.opening import Request
+qt = application()
+window = MainWindow()
+window.resize(1600, 1000)
+window.show()
+window.open_request(Request(profile=Path(sys.argv[1])))
+def painted():
+    rows = window.session.rows
+    return not window.session.document.empty and any(rows.loaded(row) for row in rows.rows)
+while not painted():
+    qt.processEvents()
+window.timeline.repaint()
+"""
+
+
+def longest_gap(folder: Path) -> tuple[float, float]:
+    """Seconds of the import, and the longest time between two ticks of the window's clock meanwhile."""
+    from PySide6.QtCore import QTimer
+
+    from memplan.gui.app import application
+    from memplan.gui.main_window import MainWindow
+    from memplan.gui.model.opening import Request
+
+    qt = application()
+    window = MainWindow()
+    window.show()
+    qt.processEvents()
+    last, worst = time.perf_counter(), 0.0
+
+    def tick() -> None:
+        nonlocal last, worst
+        now = time.perf_counter()
+        worst, last = max(worst, now - last), now
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(5)
+    began = last = time.perf_counter()
+    window.open_request(Request(profile=folder))
+    while window.session.document.empty or window.jobs.running:
+        qt.processEvents()
+    taken = time.perf_counter() - began
+    window.close()
+    return taken, worst
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=2000)
+    parser.add_argument("--work", type=Path)
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(dir=options.work))
+    try:
+        os.environ["MEMPLAN_CACHE_DIR"] = str(work / "cache")
+        folder = work / "rank_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+        folder.mkdir(parents=True)
+        write_trace(folder / "trace_view.json", options.megabytes * 1_000_000)
+        taken, worst = longest_gap(folder.parent)
+        print(f"{options.megabytes} MB imported in {taken:.1f} s; the window stood still {worst * 1e3:.0f} ms at most")
+        paints = []
+        for _ in range(4):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", _FIRST_PAINT, str(folder.parent)], check=True, capture_output=True)
+            paints.append(time.perf_counter() - began)
+        print(f"imported: start of the program to the first paint {statistics.median(paints[1:]):.2f} s (median of 3)")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
