@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
@@ -20,10 +21,20 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 @contextmanager
 def replacing_file(path: str | Path) -> Iterator[IO[str]]:
     """A text file that takes the place of `path` when the block ends well, and vanishes when it doesn't."""
+    with replacing_binary_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()
+
+
+@contextmanager
+def replacing_binary_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """The same for bytes."""
     target = Path(path)
     try:
         file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it is renamed
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8", newline=""
+            dir=target.parent, prefix=f".{target.name}.", delete=False
         )
     except OSError as error:
         raise _unwritable(target, error) from error
