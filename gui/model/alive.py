@@ -18,11 +18,10 @@ def alive_rows(session: Session, time: float) -> tuple[list[TableRow], int]:
         return [], 0
     found = mapped.alive(session.origin_ns + int(time))
     total = int((mapped.high - mapped.low)[found].sum())
-    tensors = {tensor.index: tensor for tensor in mapped.plan.tensors}
     rows = []
     for rectangle in found[:MOST].tolist():
         placement = mapped.plan.placements[int(mapped.placement[rectangle])]
-        tensor = tensors[placement.tensor]
+        tensor = mapped.tensors[placement.tensor]
         low, size = int(mapped.low[rectangle]), placement.size
         rows.append(
             TableRow(

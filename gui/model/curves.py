@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from memplan.compare import Comparison, TimeMap
 from memplan.gui.model.document import Document
-from memplan.schema import Plan, Tier, memory_curve
+from memplan.gui.model.memory_map import MemoryMap, unused_bytes
+from memplan.schema import Plan, Tier, memory_curve, step_starts
 from memplan.traces.profile import RankProfile
 
 Int64s = NDArray[np.int64]
@@ -18,16 +19,23 @@ Int64s = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class StepCurve:
-    """A named step function: `values[i]` bytes hold from `time_ns[i]` until `time_ns[i + 1]`."""
+    """
+    A named step function: `values[i]` bytes hold from `time_ns[i]` until `time_ns[i + 1]`.
+
+    Unless the curve is `signed`, -1 stands for what the file leaves out.
+    """
 
     name: str
     time_ns: Int64s
     values: Int64s
+    signed: bool = False
 
     def at(self, time_ns: int) -> int | None:
-        """Bytes at `time_ns`, `None` before the first point and where the file leaves them out (-1)."""
+        """Bytes at `time_ns`, `None` before the first point and where they are left out."""
         position = int(np.searchsorted(self.time_ns, time_ns, side="right")) - 1
-        return int(self.values[position]) if position >= 0 and self.values[position] >= 0 else None
+        if position < 0 or (self.values[position] < 0 and not self.signed):
+            return None
+        return int(self.values[position])
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -42,12 +50,16 @@ class MemoryCurves:
     What the curve view shows.
 
     `layers` splits the planned curve by kind of tensor, largest at the bottom; `capacity` is what the plan may use.
+    `unused` are the planned bytes that lie idle below the highest address in use (fragmentation). `difference` is
+    planned minus measured, signed, where both are compared.
     """
 
     planned: StepCurve | None = None
     layers: Mapping[str, StepCurve] = field(default_factory=dict)
     measured: tuple[StepCurve, ...] = ()
     capacity: int | None = None
+    unused: StepCurve | None = None
+    difference: StepCurve | None = None
 
     @property
     def highest(self) -> int:
@@ -97,17 +109,36 @@ def compared_curve(comparison: Comparison) -> StepCurve | None:
     return StepCurve(f"measured ({memory.component} {memory.quantity})", time_ns, np.ascontiguousarray(memory.measured))
 
 
-def memory_curves(document: Document, tier: Tier = Tier.HBM) -> MemoryCurves:
-    """Planned and measured curves together; whichever is missing stays empty. Profiles know HBM only."""
+def difference_curve(comparison: Comparison) -> StepCurve | None:
+    """Planned minus measured bytes on the profile's clock, `None` without a measured curve."""
+    memory = comparison.memory
+    if memory is None or not len(memory.axis_ns):
+        return None
+    time_ns = comparison.time_map.to_profile(memory.axis_ns)
+    values = np.ascontiguousarray(memory.planned - memory.measured, dtype=np.int64)
+    return StepCurve("planned − measured", time_ns, values, signed=True)
+
+
+def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap | None = None) -> MemoryCurves:
+    """
+    Planned and measured curves together; whichever is missing stays empty. Profiles know HBM only.
+
+    `mapped` is the tier's memory map, where the plan gives addresses.
+    """
     measured: tuple[StepCurve, ...] = ()
+    difference: StepCurve | None = None
     if document.rank is not None and tier is Tier.HBM:
         measured = measured_curves(document.rank)
         compared = compared_curve(document.comparison) if document.comparison is not None else None
         if compared is not None:
             measured = (compared, *measured)
+        difference = difference_curve(document.comparison) if document.comparison is not None else None
     plan = document.plan
     if plan is None:
         return MemoryCurves(measured=measured)
     planned, layers = planned_curves(plan, document.axis, tier)
     use = plan.tier(tier)
-    return MemoryCurves(planned, layers, measured, use.capacity if use is not None else None)
+    unused = None
+    if mapped is not None and len(mapped):
+        unused = StepCurve("unused below the top", document.axis.to_profile(step_starts(plan)), unused_bytes(mapped))
+    return MemoryCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference)

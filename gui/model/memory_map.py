@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ class MemoryMap:
     Rectangles of one tier: `[start_ns, end_ns)` on the profile's clock x `[low, high)` bytes of address.
 
     `placement[i]` is the rectangle's row in `plan.placements`. `top` is the highest address used, `unplaced` how many
-    placements of the tier have no address (they are in the curve, not in the map).
+    placements of the tier have no address (they are in the curve, not in the map). `tensors` are the plan's by index.
     """
 
     plan: Plan
@@ -34,6 +36,7 @@ class MemoryMap:
     kinds: tuple[str, ...]
     top: int
     unplaced: int
+    tensors: Mapping[int, PlannedTensor] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -90,6 +93,7 @@ def memory_map(plan: Plan, axis: TimeMap, tier: Tier = Tier.HBM) -> MemoryMap:
         kinds=kinds,
         top=int(table[:, 4].max()) if len(table) else 0,
         unplaced=unplaced,
+        tensors=tensors,
     )
 
 
@@ -111,7 +115,7 @@ def occupant(mapped: MemoryMap, rectangle: int) -> Occupant:
     """Everything the plan knows of rectangle `rectangle`; times on the profile's clock."""
     plan = mapped.plan
     placement = plan.placements[int(mapped.placement[rectangle])]
-    tensor = next(item for item in plan.tensors if item.index == placement.tensor)
+    tensor = mapped.tensors[placement.tensor]
     return Occupant(
         tensor=tensor,
         producer=plan.ops[tensor.producer] if tensor.producer is not None else None,
@@ -191,6 +195,33 @@ def explain_peak(mapped: MemoryMap, axis: TimeMap, *, largest: int = 5) -> Peak 
         holes=mapped.top - used,
         parts=tuple(parts),
     )
+
+
+def unused_bytes(mapped: MemoryMap) -> Int64s:
+    """
+    For every step of the plan the bytes below its highest address in use that nothing occupies: its fragmentation.
+
+    One value a step and a last 0 for the end, as `memory_curve` has them.
+    """
+    steps = len(mapped.plan.ops)
+    placements = [mapped.plan.placements[int(row)] for row in mapped.placement]
+    order = sorted(range(len(placements)), key=lambda i: placements[i].start)
+    used = np.zeros(steps + 1, dtype=np.int64)
+    for item in placements:
+        used[item.start] += item.size
+        used[item.end] -= item.size
+    used = np.cumsum(used)
+    unused = np.zeros(steps + 1, dtype=np.int64)
+    highest: list[tuple[int, int]] = []
+    following = 0
+    for step in range(steps):
+        while following < len(order) and placements[order[following]].start <= step:
+            heappush(highest, (-int(mapped.high[order[following]]), placements[order[following]].end))
+            following += 1
+        while highest and highest[0][1] <= step:
+            heappop(highest)
+        unused[step] = max(-highest[0][0] - int(used[step]), 0) if highest else 0
+    return unused
 
 
 def covered(low: Int64s, high: Int64s) -> int:

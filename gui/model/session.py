@@ -70,7 +70,7 @@ class Session:
         self.tier = tier
         self.map = memory_map(plan, axis, tier) if plan is not None else None
         self.peak = explain_peak(self.map, axis) if self.map is not None else None
-        self.curves = memory_curves(self.document, tier)
+        self.curves = memory_curves(self.document, tier, self.map)
         if isinstance(self._pick, TensorPick):
             self.pick(None)
         self.tier_changed.emit()
@@ -123,7 +123,7 @@ class Session:
             return row.planned.ops[item.index].index if row.planned is not None and row.planned.ops else None
         if isinstance(item, TensorPick) and self.map is not None:
             placement = plan.placements[int(self.map.placement[item.rectangle])]
-            return next(tensor.producer for tensor in plan.tensors if tensor.index == placement.tensor)
+            return self.map.tensors[placement.tensor].producer
         return None
 
     def add_marker(self, time: float) -> None:

@@ -13,13 +13,15 @@ from memplan.gui.model.curves import StepCurve
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks, span_text
 from memplan.gui.model.session import Session
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.units import format_bytes
 
 
 class CurveView(TimeCanvas):
     """
-    The session's memory curves: the planned one as a line over areas by kind, every measured one as a line.
+    The session's memory curves: the planned one as a line over areas by kind, measured ones and fragmentation as lines.
 
     Bytes run from zero to a little above the highest value, or above the capacity when `show_capacity` is set.
     """
@@ -35,21 +37,25 @@ class CurveView(TimeCanvas):
         """Another session: its first measured curve, which is the one compared with the plan where there is a plan."""
         event = self.session.tier_changed
         self._listening.append((event, event.connect(self.refresh)))
-        self.hidden = {curve.name for curve in self.session.curves.measured[1:]}
+        self.hidden = {curve.name for curve, _ in self.all_lines()[1:]}
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
-    def measured(self) -> list[tuple[StepCurve, int]]:
-        """Measured curves that are shown, each with its colour."""
-        return [(curve, colour) for curve, colour in self.all_measured() if curve.name not in self.hidden]
+    def lines_shown(self) -> list[tuple[StepCurve, int]]:
+        """Lines beside the planned one that are shown, each with its colour."""
+        return [(curve, colour) for curve, colour in self.all_lines() if curve.name not in self.hidden]
 
-    def all_measured(self) -> list[tuple[StepCurve, int]]:
-        """Every measured curve with its colour, which stays the same while others are hidden."""
+    def all_lines(self) -> list[tuple[StepCurve, int]]:
+        """Measured curves and fragmentation, each with its colour, which stays the same while others are hidden."""
         palette = (self.colours.role("measured"), *self.colours.colours[2:])
-        return [(curve, palette[index % len(palette)]) for index, curve in enumerate(self.session.curves.measured)]
+        curves = self.session.curves
+        lines = [(curve, palette[index % len(palette)]) for index, curve in enumerate(curves.measured)]
+        if curves.unused is not None:
+            lines.append((curves.unused, self.colours.role("warning")))
+        return lines
 
     def toggle(self, name: str) -> None:
-        """Show the measured curve `name`, or hide it."""
+        """Show the line `name`, or hide it."""
         self.hidden.symmetric_difference_update({name})
         self.refresh()
 
@@ -64,7 +70,7 @@ class CurveView(TimeCanvas):
     def highest(self) -> float:
         """Bytes at the top of the view."""
         curves = self.session.curves
-        values = [float(curve.values.max()) for curve, _ in self.measured() if len(curve.values)]
+        values = [float(curve.values.max()) for curve, _ in self.lines_shown() if len(curve.values)]
         if curves.planned is not None and len(curves.planned.values):
             values.append(float(curves.planned.values.max()))
         if self.show_capacity and curves.capacity is not None:
@@ -105,7 +111,7 @@ class CurveView(TimeCanvas):
             tints = np.array([_tint(self.colours.kind(kind), ground) for kind in curves.layers], dtype=np.uint32)
             paint_stack(pixels, heights, 0.0, per_px, tints)
         thick = max(round(2 * scale), 1)
-        for curve, colour in reversed(self.measured()):
+        for curve, colour in reversed(self.lines_shown()):
             paint_line(pixels, *self.columns(curve, count, ns_per_px), 0.0, per_px, colour, thick)
         if curves.planned is not None:
             line = self.colours.role("planned")
@@ -122,13 +128,18 @@ class CurveView(TimeCanvas):
             return
         if curves.planned is not None and len(curves.planned.values):
             self._paint_peak(painter, curves.planned, self.colours.role("planned"))
-        for curve, colour in self.measured()[:1]:
+        for curve, colour in self.lines_shown()[:1]:
             self._paint_peak(painter, curve, colour)
         if curves.capacity is not None and curves.capacity <= self.highest:
             y = self.y_of(curves.capacity)
             painter.setPen(self.pen("warning"))
             painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
             painter.drawText(QPointF(GUTTER_PX + 6, y + 13), f"{tr('capacity')} {format_bytes(curves.capacity)}")
+
+    def sheet(self) -> Sheet:
+        """Every point of the planned curve and of the lines shown."""
+        planned = self.session.curves.planned
+        return curves_sheet([*([planned] if planned is not None else []), *(curve for curve, _ in self.lines_shown())])
 
     def _paint_peak(self, painter: QPainter, curve: StepCurve, colour: int) -> None:
         time, value = curve.peak
@@ -155,7 +166,7 @@ class CurveView(TimeCanvas):
         painter.setFont(self.small_font)
         metrics = QFontMetrics(self.small_font)
         curves = self.session.curves
-        legend = self.all_measured()
+        legend = self.all_lines()
         if curves.planned is not None:
             legend.insert(0, (curves.planned, self.colours.role("planned")))
         room = GUTTER_PX - 96
@@ -196,18 +207,20 @@ class CurveView(TimeCanvas):
         planned = curves.planned.at(clock) if curves.planned is not None else None
         if planned is not None:
             lines.append(f"{tr('planned')}: {format_bytes(planned)}")
-        for index, (curve, _) in enumerate(self.measured()):
+        for curve, _ in self.lines_shown():
             value = curve.at(clock)
             if value is None:
                 continue
             extra = ""
-            if index == 0 and planned is not None:
-                difference = planned - value
-                extra = (
-                    f"  ({tr('planned − measured')} {'−' if difference < 0 else '+'}{format_bytes(abs(difference))})"
-                )
-            lines.append(f"{curve.name}: {format_bytes(value)}{extra}")
+            if curve is next(iter(curves.measured), None) and planned is not None:
+                extra = f"  ({tr('planned − measured')} {signed_bytes(planned - value)})"
+            lines.append(f"{tr(curve.name)}: {format_bytes(value)}{extra}")
         return lines if len(lines) > 1 else []
+
+
+def signed_bytes(value: int) -> str:
+    """A difference of bytes with its sign."""
+    return f"{'−' if value < 0 else '+'}{format_bytes(abs(value))}"
 
 
 def _tint(colour: int, ground: int, share: float = 0.35) -> int:

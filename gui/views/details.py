@@ -14,6 +14,7 @@ from memplan.gui.model.facts import Section
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import Pick, Session
+from memplan.gui.model.sheet import Sheet
 
 
 class DetailsView(QTextBrowser):
@@ -79,6 +80,13 @@ class DetailsView(QTextBrowser):
         if not parts:
             parts.append(f'<p style="color:{faint}">{escape(tr("Open a plan or a profile to see it here."))}</p>')
         self.setHtml("".join(parts))
+
+    def sheet(self) -> Sheet:
+        """Every fact with the section it stands in."""
+        return Sheet(
+            ("section", "label", "value"),
+            [(section.title, fact.label, fact.value) for section in self.sections for fact in section.facts],
+        )
 
     def _follow(self, link: QUrl) -> None:
         text = link.toString()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QWidget
 
+from memplan.compare import DeviationKind
 from memplan.gui.i18n import tr
 from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.session import Session
+from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.views.table import TableView
+
+_HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")
 
 
 class DeviationsView(TableView):
@@ -22,3 +26,12 @@ class DeviationsView(TableView):
         self.session = session
         text = verdict(session.document) or tr("Open a plan and a profile to see where they differ.")
         self.show_rows(deviation_rows(session.document), text)
+
+    def sheet(self) -> Sheet:
+        """Every difference in nanoseconds or bytes, the costliest first."""
+        found = self.session.document.comparison
+        rows: list[tuple[Cell, ...]] = []
+        for item in found.deviations if found is not None else ():
+            unit = "ns" if item.kind is DeviationKind.TIME else "bytes"
+            rows.append((item.what, item.where, unit, item.planned, item.measured, item.delta, item.cost))
+        return Sheet(_HEADER, rows)

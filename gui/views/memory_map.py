@@ -13,6 +13,8 @@ from memplan.gui.model.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks, span_text
 from memplan.gui.model.session import Session, TensorPick
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.units import format_bytes
 
@@ -29,13 +31,10 @@ class MemoryMapView(TimeCanvas):
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
-        self._names: dict[int, str] = {}
         self.session_changed()
 
     def session_changed(self) -> None:
         """Another session: all its addresses."""
-        plan = self.session.document.plan
-        self._names = {tensor.index: tensor.name for tensor in plan.tensors} if plan is not None else {}
         self._listening.append((self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed)))
         self._tier_changed()
 
@@ -155,11 +154,10 @@ class MemoryMapView(TimeCanvas):
         painter.setPen(self.pen("label_on_colour"))
         metrics = QFontMetrics(self.small_font)
         per_letter = max(metrics.averageCharWidth(), 1)
-        names = self._names
         for index in roomy:
             x, width = self.x_of(float(left[index])), float(right[index] - left[index]) / self.ns_per_px
             y = (self.y_of(float(low[index])) + self.y_of(float(high[index]))) / 2
-            name = names[int(mapped.plan.placements[int(mapped.placement[index])].tensor)]
+            name = mapped.tensors[mapped.plan.placements[int(mapped.placement[index])].tensor].name
             fitting = int((width - 8) / per_letter)
             text = name if len(name) <= fitting else "…" + name[-max(fitting - 1, 1) :]
             painter.drawText(QPointF(x + 4, y + metrics.ascent() / 2 - 1), text)
@@ -216,6 +214,10 @@ class MemoryMapView(TimeCanvas):
         if source is not None:
             lines.append(f"{tr('source line')} {source}")
         return lines
+
+    def sheet(self) -> Sheet:
+        """The rectangles of the selected or visible stretch."""
+        return map_sheet(self.session)
 
     # -- input ---------------------------------------------------------------------------------------------------
 

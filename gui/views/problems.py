@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QDateTime, Signal
+from PySide6.QtCore import QDateTime, Qt, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWidget
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.sheet import Sheet
+
+_KIND = Qt.ItemDataRole.UserRole
+_NOTE = "note"
 
 
 class ProblemsView(QListWidget):
@@ -37,14 +41,26 @@ class ProblemsView(QListWidget):
     def show_notes(self, notes: list[str]) -> None:
         """What could not be read or was assumed in the open files; replaces earlier notes."""
         for row in reversed(range(self.count())):
-            if self.item(row).data(256) == "note":
+            if self.item(row).data(_KIND) == _NOTE:
                 self.takeItem(row)
         self.notes = list(notes)
         for text in notes:
             item = QListWidgetItem(text)
-            item.setData(256, "note")
+            item.setData(_KIND, _NOTE)
             self.addItem(item)
         self.changed.emit()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Write with other colours."""
+        self.colours = palette
+        for row in range(self.count()):
+            if self.item(row).data(_KIND) != _NOTE:
+                self.item(row).setForeground(QColor(palette.css("warning")))
+
+    def sheet(self) -> Sheet:
+        """Errors and notes, one row each."""
+        rows = [("error", text) for text in self.errors] + [("note", text) for text in self.notes]
+        return Sheet(("kind", "text"), rows)
 
     @property
     def title(self) -> str:

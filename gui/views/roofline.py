@@ -11,6 +11,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.roofline import Roofline, roofline
 from memplan.gui.model.session import OpPick, Session
+from memplan.gui.model.sheet import Sheet
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
 
@@ -120,6 +121,16 @@ class RooflineView(QWidget):
         if len(points):
             self.session.pick(OpPick(int(points[0].data())))
             self.session.reveal_picked()
+
+    def sheet(self) -> Sheet:
+        """One row an op; what was not measured is empty."""
+        model = self.model
+        measured = [None if np.isnan(value) else float(value) for value in model.measured]
+        rows = zip(
+            model.op.tolist(), model.bound, model.intensity.tolist(), model.predicted.tolist(), measured, strict=True
+        )
+        header = ("op", "bound", "flop_per_byte", "predicted_flops_per_second", "measured_flops_per_second")
+        return Sheet(header, list(rows))
 
     def show_picked(self) -> None:
         """Mark the op behind the picked thing."""

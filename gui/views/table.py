@@ -8,7 +8,9 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
+from memplan.gui.model.palette import Palette
 from memplan.gui.model.session import Session
+from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.table import TableRow, TableShape
 
 _Index = QModelIndex | QPersistentModelIndex
@@ -91,6 +93,18 @@ class TableView(QWidget):
         self.model = RowsModel(self.shape, rows)
         self.sorted.setSourceModel(self.model)
         self.headline.setText(headline)
+
+    def sheet(self) -> Sheet:
+        """The rows in the order they are sorted by, numbers as bytes and nanoseconds."""
+        shown = [self.row_at(self.sorted.index(row, 0)) for row in range(self.sorted.rowCount())]
+        first = self.shape.numbers
+        return Sheet(self.shape.header, [(*row.cells[:first], *row.sort_keys[first:]) for row in shown])
+
+    def set_palette(self, palette: Palette) -> None:
+        """Nothing here has colours of its own."""
+
+    def forget(self) -> None:
+        """Nothing here listens to the session."""
 
     def row_at(self, index: QModelIndex) -> TableRow:
         """The row behind an index of the table."""

@@ -16,6 +16,8 @@ from memplan.gui.model.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.rows import MAX_LANES, Placed, Row
 from memplan.gui.model.session import Session, SlicePick
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.sheets import slices_sheet
 from memplan.gui.model.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.traces.profile import CounterSeries, TrackKind
@@ -312,6 +314,10 @@ class TimelineView(TimeCanvas):
         """What lies under the mouse."""
         if self._hover is not None:
             self.paint_hover(painter, slice_lines(self.session, self._hover))
+
+    def sheet(self) -> Sheet:
+        """The slices of the selected or visible stretch."""
+        return slices_sheet(self.session)
 
     # -- input ---------------------------------------------------------------------------------------------------
 
