@@ -19,6 +19,30 @@ from memplan.units import round_up
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of an iteration: what it does, and the pipe that does it."""
+
+    name: str
+    pipe: str
+
+
+MATMUL_STAGES = (
+    Stage("GM to L1", "MTE2"), Stage("L1 to L0", "MTE1"), Stage("multiply", "cube"), Stage("L0C to GM", "FixPipe"),
+)  # fmt: skip
+VECTOR_STAGES = Stage("GM to UB", "MTE2"), Stage("compute", "vector"), Stage("UB to GM", "MTE3")
+
+
+def attention_stages(machine: Machine) -> tuple[Stage, ...]:
+    """Stages of an attention kernel; probabilities go back to L1 through GM where cube and vector share no buffer."""
+    return (
+        Stage("keys to L1", "MTE2"), Stage("keys to L0", "MTE1"), Stage("scores", "cube"),
+        Stage("scores out", "FixPipe"), Stage("softmax", "vector"),
+        Stage("P, V to L1", "MTE3" if machine.direct else "MTE2"), Stage("P, V to L0", "MTE1"),
+        Stage("P times V", "cube"), Stage("product out", "FixPipe"), Stage("rescale", "vector"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class BufferNeed:
     """
     `copies` buffers of `size` bytes in `tier`, each filled at stage `first` by pipe `filled_by` and last read at stage
@@ -37,7 +61,7 @@ class BufferNeed:
 
 
 def matmul_buffers(problem: MatmulProblem, tiling: Tiling) -> list[BufferNeed]:
-    """Buffers of a matmul. Stages: 0 GM to L1 (MTE2), 1 L1 to L0 (MTE1), 2 cube, 3 L0C to GM (FixPipe)."""
+    """Buffers of a matmul over `MATMUL_STAGES`."""
     fractal = int(32 / max(problem.a_bytes, problem.b_bytes))
     depth = round_up(ceil(problem.k / tiling.splits), fractal)
     k_l1, k = min(tiling.k_l1, depth), min(tiling.k, depth)
@@ -57,7 +81,7 @@ def matmul_buffers(problem: MatmulProblem, tiling: Tiling) -> list[BufferNeed]:
 
 
 def vector_buffers(kernel: Kernel, work: VectorWork) -> list[BufferNeed]:
-    """Buffers of a vector kernel. Stages: 0 GM to UB (MTE2), 1 vector, 2 UB to GM (MTE3)."""
+    """Buffers of a vector kernel over `VECTOR_STAGES`."""
     needs = []
     full = [op for op in kernel.operands if op.count * 4 >= work.elements]
     largest = max((DTYPE_BITS.get(op.dtype, 16) for op in full), default=16)
@@ -75,11 +99,7 @@ def vector_buffers(kernel: Kernel, work: VectorWork) -> list[BufferNeed]:
 
 
 def attention_buffers(problem: AttentionProblem, time: AttentionTime, machine: Machine) -> list[BufferNeed]:
-    """
-    Buffers of an attention kernel. Stages: 0 keys to L1 (MTE2), 1 to L0 (MTE1), 2 scores (cube), 3 out of L0C
-    (FixPipe), 4 softmax (vector), 5 probabilities to L1 (MTE3 or MTE2), 6 to L0 (MTE1), 7 product (cube), 8 out
-    (FixPipe), 9 rescaling (vector).
-    """
+    """Buffers of an attention kernel over `attention_stages`."""
     q, kv, width = time.block_q, time.block_kv, problem.q_bytes
     step_k = _slice(q, problem.d_qk, problem, machine)
     part = min(kv, SLICE, machine.l0c // (2 * q * 4) // 16 * 16)

@@ -185,9 +185,17 @@ def _operand(tensor: Tensor) -> Operand:
     return Operand(tensor.shape, tensor.dtype, tensor.layout, tensor.nbytes)
 
 
+_IDENTITY = frozenset({"listed", "unique_id", "forward_id", "forward_name", "recompute_id"})
+"""Attributes that tell one op from its equals and say nothing of its work."""
+
+
 def _attributes(attributes: Mapping[str, object]) -> tuple[tuple[str, Attribute], ...]:
     return tuple(
-        sorted((key, value) for key, value in attributes.items() if isinstance(value, (str, int, float, bool)))
+        sorted(
+            (key, value)
+            for key, value in attributes.items()
+            if isinstance(value, (str, int, float, bool)) and key not in _IDENTITY
+        )
     )
 
 

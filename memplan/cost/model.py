@@ -65,33 +65,64 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     return replace(cost, duration_ns=time)
 
 
-def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
+@dataclass(frozen=True, slots=True)
+class KernelProblem:
+    """
+    What a kernel computes, as its formula takes it: a product, attention, or neither (`matmul` and `attention` are
+    `None`), which is vector work, a collective or an AI CPU op by `rule.kind` and `on_cpu`.
+
+    `passes` are vector instructions on each element of a product; `mac_rate` is multiply-accumulates per cycle of one
+    cube core for the attention; `assumed` says what the operands did not tell.
+    """
+
+    rule: OpClass
+    matmul: MatmulProblem | None = None
+    passes: float = 0.0
+    attention: AttentionProblem | None = None
+    mac_rate: float = 0.0
+    on_cpu: bool = False
+    assumed: str = ""
+
+
+def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> KernelProblem:
+    """The problem that `kernel` is on `machine`, with `hot_share` of a product's operands in L2 beforehand."""
     rule = op_class(kernel.type)
     core = str(kernel.attribute("core", "") or "").upper()
     if core in ("AI_CPU", "AICPU", "HOST_CPU"):
-        return _on_cpu(kernel)
-    if rule.kind == "collective":
-        return _collective(kernel, rule, machine)
+        return KernelProblem(rule, on_cpu=True)
     if rule.kind in ("matmul", "grouped_matmul", *_CONVOLUTIONS):
         shaped = (
             convolution_of(kernel, machine, rule.kind)
             if rule.kind in _CONVOLUTIONS
             else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
         )
-        if shaped.matmul is not None and not shaped.matmul.mac_rate:
-            return _without_cube(shaped.matmul, machine)
         if shaped.matmul is not None:
+            hot_bytes = hot_share * (shaped.matmul.a_total + shaped.matmul.b_total)
             passes = vector_passes(rule, machine) + _activation(kernel, machine)
-            hot_bytes = (hot or 0) / 16 * (shaped.matmul.a_total + shaped.matmul.b_total)
-            problem = replace(shaped.matmul, hot_bytes=hot_bytes)
-            return matmul_cost(problem, machine, passes=passes, blocks=kernel.block_count)
+            return KernelProblem(rule, matmul=replace(shaped.matmul, hot_bytes=hot_bytes), passes=passes)
     if rule.kind in ("attention", "attention_gradient"):
-        attention = attention_of(kernel, gradient=rule.kind == "attention_gradient")
+        shaped = attention_of(kernel, gradient=rule.kind == "attention_gradient")
         rate = machine.mac_rate(kernel.present[0].dtype) if kernel.present else None
-        if attention.attention is not None and rate is not None:
-            cost = attention_cost(attention.attention, machine, rate, hot_share=(hot or 0) / 16)
-            return replace(cost, assumed=attention.assumed)
-    return _vector(kernel, rule, machine, None if hot is None else hot / 16)
+        if shaped.attention is not None and rate is not None:
+            return KernelProblem(rule, attention=shaped.attention, mac_rate=rate, assumed=shaped.assumed)
+    return KernelProblem(rule)
+
+
+def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
+    share = (hot or 0) / 16
+    problem = problem_of(kernel, machine, hot_share=share)
+    if problem.on_cpu:
+        return _on_cpu(kernel)
+    if problem.rule.kind == "collective":
+        return _collective(kernel, problem.rule, machine)
+    if problem.matmul is not None:
+        if not problem.matmul.mac_rate:
+            return _without_cube(problem.matmul, machine)
+        return matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=kernel.block_count)
+    if problem.attention is not None:
+        cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
+        return replace(cost, assumed=problem.assumed)
+    return _vector(kernel, problem.rule, machine, None if hot is None else share)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine) -> KernelCost:

@@ -1,0 +1,118 @@
+"""A report gives the cost's own tiling and the buffers of it, or says in one line why there are none."""
+
+from __future__ import annotations
+
+import pytest
+
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op
+from memplan.cost.machine import Machine, machine
+from memplan.cost.model import kernel_cost
+from memplan.cost.report import kernel_report
+from memplan.graph import Graph, Op, Tensor, TensorKind
+from memplan.hardware import chip
+from memplan.placement.onchip import plan_onchip
+
+CHIP = chip("910B3")
+
+
+@pytest.fixture(scope="module")
+def core() -> Machine:
+    return machine(CHIP)
+
+
+def matmul(m: int, n: int, k: int, dtype: str = "bfloat16", **attributes: object) -> Kernel:
+    """A plain product."""
+    return Kernel(
+        "MatMul",
+        (Operand((m, k), dtype), Operand((k, n), dtype)),
+        (Operand((m, n), dtype),),
+        tuple(sorted(attributes.items())),  # type: ignore[arg-type]
+    )
+
+
+ATTENTION = Kernel(
+    "FlashAttentionScore",
+    (Operand((1, 8, 512, 128), "bfloat16"), *(Operand((1, 2, 512, 128), "bfloat16"),) * 2),
+    (Operand((1, 8, 512, 128), "bfloat16"),),
+    (("head_num", 8), ("input_layout", "BNSD")),
+)
+ADD = Kernel("Add", (Operand((4096, 4096), "bfloat16"),) * 2, (Operand((4096, 4096), "bfloat16"),))
+
+
+@pytest.mark.parametrize("hot_share", [None, 0.0, 0.34, 1.0])
+@pytest.mark.parametrize("kernel", [matmul(512, 1024, 2048), ATTENTION, ADD], ids=lambda kernel: kernel.type)
+def test_the_report_is_of_the_cost_that_the_planner_uses(
+    kernel: Kernel, hot_share: float | None, core: Machine
+) -> None:
+    report = kernel_report(kernel, core, hot_share=hot_share)
+    assert report.cost == kernel_cost(kernel, core, hot_share=hot_share)
+    assert report.missing is None
+    assert report.tiling
+    assert report.gm_bound is not None
+    assert 0 < report.gm_bound <= report.cost.gm_bytes
+
+
+def test_a_matmuls_buffers_hold_the_tiles_that_the_sentences_name(core: Machine) -> None:
+    report = kernel_report(matmul(512, 1024, 2048), core)
+    tiling = report.cost.tiling
+    assert tiling is not None
+    words = "; ".join(map(str, report.tiling))
+    assert "512 × 1,024 × 2,048" in words
+    assert f"{tiling.m} × {tiling.n}" in words
+    by_name = {need.name: need for need in report.needs}
+    assert by_name["A tile"].size == tiling.m * tiling.k * 2
+    assert by_name["B tile"].size == tiling.n * tiling.k * 2
+    assert by_name["C tile"].size == tiling.m * tiling.n * 4
+
+
+@pytest.mark.parametrize("kernel", [matmul(512, 1024, 2048), ATTENTION, ADD], ids=lambda kernel: kernel.type)
+def test_every_need_lies_within_the_stages_and_fits_the_chip(kernel: Kernel, core: Machine) -> None:
+    report = kernel_report(kernel, core)
+    assert max(need.last for need in report.needs) == len(report.stages) - 1
+    for need in report.needs:
+        # A stage reads and writes with its own pipe, except that attention's row state is the vector unit's own.
+        assert need.filled_by in {report.stages[need.first].pipe, "MTE2"}, need
+    assert plan_onchip(report.needs, CHIP).fits
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [
+        (Kernel("SomethingNew", (Operand((4, 4), "float16"),), (Operand((4, 4), "float16"),)), "No tiling rule"),
+        (Kernel("MatMul", (), ()), "operands are known"),
+        (Kernel("MatMul", (Operand((4, 4), "float16"),), ()), "do not tell which product"),
+        (Kernel("AllReduce", (Operand((1024,), "float16"),), (Operand((1024,), "float16"),)), "collective"),
+        (Kernel("Add", ADD.inputs, ADD.outputs, (("core", "AI_CPU"),)), "AI CPU"),
+        (matmul(64, 64, 64, "int64"), "The cube does not take this type"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.type,
+)
+def test_what_has_no_tiling_says_why_and_still_has_its_cost(kernel: Kernel, reason: str, core: Machine) -> None:
+    report = kernel_report(kernel, core)
+    assert report.missing is not None
+    assert reason in str(report.missing)
+    assert not report.needs
+    assert not report.stages
+    assert report.cost == kernel_cost(kernel, core)
+
+
+def test_what_the_buffers_leave_out_is_said(core: Machine) -> None:
+    fused = kernel_report(matmul(512, 1024, 2048, activation="Gelu"), core)
+    assert any("fused vector work" in str(note) for note in fused.notes)
+    backward = Kernel("FlashAttentionScoreGrad", (*ATTENTION.inputs, ATTENTION.outputs[0]), ATTENTION.outputs,
+                      ATTENTION.attributes)  # fmt: skip
+    report = kernel_report(backward, core)
+    assert report.missing is not None or any("backward" in str(note) for note in report.notes)
+
+
+def test_ops_that_differ_by_identity_alone_are_one_kernel() -> None:
+    tensor = Tensor(0, "x", (4, 4), "float16", 32, TensorKind.ACTIVATION, 0)
+    one, other, turned = (
+        Op(index, f"op{index}", "Cast", (0,), (0,), attrs=attrs)
+        for index, attrs in enumerate(
+            ({"listed": 1, "unique_id": "7"}, {"listed": 2, "forward_name": "Cast_7"}, {"listed": 3, "to": 43})
+        )
+    )
+    graph = Graph("g", (one, other, turned), (tensor,), (0,), (0,), "g.mindir", "test")
+    assert kernel_of_op(one, graph) == kernel_of_op(other, graph)
+    assert kernel_of_op(turned, graph) != kernel_of_op(one, graph)
