@@ -11,6 +11,7 @@ import numpy as np
 
 import memplan
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
+from memplan.cost.kernel import planned_kernel
 from memplan.errors import InputError, MemplanError
 from memplan.graph import Graph, TensorKind, lifetimes
 from memplan.hardware import Chip, Link
@@ -71,6 +72,8 @@ def plan(
         core = calibrated(core, load_calibration(calibration))
     costs, advice = costs_and_advice(graph, core)
     notes += advice
+    launched = dict.fromkeys(cost.kernel for cost in costs if cost.kernel is not None)
+    kernels = {kernel: place for place, kernel in enumerate(launched)}
     durations = [cost.duration_ns for cost in costs]
     round_size = rounding(target.npu_arch or "")
     tensors = (*(planned_tensor(graph, span) for span in lifetimes(graph)), *_workspaces(graph))
@@ -108,6 +111,8 @@ def plan(
                 flops=cost.flops,
                 gm_bytes=cost.gm_bytes,
                 source=op.source,
+                kernel=None if cost.kernel is None else kernels[cost.kernel],
+                hot_share=cost.hot_share,
             )
             for op, cost in zip(graph.ops, costs, strict=True)
         ),
@@ -122,6 +127,7 @@ def plan(
         allocator=round_size.name,
         rests_on=(*core.sources, Source(round_size.name, round_size.source)),
         notes=(*graph.notes, *notes),
+        kernels=tuple(planned_kernel(kernel) for kernel in kernels),
     )
     wrong = violations(result)
     if wrong:

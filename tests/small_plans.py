@@ -8,7 +8,10 @@ from memplan.schema import (
     LinkUse,
     Placement,
     Plan,
+    PlannedAttribute,
+    PlannedKernel,
     PlannedOp,
+    PlannedOperand,
     PlannedTensor,
     PlanOrigin,
     Source,
@@ -46,6 +49,8 @@ def layered_plan(layers: int = 6, *, op_ns: int = 50_000, size: int = 4 * MIB, t
                 flops=10**9 + index,
                 gm_bytes=3 * size,
                 source=f"net.py:{index + 1}",
+                kernel=index % 4,
+                hot_share=0.25,
             )
         )
     moved: list[Transfer] = []
@@ -92,22 +97,50 @@ def layered_plan(layers: int = 6, *, op_ns: int = 50_000, size: int = 4 * MIB, t
         allocator="512 B blocks",
         rests_on=(sheet,),
         notes=(),
+        kernels=tuple(_kernel(name, size) for name in _TYPES),
     )
+
+
+def _kernel(kind: str, size: int) -> PlannedKernel:
+    """What an op of `kind` launches on the layered plan's tensors."""
+    side = size // 4096
+    left, right, square = (
+        PlannedOperand(shape, "float32", "ND", shape[0] * shape[1] * 4)
+        for shape in ((side, 1024), (1024, side), (side, side))
+    )
+    if kind == "MatMul":
+        plain = (PlannedAttribute("transpose_a", False), PlannedAttribute("transpose_b", False))
+        return PlannedKernel(kind, (left, right), (square,), plain)
+    if kind == "ReduceSum":
+        return PlannedKernel(kind, (left, None), (PlannedOperand((side, 1), "float32", "ND", side * 4),), ())
+    return PlannedKernel(kind, (left, left), (left,), ())
 
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=12)
 _BYTES = st.integers(0, 2**45)
 _TIMES = st.integers(0, 2**50)
+_OPERANDS = st.builds(PlannedOperand, st.lists(st.integers(0, 2**31), max_size=3).map(tuple), _TEXT, _TEXT, _BYTES)
+_VALUES = _TEXT | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+_KERNELS = st.builds(
+    PlannedKernel,
+    _TEXT,
+    st.lists(st.none() | _OPERANDS, max_size=2).map(tuple),
+    st.lists(_OPERANDS, max_size=2).map(tuple),
+    st.lists(st.builds(PlannedAttribute, _TEXT, _VALUES), max_size=2).map(tuple),
+)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Any plan whose references hold, sensible or not."""
     steps = draw(st.integers(0, 6))
+    kernels = tuple(draw(st.lists(_KERNELS, max_size=2)))
+    which = st.none() | st.sampled_from(range(len(kernels))) if kernels else st.none()
     optional_step = st.none() | st.integers(0, max(steps - 1, 0))
     ops = tuple(
         PlannedOp(index, draw(_TEXT), draw(_TEXT), draw(st.integers(0, 3)), draw(_TIMES), draw(_TIMES), draw(_TIMES),
-                  draw(_TEXT), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT))
+                  draw(_TEXT), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT), draw(which),
+                  draw(st.none() | st.floats(0, 1)))
         for index in range(steps)
     )  # fmt: skip
     indices = draw(st.lists(st.integers(0, 100), unique=True, max_size=5).map(sorted))
@@ -152,4 +185,5 @@ def plans(draw: st.DrawFn) -> Plan:
         allocator=draw(_TEXT),
         rests_on=tuple(draw(st.lists(sources, max_size=2))),
         notes=tuple(draw(st.lists(_TEXT, max_size=2))),
+        kernels=kernels,
     )

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from memplan.graph import Graph, Op, Tensor
 from memplan.graph.model import DTYPE_BITS
+from memplan.schema import Plan, PlannedAttribute, PlannedKernel, PlannedOperand
 
 Attribute = str | int | float | bool | None
 
@@ -197,6 +198,48 @@ def _attributes(attributes: Mapping[str, object]) -> tuple[tuple[str, Attribute]
             if isinstance(value, (str, int, float, bool)) and key not in _IDENTITY
         )
     )
+
+
+_LARGEST_INT, _LONGEST_TEXT = 2**63, 256
+
+
+def planned_kernel(kernel: Kernel) -> PlannedKernel:
+    """`kernel` as a plan records it, without attributes that no plan file can hold or that are long texts."""
+    return PlannedKernel(
+        type=kernel.type,
+        inputs=tuple(None if operand is None else _planned(operand) for operand in kernel.inputs),
+        outputs=tuple(_planned(operand) for operand in kernel.outputs),
+        attributes=tuple(
+            PlannedAttribute(name, value)
+            for name, value in kernel.attributes
+            if value is not None
+            and not (isinstance(value, str) and len(value) > _LONGEST_TEXT)
+            and not (isinstance(value, int) and not -_LARGEST_INT <= value < _LARGEST_INT)
+            and not (isinstance(value, float) and not isfinite(value))
+        ),
+    )
+
+
+def _planned(operand: Operand) -> PlannedOperand:
+    return PlannedOperand(operand.shape, operand.dtype, operand.layout, operand.nbytes)
+
+
+def kernel_of_plan(plan: Plan, op: int) -> Kernel | None:
+    """The kernel that op `op` of `plan` launches, `None` where it launches none or the plan's file doesn't say."""
+    index = plan.ops[op].kernel
+    if index is None:
+        return None
+    record = plan.kernels[index]
+    return Kernel(
+        type=record.type,
+        inputs=tuple(None if operand is None else _of_plan(operand) for operand in record.inputs),
+        outputs=tuple(_of_plan(operand) for operand in record.outputs),
+        attributes=tuple((attribute.name, attribute.value) for attribute in record.attributes),
+    )
+
+
+def _of_plan(operand: PlannedOperand) -> Operand:
+    return Operand(operand.shape, operand.dtype, operand.layout, operand.nbytes)
 
 
 def kernel_of_row(

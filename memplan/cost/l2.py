@@ -174,9 +174,14 @@ def bypasses(graph: Graph, machine: Machine) -> list[Bypass]:
     ]
 
 
-def graph_costs(graph: Graph, machine: Machine) -> list[KernelCost | None]:
-    """Cost of every op of `graph` in order with L2 as the ops before left it; `None` for ops that launch nothing."""
-    shares = hot_shares(graph_accesses(graph), machine.l2)
+def graph_costs(graph: Graph, machine: Machine, shares: Sequence[float] | None = None) -> list[KernelCost | None]:
+    """
+    Cost of every op of `graph` in order with L2 as the ops before left it; `None` for ops that launch nothing.
+
+    `shares` are the `hot_shares` of its accesses, for who has them already.
+    """
+    if shares is None:
+        shares = hot_shares(graph_accesses(graph), machine.l2)
     return [
         kernel_cost(kernel_of_op(op, graph), machine, hot_share=share) if op.launches else None
         for op, share in zip(graph.ops, shares, strict=True)

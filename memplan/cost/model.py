@@ -19,6 +19,8 @@ from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
+HOT_STEPS = 16
+"""Steps in which the share of reads that L2 holds is told apart, so that equal kernels meet equal costs."""
 _CONVOLUTIONS = ("convolution", "convolution_input_gradient", "convolution_filter_gradient")
 
 
@@ -52,7 +54,7 @@ def kernel_cost(kernel: Kernel, machine: Machine, *, hot_share: float | None = N
 
     Without it, each operand comes from HBM when it is first touched.
     """
-    hot = None if hot_share is None else round(hot_share * 16)
+    hot = None if hot_share is None else round(hot_share * HOT_STEPS)
     return _cached(kernel, machine, hot)
 
 
@@ -109,7 +111,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
 
 
 def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
-    share = (hot or 0) / 16
+    share = (hot or 0) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
         return _on_cpu(kernel)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.cost.l2 import advice, graph_accesses, graph_costs
+from memplan.cost.kernel import Kernel, kernel_of_op
+from memplan.cost.l2 import advice, graph_accesses, graph_costs, hot_shares
 from memplan.cost.machine import Machine
-from memplan.cost.model import NONE
+from memplan.cost.model import HOT_STEPS, NONE
 from memplan.graph import Graph
 
 
@@ -15,13 +16,17 @@ class OpCost:
     """
     Predicted time of one op and what limits it: `cube`, `vector`, `hbm` (HBM or L2), `link`, `launch` or `none`.
 
-    `flops` counts multiplies and adds, `gm_bytes` every operand read and written once.
+    `flops` counts multiplies and adds, `gm_bytes` every operand read and written once. `kernel` is what it launches
+    and `hot_share` the share of its reads that L2 holds, in steps fine enough to predict the same time; `None` for ops
+    that launch nothing.
     """
 
     duration_ns: int
     bound: str
     flops: int
     gm_bytes: int
+    kernel: Kernel | None = None
+    hot_share: float | None = None
 
 
 def op_costs(graph: Graph, machine: Machine) -> list[OpCost]:
@@ -31,12 +36,15 @@ def op_costs(graph: Graph, machine: Machine) -> list[OpCost]:
 
 def costs_and_advice(graph: Graph, machine: Machine) -> tuple[list[OpCost], list[str]]:
     """`op_costs`, and lines of advice on L2 and of what was taken for granted."""
-    costs = graph_costs(graph, machine)
+    accesses = graph_accesses(graph)
+    shares = hot_shares(accesses, machine.l2)
+    costs = graph_costs(graph, machine, shares)
     found = []
-    for access, cost in zip(graph_accesses(graph), costs, strict=True):
+    for op, access, share, cost in zip(graph.ops, accesses, shares, costs, strict=True):
         if cost is None:
             found.append(OpCost(0, NONE, 0, 0))
             continue
         once = sum(size for _, size in (*access.reads, *access.writes))
-        found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once))
+        kernel, hot = kernel_of_op(op, graph), round(share * HOT_STEPS) / HOT_STEPS
+        found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once, kernel, hot))
     return found, advice(graph, costs, machine)

@@ -23,7 +23,7 @@ from memplan.cost.buffers import (
 )
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine
-from memplan.cost.model import KernelCost, KernelProblem, kernel_cost, problem_of
+from memplan.cost.model import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
 from memplan.cost.vector import VectorWork, vector_work
 from memplan.units import format_bytes
@@ -69,7 +69,7 @@ def kernel_report(kernel: Kernel, machine: Machine, *, hot_share: float | None =
     """
     cost = kernel_cost(kernel, machine, hot_share=hot_share)
     # As `kernel_cost` rounds it, so that the buffers are those of the tiling it found.
-    share = 0.0 if hot_share is None else round(hot_share * 16) / 16
+    share = 0.0 if hot_share is None else round(hot_share * HOT_STEPS) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     notes = (Sentence(cost.assumed),) if cost.assumed else ()
     missing = _missing(kernel, cost, problem)

@@ -37,12 +37,42 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedOperand:
+    """One operand as the op sees it (a view of a storage has its own shape): `nbytes` as stored."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAttribute:
+    """One plain attribute of an op, such as `transpose_b`."""
+
+    name: str
+    value: str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedKernel:
+    """What an op launches: operands in the order of its definition (`None`: one left out) and its attributes."""
+
+    type: str
+    inputs: tuple[PlannedOperand | None, ...]
+    outputs: tuple[PlannedOperand, ...]
+    attributes: tuple[PlannedAttribute, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedOp:
     """
     One op of the schedule with its predicted time.
 
     `bound` names what limits it (`cube`, `vector`, `hbm`, `launch`, `none` for ops that launch no kernel).
     `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
+    `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
+    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say.
     """
 
     index: int
@@ -56,6 +86,8 @@ class PlannedOp:
     flops: int
     gm_bytes: int
     source: str | None = None
+    kernel: int | None = None
+    hot_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +199,8 @@ class Plan:
     Everything decided. `fits` is the answer to the first question; `missing_bytes` is 0 when it does.
 
     `ops` are in schedule order and `ops[i].index == i`; `tensors` are storages, ordered by `index` but not dense.
-    `rests_on` says what the times rest on, `notes` what was assumed, skipped or unknown.
+    `rests_on` says what the times rest on, `notes` what was assumed, skipped or unknown. `kernels` are what ops
+    launch, equal ones once; empty where the plan's file doesn't say.
     """
 
     origin: PlanOrigin
@@ -185,6 +218,7 @@ class Plan:
     allocator: str
     rests_on: tuple[Source, ...]
     notes: tuple[str, ...] = ()
+    kernels: tuple[PlannedKernel, ...] = ()
 
     def tier(self, tier: Tier) -> TierUse | None:
         """How full `tier` gets, or `None` if the plan says nothing of it."""

@@ -51,9 +51,7 @@ def _build(hint: Any, value: Any, place: str) -> Any:
     """`value` from JSON as the type `hint`; raises `InputError` naming `place` if it isn't one."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType or origin is typing.Union:
-        if value is None and type(None) in arguments:
-            return None
-        return _build(next(item for item in arguments if item is not type(None)), value, place)
+        return _build_union(arguments, value, place)
     if origin is tuple:
         if not isinstance(value, list):
             raise InputError("a list is expected", place=place)
@@ -79,6 +77,14 @@ def _build(hint: Any, value: Any, place: str) -> Any:
     return value
 
 
+def _build_union(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+    """`value` as the one of `kinds` whose very type it has, else as the last of them."""
+    if value is None and type(None) in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not type(None)]
+    return _build(next((kind for kind in others if kind is type(value)), others[-1]), value, place)
+
+
 def _build_record(kind: type[Record], values: Mapping[str, Any], place: str) -> Record:
     hints = typing.get_type_hints(kind)
     missing = [name for name in hints if name not in values]
@@ -91,15 +97,23 @@ def _build_rows(kind: type[Record], columns: Any, place: str) -> tuple[Record, .
     if not isinstance(columns, Mapping):
         raise InputError("an object of columns is expected", place=place)
     hints = typing.get_type_hints(kind)
-    built = []
+    later = _defaults(kind)
+    built: dict[str, list[Any]] = {}
     for name, hint in hints.items():
+        if name in later and name not in columns:
+            continue  # written before there was such a column
         column = columns.get(name)
         if not isinstance(column, list):
             raise InputError(f"column {name!r} is missing", place=place)
-        built.append([_build(hint, value, f"{place}.{name}[{row}]") for row, value in enumerate(column)])
-    if len({len(column) for column in built}) > 1:
+        built[name] = [_build(hint, value, f"{place}.{name}[{row}]") for row, value in enumerate(column)]
+    if len({len(column) for column in built.values()}) > 1:
         raise InputError("columns differ in length", place=place)
-    return tuple(kind(*row) for row in zip(*built, strict=True))
+    return tuple(kind(**dict(zip(built, row, strict=True))) for row in zip(*built.values(), strict=True))
+
+
+def _defaults(kind: type[Any]) -> frozenset[str]:
+    """Fields of `kind` that need not be given."""
+    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -126,11 +140,13 @@ def plan_from_json(document: Any) -> Plan:
         )
     tables = _record_tuples(Plan)
     hints = typing.get_type_hints(Plan)
+    later = _defaults(Plan)
     values: dict[str, Any] = {
         name: _build_rows(tables[name], document.get(name), name)
         if name in tables
         else _build(hint, document.get(name), name)
         for name, hint in hints.items()
+        if name not in later or name in document
     }
     plan = Plan(**values)
     _check_references(plan)
@@ -155,6 +171,13 @@ def _check_references(plan: Plan) -> None:
         check(op.index == row, f"index {op.index} at row {row}", "ops.index")
         positive = min(op.start_ns, op.duration_ns, op.stalled_ns, op.flops, op.gm_bytes) >= 0
         check(positive, "a time or size is negative", f"ops[{row}]")
+        known_kernel = op.kernel is None or 0 <= op.kernel < len(plan.kernels)
+        check(known_kernel, f"kernel {op.kernel} does not exist", f"ops.kernel[{row}]")
+        check(op.hot_share is None or 0 <= op.hot_share <= 1, "this is no share", f"ops.hot_share[{row}]")
+    for row, kernel in enumerate(plan.kernels):
+        operands = [item for item in (*kernel.inputs, *kernel.outputs) if item is not None]
+        sound = all(min((*item.shape, item.nbytes)) >= 0 for item in operands)
+        check(sound, "a size is negative", f"kernels[{row}]")
     for row, tensor in enumerate(plan.tensors):
         place = f"tensors[{row}]"
         check(tensor.nbytes >= 0, "the size is negative", place)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
+
 import pytest
 
-from memplan.cost.kernel import Kernel, Operand, kernel_of_op
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_plan, planned_kernel
 from memplan.cost.machine import Machine, machine
 from memplan.cost.model import kernel_cost
 from memplan.cost.report import kernel_report
 from memplan.graph import Graph, Op, Tensor, TensorKind
 from memplan.hardware import chip
 from memplan.placement.onchip import plan_onchip
+from memplan.planner import plan
+from memplan.readers import read_graph
+from memplan.schema import PlannedAttribute
 
+SAMPLE = Path(str(resources.files("memplan.samples"))) / "llama_train.mindir"
 CHIP = chip("910B3")
 
 
@@ -116,3 +123,21 @@ def test_ops_that_differ_by_identity_alone_are_one_kernel() -> None:
     graph = Graph("g", (one, other, turned), (tensor,), (0,), (0,), "g.mindir", "test")
     assert kernel_of_op(one, graph) == kernel_of_op(other, graph)
     assert kernel_of_op(turned, graph) != kernel_of_op(one, graph)
+
+
+def test_a_kernel_kept_in_a_plan_is_predicted_as_it_was_planned(core: Machine) -> None:
+    graph = read_graph(SAMPLE)
+    made = plan(graph, chip="910B3")
+    assert len(made.kernels) < sum(op.kernel is not None for op in made.ops)
+    for op, source in zip(made.ops, graph.ops, strict=True):
+        kernel = kernel_of_plan(made, op.index)
+        assert (kernel is None) == (not source.launches) == (op.kernel is None)
+        if kernel is not None:
+            assert kernel == kernel_of_op(source, graph)
+            cost = kernel_report(kernel, core, hot_share=op.hot_share).cost
+            assert (cost.duration_ns, cost.bound) == (op.duration_ns, op.bound)
+
+
+def test_attributes_that_no_plan_file_can_hold_are_left_out() -> None:
+    kernel = Kernel("X", (None,), (), (("big", 2**64), ("nan", float("nan")), ("text", "x" * 1000), ("axis", 1)))
+    assert planned_kernel(kernel).attributes == (PlannedAttribute("axis", 1),)

@@ -122,12 +122,29 @@ def _changed(**changes: Any) -> dict[str, Any]:
         ({"origin": []}, "origin"),
         ({"ops": {}}, "ops"),
         ({"makespan_ns": True}, "makespan_ns"),
+        ({"ops__kernel": (0, 99)}, r"ops.kernel\[0\]"),
+        ({"ops__kernel": (0, -1)}, r"ops.kernel\[0\]"),
+        ({"ops__hot_share": (0, 1.5)}, r"ops.hot_share\[0\]"),
+        ({"kernels__attributes": (0, [{"name": "x", "value": [1]}])}, r"kernels.attributes\[0\]"),
+        ({"kernels__outputs": (0, [{"shape": [-1], "dtype": "x", "layout": "ND", "nbytes": 1}])}, r"kernels\[0\]"),
+        ({"kernels__outputs": (0, [None])}, r"kernels.outputs\[0\]"),
     ],
     ids=str,
 )
 def test_what_does_not_hold_together_is_refused_with_its_place(changes: dict[str, Any], place: str) -> None:
     with pytest.raises(InputError, match=place):
         plan_from_json(_changed(**changes))
+
+
+def test_a_plan_written_before_kernels_were_kept_still_loads() -> None:
+    document = copy.deepcopy(GOOD)
+    del document["kernels"], document["ops"]["kernel"], document["ops"]["hot_share"]
+    old = plan_from_json(document)
+    assert old.kernels == ()
+    assert {(op.kernel, op.hot_share) for op in old.ops} == {(None, None)}
+    assert dataclasses.replace(
+        layered_plan(3, transfers=True), kernels=(), ops=old.ops
+    ) == old  # fmt: skip
 
 
 def test_columns_of_different_length_are_refused() -> None:
