@@ -10,11 +10,12 @@ from pathlib import Path
 from PySide6.QtCore import QMessageLogContext, QSettings, QTimer, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication
 
-from memplan.gui.i18n import CatalogueTranslator, system_language
+from memplan.gui.i18n import choose_language
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.session import OpPick, TensorPick
+from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 
 
@@ -38,16 +39,16 @@ def _say(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:  # no
 def run(plan_path: Path | None = None, profile_path: Path | None = None) -> int:
     """Open the window on a plan, a profile, both or neither; returns the exit code when the last window closed."""
     qt = application()
-    settings = QSettings()
-    language = str(settings.value("language") or system_language())
-    translator = CatalogueTranslator(language, qt)
-    qt.installTranslator(translator)
-    palette = load_palette(str(settings.value("theme") or "light"), str(settings.value("colours") or "okabe-ito"))
-    apply_theme(qt, palette)
-    window = MainWindow(settings=settings, palette=palette)
+    store = QSettings()
+    settings = Settings(store)
+    choose_language(settings.language)
+    apply_theme(qt, settings.palette)
+    window = MainWindow(settings=store)
     window.show()
     if plan_path is not None or profile_path is not None:
         QTimer.singleShot(0, lambda: window.open_request(Request(plan_path, profile_path)))
+    else:
+        QTimer.singleShot(0, window.reopen)
     return qt.exec()
 
 

@@ -39,6 +39,7 @@ class Commands:
 
     def __init__(self, window: QMainWindow, commands: Sequence[Command]) -> None:
         self.commands = tuple(commands)
+        self._window = window
         self.actions: dict[str, QAction] = {}
         self.menus: dict[str, QMenu] = {}
         bar = window.menuBar()
@@ -58,6 +59,13 @@ class Commands:
             window.addAction(action)
             self.actions[command.name] = action
         self.refresh()
+
+    def remove(self) -> None:
+        """Take all actions and menus out of the window."""
+        self._window.menuBar().clear()
+        for action in self.actions.values():
+            self._window.removeAction(action)
+            action.deleteLater()
 
     def refresh(self) -> None:
         """Bring check marks and greyed entries up to date."""

@@ -44,3 +44,14 @@ class CatalogueTranslator(QTranslator):
 def system_language() -> str:
     """The catalogue that suits the system's locale."""
     return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"
+
+
+def choose_language(code: str) -> None:
+    """Translate what the running application says from now on into the language `code`."""
+    application = QCoreApplication.instance()
+    if application is None:
+        return
+    for old in application.findChildren(CatalogueTranslator):
+        application.removeTranslator(old)
+        old.deleteLater()
+    application.installTranslator(CatalogueTranslator(code, application))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,40 +16,51 @@ from PySide6.QtWidgets import (
     QMainWindow,
     QProgressBar,
     QPushButton,
+    QStackedWidget,
+    QTabBar,
+    QToolBar,
     QVBoxLayout,
     QWidget,
 )
 
+from memplan.errors import MemplanError
 from memplan.gui.commands import Commands
-from memplan.gui.i18n import tr
-from memplan.gui.jobs import Job, Jobs
-from memplan.gui.model.document import Document
-from memplan.gui.model.opening import Request, is_graph, notes_of, open_session, request_for
-from memplan.gui.model.palette import Palette, load_palette
+from memplan.gui.i18n import choose_language, tr
+from memplan.gui.jobs import Finished, Job, Jobs, Work
+from memplan.gui.model.documents import Documents
+from memplan.gui.model.opening import Request, is_graph, notes_of, open_session, requests_for
+from memplan.gui.model.palette import Palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
+from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.alive import AliveView
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.curve import CurveView
 from memplan.gui.views.details import DetailsView
 from memplan.gui.views.deviations import DeviationsView
+from memplan.gui.views.difference import DifferenceView
 from memplan.gui.views.memory_map import MemoryMapView
 from memplan.gui.views.problems import ProblemsView
 from memplan.gui.views.search import SearchBar
 from memplan.gui.views.timeline import TimelineView
-from memplan.gui.window_commands import window_commands
+from memplan.gui.views.transfers import TransfersView
+from memplan.gui.views.view import SessionView, View
+from memplan.gui.views.welcome import WelcomeView
+from memplan.gui.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
 from memplan.hardware import chips
-from memplan.progress import Progress
+from memplan.progress import Progress, silent
 
 if TYPE_CHECKING:
     from memplan.gui.views.kv_budget import KvBudgetView
     from memplan.gui.views.roofline import RooflineView
 
+BOTTOM, RIGHT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
+
 
 class MainWindow(QMainWindow):
     """
-    One window on one document. `settings` keeps layout, theme and recent files; `None` keeps nothing.
+    One window on the documents of its tabs. `settings` keeps layout, colours and files; `None` keeps nothing.
 
     With `background` rows are read and files opened on worker threads, otherwise at once (for pictures).
     """
@@ -63,74 +74,138 @@ class MainWindow(QMainWindow):
         background: bool = True,
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.colours = palette or load_palette()
-        self.session = session or Session(Document())
-        self.request = Request()
+        self.settings = Settings(settings)
+        self.colours = palette or self.settings.palette
+        self.documents = Documents(session)
         self.background = background
         self.jobs = Jobs(self)
         self.jobs.changed.connect(self._show_jobs)
-        self._opening: Job | None = None
+        self._opening: list[Job] = []
         self._loading: set[str] = set()
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
-        for corner, area in (
-            (Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea),
-            (Qt.Corner.TopRightCorner, Qt.DockWidgetArea.RightDockWidgetArea),
-        ):
-            self.setCorner(corner, area)
-        self._make_views()
+        self.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
+        self.setCorner(Qt.Corner.TopRightCorner, RIGHT)
         self._make_status()
-        self.commands = Commands(self, window_commands(self))
+        self._make_views()
         self.resize(1500, 920)
         self._default_state = self.saveState()
-        if settings is not None:
-            self._restore(settings)
-        self.show_session(self.session)
+        self._restore_layout()
+        self.documents.changed.connect(self._show_current)
+        self._show_current()
+
+    @property
+    def session(self) -> Session:
+        """The session that is shown."""
+        return self.documents.current.session
+
+    @property
+    def request(self) -> Request:
+        """What the session that is shown was opened from."""
+        return self.documents.current.request
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
         loader = self._load_rows if self.background else None
-        self.timeline = TimelineView(self.session, self.colours, self, loader)
-        self.memory_map = MemoryMapView(self.session, self.colours, self)
-        self.curve = CurveView(self.session, self.colours, self)
-        self.details = DetailsView(self.session, self.colours, self)
-        self.deviations = DeviationsView(self.session, self)
-        self.alive = AliveView(self.session, self)
+        session = self.session
+        self.timeline = TimelineView(session, self.colours, self, loader)
+        self.memory_map = MemoryMapView(session, self.colours, self)
+        self.curve = CurveView(session, self.colours, self)
+        self.difference = DifferenceView(session, self.colours, self)
+        self.details = DetailsView(session, self.colours, self)
+        self.deviations = DeviationsView(session, self)
+        self.alive = AliveView(session, self)
+        self.transfers = TransfersView(session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
-        self.search = SearchBar(self.session, self)
+        self.search = SearchBar(session, self)
         self.search.jumped.connect(self.timeline.show_row)
         self.search.opened.connect(self._load_every_row)
         self.search.hide()
-        middle = QWidget(self)
-        stacked = QVBoxLayout(middle)
-        stacked.setContentsMargins(0, 0, 0, 0)
-        stacked.setSpacing(0)
-        stacked.addWidget(self.search)
-        stacked.addWidget(self.timeline, 1)
-        self.setCentralWidget(middle)
+        self.kv: KvBudgetView | None = None
+        self.roofline: RooflineView | None = None
+        self.views: dict[str, View] = {}
         self.docks: dict[str, QDockWidget] = {}
         self.titles: dict[str, str] = {}
-        bottom, right = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
-        details_dock = self.add_view("details", "Details", self.details, right)
-        self.add_view("problems", "Problems", self.problems, right, under=details_dock)
+        self._make_middle()
+        details_dock = self.add_view("details", "Details", self.details, RIGHT)
+        self.add_view("problems", "Problems", self.problems, RIGHT, under=details_dock)
         details_dock.raise_()
-        map_dock = self.add_view("map", "Memory map", self.memory_map, bottom)
-        curve_dock = self.add_view("curve", "Memory over time", self.curve, bottom)
+        map_dock = self.add_view("map", "Memory map", self.memory_map, BOTTOM)
+        curve_dock = self.add_view("curve", "Memory over time", self.curve, BOTTOM)
         self.splitDockWidget(map_dock, curve_dock, Qt.Orientation.Vertical)
         # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
         layout = self.layout()
         if layout is not None:
             layout.activate()
-        self.add_view("deviations", "Plan against profile", self.deviations, bottom, under=curve_dock)
-        self.add_view("alive", "Alive at the cursor", self.alive, bottom, under=self.docks["deviations"])
-        self.kv: KvBudgetView | None = None
-        self.roofline: RooflineView | None = None
+        self.add_view("difference", "Planned − measured", self.difference, BOTTOM, under=curve_dock)
+        self.add_view("deviations", "Plan against profile", self.deviations, BOTTOM, under=self.docks["difference"])
+        self.add_view("alive", "Alive at the cursor", self.alive, BOTTOM, under=self.docks["deviations"])
+        self.add_view("transfers", "Moves", self.transfers, BOTTOM, under=self.docks["alive"])
         curve_dock.raise_()
         self.resizeDocks([map_dock, curve_dock], [250, 220], Qt.Orientation.Vertical)
         self.resizeDocks([details_dock], [360], Qt.Orientation.Horizontal)
+        self.commands = Commands(self, window_commands(self))
+        self.toolbar = QToolBar(tr("Tools"), self)
+        self.toolbar.setObjectName("tools")
+        self.toolbar.setMovable(False)
+        for name in TOOLS:
+            if name is None:
+                self.toolbar.addSeparator()
+            else:
+                self.toolbar.addAction(self.commands.actions[name])
+        self.addToolBar(self.toolbar)
+
+    def _make_middle(self) -> None:
+        """The tabs of the documents, the search bar, and the timeline or the welcome page."""
+        self.tabs = QTabBar(self)
+        self.tabs.setTabsClosable(True)
+        self.tabs.setExpanding(False)
+        self.tabs.setDocumentMode(True)
+        self.tabs.currentChanged.connect(self.documents.select)
+        self.tabs.tabCloseRequested.connect(self.close_document)
+        self.welcome = WelcomeView(ways_to_begin(self), self.open_request, self)
+        self.middle = QStackedWidget(self)
+        self.middle.addWidget(self.timeline)
+        self.middle.addWidget(self.welcome)
+        self._name_view("timeline", "Timeline", self.timeline)
+        middle = QWidget(self)
+        stacked = QVBoxLayout(middle)
+        stacked.setContentsMargins(0, 0, 0, 0)
+        stacked.setSpacing(0)
+        stacked.addWidget(self.tabs)
+        stacked.addWidget(self.search)
+        stacked.addWidget(self.middle, 1)
+        self.setCentralWidget(middle)
+
+    def _name_view(self, name: str, title: str, view: QWidget) -> None:
+        view.setObjectName(name)
+        self.titles[name] = title
+        if isinstance(view, View):
+            self.views[name] = view
+            view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+            view.customContextMenuRequested.connect(lambda at: view_menu(self, name).popup(view.mapToGlobal(at)))
+
+    def add_view(
+        self, name: str, title: str, view: QWidget, area: Qt.DockWidgetArea, under: QDockWidget | None = None
+    ) -> QDockWidget:
+        """Put `view` into a dock called `name` with an English title: at `area`, or as a tab with dock `under`."""
+        dock = QDockWidget(tr(title), self)
+        dock.setObjectName(f"dock-{name}")
+        dock.setWidget(view)
+        if under is None:
+            self.addDockWidget(area, dock)
+        else:
+            self.tabifyDockWidget(under, dock)
+        self.docks[name] = dock
+        self._name_view(name, title, view)
+        return dock
+
+    def show_view(self, name: str) -> None:
+        """Bring a dock to the front."""
+        self.docks[name].show()
+        self.docks[name].raise_()
 
     def show_kv_budget(self, config: Path | None = None) -> None:
         """Show the KV budget, of `config` when given; made on first use, for its data files take time to read."""
@@ -138,12 +213,10 @@ class MainWindow(QMainWindow):
             from memplan.gui.views.kv_budget import KvBudgetView
 
             self.kv = KvBudgetView(self.colours, self, config)
-            area = Qt.DockWidgetArea.BottomDockWidgetArea
-            self.add_view("kv", "KV budget", self.kv, area, under=self.docks["alive"])
+            self.add_view("kv", "KV budget", self.kv, BOTTOM, under=self.docks["transfers"])
         elif config is not None:
             self.kv.show_model(config)
-        self.docks["kv"].show()
-        self.docks["kv"].raise_()
+        self.show_view("kv")
 
     def show_roofline(self) -> None:
         """Show the roofline; made on first use, for its plotting library takes time to import."""
@@ -151,33 +224,16 @@ class MainWindow(QMainWindow):
             from memplan.gui.views.roofline import RooflineView
 
             self.roofline = RooflineView(self.session, self.colours, self)
-            area = Qt.DockWidgetArea.BottomDockWidgetArea
-            self.add_view("roofline", "Roofline", self.roofline, area, under=self.docks["alive"])
-        self.docks["roofline"].show()
-        self.docks["roofline"].raise_()
-
-    def add_view(
-        self, name: str, title: str, view: QWidget, area: Qt.DockWidgetArea, under: QDockWidget | None = None
-    ) -> QDockWidget:
-        """Put `view` into a dock called `name` with an English title: at `area`, or as a tab with dock `under`."""
-        dock = QDockWidget(tr(title), self)
-        dock.setObjectName(name)
-        dock.setWidget(view)
-        if under is None:
-            self.addDockWidget(area, dock)
-        else:
-            self.tabifyDockWidget(under, dock)
-        self.docks[name] = dock
-        self.titles[name] = title
-        return dock
+            self.add_view("roofline", "Roofline", self.roofline, BOTTOM, under=self.docks["transfers"])
+        self.show_view("roofline")
 
     def _make_status(self) -> None:
         self.progress_text = QLabel(self)
         self.progress_bar = QProgressBar(self)
         self.progress_bar.setMaximumWidth(180)
-        self.cancel_button = QPushButton(tr("Cancel"), self)
+        self.cancel_button = QPushButton(self)
         self.cancel_button.clicked.connect(self.cancel_opening)
-        self.simulated_mark = QLabel(tr("simulated profile"), self)
+        self.simulated_mark = QLabel(self)
         self.statusBar().addPermanentWidget(self.simulated_mark)
         for widget in (self.progress_text, self.progress_bar, self.cancel_button):
             self.statusBar().addPermanentWidget(widget)
@@ -185,72 +241,127 @@ class MainWindow(QMainWindow):
 
     def canvases(self) -> Sequence[TimeCanvas]:
         """The views on the common time axis."""
-        return self.timeline, self.memory_map, self.curve
+        return self.timeline, self.memory_map, self.curve, self.difference
+
+    def session_views(self) -> Iterator[SessionView]:
+        """The views that show the session."""
+        return (view for view in self.views.values() if isinstance(view, SessionView))
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
     def show_session(self, session: Session) -> None:
-        """Show `session` in every view."""
-        self.session = session
+        """Show `session` in place of the current one."""
+        self.documents.show(Request(), session, beside=False)
+
+    def _show_current(self) -> None:
+        session = self.session
         self._loading.clear()
-        for canvas in self.canvases():
-            canvas.show_session(session)
-        self.details.show_session(session)
-        self.deviations.show_session(session)
-        self.alive.show_session(session)
-        if self.roofline is not None:
-            self.roofline.show_session(session)
+        arrangement = self.settings.arrangement
+        if arrangement:
+            session.rows.arrange(arrangement)
+        for view in self.session_views():
+            view.show_session(session)
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
+        empty = session.document.empty
+        self.middle.setCurrentWidget(self.welcome if empty else self.timeline)
+        if empty:
+            self.welcome.show_recent(self.settings.recent)
+        self._show_tabs()
         name = session.document.name
         mark = f" [{tr('simulated profile')}]" if session.document.simulated else ""
+        self.simulated_mark.setText(tr("simulated profile"))
         self.simulated_mark.setVisible(session.document.simulated)
         self.setWindowTitle(f"{name}{mark} – memplan" if name else "memplan")
         self.commands.refresh()
 
+    def _show_tabs(self) -> None:
+        self.tabs.blockSignals(True)
+        while self.tabs.count():
+            self.tabs.removeTab(0)
+        for item in self.documents.opened:
+            self.tabs.addTab(item.session.document.name or tr("Empty"))
+        self.tabs.setCurrentIndex(self.documents.index)
+        self.tabs.blockSignals(False)
+        self.tabs.setVisible(len(self.documents.opened) > 1)
+
+    def close_document(self, index: int | None = None) -> None:
+        """Close document `index`, the shown one without; the last one gives way to the welcome page."""
+        self.keep_arrangement()
+        self.documents.close(self.documents.index if index is None else index)
+
     def open(self, paths: Sequence[Path], chip: str | None = None) -> None:
-        """Open files and folders beside what is open of the other kind."""
-        request = request_for(list(paths), self.request)
-        chip = chip or request.chip
-        if request.plan is not None and is_graph(request.plan) and chip is None:
-            chip = self.ask_chip()
-            if chip is None:
-                return
-        self.open_request(Request(request.plan, request.profile, request.rank, chip))
+        """Open files and folders: beside what is open of the other kind, else as further documents."""
+        for request in requests_for(list(paths), self.request):
+            known = chip or request.chip
+            if request.plan is not None and is_graph(request.plan) and known is None:
+                known = self.ask_chip()
+                if known is None:
+                    return
+            self.open_request(Request(request.plan, request.profile, request.rank, known))
 
     def ask_chip(self) -> str | None:
         """The chip that a graph is to be planned for, or `None` if the user gave up."""
         names = [item.name.removeprefix("Ascend") for item in chips() if item.hbm_bytes is not None]
-        chosen, sure = QInputDialog.getItem(
-            self, tr("Plan a graph"), tr("Chip to plan it for"), names, names.index("910B3"), False
-        )
-        return chosen if sure else None
+        return self.ask_item(tr("Plan a graph"), tr("Chip to plan it for"), names, "910B3")
 
-    def open_request(self, request: Request) -> None:
-        """Show what `request` names; while it is read, what was open stays."""
+    def ask_item(self, title: str, label: str, names: Sequence[str], chosen: str) -> str | None:
+        """One of `names`, or `None` if the user gave up."""
+        at = names.index(chosen) if chosen in names else 0
+        found, sure = QInputDialog.getItem(self, title, label, list(names), at, False)
+        return found if sure else None
+
+    def open_request(
+        self, request: Request, stretch: tuple[float, float] | None = None, *, beside: bool = False
+    ) -> None:
+        """
+        Show what `request` names, at `stretch` of its time; while it is read, what was open stays.
+
+        It takes the place of a document that it holds all of, unless it is to stand `beside` it.
+        """
+        now = self.request
+        extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not beside
 
         def done(session: Session) -> None:
-            self.request = request
-            self.show_session(session)
+            if stretch is not None:
+                session.viewport.show(*stretch)
+            self.settings.opened(request)
+            self.keep_arrangement()
+            self.documents.show(request, session, beside=not extends)
 
         if not self.background:
             done(open_session(request))
             return
-        self.cancel_opening()
         names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
-        self._opening = self.jobs.start(names, lambda report: open_session(request, report), done, self.problem)
+        job = self.jobs.start(names, lambda report: open_session(request, report), done, self.problem)
+        self._opening.append(job)
+        job.ended.connect(lambda: self._opening.remove(job) if job in self._opening else None)
 
     def cancel_opening(self) -> None:
-        """Stop reading what was asked for last."""
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
+        """Stop reading what was asked for."""
+        for job in self._opening:
+            job.cancel()
+        self._opening.clear()
+
+    def reopen(self) -> None:
+        """Open what was open when the app ended; what has gone since is a line in the problems panel."""
+        for request, stretch in self.settings.open_at_start:
+            self.open_request(request, stretch)
+
+    def in_background(self, title: str, work: Work, done: Finished) -> None:
+        """Do `work` on a worker and give its result to `done`; an error becomes a line in the problems panel."""
+        if self.background:
+            self.jobs.start(title, work, done, self.problem)
+            return
+        try:
+            done(work(silent))
+        except MemplanError as error:
+            self.problem(str(error))
 
     def problem(self, text: str) -> None:
         """Say what went wrong, in the problems panel."""
         self.problems.add_error(text)
-        self.docks["problems"].show()
-        self.docks["problems"].raise_()
+        self.show_view("problems")
         self.statusBar().showMessage(text, 10_000)
 
     def _load_every_row(self) -> None:
@@ -288,7 +399,8 @@ class MainWindow(QMainWindow):
         job = self.jobs.running[0] if self.jobs.running else None
         for widget in (self.progress_text, self.progress_bar):
             widget.setVisible(job is not None)
-        self.cancel_button.setVisible(job is not None and job is self._opening)
+        self.cancel_button.setText(tr("Cancel"))
+        self.cancel_button.setVisible(any(job in self._opening for job in self.jobs.running))
         if job is None:
             return
         self.progress_text.setText(f"{job.title} {job.what}"[:80])
@@ -299,40 +411,71 @@ class MainWindow(QMainWindow):
     def _show_problem_count(self) -> None:
         self.docks["problems"].setWindowTitle(self.problems.title)
 
-    # -- settings ------------------------------------------------------------------------------------------------
+    # -- looks and layout ----------------------------------------------------------------------------------------
 
-    def _restore(self, settings: QSettings) -> None:
-        geometry, state = settings.value("geometry"), settings.value("state")
-        if geometry is not None:
-            self.restoreGeometry(geometry)
-        if state is not None:
-            self.restoreState(state)
+    def _restore_layout(self) -> None:
+        kept = self.settings.layout()
+        if kept is not None:
+            self.restoreGeometry(kept[0])
+            self.restoreState(kept[1])
 
     def reset_layout(self) -> None:
         """Put every dock back where it was in the first place."""
         self.restoreState(self._default_state)
 
-    def choose_theme(self, theme: str) -> None:
-        """Draw the whole application in `theme`, now and at the next start."""
-        application = QApplication.instance()
-        palette = load_palette(theme)
-        if isinstance(application, QApplication):
-            apply_theme(application, palette)
-        self.set_colours(palette)
-        if self.settings is not None:
-            self.settings.setValue("theme", theme)
+    def keep_arrangement(self) -> None:
+        """Keep how the tracks are arranged, if the user arranged any."""
+        rows = self.session.rows
+        if rows.arranged:
+            self.settings.arrangement = rows.arrangement(self.settings.arrangement)
 
     def set_colours(self, palette: Palette) -> None:
-        """Draw everything with other colours."""
+        """Draw the whole application with other colours, now and at the next start."""
+        application = QApplication.instance()
+        if palette.theme != self.colours.theme and isinstance(application, QApplication):
+            apply_theme(application, palette)
         self.colours = palette
-        for canvas in self.canvases():
-            canvas.set_palette(palette)
-        self.details.set_palette(palette)
-        if self.kv is not None:
-            self.kv.set_palette(palette)
-        if self.roofline is not None:
-            self.roofline.set_palette(palette)
-        self.problems.colours = palette
+        self.settings.palette = palette
+        for view in self.views.values():
+            view.set_palette(palette)
+
+    def set_language(self, code: str) -> None:
+        """Speak another language, now and at the next start: every view is made anew."""
+        self.settings.language = code
+        choose_language(code)
+        state = self.saveState()
+        made = [self.kv is not None, self.roofline is not None]
+        errors = list(self.problems.errors)
+        self._forget_views()
+        for dock in self.docks.values():
+            self.removeDockWidget(dock)
+            dock.deleteLater()
+        self.removeToolBar(self.toolbar)
+        self.toolbar.deleteLater()
+        self.commands.remove()
+        self._make_views()
+        if made[0]:
+            self.show_kv_budget()
+        if made[1]:
+            self.show_roofline()
+        for text in reversed(errors):
+            self.problems.add_error(text)
+        self.restoreState(state)
+        self._show_current()
+
+    def active_view(self) -> str:
+        """Name of the view that has the keyboard, or the timeline."""
+        widget = QApplication.focusWidget()
+        while widget is not None and widget is not self:
+            name = widget.objectName()
+            if name in self.views:
+                return name
+            widget = widget.parentWidget()
+        return "timeline"
+
+    def _forget_views(self) -> None:
+        for view in self.session_views():
+            view.forget()
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -349,15 +492,15 @@ class MainWindow(QMainWindow):
             event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Stop the work under way and keep the layout."""
-        if self.settings is not None:
-            self.settings.setValue("geometry", self.saveGeometry())
-            self.settings.setValue("state", self.saveState())
+        """Stop the work under way and keep layout, tracks and what was open."""
+        self.settings.keep_layout(self.saveGeometry(), self.saveState())
+        self.keep_arrangement()
+        kept = [(item.request, item.session.viewport) for item in self.documents.opened]
+        self.settings.open_at_start = [
+            (request, (viewport.start, viewport.end))
+            for request, viewport in kept
+            if request.plan is not None or request.profile is not None
+        ]
         self.jobs.stop()
-        for canvas in self.canvases():
-            canvas.forget()
-        self.details.forget()
-        self.alive.forget()
-        if self.roofline is not None:
-            self.roofline.forget()
+        self._forget_views()
         super().closeEvent(event)

@@ -2,41 +2,133 @@
 
 from __future__ import annotations
 
-import csv
-from importlib import resources
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QDockWidget, QFileDialog
+from PySide6.QtWidgets import QDockWidget, QInputDialog, QMenu
 
 from memplan.gui.commands import Command
-from memplan.gui.i18n import tr
-from memplan.gui.model.deviations import SHAPE
-from memplan.gui.model.opening import Request
-from memplan.gui.model.palette import theme_names
+from memplan.gui.file_commands import (
+    choose_rank,
+    copy_view,
+    export_plan,
+    open_file,
+    open_folder,
+    open_sample,
+    reopen_recent,
+    save_view,
+)
+from memplan.gui.i18n import LANGUAGES, tr
+from memplan.gui.model.palette import load_palette, theme_names
+from memplan.gui.model.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 
 if TYPE_CHECKING:
     from memplan.gui.main_window import MainWindow
 
+TOOLS: Sequence[str | None] = (
+    "open-file", "open-folder", "open-sample", None, "back", "show-all", "peak", "costliest", "find", None, "kv",
+    "roofline", None, "export-plan",
+)  # fmt: skip
+"""The commands in the tool bar; `None` is a gap."""
+
 
 def window_commands(window: MainWindow) -> list[Command]:
     """Everything that `window` can do, in the order of its menus."""
-    return [*_file(window), *_go(window), *_view(window)]
+    return [*_file(window), *_go(window), *_tracks(window), *_view(window)]
+
+
+def ways_to_begin(window: MainWindow) -> list[tuple[str, str, Callable[[], object]]]:
+    """What the welcome page offers."""
+    return [
+        ("Open the sample", "A small Llama training step: its plan and a profile of it", lambda: open_sample(window)),
+        ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", lambda: open_file(window)),
+        ("Open profile directory …", "What the CANN profiler left: one rank or many", lambda: open_folder(window)),
+        ("KV budget …", "How many tokens a served model has room for", lambda: window.show_kv_budget()),
+    ]
+
+
+def view_menu(window: MainWindow, name: str) -> QMenu:
+    """What a right click on view `name` offers."""
+    menu = QMenu(window)
+    if name == "timeline":
+        row = window.timeline.acted_row()
+        for command in ("pin-track", "hide-track", "track-up", "track-down"):
+            action = menu.addAction(window.commands.actions[command].text())
+            action.setEnabled(row is not None)
+            if row is not None:
+                action.triggered.connect(lambda *_, command=command, key=row.key: arrange(window, command, key))
+        menu.addAction(window.commands.actions["show-hidden"])
+        menu.addSeparator()
+    if name in ("map", "curve"):
+        for tier in window.session.tiers:
+            action = menu.addAction(tier.value)
+            action.setCheckable(True)
+            action.setChecked(tier is window.session.tier)
+            action.triggered.connect(lambda *_, tier=tier: window.session.show_tier(tier))
+        menu.addSeparator()
+    menu.addAction(tr("Copy"), lambda: copy_view(window, name))
+    menu.addAction(tr("Save as picture or table …"), lambda: save_view(window, name))
+    return menu
 
 
 def _file(window: MainWindow) -> list[Command]:
+    def has_plan() -> bool:
+        return window.session.document.plan is not None
+
+    def several_ranks() -> bool:
+        profile = window.session.document.profile
+        return profile is not None and len(profile.ranks) > 1
+
     return [
         Command("open-file", "File", "Open plan or graph …", lambda: open_file(window), ("Ctrl+O",)),
         Command("open-folder", "File", "Open profile directory …", lambda: open_folder(window), ("Ctrl+Shift+O",)),
+        Command("open-recent", "File", "Open recent …", lambda: reopen_recent(window), ("Ctrl+Shift+R",)),
         Command("open-sample", "File", "Open the sample", lambda: open_sample(window)),
+        Command(
+            "rank", "File", "Choose a rank …", lambda: choose_rank(window), ("Ctrl+Shift+K",), enabled=several_ranks
+        ),
+        Command(
+            "rank-beside",
+            "File",
+            "Open another rank …",
+            lambda: choose_rank(window, beside=True),
+            enabled=several_ranks,
+        ),
         Command("cancel", "File", "Cancel reading", window.cancel_opening, ("Ctrl+.",)),
-        Command("save-window", "File", "Save the window as a picture …", lambda: save_picture(window), separated=True),
-        Command("copy-window", "File", "Copy the window as a picture", lambda: copy_picture(window), ("Ctrl+Shift+C",)),
-        Command("save-table", "File", "Save the differences as CSV …", lambda: save_table(window)),
-        Command("close", "File", "Close window", window.close, ("Ctrl+W",), separated=True),
+        Command(
+            "export-plan",
+            "File",
+            "Export the plan …",
+            lambda: export_plan(window),
+            ("Ctrl+E",),
+            enabled=has_plan,
+            separated=True,
+        ),
+        Command(
+            "save-view",
+            "File",
+            "Save the view as picture or table …",
+            lambda: save_view(window, window.active_view()),
+            ("Ctrl+S",),
+        ),
+        Command("copy-view", "File", "Copy the view", lambda: copy_view(window, window.active_view()), ("Ctrl+C",)),
+        Command("save-window", "File", "Save the window as a picture …", lambda: save_view(window, "")),
+        Command(
+            "copy-window", "File", "Copy the window as a picture", lambda: copy_view(window, ""), ("Ctrl+Shift+C",)
+        ),
+        Command(
+            "close-document", "File", "Close the document", lambda: window.close_document(), ("Ctrl+W",), separated=True
+        ),
+        Command("next-document", "File", "Next document", lambda: _turn(window, 1), ("Ctrl+Tab",)),
+        Command("previous-document", "File", "Previous document", lambda: _turn(window, -1), ("Ctrl+Shift+Tab",)),
+        Command("close", "File", "Close window", window.close, ("Ctrl+Q",), separated=True),
     ]
+
+
+def _turn(window: MainWindow, places: int) -> None:
+    documents = window.documents
+    documents.select((documents.index + places) % len(documents.opened))
 
 
 def _go(window: MainWindow) -> list[Command]:
@@ -56,7 +148,17 @@ def _go(window: MainWindow) -> list[Command]:
     def to_peak() -> None:
         peak, viewport = window.session.peak, window.session.viewport
         if peak is not None:
+            window.session.pick(None)
             viewport.centre(float(peak.time_ns - window.session.origin_ns))
+            window.show_view("map")
+            window.show_view("details")
+
+    def to_costliest() -> None:
+        window.show_view("deviations")
+        if window.deviations.sorted.rowCount():
+            index = window.deviations.sorted.index(0, 0)
+            window.deviations.table.setCurrentIndex(index)
+            window.deviations.jump(index)
 
     def clear() -> None:
         if window.search.isVisible():
@@ -80,9 +182,96 @@ def _go(window: MainWindow) -> list[Command]:
         Command("zoom-to", "Go", "Zoom to the selection or the picked thing", to_selection, ("F",)),
         Command("back", "Go", "Back to before the jump", viewport_back, ("Backspace", "Alt+Left")),
         Command("peak", "Go", "To the memory peak", to_peak, ("P",)),
+        Command("costliest", "Go", "To the costliest difference", to_costliest, ("C",)),
+        Command("step", "Go", "To a step …", lambda: _with_steps(window, _choose_step), ("J",), separated=True),
+        Command("next-step", "Go", "Next step", lambda: _with_steps(window, _next_step), ("]",)),
+        Command("previous-step", "Go", "Previous step", lambda: _with_steps(window, _previous_step), ("[",)),
         Command("marker", "Go", "Set a marker at the cursor", marker, ("M",), separated=True),
         Command("clear-markers", "Go", "Remove all markers", lambda: window.session.clear_markers(), ("Shift+M",)),
         Command("clear", "Go", "Close the search, or clear the selection", clear, ("Escape",)),
+    ]
+
+
+def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]], None]) -> None:
+    """Find the profile's steps off the interface's thread, then `use` them; says so where there are none."""
+    session = window.session
+
+    def done(found: tuple[Step, ...]) -> None:
+        if not found:
+            window.statusBar().showMessage(tr("The profile tells of no steps."), 5_000)
+        elif session is window.session:
+            use(window, found)
+
+    window.in_background(tr("reading steps"), lambda _: steps(session), done)
+
+
+def _reveal(window: MainWindow, step: Step) -> None:
+    window.session.viewport.reveal(step.start, step.end, margin=0.02)
+
+
+def _choose_step(window: MainWindow, found: tuple[Step, ...]) -> None:
+    numbers = [step.number for step in found]
+    text = f"{tr('Step')} ({min(numbers):,} – {max(numbers):,})"
+    number, sure = QInputDialog.getInt(window, tr("To a step"), text, numbers[0], min(numbers), max(numbers))
+    if sure:
+        _reveal(window, min(found, key=lambda step: abs(step.number - number)))
+
+
+def _next_step(window: MainWindow, found: tuple[Step, ...]) -> None:
+    _to_step_beside(window, found, forward=True)
+
+
+def _previous_step(window: MainWindow, found: tuple[Step, ...]) -> None:
+    _to_step_beside(window, found, forward=False)
+
+
+def _to_step_beside(window: MainWindow, found: tuple[Step, ...], *, forward: bool) -> None:
+    viewport = window.session.viewport
+    # The step in view is the one that begins near the left edge, with the margin that a jump leaves.
+    step = step_beside(found, viewport.start + 0.05 * viewport.span, forward)
+    if step is not None:
+        _reveal(window, step)
+
+
+def arrange(window: MainWindow, command: str, key: str) -> None:
+    """Pin, hide or move the row `key`."""
+    rows = window.session.rows
+    if command == "pin-track":
+        rows.pin(key)
+    elif command == "hide-track":
+        rows.hide(key)
+    elif command == "track-up":
+        rows.shift(key, -1)
+    else:
+        rows.shift(key, 1)
+
+
+def _tracks(window: MainWindow) -> list[Command]:
+    def acting(command: str) -> Callable[[], None]:
+        def run() -> None:
+            row = window.timeline.acted_row()
+            if row is not None:
+                arrange(window, command, row.key)
+            else:
+                window.statusBar().showMessage(tr("Point at a track, or pick a slice of it, first."), 5_000)
+
+        return run
+
+    return [
+        Command("pin-track", "Tracks", "Pin the track, or let it go", acting("pin-track"), ("T",)),
+        Command("hide-track", "Tracks", "Hide the track", acting("hide-track"), ("H",)),
+        Command("track-up", "Tracks", "Move the track up", acting("track-up"), ("Shift+Up",)),
+        Command("track-down", "Tracks", "Move the track down", acting("track-down"), ("Shift+Down",)),
+        Command(
+            "show-hidden",
+            "Tracks",
+            "Show hidden tracks",
+            lambda: window.session.rows.show_hidden(),
+            ("Shift+H",),
+            enabled=lambda: bool(window.session.rows.hidden),
+        ),
+        Command("fold-all", "Tracks", "Fold all groups", lambda: window.session.rows.fold_all(True), ("Z",)),
+        Command("unfold-all", "Tracks", "Unfold all groups", lambda: window.session.rows.fold_all(False), ("Shift+Z",)),
     ]
 
 
@@ -93,73 +282,72 @@ def _view(window: MainWindow) -> list[Command]:
 
         def turn(dock: QDockWidget = dock) -> None:
             dock.setVisible(not dock.isVisible())
+            dock.raise_()
 
-        commands.append(Command(f"dock-{name}", "View", title, turn, (f"Ctrl+{index + 1}",), checked=dock.isVisible))
+        keys = (f"Ctrl+{index + 1}",)
+        commands.append(Command(f"dock-{name}", "View", title, turn, keys, checked=dock.isVisible))
     commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",), separated=True))
     commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
+    commands.append(
+        Command(
+            "next-tier",
+            "View",
+            "Memory of the next tier",
+            lambda: _next_tier(window),
+            ("Ctrl+T",),
+            enabled=lambda: len(window.session.tiers) > 1,
+        )
+    )
     commands += [_theme(window, theme) for theme in theme_names()]
+    commands.append(Command("colours", "View", "Colours …", lambda: choose_colours(window)))
+    commands += [_language(window, code) for code in LANGUAGES]
     commands.append(Command("reset-layout", "View", "Reset the layout", window.reset_layout, separated=True))
     return commands
 
 
+def _next_tier(window: MainWindow) -> None:
+    session = window.session
+    if session.tiers:
+        at = session.tiers.index(session.tier) if session.tier in session.tiers else -1
+        session.show_tier(session.tiers[(at + 1) % len(session.tiers)])
+
+
 def _theme(window: MainWindow, theme: str) -> Command:
+    def choose() -> None:
+        window.set_colours(load_palette(theme, window.colours.name, window.colours.overrides))
+
     return Command(
         f"theme-{theme}",
         "View",
         f"{theme.capitalize()} theme",
-        lambda: window.choose_theme(theme),
+        choose,
         checked=lambda: window.colours.theme == theme,
         separated=theme == theme_names()[0],
     )
 
 
-def open_sample(window: MainWindow) -> None:
-    """Open the bundled plan and the profile that was simulated from it."""
-    samples = Path(str(resources.files("memplan.samples")))
-    window.open_request(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
+def _language(window: MainWindow, code: str) -> Command:
+    return Command(
+        f"language-{code}",
+        "View",
+        LANGUAGES[code],
+        lambda: window.set_language(code),
+        checked=lambda: window.settings.language == code,
+        separated=code == next(iter(LANGUAGES)),
+    )
+
+
+def choose_colours(window: MainWindow) -> None:
+    """Show the dialog that sets colours."""
+    from memplan.gui.views.colours import ColoursDialog
+
+    categories: list[str] = []
+    for row in window.session.rows.rows:
+        lanes = window.session.rows.lanes(row)
+        categories += lanes.slices.categories if lanes is not None else ()
+    ColoursDialog(window.colours, categories, window.set_colours, window).open()
 
 
 def open_palette(window: MainWindow) -> None:
     """Show the command palette."""
     CommandPalette(window.commands, window).open()
-
-
-def save_picture(window: MainWindow) -> None:
-    """Ask where to and save what the window shows as PNG."""
-    name, _ = QFileDialog.getSaveFileName(window, tr("Save picture"), "memplan.png", "PNG (*.png)")
-    if name and not window.grab().save(name, "PNG"):
-        window.problem(f"{name}: {tr('the picture could not be written')}")
-
-
-def copy_picture(window: MainWindow) -> None:
-    """Put what the window shows on the clipboard."""
-    QGuiApplication.clipboard().setPixmap(window.grab())
-
-
-def save_table(window: MainWindow) -> None:
-    """Ask where to and save the differences between plan and profile as CSV."""
-    name, _ = QFileDialog.getSaveFileName(window, tr("Save table"), "differences.csv", "CSV (*.csv)")
-    if not name:
-        return
-    try:
-        with Path(name).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(SHAPE.header)
-            writer.writerows(row.cells for row in window.deviations.model.rows)
-    except OSError as error:
-        window.problem(f"{name}: {error.strerror}")
-
-
-def open_file(window: MainWindow) -> None:
-    """Ask for a plan, or a graph to plan first, and open it."""
-    kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
-    name, _ = QFileDialog.getOpenFileName(window, tr("Open plan or graph"), "", kinds)
-    if name:
-        window.open([Path(name)])
-
-
-def open_folder(window: MainWindow) -> None:
-    """Ask for a profile directory and open it."""
-    name = QFileDialog.getExistingDirectory(window, tr("Open profile directory"))
-    if name:
-        window.open([Path(name)])

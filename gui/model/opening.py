@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memplan.errors import InputError
@@ -35,6 +35,31 @@ def request_for(paths: list[Path], current: Request = Request()) -> Request:
         else:
             plan = path
     return Request(plan, profile, rank, current.chip)
+
+
+def requests_for(paths: list[Path], current: Request = Request()) -> list[Request]:
+    """
+    What opening `paths` together means, one request a document.
+
+    One plan and one profile make one document, and so does one of them that `current` lacks with what it has. Several
+    plans or several profiles make several documents; a single plan goes with each of several profiles.
+    """
+    plans: list[Path] = []
+    profiles: list[Path] = []
+    for path in paths:
+        asked = request_for([path])
+        plans += [asked.plan] if asked.plan is not None and asked.plan not in plans else []
+        profiles += [asked.profile] if asked.profile is not None and asked.profile not in profiles else []
+    if len(plans) <= 1 and len(profiles) <= 1:
+        if plans and not profiles and current.plan is None:
+            return [replace(current, plan=plans[0])]
+        if profiles and not plans and current.profile is None:
+            return [replace(current, profile=profiles[0], rank=None)]
+    if len(plans) == 1 and profiles:
+        return [Request(plans[0], profile) for profile in profiles]
+    if len(profiles) == 1 and plans:
+        return [Request(plan, profiles[0]) for plan in plans]
+    return [*(Request(plan) for plan in plans), *(Request(None, profile) for profile in profiles)]
 
 
 def is_profile_file(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 
 @cache
@@ -26,6 +29,11 @@ def palette_names() -> tuple[str, ...]:
     return tuple(_data()["palettes"])
 
 
+def kind_names() -> tuple[str, ...]:
+    """Kinds of tensors with a colour of their own, and the parts of an overlap analysis."""
+    return (*_data()["kinds"], *_data()["overlap"])
+
+
 def theme_names() -> tuple[str, ...]:
     """Names of the themes to choose from."""
     return tuple(_data()["themes"])
@@ -38,12 +46,13 @@ def _rgb(text: str) -> int:
 @dataclass(frozen=True, slots=True)
 class Palette:
     """
-    The colours of one theme and one set of category colours, each an `0xFFRRGGBB` integer.
+    The colours of one theme and of the set of category colours called `name`, each an `0xFFRRGGBB` integer.
 
     `overrides` are the user's own colours by category or kind, as `#RRGGBB`.
     """
 
     theme: str
+    name: str
     colours: tuple[int, ...]
     roles: Mapping[str, int]
     overrides: Mapping[str, str]
@@ -82,10 +91,11 @@ def load_palette(
     """The palette `colours` in `theme`; unknown names fall back to the defaults."""
     data = _data()
     roles = data["themes"].get(theme, data["themes"]["light"])
-    chosen = data["palettes"].get(colours, data["palettes"]["okabe-ito"])
+    name = colours if colours in data["palettes"] else "okabe-ito"
     return Palette(
         theme=theme if theme in data["themes"] else "light",
-        colours=tuple(_rgb(text) for text in chosen),
+        name=name,
+        colours=tuple(_rgb(text) for text in data["palettes"][name]),
         roles={name: _rgb(text) for name, text in roles.items()},
-        overrides=dict(overrides or {}),
+        overrides={key: text for key, text in (overrides or {}).items() if _COLOUR.fullmatch(text)},
     )

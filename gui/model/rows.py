@@ -65,6 +65,8 @@ class Rows:
         self.pinned: list[str] = []
         self.folded: set[str] = set()
         self.hidden: set[str] = set()
+        self.arranged = False
+        """Whether the user arranged anything since the rows were made or `arrange`d."""
         self._by_key = {row.key: row for row in self.rows}
 
     def row(self, key: str) -> Row:
@@ -133,7 +135,7 @@ class Rows:
         if folded is None:
             folded = group not in self.folded
         (self.folded.add if folded else self.folded.discard)(group)
-        self.changed.emit()
+        self._arranged()
 
     def pin(self, key: str, pinned: bool | None = None) -> None:
         """Keep a row at the top, or let it go back to its group; turn it round without `pinned`."""
@@ -143,12 +145,12 @@ class Rows:
             self.pinned.append(key)
         elif not pinned and key in self.pinned:
             self.pinned.remove(key)
-        self.changed.emit()
+        self._arranged()
 
     def hide(self, key: str, hidden: bool = True) -> None:
         """Leave a row out, or show it again."""
         (self.hidden.add if hidden else self.hidden.discard)(key)
-        self.changed.emit()
+        self._arranged()
 
     def move(self, key: str, before: str | None) -> None:
         """Put row `key` before row `before` (to the end without one), into that row's group order."""
@@ -160,15 +162,48 @@ class Rows:
             self.pinned.remove(key)
             place = self.pinned.index(before) if before in self.pinned else len(self.pinned)
             self.pinned.insert(place, key)
-        self.changed.emit()
+        self._arranged()
 
-    def arrangement(self) -> dict[str, list[str]]:
-        """How the user arranged the rows, as plain values to keep between sessions."""
-        return {
+    def neighbours(self, key: str) -> list[str]:
+        """The shown rows among which row `key` can be moved, itself included: pinned ones, or those of its group."""
+        if key in self.pinned:
+            return list(self.pinned)
+        group = self._by_key[key].group
+        return [row.key for row in self.rows if row.group == group and row.key not in {*self.hidden, *self.pinned}]
+
+    def shift(self, key: str, places: int) -> None:
+        """Move row `key` down by `places` among its neighbours (up where negative), as far as there are any."""
+        around = self.neighbours(key)
+        target = min(max(around.index(key) + places, 0), len(around) - 1)
+        rest = [other for other in around if other != key]
+        self.move(key, rest[target] if target < len(rest) else None)
+
+    def fold_all(self, folded: bool) -> None:
+        """Fold or unfold every group."""
+        self.folded = {row.group for row in self.rows} if folded else set()
+        self._arranged()
+
+    def show_hidden(self) -> None:
+        """Show every hidden row again."""
+        self.hidden.clear()
+        self._arranged()
+
+    def arrangement(self, before: Mapping[str, Iterable[str]] | None = None) -> dict[str, list[str]]:
+        """
+        How the user arranged the rows, as plain values to keep between sessions.
+
+        What `before` says of rows and groups that this document lacks is kept.
+        """
+        known = {*self._by_key, *(row.group for row in self.rows), "Pinned"}
+        now = {
             "order": [row.key for row in self.rows],
             "pinned": list(self.pinned),
             "folded": sorted(self.folded),
             "hidden": sorted(self.hidden),
+        }
+        return {
+            name: [*keys, *(key for key in (before or {}).get(name, ()) if key not in known and key not in keys)]
+            for name, keys in now.items()
         }
 
     def arrange(self, arrangement: Mapping[str, Iterable[str]]) -> None:
@@ -178,6 +213,11 @@ class Rows:
         self.pinned = [key for key in arrangement.get("pinned", ()) if key in self._by_key]
         self.folded = set(arrangement.get("folded", ()))
         self.hidden = {key for key in arrangement.get("hidden", ()) if key in self._by_key}
+        self.arranged = False
+        self.changed.emit()
+
+    def _arranged(self) -> None:
+        self.arranged = True
         self.changed.emit()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetrics, QPainter, QResizeEvent
+from PySide6.QtGui import QFontMetrics, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import tr
@@ -346,6 +346,27 @@ class TimelineView(TimeCanvas):
         time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
         slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
         return SlicePick(row.key, lane.row(slice_position)) if slice_position is not None else None
+
+    def row_at(self, position: QPointF) -> Row | None:
+        """The row under `position`, `None` over headers and below the last one."""
+        found = self.placed_at(position.y())
+        return found[0].row if found is not None else None
+
+    def acted_row(self) -> Row | None:
+        """The row that a key acts on: the one under the mouse, else that of the picked slice."""
+        if self.mouse is not None:
+            return self.row_at(self.mouse)
+        picked = self.session.picked
+        return self.session.rows.row(picked.row) if isinstance(picked, SlicePick) else None
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """A label that was dragged takes its row to the place of the one it was dropped on."""
+        if self._press is not None and self._moved and self._press.x() < GUTTER_PX:
+            dragged, target = self.row_at(self._press), self.row_at(event.position())
+            around = self.session.rows.neighbours(dragged.key) if dragged is not None else []
+            if dragged is not None and target is not None and target.key in around:
+                self.session.rows.shift(dragged.key, around.index(target.key) - around.index(dragged.key))
+        super().mouseReleaseEvent(event)
 
     def moved(self, position: QPointF) -> None:
         """Remember what lies under the mouse."""

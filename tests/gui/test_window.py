@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QGuiApplication, QImage, QWheelEvent
-from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QTabBar
+from PySide6.QtWidgets import QApplication, QInputDialog, QTabBar
 
 from memplan.cli import main
 from memplan.gui.app import render
@@ -126,10 +125,9 @@ def test_a_click_on_a_slice_picks_it_and_folding_hides_a_group(window: MainWindo
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(x, view.ruler_px + top + 10))  # type: ignore[attr-defined]
     assert window.session.picked == SlicePick(placed.row.key, 0)
     header_top = next(top for placed, top in view.visible() if placed.row is None and placed.group == "Plan")
-    count = len(view.visible())
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))  # type: ignore[attr-defined]
     assert "Plan" in window.session.rows.folded
-    assert len(view.visible()) < count
+    assert all(placed.row is None or placed.row.kind != "plan" for placed, _ in view.visible())
 
 
 def test_the_picked_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) -> None:
@@ -249,22 +247,6 @@ def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: obje
     second.close()
 
 
-def test_pictures_and_tables_are_saved(window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture, table = tmp_path / "window.png", tmp_path / "differences.csv"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(picture), ""))
-    window.commands.run("save-window")
-    assert QImage(str(picture)).width() >= window.width()
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(table), ""))
-    window.commands.run("save-table")
-    rows = list(csv.reader(table.open()))
-    assert len(rows) == 1 + len(window.deviations.model.rows)
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "such.csv"), ""))
-    window.commands.run("save-table")
-    assert "such.csv" in window.problems.errors[0]
-    window.commands.run("copy-window")
-    assert not QGuiApplication.clipboard().image().isNull()
-
-
 def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: object, tmp_path: Path) -> None:
     window = MainWindow()
     qtbot.addWidget(window)  # type: ignore[attr-defined]
@@ -316,7 +298,6 @@ def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: object, monkey
     assert window.session.document.plan.chip == "Ascend910B4"
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("", False))
     before = window.session
-    window.request = Request()
     window.open([SAMPLES / "llama_infer.mindir"])
     assert window.session is before
     window.close()

@@ -1,0 +1,137 @@
+"""What the File menu does: opening, saving, copying and exporting."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtWidgets import QFileDialog
+
+from memplan.errors import MemplanError
+from memplan.export import EXPORTERS, export
+from memplan.gui.i18n import tr
+from memplan.gui.model.opening import Request
+from memplan.gui.saving import FORMATS, copy, save
+
+if TYPE_CHECKING:
+    from PySide6.QtWidgets import QWidget
+
+    from memplan.gui.main_window import MainWindow
+    from memplan.gui.model.sheet import Sheet
+    from memplan.progress import Progress
+    from memplan.schema import Plan
+
+PLAN_FORMAT = "memplan"
+"""The plan's own file format, beside those that `memplan.export` writes."""
+
+
+def open_sample(window: MainWindow) -> None:
+    """Open the bundled plan and the profile that was simulated from it."""
+    samples = Path(str(resources.files("memplan.samples")))
+    window.open_request(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
+
+
+def open_file(window: MainWindow) -> None:
+    """Ask for plans, or graphs to plan first, and open them."""
+    kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+    names, _ = QFileDialog.getOpenFileNames(window, tr("Open plan or graph"), "", kinds)
+    if names:
+        window.open([Path(name) for name in names])
+
+
+def open_folder(window: MainWindow) -> None:
+    """Ask for a profile directory and open it."""
+    name = QFileDialog.getExistingDirectory(window, tr("Open profile directory"))
+    if name:
+        window.open([Path(name)])
+
+
+def reopen_recent(window: MainWindow) -> None:
+    """Ask for one of the documents that were open before."""
+    recent = window.settings.recent
+    names = [" + ".join(str(path) for path in (item.plan, item.profile) if path is not None) for item in recent]
+    if not names:
+        window.statusBar().showMessage(tr("Nothing was opened yet."), 5_000)
+        return
+    chosen = window.ask_item(tr("Open recent"), tr("What to open again"), names, names[0])
+    if chosen is not None:
+        window.open_request(recent[names.index(chosen)])
+
+
+def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
+    """Ask for a rank of the open profile and show it: in place of the present one or as a document `beside` it."""
+    document = window.session.document
+    if document.profile is None or document.rank is None or len(document.profile.ranks) < 2:
+        window.statusBar().showMessage(tr("The open profile holds one rank only."), 5_000)
+        return
+    ranks = [str(rank) for rank in document.profile.ranks]
+    chosen = window.ask_item(tr("Choose a rank"), tr("Rank"), ranks, str(document.rank.rank))
+    if chosen is not None:
+        now = window.request
+        window.open_request(Request(now.plan, now.profile, int(chosen), now.chip), beside=beside)
+
+
+def _target(window: MainWindow, name: str) -> tuple[QWidget, Sheet | None]:
+    """The widget called `name` and its table; the whole window, which has none, for an empty name."""
+    if not name:
+        return window, None
+    view = window.views[name]
+    return view, view.sheet()  # type: ignore[return-value]  # every view is a widget
+
+
+def save_view(window: MainWindow, name: str) -> None:
+    """Ask where to and save view `name`, or the window, in the format that the file's suffix names."""
+    title = window.titles.get(name, "memplan")
+    suffixes = [suffix for suffix in FORMATS if name or suffix != ".csv"]
+    stem = "-".join(title.casefold().replace("−", "minus").split())
+    chosen, kind = QFileDialog.getSaveFileName(
+        window, f"{tr('Save')}: {tr(title)}", f"{stem}{suffixes[0]}", ";;".join(FORMATS[suffix] for suffix in suffixes)
+    )
+    if not chosen:
+        return
+    path = Path(chosen)
+    if path.suffix.casefold() not in suffixes:
+        wanted = next((suffix for suffix in suffixes if FORMATS[suffix] == kind), suffixes[0])
+        path = path.with_name(path.name + wanted)
+    try:
+        save(*_target(window, name), path)
+    except MemplanError as error:
+        window.problem(str(error))
+        return
+    window.statusBar().showMessage(f"{tr('written to')} {path}", 8_000)
+
+
+def copy_view(window: MainWindow, name: str) -> None:
+    """Put the picture and the table of view `name`, or the picture of the window, on the clipboard."""
+    copy(*_target(window, name))
+    window.statusBar().showMessage(f"{tr('copied')}: {tr(window.titles.get(name, 'memplan'))}", 5_000)
+
+
+def export_plan(window: MainWindow) -> None:
+    """Ask for a format and a place and write the open plan there."""
+    plan = window.session.document.plan
+    if plan is None:
+        window.statusBar().showMessage(tr("No plan is open."), 5_000)
+        return
+    kinds = {tr("memplan's own plan") + " (*.json)": PLAN_FORMAT}
+    for exporter in EXPORTERS.values():
+        kinds[f"{tr(exporter.description)} (*{'' if exporter.folder else '.json'})"] = exporter.name
+    name, kind = QFileDialog.getSaveFileName(window, tr("Export the plan"), "plan.json", ";;".join(kinds))
+    if name:
+        write_plan(window, plan, kinds.get(kind, PLAN_FORMAT), Path(name))
+
+
+def write_plan(window: MainWindow, plan: Plan, to: str, path: Path) -> None:
+    """Write `plan` in format `to` off the interface's thread, and say where it is or what went wrong."""
+
+    def work(progress: Progress) -> Path:
+        if to == PLAN_FORMAT:
+            plan.save(path)
+            return path
+        return export(plan, to, path, progress=progress)
+
+    def done(written: Path) -> None:
+        window.statusBar().showMessage(f"{tr('written to')} {written}", 8_000)
+
+    window.in_background(f"{tr('Export the plan')} {path.name}", work, done)

@@ -1,0 +1,108 @@
+"""Views as files and on the clipboard, and the plan exported from the window."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtWidgets import QFileDialog
+
+from memplan.export import EXPORTERS
+from memplan.gui.file_commands import save_view
+from memplan.gui.main_window import MainWindow
+from memplan.schema import load_plan
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".csv"])
+def test_every_view_is_saved_as_picture_and_table(
+    suffix: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    window.show_roofline()
+    for name, view in window.views.items():
+        target = tmp_path / f"{name}{suffix}"
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
+        if name in window.docks:
+            window.show_view(name)
+            qtbot.wait(20)  # type: ignore[attr-defined]
+        save_view(window, name)
+        assert not window.problems.errors
+        if suffix == ".csv":
+            rows = list(csv.reader(target.open(encoding="utf-8")))
+            assert tuple(rows[0]) == view.sheet().header
+            assert len(rows) == 1 + len(view.sheet().rows)
+            assert len(rows) > 1 or name in ("problems", "transfers")
+        elif suffix == ".png":
+            assert QImage(str(target)).width() >= 200
+        else:
+            assert ET.parse(target).getroot().tag.endswith("svg")
+
+
+def test_saving_and_copying_go_by_the_view_with_the_keyboard(
+    window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    window.activateWindow()
+    window.docks["deviations"].raise_()
+    window.deviations.table.setFocus()
+    qtbot.waitUntil(lambda: window.active_view() == "deviations", timeout=2000)  # type: ignore[attr-defined]
+    window.commands.run("copy-view")
+    lines = QGuiApplication.clipboard().text().splitlines()
+    assert len(lines) == 1 + len(window.deviations.model.rows)
+    assert lines[0].split("\t") == list(window.deviations.sheet().header)
+    assert not QGuiApplication.clipboard().image().isNull()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "differences"), "CSV (*.csv)"))
+    window.commands.run("save-view")
+    assert (tmp_path / "differences.csv").read_text(encoding="utf-8") == window.deviations.sheet().text()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "such.csv"), ""))
+    window.commands.run("save-view")
+    assert "such.csv" in window.problems.errors[0]
+    window.commands.run("copy-window")
+    assert not QGuiApplication.clipboard().image().isNull()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "window.png"), ""))
+    window.commands.run("save-window")
+    assert QImage(str(tmp_path / "window.png")).width() >= window.width()
+
+
+def test_a_full_disk_is_a_line_and_leaves_the_old_file(
+    window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "map.csv"
+    target.write_text("old", encoding="utf-8")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("memplan.files.os.fsync", full)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    save_view(window, "map")
+    assert "No space left" in window.problems.errors[0]
+    assert target.read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("kind", ["memplan", "csv", "chrome-trace"])
+def test_the_plan_is_exported(
+    kind: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    target = tmp_path / ("tables" if kind == "csv" else "plan.json")
+
+    def choose(*arguments: object) -> tuple[str, str]:
+        offered = str(arguments[3]).split(";;")
+        return str(target), offered[["memplan", *EXPORTERS].index(kind)]
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    window.commands.run("export-plan")
+    qtbot.waitUntil(lambda: str(target) in window.statusBar().currentMessage(), timeout=5000)  # type: ignore[attr-defined]
+    if kind == "memplan":
+        assert load_plan(target) == window.session.document.plan
+    elif kind == "csv":
+        assert {path.name for path in target.iterdir()} >= {"ops.csv", "tensors.csv"}
+    else:
+        assert json.loads(target.read_text(encoding="utf-8"))
