@@ -50,7 +50,11 @@ class Need(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OnChipBuffer:
-    """One copy of a buffer: `[offset, offset + size)` of `tier`, alive in the half-open slots `intervals`."""
+    """
+    One copy of a buffer: `[offset, offset + size)` of `tier`, alive in the half-open slots `intervals`.
+
+    It is a copy of buffer `of` and is filled anew in each of the slots `fills`.
+    """
 
     name: str
     tier: Tier
@@ -59,6 +63,8 @@ class OnChipBuffer:
     intervals: tuple[tuple[int, int], ...]
     filled_by: str
     read_by: str
+    of: str = ""
+    fills: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,10 @@ def plan_onchip(needs: Sequence[Need], chip: Chip, *, iterations: int = 4) -> On
             intervals=problem.buffers[index].intervals,
             filled_by=need.filled_by,
             read_by=need.read_by,
+            of=need.name,
+            fills=(need.first,)
+            if need.stays
+            else tuple(turn + need.first for turn in range(number, iterations, need.copies)),
         )
         for index, (need, number) in enumerate(copies)
     )
@@ -173,7 +183,7 @@ def _problem(needs: Sequence[Need], chip: Chip, iterations: int) -> tuple[Proble
         and (i, j) not in apart
         and (copies[i][0].read_by != copies[j][0].filled_by or copies[j][0].read_by != copies[i][0].filled_by)
     }
-    pools = tuple(Pool(index, tier.value, _capacity(chip, tier)) for index, tier in enumerate(TIERS))
+    pools = tuple(Pool(index, tier.value, usable_bytes(chip, tier)) for index, tier in enumerate(TIERS))
     problem = Problem(tuple(buffers), pools, separations=tuple(separations), reuse_penalties=penalties)
     return problem, copies, slots
 
@@ -200,8 +210,8 @@ def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
-def _capacity(chip: Chip, tier: Tier) -> int | None:
-    """Usable bytes of a memory, physical ones where the usable are not known."""
+def usable_bytes(chip: Chip, tier: Tier) -> int | None:
+    """Usable bytes of an on-chip memory, physical ones where the usable are not known; `None` where neither is."""
     return {
         Tier.L1: chip.l1_usable_bytes or chip.l1_bytes,
         Tier.L0A: chip.l0a_usable_bytes or chip.l0a_bytes,
