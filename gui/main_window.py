@@ -150,11 +150,14 @@ class MainWindow(QMainWindow):
         self.toolbar = QToolBar(tr("Tools"), self)
         self.toolbar.setObjectName("tools")
         self.toolbar.setMovable(False)
-        for name in TOOLS:
-            if name is None:
+        for tool in TOOLS:
+            if tool is None:
                 self.toolbar.addSeparator()
-            else:
-                self.toolbar.addAction(self.commands.actions[name])
+                continue
+            action = self.commands.actions[tool[0]]
+            action.setIconText(tr(tool[1]))
+            action.setToolTip(action.text())
+            self.toolbar.addAction(action)
         self.addToolBar(self.toolbar)
 
     def _make_middle(self) -> None:

@@ -26,11 +26,12 @@ from memplan.gui.views.command_palette import CommandPalette
 if TYPE_CHECKING:
     from memplan.gui.main_window import MainWindow
 
-TOOLS: Sequence[str | None] = (
-    "open-file", "open-folder", "open-sample", None, "back", "show-all", "peak", "costliest", "find", None, "kv",
-    "roofline", None, "export-plan",
+TOOLS: Sequence[tuple[str, str] | None] = (
+    ("open-file", "Open plan"), ("open-folder", "Open profile"), ("open-sample", "Sample"), None, ("back", "Back"),
+    ("show-all", "Show all"), ("find", "Find"), None, ("peak", "Memory peak"), ("costliest", "Costliest difference"),
+    None, ("kv", "KV budget"), ("roofline", "Roofline"), None, ("export-plan", "Export plan"),
 )  # fmt: skip
-"""The commands in the tool bar; `None` is a gap."""
+"""The commands in the tool bar with their short names; `None` is a gap."""
 
 
 def window_commands(window: MainWindow) -> list[Command]:

@@ -110,12 +110,17 @@ def compared_curve(comparison: Comparison) -> StepCurve | None:
 
 
 def difference_curve(comparison: Comparison) -> StepCurve | None:
-    """Planned minus measured bytes on the profile's clock, `None` without a measured curve."""
+    """
+    Planned minus measured bytes on the profile's clock, `None` without a measured curve.
+
+    At the plan's end it goes to 0: what the run still holds then is no difference from the plan.
+    """
     memory = comparison.memory
     if memory is None or not len(memory.axis_ns):
         return None
     time_ns = comparison.time_map.to_profile(memory.axis_ns)
-    values = np.ascontiguousarray(memory.planned - memory.measured, dtype=np.int64)
+    values = np.array(memory.planned - memory.measured, dtype=np.int64)
+    values[-1] = 0
     return StepCurve("planned − measured", time_ns, values, signed=True)
 
 

@@ -186,7 +186,7 @@ class CurveView(TimeCanvas):
             painter.drawText(QPointF(26, y), label)
             self._legend.append((y - metrics.ascent(), curve.name))
             y += metrics.height() + 2
-        for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)):
+        for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)) if legend else ():
             row = self.y_of(tick.value)
             width = metrics.horizontalAdvance(tick.text)
             painter.setPen(self.pen("faint"))
