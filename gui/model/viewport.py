@@ -39,6 +39,11 @@ class Viewport:
         return self.end - self.start
 
     @property
+    def jumps(self) -> int:
+        """How often `back` can return."""
+        return len(self._history)
+
+    @property
     def cursor(self) -> float | None:
         """Time under the mouse, or `None` when it is elsewhere."""
         return self._cursor

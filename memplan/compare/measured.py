@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memplan.errors import InputError
 from memplan.graph.names import expanded_type
-from memplan.traces.profile import RankProfile, TrackKind
+from memplan.traces.profile import RankProfile, Track, TrackKind
 
 Int64s = NDArray[np.int64]
 
@@ -61,12 +61,20 @@ def measured_ops(rank: RankProfile) -> MeasuredOps:
         return MeasuredOps(
             kernels.start_ns, kernels.duration_ns, kernels.step, kernels.name, kernels.type, "kernel table"
         )
+    source, tracks = operation_tracks(rank)
+    if tracks:
+        return _from_slices(rank, [track.id for track in tracks], source)
+    raise InputError("the profile holds no kernels", remedy="compare with a profile taken on a device")
+
+
+def operation_tracks(rank: RankProfile) -> tuple[str, list[Track]]:
+    """The tracks whose slices are what ran, where there is no kernel table, and what they are called; may be none."""
     for source, wanted in (
         ("streams of the trace", {TrackKind.STREAM, TrackKind.COMMUNICATION}),
         ("CPU kernels of the trace", {TrackKind.HOST}),
     ):
         tracks = [
-            track.id
+            track
             for track in rank.tracks
             if track.kind in wanted
             and track.count
@@ -74,8 +82,8 @@ def measured_ops(rank: RankProfile) -> MeasuredOps:
             and not track.thread.startswith("Plane")  # the pieces of the collectives beside them
         ]
         if tracks:
-            return _from_slices(rank, tracks, source)
-    raise InputError("the profile holds no kernels", remedy="compare with a profile taken on a device")
+            return source, tracks
+    return "", []
 
 
 def type_of(name: str) -> str:
