@@ -1,0 +1,259 @@
+"""Several documents in one window, and what is kept between two starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QPoint, QSettings, Qt
+from PySide6.QtGui import QColor
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QColorDialog, QInputDialog
+
+from memplan.gui.file_commands import choose_rank
+from memplan.gui.main_window import MainWindow
+from memplan.gui.model.documents import Documents
+from memplan.gui.model.opening import Request, open_session, requests_for
+from memplan.gui.model.palette import load_palette
+from memplan.gui.model.rows import Rows
+from memplan.gui.model.session import Session
+from memplan.gui.settings import Settings
+from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.colours import ColoursDialog
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> QSettings:
+    """Settings in a file of their own."""
+    return QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
+
+
+def make(qtbot: Any, store: QSettings | None = None) -> MainWindow:
+    """An empty window that opens files at once."""
+    window = MainWindow(settings=store, background=False)
+    qtbot.addWidget(window)
+    window.resize(1400, 900)
+    window.show()
+    return window
+
+
+def other_profile(folder: Path) -> Path:
+    """A second profile beside the sample's."""
+    shutil.copytree(PROFILE, folder / "other_profile")
+    return folder / "other_profile"
+
+
+def test_what_is_opened_goes_where_it_belongs(tmp_path: Path) -> None:
+    other = other_profile(tmp_path)
+    both = Request(PLAN, PROFILE)
+    assert requests_for([PLAN, PROFILE]) == [both]
+    assert requests_for([PROFILE], Request(PLAN)) == [both]
+    assert requests_for([PLAN], Request(None, PROFILE, 3)) == [Request(PLAN, PROFILE, 3)]
+    assert requests_for([PROFILE], Request(None, other)) == [Request(None, PROFILE)]
+    assert requests_for([PROFILE, other]) == [Request(None, PROFILE), Request(None, other)]
+    assert requests_for([PLAN, PROFILE, other]) == [both, Request(PLAN, other)]
+    files = sorted(path for path in PROFILE.rglob("*.csv"))
+    assert len(requests_for(files[:2])) == 1
+
+
+def test_documents_are_tabs_that_can_be_closed() -> None:
+    documents = Documents()
+    changes: list[int] = []
+    documents.changed.connect(lambda: changes.append(documents.index))
+    first, second = open_session(Request(PLAN)), open_session(Request(None, PROFILE))
+    documents.show(Request(PLAN), first, beside=True)
+    assert len(documents.opened) == 1  # an empty document gives way
+    documents.show(Request(None, PROFILE), second, beside=True)
+    assert [item.session for item in documents.opened] == [first, second]
+    assert documents.current.session is second
+    assert [item.session for item in documents.others] == [first]
+    documents.close(0)
+    assert documents.current.session is second
+    documents.close(0)
+    assert documents.current.session.document.empty
+    assert changes == [0, 1, 0, 0]
+
+
+def test_a_second_profile_opens_beside_the_first(qtbot: Any, tmp_path: Path) -> None:
+    window = make(qtbot)
+    assert not window.tabs.isVisible()
+    window.open([PROFILE])
+    first = window.session
+    window.open([other_profile(tmp_path)])
+    assert [window.tabs.tabText(index) for index in range(2)] == ["llama_train_profile", "other_profile"]
+    assert window.tabs.isVisible()
+    assert window.session.document.name == "other_profile"
+    window.session.viewport.zoom(0.1, 0.0)
+    tab = window.tabs.tabRect(0).center()
+    QTest.mouseClick(window.tabs, Qt.MouseButton.LeftButton, pos=tab)
+    assert window.session is first
+    assert window.timeline.session is first
+    assert window.curve.session is first
+    window.open([PLAN])  # goes with the profile that is shown
+    assert len(window.documents.opened) == 2
+    assert window.session.document.comparison is not None
+    window.tabs.tabCloseRequested.emit(0)
+    assert window.session.document.name == "other_profile"
+    window.close()
+
+
+def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> None:
+    first = make(qtbot, store)
+    first.open_request(Request(PLAN, PROFILE))
+    first.session.viewport.show(1_000.0, 50_000.0)
+    key = first.session.rows.rows[-1].key
+    first.session.rows.pin(key)
+    first.session.rows.fold("Plan")
+    first.commands.run("theme-dark")
+    first.close()
+    second = make(qtbot, store)
+    second.reopen()
+    assert second.session.document.comparison is not None
+    assert (second.session.viewport.start, second.session.viewport.end) == (1_000.0, 50_000.0)
+    assert second.session.rows.pinned == [key]
+    assert "Plan" in second.session.rows.folded
+    assert second.colours.theme == "dark"
+    second.commands.run("theme-light")
+    second.close_document()
+    button = second.welcome.recent_buttons[0]
+    assert PLAN.name in button.text()
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert second.session.document.comparison is not None
+    second.close()
+
+
+def test_what_has_gone_since_is_a_line(qtbot: Any, store: QSettings, tmp_path: Path) -> None:
+    profile = other_profile(tmp_path)
+    first = make(qtbot, store)
+    first.open([profile])
+    first.close()
+    shutil.rmtree(profile)
+    second = MainWindow(settings=store)
+    qtbot.addWidget(second)
+    second.show()
+    second.reopen()
+    qtbot.waitUntil(lambda: bool(second.problems.errors), timeout=10_000)
+    assert "other_profile" in second.problems.errors[0]
+    assert second.session.document.empty
+    second.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "{", "[1, 2]", '{"a": 3}', '[{"plan": 7}]', '[{"profile": "x", "rank": "y"}]']
+)
+def test_damaged_settings_give_the_defaults(text: str, store: QSettings) -> None:
+    for name in ("recent", "open", "models", "tracks", "own_colours", "theme", "colours", "language", "geometry"):
+        store.setValue(name, text)
+    settings = Settings(store)
+    assert settings.palette.theme == "light"
+    assert settings.language in ("en", "zh")
+    assert settings.layout() is None
+    assert settings.models == []
+    assert all(request.profile == Path("x") for request in settings.recent)
+    assert settings.arrangement == {}
+    assert all(stretch is None for _, stretch in settings.open_at_start)
+
+
+def test_recent_documents_are_kept_once_and_latest_first(store: QSettings) -> None:
+    settings = Settings(store)
+    for number in range(14):
+        settings.opened(Request(Path(f"/plans/{number}.json")))
+    settings.opened(Request(Path("/plans/9.json"), None, None, "910B3"))
+    assert len(settings.recent) == 10
+    assert settings.recent[0] == Request(Path("/plans/9.json"), None, None, "910B3")
+    assert sum(request.plan == Path("/plans/9.json") for request in settings.recent) == 1
+
+
+def test_tracks_are_pinned_hidden_and_moved_with_the_mouse(window: MainWindow, qtbot: Any) -> None:
+    view, rows = window.timeline, window.session.rows
+    first = next(row for row in rows.rows if len(rows.neighbours(row.key)) > 1)
+    around = rows.neighbours(first.key)
+    places = {placed.row.key: top for placed, top in view.visible() if placed.row is not None}
+    start = QPoint(60, view.ruler_px + places[around[0]] + 8)
+    end = QPoint(60, view.ruler_px + places[around[1]] + 8)
+    QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=start)
+    QTest.mouseMove(view, (start + end) / 2)
+    QTest.mouseMove(view, end)
+    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
+    assert rows.neighbours(around[0])[:2] == [around[1], around[0]]
+    assert start.x() < GUTTER_PX
+    QTest.mouseMove(view, end)
+    menu_row = view.acted_row()
+    assert menu_row is not None
+    view.customContextMenuRequested.emit(end)
+    menu = window.findChildren(type(window.commands.menus["File"]))[-1]
+    texts = [action.text() for action in menu.actions()]
+    assert "Pin the track, or let it go" in texts
+    menu.actions()[texts.index("Pin the track, or let it go")].trigger()
+    assert rows.pinned == [menu_row.key]
+    menu.close()
+
+
+def test_an_arrangement_keeps_what_other_documents_have(session: Session) -> None:
+    rows = Rows(session.document)
+    assert not rows.arranged
+    rows.hide(rows.rows[0].key)
+    assert rows.arranged
+    kept = rows.arrangement({"hidden": ["elsewhere/1"], "order": ["elsewhere/1"], "pinned": ["elsewhere/2"]})
+    assert kept["hidden"] == [rows.rows[0].key, "elsewhere/1"]
+    assert kept["pinned"] == ["elsewhere/2"]
+    again = Rows(session.document)
+    again.arrange(kept)
+    assert again.hidden == rows.hidden
+    assert not again.arranged
+
+
+def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    window.commands.run("colours")
+    dialog = next(child for child in window.findChildren(ColoursDialog) if child.isVisible())
+    qtbot.keyClicks(dialog.filter, "weight")
+    shown = [row for row in range(dialog.names.count()) if not dialog.names.item(row).isHidden()]
+    assert [dialog.names.item(row).text() for row in shown] == ["weight"]
+    dialog.names.setCurrentRow(shown[0])
+    monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#123456"))
+    QTest.mouseClick(dialog.change, Qt.MouseButton.LeftButton)
+    assert window.colours.kind("weight") == 0xFF123456
+    assert 0xFF123456 in window.memory_map._colours
+    QTest.mouseClick(dialog.reset, Qt.MouseButton.LeftButton)
+    assert window.colours.kind("weight") == load_palette().kind("weight")
+    dialog.reject()
+
+
+def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.MonkeyPatch, shared_data: Path) -> None:
+    folder = next(iter(sorted(shared_data.rglob("*level2*"))), None)
+    if folder is None:
+        pytest.skip("no profile of several ranks")
+    window = make(qtbot)
+    window.open([folder])
+    profile = window.session.document.profile
+    assert profile is not None
+    if len(profile.ranks) < 2:
+        pytest.skip("no profile of several ranks")
+    last = str(profile.ranks[-1])
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: (last, True))
+    choose_rank(window)
+    assert len(window.documents.opened) == 1
+    assert window.session.document.rank is not None
+    assert str(window.session.document.rank.rank) == last
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: (str(profile.ranks[0]), True))
+    choose_rank(window, beside=True)
+    assert len(window.documents.opened) == 2
+    window.close()
+
+
+def test_the_language_is_changed_in_place(qtbot: Any, store: QSettings) -> None:
+    window = make(qtbot, store)
+    window.open([SAMPLES / "llama_train.plan.json"])
+    window.commands.run("language-zh")
+    assert window.docks["map"].windowTitle() == "内存分布图"
+    assert window.commands.menus["File"].title() == "文件"
+    assert window.session.document.plan is not None
+    assert Settings(store).language == "zh"
+    window.commands.run("language-en")
+    assert window.docks["map"].windowTitle() == "Memory map"
+    window.close()
