@@ -39,7 +39,7 @@ class Document:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
-        return self.plan is None and self.profile is None
+        return self.plan is None and self.profile is None and self.rank is None
 
     @property
     def simulated(self) -> bool:
