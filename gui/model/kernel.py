@@ -11,6 +11,7 @@ from memplan.cost.machine import Machine, machine
 from memplan.cost.model import KernelCost
 from memplan.cost.report import KernelReport, Sentence, kernel_report
 from memplan.errors import MemplanError
+from memplan.gui.model.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel_subject import (
     Subject,
     has_times,
@@ -21,7 +22,7 @@ from memplan.gui.model.kernel_subject import (
 )
 from memplan.gui.model.pipe_counters import measured_pipes
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import Session
+from memplan.gui.model.session import Pick, Session
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
@@ -65,7 +66,8 @@ class KernelFacts:
     What the kernel view shows. `problem` is the one line that says why there is no layout, or nothing at all.
 
     Times are nanoseconds, `None` where unknown. `slots` is the length of the pipeline of `ITERATIONS` iterations over
-    `stages`; stage `s` of iteration `i` runs in slot `i + s`.
+    `stages`; stage `s` of iteration `i` runs in slot `i + s`. `wants_chip`: neither plan nor profile name a chip that
+    can be computed with, so that the user has to.
     """
 
     name: str = ""
@@ -81,8 +83,10 @@ class KernelFacts:
     slots: int = 0
     tiling: tuple[Sentence, ...] = ()
     traffic: tuple[Sentence, ...] = ()
+    roofline: tuple[Sentence, ...] = ()
     notes: tuple[Sentence, ...] = ()
     problem: Sentence | None = None
+    wants_chip: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -92,22 +96,23 @@ class KernelFacts:
         return self.measured_ns / self.predicted_ns - 1
 
 
-NOTHING = Sentence("Pick an op or a kernel to see how it uses the AI core")
+NOTHING = Sentence("Pick an op in the timeline or the memory map to see how it uses the AI core")
 _NO_KERNEL = Sentence("It launches no kernel: nothing of it runs on an AI core")
 _NOT_ON_CORE = Sentence("This is no kernel: nothing of it runs on an AI core")
 _NOT_KEPT = Sentence("The plan's file does not hold what its ops launch: plan the graph again to see its kernel")
 _TOO_LARGE = Sentence("Its operands are larger than any chip's memory: nothing is predicted for such a kernel")
 _MOST_ELEMENTS = 1 << 44
-_NO_CHIP = Sentence("The profile does not name its chip: choose one with the right mouse button")
+_NO_CHIP = Sentence("The profile does not name its chip: choose one to see a prediction and the layout")
 
 
-def kernel_facts(session: Session, chip_name: str | None = None) -> KernelFacts:
+def kernel_facts(session: Session, chip_name: str | None = None, *, pick: Pick | None = None) -> KernelFacts:
     """
-    What is known of the kernel that the session's pick stands for, on the chip of the plan, else of the profile.
+    What is known of the kernel that `pick`, else the session's pick stands for, on the chip of the plan, else of the
+    profile.
 
     `chip_name` stands in where neither names one. Never raises for what can't be worked out: `problem` says so.
     """
-    subject = subject_of(session, session.picked)
+    subject = subject_of(session, session.picked if pick is None else pick)
     if subject is None:
         return KernelFacts(problem=NOTHING)
     if subject.op is None and subject.measured is None:
@@ -116,7 +121,8 @@ def kernel_facts(session: Session, chip_name: str | None = None) -> KernelFacts:
     kernel, from_profile = kernel_of(plan, subject)
     names = (plan.chip if plan and subject.op else None, rank.chip if rank else None, chip_name)
     target, wrong = _known_chip(tuple(name for name in names if name))
-    facts = _stated(plan, subject, kernel, from_profile)
+    wants_chip = kernel is not None and _known_chip(tuple(name for name in names[:2] if name))[0] is None
+    facts = replace(_stated(plan, subject, kernel, from_profile), wants_chip=wants_chip)
     if kernel is None:
         free = plan is not None and subject.op is not None and subject.op.bound == "none" and has_times(plan)
         return replace(facts, problem=_NO_KERNEL if free else _NOT_KEPT)
@@ -130,7 +136,7 @@ def kernel_facts(session: Session, chip_name: str | None = None) -> KernelFacts:
         layout = _layout(report.needs, target.name) if report.needs else None
     except MemplanError as error:
         return replace(facts, chip=target.name, problem=Sentence("{}", (str(error),)))
-    return _worked_out(facts, report, layout, target)
+    return _worked_out(facts, kernel, report, layout, target)
 
 
 @lru_cache(maxsize=16)
@@ -198,7 +204,9 @@ def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
     return (Sentence("{} FLOP on {} of operands", (f"{flops:,}", format_bytes(gm_bytes))),)
 
 
-def _worked_out(facts: KernelFacts, report: KernelReport, layout: OnChipPlan | None, target: Chip) -> KernelFacts:
+def _worked_out(
+    facts: KernelFacts, kernel: Kernel, report: KernelReport, layout: OnChipPlan | None, target: Chip
+) -> KernelFacts:
     """`facts` with what the model says."""
     cost, notes = report.cost, [*facts.notes, *report.notes]
     if facts.predicted_ns is not None and facts.predicted_ns != cost.duration_ns:
@@ -210,10 +218,11 @@ def _worked_out(facts: KernelFacts, report: KernelReport, layout: OnChipPlan | N
         notes.append(Sentence("{} pairs of buffers share addresses and need a synchronisation between pipes",
                               (str(layout.reuse_cost),)))  # fmt: skip
     seen = {(pipe.unit, pipe.pipe): pipe.measured_ns for pipe in facts.pipes if pipe.measured_ns is not None}
+    predicted = facts.predicted_ns if facts.predicted_ns is not None else cost.duration_ns
     return replace(
         facts,
         chip=target.name,
-        predicted_ns=facts.predicted_ns if facts.predicted_ns is not None else cost.duration_ns,
+        predicted_ns=predicted,
         bound=facts.bound or cost.bound,
         pipes=_pipes(_predicted(cost), seen),
         lanes=_lanes(layout, target) if layout is not None else (),
@@ -221,6 +230,7 @@ def _worked_out(facts: KernelFacts, report: KernelReport, layout: OnChipPlan | N
         slots=layout.slots if layout is not None else 0,
         tiling=report.tiling,
         traffic=_traffic(report),
+        roofline=roofline_sentences(kernel, cost, target, predicted, facts.measured_ns),
         notes=tuple(notes),
         problem=report.missing,
     )
