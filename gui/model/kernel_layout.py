@@ -10,7 +10,8 @@ from memplan.placement.onchip import OnChipBuffer
 
 _SEEN_SHARE = 0.5
 """Memories that are filled to less are not drawn to scale, so that their buffers can be read."""
-_USED_HEIGHT = 0.74
+_FEW_ROWS, _FEW_HEIGHT, _MANY_HEIGHT = 6, 0.74, 0.88
+"""Where there are more rows of buffers than a few, free room gives way to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,11 @@ def heights(lane: Lane) -> Heights:
     if lane.peak >= lane.capacity:
         return Heights(lane.peak, 0, 1.0, True)
     share, free = lane.peak / lane.capacity, lane.capacity - lane.peak
-    if share >= _SEEN_SHARE:
+    few = len({buffer.offset for buffer in lane.buffers}) <= _FEW_ROWS
+    height = _FEW_HEIGHT if few else _MANY_HEIGHT
+    if share >= (_SEEN_SHARE if few else height):
         return Heights(lane.peak, free, share, True)
-    return Heights(lane.peak, free, _USED_HEIGHT, False)
+    return Heights(lane.peak, free, height, False)
 
 
 def operands(lanes: Sequence[Lane]) -> tuple[str, ...]:

@@ -69,8 +69,8 @@ class KernelView(QWidget):
         self._draw()
 
     def _make_parts(self) -> None:
-        self.head, self.words, self.notes = QLabel(self), QLabel(self), QLabel(self)
-        for label in (self.head, self.words, self.notes):
+        self.head, self.words = QLabel(self), QLabel(self)
+        for label in (self.head, self.words):
             label.setWordWrap(True)
             label.setTextFormat(Qt.TextFormat.RichText)
             label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
@@ -108,7 +108,6 @@ class KernelView(QWidget):
         stacked.addWidget(self.head)
         stacked.addLayout(choice)
         stacked.addLayout(self.sides)
-        stacked.addWidget(self.notes)
         stacked.addStretch(1)
         self.area = QScrollArea(self)
         self.area.setFrameShape(QFrame.Shape.NoFrame)
@@ -199,12 +198,17 @@ class KernelView(QWidget):
             widget.setVisible(facts.wants_chip)
         self.pipes.show_facts(facts)
         self.maps.show_facts(facts)
-        words = self._sections((("Tiling", facts.tiling), ("Stages", self._stages()), ("Traffic", facts.traffic),
-                                ("Roofline", facts.roofline)))  # fmt: skip
-        notes = self._sections((("Notes", facts.notes),))
-        for label, text in ((self.words, words), (self.notes, notes)):
-            label.setText(text)
-            label.setVisible(bool(text))
+        words = self._sections(
+            (
+                ("Tiling", facts.tiling),
+                ("Stages", self._stages()),
+                ("Traffic", facts.traffic),
+                ("Roofline", facts.roofline),
+                ("Notes", facts.notes),
+            )
+        )
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
 
     def _head_html(self) -> str:
         facts, faint = self.facts, self.colours.css("faint")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
@@ -72,7 +74,9 @@ class BufferMaps(QWidget):
         return QFontMetricsF(self.font()).height() + _LINE_ROOM
 
     def _columns(self) -> int:
-        return max(min(int((self.width() - 2 * _EDGE + _GAP) // (_NARROWEST + _GAP)), len(self.lanes)), 1)
+        most = max(int((self.width() - 2 * _EDGE + _GAP) // (_NARROWEST + _GAP)), 1)
+        rows = ceil(len(self.lanes) / most)
+        return ceil(len(self.lanes) / max(rows, 1)) or 1
 
     def _map_height(self, place: int) -> float:
         """High enough for the names of all buffers of a memory."""
@@ -203,7 +207,7 @@ class BufferMaps(QWidget):
         start = _EDGE + QFontMetricsF(bold).horizontalAdvance(head) + 10
         painter.setFont(self.font())
         painter.setPen(QColor(self.colours.css("faint")))
-        how = tr("address over pipeline slots; a block is one iteration's data, copies take turns")
+        how = tr("addresses upwards, pipeline slots to the right; #1 is data of iteration 1; pale is the second copy")
         painter.drawText(
             QPointF(start, drop), metrics.elidedText(how, Qt.TextElideMode.ElideRight, self.width() - start - _EDGE)
         )
@@ -261,7 +265,9 @@ class BufferMaps(QWidget):
         high = frame.height() * (1 - scale.used_height)
         area = QRectF(frame.left(), frame.top(), frame.width(), high)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QBrush(QColor(self.colours.css("line")), Qt.BrushStyle.BDiagPattern))
+        hatch = QColor(self.colours.css("faint"))
+        hatch.setAlpha(90)
+        painter.setBrush(QBrush(hatch, Qt.BrushStyle.BDiagPattern))
         painter.drawRect(area)
         metrics = QFontMetricsF(self.font())
         text = tr("{} free").format(format_bytes(scale.free))

@@ -75,11 +75,13 @@ class PipeBars(QWidget):
     def columns(self) -> tuple[float, float, float, float]:
         """Left and right end of the bars, and right ends of the columns of predicted and measured times."""
         metrics = QFontMetricsF(self.font())
-        names = max((metrics.horizontalAdvance(line.name) for line in self.lines), default=0.0)
+        bold = QFont(self.font())
+        bold.setBold(True)
+        names = max((QFontMetricsF(bold).horizontalAdvance(line.name) for line in self.lines), default=0.0)
         texts = [time_text(time) for line in self.lines for time in (line.predicted_ns, line.measured_ns)]
         heads = [f"■ {tr('predicted')}", f"■ {tr('measured')}"]
         number = max((metrics.horizontalAdvance(text) for text in (*texts, *heads)), default=0.0)
-        left = _EDGE + min(names, self.width() * 0.3) + _GAP
+        left = _EDGE + min(names + 2, self.width() * 0.3) + _GAP
         measured = self.width() - _EDGE
         predicted = measured - number - _GAP
         return left, max(predicted - number - _GAP, left + 20), predicted, measured

@@ -30,7 +30,7 @@ def difference_text(predicted: float | None, measured: float | None) -> str:
     if predicted is None or measured is None or predicted < 1:
         return ""
     ratio = measured / predicted
-    return f"×{ratio:,.1f}" if ratio >= 3 else f"{ratio - 1:+.0%}"
+    return f"×{ratio:,.1f}" if ratio >= 3 else f"{ratio - 1:+.0%}".replace("-", "−")
 
 
 def buffer_name(buffer: OnChipBuffer) -> str:
