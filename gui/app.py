@@ -82,11 +82,18 @@ def screenshots(
         window.search.edit.setText("MatMul")
         window.search.step()
 
-    def roofline(window: MainWindow) -> None:
-        window.show_roofline()
+    def pick_largest(window: MainWindow) -> None:
         plan = window.session.document.plan
         if plan is not None:
             window.session.pick(OpPick(max(plan.ops, key=lambda op: op.flops).index))
+
+    def roofline(window: MainWindow) -> None:
+        window.show_roofline()
+        pick_largest(window)
+
+    def kernel(window: MainWindow) -> None:
+        window.show_kernel()
+        pick_largest(window)
 
     views: dict[str, Callable[[MainWindow], None]] = {
         "window": lambda _: None,
@@ -95,6 +102,7 @@ def screenshots(
         "tensor": tensor,
         "search": search,
         "roofline": roofline,
+        "kernel": kernel,
         "kv-budget": lambda window: window.show_kv_budget(config),
     }
     return _pictures(plan_path, profile_path, out_dir, size, views)

@@ -52,6 +52,7 @@ from memplan.hardware import chips
 from memplan.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from memplan.gui.views.kernel import KernelView
     from memplan.gui.views.kv_budget import KvBudgetView
     from memplan.gui.views.roofline import RooflineView
 
@@ -125,6 +126,7 @@ class MainWindow(QMainWindow):
         self.search.hide()
         self.kv: KvBudgetView | None = None
         self.roofline: RooflineView | None = None
+        self.kernel: KernelView | None = None
         self.views: dict[str, View] = {}
         self.docks: dict[str, QDockWidget] = {}
         self.titles: dict[str, str] = {}
@@ -229,6 +231,15 @@ class MainWindow(QMainWindow):
             self.roofline = RooflineView(self.session, self.colours, self)
             self.add_view("roofline", "Roofline", self.roofline, BOTTOM, under=self.docks["transfers"])
         self.show_view("roofline")
+
+    def show_kernel(self) -> None:
+        """Show how the picked op uses an AI core; made on first use, for its model takes time to import."""
+        if self.kernel is None:
+            from memplan.gui.views.kernel import KernelView
+
+            self.kernel = KernelView(self.session, self.colours, self, self.in_background)
+            self.add_view("kernel", "Kernel", self.kernel, BOTTOM, under=self.docks["transfers"])
+        self.show_view("kernel")
 
     def _make_status(self) -> None:
         self.progress_text = QLabel(self)
@@ -447,7 +458,7 @@ class MainWindow(QMainWindow):
         self.settings.language = code
         choose_language(code)
         state = self.saveState()
-        made = [self.kv is not None, self.roofline is not None]
+        made = [self.kv is not None, self.roofline is not None, self.kernel is not None]
         errors = list(self.problems.errors)
         self._forget_views()
         for dock in self.docks.values():
@@ -461,6 +472,8 @@ class MainWindow(QMainWindow):
             self.show_kv_budget()
         if made[1]:
             self.show_roofline()
+        if made[2]:
+            self.show_kernel()
         for text in reversed(errors):
             self.problems.add_error(text)
         self.restoreState(state)

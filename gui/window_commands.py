@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TOOLS: Sequence[tuple[str, str] | None] = (
     ("open-file", "Open plan"), ("open-folder", "Open profile"), ("open-sample", "Sample"), None, ("back", "Back"),
     ("show-all", "Show all"), ("find", "Find"), None, ("peak", "Memory peak"), ("costliest", "Costliest difference"),
-    None, ("kv", "KV budget"), ("roofline", "Roofline"), None, ("export-plan", "Export plan"),
+    None, ("kv", "KV budget"), ("roofline", "Roofline"), ("kernel", "Kernel"), None, ("export-plan", "Export plan"),
 )  # fmt: skip
 """The commands in the tool bar with their short names; `None` is a gap."""
 
@@ -288,6 +288,7 @@ def _view(window: MainWindow) -> list[Command]:
         keys = (f"Ctrl+{index + 1}",)
         commands.append(Command(f"dock-{name}", "View", title, turn, keys, checked=dock.isVisible))
     commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",), separated=True))
+    commands.append(Command("kernel", "View", "Kernel …", window.show_kernel, ("Ctrl+Shift+E",)))
     commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
     commands.append(
         Command(

@@ -354,6 +354,14 @@ def _roofline(scene: Scene) -> None:
     assert scene.window.docks["roofline"].isVisible()
 
 
+def _kernel(scene: Scene) -> None:
+    scene.pick_a_kernel()
+    scene.press("kernel")
+    assert scene.window.docks["kernel"].isVisible()
+    assert scene.window.kernel is not None
+    assert scene.window.kernel.facts.name
+
+
 def _kv(scene: Scene) -> None:
     scene.press("kv")
     assert scene.window.docks["kv"].isVisible()
@@ -448,6 +456,7 @@ CASES: dict[str, Callable[[Scene], None]] = {
     "fold-all": _fold_all,
     "unfold-all": _unfold_all,
     "roofline": _roofline,
+    "kernel": _kernel,
     "kv": _kv,
     "next-tier": _next_tier,
     "theme-light": _theme("theme-light"),
