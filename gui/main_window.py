@@ -32,6 +32,7 @@ from memplan.gui.model.opening import Request, is_graph, notes_of, open_session,
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
+from memplan.gui.pairing import Pairing
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.alive import AliveView
@@ -82,7 +83,8 @@ class MainWindow(QMainWindow):
         self.jobs = Jobs(self)
         self.jobs.changed.connect(self._show_jobs)
         self._opening: list[Job] = []
-        self._loading: set[str] = set()
+        self._loading: set[tuple[Session, str]] = set()
+        self.pairing = Pairing(self)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
@@ -108,7 +110,7 @@ class MainWindow(QMainWindow):
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
-        loader = self._load_rows if self.background else None
+        loader = self.load_rows if self.background else None
         session = self.session
         self.timeline = TimelineView(session, self.colours, self, loader)
         self.memory_map = MemoryMapView(session, self.colours, self)
@@ -172,9 +174,9 @@ class MainWindow(QMainWindow):
         self.tabs.tabCloseRequested.connect(self.close_document)
         self.welcome = WelcomeView(ways_to_begin(self), self.open_request, self)
         self.middle = QStackedWidget(self)
-        self.middle.addWidget(self.timeline)
+        self.middle.addWidget(self.pairing.make_page(self.timeline))
         self.middle.addWidget(self.welcome)
-        self._name_view("timeline", "Timeline", self.timeline)
+        self.name_view("timeline", "Timeline", self.timeline)
         middle = QWidget(self)
         stacked = QVBoxLayout(middle)
         stacked.setContentsMargins(0, 0, 0, 0)
@@ -184,7 +186,8 @@ class MainWindow(QMainWindow):
         stacked.addWidget(self.middle, 1)
         self.setCentralWidget(middle)
 
-    def _name_view(self, name: str, title: str, view: QWidget) -> None:
+    def name_view(self, name: str, title: str, view: QWidget) -> None:
+        """Let `view` be saved, copied and drawn in other colours as `name`, with an English title."""
         view.setObjectName(name)
         self.titles[name] = title
         if isinstance(view, View):
@@ -204,7 +207,7 @@ class MainWindow(QMainWindow):
         else:
             self.tabifyDockWidget(under, dock)
         self.docks[name] = dock
-        self._name_view(name, title, view)
+        self.name_view(name, title, view)
         return dock
 
     def show_view(self, name: str) -> None:
@@ -278,7 +281,7 @@ class MainWindow(QMainWindow):
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
         empty = session.document.empty
-        self.middle.setCurrentWidget(self.welcome if empty else self.timeline)
+        self.middle.setCurrentWidget(self.welcome if empty else self.pairing.page)
         if empty:
             self.welcome.show_recent(self.settings.recent)
         self._show_tabs()
@@ -287,6 +290,7 @@ class MainWindow(QMainWindow):
         self.simulated_mark.setText(tr("simulated profile"))
         self.simulated_mark.setVisible(session.document.simulated)
         self.setWindowTitle(f"{name}{mark} – memplan" if name else "memplan")
+        self.pairing.follow()
         self.commands.refresh()
 
     def _show_tabs(self) -> None:
@@ -343,6 +347,10 @@ class MainWindow(QMainWindow):
             self.keep_arrangement()
             self.documents.show(request, session, beside=not extends)
 
+        self.read(request, done)
+
+    def read(self, request: Request, done: Finished) -> None:
+        """Read what `request` names and give its session to `done`; `cancel_opening` stops it."""
         if not self.background:
             done(open_session(request))
             return
@@ -382,26 +390,29 @@ class MainWindow(QMainWindow):
         """Read the tracks that were never on the screen, so that a search misses none of them."""
         unread = [row for row in self.session.rows.rows if not self.session.rows.loaded(row)]
         if self.background:
-            self._load_rows(unread)
+            self.load_rows(unread)
             return
         for row in unread:
             self.session.rows.load(row)
 
-    def _load_rows(self, rows: Sequence[Row]) -> None:
-        fresh = [row for row in rows if row.key not in self._loading]
+    def load_rows(self, rows: Sequence[Row], of: Session | None = None) -> None:
+        """Read rows of the session that is shown, or of another one, on a worker and show them where they appear."""
+        session = of or self.session
+        fresh = [row for row in rows if (session, row.key) not in self._loading]
         if not fresh:
             return
-        self._loading.update(row.key for row in fresh)
-        model, session = self.session.rows, self.session
+        self._loading.update((session, row.key) for row in fresh)
 
         def work(progress: Progress) -> None:
             for number, row in enumerate(fresh):
                 progress(number, len(fresh), row.label)
-                model.load(row)
+                session.rows.load(row)
 
         def done(_: object) -> None:
+            for timeline in self.pairing.timelines():
+                if timeline.session is session:
+                    timeline.rows_changed()
             if session is self.session:
-                self.timeline.rows_changed()
                 self.search.search_for(self.search.edit.text())
                 self.problems.show_notes(notes_of(session))
 
@@ -452,6 +463,7 @@ class MainWindow(QMainWindow):
         self.settings.palette = palette
         for view in self.views.values():
             view.set_palette(palette)
+        self.pairing.set_palette()
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""
@@ -460,6 +472,7 @@ class MainWindow(QMainWindow):
         state = self.saveState()
         made = [self.kv is not None, self.roofline is not None, self.kernel is not None]
         errors = list(self.problems.errors)
+        self.pairing.forget_views()
         self._forget_views()
         for dock in self.docks.values():
             self.removeDockWidget(dock)
@@ -474,6 +487,7 @@ class MainWindow(QMainWindow):
             self.show_roofline()
         if made[2]:
             self.show_kernel()
+        self.pairing.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
         self.restoreState(state)
@@ -509,6 +523,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Stop the work under way and keep layout, tracks and what was open."""
+        self.pairing.end()
         self.settings.keep_layout(self.saveGeometry(), self.saveState())
         self.keep_arrangement()
         kept = [(item.request, item.session.viewport) for item in self.documents.opened]

@@ -20,6 +20,7 @@ from memplan.gui.file_commands import (
 )
 from memplan.gui.i18n import LANGUAGES, tr
 from memplan.gui.model.palette import load_palette, theme_names
+from memplan.gui.model.rows import Rows
 from memplan.gui.model.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 
@@ -54,11 +55,12 @@ def view_menu(window: MainWindow, name: str) -> QMenu:
     menu = QMenu(window)
     if name == "timeline":
         row = window.timeline.acted_row()
+        rows = window.session.rows
         for command in ("pin-track", "hide-track", "track-up", "track-down"):
             action = menu.addAction(window.commands.actions[command].text())
             action.setEnabled(row is not None)
             if row is not None:
-                action.triggered.connect(lambda *_, command=command, key=row.key: arrange(window, command, key))
+                action.triggered.connect(lambda *_, command=command, key=row.key: arrange(rows, command, key))
         menu.addAction(window.commands.actions["show-hidden"])
         menu.addSeparator()
     if name in ("map", "curve"):
@@ -234,9 +236,8 @@ def _to_step_beside(window: MainWindow, found: tuple[Step, ...], *, forward: boo
         _reveal(window, step)
 
 
-def arrange(window: MainWindow, command: str, key: str) -> None:
+def arrange(rows: Rows, command: str, key: str) -> None:
     """Pin, hide or move the row `key`."""
-    rows = window.session.rows
     if command == "pin-track":
         rows.pin(key)
     elif command == "hide-track":
@@ -250,9 +251,10 @@ def arrange(window: MainWindow, command: str, key: str) -> None:
 def _tracks(window: MainWindow) -> list[Command]:
     def acting(command: str) -> Callable[[], None]:
         def run() -> None:
-            row = window.timeline.acted_row()
+            timeline = window.pairing.acting_timeline()
+            row = timeline.acted_row()
             if row is not None:
-                arrange(window, command, row.key)
+                arrange(timeline.session.rows, command, row.key)
             else:
                 window.statusBar().showMessage(tr("Point at a track, or pick a slice of it, first."), 5_000)
 
@@ -287,7 +289,19 @@ def _view(window: MainWindow) -> list[Command]:
 
         keys = (f"Ctrl+{index + 1}",)
         commands.append(Command(f"dock-{name}", "View", title, turn, keys, checked=dock.isVisible))
-    commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",), separated=True))
+    commands.append(
+        Command(
+            "beside",
+            "View",
+            "Side by side …",
+            window.pairing.toggle,
+            ("Ctrl+B",),
+            checked=lambda: window.pairing.on,
+            enabled=lambda: not window.session.document.empty,
+            separated=True,
+        )
+    )
+    commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",)))
     commands.append(Command("kernel", "View", "Kernel …", window.show_kernel, ("Ctrl+Shift+E",)))
     commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
     commands.append(

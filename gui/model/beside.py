@@ -66,6 +66,13 @@ class Link:
             self._viewports[0].centre(first)
         self.changed.emit()
 
+    def relink(self) -> None:
+        """Link both as they stand: the middle of what the one shows on the middle of what the other shows."""
+        first, second = self._viewports
+        if not self._on:
+            self._offset = (second.start + second.end - first.start - first.end) / 2
+            self.on = True
+
     def forget(self) -> None:
         """Let go of both viewports, as if they had never been linked."""
         self.on = False

@@ -46,6 +46,13 @@ class Documents:
             self.opened[self.index] = item
         self.changed.emit()
 
+    def add(self, request: Request, session: Session) -> Opened:
+        """Open a document as the last one, and go on showing the current one."""
+        item = Opened(request, session)
+        self.opened.append(item)
+        self.changed.emit()
+        return item
+
     def select(self, index: int) -> None:
         """Show document `index`."""
         if index != self.index and 0 <= index < len(self.opened):

@@ -23,9 +23,10 @@ class Pair:
     B has it.
     """
 
-    def __init__(self, first: Session, second: Session) -> None:
+    def __init__(self, first: Session, second: Session, at: tuple[float, float] | None = None) -> None:
+        """Link both with the moments `at` on each other; by default those of `default_moments`, which may take long."""
         self.first, self.second = first, second
-        start, other = default_moments(first, second)
+        start, other = at if at is not None else default_moments(first, second)
         self.link = Link(first.viewport, second.viewport, other - start)
         self.jumped = Event()
         self.places: tuple[Place | None, Place | None] = (None, None)
@@ -45,18 +46,34 @@ class Pair:
         found = moments(self.first, self.second, how)
         if found is None:
             return False
-        self.link.on = True
-        self.link.align(*found)
+        self.align_at(*found)
         return True
 
+    def align_at(self, first: float, second: float) -> None:
+        """Link both with the moment `second` of B on the moment `first` of A."""
+        self.link.on = True
+        self.link.align(first, second)
+
     def jump(self, difference: Difference) -> None:
+        """Show where `difference` is best seen in both documents, and pick it there."""
+        self.show(self.places_of(difference))
+
+    def places_of(self, difference: Difference) -> tuple[Place | None, Place | None]:
+        """Where `difference` is best seen in A and in B, their rows read; long for large profiles, for a worker."""
+        found = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
+        for session, place in zip((self.first, self.second), found, strict=True):
+            if place is not None and place.row is not None:
+                session.rows.load(session.rows.row(place.row))
+        return found
+
+    def show(self, places: tuple[Place | None, Place | None]) -> None:
         """
-        Show where `difference` is best seen in both documents, and pick it there.
+        Show these places of A and B, and pick what lies there.
 
         Linked viewports keep their offset while that shows both places together; otherwise the starts of the two are
         put on each other.
         """
-        self.places = (place_of(self.first, difference, 0), place_of(self.second, difference, 1))
+        self.places = places
         for session, place in zip((self.first, self.second), self.places, strict=True):
             if place is not None and place.pick is not None:
                 session.pick(place.pick)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from memplan.gui.model.memory_map import occupant
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import Session, SlicePick
+from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.units import format_bytes
 
 
@@ -29,3 +30,26 @@ def slice_lines(session: Session, pick: SlicePick) -> list[str]:
         move = row.planned.transfers[index]
         lines.append(f"{format_bytes(move.size)} over {move.link}")
     return lines
+
+
+def picked_line(session: Session) -> str:
+    """What is picked, in one line: its name, and how long or how large it is; empty where nothing is."""
+    picked = session.picked
+    if isinstance(picked, SlicePick):
+        lanes = session.rows.lanes(session.rows.row(picked.row))
+        if lanes is None:
+            return ""
+        slices, index = lanes.slices, picked.index
+        return f"{short_name(slices.names[slices.name[index]])} · {span_text(float(slices.duration_ns[index]))}"
+    if isinstance(picked, TensorPick) and session.map is not None:
+        item = occupant(session.map, picked.rectangle)
+        return f"{short_name(item.tensor.name)} · {format_bytes(item.size)}"
+    if isinstance(picked, OpPick) and session.document.plan is not None:
+        op = session.document.plan.ops[picked.op]
+        return f"{short_name(op.name)} · {span_text(float(op.duration_ns))}"
+    return ""
+
+
+def short_name(name: str) -> str:
+    """The last part of a scope name, which is what tells ops apart."""
+    return name.rsplit("/", 1)[-1] or name

@@ -18,7 +18,7 @@ from memplan.gui.model.rows import MAX_LANES, Placed, Row
 from memplan.gui.model.session import Session, SlicePick
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.sheets import slices_sheet
-from memplan.gui.model.slice_text import slice_lines
+from memplan.gui.model.slice_text import short_name, slice_lines
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.traces.profile import CounterSeries, TrackKind
 
@@ -397,8 +397,3 @@ def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[
     padded = np.append(values, 0.0)
     tops = np.maximum.reduceat(padded, bounds)[::2]
     return np.where(last <= 0, 0.0, tops)
-
-
-def short_name(name: str) -> str:
-    """The last part of a scope name, which is what tells ops apart."""
-    return name.rsplit("/", 1)[-1] or name

@@ -349,6 +349,17 @@ def _dock(name: str) -> Callable[[Scene], None]:
     return case
 
 
+def _beside(scene: Scene) -> None:
+    scene.window.open_request(Request(PLAN), beside=True)
+    scene.press("beside")
+    assert scene.window.pairing.view is not None
+    assert scene.window.pairing.view.timeline.isVisible()
+    assert scene.window.commands.actions["beside"].isChecked()
+    scene.press("beside")
+    assert scene.window.pairing.view is None
+    assert not scene.window.commands.actions["beside"].isChecked()
+
+
 def _roofline(scene: Scene) -> None:
     scene.press("roofline")
     assert scene.window.docks["roofline"].isVisible()
@@ -455,6 +466,7 @@ CASES: dict[str, Callable[[Scene], None]] = {
     "track-down": _track("track-down"),
     "fold-all": _fold_all,
     "unfold-all": _unfold_all,
+    "beside": _beside,
     "roofline": _roofline,
     "kernel": _kernel,
     "kv": _kv,
