@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from memplan.gui.model.compiled import compiled
 
 BLOCK = 16
+SPAN = 64
 _GALLOP = 48
 _FAINT = np.float32(0.04)
 
@@ -32,6 +33,54 @@ def block_sums(duration: NDArray[np.int64]) -> NDArray[np.int64]:
         total += duration[i]
     sums[(n + BLOCK - 1) // BLOCK :] = total
     return sums
+
+
+@compiled
+def span_peaks(duration: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Longest of every `SPAN` durations."""
+    peaks = np.zeros((len(duration) + SPAN - 1) // SPAN, dtype=np.int64)
+    for i in range(len(duration)):
+        peaks[i // SPAN] = max(peaks[i // SPAN], duration[i])
+    return peaks
+
+
+@compiled
+def wide_slices(
+    start: NDArray[np.int64],
+    duration: NDArray[np.int64],
+    peaks: NDArray[np.int64],
+    t0: int,
+    fraction: float,
+    ns_per_px: float,
+    width: int,
+    shortest_px: float,
+    found: NDArray[np.int64],
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+) -> int:
+    """
+    Slices of which at least `shortest_px` pixels are within the `width` from `t0 + fraction` on; how many there are.
+
+    Their positions go to `found`, their borders within the picture, in pixels from its left, to `left` and `right`;
+    no more than there is room for.
+    """
+    n = len(start)
+    i = max(_lower_bound(start, 0, n, t0 + 1) - 1, 0)
+    last = _lower_bound(start, i, n, t0 + int(np.ceil(fraction + width * ns_per_px)))
+    shortest = shortest_px * ns_per_px
+    count = 0
+    while i < last and count < len(found):
+        if i % SPAN == 0 and peaks[i // SPAN] < shortest:
+            i += SPAN
+            continue
+        if duration[i] >= shortest:
+            begin = (start[i] - t0 - fraction) / ns_per_px
+            low, high = max(begin, 0.0), min(begin + duration[i] / ns_per_px, float(width))
+            if high - low >= shortest_px:
+                found[count], left[count], right[count] = i, low, high
+                count += 1
+        i += 1
+    return count
 
 
 @compiled
@@ -88,17 +137,17 @@ def halve_cells(busy: NDArray[np.float32], top: NDArray[np.int32], out_busy: Any
 def _from_cells(
     busy: NDArray[np.float32],
     top: NDArray[np.int32],
-    origin: int,
     cell_ns: float,
-    t0: float,
+    offset: float,
     ns_per_px: float,
     share: NDArray[np.float32],
     kind: NDArray[np.int32],
 ) -> None:
+    """`offset` is where the picture begins, in nanoseconds from the first cell."""
     cells = len(busy)
     for x in range(len(share)):
-        first = int(np.floor((t0 - origin + x * ns_per_px) / cell_ns))
-        last = int(np.floor((t0 - origin + (x + 1) * ns_per_px) / cell_ns))
+        first = int(np.floor((offset + x * ns_per_px) / cell_ns))
+        last = int(np.floor((offset + (x + 1) * ns_per_px) / cell_ns))
         last = max(last, first + 1)
         total = np.float32(0)
         best = np.float32(-1)
@@ -113,7 +162,7 @@ def _from_cells(
 
 
 @compiled
-def _lower_bound(values: NDArray[np.int64], low: int, high: int, key: float) -> int:
+def _lower_bound(values: NDArray[np.int64], low: int, high: int, key: int) -> int:
     while low < high:
         middle = (low + high) // 2
         if values[middle] < key:
@@ -181,7 +230,7 @@ def _from_slices(
             i += 1
             seen += 1
             if seen == _GALLOP:
-                last = _lower_bound(start, i, n, t0 + right) - 1
+                last = _lower_bound(start, i, n, t0 + int(np.ceil(right))) - 1
                 if last > i:
                     total += _summed(duration, sums, last) - _summed(duration, sums, i)
                     i = last
@@ -240,7 +289,7 @@ def paint_lane(
             size //= 2
             length *= 2
         part_busy, part_top = busy[first : first + size], top[first : first + size]
-        _from_cells(part_busy, part_top, origin, length, t0 + fraction, ns_per_px, share, kind)
+        _from_cells(part_busy, part_top, length, (t0 - origin) + fraction, ns_per_px, share, kind)
     else:
         _from_slices(start, duration, category, sums, t0, fraction, ns_per_px, share, kind, edge)
     row = np.empty(width, dtype=np.uint32)

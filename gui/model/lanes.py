@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from memplan.traces.profile import Slices
 
 Int64s = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 _SLICES_PER_CELL = 4
 _MAX_CELLS = 1 << 16
 _MIN_CELLS = 1 << 6
-_LONGEST = 2048
-_SCAN = 1 << 15
+_TAIL = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Lane:
     Slices of one nesting level, ordered by start, and their pyramid.
 
     `rows[i]` is the position in the track's `Slices` of the lane's slice `i`; `None` when they are the same. `busy`
-    and `top` hold the pyramid's levels one after another; `longest` the positions of the longest slices, ascending.
+    and `top` hold the pyramid's levels one after another, `sums` and `peaks` the sums and maxima of runs of durations.
     """
 
     start_ns: Int64s
@@ -32,12 +32,12 @@ class Lane:
     category: NDArray[np.int32]
     rows: NDArray[np.int64] | None
     sums: Int64s
+    peaks: Int64s
     busy: NDArray[np.float32]
     top: NDArray[np.int32]
     cells: int
     origin_ns: int
     cell_ns: int
-    longest: Int64s
 
     def row(self, position: int) -> int:
         """Position in the track's slices of the lane's slice `position`."""
@@ -63,14 +63,23 @@ class Lane:
             first -= 1
         return first, max(int(np.searchsorted(self.start_ns, t1, side="left")), first)
 
-    def wide(self, t0: int, t1: int, shortest_ns: float) -> Int64s:
-        """Positions of slices in `[t0, t1)` at least `shortest_ns` long; of the longest only, where there are many."""
-        first, last = self.between(t0, t1)
-        if last - first <= _SCAN:
-            return first + np.flatnonzero(self.duration_ns[first:last] >= shortest_ns)
-        low, high = np.searchsorted(self.longest, (first, last))
-        found = self.longest[low:high]
-        return np.asarray(found[self.duration_ns[found] >= shortest_ns])
+    def wide(
+        self, t0_ns: int, fraction: float, ns_per_px: float, width: int, shortest_px: float, most: int
+    ) -> tuple[Int64s, Floats, Floats]:
+        """
+        The first `most` slices with at least `shortest_px` pixels in the `width` from `t0_ns + fraction` on.
+
+        Their positions, and their left and right borders within the picture in pixels.
+        """
+        from memplan.gui.model import lane_kernels as kernels
+
+        found = np.empty(most, dtype=np.int64)
+        left, right = np.empty((2, most))
+        count = kernels.wide_slices(
+            self.start_ns, self.duration_ns, self.peaks, t0_ns, fraction, ns_per_px, width, shortest_px,
+            found, left, right,
+        )  # fmt: skip
+        return found[:count], left[:count], right[:count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], row
 
     count = len(start)
     origin = int(start[0])
-    end = int((start[-_LONGEST:] + duration[-_LONGEST:]).max())
+    end = int((start[-_TAIL:] + duration[-_TAIL:]).max())
     cells = _MIN_CELLS
     while cells < min(count // _SLICES_PER_CELL, _MAX_CELLS):
         cells *= 2
@@ -110,11 +119,10 @@ def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], row
         coarse = slice(first + size, first + size + size // 2)
         kernels.halve_cells(busy[fine], top[fine], busy[coarse], top[coarse])
         first, size = first + size, size // 2
-    keep = min(_LONGEST, count)
-    longest = np.sort(np.argpartition(duration, count - keep)[count - keep :]).astype(np.int64)
-    sums = kernels.block_sums(duration)
-    lane = Lane(start, duration, category, rows, sums, busy, top, cells, origin, cell_ns, longest)
+    sums, peaks = kernels.block_sums(duration), kernels.span_peaks(duration)
+    lane = Lane(start, duration, category, rows, sums, peaks, busy, top, cells, origin, cell_ns)
     # One pixel, so that the compiled painter is loaded here, on the reading thread, not in the first frame.
+    lane.wide(origin, 0.0, 1.0, 1, 1.0, 1)
     paint(np.zeros((1, 1), np.uint32), (0, 1), lane, origin, 0.0, 1.0, np.zeros(int(category.max()) + 1, np.uint32), 0)
     return lane
 

@@ -69,7 +69,8 @@ def memory_map(plan: Plan, axis: TimeMap, tier: Tier = Tier.HBM) -> MemoryMap:
     """The map of `tier`, its steps put on the profile's clock by `axis`."""
     steps = axis.to_profile(step_starts(plan))
     tensors = {tensor.index: tensor for tensor in plan.tensors}
-    kinds = tuple(sorted({tensor.kind for tensor in plan.tensors}))
+    placed = {item.tensor for item in plan.placements if item.tier is tier and item.offset is not None}
+    kinds = tuple(sorted({tensors[index].kind for index in placed}))
     code = {kind: index for index, kind in enumerate(kinds)}
     rows, unplaced = [], 0
     for row, placement in enumerate(plan.placements):

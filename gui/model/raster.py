@@ -58,6 +58,44 @@ def paint_rectangles(
 
 
 @compiled
+def roomy_rectangles(
+    start: Int64s,
+    end: Int64s,
+    low: Int64s,
+    high: Int64s,
+    t0: int,
+    fraction: float,
+    base: float,
+    px: tuple[float, float],
+    shape: tuple[int, int],
+    least: tuple[float, float],
+    found: Int64s,
+    box: NDArray[np.float64],
+) -> int:
+    """
+    Rectangles of which at least `least` pixels (wide, tall) are within a picture of `shape`; how many there are.
+
+    `px` is what a pixel spans: nanoseconds and bytes. Indices go to `found`, the visible part of each as `(left,
+    right, low, high)` in pixels from the picture's left and bottom to `box`; no more than there is room for.
+    """
+    count = 0
+    for i in range(len(start)):
+        if count == len(found):
+            break
+        if end[i] - start[i] < least[0] * px[0] or high[i] - low[i] < least[1] * px[1]:
+            continue
+        left = max((start[i] - t0 - fraction) / px[0], 0.0)
+        right = min((end[i] - t0 - fraction) / px[0], float(shape[0]))
+        bottom = max((low[i] - base) / px[1], 0.0)
+        above = min((high[i] - base) / px[1], float(shape[1]))
+        if right - left >= least[0] and above - bottom >= least[1]:
+            found[count] = i
+            box[count, 0], box[count, 1], box[count, 2], box[count, 3] = left, right, bottom, above
+            count += 1
+    return count
+
+
+@compiled
 def columns_of_steps(
     time: Int64s, values: Int64s, t0: int, fraction: float, ns_per_px: float, lowest: Int64s, highest: Int64s
 ) -> None:
@@ -68,10 +106,9 @@ def columns_of_steps(
     """
     count = len(time)
     low, high = 0, count
-    key = t0 + fraction
     while low < high:
         middle = (low + high) // 2
-        if time[middle] <= key:
+        if time[middle] - t0 <= fraction:  # relative: a float can't hold a nanosecond of a profile's clock
             low = middle + 1
         else:
             high = middle

@@ -57,6 +57,7 @@ class TimeCanvas(QWidget):
         self.text_font.setPixelSize(12)
         self.small_font = QFont(self.font())
         self.small_font.setPixelSize(11)
+        self._pens: dict[tuple[str, float, int], QPen] = {}
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
         self._image: QImage | None = None
         self._press: QPointF | None = None
@@ -99,6 +100,7 @@ class TimeCanvas(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self.colours = palette
+        self._pens.clear()
         self.refresh()
 
     def refresh(self) -> None:
@@ -191,9 +193,11 @@ class TimeCanvas(QWidget):
 
     def pen(self, role: str, width: float = 1.0, alpha: int = 255) -> QPen:
         """A pen in the theme's colour for `role`."""
-        pen = QPen(self.colour(self.colours.role(role), alpha))
-        pen.setWidthF(width)
-        return pen
+        kept = self._pens.get((role, width, alpha))
+        if kept is None:
+            kept = self._pens[role, width, alpha] = QPen(self.colour(self.colours.role(role), alpha))
+            kept.setWidthF(width)
+        return kept
 
     def _paint_ruler(self, painter: QPainter) -> None:
         self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))

@@ -18,6 +18,9 @@ from memplan.gui.model.sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.units import format_bytes
 
+_NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle shows
+_MAX_NAMES = 300
+
 
 class MemoryMapView(TimeCanvas):
     """
@@ -31,6 +34,7 @@ class MemoryMapView(TimeCanvas):
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
+        self._name_metrics = QFontMetrics(self.small_font)
         self.session_changed()
 
     def session_changed(self) -> None:
@@ -142,25 +146,32 @@ class MemoryMapView(TimeCanvas):
         painter.drawText(QPointF(x, y + metrics.ascent() + 1 if below else y - 4), text)
 
     def _paint_names(self, painter: QPainter, mapped: MemoryMap) -> None:
-        viewport, origin = self.session.viewport, self.session.origin_ns
-        left = np.maximum(mapped.start_ns - origin, viewport.start)
-        right = np.minimum(mapped.end_ns - origin, viewport.end)
-        low, high = np.maximum(mapped.low, self.low), np.minimum(mapped.high, self.high)
-        roomy = np.flatnonzero((right - left > 60 * self.ns_per_px) & (high - low > 14 * self.bytes_per_px))
-        if len(roomy) > 300:
-            area = (right - left)[roomy] * (high - low)[roomy].astype(np.float64)
-            roomy = roomy[np.argsort(-area, kind="stable")[:300]]
+        from memplan.gui.model.raster import roomy_rectangles
+
+        found, box = np.empty(len(mapped), dtype=np.int64), np.empty((len(mapped), 4))
+        whole, fraction = self.whole_start()
+        px, shape = (self.ns_per_px, self.bytes_per_px), (self.plot.width(), self.plot.height())
+        count = roomy_rectangles(
+            mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, whole, fraction, self.low, px, shape, _NAME_PX,
+            found, box,
+        )  # fmt: skip
+        found, box = found[:count], box[:count]
+        if count > _MAX_NAMES:
+            area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
+            largest = np.argpartition(-area, _MAX_NAMES)[:_MAX_NAMES]
+            found, box = found[largest], box[largest]
         painter.setFont(self.small_font)
         painter.setPen(self.pen("label_on_colour"))
-        metrics = QFontMetrics(self.small_font)
-        per_letter = max(metrics.averageCharWidth(), 1)
-        for index in roomy:
-            x, width = self.x_of(float(left[index])), float(right[index] - left[index]) / self.ns_per_px
-            y = (self.y_of(float(low[index])) + self.y_of(float(high[index]))) / 2
-            name = mapped.tensors[mapped.plan.placements[int(mapped.placement[index])].tensor].name
-            fitting = int((width - 8) / per_letter)
+        metrics = self._name_metrics
+        per_letter, bottom = max(metrics.averageCharWidth(), 1), self.plot.top() + shape[1]
+        placements, tensors = mapped.plan.placements, mapped.tensors
+        rows = mapped.placement[found].tolist()
+        for row, (left, right, low, high) in zip(rows, box.tolist(), strict=True):
+            name = tensors[placements[row].tensor].name
+            fitting = int((right - left - 8) / per_letter)
             text = name if len(name) <= fitting else "…" + name[-max(fitting - 1, 1) :]
-            painter.drawText(QPointF(x + 4, y + metrics.ascent() / 2 - 1), text)
+            y = bottom - (low + high) / 2 + metrics.ascent() / 2 - 1
+            painter.drawText(QPointF(GUTTER_PX + left + 4, y), text)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Title, legend of kinds, and addresses."""
@@ -173,10 +184,9 @@ class MemoryMapView(TimeCanvas):
         metrics = QFontMetrics(self.small_font)
         painter.setFont(self.small_font)
         y = self.ruler_px + 36
-        present = set(np.unique(mapped.kind).tolist())
-        for code, kind in enumerate(mapped.kinds):
-            if code not in present or y + 4 > self.height():
-                continue
+        for kind in mapped.kinds:
+            if y + 4 > self.height():
+                break
             self._block(painter, QRectF(10, y - 9, 10, 10), self.colours.kind(kind))
             painter.setPen(self.pen("faint"))
             painter.drawText(QPointF(26, y), tr(kind.replace("_", " ")))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetrics, QMouseEvent, QPainter, QResizeEvent
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QFontMetrics, QImage, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import tr
@@ -43,12 +43,15 @@ class TimelineView(TimeCanvas):
         super().__init__(session, palette, parent)
         self.loader = loader
         self.bar = QScrollBar(Qt.Orientation.Vertical, self)
-        self.bar.valueChanged.connect(self.refresh)
+        self.bar.valueChanged.connect(self._rearranged)
         self._layout: list[Placed] = []
         self.pinned_px = 0  # height of the pinned rows, which don't scroll
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._hover: SlicePick | None = None
         self._arrows: list[Arrow] = []
+        self._visible: list[tuple[Placed, int]] | None = None
+        self._label_metrics = QFontMetrics(self.small_font)
+        self._gutter: QImage | None = None
         self.session_changed()
 
     # -- rows ----------------------------------------------------------------------------------------------------
@@ -73,22 +76,31 @@ class TimelineView(TimeCanvas):
         self.bar.setPageStep(self.plot.height())
         self.bar.setSingleStep(54)
         self.bar.setRange(0, max(total - self.plot.height(), 0))
+        self._rearranged()
+
+    def _rearranged(self) -> None:
+        """Other rows are on the screen, or the same ones elsewhere."""
+        self._visible = self._gutter = None
         self.refresh()
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self._tables.clear()
+        self._gutter = None
         super().set_palette(palette)
 
     def visible(self) -> list[tuple[Placed, int]]:
         """Rows and headers on the screen with their top, in pixels from the plot's top."""
+        if self._visible is not None:
+            return self._visible
         offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
-        found = []
+        found: list[tuple[Placed, int]] = []
         for placed in self._layout:
             top = placed.top if placed.group == "Pinned" else placed.top - offset
             limit = 0 if placed.group == "Pinned" else pinned
             if top + placed.height > limit and top < height:
                 found.append((placed, top))
+        self._visible = found
         return found
 
     def scroll_by(self, pixels: float) -> bool:
@@ -136,11 +148,13 @@ class TimelineView(TimeCanvas):
             for row in unread:
                 rows.load(row)
             self._layout = rows.layout()
+            self._visible = self._gutter = None
         for placed, top in self.visible():
             limit = 0 if placed.group == "Pinned" else round(self.pinned_px * scale)
             first, last = round(top * scale), round((top + placed.height) * scale)
             if placed.row is None:
                 pixels[max(first, limit) : max(last, 0)] = self.colours.role("window")
+                pixels[max(last - 1, 0) : max(last, 0)] = self.colours.role("line")
                 continue
             if not rows.loaded(placed.row):
                 missing.append(placed.row)
@@ -237,33 +251,24 @@ class TimelineView(TimeCanvas):
         if lane_px < 12 or room <= 0:
             return 0
         painter.setFont(self.small_font)
-        metrics = QFontMetrics(self.small_font)
+        metrics = self._label_metrics
         per_letter = max(metrics.averageCharWidth(), 1)
         painter.setPen(self.pen("label_on_colour"))
-        t0, t1 = self._clock_span()
-        ns_per_px, origin, shown_from = self.ns_per_px, self.session.origin_ns, self.session.viewport.start
+        whole, fraction = self.whole_start()
+        width, ns_per_px = self.plot.width(), self.ns_per_px
+        names, name_of = lanes.slices.names, lanes.slices.name
         drawn = 0
         for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
-            found = lane.wide(t0, t1, _LABEL_PX * ns_per_px)[: room - drawn]
-            if not len(found):
-                continue
-            lefts = GUTTER_PX + (lane.start_ns[found] - origin - shown_from) / ns_per_px
-            rights = np.minimum(lefts + lane.duration_ns[found] / ns_per_px, self.width()).tolist()
-            lefts = np.maximum(lefts, GUTTER_PX).tolist()
-            for position, left, right in zip(found.tolist(), lefts, rights, strict=True):
-                if right - left < _LABEL_PX:
-                    continue
-                name = short_name(lanes.slices.names[lanes.slices.name[lane.row(position)]])
+            found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
+            codes = name_of[found if lane.rows is None else lane.rows[found]].tolist()
+            for code, left, right in zip(codes, lefts.tolist(), rights.tolist(), strict=True):
+                name = short_name(names[code])
                 fitting = int((right - left - 6) / per_letter)
                 text = name if len(name) <= fitting else name[: max(fitting - 1, 1)] + "…"
-                painter.drawText(QPointF(left + 3, base), text)
-                drawn += 1
+                painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
+            drawn += len(codes)
         return drawn
-
-    def _clock_span(self) -> tuple[int, int]:
-        viewport, origin = self.session.viewport, self.session.origin_ns
-        return origin + int(np.floor(viewport.start)), origin + int(np.ceil(viewport.end))
 
     def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
         picked = self.session.picked
@@ -285,20 +290,33 @@ class TimelineView(TimeCanvas):
         return depths.index(int(lanes.slices.depth[index]))
 
     def paint_gutter(self, painter: QPainter) -> None:
-        """Group headers and track names."""
+        """Group headers and track names, drawn anew only when rows move."""
+        scale = self.devicePixelRatioF()
+        size = QSize(round(GUTTER_PX * scale), max(round(self.height() * scale), 1))
+        if self._gutter is None or self._gutter.size() != size:
+            self._gutter = QImage(size, QImage.Format.Format_RGB32)
+            self._gutter.setDevicePixelRatio(scale)
+            self._gutter.fill(self.colour(self.colours.role("gutter")))
+            names = QPainter(self._gutter)
+            self._paint_names(names)
+            names.end()
+        painter.drawImage(0, 0, self._gutter)
+
+    def _paint_names(self, painter: QPainter) -> None:
         metrics = QFontMetrics(self.text_font)
         for placed, top in self.visible():
             y = self.ruler_px + top
             clip = self.ruler_px + (0 if placed.group == "Pinned" else self.pinned_px)
-            painter.setClipRect(0, clip, self.width(), self.height() - clip)
+            painter.setClipRect(0, clip, GUTTER_PX, self.height() - clip)
             if placed.row is None:
-                self._block(painter, QRectF(0, y, self.width(), placed.height), self.colours.role("window"))
+                self._block(painter, QRectF(0, y, GUTTER_PX, placed.height), self.colours.role("window"))
                 painter.setFont(self.text_font)
                 painter.setPen(self.pen("text"))
-                arrow = "▸" if placed.folded else "▾"
-                painter.drawText(QPointF(8, y + 15), f"{arrow} {tr(placed.group)}")
+                title = f"{'▸' if placed.folded else '▾'} {tr(placed.group)}"
+                title = metrics.elidedText(title, Qt.TextElideMode.ElideRight, GUTTER_PX - 16)
+                painter.drawText(QPointF(8, y + 15), title)
                 painter.setPen(self.pen("line"))
-                painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(self.width(), y + placed.height - 1))
+                painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
                 continue
             painter.setFont(self.text_font if self.session.rows.lane_px >= 12 else self.small_font)
             painter.setPen(self.pen("text"))
@@ -308,7 +326,6 @@ class TimelineView(TimeCanvas):
                 painter.drawText(QPointF(6, y + 15), "•")
             painter.setPen(self.pen("grid"))
             painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
-        painter.setClipping(False)
 
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""
