@@ -195,7 +195,7 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
         bound=op.bound if op is not None and timed else "",
         measured_ns=measured.duration_ns if measured is not None else None,
         pipes=pipes,
-        traffic=_arithmetic(op.flops, op.gm_bytes) if op is not None and timed else (),
+        traffic=_arithmetic(op.flops, op.gm_bytes) if op is not None and timed and (op.flops or op.gm_bytes) else (),
         notes=tuple(notes),
     )
 

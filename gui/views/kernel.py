@@ -229,7 +229,7 @@ class KernelView(QWidget):
                 times.append(f'{tr(label)} <b style="color:{self.colours.css(role)}">{escape(time_text(time))}</b>')
         difference = difference_text(facts.predicted_ns, facts.measured_ns)
         if difference:
-            times.append(f"{tr('measured − predicted')} <b>{difference}</b>")
+            times.append(tr("measured against predicted: {}").format(f"<b>{difference}</b>"))
         if facts.bound and facts.bound != "none":
             times.append(f"{tr('bound by')} <b>{escape(tr(facts.bound))}</b>")
         if times:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
@@ -17,8 +18,11 @@ from memplan.gui.views.kernel_words import buffer_name, copy_colour, ink_on
 from memplan.units import format_bytes
 
 _EDGE, _GAP = 8.0, 14.0
-_NARROWEST, _LOWEST, _LINE_ROOM = 200.0, 110.0, 3.0
+_NARROWEST, _LOWEST, _TALL, _LINE_ROOM = 200.0, 110.0, 200.0, 3.0
 _GAUGE = 7.0
+_HOW = (
+    "addresses upwards, pipeline slots to the right; #1 is data of iteration 1; the fainter colour is the second copy"
+)
 
 
 class BufferMaps(QWidget):
@@ -79,9 +83,11 @@ class BufferMaps(QWidget):
         return ceil(len(self.lanes) / max(rows, 1)) or 1
 
     def _map_height(self, place: int) -> float:
-        """High enough for the names of all buffers of a memory."""
-        rows = len({cell.buffer.offset for cell in self._cells[place]})
-        return max(_LOWEST, rows * (self._line - 1) / max(self._heights[place].used_height, 0.1))
+        """High enough for the names of all buffers of a memory, if they are not of too different sizes."""
+        buffers = {cell.buffer.offset: cell.buffer.size for cell in self._cells[place]}
+        scale, line = self._heights[place], self._line - 1
+        even, smallest = len(buffers) * line, line * scale.used / max(min(buffers.values(), default=1), 1)
+        return max(_LOWEST, max(even, min(smallest, _TALL)) / max(scale.used_height, 0.1))
 
     def _row_heights(self) -> list[float]:
         """Height of each row of maps, with title and slots."""
@@ -92,19 +98,35 @@ class BufferMaps(QWidget):
             for first in range(0, len(self.lanes), across)
         ]  # fmt: skip
 
-    def _foot(self) -> list[str]:
+    def _foot(self) -> str:
         """What is said below the maps."""
-        lines = []
-        if self.unused:
-            names = ", ".join(
-                f"{lane.tier.value} ({format_bytes(lane.capacity)})" if lane.capacity is not None else lane.tier.value
-                for lane in self.unused
-            )
-            lines.append(tr("Nothing laid out in {}").format(names))
-        return lines
+        names = ", ".join(
+            f"{lane.tier.value} ({format_bytes(lane.capacity)})" if lane.capacity is not None else lane.tier.value
+            for lane in self.unused
+        )
+        return tr("Nothing laid out in {}").format(names) if names else ""
+
+    def _how(self) -> QRectF:
+        """Where it is said how to read the maps: beside the head, or below it where that is too narrow."""
+        start = _EDGE + QFontMetricsF(self._bold).horizontalAdvance(tr("Buffers on chip")) + 10
+        room = self.width() - start - _EDGE
+        if QFontMetricsF(self.font()).horizontalAdvance(tr(_HOW)) <= room:
+            return QRectF(start, 0, room, self._line)
+        return QRectF(_EDGE, self._line, self.width() - 2 * _EDGE, self._text_height(tr(_HOW)))
+
+    def _text_height(self, text: str) -> float:
+        """Height of `text`, wrapped to the width."""
+        room = QRectF(0, 0, self.width() - 2 * _EDGE, 1000)
+        return QFontMetricsF(self.font()).boundingRect(room, Qt.TextFlag.TextWordWrap, text).height() if text else 0.0
+
+    @property
+    def _bold(self) -> QFont:
+        bold = QFont(self.font())
+        bold.setBold(True)
+        return bold
 
     def _fit(self) -> None:
-        self.setFixedHeight(int(self._line * (1 + len(self._foot())) + sum(self._row_heights()) + 8))
+        self.setFixedHeight(int(self._how().bottom() + sum(self._row_heights()) + self._text_height(self._foot()) + 8))
 
     def sizeHint(self) -> QSize:
         """As high as the maps at this width."""
@@ -124,7 +146,7 @@ class BufferMaps(QWidget):
         across, rows = self._columns(), self._row_heights()
         row, column = divmod(place, across)
         width = (self.width() - 2 * _EDGE - _GAP * (across - 1)) / across
-        top = self._line + sum(rows[:row]) + self._line + 2
+        top = self._how().bottom() + sum(rows[:row]) + self._line + 2
         left = _EDGE + column * (width + _GAP) + _GAUGE + 4
         return QRectF(left, top, width - _GAUGE - 4, rows[row] - 2 * self._line - 6)
 
@@ -196,47 +218,36 @@ class BufferMaps(QWidget):
         if not self.lanes:
             return
         painter = QPainter(self)
-        bold = QFont(self.font())
-        bold.setBold(True)
-        metrics = QFontMetricsF(self.font())
-        painter.setFont(bold)
+        faint, wrapped = QColor(self.colours.css("faint")), Qt.TextFlag.TextWordWrap
+        painter.setFont(self._bold)
         painter.setPen(QColor(self.colours.css("text")))
-        drop = metrics.ascent() + 2
-        head = tr("Buffers on chip")
-        painter.drawText(QPointF(_EDGE, drop), head)
-        start = _EDGE + QFontMetricsF(bold).horizontalAdvance(head) + 10
+        painter.drawText(QPointF(_EDGE, QFontMetricsF(self._bold).ascent()), tr("Buffers on chip"))
         painter.setFont(self.font())
-        painter.setPen(QColor(self.colours.css("faint")))
-        how = tr("addresses upwards, pipeline slots to the right; #1 is data of iteration 1; pale is the second copy")
-        painter.drawText(
-            QPointF(start, drop), metrics.elidedText(how, Qt.TextElideMode.ElideRight, self.width() - start - _EDGE)
-        )
+        painter.setPen(faint)
+        painter.drawText(self._how(), wrapped, tr(_HOW))
         for place in range(len(self.lanes)):
-            self._paint_map(painter, place, bold)
-        painter.setFont(self.font())
-        painter.setPen(QColor(self.colours.css("faint")))
-        base = self._line + sum(self._row_heights()) + drop
-        for number, text in enumerate(self._foot()):
-            room = self.width() - 2 * _EDGE
-            painter.drawText(
-                QPointF(_EDGE, base + number * self._line),
-                metrics.elidedText(text, Qt.TextElideMode.ElideRight, room),
-            )
+            self._paint_map(painter, place)
+        painter.setPen(faint)
+        below = self._how().bottom() + sum(self._row_heights()) + 2
+        foot = self._foot()
+        painter.drawText(QRectF(_EDGE, below, self.width() - 2 * _EDGE, self._text_height(foot)), wrapped, foot)
         painter.end()
 
-    def _paint_map(self, painter: QPainter, place: int, bold: QFont) -> None:
+    def _paint_map(self, painter: QPainter, place: int) -> None:
         lane, scale, frame = self.lanes[place], self._heights[place], self.frame(place)
         over = lane.capacity is not None and lane.peak > lane.capacity
-        painter.setFont(bold)
+        painter.setFont(self._bold)
         painter.setPen(QColor(self.colours.css("warning" if over else "text")))
-        metrics = QFontMetricsF(bold)
+        metrics = QFontMetricsF(self._bold)
         title = metrics.elidedText(self.title(lane), Qt.TextElideMode.ElideRight, frame.width() + _GAUGE)
         painter.drawText(QPointF(frame.left() - _GAUGE - 4, frame.top() - metrics.descent() - 3), title)
         painter.setFont(self.font())
         self._paint_gauge(painter, lane, frame)
         self._paint_free(painter, scale, frame)
-        for cell in self._cells[place]:
-            self._paint_cell(painter, cell, self.box(place, cell))
+        boxes = [self.box(place, cell) for cell in self._cells[place]]
+        for cell, box in zip(self._cells[place], boxes, strict=True):
+            self._paint_cell(painter, cell, box)
+        self._paint_names(painter, self._cells[place], boxes, frame)
         painter.setPen(QPen(QColor(self.colours.css("line")), 1))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRect(frame)
@@ -291,20 +302,40 @@ class BufferMaps(QWidget):
         if box.height() < metrics.height() - 2:
             return
         name = buffer_name(cell.buffer)
-        turn = "" if cell.iteration is None else f" #{cell.iteration + 1}"
-        room = box.width() - 6
-        text = next((text for text in (name + turn, name, turn.strip()) if metrics.horizontalAdvance(text) <= room), "")
-        if not text:
-            text = metrics.elidedText(name, Qt.TextElideMode.ElideRight, room) if room > 24 else ""
+        turn = "" if cell.iteration is None else f"#{cell.iteration + 1}"
+        texts = (f"{name} {turn}", name if not turn else "", turn)
+        text = next((text for text in texts if text and metrics.horizontalAdvance(text) <= box.width() - 4), "")
         painter.setPen(ink_on(colour))
         painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
+
+    def _paint_names(self, painter: QPainter, row: Sequence[Cell], boxes: Sequence[QRectF], frame: QRectF) -> None:
+        """Beside the blocks of a buffer its name, where no block has room for it and nothing else is in the way."""
+        metrics = QFontMetricsF(self.font())
+        painter.setPen(QColor(self.colours.css("text")))
+        taken = list(boxes)
+        for buffer in dict.fromkeys(cell.buffer for cell in row):
+            own = [(cell, box) for cell, box in zip(row, boxes, strict=True) if cell.buffer == buffer]
+            name = buffer_name(buffer)
+            wide, high = metrics.horizontalAdvance(name) + 8, metrics.height() - 2
+            if any(metrics.horizontalAdvance(f"{name} #{(cell.iteration or 0) + 1}") <= box.width() - 4
+                   for cell, box in own if box.height() >= high):  # fmt: skip
+                continue
+            first, last = own[0][1], own[-1][1]
+            top = first.center().y() - high / 2
+            for left in (last.right(), first.left() - wide):
+                label = QRectF(left, top, wide, high)
+                if frame.contains(label) and not any(label.intersects(box) for box in taken):
+                    painter.drawText(label, Qt.AlignmentFlag.AlignCenter, name)
+                    taken.append(label)
+                    break
 
     def _paint_slots(self, painter: QPainter, frame: QRectF) -> None:
         metrics = QFontMetricsF(self.font())
         wide = frame.width() / max(self.slots, 1)
         painter.setPen(QColor(self.colours.css("faint")))
         base = frame.bottom() + metrics.ascent() + 2
-        for slot in range(self.slots):
+        every = ceil((metrics.horizontalAdvance(str(self.slots)) + 4) / max(wide, 1.0))
+        for slot in range(0, self.slots, every):
             text = str(slot + 1)
             painter.drawText(
                 QPointF(frame.left() + (slot + 0.5) * wide - metrics.horizontalAdvance(text) / 2, base), text

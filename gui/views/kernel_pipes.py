@@ -50,6 +50,8 @@ class PipeBars(QWidget):
             if len(units) > 1:
                 name = f"{name} ({tr(pipe.unit)})"
             self.lines.append(Line(name, pipe.unit, pipe.predicted_ns, pipe.measured_ns))
+        if not any(line.predicted_ns or line.measured_ns for line in self.lines):
+            self.lines = []  # nothing took any time: bars would show nothing but an empty scale
         self.setVisible(bool(self.lines))
         self.setFixedHeight(self.sizeHint().height())
         self.setAccessibleDescription("; ".join(self.line_text(line).replace("\n", ", ") for line in self.lines))
