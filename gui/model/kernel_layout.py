@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from memplan.gui.model.kernel import Lane
-from memplan.placement.onchip import OnChipBuffer
+from memplan.gui.model.kernel_facts import Lane
+
+if TYPE_CHECKING:
+    from memplan.placement.onchip import OnChipBuffer
 
 _SEEN_SHARE = 0.5
 """Memories that are filled to less are not drawn to scale, so that their buffers can be read."""

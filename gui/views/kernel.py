@@ -19,11 +19,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from memplan.cost.report import Sentence
 from memplan.errors import MemplanError
 from memplan.gui.i18n import tr
 from memplan.gui.jobs import Finished, Work
-from memplan.gui.model.kernel import NOTHING, KernelFacts, kernel_facts, kernel_sheet
+from memplan.gui.model.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session import OpPick, Session
 from memplan.gui.model.sheet import Sheet
@@ -60,7 +59,7 @@ class KernelView(QWidget):
         super().__init__(parent)
         self.session = session
         self.colours = palette
-        self.facts = KernelFacts(problem=NOTHING)
+        self.facts = KernelFacts()
         self._background = background
         self._asked = 0
         self._stale = True
@@ -159,7 +158,7 @@ class KernelView(QWidget):
         self._stale = False
         session, asked, pick = self.session, self._asked, self.session.picked
         if pick is None:
-            self._show_facts(KernelFacts(problem=NOTHING))
+            self._show_facts(KernelFacts())
             return
         step = session.planned_op_of(pick)
         wanted = OpPick(step) if step is not None else pick
@@ -168,6 +167,10 @@ class KernelView(QWidget):
         def work(_: Progress) -> KernelFacts | None:
             if asked != self._asked:
                 return None  # something else was picked before this one's turn came
+            # The model takes a good part of a second to import, which is not to be spent on the interface's thread.
+            from memplan.cost.report import Sentence
+            from memplan.gui.model.kernel import kernel_facts
+
             try:
                 return kernel_facts(session, chip, pick=wanted)
             except MemplanError as error:
@@ -200,11 +203,11 @@ class KernelView(QWidget):
         self.maps.show_facts(facts)
         words = self._sections(
             (
-                ("Tiling", facts.tiling),
+                ("Tiling", [say(sentence) for sentence in facts.tiling]),
                 ("Stages", self._stages()),
-                ("Traffic", facts.traffic),
-                ("Roofline", facts.roofline),
-                ("Notes", facts.notes),
+                ("Traffic", [say(sentence) for sentence in facts.traffic]),
+                ("Roofline", [say(sentence) for sentence in facts.roofline]),
+                ("Notes", [say(sentence) for sentence in facts.notes]),
             )
         )
         self.words.setText(words)
@@ -213,7 +216,7 @@ class KernelView(QWidget):
     def _head_html(self) -> str:
         facts, faint = self.facts, self.colours.css("faint")
         if not facts.name:
-            reason = say(facts.problem) if facts.problem is not None else ""
+            reason = say(facts.problem) if facts.problem is not None else tr(HINT)
             return f'<p style="color:{faint}">{escape(reason)}</p>'
         name = escape(facts.name).replace("/", "/" + _SOFT_BREAK).replace("_", "_" + _SOFT_BREAK)
         lines = [f"<b>{name}</b>"]
@@ -231,28 +234,27 @@ class KernelView(QWidget):
         if difference:
             times.append(tr("measured against predicted: {}").format(f"<b>{difference}</b>"))
         if facts.bound and facts.bound != "none":
-            times.append(f"{tr('bound by')} <b>{escape(tr(facts.bound))}</b>")
+            times.append(f"{tr('limited by')} <b>{escape(tr(facts.bound))}</b>")
         if times:
             lines.append(" &nbsp;·&nbsp; ".join(times))
         if facts.problem is not None:
             lines.append(f'<span style="color:{self.colours.css("warning")}">{escape(say(facts.problem))}</span>')
         return "<br>".join(lines)
 
-    def _stages(self) -> tuple[Sentence, ...]:
+    def _stages(self) -> list[str]:
         """The steps of an iteration in their order, and when each runs."""
         stages = self.facts.stages
         if not stages:
-            return ()
+            return []
         steps = " → ".join(f"{number} {tr(stage.name)} ({tr(stage.pipe)})" for number, stage in enumerate(stages, 1))
-        return (Sentence("{}", (steps,)),
-                Sentence("iteration 1 starts in slot 1, each further one a slot later"))  # fmt: skip
+        return [steps, tr("iteration 1 starts in slot 1, each further one a slot later")]
 
-    def _sections(self, sections: Sequence[tuple[str, Sequence[Sentence]]]) -> str:
-        """Sentences under their titles, as a table of two columns."""
+    def _sections(self, sections: Sequence[tuple[str, Sequence[str]]]) -> str:
+        """Sentences, in the window's language, under their titles, as a table of two columns."""
         faint = self.colours.css("faint")
         rows = [
             f'<tr><td style="color:{faint};padding-right:10px"><b>{escape(tr(title))}</b></td>'
-            f"<td>{'<br>'.join(escape(say(sentence)) for sentence in sentences)}</td></tr>"
+            f"<td>{'<br>'.join(escape(sentence) for sentence in sentences)}</td></tr>"
             for title, sentences in sections
             if sentences
         ]

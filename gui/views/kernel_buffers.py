@@ -9,9 +9,8 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from memplan.cost.buffers import Stage
 from memplan.gui.i18n import tr
-from memplan.gui.model.kernel import KernelFacts, Lane
+from memplan.gui.model.kernel_facts import KernelFacts, Lane
 from memplan.gui.model.kernel_layout import Cell, Heights, cells, heights, operand_of, operands
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kernel_words import buffer_name, copy_colour, ink_on
@@ -38,7 +37,6 @@ class BufferMaps(QWidget):
         self.colours = palette
         self.lanes: list[Lane] = []
         self.unused: list[Lane] = []
-        self.stages: tuple[Stage, ...] = ()
         self.slots = 0
         self._cells: list[tuple[Cell, ...]] = []
         self._heights: list[Heights] = []
@@ -50,7 +48,7 @@ class BufferMaps(QWidget):
         """Draw the buffers of another kernel."""
         self.lanes = [lane for lane in facts.lanes if lane.buffers]
         self.unused = [lane for lane in facts.lanes if not lane.buffers]
-        self.stages, self.slots = facts.stages, facts.slots
+        self.slots = facts.slots
         self._cells = [cells(lane, facts.slots) for lane in self.lanes]
         self._heights = [heights(lane) for lane in self.lanes]
         self._operands = operands(self.lanes)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtGui import QColor
 
-from memplan.cost.report import Sentence
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import span_text
-from memplan.placement.onchip import OnChipBuffer
+
+if TYPE_CHECKING:
+    from memplan.cost.report import Sentence
+    from memplan.placement.onchip import OnChipBuffer
 
 _LIGHT_COPY = 0.42
 

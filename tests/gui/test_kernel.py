@@ -14,7 +14,8 @@ from memplan.cost.kernel import kernel_of_row
 from memplan.cost.machine import machine
 from memplan.cost.model import kernel_cost
 from memplan.gui.model.document import make_document
-from memplan.gui.model.kernel import LANES, KernelFacts, kernel_facts, kernel_sheet
+from memplan.gui.model.kernel import kernel_facts
+from memplan.gui.model.kernel_facts import LANES, KernelFacts, kernel_sheet
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.pipe_counters import measured_pipes
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick

@@ -16,7 +16,7 @@ from memplan.gui.i18n import catalogue, choose_language
 from memplan.gui.jobs import Finished, Work
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.document import make_document
-from memplan.gui.model.kernel import Lane
+from memplan.gui.model.kernel_facts import Lane
 from memplan.gui.model.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.palette import load_palette
