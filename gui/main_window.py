@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QSettings, Qt
+from PySide6.QtCore import QSettings, Qt, QTimer
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
@@ -416,7 +416,9 @@ class MainWindow(QMainWindow):
                 self.search.search_for(self.search.edit.text())
                 self.problems.show_notes(notes_of(session))
 
-        self.jobs.start(tr("reading tracks"), work, done, self.problem)
+        # Views ask while they paint. To show a job lays the status bar out anew, which paints at once, and a painter
+        # doesn't outlive another one on the same window: Qt crashes.
+        QTimer.singleShot(0, self, lambda: self.jobs.start(tr("reading tracks"), work, done, self.problem))
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 

@@ -115,13 +115,16 @@ class Pairing:
 
     def toggle(self) -> None:
         """End it, or begin it: with the one other document, one of several, or one to open now."""
-        window = self._window
         if self.on:
             self.end()
-            return
-        if window.session.document.empty:
-            window.statusBar().showMessage(tr("Open a document first."), 5_000)
-            return
+        elif self._window.session.document.empty:
+            self._window.statusBar().showMessage(tr("Open a document first."), 5_000)
+        else:
+            self._choose()
+        self._window.commands.refresh()  # nothing may have come of it
+
+    def _choose(self) -> None:
+        window = self._window
         others = [item for item in window.documents.others if not item.session.document.empty]
         if len(others) == 1:
             self.begin(others[0])
