@@ -132,12 +132,26 @@ class Pairing:
         places = {id(item): number for number, item in enumerate(window.documents.opened, 1)}
         names = [f"{places[id(item)]}: {item.session.document.name}" for item in others]
         ways = {tr("Open profile directory …"): self._ask_folder, tr("Open plan or graph …"): self._ask_file}
+        if self._other_ranks():
+            ways = {tr("Open another rank …"): self._ask_rank, **ways}
         offered = [*names, *ways]
         chosen = window.ask_item(tr("Side by side"), tr("What to show beside it"), offered, offered[0])
         if chosen in names:
             self.begin(others[names.index(chosen)])
         elif chosen is not None:
             ways[chosen]()
+
+    def _other_ranks(self) -> list[str]:
+        document = self._window.session.document
+        if document.profile is None or document.rank is None:
+            return []
+        return [str(rank) for rank in document.profile.ranks if rank != document.rank.rank]
+
+    def _ask_rank(self) -> None:
+        ranks, now = self._other_ranks(), self._window.request
+        chosen = self._window.ask_item(tr("Choose a rank"), tr("Rank"), ranks, ranks[0])
+        if chosen is not None:
+            self._read(Request(now.plan, now.profile, int(chosen), now.chip))
 
     def _ask_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self._window, tr("Open profile directory"))
@@ -159,14 +173,21 @@ class Pairing:
                 chip = window.ask_chip()
                 if chip is None:
                     return
-            known = Request(request.plan, request.profile, request.rank, chip)
+            self._read(Request(request.plan, request.profile, request.rank, chip))
 
-            def done(session: Session, known: Request = known) -> None:
-                window.keep_arrangement()
-                window.settings.opened(known)
-                self.begin(window.documents.add(known, session))
+    def _read(self, request: Request) -> None:
+        """Read what `request` names as a further document and show it as B."""
+        window = self._window
+        shown = window.session
 
-            window.read(known, done)
+        def done(session: Session) -> None:
+            window.settings.opened(request)
+            window.keep_arrangement()
+            opened = window.documents.add(request, session)
+            if window.session is shown:  # else the user went elsewhere meanwhile
+                self.begin(opened)
+
+        window.read(request, done)
 
     def begin(self, second: Opened) -> None:
         """Show `second` beside the shown document."""
