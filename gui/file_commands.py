@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.errors import MemplanError
-from memplan.export import EXPORTERS, export
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
 from memplan.gui.saving import FORMATS, copy, save
@@ -114,6 +113,8 @@ def export_plan(window: MainWindow) -> None:
     if plan is None:
         window.statusBar().showMessage(tr("No plan is open."), 5_000)
         return
+    from memplan.export import EXPORTERS  # not before it is needed: the window starts without it
+
     kinds = {tr("memplan's own plan") + " (*.json)": PLAN_FORMAT}
     for exporter in EXPORTERS.values():
         kinds[f"{tr(exporter.description)} (*{'' if exporter.folder else '.json'})"] = exporter.name
@@ -129,6 +130,8 @@ def write_plan(window: MainWindow, plan: Plan, to: str, path: Path) -> None:
         if to == PLAN_FORMAT:
             plan.save(path)
             return path
+        from memplan.export import export
+
         return export(plan, to, path, progress=progress)
 
     def done(written: Path) -> None:
