@@ -26,6 +26,7 @@ from benchmarks.profile_files import write_trace
 _FIRST_PAINT = """
 import sys
 from pathlib import Path
+from PySide6.QtCore import QTimer
 from memplan.gui.app import application
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request
@@ -36,10 +37,13 @@ window.show()
 window.open_request(Request(profile=Path(sys.argv[1])))
 def painted():
     rows = window.session.rows
-    return not window.session.document.empty and any(rows.loaded(row) for row in rows.rows)
-while not painted():
-    qt.processEvents()
-window.timeline.repaint()
+    if not window.session.document.empty and any(rows.loaded(row) for row in rows.rows):
+        window.timeline.repaint()
+        qt.quit()
+timer = QTimer()
+timer.timeout.connect(painted)
+timer.start(5)
+qt.exec()
 """
 
 
