@@ -1,109 +1,249 @@
-"""The what-if of a served model's KV cache: what was chosen, what follows, and the command that says the same."""
+"""The what-if of a served model's KV cache: from a choice to the budget, the stack of HBM, and what both say."""
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from memplan.hardware import chip
-from memplan.kv import CacheOptions, KvBudget, Memory, ServingOptions, budget, engine
-from memplan.models import load_config
-from memplan.models.parallel import Layout
+from memplan.gui.model.kv_choice import KvChoice
+from memplan.gui.model.kv_pools import PoolPicture, pool_picture
+from memplan.kv import Item, KvBudget
+from memplan.kv.planner import load_of
+from memplan.kv.questions import Case
 from memplan.units import format_bytes
 
-KV_TYPES = ("", "bf16", "fp8", "int8")
-WEIGHT_TYPES = ("published", "bf16", "w8a8", "w4a8", "mxfp8", "mxfp8-mxfp4")
+_SMALL_SHARE = 0.004
+"""Weights of a group smaller than this part of the card stand together with other small ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class KvChoice:
-    """What the user set; the fields are the options of `memplan kv`, `None` and `""` the engine's own defaults."""
+class Words:
+    """A sentence to translate and then fill with `values`; values are texts already."""
 
-    config: Path
-    chip: str = "910B3"
-    engine: str = "vllm-ascend"
-    tp: int = 1
-    ep: int = 1
-    dp: int = 1
-    context: int = 32768
-    batched_tokens: int | None = None
-    block_size: int | None = None
-    kv_dtype: str = ""
-    weights: str = "published"
+    text: str
+    values: tuple[str, ...] = ()
 
-    @property
-    def command(self) -> str:
-        """The command line that prints the same budget."""
-        words = ["memplan", "kv", str(self.config), "--chip", self.chip, "--engine", self.engine]
-        for name, value, default in (
-            ("--tp", self.tp, 1),
-            ("--ep", self.ep, 1),
-            ("--dp", self.dp, 1),
-            ("--context", self.context, None),
-            ("--max-num-batched-tokens", self.batched_tokens, None),
-            ("--block-size", self.block_size, None),
-            ("--kv-dtype", self.kv_dtype, ""),
-            ("--weights", self.weights, "published"),
-        ):
-            if value != default:
-                words += [name, str(value)]
-        return shlex.join(words)
+    def plain(self) -> str:
+        """The sentence in English."""
+        return self.text.format(*self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A label to translate, its value as text, and a remark on it."""
+
+    label: Words
+    value: Words
+    remark: Words = Words("")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One part of the HBM stack, bottom to top; `nbytes` 0 where it isn't known."""
+    """
+    One part of the HBM stack, bottom to top: name and detail to translate, bytes (0 where not known), size as text,
+    where the figure is from, and its `role`, which colours it.
+    """
 
     name: str
     nbytes: int
     text: str
+    detail: str = ""
+    source: str = ""
+    role: str = "other"
+    known: bool = True
 
 
-def evaluate(choice: KvChoice) -> KvBudget:
-    """The budget of a choice; raises `InputError` in the command line's words."""
-    die = chip(choice.chip)
-    return budget(
-        load_config(choice.config),
-        die,
-        engine(choice.engine, die),
-        ServingOptions(
-            length=choice.context,
-            caches=CacheOptions(block_size=choice.block_size, kv=choice.kv_dtype or None),
-            batched_tokens=choice.batched_tokens,
-        ),
-        Layout(tensor=choice.tp, expert=choice.ep, data=choice.dp),
-        Memory(precision=choice.weights),
-    )
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The budget of a choice, and its pool with the sequences wanted in it."""
+
+    choice: KvChoice
+    case: Case
+    result: KvBudget
+    pool: PoolPicture
+
+    @property
+    def enough(self) -> bool:
+        """Whether the engine starts and all sequences wanted fit at once."""
+        return self.result.fits and self.result.sequences >= self.pool.batch
 
 
-def stack(result: KvBudget) -> list[Segment]:
-    """HBM from the card's size down as parts that add up to it: weights together, then the rest, then the cache."""
-    weights = sum(item.nbytes or 0 for item in result.items if item.name.startswith("weights"))
-    segments = [Segment("weights", weights, format_bytes(weights))]
-    for item in result.items:
-        if item.name == "card" or item.name.startswith("weights"):
-            continue
-        text = "unknown" if item.nbytes is None else format_bytes(item.nbytes)
-        segments.append(Segment(item.name, item.nbytes or 0, text))
+def answer(choice: KvChoice) -> Answer:
+    """What follows from a choice; raises `InputError` in the command line's words."""
+    case = choice.case()
+    result = case.budget()
+    load = load_of(case.engine, case.options)
+    return Answer(choice, case, result, pool_picture(result, load, choice.batch or 1, paged=case.engine.paged))
+
+
+_ROLES = {
+    "driver": "reserved",
+    "outside the engine's share": "reserved",
+    "activations": "activation",
+    "HCCL buffers": "communication",
+    "graphs": "workspace",
+    "workspace": "workspace",
+}
+
+
+def stack(found: Answer) -> list[Segment]:
+    """
+    HBM as parts that add up to the card, top to bottom: what is not the cache's, the weights by group, then the
+    cache by whose blocks they are, free blocks last. What does not fit the card makes them add up to more.
+    """
+    items = found.result.items
+    card = items[0].nbytes or 0
+    segments = []
+    weights = [item for item in items if item.name.startswith("weights")]
+    for item in items[1:]:
+        if item in weights:
+            segments += _weights(weights, card) if item is weights[0] else []
+        elif item.name == "KV cache":
+            segments += _cache(found, item)
+        else:
+            text = "unknown" if item.nbytes is None else format_bytes(item.nbytes)
+            role = _ROLES.get(item.name, "other")
+            known = item.nbytes is not None
+            segments.append(Segment(item.name, item.nbytes or 0, text, "", item.source, role, known))
     return segments
 
 
-def answers(result: KvBudget) -> list[tuple[str, str]]:
-    """What the budget says, as label and value."""
-    pool = result.pool
-    lines = [
-        ("fits", "yes" if result.fits else f"no: {format_bytes(result.missing_bytes)} missing"),
-        ("tokens in all", f"{result.tokens:,}"),
-        (f"sequences of {result.context:,} tokens", f"{result.sequences:,}"),
-        ("bytes per token", f"{result.bytes_per_token:,.0f}"),
-        ("fixed bytes per request", f"{result.fixed_bytes_per_request:,}"),
-        ("waste per request", format_bytes(result.waste_bytes)),
-        ("blocks", f"{pool.num_blocks:,} of {pool.allocated_per_block:,} B"),
+def _weights(items: Sequence[Item], card: int) -> list[Segment]:
+    sized = [(item.name.partition(": ")[2], item.nbytes or 0) for item in items]
+    large = [(name, size) for name, size in sized if size >= card * _SMALL_SHARE]
+    small = [(name, size) for name, size in sized if size < card * _SMALL_SHARE]
+    if len(small) > 1:
+        large.append((" + ".join(name for name, _ in small), sum(size for _, size in small)))
+    else:
+        large += small
+    large.sort(key=lambda pair: -pair[1])
+    source = items[0].source
+    return [Segment("weights", size, format_bytes(size), name, source, "weight") for name, size in large]
+
+
+def _cache(found: Answer, item: Item) -> list[Segment]:
+    """The cache: blocks of the sequences wanted as far as they fit, free blocks, and what is no whole block."""
+    pool, room = found.pool, item.nbytes or 0
+    per_block = found.result.pool.allocated_per_block
+    held = min(pool.null_blocks + min(pool.batch, pool.fit) * pool.blocks_per_sequence, pool.blocks)
+    taken, whole = held * per_block, pool.blocks * per_block
+    count = min(pool.batch, pool.fit)
+    segments = [
+        Segment("KV cache", taken, format_bytes(taken), f"{count:,} × {found.result.context:,}", item.source, "kv")
     ]
-    for group in pool.groups:
-        tokens = group.block_size * group.specs[0].entry_tokens
+    if whole > taken:
+        segments.append(Segment("free blocks", whole - taken, format_bytes(whole - taken), "", item.source, "free"))
+    if room > whole:
+        rest = room - whole
+        segments.append(Segment("in no block", rest, format_bytes(rest), "", "what whole blocks leave", "reserved"))
+    return segments
+
+
+def headline(found: Answer) -> Words:
+    """The answer in one sentence."""
+    result, batch = found.result, found.pool.batch
+    context = f"{result.context:,}"
+    if result.refusal is not None:
+        return Words("Does not fit: {} missing for the engine to start", (format_bytes(result.missing_bytes),))
+    if not result.fits:
+        text = "Does not fit: {} missing for one sequence of {} tokens"
+        return Words(text, (format_bytes(result.missing_bytes), context))
+    text = "Fits: room for {} × {} tokens at once, {} × wanted"
+    if result.sequences < batch:
+        text = "Does not fit: room for {} × {} tokens at once, {} × wanted"
+    return Words(text, (f"{result.sequences:,}", context, f"{batch:,}"))
+
+
+def answers(found: Answer) -> list[Line]:
+    """What the budget says, with what each figure rests on."""
+    result, picture = found.result, found.pool
+    pool, sequence = result.pool, found.pool.sequence
+    held = pool.blocks_per_request * pool.planned_per_block
+    context = f"{result.context:,}"
+
+    def line(label: str, value: str, remark: str = "", *values: str, of: tuple[str, ...] = ()) -> Line:
+        return Line(Words(label, of), Words("{}", (value,)), Words(remark, values))
+
+    lines = [
+        line("sequences at once", f"{result.sequences:,}", "of {} tokens each, on one rank", context),
+        line("tokens in all", f"{result.tokens:,}", "in sequences of that length"),
+    ]
+    if found.choice.dp > 1:
+        whole = result.sequences * found.choice.dp
+        lines.append(line("on all {} data-parallel ranks", f"{whole:,}", "sequences", of=(f"{found.choice.dp:,}",)))
+    if picture.missing:
         lines.append(
-            (f"{group.kind.value}, {len(group.members)} caches", f"{tokens:,} tokens in {group.page_bytes:,} B")
+            line(
+                "blocks too few",
+                f"{picture.missing:,}",
+                "{} wanted, {} are there",
+                f"{picture.needed:,}",
+                f"{picture.blocks:,}",
+            )
         )
+    lines += [
+        line(
+            "bytes per token",
+            f"{result.bytes_per_token:,.1f}",
+            "{} of them content",
+            f"{result.logical_bytes_per_token:,.1f}",
+        ),
+        line(
+            "fixed bytes per request",
+            f"{result.fixed_bytes_per_request:,}",
+            "{} of them content",
+            f"{result.logical_fixed_bytes:,}",
+        ),
+        line(
+            "waste per request",
+            format_bytes(result.waste_bytes),
+            "{} of its blocks",
+            f"{result.waste_bytes / max(1, held):.1%}",
+        ),
+    ]
+    if found.pool.shares:
+        lines += [
+            line("unfilled", format_bytes(sequence.unfilled), "room in pages for tokens that are not there"),
+            line("padding", format_bytes(sequence.padding), "to make pages equal"),
+            line("no cache", format_bytes(sequence.absent), "groups with fewer caches than the largest"),
+            line(
+                "blocks",
+                f"{pool.num_blocks:,}",
+                "of {} B, one of them the engine's null block",
+                f"{pool.planned_per_block:,}",
+            ),
+            line("blocks per request", f"{pool.blocks_per_request:,}", "at {} tokens", context),
+            line("engine's max concurrency", f"{pool.max_concurrency:.4f}", "as the engine prints it"),
+            line("prefix-cache granularity", f"{result.prefix_granularity:,}", "tokens"),
+        ]
+    if result.layout.pipeline > 1:
+        lines.append(
+            line("tightest stage", f"{result.stage:,}", "of {}, counted from 0", f"{result.layout.pipeline:,}")
+        )
+    lines.append(line("dies", f"{result.layout.ranks:,}", "{}", str(result.layout)))
     return lines
+
+
+def warnings(found: Answer) -> list[Words]:
+    """What does not stop the engine but is likely not meant."""
+    choice, model = found.choice, found.case.model
+    said = []
+    if choice.ep > choice.tp * choice.dp:
+        said.append(
+            Words(
+                "{} expert ranks are more than the {} ranks of TP and DP that could share the experts",
+                (f"{choice.ep:,}", f"{choice.tp * choice.dp:,}"),
+            )
+        )
+    if choice.context > model.max_positions:
+        said.append(
+            Words("{} tokens are more than the model's own {}", (f"{choice.context:,}", f"{model.max_positions:,}"))
+        )
+    if found.pool.batch > choice.step_sequences:
+        said.append(
+            Words(
+                "{} sequences are more than the {} of one step: the others wait",
+                (f"{found.pool.batch:,}", f"{choice.step_sequences:,}"),
+            )
+        )
+    return said

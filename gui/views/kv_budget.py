@@ -1,208 +1,267 @@
-"""The KV budget: choose a model, a chip and an engine, move the context, and see at once what is left."""
+"""The KV budget: choose a model, an engine and a chip, move the sliders, and see at once what fits."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import html
+from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QRectF, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QGuiApplication, QPainter, QPaintEvent
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
-    QComboBox,
+    QBoxLayout,
     QFileDialog,
-    QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSlider,
-    QSpinBox,
+    QScrollArea,
+    QVBoxLayout,
     QWidget,
 )
 
 from memplan.errors import MemplanError
 from memplan.gui.i18n import tr
-from memplan.gui.model.kv_budget import KV_TYPES, WEIGHT_TYPES, KvChoice, Segment, answers, evaluate, stack
+from memplan.gui.jobs import Job, Jobs
+from memplan.gui.model.kv_budget import Answer, Line, Words, answer, answers, headline, stack, warnings
+from memplan.gui.model.kv_choice import SAMPLE, KvChoice, offer
+from memplan.gui.model.kv_further import Further, further, further_lines
+from memplan.gui.model.kv_sheet import budget_sheet
 from memplan.gui.model.palette import Palette
-from memplan.hardware import chips
-from memplan.kv import KvBudget, engines
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.views.kv_form import KvForm
+from memplan.gui.views.kv_pools import PoolView
+from memplan.gui.views.kv_stack import HbmStack
+from memplan.units import format_bytes
 
-_LOG_STEPS = 16
-_SHORTEST, _LONGEST = 10, 20  # powers of two of the context slider
-_DELAY_MS = 60
-
-
-class HbmStack(QWidget):
-    """HBM from the card's size down as one bar, each part to scale with its name and size beside it."""
-
-    def __init__(self, palette: Palette, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.colours = palette
-        self.segments: list[Segment] = []
-        self.setMinimumHeight(180)
-
-    def show_segments(self, segments: list[Segment]) -> None:
-        """Draw other parts."""
-        self.segments = segments
-        self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """The bar, and a line of text for every part, kept apart from each other."""
-        painter = QPainter(self)
-        metrics = QFontMetrics(self.font())
-        total = sum(part.nbytes for part in self.segments)
-        top, height, width = 6.0, self.height() - 12.0, 70.0
-        y = top
-        last_text = -1e9
-        colours = [self.colours.kind("weight"), *(c for c in self.colours.colours if c != self.colours.kind("weight"))]
-        for place, part in reversed(list(enumerate(self.segments))):
-            share = height * part.nbytes / total if total else 0.0
-            colour = colours[place % len(colours)]
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(QColor(colour >> 16 & 255, colour >> 8 & 255, colour & 255))
-            painter.drawRect(QRectF(8, y, width, max(share, 1.0 if part.nbytes else 0.0)))
-            text_y = max(y + share / 2 + metrics.ascent() / 2, last_text + metrics.height())
-            painter.setPen(QColor(self.colours.css("text")))
-            painter.drawText(int(width + 18), int(text_y), f"{part.text}  {tr(part.name)}")
-            last_text = text_y
-            y += share
-        painter.end()
+_FIRST_BATCH = 4
+_BESIDE_PX = 760
+"""Pictures that have so much room stand beside each other."""
+_REST_MS = 250
+"""So long after the last change the slower answers are asked for."""
+_RECENT = 10
 
 
 class KvBudgetView(QWidget):
-    """The choices at the left, the stack and the answers at the right; both follow a moment after each change."""
+    """
+    The choosers at the left; the answer, the stack of HBM, the pool and all figures at the right.
 
-    failed = Signal(str)
+    Pictures follow each change at once; figures that take longer follow when nothing has changed for a moment.
+    `model_opened` gives the path of each model that was opened and could be read.
+    """
 
-    def __init__(self, palette: Palette, parent: QWidget | None = None, config: Path | None = None) -> None:
+    model_opened = Signal(object)
+
+    def __init__(
+        self,
+        palette: Palette,
+        parent: QWidget | None = None,
+        config: Path | None = None,
+        *,
+        models: Sequence[Path] = (),
+    ) -> None:
         super().__init__(parent)
-        self.choice: KvChoice | None = KvChoice(config) if config is not None else None
-        self.result: KvBudget | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self.evaluate)
-        self._make_choices()
+        self.colours = palette
+        self.models = list(models)
+        self.found: Answer | None = None
+        self.more: Further | None = None
+        self._jobs = Jobs(self, threads=1)
+        self._job: Job | None = None
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self._ask_further)
+        self.form = KvForm(self.models, KvChoice(config or SAMPLE, batch=_FIRST_BATCH), self)
+        self.form.changed.connect(self.evaluate)
+        self.form.browse.connect(self.choose_model)
         self.stack = HbmStack(palette, self)
-        self.text = QLabel(self)
-        self.text.setTextFormat(Qt.TextFormat.PlainText)
-        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.text.setWordWrap(True)
-        self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
-        rows = QHBoxLayout(self)
-        left = QWidget(self)
-        left.setLayout(self._form)
-        left.setMaximumWidth(330)
-        rows.addWidget(left)
-        rows.addWidget(self.stack, 1)
-        rows.addWidget(self.text, 1)
+        self.pool = PoolView(palette, self)
+        self.verdict = self._label()
+        self.figures = self._label()
+        self.notes = self._label()
+        self.copy_button = QPushButton(tr("Copy as command line"), self)
+        self.copy_button.clicked.connect(self.copy_command)
+        self._lay_out()
         self.evaluate()
 
-    def _make_choices(self) -> None:
-        self.model_button = QPushButton(tr("Choose config.json …"), self)
-        self.model_button.clicked.connect(self.choose_model)
-        self.chip = self._list([item.name.removeprefix("Ascend") for item in chips() if item.hbm_bytes], "910B3")
-        self.engine = self._list(["vllm-ascend", *(item.name for item in engines())], "vllm-ascend")
-        self.tp, self.ep, self.dp = (self._number(1, 1024) for _ in range(3))
-        self.context = QSlider(Qt.Orientation.Horizontal, self)
-        self.context.setRange(_SHORTEST * _LOG_STEPS, _LONGEST * _LOG_STEPS)
-        self.context.setValue(15 * _LOG_STEPS)
-        self.context.valueChanged.connect(self._changed)
-        self.context_label = QLabel(self)
-        self.batched = self._number(0, 1 << 20)
-        self.batched.setSpecialValueText(tr("engine's default"))
-        self.batched.setSingleStep(1024)
-        self.kv = self._list(list(KV_TYPES), "")
-        self.kv.setItemText(0, tr("engine's default"))
-        self.weights = self._list(list(WEIGHT_TYPES), "published")
-        self.copy = QPushButton(tr("Copy as command line"), self)
-        self.copy.clicked.connect(self.copy_command)
-        self._form = QFormLayout()
-        for label, widget in (
-            ("Model", self.model_button),
-            ("Chip", self.chip),
-            ("Engine", self.engine),
-            ("TP", self.tp),
-            ("EP", self.ep),
-            ("DP", self.dp),
-            ("Context", self.context),
-            ("", self.context_label),
-            ("Tokens of a step", self.batched),
-            ("KV type", self.kv),
-            ("Weights", self.weights),
-            ("", self.copy),
-        ):
-            self._form.addRow(tr(label) if label else "", widget)
+    def _label(self) -> QLabel:
+        label = QLabel(self)
+        label.setWordWrap(True)
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        label.setTextFormat(Qt.TextFormat.RichText)
+        return label
 
-    def _list(self, names: list[str], chosen: str) -> QComboBox:
-        box = QComboBox(self)
-        box.addItems(names)
-        box.setCurrentText(chosen)
-        box.currentIndexChanged.connect(self._changed)
-        return box
+    def _lay_out(self) -> None:
+        top = QHBoxLayout()
+        top.setContentsMargins(8, 4, 8, 0)
+        top.addWidget(self.verdict, 1)
+        top.addWidget(self.copy_button)
+        self.pictures = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self.pictures.addWidget(self.stack, 4, Qt.AlignmentFlag.AlignTop)
+        self.pictures.addWidget(self.pool, 5, Qt.AlignmentFlag.AlignTop)
+        shown = QWidget(self)
+        rows = QVBoxLayout(shown)
+        rows.setContentsMargins(0, 0, 0, 8)
+        rows.addLayout(self.pictures, 1)
+        rows.addWidget(self.figures)
+        rows.addWidget(self.notes)
+        self.right = self._scrolled(shown)
+        self.left = self._scrolled(self.form)
+        right = QVBoxLayout()
+        right.setSpacing(2)
+        right.addLayout(top)
+        right.addWidget(self.right, 1)
+        columns = QHBoxLayout(self)
+        columns.setContentsMargins(0, 0, 0, 0)
+        columns.addWidget(self.left)
+        columns.addLayout(right, 1)
 
-    def _number(self, low: int, high: int) -> QSpinBox:
-        box = QSpinBox(self)
-        box.setRange(low, high)
-        box.valueChanged.connect(self._changed)
-        return box
+    def _scrolled(self, content: QWidget) -> QScrollArea:
+        area = QScrollArea(self)
+        area.setWidget(content)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        return area
 
-    @property
-    def tokens(self) -> int:
-        """The context that the slider stands at, a multiple of 128."""
-        return max(round(2 ** (self.context.value() / _LOG_STEPS) / 128), 1) * 128
+    def minimumSizeHint(self) -> QSize:
+        """Small: everything scrolls."""
+        return QSize(480, 160)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Pictures beside each other where they have room, else under each other."""
+        self.left.setFixedWidth(min(max(self.width() * 2 // 5, 250), 340))
+        beside = self.width() - self.left.width() >= _BESIDE_PX
+        self.pictures.setDirection(QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom)
+        self.stack.setMaximumHeight(max(self.height() - self.copy_button.height() - 24, self.stack.sizeHint().height()))
+        super().resizeEvent(event)
+
+    # -- models --------------------------------------------------------------------------------------------------
 
     def choose_model(self) -> None:
         """Ask for a config.json."""
-        name, _ = QFileDialog.getOpenFileName(self, tr("Choose config.json …"), "", "JSON (*.json)")
+        folder = str(self.models[0].parent) if self.models else ""
+        name, _ = QFileDialog.getOpenFileName(self, tr("Open config.json …"), folder, "JSON (*.json)")
         if name:
             self.show_model(Path(name))
 
     def show_model(self, config: Path) -> None:
-        """Budget the model of `config`."""
-        self.choice = KvChoice(config)
+        """Budget the model of `config`, a config.json or its folder."""
+        rest = [path for path in self.models if path != config]
+        self.form.set_models([config, *rest], config)
         self.evaluate()
+        if self.found is not None and config != SAMPLE:
+            self.models = [config, *rest][:_RECENT]
+            self.model_opened.emit(config)
 
-    def set_palette(self, palette: Palette) -> None:
-        """Draw with other colours."""
-        self.stack.colours = palette
-        self.stack.update()
+    # -- answering -----------------------------------------------------------------------------------------------
 
-    def _changed(self) -> None:
-        self._timer.start()
+    @property
+    def choice(self) -> KvChoice:
+        """What is set at the moment."""
+        return self.form.choice()
 
     def evaluate(self) -> None:
-        """Read the choices and show what follows from them."""
-        self.context_label.setText(f"{self.tokens:,} {tr('tokens')}")
-        self.copy.setEnabled(self.choice is not None)
-        if self.choice is None:
-            self.text.setText(tr("Choose a model's config.json to budget its KV cache."))
-            return
-        self.choice = replace(
-            self.choice,
-            chip=self.chip.currentText(),
-            engine=self.engine.currentText(),
-            tp=self.tp.value(),
-            ep=self.ep.value(),
-            dp=self.dp.value(),
-            context=self.tokens,
-            batched_tokens=self.batched.value() or None,
-            kv_dtype=KV_TYPES[self.kv.currentIndex()],
-            weights=self.weights.currentText(),
-        )
-        self.model_button.setText(self.choice.config.parent.name + "/" + self.choice.config.name)
+        """Show what follows from what is set."""
+        self._rest.stop()
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
         try:
-            self.result = evaluate(self.choice)
+            self.form.show_offer(offer(self.choice))
+            self.found = answer(self.choice)
         except MemplanError as error:
-            self.result = None
-            self.stack.show_segments([])
-            self.text.setText(str(error))
-            self.failed.emit(str(error))
+            self._show_error(str(error))
             return
-        self.stack.show_segments(stack(self.result))
-        lines = [f"{tr(label)}: {value}" for label, value in answers(self.result)]
-        self.text.setText("\n".join([*lines, "", *self.result.notes]))
+        result = self.found.result
+        self._say(headline(self.found), "text" if self.found.enough else "warning")
+        card = result.items[0].nbytes or 0
+        self.stack.show_segments(stack(self.found), card, f"{result.chip} · {format_bytes(card)}")
+        self.pool.show_pool(self.found.pool, result.context)
+        self.copy_button.setEnabled(True)
+        if self.more is not None and self.more.choice != self.found.choice:
+            self.more = None
+        self._show_figures()
+        self._rest.start()
+
+    def _show_error(self, text: str) -> None:
+        self.found = self.more = None
+        self._say(Words("{}", (text,)), "warning")
+        self.stack.show_segments([])
+        self.pool.show_pool(None)
+        self.figures.clear()
+        self.notes.clear()
+        self.copy_button.setEnabled(False)
+
+    def _say(self, words: Words, role: str) -> None:
+        self._said = words, role
+        colour = self.colours.css(role)
+        self.verdict.setText(f'<span style="color:{colour}; font-weight:600">{html.escape(_text(words))}</span>')
+
+    def _ask_further(self) -> None:
+        """Start on the slower answers."""
+        if self.found is None:
+            return
+        choice = self.found.choice
+
+        def show(more: Further) -> None:
+            if self.found is not None and self.found.choice == more.choice:
+                self.more = more
+                self._show_figures()
+
+        def refuse(text: str) -> None:
+            if self.found is not None and self.found.choice == choice:
+                self._say(Words("{}", (text,)), "warning")
+
+        self._job = self._jobs.start(tr("KV budget"), lambda progress: further(choice, progress), show, refuse)
+
+    # -- figures -------------------------------------------------------------------------------------------------
+
+    def _lines(self) -> list[Line]:
+        if self.found is None:
+            return []
+        lines = answers(self.found)
+        if self.more is not None:
+            lines += further_lines(self.more, self.found.case.model.max_positions)
+        return lines
+
+    def _show_figures(self) -> None:
+        if self.found is None:
+            return
+        faint = self.colours.css("faint")
+        rows = [
+            f'<tr><td style="padding-right:12px">{html.escape(_text(line.label))}</td>'
+            f'<td align="right" style="padding-right:12px"><b>{html.escape(_text(line.value))}</b></td>'
+            f'<td style="color:{faint}">{html.escape(_text(line.remark))}</td></tr>'
+            for line in self._lines()
+        ]
+        self.figures.setText(f'<table cellspacing="0" cellpadding="1">{"".join(rows)}</table>')
+        warning = self.colours.css("warning")
+        said = [f'<span style="color:{warning}">{html.escape(_text(words))}</span>' for words in warnings(self.found)]
+        said += [html.escape(note) for note in self.found.result.notes]
+        self.notes.setText("<br>".join(said))
 
     def copy_command(self) -> None:
         """Put the command line that prints the same budget on the clipboard."""
-        if self.choice is not None:
-            QGuiApplication.clipboard().setText(self.choice.command)
+        QGuiApplication.clipboard().setText(self.choice.command)
+
+    def sheet(self) -> Sheet:
+        """All figures shown, or what is wrong with what is set."""
+        if self.found is not None:
+            return budget_sheet(self.found, self.more)
+        return Sheet(
+            ("part", "of", "figure", "value", "unit", "source"), [("error", "", "", _text(self._said[0]), "", "")]
+        )
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        self.colours = self.stack.colours = self.pool.colours = palette
+        self.stack.update()
+        self.pool.update()
+        self._say(*self._said)
+        self._show_figures()
+
+
+def _text(words: Words) -> str:
+    """A sentence in the window's language."""
+    return tr(words.text).format(*(tr(value) for value in words.values)) if words.text else ""

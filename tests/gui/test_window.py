@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
-from PySide6.QtGui import QDropEvent, QGuiApplication, QImage, QWheelEvent
+from PySide6.QtGui import QDropEvent, QImage, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog, QTabBar
 
-from memplan.cli import main
 from memplan.gui.app import render
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
@@ -338,27 +336,6 @@ def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow
     assert len(view.mark.getData()[0]) == 0
     window.commands.run("theme-dark")
     window.commands.run("theme-light")
-
-
-def test_the_kv_budget_follows_the_sliders_and_copies_its_command(window: MainWindow, qtbot: object) -> None:
-    window.show_kv_budget(SAMPLES / "example_config.json")
-    view = window.kv
-    assert view is not None
-    assert view.result is not None
-    assert view.result.context == 32768
-    assert sum(part.nbytes for part in view.stack.segments) == view.result.items[0].nbytes
-    sequences = view.result.sequences
-    view.context.setValue(view.context.minimum())
-    qtbot.waitUntil(lambda: view.result is not None and view.result.context == 1024, timeout=5000)  # type: ignore[attr-defined]
-    assert view.result.sequences > sequences
-    view.copy_command()
-    command = QGuiApplication.clipboard().text()
-    assert command.startswith("memplan kv ")
-    assert "--context 1024" in command
-    assert main(shlex.split(command)[1:]) == 0
-    view.show_model(SAMPLES / "llama_train.plan.json")
-    assert view.result is None
-    assert "llama_train.plan.json" in view.text.text()
 
 
 def test_both_themes_are_photographed(tmp_path: Path) -> None:
