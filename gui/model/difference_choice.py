@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from memplan.gui.model.differences import Difference, Differences, Group, Measure
@@ -13,8 +14,8 @@ READING_ORDER = (
 )  # fmt: skip
 """From the whole to its parts: measured time, measured memory, and the same of the plans."""
 
-MOST_OF_EACH = 200
-MOST_OF_ONE = 2_000
+MOST_OF_EACH = 100
+MOST_OF_ONE = 1_000
 _WHOLES = (Group.TYPE, Group.PLANNED_TYPE)
 
 
@@ -27,14 +28,17 @@ class Choice:
     name: str = ""
     changed: bool = True
 
-    def takes(self, item: Difference) -> bool:
-        """Whether `item` is chosen; one whose difference isn't known differs as far as anyone can tell."""
-        return (
-            (self.group is None or item.group is self.group)
-            and (self.measure is None or item.measure is self.measure)
-            and self.name.strip().casefold() in item.name.casefold()
-            and not (self.changed and item.delta == 0)
-        )
+    def of(self, found: Iterable[Difference]) -> Iterator[Difference]:
+        """Those of `found` that are chosen; one whose difference isn't known differs as far as anyone can tell."""
+        name = self.name.strip().casefold()
+        for item in found:
+            if (
+                (self.group is None or item.group is self.group)
+                and not (self.changed and item.delta == 0)
+                and (self.measure is None or item.measure is self.measure)
+                and (not name or name in item.name.casefold())
+            ):
+                yield item
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,8 @@ def weight(item: Difference) -> int:
 def listed(differences: Differences, choice: Choice, *, all_of_them: bool = False) -> Listed:
     """The chosen differences: the largest `MOST_OF_EACH` of every group, or `MOST_OF_ONE` where one is chosen."""
     by_group: dict[Group, list[Difference]] = {}
-    for item in differences.found:
-        if choice.takes(item):
-            by_group.setdefault(item.group, []).append(item)
+    for item in choice.of(differences.found):
+        by_group.setdefault(item.group, []).append(item)
     most = MOST_OF_EACH if choice.group is None else MOST_OF_ONE
     found: list[Difference] = []
     left_out = 0
