@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -31,6 +32,7 @@ from memplan.traces.tracefile import SMALL
 SLOW_RANK = 0.05
 SLOW_LINK = 0.05
 _MOST_OPS = 50
+_KILLED = "the process that read it was killed, perhaps for want of memory; try again with one worker"
 _SMALLEST_USE = 10**6  # bytes; shorter messages measure latency
 
 
@@ -108,7 +110,7 @@ def summary_of(source: RankSource, root: Path, cache: Path | None, threads: int 
             notes=notes.notes,
         )
     except MemplanError as error:
-        return RankSummary(source.rank, "", (0, 0), 0, [], None, [], [], [], notes.notes, str(error))
+        return _unread(source, str(error), notes.notes)
 
 
 def _on_processes(
@@ -121,15 +123,48 @@ def _on_processes(
     method = "fork" if alone else "forkserver" if "forkserver" in methods else "spawn"
     if method == "fork":
         _load_compiled(sources)
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+    context = multiprocessing.get_context(method)
+    found = _in_pool(sources, root, workers, context, progress, cache)
+    # A process that was killed takes what the pool had yet to do with it: that is read again, each rank by itself.
+    for source in sources:
+        if source.rank not in found:
+            progress(len(found), len(sources), "ranks")
+            found |= _in_pool([source], root, 1, context, silent, cache)
+            found.setdefault(source.rank, _unread(source, _KILLED))
+    return sorted(found.values(), key=lambda summary: summary.rank)
+
+
+def _in_pool(
+    sources: Sequence[RankSource],
+    root: Path,
+    workers: int,
+    context: BaseContext,
+    progress: Progress,
+    cache: Path | None,
+) -> dict[int, RankSummary]:
+    """Summaries by rank, of all `sources` or, where a process was killed, of those that were done before."""
+    found: dict[int, RankSummary] = {}
+    pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
-        pending = {pool.submit(summary_of, source, root, cache, 1): source for source in sources}
-        found = list(_as_completed(pending, progress))
+        waiting = {pool.submit(summary_of, source, root, cache, 1) for source in sources}
+        while waiting:
+            progress(len(found), len(sources), "ranks")
+            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                summary = future.result()
+                found[summary.rank] = summary
+    except BrokenExecutor:
+        pool.shutdown(cancel_futures=True)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
-    pool.shutdown()
-    return sorted(found, key=lambda summary: summary.rank)
+    else:
+        pool.shutdown()
+    return found
+
+
+def _unread(source: RankSource, why: str, notes: Sequence[Note] = ()) -> RankSummary:
+    return RankSummary(source.rank, "", (0, 0), 0, [], None, [], [], [], notes, why)
 
 
 def _load_compiled(sources: Sequence[RankSource]) -> None:
@@ -139,16 +174,6 @@ def _load_compiled(sources: Sequence[RankSource]) -> None:
         from memplan.traces.scan_state import ScanState
 
         ScanState(1)
-
-
-def _as_completed(pending: dict[Future[RankSummary], RankSource], progress: Progress) -> Iterator[RankSummary]:
-    total = len(pending)
-    waiting = set(pending)
-    while waiting:
-        progress(total - len(waiting), total, "ranks")
-        done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield future.result()
 
 
 def _on_dask(
