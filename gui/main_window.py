@@ -284,7 +284,7 @@ class MainWindow(QMainWindow):
         self.middle.setCurrentWidget(self.welcome if empty else self.pairing.page)
         if empty:
             self.welcome.show_recent(self.settings.recent)
-        self._show_tabs()
+        self.show_tabs()
         name = session.document.name
         mark = f" [{tr('simulated profile')}]" if session.document.simulated else ""
         self.simulated_mark.setText(tr("simulated profile"))
@@ -293,12 +293,14 @@ class MainWindow(QMainWindow):
         self.pairing.follow()
         self.commands.refresh()
 
-    def _show_tabs(self) -> None:
+    def show_tabs(self) -> None:
+        """One tab a document, the two of a side by side with their letters."""
         self.tabs.blockSignals(True)
         while self.tabs.count():
             self.tabs.removeTab(0)
         for item in self.documents.opened:
-            self.tabs.addTab(item.session.document.name or tr("Empty"))
+            name, letter = item.session.document.name or tr("Empty"), self.pairing.letter(item)
+            self.tabs.addTab(f"{letter} · {name}" if letter else name)
         self.tabs.setCurrentIndex(self.documents.index)
         self.tabs.blockSignals(False)
         self.tabs.setVisible(len(self.documents.opened) > 1)

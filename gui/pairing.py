@@ -84,6 +84,12 @@ class Pairing:
         """Whether a second document is shown."""
         return self.second is not None
 
+    def letter(self, item: Opened) -> str:
+        """What a document is called while two are shown: A, B, or nothing."""
+        if not self.on:
+            return ""
+        return "B" if item is self.second else "A" if item is self._window.documents.current else ""
+
     def timelines(self) -> Sequence[TimelineView]:
         """The timelines that are there: A's, and B's if it is shown."""
         timeline = self._window.timeline
@@ -196,6 +202,7 @@ class Pairing:
         self.second = second
         self._make_views(second.session)
         self._pair_up()
+        self._window.show_tabs()
         self._window.commands.refresh()
 
     def end(self) -> None:
@@ -210,6 +217,7 @@ class Pairing:
         if dock is not None:
             window.removeDockWidget(dock)
             dock.deleteLater()
+        window.show_tabs()
         window.commands.refresh()
 
     def follow(self) -> None:

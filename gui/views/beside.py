@@ -30,6 +30,7 @@ from memplan.gui.views.memory_map import MemoryMapView
 from memplan.gui.views.timeline import Loader, TimelineView
 
 _STRIP_PX = 24
+_ROOMY_PX = 420
 NOTHING, CURVE, MAP = "Timeline only", "Memory over time", "Memory map"
 
 
@@ -258,9 +259,11 @@ class BesideView(QWidget):
         if what != NOTHING:
             kind = CurveView if what == CURVE else MemoryMapView
             self.memory = kind(self.session, self.colours, self)
+            self.memory.ruler_px = 0  # the timeline's is right above it
             self.split.addWidget(self.memory)
-            height = max(self.split.height(), 3)
-            self.split.setSizes([height * 2 // 3, height // 3])
+            height = self.split.height()
+            share = height // 3 if height > _ROOMY_PX else height // 2
+            self.split.setSizes([height - share, share])
 
     def forget(self) -> None:
         """Stop listening to the session."""

@@ -160,11 +160,13 @@ def test_the_other_document_stands_at_the_right_of_the_shown_one(pair: MainWindo
     assert abs(view.timeline.width() - pair.timeline.width()) <= 2
     assert pair.pairing.strip.name.whole == "llama_train.plan.json + llama_train_profile"
     assert view.strip.name.whole == "slower"
+    assert [pair.tabs.tabText(index)[:4] for index in range(2)] == ["B · ", "A · "]
     assert pair.docks[TABLE].isVisible()
     assert pair.commands.actions["beside"].isChecked()
     press(pair)
     assert is_off(pair)
     assert pair.timeline.isVisible()
+    assert pair.tabs.tabText(0) == "slower"
 
 
 def test_either_timeline_leads(pair: MainWindow) -> None:
@@ -416,6 +418,8 @@ def test_turning_to_b_ends_it(pair: MainWindow) -> None:
     second, bounds = beside(pair).session, open_session(pair.documents.opened[0].request).viewport.bounds
     choose_tab(pair, 0)
     assert is_off(pair)
+    assert pair.tabs.currentIndex() == 0
+    assert pair.tabs.tabText(0) == "slower"
     assert pair.session is second
     assert second.viewport.bounds == bounds  # the link let go of it
 
