@@ -148,10 +148,10 @@ def headline(found: Answer) -> Words:
     if not result.fits:
         text = "Does not fit: {} missing for one sequence of {} tokens"
         return Words(text, (format_bytes(result.missing_bytes), context))
-    text = "Fits: room for {} × {} tokens at once, {} × wanted"
+    text = "Fits: {} × {} tokens wanted, room for {}"
     if result.sequences < batch:
-        text = "Does not fit: room for {} × {} tokens at once, {} × wanted"
-    return Words(text, (f"{result.sequences:,}", context, f"{batch:,}"))
+        text = "Does not fit: {} × {} tokens wanted, room for {}"
+    return Words(text, (f"{batch:,}", context, f"{result.sequences:,}"))
 
 
 def answers(found: Answer) -> list[Line]:
@@ -202,10 +202,13 @@ def answers(found: Answer) -> list[Line]:
         ),
     ]
     if found.pool.shares:
+        kinds = (
+            ("unfilled", sequence.unfilled, "room in pages for tokens that are not there"),
+            ("padding", sequence.padding, "to make pages equal"),
+            ("no cache", sequence.absent, "groups with fewer caches than the largest"),
+        )
+        lines += [line(name, format_bytes(size), why) for name, size, why in kinds if size]
         lines += [
-            line("unfilled", format_bytes(sequence.unfilled), "room in pages for tokens that are not there"),
-            line("padding", format_bytes(sequence.padding), "to make pages equal"),
-            line("no cache", format_bytes(sequence.absent), "groups with fewer caches than the largest"),
             line(
                 "blocks",
                 f"{pool.num_blocks:,}",

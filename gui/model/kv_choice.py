@@ -177,8 +177,13 @@ def offer(choice: KvChoice) -> Offer:
         utilization=found.utilization,
         has_drafts=bool(model.mtp_layers),
         has_indexer=_has_indexer(model),
-        has_experts=any(isinstance(layer.ffn, MoeFfn) for layer in model.layers),
+        has_experts=has_experts(model),
     )
+
+
+def has_experts(model: ModelConfig) -> bool:
+    """Whether ranks can share experts."""
+    return any(isinstance(layer.ffn, MoeFfn) for layer in model.layers)
 
 
 def _has_indexer(model: ModelConfig) -> bool:
@@ -206,11 +211,13 @@ def engine_versions() -> dict[str, list[tuple[str, str]]]:
     """
     Every engine with its versions, as the name to give and what to show.
 
-    Where an engine has several the first is its own name: the chip then settles the version, which is shown as "".
+    Where an engine has several the first is its own name, shown as "": the chip then settles the version. An engine
+    of no versions has the one row that says so.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for item in engines():
-        found.setdefault(item.engine, []).append((item.name, item.name.removeprefix(f"{item.engine}-")))
+        shown = "-" if item.name == item.engine else item.name.removeprefix(f"{item.engine}-")
+        found.setdefault(item.engine, []).append((item.name, shown))
     return {name: [(name, ""), *rows] if len(rows) > 1 else rows for name, rows in found.items()}
 
 

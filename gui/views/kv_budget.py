@@ -20,12 +20,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from memplan.errors import MemplanError
+from memplan.errors import InputError, MemplanError
 from memplan.gui.i18n import tr
 from memplan.gui.jobs import Job, Jobs
 from memplan.gui.model.kv_budget import Answer, Line, Words, answer, answers, headline, stack, warnings
 from memplan.gui.model.kv_choice import SAMPLE, KvChoice, offer
-from memplan.gui.model.kv_further import Further, further, further_lines
+from memplan.gui.model.kv_further import Further, fitting_text, further, further_lines
 from memplan.gui.model.kv_sheet import budget_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
@@ -37,6 +37,7 @@ from memplan.units import format_bytes
 _FIRST_BATCH = 4
 _BESIDE_PX = 760
 """Pictures that have so much room stand beside each other."""
+_HIGHEST_PX = 700
 _REST_MS = 250
 """So long after the last change the slower answers are asked for."""
 _RECENT = 10
@@ -62,7 +63,7 @@ class KvBudgetView(QWidget):
     ) -> None:
         super().__init__(parent)
         self.colours = palette
-        self.models = list(models)
+        self.models = [path for path in models if path.exists()]
         self.found: Answer | None = None
         self.more: Further | None = None
         self._jobs = Jobs(self, threads=1)
@@ -77,34 +78,40 @@ class KvBudgetView(QWidget):
         self.stack = HbmStack(palette, self)
         self.pool = PoolView(palette, self)
         self.verdict = self._label()
+        self.verdict.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.verdict.linkActivated.connect(self.take_fitting)
         self.figures = self._label()
         self.notes = self._label()
         self.copy_button = QPushButton(tr("Copy as command line"), self)
         self.copy_button.clicked.connect(self.copy_command)
         self._lay_out()
+        self.form.set_palette(palette)
         self.evaluate()
 
     def _label(self) -> QLabel:
         label = QLabel(self)
         label.setWordWrap(True)
+        label.setContentsMargins(8, 0, 0, 0)
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         label.setTextFormat(Qt.TextFormat.RichText)
         return label
 
     def _lay_out(self) -> None:
         top = QHBoxLayout()
-        top.setContentsMargins(8, 4, 8, 0)
+        top.setContentsMargins(0, 4, 8, 0)
         top.addWidget(self.verdict, 1)
         top.addWidget(self.copy_button)
-        self.pictures = QBoxLayout(QBoxLayout.Direction.LeftToRight)
-        self.pictures.addWidget(self.stack, 4, Qt.AlignmentFlag.AlignTop)
-        self.pictures.addWidget(self.pool, 5, Qt.AlignmentFlag.AlignTop)
         shown = QWidget(self)
-        rows = QVBoxLayout(shown)
-        rows.setContentsMargins(0, 0, 0, 8)
-        rows.addLayout(self.pictures, 1)
-        rows.addWidget(self.figures)
-        rows.addWidget(self.notes)
+        self.pictures = QBoxLayout(QBoxLayout.Direction.LeftToRight, shown)
+        self.pictures.setContentsMargins(0, 0, 0, 8)
+        self.pictures.addWidget(self.stack, 1, Qt.AlignmentFlag.AlignTop)
+        figures = QVBoxLayout()
+        figures.setContentsMargins(0, 0, 8, 0)
+        figures.addWidget(self.pool)
+        figures.addWidget(self.figures)
+        figures.addWidget(self.notes)
+        figures.addStretch(1)
+        self.pictures.addLayout(figures, 1)
         self.right = self._scrolled(shown)
         self.left = self._scrolled(self.form)
         right = QVBoxLayout()
@@ -133,8 +140,14 @@ class KvBudgetView(QWidget):
         self.left.setFixedWidth(min(max(self.width() * 2 // 5, 250), 340))
         beside = self.width() - self.left.width() >= _BESIDE_PX
         self.pictures.setDirection(QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom)
-        self.stack.setMaximumHeight(max(self.height() - self.copy_button.height() - 24, self.stack.sizeHint().height()))
+        self.pictures.setStretch(0, 1 if beside else 0)
+        self._fit_stack()
         super().resizeEvent(event)
+
+    def _fit_stack(self) -> None:
+        """As high a stack as there is to see at once, and all its labels."""
+        seen = self.height() - self.copy_button.sizeHint().height() - 20
+        self.stack.setFixedHeight(min(max(seen, self.stack.sizeHint().height()), _HIGHEST_PX))
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -171,21 +184,25 @@ class KvBudgetView(QWidget):
             self.form.show_offer(offer(self.choice))
             self.found = answer(self.choice)
         except MemplanError as error:
-            self._show_error(str(error))
+            self._show_error(error)
             return
         result = self.found.result
+        if self.more is not None and self.more.choice != self.found.choice:
+            self.more = None
         self._say(headline(self.found), "text" if self.found.enough else "warning")
         card = result.items[0].nbytes or 0
         self.stack.show_segments(stack(self.found), card, f"{result.chip} · {format_bytes(card)}")
-        self.pool.show_pool(self.found.pool, result.context)
+        self._fit_stack()
+        self.pool.show_pool(self.found.pool)
         self.copy_button.setEnabled(True)
-        if self.more is not None and self.more.choice != self.found.choice:
-            self.more = None
         self._show_figures()
         self._rest.start()
 
-    def _show_error(self, text: str) -> None:
+    def _show_error(self, error: MemplanError) -> None:
         self.found = self.more = None
+        text = str(error)
+        if isinstance(error, InputError) and error.path is not None:
+            text = text.replace(str(error.path), error.path.name)  # the whole path is in the list of models
         self._say(Words("{}", (text,)), "warning")
         self.stack.show_segments([])
         self.pool.show_pool(None)
@@ -196,7 +213,16 @@ class KvBudgetView(QWidget):
     def _say(self, words: Words, role: str) -> None:
         self._said = words, role
         colour = self.colours.css(role)
-        self.verdict.setText(f'<span style="color:{colour}; font-weight:600">{html.escape(_text(words))}</span>')
+        text = f'<span style="color:{colour}; font-weight:600">{html.escape(_text(words))}</span>'
+        if self.more is not None and self.more.fitting is not None:
+            link = html.escape(tr("use {}").format(fitting_text(self.more.fitting)))
+            text += f' &nbsp; <a href="fitting" style="color:{self.colours.css("accent")}">{link}</a>'
+        self.verdict.setText(text)
+
+    def take_fitting(self) -> None:
+        """Take the layout that has room for what is wanted."""
+        if self.more is not None and self.more.fitting is not None:
+            self.form.set_ranks(self.more.fitting)
 
     def _ask_further(self) -> None:
         """Start on the slower answers."""
@@ -207,6 +233,7 @@ class KvBudgetView(QWidget):
         def show(more: Further) -> None:
             if self.found is not None and self.found.choice == more.choice:
                 self.more = more
+                self._say(*self._said)
                 self._show_figures()
 
         def refuse(text: str) -> None:
@@ -230,7 +257,7 @@ class KvBudgetView(QWidget):
             return
         faint = self.colours.css("faint")
         rows = [
-            f'<tr><td style="padding-right:12px">{html.escape(_text(line.label))}</td>'
+            f'<tr><td style="padding-right:12px">{html.escape(_unbroken(_text(line.label)))}</td>'
             f'<td align="right" style="padding-right:12px"><b>{html.escape(_text(line.value))}</b></td>'
             f'<td style="color:{faint}">{html.escape(_text(line.remark))}</td></tr>'
             for line in self._lines()
@@ -256,10 +283,16 @@ class KvBudgetView(QWidget):
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self.colours = self.stack.colours = self.pool.colours = palette
+        self.form.set_palette(palette)
         self.stack.update()
         self.pool.update()
         self._say(*self._said)
         self._show_figures()
+
+
+def _unbroken(text: str) -> str:
+    """`text` on one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _text(words: Words) -> str:

@@ -31,6 +31,7 @@ from memplan.gui.model.kv_choice import (
     context_steps,
     engine_versions,
 )
+from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
 from memplan.models.precision import PUBLISHED, precision_names
 
@@ -224,6 +225,23 @@ class KvForm(QWidget):
             effects=flags["effects"],
         )
 
+    def set_ranks(self, choice: KvChoice) -> None:
+        """Take the layout of `choice`, in one change."""
+        for name, box in self.ranks.items():
+            with QSignalBlocker(box):
+                box.setValue(getattr(choice, name))
+        self.changed.emit()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Boxes to tick have an outline that is seen on any ground."""
+        line, ground, accent = (palette.css(role) for role in ("faint", "base", "accent"))
+        size = "width: 12px; height: 12px"
+        for flag in self.flags.values():
+            flag.setStyleSheet(
+                f"QCheckBox::indicator {{ border: 1px solid {line}; background: {ground}; {size} }}"
+                f"QCheckBox::indicator:checked {{ background: {accent} }}"
+            )
+
     def set_models(self, models: Sequence[Path], chosen: Path) -> None:
         """Offer other models besides the bundled one, each once."""
         kept = list(dict.fromkeys(str(path) for path in [*models, SAMPLE]))
@@ -271,6 +289,7 @@ class KvForm(QWidget):
         rows = self._versions[self.engine.currentData()]
         if [self.version.itemData(place) for place in range(self.version.count())] != [name for name, _ in rows]:
             fill(self.version, [(name, text or tr("for the chip")) for name, text in rows], "")
+            self.version.setEnabled(len(rows) > 1)
 
     def _show_more(self, shown: bool) -> None:
         self.more.setVisible(shown)
@@ -280,7 +299,7 @@ class KvForm(QWidget):
 def _model_text(path: Path) -> str:
     """A model's name in the list: its folder where the file is called config.json like all others."""
     if path == SAMPLE:
-        return tr("Sample (Llama 8B)")
+        return tr("Sample: 8 B parameters")
     if path.name == "config.json" and path.parent.name:
         return path.parent.name
     return path.stem

@@ -33,7 +33,7 @@ PART_NAMES = {"content": "content", "unfilled": "unfilled", "padding": "padding"
 _MARGIN, _BAR, _GAP = 8.0, 22.0, 8.0
 _SEQUENCE_PX = 9.0
 """Sequences at least so wide are drawn one by one."""
-_BLOCK_SHARE = 0.68
+_BLOCK_SHARE = 0.6
 """Part of the width that a block is drawn in; its filling is beside it."""
 
 
@@ -52,15 +52,14 @@ class PoolView(QWidget):
         super().__init__(parent)
         self.colours = palette
         self.picture: PoolPicture | None = None
-        self.context = 0
         self.spots: list[Spot] = []
         self.setMinimumWidth(300)
         self.setAccessibleName(tr("Pool of KV blocks"))
 
-    def show_pool(self, picture: PoolPicture | None, context: int = 0) -> None:
-        """Draw another pool, of sequences of `context` tokens."""
-        self.picture, self.context = picture, context
-        self.setMinimumHeight(self.sizeHint().height())
+    def show_pool(self, picture: PoolPicture | None) -> None:
+        """Draw another pool."""
+        self.picture = picture
+        self.setFixedHeight(self.sizeHint().height())
         described = [] if picture is None else [self.pool_text(picture), self.sequence_text(picture)]
         if picture is not None:
             described += [f"{share_name(share)}: {share_figures(share)}" for share in picture.shares]
@@ -69,7 +68,7 @@ class PoolView(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Room for what wraps at another width."""
-        self.setMinimumHeight(self.sizeHint().height())
+        self.setFixedHeight(self.sizeHint().height())
         super().resizeEvent(event)
 
     @property
@@ -80,9 +79,14 @@ class PoolView(QWidget):
         """As high as everything under each other."""
         if self.picture is None:
             return QSize(500, 60)
-        sections = 2 * (2 * self._line + _BAR + _GAP)
-        rows = (len(self.picture.shares) or len(UNPAGED)) * (2 * self._line + _BAR + _GAP)
-        return QSize(560, int(sections + rows + 3 * self._line + 4 * _GAP))
+        line = self._line
+        height = 2 + (2 * line + _BAR + 4 + _GAP) + (line + 2 + _BAR + _GAP)
+        if self.picture.shares:
+            height += line + len(self.picture.shares) * (2 * line + _BAR + _GAP - 1)
+            height += max(row for row, _, _, _ in self._legend()) * line
+        else:
+            height += len(UNPAGED) * line
+        return QSize(560, int(height + line + 4))
 
     def event(self, event: QEvent) -> bool:
         """Say what is under the mouse."""
@@ -106,24 +110,19 @@ class PoolView(QWidget):
 
     def wanted_text(self, picture: PoolPicture) -> str:
         """What the sequences wanted leave, or what is missing for them."""
-        unit = tr("blocks") if picture.shares else "B"
-        if picture.missing:
-            text = tr("{} wanted need {} {}: {} too few, only {} fit")
-            values = [picture.missing, picture.fit]
-        else:
-            text = tr("{} wanted take {} {}, {} stay free")
-            values = [picture.free]
-        return text.format(f"{picture.batch:,}", f"{picture.needed:,}", unit, *(f"{value:,}" for value in values))
+        spare = picture.missing or picture.free
+        text = tr("{} wanted need {}: {} too few") if picture.missing else tr("{} wanted take {}, {} stay free")
+        return text.format(f"{picture.batch:,}", *(_amount(picture, size) for size in (picture.needed, spare)))
 
     def sequence_text(self, picture: PoolPicture) -> str:
         """What one sequence takes."""
         parts = picture.sequence
+        size = format_bytes(parts.total)
         if not picture.shares:
-            return tr("One sequence of {} tokens: {}").format(f"{self.context:,}", format_bytes(parts.total))
-        text = tr("One sequence of {} tokens: {} blocks, {}, {} of them content")
+            return tr("One sequence: {}").format(size)
         share = parts.content / parts.total if parts.total else 0.0
-        blocks = f"{picture.blocks_per_sequence:,}"
-        return text.format(f"{self.context:,}", blocks, format_bytes(parts.total), f"{share:.1%}")
+        text = tr("One sequence: {} blocks, {}, {} of them content")
+        return text.format(f"{picture.blocks_per_sequence:,}", size, f"{share:.1%}")
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -240,7 +239,7 @@ class PoolView(QWidget):
             for name, size, colour in zip(UNPAGED, picture.unpaged, colours, strict=True):
                 y = self._swatch(painter, y, colour, f"{tr(name)}: {format_bytes(size)}")
             return y
-        y = self._text(painter, y, tr("One block of each group of caches, and how full its blocks are"), bold=True)
+        y = self._text(painter, y, tr("In a block of each group, and how full its blocks are"), bold=True)
         for share, colour in zip(picture.shares, group_colours(self.colours, len(picture.shares)), strict=True):
             y = self._swatch(painter, y + 2, colour, share_name(share))
             width = self._room * _BLOCK_SHARE
@@ -273,7 +272,9 @@ class PoolView(QWidget):
         self._frame(painter, box)
         text = filled_text(share)
         metrics = QFontMetricsF(self.font())
-        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, box.width() - 8)
+        if share.last is not None and metrics.horizontalAdvance(text) > box.width() - 14:
+            text = tr("{} / {} tokens").format(f"{share.last:,}", f"{share.tokens:,}")
+        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, box.width() - 14)
         width = metrics.horizontalAdvance(shown)
         plate = QRectF(box.left() + 4, box.center().y() - metrics.height() / 2, width + 6, metrics.height())
         painter.setPen(Qt.PenStyle.NoPen)
@@ -281,24 +282,37 @@ class PoolView(QWidget):
         painter.drawRect(plate)
         painter.setPen(QColor(self.colours.css("text")))
         painter.drawText(QPointF(plate.left() + 3, plate.top() + metrics.ascent()), shown)
-        self.spots.insert(0, Spot(box, text))
+        self.spots.insert(0, Spot(box, filled_text(share)))
 
     def _paint_legend(self, painter: QPainter, y: float) -> None:
         """What the hatching means."""
         metrics = QFontMetricsF(self.font())
-        x, colour = _MARGIN, self.colours.role("faint")
         painter.setFont(self.font())
-        for part, name in PART_NAMES.items():
-            text = tr(name)
-            width = 26 + metrics.horizontalAdvance(text) + 16
-            if x + width > self.width() and x > _MARGIN:
-                x, y = _MARGIN, y + self._line
-            box = QRectF(x, y + 2, 20, metrics.ascent() - 2)
-            self._fill(painter, box, colour, part)
+        for row, x, part, text in self._legend():
+            top = y + row * self._line
+            box = QRectF(x, top + 2, 20, metrics.ascent() - 2)
+            self._fill(painter, box, self.colours.role("faint"), part)
             self._frame(painter, box)
             painter.setPen(QColor(self.colours.css("text")))
-            painter.drawText(QPointF(x + 26, y + metrics.ascent()), text)
-            x += width
+            painter.drawText(QPointF(x + 26, top + metrics.ascent()), text)
+
+    def _legend(self) -> list[tuple[int, float, str, str]]:
+        """Line, place in it, part and name of every kind of hatching, wrapped where the width ends."""
+        metrics = QFontMetricsF(self.font())
+        found: list[tuple[int, float, str, str]] = []
+        row, x = 0, _MARGIN
+        for part, name in PART_NAMES.items():
+            width = 26 + metrics.horizontalAdvance(tr(name))
+            if x + width > self.width() - 2 and x > _MARGIN:
+                row, x = row + 1, _MARGIN
+            found.append((row, x, part, tr(name)))
+            x += width + 16
+        return found
+
+
+def _amount(picture: PoolPicture, size: int) -> str:
+    """Blocks, or bytes where there are no pages."""
+    return tr("{} blocks").format(f"{size:,}") if picture.shares else format_bytes(size)
 
 
 def share_name(share: Share) -> str:

@@ -27,7 +27,7 @@ def colour_of(value: int) -> QColor:
 
 def segment_name(part: Segment) -> str:
     """Name and detail of a part in the window's language."""
-    detail = " + ".join(tr(name) for name in part.detail.split(" + ")) if part.detail else ""
+    detail = " + ".join(tr(name.replace("_", " ")) for name in part.detail.split(" + ")) if part.detail else ""
     return f"{tr(part.name)}: {detail}" if detail else tr(part.name)
 
 
@@ -180,7 +180,7 @@ class HbmStack(QWidget):
             )
             base = row + metrics.ascent() / 2 - metrics.descent() / 4
             painter.setFont(bold)
-            painter.setPen(text if part.known else warning)
+            painter.setPen(text if part.known else faint)
             painter.drawText(QPointF(column - 8 - wide.horizontalAdvance(size), base), size)
             painter.setFont(self.font())
             painter.setPen(text)

@@ -15,7 +15,7 @@ from memplan.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.kv import KvBudget
-    from memplan.kv.questions import Case, Effect, MemoryTier
+    from memplan.kv.questions import Effect, MemoryTier
 
 _SERVING = "Serving"
 _MEMORY = "Memory"
@@ -98,7 +98,7 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import CacheOptions, Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.questions import Case, longest_context, memory_tier, usual_effects
+    from memplan.kv.questions import Case, longest_context, memory_tier, recompute_ns, usual_effects
     from memplan.models import load_config
     from memplan.models.parallel import Layout
 
@@ -139,7 +139,7 @@ def command(
     tiers = {
         name: memory_tier(case, parse_bytes(size), link_name) for name, size, link_name in asked if size is not None
     }
-    recompute = _recompute_ns(case) if tiers else None
+    recompute = recompute_ns(case) if tiers else None
     tried = usual_effects(case) if show_effects else ()
     if as_json:
         document = budget_document(result)
@@ -162,15 +162,6 @@ def command(
     if tried:
         _print_effects(tried)
     return YES if result.fits else NO
-
-
-def _recompute_ns(case: Case) -> int:
-    """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
-    from memplan.models.steps import Phase, Step
-    from memplan.serving import step_time
-
-    step = Step(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
-    return step_time(case.model, case.layout, step, case.chip).duration_ns
 
 
 def _print_tiers(tiers: dict[str, MemoryTier], recompute: int | None, context: int) -> None:
