@@ -79,7 +79,7 @@ class Job(QObject):
     def _deliver(self, kind: str, value: Any) -> None:
         if kind == "finished" and not self.cancelled:
             self._finished(value)
-        elif kind == "failed":
+        elif kind == "failed" and not self.cancelled:
             self._failed(value)
         self.ended.emit()
 
@@ -102,11 +102,19 @@ class Jobs(QObject):
         super().__init__(parent)
         self._pool = QThreadPool(self)
         self._pool.setMaxThreadCount(threads)
+        self._stopped = False
         self.running: list[Job] = []
 
     def start(self, title: str, work: Work, finished: Finished, failed: Failed) -> Job:
-        """Queue `work`; its result goes to `finished`, its error's line to `failed`, both on this thread."""
+        """
+        Queue `work`; its result goes to `finished`, its error's line to `failed`, both on this thread.
+
+        After `stop` nothing is queued any more: a window that closes may still ask for rows while it goes.
+        """
         job = Job(title, work, finished, failed)
+        if self._stopped:
+            job.cancel()
+            return job
         job.ended.connect(self._ended)
         job.progressed.connect(self.changed)
         self.running.append(job)
@@ -121,7 +129,8 @@ class Jobs(QObject):
         self.changed.emit()
 
     def stop(self, milliseconds: int = 5000) -> bool:
-        """Cancel everything and wait for the threads to end; false if some did not in time."""
+        """Cancel everything for good and wait for the threads to end; false if some did not in time."""
+        self._stopped = True
         for job in self.running:
             job.cancel()
         self._pool.clear()

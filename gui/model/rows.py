@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from memplan.errors import CancelledError, MemplanError
 from memplan.gui.model.document import Document
 from memplan.gui.model.events import Event
 from memplan.gui.model.lanes import TrackLanes, build_lanes
@@ -61,6 +62,8 @@ class Rows:
         self._rank = document.rank
         self._lanes: dict[str, TrackLanes] = {}
         self._counters: dict[str, tuple[CounterSeries, ...]] = {}
+        self.unreadable: dict[str, str] = {}
+        """Rows whose data could not be read, and why."""
         self.rows: tuple[Row, ...] = (*_planned_rows(document), *_measured_rows(document.rank))
         self.pinned: list[str] = []
         self.folded: set[str] = set()
@@ -78,13 +81,25 @@ class Rows:
         return next((row for row in self.rows if row.track == track), None)
 
     def loaded(self, row: Row) -> bool:
-        """Whether the row's data is in memory."""
-        return row.key in self._lanes or row.key in self._counters
+        """Whether the row's data is in memory, or can't be read."""
+        return row.key in self._lanes or row.key in self._counters or row.key in self.unreadable
 
     def load(self, row: Row) -> None:
-        """Read the row's data and build its pyramid; safe to call from another thread."""
+        """
+        Read the row's data and build its pyramid; safe to call from another thread.
+
+        A row that can't be read goes to `unreadable`, so that the others are shown.
+        """
         if self.loaded(row):
             return
+        try:
+            self._read(row)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to concerns one row
+            self.unreadable[row.key] = str(error) if isinstance(error, MemplanError) else repr(error)
+
+    def _read(self, row: Row) -> None:
         if row.planned is not None:
             self._lanes[row.key] = build_lanes(row.planned.slices)
         elif self._rank is not None and row.track is not None:

@@ -208,10 +208,11 @@ class TimelineView(TimeCanvas):
                 painter.setClipRect(self.plot)
             if placed.row is None:
                 continue
-            if not self.session.rows.loaded(placed.row):
+            unreadable = placed.row.key in self.session.rows.unreadable
+            if unreadable or not self.session.rows.loaded(placed.row):
                 painter.setFont(self.small_font)
-                painter.setPen(self.pen("faint"))
-                painter.drawText(QPointF(GUTTER_PX + 8, y + 14), tr("reading …"))
+                painter.setPen(self.pen("warning" if unreadable else "faint"))
+                painter.drawText(QPointF(GUTTER_PX + 8, y + 14), tr("can't be read" if unreadable else "reading …"))
                 continue
             lanes = self.session.rows.lanes(placed.row)
             if lanes is not None:

@@ -1,0 +1,183 @@
+"""What goes wrong around the window: a line in the problems panel, what was open stays, nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QSettings
+
+from memplan.errors import InputError
+from memplan.gui import main_window
+from memplan.gui.file_commands import PLAN_FORMAT, write_plan
+from memplan.gui.main_window import MainWindow
+from memplan.gui.model import rows
+from memplan.gui.model.opening import Request, open_session
+from memplan.gui.settings import Settings
+from memplan.schema import load_plan
+from memplan.traces import store, tracefile
+from tests.gui.conftest import PLAN, PROFILE
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trace counts as large, and is imported into the cache."""
+    monkeypatch.setattr(tracefile, "SMALL", 1000)
+
+
+def opened(qtbot: Any, request: Request) -> MainWindow:
+    """A window that has read `request` on its workers, every track included."""
+    window = MainWindow()
+    qtbot.addWidget(window)
+    window.show()
+    window.open_request(request)
+    qtbot.waitUntil(lambda: not window.session.document.empty or bool(window.problems.errors), timeout=30_000)
+    read_all(qtbot, window)
+    return window
+
+
+def read_all(qtbot: Any, window: MainWindow) -> None:
+    """Have every track read, as a search does."""
+    window.commands.run("find")
+    rows = window.session.rows
+    qtbot.waitUntil(lambda: all(rows.loaded(row) for row in rows.rows) and not window.jobs.running, timeout=30_000)
+
+
+def said(window: MainWindow) -> str:
+    """Everything in the problems panel."""
+    return "\n".join([*window.problems.errors, *window.problems.notes])
+
+
+def test_a_cache_that_cannot_be_written_is_a_line(
+    qtbot: Any, large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    window = opened(qtbot, Request(PLAN, PROFILE))
+    assert "can't be kept" in said(window)
+    assert window.session.document.comparison is not None
+    assert window.session.rows.unreadable == {}
+    window.close()
+
+
+def test_a_full_disk_during_the_import_is_a_line(qtbot: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, column: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", full)
+    window = opened(qtbot, Request(PLAN, PROFILE))
+    assert "No space left on device" in said(window)
+    assert window.session.document.comparison is not None
+    window.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("the worker's own fault"), InputError("no good")])
+def test_a_worker_that_fails_leaves_what_was_open(
+    error: Exception, qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    window = opened(qtbot, Request(PLAN))
+    shown = window.session
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main_window, "open_session", fail)
+    window.open_request(Request(PLAN, PROFILE))
+    qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=10_000)
+    (line,) = window.problems.errors
+    assert (str(error) or type(error).__name__) in line
+    assert "\n" not in line
+    assert window.session is shown
+    monkeypatch.undo()
+    window.open_request(Request(PLAN, PROFILE))
+    qtbot.waitUntil(lambda: window.session.document.profile is not None, timeout=30_000)
+    window.close()
+
+
+def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = rows.build_lanes
+
+    def some(slices: Any) -> Any:
+        if len(slices) == bad.count:
+            raise OSError(errno.EIO, "Input/output error")
+        return build(slices)
+
+    bad = next(row for row in open_session(Request(PLAN, PROFILE)).rows.rows if row.label == "Free")
+    monkeypatch.setattr(rows, "build_lanes", some)
+    window = opened(qtbot, Request(PLAN, PROFILE))
+    shown = window.session.rows
+    assert "Input/output error" in said(window)
+    assert list(shown.unreadable) == [bad.key]
+    assert all(shown.lanes(row) or shown.counters(row) for row in shown.rows if row.key != bad.key)
+    window.grab()
+    window.close()
+
+
+def test_settings_that_cannot_be_written_do_not_matter(qtbot: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    kept = QSettings(str(tmp_path / "file" / "memplan.ini"), QSettings.Format.IniFormat)
+    window = MainWindow(open_session(Request(PLAN)), settings=kept, background=False)
+    qtbot.addWidget(window)
+    window.show()
+    window.commands.run("theme-dark")
+    window.close()
+    kept.sync()
+    assert (tmp_path / "file").read_text() == "in the way"
+    assert Settings(kept).palette.theme in ("dark", "light")
+
+
+def test_a_plan_that_cannot_be_written_is_a_line(qtbot: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    window = opened(qtbot, Request(PLAN))
+    for to in (PLAN_FORMAT, "chrome-trace", "csv"):
+        before = len(window.problems.errors)
+        write_plan(window, load_plan(PLAN), to, tmp_path / "file" / to)
+        qtbot.waitUntil(lambda before=before: len(window.problems.errors) > before, timeout=10_000)
+        assert str(tmp_path / "file") in window.problems.errors[0]
+    assert (tmp_path / "file").read_text() == "in the way"
+    window.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "line"),
+    [
+        ("trace_view.json", 0.5, "trace_view.json"),
+        ("trace_view.json", 0.0, "trace_view.json"),
+        ("kernel_details.csv", 0.5, "kernel_details.csv"),
+        ("memory_record.csv", 0.0, "memory_record.csv"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, kept: float, line: str, qtbot: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(PROFILE, folder)
+    path = next(folder.rglob(name))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    window = opened(qtbot, Request(PLAN, folder))
+    assert line in said(window)
+    assert window.session.rows.rows, "the rest is shown"
+    assert path.read_bytes() == content[: int(len(content) * kept)]
+    window.close()
+
+
+def test_two_windows_import_one_folder_at_once(qtbot: Any, large: None) -> None:
+    windows = [MainWindow() for _ in range(2)]
+    for window in windows:
+        qtbot.addWidget(window)
+        window.show()
+        window.open_request(Request(PLAN, PROFILE))
+    for window in windows:
+        qtbot.waitUntil(lambda window=window: not window.session.document.empty, timeout=30_000)
+    for window in windows:
+        read_all(qtbot, window)
+        assert window.problems.errors == []
+        assert window.session.rows.unreadable == {}
+    first, second = ([row.key for row in window.session.rows.rows] for window in windows)
+    assert first == second
+    for window in windows:
+        window.close()
