@@ -353,13 +353,11 @@ class MainWindow(QMainWindow):
 
     def read(self, request: Request, done: Finished) -> None:
         """Read what `request` names and give its session to `done`; `cancel_opening` stops it."""
-        if not self.background:
-            done(open_session(request))
-            return
         names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
-        job = self.jobs.start(names, lambda report: open_session(request, report), done, self.problem)
-        self._opening.append(job)
-        job.ended.connect(lambda: self._opening.remove(job) if job in self._opening else None)
+        job = self.in_background(names, lambda report: open_session(request, report), done)
+        if job is not None:
+            self._opening.append(job)
+            job.ended.connect(lambda: self._opening.remove(job) if job in self._opening else None)
 
     def cancel_opening(self) -> None:
         """Stop reading what was asked for."""
@@ -372,15 +370,19 @@ class MainWindow(QMainWindow):
         for request, stretch in self.settings.open_at_start:
             self.open_request(request, stretch)
 
-    def in_background(self, title: str, work: Work, done: Finished) -> None:
-        """Do `work` on a worker and give its result to `done`; an error becomes a line in the problems panel."""
+    def in_background(self, title: str, work: Work, done: Finished) -> Job | None:
+        """
+        Do `work` on a worker and give its result to `done`; an error becomes a line in the problems panel.
+
+        Returns the job, or `None` where there are no workers and the work is done already.
+        """
         if self.background:
-            self.jobs.start(title, work, done, self.problem)
-            return
+            return self.jobs.start(title, work, done, self.problem)
         try:
             done(work(silent))
         except MemplanError as error:
             self.problem(str(error))
+        return None
 
     def problem(self, text: str) -> None:
         """Say what went wrong, in the problems panel."""

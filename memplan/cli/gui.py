@@ -24,10 +24,12 @@ def command(
         raise InputError("the desktop app is not installed", remedy="pip install 'memplan[gui]'")
     if plan is not None and profile is None and plan.is_dir():
         plan, profile = None, plan
-    from memplan.gui import app
-
     if render is None:
-        return app.run(plan, profile)
-    for picture in app.render(plan, profile, render):
+        from memplan.gui.app import run
+
+        return run(plan, profile)
+    from memplan.gui.pictures import render as drawn
+
+    for picture in drawn(plan, profile, render):
         print(f"drawn: {picture}")
     return YES

@@ -11,7 +11,7 @@ from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QU
 from PySide6.QtGui import QDropEvent, QImage, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog, QTabBar
 
-from memplan.gui.app import render
+from memplan.gui.pictures import render
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.flows import arrows
