@@ -206,8 +206,9 @@ def answers(found: Answer) -> list[Line]:
             ("unfilled", sequence.unfilled, "room in pages for tokens that are not there"),
             ("padding", sequence.padding, "to make pages equal"),
             ("no cache", sequence.absent, "groups with fewer caches than the largest"),
+            ("kept again", result.waste_bytes - sequence.waste, "content that other ranks or layers hold too"),
         )
-        lines += [line(name, format_bytes(size), why) for name, size, why in kinds if size]
+        lines += [line(name, format_bytes(size), why) for name, size, why in kinds if size > 0]
         lines += [
             line(
                 "blocks",
@@ -231,13 +232,6 @@ def warnings(found: Answer) -> list[Words]:
     """What does not stop the engine but is likely not meant."""
     choice, model = found.choice, found.case.model
     said = []
-    if choice.ep > choice.tp * choice.dp:
-        said.append(
-            Words(
-                "{} expert ranks are more than the {} ranks of TP and DP that could share the experts",
-                (f"{choice.ep:,}", f"{choice.tp * choice.dp:,}"),
-            )
-        )
     if choice.context > model.max_positions:
         said.append(
             Words("{} tokens are more than the model's own {}", (f"{choice.context:,}", f"{model.max_positions:,}"))

@@ -92,7 +92,7 @@ def further_lines(found: Further, positions: int) -> list[Line]:
     elif not found.longest:
         remark = Words("not one token fits")
     batch = f"{found.choice.batch or 1:,}"
-    lines = [Line(Words("longest context for {} at once", (batch,)), Words("{}", (f"{found.longest:,}",)), remark)]
+    lines = [Line(Words("longest for {} at once", (batch,)), Words("{}", (f"{found.longest:,}",)), remark)]
     for name, tier in found.tiers.items():
         back = "unknown" if tier.restore_ns is None else format_duration(tier.restore_ns)
         lines.append(

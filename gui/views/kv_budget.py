@@ -213,7 +213,7 @@ class KvBudgetView(QWidget):
     def _say(self, words: Words, role: str) -> None:
         self._said = words, role
         colour = self.colours.css(role)
-        text = f'<span style="color:{colour}; font-weight:600">{html.escape(_text(words))}</span>'
+        text = f'<span style="color:{colour}; font-weight:600">{html.escape(_text(words), quote=False)}</span>'
         if self.more is not None and self.more.fitting is not None:
             link = html.escape(tr("use {}").format(fitting_text(self.more.fitting)))
             text += f' &nbsp; <a href="fitting" style="color:{self.colours.css("accent")}">{link}</a>'
@@ -257,15 +257,18 @@ class KvBudgetView(QWidget):
             return
         faint = self.colours.css("faint")
         rows = [
-            f'<tr><td style="padding-right:12px">{html.escape(_unbroken(_text(line.label)))}</td>'
-            f'<td align="right" style="padding-right:12px"><b>{html.escape(_text(line.value))}</b></td>'
-            f'<td style="color:{faint}">{html.escape(_text(line.remark))}</td></tr>'
+            f'<tr><td style="padding-right:12px">{html.escape(_text(line.label), quote=False)}</td>'
+            f'<td align="right" style="padding-right:12px"><b>{html.escape(_text(line.value), quote=False)}</b></td>'
+            f'<td style="color:{faint}">{html.escape(_text(line.remark), quote=False)}</td></tr>'
             for line in self._lines()
         ]
         self.figures.setText(f'<table cellspacing="0" cellpadding="1">{"".join(rows)}</table>')
         warning = self.colours.css("warning")
-        said = [f'<span style="color:{warning}">{html.escape(_text(words))}</span>' for words in warnings(self.found)]
-        said += [html.escape(note) for note in self.found.result.notes]
+        said = [
+            f'<span style="color:{warning}">{html.escape(_text(words), quote=False)}</span>'
+            for words in warnings(self.found)
+        ]
+        said += [html.escape(note, quote=False) for note in self.found.result.notes]
         self.notes.setText("<br>".join(said))
 
     def copy_command(self) -> None:
@@ -288,11 +291,6 @@ class KvBudgetView(QWidget):
         self.pool.update()
         self._say(*self._said)
         self._show_figures()
-
-
-def _unbroken(text: str) -> str:
-    """`text` on one line."""
-    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _text(words: Words) -> str:

@@ -35,7 +35,7 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
 from memplan.models.precision import PUBLISHED, precision_names
 
-_WIDTH = 330
+_WIDTH, _FIELD = 330, 150
 _RANKS = (
     ("tp", "TP", "Ranks of tensor parallelism"),
     ("pp", "PP", "Ranks of pipeline parallelism"),
@@ -44,11 +44,11 @@ _RANKS = (
     ("cp", "CP", "Ranks of context parallelism"),
 )
 _COUNTS = (
-    ("block_size", "Block size", "Tokens of a block", 0, 1 << 16),
-    ("batched_tokens", "Tokens of a step", "Most tokens of one step (max_num_batched_tokens)", 0, 1 << 20),
-    ("step_sequences", "Sequences of a step", "Most sequences of one step (max_num_seqs)", 1, 1 << 16),
-    ("draft_tokens", "Draft tokens", "Speculative tokens by the model's own multi-token prediction", 0, 64),
-    ("hccl_buffer_mb", "HCCL_BUFFSIZE (MB)", "Size of each communicator's buffer", 1, 1 << 16),
+    ("block_size", "Block size", "Tokens of a block", 0, 1 << 16, 16),
+    ("batched_tokens", "Tokens of a step", "Most tokens of one step (max_num_batched_tokens)", 0, 1 << 20, 1024),
+    ("step_sequences", "Sequences of a step", "Most sequences of one step (max_num_seqs)", 1, 1 << 16, 1),
+    ("draft_tokens", "Draft tokens", "Speculative tokens by the model's own multi-token prediction", 0, 64, 1),
+    ("hccl_buffer_mb", "HCCL buffer (MB)", "Size of each communicator's buffer (HCCL_BUFFSIZE)", 1, 1 << 16, 1),
 )
 _SIZES = (
     ("hbm", "Card", "Size of the card in place of the chip's own", "64GiB"),
@@ -137,16 +137,20 @@ class KvForm(QWidget):
 
     def _make_more(self, choice: KvChoice) -> None:
         form = QFormLayout(self.more)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.setContentsMargins(0, 0, 0, 0)
         form.setVerticalSpacing(4)
         self.counts: dict[str, DoublingSpin] = {}
-        for name, label, what, low, high in _COUNTS:
-            box = self.counts[name] = DoublingSpin(low, high, self.more)
+        for name, label, what, low, high, first in _COUNTS:
+            box = self.counts[name] = DoublingSpin(low, high, self.more, first)
+            box.setMinimumWidth(_FIELD)
             box.setValue(getattr(choice, name) or 0)
             box.setGroupSeparatorShown(True)
             box.valueChanged.connect(self.changed)
             form.addRow(tr(label), self._prepare(box, label, what))
         self.utilization = QDoubleSpinBox(self.more)
+        self.utilization.setMinimumWidth(_FIELD)
         self.utilization.setRange(0.0, 1.0)
         self.utilization.setSingleStep(0.01)
         self.utilization.valueChanged.connect(self.changed)

@@ -29,20 +29,25 @@ class WheelGuard(QObject):
 
 
 class DoublingSpin(QSpinBox):
-    """A whole number that goes up and down by powers of two; any number can be typed."""
+    """
+    A whole number that goes up and down by powers of two; any number can be typed.
 
-    def __init__(self, low: int, high: int, parent: QWidget | None = None) -> None:
+    Where 0 stands for "left alone" the least number that stepping gives otherwise is `first`.
+    """
+
+    def __init__(self, low: int, high: int, parent: QWidget | None = None, first: int = 1) -> None:
         super().__init__(parent)
+        self._first = first
         self.setRange(low, high)
         self.setAccelerated(True)
 
     def stepBy(self, steps: int) -> None:
-        """Double or halve `steps` times; the least value of a field that may be left alone is one step from 1."""
-        low = self.minimum()
-        if low == 0 and (self.value() == 0 or (self.value() == 1 and steps < 0)):
-            self.setValue(1 if steps > 0 else 0)
+        """Double or halve `steps` times."""
+        low, value = self.minimum(), self.value()
+        if low == 0 and (value == 0 or (value <= self._first and steps < 0)):
+            self.setValue(self._first if steps > 0 else 0)
         else:
-            self.setValue(doubled(self.value(), steps, low=low, high=self.maximum()))
+            self.setValue(doubled(value, steps, low=low, high=self.maximum()))
 
 
 class StepSlider(QWidget):

@@ -121,7 +121,7 @@ class PoolView(QWidget):
         if not picture.shares:
             return tr("One sequence: {}").format(size)
         share = parts.content / parts.total if parts.total else 0.0
-        text = tr("One sequence: {} blocks, {}, {} of them content")
+        text = tr("One sequence: {} blocks, {}, {} content")
         return text.format(f"{picture.blocks_per_sequence:,}", size, f"{share:.1%}")
 
     # -- painting ------------------------------------------------------------------------------------------------
