@@ -8,12 +8,19 @@ from importlib import resources
 
 from PySide6.QtCore import QCoreApplication, QLocale, QObject, QTranslator
 
+from memplan.sentence import Text
+
 LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
 
 
 def tr(text: str) -> str:
     """`text` in the window's language; `text` itself where the catalogue lacks it."""
     return QCoreApplication.translate("memplan", text)
+
+
+def say(text: Text) -> str:
+    """A sentence in the window's language; a plain string is a name or a figure and stays as it is."""
+    return text if isinstance(text, str) else text.said(tr)
 
 
 def catalogue(language: str) -> dict[str, str]:

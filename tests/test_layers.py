@@ -14,7 +14,7 @@ FOLDERS = {"memplan": "memplan", "memplan.gui": "gui", "memplan.traces": "traces
 # Each line may import the lines above it, never its own neighbours.
 FLOORS = (
     {"errors"},
-    {"files", "units", "progress"},
+    {"files", "progress", "sentence", "units"},
     {"graph", "hardware", "samples", "schema", "traces"},
     {"readers"},
     {"cost", "models", "placement"},

@@ -9,7 +9,7 @@ from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
 from memplan.cost.model import KernelCost
-from memplan.cost.report import KernelReport, Sentence, kernel_report
+from memplan.cost.report import KernelReport, kernel_report
 from memplan.errors import MemplanError
 from memplan.gui.model.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
 from memplan.gui.model.kernel_roofline import roofline_sentences
@@ -28,6 +28,7 @@ from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
 from memplan.schema import Plan
+from memplan.sentence import Sentence, Text
 from memplan.units import format_bytes
 
 ITERATIONS = 4
@@ -72,7 +73,7 @@ def kernel_facts(session: Session, chip_name: str | None = None, *, pick: Pick |
         report = kernel_report(kernel, core, hot_share=subject.op.hot_share if subject.op else None)
         layout = _layout(report.needs, target.name) if report.needs else None
     except MemplanError as error:
-        return replace(facts, chip=target.name, problem=Sentence("{}", (str(error),)))
+        return replace(facts, chip=target.name, problem=str(error))
     return _worked_out(facts, kernel, report, layout, target)
 
 
@@ -86,21 +87,21 @@ def _layout(needs: tuple[BufferNeed, ...], name: str) -> OnChipPlan:
     return plan_onchip(needs, find_chip(name), iterations=ITERATIONS)
 
 
-def _known_chip(names: tuple[str, ...]) -> tuple[Chip | None, Sentence | None]:
+def _known_chip(names: tuple[str, ...]) -> tuple[Chip | None, Text | None]:
     """The first chip of `names` that can be computed with, else what is wrong with the first of them."""
     found = [_usable(name) for name in names]
     good = next((item for item in found if isinstance(item, Chip)), None)
-    return good, next((item for item in found if isinstance(item, Sentence)), None)
+    return good, next((item for item in found if not isinstance(item, Chip)), None)
 
 
 @lru_cache(maxsize=64)
-def _usable(name: str) -> Chip | Sentence:
+def _usable(name: str) -> Chip | Text:
     """The chip called `name`, or what is wrong with it."""
     try:
         target = find_chip(name)
         _machine(target.name)
     except MemplanError as error:
-        return Sentence("{}", (str(error),))
+        return str(error)
     return target
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.schema import Tier
+from memplan.sentence import Sentence, Text
 
 if TYPE_CHECKING:
     from memplan.cost.buffers import Stage
-    from memplan.cost.report import Sentence
     from memplan.placement.onchip import OnChipBuffer
 
 LANES = (Tier.L0A, Tier.L0B, Tier.L0C, Tier.L1, Tier.UB)
@@ -67,7 +67,7 @@ class KernelFacts:
     traffic: tuple[Sentence, ...] = ()
     roofline: tuple[Sentence, ...] = ()
     notes: tuple[Sentence, ...] = ()
-    problem: Sentence | None = None
+    problem: Text | None = None
     wants_chip: bool = False
 
     @property

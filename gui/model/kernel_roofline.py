@@ -5,8 +5,8 @@ from __future__ import annotations
 from memplan.cost import rates
 from memplan.cost.kernel import Kernel
 from memplan.cost.model import KernelCost
-from memplan.cost.report import Sentence
 from memplan.hardware import Chip
+from memplan.sentence import Sentence
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 

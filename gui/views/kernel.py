@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.errors import MemplanError
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.jobs import Finished, Work
 from memplan.gui.model.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
@@ -28,11 +28,11 @@ from memplan.gui.model.session import OpPick, Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel_pipes import PipeBars
-from memplan.gui.views.kernel_words import difference_text, say, time_text
+from memplan.gui.views.kernel_words import difference_text, time_text
 from memplan.hardware import chips
 from memplan.progress import Progress, silent
 
-Background = Callable[[str, Work, Finished], None]
+Background = Callable[[str, Work, Finished], object]
 _SIDE_BY_SIDE = 960
 """Pixels from which pipes and words stand beside the maps instead of above them."""
 _SOFT_BREAK = "\u200b"
@@ -168,13 +168,12 @@ class KernelView(QWidget):
             if asked != self._asked:
                 return None  # something else was picked before this one's turn came
             # The model takes a good part of a second to import, which is not to be spent on the interface's thread.
-            from memplan.cost.report import Sentence
             from memplan.gui.model.kernel import kernel_facts
 
             try:
                 return kernel_facts(session, chip, pick=wanted)
             except MemplanError as error:
-                return KernelFacts(problem=Sentence("{}", (str(error),)))
+                return KernelFacts(problem=str(error))
 
         def done(facts: KernelFacts | None) -> None:
             if facts is not None and asked == self._asked and session is self.session:

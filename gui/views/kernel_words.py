@@ -11,15 +11,9 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import span_text
 
 if TYPE_CHECKING:
-    from memplan.cost.report import Sentence
     from memplan.placement.onchip import OnChipBuffer
 
 _LIGHT_COPY = 0.42
-
-
-def say(sentence: Sentence) -> str:
-    """`sentence` in the window's language."""
-    return tr(sentence.text).format(*(tr(value) for value in sentence.values))
 
 
 def time_text(time: float | None) -> str:

@@ -26,18 +26,8 @@ from memplan.cost.machine import Machine
 from memplan.cost.model import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
 from memplan.cost.vector import VectorWork, vector_work
+from memplan.sentence import Sentence
 from memplan.units import format_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A sentence with `{}` where `values` go, apart, so that it can be said in other languages."""
-
-    text: str
-    values: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return self.text.format(*self.values)
 
 
 @dataclass(frozen=True, slots=True)
