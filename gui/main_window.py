@@ -215,16 +215,27 @@ class MainWindow(QMainWindow):
         self.docks[name].show()
         self.docks[name].raise_()
 
+    def _show_large(self, name: str) -> None:
+        """Bring a dock that needs room to the front, and give it some where it has little."""
+        self.show_view(name)
+        dock, least = self.docks[name], self.height() * 2 // 5
+        if dock.height() < least and not dock.isFloating():
+            self.resizeDocks([self.docks["map"], dock], [least // 3, least], Qt.Orientation.Vertical)
+
     def show_kv_budget(self, config: Path | None = None) -> None:
         """Show the KV budget, of `config` when given; made on first use, for its data files take time to read."""
         if self.kv is None:
             from memplan.gui.views.kv_budget import KvBudgetView
 
-            self.kv = KvBudgetView(self.colours, self, config)
+            self.kv = KvBudgetView(self.colours, self, models=self.settings.models)
+            self.kv.model_opened.connect(self._keep_model)
             self.add_view("kv", "KV budget", self.kv, BOTTOM, under=self.docks["transfers"])
-        elif config is not None:
+        if config is not None:
             self.kv.show_model(config)
-        self.show_view("kv")
+        self._show_large("kv")
+
+    def _keep_model(self, config: Path) -> None:
+        self.settings.models = [config, *(path for path in self.settings.models if path != config)]
 
     def show_roofline(self) -> None:
         """Show the roofline; made on first use, for its plotting library takes time to import."""
@@ -233,7 +244,7 @@ class MainWindow(QMainWindow):
 
             self.roofline = RooflineView(self.session, self.colours, self)
             self.add_view("roofline", "Roofline", self.roofline, BOTTOM, under=self.docks["transfers"])
-        self.show_view("roofline")
+        self._show_large("roofline")
 
     def show_kernel(self) -> None:
         """Show how the picked op uses an AI core; made on first use, for its model takes time to import."""
@@ -242,7 +253,7 @@ class MainWindow(QMainWindow):
 
             self.kernel = KernelView(self.session, self.colours, self, self.in_background)
             self.add_view("kernel", "Kernel", self.kernel, BOTTOM, under=self.docks["transfers"])
-        self.show_view("kernel")
+        self._show_large("kernel")
 
     def _make_status(self) -> None:
         self.progress_text = QLabel(self)

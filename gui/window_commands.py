@@ -34,6 +34,8 @@ TOOLS: Sequence[tuple[str, str] | None] = (
 )  # fmt: skip
 """The commands in the tool bar with their short names; `None` is a gap."""
 
+_AROUND_PEAK = 0.05  # what is shown on either side of the peak, as a share of everything
+
 
 def window_commands(window: MainWindow) -> list[Command]:
     """Everything that `window` can do, in the order of its menus."""
@@ -152,7 +154,9 @@ def _go(window: MainWindow) -> list[Command]:
         peak, viewport = window.session.peak, window.session.viewport
         if peak is not None:
             window.session.pick(None)
-            viewport.centre(float(peak.time_ns - window.session.origin_ns))
+            low, high = viewport.bounds
+            time, around = float(peak.time_ns - window.session.origin_ns), _AROUND_PEAK * (high - low)
+            viewport.reveal(time - around, time + around, margin=0.0)
             window.show_view("map")
             window.show_view("details")
 

@@ -24,11 +24,13 @@ class TableRow:
 @dataclass(frozen=True, slots=True)
 class TableShape:
     """
-    What a table lists: `header` names its columns, `wide` is the one that takes the room left, `sorted_by` the one
-    it is sorted by at first, largest on top. Columns from `numbers` on hold numbers.
+    What a table lists: `header` names its columns, `sorted_by` is the one it is sorted by at first, largest on top.
+
+    Columns from `numbers` on hold numbers. `wide` takes the room that is left, and shares it with `also_wide`.
     """
 
     header: tuple[str, ...]
     wide: int
     numbers: int
     sorted_by: int
+    also_wide: tuple[int, ...] = ()

@@ -7,7 +7,9 @@ from memplan.gui.model.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.units import format_bytes, format_duration
 
-SHAPE = TableShape(("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6)
+SHAPE = TableShape(
+    ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)
+)
 
 
 def transfer_rows(document: Document) -> list[TableRow]:

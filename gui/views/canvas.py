@@ -57,6 +57,7 @@ class TimeCanvas(QWidget):
         self.text_font.setPixelSize(12)
         self.small_font = QFont(self.font())
         self.small_font.setPixelSize(11)
+        self.small_metrics = QFontMetrics(self.small_font)
         self._pens: dict[tuple[str, float, int], QPen] = {}
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
         self._image: QImage | None = None
@@ -199,10 +200,19 @@ class TimeCanvas(QWidget):
             kept.setWidthF(width)
         return kept
 
+    def paint_tag(self, painter: QPainter, x: float, baseline: float, text: str, pen: QPen) -> None:
+        """A small text that can be read over whatever is painted."""
+        metrics = self.small_metrics
+        area = QRectF(x - 2, baseline - metrics.ascent(), metrics.horizontalAdvance(text) + 4, metrics.height())
+        self._block(painter, area, self.colours.role("ground"), 215)
+        painter.setFont(self.small_font)
+        painter.setPen(pen)
+        painter.drawText(QPointF(x, baseline), text)
+
     def _paint_ruler(self, painter: QPainter) -> None:
         self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
         painter.setFont(self.small_font)
-        metrics = QFontMetrics(self.small_font)
+        metrics = self.small_metrics
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
@@ -230,8 +240,7 @@ class TimeCanvas(QWidget):
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))
             painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-            painter.setFont(self.small_font)
-            painter.drawText(QPointF(x + 3, plot.top() + 12), f"M{index + 1}")
+            self.paint_tag(painter, x + 3, plot.top() + 12, f"M{index + 1}", self.pen("warning"))
         if viewport.cursor is not None:
             painter.setPen(self.pen("faint", 1.0, 160))
             x = self.x_of(viewport.cursor)

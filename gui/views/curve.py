@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetrics, QPainter, QPen
+from PySide6.QtGui import QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
@@ -63,7 +63,7 @@ class CurveView(TimeCanvas):
         """Turn a curve on or off by a click on its name."""
         if position.x() < GUTTER_PX:
             for top, name in self._legend:
-                if top <= position.y() < top + QFontMetrics(self.small_font).height() + 2:
+                if top <= position.y() < top + self.small_metrics.height() + 2:
                     self.toggle(name)
 
     @property
@@ -127,36 +127,36 @@ class CurveView(TimeCanvas):
             painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
             return
         if curves.planned is not None and len(curves.planned.values):
-            self._paint_peak(painter, curves.planned, self.colours.role("planned"))
+            self._paint_peak(painter, curves.planned, self.colours.role("planned"), before=bool(curves.measured))
         for curve, colour in self.lines_shown()[:1]:
             self._paint_peak(painter, curve, colour)
         if curves.capacity is not None and curves.capacity <= self.highest:
             y = self.y_of(curves.capacity)
             painter.setPen(self.pen("warning"))
             painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
-            painter.drawText(QPointF(GUTTER_PX + 6, y + 13), f"{tr('capacity')} {format_bytes(curves.capacity)}")
+            text = f"{tr('capacity')} {format_bytes(curves.capacity)}"
+            self.paint_tag(painter, GUTTER_PX + 6, y + 13, text, self.pen("warning"))
 
     def sheet(self) -> Sheet:
         """Every point of the planned curve and of the lines shown."""
         planned = self.session.curves.planned
         return curves_sheet([*([planned] if planned is not None else []), *(curve for curve, _ in self.lines_shown())])
 
-    def _paint_peak(self, painter: QPainter, curve: StepCurve, colour: int) -> None:
+    def _paint_peak(self, painter: QPainter, curve: StepCurve, colour: int, *, before: bool = False) -> None:
+        """A dot at the peak and its text after it, or before it so that the texts of two peaks keep apart."""
         time, value = curve.peak
         x, y = self.x_of(float(time - self.session.origin_ns)), self.y_of(value)
         if not GUTTER_PX <= x <= self.width():
             return
-        painter.setPen(QPen(self.colour(colour)))
+        pen = QPen(self.colour(colour))
+        painter.setPen(pen)
         painter.setBrush(self.colour(colour))
         painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.setFont(self.small_font)
         text = f"{tr(curve.name)} {tr('peak')} {format_bytes(value)}"
-        width = QFontMetrics(self.small_font).horizontalAdvance(text)
-        x = min(x + 7, self.width() - width - 6)
-        self._block(painter, QRectF(x - 3, y - 15, width + 6, 15), self.colours.role("ground"), 190)
-        painter.setPen(QPen(self.colour(colour)))
-        painter.drawText(QPointF(x, y - 4), text)
+        width = self.small_metrics.horizontalAdvance(text)
+        left = max(x - 9 - width, GUTTER_PX + 4.0) if before else min(x + 9, self.width() - width - 6.0)
+        self.paint_tag(painter, left, y - 6, text, pen)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Title, legend with the values at the cursor, and bytes."""
@@ -164,7 +164,7 @@ class CurveView(TimeCanvas):
         painter.setPen(self.pen("text"))
         painter.drawText(QPointF(8, self.ruler_px + 16), f"{tr('Memory')} · {self.session.tier.value}")
         painter.setFont(self.small_font)
-        metrics = QFontMetrics(self.small_font)
+        metrics = self.small_metrics
         curves = self.session.curves
         legend = self.all_lines()
         if curves.planned is not None:

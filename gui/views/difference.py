@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, Qt
-from PySide6.QtGui import QFontMetrics, QPainter
+from PySide6.QtGui import QPainter
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.ruler import byte_ticks, span_text
@@ -77,7 +77,7 @@ class DifferenceView(TimeCanvas):
         if self.session.curves.difference is None:
             return
         painter.setFont(self.small_font)
-        metrics = QFontMetrics(self.small_font)
+        metrics = self.small_metrics
         painter.setPen(self.pen("faint"))
         for tick in byte_ticks(0, self.reach, max(self.plot.height() // 90, 2)):
             for value in {tick.value, -tick.value}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetrics, QPainter, QWheelEvent
+from PySide6.QtGui import QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
@@ -34,7 +34,6 @@ class MemoryMapView(TimeCanvas):
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
-        self._name_metrics = QFontMetrics(self.small_font)
         self.session_changed()
 
     def session_changed(self) -> None:
@@ -109,17 +108,20 @@ class MemoryMapView(TimeCanvas):
             return
         self._paint_names(painter, mapped)
         use = mapped.plan.tier(mapped.tier)
+        right = self.width() - 8.0
+        top = f"{tr('highest address')} {format_bytes(mapped.top)}"
+        self._paint_level(painter, mapped.top, top, "text", right)
         if use is not None and use.capacity is not None:
-            self._paint_level(painter, use.capacity, f"{tr('capacity')} {format_bytes(use.capacity)}", "warning")
-        self._paint_level(painter, mapped.top, f"{tr('highest address')} {format_bytes(mapped.top)}", "text")
+            if abs(use.capacity - mapped.top) < self.small_metrics.height() * self.bytes_per_px:
+                right -= self.small_metrics.horizontalAdvance(top) + 16
+            self._paint_level(painter, use.capacity, f"{tr('capacity')} {format_bytes(use.capacity)}", "warning", right)
         if self.session.peak is not None:
             x = self.x_of(self.session.peak.time_ns - self.session.origin_ns)
             pen = self.pen("text")
             pen.setStyle(Qt.PenStyle.DashLine)
             painter.setPen(pen)
             painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
-            painter.setFont(self.small_font)
-            painter.drawText(QPointF(x + 4, self.plot.bottom() - 5), tr("peak"))
+            self.paint_tag(painter, x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
         picked = self.session.picked
         if isinstance(picked, TensorPick) and picked.rectangle < len(mapped):
             painter.setPen(self.pen("text", 2))
@@ -133,17 +135,17 @@ class MemoryMapView(TimeCanvas):
         top, bottom = max(top, -10.0), min(bottom, self.height() + 10.0)
         return QRectF(left, top, max(right - left, 2.0), max(bottom - top, 2.0))
 
-    def _paint_level(self, painter: QPainter, address: float, text: str, role: str) -> None:
+    def _paint_level(self, painter: QPainter, address: float, text: str, role: str, right: float) -> None:
+        """A line at `address` with its text on it, which ends at column `right`."""
         y = self.y_of(address)
         if not self.plot.top() <= y <= self.plot.bottom():
             return
         painter.setPen(self.pen(role))
         painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
-        painter.setFont(self.small_font)
-        metrics = QFontMetrics(self.small_font)
-        x = self.width() - metrics.horizontalAdvance(text) - 8
+        metrics = self.small_metrics
+        x = right - metrics.horizontalAdvance(text)
         below = y - metrics.height() < self.plot.top()
-        painter.drawText(QPointF(x, y + metrics.ascent() + 1 if below else y - 4), text)
+        self.paint_tag(painter, x, y + metrics.ascent() + 1 if below else y - 4, text, self.pen(role))
 
     def _paint_names(self, painter: QPainter, mapped: MemoryMap) -> None:
         from memplan.gui.model.raster import roomy_rectangles
@@ -162,7 +164,7 @@ class MemoryMapView(TimeCanvas):
             found, box = found[largest], box[largest]
         painter.setFont(self.small_font)
         painter.setPen(self.pen("label_on_colour"))
-        metrics = self._name_metrics
+        metrics = self.small_metrics
         per_letter, bottom = max(metrics.averageCharWidth(), 1), self.plot.top() + shape[1]
         placements, tensors = mapped.plan.placements, mapped.tensors
         rows = mapped.placement[found].tolist()
@@ -181,7 +183,7 @@ class MemoryMapView(TimeCanvas):
         mapped = self.session.map
         if mapped is None or not len(mapped):
             return
-        metrics = QFontMetrics(self.small_font)
+        metrics = self.small_metrics
         painter.setFont(self.small_font)
         y = self.ruler_px + 36
         for kind in mapped.kinds:

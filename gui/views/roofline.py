@@ -83,7 +83,9 @@ class RooflineView(QWidget):
         for number, ceiling in enumerate(model.ceilings):
             pen = pg.mkPen(self.colours.css("faint"), style=Qt.PenStyle.DashLine)
             self.plot.plot([low, high], [ceiling.flops_per_second] * 2, pen=pen)
-            name = pg.TextItem(ceiling.name, color=self.colours.css("faint"), anchor=(0, 1))
+            name = pg.TextItem(
+                ceiling.name, color=self.colours.css("faint"), anchor=(0, 1), fill=self.colours.css("ground")
+            )
             name.setPos(np.log10(low) + number * _NAME_STEP, np.log10(ceiling.flops_per_second))
             self.plot.addItem(name)
 

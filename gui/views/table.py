@@ -86,7 +86,8 @@ class TableView(QWidget):
         self.table.sortByColumn(shape.sorted_by, Qt.SortOrder.DescendingOrder)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(shape.wide, QHeaderView.ResizeMode.Stretch)
+        for column in (shape.wide, *shape.also_wide):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
 
     def show_rows(self, rows: Sequence[TableRow], headline: str) -> None:
         """Show other rows, sorted as the user has it."""

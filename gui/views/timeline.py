@@ -50,7 +50,6 @@ class TimelineView(TimeCanvas):
         self._hover: SlicePick | None = None
         self._arrows: list[Arrow] = []
         self._visible: list[tuple[Placed, int]] | None = None
-        self._label_metrics = QFontMetrics(self.small_font)
         self._gutter: QImage | None = None
         self.session_changed()
 
@@ -252,7 +251,7 @@ class TimelineView(TimeCanvas):
         if lane_px < 12 or room <= 0:
             return 0
         painter.setFont(self.small_font)
-        metrics = self._label_metrics
+        metrics = self.small_metrics
         per_letter = max(metrics.averageCharWidth(), 1)
         painter.setPen(self.pen("label_on_colour"))
         whole, fraction = self.whole_start()

@@ -236,9 +236,10 @@ def _back(scene: Scene) -> None:
 def _peak(scene: Scene) -> None:
     peak = scene.window.session.peak
     assert peak is not None
-    scene.window.session.viewport.show(0.0, 1000.0)
-    scene.press("peak")
     viewport = scene.window.session.viewport
+    viewport.show_all()
+    scene.press("peak")
+    assert viewport.span < (viewport.bounds[1] - viewport.bounds[0]) / 5, "the peak is shown close up"
     assert viewport.start <= peak.time_ns - scene.window.session.origin_ns < viewport.end
     assert "peaks" in scene.window.details.toPlainText()
 
