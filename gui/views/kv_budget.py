@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import isValid
 
 from memplan.errors import InputError, MemplanError
 from memplan.gui.i18n import tr
@@ -72,7 +73,7 @@ class KvBudgetView(QWidget):
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self._ask_further)
-        self.form = KvForm(self.models, KvChoice(config or SAMPLE, batch=_FIRST_BATCH), self)
+        self.form = KvForm(self.models, KvChoice((config or SAMPLE).absolute(), batch=_FIRST_BATCH), self)
         self.form.changed.connect(self.evaluate)
         self.form.browse.connect(self.choose_model)
         self.stack = HbmStack(palette, self)
@@ -160,6 +161,7 @@ class KvBudgetView(QWidget):
 
     def show_model(self, config: Path) -> None:
         """Budget the model of `config`, a config.json or its folder."""
+        config = config.absolute()
         rest = [path for path in self.models if path != config]
         self.form.set_models([config, *rest], config)
         self.evaluate()
@@ -230,14 +232,18 @@ class KvBudgetView(QWidget):
             return
         choice = self.found.choice
 
+        def current() -> bool:
+            # An outcome may come after the window and this view's widgets with it are gone.
+            return isValid(self) and self.found is not None and self.found.choice == choice
+
         def show(more: Further) -> None:
-            if self.found is not None and self.found.choice == more.choice:
+            if current():
                 self.more = more
                 self._say(*self._said)
                 self._show_figures()
 
         def refuse(text: str) -> None:
-            if self.found is not None and self.found.choice == choice:
+            if current():
                 self._say(Words("{}", (text,)), "warning")
 
         self._job = self._jobs.start(tr("KV budget"), lambda progress: further(choice, progress), show, refuse)

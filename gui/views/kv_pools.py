@@ -119,9 +119,9 @@ class PoolView(QWidget):
         parts = picture.sequence
         size = format_bytes(parts.total)
         if not picture.shares:
-            return tr("One sequence: {}").format(size)
+            return tr("Sequence: {}").format(size)
         share = parts.content / parts.total if parts.total else 0.0
-        text = tr("One sequence: {} blocks, {}, {} content")
+        text = tr("Sequence: {} blocks, {}, {} content")
         return text.format(f"{picture.blocks_per_sequence:,}", size, f"{share:.1%}")
 
     # -- painting ------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def share_figures(share: Share) -> str:
     figures = [tr("page {} B").format(pages)]
     if share.kind.value != "state":
         figures.insert(0, tr("{} tokens a block").format(f"{share.tokens:,}"))
-    figures.append(tr("{} blocks a sequence").format(f"{share.blocks * share.groups:,}"))
+    figures.append(tr("{} a sequence").format(f"{share.blocks * share.groups:,}"))
     block = share.block
     for part in ("padding", "absent"):
         size = getattr(block, part)

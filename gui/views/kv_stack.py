@@ -94,7 +94,7 @@ class HbmStack(QWidget):
         if isinstance(event, QHelpEvent):
             part = self.part_at(event.pos().x(), event.pos().y())
             if part is not None:
-                text = f"{segment_name(part)}\n{tr(part.text)} ({part.nbytes:,} B)\n{part.source}"
+                text = f"{segment_name(part)}\n{tr(part.text)} ({part.nbytes:,} B)\n{tr(part.source)}"
                 QToolTip.showText(event.globalPos(), text, self)
                 return True
             QToolTip.hideText()
@@ -189,5 +189,5 @@ class HbmStack(QWidget):
             after = column + metrics.horizontalAdvance(name) + 10
             if self.width() - after > 60 and part.source:
                 painter.setPen(faint)
-                source = metrics.elidedText(part.source, Qt.TextElideMode.ElideRight, self.width() - after - 4)
+                source = metrics.elidedText(tr(part.source), Qt.TextElideMode.ElideRight, self.width() - after - 4)
                 painter.drawText(QPointF(after, base), source)
