@@ -156,7 +156,7 @@ class CurveView(TimeCanvas):
         text = f"{tr(curve.name)} {tr('peak')} {format_bytes(value)}"
         width = self.small_metrics.horizontalAdvance(text)
         left = max(x - 9 - width, GUTTER_PX + 4.0) if before else min(x + 9, self.width() - width - 6.0)
-        self.paint_tag(painter, left, y - 6, text, pen)
+        self.paint_tag(painter, left, max(y - 6, self.plot.top() + self.small_metrics.ascent() + 2), text, pen)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Title, legend with the values at the cursor, and bytes."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,12 @@ from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QU
 from PySide6.QtGui import QDropEvent, QImage, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog, QTabBar
 
-from memplan.gui.pictures import render
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.pictures import render
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
@@ -343,6 +346,20 @@ def test_both_themes_are_photographed(tmp_path: Path) -> None:
     assert [path.name for path in pictures] == ["window-light.png", "window-dark.png"]
     for path in pictures:
         assert len(np.unique(pixels(QImage(str(path))))) > 50
+
+
+def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from memplan.gui.pictures import render;"
+        "render(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
+    )
+    environment = {**os.environ, "QT_SCALE_FACTOR": "2"}
+    run = [sys.executable, "-c", code, str(PLAN), str(PROFILE), str(tmp_path)]
+    subprocess.run(run, check=True, env=environment, timeout=120)
+    image = QImage(str(tmp_path / "window-light.png"))
+    assert (image.width(), image.height()) == (2400, 1600)
+    dots = pixels(image)
+    assert (dots[:, 0::2] != dots[:, 1::2]).any(axis=0).sum() > 400, "more than a picture made larger"
 
 
 @pytest.mark.parametrize("language", [code for code in LANGUAGES if code != "en"])
