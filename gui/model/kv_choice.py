@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from memplan.errors import InputError
 from memplan.hardware import alias, chip, chips
 from memplan.kv import CacheOptions, Memory, ServingOptions, engine, engines
 from memplan.kv.budget import DEFAULT_SEQUENCES
@@ -102,8 +101,6 @@ class KvChoice:
         """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
         die = chip(self.chip)
         model = load_config(self.config)
-        if self.draft_tokens and not model.mtp_layers:
-            raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
         return Case(
             model,
             die,

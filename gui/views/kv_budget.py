@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QGuiApplication, QResizeEvent
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFileDialog,
@@ -86,6 +86,7 @@ class KvBudgetView(QWidget):
         self.copy_button = QPushButton(tr("Copy as command line"), self)
         self.copy_button.clicked.connect(self.copy_command)
         self._lay_out()
+        self.setAcceptDrops(True)
         self.form.set_palette(palette)
         self.evaluate()
 
@@ -168,6 +169,23 @@ class KvBudgetView(QWidget):
         if self.found is not None and config != SAMPLE:
             self.models = [config, *rest][:_RECENT]
             self.model_opened.emit(config)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take a single `config.json`; everything else is the window's."""
+        if self._dropped(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Budget the model that was dropped."""
+        config = self._dropped(event)
+        if config is not None:
+            event.acceptProposedAction()
+            self.show_model(config)
+
+    @staticmethod
+    def _dropped(event: QDropEvent) -> Path | None:
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        return paths[0] if len(paths) == 1 and paths[0].name.endswith("config.json") else None
 
     # -- answering -----------------------------------------------------------------------------------------------
 

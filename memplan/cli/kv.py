@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table
-from memplan.errors import InputError
 from memplan.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
@@ -104,8 +103,6 @@ def command(
 
     die = find_chip(chip)
     model = load_config(config)
-    if speculative_tokens and not model.mtp_layers:
-        raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
     case = Case(
         model,
         die,

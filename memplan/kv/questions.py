@@ -19,7 +19,11 @@ from memplan.serving import step_time
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to serve: a model on a chip with an engine, its options, layout and memory."""
+    """
+    One thing to serve: a model on a chip with an engine, its options, layout and memory.
+
+    Raises `InputError` where tokens are to be drafted by a model that has no layers for it.
+    """
 
     model: ModelConfig
     chip: Chip
@@ -27,6 +31,11 @@ class Case:
     options: ServingOptions
     layout: Layout
     memory: Memory
+
+    def __post_init__(self) -> None:
+        """Refuse drafts that no layer makes."""
+        if self.options.caches.speculative_tokens and not self.model.mtp_layers:
+            raise InputError(f"{self.model.name} has no layers of multi-token prediction to draft with")
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QPoint, QPointF, QSettings, Qt
-from PySide6.QtGui import QGuiApplication, QWheelEvent
+from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
+from PySide6.QtGui import QDropEvent, QGuiApplication, QWheelEvent
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from memplan.cli.kv import budget_document
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.kv_budget import stack
-from memplan.gui.model.kv_choice import (
-    SAMPLE,
-)
+from memplan.gui.model.kv_choice import SAMPLE
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session import Session
 from memplan.gui.settings import Settings
@@ -214,6 +212,29 @@ def test_a_model_is_opened_kept_and_chosen_again(
     qtbot.keyClick(view.form.model, Qt.Key.Key_Up)
     assert view.found is None
     assert "config.json" in view.verdict.text()
+
+
+def test_a_config_can_be_dropped_and_plans_are_left_to_the_window(
+    view: KvBudgetView, qtbot: Any, tmp_path: Path
+) -> None:
+    def drop(*paths: Path) -> bool:
+        data = QMimeData()
+        data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+        event = QDropEvent(
+            QPointF(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
+            Qt.KeyboardModifier.NoModifier, QEvent.Type.Drop,
+        )  # fmt: skip
+        event.ignore()
+        view.dropEvent(event)
+        return event.isAccepted()
+
+    config = tmp_path / "config.json"
+    shutil.copy(SAMPLE, config)
+    with qtbot.waitSignal(view.model_opened):
+        assert drop(config)
+    assert view.choice.config == config
+    assert not drop(SAMPLE.with_name("llama_train.plan.json"))
+    assert not drop(config, SAMPLE)
 
 
 def test_what_is_no_config_is_one_line_and_not_kept(view: KvBudgetView, qtbot: Any, tmp_path: Path) -> None:
