@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import shutil
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -21,6 +23,20 @@ from memplan.gui.model.session import Session
 SAMPLES = Path(str(resources.files("memplan.samples")))
 PLAN = SAMPLES / "llama_train.plan.json"
 PROFILE = SAMPLES / "llama_train_profile"
+
+
+def slower(folder: Path, factor: float = 1.5) -> Path:
+    """The bundled profile with every MatMul `factor` times as long, in the kernel table."""
+    copy = folder / "slower"
+    shutil.copytree(PROFILE, copy)
+    table = next(copy.rglob("kernel_details.csv"))
+    lines = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
+    kind, duration = lines[0].index("Type"), lines[0].index("Duration(us)")
+    for line in lines[1:]:
+        if line[kind] == "MatMul":
+            line[duration] = f"{float(line[duration]) * factor:.3f}"
+    table.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
+    return copy
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,27 +30,13 @@ from memplan.gui.model.profile_differences import collective_pairs
 from memplan.gui.model.session import OpPick, Session, SlicePick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Plan, Tier, load_plan
-from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.conftest import PLAN, PROFILE, slower
 
 pytestmark = pytest.mark.gui
 
 
 def window(viewport: Viewport) -> tuple[float, float]:
     return viewport.start, viewport.end
-
-
-def slower(folder: Path, factor: float) -> Path:
-    """The bundled profile with every MatMul `factor` times as long, in the kernel table."""
-    copy = folder / "slower"
-    shutil.copytree(PROFILE, copy)
-    table = next(copy.rglob("kernel_details.csv"))
-    lines = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
-    kind, duration = lines[0].index("Type"), lines[0].index("Duration(us)")
-    for line in lines[1:]:
-        if line[kind] == "MatMul":
-            line[duration] = f"{float(line[duration]) * factor:.3f}"
-    table.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
-    return copy
 
 
 def profile(path: Path = PROFILE, rank: int | None = None) -> Session:

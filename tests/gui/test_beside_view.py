@@ -34,23 +34,9 @@ from memplan.gui.pairing import TABLE, VIEW
 from memplan.gui.views.beside import CURVE, MAP, NOTHING, BesideView
 from memplan.gui.views.beside_table import DifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
-from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.conftest import PLAN, PROFILE, slower
 
 pytestmark = pytest.mark.gui
-
-
-def slower(folder: Path, factor: float = 1.5) -> Path:
-    """The bundled profile with every MatMul `factor` times as long in the kernel table."""
-    copy = folder / "slower"
-    shutil.copytree(PROFILE, copy)
-    table = next(copy.rglob("kernel_details.csv"))
-    lines = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
-    kind, duration = lines[0].index("Type"), lines[0].index("Duration(us)")
-    for line in lines[1:]:
-        if line[kind] == "MatMul":
-            line[duration] = f"{float(line[duration]) * factor:.3f}"
-    table.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
-    return copy
 
 
 def settle() -> None:
