@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.facts import Fact, Section
+from memplan.gui.model.facts import Fact, Section, fact, kind_text
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
-from memplan.schema import Plan, PlannedOp
+from memplan.schema import Plan, PlannedOp, TierUse
+from memplan.sentence import Sentence, Text
 from memplan.units import format_bytes
 
 
@@ -20,19 +21,20 @@ def overview(session: Session) -> list[Section]:
     if document.plan is not None:
         sections.append(_plan_section(document.plan, session))
     if document.profile is not None:
+        producer = document.profile.producer
         facts = [
-            Fact("directory", document.profile.path.name),
-            Fact("written by", document.profile.producer + (" (simulated)" if document.simulated else "")),
+            fact("directory", document.profile.path.name),
+            fact("written by", Sentence("{} (simulated)", (producer,)) if document.simulated else producer),
         ]
         if document.rank is not None:
             start, end = document.rank.span_ns
             facts += [
-                Fact("rank", f"{document.rank.rank} of {len(document.profile.ranks)}"),
-                Fact("device", document.rank.device or "not named"),
-                Fact("length", span_text(float(end - start))),
-                Fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),
+                fact("rank", Sentence("{} of {}", (str(document.rank.rank), str(len(document.profile.ranks))))),
+                fact("device", document.rank.device or Sentence("not named")),
+                fact("length", span_text(float(end - start))),
+                fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),
             ]
-        sections.append(Section("Profile", tuple(facts)))
+        sections.append(Section(Sentence("Profile"), tuple(facts)))
     if session.peak is not None:
         sections.extend(peak_sections(session, session.peak))
     return sections
@@ -40,60 +42,71 @@ def overview(session: Session) -> list[Section]:
 
 def _plan_section(plan: Plan, session: Session) -> Section:
     facts = [
-        Fact("graph", plan.origin.graph),
-        Fact("chip", plan.chip),
-        Fact("answer", "fits" if plan.fits else f"does not fit: {format_bytes(plan.missing_bytes)} missing"),
-        Fact("predicted time", span_text(float(plan.makespan_ns))),
+        fact("graph", plan.origin.graph),
+        fact("chip", plan.chip),
+        fact("answer", _answer(plan)),
+        fact("predicted time", span_text(float(plan.makespan_ns))),
     ]
     for use in plan.tiers:
         if use.tier is session.tier:
             facts += [
-                Fact("peak", format_bytes(use.peak)),
-                Fact("lower bound", f"{format_bytes(use.lower_bound)} (gap {use.gap:.1%}; {use.lower_bound_method})"),
-                Fact("capacity", format_bytes(use.capacity) if use.capacity is not None else "unknown"),
-                Fact("kept throughout", format_bytes(use.persistent)),
+                fact("peak", format_bytes(use.peak)),
+                fact("lower bound", _bound(use)),
+                fact("capacity", format_bytes(use.capacity) if use.capacity is not None else Sentence("unknown")),
+                fact("kept throughout", format_bytes(use.persistent)),
             ]
     if plan.transfers:
-        facts.append(Fact("moves", f"{len(plan.transfers)}, {format_bytes(sum(move.size for move in plan.transfers))}"))
-    facts.append(Fact("time axis", session.document.basis))
-    return Section("Plan", tuple(facts))
+        facts.append(fact("moves", f"{len(plan.transfers)}, {format_bytes(sum(move.size for move in plan.transfers))}"))
+    facts.append(fact("time axis", session.document.basis))
+    return Section(Sentence("Plan"), tuple(facts))
+
+
+def _answer(plan: Plan) -> Sentence:
+    if plan.fits:
+        return Sentence("fits")
+    return Sentence("does not fit: {} missing", (format_bytes(plan.missing_bytes),))
+
+
+def _bound(use: TierUse) -> Sentence:
+    values = (format_bytes(use.lower_bound), f"{use.gap:.1%}", Sentence(use.lower_bound_method))
+    return Sentence("{} (gap {}; {})", values)
 
 
 def peak_sections(session: Session, peak: Peak) -> list[Section]:
     """Who holds memory at the peak: kinds by size, then the largest tensors, each a jump."""
     head = [
-        Fact("alive", format_bytes(peak.alive)),
-        Fact("at step", f"{peak.step} {peak.op.name if peak.op else ''}", OpPick(peak.step)),
-        Fact("highest address", format_bytes(peak.address_peak)),
-        Fact("unused below it then", format_bytes(peak.holes)),
+        fact("alive", format_bytes(peak.alive)),
+        fact("at step", f"{peak.step} {peak.op.name if peak.op else ''}", OpPick(peak.step)),
+        fact("highest address", format_bytes(peak.address_peak)),
+        fact("unused below it then", format_bytes(peak.holes)),
     ]
-    sections = [Section(f"Why {session.tier.value} peaks", tuple(head))]
+    sections = [Section(Sentence("Why {} peaks", (session.tier.value,)), tuple(head))]
     mapped = session.map
     for part in peak.parts:
         share = part.nbytes / peak.alive if peak.alive else 0.0
-        title = f"{part.kind.replace('_', ' ')}: {format_bytes(part.nbytes)} in {part.count} ({share:.0%})"
+        values = (kind_text(part.kind), format_bytes(part.nbytes), str(part.count), f"{share:.0%}")
         facts = []
         for rectangle, nbytes in part.largest:
             name = occupant(mapped, rectangle).tensor.name if mapped is not None else ""
             facts.append(Fact(format_bytes(nbytes), name, TensorPick(rectangle)))
-        sections.append(Section(title, tuple(facts)))
+        sections.append(Section(Sentence("{}: {} in {} ({})", values), tuple(facts)))
     return sections
 
 
 def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
     facts = [
-        Fact("op", op.name, OpPick(op.index)),
-        Fact("type", op.type),
-        Fact("step", f"{op.index} on stream {op.stream}"),
-        Fact("predicted", span_text(float(op.duration_ns))),
+        fact("op", op.name, OpPick(op.index)),
+        fact("type", op.type),
+        fact("step", Sentence("{} on stream {}", (str(op.index), str(op.stream)))),
+        fact("predicted", span_text(float(op.duration_ns))),
         *_measured(op, session),
-        Fact("limited by", op.bound),
-        Fact("work", f"{op.flops:,} FLOP, {format_bytes(op.gm_bytes)} of global memory traffic"),
+        fact("limited by", Sentence(op.bound)),
+        fact("work", Sentence("{} FLOP, {} of global memory traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
     ]
     if op.stalled_ns:
-        facts.append(Fact("waits for a move", span_text(float(op.stalled_ns))))
+        facts.append(fact("waits for a move", span_text(float(op.stalled_ns))))
     if op.source:
-        facts.append(Fact("source line", op.source))
+        facts.append(fact("source line", op.source))
     return facts
 
 
@@ -107,7 +120,7 @@ def _measured(op: PlannedOp, session: Session) -> list[Fact]:
         return []
     measured = int(found.matches.duration_ns[position])
     change = f" ({measured / op.duration_ns - 1:+.0%})" if op.duration_ns else ""
-    return [Fact("measured", f"{span_text(float(measured))}{change}")]
+    return [fact("measured", f"{span_text(float(measured))}{change}")]
 
 
 def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
@@ -117,12 +130,15 @@ def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
     shown = [
         Fact(
             format_bytes(t.nbytes),
-            f"{t.name} ({'writes' if t.producer == step else 'uses'})",
+            Sentence("{} (writes)" if t.producer == step else "{} (uses)", (t.name,)),
             _rectangle(session, t.index, step),
         )
         for t in tensors[:20]
     ]
-    return [Section("Op", tuple(_op_facts(op, session))), Section(f"Tensors it touches: {len(tensors)}", tuple(shown))]
+    return [
+        Section(Sentence("Op"), tuple(_op_facts(op, session))),
+        Section(Sentence("Tensors it touches: {}", (str(len(tensors)),)), tuple(shown)),
+    ]
 
 
 def _rectangle(session: Session, tensor: int, step: int) -> TensorPick | None:
@@ -140,7 +156,7 @@ def of_pick(session: Session, pick: Pick | None) -> list[Section]:
     """Everything known of the picked thing; the overview when nothing is picked."""
     plan = session.document.plan
     if isinstance(pick, TensorPick) and session.map is not None:
-        return _tensor_sections(session, session.map, pick) if session.map is not None else []
+        return _tensor_sections(session, session.map, pick)
     if isinstance(pick, OpPick) and plan is not None:
         return _op_section(session, plan, pick.op)
     if isinstance(pick, SlicePick):
@@ -154,37 +170,45 @@ def of_pick(session: Session, pick: Pick | None) -> list[Section]:
 def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> list[Section]:
     item = occupant(mapped, pick.rectangle)
     tensor = item.tensor
-    shape = "×".join(str(dim) for dim in tensor.shape) or "scalar"
+    shape = "×".join(str(dim) for dim in tensor.shape)
+    stored = f"{tensor.dtype} {tensor.layout}"
+    placed = (format_bytes(tensor.nbytes), f"{tensor.nbytes:,}", f"{item.size:,}")
+    life = (str(tensor.start), str(tensor.end), span_text(float(item.end_ns - item.start_ns)))
     facts = [
-        Fact("name", tensor.name),
-        Fact("kind", tensor.kind.replace("_", " ")),
-        Fact("shape", f"{shape} {tensor.dtype} {tensor.layout}"),
-        Fact("bytes", f"{format_bytes(tensor.nbytes)} ({tensor.nbytes:,} B); {item.size:,} B placed"),
-        Fact("tier", item.tier.value),
-        Fact("address", f"{item.offset:#x} – {item.offset + item.size:#x}"),
-        Fact("alive", f"steps {tensor.start} – {tensor.end}, {span_text(float(item.end_ns - item.start_ns))}"),
+        fact("name", tensor.name),
+        fact("kind", kind_text(tensor.kind)),
+        fact("shape", f"{shape} {stored}" if shape else Sentence("scalar {}", (stored,))),
+        fact("bytes", Sentence("{} ({} B); {} B placed", placed)),
+        fact("tier", item.tier.value),
+        fact("address", f"{item.offset:#x} – {item.offset + item.size:#x}"),
+        fact("alive", Sentence("steps {} – {}, {}", life)),
     ]
-    sections = [Section("Tensor", tuple(facts))]
+    sections = [Section(Sentence("Tensor"), tuple(facts))]
     if item.producer is not None:
-        sections.append(Section("Made by", tuple(_op_facts(item.producer, session))))
+        sections.append(Section(Sentence("Made by"), tuple(_op_facts(item.producer, session))))
     if item.last_use is not None and item.last_use is not item.producer:
-        sections.append(Section("Last used by", tuple(_op_facts(item.last_use, session))))
+        sections.append(Section(Sentence("Last used by"), tuple(_op_facts(item.last_use, session))))
     moves = [move for move in mapped.plan.transfers if move.tensor == tensor.index]
     if moves:
         facts = [
-            Fact(f"{move.source.value} → {move.target.value}", f"{format_bytes(move.size)} over {move.link}, "
-                 f"{span_text(float(move.end_ns - move.start_ns))}")
+            Fact(
+                f"{move.source.value} → {move.target.value}",
+                Sentence(
+                    "{} over {}, {}",
+                    (format_bytes(move.size), move.link, span_text(float(move.end_ns - move.start_ns))),
+                ),
+            )
             for move in moves
-        ]  # fmt: skip
-        sections.append(Section("Moves", tuple(facts)))
+        ]
+        sections.append(Section(Sentence("Moves"), tuple(facts)))
     return sections
 
 
-def _slice_name(session: Session, pick: SlicePick) -> str:
+def _slice_name(session: Session, pick: SlicePick) -> Text:
     row = session.rows.row(pick.row)
     lanes = session.rows.lanes(row)
     name = lanes.slices.names[lanes.slices.name[pick.index]] if lanes is not None else ""
-    return f"{name} ({row.group} / {row.label})"
+    return Sentence("{} ({})", (name, row.title))
 
 
 def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
@@ -195,23 +219,26 @@ def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
     slices, index = lanes.slices, pick.index
     start = int(slices.start_ns[index])
     facts = [
-        Fact("name", slices.names[slices.name[index]]),
-        Fact("category", slices.categories[slices.category[index]]),
-        Fact("track", f"{row.group} / {row.label}"),
-        Fact("start", f"{span_text(float(start - session.origin_ns))} ({start} ns on the profile's clock)"),
-        Fact("length", span_text(float(slices.duration_ns[index]))),
+        fact("name", slices.names[slices.name[index]]),
+        fact("category", slices.categories[slices.category[index]]),
+        fact("track", row.title),
+        fact(
+            "start",
+            Sentence("{} ({} ns on the profile's clock)", (span_text(float(start - session.origin_ns)), str(start))),
+        ),
+        fact("length", span_text(float(slices.duration_ns[index]))),
     ]
-    sections = [Section("Slice", tuple(facts))]
+    sections = [Section(Sentence("Slice"), tuple(facts))]
     rank = session.document.rank
     if rank is not None and row.track is not None:
         arguments = rank.arguments(row.track, start)
         if arguments:
-            sections.append(Section("Arguments", tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
+            sections.append(Section(Sentence("Arguments"), tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
     linked = []
     for arrow in arrows(session, pick):
-        for label, end in (("from", arrow.source), ("to", arrow.target)):
+        for label, end in (("from ({})", arrow.source), ("to ({})", arrow.target)):
             if end.pick is not None and end.pick != pick:
-                linked.append(Fact(f"{label} ({arrow.category})", _slice_name(session, end.pick), end.pick))
+                linked.append(Fact(Sentence(label, (arrow.category,)), _slice_name(session, end.pick), end.pick))
     if linked:
-        sections.append(Section("Arrows", tuple(linked)))
+        sections.append(Section(Sentence("Arrows"), tuple(linked)))
     return sections

@@ -11,12 +11,16 @@ from memplan.compare import Comparison, TimeMap, compare
 from memplan.errors import InputError
 from memplan.progress import Progress, silent
 from memplan.schema import Plan
+from memplan.sentence import Sentence, Text
 from memplan.traces.profile import Profile, RankProfile
 
 
 def shifted(profile_ns: int) -> TimeMap:
     """The map that puts the plan's start at `profile_ns` and keeps its own pace."""
     return TimeMap(np.zeros(1, dtype=np.int64), np.array([profile_ns], dtype=np.int64), anchored=False)
+
+
+_PLAN_TIME = Sentence("plan time")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Document:
     rank: RankProfile | None = None
     comparison: Comparison | None = None
     axis: TimeMap = field(default_factory=lambda: shifted(0))
-    basis: str = "plan time"
+    basis: Text = _PLAN_TIME
 
     @property
     def empty(self) -> bool:
@@ -98,11 +102,12 @@ def make_document(
         found = compare(plan, profile, rank=chosen.rank, limit=500, progress=progress)
     except InputError as error:
         start = shifted(chosen.span_ns[0])
-        return Document(plan, plan_path, profile, chosen, None, start, f"both begin together: {error.message}")
+        why = Sentence("both begin together: {}", (error.message,))
+        return Document(plan, plan_path, profile, chosen, None, start, why)
     summary = found.summary
     basis = (
-        f"{summary.matched_ops:,} of {summary.planned_ops:,} planned ops found in the profile"
+        Sentence("{} of {} planned ops found in the profile", (f"{summary.matched_ops:,}", f"{summary.planned_ops:,}"))
         if found.time_map.anchored
-        else "both begin together: no op of the plan is in the profile"
+        else Sentence("both begin together: no op of the plan is in the profile")
     )
     return Document(plan, plan_path, profile, chosen, found, found.time_map, basis)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.gui.model.session import Pick
+from memplan.sentence import Sentence, Text
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One line: a label, its value, and what a click on it picks."""
 
-    label: str
-    value: str
+    label: Text
+    value: Text
     target: Pick | None = None
 
 
@@ -20,5 +21,15 @@ class Fact:
 class Section:
     """A titled list of facts."""
 
-    title: str
+    title: Text
     facts: tuple[Fact, ...]
+
+
+def fact(label: str, value: Text, target: Pick | None = None) -> Fact:
+    """A fact whose label is a word of the window's language, given in English."""
+    return Fact(Sentence(label), value, target)
+
+
+def kind_text(kind: str) -> Sentence:
+    """What a kind of tensor is called."""
+    return Sentence(kind.replace("_", " "))

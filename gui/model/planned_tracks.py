@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from memplan.compare import TimeMap
 from memplan.schema import Plan, PlannedOp, Transfer
+from memplan.sentence import Sentence
 from memplan.traces.profile import Slices
 
 
@@ -21,7 +22,7 @@ class PlannedTrack:
     """
 
     key: str
-    label: str
+    label: Sentence
     slices: Slices
     ops: tuple[PlannedOp, ...] = ()
     transfers: tuple[Transfer, ...] = ()
@@ -66,7 +67,9 @@ def planned_tracks(plan: Plan, axis: TimeMap) -> tuple[PlannedTrack, ...]:
         ops = sorted((op for op in plan.ops if op.stream == stream and op.duration_ns > 0), key=lambda op: op.start_ns)
         spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in ops]
         slices = _slices(spans, [op.name for op in ops], [op.type for op in ops], axis)
-        tracks.append(PlannedTrack(f"stream/{stream}", f"Planned stream {stream}", slices, ops=tuple(ops)))
+        tracks.append(
+            PlannedTrack(f"stream/{stream}", Sentence("Planned stream {}", (str(stream),)), slices, ops=tuple(ops))
+        )
     names = {tensor.index: tensor.name for tensor in plan.tensors}
     for link in sorted({transfer.link for transfer in plan.transfers}):
         moves = sorted((move for move in plan.transfers if move.link == link), key=lambda move: move.start_ns)
@@ -74,5 +77,7 @@ def planned_tracks(plan: Plan, axis: TimeMap) -> tuple[PlannedTrack, ...]:
         labels = [f"{names[move.tensor]} {move.source.value} → {move.target.value}" for move in moves]
         ways = [f"{move.source.value} → {move.target.value}" for move in moves]
         slices = _slices(spans, labels, ways, axis)
-        tracks.append(PlannedTrack(f"link/{link}", f"Planned moves, {link}", slices, transfers=tuple(moves)))
+        tracks.append(
+            PlannedTrack(f"link/{link}", Sentence("Planned moves, {}", (link,)), slices, transfers=tuple(moves))
+        )
     return tuple(tracks)

@@ -10,9 +10,11 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.events import Event
 from memplan.gui.model.lanes import TrackLanes, build_lanes
 from memplan.gui.model.planned_tracks import PlannedTrack, planned_tracks
+from memplan.sentence import Sentence, Text
 from memplan.traces.profile import CounterSeries, RankProfile, TrackKind
 
 PLAN_GROUP = "Plan"
+PINNED_GROUP = "Pinned"
 LANE_PX = 18
 COUNTER_PX = 36
 HEADER_PX = 22
@@ -40,6 +42,16 @@ class Row:
     track: int | None = None
     planned: PlannedTrack | None = None
 
+    @property
+    def name(self) -> Text:
+        """What the row is called: measured tracks as the profile names them."""
+        return self.planned.label if self.planned is not None else self.label
+
+    @property
+    def title(self) -> Text:
+        """The row's name with its group's."""
+        return Sentence("{} / {}", (group_name(self.group), self.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -51,6 +63,11 @@ class Placed:
     height: int
     folded: bool = False
     pinned: bool = False
+
+
+def group_name(group: str) -> Text:
+    """What a group is called: the profile's own names stay as they are."""
+    return Sentence(group) if group in (PLAN_GROUP, PINNED_GROUP) else group
 
 
 class Rows:
@@ -130,10 +147,10 @@ class Rows:
         shown = [row for row in self.rows if row.key not in self.hidden]
         pinned = [self._by_key[key] for key in self.pinned if key in self._by_key]
         if pinned:
-            placed.append(Placed(None, "Pinned", top, HEADER_PX, folded="Pinned" in self.folded))
+            placed.append(Placed(None, PINNED_GROUP, top, HEADER_PX, folded=PINNED_GROUP in self.folded))
             top += HEADER_PX
-            for row in pinned if "Pinned" not in self.folded else ():
-                placed.append(Placed(row, "Pinned", top, self.height(row), pinned=True))
+            for row in pinned if PINNED_GROUP not in self.folded else ():
+                placed.append(Placed(row, PINNED_GROUP, top, self.height(row), pinned=True))
                 top += placed[-1].height
         for group in dict.fromkeys(row.group for row in shown):
             folded = group in self.folded
@@ -209,7 +226,7 @@ class Rows:
 
         What `before` says of rows and groups that this document lacks is kept.
         """
-        known = {*self._by_key, *(row.group for row in self.rows), "Pinned"}
+        known = {*self._by_key, *(row.group for row in self.rows), PINNED_GROUP}
         now = {
             "order": [row.key for row in self.rows],
             "pinned": list(self.pinned),
@@ -240,7 +257,7 @@ def _planned_rows(document: Document) -> list[Row]:
     if document.plan is None:
         return []
     return [
-        Row(f"plan/{track.key}", track.label, PLAN_GROUP, "plan", len(track.slices), planned=track)
+        Row(f"plan/{track.key}", str(track.label), PLAN_GROUP, "plan", len(track.slices), planned=track)
         for track in planned_tracks(document.plan, document.axis)
     ]
 

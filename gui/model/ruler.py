@@ -49,7 +49,7 @@ def byte_ticks(low: float, high: float, count: int) -> list[Tick]:
 
 
 def span_text(duration_ns: float) -> str:
-    """A length of time in the unit that suits it, for hover texts and measurements."""
+    """A length of time in the unit that suits it, as every view writes it."""
     scale, unit = next(((s, u) for s, u in _UNITS if abs(duration_ns) >= s), _UNITS[-1])
     value = duration_ns / scale
     return f"{value:,.0f} {unit}" if unit == "ns" else f"{value:,.3f} {unit}"

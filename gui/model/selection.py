@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.facts import Fact, Section
+from memplan.gui.model.facts import Fact, Section, fact
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import Session
+from memplan.sentence import Sentence
 
 _MOST = 8
 
@@ -23,7 +24,7 @@ def selection_sections(session: Session) -> list[Section]:
     start = session.origin_ns + int(selection[0])
     end = session.origin_ns + int(np.ceil(selection[1]))
     length = max(end - start, 1)
-    sections = [Section("Selection", (Fact("length", span_text(float(end - start))),))]
+    sections = [Section(Sentence("Selection"), (fact("length", span_text(float(end - start))),))]
     for row in session.rows.rows:
         lanes = session.rows.lanes(row)
         if lanes is None:
@@ -44,8 +45,11 @@ def selection_sections(session: Session) -> list[Section]:
                 by_category[code] = by_category.get(code, 0) + int(inside[codes == code].sum())
         if not count:
             continue
-        facts = [Fact("slices", f"{count:,}"), Fact("time", f"{span_text(float(total))} ({total / length:.0%})")]
+        facts = [fact("slices", f"{count:,}"), fact("time", f"{span_text(float(total))} ({total / length:.0%})")]
+        categories = lanes.slices.categories
+        if all(not categories[code] for code in by_category):
+            by_category = {}  # no slice has a category: the time of all of them stands above
         largest = sorted(by_category.items(), key=lambda item: (-item[1], item[0]))[:_MOST]
-        facts += [Fact(lanes.slices.categories[code], span_text(float(time))) for code, time in largest]
-        sections.append(Section(f"{row.group} / {row.label}", tuple(facts)))
+        facts += [Fact(categories[code] or Sentence("no category"), span_text(float(time))) for code, time in largest]
+        sections.append(Section(row.title, tuple(facts)))
     return sections

@@ -5,10 +5,11 @@ from __future__ import annotations
 from memplan.gui.model.memory_map import occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.sentence import Sentence, Text
 from memplan.units import format_bytes
 
 
-def slice_lines(session: Session, pick: SlicePick) -> list[str]:
+def slice_lines(session: Session, pick: SlicePick) -> list[Text]:
     """A slice in a few lines: name, category and length, and for planned ops what bounds them."""
     row = session.rows.row(pick.row)
     lanes = session.rows.lanes(row)
@@ -16,19 +17,20 @@ def slice_lines(session: Session, pick: SlicePick) -> list[str]:
         return []
     slices, index = lanes.slices, pick.index
     start = float(slices.start_ns[index] - session.origin_ns)
-    lines = [
+    lines: list[Text] = [
         slices.names[slices.name[index]],
         f"{slices.categories[slices.category[index]]} · {span_text(float(slices.duration_ns[index]))} "
         f"@ {span_text(start)}",
     ]
     if row.planned is not None and row.planned.ops:
         op = row.planned.ops[index]
-        lines.append(f"bound: {op.bound} · {op.flops:,} FLOP · {format_bytes(op.gm_bytes)}")
+        values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
+        lines.append(Sentence("limited by {} · {} FLOP · {}", values))
         if op.source:
             lines.append(op.source)
     if row.planned is not None and row.planned.transfers:
         move = row.planned.transfers[index]
-        lines.append(f"{format_bytes(move.size)} over {move.link}")
+        lines.append(Sentence("{} over {}", (format_bytes(move.size), move.link)))
     return lines
 
 

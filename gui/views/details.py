@@ -7,7 +7,7 @@ from html import escape
 from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.details import of_pick
 from memplan.gui.model.events import Event
 from memplan.gui.model.facts import Section
@@ -65,16 +65,16 @@ class DetailsView(QTextBrowser):
         faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
         parts = []
         for section in self.sections:
-            parts.append(f'<p style="margin:8px 0 2px 0"><b>{escape(tr(section.title))}</b></p>')
+            parts.append(f'<p style="margin:8px 0 2px 0"><b>{escape(say(section.title))}</b></p>')
             parts.append('<table width="100%" cellspacing="0" cellpadding="2">')
             for fact in section.facts:
-                value = escape(fact.value)
+                value = escape(say(fact.value))
                 if fact.target is not None:
                     value = f'<a style="color:{accent}" href="pick:{len(self._targets)}">{value}</a>'
                     self._targets.append(fact.target)
                 parts.append(
                     f'<tr><td width="34%" style="color:{faint};border-bottom:1px solid {line}">'
-                    f'{escape(tr(fact.label))}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
+                    f'{escape(say(fact.label))}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
                 )
             parts.append("</table>")
         if not parts:
@@ -85,7 +85,11 @@ class DetailsView(QTextBrowser):
         """Every fact with the section it stands in."""
         return Sheet(
             ("section", "label", "value"),
-            [(section.title, fact.label, fact.value) for section in self.sections for fact in section.facts],
+            [
+                (str(section.title), str(fact.label), str(fact.value))
+                for section in self.sections
+                for fact in section.facts
+            ],
         )
 
     def _follow(self, link: QUrl) -> None:

@@ -10,11 +10,11 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QImage, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.flows import Arrow, arrows
 from memplan.gui.model.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.rows import MAX_LANES, Placed, Row
+from memplan.gui.model.rows import MAX_LANES, PINNED_GROUP, Placed, Row, group_name
 from memplan.gui.model.session import Session, SlicePick
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.sheets import slices_sheet
@@ -70,7 +70,7 @@ class TimelineView(TimeCanvas):
     def rows_changed(self) -> None:
         """The arrangement or the height of rows changed."""
         self._layout = self.session.rows.layout()
-        self.pinned_px = sum(placed.height for placed in self._layout if placed.group == "Pinned")
+        self.pinned_px = sum(placed.height for placed in self._layout if placed.group == PINNED_GROUP)
         total = self._layout[-1].top + self._layout[-1].height if self._layout else 0
         self.bar.setPageStep(self.plot.height())
         self.bar.setSingleStep(54)
@@ -95,8 +95,8 @@ class TimelineView(TimeCanvas):
         offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
         found: list[tuple[Placed, int]] = []
         for placed in self._layout:
-            top = placed.top if placed.group == "Pinned" else placed.top - offset
-            limit = 0 if placed.group == "Pinned" else pinned
+            top = placed.top if placed.group == PINNED_GROUP else placed.top - offset
+            limit = 0 if placed.group == PINNED_GROUP else pinned
             if top + placed.height > limit and top < height:
                 found.append((placed, top))
         self._visible = found
@@ -115,7 +115,7 @@ class TimelineView(TimeCanvas):
         if key not in self.session.rows.pinned and row.group in self.session.rows.folded:
             self.session.rows.fold(row.group, False)
         placed = next((placed for placed in self._layout if placed.row is not None and placed.row.key == key), None)
-        if placed is None or placed.group == "Pinned":
+        if placed is None or placed.group == PINNED_GROUP:
             return
         top = placed.top - self.bar.value()
         if top < self.pinned_px or top + placed.height > self.plot.height():
@@ -149,7 +149,7 @@ class TimelineView(TimeCanvas):
             self._layout = rows.layout()
             self._visible = self._gutter = None
         for placed, top in self.visible():
-            limit = 0 if placed.group == "Pinned" else round(self.pinned_px * scale)
+            limit = 0 if placed.group == PINNED_GROUP else round(self.pinned_px * scale)
             first, last = round(top * scale), round((top + placed.height) * scale)
             if placed.row is None:
                 pixels[max(first, limit) : max(last, 0)] = self.colours.role("window")
@@ -201,7 +201,7 @@ class TimelineView(TimeCanvas):
         labels = 0
         for placed, top in self.visible():
             y = self.ruler_px + top
-            if placed.group != "Pinned":
+            if placed.group != PINNED_GROUP:
                 painter.setClipRect(self.plot.adjusted(0, self.pinned_px, 0, 0))
             else:
                 painter.setClipRect(self.plot)
@@ -306,13 +306,13 @@ class TimelineView(TimeCanvas):
         metrics = QFontMetrics(self.text_font)
         for placed, top in self.visible():
             y = self.ruler_px + top
-            clip = self.ruler_px + (0 if placed.group == "Pinned" else self.pinned_px)
+            clip = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
             painter.setClipRect(0, clip, GUTTER_PX, self.height() - clip)
             if placed.row is None:
                 self._block(painter, QRectF(0, y, GUTTER_PX, placed.height), self.colours.role("window"))
                 painter.setFont(self.text_font)
                 painter.setPen(self.pen("text"))
-                title = f"{'▸' if placed.folded else '▾'} {tr(placed.group)}"
+                title = f"{'▸' if placed.folded else '▾'} {say(group_name(placed.group))}"
                 title = metrics.elidedText(title, Qt.TextElideMode.ElideRight, GUTTER_PX - 16)
                 painter.drawText(QPointF(8, y + 15), title)
                 painter.setPen(self.pen("line"))
@@ -320,7 +320,7 @@ class TimelineView(TimeCanvas):
                 continue
             painter.setFont(self.text_font if self.session.rows.lane_px >= 12 else self.small_font)
             painter.setPen(self.pen("text"))
-            label = metrics.elidedText(placed.row.label, Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
+            label = metrics.elidedText(say(placed.row.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
             painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
             if placed.pinned:
                 painter.drawText(QPointF(6, y + 15), "•")
@@ -330,7 +330,7 @@ class TimelineView(TimeCanvas):
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""
         if self._hover is not None:
-            self.paint_hover(painter, slice_lines(self.session, self._hover))
+            self.paint_hover(painter, [say(line) for line in slice_lines(self.session, self._hover)])
 
     def sheet(self) -> Sheet:
         """The slices of the selected or visible stretch."""
@@ -342,7 +342,7 @@ class TimelineView(TimeCanvas):
         """The row or header at widget row `y`, with its top."""
         inside = y - self.ruler_px
         for placed, top in self.visible():
-            if top <= inside < top + placed.height and (placed.group == "Pinned" or inside >= self.pinned_px):
+            if top <= inside < top + placed.height and (placed.group == PINNED_GROUP or inside >= self.pinned_px):
                 return placed, top
         return None
 

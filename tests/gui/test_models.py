@@ -12,6 +12,7 @@ from memplan.gui.model.alive import alive_rows
 from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.document import make_document
 from memplan.gui.model.opening import Request, open_session, request_for
+from memplan.gui.model.rows import Row
 from memplan.gui.model.search import search
 from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import OpPick, Session, TensorPick
@@ -27,7 +28,7 @@ def test_plan_and_profile_share_the_clock_of_the_comparison(session: Session) ->
     assert document.comparison is not None
     assert document.axis is document.comparison.time_map
     assert document.axis.anchored
-    assert "planned ops found" in document.basis
+    assert "planned ops found" in str(document.basis)
     assert document.simulated
 
 
@@ -96,6 +97,11 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     assert sum(sizes) == total  # type: ignore[arg-type]
 
 
+def _categories(session: Session, row: Row) -> set[str]:
+    lanes = session.rows.lanes(row)
+    return {lanes.slices.categories[code] for code in lanes.slices.category} if lanes is not None else set()
+
+
 def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
     for row in session.rows.rows:
         session.rows.load(row)
@@ -103,17 +109,21 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
     assert plan is not None
     assert selection_sections(session) == []
     session.viewport.selection = session.viewport.bounds
-    titles = {section.title: section for section in selection_sections(session)}
+    titles = {str(section.title): section for section in selection_sections(session)}
+    assert all(str(fact.label) for section in titles.values() for fact in section.facts)
+    uncategorised = {str(row.title) for row in session.rows.rows if _categories(session, row) == {""}}
+    assert uncategorised
+    assert all(len(titles[title].facts) == 2 for title in uncategorised & set(titles))
     planned = next(row for row in session.rows.rows if row.kind == "plan")
-    facts = {fact.label: fact.value for fact in titles[f"{planned.group} / {planned.label}"].facts}
+    facts = {str(fact.label): fact.value for fact in titles[str(planned.title)].facts}
     assert facts["slices"] == f"{sum(op.duration_ns > 0 for op in plan.ops):,}"
     lanes = session.rows.lanes(planned)
     assert lanes is not None
     first, length = int(lanes.slices.start_ns[0]), int(lanes.slices.duration_ns[0])
     session.viewport.selection = (first - session.origin_ns, first - session.origin_ns + length // 2)
-    half = {section.title: section for section in selection_sections(session)}[f"{planned.group} / {planned.label}"]
+    half = {str(section.title): section for section in selection_sections(session)}[str(planned.title)]
     assert half.facts[0].value == "1"
-    assert half.facts[1].value.endswith("(100%)")
+    assert str(half.facts[1].value).endswith("(100%)")
 
 
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:
@@ -144,7 +154,7 @@ def test_picking_an_op_or_a_tensor_gives_its_stretch_of_time(session: Session) -
 
 def test_a_plan_alone_and_a_profile_alone_are_shown(tmp_path: Path) -> None:
     plan_only = open_session(Request(PLAN))
-    assert plan_only.document.basis == "plan time"
+    assert str(plan_only.document.basis) == "plan time"
     assert plan_only.curves.measured == ()
     profile_only = open_session(Request(profile=PROFILE))
     assert profile_only.map is None

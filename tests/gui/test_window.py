@@ -22,6 +22,7 @@ from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.gui.pictures import render
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.sentence import Sentence
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
@@ -94,9 +95,9 @@ def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: obj
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))  # type: ignore[attr-defined]
     assert viewport.selection is not None
     assert viewport.selection[1] - viewport.selection[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
-    assert window.details.sections[0].title == "Selection"
+    assert window.details.sections[0].title == Sentence("Selection")
     window.commands.run("clear")
-    assert window.details.sections[0].title == "Plan"
+    assert window.details.sections[0].title == Sentence("Plan")
 
 
 def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: object) -> None:
@@ -143,7 +144,7 @@ def test_the_picked_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) 
         assert arrow.target.pick == SlicePick(stream.key, 3)
         assert arrow.source.time_ns <= arrow.target.time_ns
         assert arrow.source.row != stream.key
-    assert "Arrows" in {section.title for section in window.details.sections}
+    assert "Arrows" in {str(section.title) for section in window.details.sections}
     with_arrows = pixels(window.timeline.grab().toImage())
     window.timeline._arrows = []
     assert not np.array_equal(pixels(window.timeline.grab().toImage()), with_arrows)
@@ -309,7 +310,7 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     assert comparison is not None
     op = int(comparison.matches.op[5])
     window.session.pick(OpPick(op))
-    facts = {fact.label: fact.value for section in window.details.sections for fact in section.facts}
+    facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
     assert facts["measured"].endswith("%)")
 
 
