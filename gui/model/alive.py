@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.gui.model.names import kind_text
 from memplan.gui.model.session import Session, TensorPick
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.units import format_bytes
@@ -27,7 +28,7 @@ def alive_rows(session: Session, time: float) -> tuple[list[TableRow], int]:
             TableRow(
                 cells=(
                     tensor.name,
-                    tensor.kind.replace("_", " "),
+                    kind_text(tensor.kind),
                     f"{placement.start}–{placement.end}",
                     f"{low:#x}",
                     format_bytes(size),

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from memplan.compare import Comparison, TimeMap
 from memplan.gui.model.document import Document
 from memplan.gui.model.memory_map import MemoryMap, unused_bytes
+from memplan.gui.model.names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.schema import Plan, Tier, memory_curve, step_starts
+from memplan.sentence import Sentence, Text
 from memplan.traces.profile import RankProfile
 
 Int64s = NDArray[np.int64]
@@ -20,15 +22,20 @@ Int64s = NDArray[np.int64]
 @dataclass(frozen=True, slots=True)
 class StepCurve:
     """
-    A named step function: `values[i]` bytes hold from `time_ns[i]` until `time_ns[i + 1]`.
+    A titled step function: `values[i]` bytes hold from `time_ns[i]` until `time_ns[i + 1]`.
 
     Unless the curve is `signed`, -1 stands for what the file leaves out.
     """
 
-    name: str
+    title: Text
     time_ns: Int64s
     values: Int64s
     signed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The title in English, which tells curves apart."""
+        return str(self.title)
 
     def at(self, time_ns: int) -> int | None:
         """Bytes at `time_ns`, `None` before the first point and where they are left out."""
@@ -68,14 +75,14 @@ class MemoryCurves:
         return max([1, *(int(curve.values.max()) for curve in curves if len(curve.values))])
 
 
-def _mapped(name: str, plan: Plan, axis: TimeMap, tier: Tier, kinds: tuple[str, ...] | None) -> StepCurve:
+def _mapped(title: Text, plan: Plan, axis: TimeMap, tier: Tier, kinds: tuple[str, ...] | None) -> StepCurve:
     curve = memory_curve(plan, tier, kinds=kinds)
-    return StepCurve(name, axis.to_profile(curve.time_ns), np.ascontiguousarray(curve.values, dtype=np.int64))
+    return StepCurve(title, axis.to_profile(curve.time_ns), np.ascontiguousarray(curve.values, dtype=np.int64))
 
 
 def planned_curves(plan: Plan, axis: TimeMap, tier: Tier) -> tuple[StepCurve, dict[str, StepCurve]]:
     """The planned curve of `tier`, whole and by kind, each on the profile's clock."""
-    whole = _mapped("planned", plan, axis, tier, None)
+    whole = _mapped(Sentence("planned"), plan, axis, tier, None)
     kinds = sorted({tensor.kind for tensor in plan.tensors})
     layers = {kind: _mapped(kind, plan, axis, tier, (kind,)) for kind in kinds}
     # What stays for the whole plan lies at the bottom, so that the moving part is seen as such.
@@ -87,12 +94,13 @@ def planned_curves(plan: Plan, axis: TimeMap, tier: Tier) -> tuple[StepCurve, di
 def measured_curves(rank: RankProfile) -> tuple[StepCurve, ...]:
     """Every memory column that `rank` has, one curve each, named `component column`; allocated ones first."""
     found = []
-    for column in ("allocated", "active", "reserved"):
+    for column in MEMORY_COLUMNS:
         for component in rank.memory_components():
             curve = rank.memory(component)
             values = getattr(curve, column) if curve is not None else None
             if curve is not None and values is not None and len(values) and (values > 0).any():
-                found.append(StepCurve(f"{component} {column}", curve.time_ns, np.ascontiguousarray(values)))
+                title = memory_text(memory_name(component, column))
+                found.append(StepCurve(title, curve.time_ns, np.ascontiguousarray(values)))
     return tuple(found)
 
 
@@ -106,7 +114,8 @@ def compared_curve(comparison: Comparison) -> StepCurve | None:
     if memory is None or not len(memory.axis_ns):
         return None
     time_ns = comparison.time_map.to_profile(memory.axis_ns)
-    return StepCurve(f"measured ({memory.component} {memory.quantity})", time_ns, np.ascontiguousarray(memory.measured))
+    title = Sentence("measured ({})", (memory_text(memory_name(memory.component, memory.quantity)),))
+    return StepCurve(title, time_ns, np.ascontiguousarray(memory.measured))
 
 
 def difference_curve(comparison: Comparison) -> StepCurve | None:
@@ -121,7 +130,7 @@ def difference_curve(comparison: Comparison) -> StepCurve | None:
     time_ns = comparison.time_map.to_profile(memory.axis_ns)
     values = np.array(memory.planned - memory.measured, dtype=np.int64)
     values[-1] = 0
-    return StepCurve("planned − measured", time_ns, values, signed=True)
+    return StepCurve(Sentence("planned − measured"), time_ns, values, signed=True)
 
 
 def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap | None = None) -> MemoryCurves:
@@ -145,5 +154,6 @@ def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap |
     use = plan.tier(tier)
     unused = None
     if mapped is not None and len(mapped):
-        unused = StepCurve("unused below the top", document.axis.to_profile(step_starts(plan)), unused_bytes(mapped))
+        time_ns = document.axis.to_profile(step_starts(plan))
+        unused = StepCurve(Sentence("unused below the top"), time_ns, unused_bytes(mapped))
     return MemoryCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference)

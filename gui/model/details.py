@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.facts import Fact, Section, fact, kind_text
+from memplan.gui.model.facts import Fact, Section, fact
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
+from memplan.gui.model.names import kind_text
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp, TierUse

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document import Document
+from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.units import format_bytes, format_duration
+from memplan.sentence import Sentence
+from memplan.units import format_bytes
 
 SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
 
@@ -17,23 +21,26 @@ def deviation_rows(document: Document) -> list[TableRow]:
     return [] if found is None else [_row(item, document) for item in found.deviations]
 
 
-def verdict(document: Document) -> str:
-    """Whether the profile deviates from the plan, and why, in one sentence; empty without a comparison."""
+def verdict(document: Document) -> Sentence | None:
+    """Whether the profile deviates from the plan, and why, in one sentence; `None` without a comparison."""
     found = document.comparison
     if found is None:
-        return ""
-    return f"deviates: {'; '.join(found.reasons)}" if found.deviates else "within tolerance of the plan"
+        return None
+    if not found.deviates:
+        return Sentence("within tolerance of the plan")
+    return Sentence("deviates: {}", (reduce(lambda first, more: Sentence("{}; {}", (first, more)), found.reasons),))
 
 
 def _row(item: Deviation, document: Document) -> TableRow:
-    write = format_duration if item.kind is DeviationKind.TIME else format_bytes
+    write = span_text if item.kind is DeviationKind.TIME else format_bytes
     planned = write(item.planned) if item.planned is not None else "–"
     measured = write(item.measured) if item.measured is not None else "–"
     change = f"{'+' if item.delta > 0 else '−'}{write(abs(item.delta))}"
     return TableRow(
-        cells=(item.what, item.where, planned, measured, change, f"{item.cost:.2%}"),
+        cells=(Sentence(item.what), item.where, planned, measured, change, f"{item.cost:.2%}"),
         sort_keys=(
-            item.what, item.where, float(item.planned or 0), float(item.measured or 0), float(item.delta), item.cost,
+            item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
+            item.cost,
         ),
         pick=OpPick(item.op) if item.op is not None else None,
         span_ns=(document.axis.to_profile(item.start_ns), document.axis.to_profile(item.end_ns)),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
+from memplan.gui.model import names
+from memplan.gui.model.ruler import span_text
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.units import format_bytes, format_duration
+from memplan.sentence import Sentence, Text
+from memplan.units import format_bytes
 
 MOST = 20_000
 """Names of one group that are listed; those that differ most come first."""
@@ -26,7 +30,7 @@ class Measure(str, Enum):
 
     def text(self, amount: int) -> str:
         """`amount` for a reader."""
-        return format_duration(amount) if self is Measure.TIME else format_bytes(amount)
+        return span_text(amount) if self is Measure.TIME else format_bytes(amount)
 
 
 class Group(str, Enum):
@@ -53,6 +57,19 @@ class Amount:
     total: int
 
 
+_TEXTS: Mapping[Group, Callable[[str], Text]] = MappingProxyType(
+    {
+        Group.STEP: names.step_text,
+        Group.MEMORY: names.memory_text,
+        Group.PLANNED_TIME: names.planned_time_text,
+        Group.TIER: names.tier_text,
+        Group.KIND: names.kind_of_tier_text,
+        Group.MOVE: names.move_text,
+    }
+)
+"""How names are said that aren't the documents' own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """
@@ -73,6 +90,16 @@ class Difference:
     share: float | None
     own: tuple[str, str]
 
+    @property
+    def title(self) -> Text:
+        """The name as it is said to a reader."""
+        said = _TEXTS.get(self.group)
+        if said is None:
+            return self.name
+        if self.name == self.own[0] or self.own[0] == self.own[1]:
+            return said(self.name)
+        return Sentence("{} ↔ {}", (said(self.own[0]), said(self.own[1])))
+
 
 @dataclass(frozen=True, slots=True)
 class Differences:
@@ -86,7 +113,7 @@ class Differences:
     found: tuple[Difference, ...] = ()
     totals: Mapping[Group, tuple[int | None, int | None]] | None = None
     left_out: int = 0
-    reason: str = ""
+    reason: Text = ""
 
     def groups(self) -> tuple[Group, ...]:
         """The groups there are, in their order."""
@@ -133,16 +160,16 @@ def _sum(amounts: Mapping[str, Amount] | None) -> int | None:
 def _rows(ledger: Ledger) -> tuple[list[Difference], int]:
     first, second = ledger.first or {}, ledger.second or {}
     pairs = ledger.pairs or {}
-    names = [(name, pairs.get(name, name)) for name in first]
-    taken = {other for _, other in names}
-    names += [(name, name) for name in second if name not in taken]
+    own_names = [(name, pairs.get(name, name)) for name in first]
+    taken = {other for _, other in own_names}
+    own_names += [(name, name) for name in second if name not in taken]
 
     def weight(own: tuple[str, str]) -> tuple[int, int, str]:
         one, other = first.get(own[0]), second.get(own[1])
         a, b = one.total if one is not None else 0, other.total if other is not None else 0
         return -abs(b - a), -max(a, b), own[0]
 
-    kept = heapq.nsmallest(MOST, names, key=weight) if len(names) > MOST else sorted(names, key=weight)
+    kept = heapq.nsmallest(MOST, own_names, key=weight) if len(own_names) > MOST else sorted(own_names, key=weight)
     whole = ledger.whole if ledger.whole is not None else _sum(ledger.first)
     known = ledger.first is not None and ledger.second is not None
     rows = []
@@ -154,7 +181,7 @@ def _rows(ledger: Ledger) -> tuple[list[Difference], int]:
         share = one.total / whole if ledger.adds_up and whole and one is not None else None
         name = own[0] if own[0] == own[1] or other is None else f"{own[0]} ↔ {own[1]}"
         rows.append(Difference(ledger.group, name, ledger.measure, one, other, delta, share, own))
-    return rows, len(names) - len(kept)
+    return rows, len(own_names) - len(kept)
 
 
 def difference_rows(found: Iterable[Difference]) -> list[TableRow]:
@@ -180,8 +207,8 @@ def _row(item: Difference, largest: int) -> TableRow:
     change = delta / a if delta is not None and a else None
     return TableRow(
         cells=(
-            item.group.value,
-            item.name,
+            Sentence(item.group.value),
+            item.title,
             _count_text(item),
             write(a) if a is not None else "–",
             write(b) if b is not None else "–",

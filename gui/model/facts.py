@@ -28,8 +28,3 @@ class Section:
 def fact(label: str, value: Text, target: Pick | None = None) -> Fact:
     """A fact whose label is a word of the window's language, given in English."""
     return Fact(Sentence(label), value, target)
-
-
-def kind_text(kind: str) -> Sentence:
-    """What a kind of tensor is called."""
-    return Sentence(kind.replace("_", " "))

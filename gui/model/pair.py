@@ -10,7 +10,9 @@ from memplan.gui.model.plan_differences import plan_ledgers
 from memplan.gui.model.profile_differences import profile_ledgers
 from memplan.gui.model.session import Session
 from memplan.progress import Progress, silent
+from memplan.sentence import Sentence
 
+_OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")
 _ROOM = 3.0
 _MARGIN = 0.5
 
@@ -111,8 +113,8 @@ def pair_differences(first: Session, second: Session, progress: Progress = silen
     """
     one, other = first.document, second.document
     if one.empty or other.empty:
-        return Differences(reason="Open a second document to see where they differ.")
+        return Differences(reason=Sentence("Open a second document to see where they differ."))
     ledgers = [*plan_ledgers(first, second, progress), *profile_ledgers(first, second, progress)]
     if not ledgers:
-        return Differences(reason="A plan and a profile are compared when they are opened as one document.")
+        return Differences(reason=_OF_ONE)
     return compared(ledgers)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from memplan.compare.measured import operation_tracks
 from memplan.gui.model.curves import measured_curves
 from memplan.gui.model.differences import Difference, Group
-from memplan.gui.model.plan_differences import MAKESPAN
-from memplan.gui.model.profile_differences import is_collective, step_number
+from memplan.gui.model.names import MAKESPAN, link_of_moves, step_number
+from memplan.gui.model.profile_differences import is_collective
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick
 from memplan.gui.model.steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
@@ -176,7 +176,7 @@ def _planned(session: Session, plan: Plan, group: Group, name: str) -> Place | N
         ops = [op for op in plan.ops if op.type == name]
         return _op(session, max(ops, key=lambda op: op.duration_ns)) if ops else None
     if group is Group.MOVE:
-        link = name.rsplit(", ", 1)[0]
+        link = link_of_moves(name)
         moves = [move for move in plan.transfers if move.link == link]
         return _move(session, max(moves, key=lambda move: move.size)) if moves else None
     if group is Group.PLANNED_TIME:

@@ -8,16 +8,12 @@ from typing import TypeVar
 from memplan.compare import TimeMap
 from memplan.gui.model.differences import Amount, Group, Ledger, Measure
 from memplan.gui.model.memory_map import explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.session import Session
 from memplan.progress import Progress, silent
 from memplan.schema import Plan
 
 Item = TypeVar("Item")
-
-MAKESPAN = "makespan"
-STALLED = "waiting for moves"
-MISSING = "missing"
-TIER_PARTS = ("peak", "lower bound", "persistent", "capacity")
 
 
 def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[Ledger]:
@@ -63,11 +59,11 @@ def _times(plan: Plan) -> dict[str, Amount]:
 
 
 def _move_times(plan: Plan) -> dict[str, Amount]:
-    return _summed(plan.transfers, lambda move: f"{move.link}, time", lambda move: move.end_ns - move.start_ns)
+    return _summed(plan.transfers, lambda move: move_name(move.link, "time"), lambda move: move.end_ns - move.start_ns)
 
 
 def _move_bytes(plan: Plan) -> dict[str, Amount]:
-    return _summed(plan.transfers, lambda move: f"{move.link}, bytes", lambda move: move.size)
+    return _summed(plan.transfers, lambda move: move_name(move.link, "bytes"), lambda move: move.size)
 
 
 def _tiers(plan: Plan) -> dict[str, Amount]:

@@ -13,6 +13,7 @@ from memplan.compare.measured import operation_tracks
 from memplan.gui.model.beside import paired_steps
 from memplan.gui.model.curves import measured_curves
 from memplan.gui.model.differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.names import step_name, step_number
 from memplan.gui.model.session import Session
 from memplan.gui.model.steps import Step, steps
 from memplan.progress import Progress, silent
@@ -171,16 +172,6 @@ def measured_steps(session: Session) -> dict[str, Amount] | None:
         return totals
     spans = steps(session)
     return {step_name(step.number): Amount(None, round(step.end - step.start)) for step in spans} or None
-
-
-def step_name(number: int) -> str:
-    """What the table calls step `number`."""
-    return f"step {number}"
-
-
-def step_number(name: str) -> int:
-    """The number behind a name made by `step_name`."""
-    return int(name.rsplit(" ", 1)[-1])
 
 
 def _total(amount: Amount) -> int:

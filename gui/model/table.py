@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.gui.model.session import Pick
+from memplan.sentence import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class TableRow:
     `pick` is the thing to show everywhere, `span_ns` its stretch on the profile's clock (`None`: that of `pick`).
     """
 
-    cells: tuple[str, ...]
+    cells: tuple[Text, ...]
     sort_keys: tuple[float | str, ...]
     pick: Pick | None = None
     span_ns: tuple[int, int] | None = None

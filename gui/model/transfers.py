@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from memplan.gui.model.document import Document
+from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.units import format_bytes, format_duration
+from memplan.units import format_bytes
 
 SHAPE = TableShape(
     ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)
@@ -26,7 +27,7 @@ def transfer_rows(document: Document) -> list[TableRow]:
         rows.append(
             TableRow(
                 cells=(
-                    name, way, move.link, needed, format_duration(move.start_ns), format_duration(length),
+                    name, way, move.link, needed, span_text(move.start_ns), span_text(length),
                     format_bytes(move.size),
                 ),
                 sort_keys=(name, way, move.link, needed, float(move.start_ns), float(length), float(move.size)),

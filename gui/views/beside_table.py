@@ -7,7 +7,7 @@ from types import MappingProxyType
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.difference_choice import READING_ORDER, Choice, Listed, groups_of, listed, total
 from memplan.gui.model.differences import (
     SHAPE,
@@ -37,7 +37,7 @@ class GroupedRows(QSortFilterProxyModel):
         if not isinstance(rows, RowsModel):
             return False
         one, other = rows.rows[left.row()], rows.rows[right.row()]
-        places = _PLACES[one.cells[0]], _PLACES[other.cells[0]]
+        places = _PLACES[str(one.cells[0])], _PLACES[str(other.cells[0])]
         if places[0] != places[1]:
             return (places[0] < places[1]) == (self.sortOrder() is Qt.SortOrder.AscendingOrder)
         mine, theirs = one.sort_keys[left.column()], other.sort_keys[left.column()]
@@ -121,7 +121,7 @@ class DifferencesView(TableView):
         if differences is None:
             return tr("Comparing A and B …")
         if differences.reason:
-            return tr(differences.reason)
+            return say(differences.reason)
         parts = []
         whole = total(differences, self.choice)
         if whole is not None:

@@ -8,7 +8,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.curves import StepCurve
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks, span_text
@@ -153,7 +153,7 @@ class CurveView(TimeCanvas):
         painter.setBrush(self.colour(colour))
         painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        text = f"{tr(curve.name)} {tr('peak')} {format_bytes(value)}"
+        text = f"{say(curve.title)} {tr('peak')} {format_bytes(value)}"
         width = self.small_metrics.horizontalAdvance(text)
         left = max(x - 9 - width, GUTTER_PX + 4.0) if before else min(x + 9, self.width() - width - 6.0)
         self.paint_tag(painter, left, max(y - 6, self.plot.top() + self.small_metrics.ascent() + 2), text, pen)
@@ -182,7 +182,7 @@ class CurveView(TimeCanvas):
                 painter.setPen(self.pen("line"))
                 painter.drawRect(QRectF(10, y - 6, 12, 3))
             painter.setPen(self.pen("text" if shown else "faint"))
-            label = metrics.elidedText(tr(curve.name), Qt.TextElideMode.ElideRight, room)
+            label = metrics.elidedText(say(curve.title), Qt.TextElideMode.ElideRight, room)
             painter.drawText(QPointF(26, y), label)
             self._legend.append((y - metrics.ascent(), curve.name))
             y += metrics.height() + 2
@@ -214,7 +214,7 @@ class CurveView(TimeCanvas):
             extra = ""
             if curve is next(iter(curves.measured), None) and planned is not None:
                 extra = f"  ({tr('planned − measured')} {signed_bytes(planned - value)})"
-            lines.append(f"{tr(curve.name)}: {format_bytes(value)}{extra}")
+            lines.append(f"{say(curve.title)}: {format_bytes(value)}{extra}")
         return lines if len(lines) > 1 else []
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from memplan.compare import DeviationKind
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say
 from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.session import Session
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.views.table import TableView
+from memplan.sentence import Sentence
 
 _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")
 
@@ -24,8 +25,8 @@ class DeviationsView(TableView):
     def show_session(self, session: Session) -> None:
         """Show the differences of another session."""
         self.session = session
-        text = verdict(session.document) or tr("Open a plan and a profile to see where they differ.")
-        self.show_rows(deviation_rows(session.document), text)
+        text = verdict(session.document) or Sentence("Open a plan and a profile to see where they differ.")
+        self.show_rows(deviation_rows(session.document), say(text))
 
     def sheet(self) -> Sheet:
         """Every difference in nanoseconds or bytes, the costliest first."""
@@ -33,5 +34,5 @@ class DeviationsView(TableView):
         rows: list[tuple[Cell, ...]] = []
         for item in found.deviations if found is not None else ():
             unit = "ns" if item.kind is DeviationKind.TIME else "bytes"
-            rows.append((item.what, item.where, unit, item.planned, item.measured, item.delta, item.cost))
+            rows.append((item.what, str(item.where), unit, item.planned, item.measured, item.delta, item.cost))
         return Sheet(_HEADER, rows)

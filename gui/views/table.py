@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session import Session
 from memplan.gui.model.sheet import Sheet
@@ -37,7 +37,7 @@ class RowsModel(QAbstractTableModel):
         """Text, sort key or alignment of a cell."""
         row, column = self.rows[index.row()], index.column()
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
-            return row.cells[column] if column == self.shape.wide else tr(row.cells[column])
+            return say(row.cells[column])
         if role == _SORT_ROLE:
             return row.sort_keys[column]
         if role == Qt.ItemDataRole.TextAlignmentRole and column >= self.shape.numbers:
@@ -99,7 +99,7 @@ class TableView(QWidget):
         """The rows in the order they are sorted by, numbers as bytes and nanoseconds."""
         shown = [self.row_at(self.sorted.index(row, 0)) for row in range(self.sorted.rowCount())]
         first = self.shape.numbers
-        return Sheet(self.shape.header, [(*row.cells[:first], *row.sort_keys[first:]) for row in shown])
+        return Sheet(self.shape.header, [(*map(str, row.cells[:first]), *row.sort_keys[first:]) for row in shown])
 
     def set_palette(self, palette: Palette) -> None:
         """Nothing here has colours of its own."""

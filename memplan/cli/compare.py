@@ -83,7 +83,7 @@ def comparison_to_json(result: Comparison) -> dict[str, Any]:
         "step": result.step,
         "simulated": result.simulated,
         "deviates": result.deviates,
-        "reasons": list(result.reasons),
+        "reasons": [str(reason) for reason in result.reasons],
         "tolerance": {
             "memory": result.tolerance.memory,
             "time": result.tolerance.time,
@@ -115,7 +115,7 @@ def comparison_to_json(result: Comparison) -> dict[str, Any]:
             {
                 "kind": item.kind.value,
                 "what": item.what,
-                "where": item.where,
+                "where": str(item.where),
                 "op": item.op,
                 "start_ns": item.start_ns,
                 "end_ns": item.end_ns,
@@ -184,7 +184,7 @@ def _print(result: Comparison, names: Mapping[int, str]) -> None:
         print(f"not in the plan: {len(result.unmatched_kernels) - _MOST_UNMATCHED} more kernels; --json lists them")
     for note in result.notes:
         print(f"note: {note}")
-    print("deviates: " + "; ".join(result.reasons) if result.deviates else "keeps to the plan")
+    print("deviates: " + "; ".join(map(str, result.reasons)) if result.deviates else "keeps to the plan")
 
 
 def _change(share: float | None) -> str | None:
@@ -196,4 +196,4 @@ def _row(item: Deviation) -> tuple[object, ...]:
     planned = None if item.planned is None else show(item.planned)
     measured = None if item.measured is None else show(item.measured)
     sign = "+" if item.delta > 0 else ""
-    return item.what, item.where, planned, measured, f"{sign}{show(item.delta)}", f"{item.cost:.2%}"
+    return item.what, str(item.where), planned, measured, f"{sign}{show(item.delta)}", f"{item.cost:.2%}"

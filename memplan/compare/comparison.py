@@ -32,6 +32,7 @@ from memplan.compare.timemap import TimeMap, time_map
 from memplan.errors import InputError
 from memplan.progress import Progress, silent
 from memplan.schema import Plan, Tier, memory_curve
+from memplan.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, Profile, RankProfile
 from memplan.units import format_duration
 
@@ -91,7 +92,7 @@ def compare(
     found = memory_found
     if clock.anchored:
         found = found + _time_deviations(plan, ops, matches, owner, clock)
-    found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, item.where))
+    found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
     summary = _summary(plan, ops, matches, owner, memory, peak)
     reasons = _reasons(summary, tolerance)
     missing = np.setdiff1d([op.index for op in plan.ops if op.bound != "none"], matches.op)
@@ -179,7 +180,7 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
     found = []
 
     def add(
-        what: str, op: int | None, where: str, span: tuple[int, int], planned: int | None, took: int | None
+        what: str, op: int | None, where: Text, span: tuple[int, int], planned: int | None, took: int | None
     ) -> None:
         delta = (took or 0) - (planned or 0)
         if delta:
@@ -208,7 +209,7 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
         elif before[0] != before[1]:
             short.append(before)
     # Thousands of gaps of a microsecond are one finding, not thousands.
-    gaps = f"{len(short)} short waits together"
+    gaps = Sentence("{} short waits together", (str(len(short)),))
     add("waits", None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
     matched = set(matches.op.tolist())
     for op in plan.ops:
@@ -286,19 +287,20 @@ def _summary(
     )
 
 
-def _reasons(summary: Summary, tolerance: Tolerance) -> list[str]:
+def _reasons(summary: Summary, tolerance: Tolerance) -> list[Sentence]:
     """Why the profile deviates: each figure beyond its tolerance, in words."""
     if not summary.matched_ops:
-        return ["no op of the plan is in the profile: it is of another model, or its names were lost"]
+        return [Sentence("no op of the plan is in the profile: it is of another model, or its names were lost")]
     reasons = []
     if summary.coverage < tolerance.coverage:
-        reasons.append(f"only {summary.coverage:.1%} of the planned ops are in the profile")
+        reasons.append(Sentence("only {} of the planned ops are in the profile", (f"{summary.coverage:.1%}",)))
     if summary.measured_coverage < tolerance.coverage:
-        reasons.append(f"only {summary.measured_coverage:.1%} of the measured kernel time is of planned ops")
-    for what, change, allowed in (
-        ("peak", summary.peak_change, tolerance.memory),
-        ("makespan", summary.makespan_change, tolerance.time),
+        share = f"{summary.measured_coverage:.1%}"
+        reasons.append(Sentence("only {} of the measured kernel time is of planned ops", (share,)))
+    for text, change, allowed in (
+        ("the peak is {} off the plan, more than {}", summary.peak_change, tolerance.memory),
+        ("the makespan is {} off the plan, more than {}", summary.makespan_change, tolerance.time),
     ):
         if change is not None and abs(change) > allowed:
-            reasons.append(f"the {what} is {change:+.1%} off the plan, more than {allowed:.0%}")
+            reasons.append(Sentence(text, (f"{change:+.1%}", f"{allowed:.0%}")))
     return reasons

@@ -14,6 +14,7 @@ from memplan.compare.result import Deviation, DeviationKind, MemoryCurves
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.errors import InputError
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
+from memplan.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
 
 Int64s = NDArray[np.int64]
@@ -164,7 +165,7 @@ def memory_deviations(
     floor = max(peak // 1000, 1)
     found: list[Deviation] = []
 
-    def add(what: str, where: str, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
+    def add(what: str, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
         delta, (start, end) = measured - planned, span
         at_peak = abs(delta) / peak if start <= peak_ns < end else 0.0
         area = abs(delta) * (end - start) / (peak * makespan)
@@ -185,12 +186,12 @@ def memory_deviations(
     widths = np.diff(axis)
     level = _median(rest[:-1], widths)
     if abs(level) >= floor:
-        planned_level = sum(_persistent(plan))
-        add("level", "the whole step", None, (int(axis[0]), int(axis[-1])), planned_level, planned_level + level)
+        kept, span = sum(_persistent(plan)), (int(axis[0]), int(axis[-1]))
+        add("level", Sentence("the whole step"), None, span, kept, kept + level)
     for left, right, extreme in _stretches(rest[:-1] - level, floor):
         at = op_at(plan, int(axis[extreme]))
         what = "excess" if rest[extreme] > level else "shortfall"
-        where = plan.ops[at].name if at is not None else "before the first op"
+        where = plan.ops[at].name if at is not None else Sentence("before the first op")
         planned = int(curves.planned[extreme])
         span = (int(axis[left]), int(axis[right]))
         add(what, where, at, span, planned + level, planned + int(rest[extreme]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.timemap import TimeMap
+from memplan.sentence import Sentence, Text
 
 Int64s = NDArray[np.int64]
 
@@ -37,7 +38,7 @@ class Deviation:
 
     kind: DeviationKind
     what: str
-    where: str
+    where: Text
     op: int | None
     start_ns: int
     end_ns: int
@@ -174,5 +175,5 @@ class Comparison:
     summary: Summary
     tolerance: Tolerance
     deviates: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[Sentence, ...]
     notes: tuple[str, ...]

@@ -294,7 +294,7 @@ def test_two_plans_differ_in_times_tiers_and_who_holds_the_peak() -> None:
 def test_a_plan_and_a_profile_apart_are_not_compared() -> None:
     found = pair_differences(open_session(Request(PLAN)), profile())
     assert found.found == ()
-    assert "opened as one document" in found.reason
+    assert "opened as one document" in str(found.reason)
     assert pair_differences(Session(make_document()), profile()).reason
 
 

@@ -84,7 +84,7 @@ def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -
     assert rows
     assert costs == sorted(costs, reverse=True)
     assert all(len(row.cells) == len(SHAPE.header) for row in rows)
-    assert verdict(session.document).startswith("deviates: ")
+    assert str(verdict(session.document)).startswith("deviates: ")
 
 
 def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
