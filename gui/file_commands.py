@@ -137,4 +137,4 @@ def write_plan(window: MainWindow, plan: Plan, to: str, path: Path) -> None:
     def done(written: Path) -> None:
         window.statusBar().showMessage(f"{tr('written to')} {written}", 8_000)
 
-    window.in_background(f"{tr('Export the plan')} {path.name}", work, done)
+    window.reading.do(f"{tr('Export the plan')} {path.name}", work, done)

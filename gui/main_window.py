@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QSettings, Qt, QTimer
+from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
@@ -14,8 +14,6 @@ from PySide6.QtWidgets import (
     QInputDialog,
     QLabel,
     QMainWindow,
-    QProgressBar,
-    QPushButton,
     QStackedWidget,
     QTabBar,
     QToolBar,
@@ -23,16 +21,15 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from memplan.errors import MemplanError
 from memplan.gui.commands import Commands
 from memplan.gui.i18n import choose_language, tr
-from memplan.gui.jobs import Finished, Job, Jobs, Work
 from memplan.gui.model.documents import Documents
-from memplan.gui.model.opening import Request, is_graph, notes_of, open_session, requests_for
+from memplan.gui.model.opening import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
 from memplan.gui.pairing import Pairing
+from memplan.gui.reading import Reading
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.alive import AliveView
@@ -41,6 +38,7 @@ from memplan.gui.views.curve import CurveView
 from memplan.gui.views.details import DetailsView
 from memplan.gui.views.deviations import DeviationsView
 from memplan.gui.views.difference import DifferenceView
+from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.memory_map import MemoryMapView
 from memplan.gui.views.problems import ProblemsView
 from memplan.gui.views.search import SearchBar
@@ -50,7 +48,6 @@ from memplan.gui.views.view import SessionView, View
 from memplan.gui.views.welcome import WelcomeView
 from memplan.gui.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
 from memplan.hardware import chips
-from memplan.progress import Progress, silent
 
 if TYPE_CHECKING:
     from memplan.gui.views.kernel import KernelView
@@ -79,11 +76,9 @@ class MainWindow(QMainWindow):
         self.settings = Settings(settings)
         self.colours = palette or self.settings.palette
         self.documents = Documents(session)
-        self.background = background
-        self.jobs = Jobs(self)
-        self.jobs.changed.connect(self._show_jobs)
-        self._opening: list[Job] = []
-        self._loading: set[tuple[Session, str]] = set()
+        self.reading = Reading(background, self)
+        self.reading.failed.connect(self.problem)
+        self.reading.tracks_read.connect(self._show_tracks)
         self.pairing = Pairing(self)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
@@ -110,7 +105,7 @@ class MainWindow(QMainWindow):
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
-        loader = self.load_rows if self.background else None
+        loader = self._load_tracks if self.reading.background else None
         session = self.session
         self.timeline = TimelineView(session, self.colours, self, loader)
         self.memory_map = MemoryMapView(session, self.colours, self)
@@ -124,7 +119,7 @@ class MainWindow(QMainWindow):
         self.problems.changed.connect(self._show_problem_count)
         self.search = SearchBar(session, self)
         self.search.jumped.connect(self.timeline.show_row)
-        self.search.opened.connect(self._load_every_row)
+        self.search.opened.connect(lambda: self.reading.every_track(self.session))
         self.search.hide()
         self.kv: KvBudgetView | None = None
         self.roofline: RooflineView | None = None
@@ -251,21 +246,14 @@ class MainWindow(QMainWindow):
         if self.kernel is None:
             from memplan.gui.views.kernel import KernelView
 
-            self.kernel = KernelView(self.session, self.colours, self, self.in_background)
+            self.kernel = KernelView(self.session, self.colours, self, self.reading.do)
             self.add_view("kernel", "Kernel", self.kernel, BOTTOM, under=self.docks["transfers"])
         self._show_large("kernel")
 
     def _make_status(self) -> None:
-        self.progress_text = QLabel(self)
-        self.progress_bar = QProgressBar(self)
-        self.progress_bar.setMaximumWidth(180)
-        self.cancel_button = QPushButton(self)
-        self.cancel_button.clicked.connect(self.cancel_opening)
         self.simulated_mark = QLabel(self)
         self.statusBar().addPermanentWidget(self.simulated_mark)
-        for widget in (self.progress_text, self.progress_bar, self.cancel_button):
-            self.statusBar().addPermanentWidget(widget)
-            widget.hide()
+        self.statusBar().addPermanentWidget(JobBar(self.reading, self))
 
     def canvases(self) -> Sequence[TimeCanvas]:
         """The views on the common time axis."""
@@ -283,7 +271,7 @@ class MainWindow(QMainWindow):
 
     def _show_current(self) -> None:
         session = self.session
-        self._loading.clear()
+        self.reading.forget_tracks()
         arrangement = self.settings.arrangement
         if arrangement:
             session.rows.arrange(arrangement)
@@ -360,40 +348,12 @@ class MainWindow(QMainWindow):
             self.keep_arrangement()
             self.documents.show(request, session, beside=not extends)
 
-        self.read(request, done)
-
-    def read(self, request: Request, done: Finished) -> None:
-        """Read what `request` names and give its session to `done`; `cancel_opening` stops it."""
-        names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
-        job = self.in_background(names, lambda report: open_session(request, report), done)
-        if job is not None:
-            self._opening.append(job)
-            job.ended.connect(lambda: self._opening.remove(job) if job in self._opening else None)
-
-    def cancel_opening(self) -> None:
-        """Stop reading what was asked for."""
-        for job in self._opening:
-            job.cancel()
-        self._opening.clear()
+        self.reading.open(request, done)
 
     def reopen(self) -> None:
         """Open what was open when the app ended; what has gone since is a line in the problems panel."""
         for request, stretch in self.settings.open_at_start:
             self.open_request(request, stretch)
-
-    def in_background(self, title: str, work: Work, done: Finished) -> Job | None:
-        """
-        Do `work` on a worker and give its result to `done`; an error becomes a line in the problems panel.
-
-        Returns the job, or `None` where there are no workers and the work is done already.
-        """
-        if self.background:
-            return self.jobs.start(title, work, done, self.problem)
-        try:
-            done(work(silent))
-        except MemplanError as error:
-            self.problem(str(error))
-        return None
 
     def problem(self, text: str) -> None:
         """Say what went wrong, in the problems panel."""
@@ -401,54 +361,16 @@ class MainWindow(QMainWindow):
         self.show_view("problems")
         self.statusBar().showMessage(text, 10_000)
 
-    def _load_every_row(self) -> None:
-        """Read the tracks that were never on the screen, so that a search misses none of them."""
-        unread = [row for row in self.session.rows.rows if not self.session.rows.loaded(row)]
-        if self.background:
-            self.load_rows(unread)
-            return
-        for row in unread:
-            self.session.rows.load(row)
+    def _load_tracks(self, rows: Sequence[Row]) -> None:
+        self.reading.tracks(self.session, rows)
 
-    def load_rows(self, rows: Sequence[Row], of: Session | None = None) -> None:
-        """Read rows of the session that is shown, or of another one, on a worker and show them where they appear."""
-        session = of or self.session
-        fresh = [row for row in rows if (session, row.key) not in self._loading]
-        if not fresh:
-            return
-        self._loading.update((session, row.key) for row in fresh)
-
-        def work(progress: Progress) -> None:
-            for number, row in enumerate(fresh):
-                progress(number, len(fresh), row.label)
-                session.rows.load(row)
-
-        def done(_: object) -> None:
-            for timeline in self.pairing.timelines():
-                if timeline.session is session:
-                    timeline.rows_changed()
-            if session is self.session:
-                self.search.search_for(self.search.edit.text())
-                self.problems.show_notes(notes_of(session))
-
-        # Views ask while they paint. To show a job lays the status bar out anew, which paints at once, and a painter
-        # doesn't outlive another one on the same window: Qt crashes.
-        QTimer.singleShot(0, self, lambda: self.jobs.start(tr("reading tracks"), work, done, self.problem))
-
-    # -- jobs ----------------------------------------------------------------------------------------------------
-
-    def _show_jobs(self) -> None:
-        job = self.jobs.running[0] if self.jobs.running else None
-        for widget in (self.progress_text, self.progress_bar):
-            widget.setVisible(job is not None)
-        self.cancel_button.setText(tr("Cancel"))
-        self.cancel_button.setVisible(any(job in self._opening for job in self.jobs.running))
-        if job is None:
-            return
-        self.progress_text.setText(f"{job.title} {job.what}"[:80])
-        self.progress_bar.setRange(0, 1000 if job.total > 1 else 0)
-        if job.total > 1:
-            self.progress_bar.setValue(int(1000 * min(job.done / job.total, 1.0)))
+    def _show_tracks(self, session: Session) -> None:
+        for timeline in self.pairing.timelines():
+            if timeline.session is session:
+                timeline.rows_changed()
+        if session is self.session:
+            self.search.search_for(self.search.edit.text())
+            self.problems.show_notes(notes_of(session))
 
     def _show_problem_count(self) -> None:
         self.docks["problems"].setWindowTitle(self.problems.title)
@@ -549,6 +471,6 @@ class MainWindow(QMainWindow):
             for request, viewport in kept
             if request.plan is not None or request.profile is not None
         ]
-        self.jobs.stop()
+        self.reading.stop()
         self._forget_views()
         super().closeEvent(event)

@@ -193,7 +193,7 @@ class Pairing:
             if window.session is shown:  # else the user went elsewhere meanwhile
                 self.begin(opened)
 
-        window.read(request, done)
+        window.reading.open(request, done)
 
     def begin(self, second: Opened) -> None:
         """Show `second` beside the shown document."""
@@ -240,8 +240,8 @@ class Pairing:
     def _make_views(self, session: Session) -> None:
         window = self._window
         loader = None
-        if window.background:
-            loader = lambda rows: window.load_rows(rows, session)  # noqa: E731 - bound to this session
+        if window.reading.background:
+            loader = lambda rows: window.reading.tracks(session, rows)  # noqa: E731 - bound to this session
         self.view = BesideView(session, window.colours, self.split, loader)
         self.split.addWidget(self.view)
         window.name_view(VIEW, "Side by side", self.view)
@@ -319,8 +319,8 @@ class Pairing:
                 return Differences(reason=str(error))
 
         self._show_pair()
-        window.in_background(tr("lining up"), lambda _: default_moments(one, other), pair_up)
-        window.in_background(tr("comparing"), compare, done)
+        window.reading.do(tr("lining up"), lambda _: default_moments(one, other), pair_up)
+        window.reading.do(tr("comparing"), compare, done)
 
     def _show_pair(self) -> None:
         if self.pair is not None:
@@ -342,7 +342,7 @@ class Pairing:
                 return
             pair.align_at(*found)
 
-        window.in_background(tr("lining up"), lambda _: moments(pair.first, pair.second, how), done)
+        window.reading.do(tr("lining up"), lambda _: moments(pair.first, pair.second, how), done)
 
     def jump(self, difference: Difference) -> None:
         """Show where `difference` is best seen in both; the last one asked for wins."""
@@ -360,7 +360,7 @@ class Pairing:
             if places == (None, None):
                 window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
 
-        window.in_background(tr("looking for the place"), lambda _: pair.places_of(difference), done)
+        window.reading.do(tr("looking for the place"), lambda _: pair.places_of(difference), done)
 
     def _show_rows(self) -> None:
         """Bring the rows of a jump onto the screen."""

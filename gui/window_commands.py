@@ -100,7 +100,7 @@ def _file(window: MainWindow) -> list[Command]:
             lambda: choose_rank(window, beside=True),
             enabled=several_ranks,
         ),
-        Command("cancel", "File", "Cancel reading", window.cancel_opening, ("Ctrl+.",)),
+        Command("cancel", "File", "Cancel reading", window.reading.cancel, ("Ctrl+.",)),
         Command(
             "export-plan",
             "File",
@@ -209,7 +209,7 @@ def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]]
         elif session is window.session:
             use(window, found)
 
-    window.in_background(tr("reading steps"), lambda _: steps(session), done)
+    window.reading.do(tr("reading steps"), lambda _: steps(session), done)
 
 
 def _reveal(window: MainWindow, step: Step) -> None:

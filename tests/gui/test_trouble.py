@@ -11,7 +11,7 @@ import pytest
 from PySide6.QtCore import QSettings
 
 from memplan.errors import InputError
-from memplan.gui import main_window
+from memplan.gui import reading
 from memplan.gui.file_commands import PLAN_FORMAT, write_plan
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model import rows
@@ -45,7 +45,9 @@ def read_all(qtbot: Any, window: MainWindow) -> None:
     """Have every track read, as a search does."""
     window.commands.run("find")
     rows = window.session.rows
-    qtbot.waitUntil(lambda: all(rows.loaded(row) for row in rows.rows) and not window.jobs.running, timeout=30_000)
+    qtbot.waitUntil(
+        lambda: all(rows.loaded(row) for row in rows.rows) and not window.reading.jobs.running, timeout=30_000
+    )
 
 
 def said(window: MainWindow) -> str:
@@ -86,7 +88,7 @@ def test_a_worker_that_fails_leaves_what_was_open(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(main_window, "open_session", fail)
+    monkeypatch.setattr(reading, "open_session", fail)
     window.open_request(Request(PLAN, PROFILE))
     qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=10_000)
     (line,) = window.problems.errors
