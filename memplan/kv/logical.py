@@ -104,4 +104,4 @@ def _compressed(mixer: CompressedAttention, engine: Engine, options: CacheOption
         elements += mixer.indexer.head_dim
     rows = mixer.overlap * mixer.ratio
     state = rows * 2 * mixer.overlap * elements * _FLOAT32_BYTES
-    return LogicalCache(length // mixer.ratio * entry, window, state)
+    return LogicalCache(-(-length // options.context_parallel) // mixer.ratio * entry, window, state)

@@ -108,3 +108,10 @@ def test_heads_are_repeated_where_there_are_fewer_than_ranks_and_latents_always(
         24_576,
     ]
     assert rank("deepseek-ai--DeepSeek-V3", 16) == 70_272
+
+
+@pytest.mark.parametrize("model", ["deepseek-ai--DeepSeek-V4-Pro", "deepseek-ai--DeepSeek-V3"])
+def test_context_parallel_ranks_share_what_grows_and_repeat_what_does_not(shared_data: Path, model: str) -> None:
+    one, two = (cache(shared_data, model, "logical", MILLION, CacheOptions(context_parallel=ranks)) for ranks in (1, 2))
+    assert two.length_bytes * 2 == one.length_bytes
+    assert (two.window_bytes, two.state_bytes) == (one.window_bytes, one.state_bytes)
