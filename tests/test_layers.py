@@ -86,3 +86,11 @@ def test_qt_and_mindspore_stay_where_they_belong(module: str) -> None:
         if library == "mindspore":
             assert module.startswith(("memplan.readers.live", "memplan.runtime", "memplan.models")), module
             assert not at_import_time, f"{module} imports MindSpore outside a function"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("memplan.gui.model")])
+def test_what_the_app_shows_knows_nothing_of_how_it_is_painted(module: str) -> None:
+    for imported, _ in imports(MODULES[module]):
+        assert imported.split(".")[0] not in QT, f"{module} imports {imported}"
+        inside = not imported.startswith("memplan.gui.") or imported.startswith("memplan.gui.model")
+        assert inside, f"{module} imports {imported}"
