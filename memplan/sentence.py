@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,8 @@ class Sentence:
 
 Text = Sentence | str
 """A sentence to translate, or a name or figure that is the same in every language."""
+
+
+def joined(parts: Iterable[Text], pair: str) -> Text:
+    """`parts` one after another; `pair` is the template of two, such as `{}, {}`. Raises `TypeError` for no parts."""
+    return reduce(lambda first, more: Sentence(pair, (first, more)), parts)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document import Document
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.sentence import Sentence
+from memplan.sentence import Sentence, joined
 from memplan.units import format_bytes
 
 SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
@@ -28,7 +26,7 @@ def verdict(document: Document) -> Sentence | None:
         return None
     if not found.deviates:
         return Sentence("within tolerance of the plan")
-    return Sentence("deviates: {}", (reduce(lambda first, more: Sentence("{}; {}", (first, more)), found.reasons),))
+    return Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))
 
 
 def _row(item: Deviation, document: Document) -> TableRow:

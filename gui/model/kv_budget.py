@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from memplan.gui.model.kv_choice import KvChoice
 from memplan.gui.model.kv_pools import PoolPicture, pool_picture
+from memplan.gui.model.names import kind_text
 from memplan.kv import Item, KvBudget
 from memplan.kv.planner import load_of
 from memplan.kv.questions import Case
+from memplan.sentence import Sentence, Text, joined
 from memplan.units import format_bytes
 
 _SMALL_SHARE = 0.004
@@ -17,38 +19,26 @@ _SMALL_SHARE = 0.004
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """A sentence to translate and then fill with `values`; values are texts already."""
-
-    text: str
-    values: tuple[str, ...] = ()
-
-    def plain(self) -> str:
-        """The sentence in English."""
-        return self.text.format(*self.values)
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
-    """A label to translate, its value as text, and a remark on it."""
+    """A label, its value, and a remark on it."""
 
-    label: Words
-    value: Words
-    remark: Words = Words("")
+    label: Text
+    value: Text
+    remark: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """
-    One part of the HBM stack, bottom to top: name and detail to translate, bytes (0 where not known), size as text,
-    where the figure is from, and its `role`, which colours it.
+    One part of the HBM stack, bottom to top: name, bytes (0 where not known), size as text, more of what it is, where
+    the figure is from, and its `role`, which colours it.
     """
 
-    name: str
+    name: Text
     nbytes: int
-    text: str
-    detail: str = ""
-    source: str = ""
+    text: Text
+    detail: Text = ""
+    source: Text = ""
     role: str = "other"
     known: bool = True
 
@@ -101,24 +91,24 @@ def stack(found: Answer) -> list[Segment]:
         elif item.name == "KV cache":
             segments += _cache(found, item)
         else:
-            text = "unknown" if item.nbytes is None else format_bytes(item.nbytes)
+            text: Text = Sentence("unknown") if item.nbytes is None else format_bytes(item.nbytes)
             role = _ROLES.get(item.name, "other")
             known = item.nbytes is not None
-            segments.append(Segment(item.name, item.nbytes or 0, text, "", item.source, role, known))
+            segments.append(Segment(Sentence(item.name), item.nbytes or 0, text, "", item.source, role, known))
     return segments
 
 
 def _weights(items: Sequence[Item], card: int) -> list[Segment]:
-    sized = [(item.name.partition(": ")[2], item.nbytes or 0) for item in items]
+    sized: list[tuple[Text, int]] = [(kind_text(item.name.partition(": ")[2]), item.nbytes or 0) for item in items]
     large = [(name, size) for name, size in sized if size >= card * _SMALL_SHARE]
     small = [(name, size) for name, size in sized if size < card * _SMALL_SHARE]
     if len(small) > 1:
-        large.append((" + ".join(name for name, _ in small), sum(size for _, size in small)))
+        large.append((joined((name for name, _ in small), "{} + {}"), sum(size for _, size in small)))
     else:
         large += small
     large.sort(key=lambda pair: -pair[1])
     source = items[0].source
-    return [Segment("weights", size, format_bytes(size), name, source, "weight") for name, size in large]
+    return [Segment(Sentence("weights"), size, format_bytes(size), name, source, "weight") for name, size in large]
 
 
 def _cache(found: Answer, item: Item) -> list[Segment]:
@@ -129,29 +119,37 @@ def _cache(found: Answer, item: Item) -> list[Segment]:
     taken, whole = held * per_block, pool.blocks * per_block
     count = min(pool.batch, pool.fit)
     segments = [
-        Segment("KV cache", taken, format_bytes(taken), f"{count:,} × {found.result.context:,}", item.source, "kv")
+        Segment(
+            Sentence("KV cache"), taken, format_bytes(taken), f"{count:,} × {found.result.context:,}", item.source, "kv"
+        )
     ]
     if whole > taken:
-        segments.append(Segment("free blocks", whole - taken, format_bytes(whole - taken), "", item.source, "free"))
+        segments.append(
+            Segment(Sentence("free blocks"), whole - taken, format_bytes(whole - taken), "", item.source, "free")
+        )
     if room > whole:
         rest = room - whole
-        segments.append(Segment("in no block", rest, format_bytes(rest), "", "what whole blocks leave", "reserved"))
+        segments.append(
+            Segment(
+                Sentence("in no block"), rest, format_bytes(rest), "", Sentence("what whole blocks leave"), "reserved"
+            )
+        )
     return segments
 
 
-def headline(found: Answer) -> Words:
+def headline(found: Answer) -> Sentence:
     """The answer in one sentence."""
     result, batch = found.result, found.pool.batch
     context = f"{result.context:,}"
     if result.refusal is not None:
-        return Words("Does not fit: {} missing for the engine to start", (format_bytes(result.missing_bytes),))
+        return Sentence("Does not fit: {} missing for the engine to start", (format_bytes(result.missing_bytes),))
     if not result.fits:
         text = "Does not fit: {} missing for one sequence of {} tokens"
-        return Words(text, (format_bytes(result.missing_bytes), context))
+        return Sentence(text, (format_bytes(result.missing_bytes), context))
     text = "Fits: {} × {} tokens wanted, room for {}"
     if result.sequences < batch:
         text = "Does not fit: {} × {} tokens wanted, room for {}"
-    return Words(text, (f"{batch:,}", context, f"{result.sequences:,}"))
+    return Sentence(text, (f"{batch:,}", context, f"{result.sequences:,}"))
 
 
 def answers(found: Answer) -> list[Line]:
@@ -162,7 +160,7 @@ def answers(found: Answer) -> list[Line]:
     context = f"{result.context:,}"
 
     def line(label: str, value: str, remark: str = "", *values: str, of: tuple[str, ...] = ()) -> Line:
-        return Line(Words(label, of), Words("{}", (value,)), Words(remark, values))
+        return Line(Sentence(label, of), value, Sentence(remark, values) if remark else "")
 
     lines = [
         line("sequences at once", f"{result.sequences:,}", "of {} tokens each, on one rank", context),
@@ -224,21 +222,21 @@ def answers(found: Answer) -> list[Line]:
         lines.append(
             line("tightest stage", f"{result.stage:,}", "of {}, counted from 0", f"{result.layout.pipeline:,}")
         )
-    lines.append(line("dies", f"{result.layout.ranks:,}", "{}", str(result.layout)))
+    lines.append(Line(Sentence("dies"), f"{result.layout.ranks:,}", str(result.layout)))
     return lines
 
 
-def warnings(found: Answer) -> list[Words]:
+def warnings(found: Answer) -> list[Sentence]:
     """What does not stop the engine but is likely not meant."""
     choice, model = found.choice, found.case.model
     said = []
     if choice.context > model.max_positions:
         said.append(
-            Words("{} tokens are more than the model's own {}", (f"{choice.context:,}", f"{model.max_positions:,}"))
+            Sentence("{} tokens are more than the model's own {}", (f"{choice.context:,}", f"{model.max_positions:,}"))
         )
     if found.pool.batch > choice.step_sequences:
         said.append(
-            Words(
+            Sentence(
                 "{} sequences are more than the {} of one step: the others wait",
                 (f"{found.pool.batch:,}", f"{choice.step_sequences:,}"),
             )

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from memplan.errors import InputError
-from memplan.gui.model.kv_budget import Line, Words
+from memplan.gui.model.kv_budget import Line
 from memplan.gui.model.kv_choice import KvChoice, has_experts
+from memplan.gui.model.ruler import span_text
 from memplan.kv.questions import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.progress import Progress, silent
-from memplan.units import format_bytes, format_duration, parse_bytes
+from memplan.sentence import Sentence, Text
+from memplan.units import format_bytes, parse_bytes
 
 _MOST_RANKS = 128
 
@@ -86,36 +88,36 @@ def fitting_text(choice: KvChoice) -> str:
 
 def further_lines(found: Further, positions: int) -> list[Line]:
     """The slow answers as lines; `positions` is the longest context of the model."""
-    remark = Words("then the pool is full")
+    remark = Sentence("then the pool is full")
     if found.longest >= positions:
-        remark = Words("the model's own limit")
+        remark = Sentence("the model's own limit")
     elif not found.longest:
-        remark = Words("not one token fits")
+        remark = Sentence("not one token fits")
     batch = f"{found.choice.batch or 1:,}"
-    lines = [Line(Words("longest for {} at once", (batch,)), Words("{}", (f"{found.longest:,}",)), remark)]
+    lines = [Line(Sentence("longest for {} at once", (batch,)), f"{found.longest:,}", remark)]
     for name, tier in found.tiers.items():
-        back = "unknown" if tier.restore_ns is None else format_duration(tier.restore_ns)
+        back: Text = Sentence("unknown") if tier.restore_ns is None else span_text(tier.restore_ns)
         lines.append(
             Line(
-                Words("tokens in {} of {} memory", (format_bytes(tier.nbytes), name)),
-                Words("{}", (f"{tier.tokens:,}",)),
-                Words("a sequence back over {}: {} ({})", (tier.link, back, tier.rests_on)),
+                Sentence("tokens in {} of {} memory", (format_bytes(tier.nbytes), Sentence(name))),
+                f"{tier.tokens:,}",
+                Sentence("a sequence back over {}: {} ({})", (tier.link, back, tier.rests_on)),
             )
         )
     if found.recompute_ns is not None:
         lines.append(
             Line(
-                Words("recomputing a sequence instead"),
-                Words("{}", (format_duration(found.recompute_ns),)),
-                Words("{} tokens", (f"{found.choice.context:,}",)),
+                Sentence("recomputing a sequence instead"),
+                span_text(found.recompute_ns),
+                Sentence("{} tokens", (f"{found.choice.context:,}",)),
             )
         )
     return [*lines, *(_effect_line(effect) for effect in found.effects)]
 
 
 def _effect_line(effect: Effect) -> Line:
-    label = Words("{} {}: sequences", (effect.option, effect.value))
+    label = Sentence("{} {}: sequences", (effect.option, effect.value))
     if effect.result is None:
-        return Line(label, Words("refused"), Words("{}", (effect.refused,)))
+        return Line(label, Sentence("refused"), effect.refused)
     values = f"{effect.result.bytes_per_token:,.0f}", format_bytes(effect.result.fixed_bytes_per_request)
-    return Line(label, Words("{}", (f"{effect.result.sequences:,}",)), Words("{} B a token, {} fixed", values))
+    return Line(label, f"{effect.result.sequences:,}", Sentence("{} B a token, {} fixed", values))

@@ -21,14 +21,14 @@ def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
     for field in fields(found.choice):
         value = getattr(found.choice, field.name)
         rows.append(("choice", "", field.name, str(value) if isinstance(value, bool | Path) else value, "", ""))
-    rows += [("memory", "", item.name, item.nbytes, "bytes", item.source) for item in found.result.items]
+    rows += [("memory", "", item.name, item.nbytes, "bytes", str(item.source)) for item in found.result.items]
     rows += _pool(found)
     rows += _answers(found)
     if more is not None and more.choice == found.choice:
         rows += _further(more)
     notes = [headline(found), *warnings(found)]
-    rows += [("note", "", "", note.plain(), "", "") for note in notes]
-    rows += [("note", "", "", note, "", "") for note in found.result.notes]
+    rows += [("note", "", "", str(note), "", "") for note in notes]
+    rows += [("note", "", "", str(note), "", "") for note in found.result.notes]
     return Sheet(HEADER, rows)
 
 

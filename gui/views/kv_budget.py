@@ -22,9 +22,9 @@ from PySide6.QtWidgets import (
 from shiboken6 import isValid
 
 from memplan.errors import InputError, MemplanError
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.jobs import Job, Jobs
-from memplan.gui.model.kv_budget import Answer, Line, Words, answer, answers, headline, stack, warnings
+from memplan.gui.model.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
 from memplan.gui.model.kv_choice import SAMPLE, KvChoice, offer
 from memplan.gui.model.kv_further import Further, fitting_text, further, further_lines
 from memplan.gui.model.kv_sheet import budget_sheet
@@ -33,6 +33,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kv_form import KvForm
 from memplan.gui.views.kv_pools import PoolView
 from memplan.gui.views.kv_stack import HbmStack
+from memplan.sentence import Text
 from memplan.units import format_bytes
 
 _FIRST_BATCH = 4
@@ -223,17 +224,17 @@ class KvBudgetView(QWidget):
         text = str(error)
         if isinstance(error, InputError) and error.path is not None:
             text = text.replace(str(error.path), error.path.name)  # the whole path is in the list of models
-        self._say(Words("{}", (text,)), "warning")
+        self._say(text, "warning")
         self.stack.show_segments([])
         self.pool.show_pool(None)
         self.figures.clear()
         self.notes.clear()
         self.copy_button.setEnabled(False)
 
-    def _say(self, words: Words, role: str) -> None:
+    def _say(self, words: Text, role: str) -> None:
         self._said = words, role
         colour = self.colours.css(role)
-        text = f'<span style="color:{colour}; font-weight:600">{html.escape(_text(words), quote=False)}</span>'
+        text = f'<span style="color:{colour}; font-weight:600">{html.escape(say(words), quote=False)}</span>'
         if self.more is not None and self.more.fitting is not None:
             link = html.escape(tr("use {}").format(fitting_text(self.more.fitting)))
             text += f' &nbsp; <a href="fitting" style="color:{self.colours.css("accent")}">{link}</a>'
@@ -262,7 +263,7 @@ class KvBudgetView(QWidget):
 
         def refuse(text: str) -> None:
             if current():
-                self._say(Words("{}", (text,)), "warning")
+                self._say(text, "warning")
 
         self._job = self._jobs.start(tr("KV budget"), lambda progress: further(choice, progress), show, refuse)
 
@@ -281,18 +282,18 @@ class KvBudgetView(QWidget):
             return
         faint = self.colours.css("faint")
         rows = [
-            f'<tr><td style="padding-right:12px">{html.escape(_text(line.label), quote=False)}</td>'
-            f'<td align="right" style="padding-right:12px"><b>{html.escape(_text(line.value), quote=False)}</b></td>'
-            f'<td style="color:{faint}">{html.escape(_text(line.remark), quote=False)}</td></tr>'
+            f'<tr><td style="padding-right:12px">{html.escape(say(line.label), quote=False)}</td>'
+            f'<td align="right" style="padding-right:12px"><b>{html.escape(say(line.value), quote=False)}</b></td>'
+            f'<td style="color:{faint}">{html.escape(say(line.remark), quote=False)}</td></tr>'
             for line in self._lines()
         ]
         self.figures.setText(f'<table cellspacing="0" cellpadding="1">{"".join(rows)}</table>')
         warning = self.colours.css("warning")
         said = [
-            f'<span style="color:{warning}">{html.escape(_text(words), quote=False)}</span>'
+            f'<span style="color:{warning}">{html.escape(say(words), quote=False)}</span>'
             for words in warnings(self.found)
         ]
-        said += [html.escape(note, quote=False) for note in self.found.result.notes]
+        said += [html.escape(note, quote=False) for note in map(say, self.found.result.notes)]
         self.notes.setText("<br>".join(said))
 
     def copy_command(self) -> None:
@@ -304,7 +305,7 @@ class KvBudgetView(QWidget):
         if self.found is not None:
             return budget_sheet(self.found, self.more)
         return Sheet(
-            ("part", "of", "figure", "value", "unit", "source"), [("error", "", "", _text(self._said[0]), "", "")]
+            ("part", "of", "figure", "value", "unit", "source"), [("error", "", "", str(self._said[0]), "", "")]
         )
 
     def set_palette(self, palette: Palette) -> None:
@@ -315,8 +316,3 @@ class KvBudgetView(QWidget):
         self.pool.update()
         self._say(*self._said)
         self._show_figures()
-
-
-def _text(words: Words) -> str:
-    """A sentence in the window's language."""
-    return tr(words.text).format(*(tr(value) for value in words.values)) if words.text else ""

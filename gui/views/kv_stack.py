@@ -8,11 +8,12 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QToolTip, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.kv_budget import Segment
 from memplan.gui.model.kv_colours import mixed, stack_colours
 from memplan.gui.model.kv_labels import spread
 from memplan.gui.model.palette import Palette
+from memplan.sentence import Sentence
 from memplan.units import format_bytes
 
 _LEFT, _BAR, _ELBOW, _TEXT = 8.0, 66.0, 12.0, 34.0
@@ -27,8 +28,7 @@ def colour_of(value: int) -> QColor:
 
 def segment_name(part: Segment) -> str:
     """Name and detail of a part in the window's language."""
-    detail = " + ".join(tr(name.replace("_", " ")) for name in part.detail.split(" + ")) if part.detail else ""
-    return f"{tr(part.name)}: {detail}" if detail else tr(part.name)
+    return say(Sentence("{}: {}", (part.name, part.detail)) if part.detail else part.name)
 
 
 class HbmStack(QWidget):
@@ -49,7 +49,7 @@ class HbmStack(QWidget):
         self.card = card or sum(part.nbytes for part in segments)
         self.title = title
         self.setMinimumHeight(self.sizeHint().height())
-        described = [f"{segment_name(part)}: {tr(part.text)}" for part in segments]
+        described = [f"{segment_name(part)}: {say(part.text)}" for part in segments]
         self.setAccessibleDescription("; ".join([title, *described]))
         self.update()
 
@@ -94,7 +94,7 @@ class HbmStack(QWidget):
         if isinstance(event, QHelpEvent):
             part = self.part_at(event.pos().x(), event.pos().y())
             if part is not None:
-                text = f"{segment_name(part)}\n{tr(part.text)} ({part.nbytes:,} B)\n{tr(part.source)}"
+                text = f"{segment_name(part)}\n{say(part.text)} ({part.nbytes:,} B)\n{say(part.source)}"
                 QToolTip.showText(event.globalPos(), text, self)
                 return True
             QToolTip.hideText()
@@ -164,7 +164,7 @@ class HbmStack(QWidget):
         room = self.width() - _LEFT - 4
         painter.drawText(QPointF(_LEFT, wide.ascent() + 2), wide.elidedText(title, Qt.TextElideMode.ElideRight, room))
         edge, start = _LEFT + _BAR, _LEFT + _BAR + _TEXT
-        sizes = [tr(part.text) for part in self.segments]
+        sizes = [say(part.text) for part in self.segments]
         column = start + max(wide.horizontalAdvance(size) for size in sizes) + 8
         rows = zip(self.segments, sizes, self.rectangles(), self.label_rows(), strict=True)
         for part, size, box, row in rows:
@@ -189,5 +189,5 @@ class HbmStack(QWidget):
             after = column + metrics.horizontalAdvance(name) + 10
             if self.width() - after > 60 and part.source:
                 painter.setPen(faint)
-                source = metrics.elidedText(tr(part.source), Qt.TextElideMode.ElideRight, self.width() - after - 4)
+                source = metrics.elidedText(say(part.source), Qt.TextElideMode.ElideRight, self.width() - after - 4)
                 painter.drawText(QPointF(after, base), source)

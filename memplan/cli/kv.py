@@ -220,7 +220,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
     return {
         **document,
         "layout": dataclasses.asdict(result.layout),
-        "items": [dataclasses.asdict(item) for item in result.items],
+        "items": [{**dataclasses.asdict(item), "source": str(item.source)} for item in result.items],
         "pool": {
             "num_blocks": pool.num_blocks,
             "bytes_per_block": pool.bytes_per_block,
@@ -243,7 +243,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
             ],
         },
         "refusal": None if result.refusal is None else dataclasses.asdict(result.refusal),
-        "notes": list(result.notes),
+        "notes": [str(note) for note in result.notes],
     }
 
 
@@ -253,7 +253,7 @@ def print_budget(result: KvBudget) -> None:
     if result.layout.pipeline > 1:
         title += f", stage {result.stage}"
     rows: list[tuple[object, ...]] = [
-        (item.name, "unknown" if item.nbytes is None else format_bytes(item.nbytes), item.source)
+        (item.name, "unknown" if item.nbytes is None else format_bytes(item.nbytes), str(item.source))
         for item in result.items
     ]
     print_table(title, ("memory of one die", "size", "source"), rows, right=(1,))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from memplan.errors import InputError
-from memplan.hardware import Chip
+from memplan.hardware import Chip, Value
 from memplan.kv.activations import activation_peak
 from memplan.kv.communication import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
@@ -16,9 +16,13 @@ from memplan.kv.pool import Pool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
+from memplan.sentence import Sentence, Text, joined
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
+
+
+_GIVEN = Sentence("given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Item:
 
     name: str
     nbytes: int | None
-    source: str
+    source: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class KvBudget:
     fits: bool
     missing_bytes: int
     refusal: Refusal | None
-    notes: tuple[str, ...]
+    notes: tuple[Text, ...]
 
 
 def _stage_items(
@@ -110,33 +114,55 @@ def _stage_items(
     buffers = communication(model, layout, chip.family, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     driver = chip.values.get("hbm_reserved")
     return (
-        Item("card", total, "given" if memory.hbm is not None or entry is None else entry.source),
+        Item("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
         Item(
             "driver",
             reserved,
-            "given" if memory.reserved is not None else "no figure for this chip" if driver is None else driver.source,
+            _driver_source(memory, driver),
         ),
-        Item("outside the engine's share", usable - int(usable * share), f"{share} of what is left ({engine.name})"),
-        *(Item(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
+        Item(
+            "outside the engine's share",
+            usable - int(usable * share),
+            Sentence("{} of what is left ({})", (str(share), engine.name)),
+        ),
+        *(Item(f"weights: {group}", size, Sentence(scheme.source)) for group, size in sorted(held.items())),
         Item(
             "activations",
             activations,
-            "given" if memory.activations is not None else f"peak of the op graph of a prefill of {tokens:,} tokens",
+            _GIVEN
+            if memory.activations is not None
+            else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
         Item("HCCL buffers", buffers.total_bytes, buffers.source),
-        Item("graphs", memory.graph, "given" if memory.graph is not None else "unknown: measure it on the first start"),
-        Item("workspace", memory.workspace, "given" if memory.workspace is not None else "unknown: the kernels' own"),
+        Item(
+            "graphs",
+            memory.graph,
+            _GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
+        ),
+        Item(
+            "workspace",
+            memory.workspace,
+            _GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
+        ),
     )
 
 
-def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> str | None:
+def _driver_source(memory: Memory, driver: Value | None) -> Text:
+    if memory.reserved is not None:
+        return _GIVEN
+    return Sentence("no figure for this chip") if driver is None else driver.source
+
+
+def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> Sentence | None:
     """What to mind where the published weights are in a format that the chip's cube does not take."""
     scheme = model.quantization
     if precision_name != PUBLISHED or scheme is None or scheme.method != "fp8":
         return None
     if chip.cube_flops("float8_e4m3") is not None:
         return None
-    return f"the published weights are fp8, which the cube of {chip.name} does not take: serve them as w8a8 or w4a8"
+    return Sentence(
+        "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8", (chip.name,)
+    )
 
 
 def _available(items: tuple[Item, ...]) -> int:
@@ -207,12 +233,14 @@ def _report(
     if refusal is not None and refusal.needed_bytes:
         missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
     unknown = [item.name for item in items if item.nbytes is None]
-    notes = [*model.notes]
+    notes: list[Text] = [*model.notes]
     foreign = _unsupported_format(model, chip, precision_name)
     if foreign is not None:
         notes.append(foreign)
     if unknown:
-        notes.append(f"not known and taken as 0: {', '.join(unknown)}")
+        notes.append(
+            Sentence("not known and taken as 0: {}", (joined((Sentence(name) for name in unknown), "{}, {}"),))
+        )
     if refusal is not None:
         notes.append(refusal.message)
     return KvBudget(
@@ -222,7 +250,7 @@ def _report(
         layout=layout,
         stage=stage,
         context=options.length,
-        items=(*items, Item("KV cache", max(0, room), "what is left")),
+        items=(*items, Item("KV cache", max(0, room), Sentence("what is left"))),
         available_bytes=max(0, room),
         pool=pool,
         fixed_bytes_per_request=fixed,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from memplan.models import ModelConfig
 from memplan.models.architecture import MoeFfn
 from memplan.models.parallel import Layout
+from memplan.sentence import Sentence, joined
 from memplan.units import MIB, round_up
 
 HCCL_BUFFER_MB = 200
@@ -24,7 +25,7 @@ class Communication:
     buffer_bytes: int
     hccl_bytes: int
     dispatch_bytes: int | None
-    source: str
+    source: Sentence
 
     @property
     def total_bytes(self) -> int:
@@ -77,7 +78,8 @@ def communication(
     total = len(names) * each
     if needed is not None and needed > each:
         total += needed - each
-    source = f"2 x HCCL_BUFFSIZE ({buffer_mb} MB) for each communicator: {', '.join(names) or 'none'}"
+    text = "2 x HCCL_BUFFSIZE ({} MB) for each communicator: {}"
+    source = Sentence(text, (str(buffer_mb), joined(map(Sentence, names or ("none",)), "{}, {}")))
     if needed is not None:
-        source += f"; dispatch needs {needed:,} B ({_DISPATCH_SOURCE})"
+        source = Sentence("{}; dispatch needs {} B ({})", (source, f"{needed:,}", _DISPATCH_SOURCE))
     return Communication(names, each, total, needed, source)
