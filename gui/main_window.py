@@ -117,7 +117,7 @@ class MainWindow(QMainWindow):
         self.transfers = TransfersView(session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
-        self.search = SearchBar(session, self)
+        self.search = SearchBar(session, self.reading, self)
         self.search.jumped.connect(self.timeline.show_row)
         self.search.opened.connect(lambda: self.reading.every_track(self.session))
         self.search.hide()
@@ -258,6 +258,10 @@ class MainWindow(QMainWindow):
     def canvases(self) -> Sequence[TimeCanvas]:
         """The views on the common time axis."""
         return self.timeline, self.memory_map, self.curve, self.difference
+
+    def view_widgets(self) -> Iterator[tuple[str, QWidget]]:
+        """Every view that can be saved or copied, as a widget, by name."""
+        return ((name, view) for name, view in self.views.items() if isinstance(view, QWidget))
 
     def session_views(self) -> Iterator[SessionView]:
         """The views that show the session."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtWidgets import QDockWidget, QInputDialog, QMenu
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QDockWidget, QInputDialog, QMenu, QWidget
 
 from memplan.gui.commands import Command
 from memplan.gui.file_commands import (
@@ -19,8 +20,10 @@ from memplan.gui.file_commands import (
     save_view,
 )
 from memplan.gui.i18n import LANGUAGES, tr
+from memplan.gui.model.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.rows import Rows
+from memplan.gui.model.session import SlicePick
 from memplan.gui.model.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 
@@ -167,6 +170,12 @@ def _go(window: MainWindow) -> list[Command]:
             window.deviations.table.setCurrentIndex(index)
             window.deviations.jump(index)
 
+    def along(forward: bool) -> Callable[[], None]:
+        return lambda: _pick_slice(window, beside(window.session, _picked_slice(window), forward=forward))
+
+    def across(down: bool) -> Callable[[], None]:
+        return lambda: _pick_slice(window, stacked(window.session, _picked_slice(window), down=down))
+
     def clear() -> None:
         if window.search.isVisible():
             window.search.hide()
@@ -188,7 +197,11 @@ def _go(window: MainWindow) -> list[Command]:
         Command("show-all", "Go", "Show everything", show_all, ("Home", "0")),
         Command("zoom-to", "Go", "Zoom to the selection or the picked thing", to_selection, ("F",)),
         Command("back", "Go", "Back to before the jump", viewport_back, ("Backspace", "Alt+Left")),
-        Command("peak", "Go", "To the memory peak", to_peak, ("P",)),
+        Command("next-slice", "Go", "Next slice of the lane", along(True), (".",), separated=True),
+        Command("previous-slice", "Go", "Previous slice of the lane", along(False), (",",)),
+        Command("slice-below", "Go", "Slice of the lane below", across(True), ("Alt+Down",)),
+        Command("slice-above", "Go", "Slice of the lane above", across(False), ("Alt+Up",)),
+        Command("peak", "Go", "To the memory peak", to_peak, ("P",), separated=True),
         Command("costliest", "Go", "To the costliest difference", to_costliest, ("C",)),
         Command("step", "Go", "To a step …", lambda: _with_steps(window, _choose_step), ("J",), separated=True),
         Command("next-step", "Go", "Next step", lambda: _with_steps(window, _next_step), ("]",)),
@@ -197,6 +210,22 @@ def _go(window: MainWindow) -> list[Command]:
         Command("clear-markers", "Go", "Remove all markers", lambda: window.session.clear_markers(), ("Shift+M",)),
         Command("clear", "Go", "Close the search, or clear the selection", clear, ("Escape",)),
     ]
+
+
+def _picked_slice(window: MainWindow) -> SlicePick | None:
+    picked = window.session.picked
+    return picked if isinstance(picked, SlicePick) else None
+
+
+def _pick_slice(window: MainWindow, pick: SlicePick | None) -> None:
+    """Pick a slice and bring it into view as gently as that goes; nothing where there is none."""
+    if pick is None:
+        return
+    window.session.pick(pick)
+    window.timeline.show_row(pick.row)
+    span = window.session.picked_span()
+    if span is not None:
+        window.session.viewport.centre(sum(span) / 2)
 
 
 def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]], None]) -> None:
@@ -305,6 +334,10 @@ def _view(window: MainWindow) -> list[Command]:
             separated=True,
         )
     )
+    commands.append(Command("next-view", "View", "Keyboard to the next view", lambda: _focus(window, 1), ("F6",)))
+    commands.append(
+        Command("previous-view", "View", "Keyboard to the view before", lambda: _focus(window, -1), ("Shift+F6",))
+    )
     commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",)))
     commands.append(Command("kernel", "View", "Kernel …", window.show_kernel, ("Ctrl+Shift+E",)))
     commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
@@ -323,6 +356,19 @@ def _view(window: MainWindow) -> list[Command]:
     commands += [_language(window, code) for code in LANGUAGES]
     commands.append(Command("reset-layout", "View", "Reset the layout", window.reset_layout, separated=True))
     return commands
+
+
+def _focus(window: MainWindow, places: int) -> None:
+    """Give the keyboard to the next of the views that can be seen."""
+    shown = [name for name, view in window.view_widgets() if not view.visibleRegion().isEmpty()]
+    now = window.active_view()
+    at = shown.index(now) if now in shown else 0
+    name = shown[(at + places) % len(shown)]
+    widget = dict(window.view_widgets())[name]
+    inside = (child for child in widget.findChildren(QWidget) if child.isVisible())
+    keyed = (part for part in (widget, *inside) if part.focusPolicy() & Qt.FocusPolicy.TabFocus)
+    next(keyed, widget).setFocus(Qt.FocusReason.ShortcutFocusReason)
+    window.statusBar().showMessage(tr(window.titles[name]), 2_000)
 
 
 def _next_tier(window: MainWindow) -> None:

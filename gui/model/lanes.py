@@ -43,6 +43,10 @@ class Lane:
         """Position in the track's slices of the lane's slice `position`."""
         return position if self.rows is None else int(self.rows[position])
 
+    def position(self, row: int) -> int:
+        """Position in the lane of the track's slice `row`, which is one of the lane's."""
+        return row if self.rows is None else int(np.searchsorted(self.rows, row))
+
     def at(self, time_ns: int, slack_ns: int = 0) -> int | None:
         """Position of the slice that covers `time_ns`, else of the nearest within `slack_ns`, else `None`."""
         after = int(np.searchsorted(self.start_ns, time_ns, side="right"))
@@ -88,6 +92,18 @@ class TrackLanes:
 
     slices: Slices
     lanes: tuple[Lane, ...]
+
+    def lane_of(self, index: int) -> int:
+        """Which lane holds slice `index`: there is one for each nesting level that occurs."""
+        if len(self.lanes) == 1:
+            return 0
+        return next(
+            number
+            for number, lane in enumerate(self.lanes)
+            if lane.rows is not None
+            and (position := lane.position(index)) < len(lane.rows)
+            and int(lane.rows[position]) == index
+        )
 
     @property
     def span_ns(self) -> tuple[int, int] | None:

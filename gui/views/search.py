@@ -7,20 +7,28 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.search import Hits, search
+from memplan.gui.jobs import Job
+from memplan.gui.model.search import Hits, no_hits, search
 from memplan.gui.model.session import Session
+from memplan.gui.reading import Reading
+
+_AT_ONCE = 500_000
+"""So many slices are searched within a few milliseconds; more are left to a worker."""
 
 
 class SearchBar(QWidget):
-    """Enter goes to the next hit, Shift+Enter to the one before."""
+    """Enter goes to the next hit, Shift+Enter to the one before. Large profiles are searched on a worker."""
 
     jumped = Signal(str)
     opened = Signal()
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, session: Session, reading: Reading, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session
-        self.hits = Hits("", (), (), more=False)
+        self._reading = reading
+        self._job: Job | None = None
+        self._step_wanted: bool | None = None
+        self.hits = no_hits()
         self.position = -1
         self.edit = QLineEdit(self)
         self.edit.setPlaceholderText(tr("Find slices and ops by name"))
@@ -46,12 +54,30 @@ class SearchBar(QWidget):
 
     def search_for(self, text: str) -> None:
         """Find `text` and count its hits; the view stays where it is until the user steps."""
-        self.hits = search(self.session.rows, text)
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+        rows = self.session.rows
+        if not text.strip() or sum(row.count for row in rows.rows) <= _AT_ONCE:
+            self._show(search(rows, text))
+            return
+        self.count.setText(tr("searching …"))
+        self._job = self._reading.do(tr("searching …"), lambda progress: search(rows, text, progress), self._show)
+
+    def _show(self, hits: Hits) -> None:
+        self._job = None
+        self.hits = hits
         self.position = -1
         self._show_count()
+        wanted, self._step_wanted = self._step_wanted, None
+        if wanted is not None:
+            self.step(wanted)
 
     def step(self, forward: bool = True) -> None:
         """Pick and show the next hit (after what is visible, the first time), or the one before."""
+        if self._job is not None:
+            self._step_wanted = forward
+            return
         if not len(self.hits):
             return
         if self.position < 0:
@@ -60,7 +86,7 @@ class SearchBar(QWidget):
         else:
             self.position += 1 if forward else -1
         self.position %= len(self.hits)
-        pick = self.hits.picks[self.position]
+        pick = self.hits.pick(self.position)
         self.session.pick(pick)
         span = self.session.picked_span()
         if span is not None:
@@ -76,7 +102,7 @@ class SearchBar(QWidget):
         if not self.hits.text.strip():
             self.count.setText("")
             return
-        total = f"{len(self.hits):,}{'+' if self.hits.more else ''}"
+        total = f"{self.hits.total:,}"
         self.count.setText(f"{self.position + 1:,} / {total}" if self.position >= 0 else f"{total} {tr('found')}")
 
     def open(self) -> None:

@@ -274,7 +274,7 @@ class TimelineView(TimeCanvas):
         picked = self.session.picked
         if lanes is None or placed.row is None or not isinstance(picked, SlicePick) or picked.row != placed.row.key:
             return
-        depth = self._depth_of(lanes, picked.index)
+        depth = lanes.lane_of(picked.index)
         if depth >= self._lanes_shown(placed):
             return
         start = float(lanes.slices.start_ns[picked.index] - self.session.origin_ns)
@@ -283,11 +283,6 @@ class TimelineView(TimeCanvas):
         painter.setPen(self.pen("text", 2))
         left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
         painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
-
-    @staticmethod
-    def _depth_of(lanes: TrackLanes, index: int) -> int:
-        depths = sorted(set(np.unique(lanes.slices.depth).tolist()))
-        return depths.index(int(lanes.slices.depth[index]))
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Group headers and track names, drawn anew only when rows move."""

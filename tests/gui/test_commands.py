@@ -252,6 +252,67 @@ def _costliest(scene: Scene) -> None:
     assert first.sort_keys[-1] == max(costs)  # type: ignore[type-var]
 
 
+def _along(name: str) -> Callable[[Scene], None]:
+    def case(scene: Scene) -> None:
+        forward = name == "next-slice"
+        session = scene.window.session
+        first = scene.pick_a_kernel()
+        lanes = session.rows.lanes(session.rows.row(first.row))
+        assert lanes is not None
+        for number in range(1, 4):
+            scene.press(name)
+            index = first.index + (number if forward else -number)
+            assert session.picked == SlicePick(first.row, index), "kernels of a stream don't nest: the next one follows"
+        span = session.picked_span()
+        assert span is not None
+        assert session.viewport.start <= sum(span) / 2 < session.viewport.end
+        edge = len(lanes.slices) - 1 if forward else 0
+        session.pick(SlicePick(first.row, edge))
+        scene.press(name)
+        assert session.picked == SlicePick(first.row, edge)
+        session.pick(None)
+        scene.press(name)
+        assert isinstance(session.picked, SlicePick), "without a pick it begins with what is in view"
+
+    return case
+
+
+def _across(name: str) -> Callable[[Scene], None]:
+    def case(scene: Scene) -> None:
+        session = scene.window.session
+        order = [placed.row.key for placed in session.rows.layout() if placed.row is not None]
+        scene.window.commands.run("find")  # reads every track
+        first = scene.pick_a_kernel()
+        middle = sum(session.picked_span() or (0.0, 0.0)) / 2
+        scene.press(name)
+        now = session.picked
+        assert isinstance(now, SlicePick)
+        step = order.index(now.row) - order.index(first.row)
+        assert step > 0 if name == "slice-below" else step < 0
+        start, end = session.picked_span() or (0.0, 0.0)
+        assert max(start - middle, middle - end) < session.viewport.span, "it lies at the same moment, or near it"
+        scene.press("slice-above" if name == "slice-below" else "slice-below")
+        back = session.picked
+        assert isinstance(back, SlicePick)
+        assert back.row == first.row
+
+    return case
+
+
+def _next_view(name: str) -> Callable[[Scene], None]:
+    def case(scene: Scene) -> None:
+        scene.press(name)  # from the timeline
+        seen = [scene.window.active_view()]
+        while seen[-1] != "timeline" and len(seen) < 12:
+            scene.window.commands.run(name)
+            seen.append(scene.window.active_view())
+        assert seen[-1] == "timeline", seen
+        assert {"map", "curve", "details"} <= set(seen)
+        assert len(set(seen)) == len(seen)
+
+    return case
+
+
 def _step(scene: Scene) -> None:
     scene.zoom_in()
     asked = scene.answer(QInputDialog, "getInt", (1, True))
@@ -452,6 +513,12 @@ CASES: dict[str, Callable[[Scene], None]] = {
     "show-all": _show_all,
     "zoom-to": _zoom_to,
     "back": _back,
+    "next-slice": _along("next-slice"),
+    "previous-slice": _along("previous-slice"),
+    "slice-below": _across("slice-below"),
+    "slice-above": _across("slice-above"),
+    "next-view": _next_view("next-view"),
+    "previous-view": _next_view("previous-view"),
     "peak": _peak,
     "costliest": _costliest,
     "step": _step,

@@ -130,8 +130,15 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
     for row in session.rows.rows:
         session.rows.load(row)
     hits = search(session.rows, "adam-OP0")
-    assert {pick.row.split("/")[0] for pick in hits.picks} >= {"plan", "stream"}
-    assert list(hits.start_ns) == sorted(hits.start_ns)
+    assert {key.split("/")[0] for key in hits.rows} >= {"plan", "stream"}
+    assert hits.start_ns.tolist() == sorted(hits.start_ns.tolist())
+    assert hits.total == len(hits)
+    for position in range(len(hits)):
+        pick = hits.pick(position)
+        lanes = session.rows.lanes(session.rows.row(pick.row))
+        assert lanes is not None
+        assert "adam-op0" in lanes.slices.names[lanes.slices.name[pick.index]].casefold()
+        assert lanes.slices.start_ns[pick.index] == hits.start_ns[position]
     assert len(search(session.rows, "   ")) == 0
     assert len(search(session.rows, "no such op")) == 0
 

@@ -20,6 +20,7 @@ from memplan.gui.model.flows import arrows
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.gui.pictures import render
+from memplan.gui.views import search
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.sentence import Sentence
@@ -195,6 +196,28 @@ def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: obje
     assert not window.search.isVisible()
 
 
+def test_a_large_profile_is_searched_on_a_worker_and_the_first_hit_is_waited_for(
+    qtbot: object, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_AT_ONCE", 0)
+    window = MainWindow(session)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.show()
+    window.commands.run("find")
+    qtbot.waitUntil(  # type: ignore[attr-defined]
+        lambda: all(session.rows.loaded(row) for row in session.rows.rows) and not window.reading.jobs.running
+    )
+    edit = window.search.edit
+    qtbot.keyClicks(edit, "matmu")  # type: ignore[attr-defined]
+    qtbot.keyClicks(edit, "l")  # type: ignore[attr-defined]
+    qtbot.keyClick(edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: isinstance(session.picked, SlicePick))  # type: ignore[attr-defined]
+    assert window.search.hits.text == "matmul"
+    assert window.search.count.text().startswith("1 / ")
+    assert session.picked == window.search.hits.pick(0)
+    window.close()
+
+
 def test_the_command_palette_filters_and_runs(window: MainWindow, qtbot: object) -> None:
     window.session.viewport.zoom(0.1, window.session.viewport.start)
     palette = CommandPalette(window.commands, window)
@@ -273,7 +296,7 @@ def test_a_search_reads_tracks_that_were_never_shown(qtbot: object, session: Ses
     qtbot.keyClicks(window.search.edit, "adam-op0")  # type: ignore[attr-defined]
     rows = session.rows
     qtbot.waitUntil(lambda: all(rows.loaded(row) for row in rows.rows), timeout=20_000)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: len({pick.row for pick in window.search.hits.picks}) >= 3, timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: len(window.search.hits.rows) >= 3, timeout=20_000)  # type: ignore[attr-defined]
     window.close()
 
 
