@@ -12,6 +12,7 @@ from memplan.traces import coded
 from memplan.traces.discover import RankSource
 from memplan.traces.files import FileKind
 from memplan.traces.kernels import UNUSED, is_kernel_table, kernels_of
+from memplan.traces.kerneltracks import timeline_of
 from memplan.traces.links import read_links
 from memplan.traces.memory import MINDSPORE_RECORD_MB, allocations_of, curves_of, merged
 from memplan.traces.msmemory import curve_of, read_memory_usage
@@ -96,9 +97,14 @@ class TextReader:
         return [step for table in self._tables(FileKind.STEPS) for step in steps_of(table, self._notes)]
 
     def timeline(self, kernels: Kernels | None) -> TimelineView | None:
-        return load_timeline(
+        view = load_timeline(
             self._source, lambda: types_by_name(kernels), self._cache, self._notes, self._progress, self._threads
         )
+        if (view is not None and view.tracks) or kernels is None or not len(kernels):
+            return view
+        tables = self._source.of(FileKind.KERNELS) or self._source.of(FileKind.TASK_TIME)
+        self._notes.add(tables[0], "the timeline is made of its kernels: there is no trace with slices")
+        return timeline_of(kernels)
 
     def links(self) -> list[LinkUse]:
         for path in self._source.of(FileKind.COMMUNICATION):
