@@ -98,6 +98,9 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
             raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
     document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
     progress(0, 1, "views")
+    from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
+
+    warm()
     return Session(document)
 
 

@@ -168,3 +168,17 @@ def paint_stack(
             for y in range(max(top, 0), min(bottom, rows)):
                 image[y, x] = colours[layer]
             bottom = top
+
+
+def warm() -> None:
+    """Load every kernel by a call over one pixel: off the interface's thread, so that no first frame waits for it."""
+    image, moments = np.zeros((1, 1), np.uint32), np.zeros(1, np.int64)
+    lowest, highest = np.empty(1, np.int64), np.empty(1, np.int64)
+    colours = np.zeros(1, np.uint32)
+    paint_rectangles(image, moments, moments, moments, moments, colours, 0, 0.0, 1.0, 0.0, 1.0)
+    roomy_rectangles(
+        moments, moments, moments, moments, 0, 0.0, 0.0, (1.0, 1.0), (1, 1), (1.0, 1.0), moments, np.zeros((1, 4))
+    )
+    columns_of_steps(moments, moments, 0, 0.0, 1.0, lowest, highest)
+    paint_line(image, lowest, highest, 0.0, 1.0, 0, 1)
+    paint_stack(image, np.zeros((1, 1), np.int64), 0.0, 1.0, colours)

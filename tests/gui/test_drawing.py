@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from memplan.gui.model.lanes import Lane, build_lane, paint
 from memplan.gui.model.raster import columns_of_steps, paint_rectangles, roomy_rectangles
+from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
 
@@ -135,3 +139,17 @@ def test_a_column_has_the_lowest_and_highest_value_of_its_moments(seed: int, ns_
             continue
         assert min(may) <= lowest[x] <= min(must), x
         assert max(must) <= highest[x] <= max(may), x
+
+
+def test_opening_loads_what_the_first_frame_paints_with() -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from memplan.gui.model.opening import Request, open_session\n"
+        f"open_session(Request(Path({str(PLAN)!r})))\n"
+        "from memplan.gui.model import raster\n"
+        "kernels = [raster.paint_rectangles, raster.roomy_rectangles, raster.columns_of_steps, raster.paint_line,\n"
+        "           raster.paint_stack]\n"
+        "sys.exit(sum(not kernel.signatures for kernel in kernels))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
