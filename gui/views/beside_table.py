@@ -24,8 +24,6 @@ from memplan.gui.views.table import RowsModel, TableView
 
 _MEASURES = {None: "Time and memory", Measure.TIME: "Time", Measure.BYTES: "Memory"}
 _PLACES = MappingProxyType({group.value: place for place, group in enumerate(READING_ORDER)})
-_LOOKED_AT = 40
-"""Rows whose widths a column is fitted to."""
 
 
 class GroupedRows(QSortFilterProxyModel):
@@ -64,7 +62,6 @@ class DifferencesView(TableView):
         self.sorted.setSourceModel(self.model)
         self.table.setModel(self.sorted)
         self.table.sortByColumn(SHAPE.sorted_by, Qt.SortOrder.DescendingOrder)
-        self.table.horizontalHeader().setResizeContentsPrecision(_LOOKED_AT)
         self.group = QComboBox(self)
         self.group.activated.connect(self._choose)
         self.measure = QComboBox(self)

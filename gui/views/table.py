@@ -15,6 +15,7 @@ from memplan.gui.model.table import TableRow, TableShape
 
 _Index = QModelIndex | QPersistentModelIndex
 _SORT_ROLE = Qt.ItemDataRole.UserRole
+_LOOKED_AT = 40  # rows beside the visible ones whose texts tell how wide a column is: all of them take too long
 
 
 class RowsModel(QAbstractTableModel):
@@ -85,6 +86,7 @@ class TableView(QWidget):
         self.table.setModel(self.sorted)
         self.table.sortByColumn(shape.sorted_by, Qt.SortOrder.DescendingOrder)
         header = self.table.horizontalHeader()
+        header.setResizeContentsPrecision(_LOOKED_AT)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         for column in (shape.wide, *shape.also_wide):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QImage, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog, QTabBar
 
@@ -19,10 +19,12 @@ from memplan.gui.main_window import MainWindow
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.table import TableRow
 from memplan.gui.pictures import render
 from memplan.gui.views import search
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.table import RowsModel
 from memplan.sentence import Sentence
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
@@ -458,3 +460,24 @@ def test_two_windows_may_show_one_folder(qtbot: object) -> None:
     assert windows[1].session.viewport.span > windows[0].session.viewport.span
     for window in windows:
         window.close()
+
+
+def test_showing_a_long_table_looks_at_few_of_its_rows(
+    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[int] = set()
+    read = RowsModel.data
+
+    def noted(model: RowsModel, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        if role == Qt.ItemDataRole.DisplayRole:
+            asked.add(index.row())
+        return read(model, index, role)
+
+    row = TableRow(("op", "Add", "1 µs", "2 µs", "1 µs", "1 µs"), ("op", "Add", 1.0, 2.0, 1.0, 1.0))
+    monkeypatch.setattr(RowsModel, "data", noted)
+    window.deviations.show_rows([row] * 3_000, "")
+    asked.clear()
+    window.show_view("deviations")
+    qtbot.waitUntil(lambda: bool(asked))  # type: ignore[attr-defined]
+    qtbot.wait(50)  # type: ignore[attr-defined]
+    assert len(asked) < 300
