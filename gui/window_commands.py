@@ -26,6 +26,7 @@ from memplan.gui.model.rows import Rows
 from memplan.gui.model.session import SlicePick
 from memplan.gui.model.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.schema import Tier
 
 if TYPE_CHECKING:
     from memplan.gui.main_window import MainWindow
@@ -73,7 +74,7 @@ def view_menu(window: MainWindow, name: str) -> QMenu:
             action = menu.addAction(tier.value)
             action.setCheckable(True)
             action.setChecked(tier is window.session.tier)
-            action.triggered.connect(lambda *_, tier=tier: window.session.show_tier(tier))
+            action.triggered.connect(lambda *_, tier=tier: _show_tier(window, tier))
         menu.addSeparator()
     menu.addAction(tr("Copy"), lambda: copy_view(window, name))
     menu.addAction(tr("Save as picture or table …"), lambda: save_view(window, name))
@@ -375,7 +376,12 @@ def _next_tier(window: MainWindow) -> None:
     session = window.session
     if session.tiers:
         at = session.tiers.index(session.tier) if session.tier in session.tiers else -1
-        session.show_tier(session.tiers[(at + 1) % len(session.tiers)])
+        _show_tier(window, session.tiers[(at + 1) % len(session.tiers)])
+
+
+def _show_tier(window: MainWindow, tier: Tier) -> None:
+    session = window.session
+    window.reading.do(tier.value, lambda _: session.prepare_tier(tier), lambda _: session.show_tier(tier))
 
 
 def _theme(window: MainWindow, theme: str) -> Command:

@@ -84,6 +84,23 @@ def wide_slices(
 
 
 @compiled
+def times_within(
+    start: NDArray[np.int64],
+    duration: NDArray[np.int64],
+    category: NDArray[Any],
+    t0: int,
+    t1: int,
+    times: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Add, by category, how many of the slices there are and how much of `[t0, t1)` they fill."""
+    for i in range(len(start)):
+        inside = min(start[i] + duration[i], t1) - max(start[i], t0)
+        times[category[i]] += max(inside, 0)
+        counts[category[i]] += 1
+
+
+@compiled
 def fill_cells(
     start: NDArray[np.int64],
     duration: NDArray[np.int64],

@@ -67,6 +67,13 @@ class Lane:
             first -= 1
         return first, max(int(np.searchsorted(self.start_ns, t1, side="left")), first)
 
+    def add_times(self, t0: int, t1: int, times: Int64s, counts: Int64s) -> None:
+        """Add to `times` and `counts`, by category, what the slices that overlap `[t0, t1)` fill of it."""
+        from memplan.gui.model import lane_kernels as kernels
+
+        shown = slice(*self.between(t0, t1))
+        kernels.times_within(self.start_ns[shown], self.duration_ns[shown], self.category[shown], t0, t1, times, counts)
+
     def wide(
         self, t0_ns: int, fraction: float, ns_per_px: float, width: int, shortest_px: float, most: int
     ) -> tuple[Int64s, Floats, Floats]:
@@ -137,8 +144,9 @@ def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], row
         first, size = first + size, size // 2
     sums, peaks = kernels.block_sums(duration), kernels.span_peaks(duration)
     lane = Lane(start, duration, category, rows, sums, peaks, busy, top, cells, origin, cell_ns)
-    # One pixel, so that the compiled painter is loaded here, on the reading thread, not in the first frame.
+    # One pixel, so that compiled code is loaded here, on the reading thread, not in the first frame.
     lane.wide(origin, 0.0, 1.0, 1, 1.0, 1)
+    lane.add_times(0, 0, np.zeros(1, np.int64), np.zeros(1, np.int64))
     paint(np.zeros((1, 1), np.uint32), (0, 1), lane, origin, 0.0, 1.0, np.zeros(int(category.max()) + 1, np.uint32), 0)
     return lane
 

@@ -59,18 +59,25 @@ class Session:
         self.markers: list[float] = []
         self._pick: Pick | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
+        self._tiers: dict[Tier, tuple[MemoryMap | None, Peak | None, MemoryCurves]] = {}
         self.map: MemoryMap | None = None
         self.peak: Peak | None = None
         self.curves = MemoryCurves()
         self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
 
+    def prepare_tier(self, tier: Tier) -> None:
+        """Work out the map and the curve of `tier`; what takes time of `show_tier`, for any thread."""
+        if tier not in self._tiers:
+            plan, axis = self.document.plan, self.document.axis
+            mapped = memory_map(plan, axis, tier) if plan is not None else None
+            peak = explain_peak(mapped, axis) if mapped is not None else None
+            self._tiers[tier] = mapped, peak, memory_curves(self.document, tier, mapped)
+
     def show_tier(self, tier: Tier) -> None:
         """Show the map and the curve of `tier`."""
-        plan, axis = self.document.plan, self.document.axis
+        self.prepare_tier(tier)
         self.tier = tier
-        self.map = memory_map(plan, axis, tier) if plan is not None else None
-        self.peak = explain_peak(self.map, axis) if self.map is not None else None
-        self.curves = memory_curves(self.document, tier, self.map)
+        self.map, self.peak, self.curves = self._tiers[tier]
         if isinstance(self._pick, TensorPick):
             self.pick(None)
         self.tier_changed.emit()
