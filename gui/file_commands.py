@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from PySide6.QtWidgets import QFileDialog
+from PySide6.QtWidgets import QFileDialog, QWidget
 
 from memplan.errors import MemplanError
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
-from memplan.gui.saving import FORMATS, copy, save
+from memplan.gui.saving import FORMATS, copy, picture, write
+from memplan.gui.views.canvas import TimeCanvas
 
 if TYPE_CHECKING:
-    from PySide6.QtWidgets import QWidget
-
     from memplan.gui.main_window import MainWindow
     from memplan.gui.model.sheet import Sheet
     from memplan.progress import Progress
     from memplan.schema import Plan
+
+T = TypeVar("T")
 
 PLAN_FORMAT = "memplan"
 """The plan's own file format, beside those that `memplan.export` writes."""
@@ -71,12 +73,21 @@ def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
         window.open_request(Request(now.plan, now.profile, int(chosen), now.chip), beside=beside)
 
 
-def _target(window: MainWindow, name: str) -> tuple[QWidget, Sheet | None]:
-    """The widget called `name` and its table; the whole window, which has none, for an empty name."""
-    if not name:
-        return window, None
+def _widget(window: MainWindow, name: str) -> QWidget:
+    """The view called `name`; the whole window for an empty name."""
+    return dict(window.view_widgets())[name] if name else window
+
+
+def _with_sheet(
+    window: MainWindow, name: str, title: str, use: Callable[[Sheet], T], done: Callable[[T], None]
+) -> None:
+    """Give the table of view `name` to `use`, and what comes of it to `done`; long tables are made on a worker."""
     view = window.views[name]
-    return view, view.sheet()  # type: ignore[return-value]  # every view is a widget
+    if isinstance(view, TimeCanvas):
+        window.reading.do(title, lambda _: use(view.sheet()), done)
+    else:  # its order is that of a widget, which only this thread may ask
+        sheet = view.sheet()
+        window.reading.do(title, lambda _: use(sheet), done)
 
 
 def save_view(window: MainWindow, name: str) -> None:
@@ -93,18 +104,34 @@ def save_view(window: MainWindow, name: str) -> None:
     if path.suffix.casefold() not in suffixes:
         wanted = next((suffix for suffix in suffixes if FORMATS[suffix] == kind), suffixes[0])
         path = path.with_name(path.name + wanted)
+
+    def done(written: Path) -> None:
+        window.statusBar().showMessage(f"{tr('written to')} {written}", 8_000)
+
     try:
-        save(*_target(window, name), path)
+        data = picture(_widget(window, name), path)
     except MemplanError as error:
         window.problem(str(error))
         return
-    window.statusBar().showMessage(f"{tr('written to')} {path}", 8_000)
+    title = f"{tr('Save')} {path.name}"
+    if data is None:
+        _with_sheet(window, name, title, lambda sheet: write(path, sheet.text().encode()), done)
+    else:
+        window.reading.do(title, lambda _: write(path, data), done)
 
 
 def copy_view(window: MainWindow, name: str) -> None:
     """Put the picture and the table of view `name`, or the picture of the window, on the clipboard."""
-    copy(*_target(window, name))
-    window.statusBar().showMessage(f"{tr('copied')}: {tr(window.titles.get(name, 'memplan'))}", 5_000)
+    image = _widget(window, name).grab().toImage()
+
+    def done(table: str | None) -> None:
+        copy(image, table)
+        window.statusBar().showMessage(f"{tr('copied')}: {tr(window.titles.get(name, 'memplan'))}", 5_000)
+
+    if name:
+        _with_sheet(window, name, tr("Copy"), lambda sheet: sheet.text("\t"), done)
+    else:
+        done(None)
 
 
 def export_plan(window: MainWindow) -> None:

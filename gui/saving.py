@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QIODevice, QMimeData, QPoint, QSize
-from PySide6.QtGui import QGuiApplication, QPainter
+from PySide6.QtGui import QGuiApplication, QImage, QPainter
 from PySide6.QtWidgets import QWidget
 
 from memplan.errors import InputError
 from memplan.files import replacing_binary_file
-from memplan.gui.model.sheet import Sheet
 
 FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.csv)"}
 """What a view can be saved as, by the suffix of the file, with the text of the file dialog."""
@@ -41,30 +40,29 @@ def svg(widget: QWidget) -> bytes:
     return bytes(buffer.data().data())
 
 
-def save(widget: QWidget, sheet: Sheet | None, path: Path) -> None:
+def picture(widget: QWidget, path: Path) -> bytes | None:
     """
-    Write `widget` to `path` in the format that its suffix names; what was there stays until all is written.
+    `widget` in the picture format that the suffix of `path` names, `None` for a table's suffix.
 
-    Raises `InputError` for another suffix, for CSV without a `sheet`, and for a path that can't be written.
+    Raises `InputError` for another suffix.
     """
     suffix = path.suffix.casefold()
-    if suffix == ".png":
-        data = png(widget)
-    elif suffix == ".svg":
-        data = svg(widget)
-    elif suffix == ".csv" and sheet is not None:
-        data = sheet.text().encode()
-    else:
-        known = [name for name in FORMATS if name != ".csv" or sheet is not None]
-        raise InputError("this can't be saved under that name", path=path, remedy=f"end it in {', '.join(known)}")
+    if suffix not in FORMATS:
+        raise InputError("this can't be saved under that name", path=path, remedy=f"end it in {', '.join(FORMATS)}")
+    return png(widget) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Put `data` into `path`, where what was there stays until all is written; raises `InputError` if that fails."""
     with replacing_binary_file(path) as file:
         file.write(data)
+    return path
 
 
-def copy(widget: QWidget, sheet: Sheet | None) -> None:
-    """Put the picture on the clipboard, and the table beside it for programs that paste text."""
+def copy(image: QImage, table: str | None) -> None:
+    """Put a picture on the clipboard, and a table beside it for programs that paste text."""
     data = QMimeData()
-    data.setImageData(widget.grab().toImage())
-    if sheet is not None:
-        data.setText(sheet.text("\t"))
+    data.setImageData(image)
+    if table is not None:
+        data.setText(table)
     QGuiApplication.clipboard().setMimeData(data)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,8 +15,10 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.export import EXPORTERS
-from memplan.gui.file_commands import save_view
+from memplan.gui.file_commands import copy_view, save_view
 from memplan.gui.main_window import MainWindow
+from memplan.gui.model.lanes import Lane
+from memplan.gui.model.session import Session
 from memplan.schema import load_plan
 
 pytestmark = pytest.mark.gui
@@ -106,3 +109,31 @@ def test_the_plan_is_exported(
         assert {path.name for path in target.iterdir()} >= {"ops.csv", "tensors.csv"}
     else:
         assert json.loads(target.read_text(encoding="utf-8"))
+
+
+def test_a_long_table_is_written_and_copied_on_a_worker(
+    qtbot: Any, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    for row in session.rows.rows:
+        session.rows.load(row)
+    target = tmp_path / "slices.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
+    QGuiApplication.clipboard().clear()
+    save_view(window, "timeline")
+    copy_view(window, "timeline")
+    assert window.reading.jobs.running
+    qtbot.waitUntil(target.exists, timeout=10_000)
+    qtbot.waitUntil(lambda: QGuiApplication.clipboard().text() != "", timeout=10_000)
+    lines = target.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + sum(len(lane.start_ns) for lane in every_lane(session))
+    assert len(QGuiApplication.clipboard().text().splitlines()) == len(lines)
+    window.close()
+
+
+def every_lane(session: Session) -> list[Lane]:
+    """All lanes of the session's rows."""
+    found = [session.rows.lanes(row) for row in session.rows.rows]
+    return [lane for lanes in found if lanes is not None for lane in lanes.lanes]
