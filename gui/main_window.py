@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,38 +219,58 @@ class MainWindow(QMainWindow):
         if dock.height() < least and not dock.isFloating():
             self.resizeDocks([self.docks["map"], dock], [least // 3, least], Qt.Orientation.Vertical)
 
+    def _when_loaded(self, module: str, use: Callable[[], None]) -> None:
+        """Import a module of views that takes time to import, on a worker, and call `use` when it is there."""
+        name = f"memplan.gui.views.{module}"
+        if name in sys.modules:
+            use()
+        else:
+            self.reading.do(tr("opening the view"), lambda _: import_module(name), lambda _: use())
+
     def show_kv_budget(self, config: Path | None = None) -> None:
-        """Show the KV budget, of `config` when given; made on first use, for its data files take time to read."""
-        if self.kv is None:
+        """Show the KV budget, of `config` when given; made on first use."""
+
+        def show() -> None:
             from memplan.gui.views.kv_budget import KvBudgetView
 
-            self.kv = KvBudgetView(self.colours, self, models=self.settings.models)
-            self.kv.model_opened.connect(self._keep_model)
-            self.add_view("kv", "KV budget", self.kv, BOTTOM, under=self.docks["transfers"])
-        if config is not None:
-            self.kv.show_model(config)
-        self._show_large("kv")
+            if self.kv is None:
+                self.kv = KvBudgetView(self.colours, self, models=self.settings.models)
+                self.kv.model_opened.connect(self._keep_model)
+                self.add_view("kv", "KV budget", self.kv, BOTTOM, under=self.docks["transfers"])
+            if config is not None:
+                self.kv.show_model(config)
+            self._show_large("kv")
+
+        self._when_loaded("kv_budget", show)
 
     def _keep_model(self, config: Path) -> None:
         self.settings.models = [config, *(path for path in self.settings.models if path != config)]
 
     def show_roofline(self) -> None:
-        """Show the roofline; made on first use, for its plotting library takes time to import."""
-        if self.roofline is None:
+        """Show the roofline; made on first use."""
+
+        def show() -> None:
             from memplan.gui.views.roofline import RooflineView
 
-            self.roofline = RooflineView(self.session, self.colours, self)
-            self.add_view("roofline", "Roofline", self.roofline, BOTTOM, under=self.docks["transfers"])
-        self._show_large("roofline")
+            if self.roofline is None:
+                self.roofline = RooflineView(self.session, self.colours, self)
+                self.add_view("roofline", "Roofline", self.roofline, BOTTOM, under=self.docks["transfers"])
+            self._show_large("roofline")
+
+        self._when_loaded("roofline", show)
 
     def show_kernel(self) -> None:
-        """Show how the picked op uses an AI core; made on first use, for its model takes time to import."""
-        if self.kernel is None:
+        """Show how the picked op uses an AI core; made on first use."""
+
+        def show() -> None:
             from memplan.gui.views.kernel import KernelView
 
-            self.kernel = KernelView(self.session, self.colours, self, self.reading.do)
-            self.add_view("kernel", "Kernel", self.kernel, BOTTOM, under=self.docks["transfers"])
-        self._show_large("kernel")
+            if self.kernel is None:
+                self.kernel = KernelView(self.session, self.colours, self, self.reading.do)
+                self.add_view("kernel", "Kernel", self.kernel, BOTTOM, under=self.docks["transfers"])
+            self._show_large("kernel")
+
+        self._when_loaded("kernel", show)
 
     def _make_status(self) -> None:
         self.simulated_mark = QLabel(self)
@@ -342,14 +364,13 @@ class MainWindow(QMainWindow):
 
         It takes the place of a document that it holds all of, unless it is to stand `beside` it.
         """
-        now = self.request
-        extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not beside
-
         def done(session: Session) -> None:
             if stretch is not None:
                 session.viewport.show(*stretch)
             self.settings.opened(request)
             self.keep_arrangement()
+            now = self.request  # of several that were asked for together, the first to be read may be shown by now
+            extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not beside
             self.documents.show(request, session, beside=not extends)
 
         self.reading.open(request, done)
