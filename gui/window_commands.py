@@ -416,7 +416,7 @@ def choose_colours(window: MainWindow) -> None:
     categories: list[str] = []
     for row in window.session.rows.rows:
         lanes = window.session.rows.lanes(row)
-        categories += lanes.slices.categories if lanes is not None else ()
+        categories += lanes.kinds if lanes is not None else ()
     ColoursDialog(window.colours, categories, window.set_colours, window).open()
 
 

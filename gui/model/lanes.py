@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +18,13 @@ _SLICES_PER_CELL = 4
 _MAX_CELLS = 1 << 16
 _MIN_CELLS = 1 << 6
 _TAIL = 2048
+_NUMBERS = re.compile(r"(?:-op\d+|[\s_#:.-]+\d+)+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """
-    Slices of one nesting level, ordered by start, and their pyramid.
+    Slices of one nesting level, ordered by start, and their pyramid; `category` indexes `TrackLanes.kinds`.
 
     `rows[i]` is the position in the track's `Slices` of the lane's slice `i`; `None` when they are the same. `busy`
     and `top` hold the pyramid's levels one after another, `sums` and `peaks` the sums and maxima of runs of durations.
@@ -95,10 +98,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class TrackLanes:
-    """All lanes of a track, outermost first, and the slices they come from."""
+    """
+    All lanes of a track, outermost first, and the slices they come from.
+
+    `kinds` are what its slices are told apart by: their categories, else what their names begin with.
+    """
 
     slices: Slices
     lanes: tuple[Lane, ...]
+    kinds: tuple[str, ...] = ()
 
     def lane_of(self, index: int) -> int:
         """Which lane holds slice `index`: there is one for each nesting level that occurs."""
@@ -151,22 +159,50 @@ def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], row
     return lane
 
 
+def kind_of(name: str) -> str:
+    """What slices of one kind are all called: a name's last part without the numbers at its end."""
+    last = name.rsplit("/", 1)[-1] or name
+    return _NUMBERS.sub("", last) or last
+
+
+def _kinds(slices: Slices) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Of each slice the position of its kind in the kinds that occur."""
+    found: dict[str, int] = {}
+
+    def numbers_of(texts: Sequence[str], used: Int64s, kind: Callable[[str], str]) -> NDArray[np.int32]:
+        numbers = np.zeros(len(texts), dtype=np.int32)
+        for code in np.flatnonzero(used).tolist():
+            numbers[code] = found.setdefault(kind(texts[code]), len(found))
+        return numbers
+
+    categories = slices.categories
+    used = np.bincount(slices.category, minlength=len(categories))
+    bare = np.array([not text for text in categories], dtype=bool)
+    by_category = numbers_of(categories, np.where(bare, 0, used), str)
+    kinds: NDArray[np.int32] = by_category[slices.category]
+    if used[bare].any():
+        without = bare[slices.category]
+        names = np.bincount(slices.name[without], minlength=len(slices.names))
+        kinds[without] = numbers_of(slices.names, names, kind_of)[slices.name[without]]
+    return kinds, tuple(found)
+
+
 def build_lanes(slices: Slices) -> TrackLanes:
     """Split `slices` by nesting level and build each level's pyramid."""
     if not len(slices):
         return TrackLanes(slices, ())
     deepest = int(slices.depth.max())
-    category = np.ascontiguousarray(slices.category, dtype=np.int32)
+    category, kinds = _kinds(slices)
     if deepest == 0:
         start = np.ascontiguousarray(slices.start_ns)
         duration = np.ascontiguousarray(slices.duration_ns)
-        return TrackLanes(slices, (build_lane(start, duration, category, None),))
+        return TrackLanes(slices, (build_lane(start, duration, category, None),), kinds)
     lanes = []
     for depth in range(deepest + 1):
         rows = np.flatnonzero(slices.depth == depth).astype(np.int64)
         if len(rows):
             lanes.append(build_lane(slices.start_ns[rows], slices.duration_ns[rows], category[rows], rows))
-    return TrackLanes(slices, tuple(lanes))
+    return TrackLanes(slices, tuple(lanes), kinds)
 
 
 def paint(

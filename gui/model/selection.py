@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.gui.model.facts import Fact, Section, fact
+from memplan.gui.model.lanes import TrackLanes
+from memplan.gui.model.rows import Row
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import Session
 from memplan.sentence import Sentence
@@ -15,10 +17,10 @@ _MOST_ROWS = 60
 
 def selection_sections(session: Session) -> list[Section]:
     """
-    Per loaded row with slices in the selection: how many, their time inside it, and the categories by time.
+    Per loaded row with slices in the selection: how many, the time under any of them, and what kinds take how much.
 
-    Times count what lies inside the selection only; slices within slices count on their own level. Of very many tracks
-    the first are listed.
+    Times count what lies inside the selection only. Kinds count each of their slices, also those within slices. Of
+    very many tracks the first are listed.
     """
     selection = session.viewport.selection
     if selection is None:
@@ -32,25 +34,34 @@ def selection_sections(session: Session) -> list[Section]:
         lanes = session.rows.lanes(row)
         if lanes is None:
             continue
-        times, counts = np.zeros((2, len(lanes.slices.categories)), dtype=np.int64)
+        times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
         for lane in lanes.lanes:
             lane.add_times(start, end, times, counts)
-        count, total = int(counts.sum()), int(times.sum())
+        count = int(counts.sum())
         if not count:
             continue
         if len(sections) == _MOST_ROWS:
             further += 1
             continue
-        facts = [fact("slices", f"{count:,}"), fact("time", f"{span_text(float(total))} ({total / length:.0%})")]
-        categories = lanes.slices.categories
+        busy = _busy(session, row, lanes, start, end)
+        facts = [fact("slices", f"{count:,}"), fact("time", f"{span_text(float(busy))} ({busy / length:.0%})")]
         present = np.flatnonzero(counts).tolist()
-        if any(categories[code] for code in present):  # else the time of all of them stands above
+        if [lanes.kinds[code] for code in present] != [row.label]:  # else the time of all of them stands above
             largest = sorted(present, key=lambda code: -int(times[code]))[:_MOST]
-            facts += [
-                Fact(categories[code] or Sentence("no category"), span_text(float(times[code]))) for code in largest
-            ]
+            facts += [Fact(lanes.kinds[code], span_text(float(times[code]))) for code in largest]
         sections.append(Section(row.title, tuple(facts)))
     whole = [fact("length", span_text(float(end - start)))]
     if further:
         whole.append(fact("further tracks", f"{further:,}"))
     return [Section(Sentence("Selection"), tuple(whole)), *sections]
+
+
+def _busy(session: Session, row: Row, lanes: TrackLanes, start: int, end: int) -> int:
+    """Nanoseconds of `[start, end)` under any slice: where slices lie in or over one another, it counts once."""
+    rank = session.document.rank
+    if len(lanes.lanes) > 1 and rank is not None and row.track is not None:
+        return round(float(rank.density(row.track, start, end, 1).busy[0]) * (end - start))
+    times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
+    for lane in lanes.lanes[:1]:
+        lane.add_times(start, end, times, counts)
+    return int(times.sum())

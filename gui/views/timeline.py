@@ -133,7 +133,7 @@ class TimelineView(TimeCanvas):
     def _table(self, row: Row, lanes: TrackLanes) -> NDArray[np.uint32]:
         table = self._tables.get(row.key)
         if table is None:
-            table = self._tables[row.key] = self.colours.table(list(lanes.slices.categories))
+            table = self._tables[row.key] = self.colours.table(lanes.kinds)
         return table
 
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ from memplan.errors import InputError
 from memplan.gui.model.alive import alive_rows
 from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.document import make_document
+from memplan.gui.model.lanes import build_lanes
 from memplan.gui.model.opening import Request, open_session, request_for
+from memplan.gui.model.palette import load_palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.search import search
 from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import OpPick, Session, TensorPick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
+from memplan.traces.profile import Slices
 from tests.gui.conftest import PLAN, PROFILE
 
 pytestmark = pytest.mark.gui
@@ -97,9 +101,9 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     assert sum(sizes) == total  # type: ignore[arg-type]
 
 
-def _categories(session: Session, row: Row) -> set[str]:
+def _kinds(session: Session, row: Row) -> tuple[str, ...]:
     lanes = session.rows.lanes(row)
-    return {lanes.slices.categories[code] for code in lanes.slices.category} if lanes is not None else set()
+    return lanes.kinds if lanes is not None else ()
 
 
 def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
@@ -111,9 +115,9 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
     session.viewport.selection = session.viewport.bounds
     titles = {str(section.title): section for section in selection_sections(session)}
     assert all(str(fact.label) for section in titles.values() for fact in section.facts)
-    uncategorised = {str(row.title) for row in session.rows.rows if _categories(session, row) == {""}}
-    assert uncategorised
-    assert all(len(titles[title].facts) == 2 for title in uncategorised & set(titles))
+    of_one_kind = {str(row.title) for row in session.rows.rows if _kinds(session, row) == (row.label,)}
+    assert of_one_kind
+    assert all(len(titles[title].facts) == 2 for title in of_one_kind & set(titles))
     planned = next(row for row in session.rows.rows if row.kind == "plan")
     facts = {str(fact.label): fact.value for fact in titles[str(planned.title)].facts}
     assert facts["slices"] == f"{sum(op.duration_ns > 0 for op in plan.ops):,}"
@@ -124,6 +128,52 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
     half = {str(section.title): section for section in selection_sections(session)}[str(planned.title)]
     assert half.facts[0].value == "1"
     assert str(half.facts[1].value).endswith("(100%)")
+
+
+def test_slices_without_a_category_are_told_apart_by_what_their_names_begin_with() -> None:
+    names = ["hcom_allReduce__865_0_1", "hcom_allReduce__865_1_1", "Default/net/MatMul-op12", "Free", "12"]
+    count = len(names)
+    numbers = np.arange(count, dtype=np.int32)
+    slices = Slices(
+        np.arange(count, dtype=np.int64) * 10, np.full(count, 5, dtype=np.int64), numbers,
+        np.zeros(count, dtype=np.int16), np.array([0, 0, 0, 0, 1], dtype=np.int32), names, ["", "AI_CORE", "unused"],
+    )  # fmt: skip
+    lanes = build_lanes(slices)
+    assert sorted(lanes.kinds) == ["AI_CORE", "Free", "MatMul", "hcom_allReduce"]
+    kinds = [lanes.kinds[code] for code in lanes.lanes[0].category.tolist()]
+    assert kinds == ["hcom_allReduce", "hcom_allReduce", "MatMul", "Free", "AI_CORE"]
+
+
+def test_computing_and_waiting_have_their_own_colours(session: Session) -> None:
+    palette = load_palette()
+    overlap = [row for row in session.rows.rows if row.kind == "overlap"]
+    for row in overlap:
+        session.rows.load(row)
+    colours = {
+        row.label: set(palette.table(lanes.kinds).tolist())
+        for row in overlap
+        if (lanes := session.rows.lanes(row)) is not None
+    }
+    assert colours["Computing"] == {palette.category("Computing")}
+    assert colours["Free"] == {palette.category("Free")}
+    assert colours["Computing"] != colours["Free"]
+
+
+def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path: Path) -> None:
+    slices = [(0, 100, "step"), (10, 50, "op"), (20, 30, "call"), (200, 100, "other"), (250, 100, "late")]
+    events = [
+        {"ph": "X", "pid": 1, "tid": 1, "ts": f"{1_000 + start}", "dur": length, "name": name}
+        for start, length, name in slices
+    ]
+    (tmp_path / "trace_view.json").write_text(json.dumps(events))
+    session = open_session(Request(None, tmp_path))
+    for row in session.rows.rows:
+        session.rows.load(row)
+    session.viewport.selection = (0.0, 500_000.0)
+    section = selection_sections(session)[1]
+    facts = {str(fact.label): str(fact.value) for fact in section.facts}
+    assert facts["time"] == "250.000 µs (50%)"
+    assert facts["call"] == "30.000 µs"
 
 
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:
