@@ -257,3 +257,16 @@ def test_the_language_is_changed_in_place(qtbot: Any, store: QSettings) -> None:
     window.commands.run("language-en")
     assert window.docks["map"].windowTitle() == "Memory map"
     window.close()
+
+
+def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_path: Path) -> None:
+    window = MainWindow(background=True)
+    qtbot.addWidget(window)
+    window.show()
+    others = [other_profile(tmp_path / name) for name in ("one", "two")]
+    window.open([PROFILE, *others, PLAN])
+    qtbot.waitUntil(lambda: len(window.documents.opened) == 3, timeout=30_000)
+    qtbot.waitUntil(lambda: not window.reading.opening, timeout=30_000)
+    assert {item.request.profile for item in window.documents.opened} == {PROFILE, *others}
+    assert all(item.request.plan == PLAN for item in window.documents.opened)
+    window.close()
