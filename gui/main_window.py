@@ -123,6 +123,11 @@ class MainWindow(QMainWindow):
         self.search.jumped.connect(self.timeline.show_row)
         self.search.opened.connect(lambda: self.reading.every_track(self.session))
         self.search.hide()
+        self._later = {
+            "roofline": ("memplan.gui.views.roofline", "Roofline", self._make_roofline),
+            "kernel": ("memplan.gui.views.kernel", "Kernel", self._make_kernel),
+            "kv": ("memplan.gui.views.kv_budget", "KV budget", self._make_kv),
+        }
         self.kv: KvBudgetView | None = None
         self.roofline: RooflineView | None = None
         self.kernel: KernelView | None = None
@@ -219,58 +224,58 @@ class MainWindow(QMainWindow):
         if dock.height() < least and not dock.isFloating():
             self.resizeDocks([self.docks["map"], dock], [least // 3, least], Qt.Orientation.Vertical)
 
-    def _when_loaded(self, module: str, use: Callable[[], None]) -> None:
-        """Import a module of views that takes time to import, on a worker, and call `use` when it is there."""
-        name = f"memplan.gui.views.{module}"
-        if name in sys.modules:
-            use()
-        else:
-            self.reading.do(tr("opening the view"), lambda _: import_module(name), lambda _: use())
+    def show_later(self, name: str, then: Callable[[], object] | None = None) -> None:
+        """
+        Show one of the views that are made on first use, for their modules take time to import: on a worker.
 
-    def show_kv_budget(self, config: Path | None = None) -> None:
-        """Show the KV budget, of `config` when given; made on first use."""
+        `then` is done once it is there, in place of bringing it to the front.
+        """
+        module, title, make = self._later[name]
 
         def show() -> None:
-            from memplan.gui.views.kv_budget import KvBudgetView
+            if name not in self.docks:
+                self.add_view(name, title, make(), BOTTOM, under=self.docks["transfers"])
+            if then is not None:
+                then()
+            else:
+                self._show_large(name)
 
-            if self.kv is None:
-                self.kv = KvBudgetView(self.colours, self, models=self.settings.models)
-                self.kv.model_opened.connect(self._keep_model)
-                self.add_view("kv", "KV budget", self.kv, BOTTOM, under=self.docks["transfers"])
-            if config is not None:
+        if module in sys.modules:
+            show()
+        else:
+            self.reading.do(tr("opening the view"), lambda _: import_module(module), lambda _: show())
+
+    def show_kv_budget(self, config: Path | None = None) -> None:
+        """Show the KV budget, of `config` when given."""
+
+        def show() -> None:
+            if self.kv is not None and config is not None:
                 self.kv.show_model(config)
             self._show_large("kv")
 
-        self._when_loaded("kv_budget", show)
+        self.show_later("kv", show)
+
+    def _make_kv(self) -> QWidget:
+        from memplan.gui.views.kv_budget import KvBudgetView
+
+        self.kv = KvBudgetView(self.colours, self, models=self.settings.models)
+        self.kv.model_opened.connect(self._keep_model)
+        return self.kv
 
     def _keep_model(self, config: Path) -> None:
         self.settings.models = [config, *(path for path in self.settings.models if path != config)]
 
-    def show_roofline(self) -> None:
-        """Show the roofline; made on first use."""
+    def _make_roofline(self) -> QWidget:
+        from memplan.gui.views.roofline import RooflineView
 
-        def show() -> None:
-            from memplan.gui.views.roofline import RooflineView
+        self.roofline = RooflineView(self.session, self.colours, self)
+        return self.roofline
 
-            if self.roofline is None:
-                self.roofline = RooflineView(self.session, self.colours, self)
-                self.add_view("roofline", "Roofline", self.roofline, BOTTOM, under=self.docks["transfers"])
-            self._show_large("roofline")
+    def _make_kernel(self) -> QWidget:
+        from memplan.gui.views.kernel import KernelView
 
-        self._when_loaded("roofline", show)
-
-    def show_kernel(self) -> None:
-        """Show how the picked op uses an AI core; made on first use."""
-
-        def show() -> None:
-            from memplan.gui.views.kernel import KernelView
-
-            if self.kernel is None:
-                self.kernel = KernelView(self.session, self.colours, self, self.reading.do)
-                self.add_view("kernel", "Kernel", self.kernel, BOTTOM, under=self.docks["transfers"])
-            self._show_large("kernel")
-
-        self._when_loaded("kernel", show)
+        self.kernel = KernelView(self.session, self.colours, self, self.reading.do)
+        return self.kernel
 
     def _make_status(self) -> None:
         self.simulated_mark = QLabel(self)
@@ -364,6 +369,7 @@ class MainWindow(QMainWindow):
 
         It takes the place of a document that it holds all of, unless it is to stand `beside` it.
         """
+
         def done(session: Session) -> None:
             if stretch is not None:
                 session.viewport.show(*stretch)
@@ -407,6 +413,9 @@ class MainWindow(QMainWindow):
         if kept is not None:
             self.restoreGeometry(kept[0])
             self.restoreState(kept[1])
+            for name in self.settings.later_views:
+                if name in self._later:
+                    self.show_later(name, lambda: self.restoreState(kept[1]))
 
     def reset_layout(self) -> None:
         """Put every dock back where it was in the first place."""
@@ -434,7 +443,7 @@ class MainWindow(QMainWindow):
         self.settings.language = code
         choose_language(code)
         state = self.saveState()
-        made = [self.kv is not None, self.roofline is not None, self.kernel is not None]
+        made = [name for name in self._later if name in self.docks]
         errors = list(self.problems.errors)
         self.pairing.forget_views()
         self._forget_views()
@@ -445,12 +454,8 @@ class MainWindow(QMainWindow):
         self.toolbar.deleteLater()
         self.commands.remove()
         self._make_views()
-        if made[0]:
-            self.show_kv_budget()
-        if made[1]:
-            self.show_roofline()
-        if made[2]:
-            self.show_kernel()
+        for name in made:
+            self.show_later(name)
         self.pairing.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
@@ -489,6 +494,9 @@ class MainWindow(QMainWindow):
         """Stop the work under way and keep layout, tracks and what was open."""
         self.pairing.end()
         self.settings.keep_layout(self.saveGeometry(), self.saveState())
+        self.settings.later_views = [
+            name for name in self._later if name in self.docks and self.docks[name].isVisible()
+        ]
         self.keep_arrangement()
         kept = [(item.request, item.session.viewport) for item in self.documents.opened]
         self.settings.open_at_start = [

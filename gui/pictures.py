@@ -83,11 +83,11 @@ def screenshots(
             window.session.pick(OpPick(max(plan.ops, key=lambda op: op.flops).index))
 
     def roofline(window: MainWindow) -> None:
-        window.show_roofline()
+        window.show_later("roofline")
         pick_largest(window)
 
     def kernel(window: MainWindow) -> None:
-        window.show_kernel()
+        window.show_later("kernel")
         pick_largest(window)
 
     def beside(window: MainWindow) -> None:

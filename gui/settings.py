@@ -116,15 +116,27 @@ class Settings:
         plain = [{**_plain(request), "stretch": list(stretch) if stretch else None} for request, stretch in opened]
         self._set("open", json.dumps(plain))
 
+    def _texts(self, name: str) -> list[str]:
+        found = self._json(name)
+        return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
+
     @property
     def models(self) -> list[Path]:
         """`config.json` files whose KV budget was looked at, the latest first."""
-        found = self._json("models")
-        return [Path(item) for item in found if isinstance(item, str)] if isinstance(found, list) else []
+        return [Path(item) for item in self._texts("models")]
 
     @models.setter
     def models(self, paths: Sequence[Path]) -> None:
         self._set("models", json.dumps([str(path) for path in paths[:_RECENT]]))
+
+    @property
+    def later_views(self) -> list[str]:
+        """Names of the views, of those made on first use, that were open when the app ended."""
+        return self._texts("views")
+
+    @later_views.setter
+    def later_views(self, names: Sequence[str]) -> None:
+        self._set("views", json.dumps(list(names)))
 
     # -- tracks --------------------------------------------------------------------------------------------------
 

@@ -339,8 +339,8 @@ def _view(window: MainWindow) -> list[Command]:
     commands.append(
         Command("previous-view", "View", "Keyboard to the view before", lambda: _focus(window, -1), ("Shift+F6",))
     )
-    commands.append(Command("roofline", "View", "Roofline …", window.show_roofline, ("Ctrl+R",)))
-    commands.append(Command("kernel", "View", "Kernel …", window.show_kernel, ("Ctrl+Shift+E",)))
+    commands.append(Command("roofline", "View", "Roofline …", lambda: window.show_later("roofline"), ("Ctrl+R",)))
+    commands.append(Command("kernel", "View", "Kernel …", lambda: window.show_later("kernel"), ("Ctrl+Shift+E",)))
     commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
     commands.append(
         Command(

@@ -127,6 +127,26 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
     second.close()
 
 
+def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
+    first = make(qtbot, store)
+    first.show_kv_budget()
+    first.show_later("kernel")
+    qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(first.docks), timeout=20_000)
+    first.docks["kv"].setFloating(True)
+    first.docks["roofline" if "roofline" in first.docks else "kernel"].raise_()
+    first.close()
+    second = make(qtbot, store)
+    qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(second.docks), timeout=20_000)
+    qtbot.waitUntil(lambda: second.docks["kv"].isFloating(), timeout=5_000)
+    assert "roofline" not in second.docks
+    second.docks["kernel"].hide()
+    second.close()
+    third = make(qtbot, store)
+    qtbot.waitUntil(lambda: "kv" in third.docks, timeout=20_000)
+    assert "kernel" not in third.docks
+    third.close()
+
+
 def test_what_has_gone_since_is_a_line(qtbot: Any, store: QSettings, tmp_path: Path) -> None:
     profile = other_profile(tmp_path)
     first = make(qtbot, store)
