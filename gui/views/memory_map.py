@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QPainter, QWheelEvent
+from PySide6.QtGui import QFontMetricsF, QPainter, QPen, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
@@ -16,6 +16,7 @@ from memplan.gui.model.session import Session, TensorPick
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.fitted_text import FittedText
 from memplan.units import format_bytes
 
 _NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle shows
@@ -34,6 +35,7 @@ class MemoryMapView(TimeCanvas):
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
+        self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
 
     def session_changed(self) -> None:
@@ -117,7 +119,7 @@ class MemoryMapView(TimeCanvas):
             self._paint_level(painter, use.capacity, f"{tr('capacity')} {format_bytes(use.capacity)}", "warning", right)
         if self.session.peak is not None:
             x = self.x_of(self.session.peak.time_ns - self.session.origin_ns)
-            pen = self.pen("text")
+            pen = QPen(self.pen("text"))  # one of its own: the kept one is for every solid line
             pen.setStyle(Qt.PenStyle.DashLine)
             painter.setPen(pen)
             painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
@@ -165,13 +167,12 @@ class MemoryMapView(TimeCanvas):
         painter.setFont(self.small_font)
         painter.setPen(self.pen("label_on_colour"))
         metrics = self.small_metrics
-        per_letter, bottom = max(metrics.averageCharWidth(), 1), self.plot.top() + shape[1]
+        bottom = self.plot.top() + shape[1]
         placements, tensors = mapped.plan.placements, mapped.tensors
         rows = mapped.placement[found].tolist()
         for row, (left, right, low, high) in zip(rows, box.tolist(), strict=True):
             name = tensors[placements[row].tensor].name
-            fitting = int((right - left - 8) / per_letter)
-            text = name if len(name) <= fitting else "…" + name[-max(fitting - 1, 1) :]
+            text = self._fitted.text(name, right - left - 8, tail=True)
             y = bottom - (low + high) / 2 + metrics.ascent() / 2 - 1
             painter.drawText(QPointF(GUTTER_PX + left + 4, y), text)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QImage, QMouseEvent, QPainter, QResizeEvent
+from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -20,6 +20,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.sheets import slices_sheet
 from memplan.gui.model.slice_text import short_name, slice_lines
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.fitted_text import FittedText
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
@@ -51,6 +52,7 @@ class TimelineView(TimeCanvas):
         self._arrows: list[Arrow] = []
         self._visible: list[tuple[Placed, int]] | None = None
         self._gutter: QImage | None = None
+        self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
 
     # -- rows ----------------------------------------------------------------------------------------------------
@@ -252,7 +254,6 @@ class TimelineView(TimeCanvas):
             return 0
         painter.setFont(self.small_font)
         metrics = self.small_metrics
-        per_letter = max(metrics.averageCharWidth(), 1)
         painter.setPen(self.pen("label_on_colour"))
         whole, fraction = self.whole_start()
         width, ns_per_px = self.plot.width(), self.ns_per_px
@@ -263,9 +264,7 @@ class TimelineView(TimeCanvas):
             found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
             codes = name_of[found if lane.rows is None else lane.rows[found]].tolist()
             for code, left, right in zip(codes, lefts.tolist(), rights.tolist(), strict=True):
-                name = short_name(names[code])
-                fitting = int((right - left - 6) / per_letter)
-                text = name if len(name) <= fitting else name[: max(fitting - 1, 1)] + "…"
+                text = self._fitted.text(short_name(names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
             drawn += len(codes)
         return drawn

@@ -481,3 +481,9 @@ def test_showing_a_long_table_looks_at_few_of_its_rows(
     qtbot.waitUntil(lambda: bool(asked))  # type: ignore[attr-defined]
     qtbot.wait(50)  # type: ignore[attr-defined]
     assert len(asked) < 300
+
+
+def test_only_the_peak_is_dashed_in_the_map(window: MainWindow) -> None:
+    window.memory_map.grab()
+    assert window.session.peak is not None
+    assert window.memory_map.pen("text").style() == Qt.PenStyle.SolidLine
