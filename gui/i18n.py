@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 
-from PySide6.QtCore import QCoreApplication, QLocale, QObject, QTranslator
+from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QObject, QTranslator
 
 from memplan.sentence import Text
 
@@ -48,6 +48,15 @@ class CatalogueTranslator(QTranslator):
         return self._words.get(text)
 
 
+class QtTranslator(QTranslator):
+    """Qt's own translation of its buttons and dialogs, where this installation of Qt has it."""
+
+    def __init__(self, language: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        if language != "en":
+            self.load(QLocale(language), "qtbase", "_", QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath))
+
+
 def system_language() -> str:
     """The catalogue that suits the system's locale."""
     return "zh" if QLocale.system().language() == QLocale.Language.Chinese else "en"
@@ -58,7 +67,8 @@ def choose_language(code: str) -> None:
     application = QCoreApplication.instance()
     if application is None:
         return
-    for old in application.findChildren(CatalogueTranslator):
-        application.removeTranslator(old)
-        old.deleteLater()
-    application.installTranslator(CatalogueTranslator(code, application))
+    for kind in (CatalogueTranslator, QtTranslator):
+        for old in application.findChildren(kind):
+            application.removeTranslator(old)
+            old.deleteLater()
+        application.installTranslator(kind(code, application))

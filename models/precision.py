@@ -12,6 +12,7 @@ from typing import Any
 from memplan.errors import InputError
 from memplan.models.architecture import ModelConfig, Quantization
 from memplan.models.weights import Group, Weight
+from memplan.sentence import Sentence
 
 PUBLISHED = "published"
 """The precision that keeps weights as the checkpoint stores them."""
@@ -55,7 +56,7 @@ class Precision:
     linear: Format
     expert: Format
     other: Format
-    source: str
+    source: Sentence
     wide: tuple[str, ...] = ()
 
     def of(self, weight: Weight) -> Format:
@@ -88,13 +89,13 @@ def precision(name: str, model: ModelConfig) -> Precision:
     other = Format(_DTYPE_BITS.get(model.dtype, 16))
     if name == PUBLISHED:
         if model.quantization is None:
-            return Precision(name, other, other, other, f"{model.dtype} in the model's config.json")
+            return Precision(name, other, other, other, Sentence("{} in the model's config.json", (model.dtype,)))
         return _published(model.quantization, other)
     if name not in _named():
         raise InputError(f"no precision is called {name!r:.40}", remedy=f"known: {', '.join(precision_names())}")
     row = _named()[name]
     wide = tuple(row.get("wide", ()))
-    return Precision(name, Format(**row["linear"]), Format(**row["expert"]), other, row["source"], wide)
+    return Precision(name, Format(**row["linear"]), Format(**row["expert"]), other, Sentence(row["source"]), wide)
 
 
 def _published(scheme: Quantization, other: Format) -> Precision:
@@ -108,5 +109,5 @@ def _published(scheme: Quantization, other: Format) -> Precision:
         stored(scheme.linear_bits, scheme.linear_group, scheme.linear_scale_bits),
         stored(scheme.expert_bits, scheme.expert_group, scheme.expert_scale_bits),
         other,
-        f"quantization_config of the model's config.json ({scheme.method})",
+        Sentence("quantization_config of the model's config.json ({})", (scheme.method,)),
     )

@@ -30,8 +30,13 @@ def palette_names() -> tuple[str, ...]:
 
 
 def kind_names() -> tuple[str, ...]:
-    """Kinds of tensors with a colour of their own, and the parts of an overlap analysis."""
-    return (*_data()["kinds"], *_data()["overlap"])
+    """Kinds of tensors with a colour of their own."""
+    return tuple(_data()["kinds"])
+
+
+def overlap_names() -> tuple[str, ...]:
+    """Parts of an overlap analysis with a colour of their own, as profilers name them."""
+    return tuple(_data()["overlap"])
 
 
 def theme_names() -> tuple[str, ...]:

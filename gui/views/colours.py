@@ -20,8 +20,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from memplan.gui.i18n import tr
-from memplan.gui.model.palette import Palette, kind_names, load_palette, palette_names, theme_names
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.names import kind_text
+from memplan.gui.model.palette import Palette, kind_names, load_palette, overlap_names, palette_names, theme_names
 
 _SWATCH_PX = 16
 
@@ -53,8 +54,9 @@ class ColoursDialog(QDialog):
         self.filter.setPlaceholderText(tr("Find a name"))
         self.names = QListWidget(self)
         kinds = kind_names()
-        for name in [*kinds, *(name for name in dict.fromkeys(categories) if name not in kinds)]:
-            item = QListWidgetItem(tr(name.replace("_", " ")) if name in kinds else name)
+        others = (name for name in dict.fromkeys((*overlap_names(), *categories)) if name not in kinds)
+        for name in [*kinds, *others]:
+            item = QListWidgetItem(say(kind_text(name)) if name in kinds else name)
             item.setData(Qt.ItemDataRole.UserRole, name)
             self.names.addItem(item)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)

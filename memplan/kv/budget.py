@@ -125,7 +125,7 @@ def _stage_items(
             usable - int(usable * share),
             Sentence("{} of what is left ({})", (str(share), engine.name)),
         ),
-        *(Item(f"weights: {group}", size, Sentence(scheme.source)) for group, size in sorted(held.items())),
+        *(Item(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
         Item(
             "activations",
             activations,
