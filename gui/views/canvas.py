@@ -45,6 +45,7 @@ class TimeCanvas(QWidget):
 
     hovered = Signal(str)
     ruler_px = RULER_PX
+    covered_px = 0  # what a scroll bar takes at the right edge
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -105,8 +106,12 @@ class TimeCanvas(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Paint the pixels anew at the next frame."""
+        """Paint the pixels anew at the next frame; something else may lie under the mouse by then."""
         self._image = None
+        if self._mouse is not None and self._press is None:
+            if self._mouse.x() >= GUTTER_PX:
+                self.session.viewport.cursor = self.time_at(self._mouse.x())
+            self.moved(self._mouse)
         self.update()
 
     # -- geometry ------------------------------------------------------------------------------------------------
@@ -252,11 +257,11 @@ class TimeCanvas(QWidget):
             return
         painter.setFont(self.text_font)
         metrics = QFontMetrics(self.text_font)
-        longest = max(self.width() - 60, 120)
+        longest = max(self.width() - self.covered_px - 60, 120)
         shown = [metrics.elidedText(line, Qt.TextElideMode.ElideMiddle, min(longest, 640)) for line in lines]
         width = max(metrics.horizontalAdvance(line) for line in shown) + 16
         height = metrics.height() * len(shown) + 10
-        x = min(self._mouse.x() + 14, self.width() - width - 4)
+        x = max(min(self._mouse.x() + 14, self.width() - self.covered_px - width - 4), 2)
         y = self._mouse.y() + 16
         if y + height > self.height():
             y = max(self._mouse.y() - height - 8, 2)

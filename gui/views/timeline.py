@@ -11,6 +11,7 @@ from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPai
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.counter_text import counter_lines, highest, highest_text
 from memplan.gui.model.flows import Arrow, arrows
 from memplan.gui.model.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
@@ -125,7 +126,7 @@ class TimelineView(TimeCanvas):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the scroll bar at the right edge."""
-        width = self.bar.sizeHint().width()
+        width = self.covered_px = self.bar.sizeHint().width()
         self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
         self.rows_changed()
         super().resizeEvent(event)
@@ -185,14 +186,14 @@ class TimelineView(TimeCanvas):
         series = self.session.rows.counters(row)
         if not series:
             return
-        highest = max((float(item.values.max()) for item in series if len(item.values)), default=0.0)
-        if highest <= 0:
+        top = max(highest(item) for item in series)
+        if top <= 0:
             return
         whole, fraction = self.whole_start()
         edges = whole + (fraction + np.arange(pixels.shape[1] + 1) * ns_per_px).astype(np.int64)
         for index, item in enumerate(series):
             columns = counter_columns(item, edges)
-            tall = np.rint(columns / highest * (last - first - 4)).astype(np.int64)
+            tall = np.rint(columns / top * (last - first - 4)).astype(np.int64)
             colour = self.colours.category(item.name) if index == 0 else self.colours.category(f"{item.name}{index}")
             shown = slice(max(first, 0), min(last, pixels.shape[0]))
             below = (last - np.arange(shown.start, shown.stop))[:, None] <= tall[None, :]
@@ -316,15 +317,27 @@ class TimelineView(TimeCanvas):
             painter.setPen(self.pen("text"))
             label = metrics.elidedText(say(placed.row.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
             painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
+            reaches = highest_text(self.session.rows.counters(placed.row))
+            if reaches is not None:
+                painter.setFont(self.small_font)
+                painter.setPen(self.pen("faint"))
+                painter.drawText(QPointF(22, y + 15 + self.small_metrics.height()), say(reaches))
+                painter.setPen(self.pen("text"))
             if placed.pinned:
                 painter.drawText(QPointF(6, y + 15), "•")
             painter.setPen(self.pen("grid"))
             painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
 
     def paint_top(self, painter: QPainter) -> None:
-        """What lies under the mouse."""
+        """What lies under the mouse: a slice, or the values of counters then."""
         if self._hover is not None:
             self.paint_hover(painter, [say(line) for line in slice_lines(self.session, self._hover)])
+        elif self.mouse is not None and self.mouse.x() >= GUTTER_PX:
+            row = self.row_at(self.mouse)
+            series = self.session.rows.counters(row) if row is not None else ()
+            if row is not None and series:
+                moment = self.session.origin_ns + int(np.floor(self.time_at(self.mouse.x())))
+                self.paint_hover(painter, [say(line) for line in counter_lines(row, series, moment)])
 
     def sheet(self) -> Sheet:
         """The slices of the selected or visible stretch."""

@@ -10,6 +10,7 @@ import pytest
 
 from memplan.errors import InputError
 from memplan.gui.model.alive import alive_rows
+from memplan.gui.model.counter_text import counter_lines, highest_text
 from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.document import make_document
 from memplan.gui.model.lanes import build_lanes
@@ -21,7 +22,7 @@ from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import OpPick, Session, TensorPick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
-from memplan.traces.profile import Slices
+from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
 
 pytestmark = pytest.mark.gui
@@ -237,3 +238,18 @@ def test_zooming_keeps_the_moment_under_the_mouse() -> None:
     viewport.reveal(400.0, 420.0)
     viewport.back()
     assert (viewport.start, viewport.end) == (0.0, 500.0)
+
+
+def test_counters_say_their_values_at_a_moment_and_how_high_they_reach(session: Session) -> None:
+    row = next(row for row in session.rows.rows if row.kind == "counter")
+    times = np.array([100, 200, 300], dtype=np.int64)
+    series = (
+        CounterSeries("read", "MB/s", times, np.array([1.5, 1234.56, np.nan])),
+        CounterSeries("frequency", "MHz", times[1:], np.array([1850.0, 800.0])),
+    )
+    assert [str(line) for line in counter_lines(row, series, 199)][1:] == ["read: 1.5 MB/s", "frequency: –"]
+    assert [str(line) for line in counter_lines(row, series, 200)][1:] == ["read: 1,234.6 MB/s", "frequency: 1,850 MHz"]
+    assert [str(line) for line in counter_lines(row, series, 999)][1:] == ["read: –", "frequency: 800 MHz"]
+    assert str(highest_text(series)) == "highest 1,850 MHz"
+    assert highest_text(()) is None
+    assert str(counter_lines(row, series * 10, 200)[-1]) == "6 more"

@@ -21,10 +21,11 @@ from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.gui.model.table import TableRow
 from memplan.gui.pictures import render
-from memplan.gui.views import search
+from memplan.gui.views import search, table
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.table import RowsModel
+from memplan.gui.views.timeline import TimelineView
 from memplan.sentence import Sentence
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
@@ -466,15 +467,15 @@ def test_showing_a_long_table_looks_at_few_of_its_rows(
     window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: set[int] = set()
-    read = RowsModel.data
 
-    def noted(model: RowsModel, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
-        if role == Qt.ItemDataRole.DisplayRole:
-            asked.add(index.row())
-        return read(model, index, role)
+    class Noted(RowsModel):
+        def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:  # type: ignore[override]
+            if role == Qt.ItemDataRole.DisplayRole:
+                asked.add(index.row())
+            return super().data(index, role)
 
     row = TableRow(("op", "Add", "1 µs", "2 µs", "1 µs", "1 µs"), ("op", "Add", 1.0, 2.0, 1.0, 1.0))
-    monkeypatch.setattr(RowsModel, "data", noted)
+    monkeypatch.setattr(table, "RowsModel", Noted)
     window.deviations.show_rows([row] * 3_000, "")
     asked.clear()
     window.show_view("deviations")
@@ -487,3 +488,47 @@ def test_only_the_peak_is_dashed_in_the_map(window: MainWindow) -> None:
     window.memory_map.grab()
     assert window.session.peak is not None
     assert window.memory_map.pen("text").style() == Qt.PenStyle.SolidLine
+
+
+def hover_lines(view: TimelineView, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the next frame says beside the mouse."""
+    said: list[str] = []
+    monkeypatch.setattr(type(view), "paint_hover", lambda _, __, lines: said.extend(lines))
+    view.grab()
+    return said
+
+
+def test_what_is_said_beside_the_mouse_follows_the_view(
+    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, viewport = window.timeline, window.session.viewport
+    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
+    lanes = window.session.rows.lanes(placed.row)
+    assert lanes is not None
+    names = [lanes.slices.names[code] for code in lanes.slices.name]
+    first, second = (float(lanes.slices.start_ns[i] - window.session.origin_ns) for i in (10, 20))
+    viewport.show(first, first + 200.0)
+    qtbot.mouseMove(view, QPoint(GUTTER_PX + 20, view.ruler_px + top + 8))  # type: ignore[attr-defined]
+    assert hover_lines(view, monkeypatch)[0] == names[10]
+    viewport.show(second, second + 200.0)
+    assert hover_lines(view, monkeypatch)[0] == names[20]
+    assert viewport.cursor == pytest.approx(view.time_at(GUTTER_PX + 20.0))
+
+
+def test_the_values_of_counters_are_said_beside_the_mouse(
+    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = window.timeline
+    row = next(row for row in window.session.rows.rows if row.label == "AI Core Freq")
+    view.show_row(row.key)
+    top = next(top for placed, top in view.visible() if placed.row is row)
+    qtbot.mouseMove(view, QPoint(view.width() // 2, view.ruler_px + top + 20))  # type: ignore[attr-defined]
+    title, *values = hover_lines(view, monkeypatch)
+    assert "AI Core Freq" in title
+    assert all(any(letter.isdigit() for letter in value) for value in values)
+
+
+def test_the_text_beside_the_mouse_keeps_off_the_scroll_bar(window: MainWindow) -> None:
+    view = window.timeline
+    view.grab()
+    assert view.covered_px == view.bar.width()
