@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
@@ -14,6 +14,8 @@ from memplan.gui.model.session import OpPick, Session
 from memplan.gui.model.sheet import Sheet
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
+
+_ROOM_ABOVE = 30.0  # times the highest ceiling, so that its name is not cut at the top
 
 
 class RooflineView(QWidget):
@@ -28,9 +30,18 @@ class RooflineView(QWidget):
         self.plot.showGrid(x=True, y=True, alpha=0.2)
         self.plot.setMenuEnabled(False)
         self.legend = self.plot.addLegend(offset=(-10, -10))
+        for side in ("bottom", "left"):
+            axis = self.plot.getAxis(side)
+            # Once only: pyqtgraph takes the factor of what is shown at that moment, and keeps it.
+            axis.enableAutoSIPrefix(False)
+            axis.autoSIPrefixScale = 1.0
+        self.hint = QLabel(self)
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.hint.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
+        layout.addWidget(self.hint)
         self.model: Roofline = roofline(session.document)
         self.mark = pg.ScatterPlotItem(size=16, symbol="o", brush=None)
         self._listener = session.picked_changed.connect(self.show_picked)
@@ -59,16 +70,23 @@ class RooflineView(QWidget):
         text, faint = self.colours.css("text"), self.colours.css("faint")
         self.plot.setBackground(self.colours.css("ground"))
         self.legend.setLabelTextColor(text)
+        self.legend.setPen(self.colours.css("line"))
+        self.legend.setBrush(self.colours.css("window"))
         for side, label in (("bottom", tr("FLOP per byte of global memory")), ("left", tr("FLOP per second"))):
             axis = self.plot.getAxis(side)
-            axis.enableAutoSIPrefix(False)
             axis.setPen(faint)
             axis.setTextPen(faint)
             axis.setLabel(label)
         model = self.model
+        self.plot.setVisible(bool(len(model)))
+        self.hint.setVisible(not len(model))
         if len(model):
             self._ceilings(model)
             self._points(model)
+        elif self.session.document.plan is None:
+            self.hint.setText(tr("No plan is open: the roofline needs one"))
+        else:
+            self.hint.setText(tr("No op of the plan computes anything"))
         self.plot.addItem(self.mark)
         self.show_picked()
 
@@ -80,6 +98,8 @@ class RooflineView(QWidget):
             knee = top / model.bytes_per_second
             pen = pg.mkPen(self.colours.css("text"), width=1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen)
+        if top:
+            self.plot.plot([low], [top * _ROOM_ABOVE], pen=None)
         for number, ceiling in enumerate(model.ceilings):
             pen = pg.mkPen(self.colours.css("faint"), style=Qt.PenStyle.DashLine)
             self.plot.plot([low, high], [ceiling.flops_per_second] * 2, pen=pen)

@@ -348,6 +348,29 @@ def test_the_sample_is_one_command_away(qtbot: object) -> None:
     window.close()
 
 
+def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: MainWindow, qtbot: object) -> None:
+    window.commands.run("roofline")
+    view = window.roofline
+    assert view is not None
+    for _ in range(3):
+        view.draw()
+        view.grab()
+        qtbot.wait(20)  # type: ignore[attr-defined]
+        assert [view.plot.getAxis(side).autoSIPrefixScale for side in ("left", "bottom")] == [1.0, 1.0]
+    highest = max(ceiling.flops_per_second for ceiling in view.model.ceilings)
+    assert view.plot.getAxis("left").range[1] > np.log10(highest) + 1
+
+
+def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> None:
+    window.commands.run("roofline")
+    view = window.roofline
+    assert view is not None
+    assert view.plot.isVisibleTo(view)
+    window.close_document()
+    assert not view.plot.isVisibleTo(view)
+    assert view.hint.text() == "No plan is open: the roofline needs one"
+
+
 def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow) -> None:
     window.commands.run("roofline")
     view = window.roofline
