@@ -15,7 +15,7 @@ from memplan.gui.model.sheet import Sheet
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
 
-_ROOM_ABOVE = 30.0  # times the highest ceiling, so that its name is not cut at the top
+_ROOM = 1.5  # decades above the highest ceiling and below the lowest point, so that no name is cut
 
 
 class RooflineView(QWidget):
@@ -99,7 +99,10 @@ class RooflineView(QWidget):
             pen = pg.mkPen(self.colours.css("text"), width=1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen)
         if top:
-            self.plot.plot([low], [top * _ROOM_ABOVE], pen=None)
+            lowest = float(np.nanmin([model.predicted, model.measured]))
+            self.plot.setYRange(np.log10(lowest) - _ROOM, np.log10(top) + _ROOM, padding=0)
+        else:
+            self.plot.enableAutoRange()
         for number, ceiling in enumerate(model.ceilings):
             pen = pg.mkPen(self.colours.css("faint"), style=Qt.PenStyle.DashLine)
             self.plot.plot([low, high], [ceiling.flops_per_second] * 2, pen=pen)
