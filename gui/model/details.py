@@ -30,7 +30,7 @@ def overview(session: Session) -> list[Section]:
         if document.rank is not None:
             start, end = document.rank.span_ns
             facts += [
-                fact("rank", Sentence("{} of {}", (str(document.rank.rank), str(len(document.profile.ranks))))),
+                fact("rank", Sentence("{}; {} in all", (str(document.rank.rank), str(len(document.profile.ranks))))),
                 fact("device", document.rank.device or Sentence("not named")),
                 fact("length", span_text(float(end - start))),
                 fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),

@@ -38,7 +38,7 @@ class JobBar(QWidget):
         job = running[0]
         self.button.setText(tr("Cancel"))
         self.button.setVisible(self._reading.opening)
-        self.text.setText(f"{job.title} {job.what}"[:_LONGEST])
+        self.text.setText(f"{job.title} {tr(job.what)}"[:_LONGEST])
         self.bar.setRange(0, _FINENESS if job.total > 1 else 0)
         if job.total > 1:
             self.bar.setValue(int(_FINENESS * min(job.done / job.total, 1.0)))

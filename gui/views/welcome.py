@@ -11,6 +11,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
 
 _MOST = 6
+_HIGHER_PX = 6
 
 
 class WelcomeView(QWidget):
@@ -28,6 +29,8 @@ class WelcomeView(QWidget):
         left = QVBoxLayout()
         for title, line, run in ways:
             button = QCommandLinkButton(tr(title), tr(line), self)
+            # The button reckons with the letters of its own font; Chinese ones are higher.
+            button.setMinimumHeight(button.sizeHint().height() + _HIGHER_PX)
             button.clicked.connect(lambda *_, run=run: run())
             self.buttons.append(button)
             left.addWidget(button)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from string import Formatter
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -40,13 +41,30 @@ SAME = frozenset({"memplan", "✕", "A", "B", "B − A", "TP", "PP", "DP", "EP",
 """What the views ask for although Chinese writes it as English does."""
 
 UNCHANGED = frozenset(
-    {"rank", "Rank", "cube", "vector", "hbm", "Step", "English", "MTE1", "MTE2", "MTE3", "FixPipe", "softmax"}
+    {
+        "rank",
+        "Rank",
+        "cube",
+        "vector",
+        "hbm",
+        "Step",
+        "English",
+        "MTE1",
+        "MTE2",
+        "MTE3",
+        "FixPipe",
+        "softmax",
+        "steps",
+        "ranks",
+    }
     | {"{} of {}", "{} FLOP", "{} tokens", "{} / {} tokens", "step {}"}
 )
 """Texts of the catalogue that Chinese takes over word by word."""
 UNITS = frozenset({"KiB", "MiB", "GiB", "FLOP", "ns", "ms"})
 TOP = Path(__file__).resolve().parents[2]
 _PLAIN = (ast.Constant, ast.IfExp)
+_PLACES = MappingProxyType({"tr": 0, "Sentence": 0, "fact": 0, "joined": 1, "progress": 2, "_progress": 2})
+"""Which of the values given to a function is a text to translate."""
 _HAN = re.compile("[\u4e00-\u9fff]")
 _WORD = re.compile("[A-Za-z]{2,}")
 _ADDRESS = re.compile("0x[0-9a-f]+")
@@ -204,12 +222,12 @@ def details_texts(window: MainWindow) -> list[str]:
 def literals() -> dict[str, str]:
     """Every text written in the code as one to translate, and the file it stands in."""
     found: dict[str, str] = {}
-    for folder in ("gui", "memplan", "models"):
+    for folder in ("gui", "memplan", "models", "traces"):
         for path in sorted((TOP / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
                     continue
-                place = {"tr": 0, "Sentence": 0, "fact": 0, "joined": 1}.get(node.func.id)
+                place = _PLACES.get(node.func.id if isinstance(node.func, ast.Name) else node.func.attr)
                 if place is None or len(node.args) <= place or isinstance(node.args[place], ast.JoinedStr):
                     continue
                 for part in ast.walk(node.args[place]) if isinstance(node.args[place], _PLAIN) else ():
