@@ -18,7 +18,8 @@ PINNED_GROUP = "Pinned"
 LANE_PX = 18
 COUNTER_PX = 36
 HEADER_PX = 22
-MAX_LANES = 12
+MAX_LANES = 64
+"""Nesting levels that a row shows; the host's call stacks are some thirty deep."""
 
 _ORDER = (
     TrackKind.STREAM, TrackKind.OVERLAP, TrackKind.COMMUNICATION, TrackKind.COUNTER, TrackKind.CANN, TrackKind.SCOPE,

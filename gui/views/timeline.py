@@ -113,16 +113,26 @@ class TimelineView(TimeCanvas):
         return True
 
     def show_row(self, key: str) -> None:
-        """Scroll and unfold so that row `key` is on the screen."""
+        """Scroll and unfold so that row `key` is on the screen: of one that is taller, the picked slice's lane."""
         row = self.session.rows.row(key)
         if key not in self.session.rows.pinned and row.group in self.session.rows.folded:
             self.session.rows.fold(row.group, False)
         placed = next((placed for placed in self._layout if placed.row is not None and placed.row.key == key), None)
         if placed is None or placed.group == PINNED_GROUP:
             return
-        top = placed.top - self.bar.value()
-        if top < self.pinned_px or top + placed.height > self.plot.height():
-            self.bar.setValue(placed.top - self.pinned_px - self.plot.height() // 3)
+        first, height = placed.top, placed.height
+        lanes, picked = self.session.rows.lanes(row), self.session.picked
+        if (
+            height > self.plot.height() - self.pinned_px
+            and lanes is not None
+            and isinstance(picked, SlicePick)
+            and picked.row == key
+        ):
+            height = self.session.rows.lane_px
+            first += min(lanes.lane_of(picked.index), self._lanes_shown(placed) - 1) * height
+        top = first - self.bar.value()
+        if top < self.pinned_px or top + height > self.plot.height():
+            self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the scroll bar at the right edge."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -555,3 +556,28 @@ def test_the_text_beside_the_mouse_keeps_off_the_scroll_bar(window: MainWindow) 
     view = window.timeline
     view.grab()
     assert view.covered_px == view.bar.width()
+
+
+def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path: Path) -> None:
+    depth = 30
+    events = [
+        {"ph": "X", "pid": 1, "tid": 1, "ts": f"{1_000 + level}", "dur": 100 - 2 * level, "name": f"call {level}"}
+        for level in range(depth)
+    ]
+    (tmp_path / "trace_view.json").write_text(json.dumps(events))
+    window.open_request(Request(None, tmp_path), beside=True)
+    view, session = window.timeline, window.session
+    row = session.rows.rows[0]
+    session.rows.load(row)
+    view.rows_changed()
+    lanes = session.rows.lanes(row)
+    assert lanes is not None
+    assert len(lanes.lanes) == depth
+    for level in (0, depth - 1):
+        session.pick(SlicePick(row.key, level))
+        view.show_row(row.key)
+        top = next(top for placed, top in view.visible() if placed.row is row)
+        y = top + level * session.rows.lane_px + 8
+        assert 0 <= y < view.plot.height()
+        middle = float(lanes.slices.start_ns[level] + lanes.slices.duration_ns[level] // 2 - session.origin_ns)
+        assert view.slice_at(QPointF(view.x_of(middle), view.ruler_px + y)) == SlicePick(row.key, level)
