@@ -155,14 +155,17 @@ def _go(window: MainWindow) -> list[Command]:
             window.session.reveal_picked()
 
     def to_peak() -> None:
-        peak, viewport = window.session.peak, window.session.viewport
-        if peak is not None:
-            window.session.pick(None)
-            low, high = viewport.bounds
-            time, around = float(peak.time_ns - window.session.origin_ns), _AROUND_PEAK * (high - low)
-            viewport.reveal(time - around, time + around, margin=0.0)
-            window.show_view("map")
-            window.show_view("details")
+        session, viewport = window.session, window.session.viewport
+        moment = session.peak_ns
+        if moment is None:
+            window.statusBar().showMessage(tr("Neither plan nor profile holds a memory curve"), 5_000)
+            return
+        session.pick(None)
+        low, high = viewport.bounds
+        time, around = float(moment - session.origin_ns), _AROUND_PEAK * (high - low)
+        viewport.reveal(time - around, time + around, margin=0.0)
+        window.show_view("map" if session.peak is not None else "curve")
+        window.show_view("details")
 
     def to_costliest() -> None:
         window.show_view("deviations")

@@ -20,10 +20,18 @@ def deviation_rows(document: Document) -> list[TableRow]:
 
 
 def verdict(document: Document) -> Sentence | None:
-    """Whether the profile deviates from the plan, and why, in one sentence; `None` without a comparison."""
+    """
+    Whether the profile deviates from the plan, and why, in one sentence; `None` unless both are open.
+
+    Where they can't be compared, why not.
+    """
     found = document.comparison
     if found is None:
-        return None
+        if document.plan is None or document.profile is None:
+            return None
+        if document.rank is None:
+            return Sentence("not compared; the profile holds no ranks")
+        return Sentence("not compared; {}", (document.basis,))
     if not found.deviates:
         return Sentence("within tolerance of the plan")
     return Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))

@@ -83,6 +83,13 @@ class Session:
         self.tier_changed.emit()
 
     @property
+    def peak_ns(self) -> int | None:
+        """When memory peaks on the profile's clock: as planned, else as measured; `None` without any memory curve."""
+        if self.peak is not None:
+            return self.peak.time_ns
+        return self.curves.measured[0].peak[0] if self.curves.measured else None
+
+    @property
     def picked(self) -> Pick | None:
         """What the user clicked last, or `None`."""
         return self._pick

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
@@ -14,7 +14,7 @@ _MOST = 6
 _HIGHER_PX = 6
 
 
-class WelcomeView(QWidget):
+class WelcomeView(QScrollArea):
     """Buttons for `ways`, each a title, a line under it and what it does; recent documents beside them."""
 
     def __init__(
@@ -24,6 +24,9 @@ class WelcomeView(QWidget):
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        page = QWidget(self)
         self._reopen = reopen
         self.buttons: list[QCommandLinkButton] = []
         left = QVBoxLayout()
@@ -32,6 +35,7 @@ class WelcomeView(QWidget):
             # The button reckons with the letters of its own font; Chinese ones are higher.
             button.setMinimumHeight(button.sizeHint().height() + _HIGHER_PX)
             button.clicked.connect(lambda *_, run=run: run())
+            button.setMinimumHeight(button.sizeHint().height())  # else Qt cuts the line under the title
             self.buttons.append(button)
             left.addWidget(button)
         left.addStretch(1)
@@ -56,7 +60,7 @@ class WelcomeView(QWidget):
         below.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         hint = QLabel(tr("Or drop plans, graphs and profile directories anywhere in the window."), self)
         hint.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        rows = QVBoxLayout(self)
+        rows = QVBoxLayout(page)
         rows.addStretch(1)
         rows.addWidget(heading)
         rows.addWidget(below)
@@ -65,6 +69,7 @@ class WelcomeView(QWidget):
         rows.addSpacing(8)
         rows.addWidget(hint)
         rows.addStretch(2)
+        self.setWidget(page)
 
     def show_recent(self, recent: Sequence[Request]) -> None:
         """List what was opened last."""
@@ -76,6 +81,7 @@ class WelcomeView(QWidget):
             paths = [path for path in (request.plan, request.profile) if path is not None]
             button = QCommandLinkButton(" + ".join(path.name for path in paths), str(paths[0].parent), self)
             button.setToolTip("\n".join(str(path) for path in paths))
+            button.setMinimumHeight(button.sizeHint().height())
             button.clicked.connect(lambda *_, request=request: self._reopen(request))
             self.recent_buttons.append(button)
             self.recent.addWidget(button)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import OpPick, Session, TensorPick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
+from memplan.sentence import Sentence
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
 
@@ -253,3 +255,11 @@ def test_counters_say_their_values_at_a_moment_and_how_high_they_reach(session: 
     assert str(highest_text(series)) == "highest 1,850 MHz"
     assert highest_text(()) is None
     assert str(counter_lines(row, series * 10, 200)[-1]) == "6 more"
+
+
+def test_a_plan_and_a_profile_that_cannot_be_compared_say_why(session: Session) -> None:
+    document = session.document
+    alone = replace(document, comparison=None, basis=Sentence("both begin together: {}", ("no kernels",)))
+    assert str(verdict(alone)) == "not compared; both begin together: no kernels"
+    assert str(verdict(replace(alone, rank=None))) == "not compared; the profile holds no ranks"
+    assert verdict(replace(alone, plan=None)) is None

@@ -581,3 +581,28 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
         assert 0 <= y < view.plot.height()
         middle = float(lanes.slices.start_ns[level] + lanes.slices.duration_ns[level] // 2 - session.origin_ns)
         assert view.slice_at(QPointF(view.x_of(middle), view.ruler_px + y)) == SlicePick(row.key, level)
+
+
+def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> None:
+    window.close_document()
+    window.commands.run("peak")
+    assert "memory curve" in window.statusBar().currentMessage()
+    window.open_request(Request(None, PROFILE))
+    window.show_view("difference")
+    moment, _ = window.session.curves.measured[0].peak
+    window.commands.run("peak")
+    viewport = window.session.viewport
+    assert viewport.start <= moment - window.session.origin_ns < viewport.end
+    assert viewport.span < (viewport.bounds[1] - viewport.bounds[0]) / 4
+    assert not window.curve.visibleRegion().isEmpty()
+
+
+def test_a_small_window_s_welcome_cuts_no_line(qtbot: object) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.resize(1280, 720)
+    window.show()
+    qtbot.waitExposed(window)  # type: ignore[attr-defined]
+    assert window.height() <= 720
+    assert all(button.height() >= button.sizeHint().height() for button in window.welcome.buttons)
+    window.close()
