@@ -11,7 +11,8 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
 
 _MOST = 6
-_HIGHER_PX = 6
+_USUAL_PX = 300
+"""Width of a button for which its height is right."""
 
 
 class WelcomeView(QScrollArea):
@@ -32,10 +33,8 @@ class WelcomeView(QScrollArea):
         left = QVBoxLayout()
         for title, line, run in ways:
             button = QCommandLinkButton(tr(title), tr(line), self)
-            # The button reckons with the letters of its own font; Chinese ones are higher.
-            button.setMinimumHeight(button.sizeHint().height() + _HIGHER_PX)
             button.clicked.connect(lambda *_, run=run: run())
-            button.setMinimumHeight(button.sizeHint().height())  # else Qt cuts the line under the title
+            button.setMinimumHeight(button.heightForWidth(_USUAL_PX))  # else Qt cuts the line under the title
             self.buttons.append(button)
             left.addWidget(button)
         left.addStretch(1)
