@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
 
 _MOST = 6
+_LEAST_PX = 340  # the docks around the middle of a small window leave it no more than it asks for
 _USUAL_PX = 300
 """Width of a button for which its height is right."""
+_MARGINS_PX = 24
 
 
 class WelcomeView(QScrollArea):
@@ -27,6 +30,7 @@ class WelcomeView(QScrollArea):
         super().__init__(parent)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
+        self.setMinimumHeight(_LEAST_PX)
         page = QWidget(self)
         self._reopen = reopen
         self.buttons: list[QCommandLinkButton] = []
@@ -70,6 +74,16 @@ class WelcomeView(QScrollArea):
         rows.addStretch(2)
         self.setWidget(page)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep every button as tall as its lines need at this width: Qt cuts them otherwise."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        width = self.viewport().width() * 2 // 5 - _MARGINS_PX
+        for button in (*self.buttons, *self.recent_buttons):
+            button.setMinimumHeight(button.heightForWidth(max(width, 120)))
+
     def show_recent(self, recent: Sequence[Request]) -> None:
         """List what was opened last."""
         for button in self.recent_buttons:
@@ -80,8 +94,8 @@ class WelcomeView(QScrollArea):
             paths = [path for path in (request.plan, request.profile) if path is not None]
             button = QCommandLinkButton(" + ".join(path.name for path in paths), str(paths[0].parent), self)
             button.setToolTip("\n".join(str(path) for path in paths))
-            button.setMinimumHeight(button.sizeHint().height())
             button.clicked.connect(lambda *_, request=request: self._reopen(request))
             self.recent_buttons.append(button)
             self.recent.addWidget(button)
+        self._fit()
         self.recent_title.setText(f"<b>{tr('Recent')}</b>" if recent else tr("Nothing was opened yet."))
