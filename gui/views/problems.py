@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from PySide6.QtCore import QDateTime, Qt, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWidget
@@ -12,6 +14,7 @@ from memplan.gui.model.sheet import Sheet
 
 _KIND = Qt.ItemDataRole.UserRole
 _NOTE = "note"
+_JOINTS = re.compile(r"(?<=[/\\_.\-])(?=\w)")
 
 
 class ProblemsView(QListWidget):
@@ -23,6 +26,8 @@ class ProblemsView(QListWidget):
         super().__init__(parent)
         self.colours = palette
         self.setWordWrap(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setResizeMode(QListWidget.ResizeMode.Adjust)
         self.setAlternatingRowColors(True)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.errors: list[str] = []
@@ -32,9 +37,8 @@ class ProblemsView(QListWidget):
         """One thing that went wrong, at the top; the same one twice in a row is listed once."""
         if self.errors[:1] != [text]:
             self.errors.insert(0, text)
-        item = QListWidgetItem(f"{QDateTime.currentDateTime().toString('hh:mm:ss')}  {text}")
-        item.setForeground(QColor(self.colours.css("warning")))
-        if not (self.count() and self.item(0).text()[10:] == text):
+            item = _item(f"{QDateTime.currentDateTime().toString('hh:mm:ss')}  {text}")
+            item.setForeground(QColor(self.colours.css("warning")))
             self.insertItem(0, item)
         self.changed.emit()
 
@@ -45,7 +49,7 @@ class ProblemsView(QListWidget):
                 self.takeItem(row)
         self.notes = list(notes)
         for text in notes:
-            item = QListWidgetItem(text)
+            item = _item(text)
             item.setData(_KIND, _NOTE)
             self.addItem(item)
         self.changed.emit()
@@ -67,3 +71,10 @@ class ProblemsView(QListWidget):
         """The panel's title with how much is in it."""
         count = len(self.errors) + len(self.notes)
         return f"{tr('Problems')} ({count})" if count else tr("Problems")
+
+
+def _item(text: str) -> QListWidgetItem:
+    """A line that wraps within long paths and names too, not only at spaces; whole as its tool tip."""
+    item = QListWidgetItem(_JOINTS.sub("\u200b", text))
+    item.setToolTip(text)
+    return item

@@ -16,7 +16,9 @@ from memplan.gui.file_commands import PLAN_FORMAT, write_plan
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model import rows
 from memplan.gui.model.opening import Request, open_session
+from memplan.gui.model.palette import load_palette
 from memplan.gui.settings import Settings
+from memplan.gui.views.problems import ProblemsView
 from memplan.schema import load_plan
 from memplan.traces import store, tracefile
 from tests.gui.conftest import PLAN, PROFILE
@@ -183,3 +185,23 @@ def test_two_windows_import_one_folder_at_once(qtbot: Any, large: None) -> None:
     assert first == second
     for window in windows:
         window.close()
+
+
+def test_notes_on_files_deep_in_folders_are_wrapped_not_cut(qtbot: Any) -> None:
+    view = ProblemsView(load_palette())
+    qtbot.addWidget(view)
+    view.resize(300, 400)
+    view.show()
+    qtbot.waitExposed(view)
+    path = "PROF_000001_20230818142704322_COJGGGCANRMICFBC/device_0/timeline/hccl_0_2_1.json: not read"
+    view.show_notes([path])
+    view.add_error(path)
+    view.add_error(path)
+    view.grab()
+    assert view.count() == 2
+    assert view.horizontalScrollBar().maximum() == 0
+    assert all(view.visualItemRect(view.item(row)).width() <= view.viewport().width() for row in range(2))
+    lines = view.visualItemRect(view.item(1)).height() / view.fontMetrics().height()
+    assert lines > view.fontMetrics().horizontalAdvance(path) / view.viewport().width()
+    assert view.item(1).toolTip() == path
+    assert view.sheet().rows == [("error", path), ("note", path)]
