@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.gui.commands import Commands
-from memplan.gui.i18n import choose_language, tr
+from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.model.documents import Documents
 from memplan.gui.model.opening import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
@@ -328,9 +328,10 @@ class MainWindow(QMainWindow):
         self.tabs.blockSignals(True)
         while self.tabs.count():
             self.tabs.removeTab(0)
-        for item in self.documents.opened:
-            name, letter = item.session.document.name or tr("Empty"), self.pairing.letter(item)
-            self.tabs.addTab(f"{letter} · {name}" if letter else name)
+        for item, called in zip(self.documents.opened, self.documents.names(), strict=True):
+            name, letter = say(called) or tr("Empty"), self.pairing.letter(item)
+            place = self.tabs.addTab(f"{letter} · {name}" if letter else name)
+            self.tabs.setTabToolTip(place, "\n".join(str(path) for path in item.request.paths))
         self.tabs.setCurrentIndex(self.documents.index)
         self.tabs.blockSignals(False)
         self.tabs.setVisible(len(self.documents.opened) > 1)

@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
 
 from memplan.errors import CancelledError, MemplanError
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.beside import Alignment, default_moments, moments
 from memplan.gui.model.differences import Difference, Differences
 from memplan.gui.model.documents import Opened
@@ -135,8 +135,9 @@ class Pairing:
         if len(others) == 1:
             self.begin(others[0])
             return
-        places = {id(item): number for number, item in enumerate(window.documents.opened, 1)}
-        names = [f"{places[id(item)]}: {item.session.document.name}" for item in others]
+        called = zip(window.documents.opened, window.documents.names(), strict=True)
+        places = {id(item): f"{number}: {say(name)}" for number, (item, name) in enumerate(called, 1)}
+        names = [places[id(item)] for item in others]
         ways = {tr("Open profile directory …"): self._ask_folder, tr("Open plan or graph …"): self._ask_file}
         if self._other_ranks():
             ways = {tr("Open another rank …"): self._ask_rank, **ways}

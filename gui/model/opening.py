@@ -23,6 +23,11 @@ class Request:
     rank: int | None = None
     chip: str | None = None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files and folders."""
+        return tuple(path for path in (self.plan, self.profile) if path is not None)
+
 
 def request_for(paths: list[Path], current: Request = Request()) -> Request:
     """`current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -290,3 +292,29 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
     assert {item.request.profile for item in window.documents.opened} == {PROFILE, *others}
     assert all(item.request.plan == PLAN for item in window.documents.opened)
     window.close()
+
+
+def test_documents_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    documents = Documents()
+    first, second = (shutil.copytree(PROFILE, tmp_path / run / "level2") for run in ("db", "text"))
+    documents.show(Request(None, first), open_session(Request(None, first)), beside=True)
+    assert [str(name) for name in documents.names()] == ["level2"]
+    documents.show(Request(None, second), open_session(Request(None, second)), beside=True)
+    assert [str(name) for name in documents.names()] == ["db/level2", "text/level2"]
+    documents.show(Request(PLAN), open_session(Request(PLAN)), beside=True)
+    documents.show(Request(PLAN), open_session(Request(PLAN)), beside=True)
+    assert [str(name) for name in documents.names()][2:] == [f"{PLAN.name} (1)", f"{PLAN.name} (2)"]
+
+
+def test_ranks_and_chips_tell_documents_apart() -> None:
+    first = open_session(Request(PLAN, PROFILE))
+    other = first.document
+    assert other.plan is not None
+    assert other.rank is not None
+    documents = Documents(first)
+    rank = SimpleNamespace(rank=3, span_ns=other.rank.span_ns, tracks=(), memory_components=tuple)
+    documents.add(Request(), Session(replace(other, rank=rank, comparison=None)))  # type: ignore[arg-type]
+    assert [str(name).rsplit(" · ", 1)[1] for name in documents.names()] == ["rank 0", "rank 3"]
+    documents.close(1)
+    documents.add(Request(), Session(replace(other, plan=replace(other.plan, chip="Ascend310P3"))))
+    assert [str(name).rsplit(" for ", 1)[1] for name in documents.names()] == [other.plan.chip, "Ascend310P3"]
