@@ -48,6 +48,8 @@ class Database:
             }
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
+        if not self._tables:
+            notes.add(path, "skipped: the database holds no tables")
         if path.with_name(path.name + "-wal").exists():
             notes.add(path, "its write-ahead log (-wal) is not read; what was written last may be missing")
 

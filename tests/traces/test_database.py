@@ -165,3 +165,10 @@ def test_intervals() -> None:
     assert [
         part.tolist() for part in without((np.array([1]), np.array([2])), (np.array([], int), np.array([], int)))
     ] == [[1], [2]]
+
+
+def test_a_database_without_tables_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "ascend_pytorch_profiler_0.db").write_bytes(b"")
+    profile = open_profile(tmp_path)
+    assert not profile.rank(0).tracks
+    assert [note.text for note in profile.notes if "tables" in note.text] == ["skipped: the database holds no tables"]
