@@ -50,6 +50,7 @@ from memplan.gui.views.view import SessionView, View
 from memplan.gui.views.welcome import WelcomeView
 from memplan.gui.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
 from memplan.hardware import chips
+from memplan.progress import Progress
 
 if TYPE_CHECKING:
     from memplan.gui.views.kernel import KernelView
@@ -240,10 +241,14 @@ class MainWindow(QMainWindow):
             else:
                 self._show_large(name)
 
+        def load(_: Progress) -> None:
+            import_module(module)
+            chips()  # read from files once, for all of these views
+
         if module in sys.modules:
             show()
         else:
-            self.reading.do(tr("opening the view"), lambda _: import_module(module), lambda _: show())
+            self.reading.do(tr("opening the view"), load, lambda _: show())
 
     def show_kv_budget(self, config: Path | None = None) -> None:
         """Show the KV budget, of `config` when given."""
