@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,10 @@ def correct_int4(entries: dict[str, Entry]) -> None:
         }
 
 
+_LOOKED_UP = re.compile(r", \w+ id \d+(?=\))")
+"""The number under which a collector found a public text says nothing to anyone else."""
+
+
 class Interned:
     """Texts by number, in order of first use."""
 
@@ -93,7 +98,7 @@ class Interned:
 
 def compact(entry: Entry, units: Interned, sources: Interned) -> list[Any]:
     """`[value, unit, source]`, with the disagreeing values and the note behind when there are any."""
-    row: list[Any] = [entry["value"], units(entry["unit"]), sources(entry["source"])]
+    row: list[Any] = [entry["value"], units(entry["unit"]), sources(_LOOKED_UP.sub("", entry["source"]))]
     also = [compact(other, units, sources) for other in entry.get("also", ())]
     note = "; ".join(part for part in (entry.get("note"), entry.get("pipe") and f"pipe {entry['pipe']}") if part)
     if also or note:
