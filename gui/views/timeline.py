@@ -211,6 +211,8 @@ class TimelineView(TimeCanvas):
 
     def paint_over(self, painter: QPainter) -> None:
         """Group names, slice names where they fit, the picked slice's frame and arrows."""
+        if not self._layout:
+            self._paint_why_empty(painter)
         labels = 0
         for placed, top in self.visible():
             y = self.ruler_px + top
@@ -232,6 +234,15 @@ class TimelineView(TimeCanvas):
             self._paint_frame(painter, placed, lanes, y)
         painter.setClipRect(self.plot)
         self._paint_arrows(painter)
+
+    def _paint_why_empty(self, painter: QPainter) -> None:
+        if self.session.document.empty:
+            return
+        hidden = bool(self.session.rows.rows)
+        text = tr("Every track is hidden") if hidden else tr("The files of this rank hold neither slices nor kernels")
+        painter.setFont(self.text_font)
+        painter.setPen(self.pen("faint"))
+        painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
 
     def _paint_arrows(self, painter: QPainter) -> None:
         """Arrows of the picked slice, between the rows that are on the screen."""
