@@ -42,7 +42,7 @@ class TextReader:
     def device(self) -> str:
         told = (
             device
-            for kind in (FileKind.MEMORY_RECORD, FileKind.STEPS, FileKind.KERNELS)
+            for kind in (FileKind.STEPS, FileKind.MEMORY_RECORD, FileKind.KERNELS)  # the short one first
             for table in self._tables(kind)
             for device in (*table.text("Device Type")[:1], *table.text("Device_id")[:1])
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document import Document
 from memplan.gui.model.ruler import span_text
@@ -16,7 +18,14 @@ SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cos
 def deviation_rows(document: Document) -> list[TableRow]:
     """Every difference that the comparison lists; empty without one."""
     found = document.comparison
-    return [] if found is None else [_row(item, document) for item in found.deviations]
+    if found is None:
+        return []
+    # All at once: one by one they take as long as everything else that another document's tab has to show.
+    starts, ends = (
+        document.axis.to_profile(np.array(times, dtype=np.int64)).tolist()
+        for times in ([item.start_ns for item in found.deviations], [item.end_ns for item in found.deviations])
+    )
+    return [_row(item, span) for item, span in zip(found.deviations, zip(starts, ends, strict=True), strict=True)]
 
 
 def verdict(document: Document) -> Sentence | None:
@@ -37,7 +46,7 @@ def verdict(document: Document) -> Sentence | None:
     return Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))
 
 
-def _row(item: Deviation, document: Document) -> TableRow:
+def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
     write = span_text if item.kind is DeviationKind.TIME else format_bytes
     planned = write(item.planned) if item.planned is not None else "–"
     measured = write(item.measured) if item.measured is not None else "–"
@@ -49,5 +58,5 @@ def _row(item: Deviation, document: Document) -> TableRow:
             item.cost,
         ),
         pick=OpPick(item.op) if item.op is not None else None,
-        span_ns=(document.axis.to_profile(item.start_ns), document.axis.to_profile(item.end_ns)),
+        span_ns=span_ns,
     )  # fmt: skip

@@ -106,6 +106,8 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
 
     warm()
+    if document.rank is not None:
+        _ = document.rank.device  # kept by the rank: some files tell it only after they have been read
     return Session(document)
 
 

@@ -24,6 +24,7 @@ from memplan.gui.model.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours import ColoursDialog
+from memplan.traces.rank import Rank
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
@@ -318,3 +319,9 @@ def test_ranks_and_chips_tell_documents_apart() -> None:
     documents.close(1)
     documents.add(Request(), Session(replace(other, plan=replace(other.plan, chip="Ascend310P3"))))
     assert [str(name).rsplit(" for ", 1)[1] for name in documents.names()] == [other.plan.chip, "Ascend310P3"]
+
+
+def test_opening_reads_what_the_panel_says_of_the_device() -> None:
+    rank = open_session(Request(None, PROFILE)).document.rank
+    assert isinstance(rank, Rank)
+    assert "device" in vars(rank)
