@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QIODevice, QMimeData, QPoint, QSize
@@ -10,6 +11,8 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.errors import InputError
 from memplan.files import replacing_binary_file
+
+_OURS = "application/x-memplan-view"
 
 FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.csv)"}
 """What a view can be saved as, by the suffix of the file, with the text of the file dialog."""
@@ -63,6 +66,23 @@ def copy(image: QImage, table: str | None) -> None:
     """Put a picture on the clipboard, and a table beside it for programs that paste text."""
     data = QMimeData()
     data.setImageData(image)
+    data.setData(_OURS, b"1")
     if table is not None:
         data.setText(table)
     QGuiApplication.clipboard().setMimeData(data)
+    atexit.unregister(_hand_over)
+    atexit.register(_hand_over)
+
+
+def _hand_over() -> None:
+    """
+    Leave the table, or else the picture, on the clipboard of a process that ends.
+
+    Qt asks data made in Python for what is in it, and destroys it, when there is no Python any more: that crashes.
+    """
+    if QGuiApplication.instance() is None:
+        return
+    clipboard = QGuiApplication.clipboard()
+    if clipboard.mimeData().hasFormat(_OURS):
+        text, image = clipboard.text(), clipboard.image()
+        clipboard.setText(text) if text else clipboard.setImage(image)

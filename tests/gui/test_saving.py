@@ -6,6 +6,8 @@ import csv
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -20,6 +22,7 @@ from memplan.gui.main_window import MainWindow
 from memplan.gui.model.lanes import Lane
 from memplan.gui.model.session import Session
 from memplan.schema import load_plan
+from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
 
@@ -131,6 +134,18 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
     assert len(lines) == 1 + sum(len(lane.start_ns) for lane in every_lane(session))
     assert len(QGuiApplication.clipboard().text().splitlines()) == len(lines)
     window.close()
+
+
+def test_what_was_copied_does_not_outlive_the_app_in_a_way_that_crashes() -> None:
+    code = (
+        "import sys; from pathlib import Path; from memplan.gui.app import application; qt = application();"
+        "from memplan.gui.main_window import MainWindow; from memplan.gui.file_commands import copy_view;"
+        "from memplan.gui.model.opening import Request, open_session;"
+        "window = MainWindow(open_session(Request(Path(sys.argv[1]))), background=False); window.show();"
+        "copy_view(window, 'curve'); qt.processEvents(); window.close()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(PLAN)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
 
 
 def every_lane(session: Session) -> list[Lane]:

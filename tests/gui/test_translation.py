@@ -43,6 +43,7 @@ SAME = frozenset({"memplan", "✕", "A", "B", "B − A", "TP", "PP", "DP", "EP",
 UNCHANGED = frozenset(
     {
         "rank",
+        "{} · rank {}",
         "Rank",
         "cube",
         "vector",
@@ -65,7 +66,7 @@ TOP = Path(__file__).resolve().parents[2]
 _PLAIN = (ast.Constant, ast.IfExp)
 _PLACES = MappingProxyType({"tr": 0, "Sentence": 0, "fact": 0, "joined": 1, "progress": 2, "_progress": 2})
 """Which of the values given to a function is a text to translate."""
-_HAN = re.compile("[\u4e00-\u9fff]")
+_HAN = re.compile("[\u4e00-\u9fff（）]")
 _WORD = re.compile("[A-Za-z]{2,}")
 _ADDRESS = re.compile("0x[0-9a-f]+")
 
