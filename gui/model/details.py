@@ -218,10 +218,10 @@ def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
     if lanes is None:
         return []
     slices, index = lanes.slices, pick.index
-    start = int(slices.start_ns[index])
+    start, category = int(slices.start_ns[index]), slices.categories[slices.category[index]]
     facts = [
         fact("name", slices.names[slices.name[index]]),
-        fact("category", slices.categories[slices.category[index]]),
+        *([fact("category", category)] if category else []),
         fact("track", row.title),
         fact(
             "start",

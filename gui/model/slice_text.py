@@ -17,11 +17,9 @@ def slice_lines(session: Session, pick: SlicePick) -> list[Text]:
         return []
     slices, index = lanes.slices, pick.index
     start = float(slices.start_ns[index] - session.origin_ns)
-    lines: list[Text] = [
-        slices.names[slices.name[index]],
-        f"{slices.categories[slices.category[index]]} · {span_text(float(slices.duration_ns[index]))} "
-        f"@ {span_text(start)}",
-    ]
+    category = slices.categories[slices.category[index]]
+    when = f"{span_text(float(slices.duration_ns[index]))} @ {span_text(start)}"
+    lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
     if row.planned is not None and row.planned.ops:
         op = row.planned.ops[index]
         values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))

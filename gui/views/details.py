@@ -16,6 +16,13 @@ from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import Pick, Session
 from memplan.gui.model.sheet import Sheet
 
+_TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
+
+
+def _bounded(text: str, most: int) -> str:
+    """`text` without its middle where it has more than `most` letters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
+
 
 class DetailsView(QTextBrowser):
     """Sections of facts: the selected stretch, then what is picked. A click on a link picks what it names."""
@@ -65,16 +72,16 @@ class DetailsView(QTextBrowser):
         faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
         parts = []
         for section in self.sections:
-            parts.append(f'<p style="margin:8px 0 2px 0"><b>{escape(say(section.title))}</b></p>')
+            parts.append(f'<p style="margin:8px 0 2px 0"><b>{escape(_bounded(say(section.title), _TITLE))}</b></p>')
             parts.append('<table width="100%" cellspacing="0" cellpadding="2">')
             for fact in section.facts:
-                value = escape(say(fact.value))
+                label, value = escape(_bounded(say(fact.label), _LABEL)), escape(_bounded(say(fact.value), _VALUE))
                 if fact.target is not None:
                     value = f'<a style="color:{accent}" href="pick:{len(self._targets)}">{value}</a>'
                     self._targets.append(fact.target)
                 parts.append(
                     f'<tr><td width="34%" style="color:{faint};border-bottom:1px solid {line}">'
-                    f'{escape(say(fact.label))}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
+                    f'{label}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
                 )
             parts.append("</table>")
         if not parts:

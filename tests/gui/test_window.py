@@ -20,6 +20,7 @@ from memplan.gui.main_window import MainWindow
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.slice_text import slice_lines
 from memplan.gui.model.table import TableRow
 from memplan.gui.pictures import render
 from memplan.gui.views import search, table
@@ -624,3 +625,20 @@ def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) 
     for image in (hidden, bare):
         assert len(np.unique(image[middle])) > 3, "there is text in the middle"
     assert not np.array_equal(hidden[middle], bare[middle])
+
+
+def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, tmp_path: Path) -> None:
+    name = "first_" + "x" * 5_000 + "_last"
+    event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
+    (tmp_path / "trace_view.json").write_text(json.dumps([event]))
+    window.open_request(Request(None, tmp_path), beside=True)
+    row = window.session.rows.rows[0]
+    window.session.rows.load(row)
+    pick = SlicePick(row.key, 0)
+    window.session.pick(pick)
+    shown = window.details.toPlainText()
+    assert "first_" in shown
+    assert "_last" in shown
+    assert len(shown) < 2_500
+    assert any(name in map(str, cells) for cells in window.details.sheet().rows)
+    assert str(slice_lines(window.session, pick)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
