@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("PySide6.QtWidgets")
 
+from PySide6.QtWidgets import QApplication
+
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.session import Session
@@ -59,3 +61,12 @@ def window(qtbot: object, session: Session) -> Iterator[MainWindow]:
     qtbot.waitExposed(made)  # type: ignore[attr-defined]
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_on_the_screen() -> Iterator[None]:
+    """What a test leaves open would lie between the mouse and the next test's window."""
+    yield
+    if QApplication.instance() is not None:
+        for widget in QApplication.topLevelWidgets():
+            widget.hide()
