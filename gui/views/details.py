@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.details import of_pick
-from memplan.gui.model.events import Event
+from memplan.gui.model.events import Event, Listener
 from memplan.gui.model.facts import Section
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.selection import selection_sections
@@ -25,7 +25,11 @@ def _bounded(text: str, most: int) -> str:
 
 
 class DetailsView(QTextBrowser):
-    """Sections of facts: the selected stretch, then what is picked. A click on a link picks what it names."""
+    """
+    Sections of facts: of the selected stretch and of what is picked, whichever the user chose last first.
+
+    A click on a link picks what it names.
+    """
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -35,21 +39,34 @@ class DetailsView(QTextBrowser):
         self.session = session
         self._targets: list[Pick] = []
         self.sections: list[Section] = []
+        self._pick_first = False
         self._listen()
         self.show_picked()
 
     def _listen(self) -> None:
-        for event in self._events():
-            event.connect(self.show_picked)
+        for event, listener in self._events():
+            event.connect(listener)
 
-    def _events(self) -> tuple[Event, ...]:
+    def _events(self) -> tuple[tuple[Event, Listener], ...]:
         session = self.session
-        return session.picked_changed, session.tier_changed, session.viewport.selection_changed
+        return (
+            (session.picked_changed, self._picked),
+            (session.tier_changed, self.show_picked),
+            (session.viewport.selection_changed, self._selected),
+        )
+
+    def _picked(self) -> None:
+        self._pick_first = True
+        self.show_picked()
+
+    def _selected(self) -> None:
+        self._pick_first = False
+        self.show_picked()
 
     def forget(self) -> None:
         """Stop listening to the session."""
-        for event in self._events():
-            event.disconnect(self.show_picked)
+        for event, listener in self._events():
+            event.disconnect(listener)
 
     def show_session(self, session: Session) -> None:
         """Show another session."""
@@ -65,9 +82,9 @@ class DetailsView(QTextBrowser):
 
     def show_picked(self) -> None:
         """Write the panel anew."""
-        self.sections = selection_sections(self.session)
-        if not self.sections or self.session.picked is not None:
-            self.sections = [*self.sections, *of_pick(self.session, self.session.picked)]
+        selected, picked = selection_sections(self.session), self.session.picked
+        about = of_pick(self.session, picked) if picked is not None or not selected else []
+        self.sections = [*about, *selected] if self._pick_first else [*selected, *about]
         self._targets = []
         faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
         parts = []

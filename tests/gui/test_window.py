@@ -642,3 +642,18 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     assert len(shown) < 2_500
     assert any(name in map(str, cells) for cells in window.details.sheet().rows)
     assert str(slice_lines(window.session, pick)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
+
+
+def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> None:
+    session = window.session
+    row = next(row for row in session.rows.rows if row.kind == "stream")
+    session.rows.load(row)
+    session.viewport.selection = session.viewport.bounds
+    assert window.details.sections[0].title == Sentence("Selection")
+    session.pick(SlicePick(row.key, 2))
+    assert window.details.sections[0].title == Sentence("Slice")
+    assert Sentence("Selection") in [section.title for section in window.details.sections]
+    session.viewport.selection = (0.0, 1_000.0)
+    assert window.details.sections[0].title == Sentence("Selection")
+    window.commands.run("clear")
+    assert window.details.sections[0].title == Sentence("Plan")
