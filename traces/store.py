@@ -230,10 +230,13 @@ def _write(path: Path, column: NDArray[Any] | list[str]) -> int:
     """Write a column as an Arrow file; return the file's size in bytes."""
     import pyarrow as pa
 
+    # Not `pa.array`: that would import pandas, which takes longer than everything else here.
     if isinstance(column, list):
-        values = pa.array(column, type=pa.string())
+        encoded = [text.encode(errors="replace") for text in column]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        parts = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+        values = pa.Array.from_buffers(pa.large_string(), len(column), parts)
     else:
-        # Not `pa.array`: of an array, that would import pandas, which takes longer than everything else here.
         kind = pa.from_numpy_dtype(column.dtype)
         values = pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(np.ascontiguousarray(column))])
     batch = pa.record_batch([values], names=["values"])

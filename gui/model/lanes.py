@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from memplan.traces.profile import Slices
 
 Int64s = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Codes = NDArray[np.integer[Any]]
 
-_SLICES_PER_CELL = 4
+_SLICES_PER_CELL = 8
 _MAX_CELLS = 1 << 16
 _MIN_CELLS = 1 << 6
 _TAIL = 2048
@@ -32,7 +34,7 @@ class Lane:
 
     start_ns: Int64s
     duration_ns: Int64s
-    category: NDArray[np.int32]
+    category: Codes
     rows: NDArray[np.int64] | None
     sums: Int64s
     peaks: Int64s
@@ -130,7 +132,7 @@ class TrackLanes:
         )
 
 
-def build_lane(start: Int64s, duration: Int64s, category: NDArray[np.int32], rows: Int64s | None) -> Lane:
+def build_lane(start: Int64s, duration: Int64s, category: Codes, rows: Int64s | None) -> Lane:
     """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
     from memplan.gui.model import lane_kernels as kernels  # its compiler is slow to import: not before it is needed
 
@@ -165,7 +167,7 @@ def kind_of(name: str) -> str:
     return _NUMBERS.sub("", last) or last
 
 
-def _kinds(slices: Slices) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _kinds(slices: Slices) -> tuple[Codes, tuple[str, ...]]:
     """Of each slice the position of its kind in the kinds that occur."""
     found: dict[str, int] = {}
 
@@ -179,11 +181,16 @@ def _kinds(slices: Slices) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     used = np.bincount(slices.category, minlength=len(categories))
     bare = np.array([not text for text in categories], dtype=bool)
     by_category = numbers_of(categories, np.where(bare, 0, used), str)
-    kinds: NDArray[np.int32] = by_category[slices.category]
-    if used[bare].any():
-        without = bare[slices.category]
+    by_name = None
+    without = bare[slices.category] if used[bare].any() else None
+    if without is not None:
         names = np.bincount(slices.name[without], minlength=len(slices.names))
-        kinds[without] = numbers_of(slices.names, names, kind_of)[slices.name[without]]
+        by_name = numbers_of(slices.names, names, kind_of)
+    # A byte a slice, where it can be: of ten million slices that is a twentieth of all that they take.
+    size: np.dtype[np.integer[Any]] = np.dtype(np.uint8 if len(found) <= 0xFF else np.int32)
+    kinds = by_category.astype(size)[slices.category]
+    if without is not None and by_name is not None:
+        kinds[without] = by_name.astype(size)[slices.name[without]]
     return kinds, tuple(found)
 
 

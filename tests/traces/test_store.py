@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,9 +177,6 @@ def test_listing_and_clearing(profile: Path, tmp_path: Path) -> None:
 
 
 def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     everything(profile, tmp_path / "cache")
     code = (
         "import sys; from pathlib import Path; from memplan.traces import open_profile, tracefile; tracefile.SMALL = 1000\n"  # noqa: E501
@@ -188,6 +187,17 @@ def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False False\n"
     )
+
+
+def test_importing_needs_no_pandas(profile: Path, tmp_path: Path) -> None:
+    """What is installed beside makes a window stand still while it is imported, and nothing here needs it."""
+    code = (
+        "import sys; from pathlib import Path; from memplan.traces import open_profile, tracefile; tracefile.SMALL = 1000\n"  # noqa: E501
+        f"open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0).span_ns\n"
+        "print('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert len(Store(tmp_path / "cache").entries()) == 1
 
 
 def test_numbers_in_the_store_are_mapped_not_read(profile: Path, tmp_path: Path) -> None:
