@@ -171,21 +171,21 @@ def _kinds(slices: Slices) -> tuple[Codes, tuple[str, ...]]:
     """Of each slice the position of its kind in the kinds that occur."""
     found: dict[str, int] = {}
 
-    def numbers_of(texts: Sequence[str], used: Int64s, kind: Callable[[str], str]) -> NDArray[np.int32]:
-        numbers = np.zeros(len(texts), dtype=np.int32)
-        for code in np.flatnonzero(used).tolist():
+    # Tables of strings are shared by all tracks of a profile: only what occurs in this one is looked at.
+    def numbers_of(texts: Sequence[str], codes: Int64s, last: int, kind: Callable[[str], str]) -> NDArray[np.int32]:
+        numbers = np.zeros(last + 1, dtype=np.int32)
+        for code in codes.tolist():
             numbers[code] = found.setdefault(kind(texts[code]), len(found))
         return numbers
 
-    categories = slices.categories
-    used = np.bincount(slices.category, minlength=len(categories))
-    bare = np.array([not text for text in categories], dtype=bool)
-    by_category = numbers_of(categories, np.where(bare, 0, used), str)
-    by_name = None
-    without = bare[slices.category] if used[bare].any() else None
-    if without is not None:
-        names = np.bincount(slices.name[without], minlength=len(slices.names))
-        by_name = numbers_of(slices.names, names, kind_of)
+    used = np.flatnonzero(np.bincount(slices.category))
+    bare = np.array([not slices.categories[code] for code in used.tolist()], dtype=bool)
+    by_category = numbers_of(slices.categories, used[~bare], int(used[-1]), str)
+    by_name, without = None, None
+    if bare.any():
+        without = np.isin(slices.category, used[bare])
+        names = np.flatnonzero(np.bincount(slices.name[without]))
+        by_name = numbers_of(slices.names, names, int(names[-1]), kind_of)
     # A byte a slice, where it can be: of ten million slices that is a twentieth of all that they take.
     size: np.dtype[np.integer[Any]] = np.dtype(np.uint8 if len(found) <= 0xFF else np.int32)
     kinds = by_category.astype(size)[slices.category]
