@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +13,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from memplan.errors import MemplanError
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
+from memplan.gui.questions import ask_item
 from memplan.gui.saving import FORMATS, copy, picture, write
 from memplan.gui.views.canvas import TimeCanvas
 
@@ -55,7 +57,7 @@ def reopen_recent(window: MainWindow) -> None:
     if not names:
         window.statusBar().showMessage(tr("Nothing was opened yet."), 5_000)
         return
-    chosen = window.ask_item(tr("Open recent"), tr("What to open again"), names, names[0])
+    chosen = ask_item(window, tr("Open recent"), tr("What to open again"), names, names[0])
     if chosen is not None:
         window.open_request(recent[names.index(chosen)])
 
@@ -67,10 +69,10 @@ def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
         window.statusBar().showMessage(tr("The open profile holds one rank only."), 5_000)
         return
     ranks = [str(rank) for rank in document.profile.ranks]
-    chosen = window.ask_item(tr("Choose a rank"), tr("Rank"), ranks, str(document.rank.rank))
+    chosen = ask_item(window, tr("Choose a rank"), tr("Rank"), ranks, str(document.rank.rank))
     if chosen is not None:
         now = window.request
-        window.open_request(Request(now.plan, now.profile, int(chosen), now.chip), beside=beside)
+        window.open_request(replace(now, rank=int(chosen)), beside=beside)
 
 
 def _widget(window: MainWindow, name: str) -> QWidget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
-    QInputDialog,
     QLabel,
     QMainWindow,
     QStackedWidget,
@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from memplan.errors import InputError, UnboundShapeError
 from memplan.gui.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.model.documents import Documents
@@ -31,6 +32,7 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
 from memplan.gui.pairing import Pairing
+from memplan.gui.questions import ask_chip, ask_shape
 from memplan.gui.reading import Reading
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
@@ -81,6 +83,7 @@ class MainWindow(QMainWindow):
         self.documents = Documents(session)
         self.reading = Reading(background, self)
         self.reading.failed.connect(self.problem)
+        self.reading.unbound.connect(self._ask_shape)
         self.reading.tracks_read.connect(self._show_tracks)
         self.pairing = Pairing(self)
         self.setAcceptDrops(True)
@@ -351,21 +354,10 @@ class MainWindow(QMainWindow):
         for request in requests_for(list(paths), self.request):
             known = chip or request.chip
             if request.plan is not None and is_graph(request.plan) and known is None:
-                known = self.ask_chip()
+                known = ask_chip(self)
                 if known is None:
                     return
             self.open_request(Request(request.plan, request.profile, request.rank, known))
-
-    def ask_chip(self) -> str | None:
-        """The chip that a graph is to be planned for, or `None` if the user gave up."""
-        names = [item.name.removeprefix("Ascend") for item in chips() if item.hbm_bytes is not None]
-        return self.ask_item(tr("Plan a graph"), tr("Chip to plan it for"), names, "910B3")
-
-    def ask_item(self, title: str, label: str, names: Sequence[str], chosen: str) -> str | None:
-        """One of `names`, or `None` if the user gave up."""
-        at = names.index(chosen) if chosen in names else 0
-        found, sure = QInputDialog.getItem(self, title, label, list(names), at, False)
-        return found if sure else None
 
     def open_request(
         self, request: Request, stretch: tuple[float, float] | None = None, *, beside: bool = False
@@ -376,7 +368,7 @@ class MainWindow(QMainWindow):
         It takes the place of a document that it holds all of, unless it is to stand `beside` it.
         """
 
-        def done(session: Session) -> None:
+        def done(request: Request, session: Session) -> None:
             if stretch is not None:
                 session.viewport.show(*stretch)
             self.settings.opened(request)
@@ -386,6 +378,19 @@ class MainWindow(QMainWindow):
             self.documents.show(request, session, beside=not extends)
 
         self.reading.open(request, done)
+
+    def _ask_shape(self, request: Request, error: UnboundShapeError, done: Callable[[Request, Session], None]) -> None:
+        """Ask for the shape that an input leaves open, and read on with it."""
+        try:
+            shape = ask_shape(self, error)
+        except InputError as wrong:
+            self.problem(str(wrong))
+            return
+        if shape is None:
+            self.problem(str(error))
+            return
+        kept = tuple(item for item in request.shapes if item[0] != shape[0])
+        self.reading.open(replace(request, shapes=(*kept, shape)), done)
 
     def reopen(self) -> None:
         """Open what was open when the app ended; what has gone since is a line in the problems panel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from memplan.gui.model.opening import Request, is_graph, requests_for
 from memplan.gui.model.pair import Pair, pair_differences
 from memplan.gui.model.places import Place
 from memplan.gui.model.session import Session
+from memplan.gui.questions import ask_chip, ask_item
 from memplan.gui.views.beside import CURVE, NOTHING, BesideView, NameStrip, PairBar
 from memplan.gui.views.beside_table import DifferencesView
 from memplan.gui.views.timeline import TimelineView
@@ -142,7 +144,7 @@ class Pairing:
         if self._other_ranks():
             ways = {tr("Open another rank …"): self._ask_rank, **ways}
         offered = [*names, *ways]
-        chosen = window.ask_item(tr("Side by side"), tr("What to show beside it"), offered, offered[0])
+        chosen = ask_item(window, tr("Side by side"), tr("What to show beside it"), offered, offered[0])
         if chosen in names:
             self.begin(others[names.index(chosen)])
         elif chosen is not None:
@@ -156,9 +158,9 @@ class Pairing:
 
     def _ask_rank(self) -> None:
         ranks, now = self._other_ranks(), self._window.request
-        chosen = self._window.ask_item(tr("Choose a rank"), tr("Rank"), ranks, ranks[0])
+        chosen = ask_item(self._window, tr("Choose a rank"), tr("Rank"), ranks, ranks[0])
         if chosen is not None:
-            self._read(Request(now.plan, now.profile, int(chosen), now.chip))
+            self._read(replace(now, rank=int(chosen)))
 
     def _ask_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self._window, tr("Open profile directory"))
@@ -177,7 +179,7 @@ class Pairing:
         for request in requests_for([path]):
             chip = window.request.chip
             if request.plan is not None and is_graph(request.plan) and chip is None:
-                chip = window.ask_chip()
+                chip = ask_chip(window)
                 if chip is None:
                     return
             self._read(Request(request.plan, request.profile, request.rank, chip))
@@ -187,7 +189,7 @@ class Pairing:
         window = self._window
         shown = window.session
 
-        def done(session: Session) -> None:
+        def done(request: Request, session: Session) -> None:
             window.settings.opened(request)
             window.keep_arrangement()
             opened = window.documents.add(request, session)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from memplan.errors import MemplanError
+from memplan.errors import MemplanError, UnboundShapeError
 from memplan.gui.i18n import tr
 from memplan.gui.jobs import Finished, Job, Jobs, Work
 from memplan.gui.model.opening import Request, open_session
@@ -19,10 +19,12 @@ class Reading(QObject):
     """
     Reads on workers, or at once where `background` is off (for pictures).
 
-    `failed` has the line of whatever went wrong, `tracks_read` the session of which there are more tracks to show.
+    `failed` has the line of whatever went wrong, `tracks_read` the session of which there are more tracks to show,
+    `unbound` what could not be opened before a shape is known: request, error, and what to do once it could.
     """
 
     failed = Signal(str)
+    unbound = Signal(object, object, object)
     tracks_read = Signal(object)
 
     def __init__(self, background: bool, parent: QObject | None = None) -> None:
@@ -46,10 +48,27 @@ class Reading(QObject):
             self.failed.emit(str(error))
         return None
 
-    def open(self, request: Request, done: Finished) -> None:
-        """Read what `request` names and give its session to `done`; `cancel` stops it."""
+    def open(self, request: Request, done: Callable[[Request, Session], None]) -> None:
+        """
+        Read what `request` names and give it with its session to `done`; `cancel` stops it.
+
+        A graph that leaves shapes open is handed to whoever listens to `unbound`, who may ask for them and try again.
+        """
+
+        def work(report: Progress) -> Session | UnboundShapeError:
+            try:
+                return open_session(request, report)
+            except UnboundShapeError as error:
+                return error
+
+        def deliver(found: Session | UnboundShapeError) -> None:
+            if isinstance(found, UnboundShapeError):
+                self.unbound.emit(request, found, done)
+            else:
+                done(request, found)
+
         names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
-        job = self.do(names, lambda report: open_session(request, report), done)
+        job = self.do(names, work, deliver)
         if job is not None:
             self._opening.append(job)
             job.ended.connect(lambda: self._opening.remove(job) if job in self._opening else None)

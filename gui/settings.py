@@ -158,6 +158,7 @@ def _plain(request: Request) -> dict[str, object]:
         "profile": str(request.profile) if request.profile is not None else None,
         "rank": request.rank,
         "chip": request.chip,
+        "shapes": [[name, list(shape)] for name, shape in request.shapes],
     }
 
 
@@ -170,5 +171,13 @@ def _request(item: object) -> Request | None:
         profile=Path(profile) if isinstance(profile, str) else None,
         rank=rank if isinstance(rank, int) else None,
         chip=chip if isinstance(chip, str) else None,
+        shapes=_shapes(item.get("shapes")),
     )
     return request if request.plan is not None or request.profile is not None else None
+
+
+def _shapes(found: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    try:
+        return tuple((str(name), tuple(int(dim) for dim in shape)) for name, shape in found)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return ()

@@ -32,6 +32,26 @@ class InputError(MemplanError):
         text = f"{where}: {message}" if where else message
         super().__init__(" ".join((f"{text}; {remedy}" if remedy else text).split()))
 
+    def of(self, path: str | Path) -> InputError:
+        """The same error with the file that it is about."""
+        return InputError(self.message, path=path, place=self.place, remedy=self.remedy)
+
+
+class UnboundShapeError(InputError):
+    """
+    An input of a graph has dimensions that the file leaves open.
+
+    `suggestion` is what would bind them, as `NAME=1,DIM`, with `DIM` where a number is wanted.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None, place: str | None, suggestion: str) -> None:
+        super().__init__(message, path=path, place=place, remedy=f"bind them with --shape {suggestion}")
+        self.suggestion = suggestion
+
+    def of(self, path: str | Path) -> UnboundShapeError:
+        """The same error with the file that it is about."""
+        return UnboundShapeError(self.message, path=path, place=self.place, suggestion=self.suggestion)
+
 
 class CancelledError(MemplanError):
     """The user asked to stop; whatever was under way left nothing behind."""

@@ -64,3 +64,15 @@ def format_rate(bytes_per_second: float) -> str:
 def round_up(size: int, alignment: int) -> int:
     """`size` rounded up to a multiple of `alignment`."""
     return -(-size // alignment) * alignment
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name and the dimensions of `NAME=1,128`; raises `InputError` for anything else."""
+    name, equals, dims = text.partition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(",") if dim.strip())
+    except ValueError:
+        shape = ()
+    if not (equals and name.strip() and (shape or not dims.strip())):
+        raise InputError(f"--shape {text!r:.80} is not NAME=1,128", remedy="give whole numbers after the =")
+    return name.strip(), shape

@@ -16,12 +16,13 @@ from memplan.traces.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to open together; `chip` is for graphs, which are planned first."""
+    """What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open."""
 
     plan: Path | None = None
     profile: Path | None = None
     rank: int | None = None
     chip: str | None = None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -94,7 +95,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
 
     Raises `InputError` for files that can't be used and `CancelledError` when `progress` says so.
     """
-    plan = _open_plan(request.plan, request.chip, progress) if request.plan is not None else None
+    plan = _open_plan(request, request.plan, progress) if request.plan is not None else None
     profile: Profile | None = None
     if request.profile is not None:
         progress(0, 1, request.profile.name)
@@ -111,15 +112,15 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     return Session(document)
 
 
-def _open_plan(path: Path, chip: str | None, progress: Progress) -> Plan:
+def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     progress(0, 1, path.name)
     if not is_graph(path):
         return load_plan(path)
-    if chip is None:
+    if request.chip is None:
         raise InputError("a graph needs a chip to be planned for", path=path, remedy="choose one")
     import memplan
 
-    return memplan.plan(path, chip=chip, progress=progress)
+    return memplan.plan(path, chip=request.chip, shapes=dict(request.shapes), progress=progress)
 
 
 def notes_of(session: Session) -> list[str]:

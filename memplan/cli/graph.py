@@ -9,7 +9,7 @@ import typer
 
 from memplan.cli.console import YES, JsonOption, print_json, print_table, progress_bar
 from memplan.errors import InputError
-from memplan.units import format_bytes
+from memplan.units import format_bytes, parse_shape
 
 if TYPE_CHECKING:
     from memplan.graph import Graph
@@ -39,12 +39,11 @@ def command(
 
     Exits with 0, or 2 when the graph can't be read.
     """
-    from memplan.cli.plan import _parse_shape
     from memplan.graph.summary import summarise
     from memplan.readers import read_graph
 
     with progress_bar() as progress:
-        found = read_graph(graph, shapes=dict(_parse_shape(item) for item in shape or ()), progress=progress)
+        found = read_graph(graph, shapes=dict(parse_shape(item) for item in shape or ()), progress=progress)
     if dot is not None or graphml is not None:
         _draw(found, around, hops, dot, graphml)
     summary = summarise(found)

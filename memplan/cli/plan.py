@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table, progress_bar
-from memplan.errors import InputError
-from memplan.units import format_bytes, format_duration, parse_bytes
+from memplan.units import format_bytes, format_duration, parse_bytes, parse_shape
 
 if TYPE_CHECKING:
     from memplan.schema import Plan
@@ -41,7 +40,7 @@ def command(
     from memplan.planner import plan
     from memplan.schema import plan_to_json
 
-    shapes = dict(_parse_shape(item) for item in shape or ())
+    shapes = dict(parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
         result = plan(
             graph,
@@ -60,14 +59,6 @@ def command(
         if output is not None:
             print(f"written to {output}")
     return YES if result.fits else NO
-
-
-def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, dims = text.partition("=")
-    try:
-        return name, tuple(int(dim) for dim in dims.split(",") if dim.strip())
-    except ValueError:
-        raise InputError(f"--shape {text!r} is not NAME=1,128", remedy="give whole numbers after the =") from None
 
 
 def print_plan(result: Plan) -> None:

@@ -57,6 +57,6 @@ def _kernel_ir(
         program = kernel_ir.parse_kernel_ir(text, path)
         return program_graph(program, origin=str(path), shapes=shapes, target=target, progress=progress)
     except InputError as error:
-        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
+        raise error.of(path) from None
     except ValueError as error:
         raise InputError(str(error), path=path) from None

@@ -59,7 +59,7 @@ def read_mindir(
         del model
         return program_graph(program, origin=str(path), shapes=shapes, target=target, progress=progress)
     except InputError as error:
-        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
+        raise error.of(path) from None
     except UnicodeDecodeError:
         raise InputError("a name is not UTF-8: the file is damaged", path=path, remedy=_REMEDY) from None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.errors import InputError, UnboundShapeError
 from memplan.progress import Progress
 from memplan.readers.mindir_decode import (
     Function,
@@ -173,10 +173,8 @@ def _bound(label: str, kind: ValueType, shape: tuple[int, ...] | None) -> ValueT
             )
         return TensorType(shape, kind.dtype)
     if any(dim < 0 for dim in kind.shape) and not kind.max_shape:
-        raise InputError(
-            f"shape {kind.shape} has open dimensions",
-            place=f"input {label}",
-            remedy=f"bind them with --shape {label}={wanted}",
+        raise UnboundShapeError(
+            f"shape {kind.shape} has open dimensions", place=f"input {label}", suggestion=f"{label}={wanted}"
         )
     return kind
 

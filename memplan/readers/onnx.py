@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.errors import InputError, UnboundShapeError
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, Graph, TensorKind, dense_bytes
 from memplan.progress import Progress, silent
@@ -85,7 +85,7 @@ def read_onnx(
     try:
         return _Reader(model, str(path), shapes or {}).graph(progress)
     except InputError as error:
-        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
+        raise error.of(path) from None
 
 
 class _Reader:
@@ -124,12 +124,22 @@ class _Reader:
         for dim in info.type.tensor_type.shape.dim:
             size = self.sizes.get(dim.dim_param, 0) if dim.dim_param else dim.dim_value
             if dim.dim_param and dim.dim_param not in self.sizes:
-                remedy = f"bind the inputs that have dimension {dim.dim_param!r} with --shape NAME=DIM,DIM,..."
-                raise InputError(f"dimension {dim.dim_param!r:.40} is open", place=name, remedy=remedy)
+                raise UnboundShapeError(
+                    f"dimension {dim.dim_param!r:.40} is open", place=name, suggestion=self._binding(dim.dim_param)
+                )
             if size < 0:
                 raise InputError(f"dimension {size}", place=name)
             shape.append(size)
         return tuple(shape), dtype
+
+    def _binding(self, dimension: str) -> str:
+        """How the named dimension would be bound: by the shape of the first input that has it."""
+        for item in self.model.graph.input:
+            dims = item.type.tensor_type.shape.dim
+            if item.name not in self.weights and any(dim.dim_param == dimension for dim in dims):
+                sizes = (self.sizes.get(dim.dim_param, 0) if dim.dim_param else dim.dim_value for dim in dims)
+                return f"{item.name}={','.join(str(size) if size else 'DIM' for size in sizes)}"
+        return "NAME=DIM,DIM,..."
 
     @staticmethod
     def _dtype(number: int, place: str) -> str:

@@ -220,4 +220,4 @@ def load_plan(path: str | Path) -> Plan:
     try:
         return plan_from_json(document)
     except InputError as error:
-        raise InputError(error.message, path=path, place=error.place, remedy=error.remedy) from None
+        raise error.of(path) from None

@@ -247,6 +247,41 @@ def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: Any, monke
     dialog.reject()
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_the_shape_that_a_graph_leaves_open_is_asked_for_and_kept(
+    background: bool, qtbot: Any, store: QSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Path(__file__).parents[1] / "readers" / "data" / "dynamic_batch.mindir"
+    asked: list[tuple[str, str]] = []
+    answers = [("x=8,sixty", True), ("", False), ("x=8,64", True)]
+
+    def answer(_: object, __: str, label: str, ___: object, suggestion: str) -> tuple[str, bool]:
+        asked.append((label, suggestion))
+        return answers.pop(0)
+
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("910B3", True))
+    monkeypatch.setattr(QInputDialog, "getText", answer)
+    window = MainWindow(settings=store, background=background)
+    qtbot.addWidget(window)
+    window.show()
+    for says in ("is not NAME=1,128", "has open dimensions"):
+        window.open([graph])
+        qtbot.waitUntil(lambda says=says: any(says in text for text in window.problems.errors), timeout=10_000)
+        assert window.session.document.empty
+    window.open([graph])
+    qtbot.waitUntil(lambda: window.session.document.plan is not None, timeout=20_000)
+    assert [suggestion for _, suggestion in asked] == ["x=DIM,64"] * 3
+    plan = window.session.document.plan
+    assert plan is not None
+    assert (8, 256) in {tensor.shape for tensor in plan.tensors}
+    assert Settings(store).recent[0].shapes == (("x", (8, 64)),)
+    window.close()
+    second = make(qtbot, store)
+    second.reopen()
+    assert second.session.document.plan is not None, "without being asked again"
+    second.close()
+
+
 def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.MonkeyPatch, shared_data: Path) -> None:
     folder = next(iter(sorted(shared_data.rglob("*level2*"))), None)
     if folder is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.errors import InputError, UnboundShapeError
 from memplan.graph import TensorKind, bytes_by_kind, lifetimes
 from memplan.readers import read_graph
 from memplan.readers.onnx import _TABLE
@@ -72,8 +72,9 @@ def test_named_dimensions_are_bound_by_input(tmp_path: Path) -> None:
     path = saved(tmp_path, perceptron("N"))
     graph = read_graph(path, shapes={"x": (7, 64)})
     assert graph.tensors[graph.outputs[0]].shape == (7, 10)
-    with pytest.raises(InputError, match="dimension 'N' is open"):
+    with pytest.raises(UnboundShapeError, match="dimension 'N' is open") as caught:
         read_graph(path)
+    assert caught.value.suggestion == "x=DIM,64"
     with pytest.raises(InputError, match="disagrees"):
         read_graph(path, shapes={"x": (7, 65)})
     with pytest.raises(InputError, match="inputs are x"):
