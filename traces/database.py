@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,28 @@ class Database:
             )
             self._connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
             self._connection.execute("PRAGMA trusted_schema = OFF")
-            self._tables = {
-                str(name): [
-                    str(column[1]) for column in self._connection.execute(f"PRAGMA table_info({_quoted(name)})")
-                ]
-                for (name,) in self._connection.execute(
-                    "SELECT name FROM sqlite_master WHERE type = 'table'"
-                ).fetchall()
-            }
+            self._tables = self._read_tables(notes)
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
         if not self._tables:
             notes.add(path, "skipped: the database holds no tables")
         if path.with_name(path.name + "-wal").exists():
             notes.add(path, "its write-ahead log (-wal) is not read; what was written last may be missing")
+
+    def _read_tables(self, notes: Notebook) -> dict[str, list[str]]:
+        """Columns by table. Of a file that was cut short, whatever of it is there can be read; a note says so."""
+        names = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        try:
+            found = self._connection.execute(names).fetchall()
+        except sqlite3.DatabaseError:
+            # With this SQLite goes on where the file is shorter than it says; nothing is written, it is opened to read.
+            self._connection.execute("PRAGMA writable_schema = ON")
+            found = self._connection.execute(names).fetchall()
+            notes.add(self._path, "the database was cut short: what is left of it is read")
+        return {
+            str(name): [str(column[1]) for column in self._connection.execute(f"PRAGMA table_info({_quoted(name)})")]
+            for (name,) in found
+        }
 
     @property
     def path(self) -> Path:
@@ -143,13 +152,22 @@ class Database:
         if table not in self._tables or not expressions:
             return blocks
         self._connection.set_progress_handler(lambda: self._progress(0, 0, f"rows of {table}"), _STEPS)
+        query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}"  # noqa: S608
         try:
-            cursor = self._connection.execute(f"SELECT {', '.join(expressions)} FROM {_quoted(table)}")  # noqa: S608
+            cursor = self._connection.execute(query)
             while block := cursor.fetchmany(_ROWS):
                 blocks.append(block)
                 self._progress(len(blocks) * _ROWS, 0, f"rows of {table}")
         except (sqlite3.Error, OverflowError) as error:
+            # The block that failed is lost whole: its rows up to the damage come one by one.
             read = sum(map(len, blocks))
+            rest: list[tuple[Any, ...]] = []
+            with suppress(sqlite3.Error, OverflowError):
+                for row in self._connection.execute(f"{query} LIMIT -1 OFFSET {read}"):
+                    rest.append(row)  # noqa: PERF402 - what came before an error is kept
+            if rest:
+                blocks.append(rest)
+            read += len(rest)
             self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
         return blocks
 

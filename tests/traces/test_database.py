@@ -172,3 +172,18 @@ def test_a_database_without_tables_is_noted(tmp_path: Path) -> None:
     profile = open_profile(tmp_path)
     assert not profile.rank(0).tracks
     assert [note.text for note in profile.notes if "tables" in note.text] == ["skipped: the database holds no tables"]
+
+
+@pytest.mark.parametrize("share", [0.97, 0.5, 0.2])
+def test_of_a_database_that_was_cut_short_what_is_left_is_read(share: float, shared_data: Path, tmp_path: Path) -> None:
+    whole = shared_data / DB / "level2" / "rank0_ascend_pt"
+    folder = Path(shutil.copytree(whole, tmp_path / "rank0_ascend_pt"))
+    database = next(folder.rglob("ascend_pytorch_profiler_0.db"))
+    content = database.read_bytes()[: int(database.stat().st_size * share)]
+    database.write_bytes(content)
+    profile = open_profile(folder)
+    found = sum(track.count for track in profile.rank(0).tracks)
+    assert 0 < found <= sum(track.count for track in open_profile(whole).rank(0).tracks)
+    assert any("cut short" in note.text for note in profile.notes)
+    assert database.read_bytes() == content
+    assert sorted(path.name for path in folder.rglob("*")) == sorted(path.name for path in whole.rglob("*"))
