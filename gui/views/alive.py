@@ -6,12 +6,13 @@ from PySide6.QtCore import QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.alive import SHAPE, alive_rows
 from memplan.gui.model.events import Event, Listener
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import Session
 from memplan.gui.views.table import TableView
+from memplan.sentence import Sentence
 from memplan.units import format_bytes
 
 _DELAY_MS = 80
@@ -63,4 +64,5 @@ class AliveView(TableView):
         if self.session.map is None:
             self.show_rows((), tr("No plan is open: the memory map needs one"))
             return
-        self.show_rows(rows, f"{len(rows):,} · {format_bytes(total)} · {where}, {span_text(time)}")
+        count = say(Sentence("{} tensors", (f"{len(rows):,}",)))
+        self.show_rows(rows, f"{count} · {format_bytes(total)} · {where}, {span_text(time)}")
