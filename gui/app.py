@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from PySide6.QtCore import QSettings, QTimer
 from PySide6.QtWidgets import QApplication
 
+from memplan.errors import InputError
 from memplan.gui.i18n import choose_language
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request
@@ -26,8 +28,20 @@ def application() -> QApplication:
     return made
 
 
-def run(plan_path: Path | None = None, profile_path: Path | None = None) -> int:
-    """Open the window on a plan, a profile, both or neither; returns the exit code when the last window closed."""
+def _check_display() -> None:
+    """Qt ends the process where it finds no display; this says so in a line before."""
+    displays = ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
+        raise InputError("there is no display to open a window on", remedy="use --render FOLDER, or set DISPLAY")
+
+
+def run(plan_path: Path | None = None, profile_path: Path | None = None, chip: str | None = None) -> int:
+    """
+    Open the window on a plan (or a graph, to plan for `chip`), a profile, both or neither.
+
+    Returns the exit code when the last window closed. Raises `InputError` where there is no display.
+    """
+    _check_display()
     qt = application()
     store = QSettings()
     settings = Settings(store)
@@ -36,7 +50,7 @@ def run(plan_path: Path | None = None, profile_path: Path | None = None) -> int:
     window = MainWindow(settings=store)
     window.show()
     if plan_path is not None or profile_path is not None:
-        QTimer.singleShot(0, lambda: window.open_request(Request(plan_path, profile_path)))
+        QTimer.singleShot(0, lambda: window.open_planned(Request(plan_path, profile_path, chip=chip)))
     else:
         QTimer.singleShot(0, window.reopen)
     return qt.exec()

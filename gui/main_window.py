@@ -352,12 +352,18 @@ class MainWindow(QMainWindow):
     def open(self, paths: Sequence[Path], chip: str | None = None) -> None:
         """Open files and folders: beside what is open of the other kind, else as further documents."""
         for request in requests_for(list(paths), self.request):
-            known = chip or request.chip
-            if request.plan is not None and is_graph(request.plan) and known is None:
-                known = ask_chip(self)
-                if known is None:
-                    return
-            self.open_request(Request(request.plan, request.profile, request.rank, known))
+            if not self.open_planned(replace(request, chip=chip or request.chip)):
+                return
+
+    def open_planned(self, request: Request) -> bool:
+        """Open `request`, of a graph after asking for the chip to plan it for; false if the user gave up."""
+        if request.plan is not None and is_graph(request.plan) and request.chip is None:
+            chip = ask_chip(self)
+            if chip is None:
+                return False
+            request = replace(request, chip=chip)
+        self.open_request(request)
+        return True
 
     def open_request(
         self, request: Request, stretch: tuple[float, float] | None = None, *, beside: bool = False

@@ -11,27 +11,35 @@ from PySide6.QtCore import QMessageLogContext, QPoint, QtMsgType, qInstallMessag
 from PySide6.QtGui import QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
+from memplan.errors import InputError
 from memplan.gui.app import application
 from memplan.gui.i18n import choose_language
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.session import OpPick, Session, TensorPick
+from memplan.gui.saving import png, write
 from memplan.gui.theme import apply_theme
 
 Arrange = Callable[[MainWindow], None]
 
 
 def render(
-    plan_path: Path | None, profile_path: Path | None, out_dir: Path, *, size: tuple[int, int] = (1600, 1000)
+    plan_path: Path | None,
+    profile_path: Path | None,
+    out_dir: Path,
+    *,
+    chip: str | None = None,
+    size: tuple[int, int] = (1600, 1000),
 ) -> list[Path]:
     """
     Draw the window on a plan and a profile into PNG files in `out_dir` without a display; returns their paths.
 
-    Raises `InputError` for files that can't be used.
+    A graph is planned for `chip` first. Raises `InputError` for files that can't be used, and if `out_dir` can't be
+    written.
     """
     _prepare()
-    session = open_session(Request(plan_path, profile_path))
+    session = open_session(Request(plan_path, profile_path, chip=chip))
     return _pictures({"window": (session, lambda _: None)}, out_dir, size)
 
 
@@ -141,7 +149,10 @@ def _say(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:  # no
 
 def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size: tuple[int, int]) -> list[Path]:
     qt = application()
-    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't be written: {error.strerror}", path=out_dir) from error
     paths = []
     for theme in theme_names():
         palette = load_palette(theme)
@@ -159,7 +170,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
             for _ in range(4):  # docks lay themselves out over several rounds of events
                 qt.processEvents()
             path = out_dir / f"{name}-{theme}.png"
-            _photograph(window).save(str(path))
+            write(path, png(_photograph(window)))
             paths.append(path)
             window.close()
             window.deleteLater()

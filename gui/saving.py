@@ -6,7 +6,7 @@ import atexit
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QIODevice, QMimeData, QPoint, QSize
-from PySide6.QtGui import QGuiApplication, QImage, QPainter
+from PySide6.QtGui import QGuiApplication, QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from memplan.errors import InputError
@@ -18,11 +18,11 @@ FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.csv)"}
 """What a view can be saved as, by the suffix of the file, with the text of the file dialog."""
 
 
-def png(widget: QWidget) -> bytes:
-    """What `widget` shows, at the resolution of its screen."""
+def png(picture: QPixmap) -> bytes:
+    """`picture` as a PNG file."""
     buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    widget.grab().save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return bytes(buffer.data().data())
 
 
@@ -52,7 +52,7 @@ def picture(widget: QWidget, path: Path) -> bytes | None:
     suffix = path.suffix.casefold()
     if suffix not in FORMATS:
         raise InputError("this can't be saved under that name", path=path, remedy=f"end it in {', '.join(FORMATS)}")
-    return png(widget) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
+    return png(widget.grab()) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
 
 
 def write(path: Path, data: bytes) -> Path:

@@ -13,8 +13,11 @@ from memplan.errors import InputError
 
 
 def command(
-    plan: Annotated[Path | None, typer.Argument(help="A plan, as `memplan plan -o` writes it.")] = None,
+    plan: Annotated[
+        Path | None, typer.Argument(help="A plan, as `memplan plan -o` writes it, or a graph to plan.")
+    ] = None,
     profile: Annotated[Path | None, typer.Argument(help="A profile directory.")] = None,
+    chip: Annotated[str | None, typer.Option(help="Chip to plan a graph for.")] = None,
     render: Annotated[
         Path | None, typer.Option(help="Draw the window into PNG files in this folder instead of opening it.")
     ] = None,
@@ -24,12 +27,15 @@ def command(
         raise InputError("the desktop app is not installed", remedy="pip install 'memplan[gui]'")
     if plan is not None and profile is None and plan.is_dir():
         plan, profile = None, plan
+    for path in (plan, profile):
+        if path is not None and not path.exists():
+            raise InputError("no such file or folder", path=path)
     if render is None:
         from memplan.gui.app import run
 
-        return run(plan, profile)
+        return run(plan, profile, chip)
     from memplan.gui.pictures import render as drawn
 
-    for picture in drawn(plan, profile, render):
+    for picture in drawn(plan, profile, render, chip=chip):
         print(f"drawn: {picture}")
     return YES

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PySide6.QtCore import QSettings
 
+from memplan.cli import main
 from memplan.errors import InputError
 from memplan.gui import reading
 from memplan.gui.file_commands import PLAN_FORMAT, write_plan
@@ -21,7 +23,7 @@ from memplan.gui.settings import Settings
 from memplan.gui.views.problems import ProblemsView
 from memplan.schema import load_plan
 from memplan.traces import store, tracefile
-from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
 
@@ -205,3 +207,37 @@ def test_notes_on_files_deep_in_folders_are_wrapped_not_cut(qtbot: Any) -> None:
     assert lines > view.fontMetrics().horizontalAdvance(path) / view.viewport().width()
     assert view.item(1).toolTip() == path
     assert view.sheet().rows == [("error", path), ("note", path)]
+
+
+def test_without_a_display_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert main(["gui", str(PLAN)]) == 2
+    assert "there is no display" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["gui", "missing.json"], "no such file"),
+        (["gui", str(PLAN), "missing"], "no such file"),
+        (["gui", str(PLAN), "--render", "file/out"], "can't be written"),
+        (["gui", str(SAMPLES / "cnn.mindir"), "--render", "out"], "needs a chip"),
+        (["gui", str(SAMPLES / "cnn.mindir"), "--chip", "none", "--render", "out"], "none"),
+    ],
+)
+def test_what_cannot_be_opened_or_drawn_is_a_line_and_exit_code_2(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_a_graph_is_drawn_for_the_chip_that_is_named(tmp_path: Path) -> None:
+    assert main(["gui", str(SAMPLES / "cnn.mindir"), "--chip", "910B3", "--render", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["window-dark.png", "window-light.png"]
