@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def run(plan_path: Path | None = None, profile_path: Path | None = None, chip: s
     Returns the exit code when the last window closed. Raises `InputError` where there is no display.
     """
     _check_display()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C in the terminal: Qt's loop would never let Python see it
     qt = application()
     store = QSettings()
     settings = Settings(store)
