@@ -19,7 +19,7 @@ from memplan.gui.file_commands import (
     reopen_recent,
     save_view,
 )
-from memplan.gui.i18n import LANGUAGES, tr
+from memplan.gui.i18n import LANGUAGES, say, tr
 from memplan.gui.model.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.rows import Rows
@@ -68,6 +68,13 @@ def view_menu(window: MainWindow, name: str) -> QMenu:
             if row is not None:
                 action.triggered.connect(lambda *_, command=command, key=row.key: arrange(rows, command, key))
         menu.addAction(window.commands.actions["show-hidden"])
+        menu.addSeparator()
+    if name == "curve":
+        for curve, _ in window.curve.all_lines():
+            action = menu.addAction(say(curve.title))
+            action.setCheckable(True)
+            action.setChecked(curve.name not in window.curve.hidden)
+            action.triggered.connect(lambda *_, shown=curve.name: window.curve.toggle(shown))
         menu.addSeparator()
     if name in ("map", "curve"):
         for tier in window.session.tiers:

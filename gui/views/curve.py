@@ -37,7 +37,8 @@ class CurveView(TimeCanvas):
         """Another session: its first measured curve, which is the one compared with the plan where there is a plan."""
         event = self.session.tier_changed
         self._listening.append((event, event.connect(self.refresh)))
-        self.hidden = {curve.name for curve, _ in self.all_lines()[1:]}
+        compared = [curve.name for curve in self.session.curves.measured[:1]]
+        self.hidden = {curve.name for curve, _ in self.all_lines()} - set(compared)
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
@@ -46,12 +47,16 @@ class CurveView(TimeCanvas):
         return [(curve, colour) for curve, colour in self.all_lines() if curve.name not in self.hidden]
 
     def all_lines(self) -> list[tuple[StepCurve, int]]:
-        """Measured curves and fragmentation, each with its colour, which stays the same while others are hidden."""
+        """
+        The measured curve that is compared, fragmentation, and the other measured curves.
+
+        Each has its colour, which stays the same while others are hidden.
+        """
         palette = (self.colours.role("measured"), *self.colours.colours[2:])
         curves = self.session.curves
         lines = [(curve, palette[index % len(palette)]) for index, curve in enumerate(curves.measured)]
         if curves.unused is not None:
-            lines.append((curves.unused, self.colours.role("warning")))
+            lines.insert(1, (curves.unused, self.colours.role("warning")))
         return lines
 
     def toggle(self, name: str) -> None:

@@ -28,6 +28,7 @@ from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.table import RowsModel
 from memplan.gui.views.timeline import TimelineView
+from memplan.gui.window_commands import view_menu
 from memplan.sentence import Sentence
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
@@ -243,6 +244,31 @@ def test_curves_are_turned_on_and_off_by_their_names(window: MainWindow, qtbot: 
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)  # type: ignore[attr-defined]
     assert name in view.hidden
     assert any("planned" in line for line in view.lines(window.session.viewport.span / 2))
+
+
+def test_the_menu_of_the_curve_turns_every_line_on_and_off(window: MainWindow, qtbot: object) -> None:
+    curve = window.curve
+    fragmentation = window.session.curves.unused
+    assert fragmentation is not None
+    assert [line.name for line, _ in curve.lines_shown()] == [window.session.curves.measured[0].name]
+    menu = view_menu(window, "curve")
+    entries = {action.text(): action for action in menu.actions()}
+    assert set(entries) >= {line.name for line, _ in curve.all_lines()}
+    entries[fragmentation.name].trigger()
+    assert fragmentation.name in {line.name for line, _ in curve.lines_shown()}
+    entries = {action.text(): action for action in view_menu(window, "curve").actions()}
+    assert entries[fragmentation.name].isChecked()
+    entries[fragmentation.name].trigger()
+    assert fragmentation.name not in {line.name for line, _ in curve.lines_shown()}
+
+
+def test_a_plan_alone_shows_its_planned_curve_and_offers_the_fragmentation(qtbot: object) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.open_request(Request(PLAN))
+    assert window.curve.lines_shown() == []
+    assert [line.name for line, _ in window.curve.all_lines()] == ["unused (fragmentation)"]
+    window.close()
 
 
 def test_markers_are_set_and_cleared(window: MainWindow) -> None:
