@@ -155,5 +155,5 @@ def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap |
     unused = None
     if mapped is not None and len(mapped):
         time_ns = document.axis.to_profile(step_starts(plan))
-        unused = StepCurve(Sentence("unused (fragmentation)"), time_ns, unused_bytes(mapped))
+        unused = StepCurve(Sentence("fragmentation"), time_ns, unused_bytes(mapped))
     return MemoryCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference)

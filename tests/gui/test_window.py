@@ -267,7 +267,7 @@ def test_a_plan_alone_shows_its_planned_curve_and_offers_the_fragmentation(qtbot
     qtbot.addWidget(window)  # type: ignore[attr-defined]
     window.open_request(Request(PLAN))
     assert window.curve.lines_shown() == []
-    assert [line.name for line, _ in window.curve.all_lines()] == ["unused (fragmentation)"]
+    assert [line.name for line, _ in window.curve.all_lines()] == ["fragmentation"]
     window.close()
 
 
