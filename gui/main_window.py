@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
@@ -26,6 +23,7 @@ from PySide6.QtWidgets import (
 from memplan.errors import InputError, UnboundShapeError
 from memplan.gui.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
+from memplan.gui.later_views import LaterViews
 from memplan.gui.model.documents import Documents
 from memplan.gui.model.opening import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
@@ -51,13 +49,6 @@ from memplan.gui.views.transfers import TransfersView
 from memplan.gui.views.view import SessionView, View
 from memplan.gui.views.welcome import WelcomeView
 from memplan.gui.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
-from memplan.hardware import chips
-from memplan.progress import Progress
-
-if TYPE_CHECKING:
-    from memplan.gui.views.kernel import KernelView
-    from memplan.gui.views.kv_budget import KvBudgetView
-    from memplan.gui.views.roofline import RooflineView
 
 BOTTOM, RIGHT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
 
@@ -127,14 +118,7 @@ class MainWindow(QMainWindow):
         self.search.jumped.connect(self.timeline.show_row)
         self.search.opened.connect(lambda: self.reading.every_track(self.session))
         self.search.hide()
-        self._later = {
-            "roofline": ("memplan.gui.views.roofline", "Roofline", self._make_roofline),
-            "kernel": ("memplan.gui.views.kernel", "Kernel", self._make_kernel),
-            "kv": ("memplan.gui.views.kv_budget", "KV budget", self._make_kv),
-        }
-        self.kv: KvBudgetView | None = None
-        self.roofline: RooflineView | None = None
-        self.kernel: KernelView | None = None
+        self.later = LaterViews(self)
         self.views: dict[str, View] = {}
         self.docks: dict[str, QDockWidget] = {}
         self.titles: dict[str, str] = {}
@@ -220,70 +204,6 @@ class MainWindow(QMainWindow):
         """Bring a dock to the front."""
         self.docks[name].show()
         self.docks[name].raise_()
-
-    def _show_large(self, name: str) -> None:
-        """Bring a dock that needs room to the front, and give it some where it has little."""
-        self.show_view(name)
-        dock, least = self.docks[name], self.height() * 2 // 5
-        if dock.height() < least and not dock.isFloating():
-            self.resizeDocks([self.docks["map"], dock], [least // 3, least], Qt.Orientation.Vertical)
-
-    def show_later(self, name: str, then: Callable[[], object] | None = None) -> None:
-        """
-        Show one of the views that are made on first use, for their modules take time to import: on a worker.
-
-        `then` is done once it is there, in place of bringing it to the front.
-        """
-        module, title, make = self._later[name]
-
-        def show() -> None:
-            if name not in self.docks:
-                self.add_view(name, title, make(), BOTTOM, under=self.docks["transfers"])
-            if then is not None:
-                then()
-            else:
-                self._show_large(name)
-
-        def load(_: Progress) -> None:
-            import_module(module)
-            chips()  # read from files once, for all of these views
-
-        if module in sys.modules:
-            show()
-        else:
-            self.reading.do(tr("opening the view"), load, lambda _: show())
-
-    def show_kv_budget(self, config: Path | None = None) -> None:
-        """Show the KV budget, of `config` when given."""
-
-        def show() -> None:
-            if self.kv is not None and config is not None:
-                self.kv.show_model(config)
-            self._show_large("kv")
-
-        self.show_later("kv", show)
-
-    def _make_kv(self) -> QWidget:
-        from memplan.gui.views.kv_budget import KvBudgetView
-
-        self.kv = KvBudgetView(self.colours, self, models=self.settings.models)
-        self.kv.model_opened.connect(self._keep_model)
-        return self.kv
-
-    def _keep_model(self, config: Path) -> None:
-        self.settings.models = [config, *(path for path in self.settings.models if path != config)]
-
-    def _make_roofline(self) -> QWidget:
-        from memplan.gui.views.roofline import RooflineView
-
-        self.roofline = RooflineView(self.session, self.colours, self)
-        return self.roofline
-
-    def _make_kernel(self) -> QWidget:
-        from memplan.gui.views.kernel import KernelView
-
-        self.kernel = KernelView(self.session, self.colours, self, self.reading.do)
-        return self.kernel
 
     def _make_status(self) -> None:
         self.simulated_mark = QLabel(self)
@@ -431,8 +351,7 @@ class MainWindow(QMainWindow):
             self.restoreGeometry(kept[0])
             self.restoreState(kept[1])
             for name in self.settings.later_views:
-                if name in self._later:
-                    self.show_later(name, lambda: self.restoreState(kept[1]))
+                self.later.show(name, lambda: self.restoreState(kept[1]))
 
     def reset_layout(self) -> None:
         """Put every dock back where it was in the first place."""
@@ -460,7 +379,7 @@ class MainWindow(QMainWindow):
         self.settings.language = code
         choose_language(code)
         state = self.saveState()
-        made = [name for name in self._later if name in self.docks]
+        made = self.later.made
         errors = list(self.problems.errors)
         self.pairing.forget_views()
         self._forget_views()
@@ -472,7 +391,7 @@ class MainWindow(QMainWindow):
         self.commands.remove()
         self._make_views()
         for name in made:
-            self.show_later(name)
+            self.later.show(name)
         self.pairing.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
@@ -511,9 +430,7 @@ class MainWindow(QMainWindow):
         """Stop the work under way and keep layout, tracks and what was open."""
         self.pairing.end()
         self.settings.keep_layout(self.saveGeometry(), self.saveState())
-        self.settings.later_views = [
-            name for name in self._later if name in self.docks and self.docks[name].isVisible()
-        ]
+        self.settings.later_views = self.later.shown
         self.keep_arrangement()
         kept = [(item.request, item.session.viewport) for item in self.documents.opened]
         self.settings.open_at_start = [

@@ -91,11 +91,11 @@ def screenshots(
             window.session.pick(OpPick(max(plan.ops, key=lambda op: op.flops).index))
 
     def roofline(window: MainWindow) -> None:
-        window.show_later("roofline")
+        window.later.show("roofline")
         pick_largest(window)
 
     def kernel(window: MainWindow) -> None:
-        window.show_later("kernel")
+        window.later.show("kernel")
         pick_largest(window)
 
     def beside(window: MainWindow) -> None:
@@ -123,7 +123,7 @@ def screenshots(
         "search": (session, search),
         "roofline": (session, roofline),
         "kernel": (session, kernel),
-        "kv-budget": (session, lambda window: window.show_kv_budget(config)),
+        "kv-budget": (session, lambda window: window.later.show_kv(config)),
         "commands": (session, command("commands")),
         "colours": (session, command("colours")),
         "problems": (session, problems),

@@ -52,7 +52,7 @@ def ways_to_begin(window: MainWindow) -> list[tuple[str, str, Callable[[], objec
         ("Open the sample", "A small Llama training step: its plan and a profile of it", lambda: open_sample(window)),
         ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", lambda: open_file(window)),
         ("Open profile directory …", "What the CANN profiler left: one rank or many", lambda: open_folder(window)),
-        ("KV budget …", "How many tokens a served model has room for", lambda: window.show_kv_budget()),
+        ("KV budget …", "How many tokens a served model has room for", lambda: window.later.show_kv()),
     ]
 
 
@@ -349,9 +349,9 @@ def _view(window: MainWindow) -> list[Command]:
     commands.append(
         Command("previous-view", "View", "Keyboard to the view before", lambda: _focus(window, -1), ("Shift+F6",))
     )
-    commands.append(Command("roofline", "View", "Roofline …", lambda: window.show_later("roofline"), ("Ctrl+R",)))
-    commands.append(Command("kernel", "View", "Kernel …", lambda: window.show_later("kernel"), ("Ctrl+Shift+E",)))
-    commands.append(Command("kv", "View", "KV budget …", lambda: window.show_kv_budget(), ("Ctrl+K",)))
+    commands.append(Command("roofline", "View", "Roofline …", lambda: window.later.show("roofline"), ("Ctrl+R",)))
+    commands.append(Command("kernel", "View", "Kernel …", lambda: window.later.show("kernel"), ("Ctrl+Shift+E",)))
+    commands.append(Command("kv", "View", "KV budget …", lambda: window.later.show_kv(), ("Ctrl+K",)))
     commands.append(
         Command(
             "next-tier",

@@ -132,8 +132,8 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
 
 def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
-    first.show_kv_budget()
-    first.show_later("kernel")
+    first.later.show_kv()
+    first.later.show("kernel")
     qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(first.docks), timeout=20_000)
     first.docks["kv"].setFloating(True)
     first.docks["roofline" if "roofline" in first.docks else "kernel"].raise_()

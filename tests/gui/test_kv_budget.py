@@ -314,9 +314,11 @@ def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session,
     for first in (config, None):
         window = MainWindow(session, settings=kept, background=False)
         qtbot.addWidget(window)
-        window.show_kv_budget(first)
-        assert window.kv is not None
-        assert window.kv.models == [config]
-        assert [window.kv.form.model.itemText(place) for place in range(window.kv.form.model.count())].count("own") == 1
+        window.later.show_kv(first)
+        assert window.later.kv is not None
+        assert window.later.kv.models == [config]
+        assert [
+            window.later.kv.form.model.itemText(place) for place in range(window.later.kv.form.model.count())
+        ].count("own") == 1
         window.close()
     assert Settings(kept).models == [config]

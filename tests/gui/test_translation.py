@@ -310,15 +310,15 @@ def test_all_of_a_profile_and_of_nothing(chinese: Recorder, shown: Any) -> None:
             settle()
         details_texts(window)
         hover_texts(window)
-        window.show_later("roofline")
-        window.show_later("kernel")
+        window.later.show("roofline")
+        window.later.show("kernel")
         settle()
     assert_all_known(chinese)
 
 
 def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
-    window.show_later("roofline")
+    window.later.show("roofline")
     settle()
     CommandPalette(window.commands, window)
     choose_colours(window)
@@ -347,15 +347,15 @@ def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Re
 
 def test_all_of_kernels(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
-    window.show_later("kernel")
-    assert window.kernel is not None
+    window.later.show("kernel")
+    assert window.later.kernel is not None
     for pick in picks(session):
         session.pick(pick)
         settle()
-        maps = window.kernel.maps
+        maps = window.later.kernel.maps
         for place, lane in enumerate(maps.lanes):
             maps.free_text(place)
-            for cell in cells(lane, window.kernel.facts.slots):
+            for cell in cells(lane, window.later.kernel.facts.slots):
                 maps.cell_text(lane, cell)
     assert_all_known(chinese)
 
@@ -408,9 +408,9 @@ def test_all_of_kv_budgets(qtbot: Any, choice: KvChoice, chinese: Recorder) -> N
 
 def test_the_form_of_the_kv_budget(shown: Any, chinese: Recorder) -> None:
     window = shown(None)
-    window.show_kv_budget()
-    assert window.kv is not None
-    window.kv.form.more_button.click()
+    window.later.show_kv()
+    assert window.later.kv is not None
+    window.later.kv.form.more_button.click()
     settle()
-    window.kv.grab()
+    window.later.kv.grab()
     assert_all_known(chinese)

@@ -378,7 +378,7 @@ def test_the_sample_is_one_command_away(qtbot: object) -> None:
 
 def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: MainWindow, qtbot: object) -> None:
     window.commands.run("roofline")
-    view = window.roofline
+    view = window.later.roofline
     assert view is not None
     for _ in range(3):
         view.draw()
@@ -391,7 +391,7 @@ def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: Mai
 
 def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> None:
     window.commands.run("roofline")
-    view = window.roofline
+    view = window.later.roofline
     assert view is not None
     assert view.plot.isVisibleTo(view)
     window.close_document()
@@ -401,7 +401,7 @@ def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> Non
 
 def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow) -> None:
     window.commands.run("roofline")
-    view = window.roofline
+    view = window.later.roofline
     assert view is not None
     plan = window.session.document.plan
     assert plan is not None
