@@ -40,6 +40,7 @@ from memplan.gui.views.curve import CurveView
 from memplan.gui.views.details import DetailsView
 from memplan.gui.views.deviations import DeviationsView
 from memplan.gui.views.difference import DifferenceView
+from memplan.gui.views.icons import colour_title_buttons
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.memory_map import MemoryMapView
 from memplan.gui.views.problems import ProblemsView
@@ -162,7 +163,7 @@ class MainWindow(QMainWindow):
         self.tabs.setDocumentMode(True)
         self.tabs.currentChanged.connect(self.documents.select)
         self.tabs.tabCloseRequested.connect(self.close_document)
-        self.welcome = WelcomeView(ways_to_begin(self), self.open_request, self)
+        self.welcome = WelcomeView(ways_to_begin(self), self.open_request, self.colours, self)
         self.middle = QStackedWidget(self)
         self.middle.addWidget(self.pairing.make_page(self.timeline))
         self.middle.addWidget(self.welcome)
@@ -198,6 +199,9 @@ class MainWindow(QMainWindow):
             self.tabifyDockWidget(under, dock)
         self.docks[name] = dock
         self.name_view(name, title, view)
+        # Qt gives the buttons its own icons again whenever the dock floats or settles.
+        dock.topLevelChanged.connect(lambda *_: colour_title_buttons(dock, self.colours.css("faint")))
+        colour_title_buttons(dock, self.colours.css("faint"))
         return dock
 
     def show_view(self, name: str) -> None:
@@ -372,6 +376,9 @@ class MainWindow(QMainWindow):
         self.settings.palette = palette
         for view in self.views.values():
             view.set_palette(palette)
+        for dock in self.docks.values():
+            colour_title_buttons(dock, palette.css("faint"))
+        self.welcome.set_palette(palette)
         self.pairing.set_palette()
 
     def set_language(self, code: str) -> None:

@@ -245,7 +245,7 @@ class TimeCanvas(QWidget):
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))
             painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-            self.paint_tag(painter, x + 3, plot.top() + 12, f"M{index + 1}", self.pen("warning"))
+            self.paint_tag(painter, x + 3, plot.bottom() - 5, f"M{index + 1}", self.pen("warning"))
         if viewport.cursor is not None:
             painter.setPen(self.pen("faint", 1.0, 160))
             x = self.x_of(viewport.cursor)

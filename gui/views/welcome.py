@@ -10,6 +10,8 @@ from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, Q
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
+from memplan.gui.model.palette import Palette
+from memplan.gui.views.icons import arrow
 
 _MOST = 6
 _LEAST_PX = 340  # the docks around the middle of a small window leave it no more than it asks for
@@ -25,9 +27,11 @@ class WelcomeView(QScrollArea):
         self,
         ways: Sequence[tuple[str, str, Callable[[], object]]],
         reopen: Callable[[Request], object],
+        palette: Palette,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
+        self.colours = palette
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self.setMinimumHeight(_LEAST_PX)
@@ -73,6 +77,13 @@ class WelcomeView(QScrollArea):
         rows.addWidget(hint)
         rows.addStretch(2)
         self.setWidget(page)
+        self.set_palette(palette)
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        self.colours = palette
+        for button in (*self.buttons, *self.recent_buttons):
+            button.setIcon(arrow(palette.css("accent")))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep every button as tall as its lines need at this width: Qt cuts them otherwise."""
@@ -97,5 +108,6 @@ class WelcomeView(QScrollArea):
             button.clicked.connect(lambda *_, request=request: self._reopen(request))
             self.recent_buttons.append(button)
             self.recent.addWidget(button)
+        self.set_palette(self.colours)
         self._fit()
         self.recent_title.setText(f"<b>{tr('Recent')}</b>" if recent else tr("Nothing was opened yet."))

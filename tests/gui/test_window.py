@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QImage, QWheelEvent
-from PySide6.QtWidgets import QApplication, QInputDialog, QTabBar
+from PySide6.QtWidgets import QAbstractButton, QApplication, QInputDialog, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
@@ -286,6 +286,26 @@ def test_the_theme_changes_every_view(window: MainWindow) -> None:
     assert light.mean() > dark.mean()
     window.commands.run("theme-light")
     assert np.array_equal(pixels(window.timeline.grab().toImage()), light)
+
+
+def test_buttons_in_titles_are_drawn_in_the_theme_s_colour_also_after_they_were_used(window: MainWindow) -> None:
+    dock = window.docks["curve"]
+
+    def colours() -> set[int]:
+        button = dock.findChild(QAbstractButton, "qt_dockwidget_closebutton")
+        image = button.icon().pixmap(32, 32).toImage()
+        dots = [image.pixel(x, y) for x in range(32) for y in range(32)]
+        return {dot & 0xFFFFFF for dot in dots if dot >> 24 == 255}
+
+    for theme in ("dark", "light"):
+        window.commands.run(f"theme-{theme}")
+        faint = window.colours.role("faint") & 0xFFFFFF
+        assert colours() == {faint}
+        dock.setFloating(True)
+        dock.setWindowTitle("another")
+        dock.setFloating(False)
+        QApplication.processEvents()
+        assert colours() == {faint}
 
 
 def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: object, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Small icons drawn in the theme's colours: Qt's own are black whatever lies behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QPolygonF
+from PySide6.QtWidgets import QAbstractButton, QDockWidget
+
+_PX = 16
+_DENSITY = 4  # sharp on any screen
+
+
+def arrow(colour: str) -> QIcon:
+    """A triangle that points at what follows."""
+    return _drawn(colour, [[(5, 3), (11, 8), (5, 13)]], filled=True)
+
+
+def colour_title_buttons(dock: QDockWidget, colour: str) -> None:
+    """Give the buttons in the title of `dock` that colour."""
+    lines = {
+        "qt_dockwidget_closebutton": [[(4, 4), (12, 12)], [(12, 4), (4, 12)]],
+        "qt_dockwidget_floatbutton": [
+            [(3, 6), (10, 6), (10, 13), (3, 13), (3, 6)], [(6, 6), (6, 3), (13, 3), (13, 10), (10, 10)]
+        ],
+    }  # fmt: skip
+    for name, drawn in lines.items():
+        button = dock.findChild(QAbstractButton, name)
+        if isinstance(button, QAbstractButton):
+            button.setIcon(_drawn(colour, drawn))
+
+
+def _drawn(colour: str, lines: Sequence[Sequence[tuple[float, float]]], *, filled: bool = False) -> QIcon:
+    """`lines` through points on a square of 16 pixels, or the areas in them."""
+    picture = QPixmap(_PX * _DENSITY, _PX * _DENSITY)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setWindow(QRectF(0, 0, _PX, _PX).toRect())
+    pen = QPen(QColor(colour))
+    pen.setWidthF(1.2)
+    painter.setPen(Qt.PenStyle.NoPen if filled else pen)
+    if filled:
+        painter.setBrush(QColor(colour))
+    for points in lines:
+        shape = QPolygonF([QPointF(x, y) for x, y in points])
+        if filled:
+            painter.drawPolygon(shape)
+        else:
+            painter.drawPolyline(shape)
+    painter.end()
+    return QIcon(picture)
