@@ -7,10 +7,13 @@ from PySide6.QtWidgets import QApplication, QStyleFactory
 
 from memplan.gui.model.palette import Palette
 
+_STYLE = "fusion"
+
 
 def apply_theme(application: QApplication, palette: Palette) -> None:
     """Give every widget of the application the theme's colours."""
-    application.setStyle(QStyleFactory.create("Fusion"))
+    if application.style().objectName() != _STYLE:  # to set a style polishes every widget anew
+        application.setStyle(QStyleFactory.create(_STYLE))
     colours = QPalette()
     roles = {
         QPalette.ColorRole.Window: "window",
