@@ -66,6 +66,8 @@ class Commands:
         for action in self.actions.values():
             self._window.removeAction(action)
             action.deleteLater()
+        for menu in self.menus.values():
+            menu.deleteLater()
 
     def refresh(self) -> None:
         """Bring check marks and greyed entries up to date."""
