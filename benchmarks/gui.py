@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -29,13 +29,13 @@ from memplan.gui.main_window import MainWindow
 from memplan.gui.model.document import Document
 from memplan.gui.model.session import Session
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
-from memplan.traces.profile import Slices, Track, TrackKind
+from memplan.traces.profile import RankProfile, Slices, Track, TrackKind
 
 MB = 1_000_000
 
 
 class Rank:
-    """A rank of `tracks` stream tracks with `slices` slices in all, made with a fixed seed."""
+    """A rank of `tracks` stream tracks with `slices` slices in all, with a fixed seed: what a timeline asks of one."""
 
     rank, device, chip = 0, "NPU:0", None
 
@@ -162,7 +162,7 @@ def main() -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
     rank = Rank(options.slices, options.tracks)
-    session = Session(Document(rank=rank))  # type: ignore[arg-type]
+    session = Session(Document(rank=cast(RankProfile, rank)))
     begin = time.perf_counter()
     for row in session.rows.rows:
         session.rows.load(row)

@@ -62,6 +62,9 @@ class LaterViews:
         module, title, make = self._makers[name]
 
         def show() -> None:
+            if window.later is not self:  # the window changed its language meanwhile: its views are others
+                window.later.show(name, then)
+                return
             if name not in window.docks:
                 window.add_view(name, title, make(), _AREA, under=window.docks["transfers"])
             if then is not None:
@@ -105,7 +108,7 @@ class LaterViews:
         from memplan.gui.views.kernel import KernelView
 
         window = self._window
-        self.kernel = KernelView(window.session, window.colours, window, window.reading.do)
+        self.kernel = KernelView(window.session, window.colours, window.reading, window)
         return self.kernel
 
     def _make_kv(self) -> QWidget:

@@ -27,7 +27,6 @@ from memplan.gui.later_views import LaterViews
 from memplan.gui.model.documents import Documents
 from memplan.gui.model.opening import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
 from memplan.gui.pairing import Pairing
 from memplan.gui.questions import ask_chip, ask_shape
@@ -103,7 +102,7 @@ class MainWindow(QMainWindow):
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
-        loader = self._load_tracks if self.reading.background else None
+        loader = self.reading.tracks if self.reading.background else None
         session = self.session
         self.timeline = TimelineView(session, self.colours, self, loader)
         self.memory_map = MemoryMapView(session, self.colours, self)
@@ -332,9 +331,6 @@ class MainWindow(QMainWindow):
         self.problems.add_error(text)
         self.show_view("problems")
         self.statusBar().showMessage(text, 10_000)
-
-    def _load_tracks(self, rows: Sequence[Row]) -> None:
-        self.reading.tracks(self.session, rows)
 
     def _show_tracks(self, session: Session) -> None:
         for timeline in self.pairing.timelines():

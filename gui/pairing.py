@@ -242,9 +242,7 @@ class Pairing:
 
     def _make_views(self, session: Session) -> None:
         window = self._window
-        loader = None
-        if window.reading.background:
-            loader = lambda rows: window.reading.tracks(session, rows)  # noqa: E731 - bound to this session
+        loader = window.reading.tracks if window.reading.background else None
         self.view = BesideView(session, window.colours, self.split, loader)
         self.split.addWidget(self.view)
         window.name_view(VIEW, "Side by side", self.view)

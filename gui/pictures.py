@@ -141,7 +141,7 @@ def _prepare() -> None:
     application()
 
 
-def _say(kind: QtMsgType, context: QMessageLogContext, text: str) -> None:  # noqa: ARG001 - Qt's own signature
+def _say(_kind: QtMsgType, _context: QMessageLogContext, text: str) -> None:
     """Qt's messages on standard error, but for one that the offscreen platform makes of every window."""
     if "propagateSizeHints" not in text:
         print(text, file=sys.stderr)

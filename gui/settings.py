@@ -176,8 +176,8 @@ def _request(item: object) -> Request | None:
     return request if request.plan is not None or request.profile is not None else None
 
 
-def _shapes(found: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _shapes(found: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
     try:
-        return tuple((str(name), tuple(int(dim) for dim in shape)) for name, shape in found)  # type: ignore[attr-defined]
+        return tuple((str(name), tuple(int(dim) for dim in shape)) for name, shape in found)
     except (TypeError, ValueError):
         return ()

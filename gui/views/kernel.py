@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from PySide6.QtCore import Qt
@@ -21,30 +21,25 @@ from PySide6.QtWidgets import (
 
 from memplan.errors import MemplanError
 from memplan.gui.i18n import say, tr
-from memplan.gui.jobs import Finished, Work
 from memplan.gui.model.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session import OpPick, Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.reading import Reading
 from memplan.gui.views.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel_pipes import PipeBars
 from memplan.gui.views.kernel_words import difference_text, time_text
 from memplan.hardware import chips
-from memplan.progress import Progress, silent
+from memplan.progress import Progress
 
-Background = Callable[[str, Work, Finished], object]
 _SIDE_BY_SIDE = 960
 """Pixels from which pipes and words stand beside the maps instead of above them."""
 _SOFT_BREAK = "\u200b"
 
 
-def _at_once(title: str, work: Work, done: Finished) -> None:  # noqa: ARG001 - as `Background`
-    done(work(silent))
-
-
 class KernelView(QWidget):
     """
-    Follows the session's pick while it can be seen; `background` does work off the interface's thread.
+    Follows the session's pick while it can be seen; `reading` does work off the interface's thread.
 
     Working a kernel out compiles and searches on first use, so the view only ever draws what is ready.
     """
@@ -53,14 +48,14 @@ class KernelView(QWidget):
         self,
         session: Session,
         palette: Palette,
+        reading: Reading,
         parent: QWidget | None = None,
-        background: Background = _at_once,
     ) -> None:
         super().__init__(parent)
         self.session = session
         self.colours = palette
         self.facts = KernelFacts()
-        self._background = background
+        self._reading = reading
         self._asked = 0
         self._stale = True
         self._make_parts()
@@ -179,7 +174,7 @@ class KernelView(QWidget):
             if facts is not None and asked == self._asked and session is self.session:
                 self._show_facts(facts)
 
-        self._background(tr("Kernel"), work, done)
+        self._reading.do(tr("Kernel"), work, done)
 
     def _chip_chosen(self, _: int) -> None:
         self.show_picked()

@@ -14,6 +14,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.table import TableRow, TableShape
 
 _Index = QModelIndex | QPersistentModelIndex
+_ROOT = QModelIndex()
 _SORT_ROLE = Qt.ItemDataRole.UserRole
 _LOOKED_AT = 40  # rows beside the visible ones whose texts tell how wide a column is: all of them take too long
 
@@ -26,11 +27,11 @@ class RowsModel(QAbstractTableModel):
         self.shape = shape
         self.rows = rows
 
-    def rowCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008 - Qt's own signature
+    def rowCount(self, parent: _Index = _ROOT) -> int:
         """One row a thing."""
         return 0 if parent.isValid() else len(self.rows)
 
-    def columnCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008 - Qt's own signature
+    def columnCount(self, parent: _Index = _ROOT) -> int:
         """One column a field."""
         return 0 if parent.isValid() else len(self.shape.header)
 

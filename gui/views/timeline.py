@@ -28,7 +28,7 @@ _LABEL_PX = 34
 _MAX_LABELS = 300
 _SLACK_PX = 3
 
-Loader = Callable[[Sequence[Row]], None]
+Loader = Callable[[Session, Sequence[Row]], None]
 
 
 class TimelineView(TimeCanvas):
@@ -187,7 +187,7 @@ class TimelineView(TimeCanvas):
             if last - 1 >= limit and last - 1 < pixels.shape[0]:
                 pixels[last - 1] = band
         if missing and self.loader is not None:
-            self.loader(missing)
+            self.loader(self.session, missing)
 
     def _lanes_shown(self, placed: Placed) -> int:
         return max((placed.height - 4) // self.session.rows.lane_px, 1)

@@ -74,8 +74,8 @@ def _cell(value: object) -> object:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return " ".join(str(_cell(item)) for item in value)
-    if dataclasses.is_dataclass(value):
-        return "; ".join(str(part) for part in dataclasses.astuple(value) if part)  # type: ignore[arg-type]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return "; ".join(str(part) for part in dataclasses.astuple(value) if part)
     return value
 
 

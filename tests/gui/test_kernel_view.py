@@ -13,7 +13,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolTip, QWidget
 
 from memplan.gui.i18n import catalogue, choose_language
-from memplan.gui.jobs import Finished, Work
+from memplan.gui.jobs import Finished, Job, Work
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.document import make_document
 from memplan.gui.model.kernel_facts import Lane
@@ -21,6 +21,7 @@ from memplan.gui.model.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.reading import Reading
 from memplan.gui.views.kernel import KernelView
 from memplan.placement.onchip import OnChipBuffer
 from memplan.progress import silent
@@ -63,7 +64,7 @@ def middle(box: QRectF) -> tuple[float, float]:
 def view(session: Session, qtbot: Any) -> KernelView:
     """The view by itself, on the sample's first matmul."""
     session.pick(op_of(session, "MatMul"))
-    made = KernelView(session, load_palette("light"))
+    made = KernelView(session, load_palette("light"), Reading(background=False))
     qtbot.addWidget(made)
     made.resize(1400, 500)
     made.show()
@@ -151,12 +152,24 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
     assert window.later.kernel.facts.name == ""
 
 
+class Later(Reading):
+    """Keeps what it is asked to do."""
+
+    def __init__(self, waiting: list[tuple[Work, Finished]]) -> None:
+        super().__init__(background=False)
+        self._waiting = waiting
+
+    def do(self, title: str, work: Work, done: Finished) -> Job | None:
+        self._waiting.append((work, done))
+        return None
+
+
 # -- on worker threads ------------------------------------------------------------------------------------------------
 
 
 def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_picked(session: Session, qtbot: Any) -> None:
     waiting: list[tuple[Work, Finished]] = []
-    view = KernelView(session, load_palette("light"), None, lambda _, work, done: waiting.append((work, done)))
+    view = KernelView(session, load_palette("light"), Later(waiting))
     qtbot.addWidget(view)
     view.show()
     session.pick(op_of(session, "MatMul"))
@@ -287,7 +300,7 @@ def test_free_room_is_drawn_to_scale_only_where_buffers_can_be_read_beside_it() 
 
 def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) -> None:
     session = open_session(Request(None, PROFILE))
-    view = KernelView(session, load_palette("light"))
+    view = KernelView(session, load_palette("light"), Reading(background=False))
     qtbot.addWidget(view)
     view.resize(900, 400)
     view.show()
@@ -318,7 +331,7 @@ def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) ->
 def test_a_plan_alone_measures_nothing(qtbot: Any) -> None:
     session = Session(make_document(layered_plan(3)))
     session.pick(OpPick(0))
-    view = KernelView(session, load_palette("light"))
+    view = KernelView(session, load_palette("light"), Reading(background=False))
     qtbot.addWidget(view)
     view.show()
     assert view.facts.predicted_ns

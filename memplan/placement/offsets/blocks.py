@@ -201,8 +201,8 @@ def _addresses(
     for b in range(count):
         if fixed[b] >= 0 and fixed[b] % modulus[b] != residue[b]:
             raise InputError("a pin contradicts the alignment of a buffer tied to it", place=f"block {b}")
-    arrays = (np.array(values, np.int64) for values in (modulus, residue, fixed))
-    return *arrays, tuple(pools or () for pools in allowed)  # type: ignore[return-value]
+    needed = tuple(pools or () for pools in allowed)
+    return np.array(modulus, np.int64), np.array(residue, np.int64), np.array(fixed, np.int64), needed
 
 
 def _congruence(modulus: int, residue: int, other: int, remainder: int, place: str) -> tuple[int, int]:

@@ -243,7 +243,7 @@ def _orders(data: SearchData, seed: int, round_: int) -> list[tuple[Ints, Ints, 
     by_width, by_area = np.lexsort((large, wide)), np.lexsort((wide, large))
     static = [(np.lexsort((full, large, wide)), by_width, 0), (by_area, by_area, 1), (by_width, by_width, 1)]
     if round_ >= 2:  # the same with noise, another one each time
-        random = Random(seed * 1000 + round_)  # noqa: S311
+        random = Random(seed * 1000 + round_)  # noqa: S311 - a search that can be repeated, no secret
         noise = np.array([0.5 + 1.5 * random.random() for _ in range(data.count)])
         noisy = np.lexsort((wide, large * noise)) if round_ % 2 else np.lexsort((large, wide * noise))
         static.append((noisy, noisy, 1))
