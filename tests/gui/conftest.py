@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("PySide6.QtWidgets")
 
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 
 from memplan.gui.main_window import MainWindow
@@ -39,6 +41,13 @@ def slower(folder: Path, factor: float = 1.5) -> Path:
             line[duration] = f"{float(line[duration]) * factor:.3f}"
     table.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
     return copy
+
+
+def pixels(image: QImage) -> np.ndarray:
+    """`image` as (H, W) 32-bit pixels."""
+    image = image.convertToFormat(QImage.Format.Format_RGB32)
+    data = np.frombuffer(image.constBits(), dtype=np.uint32)
+    return data.reshape(image.height(), image.bytesPerLine() // 4)[:, : image.width()].copy()
 
 
 @pytest.fixture(autouse=True)

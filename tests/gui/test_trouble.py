@@ -241,3 +241,67 @@ def test_what_cannot_be_opened_or_drawn_is_a_line_and_exit_code_2(
 def test_a_graph_is_drawn_for_the_chip_that_is_named(tmp_path: Path) -> None:
     assert main(["gui", str(SAMPLES / "cnn.mindir"), "--chip", "910B3", "--render", str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["window-dark.png", "window-light.png"]
+
+
+def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: object, tmp_path: Path) -> None:
+    window = MainWindow()
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.show()
+    window.open_request(Request(PLAN, PROFILE))
+    assert window.session.document.empty
+    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
+    assert window.session.document.comparison is not None
+    window.open([tmp_path / "missing.json"])
+    qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
+    assert "missing.json" in window.problems.errors[0]
+    assert not window.session.document.empty
+    window.close()
+
+
+def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbot: object, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(PROFILE, folder)
+    window = MainWindow()
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.open_request(Request(PLAN, folder))
+    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
+    shutil.rmtree(folder)
+    window.show()
+    window.commands.run("find")
+    rows = window.session.rows
+    qtbot.waitUntil(  # type: ignore[attr-defined]
+        lambda: bool(window.problems.errors) or all(rows.loaded(row) for row in rows.rows), timeout=20_000
+    )
+    window.open_request(Request(PLAN, folder))
+    qtbot.waitUntil(lambda: any("run" in text for text in window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
+    assert not window.session.document.empty
+    window.close()
+
+
+@pytest.mark.parametrize("name", ["trace_view.json", "kernel_details.csv", "memory_record.csv"])
+def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: object, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(PROFILE, folder)
+    path = next(folder.rglob(name))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    window.open_request(Request(PLAN, folder))
+    window.show()
+    window.commands.run("find")
+    window.grab()
+    assert not window.session.document.empty
+    assert window.session.rows.rows
+    window.close()
+
+
+def test_two_windows_may_show_one_folder(qtbot: object) -> None:
+    windows = [MainWindow(background=False) for _ in range(2)]
+    for window in windows:
+        qtbot.addWidget(window)  # type: ignore[attr-defined]
+        window.open_request(Request(PLAN, PROFILE))
+        window.show()
+    windows[0].session.viewport.zoom(0.1, 0.0)
+    assert windows[1].session.viewport.span > windows[0].session.viewport.span
+    for window in windows:
+        window.close()

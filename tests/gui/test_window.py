@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, QSettings, Qt, QUrl
-from PySide6.QtGui import QDropEvent, QImage, QWheelEvent
-from PySide6.QtWidgets import QAbstractButton, QApplication, QInputDialog, QTabBar
+from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDropEvent, QWheelEvent
+from PySide6.QtWidgets import QApplication, QInputDialog
 
-from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
-from memplan.gui.model.slice_text import slice_lines
 from memplan.gui.model.table import TableRow
-from memplan.gui.pictures import render
 from memplan.gui.views import search, table
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.table import RowsModel
-from memplan.gui.views.timeline import TimelineView
 from memplan.gui.window_commands import view_menu
 from memplan.sentence import Sentence
-from tests.gui.conftest import PLAN, PROFILE, SAMPLES
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 
 pytestmark = pytest.mark.gui
-
-
-def pixels(image: QImage) -> np.ndarray:
-    """`image` as (H, W) 32-bit pixels."""
-    image = image.convertToFormat(QImage.Format.Format_RGB32)
-    data = np.frombuffer(image.constBits(), dtype=np.uint32)
-    return data.reshape(image.height(), image.bytesPerLine() // 4)[:, : image.width()].copy()
 
 
 def wheel(view: object, x: float, y: float, delta: int, modifiers: Qt.KeyboardModifier) -> None:
@@ -279,65 +264,6 @@ def test_markers_are_set_and_cleared(window: MainWindow) -> None:
     assert window.session.markers == []
 
 
-def test_the_theme_changes_every_view(window: MainWindow) -> None:
-    light = pixels(window.timeline.grab().toImage())
-    window.commands.run("theme-dark")
-    dark = pixels(window.timeline.grab().toImage())
-    assert light.mean() > dark.mean()
-    window.commands.run("theme-light")
-    assert np.array_equal(pixels(window.timeline.grab().toImage()), light)
-
-
-def test_buttons_in_titles_are_drawn_in_the_theme_s_colour_also_after_they_were_used(window: MainWindow) -> None:
-    dock = window.docks["curve"]
-
-    def colours() -> set[int]:
-        button = dock.findChild(QAbstractButton, "qt_dockwidget_closebutton")
-        image = button.icon().pixmap(32, 32).toImage()
-        dots = [image.pixel(x, y) for x in range(32) for y in range(32)]
-        return {dot & 0xFFFFFF for dot in dots if dot >> 24 == 255}
-
-    for theme in ("dark", "light"):
-        window.commands.run(f"theme-{theme}")
-        faint = window.colours.role("faint") & 0xFFFFFF
-        assert colours() == {faint}
-        dock.setFloating(True)
-        dock.setWindowTitle("another")
-        dock.setFloating(False)
-        QApplication.processEvents()
-        assert colours() == {faint}
-
-
-def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: object, tmp_path: Path) -> None:
-    settings = QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
-    first = MainWindow(session, settings=settings, background=False)
-    first.show()
-    first.commands.run("dock-map")
-    assert not first.docks["map"].isVisible()
-    first.close()
-    second = MainWindow(session, settings=settings, background=False)
-    second.show()
-    assert not second.docks["map"].isVisible()
-    second.commands.run("reset-layout")
-    assert second.docks["map"].isVisible()
-    second.close()
-
-
-def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: object, tmp_path: Path) -> None:
-    window = MainWindow()
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.show()
-    window.open_request(Request(PLAN, PROFILE))
-    assert window.session.document.empty
-    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
-    assert window.session.document.comparison is not None
-    window.open([tmp_path / "missing.json"])
-    qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
-    assert "missing.json" in window.problems.errors[0]
-    assert not window.session.document.empty
-    window.close()
-
-
 def test_a_search_reads_tracks_that_were_never_shown(qtbot: object, session: Session) -> None:
     window = MainWindow(session)
     qtbot.addWidget(window)  # type: ignore[attr-defined]
@@ -377,15 +303,6 @@ def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: object, monkey
     window.open([SAMPLES / "llama_infer.mindir"])
     assert window.session is before
     window.close()
-
-
-def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) -> None:
-    comparison = window.session.document.comparison
-    assert comparison is not None
-    op = int(comparison.matches.op[5])
-    window.session.pick(OpPick(op))
-    facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
-    assert facts["measured"].endswith("%)")
 
 
 def test_the_sample_is_one_command_away(qtbot: object) -> None:
@@ -439,101 +356,6 @@ def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow
     window.commands.run("theme-light")
 
 
-def test_both_themes_are_photographed(tmp_path: Path) -> None:
-    pictures = render(PLAN, PROFILE, tmp_path, size=(1200, 800))
-    assert [path.name for path in pictures] == ["window-light.png", "window-dark.png"]
-    for path in pictures:
-        assert len(np.unique(pixels(QImage(str(path))))) > 50
-
-
-def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from memplan.gui.pictures import render;"
-        "render(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
-    )
-    environment = {**os.environ, "QT_SCALE_FACTOR": "2"}
-    run = [sys.executable, "-c", code, str(PLAN), str(PROFILE), str(tmp_path)]
-    subprocess.run(run, check=True, env=environment, timeout=120)
-    image = QImage(str(tmp_path / "window-light.png"))
-    assert (image.width(), image.height()) == (2400, 1600)
-    dots = pixels(image)
-    assert (dots[:, 0::2] != dots[:, 1::2]).any(axis=0).sum() > 400, "more than a picture made larger"
-
-
-@pytest.mark.parametrize("language", [code for code in LANGUAGES if code != "en"])
-def test_every_command_and_view_is_translated(language: str, window: MainWindow) -> None:
-    words = catalogue(language)
-    texts = {command.text for command in window.commands.commands} | {c.menu for c in window.commands.commands}
-    texts |= set(window.titles.values())
-    assert texts <= set(words), sorted(texts - set(words))
-    translator = CatalogueTranslator(language)
-    assert translator.translate("memplan", "File") == words["File"]
-    assert translator.translate("memplan", "never heard of") is None
-
-
-def test_an_empty_window_says_what_to_do(qtbot: object) -> None:
-    window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.show()
-    assert "Open a plan" in window.details.toPlainText()
-    assert window.windowTitle() == "memplan"
-    window.close()
-
-
-def test_every_group_of_tabs_has_one_tab_bar(window: MainWindow) -> None:
-    shown = [tuple(bar.tabText(i) for i in range(bar.count())) for bar in window.findChildren(QTabBar)]
-    assert len(shown) == len(set(shown)), shown
-
-
-def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbot: object, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(PROFILE, folder)
-    window = MainWindow()
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.open_request(Request(PLAN, folder))
-    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
-    shutil.rmtree(folder)
-    window.show()
-    window.commands.run("find")
-    rows = window.session.rows
-    qtbot.waitUntil(  # type: ignore[attr-defined]
-        lambda: bool(window.problems.errors) or all(rows.loaded(row) for row in rows.rows), timeout=20_000
-    )
-    window.open_request(Request(PLAN, folder))
-    qtbot.waitUntil(lambda: any("run" in text for text in window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
-    assert not window.session.document.empty
-    window.close()
-
-
-@pytest.mark.parametrize("name", ["trace_view.json", "kernel_details.csv", "memory_record.csv"])
-def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: object, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(PROFILE, folder)
-    path = next(folder.rglob(name))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.open_request(Request(PLAN, folder))
-    window.show()
-    window.commands.run("find")
-    window.grab()
-    assert not window.session.document.empty
-    assert window.session.rows.rows
-    window.close()
-
-
-def test_two_windows_may_show_one_folder(qtbot: object) -> None:
-    windows = [MainWindow(background=False) for _ in range(2)]
-    for window in windows:
-        qtbot.addWidget(window)  # type: ignore[attr-defined]
-        window.open_request(Request(PLAN, PROFILE))
-        window.show()
-    windows[0].session.viewport.zoom(0.1, 0.0)
-    assert windows[1].session.viewport.span > windows[0].session.viewport.span
-    for window in windows:
-        window.close()
-
-
 def test_showing_a_long_table_looks_at_few_of_its_rows(
     window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,57 +375,6 @@ def test_showing_a_long_table_looks_at_few_of_its_rows(
     qtbot.waitUntil(lambda: bool(asked))  # type: ignore[attr-defined]
     qtbot.wait(50)  # type: ignore[attr-defined]
     assert len(asked) < 300
-
-
-def test_only_the_peak_is_dashed_in_the_map(window: MainWindow) -> None:
-    window.memory_map.grab()
-    assert window.session.peak is not None
-    assert window.memory_map.pen("text").style() == Qt.PenStyle.SolidLine
-
-
-def hover_lines(view: TimelineView, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the next frame says beside the mouse."""
-    said: list[str] = []
-    monkeypatch.setattr(type(view), "paint_hover", lambda _, __, lines: said.extend(lines))
-    view.grab()
-    return said
-
-
-def test_what_is_said_beside_the_mouse_follows_the_view(
-    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view, viewport = window.timeline, window.session.viewport
-    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
-    lanes = window.session.rows.lanes(placed.row)
-    assert lanes is not None
-    names = [lanes.slices.names[code] for code in lanes.slices.name]
-    first, second = (float(lanes.slices.start_ns[i] - window.session.origin_ns) for i in (10, 20))
-    viewport.show(first, first + 200.0)
-    qtbot.mouseMove(view, QPoint(GUTTER_PX + 20, view.ruler_px + top + 8))  # type: ignore[attr-defined]
-    assert hover_lines(view, monkeypatch)[0] == names[10]
-    viewport.show(second, second + 200.0)
-    assert hover_lines(view, monkeypatch)[0] == names[20]
-    assert viewport.cursor == pytest.approx(view.time_at(GUTTER_PX + 20.0))
-
-
-def test_the_values_of_counters_are_said_beside_the_mouse(
-    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view = window.timeline
-    row = next(row for row in window.session.rows.rows if row.label == "AI Core Freq")
-    view.show_row(row.key)
-    top = next(top for placed, top in view.visible() if placed.row is row)
-    for y in (1, view.ruler_px + top + 20):  # a mouse that is there already doesn't move
-        qtbot.mouseMove(view, QPoint(view.width() // 2, y))  # type: ignore[attr-defined]
-    title, *values = hover_lines(view, monkeypatch)
-    assert "AI Core Freq" in title
-    assert all(any(letter.isdigit() for letter in value) for value in values)
-
-
-def test_the_text_beside_the_mouse_keeps_off_the_scroll_bar(window: MainWindow) -> None:
-    view = window.timeline
-    view.grab()
-    assert view.covered_px == view.bar.width()
 
 
 def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path: Path) -> None:
@@ -643,63 +414,3 @@ def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> 
     assert viewport.start <= moment - window.session.origin_ns < viewport.end
     assert viewport.span < (viewport.bounds[1] - viewport.bounds[0]) / 4
     assert not window.curve.visibleRegion().isEmpty()
-
-
-def test_a_small_window_s_welcome_cuts_no_line(qtbot: object) -> None:
-    window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.resize(1280, 720)
-    window.show()
-    qtbot.waitExposed(window)  # type: ignore[attr-defined]
-    assert window.height() <= 720
-    buttons = window.welcome.buttons
-    assert all(button.height() >= button.heightForWidth(button.width()) for button in buttons)
-    assert buttons[-2].visibleRegion().boundingRect().height() == buttons[-2].height(), "three ways without scrolling"
-    window.close()
-
-
-def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) -> None:
-    view = window.timeline
-    for row in window.session.rows.rows:
-        window.session.rows.hide(row.key)
-    hidden = pixels(view.grab().toImage())[:, GUTTER_PX:]
-    (tmp_path / "step_trace_time.csv").write_text("Device_id,Step,Computing\n0,1,10.0\n")
-    window.open_request(Request(None, tmp_path), beside=True)
-    assert window.session.rows.rows == ()
-    bare = pixels(view.grab().toImage())[:, GUTTER_PX:]
-    middle = slice(view.plot.height() // 2 - 20, view.plot.height() // 2 + 60)
-    for image in (hidden, bare):
-        assert len(np.unique(image[middle])) > 3, "there is text in the middle"
-    assert not np.array_equal(hidden[middle], bare[middle])
-
-
-def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, tmp_path: Path) -> None:
-    name = "first_" + "x" * 5_000 + "_last"
-    event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
-    (tmp_path / "trace_view.json").write_text(json.dumps([event]))
-    window.open_request(Request(None, tmp_path), beside=True)
-    row = window.session.rows.rows[0]
-    window.session.rows.load(row)
-    pick = SlicePick(row.key, 0)
-    window.session.pick(pick)
-    shown = window.details.toPlainText()
-    assert "first_" in shown
-    assert "_last" in shown
-    assert len(shown) < 2_500
-    assert any(name in map(str, cells) for cells in window.details.sheet().rows)
-    assert str(slice_lines(window.session, pick)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
-
-
-def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> None:
-    session = window.session
-    row = next(row for row in session.rows.rows if row.kind == "stream")
-    session.rows.load(row)
-    session.viewport.selection = session.viewport.bounds
-    assert window.details.sections[0].title == Sentence("Selection")
-    session.pick(SlicePick(row.key, 2))
-    assert window.details.sections[0].title == Sentence("Slice")
-    assert Sentence("Selection") in [section.title for section in window.details.sections]
-    session.viewport.selection = (0.0, 1_000.0)
-    assert window.details.sections[0].title == Sentence("Selection")
-    window.commands.run("clear")
-    assert window.details.sections[0].title == Sentence("Plan")

@@ -1,0 +1,105 @@
+"""What the window says of things: beside the mouse, and in the details."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QPoint
+
+from memplan.gui.main_window import MainWindow
+from memplan.gui.model.opening import Request
+from memplan.gui.model.session import OpPick, SlicePick
+from memplan.gui.model.slice_text import slice_lines
+from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.timeline import TimelineView
+from memplan.sentence import Sentence
+
+pytestmark = pytest.mark.gui
+
+
+def hover_lines(view: TimelineView, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the next frame says beside the mouse."""
+    said: list[str] = []
+    monkeypatch.setattr(type(view), "paint_hover", lambda _, __, lines: said.extend(lines))
+    view.grab()
+    return said
+
+
+def test_what_is_said_beside_the_mouse_follows_the_view(
+    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, viewport = window.timeline, window.session.viewport
+    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
+    lanes = window.session.rows.lanes(placed.row)
+    assert lanes is not None
+    names = [lanes.slices.names[code] for code in lanes.slices.name]
+    first, second = (float(lanes.slices.start_ns[i] - window.session.origin_ns) for i in (10, 20))
+    viewport.show(first, first + 200.0)
+    qtbot.mouseMove(view, QPoint(GUTTER_PX + 20, view.ruler_px + top + 8))  # type: ignore[attr-defined]
+    assert hover_lines(view, monkeypatch)[0] == names[10]
+    viewport.show(second, second + 200.0)
+    assert hover_lines(view, monkeypatch)[0] == names[20]
+    assert viewport.cursor == pytest.approx(view.time_at(GUTTER_PX + 20.0))
+
+
+def test_the_values_of_counters_are_said_beside_the_mouse(
+    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = window.timeline
+    row = next(row for row in window.session.rows.rows if row.label == "AI Core Freq")
+    view.show_row(row.key)
+    top = next(top for placed, top in view.visible() if placed.row is row)
+    for y in (1, view.ruler_px + top + 20):  # a mouse that is there already doesn't move
+        qtbot.mouseMove(view, QPoint(view.width() // 2, y))  # type: ignore[attr-defined]
+    title, *values = hover_lines(view, monkeypatch)
+    assert "AI Core Freq" in title
+    assert all(any(letter.isdigit() for letter in value) for value in values)
+
+
+def test_the_text_beside_the_mouse_keeps_off_the_scroll_bar(window: MainWindow) -> None:
+    view = window.timeline
+    view.grab()
+    assert view.covered_px == view.bar.width()
+
+
+def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, tmp_path: Path) -> None:
+    name = "first_" + "x" * 5_000 + "_last"
+    event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
+    (tmp_path / "trace_view.json").write_text(json.dumps([event]))
+    window.open_request(Request(None, tmp_path), beside=True)
+    row = window.session.rows.rows[0]
+    window.session.rows.load(row)
+    pick = SlicePick(row.key, 0)
+    window.session.pick(pick)
+    shown = window.details.toPlainText()
+    assert "first_" in shown
+    assert "_last" in shown
+    assert len(shown) < 2_500
+    assert any(name in map(str, cells) for cells in window.details.sheet().rows)
+    assert str(slice_lines(window.session, pick)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
+
+
+def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> None:
+    session = window.session
+    row = next(row for row in session.rows.rows if row.kind == "stream")
+    session.rows.load(row)
+    session.viewport.selection = session.viewport.bounds
+    assert window.details.sections[0].title == Sentence("Selection")
+    session.pick(SlicePick(row.key, 2))
+    assert window.details.sections[0].title == Sentence("Slice")
+    assert Sentence("Selection") in [section.title for section in window.details.sections]
+    session.viewport.selection = (0.0, 1_000.0)
+    assert window.details.sections[0].title == Sentence("Selection")
+    window.commands.run("clear")
+    assert window.details.sections[0].title == Sentence("Plan")
+
+
+def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) -> None:
+    comparison = window.session.document.comparison
+    assert comparison is not None
+    op = int(comparison.matches.op[5])
+    window.session.pick(OpPick(op))
+    facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
+    assert facts["measured"].endswith("%)")
