@@ -26,8 +26,8 @@ from benchmarks.aicore_published import published
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
-from memplan.cost.calibrate import Measured, calibrate, measured, observe
-from memplan.cost.model import KernelCost, matmul_cost
+from memplan.cost.calibration_fit import Measured, calibrate, measured, observe
+from memplan.cost.kernel_time import KernelCost, matmul_cost
 from memplan.cost.tiling import MatmulProblem, search, traffic_bound
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip

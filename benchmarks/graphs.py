@@ -30,7 +30,7 @@ def _shape(node: Any, *shapes: tuple[int, ...]) -> None:
 
 def write_graph(path: Path, nodes: int) -> int:
     """Write a training step of about `nodes` nodes to `path`; returns the exact number."""
-    from memplan.readers.mindir_schema import model_class
+    from memplan.readers.mindir.schema import model_class
 
     model = model_class(lossless=True)(producer_name="MindSpore", model_version="2.10.0", mind_ir_version=3)
     model.ir_version = "1.1"

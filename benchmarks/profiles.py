@@ -86,8 +86,8 @@ def _open(folder: Path, cache: Path) -> Any:
 def reopen(folder: Path) -> dict[str, object]:
     """Open 5 million stored slices: the first time in a process and again; then ask."""
     started = time.perf_counter()
-    from memplan.traces.queries import TimelineView
-    from memplan.traces.store import Key, Store
+    from memplan.traces.timeline.query import TimelineView
+    from memplan.traces.timeline.store import Key, Store
 
     key, store = Key("five-million", []), Store(folder / "store")
     if not (folder / "store").exists():
@@ -130,8 +130,8 @@ def reopen(folder: Path) -> dict[str, object]:
 
 def _store_slices(store: Any, key: Any, count: int) -> None:
     """48 streams of nested slices with 3000 names."""
-    from memplan.traces.events import Events, FlowRows, SampleRows, SliceRows
-    from memplan.traces.timeline import build
+    from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
+    from memplan.traces.timeline.tracks import build
 
     rng = np.random.default_rng(0)
     thread = rng.integers(0, 48, count).astype(np.int32)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PySide6.QtCore import QSettings, QTimer
 from PySide6.QtWidgets import QApplication
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.i18n import choose_language
 from memplan.gui.main_window import MainWindow
 from memplan.gui.model.opening import Request

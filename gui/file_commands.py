@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from PySide6.QtWidgets import QFileDialog, QWidget
 
-from memplan.errors import MemplanError
+from memplan.core.errors import MemplanError
 from memplan.gui.i18n import tr
 from memplan.gui.model.opening import Request
 from memplan.gui.questions import ask_item
@@ -20,7 +20,7 @@ from memplan.gui.views.canvas import TimeCanvas
 if TYPE_CHECKING:
     from memplan.gui.main_window import MainWindow
     from memplan.gui.model.sheet import Sheet
-    from memplan.progress import Progress
+    from memplan.core.progress import Progress
     from memplan.schema import Plan
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from importlib import resources
 
 from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QObject, QTranslator
 
-from memplan.sentence import Text
+from memplan.core.sentence import Text
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal, Slot
 
-from memplan.errors import CancelledError, MemplanError
-from memplan.progress import Progress
+from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.progress import Progress
 
 Work = Callable[[Progress], Any]
 Finished = Callable[[Any], None]

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
 from memplan.hardware import chips
-from memplan.progress import Progress
+from memplan.core.progress import Progress
 
 if TYPE_CHECKING:
     from memplan.gui.main_window import MainWindow

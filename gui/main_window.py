@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from memplan.errors import InputError, UnboundShapeError
+from memplan.core.errors import InputError, UnboundShapeError
 from memplan.gui.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.later_views import LaterViews

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
 
-from memplan.errors import CancelledError, MemplanError
+from memplan.core.errors import CancelledError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.beside import Alignment, default_moments, moments
 from memplan.gui.model.differences import Difference, Differences
@@ -23,7 +23,7 @@ from memplan.gui.questions import ask_chip, ask_item
 from memplan.gui.views.beside import CURVE, NOTHING, BesideView, NameStrip, PairBar
 from memplan.gui.views.beside_table import DifferencesView
 from memplan.gui.views.timeline import TimelineView
-from memplan.progress import Progress
+from memplan.core.progress import Progress
 
 if TYPE_CHECKING:
     from memplan.gui.main_window import MainWindow

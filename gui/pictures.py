@@ -11,7 +11,7 @@ from PySide6.QtCore import QMessageLogContext, QPoint, QtMsgType, qInstallMessag
 from PySide6.QtGui import QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.app import application
 from memplan.gui.i18n import choose_language
 from memplan.gui.main_window import MainWindow

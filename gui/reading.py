@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from memplan.errors import MemplanError, UnboundShapeError
+from memplan.core.errors import MemplanError, UnboundShapeError
 from memplan.gui.i18n import tr
 from memplan.gui.jobs import Finished, Job, Jobs, Work
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.rows import Row
 from memplan.gui.model.session import Session
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 
 
 class Reading(QObject):

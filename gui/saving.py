@@ -9,8 +9,8 @@ from PySide6.QtCore import QBuffer, QIODevice, QMimeData, QPoint, QSize
 from PySide6.QtGui import QGuiApplication, QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QWidget
 
-from memplan.errors import InputError
-from memplan.files import replacing_binary_file
+from memplan.core.errors import InputError
+from memplan.core.files import replacing_binary_file
 
 _OURS = "application/x-memplan-view"
 

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memplan.errors import InputError, MemplanError
+    from memplan.core.errors import InputError, MemplanError
     from memplan.planner import plan
     from memplan.schema import Plan, load_plan
     from memplan.traces import open_profile
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "InputError": "memplan.errors",
-    "MemplanError": "memplan.errors",
+    "InputError": "memplan.core.errors",
+    "MemplanError": "memplan.core.errors",
     "Plan": "memplan.schema",
     "load_plan": "memplan.schema",
     "open_profile": "memplan.traces",

@@ -12,19 +12,19 @@ import numpy as np
 import memplan
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import planned_kernel
-from memplan.errors import InputError, MemplanError
+from memplan.core.errors import InputError, MemplanError
 from memplan.graph import Graph, TensorKind, lifetimes
 from memplan.hardware import Chip, Link
 from memplan.hardware import chip as find_chip
 from memplan.hardware import link as find_link
-from memplan.placement.allocator import Rounding, rounding
-from memplan.placement.check import violations
+from memplan.placement.rounding import Rounding, rounding
+from memplan.schema.check import violations
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
 from memplan.placement.residency import Gap, Storage, least_bytes
-from memplan.placement.timeline import Timeline, simulate
-from memplan.progress import Progress, silent
-from memplan.readers.foreign import planned_tensor
+from memplan.placement.schedule import Timeline, simulate
+from memplan.core.progress import Progress, silent
+from memplan.imports.foreign import planned_tensor
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import (
     LinkUse,
@@ -145,7 +145,7 @@ def _read(
 ) -> tuple[Graph, str | None]:
     """The graph, and the SHA-256 of the file it came from."""
     if not isinstance(source, str | Path | Graph):
-        from memplan.readers.live import capture
+        from memplan.readers.mindspore.cell import capture
 
         return capture(source, *inputs, layers=layers, shapes=shapes, progress=progress), None
     if inputs:

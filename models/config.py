@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import BUILDERS, WRAPPERS
 from memplan.models.fields import Fields

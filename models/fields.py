@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 
 MOST = 2**24
 """No size of a published model comes near this; sizes beyond it would only overflow what is computed from them."""

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import Precision
 from memplan.models.weights import Group, Split, Weight, weights
-from memplan.units import round_up
+from memplan.core.units import round_up
 
 _VOCABULARY_STEP = 64
 """Engines pad the vocabulary to a multiple of this before they split it (vllm 0.23.0 DEFAULT_VOCAB_PADDING_SIZE)."""

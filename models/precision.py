@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig, Quantization
 from memplan.models.weights import Group, Weight
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 
 PUBLISHED = "published"
 """The precision that keeps weights as the checkpoint stores them."""

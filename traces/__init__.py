@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memplan.traces.opening import open_profile
+    from memplan.traces.directory import open_profile
 
 __all__ = ["open_profile"]
 
@@ -17,7 +17,7 @@ __all__ = ["open_profile"]
 def __getattr__(name: str) -> object:
     # Reading brings numpy and more with it, which importing memplan must not.
     if name == "open_profile":
-        from memplan.traces.opening import open_profile
+        from memplan.traces.directory import open_profile
 
         return open_profile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from memplan.progress import silent
-from memplan.traces.database import Database
+from memplan.core.progress import silent
+from memplan.traces.readers.sqlite import Database
 from memplan.traces.notes import Notebook
-from memplan.traces.parts import PartReader
+from memplan.traces.readers.partial import PartReader
 from memplan.traces.profile import StepTimes
-from memplan.traces.steps import steps_of
-from memplan.traces.tables import Table, read_table
+from memplan.traces.step_times import steps_of
+from memplan.traces.readers.csv_table import Table, read_table
 
 _COLUMNS = {
     "step": "Step", "type": "Type", "index": "Index", "computing": "Computing", "overlapped": "Overlapped",

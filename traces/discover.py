@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memplan.errors import InputError
-from memplan.traces.files import FileKind, kind_of, natural_key, sorted_by_kind
+from memplan.core.errors import InputError
+from memplan.traces.file_kinds import FileKind, kind_of, natural_key, sorted_by_kind
 from memplan.traces.notes import Notebook
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from memplan.traces.coded import coded
+from memplan.traces.dictionary_array import coded
 from memplan.traces.profile import (
     Allocations,
     CounterSeries,
@@ -24,8 +24,8 @@ from memplan.traces.profile import (
     Track,
     TrackKind,
 )
-from memplan.traces.queries import TimelineView, ranked
-from memplan.traces.tables import ABSENT
+from memplan.traces.timeline.query import TimelineView, ranked
+from memplan.traces.readers.csv_table import ABSENT
 
 
 class Reader(Protocol):

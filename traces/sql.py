@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from memplan.errors import InputError
-from memplan.traces.coded import Coded, coded
+from memplan.core.errors import InputError
+from memplan.traces.dictionary_array import Coded, coded
 from memplan.traces.profile import RankProfile, TrackKind
 
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from memplan.errors import InputError, MemplanError
-from memplan.progress import Progress, silent
+from memplan.core.errors import InputError, MemplanError
+from memplan.core.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
-from memplan.traces.files import FileKind
+from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import LinkUse, Note, OpTotal, Overlap, StepTimes
 from memplan.traces.rank import Rank
-from memplan.traces.readers import reader_of
-from memplan.traces.tracefile import SMALL
+from memplan.traces.readers.choice import reader_of
+from memplan.traces.timeline.trace_file import SMALL
 
 # Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
 SLOW_RANK = 0.05
@@ -171,7 +171,7 @@ def _load_compiled(sources: Sequence[RankSource]) -> None:
     """Load, once for all workers, the compiled code that large traces need; nothing where all are small."""
     sizes = (path.stat().st_size for source in sources for path in source.of(FileKind.TRACE) if path.exists())
     if any(size > SMALL for size in sizes):
-        from memplan.traces.scan_state import ScanState
+        from memplan.traces.scan.state import ScanState
 
         ScanState(1)
 

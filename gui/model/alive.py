@@ -5,7 +5,7 @@ from __future__ import annotations
 from memplan.gui.model.names import kind_text
 from memplan.gui.model.session import Session, TensorPick
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 SHAPE = TableShape(("Tensor", "Kind", "Steps", "Address", "Size"), wide=0, numbers=2, sorted_by=4)
 MOST = 5_000

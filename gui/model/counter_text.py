@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.gui.model.rows import Row
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import CounterSeries
 
 _MOST = 14

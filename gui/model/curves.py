@@ -13,7 +13,7 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.memory_map import MemoryMap, unused_bytes
 from memplan.gui.model.names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.schema import Plan, Tier, memory_curve, step_starts
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import RankProfile
 
 Int64s = NDArray[np.int64]

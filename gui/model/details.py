@@ -11,8 +11,8 @@ from memplan.gui.model.names import kind_text
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp, TierUse
-from memplan.sentence import Sentence, Text
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 
 
 def overview(session: Session) -> list[Section]:

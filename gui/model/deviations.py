@@ -9,8 +9,8 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.sentence import Sentence, joined
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence, joined
+from memplan.core.units import format_bytes
 
 SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
 

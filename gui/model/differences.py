@@ -12,8 +12,8 @@ from memplan.gui.model import names
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.sentence import Sentence, Text
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 
 MOST = 20_000
 """Names of one group that are listed; those that differ most come first."""

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from memplan.compare import Comparison, TimeMap, compare
-from memplan.errors import InputError
-from memplan.progress import Progress, silent
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
 from memplan.schema import Plan
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Profile, RankProfile
 
 

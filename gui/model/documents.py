@@ -10,7 +10,7 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.events import Event
 from memplan.gui.model.opening import Request
 from memplan.gui.model.session import Session
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 
 
 @dataclass(frozen=True)

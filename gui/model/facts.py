@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.gui.model.session import Pick
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from functools import lru_cache
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
-from memplan.cost.model import KernelCost
+from memplan.cost.kernel_time import KernelCost
 from memplan.cost.report import KernelReport, kernel_report
-from memplan.errors import MemplanError
+from memplan.core.errors import MemplanError
 from memplan.gui.model.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
 from memplan.gui.model.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel_subject import (
@@ -28,8 +28,8 @@ from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
 from memplan.schema import Plan
-from memplan.sentence import Sentence, Text
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 
 ITERATIONS = 4
 """Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.schema import Tier
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 
 if TYPE_CHECKING:
     from memplan.cost.buffers import Stage

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from memplan.cost import rates
 from memplan.cost.kernel import Kernel
-from memplan.cost.model import KernelCost
+from memplan.cost.kernel_time import KernelCost
 from memplan.hardware import Chip
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 

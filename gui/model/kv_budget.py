@@ -9,10 +9,10 @@ from memplan.gui.model.kv_choice import KvChoice
 from memplan.gui.model.kv_pools import PoolPicture, pool_picture
 from memplan.gui.model.names import kind_text
 from memplan.kv import Item, KvBudget
-from memplan.kv.planner import load_of
-from memplan.kv.questions import Case
-from memplan.sentence import Sentence, Text, joined
-from memplan.units import format_bytes
+from memplan.kv.stage_pools import load_of
+from memplan.kv.cases import Case
+from memplan.core.sentence import Sentence, Text, joined
+from memplan.core.units import format_bytes
 
 _SMALL_SHARE = 0.004
 """Weights of a group smaller than this part of the card stand together with other small ones."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from memplan.hardware import alias, chip, chips
 from memplan.kv import CacheOptions, Memory, ServingOptions, engine, engines
 from memplan.kv.budget import DEFAULT_SEQUENCES
-from memplan.kv.communication import HCCL_BUFFER_MB
+from memplan.kv.collective_buffers import HCCL_BUFFER_MB
 from memplan.kv.layers import block_sizes, kv_types
-from memplan.kv.questions import Case
+from memplan.kv.cases import Case
 from memplan.models import ModelConfig, load_config
 from memplan.models.architecture import CompressedAttention, LatentAttention, MoeFfn
 from memplan.models.parallel import Layout
-from memplan.units import format_bytes, parse_bytes
+from memplan.core.units import format_bytes, parse_bytes
 
 SAMPLE = Path(str(resources.files("memplan.samples"))) / "example_config.json"
 """The bundled model, chosen until the user chooses another."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.model.kv_budget import Line
 from memplan.gui.model.kv_choice import KvChoice, has_experts
 from memplan.gui.model.ruler import span_text
-from memplan.kv.questions import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
-from memplan.progress import Progress, silent
-from memplan.sentence import Sentence, Text
-from memplan.units import format_bytes, parse_bytes
+from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, parse_bytes
 
 _MOST_RANKS = 128
 

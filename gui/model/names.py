@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 
 MAKESPAN = "makespan"
 STALLED = "waiting for moves"

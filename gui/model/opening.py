@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.model.document import make_document
 from memplan.gui.model.session import Session
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 from memplan.schema import Plan, load_plan
 from memplan.traces import open_profile
 from memplan.traces.profile import Profile

@@ -9,8 +9,8 @@ from memplan.gui.model.places import Place, place_of
 from memplan.gui.model.plan_differences import plan_ledgers
 from memplan.gui.model.profile_differences import profile_ledgers
 from memplan.gui.model.session import Session
-from memplan.progress import Progress, silent
-from memplan.sentence import Sentence
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 
 _OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")
 _ROOM = 3.0

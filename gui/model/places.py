@@ -16,9 +16,9 @@ from memplan.gui.model.profile_differences import is_collective
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick
 from memplan.gui.model.steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
-from memplan.traces.coded import coded
+from memplan.traces.dictionary_array import coded
 from memplan.traces.profile import Kernels, RankProfile, TrackKind
-from memplan.traces.tables import ABSENT
+from memplan.traces.readers.csv_table import ABSENT
 
 _CLOSE_NS = 2_000
 """Kernel tables and traces round the same start differently, by no more than this."""

@@ -10,7 +10,7 @@ from memplan.gui.model.differences import Amount, Group, Ledger, Measure
 from memplan.gui.model.memory_map import explain_peak, memory_map, tiers_with_addresses
 from memplan.gui.model.names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.session import Session
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 from memplan.schema import Plan
 
 Item = TypeVar("Item")

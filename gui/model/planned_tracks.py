@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memplan.compare import TimeMap
 from memplan.schema import Plan, PlannedOp, Transfer
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 from memplan.traces.profile import Slices
 
 

@@ -16,10 +16,10 @@ from memplan.gui.model.differences import Amount, Group, Ledger, Measure
 from memplan.gui.model.names import step_name, step_number
 from memplan.gui.model.session import Session
 from memplan.gui.model.steps import Step, steps
-from memplan.progress import Progress, silent
-from memplan.traces.coded import coded
+from memplan.core.progress import Progress, silent
+from memplan.traces.dictionary_array import coded
 from memplan.traces.profile import Kernels, OpTotal, RankProfile, StepTimes, TrackKind
-from memplan.traces.queries import ranked
+from memplan.traces.timeline.query import ranked
 
 EVERY = 1 << 30
 PARTS = {

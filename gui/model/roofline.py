@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.cost import rates
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.model.document import Document
 from memplan.hardware import chip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from memplan.errors import CancelledError, MemplanError
+from memplan.core.errors import CancelledError, MemplanError
 from memplan.gui.model.document import Document
 from memplan.gui.model.events import Event
 from memplan.gui.model.lanes import TrackLanes, build_lanes
 from memplan.gui.model.planned_tracks import PlannedTrack, planned_tracks
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import CounterSeries, RankProfile, TrackKind
 
 PLAN_GROUP = "Plan"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.gui.model.rows import Rows
 from memplan.gui.model.session import SlicePick
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 
 MOST = 100_000
 """Hits kept; a search that finds more says so."""

@@ -9,7 +9,7 @@ from memplan.gui.model.lanes import TrackLanes
 from memplan.gui.model.rows import Row
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import Session
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 
 _MOST = 8
 _MOST_ROWS = 60

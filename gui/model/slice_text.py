@@ -5,8 +5,8 @@ from __future__ import annotations
 from memplan.gui.model.memory_map import occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
-from memplan.sentence import Sentence, Text
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 
 
 def slice_lines(session: Session, pick: SlicePick) -> list[Text]:

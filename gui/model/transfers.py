@@ -6,7 +6,7 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 SHAPE = TableShape(
     ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)

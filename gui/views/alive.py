@@ -12,8 +12,8 @@ from memplan.gui.model.events import Event, Listener
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import Session
 from memplan.gui.views.table import TableView
-from memplan.sentence import Sentence
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes
 
 _DELAY_MS = 80
 

@@ -16,7 +16,7 @@ from memplan.gui.model.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 
 class CurveView(TimeCanvas):

@@ -10,7 +10,7 @@ from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
 from memplan.gui.model.session import Session
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.views.table import TableView
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 
 _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")
 

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from memplan.errors import MemplanError
+from memplan.core.errors import MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
@@ -30,7 +30,7 @@ from memplan.gui.views.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel_pipes import PipeBars
 from memplan.gui.views.kernel_words import difference_text, time_text
 from memplan.hardware import chips
-from memplan.progress import Progress
+from memplan.core.progress import Progress
 
 _SIDE_BY_SIDE = 960
 """Pixels from which pipes and words stand beside the maps instead of above them."""

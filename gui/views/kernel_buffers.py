@@ -14,7 +14,7 @@ from memplan.gui.model.kernel_facts import KernelFacts, Lane
 from memplan.gui.model.kernel_layout import Cell, Heights, cells, heights, operand_of, operands
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kernel_words import buffer_name, copy_colour, ink_on
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 _EDGE, _GAP = 8.0, 14.0
 _NARROWEST, _LOWEST, _TALL, _LINE_ROOM = 200.0, 110.0, 200.0, 3.0

@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 )
 from shiboken6 import isValid
 
-from memplan.errors import InputError, MemplanError
+from memplan.core.errors import InputError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.jobs import Job, Jobs
 from memplan.gui.model.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
@@ -33,8 +33,8 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kv_form import KvForm
 from memplan.gui.views.kv_pools import PoolView
 from memplan.gui.views.kv_stack import HbmStack
-from memplan.sentence import Text
-from memplan.units import format_bytes
+from memplan.core.sentence import Text
+from memplan.core.units import format_bytes
 
 _FIRST_BATCH = 4
 _BESIDE_PX = 760

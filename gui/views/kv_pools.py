@@ -13,7 +13,7 @@ from memplan.gui.model.kv_colours import cache_colour, group_colours, mixed
 from memplan.gui.model.kv_pools import UNPAGED, Parts, PoolPicture, Share
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv_stack import colour_of
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 KIND_NAMES = {
     "full": "full attention",

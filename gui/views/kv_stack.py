@@ -13,8 +13,8 @@ from memplan.gui.model.kv_budget import Segment
 from memplan.gui.model.kv_colours import mixed, stack_colours
 from memplan.gui.model.kv_labels import spread
 from memplan.gui.model.palette import Palette
-from memplan.sentence import Sentence
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes
 
 _LEFT, _BAR, _ELBOW, _TEXT = 8.0, 66.0, 12.0, 34.0
 _SEEN_PX = 1.0

@@ -17,7 +17,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 _NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle shows
 _MAX_NAMES = 300

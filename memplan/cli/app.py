@@ -30,7 +30,7 @@ from memplan.cli import (
     train_memory,
 )
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
-from memplan.errors import CancelledError, MemplanError
+from memplan.core.errors import CancelledError, MemplanError
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
 # in all of them.

@@ -7,7 +7,7 @@ from datetime import datetime
 import typer
 
 from memplan.cli.console import YES, JsonOption, print_json, print_table
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 app = typer.Typer(help="List or clear the imported profiles in the user's cache directory.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ app = typer.Typer(help="List or clear the imported profiles in the user's cache 
 @app.command("list")
 def list_entries(as_json: JsonOption = False) -> int:
     """List the imported profiles: where they are from, how large the import is, and when it was made."""
-    from memplan.traces.store import Store, cache_directory
+    from memplan.traces.timeline.store import Store, cache_directory
 
     folder = cache_directory()
     entries = Store(folder).entries()
@@ -48,7 +48,7 @@ def list_entries(as_json: JsonOption = False) -> int:
 @app.command()
 def clear(as_json: JsonOption = False) -> int:
     """Remove all imported profiles; they are imported again when next opened."""
-    from memplan.traces.store import Store, cache_directory
+    from memplan.traces.timeline.store import Store, cache_directory
 
     folder = cache_directory()
     freed = Store(folder).clear()

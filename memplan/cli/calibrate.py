@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import YES, JsonOption, print_json, print_table, progress_bar
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 
 if TYPE_CHECKING:
-    from memplan.cost.calibrate import Observed
+    from memplan.cost.calibration_fit import Observed
     from memplan.cost.calibration import Calibration
     from memplan.cost.machine import Machine
 
@@ -34,7 +34,7 @@ def command(
 
     Odd rows are fitted and even rows only checked; the errors on both are reported and kept in the file.
     """
-    from memplan.cost.calibrate import calibrate, measured, observe
+    from memplan.cost.calibration_fit import calibrate, measured, observe
     from memplan.cost.calibration import save_calibration
     from memplan.traces import open_profile
 
@@ -66,7 +66,7 @@ def command(
 
 def _machine(chip: str | None, seen: Observed) -> tuple[Machine, str]:
     """The machine with the profile's own cores and clock, and how it was chosen."""
-    from memplan.cost.calibrate import identify
+    from memplan.cost.calibration_fit import identify
     from memplan.cost.machine import bandwidths, machine
     from memplan.hardware import chip as find_chip
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan import units
+from memplan.core import units
 from memplan.cli.console import YES, JsonOption, print_json, print_table
 from memplan.hardware import Chip, Link, Value, alias, chip, chips, links
 

@@ -11,7 +11,7 @@ import typer
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table, progress_bar
 from memplan.cli.profile import ProfileArgument, RankOption
 from memplan.cli.show import PlanArgument
-from memplan.units import format_bytes, format_duration
+from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from memplan.compare import Comparison, Deviation

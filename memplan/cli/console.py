@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.progress import Progress
+from memplan.core.progress import Progress
 
 YES, NO, BAD_INPUT = 0, 1, 2
 """Exit codes: the answer is yes; it is no (does not fit, deviates); the input can't be used."""

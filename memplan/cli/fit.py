@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table, progress_bar
-from memplan.errors import InputError
-from memplan.units import format_bytes, format_duration, parse_bytes
+from memplan.core.errors import InputError
+from memplan.core.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.hardware import Chip
-    from memplan.kv.fit import Candidate, Fit
+    from memplan.kv.layout_search import Candidate, Fit
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
-    from memplan.progress import Progress
+    from memplan.core.progress import Progress
     from memplan.serving import StepTime
 
 _SERVING, _TRAINING = "Serving", "Training"
@@ -70,9 +70,9 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.fit import fit_serving, fit_training
+    from memplan.kv.layout_search import fit_serving, fit_training
     from memplan.models import load_config
-    from memplan.models.training import Recipe
+    from memplan.models.training.memory import Recipe
 
     die, model = find_chip(chip), load_config(config)
     length = context or model.max_positions

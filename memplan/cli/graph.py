@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import YES, JsonOption, print_json, print_table, progress_bar
-from memplan.errors import InputError
-from memplan.units import format_bytes, parse_shape
+from memplan.core.errors import InputError
+from memplan.core.units import format_bytes, parse_shape
 
 if TYPE_CHECKING:
     from memplan.graph import Graph
-    from memplan.graph.summary import Alive, GraphSummary
+    from memplan.graph.requirements import Alive, GraphSummary
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 100
@@ -39,7 +39,7 @@ def command(
 
     Exits with 0, or 2 when the graph can't be read.
     """
-    from memplan.graph.summary import summarise
+    from memplan.graph.requirements import summarise
     from memplan.readers import read_graph
 
     with progress_bar() as progress:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from memplan.cli.console import YES
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 
 
 def command(

@@ -27,7 +27,7 @@ def command(
     Exits with 0, or 2 when the file holds no plan.
     """
     from memplan.cli.plan import print_plan
-    from memplan.readers import read_plan
+    from memplan.imports import read_plan
     from memplan.schema import plan_to_json
 
     result = read_plan(file)

@@ -10,13 +10,13 @@ import typer
 from memplan.cli.console import YES, JsonOption, print_json, print_table
 from memplan.cli.op_report import LARGEST, document, headline, print_buffers, print_sources, print_traffic
 from memplan.cli.op_report import sweep as draw_curve
-from memplan.errors import InputError
-from memplan.units import format_bytes, format_duration
+from memplan.core.errors import InputError
+from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from memplan.cost.attention import AttentionProblem
     from memplan.cost.machine import Machine
-    from memplan.cost.model import KernelCost
+    from memplan.cost.kernel_time import KernelCost
     from memplan.cost.tiling import MatmulProblem
     from memplan.hardware import Chip
 
@@ -119,14 +119,14 @@ def _passes(activation: str, core: Machine) -> float:
 
 
 def _matmul_cost(problem: MatmulProblem, core: Machine, passes: float, cores: int) -> KernelCost:
-    from memplan.cost.model import matmul_cost
+    from memplan.cost.kernel_time import matmul_cost
 
     return matmul_cost(problem, core, passes=passes, blocks=cores)
 
 
 def _show_matmul(problem: MatmulProblem, core: Machine, chip: Chip, passes: float, cores: int, as_json: bool) -> int:
     from memplan.cost.buffers import matmul_buffers
-    from memplan.cost.model import matmul_cost_of
+    from memplan.cost.kernel_time import matmul_cost_of
     from memplan.cost.tiling import search, traffic_bound
     from memplan.placement.onchip import plan_onchip
 
@@ -260,7 +260,7 @@ def _at(problem: AttentionProblem, axis: str, value: int) -> AttentionProblem:
 
 
 def _attention_cost(problem: AttentionProblem, core: Machine, rate: float) -> KernelCost:
-    from memplan.cost.model import attention_cost
+    from memplan.cost.kernel_time import attention_cost
 
     return attention_cost(problem, core, rate)
 
@@ -268,7 +268,7 @@ def _attention_cost(problem: AttentionProblem, core: Machine, rate: float) -> Ke
 def _show_attention(problem: AttentionProblem, core: Machine, chip: Chip, rate: float, as_json: bool) -> int:
     from memplan.cost.attention import attention_time
     from memplan.cost.buffers import attention_buffers
-    from memplan.cost.model import attention_cost_of
+    from memplan.cost.kernel_time import attention_cost_of
     from memplan.placement.onchip import plan_onchip
 
     time = attention_time(problem, core, rate)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memplan.cli.console import YES, print_json, print_table
-from memplan.errors import InputError
-from memplan.units import format_bytes, format_duration
+from memplan.core.errors import InputError
+from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from memplan.cost.machine import Machine
-    from memplan.cost.model import KernelCost
+    from memplan.cost.kernel_time import KernelCost
     from memplan.placement.onchip import OnChipPlan
 
 LARGEST = 1 << 30

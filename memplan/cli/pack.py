@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table, progress_bar
-from memplan.errors import InputError
-from memplan.units import format_bytes, parse_bytes
+from memplan.core.errors import InputError
+from memplan.core.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.placement.offsets import Assignment, Problem

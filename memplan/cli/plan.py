@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table, progress_bar
-from memplan.units import format_bytes, format_duration, parse_bytes, parse_shape
+from memplan.core.units import format_bytes, format_duration, parse_bytes, parse_shape
 
 if TYPE_CHECKING:
     from memplan.schema import Plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import YES, JsonOption, print_json, print_table, progress_bar
-from memplan.units import format_bytes, format_duration
+from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from memplan.traces.profile import Profile, RankProfile
@@ -33,7 +33,7 @@ def command(
     Exits with 2 when there is no profile in the folder.
     """
     import memplan
-    from memplan.errors import InputError
+    from memplan.core.errors import InputError
 
     with progress_bar() as progress:
         progress(0, 1, "reading the profile")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import YES, JsonOption, print_json, print_table, progress_bar
-from memplan.units import format_bytes, format_duration, format_rate
+from memplan.core.units import format_bytes, format_duration, format_rate
 
 if TYPE_CHECKING:
     from memplan.traces.summaries import RankSummary

@@ -33,7 +33,7 @@ def command(
 
     The same plan and seed give the same files. The profile says in profiler_metadata.json that it is simulated.
     """
-    from memplan.export import Behaviour, simulate
+    from memplan.simulator import Behaviour, simulate
     from memplan.schema import load_plan
 
     loaded = load_plan(plan)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table
-from memplan.units import format_bytes, format_duration
+from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from memplan.hardware import Chip
@@ -77,7 +77,7 @@ def command(
     Exits with 0 when weights, caches and activations of every rank fit into the chip, 1 when they do not, 2 when the
     input can't be used.
     """
-    from memplan.errors import InputError
+    from memplan.core.errors import InputError
     from memplan.hardware import chip as find_chip
     from memplan.models import load_config
     from memplan.models.parallel import Layout

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memplan.cli.console import NO, YES, JsonOption, print_json, print_table
-from memplan.errors import InputError
-from memplan.units import format_bytes, parse_bytes
+from memplan.core.errors import InputError
+from memplan.core.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
-    from memplan.models.recipes import Change
-    from memplan.models.training import TrainingMemory
+    from memplan.models.training.recipes import Change
+    from memplan.models.training.memory import TrainingMemory
 
 _LAYOUT, _RECIPE = "Layout", "Recipe"
 
@@ -64,8 +64,8 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.models import load_config
     from memplan.models.parallel import Layout
-    from memplan.models.recipes import tightest_stage, ways_to_double, ways_to_fit
-    from memplan.models.training import Recipe, Schedule, Sharding, training_memory
+    from memplan.models.training.recipes import tightest_stage, ways_to_double, ways_to_fit
+    from memplan.models.training.memory import Recipe, Schedule, Sharding, training_memory
 
     die, model = find_chip(chip), load_config(config)
     total = parse_bytes(hbm) if hbm is not None else die.hbm_bytes

@@ -1,7 +1,7 @@
 """Plans against profiles: one time axis, and the signed differences with what they cost."""
 
 from memplan.compare.comparison import compare
-from memplan.compare.curves import write_curves
+from memplan.compare.curve_table import write_curves
 from memplan.compare.result import (
     Comparison,
     Deviation,

@@ -29,12 +29,12 @@ from memplan.compare.result import (
     UnmatchedKernels,
 )
 from memplan.compare.timemap import TimeMap, time_map
-from memplan.errors import InputError
-from memplan.progress import Progress, silent
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
 from memplan.schema import Plan, Tier, memory_curve
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, Profile, RankProfile
-from memplan.units import format_duration
+from memplan.core.units import format_duration
 
 Int64s = NDArray[np.int64]
 

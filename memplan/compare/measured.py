@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph.names import expanded_type
 from memplan.traces.profile import RankProfile, Track, TrackKind
 

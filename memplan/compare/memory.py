@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from memplan.compare.matching import spellings
 from memplan.compare.result import Deviation, DeviationKind, MemoryCurves
 from memplan.compare.timemap import TimeMap, time_map
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
 
 Int64s = NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.timemap import TimeMap
-from memplan.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text
 
 Int64s = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.vector import VectorWork
 from memplan.graph.model import DTYPE_BITS
-from memplan.units import round_up
+from memplan.core.units import round_up
 
 
 @dataclass(frozen=True, slots=True)

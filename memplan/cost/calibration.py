@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memplan.cost.kernel import Kernel, op_class
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"

@@ -17,7 +17,7 @@ from typing import Any
 
 from memplan.cost.calibration import Calibration
 from memplan.cost.rates import rates
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import Chip, Link, chips, links
 from memplan.schema import Source
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import Chip
 from memplan.schema import Source
 

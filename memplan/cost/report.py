@@ -23,11 +23,11 @@ from memplan.cost.buffers import (
 )
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine
-from memplan.cost.model import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
+from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
 from memplan.cost.vector import VectorWork, vector_work
-from memplan.sentence import Sentence
-from memplan.units import format_bytes
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.cost.machine import Machine
-from memplan.cost.rows import operand_cycles, run_share, stride_share
+from memplan.cost.operand_rows import operand_cycles, run_share, stride_share
 
 Array = NDArray[np.float64]
 FRACTAL = 16

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from memplan.cost.machine import Machine
-from memplan.cost.rows import alignment_share
+from memplan.cost.operand_rows import alignment_share
 
 Path = Literal["ub", "l1"]
 _MEASURED_FROM = 4096

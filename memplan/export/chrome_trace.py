@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from memplan.export.profile_tables import microseconds
-from memplan.files import replacing_file
-from memplan.progress import Progress
+from memplan.simulator.profile_tables import microseconds
+from memplan.core.files import replacing_file
+from memplan.core.progress import Progress
 from memplan.schema import Plan, Tier, memory_curve
 
 Event = dict[str, Any]

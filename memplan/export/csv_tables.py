@@ -9,8 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from memplan.files import replacing_folder
-from memplan.progress import Progress
+from memplan.core.files import replacing_folder
+from memplan.core.progress import Progress
 from memplan.schema import LinkUse, Placement, Plan, PlannedOp, PlannedTensor, TierUse, Transfer
 
 Extra = tuple[str, Callable[[Any], object]]

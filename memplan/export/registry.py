@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.export.chrome_trace import write_chrome_trace
 from memplan.export.csv_tables import write_csv
 from memplan.export.vllm_ascend import write_vllm_ascend
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 from memplan.schema import Plan
 
 

@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from memplan.errors import InputError
-from memplan.files import replacing_file
-from memplan.progress import Progress
+from memplan.core.errors import InputError
+from memplan.core.files import replacing_file
+from memplan.core.progress import Progress
 from memplan.schema import Plan, Tier
-from memplan.units import GIB, MIB, format_bytes
+from memplan.core.units import GIB, MIB, format_bytes
 
 
 def vllm_ascend_settings(plan: Plan) -> dict[str, Any]:

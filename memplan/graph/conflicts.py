@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph.model import Graph
 
 MAX_STORAGES = 20_000

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memplan.graph.lifetime import lifetimes
 from memplan.graph.model import Graph, TensorKind
-from memplan.units import round_up
+from memplan.core.units import round_up
 
 
 def live_curve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import networkx as nx
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph.model import Graph
 
 MAX_NODES = 5_000

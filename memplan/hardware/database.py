@@ -11,7 +11,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware.chip import Chip, Value
 
 _VENDOR = "ascend"

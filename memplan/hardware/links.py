@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware.chip import Chip, Value
 
 

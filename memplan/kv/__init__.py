@@ -4,7 +4,7 @@ from memplan.kv.budget import Item, KvBudget, Memory, budget
 from memplan.kv.engine import Engine, engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
-from memplan.kv.planner import ServingOptions, plan_cache, plan_stages
+from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
 from memplan.kv.pool import Pool, Refusal
 
 __all__ = [

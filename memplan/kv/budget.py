@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import Chip, Value
 from memplan.kv.activations import activation_peak
-from memplan.kv.communication import HCCL_BUFFER_MB, communication
+from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
-from memplan.kv.planner import ServingOptions, load_of, plan_stages, stage_layers
+from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
 from memplan.kv.pool import Pool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
-from memplan.sentence import Sentence, Text, joined
+from memplan.core.sentence import Sentence, Text, joined
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import Chip
 
 

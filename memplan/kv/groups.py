@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.kv.specs import CacheKind, CacheSpec, Load
-from memplan.units import round_up
+from memplan.core.units import round_up
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.kv.engine import CompressedBlocks, CompressedLayout, Engine, EntryFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
@@ -19,7 +19,7 @@ from memplan.models.architecture import (
     Layer,
     Mamba2,
 )
-from memplan.units import round_up
+from memplan.core.units import round_up
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 _FLOAT32_BYTES = 4

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.kv.groups import CacheGroup
 from memplan.kv.specs import Load
-from memplan.units import GIB
+from memplan.core.units import GIB
 
 
 @dataclass(frozen=True, slots=True)

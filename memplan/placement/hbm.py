@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
 from memplan.placement.residency import Residency, Storage, live_bytes
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import Link
 from memplan.placement.residency import Gap, Residency, Storage, gaps_of, live_bytes
 

@@ -1,7 +1,6 @@
-"""Readers of compiled graphs and of plans made by others: MindIR, IR dumps, SOMAS, GE, ONNX, and running cells."""
+"""Readers of compiled graphs: MindIR, IR dumps, SOMAS, GE, ONNX, and running cells."""
 
 from memplan.readers.dispatch import read_graph
-from memplan.readers.mindspore_ops import Target
-from memplan.readers.plans import read_plan
+from memplan.readers.mindspore.op_table import Target
 
-__all__ = ["Target", "read_graph", "read_plan"]
+__all__ = ["Target", "read_graph"]

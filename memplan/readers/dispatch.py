@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph.model import Graph
-from memplan.progress import Progress, silent
-from memplan.readers import actor_set, kernel_ir, somas
-from memplan.readers.mindir import read_mindir
-from memplan.readers.mindspore_ops import Target
+from memplan.core.progress import Progress, silent
+from memplan.readers.mindspore import actor_set
+from memplan.readers.mindspore import kernel_ir
+from memplan.readers.mindspore import somas
+from memplan.readers.mindir.file import read_mindir
+from memplan.readers.mindspore.op_table import Target
 from memplan.readers.onnx import read_onnx
-from memplan.readers.program_graph import program_graph
+from memplan.readers.mindir.program_graph import program_graph
 from memplan.readers.source import load
 
 

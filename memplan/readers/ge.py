@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from memplan.errors import InputError
-from memplan.readers.spans import Row
+from memplan.core.errors import InputError
+from memplan.readers.block_spans import Row
 
 MARK = "[IMAS]Set "
 FOREVER = 2**32 - 1

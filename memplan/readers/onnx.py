@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from memplan.errors import InputError, UnboundShapeError
+from memplan.core.errors import InputError, UnboundShapeError
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, Graph, TensorKind, dense_bytes
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 from memplan.readers.protobuf import message_class, parse
 
 _TABLE = {

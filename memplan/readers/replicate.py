@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph.model import Graph, Op, Tensor, TensorKind
 
 _LEAST_LAYERS = 4

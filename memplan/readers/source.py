@@ -6,8 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplan.errors import InputError
-from memplan.readers import actor_set, ge, kernel_ir, somas
+from memplan.core.errors import InputError
+from memplan.readers import ge
+from memplan.readers.mindspore import actor_set
+from memplan.readers.mindspore import kernel_ir
+from memplan.readers.mindspore import somas
 from memplan.readers.wire import BrokenWireError, without_weights
 
 MAX_BYTES = 2 * 1024**3 - 1

@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from memplan.errors import InputError
-from memplan.files import replacing_file
+from memplan.core.errors import InputError
+from memplan.core.files import replacing_file
 from memplan.schema.plan import SCHEMA_VERSION, Plan
 
 Record = TypeVar("Record")

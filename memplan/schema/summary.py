@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.schema.plan import Plan, Tier
-from memplan.units import format_bytes, format_duration
+from memplan.core.units import format_bytes, format_duration
 
 
 def headline(plan: Plan) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from memplan.cost import Machine, machine
 from memplan.cost.kernel import op_class
 from memplan.cost.l2 import graph_costs
-from memplan.cost.model import KernelCost
+from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
@@ -19,7 +19,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, Step, step_graph
 from memplan.schema import Source
-from memplan.serving.communication import collective_ns
+from memplan.serving.collective_time import collective_ns
 from memplan.serving.constants import Constants, accepted, constants, sources
 
 _MEASURED_VECTOR_HZ = 48 * 1.8e9

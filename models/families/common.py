@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models.architecture import DenseFfn, Ffn, Layer, ModelConfig, MoeFfn
 from memplan.models.fields import Fields
 

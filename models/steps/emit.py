@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import Graph, TensorKind
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, dense_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import PUBLISHED, Format
 from memplan.models.weights import Group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models.architecture import GroupedAttention, LatentAttention, Mixer, QkNorm
 from memplan.models.steps.emit import Emitter
 

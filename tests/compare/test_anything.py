@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import memplan
 from memplan.compare import Comparison, compare
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.schema import Plan, PlannedOp, PlanOrigin
 from memplan.traces.profile import Allocations, MemoryCurve, Profile
 from tests.compare.doubles import Rank, kernels

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import memplan
 from memplan.compare import Comparison, Tolerance, compare
 from memplan.compare.measured import type_of
-from memplan.errors import InputError
-from memplan.export import Behaviour, simulate
+from memplan.core.errors import InputError
+from memplan.simulator import Behaviour, simulate
 from memplan.schema import Plan, memory_curve
 from memplan.traces.profile import Allocations, MemoryCurve, Slices, Track, TrackKind
 from tests.compare.doubles import Rank, Row, kernels

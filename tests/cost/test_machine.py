@@ -9,7 +9,7 @@ import pytest
 
 from memplan.cost import kernel_of_row, machine
 from memplan.cost.machine import bandwidths
-from memplan.cost.model import kernel_cost
+from memplan.cost.kernel_time import kernel_cost
 from memplan.hardware import chip, chips
 
 DOCUMENT = json.loads(resources.files("memplan.cost").joinpath("machine.json").read_text("utf-8"))

@@ -11,7 +11,7 @@ import pytest
 import memplan
 from benchmarks.aicore_published import published
 from memplan.cost import kernel_cost, machine
-from memplan.cost.calibrate import calibrate, identify, measured, observe
+from memplan.cost.calibration_fit import calibrate, identify, measured, observe
 from memplan.cost.machine import bandwidths
 from memplan.hardware import chip
 from memplan.traces.profile import Kernels

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memplan.export.behaviour import Behaviour, Chance
-from memplan.export.execution import execute
-from memplan.export.intervals import total, union, without
+from memplan.simulator.noise import Behaviour, Chance
+from memplan.simulator.execution import execute
+from memplan.simulator.intervals import total, union, without
 from memplan.schema import Plan
 from tests.small_plans import layered_plan
 

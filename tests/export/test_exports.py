@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from memplan.errors import CancelledError, InputError
+from memplan.core.errors import CancelledError, InputError
 from memplan.export import EXPORTERS, export, vllm_ascend_settings
-from memplan.files import replacing_file, replacing_folder
+from memplan.core.files import replacing_file, replacing_folder
 from memplan.schema import Placement, Plan, Tier, memory_curve
-from memplan.units import GIB
+from memplan.core.units import GIB
 from tests.small_plans import MIB, layered_plan, plans
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.export import simulate
+from memplan.simulator import simulate
 from tests.small_plans import layered_plan
 
 pytestmark = pytest.mark.skipif(

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import memplan
-from memplan.errors import CancelledError, InputError
-from memplan.export import Behaviour, simulate
-from memplan.export.allocator import CachingAllocator
+from memplan.core.errors import CancelledError, InputError
+from memplan.simulator import Behaviour, simulate
+from memplan.simulator.caching_allocator import CachingAllocator
 from memplan.schema import Plan, memory_curve
 from tests.small_plans import MIB, layered_plan, plans
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from memplan.readers.mindir_decode import (
+from memplan.readers.mindir.decode import (
     CLOSURE,
     Function,
     FunctionConstant,
@@ -14,7 +14,7 @@ from memplan.readers.mindir_decode import (
     TensorType,
     ValueType,
 )
-from memplan.readers.mindir_program import Parameter, Program
+from memplan.readers.mindir.program import Parameter, Program
 
 BIT = TensorType((1,), "uint8")
 

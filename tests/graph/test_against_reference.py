@@ -8,10 +8,10 @@ from programs import programs, written
 from reference import execute
 
 from memplan.graph import Graph, live_curve
-from memplan.progress import silent
+from memplan.core.progress import silent
 from memplan.readers import Target
-from memplan.readers.mindir_program import Program
-from memplan.readers.program_graph import program_graph
+from memplan.readers.mindir.program import Program
+from memplan.readers.mindir.program_graph import program_graph
 
 
 def unfold(program: Program) -> Graph:

@@ -10,10 +10,10 @@ import networkx as nx
 import pytest
 
 from memplan.cli.app import main
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import Graph, TensorKind
 from memplan.graph.neighbourhood import find_op, neighbourhood, to_dot, to_graphml
-from memplan.graph.summary import summarise
+from memplan.graph.requirements import summarise
 from memplan.readers import read_graph
 
 TRAIN = Path(str(resources.files("memplan.samples"))) / "llama_train.mindir"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import CancelledError
+from memplan.core.errors import CancelledError
 from memplan.gui.model.beside import Alignment, Link, default_moments, moments, one_clock
 from memplan.gui.model.differences import (
     MOST,

@@ -12,7 +12,7 @@ import pytest
 
 from memplan.cost.kernel import kernel_of_row
 from memplan.cost.machine import machine
-from memplan.cost.model import kernel_cost
+from memplan.cost.kernel_time import kernel_cost
 from memplan.gui.model.document import make_document
 from memplan.gui.model.kernel import kernel_facts
 from memplan.gui.model.kernel_facts import LANES, KernelFacts, kernel_sheet

@@ -24,7 +24,7 @@ from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
 from memplan.gui.reading import Reading
 from memplan.gui.views.kernel import KernelView
 from memplan.placement.onchip import OnChipBuffer
-from memplan.progress import silent
+from memplan.core.progress import silent
 from memplan.schema import Tier
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PROFILE

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from memplan.cli.app import app
 from memplan.cli.kv import budget_document
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.model.kv_budget import answer, answers, headline, stack, warnings
 from memplan.gui.model.kv_choice import (
     SAMPLE,

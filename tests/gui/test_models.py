@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui.model.alive import alive_rows
 from memplan.gui.model.counter_text import counter_lines, highest_text
 from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
@@ -23,7 +23,7 @@ from memplan.gui.model.selection import selection_sections
 from memplan.gui.model.session import OpPick, Session, TensorPick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
 

@@ -14,7 +14,7 @@ from memplan.gui.model.session import OpPick, SlicePick
 from memplan.gui.model.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.timeline import TimelineView
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 
 pytestmark = pytest.mark.gui
 

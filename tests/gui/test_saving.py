@@ -85,7 +85,7 @@ def test_a_full_disk_is_a_line_and_leaves_the_old_file(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("memplan.files.os.fsync", full)
+    monkeypatch.setattr("memplan.core.files.os.fsync", full)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     save_view(window, "map")
     assert "No space left" in window.problems.errors[0]

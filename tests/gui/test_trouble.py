@@ -12,7 +12,7 @@ import pytest
 from PySide6.QtCore import QSettings
 
 from memplan.cli import main
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.gui import reading
 from memplan.gui.file_commands import PLAN_FORMAT, write_plan
 from memplan.gui.main_window import MainWindow
@@ -22,7 +22,8 @@ from memplan.gui.model.palette import load_palette
 from memplan.gui.settings import Settings
 from memplan.gui.views.problems import ProblemsView
 from memplan.schema import load_plan
-from memplan.traces import store, tracefile
+from memplan.traces.timeline import store
+from memplan.traces.timeline import trace_file
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.gui
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every trace counts as large, and is imported into the cache."""
-    monkeypatch.setattr(tracefile, "SMALL", 1000)
+    monkeypatch.setattr(trace_file, "SMALL", 1000)
 
 
 def opened(qtbot: Any, request: Request) -> MainWindow:

@@ -21,7 +21,7 @@ from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.table import RowsModel
 from memplan.gui.window_commands import view_menu
-from memplan.sentence import Sentence
+from memplan.core.sentence import Sentence
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 
 pytestmark = pytest.mark.gui

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import chip, chips, link, links
 
 PROJECT = Path(__file__).resolve().parents[2]

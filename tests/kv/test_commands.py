@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from memplan.cli import main
-from memplan.units import GIB
+from memplan.core.units import GIB
 
 LLAMA = {
     "model_type": "llama",

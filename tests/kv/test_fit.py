@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, Memory, ServingOptions, engine
-from memplan.kv.fit import fit_serving, fit_training, layouts
-from memplan.kv.questions import Case, effects, largest_batch, longest_context, memory_tier
+from memplan.kv.layout_search import fit_serving, fit_training, layouts
+from memplan.kv.cases import Case, effects, largest_batch, longest_context, memory_tier
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.training import Recipe
-from memplan.units import GIB
+from memplan.models.training.memory import Recipe
+from memplan.core.units import GIB
 
 
 def case(folder: Path, model: str = "meta-llama--Meta-Llama-3.1-70B", length: int = 32768) -> Case:

@@ -8,7 +8,7 @@ import pytest
 
 from memplan.kv import CacheOptions, LogicalCache, engine, logical_cache
 from memplan.models import load_config
-from memplan.units import GIB
+from memplan.core.units import GIB
 
 MILLION = 1_048_576
 

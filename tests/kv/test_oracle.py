@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_cache
-from memplan.kv.planner import load_of
+from memplan.kv.stage_pools import load_of
 from memplan.models import load_config
-from memplan.units import GIB
+from memplan.core.units import GIB
 
 KINDS = {
     "FullAttentionSpec": "full",

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.kv import CacheOptions, Pool, ServingOptions, engine, plan_cache, plan_stages
-from memplan.kv.planner import load_of
+from memplan.kv.stage_pools import load_of
 from memplan.models import ModelConfig, load_config
-from memplan.units import GIB
+from memplan.core.units import GIB
 
 ROWS: dict[str, Any] = json.loads((Path(__file__).parent / "planner_rows.json").read_text(encoding="utf-8"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memplan.graph import Graph, TensorKind
-from memplan.models.export import BUNDLED, SAMPLES, without_weights
+from memplan.models.samples.mindir_export import BUNDLED, SAMPLES, without_weights
 from memplan.readers import read_graph
 
 UNSTABLE_ATTRS = {"unique_id", "forward_id", "forward_name", "after"}
@@ -37,7 +37,7 @@ def test_all_bundled_samples_can_be_exported() -> None:
 @pytest.mark.mindspore
 def test_exporting_again_gives_the_bundled_graphs(tmp_path: Path) -> None:
     pytest.importorskip("mindspore")
-    command = [sys.executable, "-m", "memplan.models.export", str(tmp_path), *BUNDLED]
+    command = [sys.executable, "-m", "memplan.models.samples.mindir_export", str(tmp_path), *BUNDLED]
     subprocess.run(command, check=True, capture_output=True)
     for name in BUNDLED:
         bundled = Path(str(resources.files("memplan.samples"))) / f"{name}.mindir"

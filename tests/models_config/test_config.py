@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.models import load_config, parameter_counts, supported_families
 from memplan.models.architecture import CompressedAttention, GatedDeltaNet, GroupedAttention, LatentAttention
 

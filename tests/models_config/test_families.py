@@ -13,7 +13,7 @@ from memplan.models import load_config, parameter_counts
 from memplan.models.architecture import GroupedAttention, KimiDelta, LatentAttention
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import precision
-from memplan.units import GIB
+from memplan.core.units import GIB
 
 FAMILIES: dict[str, Any] = json.loads((Path(__file__).parent / "families.json").read_text(encoding="utf-8"))
 NAMES = [name for name in FAMILIES if name != "source"]

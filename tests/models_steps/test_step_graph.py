@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import DTYPE_BITS, Graph, Op, TensorKind, lifetimes
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, engine, logical_cache

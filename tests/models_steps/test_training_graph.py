@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import memplan
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import Graph, TensorKind, live_curve
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training import Recipe, Schedule, Sharding, training_memory
-from memplan.units import MIB
+from memplan.models.training.memory import Recipe, Schedule, Sharding, training_memory
+from memplan.core.units import MIB
 
 from .test_step_graph import PRODUCTS, flops
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import CancelledError, InputError
+from memplan.core.errors import CancelledError, InputError
 from memplan.placement.offsets import Assignment, Buffer, Limits, Pool, Problem, assign, validate
 from memplan.placement.offsets.bounds import lift
 from memplan.placement.offsets.formats import read_problem

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.placement.offsets import Assignment, Problem, assign, validate
 from tests.placement.offsets_brute import best, cost, problems
 

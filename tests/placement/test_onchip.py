@@ -15,7 +15,7 @@ from memplan.cost.buffers import BufferNeed, attention_buffers, matmul_buffers, 
 from memplan.cost.kernel import op_class
 from memplan.cost.tiling import MatmulProblem, search
 from memplan.cost.vector import vector_work
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.placement.onchip import OnChipPlan, picture, plan_onchip
 from memplan.schema import Tier

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memplan
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import Graph, TensorKind
-from memplan.placement.check import violations
+from memplan.schema.check import violations
 from memplan.schema import Placement, Plan, Tier, memory_curve, plan_from_json, plan_to_json
 from tests.planner.graphs import Builder, forward_and_back, graphs
 

@@ -18,9 +18,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import Graph, lifetimes
-from memplan.readers import read_graph, read_plan
+from memplan.imports import read_plan
+from memplan.readers import read_graph
 
 MEMORY_BYTES = 1024**3
 SECONDS_PER_FILE = 60
@@ -86,7 +87,7 @@ BLIND: tuple[Callable[[bytearray, random.Random], None], ...] = (flip_bits, cut,
 
 def mutate_message(data: bytes, rng: random.Random) -> bytes:
     """A MindIR file that is valid protobuf but says something else: names, inputs, types, shapes, calls."""
-    from memplan.readers.mindir_schema import model_class
+    from memplan.readers.mindir.schema import model_class
 
     model = model_class(lossless=True).FromString(data)
     graphs = [model.graph, *model.functions]

@@ -19,10 +19,10 @@ def run(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from memplan.graph import live_curve
-    from memplan.models.decoder import DecoderShape, decoder, train_step
-    from memplan.models.export import SAMPLES, export
+    from memplan.models.samples.decoder import DecoderShape, decoder, train_step
+    from memplan.models.samples.mindir_export import SAMPLES, export
     from memplan.readers import read_graph
-    from memplan.readers.live import capture
+    from memplan.readers.mindspore.cell import capture
 
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device("CPU")
@@ -57,8 +57,8 @@ def run(folder: Path) -> dict[str, Any]:
 
 def refusal(cell: Any, inputs: tuple[Any, ...], layers: int | None) -> str:
     """What capturing `cell` is refused with; empty when it isn't."""
-    from memplan.errors import InputError
-    from memplan.readers.live import capture
+    from memplan.core.errors import InputError
+    from memplan.readers.mindspore.cell import capture
 
     try:
         capture(cell, *inputs, layers=layers)

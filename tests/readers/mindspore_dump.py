@@ -15,7 +15,7 @@ def dump(name: str, folder: Path, *, graph_kernel: bool = False, run: bool = Fal
     """IR, actor and SOMAS dumps of sample `name` in `folder`."""
     import mindspore as ms
 
-    from memplan.models.export import SAMPLES
+    from memplan.models.samples.mindir_export import SAMPLES
 
     ms.set_context(mode=ms.GRAPH_MODE, save_graphs=1, save_graphs_path=str(folder))
     ms.set_device("CPU")

@@ -18,7 +18,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     import mindspore as ms
     from mindspore.profiler import ProfilerActivity, profile, tensorboard_trace_handler
 
-    from memplan.models.export import SAMPLES
+    from memplan.models.samples.mindir_export import SAMPLES
 
     ms.set_context(mode=ms.GRAPH_MODE, save_graphs=1, save_graphs_path=str(folder.parent / "ir"))
     ms.set_device("CPU")

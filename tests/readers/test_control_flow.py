@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.graph import Graph, lifetimes, live_curve
-from memplan.progress import silent
-from memplan.readers import Target, mindir_flatten, read_graph
-from memplan.readers.mindir_decode import Function, Node, TensorType
-from memplan.readers.mindir_program import Program
-from memplan.readers.program_graph import program_graph
+from memplan.core.progress import silent
+from memplan.readers import Target, read_graph
+from memplan.readers.mindir.file import flatten as mindir_flatten
+from memplan.readers.mindir.decode import Function, Node, TensorType
+from memplan.readers.mindir.program import Program
+from memplan.readers.mindir.program_graph import program_graph
 
 DATA = Path(__file__).with_name("data")
 SQUARE = 64 * 64 * 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memplan.graph import DTYPE_BITS, Graph, TensorKind, bytes_by_kind, live_curve
-from memplan.models.export import SAMPLES
+from memplan.models.samples.mindir_export import SAMPLES
 from memplan.readers import read_graph
 
 pytestmark = pytest.mark.mindspore
@@ -21,7 +21,7 @@ OPEN = {"dynamic_batch": {"x": (32, 64)}}
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mindspore")
     folder = tmp_path_factory.mktemp("exports")
-    command = [sys.executable, "-m", "memplan.models.export", str(folder), *SAMPLES]
+    command = [sys.executable, "-m", "memplan.models.samples.mindir_export", str(folder), *SAMPLES]
     subprocess.run(command, check=True, capture_output=True)
     return folder
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from memplan.cli.app import main
-from memplan.errors import InputError
-from memplan.placement.check import violations
-from memplan.readers import read_plan
+from memplan.core.errors import InputError
+from memplan.schema.check import violations
+from memplan.imports import read_plan
 from memplan.schema import Tier, load_plan, memory_curve
 
 DATA = Path(__file__).with_name("data")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.readers import read_graph
 from memplan.readers.replicate import replicate_layers
 

@@ -12,7 +12,7 @@ import pytest
 from memplan.graph import Graph, live_curve
 from memplan.graph.names import join_kernels
 from memplan.readers import Target, read_graph
-from memplan.units import round_up
+from memplan.core.units import round_up
 
 pytestmark = pytest.mark.mindspore
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import CancelledError, InputError
+from memplan.core.errors import CancelledError, InputError
 from memplan.graph import Graph, TensorKind, bytes_by_kind, lifetimes
 from memplan.readers import read_graph
-from memplan.readers.mindir import parallel_layouts
-from memplan.readers.mindir_schema import model_class
+from memplan.readers.mindir.file import parallel_layouts
+from memplan.readers.mindir.schema import model_class
 
 Sample = Callable[[str], Path]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memplan.errors import InputError, UnboundShapeError
+from memplan.core.errors import InputError, UnboundShapeError
 from memplan.graph import TensorKind, bytes_by_kind, lifetimes
 from memplan.readers import read_graph
 from memplan.readers.onnx import _TABLE

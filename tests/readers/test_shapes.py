@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.readers import read_graph
-from memplan.readers.shape_inference import infer
+from memplan.readers.mindir.shape_inference import infer
 
 OPEN = Path(__file__).with_name("data") / "dynamic_batch.mindir"
 

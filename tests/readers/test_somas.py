@@ -15,11 +15,12 @@ import pytest
 from memplan.graph import Graph
 from memplan.graph.antichain import heaviest_antichain
 from memplan.graph.conflicts import precedence
-from memplan.placement.check import violations
+from memplan.schema.check import violations
 from memplan.placement.offsets.problem import Buffer, Problem
 from memplan.placement.offsets.solve import assign
-from memplan.readers import read_graph, read_plan
-from memplan.readers.somas import SomasDump, offsets_by_storage, read_somas, somas_graph
+from memplan.imports import read_plan
+from memplan.readers import read_graph
+from memplan.readers.mindspore.somas import SomasDump, offsets_by_storage, read_somas, somas_graph
 
 SAMPLES = ("llama_train", "llama_infer", "cnn", "mlp", "cnn_train")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.readers import read_graph, source
-from memplan.readers.mindir_schema import model_class
+from memplan.readers.mindir.schema import model_class
 from memplan.readers.wire import without_weights
 
 

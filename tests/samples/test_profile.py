@@ -10,7 +10,7 @@ import pytest
 
 import memplan
 from memplan.compare import compare
-from memplan.export import Behaviour, simulate
+from memplan.simulator import Behaviour, simulate
 from memplan.schema import load_plan
 
 SAMPLES = Path(memplan.__file__).parent / "samples"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.schema import load_plan, plan_from_json, plan_to_json, save_plan
 from tests.small_plans import layered_plan, plans
 

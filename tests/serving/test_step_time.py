@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.serving import exchanges, rows
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout

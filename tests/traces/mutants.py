@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplan.errors import InputError
-from memplan.progress import silent
+from memplan.core.errors import InputError
+from memplan.core.progress import silent
 from memplan.traces import open_profile
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import TrackKind
-from memplan.traces.scan import scan_events
-from memplan.traces.timeline import build
+from memplan.traces.scan.threads import scan_events
+from memplan.traces.timeline.tracks import build
 
 LONGEST_SECONDS = 20.0
 _EXCERPT = 24_000

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from memplan.cli.app import main
-from memplan.errors import InputError
-from memplan.traces import open_profile, tracefile
+from memplan.core.errors import InputError
+from memplan.traces import open_profile
+from memplan.traces.timeline import trace_file
 from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise
 
 QWEN = "profiles/qwen3-0.6b-train-4rank"
@@ -97,7 +98,7 @@ def test_the_cache_command(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEMPLAN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(tracefile, "SMALL", 1000)
+    monkeypatch.setattr(trace_file, "SMALL", 1000)
     open_profile(shared_data / ALEXNET / "rank0_ascend_pt").load()
     assert main(["cache", "list"]) == 0
     assert "1 imported profiles" in capsys.readouterr().out

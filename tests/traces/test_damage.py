@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from tests.traces.mutants import check, mutant, originals
 
@@ -74,7 +74,7 @@ def test_events_that_never_end_are_given_up(limit: int, tmp_path: Path) -> None:
     before = sys.getrecursionlimit()
     for small in (1 << 40, 10):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("memplan.traces.tracefile.SMALL", small)
+            patch.setattr("memplan.traces.timeline.trace_file.SMALL", small)
             sys.setrecursionlimit(max(limit, 1_000))
             try:
                 began = time.process_time()
@@ -89,9 +89,9 @@ def test_events_that_never_end_are_given_up(limit: int, tmp_path: Path) -> None:
 def test_a_table_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    from memplan.traces import unpacking
+    from memplan.traces.readers import gzip_files
 
-    monkeypatch.setattr(unpacking, "_HARMLESS", 1 << 20)
+    monkeypatch.setattr(gzip_files, "_HARMLESS", 1 << 20)
     rows = b"a,1.000,1\n" * 400_000
     (tmp_path / "kernel_details.csv.gz").write_bytes(gzip.compress(b"Name,Start Time(us),Duration(us)\n" + rows))
     with pytest.raises(InputError, match="unpacks to far more"):

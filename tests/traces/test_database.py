@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.traces import open_profile
-from memplan.traces.intervals import union, without
+from memplan.traces.timeline.intervals import union, without
 from memplan.traces.profile import RankProfile, TrackKind
 
 DB = "profiles/alexnet-ddp-2rank/db"

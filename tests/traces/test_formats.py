@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.traces import open_profile
-from memplan.traces.pickled import load_plain
+from memplan.traces.readers.plain_pickle import load_plain
 from memplan.traces.profile import Profile, TrackKind
-from memplan.units import KIB
+from memplan.core.units import KIB
 
 FIXED = "<i11QI4B"
 
@@ -393,12 +393,12 @@ def test_tables_with_marks_tabs_and_odd_rows(tmp_path: Path, ending: str, mark: 
 
 
 def test_large_and_small_tables_read_alike(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memplan.traces import tables
+    from memplan.traces.readers import csv_table
 
     folder = shared_data / "profiles/qwen3-0.6b-train-4rank/rank_0_ascend_pt"
     small = open_profile(folder).rank(0)
     small_kernels, small_curve, small_blocks = small.kernels(), small.memory("PTA"), small.allocations()
-    monkeypatch.setattr(tables, "_LARGE", 1000)
+    monkeypatch.setattr(csv_table, "_LARGE", 1000)
     large = open_profile(folder).rank(0)
     kernels, curve, blocks = large.kernels(), large.memory("PTA"), large.allocations()
     assert small_kernels is not None

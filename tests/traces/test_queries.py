@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from memplan.traces.events import Events, FlowRows, SampleRows, SliceRows
-from memplan.traces.queries import TimelineView
-from memplan.traces.timeline import build
+from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
+from memplan.traces.timeline.query import TimelineView
+from memplan.traces.timeline.tracks import build
 
 
 def timeline(start: list[int], duration: list[int], category: list[int] | None = None) -> TimelineView:

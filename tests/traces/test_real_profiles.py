@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.profile import TrackKind
-from memplan.units import MIB
+from memplan.core.units import MIB
 
 ALEXNET = "profiles/alexnet-ddp-2rank/text"
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memplan.errors import CancelledError
-from memplan.progress import silent
-from memplan.traces import scan
+from memplan.core.errors import CancelledError
+from memplan.core.progress import silent
+from memplan.traces.scan.threads import threads as scan
 from memplan.traces.decimals import nanoseconds
-from memplan.traces.events import Events, plain, read_events
+from memplan.traces.timeline.events import Events, plain, read_events
 from memplan.traces.notes import Notebook
-from memplan.traces.scan import scan_events
-from memplan.traces.timeline import build
+from memplan.traces.scan.threads import scan_events
+from memplan.traces.timeline.tracks import build
 
 
 def rows(events: Events) -> dict[str, list[tuple[object, ...]]]:
@@ -197,10 +197,10 @@ def test_cancelling_stops_the_scan(tmp_path: Path) -> None:
     )
 )
 def test_decimals_are_exact_and_alike(text: str) -> None:
-    from memplan.traces import jsontext
+    from memplan.traces.scan import json_text
 
     raw = np.frombuffer(text.encode() + b"\0" * 16, dtype=np.uint8).copy()
-    value, valid = jsontext.scaled_ns(raw.ctypes.data, 0, len(text))
+    value, valid = json_text.scaled_ns(raw.ctypes.data, 0, len(text))
     expected = nanoseconds(text)
     if expected is not None and abs(expected) > 9 * 10**18:
         return  # the last few of 64 bits are refused by the compiled one

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.sql import query
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.errors import InputError
-from memplan.traces import open_profile, store, tracefile
+from memplan.core.errors import InputError
+from memplan.traces import open_profile
+from memplan.traces.timeline import store
+from memplan.traces.timeline import trace_file
 from memplan.traces.profile import TrackKind
-from memplan.traces.store import Store
+from memplan.traces.timeline.store import Store
 
 ALEXNET = "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt"
 
@@ -23,7 +25,7 @@ ALEXNET = "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt"
 @pytest.fixture
 def profile(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a real profile; every trace counts as large."""
-    monkeypatch.setattr(tracefile, "SMALL", 1000)
+    monkeypatch.setattr(trace_file, "SMALL", 1000)
     return Path(shutil.copytree(shared_data / ALEXNET, tmp_path / "rank0_ascend_pt"))
 
 
@@ -55,7 +57,7 @@ def test_stored_and_plain_timelines_are_the_same(
     cache = tmp_path / "cache"
     imported = everything(profile, cache)
     reopened = everything(profile, cache)
-    monkeypatch.setattr(tracefile, "SMALL", 1 << 40)
+    monkeypatch.setattr(trace_file, "SMALL", 1 << 40)
     assert imported == reopened == everything(profile, cache)
 
 
@@ -127,9 +129,9 @@ def test_a_damaged_packed_trace_gives_what_can_be_unpacked(profile: Path, tmp_pa
 
 
 def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memplan.traces import unpacking
+    from memplan.traces.readers import gzip_files
 
-    monkeypatch.setattr(unpacking, "_HARMLESS", 1 << 20)
+    monkeypatch.setattr(gzip_files, "_HARMLESS", 1 << 20)
     (tmp_path / "trace_view.json.gz").write_bytes(gzip.compress(b"[" + b" " * (16 << 20) + b"]"))
     with pytest.raises(InputError, match="unpacks to far more"):
         _ = open_profile(tmp_path, cache=tmp_path / "cache").rank(0).tracks
@@ -155,7 +157,7 @@ def test_several_slices_of_one_export_are_one_timeline(tmp_path: Path, monkeypat
         parts.append(json.dumps([*names, *events, *repeated]))
         (tmp_path / f"msprof_slice_{part}_20260101000000.json").write_text(parts[-1])
     for small in (1 << 30, 10):
-        monkeypatch.setattr(tracefile, "SMALL", small)
+        monkeypatch.setattr(trace_file, "SMALL", small)
         opened = open_profile(tmp_path, cache=tmp_path / "cache")
         rank = opened.rank(0)
         (track,) = rank.tracks
@@ -179,7 +181,7 @@ def test_listing_and_clearing(profile: Path, tmp_path: Path) -> None:
 def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
     everything(profile, tmp_path / "cache")
     code = (
-        "import sys; from pathlib import Path; from memplan.traces import open_profile, tracefile; tracefile.SMALL = 1000\n"  # noqa: E501
+        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.timeline import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
         f"rank = open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0)\n"
         "rank.slices(0); rank.density(0, *rank.span_ns, 100); print('numba' in sys.modules, 'pandas' in sys.modules)"
     )
@@ -192,7 +194,7 @@ def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
 def test_importing_needs_no_pandas(profile: Path, tmp_path: Path) -> None:
     """What is installed beside makes a window stand still while it is imported, and nothing here needs it."""
     code = (
-        "import sys; from pathlib import Path; from memplan.traces import open_profile, tracefile; tracefile.SMALL = 1000\n"  # noqa: E501
+        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.timeline import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
         f"open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0).span_ns\n"
         "print('pandas' in sys.modules)"
     )

@@ -14,7 +14,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.placement.offsets.problem import Buffer, Problem
 
 Ints = NDArray[np.int64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.placement.offsets.blocks import Blocks, Ints, overlapping_pairs
 from memplan.placement.offsets.bounds import granule_of
-from memplan.placement.offsets.budget import Budget
+from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.orders import features
 

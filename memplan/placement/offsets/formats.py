@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from memplan.errors import InputError
+from memplan.core.errors import InputError
 from memplan.placement.offsets.problem import Buffer, Pool, Problem, Term
 
 LARGEST = 2**60

@@ -13,7 +13,7 @@ import numpy as np
 
 from memplan.placement.offsets.blocks import Blocks, Ints
 from memplan.placement.offsets.bounds import live_bytes
-from memplan.placement.offsets.budget import Budget
+from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.greedy import Rectangles
 
 PATIENCE = 400

@@ -8,19 +8,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from memplan.errors import InputError, MemplanError
+from memplan.core.errors import InputError, MemplanError
 from memplan.placement.offsets.blocks import Blocks, Ints, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
-from memplan.placement.offsets.budget import Budget, Limits, default_work
+from memplan.placement.offsets.work_limit import Budget, Limits, default_work
 from memplan.placement.offsets.greedy import FAR, Space, place_general
 from memplan.placement.offsets.infeasible import explain
 from memplan.placement.offsets.orders import features, portfolio
 from memplan.placement.offsets.penalties import by_pool, reuse_cost
-from memplan.placement.offsets.pool import Packing, hard_bound, pack
+from memplan.placement.offsets.pool_search import Packing, hard_bound, pack
 from memplan.placement.offsets.problem import Assignment, Infeasibility, PoolResult, Problem, Term
 from memplan.placement.offsets.reuse import pack_with_penalties
 from memplan.placement.offsets.validate import validate
-from memplan.progress import Progress, silent
+from memplan.core.progress import Progress, silent
 
 EXPLAIN_WORK = 200_000_000
 """Most work on saying why a capacity can't be met, beyond that on the placement."""

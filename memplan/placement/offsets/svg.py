@@ -6,7 +6,7 @@ from colorsys import hls_to_rgb
 from html import escape
 
 from memplan.placement.offsets.problem import Assignment, Problem
-from memplan.units import format_bytes
+from memplan.core.units import format_bytes
 
 WIDTH, HEIGHT, MARGIN, TITLE = 1200, 600, 60, 28
 LARGEST_DRAWING = 50_000

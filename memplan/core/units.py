@@ -1,0 +1,78 @@
+"""
+The one place where bytes, rates and times become text and text becomes bytes.
+
+Bytes are `int`, times inside the program are `int` nanoseconds, rates are bytes per second. Binary prefixes
+(KiB, MiB, GiB) are powers of 1024 and decimal ones (kB, MB, GB) powers of 1000, never mixed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from memplan.core.errors import InputError
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+_BYTE_UNITS = {
+    "": 1, "b": 1,
+    "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB, "t": GIB * KIB, "tib": GIB * KIB,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+}  # fmt: skip
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_bytes(text: str) -> int:
+    """
+    Bytes of a quantity such as `20GiB`, `512 MB`, `1.5g` or `4096`; a bare letter is binary.
+
+    Raises `InputError` for anything else.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match.group(2).lower() not in _BYTE_UNITS:
+        raise InputError(f"{text!r} is not a size", remedy="write it as 20GiB, 512MB or 4096")
+    return round(float(match.group(1)) * _BYTE_UNITS[match.group(2).lower()])
+
+
+def format_bytes(count: int) -> str:
+    """`count` bytes in the largest binary unit that keeps it at least one, with three significant digits."""
+    size = abs(count)
+    for unit, name in ((GIB * KIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit:
+            value = count / unit
+            digits = 2 if abs(value) < 100 else 1
+            return f"{value:,.{digits}f} {name}"
+    return f"{count} B"
+
+
+def format_duration(duration_ns: int) -> str:
+    """`duration_ns` nanoseconds in the largest unit that keeps it at least one."""
+    size = abs(duration_ns)
+    for unit, name in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+        if size >= unit:
+            return f"{duration_ns / unit:,.3f} {name}"
+    return f"{duration_ns} ns"
+
+
+def format_rate(bytes_per_second: float) -> str:
+    """A transfer rate in decimal units, as vendors print them."""
+    for unit, name in ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s")):
+        if abs(bytes_per_second) >= unit:
+            return f"{bytes_per_second / unit:.3g} {name}"
+    return f"{bytes_per_second:.0f} B/s"
+
+
+def round_up(size: int, alignment: int) -> int:
+    """`size` rounded up to a multiple of `alignment`."""
+    return -(-size // alignment) * alignment
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name and the dimensions of `NAME=1,128`; raises `InputError` for anything else."""
+    name, equals, dims = text.partition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(",") if dim.strip())
+    except ValueError:
+        shape = ()
+    if not (equals and name.strip() and (shape or not dims.strip())):
+        raise InputError(f"--shape {text!r:.80} is not NAME=1,128", remedy="give whole numbers after the =")
+    return name.strip(), shape

@@ -1,0 +1,72 @@
+"""Plans that MindSpore and CANN made themselves, read from what they leave behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memplan.core.errors import InputError
+from memplan.readers import ge
+from memplan.readers.mindspore import actor_set
+from memplan.readers.mindspore import somas
+from memplan.imports.foreign import foreign_plan
+from memplan.readers.source import load
+from memplan.readers.block_spans import Row, row_graph
+from memplan.schema import Plan
+
+_SOMAS = "MindSpore SOMAS"
+_GE = "CANN graph engine"
+
+
+def read_plan(path: str | Path) -> Plan:
+    """
+    The plan in a file that another planner wrote: SOMAS dumps and cache, actor sets with SOMAS on, GE logs and tables.
+
+    What kind it is follows from its content. A plan without addresses (`static_op_mem*.csv`) has placements without
+    offset. Raises `InputError` for anything else.
+    """
+    source = load(path)
+    if source.kind == "somas":
+        dump = somas.parse_somas(source.text, path)
+        graph = somas.somas_graph(dump)
+        offsets = somas.offsets_by_storage(dump, graph)
+        sizes = {storage: graph.tensors[storage].nbytes for storage in offsets}
+        notes = (
+            f"SOMAS would need {dump.upper_bound} bytes without reuse",
+            f"SOMAS prints {dump.printed_lower_bound} bytes as its lower bound",
+        )
+        return foreign_plan(graph, offsets, sizes, allocator=_SOMAS, notes=notes)
+    if source.kind == "actor_set":
+        found = actor_set.actor_graph(actor_set.parse_actor_set(source.text, path))
+        if not found.offsets:
+            raise InputError(
+                "this actor set has no addresses: SOMAS was off", path=path, remedy="compile with optimize_level='O1'"
+            )
+        return foreign_plan(found.graph, found.offsets, found.sizes, allocator=_SOMAS)
+    if source.kind == "somas_cache":
+        cache = somas.parse_somas_cache(source.document, path)
+        rows = [
+            Row(f"tensor {t.id}", "unknown", t.original_size, t.start, t.end, t.offset, t.aligned_size)
+            for t in cache.tensors
+        ]
+        return _from_rows(rows, path, f"graph {cache.graph_id}", _SOMAS, ())
+    if source.kind == "ge_log":
+        name, rows, found_notes = ge.parse_ge_log(source.text, path)
+        return _from_rows(rows, path, name, _GE, found_notes)
+    if source.kind == "static_op_mem":
+        name, rows, found_notes = ge.parse_static_op_mem(source.text.splitlines(), path)
+        return _from_rows(rows, path, name, _GE, found_notes)
+    raise InputError(
+        "this holds no plan that can be read",
+        path=path,
+        remedy="name *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
+    )
+
+
+def _from_rows(rows: list[Row], path: str | Path, name: str, planner: str, notes: tuple[str, ...]) -> Plan:
+    try:
+        found = row_graph(rows, name=name, origin=str(path), producer=planner)
+    except InputError as error:
+        raise InputError(error.message, path=path) from None
+    offsets = dict(zip(found.storages, (row.offset for row in rows), strict=True))
+    sizes = dict(zip(found.storages, (row.size for row in rows), strict=True))
+    return foreign_plan(found.graph, offsets, sizes, allocator=planner, notes=notes)

@@ -1,0 +1,169 @@
+"""Questions about serving: the largest batch for a context, the longest context for a batch, host memory as a tier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from memplan.core.errors import InputError
+from memplan.hardware import Chip, link
+from memplan.kv.budget import KvBudget, Memory, budget
+from memplan.kv.engine import Engine
+from memplan.kv.layers import CacheOptions, block_sizes, kv_types
+from memplan.kv.stage_pools import ServingOptions
+from memplan.models import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, Step
+from memplan.serving import step_time
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    One thing to serve: a model on a chip with an engine, its options, layout and memory.
+
+    Raises `InputError` where tokens are to be drafted by a model that has no layers for it.
+    """
+
+    model: ModelConfig
+    chip: Chip
+    engine: Engine
+    options: ServingOptions
+    layout: Layout
+    memory: Memory
+
+    def __post_init__(self) -> None:
+        """Refuse drafts that no layer makes."""
+        if self.options.caches.speculative_tokens and not self.model.mtp_layers:
+            raise InputError(f"{self.model.name} has no layers of multi-token prediction to draft with")
+
+    def budget(self) -> KvBudget:
+        """The budget of the case as it stands."""
+        return budget(self.model, self.chip, self.engine, self.options, self.layout, self.memory)
+
+    def with_context(self, length: int) -> Case:
+        """The same case at another context."""
+        return replace(self, options=replace(self.options, length=length))
+
+
+def largest_batch(case: Case) -> int:
+    """Sequences of the case's context that one rank holds at once; 0 if none fits."""
+    result = case.budget()
+    return result.sequences if result.fits else 0
+
+
+def longest_context(case: Case, batch: int, *, most: int | None = None) -> int:
+    """The longest context, up to `most` or the model's own, at which `batch` sequences fit on one rank; 0 if none."""
+    limit = most or case.model.max_positions
+
+    def fits(length: int) -> bool:
+        result = case.with_context(length).budget()
+        return result.fits and result.sequences >= batch
+
+    return _largest(fits, limit)
+
+
+def _largest(fits: Callable[[int], bool], limit: int) -> int:
+    if not fits(1):
+        return 0
+    low, high = 1, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one option does: the value tried, and the budget it leads to or why the engine refuses it."""
+
+    option: str
+    value: str
+    result: KvBudget | None
+    refused: str = ""
+
+
+def _effect(option: str, value: str, case: Case) -> Effect:
+    try:
+        return Effect(option, value, case.budget())
+    except InputError as error:
+        return Effect(option, value, None, str(error))
+
+
+def effects(
+    case: Case,
+    *,
+    block_sizes: tuple[int, ...] = (),
+    batched_tokens: tuple[int, ...] = (),
+    kv: tuple[str, ...] = (),
+) -> tuple[Effect, ...]:
+    """The budgets that other block sizes, other `max_num_batched_tokens` and other cache types lead to."""
+
+    def with_caches(caches: CacheOptions) -> Case:
+        return replace(case, options=replace(case.options, caches=caches))
+
+    caches = case.options.caches
+    found = [_effect("block size", str(size), with_caches(replace(caches, block_size=size))) for size in block_sizes]
+    for tokens in batched_tokens:
+        tried = replace(case, options=replace(case.options, batched_tokens=tokens))
+        found.append(_effect("max_num_batched_tokens", str(tokens), tried))
+    found += [_effect("KV type", name, with_caches(replace(caches, kv=name))) for name in kv]
+    return tuple(found)
+
+
+_USUAL_BLOCKS = (16, 32, 64, 128, 256)
+_USUAL_BATCHES = (2048, 4096, 8192, 16384)
+
+
+def usual_effects(case: Case) -> tuple[Effect, ...]:
+    """The effects of the block sizes, batches and cache types that are usual for the engine and the model."""
+    sizes = block_sizes(case.model, case.engine) or _USUAL_BLOCKS
+    types = kv_types(case.model, case.engine)
+    return effects(case, block_sizes=sizes, batched_tokens=_USUAL_BATCHES, kv=types)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryTier:
+    """
+    KV cache kept outside the die, in host or pooled memory.
+
+    `tokens` is how many tokens `nbytes` hold, `sequence_bytes` what one sequence of the context takes, `restore_ns`
+    how long bringing it back over `link` takes, `None` where the link's rate is not known; `rests_on` is the source of
+    that rate.
+    """
+
+    nbytes: int
+    tokens: int
+    sequence_bytes: int
+    link: str
+    restore_ns: int | None
+    rests_on: str
+
+
+def memory_tier(case: Case, nbytes: int, link_name: str = "h2d") -> MemoryTier:
+    """
+    What `nbytes` of memory outside a die add to it, stored as the engine's pages are.
+
+    `link_name` is the link they come back over: `h2d` for host memory, `ub` or `ub_host` for memory of a pool.
+    """
+    result = case.budget()
+    inward = link(case.chip, link_name)
+    sequence = result.pool.blocks_per_request * result.pool.planned_per_block
+    restore = None
+    if inward.bytes_per_second:
+        restore = (inward.latency_ns or 0) + round(sequence / inward.bytes_per_second * 1e9)
+    per_token = result.bytes_per_token
+    return MemoryTier(
+        nbytes=nbytes,
+        tokens=int(nbytes / per_token) if per_token else 0,
+        sequence_bytes=sequence,
+        link=inward.name,
+        restore_ns=restore,
+        rests_on=inward.source,
+    )
+
+
+def recompute_ns(case: Case) -> int:
+    """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
+    step = Step(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
+    return step_time(case.model, case.layout, step, case.chip).duration_ns

@@ -1,0 +1,85 @@
+"""Memory that collectives take: HCCL's buffers and those of expert dispatch and combine, by the documented formulas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplan.models import ModelConfig
+from memplan.models.architecture import MoeFfn
+from memplan.models.parallel import Layout
+from memplan.core.sentence import Sentence, joined
+from memplan.core.units import MIB, round_up
+
+HCCL_BUFFER_MB = 200
+"""Default of HCCL_BUFFSIZE, in units of 2**20 bytes (hicann/hccl docs/zh/user_guide/hccl_env/HCCL_BUFFSIZE.md)."""
+_BUFFERS_PER_COMMUNICATOR = 2
+"""Each communicator owns one buffer in and one out, never shared (same page)."""
+_DISPATCH_SOURCE = "hicann/ops-transformer mc2/moe_distribute_*/README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """Buffers of one rank: what HCCL's communicators own, and what dispatch needs of the one between experts."""
+
+    communicators: tuple[str, ...]
+    buffer_bytes: int
+    hccl_bytes: int
+    dispatch_bytes: int | None
+    source: Sentence
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it: dispatch works in the experts' own buffers, which must be large enough for it."""
+        return self.hccl_bytes
+
+
+def dispatch_bytes(model: ModelConfig, layout: Layout, family: str, tokens: int) -> int | None:
+    """
+    Bytes that MoE dispatch and combine need on one rank for `tokens` tokens per rank, or `None` without experts.
+
+    A2 full mesh: `tokens x ranks x min(local experts, K) x H x 4 + 4 MiB`. A3 (v2): twice
+    `local x tokens x ranks x align512(align32(2H) + 64) + (K + shared) x tokens x align512(2H)`. Known for these two
+    generations only.
+    """
+    ffn = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)), None)
+    if ffn is None or layout.expert == 1:
+        return None
+    ranks, hidden = layout.expert, model.hidden_size
+    local = -(-ffn.experts // ranks)
+    if family == "Ascend910B":
+        return tokens * ranks * min(local, ffn.per_token) * hidden * 4 + 4 * MIB
+    if family == "Ascend910_93":
+        routed = local * tokens * ranks * round_up(round_up(2 * hidden, 32) + 64, 512)
+        own = (ffn.per_token + (1 if ffn.shared_intermediate else 0)) * tokens * round_up(2 * hidden, 512)
+        return 2 * (routed + own)
+    return None
+
+
+def communication(
+    model: ModelConfig, layout: Layout, family: str, *, tokens: int | None, buffer_mb: int = HCCL_BUFFER_MB
+) -> Communication:
+    """
+    Buffers of one rank of `layout`.
+
+    One communicator is counted for every dimension of more than one rank. Where dispatch needs more than the buffer
+    that was set, its communicator is counted with what it needs; `tokens` is how many of a rank it serves at once,
+    `None` where the engine does not use it.
+    """
+    dimensions = (
+        ("tensor", layout.tensor),
+        ("pipeline", layout.pipeline),
+        ("data", layout.data),
+        ("context", layout.context),
+        ("expert", layout.expert),
+    )
+    names = tuple(name for name, count in dimensions if count > 1)
+    each = _BUFFERS_PER_COMMUNICATOR * buffer_mb * MIB
+    needed = None if tokens is None else dispatch_bytes(model, layout, family, tokens)
+    total = len(names) * each
+    if needed is not None and needed > each:
+        total += needed - each
+    text = "2 x HCCL_BUFFSIZE ({} MB) for each communicator: {}"
+    source = Sentence(text, (str(buffer_mb), joined(map(Sentence, names or ("none",)), "{}, {}")))
+    if needed is not None:
+        source = Sentence("{}; dispatch needs {} B ({})", (source, f"{needed:,}", _DISPATCH_SOURCE))
+    return Communication(names, each, total, needed, source)

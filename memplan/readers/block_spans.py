@@ -1,0 +1,80 @@
+"""Plans known only as rows of (name, bytes, first step, last step, address): what logs and tables of planners hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplan.core.errors import InputError
+from memplan.graph.builder import GraphBuilder
+from memplan.graph.model import Graph, TensorKind
+
+MAX_STEPS = 200_000
+"""More steps than any compiled graph has; each costs an op."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    One block of memory: `nbytes` that `name` needs from step `start` to step `end` (both inclusive).
+
+    `end` `None` means to the end. `offset` is its address (`None`: not said), `size` the bytes taken there.
+    """
+
+    name: str
+    type: str
+    nbytes: int
+    start: int
+    end: int | None
+    offset: int | None
+    size: int
+    stream: int = 0
+    workspace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowGraph:
+    """The rows as a graph, with the storage that each row became."""
+
+    graph: Graph
+    storages: tuple[int, ...]
+
+
+def row_graph(rows: Sequence[Row], *, name: str, origin: str, producer: str) -> RowGraph:
+    """
+    A graph of as many steps as the rows speak of, in which each row is used at its first and its last step.
+
+    A step is named after the first row that begins there; edges between ops are not known. Raises `InputError` for
+    rows without steps or with more than `MAX_STEPS`.
+    """
+    if not rows:
+        raise InputError("there are no rows of tensors")
+    last = max(row.start if row.end is None else row.end for row in rows)
+    if last >= MAX_STEPS:
+        raise InputError(f"step {last:,} is more than a graph has")
+    builder = GraphBuilder()
+    starts: dict[int, Row] = {}
+    reads: dict[int, list[int]] = {}
+    writes: dict[int, list[int]] = {}
+    storages: list[int] = []
+    for row in rows:
+        kind = TensorKind.WORKSPACE if row.workspace else TensorKind.ACTIVATION
+        tensor = builder.tensor(row.name, (row.nbytes,), "uint8", row.nbytes, kind)
+        storages.append(tensor)
+        starts.setdefault(row.start, row)
+        writes.setdefault(row.start, []).append(tensor)
+        end = last if row.end is None else row.end
+        if end < row.start:
+            raise InputError(f"{row.name!r:.60} ends at step {end}, before it begins at {row.start}")
+        if end > row.start:
+            reads.setdefault(end, []).append(tensor)
+    for step in range(last + 1):
+        first = starts.get(step)
+        builder.op(
+            first.name if first else f"step {step}",
+            first.type if first else "unknown",
+            reads.get(step, ()),
+            writes.get(step, ()),
+            stream=first.stream if first else 0,
+        )
+    return RowGraph(builder.finish(name, (), (), origin=origin, producer=producer), tuple(storages))

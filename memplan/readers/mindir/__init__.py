@@ -1,0 +1,1 @@
+"""MindIR: the protobuf decoded, the program run symbolically, its ops put into a graph."""

@@ -1,0 +1,281 @@
+"""One MindIR node at a time becomes an op of the graph, an alias, or a value known at compile time."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+
+from memplan.core.errors import InputError
+from memplan.graph.builder import GraphBuilder
+from memplan.graph.layout import DENSE, stored_bytes
+from memplan.graph.model import TensorKind, dense_bytes
+from memplan.readers.mindir.decode import (
+    ClosureType,
+    Literal,
+    MonadType,
+    Node,
+    SequenceType,
+    TensorType,
+    ValueType,
+)
+from memplan.readers.mindspore.op_table import Target, op_table
+from memplan.readers.mindir.roles import Roles
+from memplan.readers.mindir.shape_inference import infer
+from memplan.readers.mindir.values import NOTHING, Choice, Closure, Monad, Value, as_plain, leaves, tensors_of
+
+CONDITIONS = frozenset({"Switch", "switch", "SwitchLayer", "switch_layer"})
+"""Ops that pick one of several functions at run time."""
+
+BIND_REMEDY = "bind it with --shape NAME=DIM,DIM,..."
+
+
+class Emitter:
+    """Appends what nodes do to `builder`, for the kernels of `target`, and at most `most_ops` ops."""
+
+    def __init__(self, builder: GraphBuilder, target: Target, most_ops: int) -> None:
+        self.builder = builder
+        self.most_ops = most_ops
+        self.target = target
+        self.table = op_table()
+        self.roles = Roles(self.table)
+
+    def tensor(self, name: str, kind: TensorType, role: TensorKind, place: str) -> int:
+        """A new tensor with bytes of its own."""
+        shape = kind.shape
+        if any(dim < 0 for dim in shape):
+            if len(kind.max_shape) != len(shape) or any(dim < 0 for dim in kind.max_shape):
+                raise InputError(f"shape {shape} has an open dimension", place=place, remedy=BIND_REMEDY)
+            shape = kind.max_shape
+        return self.builder.tensor(name, shape, kind.dtype, dense_bytes(shape, kind.dtype), role)
+
+    def symbol(self, name: str, kind: ValueType, role: TensorKind, place: str) -> Value:
+        """A new value of type `kind` with its own tensors."""
+        if isinstance(kind, TensorType):
+            return self.tensor(name, kind, role, place)
+        if isinstance(kind, SequenceType):
+            return tuple(
+                self.symbol(f"{name}.{position}", item, role, place) for position, item in enumerate(kind.items)
+            )
+        if isinstance(kind, MonadType):
+            return Monad(None)
+        if isinstance(kind, ClosureType):
+            raise InputError("a function without a body", place=place)
+        return Literal(None)
+
+    def apply(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int | None]:
+        """What `node` yields, and the op it became (`None`: no op)."""
+        plumbing = _PLUMBING.get(node.target)
+        if plumbing is not None:
+            return plumbing(node, arguments), None
+        if len(self.builder.ops) >= self.most_ops:
+            raise InputError(f"the graph unfolds to more than {self.most_ops:,} ops", place=node.name)
+        if node.target == "UpdateState":
+            op = self._inert(node, (), (), self._after(arguments))
+            return Monad(op), op
+        if node.target in _PASS:
+            return self._pass_through(node, arguments)
+        if node.target in ("Switch", "switch"):
+            return self._switch(node, arguments)
+        if node.target in ("SwitchLayer", "switch_layer"):
+            return self._switch(node, (*arguments[:1], *(arguments[1] if len(arguments) > 1 else ())))
+        known = self._known(node, arguments)
+        if known is not None:
+            return known, None
+        return self._kernel(node, arguments)
+
+    def _switch(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int | None]:
+        closures: list[Closure] = []
+        for argument in arguments[1:]:
+            if isinstance(argument, Choice):
+                closures.extend(argument.closures)
+            elif isinstance(argument, Closure):
+                closures.append(argument)
+            else:
+                raise InputError(f"{node.target} between things that are no functions", place=node.name)
+        if not closures:
+            raise InputError(f"{node.target} without functions", place=node.name)
+        op = self._inert(node, tuple(tensors_of(arguments[0])), (), ())
+        return Choice(tuple(closures)), op
+
+    def _known(self, node: Node, arguments: tuple[Value, ...]) -> Value | None:
+        """The result, if it is a number that follows at compile time."""
+        if node.target == "Shape" and arguments and type(arguments[0]) is int:
+            return tuple(Literal(dim) for dim in self.builder.shapes[arguments[0]])
+        if node.target == "Rank" and arguments and type(arguments[0]) is int:
+            return Literal(len(self.builder.shapes[arguments[0]]))
+        compute = _SCALAR.get(node.target)
+        if compute is None or len(arguments) != 2:
+            return None
+        numbers = [argument.value for argument in arguments if isinstance(argument, Literal)]
+        if len(numbers) != 2 or not all(isinstance(number, int) for number in numbers):
+            return None
+        if compute in (operator.floordiv, operator.mod) and numbers[1] == 0:
+            raise InputError("division by zero", place=node.name)
+        return Literal(compute(numbers[0], numbers[1]))
+
+    def _pass_through(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int | None]:
+        """`Load`, `Depend` and the like: the first argument under another name, ordered after the others."""
+        if not arguments:
+            raise InputError(f"{node.target} without input", place=node.name)
+        after = self._after(arguments[1:])
+        value = arguments[0]
+        if type(value) is not int:
+            op = self._inert(node, (), (), after)
+            return (Monad(op) if isinstance(value, Monad) else value), op
+        alias = self.builder.alias(node.scope or node.name, value)
+        return alias, self._inert(node, (value,), (alias,), after)
+
+    def _inert(self, node: Node, inputs: tuple[int, ...], outputs: tuple[int, ...], after: tuple[int, ...]) -> int:
+        return self.builder.op(
+            node.scope or node.name,
+            node.target,
+            inputs,
+            outputs,
+            launches=False,
+            attrs={"after": after} if after else None,
+            source=node.source,
+        )
+
+    def _kernel(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int]:
+        builder, table = self.builder, self.table
+        attrs = {**node.attrs, "listed": len(builder.ops)}
+        inputs: list[int] = []
+        named: dict[str, int] = {}
+        after: list[int] = []
+        for position, argument in enumerate(arguments):
+            if type(argument) is int:
+                inputs.append(argument)
+                named[table.argument(node.target, position)] = argument
+            elif isinstance(argument, Literal):
+                attrs[table.argument(node.target, position)] = argument.value
+            elif isinstance(argument, Monad):
+                if argument.after is not None:
+                    after.append(argument.after)
+            elif any(item is NOTHING for item in leaves(argument)):
+                raise InputError("the result of a recursive call is used", place=node.name, remedy=_RECURSION)
+            else:
+                inputs.extend(tensors_of(argument))
+                plain = as_plain(argument)
+                if plain is not None:
+                    attrs[table.argument(node.target, position)] = plain
+        if after:
+            attrs["after"] = tuple(after)
+        kind = self._closed(node, node.type, inputs, attrs)
+        result = self.symbol(node.scope or node.name, kind, TensorKind.ACTIVATION, node.name)
+        outputs = tuple(tensors_of(result))
+        self._lay_out(node, outputs)
+        self._share(node, inputs, named, outputs)
+        if node.target == "MoveTo" and str(attrs.get("to", "")).upper() == "CPU":
+            builder.on_host.update(outputs)
+        launches = node.target not in table.views
+        stream = attrs.pop("stream_id", 0)
+        op = builder.op(
+            node.scope or node.name,
+            node.target,
+            inputs,
+            outputs,
+            workspace_bytes=self._workspace(node, outputs),
+            stream=stream if isinstance(stream, int) and stream >= 0 else 0,
+            launches=launches,
+            attrs=attrs,
+            source=node.source,
+        )
+        self.roles.op(node.target, node.scope, launches, inputs, named)
+        return (Monad(op) if isinstance(kind, MonadType) else result), op
+
+    def _closed(self, node: Node, kind: ValueType, inputs: Sequence[int], attrs: Mapping[str, object]) -> ValueType:
+        """The node's type with its open dimensions filled in."""
+        if isinstance(kind, SequenceType):
+            return SequenceType(tuple(self._closed(node, item, inputs, attrs) for item in kind.items))
+        if not isinstance(kind, TensorType) or all(dim >= 0 for dim in kind.shape):
+            return kind
+        shapes = [self.builder.shapes[tensor] for tensor in inputs]
+        return TensorType(infer(node.target, kind.shape, shapes, attrs, node.scope or node.name), kind.dtype)
+
+    def _lay_out(self, node: Node, outputs: tuple[int, ...]) -> None:
+        """Give the outputs the layouts and stored sizes that the backend chose."""
+        builder = self.builder
+        for tensor, layout in zip(outputs, node.layouts, strict=False):
+            if layout in DENSE:
+                continue
+            size = stored_bytes(builder.shapes[tensor], builder.dtypes[tensor], layout)
+            if size is None:
+                raise InputError(f"the bytes of layout {layout!r:.40} are unknown", place=node.scope or node.name)
+            builder.layouts[tensor], builder.nbytes[tensor] = layout, size
+
+    def _workspace(self, node: Node, outputs: tuple[int, ...]) -> int:
+        if self.target is not Target.CPU or not outputs:
+            return 0
+        return self.table.cpu_workspace_outputs.get(node.target, 0) * self.builder.nbytes[outputs[0]]
+
+    def _share(self, node: Node, inputs: list[int], named: Mapping[str, int], outputs: tuple[int, ...]) -> None:
+        """Let views and in-place results occupy the bytes of their argument."""
+        builder = self.builder
+        if node.target in self.table.views:
+            if inputs and outputs and builder.nbytes[outputs[0]] <= builder.nbytes[inputs[0]]:
+                builder.share(inputs[0], outputs[0])
+            return
+        entry = self.table.in_place.get(node.target)
+        if entry is None or (self.target is Target.CPU and node.target in self.table.cpu_own_outputs):
+            return
+        for output, argument in zip(outputs, entry.outputs, strict=False):
+            written = named.get(argument)
+            if written is not None and builder.nbytes[written] == builder.nbytes[output]:
+                builder.share(written, output)
+
+    def _after(self, values: tuple[Value, ...]) -> tuple[int, ...]:
+        """The ops that must have run before something that is ordered after `values`."""
+        found: dict[int, None] = {}
+        for value in leaves(values):
+            step = value.after if isinstance(value, Monad) else None
+            if type(value) is int:
+                step = self.builder.producers[value]
+            if step is not None:
+                found[step] = None
+        return tuple(sorted(found))
+
+
+_RECURSION = "only loops can be planned: let the function return what it calls itself for"
+
+
+def _make_tuple(_node: Node, arguments: tuple[Value, ...]) -> Value:
+    return arguments
+
+
+def _get_item(node: Node, arguments: tuple[Value, ...]) -> Value:
+    if len(arguments) != 2 or not isinstance(arguments[1], Literal):
+        raise InputError(f"{node.target} of something that is no tuple", place=node.name)
+    sequence, index = arguments[0], arguments[1].value
+    if sequence is NOTHING:
+        return NOTHING
+    if isinstance(sequence, Literal) and type(sequence.value) is tuple:
+        sequence = tuple(Literal(item) for item in sequence.value)
+    if type(sequence) is not tuple:
+        raise InputError(f"{node.target} of something that is no tuple", place=node.name)
+    if not isinstance(index, int) or not -len(sequence) <= index < len(sequence):
+        raise InputError(f"element {index!r:.20} of a tuple of {len(sequence)}", place=node.name)
+    return sequence[index]
+
+
+def _partial(node: Node, arguments: tuple[Value, ...]) -> Value:
+    if not arguments or not isinstance(arguments[0], (Closure, Choice)):
+        raise InputError("Partial of something that is no function", place=node.name)
+    head = arguments[0]
+    if isinstance(head, Closure):
+        return Closure(head.graph, (*head.bound, *arguments[1:]), head.steps)
+    return Choice(tuple(Closure(item.graph, (*item.bound, *arguments[1:]), item.steps) for item in head.closures))
+
+
+_PLUMBING: Mapping[str, Callable[[Node, tuple[Value, ...]], Value]] = {
+    **dict.fromkeys(("MakeTuple", "make_tuple", "RealMakeTuple", "MakeList", "make_list"), _make_tuple),
+    **dict.fromkeys(("TupleGetItem", "tuple_getitem", "RealTupleGetItem", "ListGetItem", "list_getitem"), _get_item),
+    "Partial": _partial,
+}
+_PASS = frozenset({"Load", "Depend", "StopGradient", "stop_gradient", "identity", "Return", "return"})
+_SCALAR: Mapping[str, Callable[[int, int], int]] = {
+    **dict.fromkeys(("ScalarAdd", "scalar_add"), operator.add),
+    **dict.fromkeys(("ScalarSub", "scalar_sub"), operator.sub),
+    **dict.fromkeys(("ScalarMul", "scalar_mul"), operator.mul),
+    **dict.fromkeys(("ScalarFloorDiv", "scalar_floordiv"), operator.floordiv),
+    **dict.fromkeys(("ScalarMod", "scalar_mod"), operator.mod),
+}

@@ -1,0 +1,29 @@
+"""From a decoded program to the frozen graph: the part that MindIR, text IR and captured cells have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from memplan.graph.builder import GraphBuilder
+from memplan.graph.model import Graph
+from memplan.core.progress import Progress
+from memplan.readers.mindir.flatten import Flattener
+from memplan.readers.mindir.program import Program
+from memplan.readers.mindspore.op_table import Target
+
+
+def program_graph(
+    program: Program,
+    *,
+    origin: str,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    target: Target,
+    progress: Progress,
+) -> Graph:
+    """The graph that `program` unfolds to; raises `InputError` without a path."""
+    builder = GraphBuilder()
+    flattener = Flattener(program, builder, progress, target)
+    flattener.run(shapes or {})
+    return builder.finish(
+        program.root.name, flattener.inputs, flattener.outputs, origin=origin, producer=program.producer
+    )

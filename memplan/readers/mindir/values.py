@@ -1,0 +1,74 @@
+"""What the names of a MindIR program stand for while it is flattened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from memplan.readers.mindir.decode import Literal
+
+Value = Any
+"""A tensor index (`int`), `Literal`, `Monad`, `Closure`, `Choice`, `NOTHING`, or a tuple of values."""
+
+
+class Monad(NamedTuple):
+    """The state of side effects after op `after` (`None`: before any)."""
+
+    after: int | None
+
+
+class Closure(NamedTuple):
+    """A function with its first arguments bound; `steps` are the nodes those arguments came from."""
+
+    graph: str
+    bound: tuple[Any, ...] = ()
+    steps: tuple[int, ...] = ()
+
+
+class Choice(NamedTuple):
+    """One of several closures, picked at run time."""
+
+    closures: tuple[Closure, ...]
+
+
+class Nothing(NamedTuple):
+    """The result of a call that goes back to a loop's head: it never returns there."""
+
+
+NOTHING = Nothing()
+
+
+def leaves(value: Value) -> Iterator[Value]:
+    """Everything in `value` that is no tuple and no closure, in order."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is tuple:
+            stack.extend(reversed(item))
+        elif kind is Closure:
+            stack.extend(reversed(item.bound))
+        elif kind is Choice:
+            stack.extend(reversed(item.closures))
+        else:
+            yield item
+
+
+def tensors_of(value: Value) -> Iterator[int]:
+    """Indices of all tensors in `value`, in order."""
+    return (item for item in leaves(value) if type(item) is int)
+
+
+def literals_of(value: Value) -> tuple[object, ...]:
+    """The constants directly in a tuple."""
+    return tuple(item.value for item in value if isinstance(item, Literal)) if type(value) is tuple else ()
+
+
+def as_plain(value: Value) -> object:
+    """`value` as plain Python if it holds constants only, else `None`."""
+    if isinstance(value, Literal):
+        return value.value
+    if type(value) is tuple:
+        items = [as_plain(item) for item in value]
+        return None if any(item is None for item in items) else tuple(items)
+    return None

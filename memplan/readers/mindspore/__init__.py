@@ -1,0 +1,1 @@
+"""What MindSpore itself leaves or holds: text IR, actor sets, SOMAS dumps, and live cells."""

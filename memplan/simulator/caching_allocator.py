@@ -1,0 +1,117 @@
+"""A caching allocator as PyTorch-style frameworks use on devices: blocks cut from segments that are kept."""
+
+from __future__ import annotations
+
+import bisect
+
+from memplan.simulator.noise import Behaviour
+from memplan.core.units import round_up
+
+
+class _Block:
+    """A piece of a segment, linked to its neighbours so that free ones can be joined."""
+
+    __slots__ = ("after", "before", "free", "size", "small")
+
+    def __init__(self, size: int, small: bool) -> None:
+        self.size = size
+        self.small = small
+        self.free = False
+        self.before: _Block | None = None
+        self.after: _Block | None = None
+
+
+class CachingAllocator:
+    """
+    Requests are rounded up and served by the smallest cached free block that holds them, cut to size; only when
+    there is none is a segment taken from the device, and none is given back. `allocated` and `reserved` are bytes.
+
+    Small requests have segments of their own. What is left of a cut block of the large pool is kept only if it is
+    larger than a small request, as in PyTorch's allocator; otherwise the request gets the whole block.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self.allocated = 0
+        self.reserved = 0
+        # Free blocks of each pool, ordered by size and then by age; the serial makes equal sizes comparable.
+        self._free: dict[bool, list[tuple[int, int, _Block]]] = {True: [], False: []}
+        self._serial: dict[int, int] = {}
+        self._next = 0
+
+    def allocate(self, size: int) -> _Block:
+        """A block for a request that occupies `size` bytes, rounding included."""
+        size = max(size, 1)
+        small = size <= self._behaviour.small_request_bytes
+        pool = self._free[small]
+        position = bisect.bisect_left(pool, (size, -1))
+        if position < len(pool):
+            _, _, block = pool.pop(position)
+            block.free = False
+        else:
+            block = _Block(self._segment(size, small), small)
+            self.reserved += block.size
+        if self._worth_cutting(block.size - size, small):
+            self._cut(block, size)
+        self.allocated += block.size
+        return block
+
+    def free(self, block: _Block) -> None:
+        """Take `block` back and join it with free neighbours."""
+        self.allocated -= block.size
+        for other in (block.before, block.after):
+            if other is not None and other.free:
+                self._forget(other)
+                self._join(block, other)
+        self._keep(block)
+
+    def _worth_cutting(self, rest: int, small: bool) -> bool:
+        if self._behaviour.block_bytes is None:
+            return rest > 0  # sizes as planned, to the byte
+        return rest >= self._behaviour.block_bytes if small else rest > self._behaviour.small_request_bytes
+
+    def _segment(self, size: int, small: bool) -> int:
+        behaviour = self._behaviour
+        if small:
+            return round_up(max(size, behaviour.small_segment_bytes), behaviour.small_segment_bytes)
+        if size < behaviour.large_segment_bytes // 2:
+            return behaviour.large_segment_bytes
+        return round_up(size, behaviour.huge_granularity_bytes)
+
+    def _cut(self, block: _Block, size: int) -> None:
+        rest = _Block(block.size - size, block.small)
+        block.size = size
+        rest.before, rest.after = block, block.after
+        if rest.after is not None:
+            rest.after.before = rest
+        block.after = rest
+        self._keep(rest)
+
+    def _join(self, block: _Block, other: _Block) -> None:
+        block.size += other.size
+        if other is block.before:
+            block.before = other.before
+            if block.before is not None:
+                block.before.after = block
+        else:
+            block.after = other.after
+            if block.after is not None:
+                block.after.before = block
+
+    def _keep(self, block: _Block) -> None:
+        block.free = True
+        self._serial[id(block)] = self._next
+        bisect.insort(self._free[block.small], (block.size, self._next, block))
+        self._next += 1
+
+    def _forget(self, block: _Block) -> None:
+        pool = self._free[block.small]
+        pool.pop(bisect.bisect_left(pool, (block.size, self._serial.pop(id(block)))))
+        block.free = False
+
+
+def occupied_bytes(nbytes: int, planned: int, behaviour: Behaviour) -> int:
+    """What a tensor of `nbytes` bytes, `planned` in the plan, occupies: padded and rounded, or as planned."""
+    if behaviour.block_bytes is None:
+        return planned
+    return round_up(min(nbytes, planned) + behaviour.padding_bytes, behaviour.block_bytes)

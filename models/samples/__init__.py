@@ -1,0 +1,1 @@
+"""Small MindSpore models, and their export as the graphs that memplan bundles."""

@@ -1,0 +1,78 @@
+"""`step_graph`: the ops that one rank runs in one prefill or decode step of a served model."""
+
+from __future__ import annotations
+
+from memplan.core.errors import InputError
+from memplan.graph import Graph
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.steps.emit import Emitter
+from memplan.models.steps.options import Step
+from memplan.models.steps.pieces import StepPieces
+from memplan.models.weights import Group, outer_weights
+
+
+def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
+    """The layers of every pipeline stage, dealt evenly; what is left over goes to the stages before the last (vLLM)."""
+    if not 1 <= stages <= layers:
+        raise InputError(f"{layers} layers can't be divided among {stages} pipeline stages")
+    counts = [layers // stages] * stages
+    for extra in range(layers % stages):
+        counts[stages - 2 - extra] += 1
+    starts = [sum(counts[:stage]) for stage in range(stages)]
+    return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
+
+
+def step_graph(model: ModelConfig, layout: Layout, step: Step, *, stage: int = 0) -> Graph:
+    """
+    The graph of one rank of pipeline stage `stage`.
+
+    Tensors are `(tokens of the rank, width)`; weights are stored `(outputs, inputs)`. Caches are inputs, alive
+    throughout. Collectives carry `rank_size` and `group`; attention kernels the fields of the cost model's problem.
+    Ops with `fused` run inside the kernel before them in serving engines, those with `within` are a part of another.
+    A vision tower is left out.
+
+    Raises `InputError` for a layout that does not divide the model.
+    """
+    check_layout(model, layout, step)
+    span = stage_spans(len(model.layers), layout.pipeline)[stage]
+    e = Emitter(model, layout, step)
+    pieces = StepPieces(e, e.hold([item for item in outer_weights(model) if item.group is not Group.VISION]))
+    x = pieces.widen(pieces.embed()) if span.start == 0 else pieces.receive(stage)
+    for layer in model.layers[span.start : span.stop]:
+        x = pieces.layer(layer, x, f"layers.{layer.index}.")
+    outputs = [x]
+    if span.stop == len(model.layers):
+        token, hidden = pieces.head(x)
+        outputs = [token]
+        if step.speculative:
+            outputs += pieces.speculate(token, hidden)
+    else:
+        pieces.send(x, stage)
+    e.leave()
+    notes = list(model.notes)
+    if model.vision is not None:
+        notes.append("the vision tower is not part of the step")
+    return e.finish(f"{model.name} {step.phase.value}", outputs, notes)
+
+
+def check_layout(model: ModelConfig, layout: Layout, step: Step) -> None:
+    """Raises `InputError` for a layout or a step that can't be run."""
+    room = layout.tensor * layout.data * layout.context
+    if layout.expert > room:
+        raise InputError(
+            f"{layout.expert} ranks of expert parallelism do not fit into {room} ranks of a stage",
+            remedy="take at most tensor x data x context",
+        )
+    if step.batch < layout.data:
+        raise InputError(
+            f"{step.batch} sequences leave some of {layout.data} data-parallel replicas without one",
+            remedy="take a larger batch or fewer replicas",
+        )
+    if model.per_layer_inputs is not None and layout.pipeline > 1:
+        raise InputError(
+            f"{model.name}: every layer has an embedding of its own, which pipeline stages would have to share",
+            remedy="take one stage",
+        )
+    if step.speculative and not model.mtp_layers:
+        raise InputError(f"{model.name} has no layers of multi-token prediction", remedy="leave speculation out")

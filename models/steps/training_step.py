@@ -1,0 +1,204 @@
+"""`training_graph`: the ops that one rank runs in one training step, all micro-batches and the optimiser included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memplan.core.errors import InputError
+from memplan.graph import Graph, Op, TensorKind, dense_bytes
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.steps.backward import Backward
+from memplan.models.steps.emit import Emitter
+from memplan.models.steps.options import Phase, Step
+from memplan.models.steps.pieces import StepPieces
+from memplan.models.training.memory import Recipe, Schedule, Sharding, state_bytes
+from memplan.models.weights import Group, outer_weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """One micro-batch on its way: where its layers begin and end in the list of ops, and their inputs."""
+
+    spans: tuple[tuple[int, int], ...]
+    starts: tuple[int, ...]
+    first: int
+    out: int
+    loss: int | None
+
+
+def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0) -> Graph:
+    """
+    The graph of one rank of pipeline stage `stage`: every micro-batch forward and backward in the order of 1F1B (or
+    GPipe), the exchange of gradients between replicas, and Adam.
+
+    Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
+    backward. Recomputed layers keep their input alone and run again before their backward.
+
+    Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
+    """
+    if recipe.schedule not in (Schedule.ONE_F_ONE_B, Schedule.GPIPE):
+        raise InputError(f"the order of the {recipe.schedule.value} schedule is not modelled as a graph")
+    if recipe.sharding is Sharding.ZERO3:
+        raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
+    if model.hyper is not None or model.per_layer_inputs is not None:
+        raise InputError(f"the backward pass of {model.family} is not modelled")
+    return _Training(model, layout, recipe, stage).graph()
+
+
+def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, int]]:
+    """`("forward" or "backward", micro-batch)` in the order that the stage runs them."""
+    total = recipe.micro_batches
+    ahead = total if recipe.schedule is Schedule.GPIPE else min(layout.pipeline - stage - 1, total)
+    for number in range(ahead):
+        yield "forward", number
+    for number in range(total - ahead):
+        yield "forward", ahead + number
+        yield "backward", number
+    for number in range(total - ahead, total):
+        yield "backward", number
+
+
+class _Training:
+    def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> None:
+        layers = len(model.layers)
+        if layers % layout.pipeline or not 0 <= stage < layout.pipeline:
+            raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
+        each = layers // layout.pipeline
+        self.layers = model.layers[stage * each : (stage + 1) * each]
+        self.layout, self.recipe, self.stage = layout, recipe, stage
+        self.is_last = stage == layout.pipeline - 1
+        step = Step(
+            Phase.PREFILL,
+            batch=recipe.micro_batch * layout.data,
+            context=recipe.sequence,
+            precision="bf16",
+            sequence_parallel=recipe.sequence_parallel,
+        )
+        self.e = Emitter(model, layout, step, training=True)
+        outer = self.e.hold([item for item in outer_weights(model) if item.group is not Group.VISION])
+        self.pieces = StepPieces(self.e, outer)
+        self.backward = Backward(self.e, recompute_cheap=recipe.recompute_cheap)
+
+    def graph(self) -> Graph:
+        running: dict[int, _Forward] = {}
+        for what, number in _order(self.layout, self.recipe, self.stage):
+            self.e.run = f"micro_batch.{number}."
+            if what == "forward":
+                running[number] = self._forward()
+            else:
+                self._back(running.pop(number))
+        self.e.run = ""
+        self._optimize()
+        return self.e.finish(f"{self.e.model.name} training, stage {self.stage}", ())
+
+    def _forward(self) -> _Forward:
+        ops = self.e.graph.ops
+        first = len(ops)
+        x = self.pieces.widen(self.pieces.embed()) if self.stage == 0 else self.pieces.receive(self.stage)
+        spans, starts = [], []
+        for layer in self.layers:
+            begin = len(ops)
+            starts.append(x)
+            x = self.pieces.layer(layer, x, f"layers.{layer.index}.")
+            spans.append((begin, len(ops)))
+        loss = None
+        if self.is_last:
+            loss = self._loss(x)
+        else:
+            self.pieces.send(x, self.stage)
+        return _Forward(tuple(spans), tuple(starts), first, x, loss)
+
+    def _loss(self, x: int) -> int:
+        """Final norm, logits in 16 bits and in float32, cross entropy; returns the logits."""
+        e, pieces = self.e, self.pieces
+        e.scope = ""
+        e.add_weights({"norm": pieces.outer["norm"]})
+        x = e.norm("final_norm", e.gather_tokens(x), "norm")
+        weight = pieces.head_matrix()
+        logits = e.act("logits", (e.tokens, e.shape(weight)[0]))
+        e.op("lm_head", "MatMul", (x, weight), (logits,), transpose_a=False, transpose_b=True)
+        wide = e.act("logits.float32", e.shape(logits), "float32")
+        e.op("logits.cast", "Cast", (logits,), (wide,))
+        loss = e.act("loss", (e.tokens,), "float32")
+        e.op("loss", "CrossEntropyLoss", (wide,), (loss, e.view("softmax", wide, e.shape(wide))))
+        e.leave()
+        return logits
+
+    def _back(self, run: _Forward) -> None:
+        e, ops, back = self.e, self.e.graph.ops, self.backward
+        end = run.spans[-1][1]
+        if run.loss is not None:
+            gradient = e.act("logits.grad", e.shape(run.loss))
+            softmax = next(op.outputs[1] for op in ops[end:] if op.type == "CrossEntropyLoss" and _of(op, e.run))
+            e.op("loss.grad", "CrossEntropyLossGrad", (softmax,), (gradient,))
+            back.seed(run.loss, gradient)
+            tail = [op for op in ops[end:] if _of(op, e.run)]
+            back.run(tail[: next(i for i, op in enumerate(tail) if op.type == "Cast")])
+        else:
+            gradient = e.act("gradient.received", e.shape(run.out))
+            e.op("receive_gradient", "Receive", (), (gradient,), rank_size=2, group="pp", peer=self.stage + 1)
+            back.seed(run.out, gradient)
+        again = min(self.recipe.recompute_layers, len(self.layers))
+        for position in reversed(range(len(self.layers))):
+            layer, (begin, stop) = self.layers[position], run.spans[position]
+            if position < again:
+                self._recompute(position, run)
+            else:
+                e.scope = f"layers.{layer.index}."
+                back.run(ops[begin:stop])
+            e.scope = ""
+        if self.stage == 0:
+            back.run(ops[run.first : run.spans[0][0]])
+        else:
+            gradient_out = back.take(run.starts[0])
+            if gradient_out is not None:
+                sent = e.act("gradient.sent", e.shape(gradient_out))
+                e.op("send_gradient", "Send", (gradient_out,), (sent,), rank_size=2, group="pp", peer=self.stage - 1)
+
+    def _recompute(self, position: int, run: _Forward) -> None:
+        """Run a layer again from its input, and go back through the second run."""
+        e, ops, back = self.e, self.e.graph.ops, self.backward
+        layer = self.layers[position]
+        before = run.starts[position + 1] if position + 1 < len(self.layers) else run.out
+        gradient = back.take(before)
+        begin = len(ops)
+        name, e.run = e.run, f"{e.run}again."
+        out = self.pieces.layer(layer, run.starts[position], f"layers.{layer.index}.")
+        e.scope = f"layers.{layer.index}."
+        if gradient is not None:
+            back.seed(out, gradient)
+        back.run(ops[begin:])
+        e.run = name
+
+    def _optimize(self) -> None:
+        """Gradients summed over the replicas, Adam on this rank's share, weights gathered again."""
+        e, back, recipe = self.e, self.backward, self.recipe
+        replicas = self.layout.data * self.layout.context
+        share = replicas if recipe.sharding is not Sharding.NONE else 1
+        state = state_bytes(recipe.sharding, replicas)[2] / 12
+        for weight, buffer in list(back.buffers.items()):
+            name = e.graph.names[weight]
+            shape = e.shape(weight)
+            if replicas > 1:
+                part = buffer
+                kind = "ReduceScatter" if share > 1 else "AllReduce"
+                e.op(f"{name}.exchange", kind, (buffer,), (part,), rank_size=replicas, group="dp")
+            own = -(-dense_bytes(shape, "float32") // share)
+            states = []
+            if not recipe.swap_optimizer:
+                for label in ("master", "exp_avg", "exp_avg_sq"):
+                    nbytes = round(dense_bytes(shape, "float32") * state)
+                    states.append(
+                        e.graph.tensor(f"{name}.{label}", (nbytes // 4,), "float32", nbytes, TensorKind.OPTIMIZER_STATE)
+                    )
+            gradient = e.view(f"{name}.own", buffer, (own // 4,), own)
+            e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, shape)))
+            if share > 1:
+                whole = e.view(f"{name}.gathered", weight, shape)
+                e.op(f"{name}.gather", "AllGather", (weight,), (whole,), rank_size=replicas, group="dp")
+
+
+def _of(op: Op, run: str) -> bool:
+    return op.name.startswith(run)

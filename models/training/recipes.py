@@ -1,0 +1,83 @@
+"""Questions about a training recipe: how large a micro-batch fits, and what would make twice as much fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.training.memory import Recipe, TrainingMemory, training_memory
+
+_MOST = 1 << 16
+"""No micro-batch is ever this large; the search ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A recipe that fits, what is different about it, and its tightest stage."""
+
+    what: str
+    recipe: Recipe
+    memory: TrainingMemory
+
+
+def tightest_stage(model: ModelConfig, layout: Layout, recipe: Recipe) -> TrainingMemory:
+    """The pipeline stage with the highest peak; only the first, a middle and the last one can be it."""
+    stages = {0, layout.pipeline // 2, layout.pipeline - 1}
+    return max(
+        (training_memory(model, layout, recipe, stage) for stage in sorted(stages)),
+        key=lambda memory: memory.peak_bytes,
+    )
+
+
+def largest_micro_batch(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: int) -> int:
+    """The largest micro-batch whose peak on every stage is within `capacity` bytes; 0 if not even one sample fits."""
+
+    def fits(size: int) -> bool:
+        return tightest_stage(model, layout, replace(recipe, micro_batch=size)).peak_bytes <= capacity
+
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while high < _MOST and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def ways_to_fit(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: int) -> tuple[Change, ...]:
+    """
+    Recipes that bring the peak within `capacity`, cheapest first; empty if none does.
+
+    Tried are: nothing, recomputing what costs no matrix product, recomputing as few whole layers as suffice, keeping
+    the optimiser's states on the host, and the last together with recomputation.
+    """
+    layers = -(-len(model.layers) // layout.pipeline)
+    found: list[Change] = []
+    for swap in (False, True):
+        base = replace(recipe, swap_optimizer=swap or recipe.swap_optimizer, reuse_fp32=recipe.reuse_fp32 and not swap)
+        for what, tried in _recomputations(base, layers):
+            memory = tightest_stage(model, layout, tried)
+            if memory.peak_bytes <= capacity:
+                found.append(Change(f"{'optimiser states on the host, ' if swap else ''}{what}", tried, memory))
+                break
+        if found and not swap and found[0].recipe == recipe:
+            break
+    return tuple(found)
+
+
+def _recomputations(recipe: Recipe, layers: int) -> Iterator[tuple[str, Recipe]]:
+    yield "no recomputation", recipe
+    yield "norms and activation functions recomputed", replace(recipe, recompute_cheap=True)
+    for count in range(recipe.recompute_layers + 1, layers + 1):
+        yield f"{count} of {layers} layers a stage recomputed", replace(recipe, recompute_layers=count)
+
+
+def ways_to_double(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: int) -> tuple[int, tuple[Change, ...]]:
+    """The largest micro-batch, and the ways to train with twice that many samples at once."""
+    largest = largest_micro_batch(model, layout, recipe, capacity)
+    doubled = replace(recipe, micro_batch=max(1, 2 * largest))
+    return largest, ways_to_fit(model, layout, doubled, capacity)

@@ -1,0 +1,128 @@
+"""
+What the backward pass needs of the forward pass: tensors kept per token, layer by layer.
+
+The op list is that of Megatron-Core with Ascend's fused kernels (RMSNorm, rotary positions, flash attention, SwiGLU),
+as a torch_npu profile of it shows them; activations are kept in 16 bits, statistics in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memplan.core.errors import InputError
+from memplan.models.architecture import (
+    DenseFfn,
+    Ffn,
+    GroupedAttention,
+    LatentAttention,
+    Layer,
+    ModelConfig,
+    MoeFfn,
+    QkNorm,
+)
+from memplan.models.parallel import Layout
+
+_HALF, _SINGLE = 2, 4
+_SOFTMAX_LANES = 8
+"""Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """
+    One tensor kept from forward to backward: `nbytes` per token on one rank.
+
+    `part` is `residual`, `norm`, `attention`, `ffn` or `experts`; `cheap` says that it is recomputed from another
+    kept tensor without a matrix product (norm outputs, activation functions).
+    """
+
+    name: str
+    part: str
+    nbytes: float
+    cheap: bool = False
+
+
+def _norm(name: str, width: int, shards: int) -> Iterator[Saved]:
+    yield Saved(f"{name} output", "norm", _HALF * width / shards, cheap=True)
+    yield Saved(f"{name} statistics", "norm", _SINGLE / shards)
+
+
+def _grouped(mixer: GroupedAttention, layout: Layout) -> Iterator[Saved]:
+    ranks = layout.tensor
+    heads, kv_heads = mixer.heads / ranks, max(1.0, mixer.kv_heads / ranks)
+    queries, keys, values = heads * mixer.head_dim, kv_heads * mixer.head_dim, kv_heads * mixer.head_dim_v
+    yield Saved("qkv projection", "attention", _HALF * (queries * (2 if mixer.gated else 1) + keys + values))
+    if mixer.qk_norm is not QkNorm.NONE:
+        # The queries leave the joint projection as a copy, which their norm keeps as its input.
+        yield Saved("queries before their norm", "attention", _HALF * queries)
+        yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
+    yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
+    yield Saved("rotated queries and keys", "attention", _HALF * (queries + keys))
+    yield Saved("values", "attention", _HALF * values)
+    yield Saved("attention output", "attention", _HALF * heads * mixer.head_dim_v)
+    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads)
+
+
+def _latent(mixer: LatentAttention, layout: Layout, shards: int) -> Iterator[Saved]:
+    heads = mixer.heads / layout.tensor
+    qk_dim = mixer.nope_dim + mixer.rope_dim
+    if mixer.q_lora_rank is not None:
+        yield Saved("query latent", "attention", _HALF * mixer.q_lora_rank)
+        yield from _norm("query latent norm", mixer.q_lora_rank, shards)
+    yield Saved("key/value latent and positions", "attention", _HALF * (mixer.kv_lora_rank + mixer.rope_dim))
+    yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards)
+    yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.rope_dim)
+    yield Saved("queries", "attention", _HALF * heads * qk_dim)
+    yield Saved("keys", "attention", _HALF * heads * qk_dim)
+    yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
+    yield Saved("attention output", "attention", _HALF * heads * mixer.v_dim)
+    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads)
+
+
+def _dense(width: float, part: str, *, gated: bool, copies: float = 1.0) -> Iterator[Saved]:
+    yield Saved("up projection", part, copies * _HALF * width * (2 if gated else 1))
+    yield Saved("activation function", part, copies * _HALF * width, cheap=True)
+
+
+def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int) -> Iterator[Saved]:
+    if isinstance(ffn, DenseFfn):
+        yield from _dense(ffn.intermediate / layout.tensor, "ffn", gated=ffn.gated)
+        return
+    if not isinstance(ffn, MoeFfn):
+        raise InputError("training with linear layers in the place of feed-forward parts is not modelled")
+    # Tokens meet their experts evenly: a rank works on as many token-expert pairs as its own tokens make.
+    pairs = float(ffn.per_token)
+    width = ffn.intermediate if layout.expert > 1 else ffn.intermediate / layout.tensor
+    pairs /= layout.tensor if layout.expert > 1 else 1
+    yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
+    yield Saved("dispatched tokens", "experts", _HALF * pairs * (ffn.latent or hidden))
+    yield from _dense(width, "experts", gated=ffn.gated, copies=pairs)
+    yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
+    if ffn.shared_intermediate:
+        yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", gated=ffn.gated)
+
+
+def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, *, sequence_parallel: bool) -> tuple[Saved, ...]:
+    """
+    What one layer keeps per token on one rank.
+
+    With `sequence_parallel` residuals and norms are spread over the tensor-parallel ranks. Raises `InputError` naming
+    the kind of layer whose op list is not known.
+    """
+    shards = layout.tensor if sequence_parallel else 1
+    hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
+    kept: list[Saved] = []
+    for name, part in (("attention", layer.mixer), ("feed-forward", layer.ffn)):
+        if part is not None:
+            kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
+            kept += _norm(f"{name} norm", model.hidden_size, shards)
+    if isinstance(layer.mixer, GroupedAttention):
+        kept += _grouped(layer.mixer, layout)
+    elif isinstance(layer.mixer, LatentAttention):
+        kept += _latent(layer.mixer, layout, shards)
+    elif layer.mixer is not None:
+        raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
+    if layer.ffn is not None:
+        kept += _ffn(layer.ffn, model.hidden_size, layout, shards)
+    return tuple(kept)

@@ -1,0 +1,176 @@
+"""
+CSV tables of the profilers, tolerantly: BOM, CRLF, trailing tabs and commas, ragged rows, odd bytes, gzip.
+
+The files are read as text, column by column; what the text means is for the callers, who know each file's units.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from memplan.core.errors import InputError
+from memplan.traces.decimals import nanoseconds, number, scaled
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Floats, Int64s
+from memplan.traces.readers.gzip_files import is_gzip, most_unpacked
+
+ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
+_LARGE = 8 * 1024 * 1024
+_LONGEST_FIELD = 16 * 1024 * 1024  # call stacks and shapes are long, but not that long
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a CSV file by header, all of one length, as text without surrounding blanks."""
+
+    path: Path
+    columns: Mapping[str, Sequence[str]]
+    rows: int
+
+    def find(self, *headers: str) -> Sequence[str] | None:
+        """The first of `headers` that the table has, or `None`."""
+        for header in headers:
+            if header in self.columns:
+                return self.columns[header]
+        return None
+
+    def text(self, *headers: str) -> Sequence[str]:
+        """A column of text, empty strings where the table has none of `headers`."""
+        found = self.find(*headers)
+        return found if found is not None else [""] * self.rows
+
+    def times_ns(self, *headers: str) -> Int64s | None:
+        """A column of microseconds as nanoseconds, -1 where a field is absent or no number; `None` if no header."""
+        return self._converted(nanoseconds, headers)
+
+    def whole(self, factor: int, *headers: str) -> Int64s | None:
+        """A column of numbers times `factor` as whole numbers, -1 where absent; `None` if no header."""
+        return self._converted(lambda text: scaled(text, factor), headers)
+
+    def integers(self, *headers: str) -> Int64s | None:
+        """A column of whole numbers, exact to 63 bits, -1 where absent; `None` if no header."""
+        return self._converted(lambda text: scaled(text, 1), headers)
+
+    def floats(self, header: str) -> Floats:
+        """A column of measured quantities, NaN where absent."""
+        return np.array([number(text) for text in self.columns[header]], dtype=np.float64)
+
+    def has(self, *headers: str) -> bool:
+        """Whether the table has a column under any of `headers`."""
+        return any(header in self.columns for header in headers)
+
+    def has_exponents(self, *headers: str) -> bool:
+        """Whether a number in this column is written as `1.7E+15`, which leaves its last digits out."""
+        return any("E" in text or "e" in text for text in self.find(*headers) or ())
+
+    def _converted(self, convert: Callable[[str], int | None], headers: Sequence[str]) -> Int64s | None:
+        found = self.find(*headers)
+        if found is None:
+            return None
+        values = (convert(text) for text in found)
+        return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+
+
+def open_source(path: Path) -> BinaryIO:
+    """Open a source file for reading, unpacked when it is gzip; raises `InputError` where it can't be opened."""
+    try:
+        return cast(BinaryIO, gzip.open(path)) if is_gzip(path) else path.open("rb")
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror or error}", path=path) from None
+
+
+def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> Table | None:
+    """
+    Read the CSV file at `path`; `None`, with a note, where it holds no table.
+
+    Rows that are shorter or longer than the header are repaired and counted in a note. Columns under `unused` headers
+    may be left out.
+    """
+    if _size(path) > _LARGE:
+        from memplan.traces.readers.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
+
+        table = read_arrow_table(path, unused)
+        if table is not None:
+            return table
+    header: list[str] = []
+    fields: list[list[str]] = []
+    rows = ragged = 0
+    first_ragged = 0
+    lines = _Lines(path)
+    csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        for line, row in lines.rows():
+            if not header:
+                header = [name.strip() for name in row]
+                while header and not header[-1]:
+                    header.pop()
+                if not header or len(header) > 4096:
+                    notes.add(path, "skipped: the first line is not a header")
+                    return None
+                fields = [[] for _ in header]
+                continue
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if len(row) != len(header) and any(cell.strip() for cell in row[len(header) :] or ["?"]):
+                ragged += 1
+                first_ragged = first_ragged or line
+            rows += 1
+            for index, column in enumerate(fields):
+                column.append(row[index].strip() if index < len(row) else "")
+    except (csv.Error, EOFError, OSError, zlib.error) as error:
+        notes.add(path, f"stopped after {rows} rows: {error}")
+    if not header:
+        notes.add(path, "skipped: the file is empty")
+        return None
+    if ragged:
+        notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
+    if lines.replaced:
+        notes.add(path, "holds bytes that are not UTF-8; they were replaced")
+    columns: dict[str, Sequence[str]] = {}
+    for name, column in zip(header, fields, strict=True):
+        if name in columns:
+            notes.add(path, f"column {name!r} occurs twice; the first is used")
+        else:
+            columns[name] = column
+    return Table(path, columns, rows)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+
+
+class _Lines:
+    """Rows of one file, and whether bytes had to be replaced on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.replaced = False
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        with open_source(self._path) as raw:
+            text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
+            reader = csv.reader(self._clean(text))
+            for row in reader:
+                yield reader.line_num, row
+
+    def _clean(self, text: io.TextIOWrapper) -> Iterator[str]:
+        done, most = 0, most_unpacked(self._path)
+        while line := text.readline(_LONGEST_FIELD):
+            done += len(line)
+            if done > most:
+                raise InputError("unpacks to far more than a table of its size holds", path=self._path)
+            if "\ufffd" in line:
+                self.replaced = True
+            yield line.replace("\0", "") if "\0" in line else line

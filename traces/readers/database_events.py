@@ -1,0 +1,168 @@
+"""
+The timeline of a profiler database, as the events that its text export would hold.
+
+Processes and threads get the names that the trace JSON gives them. The overlap analysis, which databases leave out,
+is made again from the union of compute tasks and the union of communication ops; its sums are those of the
+profiler's own `StepTraceTime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from memplan.traces.readers.sqlite import Database
+from memplan.traces.readers.database_counters import add_counters
+from memplan.traces.timeline.events import FLOW_END, FLOW_START, Events
+from memplan.traces.timeline.event_builder import Gathered
+from memplan.traces.timeline.intervals import union, without
+from memplan.traces.profile import Int64s
+
+SOURCES = ("TASK", "COMMUNICATION_TASK_INFO", "COMMUNICATION_OP", "CANN_API", "PYTORCH_API", "MSTX_EVENTS", "")
+_SOURCE_BIT = 48  # places of arguments are a row number and, above this bit, the table's place in `SOURCES`
+_LEVELS = {"acl": "AscendCL", "runtime": "Runtime", "node": "Node", "model": "Model", "hccl": "HCCL"}
+_CATEGORIES = {"op": "cpu_op", "queue": "queue", "trace": "python_function", "mstx": "mstx"}
+
+
+def events_of(database: Database) -> Events:
+    """All events of a profiler database."""
+    gathered = Gathered()
+    hardware = _tasks(database, gathered)
+    _communication(database, gathered)
+    _host(database, gathered, hardware)
+    _overlap(database, gathered)
+    add_counters(database, gathered)
+    return gathered.events()
+
+
+def arguments_of(database: Database, at: int, size: int) -> dict[str, object]:
+    """The columns of the row that a slice was made of."""
+    table = SOURCES[at >> _SOURCE_BIT] if size else ""
+    return dict(database.row(table, at & ((1 << _SOURCE_BIT) - 1))) if table else {}
+
+
+def _at(table: str, rowid: Int64s) -> Int64s:
+    return rowid | (SOURCES.index(table) << _SOURCE_BIT)
+
+
+def _tasks(database: Database, gathered: Gathered) -> tuple[Int64s, Int64s, Int64s]:
+    """Device tasks as slices of their streams; returns connection, start and thread of each."""
+    start, end, stream, task, kind, connection, rowid = database.numbers(
+        "TASK", "startNs", "endNs", "streamId", "globalTaskId", "taskType", "connectionId", "rowid"
+    )
+    name, category = kind.copy(), kind.copy()
+    for table, title, group in (
+        ("COMMUNICATION_TASK_INFO", "taskType", "taskType"),
+        ("COMPUTE_TASK_INFO", "name", "taskType"),
+    ):
+        owner, titles, groups = database.numbers(table, "globalTaskId", title, group)
+        for row, place in zip(*_matched(task, owner), strict=True):
+            name[row] = titles[place]
+            category[row] = groups[place] if table == "COMPUTE_TASK_INFO" else category[row]
+    lane = gathered.lanes("Ascend Hardware", stream, lambda key: f"Stream {key}")
+    gathered.add(
+        start, end, lane, gathered.numbers(database, name), gathered.numbers(database, category), _at("TASK", rowid)
+    )
+    return connection, start, lane
+
+
+def _matched(task: Int64s, owner: Int64s) -> tuple[list[int], list[int]]:
+    """Rows of `task` that `owner` names, and their places in `owner`."""
+    if not len(owner):
+        return [], []
+    order = np.argsort(owner, kind="stable")
+    place = np.minimum(np.searchsorted(owner[order], task), len(owner) - 1)
+    rows = np.flatnonzero((owner[order][place] == task) & (task >= 0))
+    return rows.tolist(), order[place[rows]].tolist()
+
+
+def _communication(database: Database, gathered: Gathered) -> None:
+    start, end, name, group, kind, rowid = database.numbers(
+        "COMMUNICATION_OP", "startNs", "endNs", "opName", "groupName", "opType", "rowid"
+    )
+    groups = {key: place for place, key in enumerate(dict.fromkeys(group.tolist()))}
+    lane = gathered.lanes("HCCL", group, lambda key: f"Group {groups[key]} Communication")
+    gathered.add(
+        start, end, lane, gathered.numbers(database, name), gathered.numbers(database, kind),
+        _at("COMMUNICATION_OP", rowid),
+    )  # fmt: skip
+    task, plane, title, rowid = database.numbers(
+        "COMMUNICATION_TASK_INFO", "globalTaskId", "planeId", "taskType", "rowid"
+    )
+    times, ends, owner = database.numbers("TASK", "startNs", "endNs", "globalTaskId")
+    rows, places = _matched(task, owner)
+    lane = gathered.lanes("HCCL", plane[rows], lambda key: f"Plane {key}")
+    category = np.zeros(len(rows), dtype=np.int64)
+    gathered.add(
+        times[places], ends[places], lane, gathered.numbers(database, title[rows]), category,
+        _at("COMMUNICATION_TASK_INFO", rowid[rows]),
+    )  # fmt: skip
+
+
+def _host(database: Database, gathered: Gathered, hardware: tuple[Int64s, Int64s, Int64s]) -> None:
+    """Calls of the host's layers, and the arrows between them and to the device."""
+    kinds = database.enumeration("ENUM_API_TYPE")
+    start, end, kind, thread, connection, name, rowid = database.numbers(
+        "CANN_API", "startNs", "endNs", "type", "globalTid", "connectionId", "name", "rowid"
+    )
+    lane = gathered.lanes("CANN", thread & 0xFFFFFFFF, lambda key: f"Thread {key}")
+    title = np.zeros(len(start), dtype=np.int64)
+    for number in np.unique(kind).tolist():
+        level = kinds.get(number, "")
+        rows = kind == number
+        prefix = f"{_LEVELS.get(level, level.capitalize())}@"
+        title[rows] = gathered.numbers(database, name[rows], prefix.__add__)
+    gathered.add(start, end, lane, title, np.zeros(len(start), dtype=np.int64), _at("CANN_API", rowid))
+    _arrows(gathered, "HostToDevice", (connection, start, lane), hardware)
+
+    for table in ("PYTORCH_API", "MSTX_EVENTS"):
+        start, end, thread, link, name, kind, rowid = database.numbers(
+            table, "startNs", "endNs", "globalTid", "connectionId", "name|message", "type|eventType", "rowid"
+        )
+        lane = gathered.lanes("Python", thread & 0xFFFFFFFF, lambda key: f"Thread {key}")
+        category = np.zeros(len(start), dtype=np.int64)
+        for number in np.unique(kind).tolist():
+            level = kinds.get(number, "") if table == "PYTORCH_API" else "mstx"
+            category[kind == number] = gathered.number(_CATEGORIES.get(level, level))
+        gathered.add(start, end, lane, gathered.numbers(database, name), category, _at(table, rowid))
+        if table == "PYTORCH_API":
+            owner, target = database.numbers("CONNECTION_IDS", "id", "connectionId")
+            rows, places = _matched(owner, link)
+            pick = np.array(places, dtype=np.int64)
+            _arrows(gathered, "async_npu", (target[rows], start[pick], lane[pick]), hardware)
+
+
+def _arrows(
+    gathered: Gathered, category: str, sources: tuple[Int64s, Int64s, Int64s], targets: tuple[Int64s, Int64s, Int64s]
+) -> None:
+    """Flow ends of `sources` and `targets` (connection, time and thread) whose connection occurs on both sides."""
+    common = np.intersect1d(sources[0], targets[0])
+    common = common[common >= 0]
+    for phase, (connection, time, lane) in ((FLOW_START, sources), (FLOW_END, targets)):
+        rows = np.isin(connection, common)
+        count = int(rows.sum())
+        fill = np.full(count, phase), np.full(count, gathered.number(category))
+        gathered.flows.append([time[rows], lane[rows], *fill, connection[rows]])
+
+
+def _overlap(database: Database, gathered: Gathered) -> None:
+    start, end, task = database.numbers("TASK", "startNs", "endNs", "globalTaskId")
+    rows, _ = _matched(task, database.numbers("COMPUTE_TASK_INFO", "globalTaskId")[0])
+    computing = union(start[rows], end[rows])
+    communication = union(*database.numbers("COMMUNICATION_OP", "startNs", "endNs"))
+    both = union(*(np.concatenate(pair) for pair in zip(computing, communication, strict=True)))
+    free = both[1][:-1], both[0][1:]
+    for name, (begin, finish) in (
+        ("Computing", computing),
+        ("Communication", communication),
+        ("Communication(Not Overlapped)", without(communication, computing)),
+        ("Free", free),
+    ):
+        lane = gathered.lanes("Overlap Analysis", np.zeros(len(begin), dtype=np.int64), _constant(name))
+        title = np.full(len(begin), gathered.number(name))
+        gathered.add(begin, finish, lane, title, np.zeros_like(title), np.full(len(begin), -1))
+
+
+def _constant(text: str) -> Callable[[int], str]:
+    return lambda _: text

@@ -1,0 +1,258 @@
+"""Reads one rank's profile from the profilers' SQLite databases. Times there are nanoseconds, sizes bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from memplan.core.progress import Progress
+from memplan.traces.dictionary_array import Coded, picked
+from memplan.traces.readers.sqlite import Database
+from memplan.traces.readers.database_events import arguments_of, events_of
+from memplan.traces.decimals import nanoseconds, scaled
+from memplan.traces.discover import RankSource
+from memplan.traces.file_kinds import FileKind
+from memplan.traces.rank_links import link_use
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Allocations, Floats, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
+from memplan.traces.timeline.query import TimelineView
+from memplan.traces.rank import types_by_name
+from memplan.traces.timeline.tracks import build
+
+_RENAMED = {"aic_total_time": "aicore_time(us)", "aiv_total_time": "aiv_time(us)"}
+
+
+class DatabaseReader:
+    """Implements `memplan.traces.rank.Reader`."""
+
+    def __init__(self, source: RankSource, notes: Notebook, progress: Progress) -> None:
+        self._source = source
+        self._notes = notes
+        main, *further = source.of(FileKind.DATABASE)
+        for path in further:
+            notes.add(path, "not read: the rank has another database")
+        self._database = Database(main, notes, progress)
+        self._analysis = [Database(path, notes, progress) for path in source.of(FileKind.ANALYSIS_DATABASE)]
+
+    def device(self) -> str:
+        for table in ("RANK_DEVICE_MAP", "TASK"):
+            (devices,) = self._database.numbers(table, "deviceId")
+            if len(devices) and devices[0] >= 0:
+                return f"NPU:{devices[0]}"
+        return ""
+
+    def chip(self) -> str | None:
+        names = list(self._database.enumeration("NPU_INFO").values())
+        return names[0] if names else None
+
+    def kernels(self) -> Kernels | None:
+        """Compute tasks and communication ops."""
+        data = self._database
+        owner, name, kind, core, blocks, shapes, types, out_shapes, out_types = data.numbers(
+            "COMPUTE_TASK_INFO", "globalTaskId", "name", "opType", "taskType", "blockNum|blockDim", "inputShapes",
+            "inputDataTypes", "outputShapes", "outputDataTypes",
+        )  # fmt: skip
+        task, start, end, stream = data.numbers("TASK", "globalTaskId", "startNs", "endNs", "streamId")
+        begins, ends, op_name, op_type = data.numbers("COMMUNICATION_OP", "startNs", "endNs", "opName", "opType")
+        order = np.argsort(task, kind="stable")
+        place = np.minimum(np.searchsorted(task[order], owner), max(len(task) - 1, 0))
+        timed = np.flatnonzero(task[order][place] == owner) if len(task) else np.empty(0, dtype=np.int64)
+        rows = order[place[timed]] if len(task) else timed
+        if missing := len(owner) - len(timed):
+            self._notes.add(data.path, f"{missing} kernels without a task, so without times, skipped")
+        if not len(rows) + len(begins):
+            return None
+        begin = np.concatenate([start[rows], begins])
+        finish = np.concatenate([end[rows], ends])
+        sort = np.argsort(begin, kind="stable")
+        absent = np.full(len(begins), -1, dtype=np.int64)
+
+        def column(values: Int64s, further: Int64s = absent) -> Int64s:
+            return np.concatenate([values, further])[sort]
+
+        def texts(values: Int64s, further: Int64s = absent) -> Coded:
+            found = data.names(column(values, further), "N/A")
+            return Coded(found.codes, [text.strip('"') for text in found.values])
+
+        cores = texts(core[timed])
+        communicating = column(np.zeros(len(timed), dtype=np.int64), absent) < 0
+        cores = Coded(
+            np.where(communicating, len(cores.values), cores.codes).astype(np.int32), [*cores.values, "COMMUNICATION"]
+        )
+        return Kernels(
+            start_ns=begin[sort],
+            duration_ns=np.maximum(finish - begin, 0)[sort],
+            wait_ns=np.full(len(begin), -1, dtype=np.int64),
+            step=self._steps_at(begin[sort]),
+            stream=column(stream[rows]),
+            block_count=column(blocks[timed]),
+            name=texts(name[timed], op_name),
+            type=texts(kind[timed], op_type),
+            core=cores,
+            input_shapes=texts(shapes[timed]),
+            input_dtypes=texts(types[timed]),
+            output_shapes=texts(out_shapes[timed]),
+            output_dtypes=texts(out_types[timed]),
+            pmu=self._pmu(owner[timed], len(begins), sort),
+        )
+
+    def _pmu(self, owner: Int64s, further: int, sort: Int64s) -> dict[str, Floats]:
+        """Hardware counters by the header that they have in text; those are in us where these are in ns."""
+        task, name = self._database.numbers("TASK_PMU_INFO", "globalTaskId", "name")
+        (value,) = self._database.floats("TASK_PMU_INFO", "value")
+        order = np.argsort(owner, kind="stable")
+        found: dict[str, Floats] = {}
+        for number in np.unique(name).tolist() if len(owner) else ():
+            rows = np.flatnonzero(name == number)
+            place = np.minimum(np.searchsorted(owner[order], task[rows]), len(owner) - 1)
+            known = owner[order][place] == task[rows]
+            column = np.full(len(owner) + further, np.nan)
+            title = self._database.strings.get(number, str(number))
+            is_time = title.endswith("_time")
+            column[order[place[known]]] = value[rows[known]] / (1000 if is_time else 1)
+            found[_RENAMED.get(title, f"{title}(us)" if is_time else title)] = column[sort]
+        return found
+
+    def _steps_at(self, times: Int64s) -> Int64s:
+        """The step in which each time lies, -1 outside of all."""
+        step, start, end = self._database.numbers("STEP_TIME", "id", "startNs", "endNs")
+        found = np.full(len(times), -1, dtype=np.int64)
+        for number, first, last in zip(step.tolist(), start.tolist(), end.tolist(), strict=True):
+            found[(times >= first) & (times <= last)] = number
+        return found
+
+    def curves(self) -> dict[str, MemoryCurve]:
+        data = self._database
+        found: dict[str, MemoryCurve] = {}
+        component, time, allocated, reserved, active, device = data.numbers(
+            "MEMORY_RECORD", "component", "timestamp", "totalAllocated", "totalReserved", "totalActive", "deviceId"
+        )
+        for number in dict.fromkeys(component.tolist()):
+            name = data.strings.get(number, str(number))
+            found[name] = _curve(name, component == number, device, time, allocated, reserved, active)
+        component, time, hbm, ddr, device = data.numbers("NPU_MEM", "type", "timestampNs", "hbm", "ddr", "deviceId")
+        for number in dict.fromkeys(component.tolist()):
+            if data.strings.get(number) == "app" and "APP" not in found:
+                found["APP"] = _curve("APP", component == number, device, time, None, hbm + np.maximum(ddr, 0), None)
+        modules = data.enumeration("ENUM_MODULE")
+        component, time, reserved, device = data.numbers(
+            "NPU_MODULE_MEM", "moduleId", "timestampNs", "totalReserved", "deviceId"
+        )
+        for number in dict.fromkeys(component.tolist()):
+            name = modules.get(number, str(number))
+            if name not in found:
+                found[name] = _curve(name, component == number, device, time, None, reserved, None)
+        return found
+
+    def allocations(self) -> Allocations | None:
+        if not self._database.has("OP_MEMORY"):
+            return None
+        name, size, start, end = self._database.numbers("OP_MEMORY", "name", "size", "allocationTime", "releaseTime")
+        order = np.argsort(start, kind="stable")
+        return Allocations(picked(self._database.names(name), order), np.abs(size[order]), start[order], end[order])
+
+    def steps(self) -> list[StepTimes]:
+        for data in (*self._analysis, self._database):
+            columns = data.texts("StepTraceTime")
+            if columns and columns.get("computing"):
+                return self._step_rows(data, columns)
+        return []
+
+    def _step_rows(self, data: Database, columns: Mapping[str, Sequence[str]]) -> list[StepTimes]:
+        steps = []
+        for row in range(len(columns["computing"])):
+            # The columns are microseconds, written with up to three decimals.
+            times = {
+                name: nanoseconds(texts[row]) for name, texts in columns.items() if name not in ("step", "deviceId")
+            }
+            needed = [
+                times.get(name)
+                for name in ("computing", "communication_not_overlapped", "overlapped", "communication", "free")
+            ]
+            known = [time for time in needed if time is not None]
+            if len(known) < len(needed):
+                self._notes.add(data.path, f"StepTraceTime: row {row + 1} skipped, a time is missing")
+                continue
+            computing, not_overlapped, overlapped, communication, free = known
+            steps.append(
+                StepTimes(
+                    step=scaled(columns["step"][row], 1) if "step" in columns else None,
+                    computing_ns=computing,
+                    communication_not_overlapped_ns=not_overlapped,
+                    overlapped_ns=overlapped,
+                    communication_ns=communication,
+                    free_ns=free,
+                    stage_ns=times.get("stage"),
+                    bubble_ns=times.get("bubble"),
+                    preparing_ns=times.get("preparing"),
+                )
+            )
+        return steps
+
+    def timeline(self, kernels: Kernels | None) -> TimelineView | None:
+        timeline = build(events_of(self._database), types_by_name(kernels))
+        return (
+            TimelineView(timeline, lambda at, size: arguments_of(self._database, at, size)) if timeline.tracks else None
+        )
+
+    def links(self) -> list[LinkUse]:
+        found = []
+        for data in self._analysis:
+            table = data.texts("CommAnalyzerMatrix")
+            wanted = (
+                "step",
+                "hccl_op_name",
+                "group_name",
+                "src_rank",
+                "dst_rank",
+                "transport_type",
+                "transit_size",
+                "transit_time",
+                "bandwidth",
+            )
+            if not all(name in table for name in wanted):
+                continue
+            for step, op, group, source, target, transport, size, time, rate in zip(
+                *(table[name] for name in wanted), strict=True
+            ):
+                told = {
+                    "Transit Size(MB)": size,
+                    "Transit Time(ms)": time,
+                    "Bandwidth(GB/s)": rate,
+                    "Transport Type": transport,
+                }
+                ends = scaled(source, 1), scaled(target, 1)
+                use = link_use(scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told)
+                if use is None or None in ends:
+                    self._notes.add(data.path, f"{op}: no usable ranks, size and time; skipped")
+                else:
+                    found.append(use)
+        return found
+
+    def tables(self) -> Sequence[str]:
+        return sorted({name for data in (*self._analysis, self._database) for name in data.tables})
+
+    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+        data = next((data for data in (*self._analysis, self._database) if data.has(name)), None)
+        if data is None:
+            raise KeyError(name)
+        return data.texts(name)
+
+
+def _curve(
+    name: str,
+    rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    device: Int64s,
+    time: Int64s,
+    allocated: Int64s | None,
+    reserved: Int64s | None,
+    active: Int64s | None,
+) -> MemoryCurve:
+    index = np.flatnonzero(rows)
+    index = index[np.argsort(time[index], kind="stable")]
+
+    def part(column: Int64s | None) -> Int64s | None:
+        return column[index] if column is not None and (column[index] >= 0).any() else None
+
+    return MemoryCurve(name, f"NPU:{device[index[0]]}", time[index], part(allocated), part(reserved), part(active))

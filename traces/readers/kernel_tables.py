@@ -1,0 +1,109 @@
+"""
+Kernels from `kernel_details.csv`, `op_summary_*.csv` or, failing these, `task_time_*.csv`.
+
+The same columns go by several names: msprof writes `Op Name`, `OP Type`, `Task Type`, `Task Start Time(us)`, the
+frameworks rename them; CANN 9 says `Block Num` for `Block Dim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memplan.traces.dictionary_array import Coded, Rows, coded, picked
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Floats, Int64s, Kernels
+from memplan.traces.readers.csv_table import ABSENT, Table
+
+_START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")
+_DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
+UNUSED = frozenset(
+    {
+        "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "OP State", "Mix Block Dim", "Mix Block Num",
+        "HF32 Eligible", "Input Formats", "Output Formats", "Context ID", "Batch ID", "Infer ID", "Index ID",
+    }
+)  # fmt: skip
+_DESCRIBING = UNUSED | frozenset(
+    {
+        *_START, *_DURATION, "Wait Time(us)", "Task Wait Time(us)", "Step Id", "Step ID", "Device_id", "Device ID",
+        "Stream ID", "Stream Id", "Name", "Op Name", "Type",
+        "OP Type", "Accelerator Core", "Task Type", "Block Dim", "Block Num",
+        "Input Shapes", "Input Data Types", "Output Shapes", "Output Data Types", "kernel_name",
+        "kernel_type", "stream_id", "task_id", "task_stop(us)",
+    }
+)  # fmt: skip
+
+
+def is_kernel_table(table: Table) -> bool:
+    """Whether `table` has kernels: a start and a duration for each row."""
+    return table.has(*_START) and table.has(*_DURATION)
+
+
+def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
+    """The kernels of `table` in order of start; `None`, with a note, where its columns hold none."""
+    start, duration = table.times_ns(*_START), table.times_ns(*_DURATION)
+    if start is None or duration is None:
+        notes.add(table.path, "skipped: no column of start times or durations")
+        return None
+    valid = (start >= 0) & (duration >= 0)
+    if dropped := table.rows - int(valid.sum()):
+        line = int(np.flatnonzero(~valid)[0]) + 2
+        notes.add(table.path, f"{dropped} rows without a usable start and duration skipped (first: about line {line})")
+    if table.has_exponents(*_START):
+        notes.add(table.path, "start times in exponent form have lost their last digits (saved by a spreadsheet?)")
+    order: Rows = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
+    if valid.all() and (start[1:] >= start[:-1]).all():
+        order = slice(None)  # in order as it is, which spares copies
+    names = _texts(table, "Name", "Op Name", "kernel_name")
+    core = picked(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
+    return Kernels(
+        start_ns=start[order],
+        duration_ns=duration[order],
+        wait_ns=_times(table, order, "Wait Time(us)", "Task Wait Time(us)"),
+        step=_numbers(table, order, "Step Id", "Step ID"),
+        stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
+        block_count=_numbers(table, order, "Block Dim", "Block Num"),
+        name=picked(names, order),
+        type=picked(_texts(table, "Type", "OP Type"), order),
+        core=core,
+        input_shapes=_unquoted(picked(_texts(table, "Input Shapes"), order)),
+        input_dtypes=picked(_texts(table, "Input Data Types"), order),
+        output_shapes=_unquoted(picked(_texts(table, "Output Shapes"), order)),
+        output_dtypes=picked(_texts(table, "Output Data Types"), order),
+        pmu=_counters(table, order),
+    )
+
+
+def _counters(table: Table, order: Rows) -> dict[str, Floats]:
+    """Every numeric column that does not describe the kernel, by its own header."""
+    found = {}
+    for header in table.columns:
+        if header and header not in _DESCRIBING:
+            values = table.floats(header)
+            if not np.isnan(values).all() or ABSENT.issuperset(coded(table.columns[header]).values):
+                found[header] = values[order]
+    return found
+
+
+def _texts(table: Table, *headers: str) -> Sequence[str]:
+    """A column of text; where the table has none of `headers`, what it would say of a field that it leaves out."""
+    found = table.find(*headers)
+    return found if found is not None else Coded(np.zeros(table.rows, dtype=np.int32), ["N/A"])
+
+
+def _times(table: Table, order: Rows, *headers: str) -> Int64s:
+    found = table.times_ns(*headers)
+    return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
+
+
+def _numbers(table: Table, order: Rows, *headers: str) -> Int64s:
+    found = table.whole(1, *headers)
+    return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
+
+
+def _unquoted(texts: Sequence[str]) -> Sequence[str]:
+    """Shapes without the quotes that they have once more inside their field: `"4096,1024;1024;"`."""
+    if isinstance(texts, Coded):
+        return Coded(texts.codes, _unquoted(texts.values))
+    return [text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text for text in texts]

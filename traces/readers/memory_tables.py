@@ -1,0 +1,129 @@
+"""
+Memory tables: curves by component and allocations by op.
+
+Each file has its own unit. torch_npu writes `MB` for 1024² bytes; MindSpore's `memory_record.csv` says MB but divides
+its KB by 1000; msprof writes KB of 1024 bytes throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from memplan.traces.dictionary_array import coded, joined, picked
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Allocations, Int64s, MemoryCurve
+from memplan.traces.readers.csv_table import Table
+from memplan.core.units import KIB, MIB
+
+MINDSPORE_RECORD_MB = 1000 * KIB  # its MemoryRecordBean divides KB of 1024 bytes by 1000
+
+
+def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
+    """
+    Memory curves of a `memory_record`, `npu_module_mem` or `npu_mem` table, one per component and device.
+
+    `mb` is what the file's producer means by MB, in bytes.
+    """
+    time = table.times_ns("Timestamp(us)", "Timestamp", "timestamp(us)")
+    if time is None:
+        time = table.integers("Timestamp(ns)")  # MindSpore's own record on CPU
+    if time is None:
+        notes.add(table.path, "skipped: no column of timestamps")
+        return []
+    allocated = sizes(table, "Total Allocated", mb)
+    reserved = sizes(table, "Total Reserved", mb)
+    active = sizes(table, "Total Active", mb)
+    if all(column is None for column in (allocated, reserved, active)):
+        reserved = sizes(table, "memory", mb)
+    valid = time >= 0
+    if dropped := int((~valid).sum()):
+        notes.add(table.path, f"{dropped} rows without a timestamp skipped")
+    if table.has_exponents("Timestamp(us)"):
+        notes.add(table.path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
+    components = coded(table.text("Component", "event"))
+    devices = coded(table.text("Device Type", "Device", "Device_id"))
+    groups = components.codes.astype(np.int64) * max(len(devices.values), 1) + devices.codes
+    firsts = np.unique(groups[valid], return_index=True)[1]
+    curves = []
+    for first in np.flatnonzero(valid)[np.sort(firsts)].tolist():
+        component, device = components[first], devices[first]
+        index = np.flatnonzero(valid & (groups == groups[first]))
+        index = index[np.argsort(time[index], kind="stable")]
+        curves.append(
+            MemoryCurve(
+                component=component or "MindSpore",
+                device=device,
+                time_ns=time[index],
+                allocated=_part(allocated, index),
+                reserved=_part(reserved, index),
+                active=_part(active, index),
+            )
+        )
+    return curves
+
+
+def allocations_of(tables: Iterable[Table], notes: Notebook) -> Allocations | None:
+    """Allocations of one or several `operator_memory` tables, in order of allocation; `None` where there are none."""
+    names: list[Sequence[str]] = []
+    parts: list[tuple[Int64s, Int64s, Int64s]] = []
+    for table in tables:
+        size, start, end = sizes(table, "Size", MIB), table.times_ns(*_ALLOCATED), table.times_ns(*_RELEASED)
+        if size is None or start is None:
+            notes.add(table.path, "skipped: no columns of sizes and allocation times")
+            continue
+        known = size != -1
+        if dropped := int((~known).sum()):
+            notes.add(table.path, f"{dropped} rows without a size skipped")
+        names.append(picked(table.text("Name"), np.flatnonzero(known)))
+        if end is None:
+            end = np.full(table.rows, -1, dtype=np.int64)
+        parts.append((size[known], start[known], end[known]))
+    if not parts:
+        return None
+    size, start, end = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(start, kind="stable")
+    return Allocations(picked(joined(names), order), np.abs(size[order]), start[order], end[order])
+
+
+_ALLOCATED = ("Allocation Time(us)",)
+_RELEASED = ("Release Time(us)",)
+
+
+def sizes(table: Table, quantity: str, mb: int) -> Int64s | None:
+    """Column `quantity` in bytes, whichever unit its header names; -1 where absent, `None` if no such column."""
+    for unit, factor in (("MB", mb), ("KB", KIB), ("Byte", 1), ("B", 1)):
+        if table.find(f"{quantity}({unit})") is not None:
+            return table.whole(factor, f"{quantity}({unit})")
+    return None
+
+
+def _part(column: Int64s | None, index: Int64s) -> Int64s | None:
+    """Rows `index` of a column, or `None` where these are all absent."""
+    if column is None or not (column[index] >= 0).any():
+        return None
+    return column[index]
+
+
+def merged(curves: Sequence[MemoryCurve]) -> MemoryCurve:
+    """Curves of one component on one device, possibly from several files, as one."""
+    first = curves[0]
+    if len(curves) == 1:
+        return first
+    order = np.argsort(np.concatenate([curve.time_ns for curve in curves]), kind="stable")
+
+    def joined(parts: Sequence[Int64s | None]) -> Int64s | None:
+        if all(part is None for part in parts):
+            return None
+        blank = (np.full(len(curve.time_ns), -1, dtype=np.int64) for curve in curves)
+        return np.concatenate([part if part is not None else next(blank) for part in parts])[order]
+
+    return MemoryCurve(
+        component=first.component,
+        device=first.device,
+        time_ns=np.concatenate([curve.time_ns for curve in curves])[order],
+        allocated=joined([curve.allocated for curve in curves]),
+        reserved=joined([curve.reserved for curve in curves]),
+        active=joined([curve.active for curve in curves]),
+    )

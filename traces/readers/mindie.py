@@ -1,0 +1,72 @@
+"""
+Tables of msServiceProfiler: KV-cache blocks over time as counters, batches and requests as slices.
+
+Times are in milliseconds or microseconds, by header. Durations and counts of blocks are the profiler's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from memplan.traces.dictionary_array import coded
+from memplan.traces.timeline.event_builder import Gathered
+from memplan.traces.notes import Notebook
+from memplan.traces.readers.partial import PartReader
+from memplan.traces.profile import Int64s, Kernels
+from memplan.traces.timeline.query import TimelineView
+from memplan.traces.readers.csv_table import Table, read_table
+from memplan.traces.timeline.tracks import build
+
+_UNITS = {"ms": 1_000_000, "microsecond": 1000, "us": 1000, "ns": 1}
+_BLOCK_COLUMNS = (
+    "device_kvcache_left", "free_kvcache_blocks", "allocated_kvcache_blocks", "kvcache_usage_rate", "total_blocks",
+    "free_blocks", "blocks_allocated", "blocks_freed", "cache_hit_rate", "used_blocks",
+)  # fmt: skip
+
+
+class ServiceReader(PartReader):
+    """Reads the CSV tables in one folder."""
+
+    def __init__(self, paths: Sequence[Path], notes: Notebook) -> None:
+        super().__init__(notes, paths)
+        self._paths = paths
+
+    def timeline(self, kernels: Kernels | None) -> TimelineView | None:  # noqa: ARG002
+        gathered = Gathered()
+        for path in self._paths:
+            table = read_table(path, self._notes)
+            if table is None:
+                continue
+            start, end = times(table, "start_time", "timestamp"), times(table, "end_time")
+            if start is None:
+                self._notes.add(path, "shown as a table only: it has no column of times")
+                continue
+            stem = path.name.split(".")[0]
+            nothing = np.zeros_like(start)
+            for header in _BLOCK_COLUMNS if "kvcache" in stem else ():
+                if table.has(header):
+                    gathered.sample("KV cache", start, header, nothing, "value", table.floats(header))
+            if end is not None and "kvcache" not in stem:
+                names = coded(table.text("name", "http_rid", "rid"))
+                numbers = np.array([gathered.number(text) for text in names.values], dtype=np.int64)
+                name = numbers[names.codes] if table.rows else start
+                gathered.add(
+                    start, end, np.full(table.rows, gathered.lane("Service", stem)), name, nothing, nothing - 1
+                )
+        events = gathered.events()
+        if not len(events.slices.start_ns) and not len(events.samples.time_ns):
+            return None
+        return TimelineView(build(events, {}), lambda _at, _size: {})
+
+
+def times(table: Table, *quantities: str) -> Int64s | None:
+    """A column of times in ns, whichever unit its header names; -1 where absent, `None` if there is no such column."""
+    for quantity in quantities:
+        for header in table.columns:
+            for unit, factor in _UNITS.items():
+                if header == f"{quantity}({unit})":
+                    return table.times_ns(header) if factor == 1000 else table.whole(factor, header)
+    return None

@@ -1,0 +1,137 @@
+"""
+Memory snapshots of torch_npu (`torch_npu.npu.memory._dump_snapshot`): a pickle of segments and allocator events.
+
+Events without `time_us` are numbered instead, 1 ns apart; a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memplan.core.errors import InputError
+from memplan.traces.notes import Notebook
+from memplan.traces.readers.partial import MemoryEvent, PartReader, paired
+from memplan.traces.readers.plain_pickle import load_plain
+from memplan.traces.profile import Allocations, MemoryCurve
+
+_ALLOCATES = {"alloc": True, "free_completed": False}
+_RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
+
+
+class SnapshotReader(PartReader):
+    """Reads one snapshot; the pool of the first device is `PTA`, others carry their device in the name."""
+
+    def __init__(self, path: Path, notes: Notebook) -> None:
+        super().__init__(notes)
+        self._path = path
+
+    @cached_property
+    def _content(self) -> tuple[list[Mapping[str, Any]], list[list[Mapping[str, Any]]]]:
+        """Segments, and the events of each device."""
+        value = load_plain(self._path)
+        if not isinstance(value, dict) or not isinstance(value.get("segments"), list):
+            raise InputError("is a pickle, but no memory snapshot", path=self._path)
+        traces = value.get("device_traces")
+        traces = traces if isinstance(traces, list) else []
+        if sum(len(trace) for trace in traces if isinstance(trace, list)) > self._path.stat().st_size:
+            raise InputError("repeats its events more often than a snapshot can", path=self._path)
+        events: list[list[Mapping[str, Any]]] = [
+            [event for event in trace if isinstance(event, dict)] for trace in traces if isinstance(trace, list)
+        ]
+        return [segment for segment in value["segments"] if isinstance(segment, dict)], events
+
+    def device(self) -> str:
+        return next((f"NPU:{device}" for device, events in enumerate(self._content[1]) if events), "")
+
+    def curves(self) -> dict[str, MemoryCurve]:
+        found: dict[str, MemoryCurve] = {}
+        segments, traces = self._content
+        for device, events in enumerate(traces):
+            if events:
+                name = f"PTA NPU:{device}" if "PTA" in found else "PTA"
+                found[name] = self._curve(device, events, segments)
+        return found
+
+    def _curve(
+        self, device: int, events: Sequence[Mapping[str, Any]], segments: Sequence[Mapping[str, Any]]
+    ) -> MemoryCurve:
+        """Running totals, counted back from what the segments hold at the end: the oldest events may be lost."""
+        allocated = np.zeros(len(events), dtype=np.int64)
+        reserved = np.zeros(len(events), dtype=np.int64)
+        for row, event in enumerate(events):
+            size, action = _whole(event.get("size")), event.get("action")
+            if action in _ALLOCATES:
+                allocated[row] = size if _ALLOCATES[action] else -size
+            reserved[row] = _RESERVES.get(str(action), 0) * size
+        own = [segment for segment in segments if segment.get("device") == device]
+        allocated, reserved = np.cumsum(allocated), np.cumsum(reserved)
+        allocated += sum(_whole(segment.get("allocated_size")) for segment in own) - allocated[-1]
+        reserved += sum(_whole(segment.get("total_size")) for segment in own) - reserved[-1]
+        if allocated.min() < 0 or reserved.min() < 0:
+            self._notes.add(self._path, f"device {device}: events and segments don't add up; totals begin at zero")
+            allocated, reserved = allocated - min(allocated.min(), 0), reserved - min(reserved.min(), 0)
+        return MemoryCurve("PTA", f"NPU:{device}", self._times(events), allocated, reserved, None)
+
+    def _times(self, events: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        if all(isinstance(event.get("time_us"), int) for event in events):
+            return np.array([min(event["time_us"], 2**53) * 1000 for event in events], dtype=np.int64)
+        self._notes.add(self._path, "its events have no times; they are numbered")
+        return np.arange(len(events), dtype=np.int64)
+
+    def allocations(self) -> Allocations | None:
+        events = []
+        for device, trace in enumerate(self._content[1]):
+            for event, time in zip(trace, self._times(trace).tolist() if trace else (), strict=True):
+                action = event.get("action")
+                if action in _ALLOCATES:
+                    size = _whole(event.get("size")) if _ALLOCATES[action] else None
+                    events.append(MemoryEvent(time, "PTA", str(device), _whole(event.get("addr")), size, _frame(event)))
+        found, lost = paired(events)
+        if lost:
+            self._notes.add(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
+        return found if len(found) else None
+
+    def tables(self) -> Sequence[str]:
+        return ["segments", "blocks"]
+
+    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+        """`segments`, or the `blocks` in them with their addresses and states."""
+        segments = self._content[0]
+        if name == "segments":
+            headers = ("device", "address", "total_size", "allocated_size", "active_size", "segment_type", "stream")
+            return {header: [str(segment.get(header, "")) for segment in segments] for header in headers}
+        if name != "blocks":
+            raise KeyError(name)
+        blocks = [
+            (segment, block)
+            for segment in segments
+            for block in _list(segment.get("blocks"))
+            if isinstance(block, dict)
+        ]
+        columns = {"device": [str(segment.get("device", "")) for segment, _ in blocks]}
+        for header in ("address", "size", "requested_size", "state"):
+            columns[header] = [str(block.get(header, "")) for _, block in blocks]
+        return columns
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _whole(value: object) -> int:
+    """A size or address; 0 for anything else, and for numbers that are none."""
+    return value if isinstance(value, int) and 0 <= value < 2**62 else 0
+
+
+def _frame(event: Mapping[str, Any]) -> str:
+    """Where the event was asked for: the innermost frame."""
+    frames = event.get("frames")
+    first = frames[0] if isinstance(frames, list) and frames else None
+    if not isinstance(first, dict):
+        return ""
+    return f"{first.get('filename', '')}:{first.get('line', '')} {first.get('name', '')}"[:400]

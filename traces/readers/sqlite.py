@@ -1,0 +1,184 @@
+"""Reading the profilers' SQLite databases: read-only, by columns, with whatever columns a version has."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress
+from memplan.traces.dictionary_array import Coded
+from memplan.traces.notes import Notebook
+
+_ROWS = 1 << 16
+_STEPS = 1 << 20  # of SQLite's machine, between two looks at whether to stop
+
+
+class Database:
+    """
+    One profiler database.
+
+    It is opened as unchanging, so that SQLite writes nothing beside it. Raises `InputError` where the file is none.
+    """
+
+    def __init__(self, path: Path, notes: Notebook, progress: Progress) -> None:
+        self._path = path
+        self._notes = notes
+        self._progress = progress
+        try:
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            )
+            self._connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._tables = self._read_tables(notes)
+        except (sqlite3.Error, OSError) as error:
+            raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
+        if not self._tables:
+            notes.add(path, "skipped: the database holds no tables")
+        if path.with_name(path.name + "-wal").exists():
+            notes.add(path, "its write-ahead log (-wal) is not read; what was written last may be missing")
+
+    def _read_tables(self, notes: Notebook) -> dict[str, list[str]]:
+        """Columns by table. Of a file that was cut short, whatever of it is there can be read; a note says so."""
+        names = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        try:
+            found = self._connection.execute(names).fetchall()
+        except sqlite3.DatabaseError:
+            # With this SQLite goes on where the file is shorter than it says; nothing is written, it is opened to read.
+            self._connection.execute("PRAGMA writable_schema = ON")
+            found = self._connection.execute(names).fetchall()
+            notes.add(self._path, "the database was cut short: what is left of it is read")
+        return {
+            str(name): [str(column[1]) for column in self._connection.execute(f"PRAGMA table_info({_quoted(name)})")]
+            for (name,) in found
+        }
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """Names of the tables."""
+        return list(self._tables)
+
+    def has(self, table: str, *columns: str) -> bool:
+        """Whether there is a table of that name with all these columns."""
+        return table in self._tables and all(column in self._tables[table] for column in columns)
+
+    def numbers(self, table: str, *columns: str) -> list[NDArray[np.int64]]:
+        """
+        Whole numbers of a table by column, in its own order; -1 for NULL and for columns that it lacks.
+
+        Alternatives are written `new|old`. An absent table has no rows.
+        """
+        wanted = [self._expression(table, column, "CAST({} AS INTEGER)") for column in columns]
+        rows = self._rows(table, wanted)
+        parts = [np.array(block, dtype=np.int64).reshape(-1, len(columns)) for block in rows]
+        joined = np.concatenate(parts) if parts else np.empty((0, len(columns)), dtype=np.int64)
+        return [np.ascontiguousarray(joined[:, number]) for number in range(len(columns))]
+
+    def floats(self, table: str, *columns: str) -> list[NDArray[np.float64]]:
+        """Like `numbers`, for measured quantities, with NaN where there is none."""
+        wanted = [self._expression(table, column, "CAST({} AS REAL)", "NULL") for column in columns]
+        parts = [np.array(block, dtype=np.float64).reshape(-1, len(columns)) for block in self._rows(table, wanted)]
+        joined = np.concatenate(parts) if parts else np.empty((0, len(columns)))
+        return [np.ascontiguousarray(joined[:, number]) for number in range(len(columns))]
+
+    def texts(self, table: str) -> Mapping[str, Sequence[str]]:
+        """All columns of a table as text, with string numbers resolved where the column holds such."""
+        columns = self._tables.get(table, [])
+        found: dict[str, list[str]] = {column: [] for column in columns}
+        for block in self._rows(table, [_quoted(column) for column in columns]):
+            for row in block:
+                for column, value in zip(columns, row, strict=True):
+                    found[column].append("" if value is None else str(value))
+        return found
+
+    def row(self, table: str, rowid: int) -> Mapping[str, object]:
+        """One row by column; numbers of strings are resolved."""
+        try:
+            row = self._connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
+        except sqlite3.Error:
+            return {}
+        columns = self._tables.get(table, [])
+        return {
+            column: self.strings.get(value, value) if column in _STRING_COLUMNS and isinstance(value, int) else value
+            for column, value in zip(columns, row or (), strict=False)
+            if value is not None
+        }
+
+    @cached_property
+    def strings(self) -> dict[int, str]:
+        """Texts by number, from `STRING_IDS`."""
+        if not self.has("STRING_IDS", "id", "value"):
+            return {}
+        pairs = [pair for block in self._rows("STRING_IDS", ['CAST("id" AS INTEGER)', '"value"']) for pair in block]
+        return {int(number): str(text) for number, text in pairs if number is not None}
+
+    def names(self, numbers: NDArray[np.int64], absent: str = "") -> Coded:
+        """Texts of a column of string numbers; a number without a text stands for itself, -1 is `absent`."""
+        distinct, codes = np.unique(numbers, return_inverse=True)
+        texts = [self.strings.get(number, str(number) if number >= 0 else absent) for number in distinct.tolist()]
+        return Coded(codes.reshape(-1).astype(np.int32), texts)
+
+    def enumeration(self, table: str) -> dict[int, str]:
+        """Names by number of one of the `ENUM_...` tables; empty where there is none."""
+        if not self.has(table, "id", "name"):
+            return {}
+        return {int(number): str(name) for block in self._rows(table, ["id", "name"]) for number, name in block}
+
+    def _expression(self, table: str, column: str, cast: str, absent: str = "-1") -> str:
+        present = self._tables.get(table, [])
+        found = next((name for name in column.split("|") if name in present or name == "rowid"), None)
+        if found is None:
+            return absent
+        value = cast.format(_quoted(found) if found != "rowid" else found)
+        return value if absent == "NULL" else f"COALESCE({value}, {absent})"
+
+    def _rows(self, table: str, expressions: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        """Rows of a table in blocks; a damaged table gives what can be read of it, with a note."""
+        blocks: list[list[tuple[Any, ...]]] = []
+        if table not in self._tables or not expressions:
+            return blocks
+        self._connection.set_progress_handler(lambda: self._progress(0, 0, f"rows of {table}"), _STEPS)
+        query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}"  # noqa: S608
+        try:
+            cursor = self._connection.execute(query)
+            while block := cursor.fetchmany(_ROWS):
+                blocks.append(block)
+                self._progress(len(blocks) * _ROWS, 0, f"rows of {table}")
+        except (sqlite3.Error, OverflowError) as error:
+            # The block that failed is lost whole: its rows up to the damage come one by one.
+            read = sum(map(len, blocks))
+            rest: list[tuple[Any, ...]] = []
+            with suppress(sqlite3.Error, OverflowError):
+                for row in self._connection.execute(f"{query} LIMIT -1 OFFSET {read}"):
+                    rest.append(row)  # noqa: PERF402 - what came before an error is kept
+            if rest:
+                blocks.append(rest)
+            read += len(rest)
+            self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
+        return blocks
+
+
+_STRING_COLUMNS = frozenset(
+    {
+        "name", "taskType", "opType", "opName", "groupName", "algType", "component", "operatorName", "inputDtypes",
+        "inputShapes", "inputFormats", "inputDataTypes", "outputFormats", "outputDataTypes", "outputShapes", "attrInfo",
+    }
+)  # fmt: skip
+
+
+def _quoted(name: str) -> str:
+    return '"' + str(name).replace('"', '""') + '"'

@@ -1,0 +1,175 @@
+"""Reads one rank's profile from text files: CSV tables and trace JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from memplan.core.progress import Progress
+from memplan.traces import dictionary_array
+from memplan.traces.discover import RankSource
+from memplan.traces.file_kinds import FileKind
+from memplan.traces.readers.kernel_tables import UNUSED, is_kernel_table, kernels_of
+from memplan.traces.readers.kernel_tracks import timeline_of
+from memplan.traces.rank_links import read_links
+from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merged
+from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
+from memplan.traces.notes import Notebook
+from memplan.traces.readers.partial import MemoryEvent, paired
+from memplan.traces.profile import Allocations, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
+from memplan.traces.timeline.query import TimelineView
+from memplan.traces.rank import types_by_name
+from memplan.traces.step_times import steps_of
+from memplan.traces.readers.csv_table import ABSENT, Table, read_table
+from memplan.traces.timeline.trace_file import load_timeline
+from memplan.core.units import MIB
+
+
+class TextReader:
+    """Implements `memplan.traces.rank.Reader`."""
+
+    def __init__(
+        self, source: RankSource, notes: Notebook, progress: Progress, cache: Path | None, threads: int | None
+    ) -> None:
+        self._threads = threads
+        self._source = source
+        self._notes = notes
+        self._progress = progress
+        self._cache = cache
+
+    def device(self) -> str:
+        told = (
+            device
+            for kind in (FileKind.STEPS, FileKind.MEMORY_RECORD, FileKind.KERNELS)  # the short one first
+            for table in self._tables(kind)
+            for device in (*table.text("Device Type")[:1], *table.text("Device_id")[:1])
+        )
+        device = next((device for device in told if device not in ABSENT), "")
+        return f"NPU:{device}" if device.isdigit() else device
+
+    def chip(self) -> str | None:
+        return None
+
+    def kernels(self) -> Kernels | None:
+        for kind in (FileKind.KERNELS, FileKind.TASK_TIME):
+            tables = [table for table in self._tables(kind, UNUSED) if is_kernel_table(table)]
+            parts = [kernels for table in tables if (kernels := kernels_of(table, self._notes)) is not None]
+            if parts:
+                return joined(parts)
+        return None
+
+    def curves(self) -> dict[str, MemoryCurve]:
+        """Curves by component; those of further devices carry the device in their name."""
+        record_mb = MINDSPORE_RECORD_MB if self._source.producer == "MindSpore" else MIB
+        found: dict[str, list[MemoryCurve]] = {}
+        for kind, mb in (
+            (FileKind.MEMORY_RECORD, record_mb),
+            (FileKind.MODULE_MEMORY, MIB),
+            (FileKind.PROCESS_MEMORY, MIB),
+        ):
+            of_kind: dict[str, list[MemoryCurve]] = {}
+            for table in self._tables(kind):
+                for curve in curves_of(table, mb, self._notes):
+                    peers = of_kind.setdefault(curve.component, [])
+                    if peers and peers[0].device != curve.device:
+                        peers = of_kind.setdefault(f"{curve.component} {curve.device}", [])
+                    peers.append(curve)
+            for name, curves in of_kind.items():
+                found.setdefault(name, curves)
+        if "MindSpore" not in found and (usage := curve_of(self._memory_usage())) is not None:
+            found["MindSpore"] = [usage]
+        return {name: merged(curves) for name, curves in found.items()}
+
+    def allocations(self) -> Allocations | None:
+        tables = self._tables(FileKind.OPERATOR_MEMORY)
+        if not tables and (events := self._memory_usage()):
+            return paired(events)[0]
+        return allocations_of(tables, self._notes)
+
+    def _memory_usage(self) -> list[MemoryEvent]:
+        """Events of MindSpore's binary memory record, which says more than the CSV made of it."""
+        paths = self._source.of(FileKind.MEMORY_USAGE)
+        return [event for path in paths for event in read_memory_usage(path, self._notes)]
+
+    def steps(self) -> list[StepTimes]:
+        return [step for table in self._tables(FileKind.STEPS) for step in steps_of(table, self._notes)]
+
+    def timeline(self, kernels: Kernels | None) -> TimelineView | None:
+        view = load_timeline(
+            self._source, lambda: types_by_name(kernels), self._cache, self._notes, self._progress, self._threads
+        )
+        if (view is not None and view.tracks) or kernels is None or not len(kernels):
+            return view
+        tables = self._source.of(FileKind.KERNELS) or self._source.of(FileKind.TASK_TIME)
+        self._notes.add(tables[0], "the timeline is made of its kernels: there is no trace with slices")
+        return timeline_of(kernels)
+
+    def links(self) -> list[LinkUse]:
+        for path in self._source.of(FileKind.COMMUNICATION):
+            self._notes.add(path, "not read: of the communication, the matrix and the timeline are")
+        return read_links(self._source.of(FileKind.COMMUNICATION_MATRIX), self._notes)
+
+    def tables(self) -> Sequence[str]:
+        return list(self._further())
+
+    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+        table = read_table(self._further()[name], self._notes)
+        return table.columns if table is not None else {}
+
+    def _further(self) -> dict[str, Path]:
+        paths = [*self._source.of(FileKind.TABLE), *self._source.of(FileKind.OPERATOR)]
+        found: dict[str, Path] = {}
+        for path in paths:
+            name = path.name.split(".csv")[0]
+            # msopprof has a folder for each kernel: the same names come again.
+            found[f"{path.parent.name}/{name}" if name in found else name] = path
+        return found
+
+    def _tables(self, kind: FileKind, unused: frozenset[str] = frozenset()) -> list[Table]:
+        paths = self._source.of(kind)
+        found = []
+        for number, path in enumerate(paths):
+            self._progress(number, len(paths), path.name)
+            table = read_table(path, self._notes, unused)
+            if table is not None:
+                found.append(table)
+        return found
+
+
+def joined(parts: Sequence[Kernels]) -> Kernels:
+    """Kernels of several files (slices of one export) as one, in order of start."""
+    if len(parts) == 1:
+        return parts[0]
+    order = np.argsort(np.concatenate([part.start_ns for part in parts]), kind="stable")
+    headers = {header: None for part in parts for header in part.pmu}
+
+    def texts(columns: Sequence[Sequence[str]]) -> Sequence[str]:
+        return dictionary_array.picked(dictionary_array.joined(columns), order)
+
+    def numbers(columns: Sequence[Int64s]) -> Int64s:
+        return np.concatenate(columns)[order]
+
+    blanks = [np.full(len(part), np.nan) for part in parts]
+    return Kernels(
+        start_ns=numbers([part.start_ns for part in parts]),
+        duration_ns=numbers([part.duration_ns for part in parts]),
+        wait_ns=numbers([part.wait_ns for part in parts]),
+        step=numbers([part.step for part in parts]),
+        stream=numbers([part.stream for part in parts]),
+        block_count=numbers([part.block_count for part in parts]),
+        name=texts([part.name for part in parts]),
+        type=texts([part.type for part in parts]),
+        core=texts([part.core for part in parts]),
+        input_shapes=texts([part.input_shapes for part in parts]),
+        input_dtypes=texts([part.input_dtypes for part in parts]),
+        output_shapes=texts([part.output_shapes for part in parts]),
+        output_dtypes=texts([part.output_dtypes for part in parts]),
+        pmu={
+            header: np.concatenate([part.pmu.get(header, blank) for part, blank in zip(parts, blanks, strict=True)])[
+                order
+            ]
+            for header in headers
+        },
+    )

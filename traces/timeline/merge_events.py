@@ -1,0 +1,86 @@
+"""Events of several trace files of one rank (slices of one export, or one file for each iteration) as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
+from memplan.traces.notes import Notebook
+
+
+def merged(parts: list[Events], file_bit: int, paths: list[Path], notes: Notebook) -> Events:
+    """
+    The events of `parts` (emptied on the way) as one; slices that several files repeat are kept once.
+
+    Places of arguments get the number of their part above bit `file_bit`; with `file_bit` 0 they become rows of the
+    joined `arguments`.
+    """
+    if len(parts) == 1:
+        return parts.pop()
+    strings: dict[str, int] = {"": 0}
+    threads: dict[tuple[str, str], int] = {}
+    slices, samples, flows = [], [], []
+    metadata: list[Mapping[str, object]] = []
+    arguments: list[object] = []
+    for number, part in enumerate(parts):
+        names = np.array([strings.setdefault(text, len(strings)) for text in part.strings], dtype=np.int32)
+        lanes = np.array([threads.setdefault(key, len(threads)) for key in part.threads], dtype=np.int32)
+        offset = len(arguments) if file_bit == 0 else number << file_bit
+        one, two, three = part.slices, part.samples, part.flows
+        slices.append(
+            SliceRows(
+                one.start_ns, one.duration_ns, _mapped(lanes, one.thread), _mapped(names, one.name),
+                _mapped(names, one.category), one.arguments_at + offset, one.arguments_size,
+            )
+        )  # fmt: skip
+        samples.append(
+            SampleRows(
+                two.time_ns, _mapped(lanes, two.thread), _mapped(names, two.name), _mapped(names, two.key),
+                two.instance, two.value,
+            )
+        )  # fmt: skip
+        flows.append(
+            FlowRows(three.time_ns, _mapped(lanes, three.thread), three.phase, _mapped(names, three.category), three.id)
+        )
+        metadata.extend(part.metadata)
+        arguments.extend(part.arguments or ())
+    parts.clear()
+    together = SliceRows(
+        *(np.concatenate([getattr(one, name) for one in slices]) for name in SliceRows.__dataclass_fields__)
+    )
+    together, repeated = _distinct(together)
+    if repeated:
+        notes.add(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
+    return Events(
+        list(strings),
+        list(threads),
+        together,
+        SampleRows(
+            *(np.concatenate([getattr(one, name) for one in samples]) for name in SampleRows.__dataclass_fields__)
+        ),
+        FlowRows(*(np.concatenate([getattr(one, name) for one in flows]) for name in FlowRows.__dataclass_fields__)),
+        metadata,
+        arguments if file_bit == 0 else None,
+    )
+
+
+def _mapped(numbers: NDArray[np.int32], column: NDArray[np.int32]) -> NDArray[np.int32]:
+    return numbers[column] if len(column) else column
+
+
+def _distinct(rows: SliceRows) -> tuple[SliceRows, int]:
+    """Slices without those that equal another in thread, start, duration and name; and how many were left out."""
+    order = np.lexsort((rows.name, rows.duration_ns, rows.start_ns, rows.thread))
+    same = np.zeros(len(order), dtype=bool)
+    same[1:] = True
+    for column in (rows.name, rows.duration_ns, rows.start_ns, rows.thread):
+        same[1:] &= column[order[1:]] == column[order[:-1]]
+    repeated = int(same.sum())
+    if not repeated:
+        return rows, 0
+    kept = np.sort(order[~same])
+    return SliceRows(*(getattr(rows, name)[kept] for name in SliceRows.__dataclass_fields__)), repeated

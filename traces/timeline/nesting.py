@@ -1,0 +1,79 @@
+"""
+Loops over sorted slices: nesting depth, covered time, and summaries of neighbours.
+
+Plain Python over arrays, also compiled for large traces (`memplan.traces.timeline.nesting_jit`); keep to what Numba understands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_LANES = 256
+BLOCK = 16
+
+
+def nest(
+    starts: NDArray[np.int64],
+    durations: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    depth: NDArray[np.int16],
+    reach: NDArray[np.int64],
+    covered: NDArray[np.int64],
+) -> None:
+    """
+    Fill `depth`, `reach` and `covered` of slices sorted by track, start and descending duration.
+
+    Track `t` owns rows `bounds[t]` to `bounds[t + 1]`. `depth` is the lowest lane that is free when the slice starts
+    (for slices that nest, their nesting level), at most `MOST_LANES - 1`; `reach` the latest end so far on the track,
+    `covered` the time under any slice so far, both in ns.
+    """
+    free_at = np.zeros(MOST_LANES, dtype=np.int64)
+    for track in range(len(bounds) - 1):
+        used = 0
+        latest = np.int64(-(2**63) + 1)
+        total = np.int64(0)
+        for row in range(bounds[track], bounds[track + 1]):
+            start = starts[row]
+            end = start + durations[row]
+            lane = 0
+            while lane < used and free_at[lane] > start:
+                lane += 1
+            if lane == used and used < MOST_LANES:
+                used += 1
+            lane = min(lane, MOST_LANES - 1)
+            free_at[lane] = end
+            depth[row] = lane
+            if end > latest:
+                total += end - max(start, latest)
+                latest = end
+            reach[row] = latest
+            covered[row] = total
+
+
+def dominate(
+    category: NDArray[np.int32],
+    weight: NDArray[np.int64],
+    block_category: NDArray[np.int32],
+    block_weight: NDArray[np.int64],
+) -> None:
+    """Fill, for each `BLOCK` rows, the category with the largest total weight (the first if tied) and that total."""
+    for block in range(len(block_category)):
+        low = block * BLOCK
+        high = min(low + BLOCK, len(category))
+        best = np.int64(-1)
+        for row in range(low, high):
+            known = False
+            for before in range(low, row):
+                if category[before] == category[row]:
+                    known = True
+                    break
+            if not known:
+                total = np.int64(0)
+                for other in range(row, high):
+                    if category[other] == category[row]:
+                        total += weight[other]
+                if total > best:
+                    best = total
+                    block_category[block] = category[row]
+        block_weight[block] = best

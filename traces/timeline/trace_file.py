@@ -1,0 +1,141 @@
+"""From the trace files of a rank to its timeline, through the store where they are large."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress
+from memplan.traces.discover import RankSource
+from memplan.traces.timeline.events import plain, read_events
+from memplan.traces.file_kinds import FileKind
+from memplan.traces.timeline.merge_events import merged
+from memplan.traces.notes import Notebook
+from memplan.traces.timeline.query import TimelineView
+from memplan.traces.timeline.store import Key, Store, cache_directory, key_of
+from memplan.traces.timeline.tracks import Timeline, build
+from memplan.traces.readers.gzip_files import is_gzip, unpack
+
+SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
+_FILE_BIT = 48  # places of arguments carry the number of their file above this bit
+
+Types = Callable[[], Mapping[str, str]]
+
+
+def load_timeline(
+    source: RankSource, types: Types, cache: Path | None, notes: Notebook, progress: Progress, threads: int | None
+) -> TimelineView | None:
+    """
+    The timeline of a rank, or `None` where it has no trace file.
+
+    `types` gives op types by kernel name when they are needed (see `memplan.traces.timeline.tracks.build`). Traces over
+    8 MB, and packed ones, are kept in the store under `cache` (by default the user's) and come from there next time.
+    `threads` is how many scan at once, by default one for each processor.
+    """
+    paths = list(source.of(FileKind.TRACE))
+    for path in source.of(FileKind.PARTIAL_TRACE) if paths else ():
+        notes.add(path, "not read: its events are in the full trace too")
+    paths = paths or list(source.of(FileKind.PARTIAL_TRACE))
+    if not paths:
+        return None
+    try:
+        packed = [is_gzip(path) for path in paths]
+        size = sum(path.stat().st_size for path in paths)
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=paths[0]) from None
+    if size <= SMALL and not any(packed):
+        return _small(paths, types(), notes, progress)
+    store = Store(cache or cache_directory())
+    key = key_of([*paths, *source.of(FileKind.KERNELS)])
+    found = store.load(key)
+    if found is None:
+        found = _imported(paths, packed, types(), store, key, notes, progress, threads)
+    timeline, told = found
+    for file, text in told:
+        notes.add(file, text)
+    files = [
+        store.path(key, unpacked_name(number)) if gzip else path
+        for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
+    ]
+    return TimelineView(timeline, _reader(files))
+
+
+def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineView:
+    """A timeline that lives in memory only."""
+    events = merged([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
+    arguments = events.arguments or ()
+
+    def read(at: int, size: int) -> Mapping[str, object]:
+        found = plain(arguments[at]) if size else {}
+        return found if isinstance(found, dict) else {}
+
+    return TimelineView(build(events, types), read)
+
+
+def _imported(
+    paths: list[Path],
+    packed: Sequence[bool],
+    types: Mapping[str, str],
+    store: Store,
+    key: Key,
+    notes: Notebook,
+    progress: Progress,
+    threads: int | None,
+) -> tuple[Timeline, list[tuple[str, str]]]:
+    """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
+    from memplan.traces.scan.threads import scan_events  # brings Numba, which reopening does without
+
+    own = Notebook(notes.root)
+    with (
+        tempfile.TemporaryDirectory(prefix="memplan-", dir=store.scratch()) as temporary,
+        ThreadPoolExecutor(1) as side,
+    ):
+        side.submit(_warm)
+        parts = []
+        unpacked = []
+        for number, path in enumerate(paths):
+            text = path
+            if packed[number]:
+                text = Path(temporary) / unpacked_name(number)
+                unpack(path, text, own, progress)
+                unpacked.append(text)
+            parts.append(scan_events(text, own, progress, shown=path, workers=threads))
+        timeline = build(merged(parts, _FILE_BIT, paths, own), types, compiled=True)
+        told = [(note.file, note.text) for note in own.notes]
+        try:
+            store.save(key, timeline, told, unpacked)
+        except OSError as error:
+            notes.add("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
+            return timeline, told
+    return store.load(key) or (timeline, told)
+
+
+def _warm() -> None:
+    """Load what is needed after the scan, while that runs."""
+    import pyarrow as pa  # noqa: F401
+
+    from memplan.traces.timeline import nesting_jit
+
+
+def unpacked_name(number: int) -> str:
+    """Name, in the store, of the unpacked trace file with this number."""
+    return f"trace.{number}.json"
+
+
+def _reader(files: Sequence[Path]) -> Callable[[int, int], Mapping[str, object]]:
+    """Reads `args` objects where the scanner found them."""
+
+    def read(at: int, size: int) -> Mapping[str, object]:
+        try:
+            with files[at >> _FILE_BIT].open("rb") as file:
+                file.seek(at & ((1 << _FILE_BIT) - 1))
+                value = json.loads(file.read(size).decode("utf-8", errors="replace"), strict=False)
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    return read
