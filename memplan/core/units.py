@@ -53,6 +53,12 @@ def format_duration(duration_ns: int) -> str:
     return f"{duration_ns} ns"
 
 
+def microseconds(time_ns: int) -> str:
+    """Nanoseconds as microseconds with three decimals, exactly."""
+    sign, size = ("-", -time_ns) if time_ns < 0 else ("", time_ns)
+    return f"{sign}{size // 1000}.{size % 1000:03d}"
+
+
 def format_rate(bytes_per_second: float) -> str:
     """A transfer rate in decimal units, as vendors print them."""
     for unit, name in ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s")):

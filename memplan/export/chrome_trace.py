@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memplan.simulator.profile_tables import microseconds
+from memplan.core.units import microseconds
 from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
 from memplan.schema import Plan, Tier, memory_curve

@@ -9,7 +9,7 @@ from pathlib import Path
 from memplan.simulator.kernel_records import COMMUNICATION, Kernel
 from memplan.simulator.memory_events import MemoryLog
 from memplan.schema import Plan
-from memplan.core.units import KIB, MIB
+from memplan.core.units import KIB, MIB, microseconds
 
 NOT_AVAILABLE = "N/A"
 NO_MODEL = 4294967295
@@ -49,12 +49,6 @@ OP_STATISTIC = (
 API_STATISTIC = (
     "Device_id", "Level", "API Name", "Time(us)", "Count", "Avg(us)", "Min(us)", "Max(us)", "Variance",
 )  # fmt: skip
-
-
-def microseconds(time_ns: int) -> str:
-    """Nanoseconds as microseconds with three decimals, exactly."""
-    sign, size = ("-", -time_ns) if time_ns < 0 else ("", time_ns)
-    return f"{sign}{size // 1000}.{size % 1000:03d}"
 
 
 def _stamp(time_ns: int) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from memplan.simulator.execution import Execution, Int64s
 from memplan.simulator.kernel_records import COMMUNICATION, Kernel
 from memplan.simulator.memory_events import MemoryLog
-from memplan.simulator.profile_tables import NO_MODEL, microseconds, process_samples
+from memplan.simulator.profile_tables import NO_MODEL, process_samples
+from memplan.core.units import microseconds
 from memplan.core.progress import Progress
 from memplan.schema import Plan, Tier
 

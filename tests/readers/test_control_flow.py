@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.graph import Graph, lifetimes, live_curve
 from memplan.core.progress import silent
 from memplan.readers import Target, read_graph
-from memplan.readers.mindir.file import flatten as mindir_flatten
+from memplan.readers.mindir import flatten as mindir_flatten
 from memplan.readers.mindir.decode import Function, Node, TensorType
 from memplan.readers.mindir.program import Program
 from memplan.readers.mindir.program_graph import program_graph

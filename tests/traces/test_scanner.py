@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from memplan.core.errors import CancelledError
 from memplan.core.progress import silent
-from memplan.traces.scan.threads import threads as scan
+from memplan.traces.scan import threads as scan
 from memplan.traces.decimals import nanoseconds
 from memplan.traces.timeline.events import Events, plain, read_events
 from memplan.traces.notes import Notebook
