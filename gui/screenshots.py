@@ -12,13 +12,13 @@ from PySide6.QtGui import QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
 from memplan.core.errors import InputError
-from memplan.gui.app import application
+from memplan.gui.application import application
 from memplan.gui.i18n import choose_language
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request, open_session
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.session import OpPick, Session, TensorPick
-from memplan.gui.saving import png, write
+from memplan.gui.model.document.session import OpPick, Session, TensorPick
+from memplan.gui.window.view_export import png, write
 from memplan.gui.theme import apply_theme
 
 Arrange = Callable[[MainWindow], None]

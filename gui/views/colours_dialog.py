@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.names import kind_text
+from memplan.gui.model.amount_names import kind_text
 from memplan.gui.model.palette import Palette, kind_names, load_palette, overlap_names, palette_names, theme_names
 
 _SWATCH_PX = 16

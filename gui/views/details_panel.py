@@ -8,12 +8,12 @@ from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.details import of_pick
-from memplan.gui.model.events import Event, Listener
-from memplan.gui.model.facts import Section
+from memplan.gui.model.document.details import of_pick
+from memplan.gui.model.event import Event, Listener
+from memplan.gui.model.document.facts import Section
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.selection import selection_sections
-from memplan.gui.model.session import Pick, Session
+from memplan.gui.model.timeline.range_statistics import selection_sections
+from memplan.gui.model.document.session import Pick, Session
 from memplan.gui.model.sheet import Sheet
 
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all

@@ -7,10 +7,10 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.jobs import Job
-from memplan.gui.model.search import Hits, no_hits, search
-from memplan.gui.model.session import Session
-from memplan.gui.reading import Reading
+from memplan.gui.work.jobs import Job
+from memplan.gui.model.timeline.slice_search import Hits, no_hits, search
+from memplan.gui.model.document.session import Session
+from memplan.gui.work.background import Reading
 
 _AT_ONCE = 500_000
 """So many slices are searched within a few milliseconds; more are left to a worker."""

@@ -9,7 +9,7 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.opening import Request
+from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.icons import arrow
 

@@ -12,13 +12,13 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 
 from memplan.core.errors import MemplanError
 from memplan.gui.i18n import tr
-from memplan.gui.model.opening import Request
-from memplan.gui.questions import ask_item
-from memplan.gui.saving import FORMATS, copy, picture, write
+from memplan.gui.model.document.open_request import Request
+from memplan.gui.window.dialogs import ask_item
+from memplan.gui.window.view_export import FORMATS, copy, picture, write
 from memplan.gui.views.canvas import TimeCanvas
 
 if TYPE_CHECKING:
-    from memplan.gui.main_window import MainWindow
+    from memplan.gui.window.main_window import MainWindow
     from memplan.gui.model.sheet import Sheet
     from memplan.core.progress import Progress
     from memplan.schema import Plan

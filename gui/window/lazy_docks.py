@@ -16,10 +16,10 @@ from memplan.hardware import chips
 from memplan.core.progress import Progress
 
 if TYPE_CHECKING:
-    from memplan.gui.main_window import MainWindow
-    from memplan.gui.views.kernel import KernelView
-    from memplan.gui.views.kv_budget import KvBudgetView
-    from memplan.gui.views.roofline import RooflineView
+    from memplan.gui.window.main_window import MainWindow
+    from memplan.gui.views.kernel.kernel_view import KernelView
+    from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+    from memplan.gui.views.kernel.roofline_view import RooflineView
 
 _AREA = Qt.DockWidgetArea.BottomDockWidgetArea
 _LEAST_SHARE = 0.4
@@ -35,9 +35,9 @@ class LaterViews:
         self.kernel: KernelView | None = None
         self.kv: KvBudgetView | None = None
         self._makers: dict[str, tuple[str, str, Callable[[], QWidget]]] = {
-            "roofline": ("memplan.gui.views.roofline", "Roofline", self._make_roofline),
-            "kernel": ("memplan.gui.views.kernel", "Kernel", self._make_kernel),
-            "kv": ("memplan.gui.views.kv_budget", "KV budget", self._make_kv),
+            "roofline": ("memplan.gui.views.kernel.roofline_view", "Roofline", self._make_roofline),
+            "kernel": ("memplan.gui.views.kernel.kernel_view", "Kernel", self._make_kernel),
+            "kv": ("memplan.gui.views.kv.kv_budget_view", "KV budget", self._make_kv),
         }
 
     @property
@@ -99,20 +99,20 @@ class LaterViews:
             window.resizeDocks([window.docks["map"], dock], [least // 3, least], Qt.Orientation.Vertical)
 
     def _make_roofline(self) -> QWidget:
-        from memplan.gui.views.roofline import RooflineView
+        from memplan.gui.views.kernel.roofline_view import RooflineView
 
         self.roofline = RooflineView(self._window.session, self._window.colours, self._window)
         return self.roofline
 
     def _make_kernel(self) -> QWidget:
-        from memplan.gui.views.kernel import KernelView
+        from memplan.gui.views.kernel.kernel_view import KernelView
 
         window = self._window
         self.kernel = KernelView(window.session, window.colours, window.reading, window)
         return self.kernel
 
     def _make_kv(self) -> QWidget:
-        from memplan.gui.views.kv_budget import KvBudgetView
+        from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 
         self.kv = KvBudgetView(self._window.colours, self._window, models=self._window.settings.models)
         self.kv.model_opened.connect(self._keep_model)

@@ -21,34 +21,34 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.core.errors import InputError, UnboundShapeError
-from memplan.gui.commands import Commands
+from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.later_views import LaterViews
-from memplan.gui.model.documents import Documents
-from memplan.gui.model.opening import Request, is_graph, notes_of, requests_for
+from memplan.gui.window.lazy_docks import LaterViews
+from memplan.gui.model.document.open_documents import Documents
+from memplan.gui.model.document.open_request import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.session import Session
-from memplan.gui.pairing import Pairing
-from memplan.gui.questions import ask_chip, ask_shape
-from memplan.gui.reading import Reading
-from memplan.gui.settings import Settings
+from memplan.gui.model.document.session import Session
+from memplan.gui.window.side_by_side_controller import Pairing
+from memplan.gui.window.dialogs import ask_chip, ask_shape
+from memplan.gui.work.background import Reading
+from memplan.gui.window.settings import Settings
 from memplan.gui.theme import apply_theme
-from memplan.gui.views.alive import AliveView
+from memplan.gui.views.memory.live_tensors_view import AliveView
 from memplan.gui.views.canvas import TimeCanvas
-from memplan.gui.views.curve import CurveView
-from memplan.gui.views.details import DetailsView
-from memplan.gui.views.deviations import DeviationsView
-from memplan.gui.views.difference import DifferenceView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.memory.memory_delta_view import DifferenceView
 from memplan.gui.views.icons import colour_title_buttons
 from memplan.gui.views.job_bar import JobBar
-from memplan.gui.views.memory_map import MemoryMapView
-from memplan.gui.views.problems import ProblemsView
-from memplan.gui.views.search import SearchBar
-from memplan.gui.views.timeline import TimelineView
-from memplan.gui.views.transfers import TransfersView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.problems_panel import ProblemsView
+from memplan.gui.views.search_bar import SearchBar
+from memplan.gui.views.timeline.timeline_view import TimelineView
+from memplan.gui.views.memory.transfers_view import TransfersView
 from memplan.gui.views.view import SessionView, View
-from memplan.gui.views.welcome import WelcomeView
-from memplan.gui.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
+from memplan.gui.views.welcome_page import WelcomeView
+from memplan.gui.window.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
 
 BOTTOM, RIGHT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
 

@@ -10,7 +10,7 @@ from typing import Any
 from PySide6.QtCore import QByteArray, QSettings
 
 from memplan.gui.i18n import LANGUAGES, system_language
-from memplan.gui.model.opening import Request
+from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.palette import Palette, load_palette
 
 _RECENT = 10

@@ -12,21 +12,21 @@ from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
 
 from memplan.core.errors import CancelledError, MemplanError
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.beside import Alignment, default_moments, moments
-from memplan.gui.model.differences import Difference, Differences
-from memplan.gui.model.documents import Opened
-from memplan.gui.model.opening import Request, is_graph, requests_for
-from memplan.gui.model.pair import Pair, pair_differences
-from memplan.gui.model.places import Place
-from memplan.gui.model.session import Session
-from memplan.gui.questions import ask_chip, ask_item
-from memplan.gui.views.beside import CURVE, NOTHING, BesideView, NameStrip, PairBar
-from memplan.gui.views.beside_table import DifferencesView
-from memplan.gui.views.timeline import TimelineView
+from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
+from memplan.gui.model.compare.ab_differences import Difference, Differences
+from memplan.gui.model.document.open_documents import Opened
+from memplan.gui.model.document.open_request import Request, is_graph, requests_for
+from memplan.gui.model.compare.side_by_side import Pair, pair_differences
+from memplan.gui.model.compare.locate import Place
+from memplan.gui.model.document.session import Session
+from memplan.gui.window.dialogs import ask_chip, ask_item
+from memplan.gui.views.compare.side_by_side_view import CURVE, NOTHING, BesideView, NameStrip, PairBar
+from memplan.gui.views.compare.ab_differences_view import DifferencesView
+from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.progress import Progress
 
 if TYPE_CHECKING:
-    from memplan.gui.main_window import MainWindow
+    from memplan.gui.window.main_window import MainWindow
 
 VIEW, TABLE = "beside", "beside-table"
 _CURVE_FROM_PX = 420

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QInputDialog, QMenu, QWidget
 
-from memplan.gui.commands import Command
-from memplan.gui.file_commands import (
+from memplan.gui.window.commands import Command
+from memplan.gui.window.file_commands import (
     choose_rank,
     copy_view,
     export_plan,
@@ -20,16 +20,16 @@ from memplan.gui.file_commands import (
     save_view,
 )
 from memplan.gui.i18n import LANGUAGES, say, tr
-from memplan.gui.model.neighbours import beside, stacked
+from memplan.gui.model.timeline.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.rows import Rows
-from memplan.gui.model.session import SlicePick
-from memplan.gui.model.steps import Step, step_beside, steps
+from memplan.gui.model.timeline.timeline_tracks import Rows
+from memplan.gui.model.document.session import SlicePick
+from memplan.gui.model.timeline.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
 
 if TYPE_CHECKING:
-    from memplan.gui.main_window import MainWindow
+    from memplan.gui.window.main_window import MainWindow
 
 TOOLS: Sequence[tuple[str, str] | None] = (
     ("open-file", "Open plan"), ("open-folder", "Open profile"), ("open-sample", "Sample"), None, ("back", "Back"),
@@ -421,7 +421,7 @@ def _language(window: MainWindow, code: str) -> Command:
 
 def choose_colours(window: MainWindow) -> None:
     """Show the dialog that sets colours."""
-    from memplan.gui.views.colours import ColoursDialog
+    from memplan.gui.views.colours_dialog import ColoursDialog
 
     categories: list[str] = []
     for row in window.session.rows.rows:

@@ -8,10 +8,10 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from memplan.core.errors import MemplanError, UnboundShapeError
 from memplan.gui.i18n import tr
-from memplan.gui.jobs import Finished, Job, Jobs, Work
-from memplan.gui.model.opening import Request, open_session
-from memplan.gui.model.rows import Row
-from memplan.gui.model.session import Session
+from memplan.gui.work.jobs import Finished, Job, Jobs, Work
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.timeline.timeline_tracks import Row
+from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
 
 

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from memplan.gui.model.differences import Difference, Differences, Group, Measure
+from memplan.gui.model.compare.ab_differences import Difference, Differences, Group, Measure
 
 READING_ORDER = (
     Group.STEP, Group.PART, Group.TYPE, Group.COMMUNICATION, Group.KERNEL, Group.MEMORY,

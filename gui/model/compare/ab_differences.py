@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from memplan.gui.model import names
+from memplan.gui.model import amount_names as names
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.model.table import TableRow, TableShape

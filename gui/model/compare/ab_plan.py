@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from memplan.compare import TimeMap
-from memplan.gui.model.differences import Amount, Group, Ledger, Measure
-from memplan.gui.model.memory_map import explain_peak, memory_map, tiers_with_addresses
-from memplan.gui.model.names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
-from memplan.gui.model.session import Session
+from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.memory.memory_map import explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
+from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
 from memplan.schema import Plan
 

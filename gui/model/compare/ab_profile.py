@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
-from memplan.gui.model.beside import paired_steps
-from memplan.gui.model.curves import measured_curves
-from memplan.gui.model.differences import Amount, Group, Ledger, Measure
-from memplan.gui.model.names import step_name, step_number
-from memplan.gui.model.session import Session
-from memplan.gui.model.steps import Step, steps
+from memplan.gui.model.compare.alignment import paired_steps
+from memplan.gui.model.memory.memory_curves import measured_curves
+from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.amount_names import step_name, step_number
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.timeline.steps import Step, steps
 from memplan.core.progress import Progress, silent
 from memplan.traces.dictionary_array import coded
 from memplan.traces.profile import Kernels, OpTotal, RankProfile, StepTimes, TrackKind

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from memplan.gui.model.events import Event
-from memplan.gui.model.session import Session
-from memplan.gui.model.steps import Step, steps
+from memplan.gui.model.event import Event
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.timeline.steps import Step, steps
 from memplan.gui.model.viewport import Viewport
 
 Bounds = tuple[float, float]

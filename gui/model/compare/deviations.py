@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.compare import Deviation, DeviationKind
-from memplan.gui.model.document import Document
+from memplan.gui.model.document.document import Document
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import OpPick
+from memplan.gui.model.document.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
-from memplan.gui.model.curves import measured_curves
-from memplan.gui.model.differences import Difference, Group
-from memplan.gui.model.names import MAKESPAN, link_of_moves, step_number
-from memplan.gui.model.profile_differences import is_collective
-from memplan.gui.model.session import OpPick, Pick, Session, SlicePick
-from memplan.gui.model.steps import steps
+from memplan.gui.model.memory.memory_curves import measured_curves
+from memplan.gui.model.compare.ab_differences import Difference, Group
+from memplan.gui.model.amount_names import MAKESPAN, link_of_moves, step_number
+from memplan.gui.model.compare.ab_profile import is_collective
+from memplan.gui.model.document.session import OpPick, Pick, Session, SlicePick
+from memplan.gui.model.timeline.steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
 from memplan.traces.dictionary_array import coded
 from memplan.traces.profile import Kernels, RankProfile, TrackKind

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.beside import Alignment, Link, default_moments, moments
-from memplan.gui.model.differences import Difference, Differences, compared
-from memplan.gui.model.events import Event
-from memplan.gui.model.places import Place, place_of
-from memplan.gui.model.plan_differences import plan_ledgers
-from memplan.gui.model.profile_differences import profile_ledgers
-from memplan.gui.model.session import Session
+from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments
+from memplan.gui.model.compare.ab_differences import Difference, Differences, compared
+from memplan.gui.model.event import Event
+from memplan.gui.model.compare.locate import Place, place_of
+from memplan.gui.model.compare.ab_plan import plan_ledgers
+from memplan.gui.model.compare.ab_profile import profile_ledgers
+from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.facts import Fact, Section, fact
-from memplan.gui.model.flows import arrows
-from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
-from memplan.gui.model.names import kind_text
+from memplan.gui.model.document.facts import Fact, Section, fact
+from memplan.gui.model.timeline.flows import arrows
+from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
+from memplan.gui.model.amount_names import kind_text
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.gui.model.document import make_document
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.document import make_document
+from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
 from memplan.schema import Plan, load_plan
 from memplan.traces import open_profile

@@ -11,9 +11,9 @@ from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
 from memplan.cost.report import KernelReport, kernel_report
 from memplan.core.errors import MemplanError
-from memplan.gui.model.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
-from memplan.gui.model.kernel_roofline import roofline_sentences
-from memplan.gui.model.kernel_subject import (
+from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
+from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
+from memplan.gui.model.kernel.kernel_subject import (
     Subject,
     has_times,
     kernel_of,
@@ -21,9 +21,9 @@ from memplan.gui.model.kernel_subject import (
     storages_text,
     subject_of,
 )
-from memplan.gui.model.pipe_counters import measured_pipes
+from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import Pick, Session
+from memplan.gui.model.document.session import Pick, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes

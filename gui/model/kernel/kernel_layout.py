@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memplan.gui.model.kernel_facts import Lane
+from memplan.gui.model.kernel.kernel_facts import Lane
 
 if TYPE_CHECKING:
     from memplan.placement.onchip import OnChipBuffer

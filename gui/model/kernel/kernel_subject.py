@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.compare.matching import spellings
 from memplan.cost.kernel import Kernel, Operand, kernel_of_plan, kernel_of_row
-from memplan.gui.model.session import Pick, Session, SlicePick
+from memplan.gui.model.document.session import Pick, Session, SlicePick
 from memplan.schema import Plan, PlannedOp
 from memplan.traces.profile import Kernels, TrackKind
 

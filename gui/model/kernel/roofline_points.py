@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memplan.cost import rates
 from memplan.core.errors import InputError
-from memplan.gui.model.document import Document
+from memplan.gui.model.document.document import Document
 from memplan.hardware import chip
 
 

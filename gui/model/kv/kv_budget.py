@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memplan.gui.model.kv_choice import KvChoice
-from memplan.gui.model.kv_pools import PoolPicture, pool_picture
-from memplan.gui.model.names import kind_text
+from memplan.gui.model.kv.kv_choice import KvChoice
+from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
+from memplan.gui.model.amount_names import kind_text
 from memplan.kv import Item, KvBudget
 from memplan.kv.stage_pools import load_of
 from memplan.kv.cases import Case

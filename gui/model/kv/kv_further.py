@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
-from memplan.gui.model.kv_budget import Line
-from memplan.gui.model.kv_choice import KvChoice, has_experts
+from memplan.gui.model.kv.kv_budget import Line
+from memplan.gui.model.kv.kv_choice import KvChoice, has_experts
 from memplan.gui.model.ruler import span_text
 from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.core.progress import Progress, silent

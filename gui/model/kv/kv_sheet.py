@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from memplan.gui.model.kv_budget import Answer, headline, warnings
-from memplan.gui.model.kv_further import Further
-from memplan.gui.model.kv_pools import Parts
+from memplan.gui.model.kv.kv_budget import Answer, headline, warnings
+from memplan.gui.model.kv.kv_further import Further
+from memplan.gui.model.kv.kv_pools import Parts
 from memplan.gui.model.sheet import Cell, Sheet
 
 HEADER = ("part", "of", "figure", "value", "unit", "source")

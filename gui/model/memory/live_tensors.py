@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.names import kind_text
-from memplan.gui.model.session import Session, TensorPick
+from memplan.gui.model.amount_names import kind_text
+from memplan.gui.model.document.session import Session, TensorPick
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
 

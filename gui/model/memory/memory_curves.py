@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare import Comparison, TimeMap
-from memplan.gui.model.document import Document
-from memplan.gui.model.memory_map import MemoryMap, unused_bytes
-from memplan.gui.model.names import MEMORY_COLUMNS, memory_name, memory_text
+from memplan.gui.model.document.document import Document
+from memplan.gui.model.memory.memory_map import MemoryMap, unused_bytes
+from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.schema import Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import RankProfile

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.gui.model.rows import Row
+from memplan.gui.model.timeline.timeline_tracks import Row
 from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import CounterSeries
 

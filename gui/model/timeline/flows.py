@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.session import Pick, Session, SlicePick
+from memplan.gui.model.document.session import Pick, Session, SlicePick
 
 
 @dataclass(frozen=True, slots=True)

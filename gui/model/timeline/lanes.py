@@ -74,7 +74,7 @@ class Lane:
 
     def add_times(self, t0: int, t1: int, times: Int64s, counts: Int64s) -> None:
         """Add to `times` and `counts`, by category, what the slices that overlap `[t0, t1)` fill of it."""
-        from memplan.gui.model import lane_kernels as kernels
+        from memplan.gui.model.timeline import lane_kernels as kernels
 
         shown = slice(*self.between(t0, t1))
         kernels.times_within(self.start_ns[shown], self.duration_ns[shown], self.category[shown], t0, t1, times, counts)
@@ -87,7 +87,7 @@ class Lane:
 
         Their positions, and their left and right borders within the picture in pixels.
         """
-        from memplan.gui.model import lane_kernels as kernels
+        from memplan.gui.model.timeline import lane_kernels as kernels
 
         found = np.empty(most, dtype=np.int64)
         left, right = np.empty((2, most))
@@ -134,7 +134,7 @@ class TrackLanes:
 
 def build_lane(start: Int64s, duration: Int64s, category: Codes, rows: Int64s | None) -> Lane:
     """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
-    from memplan.gui.model import lane_kernels as kernels  # its compiler is slow to import: not before it is needed
+    from memplan.gui.model.timeline import lane_kernels as kernels  # its compiler is slow to import: not before it is needed
 
     count = len(start)
     origin = int(start[0])
@@ -223,7 +223,7 @@ def paint(
     ground: int,
 ) -> None:
     """Paint `lane` into rows `[rows[0], rows[1])` of `image` from the moment `t0_ns + fraction` on."""
-    from memplan.gui.model import lane_kernels as kernels
+    from memplan.gui.model.timeline import lane_kernels as kernels
 
     kernels.paint_lane(
         image, rows[0], rows[1],

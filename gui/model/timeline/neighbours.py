@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.lanes import Lane, TrackLanes
-from memplan.gui.model.session import Session, SlicePick
+from memplan.gui.model.timeline.lanes import Lane, TrackLanes
+from memplan.gui.model.document.session import Session, SlicePick
 
 
 def beside(session: Session, pick: SlicePick | None, *, forward: bool) -> SlicePick | None:

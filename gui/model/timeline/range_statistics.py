@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.facts import Fact, Section, fact
-from memplan.gui.model.lanes import TrackLanes
-from memplan.gui.model.rows import Row
+from memplan.gui.model.document.facts import Fact, Section, fact
+from memplan.gui.model.timeline.lanes import TrackLanes
+from memplan.gui.model.timeline.timeline_tracks import Row
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.session import Session
 from memplan.core.sentence import Sentence
 
 _MOST = 8

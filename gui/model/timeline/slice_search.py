@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model.rows import Rows
-from memplan.gui.model.session import SlicePick
+from memplan.gui.model.timeline.timeline_tracks import Rows
+from memplan.gui.model.document.session import SlicePick
 from memplan.core.progress import Progress, silent
 
 MOST = 100_000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.memory_map import occupant
+from memplan.gui.model.memory.memory_map import occupant
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 

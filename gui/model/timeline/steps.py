@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.session import Session
 from memplan.traces.profile import TrackKind
 
 _MARK = re.compile(r"ProfilerStep#(\d+)$")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import CancelledError, MemplanError
-from memplan.gui.model.document import Document
-from memplan.gui.model.events import Event
-from memplan.gui.model.lanes import TrackLanes, build_lanes
-from memplan.gui.model.planned_tracks import PlannedTrack, planned_tracks
+from memplan.gui.model.document.document import Document
+from memplan.gui.model.event import Event
+from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
+from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
 from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import CounterSeries, RankProfile, TrackKind
 

@@ -8,8 +8,8 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSortFilterProxyM
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.difference_choice import READING_ORDER, Choice, Listed, groups_of, listed, total
-from memplan.gui.model.differences import (
+from memplan.gui.model.compare.ab_choice import READING_ORDER, Choice, Listed, groups_of, listed, total
+from memplan.gui.model.compare.ab_differences import (
     SHAPE,
     Difference,
     Differences,
@@ -18,9 +18,9 @@ from memplan.gui.model.differences import (
     difference_rows,
     differences_sheet,
 )
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.views.table import RowsModel, TableView
+from memplan.gui.views.table_view import RowsModel, TableView
 
 _MEASURES = {None: "Time and memory", Measure.TIME: "Time", Measure.BYTES: "Memory"}
 _PLACES = MappingProxyType({group.value: place for place, group in enumerate(READING_ORDER)})

@@ -6,10 +6,10 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.compare import DeviationKind
 from memplan.gui.i18n import say
-from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
-from memplan.gui.model.session import Session
+from memplan.gui.model.compare.deviations import SHAPE, deviation_rows, verdict
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Cell, Sheet
-from memplan.gui.views.table import TableView
+from memplan.gui.views.table_view import TableView
 from memplan.core.sentence import Sentence
 
 _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")

@@ -18,16 +18,16 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.beside import Alignment, one_clock
-from memplan.gui.model.pair import Pair
+from memplan.gui.model.compare.alignment import Alignment, one_clock
+from memplan.gui.model.compare.side_by_side import Pair
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.slice_text import picked_line
-from memplan.gui.views.curve import CurveView
-from memplan.gui.views.memory_map import MemoryMapView
-from memplan.gui.views.timeline import Loader, TimelineView
+from memplan.gui.model.timeline.slice_text import picked_line
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.timeline.timeline_view import Loader, TimelineView
 
 _STRIP_PX = 24
 _ROOMY_PX = 420

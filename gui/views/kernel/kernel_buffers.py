@@ -10,10 +10,10 @@ from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPai
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.kernel_facts import KernelFacts, Lane
-from memplan.gui.model.kernel_layout import Cell, Heights, cells, heights, operand_of, operands
+from memplan.gui.model.kernel.kernel_facts import KernelFacts, Lane
+from memplan.gui.model.kernel.kernel_layout import Cell, Heights, cells, heights, operand_of, operands
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.kernel_words import buffer_name, copy_colour, ink_on
+from memplan.gui.views.kernel.kernel_words import buffer_name, copy_colour, ink_on
 from memplan.core.units import format_bytes
 
 _EDGE, _GAP = 8.0, 14.0

@@ -9,10 +9,10 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QP
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.kernel_facts import PIPES, KernelFacts
+from memplan.gui.model.kernel.kernel_facts import PIPES, KernelFacts
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import time_ticks
-from memplan.gui.views.kernel_words import difference_text, time_text
+from memplan.gui.views.kernel.kernel_words import difference_text, time_text
 
 _EDGE, _GAP, _BAR = 8.0, 8.0, 6.0
 _SEEN_PX = 1.5

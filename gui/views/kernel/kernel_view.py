@@ -21,14 +21,14 @@ from PySide6.QtWidgets import (
 
 from memplan.core.errors import MemplanError
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.kernel_facts import HINT, KernelFacts, kernel_sheet
+from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.session import OpPick, Session
+from memplan.gui.model.document.session import OpPick, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.reading import Reading
-from memplan.gui.views.kernel_buffers import BufferMaps
-from memplan.gui.views.kernel_pipes import PipeBars
-from memplan.gui.views.kernel_words import difference_text, time_text
+from memplan.gui.work.background import Reading
+from memplan.gui.views.kernel.kernel_buffers import BufferMaps
+from memplan.gui.views.kernel.kernel_pipes import PipeBars
+from memplan.gui.views.kernel.kernel_words import difference_text, time_text
 from memplan.hardware import chips
 from memplan.core.progress import Progress
 
@@ -163,7 +163,7 @@ class KernelView(QWidget):
             if asked != self._asked:
                 return None  # something else was picked before this one's turn came
             # The model takes a good part of a second to import, which is not to be spent on the interface's thread.
-            from memplan.gui.model.kernel import kernel_facts
+            from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 
             try:
                 return kernel_facts(session, chip, pick=wanted)

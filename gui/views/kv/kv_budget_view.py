@@ -23,16 +23,16 @@ from shiboken6 import isValid
 
 from memplan.core.errors import InputError, MemplanError
 from memplan.gui.i18n import say, tr
-from memplan.gui.jobs import Job, Jobs
-from memplan.gui.model.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
-from memplan.gui.model.kv_choice import SAMPLE, KvChoice, offer
-from memplan.gui.model.kv_further import Further, fitting_text, further, further_lines
-from memplan.gui.model.kv_sheet import budget_sheet
+from memplan.gui.work.jobs import Job, Jobs
+from memplan.gui.model.kv.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_choice import SAMPLE, KvChoice, offer
+from memplan.gui.model.kv.kv_further import Further, fitting_text, further, further_lines
+from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.views.kv_form import KvForm
-from memplan.gui.views.kv_pools import PoolView
-from memplan.gui.views.kv_stack import HbmStack
+from memplan.gui.views.kv.kv_form import KvForm
+from memplan.gui.views.kv.kv_pool_view import PoolView
+from memplan.gui.views.kv.kv_stack import HbmStack
 from memplan.core.sentence import Text
 from memplan.core.units import format_bytes
 

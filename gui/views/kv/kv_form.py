@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.kv_choice import (
+from memplan.gui.model.kv.kv_choice import (
     SAMPLE,
     KvChoice,
     Offer,
@@ -32,7 +32,7 @@ from memplan.gui.model.kv_choice import (
     engine_versions,
 )
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
+from memplan.gui.views.kv.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
 from memplan.models.precision import PUBLISHED, precision_names
 
 _WIDTH, _FIELD = 330, 150

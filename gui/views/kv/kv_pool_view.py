@@ -9,10 +9,10 @@ from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPai
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.kv_colours import cache_colour, group_colours, mixed
-from memplan.gui.model.kv_pools import UNPAGED, Parts, PoolPicture, Share
+from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
+from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, Share
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.kv_stack import colour_of
+from memplan.gui.views.kv.kv_stack import colour_of
 from memplan.core.units import format_bytes
 
 KIND_NAMES = {

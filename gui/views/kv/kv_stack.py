@@ -9,9 +9,9 @@ from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPai
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.kv_budget import Segment
-from memplan.gui.model.kv_colours import mixed, stack_colours
-from memplan.gui.model.kv_labels import spread
+from memplan.gui.model.kv.kv_budget import Segment
+from memplan.gui.model.kv.kv_colours import mixed, stack_colours
+from memplan.gui.model.kv.kv_labels import spread
 from memplan.gui.model.palette import Palette
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes

@@ -7,11 +7,11 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.alive import SHAPE, alive_rows
-from memplan.gui.model.events import Event, Listener
+from memplan.gui.model.memory.live_tensors import SHAPE, alive_rows
+from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.ruler import span_text
-from memplan.gui.model.session import Session
-from memplan.gui.views.table import TableView
+from memplan.gui.model.document.session import Session
+from memplan.gui.views.table_view import TableView
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes
 

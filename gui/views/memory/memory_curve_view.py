@@ -9,12 +9,12 @@ from PySide6.QtGui import QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.curves import StepCurve
+from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks, span_text
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.sheets import curves_sheet
+from memplan.gui.model.document.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.core.units import format_bytes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.session import Session
-from memplan.gui.model.transfers import SHAPE, transfer_headline, transfer_rows
-from memplan.gui.views.table import TableView
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.memory.transfers import SHAPE, transfer_headline, transfer_rows
+from memplan.gui.views.table_view import TableView
 
 
 class TransfersView(TableView):

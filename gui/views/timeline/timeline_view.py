@@ -11,15 +11,15 @@ from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPai
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.flows import Arrow, arrows
-from memplan.gui.model.lanes import Lane, TrackLanes, paint
+from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
+from memplan.gui.model.timeline.flows import Arrow, arrows
+from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.rows import MAX_LANES, PINNED_GROUP, Placed, Row, group_name
-from memplan.gui.model.session import Session, SlicePick
+from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, Row, group_name
+from memplan.gui.model.document.session import Session, SlicePick
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.sheets import slices_sheet
-from memplan.gui.model.slice_text import short_name, slice_lines
+from memplan.gui.model.document.time_sheets import slices_sheet
+from memplan.gui.model.timeline.slice_text import short_name, slice_lines
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
 from memplan.traces.profile import CounterSeries, TrackKind

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import CancelledError
-from memplan.gui.model.beside import Alignment, Link, default_moments, moments, one_clock
-from memplan.gui.model.differences import (
+from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments, one_clock
+from memplan.gui.model.compare.ab_differences import (
     MOST,
     SHAPE,
     Amount,
@@ -23,11 +23,11 @@ from memplan.gui.model.differences import (
     difference_rows,
     differences_sheet,
 )
-from memplan.gui.model.document import make_document
-from memplan.gui.model.opening import Request, open_session
-from memplan.gui.model.pair import Pair, pair_differences
-from memplan.gui.model.profile_differences import collective_pairs
-from memplan.gui.model.session import OpPick, Session, SlicePick
+from memplan.gui.model.document.document import make_document
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.compare.side_by_side import Pair, pair_differences
+from memplan.gui.model.compare.ab_profile import collective_pairs
+from memplan.gui.model.document.session import OpPick, Session, SlicePick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Plan, Tier, load_plan
 from tests.gui.conftest import PLAN, PROFILE, slower

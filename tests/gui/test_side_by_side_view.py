@@ -14,10 +14,10 @@ from PySide6.QtGui import QKeySequence, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QWidget
 
-from memplan.gui.file_commands import save_view
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.beside import Alignment
-from memplan.gui.model.difference_choice import (
+from memplan.gui.window.file_commands import save_view
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.compare.alignment import Alignment
+from memplan.gui.model.compare.ab_choice import (
     MOST_OF_EACH,
     MOST_OF_ONE,
     READING_ORDER,
@@ -26,13 +26,13 @@ from memplan.gui.model.difference_choice import (
     listed,
     total,
 )
-from memplan.gui.model.differences import SHEET_HEADER, Amount, Differences, Group, Ledger, Measure, compared
-from memplan.gui.model.opening import Request, open_session
-from memplan.gui.model.session import OpPick, Session, SlicePick
-from memplan.gui.model.slice_text import picked_line
-from memplan.gui.pairing import TABLE, VIEW
-from memplan.gui.views.beside import CURVE, MAP, NOTHING, BesideView
-from memplan.gui.views.beside_table import DifferencesView
+from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, Differences, Group, Ledger, Measure, compared
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.document.session import OpPick, Session, SlicePick
+from memplan.gui.model.timeline.slice_text import picked_line
+from memplan.gui.window.side_by_side_controller import TABLE, VIEW
+from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NOTHING, BesideView
+from memplan.gui.views.compare.ab_differences_view import DifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, slower
 

@@ -17,10 +17,10 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.export import EXPORTERS
-from memplan.gui.file_commands import copy_view, save_view
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.lanes import Lane
-from memplan.gui.model.session import Session
+from memplan.gui.window.file_commands import copy_view, save_view
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.timeline.lanes import Lane
+from memplan.gui.model.document.session import Session
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
 
@@ -138,9 +138,9 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
 
 def test_what_was_copied_does_not_outlive_the_app_in_a_way_that_crashes() -> None:
     code = (
-        "import sys; from pathlib import Path; from memplan.gui.app import application; qt = application();"
-        "from memplan.gui.main_window import MainWindow; from memplan.gui.file_commands import copy_view;"
-        "from memplan.gui.model.opening import Request, open_session;"
+        "import sys; from pathlib import Path; from memplan.gui.application import application; qt = application();"
+        "from memplan.gui.window.main_window import MainWindow; from memplan.gui.window.file_commands import copy_view;"
+        "from memplan.gui.model.document.open_request import Request, open_session;"
         "window = MainWindow(open_session(Request(Path(sys.argv[1]))), background=False); window.show();"
         "copy_view(window, 'curve'); qt.processEvents(); window.close()"
     )
