@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from math import isfinite
-from typing import Any
 
+from memplan.core.resources import table
 from memplan.traces.profile import Floats
-
-
-@cache
-def _units() -> Mapping[str, Any]:
-    text = resources.files("memplan.gui").joinpath("data").joinpath("pipe_counters.json").read_text(encoding="utf-8")
-    units: Mapping[str, Any] = json.loads(text)["units"]
-    return units
 
 
 def measured_pipes(pmu: Mapping[str, Floats], row: int) -> dict[tuple[str, str], float]:
@@ -25,7 +15,7 @@ def measured_pipes(pmu: Mapping[str, Floats], row: int) -> dict[tuple[str, str],
     `Kernels`. Pipes that the profile says nothing of are left out.
     """
     found = {}
-    for unit, facts in _units().items():
+    for unit, facts in table("memplan.gui", "data/pipe_counters.json")["units"].items():
         total = _first(pmu, row, facts["time"])
         for pipe, stems in facts["pipes"].items():
             time = _first(pmu, row, [f"{stem}_time(us)" for stem in stems])
