@@ -74,7 +74,7 @@ class SearchBar(QWidget):
             self.step(wanted)
 
     def step(self, forward: bool = True) -> None:
-        """Pick and show the next hit (after what is visible, the first time), or the one before."""
+        """Select and show the next hit (after what is visible, the first time), or the one before."""
         if self._job is not None:
             self._step_wanted = forward
             return
@@ -86,16 +86,16 @@ class SearchBar(QWidget):
         else:
             self.position += 1 if forward else -1
         self.position %= len(self.hits)
-        pick = self.hits.pick(self.position)
-        self.session.pick(pick)
-        span = self.session.picked_span()
+        item = self.hits.item(self.position)
+        self.session.select(item)
+        span = self.session.selected_span()
         if span is not None:
             viewport = self.session.viewport
             if span[1] - span[0] < viewport.span / 500 or span[1] - span[0] > viewport.span:
                 viewport.reveal(*span, margin=20.0 if span[1] > span[0] else 0.5)
             else:
                 viewport.centre(span[0])
-        self.jumped.emit(pick.row)
+        self.jumped.emit(item.row)
         self._show_count()
 
     def _show_count(self) -> None:

@@ -23,7 +23,7 @@ from memplan.gui.i18n import LANGUAGES, say, tr
 from memplan.gui.model.timeline.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.timeline.timeline_tracks import Rows
-from memplan.gui.model.document.session import SlicePick
+from memplan.gui.model.document.session import SliceRef
 from memplan.gui.model.timeline.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
@@ -159,7 +159,7 @@ def _go(window: MainWindow) -> list[Command]:
         if selection is not None:
             window.session.viewport.reveal(*selection, margin=0.02)
         else:
-            window.session.reveal_picked()
+            window.session.reveal_selected()
 
     def to_peak() -> None:
         session, viewport = window.session, window.session.viewport
@@ -167,7 +167,7 @@ def _go(window: MainWindow) -> list[Command]:
         if moment is None:
             window.statusBar().showMessage(tr("Neither plan nor profile holds a memory curve"), 5_000)
             return
-        session.pick(None)
+        session.select(None)
         low, high = viewport.bounds
         time, around = float(moment - session.origin_ns), _AROUND_PEAK * (high - low)
         viewport.reveal(time - around, time + around, margin=0.0)
@@ -182,10 +182,10 @@ def _go(window: MainWindow) -> list[Command]:
             window.deviations.jump(index)
 
     def along(forward: bool) -> Callable[[], None]:
-        return lambda: _pick_slice(window, beside(window.session, _picked_slice(window), forward=forward))
+        return lambda: _select_slice(window, beside(window.session, _selected_slice(window), forward=forward))
 
     def across(down: bool) -> Callable[[], None]:
-        return lambda: _pick_slice(window, stacked(window.session, _picked_slice(window), down=down))
+        return lambda: _select_slice(window, stacked(window.session, _selected_slice(window), down=down))
 
     def clear() -> None:
         if window.search.isVisible():
@@ -193,7 +193,7 @@ def _go(window: MainWindow) -> list[Command]:
             window.timeline.setFocus()
             return
         window.session.viewport.selection = None
-        window.session.pick(None)
+        window.session.select(None)
 
     def marker() -> None:
         viewport = window.session.viewport
@@ -206,7 +206,7 @@ def _go(window: MainWindow) -> list[Command]:
         Command("find-previous", "Go", "Previous hit", lambda: window.search.step(False), ("Shift+F3",)),
         Command("commands", "Go", "All commands …", lambda: open_palette(window), ("Ctrl+Shift+P",)),
         Command("show-all", "Go", "Show everything", show_all, ("Home", "0")),
-        Command("zoom-to", "Go", "Zoom to the selection or the picked thing", to_selection, ("F",)),
+        Command("zoom-to", "Go", "Zoom to the selected time range or item", to_selection, ("F",)),
         Command("back", "Go", "Back to before the jump", viewport_back, ("Backspace", "Alt+Left")),
         Command("next-slice", "Go", "Next slice of the lane", along(True), (".",), separated=True),
         Command("previous-slice", "Go", "Previous slice of the lane", along(False), (",",)),
@@ -223,18 +223,18 @@ def _go(window: MainWindow) -> list[Command]:
     ]
 
 
-def _picked_slice(window: MainWindow) -> SlicePick | None:
-    picked = window.session.picked
-    return picked if isinstance(picked, SlicePick) else None
+def _selected_slice(window: MainWindow) -> SliceRef | None:
+    selected = window.session.selected
+    return selected if isinstance(selected, SliceRef) else None
 
 
-def _pick_slice(window: MainWindow, pick: SlicePick | None) -> None:
-    """Pick a slice and bring it into view as gently as that goes; nothing where there is none."""
-    if pick is None:
+def _select_slice(window: MainWindow, item: SliceRef | None) -> None:
+    """Select a slice and bring it into view as gently as that goes; nothing where there is none."""
+    if item is None:
         return
-    window.session.pick(pick)
-    window.timeline.show_row(pick.row)
-    span = window.session.picked_span()
+    window.session.select(item)
+    window.timeline.show_row(item.row)
+    span = window.session.selected_span()
     if span is not None:
         window.session.viewport.centre(sum(span) / 2)
 
@@ -300,7 +300,7 @@ def _tracks(window: MainWindow) -> list[Command]:
             if row is not None:
                 arrange(timeline.session.rows, command, row.key)
             else:
-                window.statusBar().showMessage(tr("Point at a track, or pick a slice of it, first."), 5_000)
+                window.statusBar().showMessage(tr("Point at a track, or select a slice of it, first."), 5_000)
 
         return run
 

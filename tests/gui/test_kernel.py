@@ -1,4 +1,4 @@
-"""The kernel behind the picked op: its pipes, its tiling and what it keeps on chip, predicted and measured."""
+"""The kernel behind the selected op: its pipes, its tiling and what it keeps on chip, predicted and measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_sheet
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
-from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.hardware import chip
 from memplan.schema import Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
@@ -37,7 +37,7 @@ def show_op(session: Session, kind: str) -> KernelFacts:
     """The facts of the first op of that type."""
     plan = session.document.plan
     assert plan is not None
-    session.pick(OpPick(of_type(plan, kind)))
+    session.select(OpRef(of_type(plan, kind)))
     return kernel_facts(session)
 
 
@@ -94,30 +94,30 @@ def test_a_measured_slice_shows_the_same_as_its_op(session: Session) -> None:
     lanes = session.rows.lanes(session.rows.row(key))
     assert lanes is not None
     names = [lanes.slices.names[code] for code in lanes.slices.name]
-    session.pick(SlicePick(key, names.index(facts.name)))
+    session.select(SliceRef(key, names.index(facts.name)))
     assert kernel_facts(session) == facts
 
 
 def test_a_tensor_shows_the_op_that_makes_it(session: Session) -> None:
     assert session.map is not None
-    made = next(place for place in range(len(session.map)) if session.planned_op_of(TensorPick(place)) is not None)
-    session.pick(TensorPick(made))
-    step = session.planned_op_of(session.picked)
+    made = next(place for place in range(len(session.map)) if session.planned_op_of(TensorRef(place)) is not None)
+    session.select(TensorRef(made))
+    step = session.planned_op_of(session.selected)
     plan = session.document.plan
     assert plan is not None
     assert step is not None
     assert kernel_facts(session).name == plan.ops[step].name
 
 
-def test_nothing_picked_says_what_to_do(session: Session) -> None:
-    session.pick(None)
-    assert "Pick an op" in str(kernel_facts(session).problem)
+def test_nothing_selected_says_what_to_do(session: Session) -> None:
+    session.select(None)
+    assert "Select an op" in str(kernel_facts(session).problem)
 
 
 def test_an_op_that_launches_nothing_says_so(session: Session) -> None:
     plan = session.document.plan
     assert plan is not None
-    session.pick(OpPick(next(op.index for op in plan.ops if op.bound == "none")))
+    session.select(OpRef(next(op.index for op in plan.ops if op.bound == "none")))
     facts = kernel_facts(session)
     assert "launches no kernel" in str(facts.problem)
     assert not facts.lanes
@@ -145,7 +145,7 @@ def test_without_a_plan_the_kernel_is_that_of_its_row(session: Session) -> None:
     assert table is not None
     row = next(row for row in range(len(table)) if table.type[row] == "MatMul")
     place = int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[row])[0])
-    alone.pick(SlicePick(key, place))
+    alone.item(SliceRef(key, place))
 
     unknown = kernel_facts(alone)
     assert unknown.chip is None
@@ -196,7 +196,7 @@ def test_the_plan_of_another_planner_without_times_predicts_nothing() -> None:
         plan, chip="unknown", ops=tuple(dataclasses.replace(op, bound="none", duration_ns=1) for op in plan.ops)
     )
     session = Session(make_document(plan))
-    session.pick(OpPick(0))
+    session.select(OpRef(0))
     facts = kernel_facts(session)
     assert facts.predicted_ns is None
     assert "does not hold what its ops launch" in str(facts.problem)
@@ -204,7 +204,7 @@ def test_the_plan_of_another_planner_without_times_predicts_nothing() -> None:
 
 def test_a_chip_that_is_not_known_is_a_line() -> None:
     session = Session(make_document(dataclasses.replace(layered_plan(3), chip="Ascend000X")))
-    session.pick(OpPick(0))
+    session.select(OpRef(0))
     facts = kernel_facts(session)
     assert "Ascend000X" in str(facts.problem)
     assert facts.predicted_ns
@@ -215,7 +215,7 @@ def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:
     plan = layered_plan(3)
     strange = dataclasses.replace(plan.kernels[0], type="NobodyKnows")
     session = Session(make_document(dataclasses.replace(plan, kernels=(strange, *plan.kernels[1:]))))
-    session.pick(OpPick(0))
+    session.select(OpRef(0))
     facts = kernel_facts(session)
     assert "No tiling rule is known for NobodyKnows" in str(facts.problem)
     assert facts.pipes
@@ -231,7 +231,7 @@ def test_operands_beyond_reason_are_a_line_not_a_crash() -> None:
     for operand in (huge, wide):
         kernel = dataclasses.replace(plan.kernels[0], inputs=(operand, operand), outputs=(operand,))
         session = Session(make_document(dataclasses.replace(plan, kernels=(kernel, *plan.kernels[1:]))))
-        session.pick(OpPick(0))
+        session.select(OpRef(0))
         assert kernel_facts(session).problem is not None
 
 
@@ -278,7 +278,7 @@ def test_a_real_profile_with_counters_is_shown(shared_data: Path) -> None:
             continue
         session.rows.load(row)
         for place in range(row.count):
-            session.pick(SlicePick(row.key, place))
+            session.select(SliceRef(row.key, place))
             facts = kernel_facts(session, "910B3")
             shown += bool(facts.lanes) and any(pipe.measured_ns for pipe in facts.pipes)
     assert shown > 100

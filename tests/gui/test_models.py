@@ -20,7 +20,7 @@ from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import Row
 from memplan.gui.model.timeline.slice_search import search
 from memplan.gui.model.timeline.range_statistics import selection_sections
-from memplan.gui.model.document.session import OpPick, Session, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
 from memplan.core.sentence import Sentence
@@ -187,29 +187,29 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
     assert hits.start_ns.tolist() == sorted(hits.start_ns.tolist())
     assert hits.total == len(hits)
     for position in range(len(hits)):
-        pick = hits.pick(position)
-        lanes = session.rows.lanes(session.rows.row(pick.row))
+        item = hits.item(position)
+        lanes = session.rows.lanes(session.rows.row(item.row))
         assert lanes is not None
-        assert "adam-op0" in lanes.slices.names[lanes.slices.name[pick.index]].casefold()
-        assert lanes.slices.start_ns[pick.index] == hits.start_ns[position]
+        assert "adam-op0" in lanes.slices.names[lanes.slices.name[item.index]].casefold()
+        assert lanes.slices.start_ns[item.index] == hits.start_ns[position]
     assert len(search(session.rows, "   ")) == 0
     assert len(search(session.rows, "no such op")) == 0
 
 
-def test_picking_an_op_or_a_tensor_gives_its_stretch_of_time(session: Session) -> None:
-    session.pick(OpPick(3))
-    start, _ = session.picked_span() or (0.0, 0.0)
+def test_an_op_or_a_tensor_has_its_range_of_time(session: Session) -> None:
+    session.select(OpRef(3))
+    start, _ = session.selected_span() or (0.0, 0.0)
     op = session.document.plan.ops[3]  # type: ignore[union-attr]
     assert int(start) + session.origin_ns == session.document.axis.to_profile(op.start_ns)
-    session.pick(TensorPick(0))
-    assert session.picked_span() is not None
+    session.select(TensorRef(0))
+    assert session.selected_span() is not None
     plan, mapped = session.document.plan, session.map
     assert plan is not None
     assert mapped is not None
     tensors = {tensor.index: tensor for tensor in plan.tensors}
     for rectangle in range(len(mapped)):
         made_by = tensors[plan.placements[int(mapped.placement[rectangle])].tensor].producer
-        assert session.planned_op_of(TensorPick(rectangle)) == made_by
+        assert session.planned_op_of(TensorRef(rectangle)) == made_by
 
 
 def test_a_plan_alone_and_a_profile_alone_are_shown(tmp_path: Path) -> None:

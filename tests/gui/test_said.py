@@ -10,7 +10,7 @@ from PySide6.QtCore import QPoint
 
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpPick, SlicePick
+from memplan.gui.model.document.session import OpRef, SliceRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
@@ -71,14 +71,14 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     window.open_request(Request(None, tmp_path), beside=True)
     row = window.session.rows.rows[0]
     window.session.rows.load(row)
-    pick = SlicePick(row.key, 0)
-    window.session.pick(pick)
+    item = SliceRef(row.key, 0)
+    window.session.select(item)
     shown = window.details.toPlainText()
     assert "first_" in shown
     assert "_last" in shown
     assert len(shown) < 2_500
     assert any(name in map(str, cells) for cells in window.details.sheet().rows)
-    assert str(slice_lines(window.session, pick)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
+    assert str(slice_lines(window.session, item)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
 
 
 def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> None:
@@ -87,7 +87,7 @@ def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> 
     session.rows.load(row)
     session.viewport.selection = session.viewport.bounds
     assert window.details.sections[0].title == Sentence("Selection")
-    session.pick(SlicePick(row.key, 2))
+    session.select(SliceRef(row.key, 2))
     assert window.details.sections[0].title == Sentence("Slice")
     assert Sentence("Selection") in [section.title for section in window.details.sections]
     session.viewport.selection = (0.0, 1_000.0)
@@ -100,6 +100,6 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     comparison = window.session.document.comparison
     assert comparison is not None
     op = int(comparison.matches.op[5])
-    window.session.pick(OpPick(op))
+    window.session.select(OpRef(op))
     facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
     assert facts["measured"].endswith("%)")

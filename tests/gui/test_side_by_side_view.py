@@ -28,8 +28,8 @@ from memplan.gui.model.compare.ab_choice import (
 )
 from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, Differences, Group, Ledger, Measure, compared
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpPick, Session, SlicePick
-from memplan.gui.model.timeline.slice_text import picked_line
+from memplan.gui.model.document.session import OpRef, Session, SliceRef
+from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.window.side_by_side_controller import TABLE, VIEW
 from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NOTHING, BesideView
 from memplan.gui.views.compare.ab_differences_view import DifferencesView
@@ -195,15 +195,15 @@ def test_the_alignment_is_chosen_from_a_menu(pair: MainWindow) -> None:
     bar, model = pair.pairing.bar, pair.pairing.pair
     assert model is not None
     bar.align_menu.aboutToShow.emit()
-    assert not bar.alignments[Alignment.PICKED].isEnabled()
+    assert not bar.alignments[Alignment.SELECTED].isEnabled()
     assert bar.alignments[Alignment.CLOCK].isEnabled()  # both ran at the same time
     row = next(row for row in model.first.rows.rows if row.kind == "stream")
     for session, index in ((model.first, 3), (model.second, 9)):
         session.rows.load(session.rows.row(row.key))
-        session.pick(SlicePick(row.key, index))
+        session.select(SliceRef(row.key, index))
     bar.align_menu.aboutToShow.emit()
-    bar.alignments[Alignment.PICKED].trigger()
-    one, other = model.first.picked_span(), model.second.picked_span()
+    bar.alignments[Alignment.SELECTED].trigger()
+    one, other = model.first.selected_span(), model.second.selected_span()
     assert one is not None
     assert other is not None
     assert model.link.offset == other[0] - one[0]
@@ -283,14 +283,14 @@ def test_a_click_on_a_difference_shows_it_in_both(pair: MainWindow) -> None:
     click_row(view, kernel)
     name = rows[kernel].name.rsplit("/", 1)[-1]
     for timeline in (pair.timeline, beside(pair).timeline):
-        picked = timeline.session.picked
-        assert isinstance(picked, SlicePick)
-        assert picked_line(timeline.session).startswith(name)
-        assert picked.row in {placed.row.key for placed, _ in timeline.visible() if placed.row is not None}
-        start, end = timeline.session.picked_span() or (0.0, 0.0)
+        selected = timeline.session.selected
+        assert isinstance(selected, SliceRef)
+        assert selected_line(timeline.session).startswith(name)
+        assert selected.row in {placed.row.key for placed, _ in timeline.visible() if placed.row is not None}
+        start, end = timeline.session.selected_span() or (0.0, 0.0)
         assert timeline.session.viewport.start < start < end < timeline.session.viewport.end
-    assert beside(pair).strip.picked.whole.startswith(name)
-    assert pair.pairing.strip.picked.whole.startswith(name)
+    assert beside(pair).strip.selected.whole.startswith(name)
+    assert pair.pairing.strip.selected.whole.startswith(name)
     press(pair, "back")
     assert stretch(beside(pair).session) == pytest.approx(stretch(pair.session))
 
@@ -386,15 +386,15 @@ def test_a_sum_is_given_where_there_is_one() -> None:
     assert total(found, Choice()) is None
 
 
-def test_what_is_picked_is_named_in_a_line(session: Session) -> None:
-    assert picked_line(session) == ""
-    session.pick(OpPick(0))
+def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
+    assert selected_line(session) == ""
+    session.select(OpRef(0))
     plan = session.document.plan
     assert plan is not None
-    assert picked_line(session).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
+    assert selected_line(session).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
     row = next(row for row in session.rows.rows if row.kind == "stream")
-    session.pick(SlicePick(row.key, 0))
-    assert picked_line(session) == ""  # its row isn't read yet
+    session.select(SliceRef(row.key, 0))
+    assert selected_line(session) == ""  # its row isn't read yet
 
 
 # -- documents that come and go ----------------------------------------------------------------------------------
@@ -591,7 +591,7 @@ def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWin
     wait(qtbot, lambda: all(view.session.rows.loaded(p.row) for p, _ in view.timeline.visible() if p.row is not None))
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 1)
     click_row(table(busy), 0)
-    wait(qtbot, lambda: picked_line(view.session) != "" and picked_line(busy.session) != "")
+    wait(qtbot, lambda: selected_line(view.session) != "" and selected_line(busy.session) != "")
     assert busy.session.viewport.start + busy.pairing.pair.link.offset == view.session.viewport.start  # type: ignore[union-attr]
 
 
@@ -618,7 +618,7 @@ def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
         view.jump(view.sorted.index(row, 0))
     wait(qtbot, lambda: not busy.reading.jobs.running)
     settle()
-    assert picked_line(busy.session).startswith(wanted.name.rsplit("/", 1)[-1])
+    assert selected_line(busy.session).startswith(wanted.name.rsplit("/", 1)[-1])
 
 
 def test_a_second_that_can_not_be_read_is_a_line(

@@ -57,7 +57,7 @@ class Pair:
         self.link.align(first, second)
 
     def jump(self, difference: Difference) -> None:
-        """Show where `difference` is best seen in both documents, and pick it there."""
+        """Show where `difference` is best seen in both documents, and select it there."""
         self.show(self.places_of(difference))
 
     def places_of(self, difference: Difference) -> tuple[Place | None, Place | None]:
@@ -70,15 +70,15 @@ class Pair:
 
     def show(self, places: tuple[Place | None, Place | None]) -> None:
         """
-        Show these places of A and B, and pick what lies there.
+        Show these places of A and B, and select what lies there.
 
         Linked viewports keep their offset while that shows both places together; otherwise the starts of the two are
         put on each other.
         """
         self.places = places
         for session, place in zip((self.first, self.second), self.places, strict=True):
-            if place is not None and place.pick is not None:
-                session.pick(place.pick)
+            if place is not None and place.item is not None:
+                session.select(place.item)
         spans = [
             (float(place.start_ns - session.origin_ns), float(place.end_ns - session.origin_ns))
             if place is not None

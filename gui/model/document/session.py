@@ -1,4 +1,4 @@
-"""Everything one window shows of a document, and what the user has picked in it."""
+"""Everything one window shows of a document, and what the user has selected in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memplan.schema import Tier
 
 
 @dataclass(frozen=True, slots=True)
-class SlicePick:
+class SliceRef:
     """A slice of a timeline row: `index` is its position in the row's slices."""
 
     row: str
@@ -22,25 +22,25 @@ class SlicePick:
 
 
 @dataclass(frozen=True, slots=True)
-class TensorPick:
+class TensorRef:
     """A rectangle of the memory map."""
 
     rectangle: int
 
 
 @dataclass(frozen=True, slots=True)
-class OpPick:
+class OpRef:
     """An op of the plan."""
 
     op: int
 
 
-Pick = SlicePick | TensorPick | OpPick
+ItemRef = SliceRef | TensorRef | OpRef
 
 
 class Session:
     """
-    The models behind one window: viewport, rows, map, curves, and the picked thing.
+    The models behind one window: viewport, rows, map, curves, and the selected item.
 
     Building one does the work that grows with the document, so it can be done off the interface's thread; nothing in
     it touches Qt.
@@ -53,11 +53,11 @@ class Session:
         margin = max((end - start) // 100, 1)
         self.viewport = Viewport((float(-margin), float(end - start + margin)))
         self.rows = Rows(document)
-        self.picked_changed = Event()
+        self.selected_changed = Event()
         self.markers_changed = Event()
         self.tier_changed = Event()
         self.markers: list[float] = []
-        self._pick: Pick | None = None
+        self._selected: ItemRef | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
         self._tiers: dict[Tier, tuple[MemoryMap | None, Peak | None, MemoryCurves]] = {}
         self.map: MemoryMap | None = None
@@ -78,8 +78,8 @@ class Session:
         self.prepare_tier(tier)
         self.tier = tier
         self.map, self.peak, self.curves = self._tiers[tier]
-        if isinstance(self._pick, TensorPick):
-            self.pick(None)
+        if isinstance(self._selected, TensorRef):
+            self.select(None)
         self.tier_changed.emit()
 
     @property
@@ -90,28 +90,28 @@ class Session:
         return self.curves.measured[0].peak[0] if self.curves.measured else None
 
     @property
-    def picked(self) -> Pick | None:
+    def selected(self) -> ItemRef | None:
         """What the user clicked last, or `None`."""
-        return self._pick
+        return self._selected
 
-    def pick(self, item: Pick | None) -> None:
-        """Make `item` the picked thing in every view."""
-        if item != self._pick:
-            self._pick = item
-            self.picked_changed.emit()
+    def select(self, item: ItemRef | None) -> None:
+        """Make `item` the selected item in every view."""
+        if item != self._selected:
+            self._selected = item
+            self.selected_changed.emit()
 
-    def picked_span(self) -> tuple[float, float] | None:
-        """Where the picked thing lies, in nanoseconds from the origin."""
-        item = self._pick
-        if isinstance(item, SlicePick):
+    def selected_span(self) -> tuple[float, float] | None:
+        """Where the selected item lies, in nanoseconds from the origin."""
+        item = self._selected
+        if isinstance(item, SliceRef):
             lanes = self.rows.lanes(self.rows.row(item.row))
             if lanes is None:
                 return None
             start = int(lanes.slices.start_ns[item.index])
             end = start + int(lanes.slices.duration_ns[item.index])
-        elif isinstance(item, TensorPick) and self.map is not None:
+        elif isinstance(item, TensorRef) and self.map is not None:
             start, end = int(self.map.start_ns[item.rectangle]), int(self.map.end_ns[item.rectangle])
-        elif isinstance(item, OpPick) and self.document.plan is not None:
+        elif isinstance(item, OpRef) and self.document.plan is not None:
             op = self.document.plan.ops[item.op]
             axis = self.document.axis
             start, end = axis.to_profile(op.start_ns), axis.to_profile(op.start_ns + op.duration_ns)
@@ -119,23 +119,23 @@ class Session:
             return None
         return float(start - self.origin_ns), float(end - self.origin_ns)
 
-    def reveal_picked(self) -> None:
-        """Bring the picked thing into view in every view."""
-        span = self.picked_span()
+    def reveal_selected(self) -> None:
+        """Bring the selected item into view in every view."""
+        span = self.selected_span()
         if span is not None:
             self.viewport.reveal(*span)
 
-    def planned_op_of(self, item: Pick | None) -> int | None:
+    def planned_op_of(self, item: ItemRef | None) -> int | None:
         """The plan's op behind `item`: the op itself, that of a planned slice, or a tensor's producer."""
         plan = self.document.plan
         if plan is None:
             return None
-        if isinstance(item, OpPick):
+        if isinstance(item, OpRef):
             return item.op
-        if isinstance(item, SlicePick):
+        if isinstance(item, SliceRef):
             row: Row = self.rows.row(item.row)
             return row.planned.ops[item.index].index if row.planned is not None and row.planned.ops else None
-        if isinstance(item, TensorPick) and self.map is not None:
+        if isinstance(item, TensorRef) and self.map is not None:
             placement = plan.placements[int(self.map.placement[item.rectangle])]
             return self.map.tensors[placement.tensor].producer
         return None

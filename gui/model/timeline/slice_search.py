@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.gui.model.timeline.timeline_tracks import Rows
-from memplan.gui.model.document.session import SlicePick
+from memplan.gui.model.document.session import SliceRef
 from memplan.core.progress import Progress, silent
 
 MOST = 100_000
@@ -37,9 +37,9 @@ class Hits:
     def __len__(self) -> int:
         return len(self.index)
 
-    def pick(self, position: int) -> SlicePick:
+    def item(self, position: int) -> SliceRef:
         """Hit number `position`."""
-        return SlicePick(self.rows[int(self.row[position])], int(self.index[position]))
+        return SliceRef(self.rows[int(self.row[position])], int(self.index[position]))
 
     def at_or_after(self, time_ns: int) -> int:
         """Position of the first hit that starts at `time_ns` or later; the first of all when there is none."""

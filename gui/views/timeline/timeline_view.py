@@ -16,7 +16,7 @@ from memplan.gui.model.timeline.flows import Arrow, arrows
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, Row, group_name
-from memplan.gui.model.document.session import Session, SlicePick
+from memplan.gui.model.document.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.document.time_sheets import slices_sheet
 from memplan.gui.model.timeline.slice_text import short_name, slice_lines
@@ -33,7 +33,7 @@ Loader = Callable[[Session, Sequence[Row]], None]
 
 class TimelineView(TimeCanvas):
     """
-    All rows of the session, scrolled vertically; a click picks a slice, a header's click folds its group.
+    All rows of the session, scrolled vertically; a click selects a slice, a header's click folds its group.
 
     Rows that aren't read yet are handed to `loader`, which calls `refresh` when they are; without one they are read
     at once.
@@ -49,7 +49,7 @@ class TimelineView(TimeCanvas):
         self._layout: list[Placed] = []
         self.pinned_px = 0  # height of the pinned rows, which don't scroll
         self._tables: dict[str, NDArray[np.uint32]] = {}
-        self._hover: SlicePick | None = None
+        self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
         self._visible: list[tuple[Placed, int]] | None = None
         self._gutter: QImage | None = None
@@ -62,9 +62,9 @@ class TimelineView(TimeCanvas):
         """Another session: its rows, from the top."""
         event = self.session.rows.changed
         self._listening.append((event, event.connect(self.rows_changed)))
-        event = self.session.picked_changed
-        self._listening.append((event, event.connect(self._picked)))
-        self._arrows = arrows(self.session, self.session.picked)
+        event = self.session.selected_changed
+        self._listening.append((event, event.connect(self._selection_changed)))
+        self._arrows = arrows(self.session, self.session.selected)
         self._tables.clear()
         self._hover = None
         self.bar.setValue(0)
@@ -113,7 +113,7 @@ class TimelineView(TimeCanvas):
         return True
 
     def show_row(self, key: str) -> None:
-        """Scroll and unfold so that row `key` is on the screen: of one that is taller, the picked slice's lane."""
+        """Scroll and unfold so that row `key` is on the screen: of one that is taller, the selected slice's lane."""
         row = self.session.rows.row(key)
         if key not in self.session.rows.pinned and row.group in self.session.rows.folded:
             self.session.rows.fold(row.group, False)
@@ -121,15 +121,15 @@ class TimelineView(TimeCanvas):
         if placed is None or placed.group == PINNED_GROUP:
             return
         first, height = placed.top, placed.height
-        lanes, picked = self.session.rows.lanes(row), self.session.picked
+        lanes, selected = self.session.rows.lanes(row), self.session.selected
         if (
             height > self.plot.height() - self.pinned_px
             and lanes is not None
-            and isinstance(picked, SlicePick)
-            and picked.row == key
+            and isinstance(selected, SliceRef)
+            and selected.row == key
         ):
             height = self.session.rows.lane_px
-            first += min(lanes.lane_of(picked.index), self._lanes_shown(placed) - 1) * height
+            first += min(lanes.lane_of(selected.index), self._lanes_shown(placed) - 1) * height
         top = first - self.bar.value()
         if top < self.pinned_px or top + height > self.plot.height():
             self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
@@ -210,7 +210,7 @@ class TimelineView(TimeCanvas):
             pixels[shown][below] = colour
 
     def paint_over(self, painter: QPainter) -> None:
-        """Group names, slice names where they fit, the picked slice's frame and arrows."""
+        """Group names, slice names where they fit, the selected slice's frame and arrows."""
         if not self._layout:
             self._paint_why_empty(painter)
         labels = 0
@@ -245,7 +245,7 @@ class TimelineView(TimeCanvas):
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
 
     def _paint_arrows(self, painter: QPainter) -> None:
-        """Arrows of the picked slice, between the rows that are on the screen."""
+        """Arrows of the selected slice, between the rows that are on the screen."""
         tops = {placed.row.key: self.ruler_px + top for placed, top in self.visible() if placed.row is not None}
         lane_px = self.session.rows.lane_px
         painter.setPen(self.pen("text", 1.5))
@@ -266,8 +266,8 @@ class TimelineView(TimeCanvas):
                 tip = QPointF(float(np.cos(angle + side)) * 8, float(np.sin(angle + side)) * 8)
                 painter.drawLine(ends[1], ends[1] - tip)
 
-    def _picked(self) -> None:
-        self._arrows = arrows(self.session, self.session.picked)
+    def _selection_changed(self) -> None:
+        self._arrows = arrows(self.session, self.session.selected)
         self.update()
 
     def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
@@ -292,14 +292,14 @@ class TimelineView(TimeCanvas):
         return drawn
 
     def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
-        picked = self.session.picked
-        if lanes is None or placed.row is None or not isinstance(picked, SlicePick) or picked.row != placed.row.key:
+        selected = self.session.selected
+        if lanes is None or placed.row is None or not isinstance(selected, SliceRef) or selected.row != placed.row.key:
             return
-        depth = lanes.lane_of(picked.index)
+        depth = lanes.lane_of(selected.index)
         if depth >= self._lanes_shown(placed):
             return
-        start = float(lanes.slices.start_ns[picked.index] - self.session.origin_ns)
-        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[picked.index]))
+        start = float(lanes.slices.start_ns[selected.index] - self.session.origin_ns)
+        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[selected.index]))
         lane_px = self.session.rows.lane_px
         painter.setPen(self.pen("text", 2))
         left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
@@ -374,7 +374,7 @@ class TimelineView(TimeCanvas):
                 return placed, top
         return None
 
-    def slice_at(self, position: QPointF) -> SlicePick | None:
+    def slice_at(self, position: QPointF) -> SliceRef | None:
         """The slice under `position`, with a few pixels of slack for narrow ones."""
         found = self.placed_at(position.y())
         if found is None or found[0].row is None or position.x() < GUTTER_PX:
@@ -390,7 +390,7 @@ class TimelineView(TimeCanvas):
         lane: Lane = lanes.lanes[depth]
         time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
         slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
-        return SlicePick(row.key, lane.row(slice_position)) if slice_position is not None else None
+        return SliceRef(row.key, lane.row(slice_position)) if slice_position is not None else None
 
     def row_at(self, position: QPointF) -> Row | None:
         """The row under `position`, `None` over headers and below the last one."""
@@ -398,11 +398,11 @@ class TimelineView(TimeCanvas):
         return found[0].row if found is not None else None
 
     def acted_row(self) -> Row | None:
-        """The row that a key acts on: the one under the mouse, else that of the picked slice."""
+        """The row that a key acts on: the one under the mouse, else that of the selected slice."""
         if self.mouse is not None:
             return self.row_at(self.mouse)
-        picked = self.session.picked
-        return self.session.rows.row(picked.row) if isinstance(picked, SlicePick) else None
+        selected = self.session.selected
+        return self.session.rows.row(selected.row) if isinstance(selected, SliceRef) else None
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """A label that was dragged takes its row to the place of the one it was dropped on."""
@@ -423,12 +423,12 @@ class TimelineView(TimeCanvas):
         super().leaveEvent(event)
 
     def clicked(self, position: QPointF) -> None:
-        """Pick the slice, or fold the header's group."""
+        """Select the slice, or fold the header's group."""
         found = self.placed_at(position.y())
         if found is not None and found[0].row is None:
             self.session.rows.fold(found[0].group)
         elif position.x() >= GUTTER_PX:
-            self.session.pick(self.slice_at(position))
+            self.session.select(self.slice_at(position))
 
 
 def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[np.float64]:
