@@ -57,12 +57,12 @@ class SearchBar(QWidget):
         if self._job is not None:
             self._job.cancel()
             self._job = None
-        rows = self.session.rows
-        if not text.strip() or sum(row.count for row in rows.rows) <= _AT_ONCE:
-            self._show(search(rows, text))
+        tracks = self.session.tracks
+        if not text.strip() or sum(track.count for track in tracks.all) <= _AT_ONCE:
+            self._show(search(tracks, text))
             return
         self.count.setText(tr("searching …"))
-        self._job = self._reading.do(tr("searching …"), lambda progress: search(rows, text, progress), self._show)
+        self._job = self._reading.do(tr("searching …"), lambda progress: search(tracks, text, progress), self._show)
 
     def _show(self, hits: Hits) -> None:
         self._job = None
@@ -95,7 +95,7 @@ class SearchBar(QWidget):
                 viewport.reveal(*span, margin=20.0 if span[1] > span[0] else 0.5)
             else:
                 viewport.centre(span[0])
-        self.jumped.emit(item.row)
+        self.jumped.emit(item.track)
         self._show_count()
 
     def _show_count(self) -> None:

@@ -298,7 +298,7 @@ class Pairing:
             if self._asked is not asked:
                 return
             self.pair = Pair(one, other, at)
-            self.pair.jumped.connect(self._show_rows)
+            self.pair.jumped.connect(self._show_tracks)
             self._show_pair()
 
         def done(found: Differences) -> None:
@@ -356,16 +356,16 @@ class Pairing:
             if pair is not self.pair or self._wanted is not wanted:
                 return
             for timeline in self.timelines():
-                timeline.rows_changed()
+                timeline.tracks_changed()
             pair.show(places)
             if places == (None, None):
                 window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
 
         window.reading.do(tr("looking for the place"), lambda _: pair.places_of(difference), done)
 
-    def _show_rows(self) -> None:
-        """Bring the rows of a jump onto the screen."""
+    def _show_tracks(self) -> None:
+        """Bring the tracks of a jump onto the screen."""
         pair = self.pair
         for timeline, place in zip(self.timelines(), pair.places if pair is not None else (), strict=False):
-            if place is not None and place.row is not None:
-                timeline.show_row(place.row)
+            if place is not None and place.track is not None:
+                timeline.show_track(place.track)

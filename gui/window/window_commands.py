@@ -22,7 +22,7 @@ from memplan.gui.window.file_commands import (
 from memplan.gui.i18n import LANGUAGES, say, tr
 from memplan.gui.model.timeline.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.timeline.timeline_tracks import Rows
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import SliceRef
 from memplan.gui.model.timeline.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
@@ -60,13 +60,13 @@ def view_menu(window: MainWindow, name: str) -> QMenu:
     """What a right click on view `name` offers."""
     menu = QMenu(window)
     if name == "timeline":
-        row = window.timeline.acted_row()
-        rows = window.session.rows
+        track = window.timeline.acted_track()
+        tracks = window.session.tracks
         for command in ("pin-track", "hide-track", "track-up", "track-down"):
             action = menu.addAction(window.commands.actions[command].text())
-            action.setEnabled(row is not None)
-            if row is not None:
-                action.triggered.connect(lambda *_, command=command, key=row.key: arrange(rows, command, key))
+            action.setEnabled(track is not None)
+            if track is not None:
+                action.triggered.connect(lambda *_, command=command, key=track.key: arrange(tracks, command, key))
         menu.addAction(window.commands.actions["show-hidden"])
         menu.addSeparator()
     if name == "curve":
@@ -233,7 +233,7 @@ def _select_slice(window: MainWindow, item: SliceRef | None) -> None:
     if item is None:
         return
     window.session.select(item)
-    window.timeline.show_row(item.row)
+    window.timeline.show_track(item.track)
     span = window.session.selected_span()
     if span is not None:
         window.session.viewport.centre(sum(span) / 2)
@@ -280,25 +280,25 @@ def _to_step_beside(window: MainWindow, found: tuple[Step, ...], *, forward: boo
         _reveal(window, step)
 
 
-def arrange(rows: Rows, command: str, key: str) -> None:
-    """Pin, hide or move the row `key`."""
+def arrange(tracks: TimelineTracks, command: str, key: str) -> None:
+    """Pin, hide or move the track `key`."""
     if command == "pin-track":
-        rows.pin(key)
+        tracks.pin(key)
     elif command == "hide-track":
-        rows.hide(key)
+        tracks.hide(key)
     elif command == "track-up":
-        rows.shift(key, -1)
+        tracks.shift(key, -1)
     else:
-        rows.shift(key, 1)
+        tracks.shift(key, 1)
 
 
 def _tracks(window: MainWindow) -> list[Command]:
     def acting(command: str) -> Callable[[], None]:
         def run() -> None:
             timeline = window.pairing.acting_timeline()
-            row = timeline.acted_row()
-            if row is not None:
-                arrange(timeline.session.rows, command, row.key)
+            track = timeline.acted_track()
+            if track is not None:
+                arrange(timeline.session.tracks, command, track.key)
             else:
                 window.statusBar().showMessage(tr("Point at a track, or select a slice of it, first."), 5_000)
 
@@ -313,12 +313,12 @@ def _tracks(window: MainWindow) -> list[Command]:
             "show-hidden",
             "Tracks",
             "Show hidden tracks",
-            lambda: window.session.rows.show_hidden(),
+            lambda: window.session.tracks.show_hidden(),
             ("Shift+H",),
-            enabled=lambda: bool(window.session.rows.hidden),
+            enabled=lambda: bool(window.session.tracks.hidden),
         ),
-        Command("fold-all", "Tracks", "Fold all groups", lambda: window.session.rows.fold_all(True), ("Z",)),
-        Command("unfold-all", "Tracks", "Unfold all groups", lambda: window.session.rows.fold_all(False), ("Shift+Z",)),
+        Command("fold-all", "Tracks", "Fold all groups", lambda: window.session.tracks.fold_all(True), ("Z",)),
+        Command("unfold-all", "Tracks", "Unfold all groups", lambda: window.session.tracks.fold_all(False), ("Shift+Z",)),
     ]
 
 
@@ -424,8 +424,8 @@ def choose_colours(window: MainWindow) -> None:
     from memplan.gui.views.colours_dialog import ColoursDialog
 
     categories: list[str] = []
-    for row in window.session.rows.rows:
-        lanes = window.session.rows.lanes(row)
+    for track in window.session.tracks.all:
+        lanes = window.session.tracks.lanes(track)
         categories += lanes.kinds if lanes is not None else ()
     ColoursDialog(window.colours, categories, window.set_colours, window).open()
 

@@ -10,7 +10,7 @@ from memplan.core.errors import MemplanError, UnboundShapeError
 from memplan.gui.i18n import tr
 from memplan.gui.work.jobs import Finished, Job, Jobs, Work
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.timeline.timeline_tracks import Row
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
 
@@ -84,17 +84,17 @@ class Reading(QObject):
             job.cancel()
         self._opening.clear()
 
-    def tracks(self, session: Session, rows: Sequence[Row]) -> None:
-        """Read `rows` of `session`, each once however often it is asked for."""
-        fresh = [row for row in rows if (session, row.key) not in self._asked and not session.rows.loaded(row)]
+    def tracks(self, session: Session, tracks: Sequence[TimelineTrack]) -> None:
+        """Read `tracks` of `session`, each once however often it is asked for."""
+        fresh = [track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)]
         if not fresh:
             return
-        self._asked.update((session, row.key) for row in fresh)
+        self._asked.update((session, track.key) for track in fresh)
 
         def work(progress: Progress) -> None:
-            for number, row in enumerate(fresh):
-                progress(number, len(fresh), row.label)
-                session.rows.load(row)
+            for number, track in enumerate(fresh):
+                progress(number, len(fresh), track.label)
+                session.tracks.load(track)
 
         def start() -> None:
             self.do(tr("reading tracks"), work, lambda _: self.tracks_read.emit(session))
@@ -105,7 +105,7 @@ class Reading(QObject):
 
     def every_track(self, session: Session) -> None:
         """Read the tracks of `session` that were never on the screen, so that a search misses none of them."""
-        self.tracks(session, session.rows.rows)
+        self.tracks(session, session.tracks.all)
 
     def forget_tracks(self) -> None:
         """Read tracks again when they are asked for again: those of a cancelled job, or of another session."""

@@ -109,7 +109,7 @@ class Jobs(QObject):
         """
         Queue `work`; its result goes to `finished`, its error's line to `failed`, both on this thread.
 
-        After `stop` nothing is queued any more: a window that closes may still ask for rows while it goes.
+        After `stop` nothing is queued any more: a window that closes may still ask for tracks while it goes.
         """
         job = Job(title, work, finished, failed)
         if self._stopped:

@@ -42,10 +42,10 @@ def show_op(session: Session, kind: str) -> KernelFacts:
 
 
 def device_row(session: Session) -> str:
-    """The row of the device's stream, read."""
-    row = next(row for row in session.rows.rows if row.kind == TrackKind.STREAM.value)
-    session.rows.load(row)
-    return row.key
+    """The track of the device's stream, read."""
+    track = next(track for track in session.tracks.all if track.kind == TrackKind.STREAM.value)
+    session.tracks.load(track)
+    return track.key
 
 
 def test_a_planned_matmul_is_laid_out_in_every_memory_of_the_cube(session: Session) -> None:
@@ -91,7 +91,7 @@ def test_a_planned_op_is_measured_by_the_kernels_that_the_comparison_found(sessi
 def test_a_measured_slice_shows_the_same_as_its_op(session: Session) -> None:
     facts = show_op(session, "MatMul")
     key = device_row(session)
-    lanes = session.rows.lanes(session.rows.row(key))
+    lanes = session.tracks.lanes(session.tracks.track(key))
     assert lanes is not None
     names = [lanes.slices.names[code] for code in lanes.slices.name]
     session.select(SliceRef(key, names.index(facts.name)))
@@ -139,7 +139,7 @@ def test_every_type_of_the_sample_has_facts_that_hold_together(session: Session,
 def test_without_a_plan_the_kernel_is_that_of_its_row(session: Session) -> None:
     alone = open_session(Request(None, PROFILE))
     key = device_row(alone)
-    lanes = alone.rows.lanes(alone.rows.row(key))
+    lanes = alone.tracks.lanes(alone.tracks.track(key))
     assert lanes is not None
     table = alone.document.rank.kernels() if alone.document.rank is not None else None
     assert table is not None
@@ -273,12 +273,12 @@ def test_a_real_profile_with_counters_is_shown(shared_data: Path) -> None:
     table = rank.kernels()
     assert table is not None
     shown = 0
-    for row in session.rows.rows:
-        if row.kind != TrackKind.STREAM.value:
+    for track in session.tracks.all:
+        if track.kind != TrackKind.STREAM.value:
             continue
-        session.rows.load(row)
-        for place in range(row.count):
-            session.select(SliceRef(row.key, place))
+        session.tracks.load(track)
+        for place in range(track.count):
+            session.select(SliceRef(track.key, place))
             facts = kernel_facts(session, "910B3")
             shown += bool(facts.lanes) and any(pipe.measured_ns for pipe in facts.pipes)
     assert shown > 100

@@ -83,9 +83,9 @@ def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot:
     assert not view.pipes.isVisible()
     assert not view.maps.isVisible()
 
-    row = next(row for row in session.rows.rows if row.kind == TrackKind.STREAM.value)
-    session.rows.load(row)
-    lanes = session.rows.lanes(row)
+    track = next(track for track in session.tracks.all if track.kind == TrackKind.STREAM.value)
+    session.tracks.load(track)
+    lanes = session.tracks.lanes(track)
     assert lanes is not None
     slices = lanes.slices
     place = next(i for i in range(len(slices.name)) if "MatMul" in slices.names[slices.name[i]])
@@ -93,12 +93,12 @@ def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot:
     length = float(slices.duration_ns[place])
     session.viewport.show(start - 3 * length, start + 4 * length)
     timeline = window.timeline
-    timeline.show_row(row.key)
+    timeline.show_track(track.key)
     QApplication.processEvents()
     x = timeline.x_of(start + length / 2)
-    y = next(y for y in range(timeline.height()) if timeline.slice_at(QPointF(x, y)) == SliceRef(row.key, place))
+    y = next(y for y in range(timeline.height()) if timeline.slice_at(QPointF(x, y)) == SliceRef(track.key, place))
     qtbot.mouseClick(timeline, Qt.MouseButton.LeftButton, pos=QPoint(round(x), y + 3))
-    assert session.selected == SliceRef(row.key, place)
+    assert session.selected == SliceRef(track.key, place)
     assert view.facts.name == slices.names[slices.name[place]]
     assert view.facts.lanes
     assert view.pipes.isVisible()
@@ -304,14 +304,14 @@ def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) ->
     qtbot.addWidget(view)
     view.resize(900, 400)
     view.show()
-    row = next(row for row in session.rows.rows if row.kind == TrackKind.STREAM.value)
-    session.rows.load(row)
+    track = next(track for track in session.tracks.all if track.kind == TrackKind.STREAM.value)
+    session.tracks.load(track)
     table = session.document.rank.kernels() if session.document.rank is not None else None
-    lanes = session.rows.lanes(row)
+    lanes = session.tracks.lanes(track)
     assert table is not None
     assert lanes is not None
     matmul = table.type.tolist().index("MatMul") if hasattr(table.type, "tolist") else list(table.type).index("MatMul")
-    session.select(SliceRef(row.key, int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[matmul])[0])))
+    session.select(SliceRef(track.key, int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[matmul])[0])))
     assert "does not name its chip" in view.head.text()
     assert view.chip_box.isVisible()
     assert not view.maps.isVisible()

@@ -31,8 +31,8 @@ def test_what_is_said_beside_the_mouse_follows_the_view(
     window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view, viewport = window.timeline, window.session.viewport
-    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
-    lanes = window.session.rows.lanes(placed.row)
+    placed, top = next((p, t) for p, t in view.visible() if p.track is not None and p.track.kind == "plan")
+    lanes = window.session.tracks.lanes(placed.track)
     assert lanes is not None
     names = [lanes.slices.names[code] for code in lanes.slices.name]
     first, second = (float(lanes.slices.start_ns[i] - window.session.origin_ns) for i in (10, 20))
@@ -48,9 +48,9 @@ def test_the_values_of_counters_are_said_beside_the_mouse(
     window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = window.timeline
-    row = next(row for row in window.session.rows.rows if row.label == "AI Core Freq")
-    view.show_row(row.key)
-    top = next(top for placed, top in view.visible() if placed.row is row)
+    track = next(track for track in window.session.tracks.all if track.label == "AI Core Freq")
+    view.show_track(track.key)
+    top = next(top for placed, top in view.visible() if placed.track is track)
     for y in (1, view.ruler_px + top + 20):  # a mouse that is there already doesn't move
         qtbot.mouseMove(view, QPoint(view.width() // 2, y))  # type: ignore[attr-defined]
     title, *values = hover_lines(view, monkeypatch)
@@ -69,9 +69,9 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
     (tmp_path / "trace_view.json").write_text(json.dumps([event]))
     window.open_request(Request(None, tmp_path), beside=True)
-    row = window.session.rows.rows[0]
-    window.session.rows.load(row)
-    item = SliceRef(row.key, 0)
+    track = window.session.tracks.all[0]
+    window.session.tracks.load(track)
+    item = SliceRef(track.key, 0)
     window.session.select(item)
     shown = window.details.toPlainText()
     assert "first_" in shown
@@ -83,11 +83,11 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
 
 def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> None:
     session = window.session
-    row = next(row for row in session.rows.rows if row.kind == "stream")
-    session.rows.load(row)
+    track = next(track for track in session.tracks.all if track.kind == "stream")
+    session.tracks.load(track)
     session.viewport.selection = session.viewport.bounds
     assert window.details.sections[0].title == Sentence("Selection")
-    session.select(SliceRef(row.key, 2))
+    session.select(SliceRef(track.key, 2))
     assert window.details.sections[0].title == Sentence("Slice")
     assert Sentence("Selection") in [section.title for section in window.details.sections]
     session.viewport.selection = (0.0, 1_000.0)

@@ -334,12 +334,12 @@ def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path)
     for session in (pair.first, pair.second):
         kernels = session.document.rank.kernels()  # type: ignore[union-attr]
         assert kernels is not None
-        rows = [row for row, kind in enumerate(kernels.type) if kind == "MatMul"]
-        costliest = max(rows, key=lambda row: int(kernels.duration_ns[row]))
+        rows = [track for track, kind in enumerate(kernels.type) if kind == "MatMul"]
+        costliest = max(rows, key=lambda track: int(kernels.duration_ns[track]))
         selected = session.selected
         assert isinstance(selected, SliceRef)
-        session.rows.load(session.rows.row(selected.row))
-        lanes = session.rows.lanes(session.rows.row(selected.row))
+        session.tracks.load(session.tracks.track(selected.track))
+        lanes = session.tracks.lanes(session.tracks.track(selected.track))
         assert lanes is not None
         assert lanes.slices.names[lanes.slices.name[selected.index]] == kernels.name[costliest]
         assert int(lanes.slices.start_ns[selected.index]) == int(kernels.start_ns[costliest])
@@ -395,8 +395,8 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     pair.jump(reduce)
     for session, place in zip((pair.first, pair.second), pair.places, strict=True):
         assert place is not None
-        assert place.row is not None
-        assert session.rows.row(place.row).kind == "communication"
+        assert place.track is not None
+        assert session.tracks.track(place.track).kind == "communication"
     assert pair.link.offset == float(pair.first.origin_ns - pair.second.origin_ns)
 
 

@@ -197,10 +197,10 @@ def test_the_alignment_is_chosen_from_a_menu(pair: MainWindow) -> None:
     bar.align_menu.aboutToShow.emit()
     assert not bar.alignments[Alignment.SELECTED].isEnabled()
     assert bar.alignments[Alignment.CLOCK].isEnabled()  # both ran at the same time
-    row = next(row for row in model.first.rows.rows if row.kind == "stream")
+    track = next(track for track in model.first.tracks.all if track.kind == "stream")
     for session, index in ((model.first, 3), (model.second, 9)):
-        session.rows.load(session.rows.row(row.key))
-        session.select(SliceRef(row.key, index))
+        session.tracks.load(session.tracks.track(track.key))
+        session.select(SliceRef(track.key, index))
     bar.align_menu.aboutToShow.emit()
     bar.alignments[Alignment.SELECTED].trigger()
     one, other = model.first.selected_span(), model.second.selected_span()
@@ -253,14 +253,14 @@ def test_the_memory_of_b_is_shown_under_its_timeline(pair: MainWindow) -> None:
 
 def test_a_key_acts_on_the_track_under_the_mouse(pair: MainWindow) -> None:
     timeline = beside(pair).timeline
-    placed, top = next((placed, top) for placed, top in timeline.visible() if placed.row is not None)
+    placed, top = next((placed, top) for placed, top in timeline.visible() if placed.track is not None)
     QTest.mouseMove(pair.timeline, QPoint(5, 5))
     QTest.mouseMove(timeline, QPoint(40, timeline.ruler_px + top + 6))
     settle()
     press(pair, "pin-track")
-    assert placed.row is not None
-    assert timeline.session.rows.pinned == [placed.row.key]
-    assert pair.session.rows.pinned == []
+    assert placed.track is not None
+    assert timeline.session.tracks.pinned == [placed.track.key]
+    assert pair.session.tracks.pinned == []
 
 
 # -- the table ---------------------------------------------------------------------------------------------------
@@ -279,14 +279,14 @@ def test_a_click_on_a_difference_shows_it_in_both(pair: MainWindow) -> None:
     assert rows[0].group is Group.TYPE
     assert rows[0].name == "MatMul"
     kernel = next(number for number, item in enumerate(rows) if item.group is Group.KERNEL)
-    pair.session.rows.fold_all(True)
+    pair.session.tracks.fold_all(True)
     click_row(view, kernel)
     name = rows[kernel].name.rsplit("/", 1)[-1]
     for timeline in (pair.timeline, beside(pair).timeline):
         selected = timeline.session.selected
         assert isinstance(selected, SliceRef)
         assert selected_line(timeline.session).startswith(name)
-        assert selected.row in {placed.row.key for placed, _ in timeline.visible() if placed.row is not None}
+        assert selected.track in {placed.track.key for placed, _ in timeline.visible() if placed.track is not None}
         start, end = timeline.session.selected_span() or (0.0, 0.0)
         assert timeline.session.viewport.start < start < end < timeline.session.viewport.end
     assert beside(pair).strip.selected.whole.startswith(name)
@@ -392,9 +392,9 @@ def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
     plan = session.document.plan
     assert plan is not None
     assert selected_line(session).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
-    row = next(row for row in session.rows.rows if row.kind == "stream")
-    session.select(SliceRef(row.key, 0))
-    assert selected_line(session) == ""  # its row isn't read yet
+    track = next(track for track in session.tracks.all if track.kind == "stream")
+    session.select(SliceRef(track.key, 0))
+    assert selected_line(session) == ""  # its track isn't read yet
 
 
 # -- documents that come and go ----------------------------------------------------------------------------------
@@ -588,7 +588,7 @@ def wait(qtbot: Any, holds: Callable[[], bool]) -> None:
 def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWindow) -> None:
     press(busy)
     view = beside(busy)
-    wait(qtbot, lambda: all(view.session.rows.loaded(p.row) for p, _ in view.timeline.visible() if p.row is not None))
+    wait(qtbot, lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None))
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 1)
     click_row(table(busy), 0)
     wait(qtbot, lambda: selected_line(view.session) != "" and selected_line(busy.session) != "")

@@ -111,32 +111,32 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
 
 def test_a_click_on_a_slice_selects_it_and_folding_hides_a_group(window: MainWindow, qtbot: object) -> None:
     view = window.timeline
-    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
-    lanes = window.session.rows.lanes(placed.row)
+    placed, top = next((p, t) for p, t in view.visible() if p.track is not None and p.track.kind == "plan")
+    lanes = window.session.tracks.lanes(placed.track)
     assert lanes is not None
     first = float(lanes.slices.start_ns[0] - window.session.origin_ns)
     window.session.viewport.show(first, first + 5_000.0)
     x = int(view.x_of(first + float(lanes.slices.duration_ns[0]) / 2))
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(x, view.ruler_px + top + 10))  # type: ignore[attr-defined]
-    assert window.session.selected == SliceRef(placed.row.key, 0)
-    header_top = next(top for placed, top in view.visible() if placed.row is None and placed.group == "Plan")
+    assert window.session.selected == SliceRef(placed.track.key, 0)
+    header_top = next(top for placed, top in view.visible() if placed.track is None and placed.group == "Plan")
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))  # type: ignore[attr-defined]
-    assert "Plan" in window.session.rows.folded
-    assert all(placed.row is None or placed.row.kind != "plan" for placed, _ in view.visible())
+    assert "Plan" in window.session.tracks.folded
+    assert all(placed.track is None or placed.track.kind != "plan" for placed, _ in view.visible())
 
 
 def test_the_selected_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) -> None:
-    rows = window.session.rows
-    for row in rows.rows:
-        rows.load(row)
-    stream = next(row for row in rows.rows if row.kind == "stream")
+    tracks = window.session.tracks
+    for track in tracks.all:
+        tracks.load(track)
+    stream = next(track for track in tracks.all if track.kind == "stream")
     window.session.select(SliceRef(stream.key, 3))
     found = arrows(window.session, window.session.selected)
     assert found
     for arrow in found:
         assert arrow.target.item == SliceRef(stream.key, 3)
         assert arrow.source.time_ns <= arrow.target.time_ns
-        assert arrow.source.row != stream.key
+        assert arrow.source.track != stream.key
     assert "Arrows" in {str(section.title) for section in window.details.sections}
     with_arrows = pixels(window.timeline.grab().toImage())
     window.timeline._arrows = []
@@ -197,7 +197,7 @@ def test_a_large_profile_is_searched_on_a_worker_and_the_first_hit_is_waited_for
     window.show()
     window.commands.run("find")
     qtbot.waitUntil(  # type: ignore[attr-defined]
-        lambda: all(session.rows.loaded(row) for row in session.rows.rows) and not window.reading.jobs.running
+        lambda: all(session.tracks.loaded(track) for track in session.tracks.all) and not window.reading.jobs.running
     )
     edit = window.search.edit
     qtbot.keyClicks(edit, "matmu")  # type: ignore[attr-defined]
@@ -272,9 +272,9 @@ def test_a_search_reads_tracks_that_were_never_shown(qtbot: object, session: Ses
     window.show()
     window.commands.run("find")
     qtbot.keyClicks(window.search.edit, "adam-op0")  # type: ignore[attr-defined]
-    rows = session.rows
-    qtbot.waitUntil(lambda: all(rows.loaded(row) for row in rows.rows), timeout=20_000)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: len(window.search.hits.rows) >= 3, timeout=20_000)  # type: ignore[attr-defined]
+    tracks = session.tracks
+    qtbot.waitUntil(lambda: all(tracks.loaded(track) for track in tracks.all), timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: len(window.search.hits.tracks) >= 3, timeout=20_000)  # type: ignore[attr-defined]
     window.close()
 
 
@@ -387,20 +387,20 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
     (tmp_path / "trace_view.json").write_text(json.dumps(events))
     window.open_request(Request(None, tmp_path), beside=True)
     view, session = window.timeline, window.session
-    row = session.rows.rows[0]
-    session.rows.load(row)
-    view.rows_changed()
-    lanes = session.rows.lanes(row)
+    track = session.tracks.all[0]
+    session.tracks.load(track)
+    view.tracks_changed()
+    lanes = session.tracks.lanes(track)
     assert lanes is not None
     assert len(lanes.lanes) == depth
     for level in (0, depth - 1):
-        session.select(SliceRef(row.key, level))
-        view.show_row(row.key)
-        top = next(top for placed, top in view.visible() if placed.row is row)
-        y = top + level * session.rows.lane_px + 8
+        session.select(SliceRef(track.key, level))
+        view.show_track(track.key)
+        top = next(top for placed, top in view.visible() if placed.track is track)
+        y = top + level * session.tracks.lane_px + 8
         assert 0 <= y < view.plot.height()
         middle = float(lanes.slices.start_ns[level] + lanes.slices.duration_ns[level] // 2 - session.origin_ns)
-        assert view.slice_at(QPointF(view.x_of(middle), view.ruler_px + y)) == SliceRef(row.key, level)
+        assert view.slice_at(QPointF(view.x_of(middle), view.ruler_px + y)) == SliceRef(track.key, level)
 
 
 def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> None:

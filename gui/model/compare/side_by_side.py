@@ -61,11 +61,11 @@ class Pair:
         self.show(self.places_of(difference))
 
     def places_of(self, difference: Difference) -> tuple[Place | None, Place | None]:
-        """Where `difference` is best seen in A and in B, their rows read; long for large profiles, for a worker."""
+        """Where `difference` is best seen in A and in B, their tracks read; long for large profiles, for a worker."""
         found = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
         for session, place in zip((self.first, self.second), found, strict=True):
-            if place is not None and place.row is not None:
-                session.rows.load(session.rows.row(place.row))
+            if place is not None and place.track is not None:
+                session.tracks.load(session.tracks.track(place.track))
         return found
 
     def show(self, places: tuple[Place | None, Place | None]) -> None:

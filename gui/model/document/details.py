@@ -206,15 +206,15 @@ def _tensor_sections(session: Session, mapped: MemoryMap, ref: TensorRef) -> lis
 
 
 def _slice_name(session: Session, item: SliceRef) -> Text:
-    row = session.rows.row(item.row)
-    lanes = session.rows.lanes(row)
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
     name = lanes.slices.names[lanes.slices.name[item.index]] if lanes is not None else ""
-    return Sentence("{} ({})", (name, row.title))
+    return Sentence("{} ({})", (name, track.title))
 
 
 def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
-    row = session.rows.row(item.row)
-    lanes = session.rows.lanes(row)
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
     if lanes is None:
         return []
     slices, index = lanes.slices, item.index
@@ -222,7 +222,7 @@ def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
     facts = [
         fact("name", slices.names[slices.name[index]]),
         *([fact("category", category)] if category else []),
-        fact("track", row.title),
+        fact("track", track.title),
         fact(
             "start",
             Sentence("{} ({} ns on the profile's clock)", (span_text(float(start - session.origin_ns)), str(start))),
@@ -231,8 +231,8 @@ def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
     ]
     sections = [Section(Sentence("Slice"), tuple(facts))]
     rank = session.document.rank
-    if rank is not None and row.track is not None:
-        arguments = rank.arguments(row.track, start)
+    if rank is not None and track.track_id is not None:
+        arguments = rank.arguments(track.track_id, start)
         if arguments:
             sections.append(Section(Sentence("Arguments"), tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
     linked = []

@@ -8,16 +8,16 @@ from memplan.gui.model.memory.memory_curves import MemoryCurves, memory_curves
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
-from memplan.gui.model.timeline.timeline_tracks import Row, Rows
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TimelineTracks
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier
 
 
 @dataclass(frozen=True, slots=True)
 class SliceRef:
-    """A slice of a timeline row: `index` is its position in the row's slices."""
+    """A slice of a timeline's track: `index` is its position in the track's slices."""
 
-    row: str
+    track: str
     index: int
 
 
@@ -40,7 +40,7 @@ ItemRef = SliceRef | TensorRef | OpRef
 
 class Session:
     """
-    The models behind one window: viewport, rows, map, curves, and the selected item.
+    The models behind one window: viewport, tracks, map, curves, and the selected item.
 
     Building one does the work that grows with the document, so it can be done off the interface's thread; nothing in
     it touches Qt.
@@ -52,7 +52,7 @@ class Session:
         start, end = document.span_ns
         margin = max((end - start) // 100, 1)
         self.viewport = Viewport((float(-margin), float(end - start + margin)))
-        self.rows = Rows(document)
+        self.tracks = TimelineTracks(document)
         self.selected_changed = Event()
         self.markers_changed = Event()
         self.tier_changed = Event()
@@ -104,7 +104,7 @@ class Session:
         """Where the selected item lies, in nanoseconds from the origin."""
         item = self._selected
         if isinstance(item, SliceRef):
-            lanes = self.rows.lanes(self.rows.row(item.row))
+            lanes = self.tracks.lanes(self.tracks.track(item.track))
             if lanes is None:
                 return None
             start = int(lanes.slices.start_ns[item.index])
@@ -133,8 +133,8 @@ class Session:
         if isinstance(item, OpRef):
             return item.op
         if isinstance(item, SliceRef):
-            row: Row = self.rows.row(item.row)
-            return row.planned.ops[item.index].index if row.planned is not None and row.planned.ops else None
+            track = self.tracks.track(item.track)
+            return track.planned.ops[item.index].index if track.planned is not None and track.planned.ops else None
         if isinstance(item, TensorRef) and self.map is not None:
             placement = plan.placements[int(self.map.placement[item.rectangle])]
             return self.map.tensors[placement.tensor].producer

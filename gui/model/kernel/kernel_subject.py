@@ -71,13 +71,13 @@ def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
 
 
 def _measured_slice(session: Session, item: SliceRef) -> Subject | None:
-    row, rank = session.rows.row(item.row), session.document.rank
-    lanes = session.rows.lanes(row)
+    track, rank = session.tracks.track(item.track), session.document.rank
+    lanes = session.tracks.lanes(track)
     if lanes is None or rank is None:
         return None
     slices = lanes.slices
     name, start = slices.names[slices.name[item.index]], int(slices.start_ns[item.index])
-    if row.kind not in _DEVICE:
+    if track.kind not in _DEVICE:
         return Subject(name)
     duration, table = int(slices.duration_ns[item.index]), rank.kernels()
     op = _op_of_kernel(session, name, start)

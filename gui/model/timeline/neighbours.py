@@ -10,24 +10,24 @@ def beside(session: Session, item: SliceRef | None, *, forward: bool) -> SliceRe
     """The slice after `item` in its lane, or before it; `None` at the end. Without `item` the first one in view."""
     if item is None:
         return _first_in_view(session)
-    lanes = session.rows.lanes(session.rows.row(item.row))
+    lanes = session.tracks.lanes(session.tracks.track(item.track))
     if lanes is None:
         return None
     lane = lanes.lanes[lanes.lane_of(item.index)]
     position = lane.position(item.index) + (1 if forward else -1)
-    return SliceRef(item.row, lane.row(position)) if 0 <= position < len(lane.start_ns) else None
+    return SliceRef(item.track, lane.index(position)) if 0 <= position < len(lane.start_ns) else None
 
 
 def stacked(session: Session, item: SliceRef | None, *, down: bool) -> SliceRef | None:
     """The slice nearest to the middle of `item` in the next lane below it, or above it, that has one in view."""
     if item is None:
         return _first_in_view(session)
-    lanes = session.rows.lanes(session.rows.row(item.row))
+    lanes = session.tracks.lanes(session.tracks.track(item.track))
     if lanes is None:
         return None
     shown = _shown_lanes(session)
     here = next(
-        (at for at, (key, depth, _) in enumerate(shown) if key == item.row and depth == lanes.lane_of(item.index)), None
+        (at for at, (key, depth, _) in enumerate(shown) if key == item.track and depth == lanes.lane_of(item.index)), None
     )
     if here is None:
         return None
@@ -36,17 +36,17 @@ def stacked(session: Session, item: SliceRef | None, *, down: bool) -> SliceRef 
     for key, _, lane in around:
         position = lane.at(middle, int(session.viewport.span))
         if position is not None:
-            return SliceRef(key, lane.row(position))
+            return SliceRef(key, lane.index(position))
     return None
 
 
 def _shown_lanes(session: Session) -> list[tuple[str, int, Lane]]:
-    """Row, depth and lane of everything that is neither folded nor hidden, top to bottom."""
+    """Track, depth and lane of everything that is neither folded nor hidden, top to bottom."""
     found: list[tuple[str, int, Lane]] = []
-    for placed in session.rows.layout():
-        lanes: TrackLanes | None = session.rows.lanes(placed.row) if placed.row is not None else None
-        if placed.row is not None and lanes is not None:
-            found += [(placed.row.key, depth, lane) for depth, lane in enumerate(lanes.lanes)]
+    for placed in session.tracks.layout():
+        lanes: TrackLanes | None = session.tracks.lanes(placed.track) if placed.track is not None else None
+        if placed.track is not None and lanes is not None:
+            found += [(placed.track.key, depth, lane) for depth, lane in enumerate(lanes.lanes)]
     return found
 
 
@@ -55,5 +55,5 @@ def _first_in_view(session: Session) -> SliceRef | None:
     for key, _, lane in _shown_lanes(session):
         first, last = lane.between(origin + int(viewport.start), origin + int(viewport.end) + 1)
         if first < last:
-            return SliceRef(key, lane.row(first))
+            return SliceRef(key, lane.index(first))
     return None

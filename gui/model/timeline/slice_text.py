@@ -11,8 +11,8 @@ from memplan.core.units import format_bytes
 
 def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     """A slice in a few lines: name, category and length, and for planned ops what bounds them."""
-    row = session.rows.row(item.row)
-    lanes = session.rows.lanes(row)
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
     if lanes is None:
         return []
     slices, index = lanes.slices, item.index
@@ -20,14 +20,14 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     category = slices.categories[slices.category[index]]
     when = f"{span_text(float(slices.duration_ns[index]))} @ {span_text(start)}"
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
-    if row.planned is not None and row.planned.ops:
-        op = row.planned.ops[index]
+    if track.planned is not None and track.planned.ops:
+        op = track.planned.ops[index]
         values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
         lines.append(Sentence("limited by {} · {} FLOP · {}", values))
         if op.source:
             lines.append(op.source)
-    if row.planned is not None and row.planned.transfers:
-        move = row.planned.transfers[index]
+    if track.planned is not None and track.planned.transfers:
+        move = track.planned.transfers[index]
         lines.append(Sentence("{} over {}", (format_bytes(move.size), move.link)))
     return lines
 
@@ -36,7 +36,7 @@ def selected_line(session: Session) -> str:
     """What is selected, in one line: its name, and how long or how large it is; empty where nothing is."""
     selected = session.selected
     if isinstance(selected, SliceRef):
-        lanes = session.rows.lanes(session.rows.row(selected.row))
+        lanes = session.tracks.lanes(session.tracks.track(selected.track))
         if lanes is None:
             return ""
         slices, index = lanes.slices, selected.index

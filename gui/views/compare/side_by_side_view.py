@@ -218,7 +218,7 @@ class BesideView(QWidget):
     """
     Document B of a pair: its name, its timeline, and under that its memory curve or map.
 
-    Rows of its timeline that aren't read yet are handed to `loader`.
+    Tracks of its timeline that aren't read yet are handed to `loader`.
     """
 
     def __init__(
