@@ -145,7 +145,7 @@ def test_without_a_plan_the_kernel_is_that_of_its_row(session: Session) -> None:
     assert table is not None
     row = next(row for row in range(len(table)) if table.type[row] == "MatMul")
     place = int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[row])[0])
-    alone.item(SliceRef(key, place))
+    alone.select(SliceRef(key, place))
 
     unknown = kernel_facts(alone)
     assert unknown.chip is None
