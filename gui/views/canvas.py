@@ -25,7 +25,7 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import span_text, time_ticks
-from memplan.gui.model.session import Session
+from memplan.gui.model.document.session import Session
 
 GUTTER_PX = 210
 RULER_PX = 26

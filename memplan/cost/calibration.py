@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from memplan.cost.kernel import Kernel, op_class
 from memplan.core.errors import InputError
+from memplan.cost.kernel import Kernel, op_class
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
