@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import memplan
+from memplan.core.version import VERSION
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import planned_kernel
 from memplan.core.errors import InputError, MemplanError
@@ -97,7 +97,7 @@ def plan(
     result = Plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
-        memplan_version=memplan.__version__,
+        memplan_version=VERSION,
         ops=tuple(
             PlannedOp(
                 index=op.index,
