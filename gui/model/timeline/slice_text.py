@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.gui.model.memory.memory_map import occupant
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
@@ -18,7 +18,7 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     slices, index = lanes.slices, item.index
     start = float(slices.start_ns[index] - session.origin_ns)
     category = slices.categories[slices.category[index]]
-    when = f"{span_text(float(slices.duration_ns[index]))} @ {span_text(start)}"
+    when = f"{format_duration(slices.duration_ns[index])} @ {format_duration(start)}"
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
     if track.planned is not None and track.planned.ops:
         op = track.planned.ops[index]
@@ -40,13 +40,13 @@ def selected_line(session: Session) -> str:
         if lanes is None:
             return ""
         slices, index = lanes.slices, selected.index
-        return f"{short_name(slices.names[slices.name[index]])} · {span_text(float(slices.duration_ns[index]))}"
+        return f"{short_name(slices.names[slices.name[index]])} · {format_duration(slices.duration_ns[index])}"
     if isinstance(selected, TensorRef) and session.map is not None:
         item = occupant(session.map, selected.rectangle)
         return f"{short_name(item.tensor.name)} · {format_bytes(item.size)}"
     if isinstance(selected, OpRef) and session.document.plan is not None:
         op = session.document.plan.ops[selected.op]
-        return f"{short_name(op.name)} · {span_text(float(op.duration_ns))}"
+        return f"{short_name(op.name)} · {format_duration(op.duration_ns)}"
     return ""
 
 
