@@ -28,9 +28,9 @@ import sys
 import time
 from pathlib import Path
 from PySide6.QtCore import QTimer
-from memplan.gui.app import application
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request
+from memplan.gui.application import application
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request
 qt = application()
 window = MainWindow()
 window.resize(1600, 1000)
@@ -53,9 +53,9 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     """Seconds of the import, and the longest time between two ticks of the window's clock meanwhile."""
     from PySide6.QtCore import QTimer
 
-    from memplan.gui.app import application
-    from memplan.gui.main_window import MainWindow
-    from memplan.gui.model.opening import Request
+    from memplan.gui.application import application
+    from memplan.gui.window.main_window import MainWindow
+    from memplan.gui.model.document.open_request import Request
 
     qt = application()
     window = MainWindow()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from importlib import resources
 
 from PySide6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QObject, QTranslator
 
+from memplan.core.resources import table
 from memplan.core.sentence import Text
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
@@ -27,9 +26,7 @@ def catalogue(language: str) -> dict[str, str]:
     """English text to text in `language`; empty for English."""
     if language == "en" or language not in LANGUAGES:
         return {}
-    data = resources.files("memplan.gui").joinpath("data").joinpath(f"{language}.json").read_text(encoding="utf-8")
-    words: dict[str, str] = json.loads(data)
-    return words
+    return dict(table("memplan.gui", f"data/{language}.json"))
 
 
 class CatalogueTranslator(QTranslator):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
@@ -56,11 +55,8 @@ def _parse(path: Path) -> Mapping[str, Any]:
     return document
 
 
-@functools.cache
 def _defaults() -> Mapping[str, Any]:
-    text = resources.files("memplan.models.families").joinpath("defaults.json").read_text(encoding="utf-8")
-    found: Mapping[str, Any] = json.loads(text)
-    return found
+    return table("memplan.models.families", "defaults.json")
 
 
 def _model_type(document: Mapping[str, Any], path: str | None) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig, Quantization
 from memplan.models.weights import Group, Weight
-from memplan.core.sentence import Sentence
 
 PUBLISHED = "published"
 """The precision that keeps weights as the checkpoint stores them."""
@@ -79,8 +78,7 @@ class Precision:
 
 @functools.cache
 def _named() -> dict[str, Any]:
-    text = resources.files("memplan.models").joinpath("precisions.json").read_text(encoding="utf-8")
-    return {row["name"]: row for row in json.loads(text)["precisions"]}
+    return {row["name"]: row for row in table("memplan.models", "precisions.json")["precisions"]}
 
 
 def precision_names() -> tuple[str, ...]:

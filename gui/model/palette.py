@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.resources import table
+
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 
-@cache
 def _data() -> Mapping[str, Any]:
-    text = resources.files("memplan.gui").joinpath("data").joinpath("palettes.json").read_text(encoding="utf-8")
-    loaded: Mapping[str, Any] = json.loads(text)
-    return loaded
+    return table("memplan.gui", "data/palettes.json")
 
 
 def palette_names() -> tuple[str, ...]:

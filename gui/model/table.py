@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.session import Pick
+from memplan.gui.model.document.session import Pick
 from memplan.core.sentence import Text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.events import Event
+from memplan.gui.model.event import Event
 
 MIN_SPAN_NS = 10.0
 _HISTORY = 200

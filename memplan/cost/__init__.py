@@ -2,8 +2,8 @@
 
 from memplan.cost.calibration import Calibration, load_calibration, save_calibration
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
-from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.opcost import OpCost, costs_and_advice, op_costs
 from memplan.cost.rates import Rates, rates
 from memplan.cost.roofline import roofline

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from memplan.core.units import round_up
 from memplan.cost.attention import SLICE, AttentionProblem, AttentionTime
 from memplan.cost.kernel import Kernel, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.vector import VectorWork
 from memplan.graph.model import DTYPE_BITS
-from memplan.core.units import round_up
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
 from memplan.cost.calibration import FEATURES, Calibration, Fit, features
 from memplan.cost.kernel import Kernel, kernel_of_row, op_class
-from memplan.cost.machine import Machine
 from memplan.cost.kernel_time import kernel_cost
-from memplan.core.errors import InputError
+from memplan.cost.machine import Machine
 from memplan.hardware import Chip, chips
-from memplan.core.progress import Progress, silent
 
 Array = NDArray[np.float64]
 _NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU", "EVENT", "SDMA")

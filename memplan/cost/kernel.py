@@ -7,14 +7,13 @@ options; equal kernels are equal objects, so that each is costed once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from math import isfinite, prod
 from typing import Any
 
+from memplan.core.resources import table
 from memplan.graph import Graph, Op, Tensor
 from memplan.graph.model import DTYPE_BITS
 from memplan.schema import Plan, PlannedAttribute, PlannedKernel, PlannedOperand
@@ -100,12 +99,8 @@ class OpClass:
     rule: str = ""
 
 
-@cache
 def _table() -> Mapping[str, Any]:
-    table: Mapping[str, Any] = json.loads(
-        resources.files("memplan.cost").joinpath("kernels.json").read_text(encoding="utf-8")
-    )
-    return table
+    return table("memplan.cost", "kernels.json")
 
 
 @cache

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.machine import Machine
-from memplan.cost.kernel_time import KernelCost, kernel_cost
-from memplan.graph import Graph, TensorKind
 from memplan.core.units import format_bytes, format_duration
+from memplan.cost.kernel import kernel_of_op
+from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.machine import Machine
+from memplan.graph import Graph, TensorKind
 
 _FULL, _NONE = 0.5, 1.0
 _PREFETCH_SHARE = 0.4

@@ -7,17 +7,15 @@ inherited from the nearest one, and the machine says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.cost.calibration import Calibration
 from memplan.cost.rates import rates
-from memplan.core.errors import InputError
 from memplan.hardware import Chip, Link, chips, links
 from memplan.schema import Source
 
@@ -94,11 +92,8 @@ class Machine:
         return self["head_ns"] + spread + self["core_start_ns"]
 
 
-@cache
 def _document() -> Mapping[str, Any]:
-    text = resources.files("memplan.cost").joinpath("machine.json").read_text(encoding="utf-8")
-    document: Mapping[str, Any] = json.loads(text)
-    return document
+    return table("memplan.cost", "machine.json")
 
 
 def _constants(npu_arch: str) -> tuple[dict[str, Any], list[str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.cost.kernel import Kernel, kernel_of_op
+from memplan.cost.kernel_time import HOT_STEPS, NONE
 from memplan.cost.l2 import advice, graph_accesses, graph_costs, hot_shares
 from memplan.cost.machine import Machine
-from memplan.cost.kernel_time import HOT_STEPS, NONE
 from memplan.graph import Graph
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.hardware import Chip
 from memplan.schema import Source
 
@@ -39,10 +39,9 @@ _CUBE_DTYPES = (
 )
 
 
-def overheads() -> dict[str, Any]:
+def overheads() -> Mapping[str, Any]:
     """The table of fixed costs, each with its source."""
-    table: dict[str, Any] = json.loads(resources.files("memplan.cost").joinpath("overheads.json").read_text("utf-8"))
-    return table
+    return table("memplan.cost", "overheads.json")
 
 
 def rates(chip: Chip, *, hbm_bytes_per_second: float | None = None) -> Rates:
@@ -57,8 +56,8 @@ def rates(chip: Chip, *, hbm_bytes_per_second: float | None = None) -> Rates:
     if vector is None:
         raise InputError(f"the vector rate of {chip.name} is not known", remedy="choose a chip that has it")
     cube = {dtype: flops for dtype in _CUBE_DTYPES if (flops := chip.cube_flops(dtype)) is not None}
-    table = overheads()
-    floor, share = table["kernel_floor_ns"], table["float32_cube_share"]
+    fixed = overheads()
+    floor, share = fixed["kernel_floor_ns"], fixed["float32_cube_share"]
     sources = [
         Source(f"{chip.name} rates from the chip database", "peak rates of the data sheet, no efficiency applied"),
         Source(f"kernel floor {floor['value']} ns", floor["source"]),

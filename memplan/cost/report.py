@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.buffers import (
     MATMUL_STAGES,
@@ -22,12 +24,10 @@ from memplan.cost.buffers import (
     vector_buffers,
 )
 from memplan.cost.kernel import Kernel
-from memplan.cost.machine import Machine
 from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
+from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
 from memplan.cost.vector import VectorWork, vector_work
-from memplan.core.sentence import Sentence
-from memplan.core.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)

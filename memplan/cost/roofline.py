@@ -7,12 +7,11 @@ measured against it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from math import prod
 
+from memplan.core.resources import table as _json
 from memplan.cost.opcost import OpCost
 from memplan.cost.rates import Rates
 from memplan.graph import Graph, Op, Tensor
@@ -20,7 +19,7 @@ from memplan.graph import Graph, Op, Tensor
 
 @cache
 def _classes() -> Mapping[str, str]:
-    table = json.loads(resources.files("memplan.cost").joinpath("ops.json").read_text("utf-8"))
+    table = _json("memplan.cost", "ops.json")
     return {name: kind for kind, names in table.items() if isinstance(names, list) for name in names}
 
 

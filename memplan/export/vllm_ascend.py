@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
-from memplan.schema import Plan, Tier
+from memplan.core.resources import table
 from memplan.core.units import GIB, MIB, format_bytes
+from memplan.schema import Plan, Tier
 
 
 def vllm_ascend_settings(plan: Plan) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def vllm_ascend_settings(plan: Plan) -> dict[str, Any]:
     Raises `InputError` for a plan of a training step, one that does not fit or whose HBM is unknown, and one that
     leaves nothing.
     """
-    facts = json.loads(resources.files("memplan.export").joinpath("vllm_ascend.json").read_text("utf-8"))
+    facts = table("memplan.export", "vllm_ascend.json")
     training = sorted({tensor.kind for tensor in plan.tensors} & set(facts["training_kinds"]))
     if training:
         raise InputError(

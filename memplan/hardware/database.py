@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.hardware.chip import Chip, Value
 
 _VENDOR = "ascend"
@@ -33,10 +32,6 @@ class Alias:
     note: str
 
 
-def _read(name: str) -> Any:
-    return json.loads(resources.files("memplan.hardware").joinpath(name).read_text(encoding="utf-8"))
-
-
 def _value(row: Sequence[Any], units: Sequence[str], sources: Sequence[str]) -> Value:
     value, unit, source, *rest = row
     return Value(
@@ -51,7 +46,7 @@ def _value(row: Sequence[Any], units: Sequence[str], sources: Sequence[str]) -> 
 @functools.cache
 def chips() -> tuple[Chip, ...]:
     """Every SoC of the database, ordered by name."""
-    document = _read("chips.json")
+    document = table("memplan.hardware", "chips.json")
     units, sources = document["units"], document["sources"]
     found = []
     for name, rows in document["chips"].items():
@@ -79,7 +74,7 @@ def _aliases() -> tuple[Alias, ...]:
             source=row["source"],
             note=row["note"],
         )
-        for row in _read("products.json")["products"]
+        for row in table("memplan.hardware", "products.json")["products"]
     )
 
 

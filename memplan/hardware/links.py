@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
-from importlib import resources
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.hardware.chip import Chip, Value
 
 
@@ -31,7 +30,6 @@ class Link:
 
 @functools.cache
 def _all() -> tuple[Link, ...]:
-    document = json.loads(resources.files("memplan.hardware").joinpath("links.json").read_text(encoding="utf-8"))
     return tuple(
         Link(
             name=row["name"],
@@ -42,7 +40,7 @@ def _all() -> tuple[Link, ...]:
             also=tuple(Value(item["value"], "B/s", item["source"]) for item in row.get("also", ())),
             note=row.get("note", ""),
         )
-        for row in document["links"]
+        for row in table("memplan.hardware", "links.json")["links"]
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memplan.core.sentence import Sentence, joined
+from memplan.core.units import MIB, round_up
 from memplan.models import ModelConfig
 from memplan.models.architecture import MoeFfn
 from memplan.models.parallel import Layout
-from memplan.core.sentence import Sentence, joined
-from memplan.core.units import MIB, round_up
 
 HCCL_BUFFER_MB = 200
 """Default of HCCL_BUFFSIZE, in units of 2**20 bytes (hicann/hccl docs/zh/user_guide/hccl_env/HCCL_BUFFSIZE.md)."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.hardware import Chip
 
 
@@ -212,7 +212,7 @@ def engines() -> tuple[Engine, ...]:
     found: list[Engine] = []
     for file in resources.files("memplan.kv").iterdir():
         if file.name.startswith("engine-") and file.name.endswith(".json"):
-            document = json.loads(file.read_text(encoding="utf-8"))
+            document = table("memplan.kv", file.name)
             rows = {row["name"]: row for row in document["variants"]}
             found += [_engine(document, {**rows.get(row.get("like"), {}), **row}) for row in rows.values()]
     return tuple(sorted(found, key=lambda item: item.name))

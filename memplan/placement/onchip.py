@@ -14,10 +14,10 @@ from itertools import combinations
 from typing import Protocol
 
 from memplan.core.errors import InputError, MemplanError
+from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.placement.offsets import Buffer, Limits, Pool, Problem, assign, validate
 from memplan.schema import Tier
-from memplan.core.units import format_bytes
 
 TIERS = (Tier.L1, Tier.L0A, Tier.L0B, Tier.L0C, Tier.UB)
 _ALIGNMENT = {tier: f"align.{tier.value.lower()}" for tier in TIERS}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib import resources
 
+from memplan.core.resources import table
 from memplan.core.units import round_up
 
 
@@ -25,8 +24,7 @@ class Rounding:
 
 def rounding(npu_arch: str) -> Rounding:
     """The rule for chips of generation `npu_arch`, such as `2201`."""
-    text = resources.files("memplan.placement").joinpath("allocators.json").read_text("utf-8")
-    for rule in json.loads(text)["rules"]:
+    for rule in table("memplan.placement", "allocators.json")["rules"]:
         if npu_arch in rule["npu_arch"] or "*" in rule["npu_arch"]:
             return Rounding(rule["name"], rule["pad"], rule["alignment"], rule["source"])
     raise AssertionError("the last rule matches everything")

@@ -72,7 +72,8 @@ class PlannedOp:
     `bound` names what limits it (`cube`, `vector`, `hbm`, `launch`, `none` for ops that launch no kernel).
     `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
-    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say.
+    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
+    `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
     """
 
     index: int
@@ -88,6 +89,10 @@ class PlannedOp:
     source: str | None = None
     kernel: int | None = None
     hot_share: float | None = None
+    phase: str | None = None
+    micro_batch: int | None = None
+    layer: int | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from memplan.core.units import round_up
 from memplan.cost.collective import collective_time
 from memplan.cost.kernel import op_class
 from memplan.graph import DTYPE_BITS, Graph, Op, Tensor
 from memplan.hardware import Chip, Link
 from memplan.serving.constants import Constants, fabric
-from memplan.core.units import round_up
 
 _SCALE_BYTES, _ALIGNMENT = 64, 512
 """Of a routed token: `align512(align32(H) + 64)`, hicann/ops-transformer mc2/moe_distribute_dispatch/README.md."""

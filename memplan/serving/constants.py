@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
-from importlib import resources
 from typing import Any
 
+from memplan.core.resources import table
 from memplan.schema import Source
 
 
@@ -39,11 +37,8 @@ class Constants:
     mixing_element_ns: float
 
 
-@cache
 def _document() -> Mapping[str, Any]:
-    text = resources.files("memplan.serving").joinpath("constants.json").read_text(encoding="utf-8")
-    document: Mapping[str, Any] = json.loads(text)
-    return document
+    return table("memplan.serving", "constants.json")
 
 
 def constants() -> Constants:
@@ -60,11 +55,11 @@ def fabric(family: str) -> Mapping[str, Any] | None:
 
 def accepted(drafts: int) -> float:
     """Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less."""
-    table = _document()["acceptance"]
-    chance, total = float(table["first"]), 0.0
+    chances = _document()["acceptance"]
+    chance, total = float(chances["first"]), 0.0
     for _ in range(drafts):
         total += chance
-        chance *= float(table["further"])
+        chance *= float(chances["further"])
     return total
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from memplan.cost import Machine, machine
 from memplan.cost.kernel import op_class
-from memplan.cost.l2 import graph_costs
 from memplan.cost.kernel_time import KernelCost
+from memplan.cost.l2 import graph_costs
 from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from typing import Any
 
-from memplan.simulator.noise import Behaviour, Chance
-from memplan.simulator.execution import Execution
+from memplan.core.resources import table
 from memplan.hardware import Chip
 from memplan.schema import Plan, PlannedOp, PlannedTensor
+from memplan.simulator.execution import Execution
+from memplan.simulator.noise import Behaviour, Chance
 
 COMMUNICATION = "COMMUNICATION"
 
@@ -78,12 +77,8 @@ class PipeRates:
         return cls(fastest("hbm", "gm_bytes"), fastest("cube", "flops"), fastest("vector", "flops"))
 
 
-@lru_cache(maxsize=1)
 def _facts() -> Mapping[str, Any]:
-    document: Mapping[str, Any] = json.loads(
-        resources.files("memplan.simulator").joinpath("device_kernels.json").read_text("utf-8")
-    )
-    return document
+    return table("memplan.simulator", "device_kernels.json")
 
 
 @lru_cache(maxsize=4096)

@@ -12,12 +12,12 @@ from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog
 
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request
-from memplan.gui.model.session import SlicePick
-from memplan.gui.views.colours import ColoursDialog
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.session import SlicePick
+from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.command_palette import CommandPalette
-from memplan.gui.window_commands import window_commands
+from memplan.gui.window.window_commands import window_commands
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 

@@ -14,16 +14,16 @@ from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
 
-from memplan.gui.file_commands import choose_rank
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.documents import Documents
-from memplan.gui.model.opening import Request, open_session, requests_for
+from memplan.gui.window.file_commands import choose_rank
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_documents import Documents
+from memplan.gui.model.document.open_request import Request, open_session, requests_for
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.rows import Rows
-from memplan.gui.model.session import Session
-from memplan.gui.settings import Settings
+from memplan.gui.model.timeline.timeline_tracks import Rows
+from memplan.gui.model.document.session import Session
+from memplan.gui.window.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
-from memplan.gui.views.colours import ColoursDialog
+from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.traces.rank import Rank
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 

@@ -13,12 +13,12 @@ import pytest
 from memplan.cost.kernel import kernel_of_row
 from memplan.cost.machine import machine
 from memplan.cost.kernel_time import kernel_cost
-from memplan.gui.model.document import make_document
-from memplan.gui.model.kernel import kernel_facts
-from memplan.gui.model.kernel_facts import LANES, KernelFacts, kernel_sheet
-from memplan.gui.model.opening import Request, open_session
-from memplan.gui.model.pipe_counters import measured_pipes
-from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.document import make_document
+from memplan.gui.model.kernel.kernel_analysis import kernel_facts
+from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_sheet
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.kernel.pipe_counters import measured_pipes
+from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
 from memplan.hardware import chip
 from memplan.schema import Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind

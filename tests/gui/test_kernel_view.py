@@ -13,16 +13,16 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolTip, QWidget
 
 from memplan.gui.i18n import catalogue, choose_language
-from memplan.gui.jobs import Finished, Job, Work
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.document import make_document
-from memplan.gui.model.kernel_facts import Lane
-from memplan.gui.model.kernel_layout import cells, heights, operand_of, operands
-from memplan.gui.model.opening import Request, open_session
+from memplan.gui.work.jobs import Finished, Job, Work
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.document import make_document
+from memplan.gui.model.kernel.kernel_facts import Lane
+from memplan.gui.model.kernel.kernel_layout import cells, heights, operand_of, operands
+from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
-from memplan.gui.reading import Reading
-from memplan.gui.views.kernel import KernelView
+from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.work.background import Reading
+from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.placement.onchip import OnChipBuffer
 from memplan.core.progress import silent
 from memplan.schema import Tier

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from memplan.cli.app import app
 from memplan.cli.kv import budget_document
 from memplan.core.errors import InputError
-from memplan.gui.model.kv_budget import answer, answers, headline, stack, warnings
-from memplan.gui.model.kv_choice import (
+from memplan.gui.model.kv.kv_budget import answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_choice import (
     SAMPLE,
     KvChoice,
     batch_steps,
@@ -28,10 +28,10 @@ from memplan.gui.model.kv_choice import (
     engine_versions,
     offer,
 )
-from memplan.gui.model.kv_colours import cache_colour, stack_colours
-from memplan.gui.model.kv_further import fitting_text, further, further_lines
-from memplan.gui.model.kv_labels import spread
-from memplan.gui.model.kv_sheet import budget_sheet
+from memplan.gui.model.kv.kv_colours import cache_colour, stack_colours
+from memplan.gui.model.kv.kv_further import fitting_text, further, further_lines
+from memplan.gui.model.kv.kv_labels import spread
+from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import load_palette, palette_names, theme_names
 from memplan.hardware import chip
 from memplan.kv import engine

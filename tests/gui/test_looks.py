@@ -14,10 +14,10 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request
-from memplan.gui.model.session import Session
-from memplan.gui.pictures import render
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.session import Session
+from memplan.gui.screenshots import render
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, pixels
 
@@ -77,7 +77,7 @@ def test_both_themes_are_photographed(tmp_path: Path) -> None:
 
 def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from memplan.gui.pictures import render;"
+        "import sys; from pathlib import Path; from memplan.gui.screenshots import render;"
         "render(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
     )
     environment = {**os.environ, "QT_SCALE_FACTOR": "2"}

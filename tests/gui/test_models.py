@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.gui.model.alive import alive_rows
-from memplan.gui.model.counter_text import counter_lines, highest_text
-from memplan.gui.model.deviations import SHAPE, deviation_rows, verdict
-from memplan.gui.model.document import make_document
-from memplan.gui.model.lanes import build_lanes
-from memplan.gui.model.opening import Request, open_session, request_for
+from memplan.gui.model.memory.live_tensors import alive_rows
+from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
+from memplan.gui.model.compare.deviations import SHAPE, deviation_rows, verdict
+from memplan.gui.model.document.document import make_document
+from memplan.gui.model.timeline.lanes import build_lanes
+from memplan.gui.model.document.open_request import Request, open_session, request_for
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.rows import Row
-from memplan.gui.model.search import search
-from memplan.gui.model.selection import selection_sections
-from memplan.gui.model.session import OpPick, Session, TensorPick
+from memplan.gui.model.timeline.timeline_tracks import Row
+from memplan.gui.model.timeline.slice_search import search
+from memplan.gui.model.timeline.range_statistics import selection_sections
+from memplan.gui.model.document.session import OpPick, Session, TensorPick
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
 from memplan.core.sentence import Sentence

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint
 
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request
-from memplan.gui.model.session import OpPick, SlicePick
-from memplan.gui.model.slice_text import slice_lines
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.session import OpPick, SlicePick
+from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
-from memplan.gui.views.timeline import TimelineView
+from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.sentence import Sentence
 
 pytestmark = pytest.mark.gui

@@ -13,14 +13,14 @@ from PySide6.QtCore import QSettings
 
 from memplan.cli import main
 from memplan.core.errors import InputError
-from memplan.gui import reading
-from memplan.gui.file_commands import PLAN_FORMAT, write_plan
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model import rows
-from memplan.gui.model.opening import Request, open_session
+from memplan.gui.work import background as reading
+from memplan.gui.window.file_commands import PLAN_FORMAT, write_plan
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.timeline import timeline_tracks as rows
+from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.settings import Settings
-from memplan.gui.views.problems import ProblemsView
+from memplan.gui.window.settings import Settings
+from memplan.gui.views.problems_panel import ProblemsView
 from memplan.schema import load_plan
 from memplan.traces.timeline import store
 from memplan.traces.timeline import trace_file

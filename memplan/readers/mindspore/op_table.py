@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib import resources
+
+from memplan.core.resources import table
 
 
 class Target(str, Enum):
@@ -55,8 +55,7 @@ class OpTable:
 @cache
 def op_table() -> OpTable:
     """The table shipped with memplan; its `source` says which MindSpore it was read from."""
-    text = resources.files("memplan.readers.mindspore").joinpath("op_table.json").read_text(encoding="utf-8")
-    document = json.loads(text)
+    document = table("memplan.readers.mindspore", "op_table.json")
     return OpTable(
         source=document["source"],
         arguments={op: tuple(names) for op, names in document["arguments"].items()},
