@@ -98,10 +98,10 @@ def screenshots(
         window.later.show("kernel")
         select_largest(window)
 
-    def beside(window: MainWindow) -> None:
-        window.documents.show(Request(offloading_path), offloading, beside=True)
+    def side_by_side(window: MainWindow) -> None:
+        window.documents.show(Request(offloading_path), offloading, new_tab=True)
         window.documents.select(0)
-        window.commands.run("beside")
+        window.commands.run("side-by-side")
 
     def problems(window: MainWindow) -> None:
         window.open_request(Request(Path("moved-away.plan.json")))
@@ -118,7 +118,7 @@ def screenshots(
         "moves": (offloading, front("transfers")),
         "difference": (session, front("difference")),
         "differences": (session, differences),
-        "beside": (session, beside),
+        "side-by-side": (session, side_by_side),
         "selection": (session, selection),
         "search": (session, search),
         "roofline": (session, roofline),

@@ -62,8 +62,8 @@ def reopen_recent(window: MainWindow) -> None:
         window.open_request(recent[names.index(chosen)])
 
 
-def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
-    """Ask for a rank of the open profile and show it: in place of the present one or as a document `beside` it."""
+def choose_rank(window: MainWindow, *, new_tab: bool = False) -> None:
+    """Ask for a rank of the open profile and show it: in place of the present one or in a `new_tab`."""
     document = window.session.document
     if document.profile is None or document.rank is None or len(document.profile.ranks) < 2:
         window.statusBar().showMessage(tr("The open profile holds one rank only."), 5_000)
@@ -72,7 +72,7 @@ def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
     chosen = ask_item(window, tr("Choose a rank"), tr("Rank"), ranks, str(document.rank.rank))
     if chosen is not None:
         now = window.request
-        window.open_request(replace(now, rank=int(chosen)), beside=beside)
+        window.open_request(replace(now, rank=int(chosen)), new_tab=new_tab)
 
 
 def _widget(window: MainWindow, name: str) -> QWidget:

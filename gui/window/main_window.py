@@ -28,7 +28,7 @@ from memplan.gui.model.document.open_documents import Documents
 from memplan.gui.model.document.open_request import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
-from memplan.gui.window.side_by_side_controller import Pairing
+from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.dialogs import ask_chip, ask_shape
 from memplan.gui.work.background import Reading
 from memplan.gui.window.settings import Settings
@@ -76,7 +76,7 @@ class MainWindow(QMainWindow):
         self.reading.failed.connect(self.problem)
         self.reading.unbound.connect(self._ask_shape)
         self.reading.tracks_read.connect(self._show_tracks)
-        self.pairing = Pairing(self)
+        self.side_by_side = SideBySideController(self)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
@@ -164,7 +164,7 @@ class MainWindow(QMainWindow):
         self.tabs.tabCloseRequested.connect(self.close_document)
         self.welcome = WelcomeView(ways_to_begin(self), self.open_request, self.colours, self)
         self.middle = QStackedWidget(self)
-        self.middle.addWidget(self.pairing.make_page(self.timeline))
+        self.middle.addWidget(self.side_by_side.make_page(self.timeline))
         self.middle.addWidget(self.welcome)
         self.name_view("timeline", "Timeline", self.timeline)
         middle = QWidget(self)
@@ -229,7 +229,7 @@ class MainWindow(QMainWindow):
 
     def show_session(self, session: Session) -> None:
         """Show `session` in place of the current one."""
-        self.documents.show(Request(), session, beside=False)
+        self.documents.show(Request(), session, new_tab=False)
 
     def _show_current(self) -> None:
         session = self.session
@@ -242,7 +242,7 @@ class MainWindow(QMainWindow):
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
         empty = session.document.empty
-        self.middle.setCurrentWidget(self.welcome if empty else self.pairing.page)
+        self.middle.setCurrentWidget(self.welcome if empty else self.side_by_side.page)
         if empty:
             self.welcome.show_recent(self.settings.recent)
         self.show_tabs()
@@ -251,7 +251,7 @@ class MainWindow(QMainWindow):
         self.simulated_mark.setText(tr("simulated profile"))
         self.simulated_mark.setVisible(session.document.simulated)
         self.setWindowTitle(f"{name}{mark} – memplan" if name else "memplan")
-        self.pairing.follow()
+        self.side_by_side.follow()
         self.commands.refresh()
 
     def show_tabs(self) -> None:
@@ -260,7 +260,7 @@ class MainWindow(QMainWindow):
         while self.tabs.count():
             self.tabs.removeTab(0)
         for item, called in zip(self.documents.opened, self.documents.names(), strict=True):
-            name, letter = say(called) or tr("Empty"), self.pairing.letter(item)
+            name, letter = say(called) or tr("Empty"), self.side_by_side.letter(item)
             place = self.tabs.addTab(f"{letter} · {name}" if letter else name)
             self.tabs.setTabToolTip(place, "\n".join(str(path) for path in item.request.paths))
         self.tabs.setCurrentIndex(self.documents.index)
@@ -289,12 +289,12 @@ class MainWindow(QMainWindow):
         return True
 
     def open_request(
-        self, request: Request, stretch: tuple[float, float] | None = None, *, beside: bool = False
+        self, request: Request, stretch: tuple[float, float] | None = None, *, new_tab: bool = False
     ) -> None:
         """
         Show what `request` names, at `stretch` of its time; while it is read, what was open stays.
 
-        It takes the place of a document that it holds all of, unless it is to stand `beside` it.
+        It takes the place of a document that it holds all of, unless it is to have a `new_tab`.
         """
 
         def done(request: Request, session: Session) -> None:
@@ -303,8 +303,8 @@ class MainWindow(QMainWindow):
             self.settings.opened(request)
             self.keep_arrangement()
             now = self.request  # of several that were asked for together, the first to be read may be shown by now
-            extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not beside
-            self.documents.show(request, session, beside=not extends)
+            extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not new_tab
+            self.documents.show(request, session, new_tab=not extends)
 
         self.reading.open(request, done)
 
@@ -333,7 +333,7 @@ class MainWindow(QMainWindow):
         self.statusBar().showMessage(text, 10_000)
 
     def _show_tracks(self, session: Session) -> None:
-        for timeline in self.pairing.timelines():
+        for timeline in self.side_by_side.timelines():
             if timeline.session is session:
                 timeline.tracks_changed()
         if session is self.session:
@@ -375,7 +375,7 @@ class MainWindow(QMainWindow):
         for dock in self.docks.values():
             colour_title_buttons(dock, palette.css("faint"))
         self.welcome.set_palette(palette)
-        self.pairing.set_palette()
+        self.side_by_side.set_palette()
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""
@@ -384,7 +384,7 @@ class MainWindow(QMainWindow):
         state = self.saveState()
         made = self.later.made
         errors = list(self.problems.errors)
-        self.pairing.forget_views()
+        self.side_by_side.forget_views()
         self._forget_views()
         for dock in self.docks.values():
             self.removeDockWidget(dock)
@@ -395,7 +395,7 @@ class MainWindow(QMainWindow):
         self._make_views()
         for name in made:
             self.later.show(name)
-        self.pairing.follow()
+        self.side_by_side.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
         self.restoreState(state)
@@ -431,7 +431,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Stop the work under way and keep layout, tracks and what was open."""
-        self.pairing.end()
+        self.side_by_side.end()
         self.settings.keep_layout(self.saveGeometry(), self.saveState())
         self.settings.later_views = self.later.shown
         self.keep_arrangement()

@@ -20,11 +20,11 @@ from memplan.gui.window.file_commands import (
     save_view,
 )
 from memplan.gui.i18n import LANGUAGES, say, tr
-from memplan.gui.model.timeline.neighbours import beside, stacked
+from memplan.gui.model.timeline.neighbours import next_slice, slice_across
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import SliceRef
-from memplan.gui.model.timeline.steps import Step, step_beside, steps
+from memplan.gui.model.timeline.steps import Step, adjacent_step, steps
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
 
@@ -105,10 +105,10 @@ def _file(window: MainWindow) -> list[Command]:
             "rank", "File", "Choose a rank …", lambda: choose_rank(window), ("Ctrl+Shift+K",), enabled=several_ranks
         ),
         Command(
-            "rank-beside",
+            "rank-new-tab",
             "File",
             "Open another rank …",
-            lambda: choose_rank(window, beside=True),
+            lambda: choose_rank(window, new_tab=True),
             enabled=several_ranks,
         ),
         Command("cancel", "File", "Cancel reading", window.reading.cancel, ("Ctrl+.",)),
@@ -182,10 +182,10 @@ def _go(window: MainWindow) -> list[Command]:
             window.deviations.jump(index)
 
     def along(forward: bool) -> Callable[[], None]:
-        return lambda: _select_slice(window, beside(window.session, _selected_slice(window), forward=forward))
+        return lambda: _select_slice(window, next_slice(window.session, _selected_slice(window), forward=forward))
 
     def across(down: bool) -> Callable[[], None]:
-        return lambda: _select_slice(window, stacked(window.session, _selected_slice(window), down=down))
+        return lambda: _select_slice(window, slice_across(window.session, _selected_slice(window), down=down))
 
     def clear() -> None:
         if window.search.isVisible():
@@ -265,17 +265,17 @@ def _choose_step(window: MainWindow, found: tuple[Step, ...]) -> None:
 
 
 def _next_step(window: MainWindow, found: tuple[Step, ...]) -> None:
-    _to_step_beside(window, found, forward=True)
+    _to_adjacent_step(window, found, forward=True)
 
 
 def _previous_step(window: MainWindow, found: tuple[Step, ...]) -> None:
-    _to_step_beside(window, found, forward=False)
+    _to_adjacent_step(window, found, forward=False)
 
 
-def _to_step_beside(window: MainWindow, found: tuple[Step, ...], *, forward: bool) -> None:
+def _to_adjacent_step(window: MainWindow, found: tuple[Step, ...], *, forward: bool) -> None:
     viewport = window.session.viewport
     # The step in view is the one that begins near the left edge, with the margin that a jump leaves.
-    step = step_beside(found, viewport.start + 0.05 * viewport.span, forward)
+    step = adjacent_step(found, viewport.start + 0.05 * viewport.span, forward)
     if step is not None:
         _reveal(window, step)
 
@@ -295,7 +295,7 @@ def arrange(tracks: TimelineTracks, command: str, key: str) -> None:
 def _tracks(window: MainWindow) -> list[Command]:
     def acting(command: str) -> Callable[[], None]:
         def run() -> None:
-            timeline = window.pairing.acting_timeline()
+            timeline = window.side_by_side.acting_timeline()
             track = timeline.acted_track()
             if track is not None:
                 arrange(timeline.session.tracks, command, track.key)
@@ -335,12 +335,12 @@ def _view(window: MainWindow) -> list[Command]:
         commands.append(Command(f"dock-{name}", "View", title, turn, keys, checked=dock.isVisible))
     commands.append(
         Command(
-            "beside",
+            "side-by-side",
             "View",
             "Side by side …",
-            window.pairing.toggle,
+            window.side_by_side.toggle,
             ("Ctrl+B",),
-            checked=lambda: window.pairing.on,
+            checked=lambda: window.side_by_side.on,
             enabled=lambda: not window.session.document.empty,
             separated=True,
         )

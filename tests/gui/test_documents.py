@@ -69,9 +69,9 @@ def test_documents_are_tabs_that_can_be_closed() -> None:
     changes: list[int] = []
     documents.changed.connect(lambda: changes.append(documents.index))
     first, second = open_session(Request(PLAN)), open_session(Request(None, PROFILE))
-    documents.show(Request(PLAN), first, beside=True)
+    documents.show(Request(PLAN), first, new_tab=True)
     assert len(documents.opened) == 1  # an empty document gives way
-    documents.show(Request(None, PROFILE), second, beside=True)
+    documents.show(Request(None, PROFILE), second, new_tab=True)
     assert [item.session for item in documents.opened] == [first, second]
     assert documents.current.session is second
     assert [item.session for item in documents.others] == [first]
@@ -299,7 +299,7 @@ def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.
     assert window.session.document.rank is not None
     assert str(window.session.document.rank.rank) == last
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: (str(profile.ranks[0]), True))
-    choose_rank(window, beside=True)
+    choose_rank(window, new_tab=True)
     assert len(window.documents.opened) == 2
     window.close()
 
@@ -333,12 +333,12 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
 def test_documents_of_one_name_are_told_apart(tmp_path: Path) -> None:
     documents = Documents()
     first, second = (shutil.copytree(PROFILE, tmp_path / run / "level2") for run in ("db", "text"))
-    documents.show(Request(None, first), open_session(Request(None, first)), beside=True)
+    documents.show(Request(None, first), open_session(Request(None, first)), new_tab=True)
     assert [str(name) for name in documents.names()] == ["level2"]
-    documents.show(Request(None, second), open_session(Request(None, second)), beside=True)
+    documents.show(Request(None, second), open_session(Request(None, second)), new_tab=True)
     assert [str(name) for name in documents.names()] == ["db/level2", "text/level2"]
-    documents.show(Request(PLAN), open_session(Request(PLAN)), beside=True)
-    documents.show(Request(PLAN), open_session(Request(PLAN)), beside=True)
+    documents.show(Request(PLAN), open_session(Request(PLAN)), new_tab=True)
+    documents.show(Request(PLAN), open_session(Request(PLAN)), new_tab=True)
     assert [str(name) for name in documents.names()][2:] == [f"{PLAN.name} (1)", f"{PLAN.name} (2)"]
 
 

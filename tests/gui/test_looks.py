@@ -139,7 +139,7 @@ def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) 
         window.session.tracks.hide(track.key)
     hidden = pixels(view.grab().toImage())[:, GUTTER_PX:]
     (tmp_path / "step_trace_time.csv").write_text("Device_id,Step,Computing\n0,1,10.0\n")
-    window.open_request(Request(None, tmp_path), beside=True)
+    window.open_request(Request(None, tmp_path), new_tab=True)
     assert window.session.tracks.all == ()
     bare = pixels(view.grab().toImage())[:, GUTTER_PX:]
     middle = slice(view.plot.height() // 2 - 20, view.plot.height() // 2 + 60)

@@ -68,7 +68,7 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     name = "first_" + "x" * 5_000 + "_last"
     event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
     (tmp_path / "trace_view.json").write_text(json.dumps([event]))
-    window.open_request(Request(None, tmp_path), beside=True)
+    window.open_request(Request(None, tmp_path), new_tab=True)
     track = window.session.tracks.all[0]
     window.session.tracks.load(track)
     item = SliceRef(track.key, 0)

@@ -25,7 +25,7 @@ from memplan.gui.model.compare.ab_differences import (
 )
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.compare.side_by_side import Pair, pair_differences
+from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
 from memplan.gui.model.compare.ab_profile import collective_pairs
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.viewport import Viewport
@@ -175,28 +175,28 @@ def test_a_plan_and_a_profile_are_aligned_at_the_step() -> None:
 
 
 def test_the_selected_items_are_aligned_once_something_is_selected_in_both() -> None:
-    pair = Pair(open_session(Request(PLAN)), open_session(Request(PLAN)))
-    assert not pair.align(Alignment.SELECTED)
-    pair.first.select(OpRef(3))
-    assert not pair.align(Alignment.SELECTED)
-    pair.second.select(OpRef(9))
-    assert pair.align(Alignment.SELECTED)
-    ops = pair.first.document.plan.ops  # type: ignore[union-attr]
-    assert pair.link.offset == float(ops[9].start_ns - ops[3].start_ns)
+    model = SideBySide(open_session(Request(PLAN)), open_session(Request(PLAN)))
+    assert not model.align(Alignment.SELECTED)
+    model.first.select(OpRef(3))
+    assert not model.align(Alignment.SELECTED)
+    model.second.select(OpRef(9))
+    assert model.align(Alignment.SELECTED)
+    ops = model.first.document.plan.ops  # type: ignore[union-attr]
+    assert model.link.offset == float(ops[9].start_ns - ops[3].start_ns)
 
 
 def test_the_map_beside_shows_the_same_tier() -> None:
-    pair = Pair(open_session(Request(PLAN)), open_session(Request(PLAN)))
-    pair.first.show_tier(Tier.L2)
-    assert pair.second.tier is Tier.HBM  # it has no addresses there
-    pair.second.show_tier(Tier.L2)
-    pair.first.show_tier(Tier.HBM)
-    assert pair.second.tier is Tier.HBM
-    pair.forget()
-    pair.second.show_tier(Tier.L2)
-    pair.first.show_tier(Tier.L2)
-    pair.first.show_tier(Tier.HBM)
-    assert pair.second.tier is Tier.L2
+    model = SideBySide(open_session(Request(PLAN)), open_session(Request(PLAN)))
+    model.first.show_tier(Tier.L2)
+    assert model.second.tier is Tier.HBM  # it has no addresses there
+    model.second.show_tier(Tier.L2)
+    model.first.show_tier(Tier.HBM)
+    assert model.second.tier is Tier.HBM
+    model.forget()
+    model.second.show_tier(Tier.L2)
+    model.first.show_tier(Tier.L2)
+    model.first.show_tier(Tier.HBM)
+    assert model.second.tier is Tier.L2
 
 
 # -- differences -------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_times_and_bytes_stand_in_one_table_each_by_its_largest_difference_first
 
 def test_a_slower_kernel_is_found_in_its_type_and_by_its_name(tmp_path: Path) -> None:
     first, second = profile(), profile(slower(tmp_path, 1.5))
-    found = pair_differences(first, second)
+    found = document_differences(first, second)
     kernels = first.document.rank.kernels()  # type: ignore[union-attr]
     assert kernels is not None
     total = sum(int(time) for time, kind in zip(kernels.duration_ns, kernels.type, strict=True) if kind == "MatMul")
@@ -262,7 +262,7 @@ def test_a_slower_kernel_is_found_in_its_type_and_by_its_name(tmp_path: Path) ->
 
 
 def test_a_profile_with_itself_differs_in_nothing() -> None:
-    found = pair_differences(profile(), profile())
+    found = document_differences(profile(), profile())
     assert found.found
     assert all(item.delta == 0 for item in found.found)
 
@@ -277,7 +277,7 @@ def changed_plan() -> Plan:
 
 def test_two_plans_differ_in_times_tiers_and_who_holds_the_peak() -> None:
     first, second = open_session(Request(PLAN)), Session(make_document(changed_plan()))
-    found = pair_differences(first, second)
+    found = document_differences(first, second)
     plan = load_plan(PLAN)
     assert of(found, Group.PLANNED_TIME, "makespan").delta == 7_000
     assert of(found, Group.TIER, "HBM peak").delta == 4096
@@ -292,10 +292,10 @@ def test_two_plans_differ_in_times_tiers_and_who_holds_the_peak() -> None:
 
 
 def test_a_plan_and_a_profile_apart_are_not_compared() -> None:
-    found = pair_differences(open_session(Request(PLAN)), profile())
+    found = document_differences(open_session(Request(PLAN)), profile())
     assert found.found == ()
     assert "opened as one document" in str(found.reason)
-    assert pair_differences(Session(make_document()), profile()).reason
+    assert document_differences(Session(make_document()), profile()).reason
 
 
 def test_collectives_of_two_runs_are_paired_whatever_their_group_is_called() -> None:
@@ -314,7 +314,7 @@ def test_the_work_can_be_stopped() -> None:
         raise CancelledError(what)
 
     with pytest.raises(CancelledError):
-        pair_differences(profile(), profile(), stop)
+        document_differences(profile(), profile(), stop)
 
 
 def test_the_sheet_has_plain_numbers() -> None:
@@ -329,9 +329,9 @@ def test_the_sheet_has_plain_numbers() -> None:
 
 
 def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path) -> None:
-    pair = Pair(profile(), profile(slower(tmp_path, 1.5)))
-    pair.jump(of(pair_differences(pair.first, pair.second), Group.TYPE, "MatMul"))
-    for session in (pair.first, pair.second):
+    model = SideBySide(profile(), profile(slower(tmp_path, 1.5)))
+    model.jump(of(document_differences(model.first, model.second), Group.TYPE, "MatMul"))
+    for session in (model.first, model.second):
         kernels = session.document.rank.kernels()  # type: ignore[union-attr]
         assert kernels is not None
         rows = [track for track, kind in enumerate(kernels.type) if kind == "MatMul"]
@@ -345,16 +345,16 @@ def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path)
         assert int(lanes.slices.start_ns[selected.index]) == int(kernels.start_ns[costliest])
         start, end = session.selected_span() or (0.0, 0.0)
         assert session.viewport.start < start < end < session.viewport.end
-    assert pair.second.viewport.start == pair.first.viewport.start + pair.link.offset
+    assert model.second.viewport.start == model.first.viewport.start + model.link.offset
 
 
 def test_every_difference_can_be_shown_in_every_document_that_has_it(tmp_path: Path) -> None:
     plan = Session(make_document(changed_plan()))
-    pairs = [Pair(profile(), profile(slower(tmp_path, 1.5))), Pair(open_session(Request(PLAN)), plan)]
-    for pair in pairs:
-        for item in pair_differences(pair.first, pair.second).found:
-            pair.jump(item)
-            for side, place in zip((item.first, item.second), pair.places, strict=True):
+    models = [SideBySide(profile(), profile(slower(tmp_path, 1.5))), SideBySide(open_session(Request(PLAN)), plan)]
+    for model in models:
+        for item in document_differences(model.first, model.second).found:
+            model.jump(item)
+            for side, place in zip((item.first, item.second), model.places, strict=True):
                 if side is None:
                     assert place is None
                 elif item.name not in (
@@ -367,15 +367,15 @@ def test_every_difference_can_be_shown_in_every_document_that_has_it(tmp_path: P
 
 
 def test_unlinked_documents_jump_each_for_itself() -> None:
-    pair = Pair(profile(), profile())
-    pair.link.on = False
-    pair.second.viewport.show(0.0, 50.0)
-    item = next(item for item in pair_differences(pair.first, pair.second).found if item.group is Group.TYPE)
-    pair.jump(replace(item, second=None))
-    assert pair.places[1] is None
-    assert window(pair.second.viewport) == (0.0, 50.0)
-    assert pair.first.selected is not None
-    assert pair.second.selected is None
+    model = SideBySide(profile(), profile())
+    model.link.on = False
+    model.second.viewport.show(0.0, 50.0)
+    item = next(item for item in document_differences(model.first, model.second).found if item.group is Group.TYPE)
+    model.jump(replace(item, second=None))
+    assert model.places[1] is None
+    assert window(model.second.viewport) == (0.0, 50.0)
+    assert model.first.selected is not None
+    assert model.second.selected is None
 
 
 # -- real and damaged profiles -----------------------------------------------------------------------------------
@@ -383,21 +383,21 @@ def test_unlinked_documents_jump_each_for_itself() -> None:
 
 def test_two_ranks_of_one_run(shared_data: Path) -> None:
     path = shared_data / "profiles" / "alexnet-ddp-2rank" / "text" / "level2"
-    pair = Pair(profile(path, 0), profile(path, 1))
-    assert pair.link.offset == float(pair.first.origin_ns - pair.second.origin_ns)
-    found = pair_differences(pair.first, pair.second)
+    model = SideBySide(profile(path, 0), profile(path, 1))
+    assert model.link.offset == float(model.first.origin_ns - model.second.origin_ns)
+    found = document_differences(model.first, model.second)
     reduce = of(found, Group.COMMUNICATION, "hcom_allReduce__271_0_1")
-    tables = [session.document.rank.kernels() for session in (pair.first, pair.second)]  # type: ignore[union-attr]
+    tables = [session.document.rank.kernels() for session in (model.first, model.second)]  # type: ignore[union-attr]
     times = [int(table.duration_ns[list(table.name).index(reduce.name)]) for table in tables if table is not None]
     assert reduce.delta == times[1] - times[0] < -2_000_000
     assert all("hcom" not in item.name for item in found.found if item.group is Group.KERNEL)
     assert of(found, Group.STEP, "step 50").first == Amount(None, 129_862_875)
-    pair.jump(reduce)
-    for session, place in zip((pair.first, pair.second), pair.places, strict=True):
+    model.jump(reduce)
+    for session, place in zip((model.first, model.second), model.places, strict=True):
         assert place is not None
         assert place.track is not None
         assert session.tracks.track(place.track).kind == "communication"
-    assert pair.link.offset == float(pair.first.origin_ns - pair.second.origin_ns)
+    assert model.link.offset == float(model.first.origin_ns - model.second.origin_ns)
 
 
 @pytest.mark.parametrize(
@@ -411,11 +411,11 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     ],
 )
 def test_profiles_of_any_two_kinds(shared_data: Path, first: str, second: str) -> None:
-    pair = Pair(profile(shared_data / "profiles" / first), profile(shared_data / "profiles" / second))
-    found = pair_differences(pair.first, pair.second)
+    model = SideBySide(profile(shared_data / "profiles" / first), profile(shared_data / "profiles" / second))
+    found = document_differences(model.first, model.second)
     assert found.found
     for item in found.found[::5]:
-        pair.jump(item)
+        model.jump(item)
     assert len(differences_sheet(found.found).rows) == len(found.found)
 
 
@@ -427,8 +427,8 @@ def test_damaged_profiles_are_compared_as_far_as_they_go(tmp_path: Path) -> None
         table.write_bytes(raw[: len(raw) // 2] + b"\xff\x00,,\n" + raw[: len(raw) // 7])
     for trace in broken.rglob("trace_view.json"):
         trace.write_bytes(trace.read_bytes()[: trace.stat().st_size // 3])
-    pair = Pair(profile(), profile(broken))
-    found = pair_differences(pair.first, pair.second)
+    model = SideBySide(profile(), profile(broken))
+    found = document_differences(model.first, model.second)
     assert found.found
     for item in found.found:
-        pair.jump(item)
+        model.jump(item)

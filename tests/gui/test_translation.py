@@ -365,20 +365,20 @@ def test_all_of_two_documents(
 ) -> None:
     window = shown(load(session))
     for other in (Request(offloading), Request(PLAN, slower(tmp_path))):
-        window.documents.show(other, load(open_session(other)), beside=True)
+        window.documents.show(other, load(open_session(other)), new_tab=True)
         window.documents.select(0)
-        window.commands.run("beside")
+        window.commands.run("side-by-side")
         settle()
-        table = window.pairing.table
+        table = window.side_by_side.table
         assert table is not None
         table.changed_only.click()
         settle()
         texts(table)
         for how in Alignment:
-            window.pairing.align(how)
+            window.side_by_side.align(how)
         table.jump(table.sorted.index(0, 0))
         settle()
-        window.pairing.end()
+        window.side_by_side.end()
         window.documents.close(1)
     assert_all_known(chinese)
 

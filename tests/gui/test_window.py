@@ -385,7 +385,7 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
         for level in range(depth)
     ]
     (tmp_path / "trace_view.json").write_text(json.dumps(events))
-    window.open_request(Request(None, tmp_path), beside=True)
+    window.open_request(Request(None, tmp_path), new_tab=True)
     view, session = window.timeline, window.session
     track = session.tracks.all[0]
     session.tracks.load(track)

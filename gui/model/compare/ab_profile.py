@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
-from memplan.gui.model.compare.alignment import paired_steps
+from memplan.gui.model.compare.alignment import matched_steps
 from memplan.gui.model.memory.memory_curves import measured_curves
 from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
 from memplan.gui.model.amount_names import step_name, step_number
@@ -182,7 +182,7 @@ def _steps(first: Session, second: Session) -> Ledger:
     one, other = measured_steps(first), measured_steps(second)
     pairs: Mapping[str, str] = {}
     if one and other and not set(one) & set(other):
-        found = paired_steps(_numbered(one), _numbered(other))
+        found = matched_steps(_numbered(one), _numbered(other))
         pairs = {step_name(step.number): step_name(with_it.number) for step, with_it in found}
     return Ledger(Group.STEP, Measure.TIME, one, other, pairs=pairs)
 

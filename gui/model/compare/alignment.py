@@ -215,7 +215,7 @@ def default_moments(first: Session, second: Session) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def paired_steps(first: tuple[Step, ...], second: tuple[Step, ...]) -> list[tuple[Step, Step]]:
+def matched_steps(first: tuple[Step, ...], second: tuple[Step, ...]) -> list[tuple[Step, Step]]:
     """The steps of two documents that belong together: those of one number, else those in one place."""
     by_number = {step.number: step for step in second}
     same = [(step, by_number[step.number]) for step in first if step.number in by_number]
@@ -232,7 +232,7 @@ def steps_of(session: Session) -> tuple[Step, ...]:
 
 
 def _step_starts(first: Session, second: Session) -> tuple[float, float] | None:
-    pairs = paired_steps(steps_of(first), steps_of(second))
+    pairs = matched_steps(steps_of(first), steps_of(second))
     if not pairs:
         return None
     middle = (first.viewport.start + first.viewport.end) / 2

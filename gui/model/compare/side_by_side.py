@@ -17,7 +17,7 @@ _ROOM = 3.0
 _MARGIN = 0.5
 
 
-class Pair:
+class SideBySide:
     """
     Document A, which the window shows, and document B beside it; `link` moves both.
 
@@ -104,7 +104,7 @@ class Pair:
         self.first.viewport.reveal(start, end, margin=_MARGIN)
 
 
-def pair_differences(first: Session, second: Session, progress: Progress = silent) -> Differences:
+def document_differences(first: Session, second: Session, progress: Progress = silent) -> Differences:
     """
     What differs between two documents: their plans, and their profiles.
 

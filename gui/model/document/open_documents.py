@@ -50,10 +50,10 @@ class Documents:
                 found[place] = text
         return found
 
-    def show(self, request: Request, session: Session, *, beside: bool) -> None:
-        """Show a document: as another one when `beside` is set and the current one isn't empty, else in its place."""
+    def show(self, request: Request, session: Session, *, new_tab: bool) -> None:
+        """Show a document: in a new tab when `new_tab` is set and the current one isn't empty, else in its place."""
         item = Opened(request, session)
-        if beside and not self.current.session.document.empty:
+        if new_tab and not self.current.session.document.empty:
             self.opened.append(item)
             self.index = len(self.opened) - 1
         else:

@@ -63,7 +63,7 @@ def _marked(session: Session) -> list[Step]:
     return list(found.values())
 
 
-def step_beside(found: tuple[Step, ...], time: float, forward: bool) -> Step | None:
+def adjacent_step(found: tuple[Step, ...], time: float, forward: bool) -> Step | None:
     """The step after the one that is under way at `time`, or the one before; `None` at the ends."""
     if forward:
         return next((step for step in found if step.start > time + 1), None)
