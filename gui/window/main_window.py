@@ -38,7 +38,7 @@ from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.compare.deviations_view import DeviationsView
-from memplan.gui.views.memory.memory_delta_view import DifferenceView
+from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
 from memplan.gui.views.icons import colour_title_buttons
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
@@ -107,7 +107,7 @@ class MainWindow(QMainWindow):
         self.timeline = TimelineView(session, self.colours, self, loader)
         self.memory_map = MemoryMapView(session, self.colours, self)
         self.curve = CurveView(session, self.colours, self)
-        self.difference = DifferenceView(session, self.colours, self)
+        self.difference = MemoryDeltaView(session, self.colours, self)
         self.details = DetailsView(session, self.colours, self)
         self.deviations = DeviationsView(session, self)
         self.alive = AliveView(session, self)

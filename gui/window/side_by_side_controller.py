@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
 from memplan.core.errors import CancelledError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
-from memplan.gui.model.compare.ab_differences import Difference, Differences
+from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
 from memplan.gui.model.document.open_documents import Opened
 from memplan.gui.model.document.open_request import Request, is_graph, requests_for
 from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
@@ -21,7 +21,7 @@ from memplan.gui.model.compare.locate import Place
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.dialogs import ask_chip, ask_item
 from memplan.gui.views.compare.side_by_side_view import CURVE, NOTHING, SideBySideView, NameStrip, SideBySideBar
-from memplan.gui.views.compare.ab_differences_view import DifferencesView
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.progress import Progress
 
@@ -47,8 +47,8 @@ class SideBySideController:
         self.model: SideBySide | None = None
         self._first: Session | None = None
         self.view: SideBySideView | None = None
-        self.table: DifferencesView | None = None
-        self._differences: Differences | None = None
+        self.table: AbDifferencesView | None = None
+        self._differences: AbDifferences | None = None
         self._asked: object | None = None
         self._wanted: object | None = None
 
@@ -246,7 +246,7 @@ class SideBySideController:
         self.view = SideBySideView(session, window.colours, self.split, loader)
         self.split.addWidget(self.view)
         window.name_view(VIEW, "Side by side", self.view)
-        self.table = DifferencesView(session, window)
+        self.table = AbDifferencesView(session, window)
         self.table.asked.connect(self.jump)
         bottom = Qt.DockWidgetArea.BottomDockWidgetArea
         window.add_view(TABLE, "Differences of A and B", self.table, bottom, under=window.docks["deviations"])
@@ -301,12 +301,12 @@ class SideBySideController:
             self.model.jumped.connect(self._show_tracks)
             self._show_model()
 
-        def done(found: Differences) -> None:
+        def done(found: AbDifferences) -> None:
             if self._asked is asked:
                 self._differences = found
                 self._show_model()
 
-        def compare(progress: Progress) -> Differences:
+        def compare(progress: Progress) -> AbDifferences:
             def report(done: int, total: int, what: str) -> None:
                 if self._asked is not asked:
                     raise CancelledError("cancelled")
@@ -317,7 +317,7 @@ class SideBySideController:
             except CancelledError:
                 raise
             except (MemplanError, OSError) as error:
-                return Differences(reason=str(error))
+                return AbDifferences(reason=str(error))
 
         self._show_model()
         window.reading.do(tr("lining up"), lambda _: default_moments(one, other), link_up)
@@ -345,7 +345,7 @@ class SideBySideController:
 
         window.reading.do(tr("lining up"), lambda _: moments(model.first, model.second, how), done)
 
-    def jump(self, difference: Difference) -> None:
+    def jump(self, difference: AbDifference) -> None:
         """Show where `difference` is best seen in both; the last one asked for wins."""
         model, window = self.model, self._window
         if model is None:

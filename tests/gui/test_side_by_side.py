@@ -11,14 +11,14 @@ import pytest
 from memplan.core.errors import CancelledError
 from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments, one_clock
 from memplan.gui.model.compare.ab_differences import (
-    MOST,
-    SHAPE,
+    AB_MOST,
+    AB_SHAPE,
     Amount,
-    Difference,
-    Differences,
-    Group,
-    Ledger,
-    Measure,
+    AbDifference,
+    AbDifferences,
+    AbGroup,
+    AbLedger,
+    AmountUnit,
     compared,
     difference_rows,
     differences_sheet,
@@ -43,7 +43,7 @@ def profile(path: Path = PROFILE, rank: int | None = None) -> Session:
     return open_session(Request(profile=path, rank=rank))
 
 
-def of(found: Differences, group: Group, name: str) -> Difference:
+def of(found: AbDifferences, group: AbGroup, name: str) -> AbDifference:
     return next(item for item in found.found if item.group is group and item.name == name)
 
 
@@ -202,11 +202,11 @@ def test_the_map_beside_shows_the_same_tier() -> None:
 # -- differences -------------------------------------------------------------------------------------------------
 
 
-def ledger(first: dict[str, int] | None, second: dict[str, int] | None, **more: object) -> Ledger:
+def ledger(first: dict[str, int] | None, second: dict[str, int] | None, **more: object) -> AbLedger:
     def amounts(values: dict[str, int] | None) -> dict[str, Amount] | None:
         return None if values is None else {name: Amount(1, value) for name, value in values.items()}
 
-    return Ledger(Group.KERNEL, Measure.TIME, amounts(first), amounts(second), **more)  # type: ignore[arg-type]
+    return AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts(first), amounts(second), **more)  # type: ignore[arg-type]
 
 
 def test_names_of_one_document_only_are_listed_with_a_dash() -> None:
@@ -228,20 +228,20 @@ def test_what_a_document_knows_nothing_of_is_not_taken_for_zero() -> None:
 
 
 def test_very_many_names_are_cut_to_those_that_differ_most() -> None:
-    many = {f"k{index}": index for index in range(MOST + 500)}
+    many = {f"k{index}": index for index in range(AB_MOST + 500)}
     found = compared([ledger(many, {})])
-    assert (len(found.found), found.left_out) == (MOST, 500)
-    assert found.found[0].name == f"k{MOST + 499}"
-    assert found.totals == {Group.KERNEL: (sum(many.values()), 0)}
+    assert (len(found.found), found.left_out) == (AB_MOST, 500)
+    assert found.found[0].name == f"k{AB_MOST + 499}"
+    assert found.totals == {AbGroup.KERNEL: (sum(many.values()), 0)}
 
 
 def test_times_and_bytes_stand_in_one_table_each_by_its_largest_difference_first() -> None:
     times = ledger({"a": 1_000, "b": 900}, {"a": 500, "b": 890})
-    sizes = Ledger(Group.MEMORY, Measure.BYTES, {"m": Amount(None, 1 << 30)}, {"m": Amount(None, 3 << 28)})
+    sizes = AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"m": Amount(None, 1 << 30)}, {"m": Amount(None, 3 << 28)})
     rows = difference_rows(compared([times, sizes]).found)
-    by_name = {row.cells[1]: row.sort_keys[SHAPE.sorted_by] for row in rows}
+    by_name = {row.cells[1]: row.sort_keys[AB_SHAPE.sorted_by] for row in rows}
     assert by_name["a"] > by_name["m"] > by_name["b"]  # type: ignore[operator]
-    assert all(len(row.cells) == len(row.sort_keys) == len(SHAPE.header) for row in rows)
+    assert all(len(row.cells) == len(row.sort_keys) == len(AB_SHAPE.header) for row in rows)
 
 
 def test_a_slower_kernel_is_found_in_its_type_and_by_its_name(tmp_path: Path) -> None:
@@ -250,15 +250,15 @@ def test_a_slower_kernel_is_found_in_its_type_and_by_its_name(tmp_path: Path) ->
     kernels = first.document.rank.kernels()  # type: ignore[union-attr]
     assert kernels is not None
     total = sum(int(time) for time, kind in zip(kernels.duration_ns, kernels.type, strict=True) if kind == "MatMul")
-    item = of(found, Group.TYPE, "MatMul")
+    item = of(found, AbGroup.TYPE, "MatMul")
     assert item.first is not None
     assert item.first.total == total
     assert item.delta == pytest.approx(total / 2, rel=1e-3)
     assert item.share == pytest.approx(total / int(kernels.duration_ns.sum()))
-    named = [other for other in found.found if other.group is Group.KERNEL]
+    named = [other for other in found.found if other.group is AbGroup.KERNEL]
     assert sum(other.delta or 0 for other in named) == item.delta
-    assert {other.group for other in found.found} >= {Group.STEP, Group.PART, Group.MEMORY}
-    assert all(other.delta == 0 for other in found.found if other.group is Group.MEMORY)
+    assert {other.group for other in found.found} >= {AbGroup.STEP, AbGroup.PART, AbGroup.MEMORY}
+    assert all(other.delta == 0 for other in found.found if other.group is AbGroup.MEMORY)
 
 
 def test_a_profile_with_itself_differs_in_nothing() -> None:
@@ -279,14 +279,14 @@ def test_two_plans_differ_in_times_tiers_and_who_holds_the_peak() -> None:
     first, second = open_session(Request(PLAN)), Session(make_document(changed_plan()))
     found = document_differences(first, second)
     plan = load_plan(PLAN)
-    assert of(found, Group.PLANNED_TIME, "makespan").delta == 7_000
-    assert of(found, Group.TIER, "HBM peak").delta == 4096
-    assert of(found, Group.TIER, "HBM lower bound").delta == 0
-    kind = of(found, Group.PLANNED_TYPE, plan.ops[0].type)
+    assert of(found, AbGroup.PLANNED_TIME, "makespan").delta == 7_000
+    assert of(found, AbGroup.TIER, "HBM peak").delta == 4096
+    assert of(found, AbGroup.TIER, "HBM lower bound").delta == 0
+    kind = of(found, AbGroup.PLANNED_TYPE, plan.ops[0].type)
     assert kind.delta == 7_000
     assert kind.first is not None
     assert kind.first.total == sum(op.duration_ns for op in plan.ops if op.type == plan.ops[0].type)
-    held = [item for item in found.found if item.group is Group.KIND and item.name.startswith("HBM ")]
+    held = [item for item in found.found if item.group is AbGroup.KIND and item.name.startswith("HBM ")]
     assert first.peak is not None
     assert sum(item.first.total for item in held if item.first is not None) == first.peak.alive
 
@@ -330,7 +330,7 @@ def test_the_sheet_has_plain_numbers() -> None:
 
 def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path) -> None:
     model = SideBySide(profile(), profile(slower(tmp_path, 1.5)))
-    model.jump(of(document_differences(model.first, model.second), Group.TYPE, "MatMul"))
+    model.jump(of(document_differences(model.first, model.second), AbGroup.TYPE, "MatMul"))
     for session in (model.first, model.second):
         kernels = session.document.rank.kernels()  # type: ignore[union-attr]
         assert kernels is not None
@@ -363,14 +363,14 @@ def test_every_difference_can_be_shown_in_every_document_that_has_it(tmp_path: P
                     "Communication",
                     "Communication(Not Overlapped)",
                 ):
-                    assert place is not None or side.total == 0 or item.group is Group.TIER
+                    assert place is not None or side.total == 0 or item.group is AbGroup.TIER
 
 
 def test_unlinked_documents_jump_each_for_itself() -> None:
     model = SideBySide(profile(), profile())
     model.link.on = False
     model.second.viewport.show(0.0, 50.0)
-    item = next(item for item in document_differences(model.first, model.second).found if item.group is Group.TYPE)
+    item = next(item for item in document_differences(model.first, model.second).found if item.group is AbGroup.TYPE)
     model.jump(replace(item, second=None))
     assert model.places[1] is None
     assert window(model.second.viewport) == (0.0, 50.0)
@@ -386,12 +386,12 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     model = SideBySide(profile(path, 0), profile(path, 1))
     assert model.link.offset == float(model.first.origin_ns - model.second.origin_ns)
     found = document_differences(model.first, model.second)
-    reduce = of(found, Group.COMMUNICATION, "hcom_allReduce__271_0_1")
+    reduce = of(found, AbGroup.COMMUNICATION, "hcom_allReduce__271_0_1")
     tables = [session.document.rank.kernels() for session in (model.first, model.second)]  # type: ignore[union-attr]
     times = [int(table.duration_ns[list(table.name).index(reduce.name)]) for table in tables if table is not None]
     assert reduce.delta == times[1] - times[0] < -2_000_000
-    assert all("hcom" not in item.name for item in found.found if item.group is Group.KERNEL)
-    assert of(found, Group.STEP, "step 50").first == Amount(None, 129_862_875)
+    assert all("hcom" not in item.name for item in found.found if item.group is AbGroup.KERNEL)
+    assert of(found, AbGroup.STEP, "step 50").first == Amount(None, 129_862_875)
     model.jump(reduce)
     for session, place in zip((model.first, model.second), model.places, strict=True):
         assert place is not None

@@ -21,18 +21,18 @@ from memplan.gui.model.compare.ab_choice import (
     MOST_OF_EACH,
     MOST_OF_ONE,
     READING_ORDER,
-    Choice,
+    AbChoice,
     groups_of,
     listed,
-    total,
+    ab_total,
 )
-from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, Differences, Group, Ledger, Measure, compared
+from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, AbDifferences, AbGroup, AbLedger, AmountUnit, compared
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.window.side_by_side_controller import TABLE, VIEW
 from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NOTHING, SideBySideView
-from memplan.gui.views.compare.ab_differences_view import DifferencesView
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, slower
 
@@ -83,7 +83,7 @@ def second_view(window: MainWindow) -> SideBySideView:
     return view
 
 
-def table(window: MainWindow) -> DifferencesView:
+def table(window: MainWindow) -> AbDifferencesView:
     view = window.side_by_side.table
     assert view is not None
     return view
@@ -266,7 +266,7 @@ def test_a_key_acts_on_the_track_under_the_mouse(both: MainWindow) -> None:
 # -- the table ---------------------------------------------------------------------------------------------------
 
 
-def click_row(view: DifferencesView, row: int) -> None:
+def click_row(view: AbDifferencesView, row: int) -> None:
     index = view.sorted.index(row, 1)
     view.table.scrollTo(index)
     QTest.mouseClick(view.table.viewport(), Qt.MouseButton.LeftButton, pos=view.table.visualRect(index).center())
@@ -276,9 +276,9 @@ def click_row(view: DifferencesView, row: int) -> None:
 def test_a_click_on_a_difference_shows_it_in_both(both: MainWindow) -> None:
     view = table(both)
     rows = [view.difference_at(view.sorted.index(row, 0)) for row in range(view.sorted.rowCount())]
-    assert rows[0].group is Group.TYPE
+    assert rows[0].group is AbGroup.TYPE
     assert rows[0].name == "MatMul"
-    kernel = next(number for number, item in enumerate(rows) if item.group is Group.KERNEL)
+    kernel = next(number for number, item in enumerate(rows) if item.group is AbGroup.KERNEL)
     both.session.tracks.fold_all(True)
     click_row(view, kernel)
     name = rows[kernel].name.rsplit("/", 1)[-1]
@@ -316,10 +316,10 @@ def test_the_largest_difference_of_each_group_comes_first(both: MainWindow) -> N
 def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_path: Path) -> None:
     view = table(both)
     whole = view.sorted.rowCount()
-    at = view.group.findData(Group.TYPE)
+    at = view.group.findData(AbGroup.TYPE)
     QTest.keyClick(view.group, Qt.Key.Key_Down)  # as a user does, with a real key
     assert view.choice.group is groups_of(view.differences)[0]  # type: ignore[arg-type]
-    view.choose_group(Group.TYPE)
+    view.choose_group(AbGroup.TYPE)
     assert view.group.currentIndex() == at
     assert view.sorted.rowCount() == 1
     assert "Op type: A 750.494 µs, B 809.100 µs (+7.8%)" in view.headline.text()
@@ -332,9 +332,9 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
     assert [row[:3] for row in sheet.rows if row[1] == "MatMul"] == [("Op type", "MatMul", "ns")]
     view.name.clear()
     view.choose_group(None)
-    view.measure.setCurrentIndex(view.measure.findData(Measure.BYTES))
+    view.measure.setCurrentIndex(view.measure.findData(AmountUnit.BYTES))
     view.measure.activated.emit(view.measure.currentIndex())
-    assert {item.measure for item in view.listed.found} == {Measure.BYTES}
+    assert {item.measure for item in view.listed.found} == {AmountUnit.BYTES}
     view.name.setText("no such thing")
     assert view.sorted.rowCount() == 0
     assert "nothing" in view.headline.text()
@@ -353,37 +353,37 @@ def test_the_table_is_saved_as_it_is_chosen(both: MainWindow, tmp_path: Path, mo
     assert target.read_text(encoding="utf-8").startswith("group,track")
 
 
-def many(count: int) -> Differences:
+def many(count: int) -> AbDifferences:
     """`count` kernels that differ, one that doesn't, and a peak that one document doesn't tell of."""
     first = {f"k{index}": Amount(1, 10) for index in range(count + 1)}
     second = {f"k{index}": Amount(1, 10 + index) for index in range(count + 1)}
     return compared(
         [
-            Ledger(Group.KERNEL, Measure.TIME, first, second),
-            Ledger(Group.MEMORY, Measure.BYTES, {"HBM": Amount(None, 7)}, None, adds_up=False),
+            AbLedger(AbGroup.KERNEL, AmountUnit.TIME, first, second),
+            AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"HBM": Amount(None, 7)}, None, adds_up=False),
         ]
     )
 
 
 def test_the_largest_are_listed_and_the_rest_is_counted() -> None:
     found = many(5_000)
-    chosen = listed(found, Choice())
-    kernels = [item for item in chosen.found if item.group is Group.KERNEL]
+    chosen = listed(found, AbChoice())
+    kernels = [item for item in chosen.found if item.group is AbGroup.KERNEL]
     assert [item.name for item in kernels] == [f"k{index}" for index in range(5_000, 5_000 - MOST_OF_EACH, -1)]
     assert chosen.found[-1].name == "HBM"  # what can't be compared isn't hidden
     assert chosen.left_out == 5_000 - MOST_OF_EACH
-    assert len(listed(found, Choice(Group.KERNEL)).found) == MOST_OF_ONE
-    assert len(listed(found, Choice(Group.KERNEL, changed=False), all_of_them=True).found) == 5_001
-    assert [item.name for item in listed(found, Choice(name=" K4999 ")).found] == ["k4999"]
-    assert groups_of(found) == (Group.KERNEL, Group.MEMORY)
-    assert set(READING_ORDER) == set(Group)
+    assert len(listed(found, AbChoice(AbGroup.KERNEL)).found) == MOST_OF_ONE
+    assert len(listed(found, AbChoice(AbGroup.KERNEL, changed=False), all_of_them=True).found) == 5_001
+    assert [item.name for item in listed(found, AbChoice(name=" K4999 ")).found] == ["k4999"]
+    assert groups_of(found) == (AbGroup.KERNEL, AbGroup.MEMORY)
+    assert set(READING_ORDER) == set(AbGroup)
 
 
 def test_a_sum_is_given_where_there_is_one() -> None:
     found = many(3)
-    assert total(found, Choice(Group.KERNEL)) == (Group.KERNEL, 40, 46)
-    assert total(found, Choice(Group.MEMORY)) is None
-    assert total(found, Choice()) is None
+    assert ab_total(found, AbChoice(AbGroup.KERNEL)) == (AbGroup.KERNEL, 40, 46)
+    assert ab_total(found, AbChoice(AbGroup.MEMORY)) is None
+    assert ab_total(found, AbChoice()) is None
 
 
 def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
@@ -552,7 +552,7 @@ def test_a_single_document_gets_company(window: MainWindow, monkeypatch: pytest.
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(PLAN), ""))
     press(window)
     assert second_view(window).session.document.plan is not None
-    assert any(item.group is Group.PLANNED_TYPE for item in table(window).differences.found)  # type: ignore[union-attr]
+    assert any(item.group is AbGroup.PLANNED_TYPE for item in table(window).differences.found)  # type: ignore[union-attr]
 
 
 def test_an_empty_window_has_nothing_to_set_beside(qtbot: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from memplan.compare import TimeMap
-from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.compare.ab_differences import Amount, AbGroup, AbLedger, AmountUnit
 from memplan.gui.model.memory.memory_map import explain_peak, memory_map, tiers_with_addresses
 from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.document.session import Session
@@ -16,24 +16,24 @@ from memplan.schema import Plan
 Item = TypeVar("Item")
 
 
-def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[Ledger]:
+def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[AbLedger]:
     """Everything that both plans tell amounts of; raises `CancelledError` when `progress` says so."""
     one, other = first.document.plan, second.document.plan
     if one is None or other is None:
         return []
     progress(0, 3, "planned times")
     ledgers = [
-        Ledger(Group.PLANNED_TIME, Measure.TIME, _times(one), _times(other), adds_up=False),
-        Ledger(Group.PLANNED_TYPE, Measure.TIME, by_op_type(one), by_op_type(other)),
-        Ledger(Group.MOVE, Measure.TIME, _move_times(one), _move_times(other)),
-        Ledger(Group.MOVE, Measure.BYTES, _move_bytes(one), _move_bytes(other)),
+        AbLedger(AbGroup.PLANNED_TIME, AmountUnit.TIME, _times(one), _times(other), adds_up=False),
+        AbLedger(AbGroup.PLANNED_TYPE, AmountUnit.TIME, by_op_type(one), by_op_type(other)),
+        AbLedger(AbGroup.MOVE, AmountUnit.TIME, _move_times(one), _move_times(other)),
+        AbLedger(AbGroup.MOVE, AmountUnit.BYTES, _move_bytes(one), _move_bytes(other)),
     ]
     progress(1, 3, "planned memory")
-    ledgers.append(Ledger(Group.TIER, Measure.BYTES, _tiers(one), _tiers(other), adds_up=False))
+    ledgers.append(AbLedger(AbGroup.TIER, AmountUnit.BYTES, _tiers(one), _tiers(other), adds_up=False))
     progress(2, 3, "planned peaks")
     ours, theirs = peak_kinds(one, first.document.axis), peak_kinds(other, second.document.axis)
     ledgers += [
-        Ledger(Group.KIND, Measure.BYTES, ours.get(tier, {}), theirs.get(tier, {}))
+        AbLedger(AbGroup.KIND, AmountUnit.BYTES, ours.get(tier, {}), theirs.get(tier, {}))
         for tier in dict.fromkeys((*ours, *theirs))
     ]
     return ledgers

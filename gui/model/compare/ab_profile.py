@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memplan.compare.measured import operation_tracks
 from memplan.gui.model.compare.alignment import matched_steps
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.compare.ab_differences import Amount, AbGroup, AbLedger, AmountUnit
 from memplan.gui.model.amount_names import step_name, step_number
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.timeline.steps import Step, steps
@@ -34,7 +34,7 @@ _COLLECTIVE = re.compile(r"(hcom_\w+?)__(\d+)_(\d+(?:_\d+)*)$")
 _COLLECTIVE_CORES = ("COMMUNICATION", "HCCL")
 
 
-def profile_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[Ledger]:
+def profile_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[AbLedger]:
     """
     Everything that both profiles, or one of them, tell amounts of.
 
@@ -48,23 +48,23 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
     for place, what in enumerate(work):
         progress(place, len(work), what)
         if what == "kernels":
-            ledgers.append(Ledger(Group.KERNEL, Measure.TIME, by_name(one, False), by_name(other, False)))
+            ledgers.append(AbLedger(AbGroup.KERNEL, AmountUnit.TIME, by_name(one, False), by_name(other, False)))
         elif what == "op types":
             ours, theirs = by_type(one), by_type(other)
             pairs = collective_pairs(ours or (), theirs or ())
-            ledgers.append(Ledger(Group.TYPE, Measure.TIME, ours, theirs, pairs=pairs))
+            ledgers.append(AbLedger(AbGroup.TYPE, AmountUnit.TIME, ours, theirs, pairs=pairs))
         elif what == "communication":
             ours, theirs = by_name(one, True), by_name(other, True)
             pairs = collective_pairs(ours or (), theirs or ())
-            ledgers.append(Ledger(Group.COMMUNICATION, Measure.TIME, ours, theirs, pairs=pairs))
+            ledgers.append(AbLedger(AbGroup.COMMUNICATION, AmountUnit.TIME, ours, theirs, pairs=pairs))
         elif what == "steps":
             ledgers.append(_steps(first, second))
         elif what == "device time":
             parts, others = device_time(one), device_time(other)
             whole = _device_total(parts)
-            ledgers.append(Ledger(Group.PART, Measure.TIME, parts, others, whole=whole))
+            ledgers.append(AbLedger(AbGroup.PART, AmountUnit.TIME, parts, others, whole=whole))
         else:
-            ledgers.append(Ledger(Group.MEMORY, Measure.BYTES, _peaks(one), _peaks(other), adds_up=False))
+            ledgers.append(AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, _peaks(one), _peaks(other), adds_up=False))
     return ledgers
 
 
@@ -178,13 +178,13 @@ def _total(amount: Amount) -> int:
     return amount.total
 
 
-def _steps(first: Session, second: Session) -> Ledger:
+def _steps(first: Session, second: Session) -> AbLedger:
     one, other = measured_steps(first), measured_steps(second)
     pairs: Mapping[str, str] = {}
     if one and other and not set(one) & set(other):
         found = matched_steps(_numbered(one), _numbered(other))
         pairs = {step_name(step.number): step_name(with_it.number) for step, with_it in found}
-    return Ledger(Group.STEP, Measure.TIME, one, other, pairs=pairs)
+    return AbLedger(AbGroup.STEP, AmountUnit.TIME, one, other, pairs=pairs)
 
 
 def _numbered(amounts: Mapping[str, Amount]) -> tuple[Step, ...]:

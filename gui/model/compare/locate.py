@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.compare.ab_differences import Difference, Group
+from memplan.gui.model.compare.ab_differences import AbDifference, AbGroup
 from memplan.gui.model.amount_names import MAKESPAN, link_of_moves, step_number
 from memplan.gui.model.compare.ab_profile import is_collective
 from memplan.gui.model.document.session import OpRef, ItemRef, Session, SliceRef
@@ -35,7 +35,7 @@ class Place:
     track: str | None = None
 
 
-def place_of(session: Session, difference: Difference, side: int) -> Place | None:
+def place_of(session: Session, difference: AbDifference, side: int) -> Place | None:
     """
     Where `difference` is best seen in `session`, which is document A (`side` 0) or B (1); `None` where it isn't.
 
@@ -46,16 +46,16 @@ def place_of(session: Session, difference: Difference, side: int) -> Place | Non
     name, group = difference.own[side], difference.group
     rank, plan = session.document.rank, session.document.plan
     if plan is not None and group in (
-        Group.PLANNED_TIME, Group.PLANNED_TYPE, Group.TIER, Group.KIND, Group.MOVE,
+        AbGroup.PLANNED_TIME, AbGroup.PLANNED_TYPE, AbGroup.TIER, AbGroup.KIND, AbGroup.MOVE,
     ):  # fmt: skip
         return _planned(session, plan, group, name)
     if rank is None:
         return None
-    if group in (Group.KERNEL, Group.TYPE, Group.COMMUNICATION):
+    if group in (AbGroup.KERNEL, AbGroup.TYPE, AbGroup.COMMUNICATION):
         return _kernel(session, rank, group, name)
-    if group is Group.PART:
+    if group is AbGroup.PART:
         return _longest(session, rank, [track.id for track in rank.tracks if _is_part(track.kind, track.thread, name)])
-    if group is Group.STEP:
+    if group is AbGroup.STEP:
         step = next((step for step in steps(session) if step.number == step_number(name)), None)
         if step is None:
             return None
@@ -78,7 +78,7 @@ def _moment(session: Session, time_ns: int) -> Place:
 # -- measured ----------------------------------------------------------------------------------------------------
 
 
-def _kernel(session: Session, rank: RankProfile, group: Group, name: str) -> Place | None:
+def _kernel(session: Session, rank: RankProfile, group: AbGroup, name: str) -> Place | None:
     kernels = rank.kernels()
     if kernels is not None and len(kernels):
         row = _costliest(kernels, group, name)
@@ -89,22 +89,22 @@ def _kernel(session: Session, rank: RankProfile, group: Group, name: str) -> Pla
     tracks = [
         track.id
         for track in operation_tracks(rank)[1]
-        if group is Group.TYPE or (track.kind is TrackKind.COMMUNICATION) == (group is Group.COMMUNICATION)
+        if group is AbGroup.TYPE or (track.kind is TrackKind.COMMUNICATION) == (group is AbGroup.COMMUNICATION)
     ]
-    return _longest(session, rank, tracks, name, by_type=group is Group.TYPE)
+    return _longest(session, rank, tracks, name, by_type=group is AbGroup.TYPE)
 
 
-def _costliest(kernels: Kernels, group: Group, name: str) -> int | None:
+def _costliest(kernels: Kernels, group: AbGroup, name: str) -> int | None:
     """The row of the longest kernel of that name or type."""
     names = coded(kernels.name)
     named = _equal(names.values, name)
-    if group is Group.TYPE:
+    if group is AbGroup.TYPE:
         types = coded(kernels.type)
         typed = _equal(types.values, name)
         untyped = np.array([value in ABSENT for value in types.values], dtype=bool)
         chosen = typed[types.codes] | (untyped[types.codes] & named[names.codes])
     else:
-        chosen = named[names.codes] & (is_collective(kernels) == (group is Group.COMMUNICATION))
+        chosen = named[names.codes] & (is_collective(kernels) == (group is AbGroup.COMMUNICATION))
     rows = np.flatnonzero(chosen)
     return int(rows[np.argmax(kernels.duration_ns[rows])]) if len(rows) else None
 
@@ -170,16 +170,16 @@ def _at_slice(session: Session, track_id: int, index: int, start_ns: int, durati
 # -- planned -----------------------------------------------------------------------------------------------------
 
 
-def _planned(session: Session, plan: Plan, group: Group, name: str) -> Place | None:
+def _planned(session: Session, plan: Plan, group: AbGroup, name: str) -> Place | None:
     axis = session.document.axis
-    if group is Group.PLANNED_TYPE:
+    if group is AbGroup.PLANNED_TYPE:
         ops = [op for op in plan.ops if op.type == name]
         return _op(session, max(ops, key=lambda op: op.duration_ns)) if ops else None
-    if group is Group.MOVE:
+    if group is AbGroup.MOVE:
         link = link_of_moves(name)
         moves = [move for move in plan.transfers if move.link == link]
         return _move(session, max(moves, key=lambda move: move.size)) if moves else None
-    if group is Group.PLANNED_TIME:
+    if group is AbGroup.PLANNED_TIME:
         if name == MAKESPAN:
             return Place(axis.to_profile(0), axis.to_profile(plan.makespan_ns))
         stalled = [op for op in plan.ops if op.stalled_ns > 0]
@@ -189,7 +189,7 @@ def _planned(session: Session, plan: Plan, group: Group, name: str) -> Place | N
     step = use.peak_step if use is not None else None
     if step is None or not 0 <= step < len(plan.ops):
         return None
-    if group is Group.KIND:
+    if group is AbGroup.KIND:
         return _moment(session, int(axis.to_profile(step_starts(plan)[step : step + 1])[0]))
     return _op(session, plan.ops[step])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments
-from memplan.gui.model.compare.ab_differences import Difference, Differences, compared
+from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, compared
 from memplan.gui.model.event import Event
 from memplan.gui.model.compare.locate import Place, place_of
 from memplan.gui.model.compare.ab_plan import plan_ledgers
@@ -56,11 +56,11 @@ class SideBySide:
         self.link.on = True
         self.link.align(first, second)
 
-    def jump(self, difference: Difference) -> None:
+    def jump(self, difference: AbDifference) -> None:
         """Show where `difference` is best seen in both documents, and select it there."""
         self.show(self.places_of(difference))
 
-    def places_of(self, difference: Difference) -> tuple[Place | None, Place | None]:
+    def places_of(self, difference: AbDifference) -> tuple[Place | None, Place | None]:
         """Where `difference` is best seen in A and in B, their tracks read; long for large profiles, for a worker."""
         found = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
         for session, place in zip((self.first, self.second), found, strict=True):
@@ -104,7 +104,7 @@ class SideBySide:
         self.first.viewport.reveal(start, end, margin=_MARGIN)
 
 
-def document_differences(first: Session, second: Session, progress: Progress = silent) -> Differences:
+def document_differences(first: Session, second: Session, progress: Progress = silent) -> AbDifferences:
     """
     What differs between two documents: their plans, and their profiles.
 
@@ -113,8 +113,8 @@ def document_differences(first: Session, second: Session, progress: Progress = s
     """
     one, other = first.document, second.document
     if one.empty or other.empty:
-        return Differences(reason=Sentence("Open a second document to see where they differ."))
+        return AbDifferences(reason=Sentence("Open a second document to see where they differ."))
     ledgers = [*plan_ledgers(first, second, progress), *profile_ledgers(first, second, progress)]
     if not ledgers:
-        return Differences(reason=_OF_ONE)
+        return AbDifferences(reason=_OF_ONE)
     return compared(ledgers)
