@@ -18,13 +18,13 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
-from memplan.gui.window.view_export import png, write
+from memplan.gui.window.view_export import png, write_view
 from memplan.gui.theme import apply_theme
 
 Arrange = Callable[[MainWindow], None]
 
 
-def render(
+def render_window(
     plan_path: Path | None,
     profile_path: Path | None,
     out_dir: Path,
@@ -170,7 +170,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
             for _ in range(4):  # docks lay themselves out over several rounds of events
                 qt.processEvents()
             path = out_dir / f"{name}-{theme}.png"
-            write(path, png(_photograph(window)))
+            write_view(path, png(_photograph(window)))
             paths.append(path)
             window.close()
             window.deleteLater()

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from memplan.core.arrays import Floats, Int64s
+
 
 
 class TrackKind(str, Enum):

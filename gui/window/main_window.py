@@ -24,7 +24,7 @@ from memplan.core.errors import InputError, UnboundShapeError
 from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.window.lazy_docks import LaterViews
-from memplan.gui.model.document.open_documents import Documents
+from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
@@ -33,7 +33,7 @@ from memplan.gui.window.dialogs import ask_chip, ask_shape
 from memplan.gui.work.background import Reading
 from memplan.gui.window.settings import Settings
 from memplan.gui.theme import apply_theme
-from memplan.gui.views.memory.live_tensors_view import AliveView
+from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.details_panel import DetailsView
@@ -71,7 +71,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.settings = Settings(settings)
         self.colours = palette or self.settings.palette
-        self.documents = Documents(session)
+        self.documents = OpenDocuments(session)
         self.reading = Reading(background, self)
         self.reading.failed.connect(self.problem)
         self.reading.unbound.connect(self._ask_shape)
@@ -110,7 +110,7 @@ class MainWindow(QMainWindow):
         self.difference = MemoryDeltaView(session, self.colours, self)
         self.details = DetailsView(session, self.colours, self)
         self.deviations = DeviationsView(session, self)
-        self.alive = AliveView(session, self)
+        self.alive = LiveTensorsView(session, self)
         self.transfers = TransfersView(session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)

@@ -14,13 +14,13 @@ from memplan.core.errors import CancelledError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
-from memplan.gui.model.document.open_documents import Opened
+from memplan.gui.model.document.open_documents import OpenDocument
 from memplan.gui.model.document.open_request import Request, is_graph, requests_for
 from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
-from memplan.gui.model.compare.locate import Place
+from memplan.gui.model.compare.locate import Location
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.dialogs import ask_chip, ask_item
-from memplan.gui.views.compare.side_by_side_view import CURVE, NOTHING, SideBySideView, NameStrip, SideBySideBar
+from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, SideBySideView, NameStrip, SideBySideBar
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.progress import Progress
@@ -43,7 +43,7 @@ class SideBySideController:
 
     def __init__(self, window: MainWindow) -> None:
         self._window = window
-        self.second: Opened | None = None
+        self.second: OpenDocument | None = None
         self.model: SideBySide | None = None
         self._first: Session | None = None
         self.view: SideBySideView | None = None
@@ -86,7 +86,7 @@ class SideBySideController:
         """Whether a second document is shown."""
         return self.second is not None
 
-    def letter(self, item: Opened) -> str:
+    def letter(self, item: OpenDocument) -> str:
         """What a document is called while two are shown: A, B, or nothing."""
         if not self.on:
             return ""
@@ -198,7 +198,7 @@ class SideBySideController:
 
         window.reading.open(request, done)
 
-    def begin(self, second: Opened) -> None:
+    def begin(self, second: OpenDocument) -> None:
         """Show `second` beside the shown document."""
         if self.on:
             self.end()
@@ -255,7 +255,7 @@ class SideBySideController:
         self.strip.show()
         self._halve()
         roomy = self.split.height() >= _CURVE_FROM_PX and (session.curves.measured or session.curves.planned)
-        self._show_memory(CURVE if roomy else NOTHING)
+        self._show_memory(CURVE if roomy else NO_MEMORY)
 
     def forget_views(self) -> None:
         """Take B's widgets away; what is linked stays, so that they can be made anew."""
@@ -352,7 +352,7 @@ class SideBySideController:
             return
         wanted = self._wanted = object()
 
-        def done(places: tuple[Place | None, Place | None]) -> None:
+        def done(places: tuple[Location | None, Location | None]) -> None:
             if model is not self.model or self._wanted is not wanted:
                 return
             for timeline in self.timelines():

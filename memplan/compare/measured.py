@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.graph.names import expanded_type
 from memplan.traces.profile import RankProfile, Track, TrackKind
 
-Int64s = NDArray[np.int64]
 
 _HOST_OPS = "CPU OP"  # process of MindSpore's CPU kernels in trace_view.json
 

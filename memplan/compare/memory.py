@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.matching import spellings
 from memplan.compare.result import Deviation, DeviationKind, MemoryCurves
 from memplan.compare.timemap import TimeMap, time_map
@@ -17,7 +18,6 @@ from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
 
-Int64s = NDArray[np.int64]
 
 _PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
+from memplan.core.arrays import Int64s
+
 
 
 def union(start_ns: Int64s, end_ns: Int64s) -> tuple[Int64s, Int64s]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memplan.simulator.execution import Execution, Int64s
+from memplan.core.arrays import Int64s
+from memplan.simulator.execution import Execution
 from memplan.simulator.kernel_records import COMMUNICATION, Kernel
 from memplan.simulator.memory_events import MemoryLog
 from memplan.simulator.profile_tables import NO_MODEL, process_samples

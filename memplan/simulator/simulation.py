@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.version import VERSION
 from memplan.core.errors import InputError
 from memplan.simulator.noise import Behaviour, Chance
-from memplan.simulator.execution import Int64s, execute
+from memplan.simulator.execution import execute
 from memplan.simulator.intervals import total, union, without
 from memplan.simulator.kernel_records import COMMUNICATION, Kernel, KernelRecorder
 from memplan.simulator.memory_events import record_memory

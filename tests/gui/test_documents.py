@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QColorDialog, QInputDialog
 
 from memplan.gui.window.file_commands import choose_rank
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.document.open_documents import Documents
+from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, open_session, requests_for
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
@@ -65,7 +65,7 @@ def test_what_is_opened_goes_where_it_belongs(tmp_path: Path) -> None:
 
 
 def test_documents_are_tabs_that_can_be_closed() -> None:
-    documents = Documents()
+    documents = OpenDocuments()
     changes: list[int] = []
     documents.changed.connect(lambda: changes.append(documents.index))
     first, second = open_session(Request(PLAN)), open_session(Request(None, PROFILE))
@@ -331,7 +331,7 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
 
 
 def test_documents_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    documents = Documents()
+    documents = OpenDocuments()
     first, second = (shutil.copytree(PROFILE, tmp_path / run / "level2") for run in ("db", "text"))
     documents.show(Request(None, first), open_session(Request(None, first)), new_tab=True)
     assert [str(name) for name in documents.names()] == ["level2"]
@@ -347,7 +347,7 @@ def test_ranks_and_chips_tell_documents_apart() -> None:
     other = first.document
     assert other.plan is not None
     assert other.rank is not None
-    documents = Documents(first)
+    documents = OpenDocuments(first)
     rank = SimpleNamespace(rank=3, span_ns=other.rank.span_ns, tracks=(), memory_components=tuple)
     documents.add(Request(), Session(replace(other, rank=rank, comparison=None)))  # type: ignore[arg-type]
     assert [str(name).rsplit(" · ", 1)[1] for name in documents.names()] == ["rank 0", "rank 3"]

@@ -16,7 +16,7 @@ from memplan.gui.i18n import catalogue, choose_language
 from memplan.gui.work.jobs import Finished, Job, Work
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.document import make_document
-from memplan.gui.model.kernel.kernel_facts import Lane
+from memplan.gui.model.kernel.kernel_facts import BufferLane
 from memplan.gui.model.kernel.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
@@ -262,7 +262,7 @@ def test_double_buffers_take_turns_and_what_stays_is_one_block() -> None:
     def buffer(name: str, offset: int, intervals: tuple[tuple[int, int], ...], fills: tuple[int, ...]) -> OnChipBuffer:
         return OnChipBuffer(f"{name} {offset}", Tier.L1, offset, 100, intervals, "MTE2", "MTE1", name, fills)
 
-    lane = Lane(
+    lane = BufferLane(
         Tier.L1,
         1000,
         300,
@@ -281,8 +281,8 @@ def test_double_buffers_take_turns_and_what_stays_is_one_block() -> None:
 
 
 def test_free_room_is_drawn_to_scale_only_where_buffers_can_be_read_beside_it() -> None:
-    def of(peak: int, capacity: int | None) -> Lane:
-        return Lane(Tier.UB, capacity, peak, ())
+    def of(peak: int, capacity: int | None) -> BufferLane:
+        return BufferLane(Tier.UB, capacity, peak, ())
 
     half = heights(of(600, 1000))
     assert (half.used_height, half.to_scale, half.free) == (0.6, True, 400)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from memplan.cli.app import app
 from memplan.cli.kv import budget_document
 from memplan.core.errors import InputError
-from memplan.gui.model.kv.kv_budget import answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_budget import answer, answers, kv_headline, stack, warnings
 from memplan.gui.model.kv.kv_choice import (
     SAMPLE,
     KvChoice,
@@ -111,11 +111,11 @@ def test_the_pool_adds_up(choice: KvChoice) -> None:
 
 def test_the_headline_says_how_many_fit_or_what_is_missing() -> None:
     fits = answer(KvChoice(SAMPLE, batch=4))
-    assert str(headline(fits)) == f"Fits: 4 × 32,768 tokens wanted, room for {fits.result.sequences}"
+    assert str(kv_headline(fits)) == f"Fits: 4 × 32,768 tokens wanted, room for {fits.result.sequences}"
     more = answer(KvChoice(SAMPLE, batch=fits.result.sequences + 1))
-    assert str(headline(more)).startswith("Does not fit: ")
+    assert str(kv_headline(more)).startswith("Does not fit: ")
     small = answer(KvChoice(SAMPLE, hbm="16GiB"))
-    assert "missing for the engine to start" in str(headline(small))
+    assert "missing for the engine to start" in str(kv_headline(small))
 
 
 def test_what_is_likely_not_meant_is_said() -> None:

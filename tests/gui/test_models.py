@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.gui.model.memory.live_tensors import alive_rows
+from memplan.gui.model.memory.live_tensors import live_rows
 from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
-from memplan.gui.model.compare.deviations import SHAPE, deviation_rows, verdict
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.timeline.lanes import build_lanes
 from memplan.gui.model.document.open_request import Request, open_session, request_for
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
-from memplan.gui.model.timeline.slice_search import search
+from memplan.gui.model.timeline.slice_search import search_slices
 from memplan.gui.model.timeline.range_statistics import selection_sections
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.viewport import Viewport
@@ -90,14 +90,14 @@ def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -
     costs = [row.sort_keys[-1] for row in rows]
     assert rows
     assert costs == sorted(costs, reverse=True)
-    assert all(len(row.cells) == len(SHAPE.header) for row in rows)
+    assert all(len(row.cells) == len(DEVIATION_SHAPE.header) for row in rows)
     assert str(verdict(session.document)).startswith("deviates: ")
 
 
 def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     peak = session.peak
     assert peak is not None
-    rows, total = alive_rows(session, float(peak.time_ns - session.origin_ns))
+    rows, total = live_rows(session, float(peak.time_ns - session.origin_ns))
     assert total == peak.alive
     sizes = [row.sort_keys[-1] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
@@ -182,7 +182,7 @@ def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:
     for track in session.tracks.all:
         session.tracks.load(track)
-    hits = search(session.tracks, "adam-OP0")
+    hits = search_slices(session.tracks, "adam-OP0")
     assert {key.split("/")[0] for key in hits.tracks} >= {"plan", "stream"}
     assert hits.start_ns.tolist() == sorted(hits.start_ns.tolist())
     assert hits.total == len(hits)
@@ -192,8 +192,8 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
         assert lanes is not None
         assert "adam-op0" in lanes.slices.names[lanes.slices.name[item.index]].casefold()
         assert lanes.slices.start_ns[item.index] == hits.start_ns[position]
-    assert len(search(session.tracks, "   ")) == 0
-    assert len(search(session.tracks, "no such op")) == 0
+    assert len(search_slices(session.tracks, "   ")) == 0
+    assert len(search_slices(session.tracks, "no such op")) == 0
 
 
 def test_an_op_or_a_tensor_has_its_range_of_time(session: Session) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import CancelledError
-from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments, one_clock
+from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments, one_clock
 from memplan.gui.model.compare.ab_differences import (
     AB_MOST,
     AB_SHAPE,
-    Amount,
+    AbAmount,
     AbDifference,
     AbDifferences,
     AbGroup,
@@ -52,7 +52,7 @@ def of(found: AbDifferences, group: AbGroup, name: str) -> AbDifference:
 
 def test_either_viewport_leads_and_the_other_follows_shifted_by_the_offset() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    Link(first, second, 100.0)
+    ViewportLink(first, second, 100.0)
     first.show(200.0, 300.0)
     assert window(second) == (300.0, 400.0)
     second.zoom(0.5, 350.0)
@@ -70,7 +70,7 @@ def test_either_viewport_leads_and_the_other_follows_shifted_by_the_offset() -> 
 
 def test_one_move_is_told_once_to_each_side() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    Link(first, second)
+    ViewportLink(first, second)
     told: list[str] = []
     first.changed.connect(lambda: told.append("first"))
     second.changed.connect(lambda: told.append("second"))
@@ -82,7 +82,7 @@ def test_one_move_is_told_once_to_each_side() -> None:
 @pytest.mark.parametrize("offset", [0.0, -350.0, 5_000.0])
 def test_documents_of_different_length_stay_together_at_every_zoom(offset: float) -> None:
     short, long = Viewport((-1.0, 101.0)), Viewport((-100.0, 10_100.0))
-    Link(short, long, offset)
+    ViewportLink(short, long, offset)
     for viewport, factor, at in ((short, 0.1, 50.0), (long, 30.0, 9_000.0), (short, 1e6, 0.0), (long, 1e-7, 1.0)):
         viewport.zoom(factor, at)
         viewport.pan(viewport.span)
@@ -95,7 +95,7 @@ def test_documents_of_different_length_stay_together_at_every_zoom(offset: float
 
 def test_going_back_takes_both_back() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     first.reveal(100.0, 110.0)
     second.reveal(500.0, 510.0)
     assert first.back()
@@ -108,7 +108,7 @@ def test_going_back_takes_both_back() -> None:
 
 def test_a_link_that_is_off_or_forgotten_leaves_no_trace() -> None:
     first, second = Viewport((0.0, 100.0)), Viewport((0.0, 1000.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     first.show(*first.bounds)
     link.on = False
     assert first.bounds == (0.0, 100.0)
@@ -127,7 +127,7 @@ def test_a_link_that_is_off_or_forgotten_leaves_no_trace() -> None:
 
 def test_other_data_in_a_linked_viewport_moves_the_common_bounds() -> None:
     first, second = Viewport((0.0, 100.0)), Viewport((0.0, 100.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     second.set_bounds((0.0, 5_000.0))
     assert first.bounds == second.bounds == (0.0, 5_000.0)
     assert window(first) == window(second)
@@ -137,7 +137,7 @@ def test_other_data_in_a_linked_viewport_moves_the_common_bounds() -> None:
 
 def test_a_viewport_linked_with_itself_stays_as_it_is() -> None:
     viewport = Viewport((0.0, 100.0))
-    link = Link(viewport, viewport, 10.0)
+    link = ViewportLink(viewport, viewport, 10.0)
     viewport.show(10.0, 20.0)
     assert not link.on
     assert window(viewport) == (10.0, 20.0)
@@ -145,7 +145,7 @@ def test_a_viewport_linked_with_itself_stays_as_it_is() -> None:
 
 def test_aligning_puts_the_chosen_moments_on_each_other_and_shows_them() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     first.show(0.0, 100.0)
     link.align(700.0, 250.0)
     assert link.offset == -450.0
@@ -203,8 +203,8 @@ def test_the_map_beside_shows_the_same_tier() -> None:
 
 
 def ledger(first: dict[str, int] | None, second: dict[str, int] | None, **more: object) -> AbLedger:
-    def amounts(values: dict[str, int] | None) -> dict[str, Amount] | None:
-        return None if values is None else {name: Amount(1, value) for name, value in values.items()}
+    def amounts(values: dict[str, int] | None) -> dict[str, AbAmount] | None:
+        return None if values is None else {name: AbAmount(1, value) for name, value in values.items()}
 
     return AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts(first), amounts(second), **more)  # type: ignore[arg-type]
 
@@ -237,7 +237,7 @@ def test_very_many_names_are_cut_to_those_that_differ_most() -> None:
 
 def test_times_and_bytes_stand_in_one_table_each_by_its_largest_difference_first() -> None:
     times = ledger({"a": 1_000, "b": 900}, {"a": 500, "b": 890})
-    sizes = AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"m": Amount(None, 1 << 30)}, {"m": Amount(None, 3 << 28)})
+    sizes = AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"m": AbAmount(None, 1 << 30)}, {"m": AbAmount(None, 3 << 28)})
     rows = difference_rows(compared([times, sizes]).found)
     by_name = {row.cells[1]: row.sort_keys[AB_SHAPE.sorted_by] for row in rows}
     assert by_name["a"] > by_name["m"] > by_name["b"]  # type: ignore[operator]
@@ -391,7 +391,7 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     times = [int(table.duration_ns[list(table.name).index(reduce.name)]) for table in tables if table is not None]
     assert reduce.delta == times[1] - times[0] < -2_000_000
     assert all("hcom" not in item.name for item in found.found if item.group is AbGroup.KERNEL)
-    assert of(found, AbGroup.STEP, "step 50").first == Amount(None, 129_862_875)
+    assert of(found, AbGroup.STEP, "step 50").first == AbAmount(None, 129_862_875)
     model.jump(reduce)
     for session, place in zip((model.first, model.second), model.places, strict=True):
         assert place is not None

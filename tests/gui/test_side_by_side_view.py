@@ -26,12 +26,12 @@ from memplan.gui.model.compare.ab_choice import (
     listed,
     ab_total,
 )
-from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, AbDifferences, AbGroup, AbLedger, AmountUnit, compared
+from memplan.gui.model.compare.ab_differences import SHEET_HEADER, AbAmount, AbDifferences, AbGroup, AbLedger, AmountUnit, compared
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.window.side_by_side_controller import TABLE, VIEW
-from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NOTHING, SideBySideView
+from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, slower
@@ -240,12 +240,12 @@ def test_one_below_the_other_a_moment_is_in_one_column(both: MainWindow) -> None
 
 def test_the_memory_of_b_is_shown_under_its_timeline(both: MainWindow) -> None:
     view, bar = second_view(both), both.side_by_side.bar
-    for what in (CURVE, MAP, CURVE, NOTHING):
+    for what in (CURVE, MAP, CURVE, NO_MEMORY):
         bar.memories[what].trigger()
         settle()
         assert view.shown == what
         assert bar.memories[what].isChecked()
-        assert view.split.count() == (1 if what == NOTHING else 2)
+        assert view.split.count() == (1 if what == NO_MEMORY else 2)
         if view.memory is not None:
             assert view.memory.session is view.session
             assert view.memory.isVisible()
@@ -355,12 +355,12 @@ def test_the_table_is_saved_as_it_is_chosen(both: MainWindow, tmp_path: Path, mo
 
 def many(count: int) -> AbDifferences:
     """`count` kernels that differ, one that doesn't, and a peak that one document doesn't tell of."""
-    first = {f"k{index}": Amount(1, 10) for index in range(count + 1)}
-    second = {f"k{index}": Amount(1, 10 + index) for index in range(count + 1)}
+    first = {f"k{index}": AbAmount(1, 10) for index in range(count + 1)}
+    second = {f"k{index}": AbAmount(1, 10 + index) for index in range(count + 1)}
     return compared(
         [
             AbLedger(AbGroup.KERNEL, AmountUnit.TIME, first, second),
-            AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"HBM": Amount(None, 7)}, None, adds_up=False),
+            AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"HBM": AbAmount(None, 7)}, None, adds_up=False),
         ]
     )
 

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.scan import column_loops
 from memplan.traces.dictionary_array import Coded
-from memplan.traces.profile import Floats, Int64s
 from memplan.traces.readers.csv_table import ABSENT, Table
 
 # Headers of exact times and of text; under any other there are numbers, or the file is read as text throughout.

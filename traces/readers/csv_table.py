@@ -17,10 +17,10 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import InputError
 from memplan.traces.decimals import nanoseconds, number, scaled
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Floats, Int64s
 from memplan.traces.readers.gzip_files import is_gzip, most_unpacked
 
 ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})

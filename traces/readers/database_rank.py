@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.dictionary_array import Coded, picked
 from memplan.traces.readers.sqlite import Database
@@ -15,7 +16,7 @@ from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.rank_links import link_use
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Floats, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Kernels, LinkUse, MemoryCurve, StepTimes
 from memplan.traces.timeline.query import TimelineView
 from memplan.traces.rank import types_by_name
 from memplan.traces.timeline.tracks import build

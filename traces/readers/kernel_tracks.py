@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import coded
 from memplan.traces.timeline.event_builder import Gathered
-from memplan.traces.profile import Int64s, Kernels
+from memplan.traces.profile import Kernels
 from memplan.traces.timeline.query import TimelineView
 from memplan.traces.readers.csv_table import ABSENT
 from memplan.traces.timeline.tracks import build

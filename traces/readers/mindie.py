@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import coded
 from memplan.traces.timeline.event_builder import Gathered
 from memplan.traces.notes import Notebook
 from memplan.traces.readers.partial import PartReader
-from memplan.traces.profile import Int64s, Kernels
+from memplan.traces.profile import Kernels
 from memplan.traces.timeline.query import TimelineView
 from memplan.traces.readers.csv_table import Table, read_table
 from memplan.traces.timeline.tracks import build

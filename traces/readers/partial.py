@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Kernels, LinkUse, MemoryCurve, StepTimes
 from memplan.traces.timeline.query import TimelineView
 from memplan.traces.readers.csv_table import read_table
 

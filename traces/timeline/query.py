@@ -7,18 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.timeline.nesting import BLOCK
-from memplan.traces.profile import (
-    CounterSeries,
-    Density,
-    Flow,
-    Int64s,
-    OpTotal,
-    Overlap,
-    Slices,
-    Track,
-    TrackKind,
-)
+from memplan.traces.profile import CounterSeries, Density, Flow, OpTotal, Overlap, Slices, Track, TrackKind
 from memplan.traces.timeline.tracks import Int32s, Timeline
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.timeline import nesting
 from memplan.traces.timeline.events import FLOW_START, Events, FlowRows, SliceRows
 from memplan.traces.timeline.nesting import BLOCK
-from memplan.traces.profile import Floats, Int64s, Track, TrackKind
+from memplan.traces.profile import Track, TrackKind
 
 Int32s = NDArray[np.int32]
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from memplan.gui.model import amount_names as names
 from memplan.core.units import format_duration
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
@@ -50,7 +50,7 @@ class AbGroup(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class AbAmount:
     """How often something occurs (`None`: it isn't counted) and how much it takes together, in ns or bytes."""
 
     count: int | None
@@ -84,8 +84,8 @@ class AbDifference:
     group: AbGroup
     name: str
     measure: AmountUnit
-    first: Amount | None
-    second: Amount | None
+    first: AbAmount | None
+    second: AbAmount | None
     delta: int | None
     share: float | None
     own: tuple[str, str]
@@ -132,8 +132,8 @@ class AbLedger:
 
     group: AbGroup
     measure: AmountUnit
-    first: Mapping[str, Amount] | None
-    second: Mapping[str, Amount] | None
+    first: Mapping[str, AbAmount] | None
+    second: Mapping[str, AbAmount] | None
     adds_up: bool = True
     whole: int | None = None
     pairs: Mapping[str, str] | None = None
@@ -153,7 +153,7 @@ def compared(ledgers: Iterable[AbLedger]) -> AbDifferences:
     return AbDifferences(tuple(found), totals, left_out)
 
 
-def _sum(amounts: Mapping[str, Amount] | None) -> int | None:
+def _sum(amounts: Mapping[str, AbAmount] | None) -> int | None:
     return None if amounts is None else sum(amount.total for amount in amounts.values())
 
 
@@ -244,7 +244,7 @@ def _count_text(item: AbDifference) -> str:
 
 def differences_sheet(found: Iterable[AbDifference]) -> Sheet:
     """The differences as a plain table; an unknown amount is an empty cell."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[SheetCell, ...]] = []
     for item in found:
         one, other = item.first, item.second
         rows.append(

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from memplan.compare.measured import operation_tracks
 from memplan.gui.model.compare.alignment import matched_steps
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.compare.ab_differences import Amount, AbGroup, AbLedger, AmountUnit
+from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
 from memplan.gui.model.amount_names import step_name, step_number
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.steps import Step, steps
+from memplan.gui.model.timeline.steps import StepRange, steps
 from memplan.core.progress import Progress, silent
 from memplan.traces.dictionary_array import coded
 from memplan.traces.profile import Kernels, OpTotal, RankProfile, StepTimes, TrackKind
@@ -48,13 +48,13 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
     for place, what in enumerate(work):
         progress(place, len(work), what)
         if what == "kernels":
-            ledgers.append(AbLedger(AbGroup.KERNEL, AmountUnit.TIME, by_name(one, False), by_name(other, False)))
+            ledgers.append(AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts_by_name(one, False), amounts_by_name(other, False)))
         elif what == "op types":
             ours, theirs = by_type(one), by_type(other)
             pairs = collective_pairs(ours or (), theirs or ())
             ledgers.append(AbLedger(AbGroup.TYPE, AmountUnit.TIME, ours, theirs, pairs=pairs))
         elif what == "communication":
-            ours, theirs = by_name(one, True), by_name(other, True)
+            ours, theirs = amounts_by_name(one, True), amounts_by_name(other, True)
             pairs = collective_pairs(ours or (), theirs or ())
             ledgers.append(AbLedger(AbGroup.COMMUNICATION, AmountUnit.TIME, ours, theirs, pairs=pairs))
         elif what == "steps":
@@ -72,10 +72,10 @@ def is_collective(kernels: Kernels) -> NDArray[np.bool_]:
     """Which kernels of the table are collectives: by the core that ran them, else by their name."""
     names, cores = coded(kernels.name), coded(kernels.core)
     by_core = np.array([core.upper() in _COLLECTIVE_CORES for core in cores.values], dtype=bool)
-    by_name = np.array([name.lower().startswith("hcom_") for name in names.values], dtype=bool)
+    named = np.array([name.lower().startswith("hcom_") for name in names.values], dtype=bool)
     if not len(kernels):
         return np.zeros(0, dtype=bool)
-    return np.asarray(by_core[cores.codes] | by_name[names.codes])
+    return np.asarray(by_core[cores.codes] | named[names.codes])
 
 
 def collective_pairs(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
@@ -113,14 +113,14 @@ def _by_group(names: Iterable[str]) -> dict[str, dict[tuple[str, str], str]]:
     return found
 
 
-def by_name(rank: RankProfile, collectives: bool) -> dict[str, Amount] | None:
+def amounts_by_name(rank: RankProfile, collectives: bool) -> dict[str, AbAmount] | None:
     """
     Count and time by name: of the collectives, or of all other kernels; `None` where the profile holds neither.
 
     From the kernel table; without one, or without collectives in it, from the tracks of the device.
     """
     kernels = rank.kernels()
-    totals: dict[str, Amount] = {}
+    totals: dict[str, AbAmount] = {}
     if kernels is not None and len(kernels):
         chosen = is_collective(kernels) == collectives
         names = coded(kernels.name)
@@ -136,26 +136,26 @@ def by_name(rank: RankProfile, collectives: bool) -> dict[str, Amount] | None:
     return {} if kernels is not None and len(kernels) else None
 
 
-def by_type(rank: RankProfile) -> dict[str, Amount] | None:
+def by_type(rank: RankProfile) -> dict[str, AbAmount] | None:
     """Count and device time by op type, as the profile sums them up; `None` where it holds no kernels."""
-    totals: dict[str, Amount] = {}
+    totals: dict[str, AbAmount] = {}
     _add(totals, rank.top_ops(EVERY))
     return totals or None
 
 
-def _add(totals: dict[str, Amount], found: Iterable[OpTotal]) -> None:
+def _add(totals: dict[str, AbAmount], found: Iterable[OpTotal]) -> None:
     for item in found:
         before = totals.get(item.type)
         count, time = (before.count or 0, before.total) if before is not None else (0, 0)
-        totals[item.type] = Amount(count + item.count, time + item.total_ns)
+        totals[item.type] = AbAmount(count + item.count, time + item.total_ns)
 
 
-def step_time(times: StepTimes) -> int:
+def whole_step_time(times: StepTimes) -> int:
     """How long the device took for a step: computing, communication that nothing hid, and waiting."""
     return times.computing_ns + times.communication_not_overlapped_ns + times.free_ns
 
 
-def measured_steps(session: Session) -> dict[str, Amount] | None:
+def measured_steps(session: Session) -> dict[str, AbAmount] | None:
     """
     The time of every step, as the profiler's summary has it or else from first to last kernel, by number.
 
@@ -164,17 +164,17 @@ def measured_steps(session: Session) -> dict[str, Amount] | None:
     rank = session.document.rank
     summary: Sequence[StepTimes] = rank.steps() if rank is not None else ()
     if summary:
-        totals: dict[str, Amount] = {}
+        totals: dict[str, AbAmount] = {}
         for place, times in enumerate(summary):
             name = step_name(times.step if times.step is not None else place)
             # A number that comes again, in the summary of another capture, keeps its longest time.
-            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, step_time(times)), key=_total)
+            totals[name] = max(totals.get(name, AbAmount(None, 0)), AbAmount(None, whole_step_time(times)), key=_total)
         return totals
     spans = steps(session)
-    return {step_name(step.number): Amount(None, round(step.end - step.start)) for step in spans} or None
+    return {step_name(step.number): AbAmount(None, round(step.end - step.start)) for step in spans} or None
 
 
-def _total(amount: Amount) -> int:
+def _total(amount: AbAmount) -> int:
     return amount.total
 
 
@@ -187,28 +187,28 @@ def _steps(first: Session, second: Session) -> AbLedger:
     return AbLedger(AbGroup.STEP, AmountUnit.TIME, one, other, pairs=pairs)
 
 
-def _numbered(amounts: Mapping[str, Amount]) -> tuple[Step, ...]:
-    return tuple(Step(number, 0.0, 0.0) for number in sorted(step_number(name) for name in amounts))
+def _numbered(amounts: Mapping[str, AbAmount]) -> tuple[StepRange, ...]:
+    return tuple(StepRange(number, 0.0, 0.0) for number in sorted(step_number(name) for name in amounts))
 
 
-def device_time(rank: RankProfile) -> dict[str, Amount] | None:
+def device_time(rank: RankProfile) -> dict[str, AbAmount] | None:
     """How device time divides, from the trace's own tracks or else from the summary of all steps."""
     overlap = rank.overlap()
     if overlap is not None:
-        return {name: Amount(None, int(getattr(overlap, field))) for name, field in PARTS.items()}
+        return {name: AbAmount(None, int(getattr(overlap, field))) for name, field in PARTS.items()}
     summary = rank.steps()
     if not summary:
         return None
-    return {name: Amount(None, sum(int(getattr(step, field)) for step in summary)) for name, field in PARTS.items()}
+    return {name: AbAmount(None, sum(int(getattr(step, field)) for step in summary)) for name, field in PARTS.items()}
 
 
-def _device_total(parts: Mapping[str, Amount] | None) -> int | None:
+def _device_total(parts: Mapping[str, AbAmount] | None) -> int | None:
     """All device time: every part but `Communication`, which overlaps with others."""
     if parts is None:
         return None
     return sum(amount.total for name, amount in parts.items() if name != "Communication")
 
 
-def _peaks(rank: RankProfile) -> dict[str, Amount] | None:
+def _peaks(rank: RankProfile) -> dict[str, AbAmount] | None:
     curves = measured_curves(rank)
-    return {curve.name: Amount(None, curve.peak[1]) for curve in curves} or None
+    return {curve.name: AbAmount(None, curve.peak[1]) for curve in curves} or None

@@ -7,13 +7,13 @@ from enum import Enum
 
 from memplan.gui.model.event import Event
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.steps import Step, steps
+from memplan.gui.model.timeline.steps import StepRange, steps
 from memplan.gui.model.viewport import Viewport
 
 Bounds = tuple[float, float]
 
 
-class Link:
+class ViewportLink:
     """
     Keeps two viewports on the same stretch of time: the moment `t` of the first lies on `t + offset` of the second.
 
@@ -215,24 +215,24 @@ def default_moments(first: Session, second: Session) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def matched_steps(first: tuple[Step, ...], second: tuple[Step, ...]) -> list[tuple[Step, Step]]:
+def matched_steps(first: tuple[StepRange, ...], second: tuple[StepRange, ...]) -> list[tuple[StepRange, StepRange]]:
     """The steps of two documents that belong together: those of one number, else those in one place."""
     by_number = {step.number: step for step in second}
     same = [(step, by_number[step.number]) for step in first if step.number in by_number]
     return same or list(zip(first, second, strict=False))
 
 
-def steps_of(session: Session) -> tuple[Step, ...]:
+def document_steps(session: Session) -> tuple[StepRange, ...]:
     """The steps of the profile; a plan by itself is one."""
     document = session.document
     if document.rank is None and document.plan is not None:
         start, end = (document.axis.to_profile(time) for time in (0, document.plan.makespan_ns))
-        return (Step(0, float(start - session.origin_ns), float(end - session.origin_ns)),)
+        return (StepRange(0, float(start - session.origin_ns), float(end - session.origin_ns)),)
     return steps(session)
 
 
 def _step_starts(first: Session, second: Session) -> tuple[float, float] | None:
-    pairs = matched_steps(steps_of(first), steps_of(second))
+    pairs = matched_steps(document_steps(first), document_steps(second))
     if not pairs:
         return None
     middle = (first.viewport.start + first.viewport.end) / 2

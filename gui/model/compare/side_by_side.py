@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments
+from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, compared
 from memplan.gui.model.event import Event
-from memplan.gui.model.compare.locate import Place, place_of
+from memplan.gui.model.compare.locate import Location, locate
 from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.compare.ab_profile import profile_ledgers
 from memplan.gui.model.document.session import Session
@@ -29,9 +29,9 @@ class SideBySide:
         """Link both with the moments `at` on each other; by default those of `default_moments`, which may take long."""
         self.first, self.second = first, second
         start, other = at if at is not None else default_moments(first, second)
-        self.link = Link(first.viewport, second.viewport, other - start)
+        self.link = ViewportLink(first.viewport, second.viewport, other - start)
         self.jumped = Event()
-        self.places: tuple[Place | None, Place | None] = (None, None)
+        self.places: tuple[Location | None, Location | None] = (None, None)
         first.tier_changed.connect(self._show_tier)
 
     def forget(self) -> None:
@@ -60,15 +60,15 @@ class SideBySide:
         """Show where `difference` is best seen in both documents, and select it there."""
         self.show(self.places_of(difference))
 
-    def places_of(self, difference: AbDifference) -> tuple[Place | None, Place | None]:
+    def places_of(self, difference: AbDifference) -> tuple[Location | None, Location | None]:
         """Where `difference` is best seen in A and in B, their tracks read; long for large profiles, for a worker."""
-        found = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
+        found = locate(self.first, difference, 0), locate(self.second, difference, 1)
         for session, place in zip((self.first, self.second), found, strict=True):
             if place is not None and place.track is not None:
                 session.tracks.load(session.tracks.track(place.track))
         return found
 
-    def show(self, places: tuple[Place | None, Place | None]) -> None:
+    def show(self, places: tuple[Location | None, Location | None]) -> None:
         """
         Show these places of A and B, and select what lies there.
 

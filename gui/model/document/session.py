@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.memory.memory_curves import MemoryCurves, memory_curves
+from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
@@ -59,10 +59,10 @@ class Session:
         self.markers: list[float] = []
         self._selected: ItemRef | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
-        self._tiers: dict[Tier, tuple[MemoryMap | None, Peak | None, MemoryCurves]] = {}
+        self._tiers: dict[Tier, tuple[MemoryMap | None, Peak | None, TierCurves]] = {}
         self.map: MemoryMap | None = None
         self.peak: Peak | None = None
-        self.curves = MemoryCurves()
+        self.curves = TierCurves()
         self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
 
     def prepare_tier(self, tier: Tier) -> None:

@@ -19,7 +19,7 @@ _SMALL_SHARE = 0.004
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class KvLine:
     """A label, its value, and a remark on it."""
 
     label: Text
@@ -137,7 +137,7 @@ def _cache(found: Answer, item: Item) -> list[Segment]:
     return segments
 
 
-def headline(found: Answer) -> Sentence:
+def kv_headline(found: Answer) -> Sentence:
     """The answer in one sentence."""
     result, batch = found.result, found.pool.batch
     context = f"{result.context:,}"
@@ -152,15 +152,15 @@ def headline(found: Answer) -> Sentence:
     return Sentence(text, (f"{batch:,}", context, f"{result.sequences:,}"))
 
 
-def answers(found: Answer) -> list[Line]:
+def answers(found: Answer) -> list[KvLine]:
     """What the budget says, with what each figure rests on."""
     result, picture = found.result, found.pool
     pool, sequence = result.pool, found.pool.sequence
     held = pool.blocks_per_request * pool.planned_per_block
     context = f"{result.context:,}"
 
-    def line(label: str, value: str, remark: str = "", *values: str, of: tuple[str, ...] = ()) -> Line:
-        return Line(Sentence(label, of), value, Sentence(remark, values) if remark else "")
+    def line(label: str, value: str, remark: str = "", *values: str, of: tuple[str, ...] = ()) -> KvLine:
+        return KvLine(Sentence(label, of), value, Sentence(remark, values) if remark else "")
 
     lines = [
         line("sequences at once", f"{result.sequences:,}", "of {} tokens each, on one rank", context),
@@ -222,7 +222,7 @@ def answers(found: Answer) -> list[Line]:
         lines.append(
             line("tightest stage", f"{result.stage:,}", "of {}, counted from 0", f"{result.layout.pipeline:,}")
         )
-    lines.append(Line(Sentence("dies"), f"{result.layout.ranks:,}", str(result.layout)))
+    lines.append(KvLine(Sentence("dies"), f"{result.layout.ranks:,}", str(result.layout)))
     return lines
 
 

@@ -9,11 +9,11 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare import TimeMap
 from memplan.gui.model.palette import Palette
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, step_starts
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
 
-SHAPE = TableShape(
+TRANSFER_SHAPE = TableShape(
     ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)
 )
 

@@ -14,7 +14,7 @@ _MARK = re.compile(r"ProfilerStep#(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepRange:
     """Step `number` from its first kernel's start to its last one's end, in nanoseconds from the origin."""
 
     number: int
@@ -22,7 +22,7 @@ class Step:
     end: float
 
 
-def steps(session: Session) -> tuple[Step, ...]:
+def steps(session: Session) -> tuple[StepRange, ...]:
     """
     The profile's steps in order of time: by the kernels' own step numbers, else by the host's marks of steps.
 
@@ -40,7 +40,7 @@ def steps(session: Session) -> tuple[Step, ...]:
         np.minimum.at(first, place, kernels.start_ns[known])
         np.maximum.at(last, place, kernels.start_ns[known] + kernels.duration_ns[known])
         found = [
-            Step(number, float(start - origin), float(end - origin))
+            StepRange(number, float(start - origin), float(end - origin))
             for number, start, end in zip(numbers.tolist(), first.tolist(), last.tolist(), strict=True)
         ]
     else:
@@ -48,9 +48,9 @@ def steps(session: Session) -> tuple[Step, ...]:
     return tuple(sorted(found, key=lambda step: step.start))
 
 
-def _marked(session: Session) -> list[Step]:
+def _marked(session: Session) -> list[StepRange]:
     rank, origin = session.document.rank, session.origin_ns
-    found: dict[int, Step] = {}
+    found: dict[int, StepRange] = {}
     for track in rank.tracks if rank is not None else ():
         if rank is None or track.kind is not TrackKind.HOST:
             continue
@@ -59,11 +59,11 @@ def _marked(session: Session) -> list[Step]:
         numbers = {code: int(match.group(1)) for code, match in marks.items() if match is not None}
         for index in np.flatnonzero(np.isin(slices.name, list(numbers))).tolist() if numbers else ():
             number, start = numbers[int(slices.name[index])], float(slices.start_ns[index] - origin)
-            found.setdefault(number, Step(number, start, start + float(slices.duration_ns[index])))
+            found.setdefault(number, StepRange(number, start, start + float(slices.duration_ns[index])))
     return list(found.values())
 
 
-def adjacent_step(found: tuple[Step, ...], time: float, forward: bool) -> Step | None:
+def adjacent_step(found: tuple[StepRange, ...], time: float, forward: bool) -> StepRange | None:
     """The step after the one that is under way at `time`, or the one before; `None` at the ends."""
     if forward:
         return next((step for step in found if step.start > time + 1), None)

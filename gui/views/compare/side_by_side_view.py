@@ -31,7 +31,7 @@ from memplan.gui.views.timeline.timeline_view import Loader, TimelineView
 
 _STRIP_PX = 24
 _ROOMY_PX = 420
-NOTHING, CURVE, MAP = "Timeline only", "Memory over time", "Memory map"
+NO_MEMORY, CURVE, MAP = "Timeline only", "Memory over time", "Memory map"
 
 
 class ElidedLabel(QLabel):
@@ -135,7 +135,7 @@ class SideBySideBar(QWidget):
         self.memory_menu = QMenu(self.memory)
         group = QActionGroup(self)
         self.memories: dict[str, QAction] = {}
-        for what in (NOTHING, CURVE, MAP):
+        for what in (NO_MEMORY, CURVE, MAP):
             action = self.memory_menu.addAction(tr(what))
             action.setCheckable(True)
             action.triggered.connect(lambda *_, what=what: self.memory_asked.emit(what))
@@ -244,7 +244,7 @@ class SideBySideView(QWidget):
     def shown(self) -> str:
         """What is under the timeline."""
         if self.memory is None:
-            return NOTHING
+            return NO_MEMORY
         return CURVE if isinstance(self.memory, CurveView) else MAP
 
     def show_memory(self, what: str) -> None:
@@ -256,7 +256,7 @@ class SideBySideView(QWidget):
             self.memory.setParent(None)
             self.memory.deleteLater()
             self.memory = None
-        if what != NOTHING:
+        if what != NO_MEMORY:
             kind = CurveView if what == CURVE else MemoryMapView
             self.memory = kind(self.session, self.colours, self)
             self.memory.ruler_px = 0  # the timeline's is right above it

@@ -24,7 +24,7 @@ from shiboken6 import isValid
 from memplan.core.errors import InputError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.work.jobs import Job, Jobs
-from memplan.gui.model.kv.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_budget import Answer, KvLine, answer, answers, kv_headline, stack, warnings
 from memplan.gui.model.kv.kv_choice import SAMPLE, KvChoice, offer
 from memplan.gui.model.kv.kv_further import Further, fitting_text, further, further_lines
 from memplan.gui.model.kv.kv_sheet import budget_sheet
@@ -210,7 +210,7 @@ class KvBudgetView(QWidget):
         result = self.found.result
         if self.more is not None and self.more.choice != self.found.choice:
             self.more = None
-        self._say(headline(self.found), "text" if self.found.enough else "warning")
+        self._say(kv_headline(self.found), "text" if self.found.enough else "warning")
         card = result.items[0].nbytes or 0
         self.stack.show_segments(stack(self.found), card, f"{result.chip} · {format_bytes(card)}")
         self._fit_stack()
@@ -269,7 +269,7 @@ class KvBudgetView(QWidget):
 
     # -- figures -------------------------------------------------------------------------------------------------
 
-    def _lines(self) -> list[Line]:
+    def _lines(self) -> list[KvLine]:
         if self.found is None:
             return []
         lines = answers(self.found)
