@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.errors import MemplanError
+from memplan.core.progress import Progress, silent
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
@@ -66,6 +67,15 @@ class Placed:
     pinned: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TrackContent:
+    """What was read of a row: the lanes of its slices, or its counter series, or why it can't be read."""
+
+    lanes: TrackLanes | None = None
+    counters: tuple[CounterSeries, ...] = ()
+    problem: str | None = None
+
+
 def group_name(group: str) -> Text:
     """What a group is called: the profile's own names stay as they are."""
     return Sentence(group) if group in (PLAN_GROUP, PINNED_GROUP) else group
@@ -103,28 +113,39 @@ class Rows:
         return row.key in self._lanes or row.key in self._counters or row.key in self.unreadable
 
     def load(self, row: Row) -> None:
-        """
-        Read the row's data and build its pyramid; safe to call from another thread.
+        """Read the row's data and keep it, on the thread that shows the rows."""
+        if not self.loaded(row):
+            self.keep(row, self.read(row))
 
-        A row that can't be read goes to `unreadable`, so that the others are shown.
+    def read(self, row: Row, progress: Progress = silent) -> TrackContent:
         """
-        if self.loaded(row):
-            return
+        The row's data with its pyramid, for `keep`; for any thread, since it changes nothing here.
+
+        Raises `CancelledError` where `progress` does; of a row that can't be read the content says why.
+        """
+        progress(0, 1, row.label)
         try:
-            self._read(row)
-        except CancelledError:
-            raise
+            return self._content(row)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to concerns one row
-            self.unreadable[row.key] = str(error) if isinstance(error, MemplanError) else repr(error)
+            return TrackContent(problem=str(error) if isinstance(error, MemplanError) else repr(error))
 
-    def _read(self, row: Row) -> None:
+    def keep(self, row: Row, content: TrackContent) -> None:
+        """Show what was read of the row; for the thread that shows the rows, and no other."""
+        if content.problem is not None:
+            self.unreadable[row.key] = content.problem
+        elif content.lanes is not None:
+            self._lanes[row.key] = content.lanes
+        else:
+            self._counters[row.key] = content.counters
+
+    def _content(self, row: Row) -> TrackContent:
         if row.planned is not None:
-            self._lanes[row.key] = build_lanes(row.planned.slices)
-        elif self._rank is not None and row.track is not None:
-            if row.kind == TrackKind.COUNTER.value:
-                self._counters[row.key] = tuple(self._rank.counters(row.track))
-            else:
-                self._lanes[row.key] = build_lanes(self._rank.slices(row.track))
+            return TrackContent(build_lanes(row.planned.slices))
+        if self._rank is None or row.track is None:
+            return TrackContent()
+        if row.kind == TrackKind.COUNTER.value:
+            return TrackContent(counters=tuple(self._rank.counters(row.track)))
+        return TrackContent(build_lanes(self._rank.slices(row.track)))
 
     def lanes(self, row: Row) -> TrackLanes | None:
         """The row's lanes once loaded."""
