@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QW
 
 from memplan.gui.i18n import tr
 from memplan.gui.work.jobs import Jobs
-from memplan.gui.work.loader import Loader
+from memplan.gui.work.loader import DocumentLoader
 
 _LONGEST = 80
 _FINENESS = 1000
@@ -15,7 +15,7 @@ _FINENESS = 1000
 class JobBar(QWidget):
     """The first of the jobs that run; nothing while none does. Only the reading of files can be stopped."""
 
-    def __init__(self, jobs: Jobs, loader: Loader, parent: QWidget | None = None) -> None:
+    def __init__(self, jobs: Jobs, loader: DocumentLoader, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._jobs, self._loader = jobs, loader
         self.text = QLabel(self)

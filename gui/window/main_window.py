@@ -31,7 +31,7 @@ from memplan.gui.model.document.session import Session
 from memplan.gui.window.side_by_side_controller import Pairing
 from memplan.gui.window.dialogs import ask_chip, ask_shape
 from memplan.gui.work.jobs import Jobs
-from memplan.gui.work.loader import Loader
+from memplan.gui.work.loader import DocumentLoader
 from memplan.gui.window.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.memory.live_tensors_view import AliveView
@@ -75,7 +75,7 @@ class MainWindow(QMainWindow):
         self.documents = Documents(session)
         self.jobs = Jobs(self, background=background)
         self.jobs.failed.connect(self.problem)
-        self.loader = Loader(self.jobs, self)
+        self.loader = DocumentLoader(self.jobs, self)
         self.loader.unbound.connect(self._ask_shape)
         self.loader.tracks_read.connect(self._show_tracks)
         self.pairing = Pairing(self)

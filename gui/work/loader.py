@@ -15,7 +15,7 @@ from memplan.gui.model.timeline.timeline_tracks import Row, TrackContent
 from memplan.gui.work.jobs import Job, Jobs
 
 
-class Loader(QObject):
+class DocumentLoader(QObject):
     """
     Reads files and tracks with `jobs`.
 

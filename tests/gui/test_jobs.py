@@ -15,7 +15,7 @@ from memplan.gui.model.document.session import Session
 from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.model.timeline.timeline_tracks import Row, TrackContent
 from memplan.gui.work.jobs import Jobs
-from memplan.gui.work.loader import Loader
+from memplan.gui.work.loader import DocumentLoader
 from tests.small_plans import layered_plan
 
 pytestmark = pytest.mark.gui
@@ -129,7 +129,7 @@ def test_after_the_stop_nothing_is_begun(qtbot: Any) -> None:
 def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> None:
     session = Session(make_document(layered_plan(3)))
     jobs = Jobs()
-    loader = Loader(jobs)
+    loader = DocumentLoader(jobs)
     keepers = []
     keep = session.rows.keep
 
