@@ -53,12 +53,12 @@ class SearchBar(QWidget):
     def search_for(self, text: str) -> None:
         """Find `text` and count its hits; the view stays where it is until the user steps."""
         self._jobs.drop(self)
-        rows = self.session.rows
-        if not text.strip() or sum(row.count for row in rows.rows) <= _AT_ONCE:
-            self._show(search(rows, text))
+        tracks = self.session.tracks
+        if not text.strip() or sum(track.count for track in tracks.all) <= _AT_ONCE:
+            self._show(search(tracks, text))
             return
         self.count.setText(tr("searching …"))
-        self._jobs.latest(self, tr("searching …"), lambda progress: search(rows, text, progress), self._show)
+        self._jobs.latest(self, tr("searching …"), lambda progress: search(tracks, text, progress), self._show)
 
     def _show(self, hits: Hits) -> None:
         self.hits = hits
@@ -69,7 +69,7 @@ class SearchBar(QWidget):
             self.step(wanted)
 
     def step(self, forward: bool = True) -> None:
-        """Pick and show the next hit (after what is visible, the first time), or the one before."""
+        """Select and show the next hit (after what is visible, the first time), or the one before."""
         if self._jobs.waiting(self):
             self._step_wanted = forward
             return
@@ -81,16 +81,16 @@ class SearchBar(QWidget):
         else:
             self.position += 1 if forward else -1
         self.position %= len(self.hits)
-        pick = self.hits.pick(self.position)
-        self.session.pick(pick)
-        span = self.session.picked_span()
+        item = self.hits.item(self.position)
+        self.session.select(item)
+        span = self.session.selected_span()
         if span is not None:
             viewport = self.session.viewport
             if span[1] - span[0] < viewport.span / 500 or span[1] - span[0] > viewport.span:
                 viewport.reveal(*span, margin=20.0 if span[1] > span[0] else 0.5)
             else:
                 viewport.centre(span[0])
-        self.jumped.emit(pick.row)
+        self.jumped.emit(item.track)
         self._show_count()
 
     def _show_count(self) -> None:

@@ -58,7 +58,7 @@ class MainWindow(QMainWindow):
     """
     One window on the documents of its tabs. `settings` keeps layout, colours and files; `None` keeps nothing.
 
-    With `background` rows are read and files opened on worker threads, otherwise at once (for pictures).
+    With `background` tracks are read and files opened on worker threads, otherwise at once (for pictures).
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class MainWindow(QMainWindow):
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
         self.search = SearchBar(session, self.jobs, self)
-        self.search.jumped.connect(self.timeline.show_row)
+        self.search.jumped.connect(self.timeline.show_track)
         self.search.opened.connect(lambda: self.loader.every_track(self.session))
         self.search.hide()
         self.later = LaterViews(self)
@@ -238,7 +238,7 @@ class MainWindow(QMainWindow):
         self.loader.forget_tracks()
         arrangement = self.settings.arrangement
         if arrangement:
-            session.rows.arrange(arrangement)
+            session.tracks.arrange(arrangement)
         for view in self.session_views():
             view.show_session(session)
         self.search.show_session(session)
@@ -337,7 +337,7 @@ class MainWindow(QMainWindow):
     def _show_tracks(self, session: Session) -> None:
         for timeline in self.pairing.timelines():
             if timeline.session is session:
-                timeline.rows_changed()
+                timeline.tracks_changed()
         if session is self.session:
             self.search.search_for(self.search.edit.text())
             self.problems.show_notes(notes_of(session))
@@ -361,9 +361,9 @@ class MainWindow(QMainWindow):
 
     def keep_arrangement(self) -> None:
         """Keep how the tracks are arranged, if the user arranged any."""
-        rows = self.session.rows
-        if rows.arranged:
-            self.settings.arrangement = rows.arrangement(self.settings.arrangement)
+        tracks = self.session.tracks
+        if tracks.arranged:
+            self.settings.arrangement = tracks.arrangement(self.settings.arrangement)
 
     def set_colours(self, palette: Palette) -> None:
         """Draw the whole application with other colours, now and at the next start."""

@@ -296,7 +296,7 @@ class Pairing:
 
         def pair_up(at: tuple[float, float]) -> None:
             self.pair = Pair(one, other, at)
-            self.pair.jumped.connect(self._show_rows)
+            self.pair.jumped.connect(self._show_tracks)
             self._show_pair()
 
         def done(found: Differences) -> None:
@@ -346,7 +346,7 @@ class Pairing:
 
         def done(located: Located) -> None:
             for timeline in self.timelines():
-                timeline.rows_changed()
+                timeline.tracks_changed()
             pair.show(located)
             if located.places == (None, None):
                 window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
@@ -359,9 +359,9 @@ class Pairing:
             question=_PLACE,
         )
 
-    def _show_rows(self) -> None:
-        """Bring the rows of a jump onto the screen."""
+    def _show_tracks(self) -> None:
+        """Bring the tracks of a jump onto the screen."""
         pair = self.pair
         for timeline, place in zip(self.timelines(), pair.places if pair is not None else (), strict=False):
-            if place is not None and place.row is not None:
-                timeline.show_row(place.row)
+            if place is not None and place.track is not None:
+                timeline.show_track(place.track)

@@ -11,7 +11,7 @@ from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.timeline_tracks import Row, TrackContent
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Job, Jobs
 
 
@@ -68,23 +68,23 @@ class DocumentLoader(QObject):
             job.cancel()
         self._opening.clear()
 
-    def tracks(self, session: Session, rows: Sequence[Row]) -> None:
-        """Read `rows` of `session`, each once however often it is asked for."""
-        fresh = [row for row in rows if (session, row.key) not in self._asked and not session.rows.loaded(row)]
+    def tracks(self, session: Session, tracks: Sequence[TimelineTrack]) -> None:
+        """Read `tracks` of `session`, each once however often it is asked for."""
+        fresh = [track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)]
         if not fresh:
             return
-        self._asked.update((session, row.key) for row in fresh)
+        self._asked.update((session, track.key) for track in fresh)
 
-        def work(progress: Progress) -> list[tuple[Row, TrackContent]]:
+        def work(progress: Progress) -> list[tuple[TimelineTrack, TrackContent]]:
             found = []
-            for number, row in enumerate(fresh):
-                progress(number, len(fresh), row.label)
-                found.append((row, session.rows.read(row, progress)))
+            for number, track in enumerate(fresh):
+                progress(number, len(fresh), track.label)
+                found.append((track, session.tracks.read(track, progress)))
             return found
 
-        def keep(found: list[tuple[Row, TrackContent]]) -> None:
-            for row, content in found:
-                session.rows.keep(row, content)
+        def keep(found: list[tuple[TimelineTrack, TrackContent]]) -> None:
+            for track, content in found:
+                session.tracks.keep(track, content)
             self.tracks_read.emit(session)
 
         def start() -> None:
@@ -96,7 +96,7 @@ class DocumentLoader(QObject):
 
     def every_track(self, session: Session) -> None:
         """Read the tracks of `session` that were never on the screen, so that a search misses none of them."""
-        self.tracks(session, session.rows.rows)
+        self.tracks(session, session.tracks.all)
 
     def forget_tracks(self) -> None:
         """Read tracks again when they are asked for again: those of a cancelled job, or of another session."""

@@ -13,7 +13,7 @@ from memplan.core.progress import Progress
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.timeline import timeline_tracks
-from memplan.gui.model.timeline.timeline_tracks import Row, TrackContent
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
 from tests.small_plans import layered_plan
@@ -131,28 +131,28 @@ def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> N
     jobs = Jobs()
     loader = DocumentLoader(jobs)
     keepers = []
-    keep = session.rows.keep
+    keep = session.tracks.keep
 
-    def kept(row: Row, content: TrackContent) -> None:
+    def kept(track: TimelineTrack, content: TrackContent) -> None:
         keepers.append(threading.current_thread())
-        keep(row, content)
+        keep(track, content)
 
-    session.rows.keep = kept  # type: ignore[method-assign]
+    session.tracks.keep = kept  # type: ignore[method-assign]
     with qtbot.waitSignal(loader.tracks_read, timeout=10_000):
         loader.every_track(session)
         qtbot.waitUntil(lambda: bool(jobs.running), timeout=5_000)
-    assert keepers == [threading.main_thread()] * len(session.rows.rows)
-    assert all(session.rows.loaded(row) for row in session.rows.rows)
+    assert keepers == [threading.main_thread()] * len(session.tracks.all)
+    assert all(session.tracks.loaded(track) for track in session.tracks.all)
 
 
 def test_to_read_a_row_changes_nothing_of_what_is_shown() -> None:
-    rows = Session(make_document(layered_plan(3))).rows
-    row = rows.rows[0]
-    content = rows.read(row)
+    tracks = Session(make_document(layered_plan(3))).tracks
+    track = tracks.all[0]
+    content = tracks.read(track)
     assert content.lanes is not None
-    assert not rows.loaded(row)
-    rows.keep(row, content)
-    assert rows.lanes(row) is content.lanes
+    assert not tracks.loaded(track)
+    tracks.keep(track, content)
+    assert tracks.lanes(track) is content.lanes
 
 
 def test_a_row_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +160,9 @@ def test_a_row_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatch:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(timeline_tracks, "build_lanes", fail)
-    rows = Session(make_document(layered_plan(3))).rows
-    row = rows.rows[0]
-    content = rows.read(row)
-    assert rows.unreadable == {}
-    rows.keep(row, content)
-    assert "Input/output error" in rows.unreadable[row.key]
+    tracks = Session(make_document(layered_plan(3))).tracks
+    track = tracks.all[0]
+    content = tracks.read(track)
+    assert tracks.unreadable == {}
+    tracks.keep(track, content)
+    assert "Input/output error" in tracks.unreadable[track.key]

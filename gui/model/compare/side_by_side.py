@@ -11,7 +11,7 @@ from memplan.gui.model.compare.locate import Place, place_of
 from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.compare.ab_profile import profile_ledgers
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.timeline_tracks import Row, TrackContent
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 
@@ -25,7 +25,7 @@ class Located:
     """Places in A and in B, and what was read of rows there that weren't read yet."""
 
     places: tuple[Place | None, Place | None]
-    read: tuple[tuple[Session, Row, TrackContent], ...] = ()
+    read: tuple[tuple[Session, TimelineTrack, TrackContent], ...] = ()
 
 
 class Pair:
@@ -68,33 +68,33 @@ class Pair:
         self.link.align(first, second)
 
     def jump(self, difference: Difference) -> None:
-        """Show where `difference` is best seen in both documents, and pick it there."""
+        """Show where `difference` is best seen in both documents, and item it there."""
         self.show(self.locate(difference))
 
     def locate(self, difference: Difference, progress: Progress = silent) -> Located:
-        """Where `difference` is best seen in A and in B, with their rows read; long for large profiles, any thread."""
+        """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles, any thread."""
         places = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
         read = []
         for session, place in zip((self.first, self.second), places, strict=True):
-            if place is not None and place.row is not None:
-                row = session.rows.row(place.row)
-                if not session.rows.loaded(row):
-                    read.append((session, row, session.rows.read(row, progress)))
+            if place is not None and place.track is not None:
+                track = session.tracks.track(place.track)
+                if not session.tracks.loaded(track):
+                    read.append((session, track, session.tracks.read(track, progress)))
         return Located(places, tuple(read))
 
     def show(self, located: Located) -> None:
         """
-        Show these places of A and B, and pick what lies there.
+        Show these places of A and B, and select what lies there.
 
         Linked viewports keep their offset while that shows both places together; otherwise the starts of the two are
         put on each other.
         """
         self.places = located.places
-        for session, row, content in located.read:
-            session.rows.keep(row, content)
+        for session, track, content in located.read:
+            session.tracks.keep(track, content)
         for session, place in zip((self.first, self.second), self.places, strict=True):
-            if place is not None and place.pick is not None:
-                session.pick(place.pick)
+            if place is not None and place.item is not None:
+                session.select(place.item)
         spans = [
             (float(place.start_ns - session.origin_ns), float(place.end_ns - session.origin_ns))
             if place is not None
