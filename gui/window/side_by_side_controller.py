@@ -16,7 +16,7 @@ from memplan.gui.model.compare.alignment import Alignment, default_moments, mome
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
 from memplan.gui.model.document.open_documents import OpenDocument
 from memplan.gui.model.document.open_request import Request, is_graph, requests_for
-from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
+from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
 from memplan.gui.model.compare.locate import Location
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.dialogs import ask_chip, ask_item
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from memplan.gui.window.main_window import MainWindow
 
 VIEW, TABLE = "side-by-side", "ab-differences"
+_MOMENTS, _DIFFERENCES, _PLACE = "moments", "differences", "place"
+"""What it asks of workers."""
 _CURVE_FROM_PX = 420
 """Height of the middle from which B's memory is shown under its timeline without being asked for."""
 
@@ -49,8 +51,6 @@ class SideBySideController:
         self.view: SideBySideView | None = None
         self.table: AbDifferencesView | None = None
         self._differences: AbDifferences | None = None
-        self._asked: object | None = None
-        self._wanted: object | None = None
 
     # -- widgets -------------------------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class SideBySideController:
             if window.session is shown:  # else the user went elsewhere meanwhile
                 self.begin(opened)
 
-        window.reading.open(request, done)
+        window.loader.open(request, done)
 
     def begin(self, second: OpenDocument) -> None:
         """Show `second` beside the shown document."""
@@ -242,14 +242,14 @@ class SideBySideController:
 
     def _make_views(self, session: Session) -> None:
         window = self._window
-        loader = window.reading.tracks if window.reading.background else None
+        loader = window.loader.tracks if window.jobs.background else None
         self.view = SideBySideView(session, window.colours, self.split, loader)
         self.split.addWidget(self.view)
         window.name_view(VIEW, "Side by side", self.view)
         self.table = AbDifferencesView(session, window)
         self.table.asked.connect(self.jump)
         bottom = Qt.DockWidgetArea.BottomDockWidgetArea
-        window.add_view(TABLE, "Differences of A and B", self.table, bottom, under=window.docks["deviations"])
+        window.add_view(TABLE, "AbDifferences of A and B", self.table, bottom, under=window.docks["deviations"])
         window.show_view(TABLE)
         self.bar.show()
         self.strip.show()
@@ -276,7 +276,8 @@ class SideBySideController:
 
     def _unlink(self) -> None:
         """Unlink the two; work under way for it stops."""
-        self._asked = None
+        for question in (_MOMENTS, _DIFFERENCES, _PLACE):
+            self._window.jobs.drop(self, question)
         self._differences = None
         self._first = None
         if self.model is not None:
@@ -291,37 +292,29 @@ class SideBySideController:
             return
         one, other = window.session, second.session
         self._first = one
-        asked = self._asked = object()
         self.strip.show_session(one)
 
         def link_up(at: tuple[float, float]) -> None:
-            if self._asked is not asked:
-                return
             self.model = SideBySide(one, other, at)
             self.model.jumped.connect(self._show_tracks)
             self._show_model()
 
         def done(found: AbDifferences) -> None:
-            if self._asked is asked:
-                self._differences = found
-                self._show_model()
+            self._differences = found
+            self._show_model()
 
         def compare(progress: Progress) -> AbDifferences:
-            def report(done: int, total: int, what: str) -> None:
-                if self._asked is not asked:
-                    raise CancelledError("cancelled")
-                progress(done, total, what)
-
             try:
-                return document_differences(one, other, report)
+                return document_differences(one, other, progress)
             except CancelledError:
                 raise
             except (MemplanError, OSError) as error:
                 return AbDifferences(reason=str(error))
 
         self._show_model()
-        window.reading.do(tr("lining up"), lambda _: default_moments(one, other), link_up)
-        window.reading.do(tr("comparing"), compare, done)
+        jobs = window.jobs
+        jobs.latest(self, tr("lining up"), lambda _: default_moments(one, other), link_up, question=_MOMENTS)
+        jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_model(self) -> None:
         if self.model is not None:
@@ -336,32 +329,35 @@ class SideBySideController:
             return
 
         def done(found: tuple[float, float] | None) -> None:
-            if model is not self.model:
-                return
             if found is None:
                 window.statusBar().showMessage(f"{tr(how.value)}: {tr('not known of both documents')}", 5_000)
                 return
             model.align_at(*found)
 
-        window.reading.do(tr("lining up"), lambda _: moments(model.first, model.second, how), done)
+        window.jobs.latest(
+            self, tr("lining up"), lambda _: moments(model.first, model.second, how), done, question=_MOMENTS
+        )
 
     def jump(self, difference: AbDifference) -> None:
         """Show where `difference` is best seen in both; the last one asked for wins."""
         model, window = self.model, self._window
         if model is None:
             return
-        wanted = self._wanted = object()
 
-        def done(places: tuple[Location | None, Location | None]) -> None:
-            if model is not self.model or self._wanted is not wanted:
-                return
+        def done(located: Located) -> None:
             for timeline in self.timelines():
                 timeline.tracks_changed()
-            model.show(places)
-            if places == (None, None):
+            model.show(located)
+            if located.places == (None, None):
                 window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
 
-        window.reading.do(tr("looking for the place"), lambda _: model.places_of(difference), done)
+        window.jobs.latest(
+            self,
+            tr("looking for the place"),
+            lambda progress: model.locate(difference, progress),
+            done,
+            question=_PLACE,
+        )
 
     def _show_tracks(self) -> None:
         """Bring the tracks of a jump onto the screen."""
