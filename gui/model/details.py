@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 from memplan.gui.model.facts import Fact, Section, fact
 from memplan.gui.model.flows import arrows
 from memplan.gui.model.memory_map import MemoryMap, Peak, occupant
@@ -11,8 +13,6 @@ from memplan.gui.model.names import kind_text
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp, TierUse
-from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
 
 
 def overview(session: Session) -> list[Section]:
@@ -102,7 +102,7 @@ def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
         fact("predicted", span_text(float(op.duration_ns))),
         *_measured(op, session),
         fact("limited by", Sentence(op.bound)),
-        fact("work", Sentence("{} FLOP, {} of global memory traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
+        fact("work", Sentence("{} FLOP, {} of GM traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
     ]
     if op.stalled_ns:
         facts.append(fact("waits for a move", span_text(float(op.stalled_ns))))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from memplan.core.errors import MemplanError
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
-from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
+from memplan.cost.machine import Machine, machine
 from memplan.cost.report import KernelReport, kernel_report
-from memplan.core.errors import MemplanError
 from memplan.gui.model.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
 from memplan.gui.model.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel_subject import (
@@ -28,8 +30,6 @@ from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
 from memplan.schema import Plan
-from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
 
 ITERATIONS = 4
 """Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""
@@ -139,7 +139,7 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
 
 
 def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
-    return (Sentence("{} FLOP on {} of operands", (f"{flops:,}", format_bytes(gm_bytes))),)
+    return (Sentence("{} FLOP, {} of GM traffic", (f"{flops:,}", format_bytes(gm_bytes))),)
 
 
 def _worked_out(
@@ -168,7 +168,7 @@ def _worked_out(
         slots=layout.slots if layout is not None else 0,
         tiling=report.tiling,
         traffic=_traffic(report),
-        roofline=roofline_sentences(kernel, cost, target, predicted, facts.measured_ns),
+        roofline=roofline_sentences(kernel, cost, _machine(target.name), predicted, facts.measured_ns),
         notes=tuple(notes),
         problem=report.missing,
     )

@@ -23,7 +23,7 @@ def slice_lines(session: Session, pick: SlicePick) -> list[Text]:
     if row.planned is not None and row.planned.ops:
         op = row.planned.ops[index]
         values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
-        lines.append(Sentence("limited by {} · {} FLOP · {}", values))
+        lines.append(Sentence("limited by {} · {} FLOP · {} of GM traffic", values))
         if op.source:
             lines.append(op.source)
     if row.planned is not None and row.planned.transfers:

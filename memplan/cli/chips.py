@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.core import units
 from memplan.cli.console import YES, JsonOption, print_json, print_table
+from memplan.core import units
 from memplan.hardware import Chip, Link, Value, alias, chip, chips, links
 
 
@@ -45,7 +45,7 @@ def _list_all(as_json: bool) -> None:
             _bytes(item.ub_bytes),
             _tera(item.cube_flops("float16")),
             _tera(item.vector_flops("float32")),
-            None if item.hbm_bytes_per_second is None else units.format_rate(item.hbm_bytes_per_second),
+            _hbm_rate(item),
         )
         for item in chips()
     ]
@@ -67,14 +67,15 @@ def _summary(item: Chip) -> dict[str, Any]:
         "cube_flops_float16": item.cube_flops("float16"),
         "vector_flops_float32": item.vector_flops("float32"),
         "hbm_bytes_per_second": item.hbm_bytes_per_second,
+        "hbm_basis": item.values["hbm_bw"].basis if "hbm_bw" in item.values else None,
     }
 
 
 def _show(item: Chip, notes: list[str]) -> None:
     rows: list[tuple[object, ...]] = []
     for key, value in item.values.items():
-        rows.append((key, _text(value), value.unit, value.source + (f" [{value.note}]" if value.note else "")))
-        rows.extend(("", f"or {_text(other)}", other.unit, other.source) for other in value.also)
+        rows.append((key, _text(value), value.unit, _source(value)))
+        rows.extend(("", f"or {_text(other)}", other.unit, _source(other)) for other in value.also)
     print_table(f"{item.name} ({item.family})", ("figure", "value", "unit", "source"), rows, right=(1,))
     link_rows: list[tuple[object, ...]] = []
     for link in links(item):
@@ -117,6 +118,8 @@ def _value_document(value: Value) -> dict[str, Any]:
         document["also"] = [_value_document(other) for other in value.also]
     if value.note:
         document["note"] = value.note
+    if value.basis:
+        document["basis"] = value.basis
     return document
 
 
@@ -126,6 +129,19 @@ def _text(value: Value) -> str:
     if isinstance(value.value, tuple):
         return " ".join(str(part) for part in value.value)
     return f"{value.value:,}" if isinstance(value.value, (int, float)) else value.value
+
+
+def _source(value: Value) -> str:
+    """Where a figure is from; in brackets how far it can be trusted, and what to mind."""
+    remarks = "; ".join(part for part in (value.basis, value.note) if part)
+    return f"{value.source} [{remarks}]" if remarks else value.source
+
+
+def _hbm_rate(item: Chip) -> str | None:
+    rate = item.hbm_bytes_per_second
+    if rate is None:
+        return None
+    return units.format_rate(rate) + (" (estimate)" if item.values["hbm_bw"].basis == "estimate" else "")
 
 
 def _bytes(count: int | None) -> str | None:

@@ -125,7 +125,7 @@ def _print_ops(result: Plan) -> None:
     total = sum(op.duration_ns for op in result.ops)
     print_table(
         f"Longest of {len(result.ops)} ops, {format_duration(total)} in all",
-        ["step", "op", "type", "time", "share", "bound", "flops", "HBM traffic"],
+        ["step", "op", "type", "time", "share", "bound", "flops", "GM traffic"],
         [
             (
                 op.index,

@@ -6,17 +6,17 @@ import math
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence, Text, joined
 from memplan.hardware import Chip, Value
 from memplan.kv.activations import activation_peak
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
-from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
 from memplan.kv.pool import Pool, Refusal
+from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
-from memplan.core.sentence import Sentence, Text, joined
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
@@ -111,7 +111,7 @@ def _stage_items(
     dispatched = None
     if engine.dispatch_tokens is not None:
         dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
-    buffers = communication(model, layout, chip.family, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
+    buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     driver = chip.values.get("hbm_reserved")
     return (
         Item("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from memplan.cost.kernel import kernel_of_row
-from memplan.cost.machine import machine
 from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.machine import machine
 from memplan.gui.model.document import make_document
 from memplan.gui.model.kernel import kernel_facts
 from memplan.gui.model.kernel_facts import LANES, KernelFacts, kernel_sheet
 from memplan.gui.model.opening import Request, open_session
 from memplan.gui.model.pipe_counters import measured_pipes
+from memplan.gui.model.roofline import roofline
 from memplan.gui.model.session import OpPick, Session, SlicePick, TensorPick
-from memplan.hardware import chip
+from memplan.hardware import chip, chips
 from memplan.schema import Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PLAN, PROFILE
@@ -209,6 +210,17 @@ def test_a_chip_that_is_not_known_is_a_line() -> None:
     assert "Ascend000X" in str(facts.problem)
     assert facts.predicted_ns
     assert kernel_facts(session, "910B3").problem is None
+
+
+@pytest.mark.parametrize("name", [item.name for item in chips()])
+def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
+    plan = dataclasses.replace(load_plan(PLAN), chip=name)
+    session = Session(make_document(plan))
+    session.pick(OpPick(of_type(plan, "MatMul")))
+    facts = kernel_facts(session)
+    assert facts.chip == name
+    assert facts.roofline
+    assert roofline(session.document).bytes_per_second == chip(name).hbm_bytes_per_second
 
 
 def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:

@@ -103,3 +103,21 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     window.session.pick(OpPick(op))
     facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
     assert facts["measured"].endswith("%)")
+
+
+def test_a_plan_s_bytes_through_global_memory_have_one_name(window: MainWindow, capsys: pytest.CaptureFixture[str]) -> None:
+    session = window.session
+    plan = session.document.plan
+    assert plan is not None
+    op = next(op for op in plan.ops if op.type == "MatMul")
+    named = f"{format_bytes(op.gm_bytes)} of GM traffic"
+    session.pick(OpPick(op.index))
+    assert any(named in str(fact.value) for section in details(session) for fact in section.facts)
+    row = next(row for row in session.rows.rows if row.planned is not None and op in row.planned.ops)
+    pick = SlicePick(row.key, row.planned.ops.index(op))  # type: ignore[union-attr]
+    session.rows.load(row)
+    assert any(named in str(line) for line in slice_lines(session, pick))
+    assert main(["show", str(PLAN)]) == 0
+    shown = capsys.readouterr().out
+    assert "GM traffic" in shown
+    assert "HBM traffic" not in shown
