@@ -30,11 +30,13 @@ screenshots:  ## pictures of every view, in light and dark, for docs/
 	@tools/setup gui
 	@tools/screenshots
 
-lint:  ## style, types and layers
+lint:  ## style, types, structure and layers
 	@tools/setup gui,test,mindspore
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@tools/typecheck
+	@MYPYPATH=tools $(BIN)/mypy tools/*.py
+	@$(BIN)/python tools/structure.py --report
 	@$(BIN)/python -m pytest -q tests/test_layers.py
 
 clean:  ## remove what was built, but not .venv

@@ -24,10 +24,10 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import numpy as np
 
-from memplan.gui.app import application
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.document import Document
-from memplan.gui.model.session import Session
+from memplan.gui.application import application
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.document import Document
+from memplan.gui.model.document.session import Session
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
 from memplan.traces.profile import RankProfile, Slices, Track, TrackKind
 
@@ -137,7 +137,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def start_up() -> list[float]:
     """Seconds from process start to an empty painted window, warm, five times."""
     code = (
-        "from memplan.gui.app import application; from memplan.gui.main_window import MainWindow;"
+        "from memplan.gui.application import application; from memplan.gui.window.main_window import MainWindow;"
         "qt = application(); w = MainWindow(background=False); w.show(); qt.processEvents()"
     )
     taken = []
@@ -164,8 +164,8 @@ def main() -> None:
     rank = Rank(options.slices, options.tracks)
     session = Session(Document(rank=cast(RankProfile, rank)))
     begin = time.perf_counter()
-    for row in session.rows.rows:
-        session.rows.load(row)
+    for track in session.tracks.all:
+        session.tracks.load(track)
     built = time.perf_counter() - begin
     window = MainWindow(session, background=False)
     window.resize(1920, 1080)

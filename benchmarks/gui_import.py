@@ -28,17 +28,17 @@ import sys
 import time
 from pathlib import Path
 from PySide6.QtCore import QTimer
-from memplan.gui.app import application
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request
+from memplan.gui.application import application
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request
 qt = application()
 window = MainWindow()
 window.resize(1600, 1000)
 window.show()
 window.open_request(Request(profile=Path(sys.argv[1])))
 def painted():
-    rows = window.session.rows
-    if not window.session.document.empty and any(rows.loaded(row) for row in rows.rows):
+    tracks = window.session.tracks
+    if not window.session.document.empty and any(tracks.loaded(track) for track in tracks.all):
         window.timeline.repaint()
         print(time.time())
         qt.quit()
@@ -53,9 +53,9 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     """Seconds of the import, and the longest time between two ticks of the window's clock meanwhile."""
     from PySide6.QtCore import QTimer
 
-    from memplan.gui.app import application
-    from memplan.gui.main_window import MainWindow
-    from memplan.gui.model.opening import Request
+    from memplan.gui.application import application
+    from memplan.gui.window.main_window import MainWindow
+    from memplan.gui.model.document.open_request import Request
 
     qt = application()
     window = MainWindow()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from memplan.core.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from memplan.core.errors import InputError, MemplanError
     from memplan.planner import plan
     from memplan.schema import Plan, load_plan
     from memplan.traces import open_profile
-
-__version__ = "0.1.0"
 
 _EXPORTS = {
     "InputError": "memplan.core.errors",

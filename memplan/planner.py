@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import memplan
+from memplan.core.version import VERSION
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import planned_kernel
 from memplan.core.errors import InputError, MemplanError
@@ -97,7 +97,7 @@ def plan(
     result = Plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
-        memplan_version=memplan.__version__,
+        memplan_version=VERSION,
         ops=tuple(
             PlannedOp(
                 index=op.index,
@@ -113,6 +113,10 @@ def plan(
                 source=op.source,
                 kernel=None if cost.kernel is None else kernels[cost.kernel],
                 hot_share=cost.hot_share,
+                phase=None if op.scope is None else op.scope.phase,
+                micro_batch=None if op.scope is None else op.scope.micro_batch,
+                layer=None if op.scope is None else op.scope.layer,
+                part=None if op.scope is None else op.scope.part,
             )
             for op, cost in zip(graph.ops, costs, strict=True)
         ),

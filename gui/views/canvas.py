@@ -24,8 +24,9 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import span_text, time_ticks
-from memplan.gui.model.session import Session
+from memplan.gui.model.ruler import time_ticks
+from memplan.core.units import format_duration
+from memplan.gui.model.document.session import Session
 
 GUTTER_PX = 210
 RULER_PX = 26
@@ -92,7 +93,7 @@ class TimeCanvas(QWidget):
             (session.viewport.cursor_changed, self.update),
             (session.viewport.selection_changed, self.update),
             (session.markers_changed, self.update),
-            (session.picked_changed, self.refresh),
+            (session.selected_changed, self.refresh),
         ):
             self._listening.append((event, event.connect(listener)))
 
@@ -221,7 +222,7 @@ class TimeCanvas(QWidget):
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, self.ruler_px - 9, f"⟷ {span_text(viewport.span)}")
+        painter.drawText(8, self.ruler_px - 9, f"⟷ {format_duration(viewport.span)}")
         for tick in time_ticks(viewport.start, viewport.end, count):
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
@@ -284,8 +285,8 @@ class TimeCanvas(QWidget):
         """Called when the user clicked without dragging."""
 
     def double_clicked(self, position: QPointF) -> None:
-        """Called on a double click in the plot: zoom to the picked thing."""
-        self.session.reveal_picked()
+        """Called on a double click in the plot: zoom to the selected item."""
+        self.session.reveal_selected()
 
     def moved(self, position: QPointF) -> None:
         """Called when the mouse moves over the widget without a button."""

@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QDialog, QLineEdit, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
-from memplan.gui.commands import Command, Commands
+from memplan.gui.window.commands import Command, Commands
 from memplan.gui.i18n import tr
 
 

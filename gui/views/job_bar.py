@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.reading import Reading
+from memplan.gui.work.background import Reading
 
 _LONGEST = 80
 _FINENESS = 1000

@@ -31,10 +31,10 @@ def command(
         if path is not None and not path.exists():
             raise InputError("no such file or folder", path=path)
     if render is None:
-        from memplan.gui.app import run
+        from memplan.gui.application import run
 
         return run(plan, profile, chip)
-    from memplan.gui.pictures import render as drawn
+    from memplan.gui.screenshots import render as drawn
 
     for picture in drawn(plan, profile, render, chip=chip):
         print(f"drawn: {picture}")

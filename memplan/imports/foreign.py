@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-import memplan
+from memplan.core.version import VERSION
 from memplan.graph import Graph, Lifetime, lifetimes
 from memplan.graph.antichain import METHOD, heaviest_antichain
 from memplan.graph.conflicts import precedence
@@ -47,7 +47,7 @@ def foreign_plan(
     return Plan(
         origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),
         chip="unknown",
-        memplan_version=memplan.__version__,
+        memplan_version=VERSION,
         ops=tuple(
             PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, "none", 0, 0, op.source)
             for op in graph.ops

@@ -9,7 +9,8 @@ from memplan.readers import ge
 from memplan.readers.mindspore import actor_set
 from memplan.readers.mindspore import somas
 from memplan.imports.foreign import foreign_plan
-from memplan.readers.source import load
+from memplan.readers.content import read_content
+from memplan.readers.sniff import ContentKind
 from memplan.readers.block_spans import Row, row_graph
 from memplan.schema import Plan
 
@@ -24,8 +25,8 @@ def read_plan(path: str | Path) -> Plan:
     What kind it is follows from its content. A plan without addresses (`static_op_mem*.csv`) has placements without
     offset. Raises `InputError` for anything else.
     """
-    source = load(path)
-    if source.kind == "somas":
+    source = read_content(path)
+    if source.kind is ContentKind.SOMAS:
         dump = somas.parse_somas(source.text, path)
         graph = somas.somas_graph(dump)
         offsets = somas.offsets_by_storage(dump, graph)
@@ -35,28 +36,28 @@ def read_plan(path: str | Path) -> Plan:
             f"SOMAS prints {dump.printed_lower_bound} bytes as its lower bound",
         )
         return foreign_plan(graph, offsets, sizes, allocator=_SOMAS, notes=notes)
-    if source.kind == "actor_set":
+    if source.kind is ContentKind.ACTOR_SET:
         found = actor_set.actor_graph(actor_set.parse_actor_set(source.text, path))
         if not found.offsets:
             raise InputError(
                 "this actor set has no addresses: SOMAS was off", path=path, remedy="compile with optimize_level='O1'"
             )
         return foreign_plan(found.graph, found.offsets, found.sizes, allocator=_SOMAS)
-    if source.kind == "somas_cache":
+    if source.kind is ContentKind.SOMAS_CACHE:
         cache = somas.parse_somas_cache(source.document, path)
         rows = [
             Row(f"tensor {t.id}", "unknown", t.original_size, t.start, t.end, t.offset, t.aligned_size)
             for t in cache.tensors
         ]
         return _from_rows(rows, path, f"graph {cache.graph_id}", _SOMAS, ())
-    if source.kind == "ge_log":
+    if source.kind is ContentKind.GE_LOG:
         name, rows, found_notes = ge.parse_ge_log(source.text, path)
         return _from_rows(rows, path, name, _GE, found_notes)
-    if source.kind == "static_op_mem":
+    if source.kind is ContentKind.STATIC_OP_MEM:
         name, rows, found_notes = ge.parse_static_op_mem(source.text.splitlines(), path)
         return _from_rows(rows, path, name, _GE, found_notes)
     raise InputError(
-        "this holds no plan that can be read",
+        f"this holds no plan that can be read: it is {source.kind.value}",
         path=path,
         remedy="name *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
     )

@@ -15,7 +15,8 @@ from memplan.readers.mindir.file import read_mindir
 from memplan.readers.mindspore.op_table import Target
 from memplan.readers.onnx import read_onnx
 from memplan.readers.mindir.program_graph import program_graph
-from memplan.readers.source import load
+from memplan.readers.content import read_content
+from memplan.readers.sniff import ContentKind
 
 
 def read_graph(
@@ -32,21 +33,21 @@ def read_graph(
     `shapes` binds open dimensions: input name -> full shape. `target` says whose kernels will run the graph. Raises
     `InputError` for what is no graph or can't be planned, `CancelledError` when `progress` asks to stop.
     """
-    source = load(path)
-    if source.kind == "mindir":
+    source = read_content(path)
+    if source.kind is ContentKind.MINDIR:
         return read_mindir(source.data, path, shapes=shapes, target=target, progress=progress)
-    if source.kind == "onnx":
+    if source.kind is ContentKind.ONNX:
         return read_onnx(source.data, path, shapes=shapes, progress=progress)
-    if source.kind == "kernel_ir":
+    if source.kind is ContentKind.KERNEL_IR:
         return _kernel_ir(source.text, path, shapes, target, progress)
     if shapes:
         raise InputError("this kind of file has no open dimensions to bind", path=path)
-    if source.kind == "actor_set":
+    if source.kind is ContentKind.ACTOR_SET:
         return actor_set.actor_graph(actor_set.parse_actor_set(source.text, path)).graph
-    if source.kind == "somas":
+    if source.kind is ContentKind.SOMAS:
         return somas.somas_graph(somas.parse_somas(source.text, path))
     raise InputError(
-        "this holds no graph",
+        f"this holds no graph: it is {source.kind.value}",
         path=path,
         remedy="name a .mindir, an .onnx, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
     )

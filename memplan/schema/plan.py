@@ -73,7 +73,8 @@ class PlannedOp:
     `gm_bytes` is its traffic to global memory (GM), every operand read and written once, of which L2 serves a part.
     `stalled_ns` is how long it waits for a transfer before `start_ns`.
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
-    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say.
+    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
+    `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
     """
 
     index: int
@@ -89,6 +90,10 @@ class PlannedOp:
     source: str | None = None
     kernel: int | None = None
     hot_share: float | None = None
+    phase: str | None = None
+    micro_batch: int | None = None
+    layer: int | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memplan.core.version import VERSION
 from memplan.core.errors import InputError
 from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.execution import Int64s, execute
@@ -212,7 +213,6 @@ def _info(rank: int, first_step: int, steps: int, end_ns: int) -> dict[str, Any]
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:
-    from memplan import __version__
 
     names = (
         "ASCEND_GLOBAL_LOG_LEVEL", "HCCL_RDMA_TC", "HCCL_RDMA_SL", "ACLNN_CACHE_LIMIT", "HOST_CACHE_CAPACITY",
@@ -220,7 +220,7 @@ def _metadata(plan: Plan) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "memplan_simulated": True,
-        "memplan_version": __version__,
+        "memplan_version": VERSION,
         "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip, "memplan_version": plan.memplan_version},
         "ENV_VARIABLES": dict.fromkeys(names, ""),
     }

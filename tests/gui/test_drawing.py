@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memplan.gui.model.lanes import Lane, build_lane, paint
+from memplan.gui.model.timeline.lanes import Lane, build_lane, paint
 from memplan.gui.model.raster import columns_of_steps, paint_rectangles, roomy_rectangles
 from tests.gui.conftest import PLAN
 
@@ -148,7 +148,7 @@ def test_opening_loads_what_the_first_frame_paints_with() -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from memplan.gui.model.opening import Request, open_session\n"
+        "from memplan.gui.model.document.open_request import Request, open_session\n"
         f"open_session(Request(Path({str(PLAN)!r})))\n"
         "from memplan.gui.model import raster\n"
         "kernels = [raster.paint_rectangles, raster.roomy_rectangles, raster.columns_of_steps, raster.paint_line,\n"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PySide6.QtGui import QFont, QFontMetricsF
 
-from memplan.gui.app import application
+from memplan.gui.application import application
 from memplan.gui.views.fitted_text import FittedText
 
 pytestmark = pytest.mark.gui

@@ -13,13 +13,13 @@ from PySide6.QtGui import QDropEvent, QGuiApplication, QWheelEvent
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from memplan.cli.kv import budget_document
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.kv_budget import stack
-from memplan.gui.model.kv_choice import SAMPLE
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.kv.kv_budget import stack
+from memplan.gui.model.kv.kv_choice import SAMPLE
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.session import Session
-from memplan.gui.settings import Settings
-from memplan.gui.views.kv_budget import KvBudgetView
+from memplan.gui.model.document.session import Session
+from memplan.gui.window.settings import Settings
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from tests.gui.test_kv_model import plain, printed
 
 pytestmark = pytest.mark.gui

@@ -14,10 +14,10 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
-from memplan.gui.main_window import MainWindow
-from memplan.gui.model.opening import Request
-from memplan.gui.model.session import Session
-from memplan.gui.pictures import render
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.session import Session
+from memplan.gui.screenshots import render
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, pixels
 
@@ -77,7 +77,7 @@ def test_both_themes_are_photographed(tmp_path: Path) -> None:
 
 def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from memplan.gui.pictures import render;"
+        "import sys; from pathlib import Path; from memplan.gui.screenshots import render;"
         "render(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
     )
     environment = {**os.environ, "QT_SCALE_FACTOR": "2"}
@@ -135,12 +135,12 @@ def test_a_small_window_s_welcome_cuts_no_line(qtbot: object) -> None:
 
 def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) -> None:
     view = window.timeline
-    for row in window.session.rows.rows:
-        window.session.rows.hide(row.key)
+    for track in window.session.tracks.all:
+        window.session.tracks.hide(track.key)
     hidden = pixels(view.grab().toImage())[:, GUTTER_PX:]
     (tmp_path / "step_trace_time.csv").write_text("Device_id,Step,Computing\n0,1,10.0\n")
     window.open_request(Request(None, tmp_path), beside=True)
-    assert window.session.rows.rows == ()
+    assert window.session.tracks.all == ()
     bare = pixels(view.grab().toImage())[:, GUTTER_PX:]
     middle = slice(view.plot.height() // 2 - 20, view.plot.height() // 2 + 60)
     for image in (hidden, bare):

@@ -1,0 +1,1 @@
+"""What differs: plan against profile, and two documents side by side."""

@@ -1,0 +1,88 @@
+"""The amounts of two plans that can be set against each other: predicted times, tiers, who holds the peak, moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from memplan.compare import TimeMap
+from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.memory.memory_map import explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
+from memplan.gui.model.document.session import Session
+from memplan.core.progress import Progress, silent
+from memplan.schema import Plan
+
+Item = TypeVar("Item")
+
+
+def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[Ledger]:
+    """Everything that both plans tell amounts of; raises `CancelledError` when `progress` says so."""
+    one, other = first.document.plan, second.document.plan
+    if one is None or other is None:
+        return []
+    progress(0, 3, "planned times")
+    ledgers = [
+        Ledger(Group.PLANNED_TIME, Measure.TIME, _times(one), _times(other), adds_up=False),
+        Ledger(Group.PLANNED_TYPE, Measure.TIME, by_op_type(one), by_op_type(other)),
+        Ledger(Group.MOVE, Measure.TIME, _move_times(one), _move_times(other)),
+        Ledger(Group.MOVE, Measure.BYTES, _move_bytes(one), _move_bytes(other)),
+    ]
+    progress(1, 3, "planned memory")
+    ledgers.append(Ledger(Group.TIER, Measure.BYTES, _tiers(one), _tiers(other), adds_up=False))
+    progress(2, 3, "planned peaks")
+    ours, theirs = peak_kinds(one, first.document.axis), peak_kinds(other, second.document.axis)
+    ledgers += [
+        Ledger(Group.KIND, Measure.BYTES, ours.get(tier, {}), theirs.get(tier, {}))
+        for tier in dict.fromkeys((*ours, *theirs))
+    ]
+    return ledgers
+
+
+def _summed(items: Iterable[Item], name: Callable[[Item], str], amount: Callable[[Item], int]) -> dict[str, Amount]:
+    totals: dict[str, Amount] = {}
+    for item in items:
+        key = name(item)
+        before = totals.get(key, Amount(0, 0))
+        totals[key] = Amount((before.count or 0) + 1, before.total + amount(item))
+    return totals
+
+
+def by_op_type(plan: Plan) -> dict[str, Amount]:
+    """Count and predicted time of the ops by type."""
+    return _summed(plan.ops, lambda op: op.type, lambda op: op.duration_ns)
+
+
+def _times(plan: Plan) -> dict[str, Amount]:
+    waiting = sum(op.stalled_ns for op in plan.ops)
+    return {MAKESPAN: Amount(None, plan.makespan_ns), STALLED: Amount(None, waiting)}
+
+
+def _move_times(plan: Plan) -> dict[str, Amount]:
+    return _summed(plan.transfers, lambda move: move_name(move.link, "time"), lambda move: move.end_ns - move.start_ns)
+
+
+def _move_bytes(plan: Plan) -> dict[str, Amount]:
+    return _summed(plan.transfers, lambda move: move_name(move.link, "bytes"), lambda move: move.size)
+
+
+def _tiers(plan: Plan) -> dict[str, Amount]:
+    totals = {MISSING: Amount(None, plan.missing_bytes)}
+    for use in plan.tiers:
+        parts = (use.peak, use.lower_bound, use.persistent, use.capacity)
+        for part, nbytes in zip(TIER_PARTS, parts, strict=True):
+            if nbytes is not None:
+                totals[f"{use.tier.value} {part}"] = Amount(None, nbytes)
+    return totals
+
+
+def peak_kinds(plan: Plan, axis: TimeMap) -> dict[str, dict[str, Amount]]:
+    """Who holds memory at the peak of every tier with addresses: tier to `tier kind` to count and bytes."""
+    found: dict[str, dict[str, Amount]] = {}
+    for tier in tiers_with_addresses(plan):
+        peak = explain_peak(memory_map(plan, axis, tier), axis)
+        if peak is not None:
+            found[tier.value] = {
+                f"{tier.value} {part.kind.replace('_', ' ')}": Amount(part.count, part.nbytes) for part in peak.parts
+            }
+    return found

@@ -1,0 +1,214 @@
+"""The amounts of two profiles that can be set against each other: kernels, communication, steps, memory."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.compare.measured import operation_tracks
+from memplan.gui.model.compare.alignment import paired_steps
+from memplan.gui.model.memory.memory_curves import measured_curves
+from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.amount_names import step_name, step_number
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.timeline.steps import Step, steps
+from memplan.core.progress import Progress, silent
+from memplan.traces.dictionary_array import coded
+from memplan.traces.profile import Kernels, OpTotal, RankProfile, StepTimes, TrackKind
+from memplan.traces.timeline.query import ranked
+
+EVERY = 1 << 30
+PARTS = {
+    "Computing": "computing_ns",
+    "Communication": "communication_ns",
+    "Communication(Not Overlapped)": "communication_not_overlapped_ns",
+    "Free": "free_ns",
+}
+"""How device time divides, under the names of the trace's own tracks."""
+
+_COLLECTIVE = re.compile(r"(hcom_\w+?)__(\d+)_(\d+(?:_\d+)*)$")
+_COLLECTIVE_CORES = ("COMMUNICATION", "HCCL")
+
+
+def profile_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[Ledger]:
+    """
+    Everything that both profiles, or one of them, tell amounts of.
+
+    Long for large profiles; raises `CancelledError` when `progress` says so.
+    """
+    one, other = first.document.rank, second.document.rank
+    if one is None or other is None:
+        return []
+    ledgers = []
+    work = ("kernels", "op types", "communication", "steps", "device time", "memory")
+    for place, what in enumerate(work):
+        progress(place, len(work), what)
+        if what == "kernels":
+            ledgers.append(Ledger(Group.KERNEL, Measure.TIME, by_name(one, False), by_name(other, False)))
+        elif what == "op types":
+            ours, theirs = by_type(one), by_type(other)
+            pairs = collective_pairs(ours or (), theirs or ())
+            ledgers.append(Ledger(Group.TYPE, Measure.TIME, ours, theirs, pairs=pairs))
+        elif what == "communication":
+            ours, theirs = by_name(one, True), by_name(other, True)
+            pairs = collective_pairs(ours or (), theirs or ())
+            ledgers.append(Ledger(Group.COMMUNICATION, Measure.TIME, ours, theirs, pairs=pairs))
+        elif what == "steps":
+            ledgers.append(_steps(first, second))
+        elif what == "device time":
+            parts, others = device_time(one), device_time(other)
+            whole = _device_total(parts)
+            ledgers.append(Ledger(Group.PART, Measure.TIME, parts, others, whole=whole))
+        else:
+            ledgers.append(Ledger(Group.MEMORY, Measure.BYTES, _peaks(one), _peaks(other), adds_up=False))
+    return ledgers
+
+
+def is_collective(kernels: Kernels) -> NDArray[np.bool_]:
+    """Which kernels of the table are collectives: by the core that ran them, else by their name."""
+    names, cores = coded(kernels.name), coded(kernels.core)
+    by_core = np.array([core.upper() in _COLLECTIVE_CORES for core in cores.values], dtype=bool)
+    by_name = np.array([name.lower().startswith("hcom_") for name in names.values], dtype=bool)
+    if not len(kernels):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(by_core[cores.codes] | by_name[names.codes])
+
+
+def collective_pairs(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
+    """
+    Collectives of two runs that belong together although their names differ, first's to second's.
+
+    A name such as `hcom_allReduce__868_0_1` holds a number of its group of ranks that is another one in every run.
+    Groups that share most of the rest of their names go together.
+    """
+    ours, theirs = _by_group(first), _by_group(second)
+    shared = Counter(
+        {
+            (group, other): len(set(names) & set(others))
+            for group, names in ours.items()
+            for other, others in theirs.items()
+            if group not in theirs and other not in ours
+        }
+    )
+    pairs: dict[str, str] = {}
+    taken: set[str] = set()
+    for (group, other), common in sorted(shared.items(), key=lambda item: -item[1]):
+        if common and group not in taken and other not in taken:
+            taken |= {group, other}
+            pairs |= {name: theirs[other][stem] for stem, name in ours[group].items() if stem in theirs[other]}
+    return pairs
+
+
+def _by_group(names: Iterable[str]) -> dict[str, dict[tuple[str, str], str]]:
+    """Names of collectives by the number of their group, then by what is left of them without it."""
+    found: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    for name in names:
+        match = _COLLECTIVE.match(name)
+        if match is not None:
+            found[match.group(2)][match.group(1), match.group(3)] = name
+    return found
+
+
+def by_name(rank: RankProfile, collectives: bool) -> dict[str, Amount] | None:
+    """
+    Count and time by name: of the collectives, or of all other kernels; `None` where the profile holds neither.
+
+    From the kernel table; without one, or without collectives in it, from the tracks of the device.
+    """
+    kernels = rank.kernels()
+    totals: dict[str, Amount] = {}
+    if kernels is not None and len(kernels):
+        chosen = is_collective(kernels) == collectives
+        names = coded(kernels.name)
+        _add(totals, ranked(names.codes[chosen].astype(np.int64), kernels.duration_ns[chosen], names.values, EVERY))
+        if totals or not collectives:
+            return totals
+    for track in operation_tracks(rank)[1]:
+        if (track.kind is TrackKind.COMMUNICATION) == collectives:
+            slices = rank.slices(track.id)
+            _add(totals, ranked(slices.name.astype(np.int64), slices.duration_ns, slices.names, EVERY))
+    if totals:
+        return totals
+    return {} if kernels is not None and len(kernels) else None
+
+
+def by_type(rank: RankProfile) -> dict[str, Amount] | None:
+    """Count and device time by op type, as the profile sums them up; `None` where it holds no kernels."""
+    totals: dict[str, Amount] = {}
+    _add(totals, rank.top_ops(EVERY))
+    return totals or None
+
+
+def _add(totals: dict[str, Amount], found: Iterable[OpTotal]) -> None:
+    for item in found:
+        before = totals.get(item.type)
+        count, time = (before.count or 0, before.total) if before is not None else (0, 0)
+        totals[item.type] = Amount(count + item.count, time + item.total_ns)
+
+
+def step_time(times: StepTimes) -> int:
+    """How long the device took for a step: computing, communication that nothing hid, and waiting."""
+    return times.computing_ns + times.communication_not_overlapped_ns + times.free_ns
+
+
+def measured_steps(session: Session) -> dict[str, Amount] | None:
+    """
+    The time of every step, as the profiler's summary has it or else from first to last kernel, by number.
+
+    A summary without numbers is numbered from 0; `None` where the profile tells of no steps.
+    """
+    rank = session.document.rank
+    summary: Sequence[StepTimes] = rank.steps() if rank is not None else ()
+    if summary:
+        totals: dict[str, Amount] = {}
+        for place, times in enumerate(summary):
+            name = step_name(times.step if times.step is not None else place)
+            # A number that comes again, in the summary of another capture, keeps its longest time.
+            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, step_time(times)), key=_total)
+        return totals
+    spans = steps(session)
+    return {step_name(step.number): Amount(None, round(step.end - step.start)) for step in spans} or None
+
+
+def _total(amount: Amount) -> int:
+    return amount.total
+
+
+def _steps(first: Session, second: Session) -> Ledger:
+    one, other = measured_steps(first), measured_steps(second)
+    pairs: Mapping[str, str] = {}
+    if one and other and not set(one) & set(other):
+        found = paired_steps(_numbered(one), _numbered(other))
+        pairs = {step_name(step.number): step_name(with_it.number) for step, with_it in found}
+    return Ledger(Group.STEP, Measure.TIME, one, other, pairs=pairs)
+
+
+def _numbered(amounts: Mapping[str, Amount]) -> tuple[Step, ...]:
+    return tuple(Step(number, 0.0, 0.0) for number in sorted(step_number(name) for name in amounts))
+
+
+def device_time(rank: RankProfile) -> dict[str, Amount] | None:
+    """How device time divides, from the trace's own tracks or else from the summary of all steps."""
+    overlap = rank.overlap()
+    if overlap is not None:
+        return {name: Amount(None, int(getattr(overlap, field))) for name, field in PARTS.items()}
+    summary = rank.steps()
+    if not summary:
+        return None
+    return {name: Amount(None, sum(int(getattr(step, field)) for step in summary)) for name, field in PARTS.items()}
+
+
+def _device_total(parts: Mapping[str, Amount] | None) -> int | None:
+    """All device time: every part but `Communication`, which overlaps with others."""
+    if parts is None:
+        return None
+    return sum(amount.total for name, amount in parts.items() if name != "Communication")
+
+
+def _peaks(rank: RankProfile) -> dict[str, Amount] | None:
+    curves = measured_curves(rank)
+    return {curve.name: Amount(None, curve.peak[1]) for curve in curves} or None

@@ -1,0 +1,62 @@
+"""The differences between plan and profile as rows of a table, the costliest first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memplan.compare import Deviation, DeviationKind
+from memplan.gui.model.document.document import Document
+from memplan.core.units import format_duration
+from memplan.gui.model.document.session import OpRef
+from memplan.gui.model.table import TableRow, TableShape
+from memplan.core.sentence import Sentence, joined
+from memplan.core.units import format_bytes
+
+SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
+
+
+def deviation_rows(document: Document) -> list[TableRow]:
+    """Every difference that the comparison lists; empty without one."""
+    found = document.comparison
+    if found is None:
+        return []
+    # All at once: one by one they take as long as everything else that another document's tab has to show.
+    starts, ends = (
+        document.axis.to_profile(np.array(times, dtype=np.int64)).tolist()
+        for times in ([item.start_ns for item in found.deviations], [item.end_ns for item in found.deviations])
+    )
+    return [_row(item, span) for item, span in zip(found.deviations, zip(starts, ends, strict=True), strict=True)]
+
+
+def verdict(document: Document) -> Sentence | None:
+    """
+    Whether the profile deviates from the plan, and why, in one sentence; `None` unless both are open.
+
+    Where they can't be compared, why not.
+    """
+    found = document.comparison
+    if found is None:
+        if document.plan is None or document.profile is None:
+            return None
+        if document.rank is None:
+            return Sentence("not compared; the profile holds no ranks")
+        return Sentence("not compared; {}", (document.basis,))
+    if not found.deviates:
+        return Sentence("within tolerance of the plan")
+    return Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))
+
+
+def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
+    write = format_duration if item.kind is DeviationKind.TIME else format_bytes
+    planned = write(item.planned) if item.planned is not None else "–"
+    measured = write(item.measured) if item.measured is not None else "–"
+    change = f"{'+' if item.delta > 0 else '−'}{write(abs(item.delta))}"
+    return TableRow(
+        cells=(Sentence(item.what), item.where, planned, measured, change, f"{item.cost:.2%}"),
+        sort_keys=(
+            item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
+            item.cost,
+        ),
+        item=OpRef(item.op) if item.op is not None else None,
+        span_ns=span_ns,
+    )  # fmt: skip

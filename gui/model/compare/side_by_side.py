@@ -1,0 +1,120 @@
+"""Two sessions side by side: linked, aligned, and sent to the same thing together."""
+
+from __future__ import annotations
+
+from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments
+from memplan.gui.model.compare.ab_differences import Difference, Differences, compared
+from memplan.gui.model.event import Event
+from memplan.gui.model.compare.locate import Place, place_of
+from memplan.gui.model.compare.ab_plan import plan_ledgers
+from memplan.gui.model.compare.ab_profile import profile_ledgers
+from memplan.gui.model.document.session import Session
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
+
+_OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")
+_ROOM = 3.0
+_MARGIN = 0.5
+
+
+class Pair:
+    """
+    Document A, which the window shows, and document B beside it; `link` moves both.
+
+    `jumped` tells that both were sent somewhere, `places` where to. The tier that A's map shows is shown in B too, if
+    B has it.
+    """
+
+    def __init__(self, first: Session, second: Session, at: tuple[float, float] | None = None) -> None:
+        """Link both with the moments `at` on each other; by default those of `default_moments`, which may take long."""
+        self.first, self.second = first, second
+        start, other = at if at is not None else default_moments(first, second)
+        self.link = Link(first.viewport, second.viewport, other - start)
+        self.jumped = Event()
+        self.places: tuple[Place | None, Place | None] = (None, None)
+        first.tier_changed.connect(self._show_tier)
+
+    def forget(self) -> None:
+        """Let go of both sessions."""
+        self.link.forget()
+        self.first.tier_changed.disconnect(self._show_tier)
+
+    def _show_tier(self) -> None:
+        if self.first.tier in self.second.tiers and self.second.tier is not self.first.tier:
+            self.second.show_tier(self.first.tier)
+
+    def align(self, how: Alignment) -> bool:
+        """Link both with the moments that `how` names on each other; false where it names none."""
+        found = moments(self.first, self.second, how)
+        if found is None:
+            return False
+        self.align_at(*found)
+        return True
+
+    def align_at(self, first: float, second: float) -> None:
+        """Link both with the moment `second` of B on the moment `first` of A."""
+        self.link.on = True
+        self.link.align(first, second)
+
+    def jump(self, difference: Difference) -> None:
+        """Show where `difference` is best seen in both documents, and select it there."""
+        self.show(self.places_of(difference))
+
+    def places_of(self, difference: Difference) -> tuple[Place | None, Place | None]:
+        """Where `difference` is best seen in A and in B, their tracks read; long for large profiles, for a worker."""
+        found = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
+        for session, place in zip((self.first, self.second), found, strict=True):
+            if place is not None and place.track is not None:
+                session.tracks.load(session.tracks.track(place.track))
+        return found
+
+    def show(self, places: tuple[Place | None, Place | None]) -> None:
+        """
+        Show these places of A and B, and select what lies there.
+
+        Linked viewports keep their offset while that shows both places together; otherwise the starts of the two are
+        put on each other.
+        """
+        self.places = places
+        for session, place in zip((self.first, self.second), self.places, strict=True):
+            if place is not None and place.item is not None:
+                session.select(place.item)
+        spans = [
+            (float(place.start_ns - session.origin_ns), float(place.end_ns - session.origin_ns))
+            if place is not None
+            else None
+            for session, place in zip((self.first, self.second), self.places, strict=True)
+        ]
+        one, other = spans
+        if one is not None and other is not None and self.link.on:
+            self._show_both(one, other)
+        else:
+            for session, span in zip((self.first, self.second), spans, strict=True):
+                if span is not None:
+                    session.viewport.reveal(*span, margin=_MARGIN)
+        self.jumped.emit()
+
+    def _show_both(self, one: tuple[float, float], other: tuple[float, float]) -> None:
+        offset = self.link.offset
+        length = max(one[1] - one[0], other[1] - other[0])
+        start, end = min(one[0], other[0] - offset), max(one[1], other[1] - offset)
+        if end - start > _ROOM * length:
+            self.link.align(one[0], other[0])
+            start, end = one[0], one[0] + length
+        self.first.viewport.reveal(start, end, margin=_MARGIN)
+
+
+def pair_differences(first: Session, second: Session, progress: Progress = silent) -> Differences:
+    """
+    What differs between two documents: their plans, and their profiles.
+
+    A plan and a profile in different documents are not set against each other: one document of both does that. Long
+    for large documents and meant for a worker; raises `CancelledError` when `progress` says so.
+    """
+    one, other = first.document, second.document
+    if one.empty or other.empty:
+        return Differences(reason=Sentence("Open a second document to see where they differ."))
+    ledgers = [*plan_ledgers(first, second, progress), *profile_ledgers(first, second, progress)]
+    if not ledgers:
+        return Differences(reason=_OF_ONE)
+    return compared(ledgers)

@@ -1,0 +1,223 @@
+"""The selected op as a kernel: its pipes predicted and measured, its tiling, and its buffers on chip slot by slot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from memplan.cost.buffers import BufferNeed
+from memplan.cost.kernel import Kernel
+from memplan.cost.machine import Machine, machine
+from memplan.cost.kernel_time import KernelCost
+from memplan.cost.report import KernelReport, kernel_report
+from memplan.core.errors import MemplanError
+from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
+from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
+from memplan.gui.model.kernel.kernel_subject import (
+    Subject,
+    has_times,
+    kernel_of,
+    operands_text,
+    storages_text,
+    subject_of,
+)
+from memplan.gui.model.kernel.pipe_counters import measured_pipes
+from memplan.core.units import format_duration
+from memplan.gui.model.document.session import ItemRef, Session
+from memplan.hardware import Chip
+from memplan.hardware import chip as find_chip
+from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
+from memplan.schema import Plan
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
+
+ITERATIONS = 4
+"""Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""
+
+NOTHING = Sentence(HINT)
+_NO_KERNEL = Sentence("It launches no kernel: nothing of it runs on an AI core")
+_NOT_ON_CORE = Sentence("This is no kernel: nothing of it runs on an AI core")
+_NOT_KEPT = Sentence("The plan's file does not hold what its ops launch: plan the graph again to see its kernel")
+_TOO_LARGE = Sentence("Its operands are larger than any chip's memory: nothing is predicted for such a kernel")
+_MOST_ELEMENTS = 1 << 44
+_NO_CHIP = Sentence("The profile does not name its chip: choose one to see a prediction and the layout")
+
+
+def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRef | None = None) -> KernelFacts:
+    """
+    What is known of the kernel that `item`, else the session's selection stands for, on the chip of the plan, else of the
+    profile.
+
+    `chip_name` stands in where neither names one. Never raises for what can't be worked out: `problem` says so.
+    """
+    subject = subject_of(session, session.selected if item is None else item)
+    if subject is None:
+        return KernelFacts(problem=NOTHING)
+    if subject.op is None and subject.measured is None:
+        return KernelFacts(name=subject.name, problem=_NOT_ON_CORE)
+    plan, rank = session.document.plan, session.document.rank
+    kernel, from_profile = kernel_of(plan, subject)
+    names = (plan.chip if plan and subject.op else None, rank.chip if rank else None, chip_name)
+    target, wrong = _known_chip(tuple(name for name in names if name))
+    wants_chip = kernel is not None and _known_chip(tuple(name for name in names[:2] if name))[0] is None
+    facts = replace(_stated(plan, subject, kernel, from_profile), wants_chip=wants_chip)
+    if kernel is None:
+        free = plan is not None and subject.op is not None and subject.op.bound == "none" and has_times(plan)
+        return replace(facts, problem=_NO_KERNEL if free else _NOT_KEPT)
+    if max((operand.count for operand in kernel.operands), default=0) > _MOST_ELEMENTS:
+        return replace(facts, problem=_TOO_LARGE)
+    if target is None:
+        return replace(facts, problem=wrong or _NO_CHIP)
+    try:
+        core = _machine(target.name)
+        report = kernel_report(kernel, core, hot_share=subject.op.hot_share if subject.op else None)
+        layout = _layout(report.needs, target.name) if report.needs else None
+    except MemplanError as error:
+        return replace(facts, chip=target.name, problem=str(error))
+    return _worked_out(facts, kernel, report, layout, target)
+
+
+@lru_cache(maxsize=16)
+def _machine(name: str) -> Machine:
+    return machine(find_chip(name))
+
+
+@lru_cache(maxsize=512)
+def _layout(needs: tuple[BufferNeed, ...], name: str) -> OnChipPlan:
+    return plan_onchip(needs, find_chip(name), iterations=ITERATIONS)
+
+
+def _known_chip(names: tuple[str, ...]) -> tuple[Chip | None, Text | None]:
+    """The first chip of `names` that can be computed with, else what is wrong with the first of them."""
+    found = [_usable(name) for name in names]
+    good = next((item for item in found if isinstance(item, Chip)), None)
+    return good, next((item for item in found if not isinstance(item, Chip)), None)
+
+
+@lru_cache(maxsize=64)
+def _usable(name: str) -> Chip | Text:
+    """The chip called `name`, or what is wrong with it."""
+    try:
+        target = find_chip(name)
+        _machine(target.name)
+    except MemplanError as error:
+        return str(error)
+    return target
+
+
+def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_profile: bool) -> KernelFacts:
+    """What plan and profile themselves say."""
+    op, measured = subject.op, subject.measured
+    kind = op.type if op is not None else kernel.type if kernel is not None else ""
+    operands = operands_text(kernel) if kernel is not None else ""
+    notes = []
+    if kernel is None and plan is not None and op is not None:
+        operands = storages_text(plan, op.index)
+    if from_profile:
+        notes.append(Sentence("operands are the profile's: transposes told from shapes, layouts taken as ND"))
+    if measured is not None and measured.count > 1:
+        notes.append(Sentence("measured: {} kernels together, counters of the longest", (str(measured.count),)))
+    pipes: tuple[PipeTime, ...] = ()
+    if measured is not None and measured.table is not None:
+        seen = measured_pipes(measured.table.pmu, measured.row)
+        pipes = _pipes({}, seen)
+        cores = int(measured.table.block_count[measured.row])
+        if cores > 0:
+            notes.append(Sentence("it ran on {} cores", (str(cores),)))
+    timed = op is not None and plan is not None and has_times(plan)
+    return KernelFacts(
+        name=subject.name,
+        type=kind,
+        operands=operands,
+        predicted_ns=op.duration_ns if op is not None and timed else None,
+        bound=op.bound if op is not None and timed else "",
+        measured_ns=measured.duration_ns if measured is not None else None,
+        pipes=pipes,
+        traffic=_arithmetic(op.flops, op.gm_bytes) if op is not None and timed and (op.flops or op.gm_bytes) else (),
+        notes=tuple(notes),
+    )
+
+
+def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
+    return (Sentence("{} FLOP, {} of GM traffic", (f"{flops:,}", format_bytes(gm_bytes))),)
+
+
+def _worked_out(
+    facts: KernelFacts, kernel: Kernel, report: KernelReport, layout: OnChipPlan | None, target: Chip
+) -> KernelFacts:
+    """`facts` with what the model says."""
+    cost, notes = report.cost, [*facts.notes, *report.notes]
+    if facts.predicted_ns is not None and facts.predicted_ns != cost.duration_ns:
+        model = format_duration(cost.duration_ns)
+        notes.append(Sentence("time as the plan has it; the model by itself says {}", (model,)))
+    if layout is not None and not layout.fits:
+        notes.append(Sentence("{} too much for the chip's memories", (format_bytes(layout.shortfall),)))
+    if layout is not None and layout.reuse_cost:
+        notes.append(Sentence("{} pairs of buffers share addresses and need a synchronisation between pipes",
+                              (str(layout.reuse_cost),)))  # fmt: skip
+    seen = {(pipe.unit, pipe.pipe): pipe.measured_ns for pipe in facts.pipes if pipe.measured_ns is not None}
+    predicted = facts.predicted_ns if facts.predicted_ns is not None else cost.duration_ns
+    return replace(
+        facts,
+        chip=target.name,
+        predicted_ns=predicted,
+        bound=facts.bound or cost.bound,
+        pipes=_pipes(_predicted(cost), seen),
+        lanes=_lanes(layout, target) if layout is not None else (),
+        stages=report.stages,
+        slots=layout.slots if layout is not None else 0,
+        tiling=report.tiling,
+        traffic=_traffic(report),
+        roofline=roofline_sentences(kernel, cost, _machine(target.name), predicted, facts.measured_ns),
+        notes=tuple(notes),
+        problem=report.missing,
+    )
+
+
+def _predicted(cost: KernelCost) -> dict[tuple[str, str], float]:
+    """The model's pipes, each with the unit that it belongs to: vector kernels have one unit, products both."""
+    both = "cube" in cost.pipes
+    return {
+        ("vector" if pipe in ("vector", "mte3") or not both else "cube", pipe): time
+        for pipe, time in cost.pipes.items()
+    }
+
+
+def _pipes(predicted: dict[tuple[str, str], float], measured: dict[tuple[str, str], float]) -> tuple[PipeTime, ...]:
+    """Pipes in the order of units and `PIPES`; those that were idle and are predicted by nobody are left out."""
+    return tuple(
+        PipeTime(pipe, unit, predicted.get((unit, pipe)), measured.get((unit, pipe)))
+        for unit in ("cube", "vector")
+        for pipe in PIPES
+        if (unit, pipe) in predicted or measured.get((unit, pipe), 0.0) > 0
+    )
+
+
+def _lanes(layout: OnChipPlan, target: Chip) -> tuple[Lane, ...]:
+    uses = {use.tier: use for use in layout.uses}
+    return tuple(
+        Lane(
+            tier,
+            usable_bytes(target, tier),
+            uses[tier].peak if tier in uses else 0,
+            tuple(buffer for buffer in layout.buffers if buffer.tier is tier),
+        )
+        for tier in LANES
+    )
+
+
+def _traffic(report: KernelReport) -> tuple[Sentence, ...]:
+    cost = report.cost
+    if not cost.gm_bytes:
+        return ()
+    cached = max(cost.gm_bytes - cost.hbm_bytes, 0)
+    lines = [
+        Sentence("GM traffic {}: HBM {}, L2 {}",
+                 (format_bytes(cost.gm_bytes), format_bytes(cost.hbm_bytes), format_bytes(cached))),
+    ]  # fmt: skip
+    if report.gm_bound:
+        gap = f"{cost.gm_bytes / report.gm_bound - 1:+.0%}"
+        lines.append(Sentence("at least {} whatever the tiling ({})", (format_bytes(report.gm_bound), gap)))
+    if cost.flops:
+        lines.append(Sentence("{} FLOP", (f"{cost.flops:,}",)))
+    return tuple(lines)

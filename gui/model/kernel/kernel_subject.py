@@ -1,0 +1,161 @@
+"""Which kernel the selected item stands for: the plan's op, the profile's rows of it, and what it launches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.compare.matching import spellings
+from memplan.cost.kernel import Kernel, Operand, kernel_of_plan, kernel_of_row
+from memplan.gui.model.document.session import ItemRef, Session, SliceRef
+from memplan.schema import Plan, PlannedOp
+from memplan.traces.profile import Kernels, TrackKind
+
+_DEVICE = (TrackKind.STREAM.value, TrackKind.COMMUNICATION.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """
+    What the profile says of a kernel: `count` launches that took `duration_ns` together.
+
+    `row` is the longest of them in `table`; -1 and `None` where the profile has no kernel table.
+    """
+
+    duration_ns: int
+    count: int = 1
+    table: Kernels | None = None
+    row: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The plan's op, its measurement, or both; neither for a slice that is no kernel."""
+
+    name: str
+    op: PlannedOp | None = None
+    measured: Measured | None = None
+
+
+def subject_of(session: Session, item: ItemRef | None) -> Subject | None:
+    """What `item` stands for; `None` where it stands for nothing (nothing selected, a tensor that no op makes)."""
+    plan = session.document.plan
+    step = session.planned_op_of(item)
+    if plan is not None and step is not None:
+        op = plan.ops[step]
+        return Subject(op.name, op, _measured_op(session, op))
+    return _measured_slice(session, item) if isinstance(item, SliceRef) else None
+
+
+def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
+    """The kernels that the comparison found for `op`."""
+    comparison, rank = session.document.comparison, session.document.rank
+    if comparison is None or rank is None:
+        return None
+    matches = comparison.matches
+    place = int(np.searchsorted(matches.op, op.index))
+    if place == len(matches) or int(matches.op[place]) != op.index:
+        return None
+    total, table = int(matches.duration_ns[place]), rank.kernels()
+    if table is None:
+        return Measured(total)
+    first = int(np.searchsorted(table.start_ns, matches.start_ns[place]))
+    last = int(np.searchsorted(table.start_ns, matches.end_ns[place], side="right"))
+    rows = [row for row in range(first, last) if op.name in spellings(table.name[row])]
+    if not rows and first < last:
+        rows = [first]  # matched by type and order: its kernel has another name
+    if not rows:
+        return Measured(total)
+    return Measured(total, len(rows), table, max(rows, key=lambda row: int(table.duration_ns[row])))
+
+
+def _measured_slice(session: Session, item: SliceRef) -> Subject | None:
+    track, rank = session.tracks.track(item.track), session.document.rank
+    lanes = session.tracks.lanes(track)
+    if lanes is None or rank is None:
+        return None
+    slices = lanes.slices
+    name, start = slices.names[slices.name[item.index]], int(slices.start_ns[item.index])
+    if track.kind not in _DEVICE:
+        return Subject(name)
+    duration, table = int(slices.duration_ns[item.index]), rank.kernels()
+    op = _op_of_kernel(session, name, start)
+    if table is None:
+        return Subject(name, op, Measured(duration) if op is not None else None)
+    first = int(np.searchsorted(table.start_ns, start))
+    last = int(np.searchsorted(table.start_ns, start, side="right"))
+    found = next((index for index in range(first, last) if table.name[index] == name), None)
+    if found is None:
+        return Subject(name)
+    return Subject(name, op, Measured(duration, 1, table, found))
+
+
+def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | None:
+    """The planned op of a measured kernel: by its start in the compared step, else by a name that one op alone has."""
+    plan, comparison = session.document.plan, session.document.comparison
+    if plan is None or comparison is None:
+        return None
+    matches = comparison.matches
+    known = tuple(spellings(name))
+    for place in np.flatnonzero(matches.start_ns == start_ns):
+        op = plan.ops[int(matches.op[place])]
+        if op.name in known or not matches.by_name[place]:
+            return op
+    for spelling in known:
+        named = [op for op in plan.ops if op.name == spelling]
+        if named:
+            return named[0] if len(named) == 1 else None
+    return None
+
+
+def has_times(plan: Plan) -> bool:
+    """Whether the plan predicts times; plans that another planner made don't."""
+    return any(op.bound != "none" for op in plan.ops)
+
+
+def kernel_of(plan: Plan | None, subject: Subject) -> tuple[Kernel | None, bool]:
+    """What the subject launches, and whether that is told from the profile's row instead of the plan."""
+    if plan is not None and subject.op is not None:
+        kernel = kernel_of_plan(plan, subject.op.index)
+        if kernel is not None:
+            return kernel, False
+    measured = subject.measured
+    if measured is None or measured.table is None:
+        return None, False
+    table, row = measured.table, measured.row
+    kernel = kernel_of_row(
+        table.type[row], table.input_shapes[row], table.input_dtypes[row], table.output_shapes[row],
+        table.output_dtypes[row], core=table.core[row],
+    )  # fmt: skip
+    return kernel, True
+
+
+_MOST_OPERANDS = 6
+
+
+def operands_text(kernel: Kernel) -> str:
+    """Operands as `64×256 float32, 256×128 float32 NZ → 64×128 float32`."""
+    inputs = [_operand_text(operand) for operand in kernel.inputs if operand is not None]
+    outputs = [_operand_text(operand) for operand in kernel.outputs]
+    return f"{_listed(inputs)} → {_listed(outputs)}" if inputs or outputs else ""
+
+
+def _operand_text(operand: Operand) -> str:
+    shape = "×".join(map(str, operand.shape)) or "1"
+    return f"{shape} {operand.dtype}" + (f" {operand.layout}" if operand.layout != "ND" else "")
+
+
+def _listed(texts: list[str]) -> str:
+    shown = ", ".join(texts[:_MOST_OPERANDS])
+    return shown + (f", … +{len(texts) - _MOST_OPERANDS}" if len(texts) > _MOST_OPERANDS else "")
+
+
+def storages_text(plan: Plan, step: int) -> str:
+    """The storages that op `step` touches, for plans that don't hold its operands."""
+    read = [tensor for tensor in plan.tensors if step in tensor.uses and tensor.producer != step]
+    made = [tensor for tensor in plan.tensors if tensor.producer == step and tensor.kind != "workspace"]
+    sides = [
+        [_operand_text(Operand(tensor.shape, tensor.dtype, tensor.layout)) for tensor in side] for side in (read, made)
+    ]
+    return f"{_listed(sides[0])} → {_listed(sides[1])}" if read or made else ""

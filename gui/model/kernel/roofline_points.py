@@ -1,0 +1,74 @@
+"""The plan's ops as points of a roofline: work per byte against work per second, predicted and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.cost import machine
+from memplan.core.errors import InputError
+from memplan.gui.model.document.document import Document
+from memplan.hardware import chip
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A level that no op passes, in FLOP/s, and what it is."""
+
+    name: str
+    flops_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """
+    Points of equal length, one an op that computes and moves bytes: FLOP per byte of GM traffic against FLOP/s.
+
+    `measured` is NaN where the op was not found in the profile. `bound` names what the prediction is limited by.
+    `ceilings` and `bytes_per_second` are the chip's peaks, empty and `None` where the chip isn't known.
+    """
+
+    op: NDArray[np.int64]
+    intensity: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    bound: tuple[str, ...]
+    ceilings: tuple[Ceiling, ...]
+    bytes_per_second: float | None
+
+    def __len__(self) -> int:
+        return len(self.op)
+
+
+def roofline(document: Document) -> Roofline:
+    """The roofline of the document's plan; no points without one."""
+    plan = document.plan
+    ops = [op for op in plan.ops if op.flops and op.gm_bytes and op.duration_ns] if plan is not None else []
+    measured = {}
+    if document.comparison is not None:
+        matches = document.comparison.matches
+        measured = dict(zip(matches.op.tolist(), matches.duration_ns.tolist(), strict=True))
+    times = np.array([measured.get(op.index) or np.nan for op in ops], dtype=np.float64)
+    flops = np.array([op.flops for op in ops], dtype=np.float64)
+    ceilings, bandwidth = _peaks(plan.chip) if plan is not None else ((), None)
+    return Roofline(
+        op=np.array([op.index for op in ops], dtype=np.int64),
+        intensity=flops / np.array([op.gm_bytes for op in ops], dtype=np.float64),
+        predicted=flops / np.array([op.duration_ns for op in ops], dtype=np.float64) * 1e9,
+        measured=flops / times * 1e9,
+        bound=tuple(op.bound for op in ops),
+        ceilings=ceilings,
+        bytes_per_second=bandwidth,
+    )
+
+
+def _peaks(name: str) -> tuple[tuple[Ceiling, ...], float | None]:
+    try:
+        core = machine(chip(name))
+    except InputError:
+        return (), None
+    wanted = ("float16", "float32", "int8")
+    cube = [Ceiling(f"cube {dtype}", peak) for dtype in wanted if (peak := core.cube_peak(dtype)) is not None]
+    return (*cube, Ceiling("vector float32", core.vector_peak)), core.hbm_bytes_per_second

@@ -1,0 +1,1 @@
+"""The KV budget of a served model: the choice, what it comes to, and its pictures."""

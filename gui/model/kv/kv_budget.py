@@ -1,0 +1,244 @@
+"""The what-if of a served model's KV cache: from a choice to the budget, the stack of HBM, and what both say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplan.gui.model.kv.kv_choice import KvChoice
+from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
+from memplan.gui.model.amount_names import kind_text
+from memplan.kv import Item, KvBudget
+from memplan.kv.stage_pools import load_of
+from memplan.kv.cases import Case
+from memplan.core.sentence import Sentence, Text, joined
+from memplan.core.units import format_bytes
+
+_SMALL_SHARE = 0.004
+"""Weights of a group smaller than this part of the card stand together with other small ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A label, its value, and a remark on it."""
+
+    label: Text
+    value: Text
+    remark: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """
+    One part of the HBM stack, bottom to top: name, bytes (0 where not known), size as text, more of what it is, where
+    the figure is from, and its `role`, which colours it.
+    """
+
+    name: Text
+    nbytes: int
+    text: Text
+    detail: Text = ""
+    source: Text = ""
+    role: str = "other"
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The budget of a choice, and its pool with the sequences wanted in it."""
+
+    choice: KvChoice
+    case: Case
+    result: KvBudget
+    pool: PoolPicture
+
+    @property
+    def enough(self) -> bool:
+        """Whether the engine starts and all sequences wanted fit at once."""
+        return self.result.fits and self.result.sequences >= self.pool.batch
+
+
+def answer(choice: KvChoice) -> Answer:
+    """What follows from a choice; raises `InputError` in the command line's words."""
+    case = choice.case()
+    result = case.budget()
+    load = load_of(case.engine, case.options)
+    return Answer(choice, case, result, pool_picture(result, load, choice.batch or 1, paged=case.engine.paged))
+
+
+_ROLES = {
+    "driver": "reserved",
+    "outside the engine's share": "reserved",
+    "activations": "activation",
+    "HCCL buffers": "communication",
+    "graphs": "workspace",
+    "workspace": "workspace",
+}
+
+
+def stack(found: Answer) -> list[Segment]:
+    """
+    HBM as parts that add up to the card, top to bottom: what is not the cache's, the weights by group, then the
+    cache by whose blocks they are, free blocks last. What does not fit the card makes them add up to more.
+    """
+    items = found.result.items
+    card = items[0].nbytes or 0
+    segments = []
+    weights = [item for item in items if item.name.startswith("weights")]
+    for item in items[1:]:
+        if item in weights:
+            segments += _weights(weights, card) if item is weights[0] else []
+        elif item.name == "KV cache":
+            segments += _cache(found, item)
+        else:
+            text: Text = Sentence("unknown") if item.nbytes is None else format_bytes(item.nbytes)
+            role = _ROLES.get(item.name, "other")
+            known = item.nbytes is not None
+            segments.append(Segment(Sentence(item.name), item.nbytes or 0, text, "", item.source, role, known))
+    return segments
+
+
+def _weights(items: Sequence[Item], card: int) -> list[Segment]:
+    sized: list[tuple[Text, int]] = [(kind_text(item.name.partition(": ")[2]), item.nbytes or 0) for item in items]
+    large = [(name, size) for name, size in sized if size >= card * _SMALL_SHARE]
+    small = [(name, size) for name, size in sized if size < card * _SMALL_SHARE]
+    if len(small) > 1:
+        large.append((joined((name for name, _ in small), "{} + {}"), sum(size for _, size in small)))
+    else:
+        large += small
+    large.sort(key=lambda pair: -pair[1])
+    source = items[0].source
+    return [Segment(Sentence("weights"), size, format_bytes(size), name, source, "weight") for name, size in large]
+
+
+def _cache(found: Answer, item: Item) -> list[Segment]:
+    """The cache: blocks of the sequences wanted as far as they fit, free blocks, and what is no whole block."""
+    pool, room = found.pool, item.nbytes or 0
+    per_block = found.result.pool.allocated_per_block
+    held = min(pool.null_blocks + min(pool.batch, pool.fit) * pool.blocks_per_sequence, pool.blocks)
+    taken, whole = held * per_block, pool.blocks * per_block
+    count = min(pool.batch, pool.fit)
+    segments = [
+        Segment(
+            Sentence("KV cache"), taken, format_bytes(taken), f"{count:,} × {found.result.context:,}", item.source, "kv"
+        )
+    ]
+    if whole > taken:
+        segments.append(
+            Segment(Sentence("free blocks"), whole - taken, format_bytes(whole - taken), "", item.source, "free")
+        )
+    if room > whole:
+        rest = room - whole
+        segments.append(
+            Segment(
+                Sentence("in no block"), rest, format_bytes(rest), "", Sentence("what whole blocks leave"), "reserved"
+            )
+        )
+    return segments
+
+
+def headline(found: Answer) -> Sentence:
+    """The answer in one sentence."""
+    result, batch = found.result, found.pool.batch
+    context = f"{result.context:,}"
+    if result.refusal is not None:
+        return Sentence("Does not fit: {} missing for the engine to start", (format_bytes(result.missing_bytes),))
+    if not result.fits:
+        text = "Does not fit: {} missing for one sequence of {} tokens"
+        return Sentence(text, (format_bytes(result.missing_bytes), context))
+    text = "Fits: {} × {} tokens wanted, room for {}"
+    if result.sequences < batch:
+        text = "Does not fit: {} × {} tokens wanted, room for {}"
+    return Sentence(text, (f"{batch:,}", context, f"{result.sequences:,}"))
+
+
+def answers(found: Answer) -> list[Line]:
+    """What the budget says, with what each figure rests on."""
+    result, picture = found.result, found.pool
+    pool, sequence = result.pool, found.pool.sequence
+    held = pool.blocks_per_request * pool.planned_per_block
+    context = f"{result.context:,}"
+
+    def line(label: str, value: str, remark: str = "", *values: str, of: tuple[str, ...] = ()) -> Line:
+        return Line(Sentence(label, of), value, Sentence(remark, values) if remark else "")
+
+    lines = [
+        line("sequences at once", f"{result.sequences:,}", "of {} tokens each, on one rank", context),
+        line("tokens in all", f"{result.tokens:,}", "in sequences of that length"),
+    ]
+    if found.choice.dp > 1:
+        whole = result.sequences * found.choice.dp
+        lines.append(line("on all {} data-parallel ranks", f"{whole:,}", "sequences", of=(f"{found.choice.dp:,}",)))
+    if picture.missing:
+        lines.append(
+            line(
+                "blocks too few",
+                f"{picture.missing:,}",
+                "{} wanted, {} are there",
+                f"{picture.needed:,}",
+                f"{picture.blocks:,}",
+            )
+        )
+    lines += [
+        line(
+            "bytes per token",
+            f"{result.bytes_per_token:,.1f}",
+            "{} of them content",
+            f"{result.logical_bytes_per_token:,.1f}",
+        ),
+        line(
+            "fixed bytes per request",
+            f"{result.fixed_bytes_per_request:,}",
+            "{} of them content",
+            f"{result.logical_fixed_bytes:,}",
+        ),
+        line(
+            "waste per request",
+            format_bytes(result.waste_bytes),
+            "{} of its blocks",
+            f"{result.waste_bytes / max(1, held):.1%}",
+        ),
+    ]
+    if found.pool.shares:
+        kinds = (
+            ("unfilled", sequence.unfilled, "room in pages for tokens that are not there"),
+            ("padding", sequence.padding, "to make pages equal"),
+            ("no cache", sequence.absent, "groups with fewer caches than the largest"),
+            ("kept again", result.waste_bytes - sequence.waste, "content that other ranks or layers hold too"),
+        )
+        lines += [line(name, format_bytes(size), why) for name, size, why in kinds if size > 0]
+        lines += [
+            line(
+                "blocks",
+                f"{pool.num_blocks:,}",
+                "of {} B, one of them the engine's null block",
+                f"{pool.planned_per_block:,}",
+            ),
+            line("blocks per request", f"{pool.blocks_per_request:,}", "at {} tokens", context),
+            line("engine's max concurrency", f"{pool.max_concurrency:.4f}", "as the engine prints it"),
+            line("prefix-cache granularity", f"{result.prefix_granularity:,}", "tokens"),
+        ]
+    if result.layout.pipeline > 1:
+        lines.append(
+            line("tightest stage", f"{result.stage:,}", "of {}, counted from 0", f"{result.layout.pipeline:,}")
+        )
+    lines.append(Line(Sentence("dies"), f"{result.layout.ranks:,}", str(result.layout)))
+    return lines
+
+
+def warnings(found: Answer) -> list[Sentence]:
+    """What does not stop the engine but is likely not meant."""
+    choice, model = found.choice, found.case.model
+    said = []
+    if choice.context > model.max_positions:
+        said.append(
+            Sentence("{} tokens are more than the model's own {}", (f"{choice.context:,}", f"{model.max_positions:,}"))
+        )
+    if found.pool.batch > choice.step_sequences:
+        said.append(
+            Sentence(
+                "{} sequences are more than the {} of one step: the others wait",
+                (f"{found.pool.batch:,}", f"{choice.step_sequences:,}"),
+            )
+        )
+    return said

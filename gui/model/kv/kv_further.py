@@ -1,0 +1,123 @@
+"""Answers to a KV choice that take too long to follow a slider: longest context, other memory, other options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from memplan.core.errors import InputError
+from memplan.gui.model.kv.kv_budget import Line
+from memplan.gui.model.kv.kv_choice import KvChoice, has_experts
+from memplan.core.units import format_duration
+from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, parse_bytes
+
+_MOST_RANKS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """
+    `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
+    sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
+    ranks that has room for the batch, `None` where the choice has room itself or none was found.
+    """
+
+    choice: KvChoice
+    longest: int
+    tiers: Mapping[str, MemoryTier]
+    recompute_ns: int | None
+    effects: tuple[Effect, ...]
+    fitting: KvChoice | None
+
+
+def further(choice: KvChoice, progress: Progress = silent) -> Further:
+    """The slow answers to `choice`; raises `InputError` where there are none, and stops where `progress` says so."""
+    case = choice.case()
+    progress(0, 4, "ranks that are enough")
+    fitting = _fitting(choice, case, progress)
+    progress(1, 4, "longest context")
+    longest = longest_context(case, choice.batch or 1)
+    progress(2, 4, "memory outside the die")
+    asked = (("host", choice.host_memory, "h2d"), ("pool", choice.pooled_memory, "ub_host"))
+    tiers = {name: memory_tier(case, parse_bytes(size), link) for name, size, link in asked if size.strip()}
+    recompute = recompute_ns(case) if tiers else None
+    progress(3, 4, "other options")
+    return Further(choice, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting)
+
+
+def _fitting(choice: KvChoice, case: Case, progress: Progress) -> KvChoice | None:
+    """
+    `choice` on the fewest ranks, by doubling, that hold the batch: of tensor parallelism as long as it divides the
+    model, then of data parallelism where experts can be shared by all ranks.
+    """
+
+    def enough(tried: Case) -> bool:
+        progress(0, 4, "ranks that are enough")
+        result = tried.budget()
+        return result.fits and result.sequences >= (choice.batch or 1)
+
+    if enough(case):
+        return None
+    experts = has_experts(case.model)
+    tensor, data = 1 << choice.tp.bit_length(), choice.dp
+    widest = choice.tp
+    while tensor * data <= _MOST_RANKS:
+        tried = replace(choice, tp=tensor, dp=data, ep=tensor * data if experts else 1)
+        try:
+            if enough(tried.case()):
+                return tried
+        except InputError:
+            break
+        tensor, widest = tensor * 2, tensor
+    while experts and widest * data * 2 <= _MOST_RANKS:
+        data *= 2
+        tried = replace(choice, tp=widest, dp=data, ep=widest * data)
+        if enough(tried.case()):
+            return tried
+    return None
+
+
+def fitting_text(choice: KvChoice) -> str:
+    """The layout of `choice` as the fields are called."""
+    ranks = (("TP", choice.tp), ("DP", choice.dp), ("EP", choice.ep))
+    return ", ".join(f"{name} {count}" for name, count in ranks if count > 1)
+
+
+def further_lines(found: Further, positions: int) -> list[Line]:
+    """The slow answers as lines; `positions` is the longest context of the model."""
+    remark = Sentence("then the pool is full")
+    if found.longest >= positions:
+        remark = Sentence("the model's own limit")
+    elif not found.longest:
+        remark = Sentence("not one token fits")
+    batch = f"{found.choice.batch or 1:,}"
+    lines = [Line(Sentence("longest for {} at once", (batch,)), f"{found.longest:,}", remark)]
+    for name, tier in found.tiers.items():
+        back: Text = Sentence("unknown") if tier.restore_ns is None else format_duration(tier.restore_ns)
+        lines.append(
+            Line(
+                Sentence("tokens in {} of {} memory", (format_bytes(tier.nbytes), Sentence(name))),
+                f"{tier.tokens:,}",
+                Sentence("a sequence back over {}: {} ({})", (tier.link, back, tier.rests_on)),
+            )
+        )
+    if found.recompute_ns is not None:
+        lines.append(
+            Line(
+                Sentence("recomputing a sequence instead"),
+                format_duration(found.recompute_ns),
+                Sentence("{} tokens", (f"{found.choice.context:,}",)),
+            )
+        )
+    return [*lines, *(_effect_line(effect) for effect in found.effects)]
+
+
+def _effect_line(effect: Effect) -> Line:
+    label = Sentence("{} {}: sequences", (effect.option, effect.value))
+    if effect.result is None:
+        return Line(label, Sentence("refused"), effect.refused)
+    values = f"{effect.result.bytes_per_token:,.0f}", format_bytes(effect.result.fixed_bytes_per_request)
+    return Line(label, f"{effect.result.sequences:,}", Sentence("{} B a token, {} fixed", values))

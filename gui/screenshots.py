@@ -1,0 +1,196 @@
+"""Draws the window into files where there is no display: one picture, or one of every view in both themes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from PySide6.QtCore import QMessageLogContext, QPoint, QtMsgType, qInstallMessageHandler
+from PySide6.QtGui import QPainter, QPixmap
+from PySide6.QtWidgets import QApplication, QDialog
+
+from memplan.core.errors import InputError
+from memplan.gui.application import application
+from memplan.gui.i18n import choose_language
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.palette import load_palette, theme_names
+from memplan.gui.model.document.session import OpRef, Session, TensorRef
+from memplan.gui.window.view_export import png, write
+from memplan.gui.theme import apply_theme
+
+Arrange = Callable[[MainWindow], None]
+
+
+def render(
+    plan_path: Path | None,
+    profile_path: Path | None,
+    out_dir: Path,
+    *,
+    chip: str | None = None,
+    size: tuple[int, int] = (1600, 1000),
+) -> list[Path]:
+    """
+    Draw the window on a plan and a profile into PNG files in `out_dir` without a display; returns their paths.
+
+    A graph is planned for `chip` first. Raises `InputError` for files that can't be used, and if `out_dir` can't be
+    written.
+    """
+    _prepare()
+    session = open_session(Request(plan_path, profile_path, chip=chip))
+    return _pictures({"window": (session, lambda _: None)}, out_dir, size)
+
+
+def screenshots(
+    plan_path: Path,
+    profile_path: Path,
+    offloading_path: Path,
+    config: Path,
+    out_dir: Path,
+    *,
+    size: tuple[int, int] = (1400, 900),
+) -> list[Path]:
+    """
+    A picture of every view in both themes, and of the window in Chinese: the whole window, with that view in front.
+
+    `offloading_path` is a plan of the same graph in less memory: with moves, and something to lay beside the first.
+    """
+    _prepare()
+    session = open_session(Request(plan_path, profile_path))
+    offloading = open_session(Request(offloading_path))
+    empty = open_session(Request())
+
+    def front(name: str) -> Arrange:
+        return lambda window: window.show_view(name)
+
+    def differences(window: MainWindow) -> None:
+        window.show_view("deviations")
+        window.deviations.jump(window.deviations.sorted.index(1, 0))
+
+    def tensor(window: MainWindow) -> None:
+        window.commands.run("peak")
+        peak = window.session.peak
+        if peak is not None and peak.parts and peak.parts[0].largest:
+            window.session.select(TensorRef(peak.parts[0].largest[0][0]))
+
+    def search(window: MainWindow) -> None:
+        window.search.open()
+        window.search.edit.setText("MatMul")
+        window.search.step()
+
+    def selection(window: MainWindow) -> None:
+        low, high = window.session.viewport.bounds
+        window.session.add_marker(low + 0.3 * (high - low))
+        window.session.viewport.selection = low + 0.4 * (high - low), low + 0.6 * (high - low)
+
+    def select_largest(window: MainWindow) -> None:
+        plan = window.session.document.plan
+        if plan is not None:
+            window.session.select(OpRef(max(plan.ops, key=lambda op: op.flops).index))
+
+    def roofline(window: MainWindow) -> None:
+        window.later.show("roofline")
+        select_largest(window)
+
+    def kernel(window: MainWindow) -> None:
+        window.later.show("kernel")
+        select_largest(window)
+
+    def beside(window: MainWindow) -> None:
+        window.documents.show(Request(offloading_path), offloading, beside=True)
+        window.documents.select(0)
+        window.commands.run("beside")
+
+    def problems(window: MainWindow) -> None:
+        window.open_request(Request(Path("moved-away.plan.json")))
+
+    def command(name: str) -> Arrange:
+        return lambda window: window.commands.run(name)
+
+    views: dict[str, tuple[Session, Arrange]] = {
+        "welcome": (empty, lambda _: None),
+        "window": (session, lambda _: None),
+        "peak": (session, command("peak")),
+        "tensor": (session, tensor),
+        "alive": (session, front("alive")),
+        "moves": (offloading, front("transfers")),
+        "difference": (session, front("difference")),
+        "differences": (session, differences),
+        "beside": (session, beside),
+        "selection": (session, selection),
+        "search": (session, search),
+        "roofline": (session, roofline),
+        "kernel": (session, kernel),
+        "kv-budget": (session, lambda window: window.later.show_kv(config)),
+        "commands": (session, command("commands")),
+        "colours": (session, command("colours")),
+        "problems": (session, problems),
+    }
+    paths = _pictures(views, out_dir, size)
+    choose_language("zh")
+    paths += _pictures({"chinese": views["tensor"]}, out_dir, size)
+    choose_language("en")
+    return paths
+
+
+def _prepare() -> None:
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    qInstallMessageHandler(_say)
+    application()
+
+
+def _say(_kind: QtMsgType, _context: QMessageLogContext, text: str) -> None:
+    """Qt's messages on standard error, but for one that the offscreen platform makes of every window."""
+    if "propagateSizeHints" not in text:
+        print(text, file=sys.stderr)
+
+
+def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size: tuple[int, int]) -> list[Path]:
+    qt = application()
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't be written: {error.strerror}", path=out_dir) from error
+    paths = []
+    for theme in theme_names():
+        palette = load_palette(theme)
+        apply_theme(qt, palette)
+        for name, (session, arrange) in views.items():
+            session.select(None)
+            session.clear_markers()
+            session.viewport.selection = None
+            session.viewport.show(*session.viewport.bounds)
+            window = MainWindow(session, palette=palette, background=False)
+            window.resize(*size)
+            window.show()
+            qt.processEvents()
+            arrange(window)
+            for _ in range(4):  # docks lay themselves out over several rounds of events
+                qt.processEvents()
+            path = out_dir / f"{name}-{theme}.png"
+            write(path, png(_photograph(window)))
+            paths.append(path)
+            window.close()
+            window.deleteLater()
+    return paths
+
+
+def _photograph(window: MainWindow) -> QPixmap:
+    """The window, and the dialogs that are open over it in their places."""
+    picture = window.grab()
+    dialogs = [
+        item
+        for item in QApplication.topLevelWidgets()
+        if isinstance(item, QDialog) and item.isVisible() and item.parentWidget() is window
+    ]
+    for dialog in dialogs:
+        at = QPoint((window.width() - dialog.width()) // 2, (window.height() - dialog.height()) // 3)
+        painter = QPainter(picture)
+        painter.drawPixmap(at, dialog.grab())
+        painter.setPen(dialog.palette().windowText().color())
+        painter.drawRect(at.x() - 1, at.y() - 1, dialog.width() + 1, dialog.height() + 1)
+        painter.end()
+        dialog.close()
+    return picture

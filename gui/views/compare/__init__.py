@@ -1,0 +1,1 @@
+"""Differences as tables, and two documents side by side."""

@@ -1,0 +1,38 @@
+"""The table of differences between plan and profile."""
+
+from __future__ import annotations
+
+from PySide6.QtWidgets import QWidget
+
+from memplan.compare import DeviationKind
+from memplan.gui.i18n import say
+from memplan.gui.model.compare.deviations import SHAPE, deviation_rows, verdict
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.views.table_view import TableView
+from memplan.core.sentence import Sentence
+
+_HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")
+
+
+class DeviationsView(TableView):
+    """The verdict in a line, and every difference under it."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(session, SHAPE, parent)
+        self.show_session(session)
+
+    def show_session(self, session: Session) -> None:
+        """Show the differences of another session."""
+        self.session = session
+        text = verdict(session.document) or Sentence("Open a plan and a profile to see where they differ.")
+        self.show_rows(deviation_rows(session.document), say(text))
+
+    def sheet(self) -> Sheet:
+        """Every difference in nanoseconds or bytes, the costliest first."""
+        found = self.session.document.comparison
+        rows: list[tuple[Cell, ...]] = []
+        for item in found.deviations if found is not None else ():
+            unit = "ns" if item.kind is DeviationKind.TIME else "bytes"
+            rows.append((item.what, str(item.where), unit, item.planned, item.measured, item.delta, item.cost))
+        return Sheet(_HEADER, rows)

@@ -1,0 +1,123 @@
+"""The details panel: everything known of the selected item, with jumps to what it names."""
+
+from __future__ import annotations
+
+from html import escape
+
+from PySide6.QtCore import QUrl
+from PySide6.QtWidgets import QTextBrowser, QWidget
+
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.document.details import item_sections
+from memplan.gui.model.event import Event, Listener
+from memplan.gui.model.document.facts import Section
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.timeline.range_statistics import selection_sections
+from memplan.gui.model.document.session import ItemRef, Session
+from memplan.gui.model.sheet import Sheet
+
+_TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
+
+
+def _bounded(text: str, most: int) -> str:
+    """`text` without its middle where it has more than `most` letters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
+
+
+class DetailsView(QTextBrowser):
+    """
+    Sections of facts: of the selected stretch and of what is selected, whichever the user chose last first.
+
+    A click on a link selects what it names.
+    """
+
+    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setOpenLinks(False)
+        self.anchorClicked.connect(self._follow)
+        self.colours = palette
+        self.session = session
+        self._targets: list[ItemRef] = []
+        self.sections: list[Section] = []
+        self._item_first = False
+        self._listen()
+        self.show_selected()
+
+    def _listen(self) -> None:
+        for event, listener in self._events():
+            event.connect(listener)
+
+    def _events(self) -> tuple[tuple[Event, Listener], ...]:
+        session = self.session
+        return (
+            (session.selected_changed, self._selection_changed),
+            (session.tier_changed, self.show_selected),
+            (session.viewport.selection_changed, self._selected),
+        )
+
+    def _selection_changed(self) -> None:
+        self._item_first = True
+        self.show_selected()
+
+    def _selected(self) -> None:
+        self._item_first = False
+        self.show_selected()
+
+    def forget(self) -> None:
+        """Stop listening to the session."""
+        for event, listener in self._events():
+            event.disconnect(listener)
+
+    def show_session(self, session: Session) -> None:
+        """Show another session."""
+        self.forget()
+        self.session = session
+        self._listen()
+        self.show_selected()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Write with other colours."""
+        self.colours = palette
+        self.show_selected()
+
+    def show_selected(self) -> None:
+        """Write the panel anew."""
+        statistics, selected = selection_sections(self.session), self.session.selected
+        about = item_sections(self.session, selected) if selected is not None or not statistics else []
+        self.sections = [*about, *statistics] if self._item_first else [*statistics, *about]
+        self._targets = []
+        faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
+        parts = []
+        for section in self.sections:
+            parts.append(f'<p style="margin:8px 0 2px 0"><b>{escape(_bounded(say(section.title), _TITLE))}</b></p>')
+            parts.append('<table width="100%" cellspacing="0" cellpadding="2">')
+            for fact in section.facts:
+                label, value = escape(_bounded(say(fact.label), _LABEL)), escape(_bounded(say(fact.value), _VALUE))
+                if fact.target is not None:
+                    value = f'<a style="color:{accent}" href="item:{len(self._targets)}">{value}</a>'
+                    self._targets.append(fact.target)
+                parts.append(
+                    f'<tr><td width="34%" style="color:{faint};border-bottom:1px solid {line}">'
+                    f'{label}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
+                )
+            parts.append("</table>")
+        if not parts:
+            parts.append(f'<p style="color:{faint}">{escape(tr("Open a plan or a profile to see it here."))}</p>')
+        self.setHtml("".join(parts))
+
+    def sheet(self) -> Sheet:
+        """Every fact with the section it stands in."""
+        return Sheet(
+            ("section", "label", "value"),
+            [
+                (str(section.title), str(fact.label), str(fact.value))
+                for section in self.sections
+                for fact in section.facts
+            ],
+        )
+
+    def _follow(self, link: QUrl) -> None:
+        text = link.toString()
+        if text.startswith("item:"):
+            self.session.select(self._targets[int(text.removeprefix("item:"))])
+            self.session.reveal_selected()

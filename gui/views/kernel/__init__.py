@@ -1,0 +1,1 @@
+"""One kernel, painted, and the roofline."""

@@ -1,0 +1,1 @@
+"""The KV budget, painted, and its form."""

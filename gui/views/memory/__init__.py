@@ -1,0 +1,1 @@
+"""Memory over time, painted, and its tables."""

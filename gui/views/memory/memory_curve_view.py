@@ -1,0 +1,237 @@
+"""Planned and measured memory over time on one axis."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QPainter, QPen
+from PySide6.QtWidgets import QWidget
+
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.memory.memory_curves import StepCurve
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.ruler import byte_ticks
+from memplan.core.units import format_duration
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.document.time_sheets import curves_sheet
+from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.core.units import format_bytes
+
+
+class CurveView(TimeCanvas):
+    """
+    The session's memory curves: the planned one as a line over areas by kind, measured ones and fragmentation as lines.
+
+    Bytes run from zero to a little above the highest value, or above the capacity when `show_capacity` is set.
+    """
+
+    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(session, palette, parent)
+        self.show_capacity = False
+        self.hidden: set[str] = set()
+        self._legend: list[tuple[float, str]] = []
+        self.session_changed()
+
+    def session_changed(self) -> None:
+        """Another session: its first measured curve, which is the one compared with the plan where there is a plan."""
+        event = self.session.tier_changed
+        self._listening.append((event, event.connect(self.refresh)))
+        compared = [curve.name for curve in self.session.curves.measured[:1]]
+        self.hidden = {curve.name for curve, _ in self.all_lines()} - set(compared)
+
+    # -- what is shown -------------------------------------------------------------------------------------------
+
+    def lines_shown(self) -> list[tuple[StepCurve, int]]:
+        """Lines beside the planned one that are shown, each with its colour."""
+        return [(curve, colour) for curve, colour in self.all_lines() if curve.name not in self.hidden]
+
+    def all_lines(self) -> list[tuple[StepCurve, int]]:
+        """
+        The measured curve that is compared, fragmentation, and the other measured curves.
+
+        Each has its colour, which stays the same while others are hidden.
+        """
+        palette = (self.colours.role("measured"), *self.colours.colours[2:])
+        curves = self.session.curves
+        lines = [(curve, palette[index % len(palette)]) for index, curve in enumerate(curves.measured)]
+        if curves.unused is not None:
+            lines.insert(1, (curves.unused, self.colours.role("warning")))
+        return lines
+
+    def toggle(self, name: str) -> None:
+        """Show the line `name`, or hide it."""
+        self.hidden.symmetric_difference_update({name})
+        self.refresh()
+
+    def clicked(self, position: QPointF) -> None:
+        """Turn a curve on or off by a click on its name."""
+        if position.x() < GUTTER_PX:
+            for top, name in self._legend:
+                if top <= position.y() < top + self.small_metrics.height() + 2:
+                    self.toggle(name)
+
+    @property
+    def highest(self) -> float:
+        """Bytes at the top of the view."""
+        curves = self.session.curves
+        values = [float(curve.values.max()) for curve, _ in self.lines_shown() if len(curve.values)]
+        if curves.planned is not None and len(curves.planned.values):
+            values.append(float(curves.planned.values.max()))
+        if self.show_capacity and curves.capacity is not None:
+            values.append(float(curves.capacity))
+        return max([*values, 1.0]) * 1.2
+
+    def y_of(self, value: float) -> float:
+        """Widget row of a number of bytes."""
+        return self.plot.bottom() + 1 - value / self.highest * self.plot.height()
+
+    def columns(self, curve: StepCurve, count: int, ns_per_px: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lowest and highest value of `curve` in each of `count` columns of `ns_per_px`."""
+        from memplan.gui.model.raster import columns_of_steps
+
+        whole, fraction = self.whole_start()
+        lowest, highest = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+        columns_of_steps(curve.time_ns, curve.values, whole, fraction, ns_per_px, lowest, highest)
+        return lowest, highest
+
+    # -- painting ------------------------------------------------------------------------------------------------
+
+    def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
+        """Areas by kind, then the lines."""
+        curves = self.session.curves
+        if curves.planned is None and not curves.measured:
+            return
+        from memplan.gui.model.raster import paint_line, paint_stack  # compiled: not imported for an empty window
+
+        rows, count = pixels.shape
+        per_px = self.highest / rows
+        for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)):
+            row = rows - 1 - int(tick.value / per_px)
+            if 0 <= row < rows:
+                pixels[row] = self.colours.role("grid")
+        if curves.layers:
+            heights = np.stack([self.columns(curve, count, ns_per_px)[1] for curve in curves.layers.values()])
+            ground = self.colours.role("ground")
+            tints = np.array([_tint(self.colours.kind(kind), ground) for kind in curves.layers], dtype=np.uint32)
+            paint_stack(pixels, heights, 0.0, per_px, tints)
+        thick = max(round(2 * scale), 1)
+        for curve, colour in reversed(self.lines_shown()):
+            paint_line(pixels, *self.columns(curve, count, ns_per_px), 0.0, per_px, colour, thick)
+        if curves.planned is not None:
+            line = self.colours.role("planned")
+            paint_line(pixels, *self.columns(curves.planned, count, ns_per_px), 0.0, per_px, line, thick)
+
+    def paint_over(self, painter: QPainter) -> None:
+        """Peaks and the capacity."""
+        curves = self.session.curves
+        if curves.planned is None and not curves.measured:
+            painter.setFont(self.text_font)
+            painter.setPen(self.pen("faint"))
+            text = tr("Neither plan nor profile holds a memory curve")
+            painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
+            return
+        if curves.planned is not None and len(curves.planned.values):
+            self._paint_peak(painter, curves.planned, self.colours.role("planned"), before=bool(curves.measured))
+        for curve, colour in self.lines_shown()[:1]:
+            self._paint_peak(painter, curve, colour)
+        if curves.capacity is not None and curves.capacity <= self.highest:
+            y = self.y_of(curves.capacity)
+            painter.setPen(self.pen("warning"))
+            painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
+            text = f"{tr('capacity')} {format_bytes(curves.capacity)}"
+            self.paint_tag(painter, GUTTER_PX + 6, y + 13, text, self.pen("warning"))
+
+    def sheet(self) -> Sheet:
+        """Every point of the planned curve and of the lines shown."""
+        planned = self.session.curves.planned
+        return curves_sheet([*([planned] if planned is not None else []), *(curve for curve, _ in self.lines_shown())])
+
+    def _paint_peak(self, painter: QPainter, curve: StepCurve, colour: int, *, before: bool = False) -> None:
+        """A dot at the peak and its text after it, or before it so that the texts of two peaks keep apart."""
+        time, value = curve.peak
+        x, y = self.x_of(float(time - self.session.origin_ns)), self.y_of(value)
+        if not GUTTER_PX <= x <= self.width():
+            return
+        pen = QPen(self.colour(colour))
+        painter.setPen(pen)
+        painter.setBrush(self.colour(colour))
+        painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        text = f"{say(curve.title)} {tr('peak')} {format_bytes(value)}"
+        width = self.small_metrics.horizontalAdvance(text)
+        left = max(x - 9 - width, GUTTER_PX + 4.0) if before else min(x + 9, self.width() - width - 6.0)
+        self.paint_tag(painter, left, max(y - 6, self.plot.top() + self.small_metrics.ascent() + 2), text, pen)
+
+    def paint_gutter(self, painter: QPainter) -> None:
+        """Title, legend with the values at the cursor, and bytes."""
+        painter.setFont(self.text_font)
+        painter.setPen(self.pen("text"))
+        painter.drawText(QPointF(8, self.ruler_px + 16), f"{tr('Memory')} · {self.session.tier.value}")
+        painter.setFont(self.small_font)
+        metrics = self.small_metrics
+        curves = self.session.curves
+        legend = self.all_lines()
+        if curves.planned is not None:
+            legend.insert(0, (curves.planned, self.colours.role("planned")))
+        room = GUTTER_PX - 96
+        y = self.ruler_px + 36
+        self._legend = []
+        for curve, colour in legend:
+            if y + 4 > self.height():
+                break
+            shown = curve.name not in self.hidden
+            if shown:
+                self._block(painter, QRectF(10, y - 6, 12, 3), colour)
+            else:
+                painter.setPen(self.pen("line"))
+                painter.drawRect(QRectF(10, y - 6, 12, 3))
+            painter.setPen(self.pen("text" if shown else "faint"))
+            label = metrics.elidedText(say(curve.title), Qt.TextElideMode.ElideRight, room)
+            painter.drawText(QPointF(26, y), label)
+            self._legend.append((y - metrics.ascent(), curve.name))
+            y += metrics.height() + 2
+        for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)) if legend else ():
+            row = self.y_of(tick.value)
+            width = metrics.horizontalAdvance(tick.text)
+            painter.setPen(self.pen("faint"))
+            if self.plot.top() + 8 < row:
+                painter.drawText(QPointF(GUTTER_PX - width - 8, row + (4 if tick.value else -1)), tick.text)
+
+    def paint_top(self, painter: QPainter) -> None:
+        """Values at the cursor, beside the mouse."""
+        if self.mouse is None or self.mouse.x() < GUTTER_PX:
+            return
+        self.paint_hover(painter, self.lines(self.time_at(self.mouse.x())))
+
+    def lines(self, time: float) -> list[str]:
+        """Every curve's value at `time`, and planned minus measured."""
+        clock = self.session.origin_ns + int(np.floor(time))
+        curves = self.session.curves
+        lines = [format_duration(time)]
+        planned = curves.planned.at(clock) if curves.planned is not None else None
+        if planned is not None:
+            lines.append(f"{tr('planned')}: {format_bytes(planned)}")
+        for curve, _ in self.lines_shown():
+            value = curve.at(clock)
+            if value is None:
+                continue
+            extra = ""
+            if curve is next(iter(curves.measured), None) and planned is not None:
+                extra = f"  ({tr('planned − measured')} {signed_bytes(planned - value)})"
+            lines.append(f"{say(curve.title)}: {format_bytes(value)}{extra}")
+        return lines if len(lines) > 1 else []
+
+
+def signed_bytes(value: int) -> str:
+    """A difference of bytes with its sign."""
+    return f"{'−' if value < 0 else '+'}{format_bytes(abs(value))}"
+
+
+def _tint(colour: int, ground: int, share: float = 0.35) -> int:
+    mixed = 0xFF
+    for shift in (16, 8, 0):
+        part = round((colour >> shift & 255) * share + (ground >> shift & 255) * (1 - share))
+        mixed = mixed << 8 | part
+    return mixed

@@ -1,0 +1,124 @@
+"""A headline and a sortable table under it; a click or Enter on a row shows its place in every view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
+
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.table import TableRow, TableShape
+
+_Index = QModelIndex | QPersistentModelIndex
+_ROOT = QModelIndex()
+_SORT_ROLE = Qt.ItemDataRole.UserRole
+_LOOKED_AT = 40  # rows beside the visible ones whose texts tell how wide a column is: all of them take too long
+
+
+class RowsModel(QAbstractTableModel):
+    """`TableRow`s for Qt."""
+
+    def __init__(self, shape: TableShape, rows: Sequence[TableRow]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.rows = rows
+
+    def rowCount(self, parent: _Index = _ROOT) -> int:
+        """One row a thing."""
+        return 0 if parent.isValid() else len(self.rows)
+
+    def columnCount(self, parent: _Index = _ROOT) -> int:
+        """One column a field."""
+        return 0 if parent.isValid() else len(self.shape.header)
+
+    def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        """Text, sort key or alignment of a cell."""
+        row, column = self.rows[index.row()], index.column()
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+            return say(row.cells[column])
+        if role == _SORT_ROLE:
+            return row.sort_keys[column]
+        if role == Qt.ItemDataRole.TextAlignmentRole and column >= self.shape.numbers:
+            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        return None
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        """Names of the columns."""
+        if role == Qt.ItemDataRole.DisplayRole and orientation is Qt.Orientation.Horizontal:
+            return tr(self.shape.header[section])
+        return None
+
+
+class TableView(QWidget):
+    """A table of `shape` over a session; `show_rows` fills it."""
+
+    def __init__(self, session: Session, shape: TableShape, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.shape = shape
+        self.headline = QLabel(self)
+        self.headline.setWordWrap(True)
+        self.headline.setMargin(4)
+        self.table = QTableView(self)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setAlternatingRowColors(True)
+        self.table.setShowGrid(False)
+        self.table.setSortingEnabled(True)
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.table.setWordWrap(False)
+        self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(22)
+        self.table.activated.connect(self.jump)
+        self.table.clicked.connect(self.jump)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.headline)
+        layout.addWidget(self.table)
+        self.model = RowsModel(shape, ())
+        self.sorted = QSortFilterProxyModel(self)
+        self.sorted.setSortRole(_SORT_ROLE)
+        self.sorted.setSourceModel(self.model)
+        self.table.setModel(self.sorted)
+        self.table.sortByColumn(shape.sorted_by, Qt.SortOrder.DescendingOrder)
+        header = self.table.horizontalHeader()
+        header.setResizeContentsPrecision(_LOOKED_AT)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        for column in (shape.wide, *shape.also_wide):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
+
+    def show_rows(self, rows: Sequence[TableRow], headline: str) -> None:
+        """Show other rows, sorted as the user has it."""
+        self.model = RowsModel(self.shape, rows)
+        self.sorted.setSourceModel(self.model)
+        self.headline.setText(headline)
+
+    def sheet(self) -> Sheet:
+        """The rows in the order they are sorted by, numbers as bytes and nanoseconds."""
+        shown = [self.row_at(self.sorted.index(row, 0)) for row in range(self.sorted.rowCount())]
+        first = self.shape.numbers
+        return Sheet(self.shape.header, [(*map(str, row.cells[:first]), *row.sort_keys[first:]) for row in shown])
+
+    def set_palette(self, palette: Palette) -> None:
+        """Nothing here has colours of its own."""
+
+    def forget(self) -> None:
+        """Nothing here listens to the session."""
+
+    def row_at(self, index: QModelIndex) -> TableRow:
+        """The row behind an index of the table."""
+        return self.model.rows[self.sorted.mapToSource(index).row()]
+
+    def jump(self, index: QModelIndex) -> None:
+        """Show the row's place in every view."""
+        row = self.row_at(index)
+        if row.item is not None:
+            self.session.select(row.item)
+        if row.span_ns is not None:
+            origin = self.session.origin_ns
+            self.session.viewport.reveal(float(row.span_ns[0] - origin), float(row.span_ns[1] - origin))

@@ -1,0 +1,444 @@
+"""The timeline: every track of the profile and the plan's lanes beside them, one image a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPainter, QResizeEvent
+from PySide6.QtWidgets import QScrollBar, QWidget
+
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
+from memplan.gui.model.timeline.flows import Arrow, arrows
+from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, TimelineTrack, group_name
+from memplan.gui.model.document.session import Session, SliceRef
+from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.document.time_sheets import slices_sheet
+from memplan.gui.model.timeline.slice_text import short_name, slice_lines
+from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.fitted_text import FittedText
+from memplan.traces.profile import CounterSeries, TrackKind
+
+_LABEL_PX = 34
+_MAX_LABELS = 300
+_SLACK_PX = 3
+
+Loader = Callable[[Session, Sequence[TimelineTrack]], None]
+
+
+class TimelineView(TimeCanvas):
+    """
+    All tracks of the session, scrolled vertically; a click selects a slice, a header's click folds its group.
+
+    Tracks that aren't read yet are handed to `loader`, which calls `refresh` when they are; without one they are read
+    at once.
+    """
+
+    def __init__(
+        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: Loader | None = None
+    ) -> None:
+        super().__init__(session, palette, parent)
+        self.loader = loader
+        self.bar = QScrollBar(Qt.Orientation.Vertical, self)
+        self.bar.valueChanged.connect(self._rearranged)
+        self._layout: list[Placed] = []
+        self.pinned_px = 0  # height of the pinned tracks, which don't scroll
+        self._tables: dict[str, NDArray[np.uint32]] = {}
+        self._hover: SliceRef | None = None
+        self._arrows: list[Arrow] = []
+        self._visible: list[tuple[Placed, int]] | None = None
+        self._gutter: QImage | None = None
+        self._fitted = FittedText(QFontMetricsF(self.small_font))
+        self.session_changed()
+
+    # -- tracks ----------------------------------------------------------------------------------------------------
+
+    def session_changed(self) -> None:
+        """Another session: its tracks, from the top."""
+        event = self.session.tracks.changed
+        self._listening.append((event, event.connect(self.tracks_changed)))
+        event = self.session.selected_changed
+        self._listening.append((event, event.connect(self._selection_changed)))
+        self._arrows = arrows(self.session, self.session.selected)
+        self._tables.clear()
+        self._hover = None
+        self.bar.setValue(0)
+        self.tracks_changed()
+
+    def tracks_changed(self) -> None:
+        """The arrangement or the height of tracks changed."""
+        self._layout = self.session.tracks.layout()
+        self.pinned_px = sum(placed.height for placed in self._layout if placed.group == PINNED_GROUP)
+        total = self._layout[-1].top + self._layout[-1].height if self._layout else 0
+        self.bar.setPageStep(self.plot.height())
+        self.bar.setSingleStep(54)
+        self.bar.setRange(0, max(total - self.plot.height(), 0))
+        self._rearranged()
+
+    def _rearranged(self) -> None:
+        """Other tracks are on the screen, or the same ones elsewhere."""
+        self._visible = self._gutter = None
+        self.refresh()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        self._tables.clear()
+        self._gutter = None
+        super().set_palette(palette)
+
+    def visible(self) -> list[tuple[Placed, int]]:
+        """Tracks and headers on the screen with their top, in pixels from the plot's top."""
+        if self._visible is not None:
+            return self._visible
+        offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
+        found: list[tuple[Placed, int]] = []
+        for placed in self._layout:
+            top = placed.top if placed.group == PINNED_GROUP else placed.top - offset
+            limit = 0 if placed.group == PINNED_GROUP else pinned
+            if top + placed.height > limit and top < height:
+                found.append((placed, top))
+        self._visible = found
+        return found
+
+    def scroll_by(self, pixels: float) -> bool:
+        """Scroll the tracks; false when all of them fit."""
+        if self.bar.maximum() == 0:
+            return False
+        self.bar.setValue(self.bar.value() + round(pixels))
+        return True
+
+    def show_track(self, key: str) -> None:
+        """Scroll and unfold so that track `key` is on the screen: of one that is taller, the selected slice's lane."""
+        track = self.session.tracks.track(key)
+        if key not in self.session.tracks.pinned and track.group in self.session.tracks.folded:
+            self.session.tracks.fold(track.group, False)
+        placed = next((placed for placed in self._layout if placed.track is not None and placed.track.key == key), None)
+        if placed is None or placed.group == PINNED_GROUP:
+            return
+        first, height = placed.top, placed.height
+        lanes, selected = self.session.tracks.lanes(track), self.session.selected
+        if (
+            height > self.plot.height() - self.pinned_px
+            and lanes is not None
+            and isinstance(selected, SliceRef)
+            and selected.track == key
+        ):
+            height = self.session.tracks.lane_px
+            first += min(lanes.lane_of(selected.index), self._lanes_shown(placed) - 1) * height
+        top = first - self.bar.value()
+        if top < self.pinned_px or top + height > self.plot.height():
+            self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the scroll bar at the right edge."""
+        width = self.covered_px = self.bar.sizeHint().width()
+        self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
+        self.tracks_changed()
+        super().resizeEvent(event)
+
+    # -- painting ------------------------------------------------------------------------------------------------
+
+    def _table(self, track: TimelineTrack, lanes: TrackLanes) -> NDArray[np.uint32]:
+        table = self._tables.get(track.key)
+        if table is None:
+            table = self._tables[track.key] = self.colours.table(lanes.kinds)
+        return table
+
+    def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
+        """Every visible lane; tracks that aren't read are asked for."""
+        whole, fraction = self.whole_start()
+        ground, band = self.colours.role("ground"), self.colours.role("band")
+        missing: list[TimelineTrack] = []
+        tracks = self.session.tracks
+        unread = [p.track for p, _ in self.visible() if p.track is not None and not tracks.loaded(p.track)]
+        if unread and self.loader is None:
+            for track in unread:
+                tracks.load(track)
+            self._layout = tracks.layout()
+            self._visible = self._gutter = None
+        for placed, top in self.visible():
+            limit = 0 if placed.group == PINNED_GROUP else round(self.pinned_px * scale)
+            first, last = round(top * scale), round((top + placed.height) * scale)
+            if placed.track is None:
+                pixels[max(first, limit) : max(last, 0)] = self.colours.role("window")
+                pixels[max(last - 1, 0) : max(last, 0)] = self.colours.role("line")
+                continue
+            if not tracks.loaded(placed.track):
+                missing.append(placed.track)
+                continue
+            view = pixels[limit:]
+            if placed.track.kind == TrackKind.COUNTER.value:
+                self._paint_counter(view, placed.track, first - limit, last - limit, ns_per_px)
+                continue
+            lanes = tracks.lanes(placed.track)
+            if lanes is None:
+                continue
+            table = self._table(placed.track, lanes)
+            height = tracks.lane_px * scale
+            for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
+                y0 = round(top * scale + depth * height + 2 * scale) - limit
+                y1 = round(top * scale + (depth + 1) * height + 1 * scale) - limit
+                paint(view, (y0, y1), lane, whole, fraction, ns_per_px, table, ground)
+            if last - 1 >= limit and last - 1 < pixels.shape[0]:
+                pixels[last - 1] = band
+        if missing and self.loader is not None:
+            self.loader(self.session, missing)
+
+    def _lanes_shown(self, placed: Placed) -> int:
+        return max((placed.height - 4) // self.session.tracks.lane_px, 1)
+
+    def _paint_counter(self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float) -> None:
+        series = self.session.tracks.counters(track)
+        if not series:
+            return
+        top = max(highest(item) for item in series)
+        if top <= 0:
+            return
+        whole, fraction = self.whole_start()
+        edges = whole + (fraction + np.arange(pixels.shape[1] + 1) * ns_per_px).astype(np.int64)
+        for index, item in enumerate(series):
+            columns = counter_columns(item, edges)
+            tall = np.rint(columns / top * (last - first - 4)).astype(np.int64)
+            colour = self.colours.category(item.name) if index == 0 else self.colours.category(f"{item.name}{index}")
+            shown = slice(max(first, 0), min(last, pixels.shape[0]))
+            below = (last - np.arange(shown.start, shown.stop))[:, None] <= tall[None, :]
+            pixels[shown][below] = colour
+
+    def paint_over(self, painter: QPainter) -> None:
+        """Group names, slice names where they fit, the selected slice's frame and arrows."""
+        if not self._layout:
+            self._paint_why_empty(painter)
+        labels = 0
+        for placed, top in self.visible():
+            y = self.ruler_px + top
+            if placed.group != PINNED_GROUP:
+                painter.setClipRect(self.plot.adjusted(0, self.pinned_px, 0, 0))
+            else:
+                painter.setClipRect(self.plot)
+            if placed.track is None:
+                continue
+            unreadable = placed.track.key in self.session.tracks.unreadable
+            if unreadable or not self.session.tracks.loaded(placed.track):
+                painter.setFont(self.small_font)
+                painter.setPen(self.pen("warning" if unreadable else "faint"))
+                painter.drawText(QPointF(GUTTER_PX + 8, y + 14), tr("can't be read" if unreadable else "reading …"))
+                continue
+            lanes = self.session.tracks.lanes(placed.track)
+            if lanes is not None:
+                labels += self._paint_labels(painter, placed, lanes, y, _MAX_LABELS - labels)
+            self._paint_frame(painter, placed, lanes, y)
+        painter.setClipRect(self.plot)
+        self._paint_arrows(painter)
+
+    def _paint_why_empty(self, painter: QPainter) -> None:
+        if self.session.document.empty:
+            return
+        hidden = bool(self.session.tracks.all)
+        text = tr("Every track is hidden") if hidden else tr("The files of this rank hold neither slices nor kernels")
+        painter.setFont(self.text_font)
+        painter.setPen(self.pen("faint"))
+        painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
+
+    def _paint_arrows(self, painter: QPainter) -> None:
+        """Arrows of the selected slice, between the tracks that are on the screen."""
+        tops = {placed.track.key: self.ruler_px + top for placed, top in self.visible() if placed.track is not None}
+        lane_px = self.session.tracks.lane_px
+        painter.setPen(self.pen("text", 1.5))
+        for arrow in self._arrows:
+            if arrow.source.track not in tops or arrow.target.track not in tops:
+                continue
+            ends = [
+                QPointF(
+                    self.x_of(float(end.time_ns - self.session.origin_ns)),
+                    tops[end.track] + (min(end.lane, MAX_LANES - 1) + 0.5) * lane_px + 2,
+                )
+                for end in (arrow.source, arrow.target)
+            ]
+            painter.drawLine(*ends)
+            painter.drawEllipse(ends[0], 2, 2)
+            angle = float(np.arctan2(ends[1].y() - ends[0].y(), ends[1].x() - ends[0].x()))
+            for side in (-0.45, 0.45):
+                tip = QPointF(float(np.cos(angle + side)) * 8, float(np.sin(angle + side)) * 8)
+                painter.drawLine(ends[1], ends[1] - tip)
+
+    def _selection_changed(self) -> None:
+        self._arrows = arrows(self.session, self.session.selected)
+        self.update()
+
+    def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
+        lane_px = self.session.tracks.lane_px
+        if lane_px < 12 or room <= 0:
+            return 0
+        painter.setFont(self.small_font)
+        metrics = self.small_metrics
+        painter.setPen(self.pen("label_on_colour"))
+        whole, fraction = self.whole_start()
+        width, ns_per_px = self.plot.width(), self.ns_per_px
+        names, name_of = lanes.slices.names, lanes.slices.name
+        drawn = 0
+        for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
+            base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
+            found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
+            codes = name_of[found if lane.indices is None else lane.indices[found]].tolist()
+            for code, left, right in zip(codes, lefts.tolist(), rights.tolist(), strict=True):
+                text = self._fitted.text(short_name(names[code]), right - left - 6)
+                painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
+            drawn += len(codes)
+        return drawn
+
+    def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
+        selected = self.session.selected
+        if lanes is None or placed.track is None or not isinstance(selected, SliceRef) or selected.track != placed.track.key:
+            return
+        depth = lanes.lane_of(selected.index)
+        if depth >= self._lanes_shown(placed):
+            return
+        start = float(lanes.slices.start_ns[selected.index] - self.session.origin_ns)
+        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[selected.index]))
+        lane_px = self.session.tracks.lane_px
+        painter.setPen(self.pen("text", 2))
+        left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
+        painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
+
+    def paint_gutter(self, painter: QPainter) -> None:
+        """Group headers and track names, drawn anew only when tracks move."""
+        scale = self.devicePixelRatioF()
+        size = QSize(round(GUTTER_PX * scale), max(round(self.height() * scale), 1))
+        if self._gutter is None or self._gutter.size() != size:
+            self._gutter = QImage(size, QImage.Format.Format_RGB32)
+            self._gutter.setDevicePixelRatio(scale)
+            self._gutter.fill(self.colour(self.colours.role("gutter")))
+            names = QPainter(self._gutter)
+            self._paint_names(names)
+            names.end()
+        painter.drawImage(0, 0, self._gutter)
+
+    def _paint_names(self, painter: QPainter) -> None:
+        metrics = QFontMetrics(self.text_font)
+        for placed, top in self.visible():
+            y = self.ruler_px + top
+            clip = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
+            painter.setClipRect(0, clip, GUTTER_PX, self.height() - clip)
+            if placed.track is None:
+                self._block(painter, QRectF(0, y, GUTTER_PX, placed.height), self.colours.role("window"))
+                painter.setFont(self.text_font)
+                painter.setPen(self.pen("text"))
+                title = f"{'▸' if placed.folded else '▾'} {say(group_name(placed.group))}"
+                title = metrics.elidedText(title, Qt.TextElideMode.ElideRight, GUTTER_PX - 16)
+                painter.drawText(QPointF(8, y + 15), title)
+                painter.setPen(self.pen("line"))
+                painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
+                continue
+            painter.setFont(self.text_font if self.session.tracks.lane_px >= 12 else self.small_font)
+            painter.setPen(self.pen("text"))
+            label = metrics.elidedText(say(placed.track.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
+            painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
+            reaches = highest_text(self.session.tracks.counters(placed.track))
+            if reaches is not None:
+                painter.setFont(self.small_font)
+                painter.setPen(self.pen("faint"))
+                painter.drawText(QPointF(22, y + 15 + self.small_metrics.height()), say(reaches))
+                painter.setPen(self.pen("text"))
+            if placed.pinned:
+                painter.drawText(QPointF(6, y + 15), "•")
+            painter.setPen(self.pen("grid"))
+            painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
+
+    def paint_top(self, painter: QPainter) -> None:
+        """What lies under the mouse: a slice, or the values of counters then."""
+        if self._hover is not None:
+            self.paint_hover(painter, [say(line) for line in slice_lines(self.session, self._hover)])
+        elif self.mouse is not None and self.mouse.x() >= GUTTER_PX:
+            track = self.track_at(self.mouse)
+            series = self.session.tracks.counters(track) if track is not None else ()
+            if track is not None and series:
+                moment = self.session.origin_ns + int(np.floor(self.time_at(self.mouse.x())))
+                self.paint_hover(painter, [say(line) for line in counter_lines(track, series, moment)])
+
+    def sheet(self) -> Sheet:
+        """The slices of the selected or visible stretch."""
+        return slices_sheet(self.session)
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    def placed_at(self, y: float) -> tuple[Placed, int] | None:
+        """The track or header at widget row `y`, with its top."""
+        inside = y - self.ruler_px
+        for placed, top in self.visible():
+            if top <= inside < top + placed.height and (placed.group == PINNED_GROUP or inside >= self.pinned_px):
+                return placed, top
+        return None
+
+    def slice_at(self, position: QPointF) -> SliceRef | None:
+        """The slice under `position`, with a few pixels of slack for narrow ones."""
+        found = self.placed_at(position.y())
+        if found is None or found[0].track is None or position.x() < GUTTER_PX:
+            return None
+        placed, top = found
+        track = placed.track
+        lanes = self.session.tracks.lanes(track) if track is not None else None
+        if track is None or lanes is None:
+            return None
+        depth = int((position.y() - self.ruler_px - top - 2) // self.session.tracks.lane_px)
+        if not 0 <= depth < min(len(lanes.lanes), self._lanes_shown(placed)):
+            return None
+        lane: Lane = lanes.lanes[depth]
+        time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
+        slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
+        return SliceRef(track.key, lane.index(slice_position)) if slice_position is not None else None
+
+    def track_at(self, position: QPointF) -> TimelineTrack | None:
+        """The track under `position`, `None` over headers and below the last one."""
+        found = self.placed_at(position.y())
+        return found[0].track if found is not None else None
+
+    def acted_track(self) -> TimelineTrack | None:
+        """The track that a key acts on: the one under the mouse, else that of the selected slice."""
+        if self.mouse is not None:
+            return self.track_at(self.mouse)
+        selected = self.session.selected
+        return self.session.tracks.track(selected.track) if isinstance(selected, SliceRef) else None
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """A label that was dragged takes its track to the place of the one it was dropped on."""
+        if self._press is not None and self._moved and self._press.x() < GUTTER_PX:
+            dragged, target = self.track_at(self._press), self.track_at(event.position())
+            around = self.session.tracks.neighbours(dragged.key) if dragged is not None else []
+            if dragged is not None and target is not None and target.key in around:
+                self.session.tracks.shift(dragged.key, around.index(target.key) - around.index(dragged.key))
+        super().mouseReleaseEvent(event)
+
+    def moved(self, position: QPointF) -> None:
+        """Remember what lies under the mouse."""
+        self._hover = self.slice_at(position)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """Nothing is under the mouse."""
+        self._hover = None
+        super().leaveEvent(event)
+
+    def clicked(self, position: QPointF) -> None:
+        """Select the slice, or fold the header's group."""
+        found = self.placed_at(position.y())
+        if found is not None and found[0].track is None:
+            self.session.tracks.fold(found[0].group)
+        elif position.x() >= GUTTER_PX:
+            self.session.select(self.slice_at(position))
+
+
+def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Highest value of `series` between neighbouring `edges`; a sample holds until the next one."""
+    if not len(series.time_ns):
+        return np.zeros(len(edges) - 1)
+    first = np.searchsorted(series.time_ns, edges[:-1], side="right") - 1
+    last = np.searchsorted(series.time_ns, edges[1:], side="left")
+    values = np.where(np.isfinite(series.values), series.values, 0.0)
+    bounds = np.clip(np.stack([first, np.maximum(last, first + 1)], axis=1), 0, len(values)).ravel()
+    padded = np.append(values, 0.0)
+    tops = np.maximum.reduceat(padded, bounds)[::2]
+    return np.where(last <= 0, 0.0, tops)

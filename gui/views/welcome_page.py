@@ -1,0 +1,113 @@
+"""What an empty window shows: the ways to begin, and what was open before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from memplan.gui.i18n import tr
+from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.palette import Palette
+from memplan.gui.views.icons import arrow
+
+_MOST = 6
+_LEAST_PX = 340  # the docks around the middle of a small window leave it no more than it asks for
+_USUAL_PX = 300
+"""Width of a button for which its height is right."""
+_MARGINS_PX = 24
+
+
+class WelcomeView(QScrollArea):
+    """Buttons for `ways`, each a title, a line under it and what it does; recent documents beside them."""
+
+    def __init__(
+        self,
+        ways: Sequence[tuple[str, str, Callable[[], object]]],
+        reopen: Callable[[Request], object],
+        palette: Palette,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.colours = palette
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setMinimumHeight(_LEAST_PX)
+        page = QWidget(self)
+        self._reopen = reopen
+        self.buttons: list[QCommandLinkButton] = []
+        left = QVBoxLayout()
+        for title, line, run in ways:
+            button = QCommandLinkButton(tr(title), tr(line), self)
+            button.clicked.connect(lambda *_, run=run: run())
+            button.setMinimumHeight(button.heightForWidth(_USUAL_PX))  # else Qt cuts the line under the title
+            self.buttons.append(button)
+            left.addWidget(button)
+        left.addStretch(1)
+        self.recent_title = QLabel(f"<b>{tr('Recent')}</b>", self)
+        self.recent = QVBoxLayout()
+        self.recent_buttons: list[QCommandLinkButton] = []
+        right = QVBoxLayout()
+        right.addWidget(self.recent_title)
+        right.addLayout(self.recent)
+        right.addStretch(1)
+        line_between = QFrame(self)
+        line_between.setFrameShape(QFrame.Shape.VLine)
+        columns = QHBoxLayout()
+        columns.addStretch(1)
+        columns.addLayout(left, 4)
+        columns.addWidget(line_between)
+        columns.addLayout(right, 4)
+        columns.addStretch(1)
+        heading = QLabel("<h2>memplan</h2>", self)
+        heading.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        below = QLabel(tr("Memory of Ascend NPUs: what was planned beside what was measured."), self)
+        below.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        hint = QLabel(tr("Or drop plans, graphs and profile directories anywhere in the window."), self)
+        hint.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        rows = QVBoxLayout(page)
+        rows.addStretch(1)
+        rows.addWidget(heading)
+        rows.addWidget(below)
+        rows.addSpacing(16)
+        rows.addLayout(columns)
+        rows.addSpacing(8)
+        rows.addWidget(hint)
+        rows.addStretch(2)
+        self.setWidget(page)
+        self.set_palette(palette)
+
+    def set_palette(self, palette: Palette) -> None:
+        """Draw with other colours."""
+        self.colours = palette
+        for button in (*self.buttons, *self.recent_buttons):
+            button.setIcon(arrow(palette.css("accent")))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep every button as tall as its lines need at this width: Qt cuts them otherwise."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        width = self.viewport().width() * 2 // 5 - _MARGINS_PX
+        for button in (*self.buttons, *self.recent_buttons):
+            button.setMinimumHeight(button.heightForWidth(max(width, 120)))
+
+    def show_recent(self, recent: Sequence[Request]) -> None:
+        """List what was opened last."""
+        for button in self.recent_buttons:
+            self.recent.removeWidget(button)
+            button.deleteLater()
+        self.recent_buttons = []
+        for request in recent[:_MOST]:
+            paths = [path for path in (request.plan, request.profile) if path is not None]
+            button = QCommandLinkButton(" + ".join(path.name for path in paths), str(paths[0].parent), self)
+            button.setToolTip("\n".join(str(path) for path in paths))
+            button.clicked.connect(lambda *_, request=request: self._reopen(request))
+            self.recent_buttons.append(button)
+            self.recent.addWidget(button)
+        self.set_palette(self.colours)
+        self._fit()
+        self.recent_title.setText(f"<b>{tr('Recent')}</b>" if recent else tr("Nothing was opened yet."))

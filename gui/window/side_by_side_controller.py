@@ -1,0 +1,371 @@
+"""The window's side by side: which document is B, the widgets that show it, and what happens when documents change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
+
+from memplan.core.errors import CancelledError, MemplanError
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
+from memplan.gui.model.compare.ab_differences import Difference, Differences
+from memplan.gui.model.document.open_documents import Opened
+from memplan.gui.model.document.open_request import Request, is_graph, requests_for
+from memplan.gui.model.compare.side_by_side import Pair, pair_differences
+from memplan.gui.model.compare.locate import Place
+from memplan.gui.model.document.session import Session
+from memplan.gui.window.dialogs import ask_chip, ask_item
+from memplan.gui.views.compare.side_by_side_view import CURVE, NOTHING, BesideView, NameStrip, PairBar
+from memplan.gui.views.compare.ab_differences_view import DifferencesView
+from memplan.gui.views.timeline.timeline_view import TimelineView
+from memplan.core.progress import Progress
+
+if TYPE_CHECKING:
+    from memplan.gui.window.main_window import MainWindow
+
+VIEW, TABLE = "beside", "beside-table"
+_CURVE_FROM_PX = 420
+"""Height of the middle from which B's memory is shown under its timeline without being asked for."""
+
+
+class Pairing:
+    """
+    A window's side by side: off, or the shown document (A) with `second` (B) beside it.
+
+    `page` holds A's timeline, and B beside it while it is on. A pair ends when its B is closed or becomes the shown
+    document, and when the shown one is empty; another document that is shown in place of A becomes A.
+    """
+
+    def __init__(self, window: MainWindow) -> None:
+        self._window = window
+        self.second: Opened | None = None
+        self.pair: Pair | None = None
+        self._first: Session | None = None
+        self.view: BesideView | None = None
+        self.table: DifferencesView | None = None
+        self._differences: Differences | None = None
+        self._asked: object | None = None
+        self._wanted: object | None = None
+
+    # -- widgets -------------------------------------------------------------------------------------------------
+
+    def make_page(self, timeline: TimelineView) -> QWidget:
+        """The page of `timeline`, with room for a second one; made anew with every new timeline."""
+        self.page = QWidget(self._window)
+        self.bar = PairBar(self.page)
+        self.bar.closed.connect(self.end)
+        self.bar.align_asked.connect(self.align)
+        self.bar.turned.connect(self.turn)
+        self.bar.memory_asked.connect(self._show_memory)
+        self.split = QSplitter(Qt.Orientation.Horizontal, self.page)
+        self.split.setChildrenCollapsible(False)
+        left = QWidget(self.split)
+        self.strip = NameStrip("A", "planned", self._window.colours, left)
+        column = QVBoxLayout(left)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.strip)
+        column.addWidget(timeline, 1)
+        self.split.addWidget(left)
+        page = QVBoxLayout(self.page)
+        page.setContentsMargins(0, 0, 0, 0)
+        page.setSpacing(0)
+        page.addWidget(self.bar)
+        page.addWidget(self.split, 1)
+        self.bar.hide()
+        self.strip.hide()
+        return self.page
+
+    @property
+    def on(self) -> bool:
+        """Whether a second document is shown."""
+        return self.second is not None
+
+    def letter(self, item: Opened) -> str:
+        """What a document is called while two are shown: A, B, or nothing."""
+        if not self.on:
+            return ""
+        return "B" if item is self.second else "A" if item is self._window.documents.current else ""
+
+    def timelines(self) -> Sequence[TimelineView]:
+        """The timelines that are there: A's, and B's if it is shown."""
+        timeline = self._window.timeline
+        return (timeline, self.view.timeline) if self.view is not None else (timeline,)
+
+    def acting_timeline(self) -> TimelineView:
+        """The timeline that a key acts on: the one under the mouse, else A's."""
+        return next((timeline for timeline in self.timelines() if timeline.mouse is not None), self._window.timeline)
+
+    def turn(self, stacked: bool) -> None:
+        """Put B under A, or beside it."""
+        self.split.setOrientation(Qt.Orientation.Vertical if stacked else Qt.Orientation.Horizontal)
+        self._halve()
+
+    def _halve(self) -> None:
+        size = self.split.height() if self.split.orientation() is Qt.Orientation.Vertical else self.split.width()
+        self.split.setSizes([size // 2, size - size // 2])
+
+    def _show_memory(self, what: str) -> None:
+        if self.view is not None:
+            self.view.show_memory(what)
+            self.bar.memories[self.view.shown].setChecked(True)
+
+    def set_palette(self) -> None:
+        """Draw A's name with the window's colours; the views are told by the window."""
+        self.strip.set_palette(self._window.colours)
+
+    # -- beginning and ending ------------------------------------------------------------------------------------
+
+    def toggle(self) -> None:
+        """End it, or begin it: with the one other document, one of several, or one to open now."""
+        if self.on:
+            self.end()
+        elif self._window.session.document.empty:
+            self._window.statusBar().showMessage(tr("Open a document first."), 5_000)
+        else:
+            self._choose()
+        self._window.commands.refresh()  # nothing may have come of it
+
+    def _choose(self) -> None:
+        window = self._window
+        others = [item for item in window.documents.others if not item.session.document.empty]
+        if len(others) == 1:
+            self.begin(others[0])
+            return
+        called = zip(window.documents.opened, window.documents.names(), strict=True)
+        places = {id(item): f"{number}: {say(name)}" for number, (item, name) in enumerate(called, 1)}
+        names = [places[id(item)] for item in others]
+        ways = {tr("Open profile directory …"): self._ask_folder, tr("Open plan or graph …"): self._ask_file}
+        if self._other_ranks():
+            ways = {tr("Open another rank …"): self._ask_rank, **ways}
+        offered = [*names, *ways]
+        chosen = ask_item(window, tr("Side by side"), tr("What to show beside it"), offered, offered[0])
+        if chosen in names:
+            self.begin(others[names.index(chosen)])
+        elif chosen is not None:
+            ways[chosen]()
+
+    def _other_ranks(self) -> list[str]:
+        document = self._window.session.document
+        if document.profile is None or document.rank is None:
+            return []
+        return [str(rank) for rank in document.profile.ranks if rank != document.rank.rank]
+
+    def _ask_rank(self) -> None:
+        ranks, now = self._other_ranks(), self._window.request
+        chosen = ask_item(self._window, tr("Choose a rank"), tr("Rank"), ranks, ranks[0])
+        if chosen is not None:
+            self._read(replace(now, rank=int(chosen)))
+
+    def _ask_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(self._window, tr("Open profile directory"))
+        if name:
+            self._open(Path(name))
+
+    def _ask_file(self) -> None:
+        kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+        name, _ = QFileDialog.getOpenFileName(self._window, tr("Open plan or graph"), "", kinds)
+        if name:
+            self._open(Path(name))
+
+    def _open(self, path: Path) -> None:
+        """Open one file or folder as a further document and show it as B."""
+        window = self._window
+        for request in requests_for([path]):
+            chip = window.request.chip
+            if request.plan is not None and is_graph(request.plan) and chip is None:
+                chip = ask_chip(window)
+                if chip is None:
+                    return
+            self._read(Request(request.plan, request.profile, request.rank, chip))
+
+    def _read(self, request: Request) -> None:
+        """Read what `request` names as a further document and show it as B."""
+        window = self._window
+        shown = window.session
+
+        def done(request: Request, session: Session) -> None:
+            window.settings.opened(request)
+            window.keep_arrangement()
+            opened = window.documents.add(request, session)
+            if window.session is shown:  # else the user went elsewhere meanwhile
+                self.begin(opened)
+
+        window.reading.open(request, done)
+
+    def begin(self, second: Opened) -> None:
+        """Show `second` beside the shown document."""
+        if self.on:
+            self.end()
+        self.second = second
+        self._make_views(second.session)
+        self._pair_up()
+        self._window.show_tabs()
+        self._window.commands.refresh()
+
+    def end(self) -> None:
+        """Show one document again."""
+        if not self.on:
+            return
+        self.second = None
+        self._part()
+        self.forget_views()
+        window = self._window
+        dock = window.docks.pop(TABLE, None)
+        if dock is not None:
+            window.removeDockWidget(dock)
+            dock.deleteLater()
+        window.show_tabs()
+        window.commands.refresh()
+
+    def follow(self) -> None:
+        """Keep to what the window shows now; called whenever its documents changed."""
+        window, second = self._window, self.second
+        if second is None:
+            return
+        if window.session.document.empty or not any(item is second for item in window.documents.others):
+            self.end()
+            return
+        made = self.view is None
+        if made:
+            self._make_views(second.session)
+        if self._first is not window.session:
+            self._pair_up()
+        elif made:
+            self.strip.show_session(window.session)
+            self._show_pair()
+
+    def _make_views(self, session: Session) -> None:
+        window = self._window
+        loader = window.reading.tracks if window.reading.background else None
+        self.view = BesideView(session, window.colours, self.split, loader)
+        self.split.addWidget(self.view)
+        window.name_view(VIEW, "Side by side", self.view)
+        self.table = DifferencesView(session, window)
+        self.table.asked.connect(self.jump)
+        bottom = Qt.DockWidgetArea.BottomDockWidgetArea
+        window.add_view(TABLE, "Differences of A and B", self.table, bottom, under=window.docks["deviations"])
+        window.show_view(TABLE)
+        self.bar.show()
+        self.strip.show()
+        self._halve()
+        roomy = self.split.height() >= _CURVE_FROM_PX and (session.curves.measured or session.curves.planned)
+        self._show_memory(CURVE if roomy else NOTHING)
+
+    def forget_views(self) -> None:
+        """Take B's widgets away; the pair stays, so that they can be made anew."""
+        window = self._window
+        if self.view is not None:
+            self.view.forget()
+            self.view.setParent(None)
+            self.view.deleteLater()
+        self.view = self.table = None
+        self.strip.forget()
+        self.bar.forget()
+        self.bar.hide()
+        self.strip.hide()
+        for name in (VIEW, TABLE):
+            window.views.pop(name, None)
+
+    # -- the pair ------------------------------------------------------------------------------------------------
+
+    def _part(self) -> None:
+        """Let go of the pair; work under way for it stops."""
+        self._asked = None
+        self._differences = None
+        self._first = None
+        if self.pair is not None:
+            self.pair.forget()
+        self.pair = None
+
+    def _pair_up(self) -> None:
+        """Pair the shown document with B once it is known how they lie on each other, and list their differences."""
+        window, second = self._window, self.second
+        self._part()
+        if second is None:
+            return
+        one, other = window.session, second.session
+        self._first = one
+        asked = self._asked = object()
+        self.strip.show_session(one)
+
+        def pair_up(at: tuple[float, float]) -> None:
+            if self._asked is not asked:
+                return
+            self.pair = Pair(one, other, at)
+            self.pair.jumped.connect(self._show_tracks)
+            self._show_pair()
+
+        def done(found: Differences) -> None:
+            if self._asked is asked:
+                self._differences = found
+                self._show_pair()
+
+        def compare(progress: Progress) -> Differences:
+            def report(done: int, total: int, what: str) -> None:
+                if self._asked is not asked:
+                    raise CancelledError("cancelled")
+                progress(done, total, what)
+
+            try:
+                return pair_differences(one, other, report)
+            except CancelledError:
+                raise
+            except (MemplanError, OSError) as error:
+                return Differences(reason=str(error))
+
+        self._show_pair()
+        window.reading.do(tr("lining up"), lambda _: default_moments(one, other), pair_up)
+        window.reading.do(tr("comparing"), compare, done)
+
+    def _show_pair(self) -> None:
+        if self.pair is not None:
+            self.bar.show_pair(self.pair)
+        if self.table is not None:
+            self.table.show_differences(self._differences)
+
+    def align(self, how: Alignment) -> None:
+        """Put the moments that `how` names on each other; says so where there are none."""
+        pair, window = self.pair, self._window
+        if pair is None:
+            return
+
+        def done(found: tuple[float, float] | None) -> None:
+            if pair is not self.pair:
+                return
+            if found is None:
+                window.statusBar().showMessage(f"{tr(how.value)}: {tr('not known of both documents')}", 5_000)
+                return
+            pair.align_at(*found)
+
+        window.reading.do(tr("lining up"), lambda _: moments(pair.first, pair.second, how), done)
+
+    def jump(self, difference: Difference) -> None:
+        """Show where `difference` is best seen in both; the last one asked for wins."""
+        pair, window = self.pair, self._window
+        if pair is None:
+            return
+        wanted = self._wanted = object()
+
+        def done(places: tuple[Place | None, Place | None]) -> None:
+            if pair is not self.pair or self._wanted is not wanted:
+                return
+            for timeline in self.timelines():
+                timeline.tracks_changed()
+            pair.show(places)
+            if places == (None, None):
+                window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
+
+        window.reading.do(tr("looking for the place"), lambda _: pair.places_of(difference), done)
+
+    def _show_tracks(self) -> None:
+        """Bring the tracks of a jump onto the screen."""
+        pair = self.pair
+        for timeline, place in zip(self.timelines(), pair.places if pair is not None else (), strict=False):
+            if place is not None and place.track is not None:
+                timeline.show_track(place.track)

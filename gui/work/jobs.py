@@ -1,0 +1,137 @@
+"""Work off the interface's thread: started, watched, cancelled, and its outcome brought back to the interface."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal, Slot
+
+from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.progress import Progress
+
+Work = Callable[[Progress], Any]
+Finished = Callable[[Any], None]
+Failed = Callable[[str], None]
+
+
+class Job(QObject):
+    """
+    One piece of work on a thread of the pool; it lives on the interface's thread and calls back there.
+
+    `progressed` and `ended` are for whoever shows the job; the outcome goes to the callables given to `Jobs.start`.
+    """
+
+    progressed = Signal()
+    ended = Signal()
+    _reported = Signal(object, object, str)
+    _outcome = Signal(str, object)
+
+    def __init__(self, title: str, work: Work, finished: Finished, failed: Failed) -> None:
+        super().__init__()
+        self.title = title
+        self.done, self.total, self.what = 0, 0, ""
+        self._work, self._finished, self._failed = work, finished, failed
+        self._stop = threading.Event()
+        self._reported.connect(self._show)
+        self._outcome.connect(self._deliver)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone asked the job to stop."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Ask the work to stop at its next report of progress."""
+        self._stop.set()
+
+    def _report(self, done: int, total: int, what: str) -> None:
+        if self._stop.is_set():
+            raise CancelledError("cancelled")
+        self._tell(self._reported, done, total, what)
+
+    def run(self) -> None:
+        """Do the work on the calling thread."""
+        try:
+            outcome: tuple[str, Any] = "finished", self._work(self._report)
+        except CancelledError:
+            outcome = "cancelled", None
+        except MemplanError as error:
+            outcome = "failed", str(error)
+        except Exception as error:  # noqa: BLE001 - whatever happens in a worker becomes a line in the window
+            outcome = "failed", f"{self.title}: {type(error).__name__}: {error}"
+        self._tell(self._outcome, *outcome)
+
+    @staticmethod
+    def _tell(signal: Any, *values: Any) -> None:
+        try:
+            signal.emit(*values)
+        except RuntimeError:  # the window and the job with it are gone
+            return
+
+    @Slot(object, object, str)
+    def _show(self, done: int, total: int, what: str) -> None:
+        self.done, self.total, self.what = done, total, what
+        self.progressed.emit()
+
+    @Slot(str, object)
+    def _deliver(self, kind: str, value: Any) -> None:
+        if kind == "finished" and not self.cancelled:
+            self._finished(value)
+        elif kind == "failed" and not self.cancelled:
+            self._failed(value)
+        self.ended.emit()
+
+
+class _Runner(QRunnable):
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def run(self) -> None:
+        self._job.run()
+
+
+class Jobs(QObject):
+    """The jobs of one window; at most `threads` run at once, the others wait."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QObject | None = None, threads: int = 2) -> None:
+        super().__init__(parent)
+        self._pool = QThreadPool(self)
+        self._pool.setMaxThreadCount(threads)
+        self._stopped = False
+        self.running: list[Job] = []
+
+    def start(self, title: str, work: Work, finished: Finished, failed: Failed) -> Job:
+        """
+        Queue `work`; its result goes to `finished`, its error's line to `failed`, both on this thread.
+
+        After `stop` nothing is queued any more: a window that closes may still ask for tracks while it goes.
+        """
+        job = Job(title, work, finished, failed)
+        if self._stopped:
+            job.cancel()
+            return job
+        job.ended.connect(self._ended)
+        job.progressed.connect(self.changed)
+        self.running.append(job)
+        self._pool.start(_Runner(job))
+        self.changed.emit()
+        return job
+
+    @Slot()
+    def _ended(self) -> None:
+        job = self.sender()
+        self.running = [other for other in self.running if other is not job]
+        self.changed.emit()
+
+    def stop(self, milliseconds: int = 5000) -> bool:
+        """Cancel everything for good and wait for the threads to end; false if some did not in time."""
+        self._stopped = True
+        for job in self.running:
+            job.cancel()
+        self._pool.clear()
+        return bool(self._pool.waitForDone(milliseconds))

@@ -1,0 +1,154 @@
+"""Views as files and on the clipboard, and the plan exported from the window."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtWidgets import QFileDialog
+
+from memplan.export import EXPORTERS
+from memplan.gui.window.file_commands import copy_view, save_view
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.model.timeline.lanes import Lane
+from memplan.gui.model.document.session import Session
+from memplan.schema import load_plan
+from tests.gui.conftest import PLAN
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".csv"])
+def test_every_view_is_saved_as_picture_and_table(
+    suffix: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    window.later.show("roofline")
+    for name, view in window.views.items():
+        target = tmp_path / f"{name}{suffix}"
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
+        if name in window.docks:
+            window.show_view(name)
+            qtbot.wait(20)  # type: ignore[attr-defined]
+        save_view(window, name)
+        assert not window.problems.errors
+        if suffix == ".csv":
+            rows = list(csv.reader(target.open(encoding="utf-8")))
+            assert tuple(rows[0]) == view.sheet().header
+            assert len(rows) == 1 + len(view.sheet().rows)
+            assert len(rows) > 1 or name in ("problems", "transfers")
+        elif suffix == ".png":
+            assert QImage(str(target)).width() >= 200
+        else:
+            assert ET.parse(target).getroot().tag.endswith("svg")
+
+
+def test_saving_and_copying_go_by_the_view_with_the_keyboard(
+    window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    window.activateWindow()
+    window.docks["deviations"].raise_()
+    window.deviations.table.setFocus()
+    qtbot.waitUntil(lambda: window.active_view() == "deviations", timeout=2000)  # type: ignore[attr-defined]
+    window.commands.run("copy-view")
+    lines = QGuiApplication.clipboard().text().splitlines()
+    assert len(lines) == 1 + len(window.deviations.model.rows)
+    assert lines[0].split("\t") == list(window.deviations.sheet().header)
+    assert not QGuiApplication.clipboard().image().isNull()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "differences"), "CSV (*.csv)"))
+    window.commands.run("save-view")
+    assert (tmp_path / "differences.csv").read_text(encoding="utf-8") == window.deviations.sheet().text()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "such.csv"), ""))
+    window.commands.run("save-view")
+    assert "such.csv" in window.problems.errors[0]
+    window.commands.run("copy-window")
+    assert not QGuiApplication.clipboard().image().isNull()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "window.png"), ""))
+    window.commands.run("save-window")
+    assert QImage(str(tmp_path / "window.png")).width() >= window.width()
+
+
+def test_a_full_disk_is_a_line_and_leaves_the_old_file(
+    window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "map.csv"
+    target.write_text("old", encoding="utf-8")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("memplan.core.files.os.fsync", full)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    save_view(window, "map")
+    assert "No space left" in window.problems.errors[0]
+    assert target.read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("kind", ["memplan", "csv", "chrome-trace"])
+def test_the_plan_is_exported(
+    kind: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    target = tmp_path / ("tables" if kind == "csv" else "plan.json")
+
+    def choose(*arguments: object) -> tuple[str, str]:
+        offered = str(arguments[3]).split(";;")
+        return str(target), offered[["memplan", *EXPORTERS].index(kind)]
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    window.commands.run("export-plan")
+    qtbot.waitUntil(lambda: str(target) in window.statusBar().currentMessage(), timeout=5000)  # type: ignore[attr-defined]
+    if kind == "memplan":
+        assert load_plan(target) == window.session.document.plan
+    elif kind == "csv":
+        assert {path.name for path in target.iterdir()} >= {"ops.csv", "tensors.csv"}
+    else:
+        assert json.loads(target.read_text(encoding="utf-8"))
+
+
+def test_a_long_table_is_written_and_copied_on_a_worker(
+    qtbot: Any, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = MainWindow(session)
+    qtbot.addWidget(window)
+    window.show()
+    for track in session.tracks.all:
+        session.tracks.load(track)
+    target = tmp_path / "slices.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
+    QGuiApplication.clipboard().clear()
+    save_view(window, "timeline")
+    copy_view(window, "timeline")
+    assert window.reading.jobs.running
+    qtbot.waitUntil(target.exists, timeout=10_000)
+    qtbot.waitUntil(lambda: QGuiApplication.clipboard().text() != "", timeout=10_000)
+    lines = target.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + sum(len(lane.start_ns) for lane in every_lane(session))
+    assert len(QGuiApplication.clipboard().text().splitlines()) == len(lines)
+    window.close()
+
+
+def test_what_was_copied_does_not_outlive_the_app_in_a_way_that_crashes() -> None:
+    code = (
+        "import sys; from pathlib import Path; from memplan.gui.application import application; qt = application();"
+        "from memplan.gui.window.main_window import MainWindow; from memplan.gui.window.file_commands import copy_view;"
+        "from memplan.gui.model.document.open_request import Request, open_session;"
+        "window = MainWindow(open_session(Request(Path(sys.argv[1]))), background=False); window.show();"
+        "copy_view(window, 'curve'); qt.processEvents(); window.close()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(PLAN)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+
+
+def every_lane(session: Session) -> list[Lane]:
+    """All lanes of the session's rows."""
+    found = [session.tracks.lanes(track) for track in session.tracks.all]
+    return [lane for lanes in found if lanes is not None for lane in lanes.lanes]
