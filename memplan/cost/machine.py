@@ -147,9 +147,8 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
     ]
     if chain[0] != chip.npu_arch or (chip.npu_arch not in ("2201", "3510")):
         sources.append(Source(f"{chip.name}: constants of 2201", "this generation has no measurements of its own"))
-    stated = chip.values["hbm_bw"]
-    if stated.basis:
-        sources.append(Source(f"HBM {bandwidth / 1e12:g} TB/s ({stated.basis})", stated.source))
+    if chip.hbm_basis:
+        sources.append(Source(f"HBM {bandwidth / 1e12:g} TB/s ({chip.hbm_basis})", chip.values["hbm_bw"].source))
     return Machine(
         name=chip.name,
         npu_arch=chip.npu_arch or chain[0],
@@ -208,5 +207,5 @@ def bandwidths() -> dict[str, float]:
     return {
         chip.name: chip.hbm_bytes_per_second
         for chip in chips()
-        if chip.hbm_bytes_per_second is not None and chip.values["hbm_bw"].basis != "estimate"
+        if chip.hbm_bytes_per_second is not None and chip.hbm_basis != "estimate"
     }

@@ -196,6 +196,11 @@ class Chip:
         """Peak rate of HBM; the figure `hbm_bw` says whether a vendor states it or it is estimated."""
         return self._scaled("hbm_bw", 1e9)
 
+    @property
+    def hbm_basis(self) -> str | None:
+        """What the rate of HBM rests on, as `Value.basis`; `None` where there is none."""
+        return self.values["hbm_bw"].basis if "hbm_bw" in self.values else None
+
     def cube_flops(self, dtype: str) -> float | None:
         """
         Peak of the cube units alone in FLOP/s for inputs of `dtype`: cores x M x K x N x 2 x clock.
