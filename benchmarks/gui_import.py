@@ -73,7 +73,7 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     timer.start(5)
     began = last = time.perf_counter()
     window.open_request(Request(profile=folder))
-    while window.session.document.empty or window.reading.jobs.running:
+    while window.session.document.empty or window.jobs.running:
         qt.processEvents()
     taken = time.perf_counter() - began
     window.close()

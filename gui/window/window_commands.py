@@ -111,7 +111,7 @@ def _file(window: MainWindow) -> list[Command]:
             lambda: choose_rank(window, beside=True),
             enabled=several_ranks,
         ),
-        Command("cancel", "File", "Cancel reading", window.reading.cancel, ("Ctrl+.",)),
+        Command("cancel", "File", "Cancel reading", window.loader.cancel, ("Ctrl+.",)),
         Command(
             "export-plan",
             "File",
@@ -244,12 +244,14 @@ def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]]
     session = window.session
 
     def done(found: tuple[Step, ...]) -> None:
+        if session is not window.session:
+            return
         if not found:
             window.statusBar().showMessage(tr("The profile tells of no steps."), 5_000)
-        elif session is window.session:
+        else:
             use(window, found)
 
-    window.reading.do(tr("reading steps"), lambda _: steps(session), done)
+    window.jobs.latest(window, tr("reading steps"), lambda progress: steps(session, progress), done, question="steps")
 
 
 def _reveal(window: MainWindow, step: Step) -> None:
@@ -391,7 +393,13 @@ def _next_tier(window: MainWindow) -> None:
 
 def _show_tier(window: MainWindow, tier: Tier) -> None:
     session = window.session
-    window.reading.do(tier.value, lambda _: session.prepare_tier(tier), lambda _: session.show_tier(tier))
+    window.jobs.latest(
+        window,
+        tier.value,
+        lambda _: session.tier_memory(tier),
+        lambda memory: session.show_tier(tier, memory),
+        question="tier",
+    )
 
 
 def _theme(window: MainWindow, theme: str) -> Command:

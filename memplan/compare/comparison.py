@@ -106,6 +106,7 @@ def compare(
         matches=matches,
         memory=memory,
         deviations=tuple(found[:limit]),
+        deviations_total=len(found),
         unmatched_ops=tuple(missing.tolist()),
         unmatched_kernels=_unmatched(ops, owner),
         summary=summary,

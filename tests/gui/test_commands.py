@@ -123,10 +123,10 @@ def _open_sample(scene: Scene) -> None:
 
 
 def _cancel(scene: Scene) -> None:
-    scene.window.reading.background = True
+    scene.window.jobs.background = True
     scene.window.open_request(Request(PLAN, PROFILE), beside=True)
     scene.press("cancel")
-    scene.until(lambda: not scene.window.reading.jobs.running)
+    scene.until(lambda: not scene.window.jobs.running)
     assert len(scene.window.documents.opened) == 1
 
 

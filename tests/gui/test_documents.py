@@ -324,7 +324,7 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
     others = [other_profile(tmp_path / name) for name in ("one", "two")]
     window.open([PROFILE, *others, PLAN])
     qtbot.waitUntil(lambda: len(window.documents.opened) == 3, timeout=30_000)
-    qtbot.waitUntil(lambda: not window.reading.opening, timeout=30_000)
+    qtbot.waitUntil(lambda: not window.loader.opening, timeout=30_000)
     assert {item.request.profile for item in window.documents.opened} == {PROFILE, *others}
     assert all(item.request.plan == PLAN for item in window.documents.opened)
     window.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,17 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolTip, QWidget
 
 from memplan.gui.i18n import catalogue, choose_language
-from memplan.gui.work.jobs import Finished, Job, Work
+from memplan.gui.work.jobs import Jobs
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.document import make_document
+from memplan.gui.model.kernel import kernel_analysis
 from memplan.gui.model.kernel.kernel_facts import Lane
 from memplan.gui.model.kernel.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.gui.work.background import Reading
 from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.placement.onchip import OnChipBuffer
-from memplan.core.progress import silent
 from memplan.schema import Tier
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PROFILE
@@ -64,7 +64,7 @@ def middle(box: QRectF) -> tuple[float, float]:
 def view(session: Session, qtbot: Any) -> KernelView:
     """The view by itself, on the sample's first matmul."""
     session.select(op_of(session, "MatMul"))
-    made = KernelView(session, load_palette("light"), Reading(background=False))
+    made = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(made)
     made.resize(1400, 500)
     made.show()
@@ -152,39 +152,39 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
     assert window.later.kernel.facts.name == ""
 
 
-class Later(Reading):
-    """Keeps what it is asked to do."""
-
-    def __init__(self, waiting: list[tuple[Work, Finished]]) -> None:
-        super().__init__(background=False)
-        self._waiting = waiting
-
-    def do(self, title: str, work: Work, done: Finished) -> Job | None:
-        self._waiting.append((work, done))
-        return None
-
-
 # -- on worker threads ------------------------------------------------------------------------------------------------
 
 
-def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_selected(session: Session, qtbot: Any) -> None:
-    waiting: list[tuple[Work, Finished]] = []
-    view = KernelView(session, load_palette("light"), Later(waiting))
+def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_picked(
+    session: Session, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out = []
+
+    def recorded(*given: Any, item: OpRef) -> Any:
+        worked_out.append(item)
+        return kernel_analysis_facts(*given, item=item)
+
+    kernel_analysis_facts = kernel_analysis.kernel_facts
+    monkeypatch.setattr(kernel_analysis, "kernel_facts", recorded)
+    jobs, gate = Jobs(threads=1), threading.Event()
+    view = KernelView(session, load_palette("light"), jobs)
     qtbot.addWidget(view)
     view.show()
+    jobs.start("in the way", lambda _: gate.wait(10), lambda _: None)
     session.select(op_of(session, "MatMul"))
     session.select(op_of(session, "Adam"))
-    assert len(waiting) == 2
     assert view.facts.name == ""
-    results = [work(silent) for work, _ in waiting]
-    assert results[0] is None  # nobody waits for it any more
-    waiting[1][1](results[1])
-    assert "Adam" in view.facts.name
+    gate.set()
+    qtbot.waitUntil(lambda: "Adam" in view.facts.name, timeout=10_000)
+    assert worked_out == [op_of(session, "Adam")]  # nobody waited for the other any more
+    gate.clear()
+    jobs.start("in the way", lambda _: gate.wait(10), lambda _: None)
     session.select(op_of(session, "MatMul"))
-    late = waiting[2][0](silent)
     session.select(None)
-    waiting[2][1](late)
+    gate.set()
+    qtbot.waitUntil(lambda: not jobs.running, timeout=10_000)
     assert view.facts.name == ""
+    assert jobs.stop()
 
 
 def test_a_window_works_kernels_out_on_a_worker(session: Session, qtbot: Any) -> None:
@@ -300,7 +300,7 @@ def test_free_room_is_drawn_to_scale_only_where_buffers_can_be_read_beside_it() 
 
 def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) -> None:
     session = open_session(Request(None, PROFILE))
-    view = KernelView(session, load_palette("light"), Reading(background=False))
+    view = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(view)
     view.resize(900, 400)
     view.show()
@@ -331,7 +331,7 @@ def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) ->
 def test_a_plan_alone_measures_nothing(qtbot: Any) -> None:
     session = Session(make_document(layered_plan(3)))
     session.select(OpRef(0))
-    view = KernelView(session, load_palette("light"), Reading(background=False))
+    view = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(view)
     view.show()
     assert view.facts.predicted_ns

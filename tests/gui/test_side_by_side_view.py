@@ -603,7 +603,7 @@ def test_ending_it_while_workers_are_at_it(qtbot: Any, busy: MainWindow) -> None
     press(busy)
     busy.documents.select(0)
     assert is_off(busy)
-    wait(qtbot, lambda: not busy.reading.jobs.running)
+    wait(qtbot, lambda: not busy.jobs.running)
     settle()
     assert is_off(busy)
     assert busy.problems.errors == []
@@ -616,7 +616,7 @@ def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
     wanted = view.difference_at(view.sorted.index(3, 0))
     for row in range(4):
         view.jump(view.sorted.index(row, 0))
-    wait(qtbot, lambda: not busy.reading.jobs.running)
+    wait(qtbot, lambda: not busy.jobs.running)
     settle()
     assert selected_line(busy.session).startswith(wanted.name.rsplit("/", 1)[-1])
 
@@ -638,7 +638,7 @@ def test_a_second_that_can_not_be_read_is_a_line(
 def test_a_profile_deleted_while_it_is_compared(qtbot: Any, busy: MainWindow, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "slower")
     press(busy)
-    wait(qtbot, lambda: not busy.reading.jobs.running)
+    wait(qtbot, lambda: not busy.jobs.running)
     settle()
     assert table(busy).headline.text() != "Comparing A and B …"
 

@@ -13,7 +13,7 @@ from PySide6.QtCore import QSettings
 
 from memplan.cli import main
 from memplan.core.errors import InputError
-from memplan.gui.work import background as reading
+from memplan.gui.work import loader
 from memplan.gui.window.file_commands import PLAN_FORMAT, write_plan
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.timeline import timeline_tracks
@@ -51,7 +51,7 @@ def read_all(qtbot: Any, window: MainWindow) -> None:
     window.commands.run("find")
     tracks = window.session.tracks
     qtbot.waitUntil(
-        lambda: all(tracks.loaded(track) for track in tracks.all) and not window.reading.jobs.running, timeout=30_000
+        lambda: all(tracks.loaded(track) for track in tracks.all) and not window.jobs.running, timeout=30_000
     )
 
 
@@ -93,7 +93,7 @@ def test_a_worker_that_fails_leaves_what_was_open(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(reading, "open_session", fail)
+    monkeypatch.setattr(loader, "open_session", fail)
     window.open_request(Request(PLAN, PROFILE))
     qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=10_000)
     (line,) = window.problems.errors

@@ -127,7 +127,7 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
     QGuiApplication.clipboard().clear()
     save_view(window, "timeline")
     copy_view(window, "timeline")
-    assert window.reading.jobs.running
+    assert window.jobs.running
     qtbot.waitUntil(target.exists, timeout=10_000)
     qtbot.waitUntil(lambda: QGuiApplication.clipboard().text() != "", timeout=10_000)
     lines = target.read_text(encoding="utf-8").splitlines()

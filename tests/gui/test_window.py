@@ -197,7 +197,7 @@ def test_a_large_profile_is_searched_on_a_worker_and_the_first_hit_is_waited_for
     window.show()
     window.commands.run("find")
     qtbot.waitUntil(  # type: ignore[attr-defined]
-        lambda: all(session.tracks.loaded(track) for track in session.tracks.all) and not window.reading.jobs.running
+        lambda: all(session.tracks.loaded(track) for track in session.tracks.all) and not window.jobs.running
     )
     edit = window.search.edit
     qtbot.keyClicks(edit, "matmu")  # type: ignore[attr-defined]

@@ -38,6 +38,15 @@ class OpRef:
 ItemRef = SliceRef | TensorRef | OpRef
 
 
+@dataclass(frozen=True, slots=True)
+class TierMemory:
+    """What there is to show of one memory tier: its map and peak where there is a plan, and its curves."""
+
+    map: MemoryMap | None
+    peak: Peak | None
+    curves: MemoryCurves
+
+
 class Session:
     """
     The models behind one window: viewport, tracks, map, curves, and the selected item.
@@ -59,25 +68,27 @@ class Session:
         self.markers: list[float] = []
         self._selected: ItemRef | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
-        self._tiers: dict[Tier, tuple[MemoryMap | None, Peak | None, MemoryCurves]] = {}
+        self._tiers: dict[Tier, TierMemory] = {}
         self.map: MemoryMap | None = None
         self.peak: Peak | None = None
         self.curves = MemoryCurves()
         self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
 
-    def prepare_tier(self, tier: Tier) -> None:
-        """Work out the map and the curve of `tier`; what takes time of `show_tier`, for any thread."""
-        if tier not in self._tiers:
-            plan, axis = self.document.plan, self.document.axis
-            mapped = memory_map(plan, axis, tier) if plan is not None else None
-            peak = explain_peak(mapped, axis) if mapped is not None else None
-            self._tiers[tier] = mapped, peak, memory_curves(self.document, tier, mapped)
+    def tier_memory(self, tier: Tier) -> TierMemory:
+        """The map and the curve of `tier`: what takes time of `show_tier`; for any thread, it changes nothing here."""
+        if (kept := self._tiers.get(tier)) is not None:
+            return kept
+        plan, axis = self.document.plan, self.document.axis
+        mapped = memory_map(plan, axis, tier) if plan is not None else None
+        peak = explain_peak(mapped, axis) if mapped is not None else None
+        return TierMemory(mapped, peak, memory_curves(self.document, tier, mapped))
 
-    def show_tier(self, tier: Tier) -> None:
-        """Show the map and the curve of `tier`."""
-        self.prepare_tier(tier)
-        self.tier = tier
-        self.map, self.peak, self.curves = self._tiers[tier]
+    def show_tier(self, tier: Tier, memory: TierMemory | None = None) -> None:
+        """Show the map and the curve of `tier`, as `tier_memory` gave them if it was asked before."""
+        if tier not in self._tiers:
+            self._tiers[tier] = memory or self.tier_memory(tier)
+        self.tier, shown = tier, self._tiers[tier]
+        self.map, self.peak, self.curves = shown.map, shown.peak, shown.curves
         if isinstance(self._selected, TensorRef):
             self.select(None)
         self.tier_changed.emit()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.errors import MemplanError
+from memplan.core.progress import Progress, silent
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
@@ -66,6 +67,15 @@ class Placed:
     pinned: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TrackContent:
+    """What was read of a row: the lanes of its slices, or its counter series, or why it can't be read."""
+
+    lanes: TrackLanes | None = None
+    counters: tuple[CounterSeries, ...] = ()
+    problem: str | None = None
+
+
 def group_name(group: str) -> Text:
     """What a group is called: the profile's own names stay as they are."""
     return Sentence(group) if group in (PLAN_GROUP, PINNED_GROUP) else group
@@ -103,28 +113,39 @@ class TimelineTracks:
         return track.key in self._lanes or track.key in self._counters or track.key in self.unreadable
 
     def load(self, track: TimelineTrack) -> None:
-        """
-        Read the track's data and build its pyramid; safe to call from another thread.
+        """Read the track's data and keep it, on the thread that shows the tracks."""
+        if not self.loaded(track):
+            self.keep(track, self.read(track))
 
-        A track that can't be read goes to `unreadable`, so that the others are shown.
+    def read(self, track: TimelineTrack, progress: Progress = silent) -> TrackContent:
         """
-        if self.loaded(track):
-            return
+        The track's data with its pyramid, for `keep`; for any thread, since it changes nothing here.
+
+        Raises `CancelledError` where `progress` does; of a track that can't be read the content says why.
+        """
+        progress(0, 1, track.label)
         try:
-            self._read(track)
-        except CancelledError:
-            raise
+            return self._content(track)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to concerns one track
-            self.unreadable[track.key] = str(error) if isinstance(error, MemplanError) else repr(error)
+            return TrackContent(problem=str(error) if isinstance(error, MemplanError) else repr(error))
 
-    def _read(self, track: TimelineTrack) -> None:
+    def keep(self, track: TimelineTrack, content: TrackContent) -> None:
+        """Show what was read of the track; for the thread that shows the tracks, and no other."""
+        if content.problem is not None:
+            self.unreadable[track.key] = content.problem
+        elif content.lanes is not None:
+            self._lanes[track.key] = content.lanes
+        else:
+            self._counters[track.key] = content.counters
+
+    def _content(self, track: TimelineTrack) -> TrackContent:
         if track.planned is not None:
-            self._lanes[track.key] = build_lanes(track.planned.slices)
-        elif self._rank is not None and track.track_id is not None:
-            if track.kind == TrackKind.COUNTER.value:
-                self._counters[track.key] = tuple(self._rank.counters(track.track_id))
-            else:
-                self._lanes[track.key] = build_lanes(self._rank.slices(track.track_id))
+            return TrackContent(build_lanes(track.planned.slices))
+        if self._rank is None or track.track_id is None:
+            return TrackContent()
+        if track.kind == TrackKind.COUNTER.value:
+            return TrackContent(counters=tuple(self._rank.counters(track.track_id)))
+        return TrackContent(build_lanes(self._rank.slices(track.track_id)))
 
     def lanes(self, track: TimelineTrack) -> TrackLanes | None:
         """The track's lanes once loaded."""

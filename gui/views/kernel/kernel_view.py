@@ -25,7 +25,7 @@ from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_shee
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.work.background import Reading
+from memplan.gui.work.jobs import Jobs
 from memplan.gui.views.kernel.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel.kernel_pipes import PipeBars
 from memplan.gui.views.kernel.kernel_words import difference_text, time_text
@@ -39,7 +39,7 @@ _SOFT_BREAK = "\u200b"
 
 class KernelView(QWidget):
     """
-    Follows the session's selection while it can be seen; `reading` does work off the interface's thread.
+    Follows the session's item while it can be seen; `jobs` do work off the interface's thread.
 
     Working a kernel out compiles and searches on first use, so the view only ever draws what is ready.
     """
@@ -48,15 +48,14 @@ class KernelView(QWidget):
         self,
         session: Session,
         palette: Palette,
-        reading: Reading,
+        jobs: Jobs,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.session = session
         self.colours = palette
         self.facts = KernelFacts()
-        self._reading = reading
-        self._asked = 0
+        self._jobs = jobs
         self._stale = True
         self._make_parts()
         self._listener = session.selected_changed.connect(self.show_selected)
@@ -123,6 +122,7 @@ class KernelView(QWidget):
 
     def forget(self) -> None:
         """Stop listening to the session."""
+        self._jobs.drop(self)
         self.session.selected_changed.disconnect(self._listener)
 
     def set_palette(self, palette: Palette) -> None:
@@ -138,8 +138,8 @@ class KernelView(QWidget):
 
     def show_selected(self) -> None:
         """Work out what is selected now, or as soon as the view can be seen."""
-        self._asked += 1
         self._stale = True
+        self._jobs.drop(self)
         if self.isVisible():
             self._work_out()
 
@@ -151,7 +151,7 @@ class KernelView(QWidget):
 
     def _work_out(self) -> None:
         self._stale = False
-        session, asked, item = self.session, self._asked, self.session.selected
+        session, item = self.session, self.session.selected
         if item is None:
             self._show_facts(KernelFacts())
             return
@@ -159,9 +159,7 @@ class KernelView(QWidget):
         wanted = OpRef(step) if step is not None else item
         chip = self.chip_box.currentData()
 
-        def work(_: Progress) -> KernelFacts | None:
-            if asked != self._asked:
-                return None  # something else was selected before this one's turn came
+        def work(_: Progress) -> KernelFacts:
             # The model takes a good part of a second to import, which is not to be spent on the interface's thread.
             from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 
@@ -170,11 +168,7 @@ class KernelView(QWidget):
             except MemplanError as error:
                 return KernelFacts(problem=str(error))
 
-        def done(facts: KernelFacts | None) -> None:
-            if facts is not None and asked == self._asked and session is self.session:
-                self._show_facts(facts)
-
-        self._reading.do(tr("Kernel"), work, done)
+        self._jobs.latest(self, tr("Kernel"), work, self._show_facts)
 
     def _chip_chosen(self, _: int) -> None:
         self.show_selected()
