@@ -15,8 +15,8 @@ from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from memplan.cost.attention import AttentionProblem
-    from memplan.cost.machine import Machine
     from memplan.cost.kernel_time import KernelCost
+    from memplan.cost.machine import Machine
     from memplan.cost.tiling import MatmulProblem
     from memplan.hardware import Chip
 
@@ -272,7 +272,7 @@ def _show_attention(problem: AttentionProblem, core: Machine, chip: Chip, rate: 
     from memplan.placement.onchip import plan_onchip
 
     time = attention_time(problem, core, rate)
-    cost = attention_cost_of(problem, time)
+    cost = attention_cost_of(problem, time, core)
     buffers = plan_onchip(attention_buffers(problem, time, core), chip)
     peak = problem.flops / (2 * rate * core.cubes * core.clock_hz) * 1e9
     least = max(peak, problem.compulsory_bytes / core.hbm_bytes_per_second * 1e9)
