@@ -83,7 +83,7 @@ def screenshots(
     def selection(window: MainWindow) -> None:
         low, high = window.session.viewport.bounds
         window.session.add_marker(low + 0.3 * (high - low))
-        window.session.viewport.selection = low + 0.4 * (high - low), low + 0.6 * (high - low)
+        window.session.viewport.selected_range = low + 0.4 * (high - low), low + 0.6 * (high - low)
 
     def select_largest(window: MainWindow) -> None:
         plan = window.session.document.plan
@@ -91,11 +91,11 @@ def screenshots(
             window.session.select(OpRef(max(plan.ops, key=lambda op: op.flops).index))
 
     def roofline(window: MainWindow) -> None:
-        window.later.show("roofline")
+        window.lazy_docks.show("roofline")
         select_largest(window)
 
     def kernel(window: MainWindow) -> None:
-        window.later.show("kernel")
+        window.lazy_docks.show("kernel")
         select_largest(window)
 
     def side_by_side(window: MainWindow) -> None:
@@ -123,7 +123,7 @@ def screenshots(
         "search": (session, search),
         "roofline": (session, roofline),
         "kernel": (session, kernel),
-        "kv-budget": (session, lambda window: window.later.show_kv(config)),
+        "kv-budget": (session, lambda window: window.lazy_docks.show_kv(config)),
         "commands": (session, command("commands")),
         "colours": (session, command("colours")),
         "problems": (session, problems),
@@ -160,7 +160,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
         for name, (session, arrange) in views.items():
             session.select(None)
             session.clear_markers()
-            session.viewport.selection = None
+            session.viewport.selected_range = None
             session.viewport.show(*session.viewport.bounds)
             window = MainWindow(session, palette=palette, background=False)
             window.resize(*size)

@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.window.lazy_docks import LaterViews
+from memplan.gui.window.lazy_docks import LazyDocks
 from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, is_graph, notes_of, requests_for
 from memplan.gui.model.palette import Palette
@@ -120,7 +120,7 @@ class MainWindow(QMainWindow):
         self.search.jumped.connect(self.timeline.show_track)
         self.search.opened.connect(lambda: self.loader.every_track(self.session))
         self.search.hide()
-        self.later = LaterViews(self)
+        self.lazy_docks = LazyDocks(self)
         self.views: dict[str, View] = {}
         self.docks: dict[str, QDockWidget] = {}
         self.titles: dict[str, str] = {}
@@ -291,17 +291,17 @@ class MainWindow(QMainWindow):
         return True
 
     def open_request(
-        self, request: Request, stretch: tuple[float, float] | None = None, *, new_tab: bool = False
+        self, request: Request, time_range: tuple[float, float] | None = None, *, new_tab: bool = False
     ) -> None:
         """
-        Show what `request` names, at `stretch` of its time; while it is read, what was open stays.
+        Show what `request` names, at `time_range` of it; while it is read, what was open stays.
 
         It takes the place of a document that it holds all of, unless it is to have a `new_tab`.
         """
 
         def done(request: Request, session: Session) -> None:
-            if stretch is not None:
-                session.viewport.show(*stretch)
+            if time_range is not None:
+                session.viewport.show(*time_range)
             self.settings.opened(request)
             self.keep_arrangement()
             now = self.request  # of several that were asked for together, the first to be read may be shown by now
@@ -325,8 +325,8 @@ class MainWindow(QMainWindow):
 
     def reopen(self) -> None:
         """Open what was open when the app ended; what has gone since is a line in the problems panel."""
-        for request, stretch in self.settings.open_at_start:
-            self.open_request(request, stretch)
+        for request, time_range in self.settings.open_at_start:
+            self.open_request(request, time_range)
 
     def problem(self, text: str) -> None:
         """Say what went wrong, in the problems panel."""
@@ -352,8 +352,8 @@ class MainWindow(QMainWindow):
         if kept is not None:
             self.restoreGeometry(kept[0])
             self.restoreState(kept[1])
-            for name in self.settings.later_views:
-                self.later.show(name, lambda: self.restoreState(kept[1]))
+            for name in self.settings.lazy_docks:
+                self.lazy_docks.show(name, lambda: self.restoreState(kept[1]))
 
     def reset_layout(self) -> None:
         """Put every dock back where it was in the first place."""
@@ -384,7 +384,7 @@ class MainWindow(QMainWindow):
         self.settings.language = code
         choose_language(code)
         state = self.saveState()
-        made = self.later.made
+        made = self.lazy_docks.made
         errors = list(self.problems.errors)
         self.side_by_side.forget_views()
         self._forget_views()
@@ -396,7 +396,7 @@ class MainWindow(QMainWindow):
         self.commands.remove()
         self._make_views()
         for name in made:
-            self.later.show(name)
+            self.lazy_docks.show(name)
         self.side_by_side.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
@@ -435,7 +435,7 @@ class MainWindow(QMainWindow):
         """Stop the work under way and keep layout, tracks and what was open."""
         self.side_by_side.end()
         self.settings.keep_layout(self.saveGeometry(), self.saveState())
-        self.settings.later_views = self.later.shown
+        self.settings.lazy_docks = self.lazy_docks.shown
         self.keep_arrangement()
         kept = [(item.request, item.session.viewport) for item in self.documents.opened]
         self.settings.open_at_start = [

@@ -52,7 +52,7 @@ def ways_to_begin(window: MainWindow) -> list[tuple[str, str, Callable[[], objec
         ("Open the sample", "A small Llama training step: its plan and a profile of it", lambda: open_sample(window)),
         ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", lambda: open_file(window)),
         ("Open profile directory …", "What the CANN profiler left: one rank or many", lambda: open_folder(window)),
-        ("KV budget …", "How many tokens a served model has room for", lambda: window.later.show_kv()),
+        ("KV budget …", "How many tokens a served model has room for", lambda: window.lazy_docks.show_kv()),
     ]
 
 
@@ -155,9 +155,9 @@ def _go(window: MainWindow) -> list[Command]:
         window.session.viewport.show_all()
 
     def to_selection() -> None:
-        selection = window.session.viewport.selection
-        if selection is not None:
-            window.session.viewport.reveal(*selection, margin=0.02)
+        selected = window.session.viewport.selected_range
+        if selected is not None:
+            window.session.viewport.reveal(*selected, margin=0.02)
         else:
             window.session.reveal_selected()
 
@@ -192,7 +192,7 @@ def _go(window: MainWindow) -> list[Command]:
             window.search.hide()
             window.timeline.setFocus()
             return
-        window.session.viewport.selection = None
+        window.session.viewport.selected_range = None
         window.session.select(None)
 
     def marker() -> None:
@@ -351,9 +351,9 @@ def _view(window: MainWindow) -> list[Command]:
     commands.append(
         Command("previous-view", "View", "Keyboard to the view before", lambda: _focus(window, -1), ("Shift+F6",))
     )
-    commands.append(Command("roofline", "View", "Roofline …", lambda: window.later.show("roofline"), ("Ctrl+R",)))
-    commands.append(Command("kernel", "View", "Kernel …", lambda: window.later.show("kernel"), ("Ctrl+Shift+E",)))
-    commands.append(Command("kv", "View", "KV budget …", lambda: window.later.show_kv(), ("Ctrl+K",)))
+    commands.append(Command("roofline", "View", "Roofline …", lambda: window.lazy_docks.show("roofline"), ("Ctrl+R",)))
+    commands.append(Command("kernel", "View", "Kernel …", lambda: window.lazy_docks.show("kernel"), ("Ctrl+Shift+E",)))
+    commands.append(Command("kv", "View", "KV budget …", lambda: window.lazy_docks.show_kv(), ("Ctrl+K",)))
     commands.append(
         Command(
             "next-tier",

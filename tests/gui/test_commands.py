@@ -431,8 +431,8 @@ def _kernel(scene: Scene) -> None:
     scene.select_a_kernel()
     scene.press("kernel")
     assert scene.window.docks["kernel"].isVisible()
-    assert scene.window.later.kernel is not None
-    assert scene.window.later.kernel.facts.name
+    assert scene.window.lazy_docks.kernel is not None
+    assert scene.window.lazy_docks.kernel.facts.name
 
 
 def _kv(scene: Scene) -> None:

@@ -132,8 +132,8 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
 
 def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
-    first.later.show_kv()
-    first.later.show("kernel")
+    first.lazy_docks.show_kv()
+    first.lazy_docks.show("kernel")
     qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(first.docks), timeout=20_000)
     first.docks["kv"].setFloating(True)
     first.docks["roofline" if "roofline" in first.docks else "kernel"].raise_()
@@ -179,7 +179,7 @@ def test_damaged_settings_give_the_defaults(text: str, store: QSettings) -> None
     assert settings.models == []
     assert all(request.profile == Path("x") for request in settings.recent)
     assert settings.arrangement == {}
-    assert all(stretch is None for _, stretch in settings.open_at_start)
+    assert all(time_range is None for _, time_range in settings.open_at_start)
 
 
 def test_recent_documents_are_kept_once_and_latest_first(store: QSettings) -> None:

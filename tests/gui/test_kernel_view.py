@@ -36,9 +36,9 @@ pytestmark = pytest.mark.gui
 def shown(window: MainWindow) -> KernelView:
     """The window's kernel view, in front."""
     window.commands.run("kernel")
-    assert window.later.kernel is not None
+    assert window.lazy_docks.kernel is not None
     QApplication.processEvents()
-    return window.later.kernel
+    return window.lazy_docks.kernel
 
 
 def op_of(session: Session, kind: str) -> OpRef:
@@ -137,19 +137,19 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
     window.session.select(op_of(window.session, "MatMul"))
     try:
         window.commands.run("language-zh")
-        assert window.later.kernel is not None
-        assert window.later.kernel is not view
+        assert window.lazy_docks.kernel is not None
+        assert window.lazy_docks.kernel is not view
         QApplication.processEvents()
         window.show_view("kernel")
         QApplication.processEvents()
         assert window.docks["kernel"].windowTitle() == "算子"
-        assert "预测" in window.later.kernel.head.text()
-        assert "切分" in window.later.kernel.words.text()
+        assert "预测" in window.lazy_docks.kernel.head.text()
+        assert "切分" in window.lazy_docks.kernel.words.text()
     finally:
         window.commands.run("language-en")
     window.close_document()
-    assert window.later.kernel is not None
-    assert window.later.kernel.facts.name == ""
+    assert window.lazy_docks.kernel is not None
+    assert window.lazy_docks.kernel.facts.name == ""
 
 
 # -- on worker threads ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from memplan.gui.model.document.open_request import Request, open_session, reque
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.timeline.slice_search import search_slices
-from memplan.gui.model.timeline.range_statistics import selection_sections
+from memplan.gui.model.timeline.range_statistics import range_sections
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
@@ -114,9 +114,9 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
         session.tracks.load(track)
     plan = session.document.plan
     assert plan is not None
-    assert selection_sections(session) == []
-    session.viewport.selection = session.viewport.bounds
-    titles = {str(section.title): section for section in selection_sections(session)}
+    assert range_sections(session) == []
+    session.viewport.selected_range = session.viewport.bounds
+    titles = {str(section.title): section for section in range_sections(session)}
     assert all(str(fact.label) for section in titles.values() for fact in section.facts)
     of_one_kind = {str(track.title) for track in session.tracks.all if _kinds(session, track) == (track.label,)}
     assert of_one_kind
@@ -127,8 +127,8 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
     lanes = session.tracks.lanes(planned)
     assert lanes is not None
     first, length = int(lanes.slices.start_ns[0]), int(lanes.slices.duration_ns[0])
-    session.viewport.selection = (first - session.origin_ns, first - session.origin_ns + length // 2)
-    half = {str(section.title): section for section in selection_sections(session)}[str(planned.title)]
+    session.viewport.selected_range = (first - session.origin_ns, first - session.origin_ns + length // 2)
+    half = {str(section.title): section for section in range_sections(session)}[str(planned.title)]
     assert half.facts[0].value == "1"
     assert str(half.facts[1].value).endswith("(100%)")
 
@@ -172,8 +172,8 @@ def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path
     session = open_session(Request(None, tmp_path))
     for track in session.tracks.all:
         session.tracks.load(track)
-    session.viewport.selection = (0.0, 500_000.0)
-    section = selection_sections(session)[1]
+    session.viewport.selected_range = (0.0, 500_000.0)
+    section = range_sections(session)[1]
     facts = {str(fact.label): str(fact.value) for fact in section.facts}
     assert facts["time"] == "250.000 µs (50%)"
     assert facts["call"] == "30.000 µs"

@@ -88,12 +88,12 @@ def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> 
     session = window.session
     track = next(track for track in session.tracks.all if track.kind == "stream")
     session.tracks.load(track)
-    session.viewport.selection = session.viewport.bounds
+    session.viewport.selected_range = session.viewport.bounds
     assert window.details.sections[0].title == Sentence("Selection")
     session.select(SliceRef(track.key, 2))
     assert window.details.sections[0].title == Sentence("Slice")
     assert Sentence("Selection") in [section.title for section in window.details.sections]
-    session.viewport.selection = (0.0, 1_000.0)
+    session.viewport.selected_range = (0.0, 1_000.0)
     assert window.details.sections[0].title == Sentence("Selection")
     window.commands.run("clear")
     assert window.details.sections[0].title == Sentence("Plan")

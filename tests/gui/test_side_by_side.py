@@ -60,12 +60,12 @@ def test_either_viewport_leads_and_the_other_follows_shifted_by_the_offset() -> 
     assert window(first) == (225.0, 275.0)
     first.cursor = 230.0
     assert second.cursor == 330.0
-    second.selection = (340.0, 360.0)
-    assert first.selection == (240.0, 260.0)
+    second.selected_range = (340.0, 360.0)
+    assert first.selected_range == (240.0, 260.0)
     first.cursor = None
-    first.selection = None
+    first.selected_range = None
     assert second.cursor is None
-    assert second.selection is None
+    assert second.selected_range is None
 
 
 def test_one_move_is_told_once_to_each_side() -> None:

@@ -1,4 +1,4 @@
-"""Where a difference is best seen in a document: its costliest slice or op, its stretch, or the moment of a peak."""
+"""Where a difference is best seen in a document: its costliest slice or op, its time range, or the moment of a peak."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOMENT = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A stretch on the profile's clock, what is selected there, and the timeline's track it lies in."""
+    """A time range on the profile's clock, what is selected there, and the timeline's track it lies in."""
 
     start_ns: int
     end_ns: int

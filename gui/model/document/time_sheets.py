@@ -14,8 +14,8 @@ MOST_ROWS = 1_000_000
 
 
 def _stretch(session: Session) -> tuple[int, int]:
-    """The selected stretch on the profile's clock, the visible one where nothing is selected."""
-    start, end = session.viewport.selection or (session.viewport.start, session.viewport.end)
+    """The selected time range on the profile's clock, the visible one where nothing is selected."""
+    start, end = session.viewport.selected_range or (session.viewport.start, session.viewport.end)
     return session.origin_ns + int(np.floor(start)), session.origin_ns + int(np.ceil(end))
 
 
@@ -42,7 +42,7 @@ def slices_sheet(session: Session) -> Sheet:
 
 
 def map_sheet(session: Session) -> Sheet:
-    """Every rectangle of the map that lies in the selected or visible stretch."""
+    """Every rectangle of the map that lies in the selected or visible time range."""
     header = (
         "tensor", "kind", "shape", "dtype", "tier", "address", "size_bytes", "start_ns", "end_ns", "made_by",
         "last_used_by", "source",

@@ -14,7 +14,7 @@ TRANSFER_SHAPE = TableShape(
 
 
 def transfer_rows(document: Document) -> list[TableRow]:
-    """Every transfer of the plan; a row leads to its stretch of time and the op that waits for it."""
+    """Every transfer of the plan; a row leads to its time range and the op that waits for it."""
     plan = document.plan
     if plan is None:
         return []

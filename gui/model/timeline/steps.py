@@ -1,4 +1,4 @@
-"""The steps of a profile as stretches of time."""
+"""The steps of a profile as time ranges."""
 
 from __future__ import annotations
 

@@ -281,5 +281,5 @@ class SideBySideView(QWidget):
             self.memory.set_palette(palette)
 
     def sheet(self) -> Sheet:
-        """The slices of B in its selected or visible stretch."""
+        """The slices of B in its selected or visible time range."""
         return self.timeline.sheet()
