@@ -19,7 +19,7 @@ from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_she
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.gui.model.kernel.roofline_points import roofline
+from memplan.gui.model.kernel.roofline_points import plan_roofline
 from memplan.hardware import chip, chips
 from memplan.schema import Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
@@ -220,7 +220,7 @@ def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
     facts = kernel_facts(session)
     assert facts.chip == name
     assert facts.roofline
-    assert roofline(session.document).bytes_per_second == chip(name).hbm_bytes_per_second
+    assert plan_roofline(session.document).bytes_per_second == chip(name).hbm_bytes_per_second
 
 
 def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:
