@@ -249,7 +249,7 @@ class SideBySideController:
         self.table = AbDifferencesView(session, window)
         self.table.asked.connect(self.jump)
         bottom = Qt.DockWidgetArea.BottomDockWidgetArea
-        window.add_view(TABLE, "AbDifferences of A and B", self.table, bottom, under=window.docks["deviations"])
+        window.add_view(TABLE, "Differences of A and B", self.table, bottom, under=window.docks["deviations"])
         window.show_view(TABLE)
         self.bar.show()
         self.strip.show()

@@ -78,7 +78,7 @@ def test_both_themes_are_photographed(tmp_path: Path) -> None:
 def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from memplan.gui.screenshots import render_window;"
-        "render(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
+        "render_window(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
     )
     environment = {**os.environ, "QT_SCALE_FACTOR": "2"}
     run = [sys.executable, "-c", code, str(PLAN), str(PROFILE), str(tmp_path)]
