@@ -27,6 +27,7 @@ from memplan.core.progress import Progress, silent
 from memplan.imports.foreign import planned_tensor
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import (
+    Bound,
     LinkUse,
     Placement,
     Plan,
@@ -107,12 +108,13 @@ def plan(
                 start_ns=int(timeline.start_ns[op.index]),
                 duration_ns=cost.duration_ns,
                 stalled_ns=int(timeline.stalled_ns[op.index]),
-                bound=cost.bound,
+                bound=Bound(cost.bound),
                 flops=cost.flops,
                 gm_bytes=cost.gm_bytes,
                 source=op.source,
                 kernel=None if cost.kernel is None else kernels[cost.kernel],
                 hot_share=cost.hot_share,
+                launches=Bound(cost.bound) is not Bound.NONE,
             )
             for op, cost in zip(graph.ops, costs, strict=True)
         ),

@@ -19,9 +19,10 @@ def command(plan: PlanArgument, as_json: JsonOption = False) -> int:
 
     Exits with 0 when the plan fits, 1 when it does not, 2 when the file can't be read.
     """
-    from memplan.schema import load_plan, plan_to_json
+    from memplan.imports import read_plan
+    from memplan.schema import plan_to_json
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     if as_json:
         print_json(plan_to_json(loaded))
     else:

@@ -95,7 +95,7 @@ def compare(
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
     summary = _summary(plan, ops, matches, owner, memory, peak)
     reasons = _reasons(summary, tolerance)
-    missing = np.setdiff1d([op.index for op in plan.ops if op.bound != "none"], matches.op)
+    missing = np.setdiff1d([op.index for op in plan.ops if op.launches], matches.op)
     return Comparison(
         graph=plan.origin.graph,
         chip=plan.chip,
@@ -189,7 +189,7 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
 
     waits = _waits(ops.start_ns, ops.end_ns)
     # Ops without a kernel have no wait that a profile could show; what they wait for, the next kernel waits for.
-    launched = sorted((op.start_ns, op.index) for op in plan.ops if op.bound != "none")
+    launched = sorted((op.start_ns, op.index) for op in plan.ops if op.launches)
     order = np.array([index for _, index in launched], dtype=np.int64)
     starts = np.array([start for start, _ in launched], dtype=np.int64)
     ends = starts + np.array([plan.ops[index].duration_ns for _, index in launched], dtype=np.int64)
@@ -213,7 +213,7 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
     add("waits", None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
     matched = set(matches.op.tolist())
     for op in plan.ops:
-        if op.bound != "none" and op.index not in matched:
+        if op.launches and op.index not in matched:
             span = (op.start_ns, op.start_ns + op.duration_ns)
             add("not in the profile", op.index, op.name, span, op.duration_ns, None)
     for kernels, first_ns, last_ns in _groups(ops, owner):
@@ -261,10 +261,10 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 def _summary(
     plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: MemoryCurves | None, peak: int
 ) -> Summary:
-    launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.bound != "none")
+    launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
     # Ops planned without a kernel may turn up with one; they don't make up for others that are missing.
-    counted = np.array([plan.ops[index].bound != "none" for index in matches.op.tolist()], dtype=bool)
+    counted = np.array([plan.ops[index].launches for index in matches.op.tolist()], dtype=bool)
     total = int(ops.duration_ns.sum())
     curve = memory_curve(plan, Tier.HBM)
     peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])

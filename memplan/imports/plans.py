@@ -12,7 +12,7 @@ from memplan.imports.foreign import foreign_plan
 from memplan.readers.content import read_content
 from memplan.readers.sniff import ContentKind
 from memplan.readers.block_spans import Row, row_graph
-from memplan.schema import Plan
+from memplan.schema import Plan, load_plan
 
 _SOMAS = "MindSpore SOMAS"
 _GE = "CANN graph engine"
@@ -20,12 +20,15 @@ _GE = "CANN graph engine"
 
 def read_plan(path: str | Path) -> Plan:
     """
-    The plan in a file that another planner wrote: SOMAS dumps and cache, actor sets with SOMAS on, GE logs and tables.
+    The plan in a file: ours, or another planner's in SOMAS dumps and cache, actor sets with SOMAS on, GE logs and
+    tables.
 
     What kind it is follows from its content. A plan without addresses (`static_op_mem*.csv`) has placements without
     offset. Raises `InputError` for anything else.
     """
     source = read_content(path)
+    if source.kind is ContentKind.PLAN:
+        return load_plan(path)
     if source.kind is ContentKind.SOMAS:
         dump = somas.parse_somas(source.text, path)
         graph = somas.somas_graph(dump)
@@ -36,7 +39,7 @@ def read_plan(path: str | Path) -> Plan:
             f"SOMAS prints {dump.printed_lower_bound} bytes as its lower bound",
         )
         return foreign_plan(graph, offsets, sizes, allocator=_SOMAS, notes=notes)
-    if source.kind is ContentKind.ACTOR_SET:
+    if source.kind in (ContentKind.ACTOR_SET, ContentKind.PLACED_ACTOR_SET):
         found = actor_set.actor_graph(actor_set.parse_actor_set(source.text, path))
         if not found.offsets:
             raise InputError(
@@ -59,7 +62,7 @@ def read_plan(path: str | Path) -> Plan:
     raise InputError(
         f"this holds no plan that can be read: it is {source.kind.value}",
         path=path,
-        remedy="name *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
+        remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memplan.gui.model.memory.memory_map import occupant
 from memplan.gui.model.ruler import span_text
 from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
+from memplan.schema import Bound
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 
@@ -22,8 +23,9 @@ def slice_lines(session: Session, pick: SlicePick) -> list[Text]:
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
     if row.planned is not None and row.planned.ops:
         op = row.planned.ops[index]
-        values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
-        lines.append(Sentence("limited by {} · {} FLOP · {}", values))
+        if op.bound is not Bound.UNKNOWN:
+            values = (Sentence(op.bound.value), f"{op.flops:,}", format_bytes(op.gm_bytes))
+            lines.append(Sentence("limited by {} · {} FLOP · {}", values))
         if op.source:
             lines.append(op.source)
     if row.planned is not None and row.planned.transfers:
