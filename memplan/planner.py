@@ -114,6 +114,10 @@ def plan(
                 source=op.source,
                 kernel=None if cost.kernel is None else kernels[cost.kernel],
                 hot_share=cost.hot_share,
+                phase=None if op.scope is None else op.scope.phase,
+                micro_batch=None if op.scope is None else op.scope.micro_batch,
+                layer=None if op.scope is None else op.scope.layer,
+                part=None if op.scope is None else op.scope.part,
                 launches=Bound(cost.bound) is not Bound.NONE,
             )
             for op, cost in zip(graph.ops, costs, strict=True)

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and a loud word about tests that a clone alone can't run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,31 @@ from pathlib import Path
 
 import pytest
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+LEFT_OUT = "the shared data folder is not beside the project"
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real profiles, benchmark instances and configs beside the project; skips where it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the shared data folder is not beside the project")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(LEFT_OUT)
+    return SHARED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were left out for want of the shared data, and what they would have shown."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if LEFT_OUT in str(report.longrepr)]
+    if not skipped:
+        return
+    folders: dict[str, int] = {}
+    for report in skipped:
+        folder = "/".join(report.nodeid.split("::")[0].split("/")[:2])
+        folders[folder] = folders.get(folder, 0) + 1
+    terminalreporter.section(f"{len(skipped)} TESTS LEFT OUT", sep="=", yellow=True, bold=True)
+    terminalreporter.write_line(
+        f"They check memplan against real profiles, published configs and benchmark instances, which are not part of "
+        f"the repository and are looked for in {SHARED}. What ran used excerpts made for the tests."
+    )
+    for folder, count in sorted(folders.items()):
+        terminalreporter.write_line(f"  {count:4} in {folder}")

@@ -141,7 +141,7 @@ def plans(draw: st.DrawFn) -> Plan:
     ops = tuple(
         PlannedOp(index, draw(_TEXT), draw(_TEXT), draw(st.integers(0, 3)), draw(_TIMES), draw(_TIMES), draw(_TIMES),
                   draw(st.sampled_from(Bound)), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT), draw(which),
-                  draw(st.none() | st.floats(0, 1)), draw(st.booleans()))
+                  draw(st.none() | st.floats(0, 1)), launches=draw(st.none() | st.booleans()))
         for index in range(steps)
     )  # fmt: skip
     indices = draw(st.lists(st.integers(0, 100), unique=True, max_size=5).map(sorted))

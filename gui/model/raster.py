@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model.compiled import compiled
+from memplan.core.jit import jit
 
 Image = NDArray[np.uint32]
 Int64s = NDArray[np.int64]
 
 
-@compiled
+@jit
 def _darker(colour: int) -> int:
     return 0xFF000000 | ((colour >> 1) & 0x7F7F7F) + ((colour >> 2) & 0x3F3F3F)
 
 
-@compiled
+@jit
 def paint_rectangles(
     image: Image,
     start: Int64s,
@@ -57,7 +57,7 @@ def paint_rectangles(
                 image[y, x0] = edge
 
 
-@compiled
+@jit
 def roomy_rectangles(
     start: Int64s,
     end: Int64s,
@@ -95,7 +95,7 @@ def roomy_rectangles(
     return count
 
 
-@compiled
+@jit
 def columns_of_steps(
     time: Int64s, values: Int64s, t0: int, fraction: float, ns_per_px: float, lowest: Int64s, highest: Int64s
 ) -> None:
@@ -126,7 +126,7 @@ def columns_of_steps(
         highest[x] = large
 
 
-@compiled
+@jit
 def paint_line(
     image: Image, lowest: Int64s, highest: Int64s, base: float, per_px: float, colour: int, thickness: int
 ) -> None:
@@ -151,7 +151,7 @@ def paint_line(
             image[y, x] = colour
 
 
-@compiled
+@jit
 def paint_stack(
     image: Image, values: NDArray[np.int64], base: float, per_px: float, colours: NDArray[np.uint32]
 ) -> None:

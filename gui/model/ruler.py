@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from memplan.core.units import format_bytes
-
-_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+from memplan.core.units import TIME_UNITS, format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ def time_ticks(start: float, end: float, count: int) -> list[Tick]:
     """At most about `count` ticks over `[start, end)` nanoseconds, all in the unit that suits the step."""
     step = nice_step(end - start, count)
     largest = max(abs(start), abs(end), step)
-    scale, unit = next(((s, u) for s, u in _UNITS if largest >= s), _UNITS[-1])
+    scale, unit = next(((s, u) for s, u in TIME_UNITS if largest >= s), TIME_UNITS[-1])
     digits = max(0, math.ceil(-math.log10(step / scale) - 1e-9))
     first = math.ceil(start / step)
     last = math.floor(end / step)
@@ -46,10 +44,3 @@ def byte_ticks(low: float, high: float, count: int) -> list[Tick]:
         step *= 2
     first, last = math.ceil(low / step), math.floor(high / step)
     return [Tick(i * step, format_bytes(round(i * step))) for i in range(first, last + 1)]
-
-
-def span_text(duration_ns: float) -> str:
-    """A length of time in the unit that suits it, as every view writes it."""
-    scale, unit = next(((s, u) for s, u in _UNITS if abs(duration_ns) >= s), _UNITS[-1])
-    value = duration_ns / scale
-    return f"{value:,.0f} {unit}" if unit == "ns" else f"{value:,.3f} {unit}"

@@ -24,7 +24,8 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import span_text, time_ticks
+from memplan.gui.model.ruler import time_ticks
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 
 GUTTER_PX = 210
@@ -221,7 +222,7 @@ class TimeCanvas(QWidget):
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, self.ruler_px - 9, f"⟷ {span_text(viewport.span)}")
+        painter.drawText(8, self.ruler_px - 9, f"⟷ {format_duration(viewport.span)}")
         for tick in time_ticks(viewport.start, viewport.end, count):
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))

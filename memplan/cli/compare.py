@@ -111,10 +111,11 @@ def comparison_to_json(result: Comparison) -> dict[str, Any]:
             "quantity": result.memory.quantity,
             "reason": result.memory.reason,
         },
+        "deviation_count": result.deviation_count,
         "deviations": [
             {
                 "kind": item.kind.value,
-                "what": item.what,
+                "what": item.what.value,
                 "where": str(item.where),
                 "op": item.op,
                 "start_ns": item.start_ns,
@@ -148,11 +149,11 @@ def _print(result: Comparison, names: Mapping[int, str]) -> None:
             ("peak memory", format_bytes(summary.planned_peak), measured_peak, _change(summary.peak_change)),
             (
                 "makespan",
-                format_duration(summary.planned_makespan_ns),
+                _time(summary.planned_makespan_ns),
                 format_duration(summary.measured_makespan_ns),
                 _change(summary.makespan_change),
             ),
-            ("busy", format_duration(summary.planned_busy_ns), format_duration(summary.measured_busy_ns), None),
+            ("busy", _time(summary.planned_busy_ns), format_duration(summary.measured_busy_ns), None),
             ("ops and kernels", summary.planned_ops, summary.measured_kernels, None),
         ],
         right=(1, 2, 3),
@@ -170,7 +171,7 @@ def _print(result: Comparison, names: Mapping[int, str]) -> None:
     print()
     if result.deviations:
         print_table(
-            "Largest differences",
+            f"Largest of {result.deviation_count} differences",
             ["what", "where", "planned", "measured", "difference", "cost"],
             [_row(item) for item in result.deviations],
             right=(2, 3, 4, 5),
@@ -185,6 +186,10 @@ def _print(result: Comparison, names: Mapping[int, str]) -> None:
     for note in result.notes:
         print(f"note: {note}")
     print("deviates: " + "; ".join(map(str, result.reasons)) if result.deviates else "keeps to the plan")
+
+
+def _time(duration_ns: int | None) -> str | None:
+    return None if duration_ns is None else format_duration(duration_ns)
 
 
 def _change(share: float | None) -> str | None:

@@ -66,6 +66,8 @@ def print_plan(result: Plan) -> None:
     from memplan.schema import headline
 
     print(f"{result.origin.file} ({result.origin.producer}) on {result.chip}")
+    for wrong in result.violations:
+        print(f"not valid: {wrong}")
     print(headline(result), end="\n\n")
     print_table(
         "Memory",

@@ -17,7 +17,7 @@ def command(plan: PlanArgument, as_json: JsonOption = False) -> int:
     """
     Print a saved plan: how full each tier gets, what fills it, the longest ops, what moves.
 
-    Exits with 0 when the plan fits, 1 when it does not, 2 when the file can't be read.
+    Exits with 0 when the plan is valid and fits, 1 when it is not or does not, 2 when the file can't be read.
     """
     from memplan.imports import read_plan
     from memplan.schema import plan_to_json
@@ -27,4 +27,4 @@ def command(plan: PlanArgument, as_json: JsonOption = False) -> int:
         print_json(plan_to_json(loaded))
     else:
         print_plan(loaded)
-    return YES if loaded.fits else NO
+    return YES if loaded.fits and not loaded.violations else NO

@@ -65,7 +65,7 @@ def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:
     by_name = op >= 0
     _by_type(plan, step, op)
     if not by_name.any():
-        launched = sum(planned.launches for planned in plan.ops)
+        launched = sum(bool(planned.launches) for planned in plan.ops)
         explained = len(np.unique(op[op >= 0]))
         if explained < _ENOUGH_BY_TYPE * max(launched, 1) or (op >= 0).sum() < _ENOUGH_BY_TYPE * len(op):
             op[:] = -1

@@ -44,27 +44,62 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
-def format_duration(duration_ns: int) -> str:
-    """`duration_ns` nanoseconds in the largest unit that keeps it at least one."""
+TIME_UNITS = ((10**9, "s"), (10**6, "ms"), (10**3, "µs"), (1, "ns"))
+"""Nanoseconds of each unit that times are said in, the largest first."""
+
+
+def format_duration(duration_ns: float) -> str:
+    """
+    `duration_ns` nanoseconds in the largest unit that keeps it at least one, to a thousandth of it.
+
+    What is shorter than a nanosecond but not nothing is `< 1 ns`, never 0.
+    """
     size = abs(duration_ns)
-    for unit, name in ((10**9, "s"), (10**6, "ms"), (10**3, "us")):
+    if 0 < size < 1:
+        return "< 1 ns"
+    for unit, name in TIME_UNITS[:-1]:
         if size >= unit:
             return f"{duration_ns / unit:,.3f} {name}"
-    return f"{duration_ns} ns"
+    return f"{duration_ns:.0f} ns"
 
 
 def microseconds(time_ns: int) -> str:
-    """Nanoseconds as microseconds with three decimals, exactly."""
+    """Nanoseconds as microseconds with three decimals, exactly, as files of traces hold them."""
     sign, size = ("-", -time_ns) if time_ns < 0 else ("", time_ns)
     return f"{sign}{size // 1000}.{size % 1000:03d}"
 
 
+_DECIMAL_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def format_decimal(amount: float, unit: str) -> str:
+    """`amount` of `unit` with a decimal prefix and three significant digits: `12.3 TFLOP/s`, `800 GB/s`."""
+    for scale, prefix in _DECIMAL_PREFIXES:
+        # What rounds to 1000 of the smaller prefix is 1 of this one.
+        if abs(amount) >= 0.9995 * scale:
+            return f"{amount / scale:.3g} {prefix}{unit}"
+    return f"{amount:.3g} {unit}".rstrip()
+
+
 def format_rate(bytes_per_second: float) -> str:
     """A transfer rate in decimal units, as vendors print them."""
-    for unit, name in ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s")):
-        if abs(bytes_per_second) >= unit:
-            return f"{bytes_per_second / unit:.3g} {name}"
-    return f"{bytes_per_second:.0f} B/s"
+    return format_decimal(bytes_per_second, "B/s")
+
+
+def format_share(share: float, digits: int = 1) -> str:
+    """A part of a whole in percent: `12.3%` of 0.123."""
+    return f"{share:.{digits}%}"
+
+
+def format_change(share: float, digits: int = 1) -> str:
+    """A change in percent of what it is against, with its sign: `+12.3%` of 0.123."""
+    return f"{share:+.{digits}%}"
+
+
+def format_sample(value: float, unit: str) -> str:
+    """A measured value in the unit that its file has it in."""
+    digits = f"{value:,.0f}" if value == round(value) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    return f"{digits} {unit}".rstrip()
 
 
 def round_up(size: int, alignment: int) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memplan.core.errors import InputError
+from memplan.core.files import replacing_file
 from memplan.cost.kernel import Kernel, op_class
 from memplan.schema import Source
 
@@ -113,15 +114,9 @@ def features(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tu
 
 def save_calibration(calibration: Calibration, path: str | Path) -> None:
     """Write `calibration` as JSON to `path`, replacing it in one step."""
-    target = Path(path)
     document = {"format": FORMAT, "version": VERSION, "features": FEATURES, **asdict(calibration)}
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"can't be written: {error.strerror}", path=path, remedy="choose another place") from None
+    with replacing_file(path) as file:
+        file.write(json.dumps(document, indent=1) + "\n")
 
 
 def load_calibration(path: str | Path) -> Calibration:

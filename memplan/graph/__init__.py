@@ -2,13 +2,14 @@
 
 from memplan.graph.lifetime import Lifetime, lifetimes
 from memplan.graph.live import alive_at, bytes_by_kind, live_curve
-from memplan.graph.model import DTYPE_BITS, Graph, Op, Tensor, TensorKind, dense_bytes
+from memplan.graph.model import DTYPE_BITS, Graph, Op, OpScope, Tensor, TensorKind, dense_bytes
 
 __all__ = [
     "DTYPE_BITS",
     "Graph",
     "Lifetime",
     "Op",
+    "OpScope",
     "Tensor",
     "TensorKind",
     "alive_at",

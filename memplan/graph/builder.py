@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from memplan.graph.model import Graph, Op, Tensor, TensorKind
+from memplan.graph.model import Graph, Op, OpScope, Tensor, TensorKind
 
 _NO_ATTRS: Mapping[str, object] = MappingProxyType({})
 
@@ -103,6 +103,7 @@ class GraphBuilder:
         launches: bool = True,
         attrs: Mapping[str, object] | None = None,
         source: str | None = None,
+        scope: OpScope | None = None,
     ) -> int:
         """Append an op as the next step of the schedule and return its index."""
         index = len(self.ops)
@@ -121,6 +122,7 @@ class GraphBuilder:
                 launches=launches,
                 attrs=attrs or _NO_ATTRS,
                 source=source,
+                scope=scope,
             )
         )
         return index

@@ -72,6 +72,22 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class OpScope:
+    """
+    What of a model's step an op is.
+
+    `phase` is `forward`, `recompute`, `backward`, `embedding`, `loss`, `grad_sync`, `optimizer` or `pipeline` of a
+    training step, `prefill` or `decode` of a served one; `part` is the op within its layer (`o_proj`, `o_proj.dw`).
+    `micro_batch` and `layer` are `None` for what belongs to all or none of them.
+    """
+
+    phase: str
+    part: str
+    micro_batch: int | None = None
+    layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """
     One node, run once, at position `index` of the schedule.
@@ -79,7 +95,8 @@ class Op:
     `name` is the full scope name as profilers print it. `workspace_bytes` is scratch alive only while the op runs.
     `launches` is false for nodes that cost no kernel (views, `Depend`, tuple plumbing). `attrs` holds what the cost
     model and the views need (for example `transpose_a`), `after` the ops that must have run before although no data
-    passes, `listed` the op's place in the file; `source` is the line of user code as `file:line`.
+    passes, `listed` the op's place in the file; `source` is the line of user code as `file:line`. `scope` is known of
+    graphs that memplan makes from a model's config.
     """
 
     index: int
@@ -92,6 +109,7 @@ class Op:
     launches: bool = True
     attrs: Mapping[str, object] = field(default_factory=dict)
     source: str | None = None
+    scope: OpScope | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -24,12 +24,13 @@ def foreign_plan(
     *,
     allocator: str,
     notes: tuple[str, ...] = (),
+    unnamed: Set[int] = frozenset(),
 ) -> Plan:
     """
     The Plan that puts the storages of `graph` at `offsets`, each taking `sizes` bytes (alignment included).
 
     Storages that are not in `offsets` are allocated elsewhere and left out; an offset of `None` means that the address
-    is not known, and then the peak is the most bytes alive. A foreign plan says nothing of time: every step
+    is not known, and then the peak is the most bytes alive. At `unnamed` steps it is not known what runs. A foreign plan says nothing of time: every step
     counts one nanosecond, so that the time axis is the order.
     """
     spans = [span for span in lifetimes(graph) if span.tensor in offsets and sizes.get(span.tensor)]
@@ -52,7 +53,7 @@ def foreign_plan(
         memplan_version=VERSION,
         ops=tuple(
             PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, Bound.UNKNOWN, 0, 0, op.source,
-                      launches=op.launches)
+                      launches=None if op.index in unnamed else op.launches)
             for op in graph.ops
         ),
         tensors=tuple(planned_tensor(graph, span) for span in spans),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
 from memplan.hardware import Chip, link
 from memplan.kv.budget import KvBudget, Memory, budget
@@ -60,17 +60,7 @@ def longest_context(case: Case, batch: int, *, most: int | None = None) -> int:
         result = case.with_context(length).budget()
         return result.fits and result.sequences >= batch
 
-    return _largest(fits, limit)
-
-
-def _largest(fits: Callable[[int], bool], limit: int) -> int:
-    if not fits(1):
-        return 0
-    low, high = 1, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+    return largest_fitting(fits, limit)
 
 
 @dataclass(frozen=True, slots=True)

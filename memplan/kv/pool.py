@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
 from memplan.kv.groups import CacheGroup
 from memplan.kv.specs import Load
@@ -124,19 +125,11 @@ def estimated_length(groups: Sequence[CacheGroup], load: Load, available: int) -
         shorter = Load(length, load.in_flight_tokens, load.context_parallel, load.state_blocks)
         return needed_bytes(groups, shorter) <= available
 
-    if not fits(1):
-        return 0
-    shortest, longest = 1, load.length
-    while shortest < longest:
-        middle = (shortest + longest + 1) // 2
-        if fits(middle):
-            shortest = middle
-        else:
-            longest = middle - 1
-    return shortest
+    return largest_fitting(fits, load.length)
 
 
 def _gib(count: int) -> str:
+    """As the engine's own message writes it."""
     return f"{round(count / GIB, 2)}"
 
 

@@ -88,10 +88,12 @@ class PlannedOp:
     """
     One op of the schedule with its predicted time.
 
-    `bound` is what limits it, `launches` whether it launches a kernel (views and tuple plumbing don't).
+    `bound` is what limits it, `launches` whether it launches a kernel (views and tuple plumbing
+    don't; `None`: the plan's file does not say what runs at this step).
     `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
-    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say.
+    beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
+    `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
     """
 
     index: int
@@ -107,7 +109,11 @@ class PlannedOp:
     source: str | None = None
     kernel: int | None = None
     hot_share: float | None = None
-    launches: bool = True
+    phase: str | None = None
+    micro_batch: int | None = None
+    layer: int | None = None
+    part: str | None = None
+    launches: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,7 @@ class Backward:
             stream=op.stream,
             workspace_bytes=self._workspace(op),
             attrs=kept,
+            scope=e.op_scope(e.scope + f"{self._short(op)}.grad"),
         )
         for weight, gradient in zip(small, small_gradients, strict=True):
             self.add_to_buffer(f"{self._short(op)}.gamma", weight, gradient)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from memplan.core.errors import InputError
-from memplan.graph import Graph, TensorKind
+from memplan.graph import Graph, OpScope, TensorKind
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, dense_bytes
 from memplan.models.architecture import Layer, ModelConfig
@@ -36,7 +36,8 @@ class Emitter:
 
     `tokens` is how many tokens the rank computes in the part being emitted, `sequences` of how many sequences,
     `queries` of each. Names are prefixed by `scope`, those of ops and activations by `run` as well: a step that runs
-    a layer several times (micro-batches, drafts) has its weights once. `training` keeps what the way back needs.
+    a layer several times (micro-batches, drafts) has its weights once. `phase` and `micro_batch` go into the scope of
+    every op. `training` keeps what the way back needs.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Emitter:
     ) -> None:
         self.training = training
         self.run = ""
+        self.phase = step.phase.value
+        self.micro_batch: int | None = None
         self.model, self.layout, self.step = model, layout, step
         self.scheme = scheme or precision(step.precision, model)
         self.graph = GraphBuilder()
@@ -101,7 +104,18 @@ class Emitter:
 
     def op(self, name: str, type_: str, inputs: Sequence[int], outputs: Sequence[int], **attrs: object) -> None:
         """A kernel."""
-        self.graph.op(self.run + self.scope + name, type_, inputs, outputs, stream=self.stream, attrs=attrs)
+        scope = self.op_scope(self.scope + name)
+        self.graph.op(
+            self.run + self.scope + name, type_, inputs, outputs, stream=self.stream, attrs=attrs, scope=scope
+        )
+
+    def op_scope(self, name: str) -> OpScope:
+        """What of the model the op `name` is; names of layers' ops begin with `layers.N.`."""
+        head, _, rest = name.partition(".")
+        number, _, part = rest.partition(".")
+        if head == "layers" and number.isdigit():
+            return OpScope(self.phase, part, self.micro_batch, int(number))
+        return OpScope(self.phase, name, self.micro_batch)
 
     def view(self, name: str, of: int, shape: tuple[int, ...], nbytes: int | None = None) -> int:
         """Another shape of tensor `of`, or a part of it, over the same bytes."""

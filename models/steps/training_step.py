@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
-from memplan.graph import Graph, Op, TensorKind, dense_bytes
+from memplan.graph import Graph, Op
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps.backward import Backward
 from memplan.models.steps.emit import Emitter
+from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, Step
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.training.memory import Recipe, Schedule, Sharding, state_bytes
+from memplan.models.training.memory import Recipe, Schedule, Sharding
 from memplan.models.weights import Group, outer_weights
 
 
@@ -28,9 +29,11 @@ class _Forward:
     loss: int | None
 
 
-def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0) -> Graph:
+def training_graph(
+    model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0
+) -> Graph:
     """
-    The graph of one rank of pipeline stage `stage`: every micro-batch forward and backward in the order of 1F1B (or
+    The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and backward in the order of 1F1B (or
     GPipe), the exchange of gradients between replicas, and Adam.
 
     Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
@@ -44,7 +47,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
     if model.hyper is not None or model.per_layer_inputs is not None:
         raise InputError(f"the backward pass of {model.family} is not modelled")
-    return _Training(model, layout, recipe, stage).graph()
+    return _Training(model, layout, recipe, stage, data_rank).graph()
 
 
 def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, int]]:
@@ -61,13 +64,13 @@ def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, in
 
 
 class _Training:
-    def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> None:
+    def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int, data_rank: int) -> None:
         layers = len(model.layers)
         if layers % layout.pipeline or not 0 <= stage < layout.pipeline:
             raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
         each = layers // layout.pipeline
         self.layers = model.layers[stage * each : (stage + 1) * each]
-        self.layout, self.recipe, self.stage = layout, recipe, stage
+        self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
         self.is_last = stage == layout.pipeline - 1
         step = Step(
             Phase.PREFILL,
@@ -84,19 +87,26 @@ class _Training:
     def graph(self) -> Graph:
         running: dict[int, _Forward] = {}
         for what, number in _order(self.layout, self.recipe, self.stage):
-            self.e.run = f"micro_batch.{number}."
+            self.e.run, self.e.micro_batch = f"micro_batch.{number}.", number
             if what == "forward":
                 running[number] = self._forward()
             else:
                 self._back(running.pop(number))
-        self.e.run = ""
-        self._optimize()
+        self.e.run, self.e.micro_batch = "", None
+        optimise(self.e, self.backward.buffers, self.recipe, stage=self.stage, data_rank=self.data_rank)
         return self.e.finish(f"{self.e.model.name} training, stage {self.stage}", ())
 
     def _forward(self) -> _Forward:
         ops = self.e.graph.ops
         first = len(ops)
-        x = self.pieces.widen(self.pieces.embed()) if self.stage == 0 else self.pieces.receive(self.stage)
+        e = self.e
+        if self.stage == 0:
+            e.phase = "embedding"
+            x = self.pieces.widen(self.pieces.embed())
+        else:
+            e.phase = "pipeline"
+            x = self.pieces.receive(self.stage)
+        e.phase = "forward"
         spans, starts = [], []
         for layer in self.layers:
             begin = len(ops)
@@ -105,8 +115,10 @@ class _Training:
             spans.append((begin, len(ops)))
         loss = None
         if self.is_last:
+            e.phase = "loss"
             loss = self._loss(x)
         else:
+            e.phase = "pipeline"
             self.pieces.send(x, self.stage)
         return _Forward(tuple(spans), tuple(starts), first, x, loss)
 
@@ -129,6 +141,7 @@ class _Training:
     def _back(self, run: _Forward) -> None:
         e, ops, back = self.e, self.e.graph.ops, self.backward
         end = run.spans[-1][1]
+        e.phase = "backward"
         if run.loss is not None:
             gradient = e.act("logits.grad", e.shape(run.loss))
             softmax = next(op.outputs[1] for op in ops[end:] if op.type == "CrossEntropyLoss" and _of(op, e.run))
@@ -138,7 +151,9 @@ class _Training:
             back.run(tail[: next(i for i, op in enumerate(tail) if op.type == "Cast")])
         else:
             gradient = e.act("gradient.received", e.shape(run.out))
+            e.phase = "pipeline"
             e.op("receive_gradient", "Receive", (), (gradient,), rank_size=2, group="pp", peer=self.stage + 1)
+            e.phase = "backward"
             back.seed(run.out, gradient)
         again = min(self.recipe.recompute_layers, len(self.layers))
         for position in reversed(range(len(self.layers))):
@@ -154,6 +169,7 @@ class _Training:
         else:
             gradient_out = back.take(run.starts[0])
             if gradient_out is not None:
+                e.phase = "pipeline"
                 sent = e.act("gradient.sent", e.shape(gradient_out))
                 e.op("send_gradient", "Send", (gradient_out,), (sent,), rank_size=2, group="pp", peer=self.stage - 1)
 
@@ -164,40 +180,13 @@ class _Training:
         before = run.starts[position + 1] if position + 1 < len(self.layers) else run.out
         gradient = back.take(before)
         begin = len(ops)
-        name, e.run = e.run, f"{e.run}again."
+        name, e.run, e.phase = e.run, f"{e.run}again.", "recompute"
         out = self.pieces.layer(layer, run.starts[position], f"layers.{layer.index}.")
-        e.scope = f"layers.{layer.index}."
+        e.scope, e.phase = f"layers.{layer.index}.", "backward"
         if gradient is not None:
             back.seed(out, gradient)
         back.run(ops[begin:])
         e.run = name
-
-    def _optimize(self) -> None:
-        """Gradients summed over the replicas, Adam on this rank's share, weights gathered again."""
-        e, back, recipe = self.e, self.backward, self.recipe
-        replicas = self.layout.data * self.layout.context
-        share = replicas if recipe.sharding is not Sharding.NONE else 1
-        state = state_bytes(recipe.sharding, replicas)[2] / 12
-        for weight, buffer in list(back.buffers.items()):
-            name = e.graph.names[weight]
-            shape = e.shape(weight)
-            if replicas > 1:
-                part = buffer
-                kind = "ReduceScatter" if share > 1 else "AllReduce"
-                e.op(f"{name}.exchange", kind, (buffer,), (part,), rank_size=replicas, group="dp")
-            own = -(-dense_bytes(shape, "float32") // share)
-            states = []
-            if not recipe.swap_optimizer:
-                for label in ("master", "exp_avg", "exp_avg_sq"):
-                    nbytes = round(dense_bytes(shape, "float32") * state)
-                    states.append(
-                        e.graph.tensor(f"{name}.{label}", (nbytes // 4,), "float32", nbytes, TensorKind.OPTIMIZER_STATE)
-                    )
-            gradient = e.view(f"{name}.own", buffer, (own // 4,), own)
-            e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, shape)))
-            if share > 1:
-                whole = e.view(f"{name}.gathered", weight, shape)
-                e.op(f"{name}.gather", "AllGather", (weight,), (whole,), rank_size=replicas, group="dp")
 
 
 def _of(op: Op, run: str) -> bool:

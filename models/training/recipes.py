@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from memplan.core.bisection import largest_fitting
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import Recipe, TrainingMemory, training_memory
 
-_MOST = 1 << 16
-"""No micro-batch is ever this large; the search ends here."""
+_MOST = (1 << 16) - 1
+"""No micro-batch is ever larger; the search ends here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,7 @@ def largest_micro_batch(model: ModelConfig, layout: Layout, recipe: Recipe, capa
     def fits(size: int) -> bool:
         return tightest_stage(model, layout, replace(recipe, micro_batch=size)).peak_bytes <= capacity
 
-    if not fits(1):
-        return 0
-    low, high = 1, 2
-    while high < _MOST and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return largest_fitting(fits, _MOST, doubling=True)
 
 
 def ways_to_fit(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: int) -> tuple[Change, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,37 @@ def test_a_damaged_file_is_refused_in_one_line(calibration: Calibration, tmp_pat
     with pytest.raises(InputError) as error:
         load_calibration(path)
     assert "\n" not in str(error.value)
+
+
+def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
+    calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash at any moment there is the old file or the new one, never an empty one."""
+    path = tmp_path / "cal.json"
+    done: list[str] = []
+    synced, replaced = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("written"), synced(file)))
+    monkeypatch.setattr(Path, "replace", lambda old, new: (done.append("replaced"), replaced(old, new))[1])
+    save_calibration(calibration, path)
+    assert done == ["written", "replaced"]
+    assert load_calibration(path) == calibration
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_that_was_stopped_leaves_the_old_file_and_nothing_else(
+    calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cal.json"
+    path.write_text("old")
+
+    def stopped(file: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_calibration(calibration, path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])

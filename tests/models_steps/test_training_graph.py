@@ -94,7 +94,8 @@ def test_every_weight_gets_a_gradient_and_an_update(small: ModelConfig, qwen: Mo
     for model, layout in ((small, Layout()), (qwen, Layout(tensor=2)), (qwen, LAYOUT)):
         graph = training_graph(model, layout, RECIPE)
         weights = [t for t in graph.tensors if t.kind is TensorKind.WEIGHT and t.storage == t.index]
-        updated = {graph.tensors[op.outputs[-1]].storage for op in graph.ops if op.type == "ApplyAdamW"}
+        new = [op.outputs[-1:] if op.type == "ApplyAdamW" else op.outputs for op in graph.ops if op.scope and op.scope.phase == "optimizer"]
+        updated = {graph.tensors[index].storage for outputs in new for index in outputs}
         assert {t.index for t in weights} == updated
 
 
@@ -109,6 +110,42 @@ def test_states_are_shared_as_the_recipe_says(
     gradients = sum(t.nbytes for t in roots if t.kind is TensorKind.GRADIENT)
     states = sum(t.nbytes for t in roots if t.kind is TensorKind.OPTIMIZER_STATE)
     assert states == pytest.approx(bytes_per_parameter * gradients / 4, rel=0.01)
+
+
+def test_each_rank_updates_its_part_of_the_bucket(small: ModelConfig) -> None:
+    """Two ranks cut the gradients' buffer in the middle, through whatever weight lies there."""
+    halves = [training_graph(small, Layout(data=2), RECIPE, data_rank=rank) for rank in (0, 1)]
+    owned = [
+        {op.scope: graph.tensors[op.inputs[0]].shape[0] for op in graph.ops if op.scope and op.type == "ApplyAdamW"}
+        for graph in halves
+    ]
+    assert sum(owned[0].values()) == pytest.approx(sum(owned[1].values()), abs=1)
+    assert len(owned[0].keys() & owned[1].keys()) <= 1
+    # The last layers lie at the front.
+    assert min(scope.layer for scope in owned[0] if scope.layer is not None) > 0
+    assert sum(op.type == "ReduceScatter" for op in halves[0].ops) == 1
+
+
+def test_a_matrix_of_two_stages_has_a_bucket_of_its_own(qwen: ModelConfig) -> None:
+    graph = training_graph(qwen, LAYOUT, RECIPE)
+    ends = [(op.type, op.scope.part, op.attrs["group"]) for op in graph.ops if op.scope and "rank_size" in op.attrs][-5:]
+    assert ends == [
+        ("ReduceScatter", "weights.exchange", "dp"),
+        ("ReduceScatter", "embedding.exchange", "dp"),
+        ("AllReduce", "embedding.tie", "embd"),
+        ("AllGather", "weights.gather", "dp"),
+        ("AllGather", "embedding.gather", "dp"),
+    ]
+
+
+def test_every_op_says_what_of_the_step_it_is(small: ModelConfig) -> None:
+    graph = training_graph(small, Layout(), replace(RECIPE, recompute_layers=1, micro_batches=2))
+    scopes = [op.scope for op in graph.ops if op.scope is not None]
+    assert len(scopes) == len(graph.ops)
+    assert {scope.phase for scope in scopes} == {"embedding", "forward", "loss", "recompute", "backward", "optimizer"}
+    product = next(scope for scope in scopes if scope.part == "o_proj.dw")
+    assert (product.phase, product.micro_batch, product.layer) == ("backward", 0, len(small.layers) - 1)
+    assert {scope.micro_batch for scope in scopes if scope.phase == "recompute"} == {0, 1}
 
 
 def test_micro_batches_in_flight(small: ModelConfig) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.readers import read_graph, source
+from memplan.readers import content, read_graph
 from memplan.readers.mindir.schema import model_class
 from memplan.readers.wire import without_weights
 
@@ -31,11 +31,11 @@ def test_leaving_out_weights_leaves_everything_else(sample: Callable[[str], Path
 def test_a_file_with_many_weights_reads_like_one_without(
     sample: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "LARGE_BYTES", 50_000)
+    monkeypatch.setattr(content, "LARGE_BYTES", 50_000)
     path = heavy(sample("cnn"), tmp_path / "heavy.mindir", 100_000)
     seen: list[int] = []
-    original = source.without_weights
-    monkeypatch.setattr(source, "without_weights", lambda file: seen.append(1) or original(file))
+    original = content.without_weights
+    monkeypatch.setattr(content, "without_weights", lambda file: seen.append(1) or original(file))
     graph, light = read_graph(path), read_graph(sample("cnn"))
     assert seen
     assert (graph.ops, graph.tensors) == (light.ops, light.tensors)
@@ -45,7 +45,7 @@ def test_a_file_with_many_weights_reads_like_one_without(
 def test_a_large_file_cut_off_is_refused(
     keep: float, sample: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "LARGE_BYTES", 10)
+    monkeypatch.setattr(content, "LARGE_BYTES", 10)
     path = heavy(sample("cnn"), tmp_path / "heavy.mindir", 100_000)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(InputError, match="cut off"):

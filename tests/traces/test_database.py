@@ -11,7 +11,6 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
-from memplan.traces.timeline.intervals import union, without
 from memplan.traces.profile import RankProfile, TrackKind
 
 DB = "profiles/alexnet-ddp-2rank/db"
@@ -155,16 +154,6 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ascend_pytorch_profiler_0.db").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20)
     with pytest.raises(InputError, match="SQLite"):
         open_profile(tmp_path).rank(0).kernels()
-
-
-def test_intervals() -> None:
-    start, end = union(np.array([5, 0, 3, 10]), np.array([6, 4, 5, 12]))
-    assert (start.tolist(), end.tolist()) == ([0, 10], [6, 12])
-    start, end = without((start, end), (np.array([1, 5, 11]), np.array([2, 10, 20])))
-    assert (start.tolist(), end.tolist()) == ([0, 2, 10], [1, 5, 11])
-    assert [
-        part.tolist() for part in without((np.array([1]), np.array([2])), (np.array([], int), np.array([], int)))
-    ] == [[1], [2]]
 
 
 def test_a_database_without_tables_is_noted(tmp_path: Path) -> None:

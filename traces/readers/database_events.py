@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from memplan.core.intervals import interval_difference, interval_union
 from memplan.traces.readers.sqlite import Database
 from memplan.traces.readers.database_counters import add_counters
 from memplan.traces.timeline.events import FLOW_END, FLOW_START, Events
 from memplan.traces.timeline.event_builder import Gathered
-from memplan.traces.timeline.intervals import union, without
 from memplan.traces.profile import Int64s
 
 SOURCES = ("TASK", "COMMUNICATION_TASK_INFO", "COMMUNICATION_OP", "CANN_API", "PYTORCH_API", "MSTX_EVENTS", "")
@@ -149,14 +149,14 @@ def _arrows(
 def _overlap(database: Database, gathered: Gathered) -> None:
     start, end, task = database.numbers("TASK", "startNs", "endNs", "globalTaskId")
     rows, _ = _matched(task, database.numbers("COMPUTE_TASK_INFO", "globalTaskId")[0])
-    computing = union(start[rows], end[rows])
-    communication = union(*database.numbers("COMMUNICATION_OP", "startNs", "endNs"))
-    both = union(*(np.concatenate(pair) for pair in zip(computing, communication, strict=True)))
+    computing = interval_union(start[rows], end[rows])
+    communication = interval_union(*database.numbers("COMMUNICATION_OP", "startNs", "endNs"))
+    both = interval_union(*(np.concatenate(pair) for pair in zip(computing, communication, strict=True)))
     free = both[1][:-1], both[0][1:]
     for name, (begin, finish) in (
         ("Computing", computing),
         ("Communication", communication),
-        ("Communication(Not Overlapped)", without(communication, computing)),
+        ("Communication(Not Overlapped)", interval_difference(communication, computing)),
         ("Free", free),
     ):
         lane = gathered.lanes("Overlap Analysis", np.zeros(len(begin), dtype=np.int64), _constant(name))

@@ -12,10 +12,8 @@ an address costs nothing, and eight bytes may be loaded from anywhere. Callers k
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -27,19 +25,6 @@ _WIDTHS = {
     types.uint64: ir.IntType(64),
     types.float64: ir.DoubleType(),
 }
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """
-    `function` compiled when first called, without the interpreter's lock, and kept on disk for the next process.
-
-    Where no folder is writable, neither the package's nor the user's cache, it is compiled in every process.
-    """
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(**options)(function)
 
 
 def _load(kind: Any) -> Any:

@@ -6,11 +6,12 @@ from __future__ import annotations
 # The types here are those of compiled code (Numba infers them).
 import numpy as np
 
-from memplan.traces.scan.addresses import compiled, i32, put_f64, put_i64, u8
+from memplan.core.jit import jit_numpy_division
+from memplan.traces.scan.addresses import i32, put_f64, put_i64, u8
 from memplan.traces.scan.json_text import decimal_float, scaled_ns
 
 
-@compiled
+@jit_numpy_division
 def times(text: int, bounds: int, count: int, values: int) -> None:
     """
     Nanoseconds of `count` strings of microseconds, stored at address `values` where they are numbers.
@@ -23,7 +24,7 @@ def times(text: int, bounds: int, count: int, values: int) -> None:
             put_i64(values + 8 * k, value)
 
 
-@compiled
+@jit_numpy_division
 def floats(text: int, bounds: int, count: int, values: int) -> None:
     """Like `times`, for floats."""
     for k in range(count):
@@ -32,7 +33,7 @@ def floats(text: int, bounds: int, count: int, values: int) -> None:
             put_f64(values + 8 * k, value)
 
 
-@compiled
+@jit_numpy_division
 def integers(text: int, bounds: int, count: int, values: int) -> None:
     """Like `times`, for whole numbers of at most 18 digits, or 19 that fit, without a sign."""
     for k in range(count):

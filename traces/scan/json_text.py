@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.traces.scan.addresses import compiled, i32, put_i32, put_u64, u8, u64
+from memplan.core.jit import jit_numpy_division
+from memplan.traces.scan.addresses import i32, put_i32, put_u64, u8, u64
 
 _LONGEST_NUMBER = 64
 
@@ -23,7 +24,7 @@ _PLACES = np.array(
 ).view("<u8").reshape(-1)  # fmt: skip
 
 
-@compiled
+@jit_numpy_division
 def find_quotes(buf: int, n: int, quotes: int) -> int:
     """
     Put the positions of all quotes in `buf[:n]` at `quotes`, then `n` twice, and return how many there are.
@@ -55,7 +56,7 @@ def find_quotes(buf: int, n: int, quotes: int) -> int:
     return (at - quotes) // 4
 
 
-@compiled
+@jit_numpy_division
 def space(buf: int, i: int, n: int) -> int:
     """First position from `i` that is no white space."""
     while i < n and (u8(buf + i) == 32 or u8(buf + i) == 10 or u8(buf + i) == 13 or u8(buf + i) == 9):
@@ -63,7 +64,7 @@ def space(buf: int, i: int, n: int) -> int:
     return i
 
 
-@compiled
+@jit_numpy_division
 def closing_quote(buf: int, quotes: int, q: int, n: int) -> int:
     """Index in `quotes` of the quote that closes the string opened by quote number `q`; its position is `n` if none."""
     q += 1
@@ -79,7 +80,7 @@ def closing_quote(buf: int, quotes: int, q: int, n: int) -> int:
         q += 1
 
 
-@compiled
+@jit_numpy_division
 def quote_from(quotes: int, q: int, i: int) -> int:
     """Index of the first quote at or after position `i`, searching from `q`."""
     while i32(quotes + 4 * q) < i:
@@ -87,7 +88,7 @@ def quote_from(quotes: int, q: int, i: int) -> int:
     return q
 
 
-@compiled
+@jit_numpy_division
 def skip(buf: int, quotes: int, q: int, i: int, n: int) -> tuple[int, int]:
     """
     End of the JSON value at `i` and the first quote after it; `n` where the buffer ends first, -1 if no value is there.
@@ -111,7 +112,7 @@ def skip(buf: int, quotes: int, q: int, i: int, n: int) -> tuple[int, int]:
     return (i if i > start else -1), q
 
 
-@compiled
+@jit_numpy_division
 def skip_object(buf: int, quotes: int, q: int, i: int, n: int) -> tuple[int, int, int, int]:
     """
     End of the object or list at `i` (`n` where the buffer ends first), the first quote after it, `Task Type`'s bounds.
@@ -153,7 +154,7 @@ def skip_object(buf: int, quotes: int, q: int, i: int, n: int) -> tuple[int, int
         q = closing + 1
 
 
-@compiled
+@jit_numpy_division
 def next_event(buf: int, i: int, n: int) -> int:
     """Start of the next object that follows another after `i` (`}`, comma, `{`), `n` where there is none."""
     while i < n:
@@ -171,7 +172,7 @@ def next_event(buf: int, i: int, n: int) -> int:
     return n
 
 
-@compiled
+@jit_numpy_division
 def find_start(buf: int, i: int, n: int) -> int:
     """First position from `i` that looks like the start of an event: `{` after `}` and a comma; -1 if none."""
     while i < n:
@@ -189,7 +190,7 @@ def find_start(buf: int, i: int, n: int) -> int:
     return -1
 
 
-@compiled
+@jit_numpy_division
 def scaled_ns(buf: int, a: int, b: int) -> tuple[int, bool]:
     """
     Nanoseconds of the decimal microseconds in `buf[a:b]` and whether they are a number of 64 bits.
@@ -243,7 +244,7 @@ def scaled_ns(buf: int, a: int, b: int) -> tuple[int, bool]:
     return (-value if negative else value), True
 
 
-@compiled
+@jit_numpy_division
 def _with_exponent(buf: int, a: int, b: int, negative: bool) -> tuple[int, bool]:
     """`scaled_ns` of an unsigned number with an exponent, to 18 significant digits."""
     value = np.int64(0)
@@ -293,7 +294,7 @@ def _with_exponent(buf: int, a: int, b: int, negative: bool) -> tuple[int, bool]
     return (-value if negative else value), True
 
 
-@compiled
+@jit_numpy_division
 def decimal_float(buf: int, a: int, b: int) -> tuple[float, bool]:
     """The number in `buf[a:b]` as a float and whether it is one; exact to the last bit or two."""
     while a < b and (u8(buf + a) == 32 or u8(buf + a) == 9):

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.traces.scan.addresses import compiled, i32, i64, put_f64, put_i32, put_i64, put_u64, u8, u64
+from memplan.core.jit import jit_numpy_division
+from memplan.traces.scan.addresses import i32, i64, put_f64, put_i32, put_i64, put_u64, u8, u64
 from memplan.traces.scan.json_text import (
     closing_quote,
     decimal_float,
@@ -46,7 +47,7 @@ _MOST_NUMBERS = 64  # in one counter sample
 _MOST_OVERRUNS = 64  # events that never end: each is looked for to the end of the text
 
 
-@compiled
+@jit_numpy_division
 def _hash(at: int, size: int) -> np.uint64:
     """A hash of `size` bytes at address `at`, eight at a time."""
     prime = np.uint64(0x9E3779B97F4A7C15)
@@ -62,13 +63,13 @@ def _hash(at: int, size: int) -> np.uint64:
     return h
 
 
-@compiled
+@jit_numpy_division
 def _mask(size: int) -> np.uint64:
     """Ones over the lowest `size` (under eight) bytes."""
     return (np.uint64(1) << np.uint64(size * 8)) - np.uint64(1)
 
 
-@compiled
+@jit_numpy_division
 def _intern(at: int, size: int, st: int) -> int:
     """Number of the string of `size` bytes at address `at`, new or known; -1 where the tables are full."""
     h = _hash(at, size)
@@ -93,7 +94,7 @@ def _intern(at: int, size: int, st: int) -> int:
     return _new_string(at, size, st, h, slots + 4 * slot)
 
 
-@compiled
+@jit_numpy_division
 def _same(a: int, size: int, b: int, other: int) -> bool:
     """Whether the `size` bytes at address `a` are the `other` bytes at address `b`; false for more than sixteen."""
     if size != other or size > 16 or size <= 0:
@@ -103,7 +104,7 @@ def _same(a: int, size: int, b: int, other: int) -> bool:
     return u64(a) == u64(b) and u64(a + size - 8) == u64(b + size - 8)
 
 
-@compiled
+@jit_numpy_division
 def _new_string(at: int, size: int, st: int, h: np.uint64, slot: int) -> int:
     """Append a string to the pool (each padded to eight bytes) and put its number at `slot`; -1 where it is full."""
     number = i64(st + 8 * N_STRINGS)
@@ -125,7 +126,7 @@ def _new_string(at: int, size: int, st: int, h: np.uint64, slot: int) -> int:
     return np.int32(number)
 
 
-@compiled
+@jit_numpy_division
 def rebuild(st: int) -> None:
     """Enter all strings and threads of the state into its slot tables, which are empty."""
     mask = i64(st + 8 * STRING_MASK)
@@ -141,7 +142,7 @@ def rebuild(st: int) -> None:
         _thread(i32(i64(st + 8 * THREAD_PIDS) + 4 * number), i32(i64(st + 8 * THREAD_TIDS) + 4 * number), st)
 
 
-@compiled
+@jit_numpy_division
 def _thread(pid: int, tid: int, st: int) -> int:
     """Number of the thread whose pid and tid are these strings, new or known; -1 where the table is full."""
     mask = i64(st + 8 * THREAD_MASK)
@@ -167,7 +168,7 @@ def _thread(pid: int, tid: int, st: int) -> int:
     return np.int32(count)
 
 
-@compiled
+@jit_numpy_division
 def _flow_id(buf: int, a: int, b: int) -> int:
     """See `memplan.traces.timeline.events.flow_id`; the hash differs, but ids are only compared within a file."""
     if b - a <= 18 and b > a:
@@ -183,7 +184,7 @@ def _flow_id(buf: int, a: int, b: int) -> int:
     return np.int64(_hash(buf + a, b - a) >> np.uint64(2)) | np.int64(1 << 62)
 
 
-@compiled
+@jit_numpy_division
 def _samples(buf: int, quotes: int, q: int, a: int, b: int, ts: int, thread: int, name: int, st: int) -> bool:
     """
     Append the numbers of the counter arguments `buf[a:b]`; false where the strings are full.
@@ -236,7 +237,7 @@ def _samples(buf: int, quotes: int, q: int, a: int, b: int, ts: int, thread: int
     return True
 
 
-@compiled
+@jit_numpy_division
 def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int, st: int) -> tuple[int, int]:
     """
     Read the events of `buf` that begin from `i` up to `stop`, and return a result and where it stopped.
@@ -431,7 +432,7 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
         i = k
 
 
-@compiled
+@jit_numpy_division
 def _count(st: int, entry: int) -> None:
     """Add one to an entry of the state."""
     put_i64(st + 8 * entry, i64(st + 8 * entry) + 1)

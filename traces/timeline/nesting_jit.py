@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from memplan.core.jit import jit_numpy_division
 from memplan.traces.timeline import nesting
-from memplan.traces.scan.addresses import compiled
 
-nest = compiled(nesting.nest)
-dominate = compiled(nesting.dominate)
+nest = jit_numpy_division(nesting.nest)
+dominate = jit_numpy_division(nesting.dominate)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from memplan.traces.profile import Track, TrackKind
@@ -61,13 +61,7 @@ def cache_directory() -> Path:
     """The user's cache directory for imported traces (`MEMPLAN_CACHE_DIR` overrides it); it need not exist."""
     if told := os.environ.get("MEMPLAN_CACHE_DIR"):
         return Path(told) / "traces"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "memplan" / "traces"
+    return platformdirs.user_cache_path("memplan", appauthor=False) / "traces"
 
 
 def key_of(paths: Sequence[Path]) -> Key:

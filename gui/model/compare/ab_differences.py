@@ -9,7 +9,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from memplan.gui.model import amount_names as names
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.sheet import Cell, Sheet
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, Text
@@ -30,7 +30,7 @@ class Measure(str, Enum):
 
     def text(self, amount: int) -> str:
         """`amount` for a reader."""
-        return span_text(amount) if self is Measure.TIME else format_bytes(amount)
+        return format_duration(amount) if self is Measure.TIME else format_bytes(amount)
 
 
 class Group(str, Enum):

@@ -6,7 +6,7 @@ import numpy as np
 
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document.document import Document
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, joined
@@ -47,7 +47,7 @@ def verdict(document: Document) -> Sentence | None:
 
 
 def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
-    write = span_text if item.kind is DeviationKind.TIME else format_bytes
+    write = format_duration if item.kind is DeviationKind.TIME else format_bytes
     planned = write(item.planned) if item.planned is not None else "–"
     measured = write(item.measured) if item.measured is not None else "–"
     change = f"{'+' if item.delta > 0 else '−'}{write(abs(item.delta))}"

@@ -8,7 +8,7 @@ from memplan.gui.model.document.facts import Fact, Section, fact
 from memplan.gui.model.timeline.flows import arrows
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.amount_names import kind_text
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpPick, Pick, Session, SlicePick, TensorPick
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.core.sentence import Sentence, Text
@@ -32,7 +32,7 @@ def overview(session: Session) -> list[Section]:
             facts += [
                 fact("rank", Sentence("{}; {} in all", (str(document.rank.rank), str(len(document.profile.ranks))))),
                 fact("device", document.rank.device or Sentence("not named")),
-                fact("length", span_text(float(end - start))),
+                fact("length", format_duration(end - start)),
                 fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),
             ]
         sections.append(Section(Sentence("Profile"), tuple(facts)))
@@ -46,7 +46,7 @@ def _plan_section(plan: Plan, session: Session) -> Section:
         fact("graph", plan.origin.graph),
         fact("chip", plan.chip),
         fact("answer", _answer(plan)),
-        fact("predicted time", span_text(float(plan.makespan_ns))),
+        fact("predicted time", format_duration(plan.makespan_ns)),
     ]
     for use in plan.tiers:
         if use.tier is session.tier:
@@ -103,14 +103,14 @@ def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
     plan = session.document.plan
     timed = plan is not None and plan.timed
     if timed:
-        facts.append(fact("predicted", span_text(float(op.duration_ns))))
+        facts.append(fact("predicted", format_duration(op.duration_ns)))
     facts += _measured(op, session)
     if timed:
         work = (f"{op.flops:,}", format_bytes(op.gm_bytes))
         facts.append(fact("limited by", Sentence(op.bound.value)))
         facts.append(fact("work", Sentence("{} FLOP, {} of global memory traffic", work)))
     if op.stalled_ns:
-        facts.append(fact("waits for a move", span_text(float(op.stalled_ns))))
+        facts.append(fact("waits for a move", format_duration(op.stalled_ns)))
     if op.source:
         facts.append(fact("source line", op.source))
     return facts
@@ -126,7 +126,7 @@ def _measured(op: PlannedOp, session: Session) -> list[Fact]:
         return []
     measured = int(found.matches.duration_ns[position])
     change = f" ({measured / op.duration_ns - 1:+.0%})" if op.duration_ns else ""
-    return [fact("measured", f"{span_text(float(measured))}{change}")]
+    return [fact("measured", f"{format_duration(measured)}{change}")]
 
 
 def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
@@ -179,7 +179,7 @@ def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> l
     shape = "×".join(str(dim) for dim in tensor.shape)
     stored = f"{tensor.dtype} {tensor.layout}"
     placed = (format_bytes(tensor.nbytes), f"{tensor.nbytes:,}", f"{item.size:,}")
-    life = (str(tensor.start), str(tensor.end), span_text(float(item.end_ns - item.start_ns)))
+    life = (str(tensor.start), str(tensor.end), format_duration(item.end_ns - item.start_ns))
     facts = [
         fact("name", tensor.name),
         fact("kind", kind_text(tensor.kind)),
@@ -201,7 +201,7 @@ def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> l
                 f"{move.source.value} → {move.target.value}",
                 Sentence(
                     "{} over {}, {}",
-                    (format_bytes(move.size), move.link, span_text(float(move.end_ns - move.start_ns))),
+                    (format_bytes(move.size), move.link, format_duration(move.end_ns - move.start_ns)),
                 ),
             )
             for move in moves
@@ -230,9 +230,9 @@ def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
         fact("track", row.title),
         fact(
             "start",
-            Sentence("{} ({} ns on the profile's clock)", (span_text(float(start - session.origin_ns)), str(start))),
+            Sentence("{} ({} ns on the profile's clock)", (format_duration(start - session.origin_ns), str(start))),
         ),
-        fact("length", span_text(float(slices.duration_ns[index]))),
+        fact("length", format_duration(slices.duration_ns[index])),
     ]
     sections = [Section(Sentence("Slice"), tuple(facts))]
     rank = session.document.rank

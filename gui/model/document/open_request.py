@@ -145,5 +145,6 @@ def notes_of(session: Session) -> list[str]:
     if document.profile is not None:
         lines += [f"{note.file}: {note.text}" for note in document.profile.notes]
     if document.plan is not None:
+        lines += [f"not valid: {wrong}" for wrong in document.plan.violations]
         lines += list(document.plan.notes)
     return lines

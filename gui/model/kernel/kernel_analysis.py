@@ -21,7 +21,7 @@ from memplan.gui.model.kernel.kernel_subject import (
     subject_of,
 )
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Pick, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
@@ -147,7 +147,7 @@ def _worked_out(
     """`facts` with what the model says."""
     cost, notes = report.cost, [*facts.notes, *report.notes]
     if facts.predicted_ns is not None and facts.predicted_ns != cost.duration_ns:
-        model = span_text(float(cost.duration_ns))
+        model = format_duration(cost.duration_ns)
         notes.append(Sentence("time as the plan has it; the model by itself says {}", (model,)))
     if layout is not None and not layout.fits:
         notes.append(Sentence("{} too much for the chip's memories", (format_bytes(layout.shortfall),)))

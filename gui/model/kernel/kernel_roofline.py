@@ -7,8 +7,7 @@ from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import KernelCost
 from memplan.hardware import Chip
 from memplan.core.sentence import Sentence
-
-_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+from memplan.core.units import format_decimal, format_share
 
 
 def roofline_sentences(
@@ -34,7 +33,7 @@ def roofline_sentences(
     memory = intensity * found.hbm_bytes_per_second
     roof = min(peak, memory)
     limit = "HBM" if memory < peak else "cube" if cost.pipes.get("cube") else "vector"
-    values = (f"{intensity:.3g}", rate_text(roof), limit)
+    values = (f"{intensity:.3g}", format_decimal(roof, ""), limit)
     sentences = [Sentence("{} FLOP per byte of GM traffic: the roof there is {} FLOP/s, set by {}", values)]
     for text, time in (
         ("predicted {} FLOP/s, {} of the roof", predicted_ns),
@@ -42,11 +41,5 @@ def roofline_sentences(
     ):
         if time:
             rate = cost.flops / time * 1e9
-            sentences.append(Sentence(text, (rate_text(rate), f"{rate / roof:.1%}")))
+            sentences.append(Sentence(text, (format_decimal(rate, ""), format_share(rate / roof))))
     return tuple(sentences)
-
-
-def rate_text(rate: float) -> str:
-    """`12.3 T` of 12.3e12."""
-    scale, prefix = next(((s, p) for s, p in _PREFIXES if rate >= s), _PREFIXES[-1])
-    return f"{rate / scale:.3g} {prefix}".rstrip()

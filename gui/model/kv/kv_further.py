@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.gui.model.kv.kv_budget import Line
 from memplan.gui.model.kv.kv_choice import KvChoice, has_experts
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
@@ -96,7 +96,7 @@ def further_lines(found: Further, positions: int) -> list[Line]:
     batch = f"{found.choice.batch or 1:,}"
     lines = [Line(Sentence("longest for {} at once", (batch,)), f"{found.longest:,}", remark)]
     for name, tier in found.tiers.items():
-        back: Text = Sentence("unknown") if tier.restore_ns is None else span_text(tier.restore_ns)
+        back: Text = Sentence("unknown") if tier.restore_ns is None else format_duration(tier.restore_ns)
         lines.append(
             Line(
                 Sentence("tokens in {} of {} memory", (format_bytes(tier.nbytes), Sentence(name))),
@@ -108,7 +108,7 @@ def further_lines(found: Further, positions: int) -> list[Line]:
         lines.append(
             Line(
                 Sentence("recomputing a sequence instead"),
-                span_text(found.recompute_ns),
+                format_duration(found.recompute_ns),
                 Sentence("{} tokens", (f"{found.choice.context:,}",)),
             )
         )

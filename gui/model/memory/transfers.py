@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.gui.model.document.document import Document
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpPick
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
@@ -27,7 +27,7 @@ def transfer_rows(document: Document) -> list[TableRow]:
         rows.append(
             TableRow(
                 cells=(
-                    name, way, move.link, needed, span_text(move.start_ns), span_text(length),
+                    name, way, move.link, needed, format_duration(move.start_ns), format_duration(length),
                     format_bytes(move.size),
                 ),
                 sort_keys=(name, way, move.link, needed, float(move.start_ns), float(length), float(move.size)),

@@ -8,15 +8,10 @@ import numpy as np
 
 from memplan.gui.model.timeline.timeline_tracks import Row
 from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_sample
 from memplan.traces.profile import CounterSeries
 
 _MOST = 14
-
-
-def value_text(value: float, unit: str) -> str:
-    """A sample with its unit, as the profile has them."""
-    digits = f"{value:,.0f}" if value == round(value) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
-    return f"{digits} {unit}".rstrip()
 
 
 def counter_lines(row: Row, series: Sequence[CounterSeries], moment_ns: int) -> list[Text]:
@@ -25,7 +20,7 @@ def counter_lines(row: Row, series: Sequence[CounterSeries], moment_ns: int) -> 
     for item in series[:_MOST]:
         at = int(np.searchsorted(item.time_ns, moment_ns, side="right")) - 1
         known = at >= 0 and bool(np.isfinite(item.values[at]))
-        lines.append(f"{item.name}: {value_text(float(item.values[at]), item.unit) if known else '–'}")
+        lines.append(f"{item.name}: {format_sample(float(item.values[at]), item.unit) if known else '–'}")
     if len(series) > _MOST:
         lines.append(Sentence("{} more", (f"{len(series) - _MOST:,}",)))
     return lines
@@ -37,7 +32,7 @@ def highest_text(series: Sequence[CounterSeries]) -> Text | None:
     if not tops:
         return None
     value, unit = max(tops)
-    return Sentence("highest {}", (value_text(value, unit),))
+    return Sentence("highest {}", (format_sample(value, unit),))
 
 
 def highest(item: CounterSeries) -> float:

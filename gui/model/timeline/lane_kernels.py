@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model.compiled import compiled
+from memplan.core.jit import jit
 
 BLOCK = 16
 SPAN = 64
@@ -21,7 +21,7 @@ _GALLOP = 48
 _FAINT = np.float32(0.04)
 
 
-@compiled
+@jit
 def block_sums(duration: NDArray[np.int64]) -> NDArray[np.int64]:
     """Running sum of `duration` before every `BLOCK`-th slice, and of all of them at the end."""
     n = len(duration)
@@ -35,7 +35,7 @@ def block_sums(duration: NDArray[np.int64]) -> NDArray[np.int64]:
     return sums
 
 
-@compiled
+@jit
 def span_peaks(duration: NDArray[np.int64]) -> NDArray[np.int64]:
     """Longest of every `SPAN` durations."""
     peaks = np.zeros((len(duration) + SPAN - 1) // SPAN, dtype=np.int64)
@@ -44,7 +44,7 @@ def span_peaks(duration: NDArray[np.int64]) -> NDArray[np.int64]:
     return peaks
 
 
-@compiled
+@jit
 def wide_slices(
     start: NDArray[np.int64],
     duration: NDArray[np.int64],
@@ -83,7 +83,7 @@ def wide_slices(
     return count
 
 
-@compiled
+@jit
 def times_within(
     start: NDArray[np.int64],
     duration: NDArray[np.int64],
@@ -100,7 +100,7 @@ def times_within(
         counts[category[i]] += 1
 
 
-@compiled
+@jit
 def fill_cells(
     start: NDArray[np.int64],
     duration: NDArray[np.int64],
@@ -141,7 +141,7 @@ def fill_cells(
             busy[cell] = min(max(busy[cell], _FAINT), np.float32(1.0))
 
 
-@compiled
+@jit
 def halve_cells(busy: NDArray[np.float32], top: NDArray[np.int32], out_busy: Any, out_top: Any) -> None:
     """The next coarser level: each cell covers two of the finer one."""
     for cell in range(len(out_busy)):
@@ -150,7 +150,7 @@ def halve_cells(busy: NDArray[np.float32], top: NDArray[np.int32], out_busy: Any
         out_top[cell] = top[2 * cell] if (a >= b and top[2 * cell] >= 0) or top[2 * cell + 1] < 0 else top[2 * cell + 1]
 
 
-@compiled
+@jit
 def _from_cells(
     busy: NDArray[np.float32],
     top: NDArray[np.int32],
@@ -178,7 +178,7 @@ def _from_cells(
         kind[x] = which
 
 
-@compiled
+@jit
 def _lower_bound(values: NDArray[np.int64], low: int, high: int, key: int) -> int:
     while low < high:
         middle = (low + high) // 2
@@ -189,7 +189,7 @@ def _lower_bound(values: NDArray[np.int64], low: int, high: int, key: int) -> in
     return low
 
 
-@compiled
+@jit
 def _summed(duration: NDArray[np.int64], sums: NDArray[np.int64], upto: int) -> int:
     block = upto // BLOCK
     total = sums[block]
@@ -198,7 +198,7 @@ def _summed(duration: NDArray[np.int64], sums: NDArray[np.int64], upto: int) -> 
     return int(total)
 
 
-@compiled
+@jit
 def _from_slices(
     start: NDArray[np.int64],
     duration: NDArray[np.int64],
@@ -257,7 +257,7 @@ def _from_slices(
         kind[x] = which
 
 
-@compiled
+@jit
 def _mix(colour: int, ground: int, share: float) -> int:
     part = int(share * 256)
     red = ((colour >> 16 & 255) * part + (ground >> 16 & 255) * (256 - part)) >> 8
@@ -266,7 +266,7 @@ def _mix(colour: int, ground: int, share: float) -> int:
     return 0xFF000000 | red << 16 | green << 8 | blue
 
 
-@compiled
+@jit
 def paint_lane(
     image: NDArray[np.uint32],
     top_row: int,

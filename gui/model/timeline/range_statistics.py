@@ -7,7 +7,7 @@ import numpy as np
 from memplan.gui.model.document.facts import Fact, Section, fact
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import Row
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 from memplan.core.sentence import Sentence
 
@@ -44,13 +44,13 @@ def selection_sections(session: Session) -> list[Section]:
             further += 1
             continue
         busy = _busy(session, row, lanes, start, end)
-        facts = [fact("slices", f"{count:,}"), fact("time", f"{span_text(float(busy))} ({busy / length:.0%})")]
+        facts = [fact("slices", f"{count:,}"), fact("time", f"{format_duration(busy)} ({busy / length:.0%})")]
         present = np.flatnonzero(counts).tolist()
         if [lanes.kinds[code] for code in present] != [row.label]:  # else the time of all of them stands above
             largest = sorted(present, key=lambda code: -int(times[code]))[:_MOST]
-            facts += [Fact(lanes.kinds[code], span_text(float(times[code]))) for code in largest]
+            facts += [Fact(lanes.kinds[code], format_duration(times[code])) for code in largest]
         sections.append(Section(row.title, tuple(facts)))
-    whole = [fact("length", span_text(float(end - start)))]
+    whole = [fact("length", format_duration(end - start))]
     if further:
         whole.append(fact("further tracks", f"{further:,}"))
     return [Section(Sentence("Selection"), tuple(whole)), *sections]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.gui.model.memory.memory_map import occupant
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
 from memplan.schema import Bound
 from memplan.core.sentence import Sentence, Text
@@ -19,7 +19,7 @@ def slice_lines(session: Session, pick: SlicePick) -> list[Text]:
     slices, index = lanes.slices, pick.index
     start = float(slices.start_ns[index] - session.origin_ns)
     category = slices.categories[slices.category[index]]
-    when = f"{span_text(float(slices.duration_ns[index]))} @ {span_text(start)}"
+    when = f"{format_duration(slices.duration_ns[index])} @ {format_duration(start)}"
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
     if row.planned is not None and row.planned.ops:
         op = row.planned.ops[index]
@@ -42,13 +42,13 @@ def picked_line(session: Session) -> str:
         if lanes is None:
             return ""
         slices, index = lanes.slices, picked.index
-        return f"{short_name(slices.names[slices.name[index]])} · {span_text(float(slices.duration_ns[index]))}"
+        return f"{short_name(slices.names[slices.name[index]])} · {format_duration(slices.duration_ns[index])}"
     if isinstance(picked, TensorPick) and session.map is not None:
         item = occupant(session.map, picked.rectangle)
         return f"{short_name(item.tensor.name)} · {format_bytes(item.size)}"
     if isinstance(picked, OpPick) and session.document.plan is not None:
         op = session.document.plan.ops[picked.op]
-        return f"{short_name(op.name)} · {span_text(float(op.duration_ns))}"
+        return f"{short_name(op.name)} · {format_duration(op.duration_ns)}"
     return ""
 
 

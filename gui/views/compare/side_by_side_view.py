@@ -21,7 +21,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.compare.alignment import Alignment, one_clock
 from memplan.gui.model.compare.side_by_side import Pair
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.timeline.slice_text import picked_line
@@ -199,7 +199,7 @@ class PairBar(QWidget):
         if not link.on:
             text = tr("each moves for itself")
         elif offset:
-            text = f"{tr('time in B = time in A')} {'+' if offset > 0 else '−'} {span_text(abs(offset))}"
+            text = f"{tr('time in B = time in A')} {'+' if offset > 0 else '−'} {format_duration(abs(offset))}"
         else:
             text = tr("time in B = time in A")
         self.offset.show_text(text)

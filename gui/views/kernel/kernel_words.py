@@ -8,7 +8,7 @@ from PySide6.QtGui import QColor
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 
 if TYPE_CHECKING:
     from memplan.placement.onchip import OnChipBuffer
@@ -17,10 +17,8 @@ _LIGHT_COPY = 0.42
 
 
 def time_text(time: float | None) -> str:
-    """A time for the eye; a dash where it is not known, and never 0 for what is only short."""
-    if time is None:
-        return "–"
-    return "< 1 ns" if 0 < time < 1 else span_text(time)
+    """A time for the eye; a dash where it is not known."""
+    return "–" if time is None else format_duration(time)
 
 
 def difference_text(predicted: float | None, measured: float | None) -> str:

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QWidget
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.live_tensors import SHAPE, alive_rows
 from memplan.gui.model.event import Event, Listener
-from memplan.gui.model.ruler import span_text
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 from memplan.gui.views.table_view import TableView
 from memplan.core.sentence import Sentence
@@ -65,4 +65,4 @@ class AliveView(TableView):
             self.show_rows((), tr("No plan is open: the memory map needs one"))
             return
         count = say(Sentence("{} tensors", (f"{len(rows):,}",)))
-        self.show_rows(rows, f"{count} · {format_bytes(total)} · {where}, {span_text(time)}")
+        self.show_rows(rows, f"{count} · {format_bytes(total)} · {where}, {format_duration(time)}")

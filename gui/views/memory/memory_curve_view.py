@@ -11,7 +11,8 @@ from PySide6.QtWidgets import QWidget
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import byte_ticks, span_text
+from memplan.gui.model.ruler import byte_ticks
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.document.time_sheets import curves_sheet
@@ -208,7 +209,7 @@ class CurveView(TimeCanvas):
         """Every curve's value at `time`, and planned minus measured."""
         clock = self.session.origin_ns + int(np.floor(time))
         curves = self.session.curves
-        lines = [span_text(time)]
+        lines = [format_duration(time)]
         planned = curves.planned.at(clock) if curves.planned is not None else None
         if planned is not None:
             lines.append(f"{tr('planned')}: {format_bytes(planned)}")

@@ -8,7 +8,8 @@ from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QPainter
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.ruler import byte_ticks, span_text
+from memplan.gui.model.ruler import byte_ticks
+from memplan.core.units import format_duration
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.document.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
@@ -94,7 +95,7 @@ class DifferenceView(TimeCanvas):
         time = self.time_at(self.mouse.x())
         value = curve.at(self.session.origin_ns + int(np.floor(time)))
         if value is not None:
-            self.paint_hover(painter, [signed_bytes(value), f"{tr('planned − measured')} @ {span_text(time)}"])
+            self.paint_hover(painter, [signed_bytes(value), f"{tr('planned − measured')} @ {format_duration(time)}"])
 
     def sheet(self) -> Sheet:
         """Every point of the curve."""

@@ -11,7 +11,8 @@ from PySide6.QtWidgets import QWidget
 from memplan.gui.i18n import tr
 from memplan.gui.model.memory.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import byte_ticks, span_text
+from memplan.gui.model.ruler import byte_ticks
+from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session, TensorPick
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.document.time_sheets import map_sheet
@@ -217,7 +218,7 @@ class MemoryMapView(TimeCanvas):
             f"{tr(item.tensor.kind.replace('_', ' '))} · {shape} {item.tensor.dtype} {item.tensor.layout} · "
             f"{format_bytes(item.size)}",
             f"{item.tier.value} {item.offset:#x} – {item.offset + item.size:#x} · "
-            f"{span_text(float(item.end_ns - item.start_ns))}",
+            f"{format_duration(item.end_ns - item.start_ns)}",
         ]
         if item.producer is not None:
             lines.append(f"{tr('made by')} {item.producer.name} ({item.producer.type})")

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from memplan.core.jit import jit
 
 FIRST_FIT, BEST_FIT = 0, 1
 FAR = 2**62
 MOST_ORDERED = 100_000
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def place_rectangles(
     order: Any,  # int64[k]: blocks in the order to place them
     best_fit: int,
@@ -131,7 +131,7 @@ def place_rectangles(
     return peak, looked
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def place_blocks(
     order: Any,
     best_fit: int,

@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from memplan.core.jit import jit
 
 FAR = 2**62
 INFEASIBLE, FOUND, GAVE_UP = 0, 1, 2
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def lowest_legal(block: int, address: int, modulus: Any, residue: Any, ban_ptr: Any, ban_lo: Any, ban_hi: Any) -> int:
     """Lowest aligned address from `address` on that is not strictly inside a banned range of the block."""
     over = (address - residue[block]) % modulus[block]
@@ -33,7 +33,7 @@ def lowest_legal(block: int, address: int, modulus: Any, residue: Any, ban_ptr: 
     return address
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def lowest_in_section(section: int, section_ptr: Any, section_block: Any, offset: Any, reach: Any) -> int:
     """Lowest address that any block of the section still to be placed can have."""
     least = FAR
@@ -44,7 +44,7 @@ def lowest_in_section(section: int, section_ptr: Any, section_block: Any, offset
     return least
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def search(
     capacity: int,
     size: Any,  # int64[n]

@@ -1,0 +1,42 @@
+"""Arithmetic of half-open intervals `[start, end)` of whole numbers (ns or bytes), given as arrays of starts and ends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Intervals = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def interval_union(start: NDArray[np.int64], end: NDArray[np.int64], *, keep_touching: bool = False) -> Intervals:
+    """
+    The disjoint intervals, in order, that cover what the given ones do; empty ones cover nothing and go.
+
+    Touching ones become one, unless `keep_touching`.
+    """
+    filled = end > start
+    start, end = start[filled], end[filled]
+    if not len(start):
+        return start, end
+    order = np.argsort(start, kind="stable")
+    start, reach = start[order], np.maximum.accumulate(end[order])
+    begins = start[1:] >= reach[:-1] if keep_touching else start[1:] > reach[:-1]
+    first = np.append(True, begins)
+    last = np.append(np.flatnonzero(first)[1:] - 1, len(start) - 1)
+    return start[first], reach[last]
+
+
+def interval_difference(whole: Intervals, part: Intervals) -> Intervals:
+    """What the disjoint intervals `whole` cover and the disjoint intervals `part` do not."""
+    edges = np.concatenate([whole[0], whole[1], part[0], part[1]])
+    change = np.repeat([1, -1, -2, 2], [len(whole[0]), len(whole[1]), len(part[0]), len(part[1])])
+    order = np.argsort(edges, kind="stable")
+    level = np.cumsum(change[order])
+    inside = np.flatnonzero(level[:-1] == 1)
+    start, end = edges[order][inside], edges[order][inside + 1]
+    return start[end > start], end[end > start]
+
+
+def interval_total(start: NDArray[np.int64], end: NDArray[np.int64]) -> int:
+    """Sum of the lengths of disjoint intervals."""
+    return int((end - start).sum())

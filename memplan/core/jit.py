@@ -1,0 +1,33 @@
+"""
+How loops over arrays are compiled: by Numba, when first called, and kept on disk for the next process.
+
+The interpreter's lock is not held meanwhile, so that they run on workers while the window is painted. Where no folder
+is writable, neither the package's nor the user's cache, they are compiled in every process. Importing this brings
+Numba with it, which takes longer than most of what memplan does: import modules of such loops inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+
+def jit(loop: Loop) -> Loop:
+    """`loop` compiled; a division by zero raises `ZeroDivisionError`, as in Python."""
+    return _compiled(loop, "python")
+
+
+def jit_numpy_division(loop: Loop) -> Loop:
+    """`loop` compiled; a division by zero gives what NumPy's would, and costs no check."""
+    return _compiled(loop, "numpy")
+
+
+def _compiled(loop: Loop, error_model: str) -> Loop:
+    try:
+        return cast(Loop, numba.njit(cache=True, nogil=True, error_model=error_model)(loop))
+    except RuntimeError:  # Numba found no folder to keep it in
+        return cast(Loop, numba.njit(nogil=True, error_model=error_model)(loop))

@@ -1,0 +1,99 @@
+"""
+The end of a training step: gradients summed over the replicas, Adam on the rank's share, weights gathered again.
+
+Gradients lie in buckets, one behind the other, the last registered weight first; with a shared optimiser each rank
+updates an equal part of every bucket, whatever weights it cuts through (Megatron-LM core/distributed
+param_and_grad_buffer.py and core/optimizer/distrib_optimizer.py, DeepSpeed's flat partitions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from memplan.graph import TensorKind, dense_bytes
+from memplan.models.steps.emit import Emitter
+from memplan.models.training.memory import Recipe, Sharding
+
+_STATES = ("master", "exp_avg", "exp_avg_sq")
+
+
+def optimise(e: Emitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: int, data_rank: int) -> None:
+    """Ops that end the step of data-parallel rank `data_rank`; `buffers` holds the float32 gradient of each weight."""
+    replicas = e.layout.data * e.layout.context
+    shared = replicas > 1 and recipe.sharding is not Sharding.NONE
+    buckets = _buckets(e, buffers, stage)
+    e.phase = "grad_sync"
+    for name, weights in buckets.items():
+        if replicas > 1:
+            gradients = [buffers[weight] for weight in weights]
+            kind = "ReduceScatter" if shared else "AllReduce"
+            e.op(f"{name}.exchange", kind, gradients, gradients, rank_size=replicas, group="dp")
+    if "embedding" in buckets:
+        # Both stages that hold the tied matrix need the sum of their gradients.
+        for weight in buckets["embedding"]:
+            gradient = buffers[weight]
+            e.op("embedding.tie", "AllReduce", (gradient,), (gradient,), rank_size=2, group="embd")
+    e.phase = "optimizer"
+    owned = [
+        (weight, own)
+        for weights in buckets.values()
+        for weight, own in _owned(e, weights, data_rank if shared else 0, replicas if shared else 1)
+    ]
+    # Weights that decay are one group of parameters, vectors that don't are another (get_param_groups).
+    for weight, own in sorted(owned, key=lambda item: len(e.shape(item[0])) < 2):
+        _update(e, weight, buffers[weight], own, recipe)
+    if shared:
+        for name, weights in buckets.items():
+            whole = [e.view(f"{e.graph.names[weight]}.gathered", weight, e.shape(weight)) for weight in weights]
+            e.op(f"{name}.gather", "AllGather", weights, whole, rank_size=replicas, group="dp")
+
+
+def _buckets(e: Emitter, buffers: Mapping[int, int], stage: int) -> dict[str, list[int]]:
+    """Weights by bucket; a matrix that the first and the last stage share has one of its own."""
+    weights = sorted(buffers, key=lambda weight: _registered(e, weight), reverse=True)
+    tied = e.model.tied_embeddings and e.layout.pipeline > 1 and stage in (0, e.layout.pipeline - 1)
+    alone = [weight for weight in weights if tied and e.graph.names[weight] == "embed_tokens"]
+    found = {"weights": [weight for weight in weights if weight not in alone]}
+    if alone:
+        found["embedding"] = alone
+    return found
+
+
+def _registered(e: Emitter, weight: int) -> tuple[int, int, int]:
+    """
+    Where a weight stands among the model's.
+
+    That is the order of use, but an attention module has its output projection before the joint one.
+    """
+    scope = e.op_scope(e.graph.names[weight])
+    if scope.layer is None:
+        return (-1 if scope.part == "embed_tokens" else 1 << 30, 0, weight)
+    return scope.layer, 0 if scope.part == "norm.0" else 1 if scope.part == "o_proj" else 2, weight
+
+
+def _owned(e: Emitter, weights: Sequence[int], rank: int, ranks: int) -> list[tuple[int, int]]:
+    """Weights of a bucket with how many of their elements lie in the part of `rank`."""
+    sizes = [prod(e.shape(weight)) for weight in weights]
+    part = -(-sum(sizes) // ranks)
+    begin, end, place, found = rank * part, (rank + 1) * part, 0, []
+    for weight, size in zip(weights, sizes, strict=True):
+        own = min(place + size, end) - max(place, begin)
+        if own > 0:
+            found.append((weight, own))
+        place += size
+    return found
+
+
+def _update(e: Emitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
+    """Adam of `own` elements of a weight, whose float32 states are of those alone."""
+    name = e.graph.names[weight]
+    states = []
+    if not recipe.swap_optimizer:
+        nbytes = dense_bytes((own,), "float32")
+        for label in _STATES:
+            states.append(e.graph.tensor(f"{name}.{label}", (own,), "float32", nbytes, TensorKind.OPTIMIZER_STATE))
+    gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), "float32"))
+    e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, e.shape(weight))))
+
+
