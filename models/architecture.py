@@ -18,8 +18,19 @@ class QkNorm(str, Enum):
     ALL_HEADS = "all_heads"
 
 
+class TokenMixer:
+    """What mixes the tokens of a sequence in a layer."""
+
+    __slots__ = ()
+
+    @property
+    def reads(self) -> int | None:
+        """The earlier layer whose cache is read, `None` for a layer that reads its own or none."""
+        return None
+
+
 @dataclass(frozen=True, slots=True)
-class GroupedAttention:
+class GroupedAttention(TokenMixer):
     """
     Softmax attention with `kv_heads` <= `heads` key/value heads (MHA, GQA, MQA).
 
@@ -42,6 +53,11 @@ class GroupedAttention:
     keys_are_values: bool = False
     shares_kv_of: int | None = None
 
+    @property
+    def reads(self) -> int | None:
+        """The layer whose cache this one shares."""
+        return self.shares_kv_of
+
 
 @dataclass(frozen=True, slots=True)
 class Indexer:
@@ -53,7 +69,7 @@ class Indexer:
 
 
 @dataclass(frozen=True, slots=True)
-class LatentAttention:
+class LatentAttention(TokenMixer):
     """
     Multi-head latent attention (MLA): the cache holds `kv_lora_rank + rope_dim` elements per token for all heads.
 
@@ -74,7 +90,7 @@ class LatentAttention:
 
 
 @dataclass(frozen=True, slots=True)
-class CompressedAttention:
+class CompressedAttention(TokenMixer):
     """
     DeepSeek-V4 attention: a sliding window of `window` tokens and, where `ratio` > 0, one entry per `ratio` tokens.
 
@@ -99,7 +115,38 @@ class CompressedAttention:
 
 
 @dataclass(frozen=True, slots=True)
-class GatedDeltaNet:
+class SharedCompressedAttention(TokenMixer):
+    """
+    DeepSeek-V4.1 attention: a sliding window of each layer's own, and compressed entries that few layers keep.
+
+    `source` is the layer whose entries are read, one for `ratio` tokens; the layer itself where `owns_entries`.
+    `None` is the window alone. `top_k` entries are attended, chosen by the layer's `indexer` or, without one, by that
+    of an earlier layer; the keys to choose by are made from the entries and stand beside them. Queries, keys, values
+    and the output are as in `CompressedAttention`.
+    """
+
+    heads: int
+    head_dim: int
+    rope_dim: int
+    q_lora_rank: int
+    out_groups: int
+    out_lora_rank: int
+    window: int
+    ratio: int
+    source: int | None = None
+    owns_entries: bool = False
+    top_k: int = 0
+    index_dim: int = 0
+    indexer: Indexer | None = None
+
+    @property
+    def reads(self) -> int | None:
+        """The layer that keeps the entries, where it is another one."""
+        return None if self.owns_entries else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class GatedDeltaNet(TokenMixer):
     """Linear attention of Qwen3-Next and Qwen3.5: a convolution window and a matrix state per value head."""
 
     key_heads: int
@@ -116,7 +163,7 @@ class GatedDeltaNet:
 
 
 @dataclass(frozen=True, slots=True)
-class Mamba2:
+class Mamba2(TokenMixer):
     """State-space mixer of Nemotron-H: a convolution window and a `head_dim x state` matrix per head."""
 
     heads: int
@@ -140,7 +187,7 @@ class Mamba2:
 
 
 @dataclass(frozen=True, slots=True)
-class KimiDelta:
+class KimiDelta(TokenMixer):
     """
     Kimi delta attention (KDA): convolutions over queries, keys and values and a square state per head.
 
@@ -160,11 +207,20 @@ class KimiDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class LinearMixer:
+class LinearMixer(TokenMixer):
     """A plain linear layer in the place of attention (NAS-pruned models)."""
 
 
-Mixer = GroupedAttention | LatentAttention | CompressedAttention | GatedDeltaNet | Mamba2 | KimiDelta | LinearMixer
+Mixer = (
+    GroupedAttention
+    | LatentAttention
+    | CompressedAttention
+    | SharedCompressedAttention
+    | GatedDeltaNet
+    | Mamba2
+    | KimiDelta
+    | LinearMixer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +245,8 @@ class MoeFfn:
     `shared_intermediate` is the shared expert's whole width, 0 for none; `shared_gate` weighs it by a learnt gate.
     `latent` is the width the routed experts work in when it is not the model's, `latent_norm` that tokens are
     normalised in it. `dense_intermediate` is a dense part that runs beside the experts, 0 for none. `router_scales`
-    are learnt factors of the router's input and of each expert.
+    are learnt factors of the router's input and of each expert, `router_biases` how many learnt biases of the experts
+    the choice is made by (DeepSeek-V4.1 has one for text and one for images).
     """
 
     experts: int
@@ -198,7 +255,7 @@ class MoeFfn:
     shared_intermediate: int = 0
     shared_gate: bool = False
     gated: bool = True
-    router_bias: bool = False
+    router_biases: int = 0
     expert_bias: bool = False
     latent: int | None = None
     latent_norm: bool = False
@@ -210,13 +267,32 @@ Ffn = DenseFfn | MoeFfn | LinearFfn
 
 
 @dataclass(frozen=True, slots=True)
+class LookupTable:
+    """
+    A table of n-gram embeddings that a layer adds to the residual stream (Engram, DeepSeek-V4.1).
+
+    Each token looks up a row of `width` elements in each of `heads` hashes, `rows` in all of them together; what is
+    found is projected to one key for each residual stream and one value, and gates of stream and key weigh the value.
+    """
+
+    rows: int
+    width: int
+    heads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: what mixes tokens, what works on each token, and how many norms of the model's width it has."""
+    """
+    One layer: what mixes tokens, what works on each token, and how many norms of the model's width it has.
+
+    What `lookup` finds is added to the stream before both.
+    """
 
     index: int
     mixer: Mixer | None
     ffn: Ffn | None
     norms: int = 2
+    lookup: LookupTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +305,14 @@ class PerLayerInputs:
 
 @dataclass(frozen=True, slots=True)
 class HyperConnections:
-    """The residual stream is `streams` times as wide; every block mixes the streams with learnt weights."""
+    """
+    The residual stream is `streams` times as wide; every block mixes the streams with learnt weights.
+
+    Without a `learnt_head` the last block's own coefficients bring the streams together for the head.
+    """
 
     streams: int
+    learnt_head: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +321,8 @@ class Quantization:
     How the published weights are stored.
 
     `method` is the file's own word. `linear_bits` and `expert_bits` are the bits of an element of a linear layer and
-    of a routed expert, `group` how many elements share one scale of `scale_bits`; `None` means unquantised.
+    of a routed expert, `group` how many elements share one scale of `scale_bits`; `None` means unquantised. Lookup
+    tables have 8 bits and one 8-bit scale for `lookup_group` elements, or are unquantised where that is 0.
     """
 
     method: str
@@ -251,6 +333,7 @@ class Quantization:
     linear_scale_bits: int
     expert_scale_bits: int
     expert_only: bool = False
+    lookup_group: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from memplan.core.errors import InputError
 
 MOST = 2**24
 """No size of a published model comes near this; sizes beyond it would only overflow what is computed from them."""
+MOST_LAYERS = 4096
+"""More layers than any published model by far: a limit that keeps a wrong file from filling memory."""
 
 
 class Fields:
@@ -137,3 +139,11 @@ class Fields:
         if not isinstance(value, Mapping):
             raise self.wrong(name, f"must be an object, found {value!r:.40}")
         return Fields(value, family=family or self.family, path=self.path, prefix=f"{self.prefix}{name}.")
+
+
+def layer_count(fields: Fields, name: str = "num_hidden_layers") -> int:
+    """The number of layers of the decoder."""
+    count = fields.count(name)
+    if count > MOST_LAYERS:
+        raise fields.wrong(name, f"must be at most {MOST_LAYERS}, found {count}")
+    return count

@@ -93,11 +93,13 @@ def rank_weight_bytes(
     Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
 
     The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
-    embedding is held by both where they differ.
+    embedding is held by both where they differ. Lookup tables are not counted: `rank_lookup_bytes` says what they take.
     """
     found: dict[str, int] = {}
     first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
+        if item.group is Group.LOOKUP:
+            continue
         if item.layer is not None:
             kept = item.layer in span or (last and item.layer >= len(model.layers))
         elif item.group is Group.EMBEDDING:
@@ -110,3 +112,17 @@ def rank_weight_bytes(
             group = item.group.value
             found[group] = found.get(group, 0) + scheme.bytes(item, rank_elements(item, layout))
     return found
+
+
+def rank_lookup_bytes(model: ModelConfig, layout: Layout, scheme: Precision, span: range) -> int:
+    """
+    Bytes of the lookup tables of the layers of `span` that one rank looks after.
+
+    Engines that know them keep them in pinned host memory unless told otherwise (vllm 0.33.0 `--engram-config`,
+    `cpu_offload`), split among the ranks of tensor parallelism by hashes.
+    """
+    return sum(
+        scheme.bytes(item, rank_elements(item, layout))
+        for item in _weights(model, mtp=False)
+        if item.group is Group.LOOKUP and item.layer in span
+    )

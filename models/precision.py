@@ -48,7 +48,8 @@ class Precision:
     """
     Formats of linear layers, of routed experts and of everything else, with their source.
 
-    `wide` names linear layers that are kept like everything else.
+    `wide` names linear layers that are kept like everything else. Lookup tables are stored as `lookup`, or as linear
+    layers are where that is `None`.
     """
 
     name: str
@@ -57,12 +58,15 @@ class Precision:
     other: Format
     source: Sentence
     wide: tuple[str, ...] = ()
+    lookup: Format | None = None
 
     def of(self, weight: Weight) -> Format:
         """The format `weight` is stored in."""
         if weight.group is Group.HYPER_CONNECTIONS:
             return _SINGLE
-        if not weight.linear or weight.group in _KEPT_WIDE or weight.name.rsplit(".", 1)[-1] in self.wide:
+        if weight.group is Group.LOOKUP:
+            return self.lookup or self.linear
+        if not weight.linear or weight.wide or weight.group in _KEPT_WIDE or weight.name.rsplit(".", 1)[-1] in self.wide:
             return self.other
         return self.expert if weight.group is Group.EXPERTS else self.linear
 
@@ -108,4 +112,5 @@ def _published(scheme: Quantization, other: Format) -> Precision:
         stored(scheme.expert_bits, scheme.expert_group, scheme.expert_scale_bits),
         other,
         Sentence("quantization_config of the model's config.json ({})", (scheme.method,)),
+        lookup=Format(8, 0, scheme.lookup_group, 1) if scheme.lookup_group else other,
     )

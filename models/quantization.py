@@ -34,8 +34,9 @@ def _fp8(fields: Fields, scheme: Fields) -> Quantization:
     if scheme.has("weight_block_size"):
         rows, columns = scheme.list_of("weight_block_size", int, at_least=2)
     scale = _E8M0_BITS if scheme.text_or_none("scale_fmt") == "ue8m0" else _FLOAT32_BITS
-    if fields.text_or_none("expert_dtype") == "fp4":
-        return Quantization("fp8", 8, 4, rows * columns, _MX_GROUP, scale, _E8M0_BITS)
+    # Wrappers give the experts' type beside the scheme, not beside the decoder's sizes.
+    if "fp4" in (fields.text_or_none("expert_dtype"), scheme.text_or_none("expert_dtype")):
+        return Quantization("fp8", 8, 4, rows * columns, _MX_GROUP, scale, _E8M0_BITS, lookup_group=_MX_GROUP)
     return Quantization("fp8", 8, 8, rows * columns, rows * columns, scale, scale)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.models.architecture import VisionTower
-from memplan.models.fields import Fields
+from memplan.models.fields import Fields, layer_count
 
 
 def read_vision(fields: Fields) -> VisionTower | None:
@@ -14,6 +14,9 @@ def read_vision(fields: Fields) -> VisionTower | None:
     model_type = vision.text_or_none("model_type") or fields.family
     if model_type.startswith(("qwen3_vl", "qwen3_5")):
         return VisionTower(model_type, _qwen3_vl(vision), vision.count("depth"), vision.count("hidden_size"))
+    if model_type == "deepseek_v41_vision":
+        made = _deepseek_v41(vision, fields.within("text_config"))
+        return VisionTower(model_type, made, layer_count(vision), vision.count("hidden_size"))
     if vision.has("vt_hidden_size"):
         made = _moonvit_k3(vision) if vision.text_or_none("norm_type") == "rmsnorm" else _moonvit(vision)
         return VisionTower(model_type, made, vision.count("vt_num_hidden_layers"), vision.count("vt_hidden_size"))
@@ -49,6 +52,19 @@ def _qwen3_vl(vision: Fields) -> int:
         + 2 * hidden
         + len(deep) * (merger + 2 * merged)
     )
+
+
+def _deepseek_v41(vision: Fields, text: Fields) -> int:
+    """
+    Parameters of DeepSeek-V4.1's tower and aligner (vllm 0.33.0 models/deepseek_v4/common/vision.py): biases on the
+    patch embedding, on attention and in the aligner, which merges a square of patches; three learnt image marks.
+    """
+    hidden, width, out = vision.count("hidden_size"), vision.count("intermediate_size"), text.count("hidden_size")
+    patch = 3 * vision.count("patch_size") ** 2
+    block = 4 * (hidden * hidden + hidden) + 3 * hidden * width + 2 * hidden
+    merged = hidden * vision.count("downsample_ratio") ** 2
+    aligner = merged * out + out + out * out + out
+    return patch * hidden + hidden + layer_count(vision) * block + hidden + aligner + 3 * out
 
 
 def _moonvit_sizes(vision: Fields) -> tuple[int, int, int, int, int, int]:

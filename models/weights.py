@@ -20,8 +20,10 @@ from memplan.models.architecture import (
     Mamba2,
     Mixer,
     ModelConfig,
+    LookupTable,
     MoeFfn,
     QkNorm,
+    SharedCompressedAttention,
 )
 
 
@@ -39,6 +41,7 @@ class Group(str, Enum):
     NORM = "norm"
     HYPER_CONNECTIONS = "hyper_connections"
     VISION = "vision"
+    LOOKUP = "lookup"
 
 
 class Split(str, Enum):
@@ -62,7 +65,7 @@ class Weight:
     One weight tensor of `shape` elements; `copies` of it exist (routed experts).
 
     `units` is what a rank gets a whole number of along the split side: heads, key/value heads, columns. `linear` is
-    true for the matrices that quantisation applies to. `layer` is `None` outside the layers, and for the layers of
+    true for the matrices of products, which quantisation applies to unless they are `wide`. `layer` is `None` outside the layers, and for the layers of
     multi-token prediction counts on behind the decoder's last one.
     """
 
@@ -74,6 +77,7 @@ class Weight:
     copies: int = 1
     linear: bool = False
     layer: int | None = None
+    wide: bool = False
 
     @property
     def elements(self) -> int:
@@ -94,6 +98,11 @@ class ParameterCounts:
 
 def _matrix(name: str, group: Group, rows: int, columns: int, split: Split = Split.NONE, units: int = 1) -> Weight:
     return Weight(name, group, (rows, columns), split, units, linear=True)
+
+
+def _wide_matrix(name: str, group: Group, rows: int, columns: int) -> Weight:
+    """A matrix that checkpoints keep in 16 bits beside quantised ones."""
+    return Weight(name, group, (rows, columns), linear=True, wide=True)
 
 
 def _vector(name: str, group: Group, size: int, split: Split = Split.NONE, units: int = 1) -> Weight:
@@ -158,7 +167,8 @@ def _latent(mixer: LatentAttention, hidden: int) -> Iterator[Weight]:
         yield _matrix("indexer.weights_proj", Group.INDEXER, index.heads, hidden)
 
 
-def _compressed(mixer: CompressedAttention, hidden: int) -> Iterator[Weight]:
+def _windowed(mixer: CompressedAttention | SharedCompressedAttention, hidden: int) -> Iterator[Weight]:
+    """Queries, the window's keys and values, and the output of DeepSeek-V4 attention."""
     group, heads, dim = Group.ATTENTION, mixer.heads, mixer.head_dim
     yield _vector("sinks", group, heads, Split.HEADS, heads)
     yield _matrix("q_a_proj", group, mixer.q_lora_rank, hidden)
@@ -169,6 +179,27 @@ def _compressed(mixer: CompressedAttention, hidden: int) -> Iterator[Weight]:
     groups, rank = mixer.out_groups, mixer.out_lora_rank
     yield _matrix("o_a_proj", group, groups * rank, heads * dim // groups, Split.HEADS, groups)
     yield _matrix("o_b_proj", group, hidden, groups * rank, Split.HEADS, groups)
+
+
+def _shared_compressed(mixer: SharedCompressedAttention, hidden: int) -> Iterator[Weight]:
+    yield from _windowed(mixer, hidden)
+    dim = mixer.head_dim
+    # What makes entries and index keys is stored in 16 bits beside quantised projections.
+    if mixer.owns_entries:
+        for name in ("kv_proj", "gate_proj") if mixer.ratio > 1 else ("kv_proj",):
+            yield _wide_matrix(f"compressor.{name}", Group.ATTENTION, dim, hidden)
+        yield _vector("compressor.kv_norm", Group.NORM, dim)
+        yield _wide_matrix("indexer.wk", Group.INDEXER, mixer.index_dim, dim)
+        yield _vector("indexer.k_norm", Group.INDEXER, mixer.index_dim)
+    if mixer.indexer is not None:
+        index = mixer.indexer
+        yield _matrix("indexer.q_b_proj", Group.INDEXER, index.heads * index.head_dim, mixer.q_lora_rank)
+        yield _wide_matrix("indexer.weights_proj", Group.INDEXER, index.heads, hidden)
+
+
+def _compressed(mixer: CompressedAttention, hidden: int) -> Iterator[Weight]:
+    yield from _windowed(mixer, hidden)
+    group, dim = Group.ATTENTION, mixer.head_dim
     if mixer.ratio:
         width = mixer.overlap * dim
         yield _vector_table("compressor.position_bias", group, mixer.ratio, width)
@@ -244,6 +275,8 @@ def _mixer(mixer: Mixer, hidden: int) -> Iterator[Weight]:
         return _latent(mixer, hidden)
     if isinstance(mixer, CompressedAttention):
         return _compressed(mixer, hidden)
+    if isinstance(mixer, SharedCompressedAttention):
+        return _shared_compressed(mixer, hidden)
     if isinstance(mixer, GatedDeltaNet):
         return _delta_net(mixer, hidden)
     if isinstance(mixer, Mamba2):
@@ -269,8 +302,8 @@ def _moe(ffn: MoeFfn, hidden: int) -> Iterator[Weight]:
     ups = 2 if ffn.gated else 1
     width = ffn.intermediate
     yield _matrix("router", Group.ROUTER, ffn.experts, hidden)
-    if ffn.router_bias:
-        yield _vector("router.bias", Group.ROUTER, ffn.experts)
+    if ffn.router_biases:
+        yield _vector("router.bias", Group.ROUTER, ffn.router_biases * ffn.experts)
     if ffn.router_scales:
         yield _vector("router.scale", Group.ROUTER, hidden)
         yield _vector("router.per_expert_scale", Group.ROUTER, ffn.experts)
@@ -307,6 +340,18 @@ def _streams(name: str, streams: int, hidden: int) -> Iterator[Weight]:
     yield Weight(f"{name}.scale", Group.HYPER_CONNECTIONS, (3,))
 
 
+def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
+    """The table, the projection of what is found to a key for each stream and a value, and the gates' weights."""
+    yield Weight(
+        "lookup.table", Group.LOOKUP, (table.rows, table.width), Split.HEADS, table.heads
+    )
+    yield _matrix(
+        "lookup.kv_proj", Group.ATTENTION, (streams + 1) * hidden, table.heads * table.width, Split.WIDTH, hidden
+    )
+    for name in ("q_weight", "k_weight"):
+        yield Weight(f"lookup.{name}", Group.NORM, (streams, hidden))
+
+
 def _residuals(parts: tuple[str, ...], hidden: int) -> list[Weight]:
     """The vector that weighs earlier outputs for each of `parts`, and its norm."""
     return [_vector(f"{part}_res_{name}", Group.NORM, hidden) for part in parts for name in ("norm", "proj")]
@@ -320,6 +365,8 @@ def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
         found += _mixer(layer.mixer, hidden)
     if layer.ffn is not None:
         found += _ffn(layer.ffn, hidden)
+    if layer.lookup is not None:
+        found += _lookup(layer.lookup, config.hyper.streams if config.hyper is not None else 1, hidden)
     if config.hyper is not None:
         for name in ("attn_hc", "ffn_hc"):
             found += _streams(name, config.hyper.streams, hidden)
@@ -345,6 +392,7 @@ def _in_layer(weight: Weight, layer: int) -> Weight:
         weight.copies,
         weight.linear,
         layer,
+        weight.wide,
     )
 
 
@@ -355,7 +403,7 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         Weight("embed_tokens", Group.EMBEDDING, (vocab, hidden), Split.VOCABULARY, vocab),
         _vector("norm", Group.NORM, hidden),
     ]
-    if config.hyper is not None:
+    if config.hyper is not None and config.hyper.learnt_head:
         streams = config.hyper.streams
         found += [
             Weight("hc_head.fn", Group.HYPER_CONNECTIONS, (streams, streams * hidden)),
@@ -398,7 +446,7 @@ def parameter_counts(config: ModelConfig, *, mtp: bool = False, vision: bool = F
     Parameters of the decoder as its reference implementation counts them.
 
     `vision` adds the vision tower, `mtp` the layers of multi-token prediction. Active parameters count the routed
-    experts by `per_token / experts`.
+    experts by `per_token / experts`, and of lookup tables the rows that one token reads.
     """
     kept = [item for item in weights(config, mtp=mtp) if vision or item.group is not Group.VISION]
     by_group: dict[str, int] = {}
@@ -414,11 +462,13 @@ def parameter_counts(config: ModelConfig, *, mtp: bool = False, vision: bool = F
         for item in kept
         if item.group is Group.EXPERTS and item.layer is not None
     )
+    looked_up = by_group.get(Group.LOOKUP.value, 0)
+    read = sum(layer.lookup.heads * layer.lookup.width for layer in config.layers if layer.lookup is not None)
     total, experts = sum(by_group.values()), by_group.get(Group.EXPERTS.value, 0)
     return ParameterCounts(
         total=total,
         experts=experts,
         embedding_and_head=by_group.get(Group.EMBEDDING.value, 0) + by_group.get(Group.LM_HEAD.value, 0),
-        active=total - experts + active_experts,
+        active=total - experts + active_experts - looked_up + read,
         by_group=tuple(sorted(by_group.items())),
     )

@@ -111,7 +111,7 @@ def comparison_to_json(result: Comparison) -> dict[str, Any]:
             "quantity": result.memory.quantity,
             "reason": result.memory.reason,
         },
-        "deviation_count": result.deviation_count,
+        "deviations_total": result.deviations_total,
         "deviations": [
             {
                 "kind": item.kind.value,
@@ -171,7 +171,7 @@ def _print(result: Comparison, names: Mapping[int, str]) -> None:
     print()
     if result.deviations:
         print_table(
-            f"Largest of {result.deviation_count} differences",
+            f"Largest of {result.deviations_total} differences",
             ["what", "where", "planned", "measured", "difference", "cost"],
             [_row(item) for item in result.deviations],
             right=(2, 3, 4, 5),

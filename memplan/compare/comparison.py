@@ -110,7 +110,7 @@ def compare(
         matches=matches,
         memory=memory,
         deviations=tuple(found[:limit]),
-        deviation_count=len(found),
+        deviations_total=len(found),
         unmatched_ops=tuple(missing.tolist()),
         unmatched_kernels=_unmatched(ops, owner),
         summary=summary,

@@ -179,7 +179,7 @@ class Comparison:
     """
     A plan beside one step of one rank of a profile.
 
-    `deviations` are the costliest first of `deviation_count` in all; `unmatched_ops` are indices of planned ops that were not found,
+    `deviations` are the costliest first of `deviations_total` in all; `unmatched_ops` are indices of planned ops that were not found,
     `unmatched_kernels` measured ones without a plan, the longest first. `reasons` say why it `deviates`, `notes` what
     was assumed or is missing.
     """
@@ -193,7 +193,7 @@ class Comparison:
     matches: Matches
     memory: MemoryCurves | None
     deviations: tuple[Deviation, ...]
-    deviation_count: int
+    deviations_total: int
     unmatched_ops: tuple[int, ...]
     unmatched_kernels: tuple[UnmatchedKernels, ...]
     summary: Summary

@@ -30,11 +30,12 @@ def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:
     seen: set[tuple[object, ...]] = set()
     for layer in model.layers:
         mixer = layer.mixer
-        owner = mixer.shares_kv_of if isinstance(mixer, GroupedAttention) else None
+        owner = None if mixer is None else mixer.reads
         kind = (
             replace(mixer, shares_kv_of=None) if isinstance(mixer, GroupedAttention) else mixer,
             owner is None,
             layer.ffn,
+            layer.lookup,
         )
         if kind in seen:
             continue

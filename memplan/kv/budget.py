@@ -14,8 +14,9 @@ from memplan.kv.logical import logical_cache
 from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
 from memplan.kv.pool import Pool, Refusal
 from memplan.models import ModelConfig
-from memplan.models.parallel import Layout, rank_weight_bytes
+from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
+from memplan.core.units import format_bytes
 from memplan.core.sentence import Sentence, Text, joined
 
 DEFAULT_SEQUENCES = 256
@@ -237,6 +238,11 @@ def _report(
     foreign = _unsupported_format(model, chip, precision_name)
     if foreign is not None:
         notes.append(foreign)
+    tables = rank_lookup_bytes(model, layout, precision(precision_name, model), span)
+    if tables:
+        notes.append(
+            Sentence("lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),))
+        )
     if unknown:
         notes.append(
             Sentence("not known and taken as 0: {}", (joined((Sentence(name) for name in unknown), "{}, {}"),))

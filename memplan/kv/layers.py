@@ -18,6 +18,7 @@ from memplan.models.architecture import (
     LatentAttention,
     Layer,
     Mamba2,
+    SharedCompressedAttention,
 )
 from memplan.core.units import round_up
 
@@ -78,7 +79,7 @@ def block_sizes(model: ModelConfig, engine: Engine) -> tuple[int, ...] | None:
 def kv_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that the engine keeps the caches of `model` in."""
     mixers = [layer.mixer for layer in model.layers]
-    if any(isinstance(mixer, CompressedAttention) for mixer in mixers):
+    if any(isinstance(mixer, CompressedAttention | SharedCompressedAttention) for mixer in mixers):
         return () if engine.compressed is None else tuple(engine.compressed.formats)
     if any(isinstance(mixer, LatentAttention) for mixer in mixers):
         packed = (PACKED_LATENT,) if engine.latent.packed_tile is not None else ()
@@ -328,6 +329,11 @@ def cache_specs(model: ModelConfig, engine: Engine, options: CacheOptions, lengt
             specs += _latent(layer, mixer, shared, size, engine, options)
         elif isinstance(mixer, CompressedAttention):
             specs += _compressed(layer, mixer, size, engine, options)
+        elif isinstance(mixer, SharedCompressedAttention):
+            raise InputError(
+                f"{engine.name} does not know compressed entries that layers share (DeepSeek-V4.1)",
+                remedy="vLLM 0.30 and vllm-ascend 0.30 are the first that do",
+            )
         elif isinstance(mixer, State):
             parts = state_parts(mixer, options)
             block = size if options.state_aligned else length

@@ -8,7 +8,13 @@ from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, entry_format, kv_bytes, latent_entry_bytes, share, state_parts
 from memplan.kv.layers import State as StateMixer
 from memplan.models import ModelConfig
-from memplan.models.architecture import CompressedAttention, GroupedAttention, LatentAttention, Layer
+from memplan.models.architecture import (
+    CompressedAttention,
+    GroupedAttention,
+    LatentAttention,
+    Layer,
+    SharedCompressedAttention,
+)
 
 _FLOAT32_BYTES = 4
 
@@ -74,6 +80,8 @@ def _layer(layer: Layer, engine: Engine, options: CacheOptions, length: int) -> 
         return LogicalCache(-(-length // options.context_parallel) * _latent(mixer, engine, options), 0, 0)
     if isinstance(mixer, CompressedAttention):
         return _compressed(mixer, engine, options, length)
+    if isinstance(mixer, SharedCompressedAttention):
+        return _shared_compressed(mixer, engine, options, length)
     if isinstance(mixer, StateMixer):
         return LogicalCache(0, 0, sum(state_parts(mixer, options)))
     return _NOTHING
@@ -86,6 +94,22 @@ def _latent(mixer: LatentAttention, engine: Engine, options: CacheOptions) -> in
         index = layout.index_c8 if options.index_c8 and layout.index_c8 is not None else layout.index
         entry += index.size(mixer.indexer.head_dim)
     return entry
+
+
+def _shared_compressed(
+    mixer: SharedCompressedAttention, engine: Engine, options: CacheOptions, length: int
+) -> LogicalCache:
+    layout = engine.compressed
+    if layout is None:
+        return _NOTHING
+    kept = entry_format(layout.formats, engine, options, "compressed cache")
+    window = min(length, mixer.window) * kept.size(mixer.head_dim)
+    if not mixer.owns_entries:
+        return LogicalCache(0, window, 0)
+    index = layout.index_c8 if options.index_c8 and layout.index_c8 is not None else layout.index
+    entry = kept.size(mixer.head_dim) + index.size(mixer.index_dim)
+    state = mixer.ratio * 2 * mixer.head_dim * _FLOAT32_BYTES if mixer.ratio > 1 else 0
+    return LogicalCache(-(-length // options.context_parallel) // mixer.ratio * entry, window, state)
 
 
 def _compressed(mixer: CompressedAttention, engine: Engine, options: CacheOptions, length: int) -> LogicalCache:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplan.hardware import Chip
-from memplan.models.architecture import GroupedAttention, Layer, ModelConfig
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Step
 from memplan.serving.constants import Constants
@@ -36,7 +36,7 @@ def _kinds(model: ModelConfig) -> list[tuple[Layer, Layer, int]]:
     """Each kind of layer in the order it first appears: its first two layers, and how many there are."""
     found: dict[object, list[Layer]] = {}
     for layer in model.layers:
-        found.setdefault((layer.mixer, layer.ffn, layer.norms), []).append(layer)
+        found.setdefault((layer.mixer, layer.ffn, layer.norms, layer.lookup), []).append(layer)
     beyond = len(model.layers) + len(model.mtp_layers)
     return [
         (items[0], items[1] if len(items) > 1 else replace(items[0], index=beyond + number), len(items))
@@ -45,7 +45,7 @@ def _kinds(model: ModelConfig) -> list[tuple[Layer, Layer, int]]:
 
 
 def _shares(layer: Layer) -> bool:
-    return isinstance(layer.mixer, GroupedAttention) and layer.mixer.shares_kv_of is not None
+    return layer.mixer is not None and layer.mixer.reads is not None
 
 
 def _spans(stage: StageTime) -> dict[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from memplan.models.architecture import ModelConfig
-from memplan.models.families import compressed, gemma, grouped, latent, linear, llama4, nemotron
+from memplan.models.families import compressed, gemma, grouped, latent, linear, llama4, nemotron, shared_compressed
 from memplan.models.fields import Fields
 
 Builder = Callable[[Fields, str], ModelConfig]
@@ -37,6 +37,7 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "glm_moe_dsa": latent.deepseek_sparse,
         "pangu_ultra_moe": latent.pangu_ultra_moe,
         "deepseek_v4": compressed.deepseek_v4,
+        "deepseek_v41_text": shared_compressed.deepseek_v41,
         "qwen3_next": linear.qwen3_next,
         "qwen3_5_text": linear.qwen3_5,
         "qwen3_5_moe_text": linear.qwen3_5,
@@ -56,6 +57,7 @@ WRAPPERS: Mapping[str, str | None] = MappingProxyType(
         "llama4": "llama4_text",
         "gemma3": "gemma3_text",
         "gemma4": "gemma4_text",
+        "deepseek_v41": "deepseek_v41_text",
         "kimi_k25": None,
         "kimi_k3": "kimi_linear",
     }

@@ -6,19 +6,9 @@ from collections.abc import Sequence
 
 from memplan.core.errors import InputError
 from memplan.models.architecture import DenseFfn, Ffn, Layer, ModelConfig, MoeFfn
-from memplan.models.fields import Fields
+from memplan.models.fields import MOST_LAYERS, Fields
 
 _MOST_POSITIONS = 2**40
-MOST_LAYERS = 4096
-"""More layers than any published model by far: a limit that keeps a wrong file from filling memory."""
-
-
-def layer_count(fields: Fields, name: str = "num_hidden_layers") -> int:
-    """The number of layers of the decoder."""
-    count = fields.count(name)
-    if count > MOST_LAYERS:
-        raise fields.wrong(name, f"must be at most {MOST_LAYERS}, found {count}")
-    return count
 
 
 def divisor(fields: Fields, name: str, whole: int, whole_name: str) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplan.models.architecture import CompressedAttention, HyperConnections, Indexer, Layer, ModelConfig, MoeFfn
-from memplan.models.families.common import assemble, layer_count, numbered_mtp
-from memplan.models.fields import Fields
+from memplan.models.families.common import assemble, numbered_mtp
+from memplan.models.fields import Fields, layer_count
 
 _WINDOW_ONLY, _CSA = 0, 4
 

@@ -14,8 +14,8 @@ from memplan.models.architecture import (
     PerLayerInputs,
     QkNorm,
 )
-from memplan.models.families.common import assemble, layer_count
-from memplan.models.fields import Fields
+from memplan.models.families.common import assemble
+from memplan.models.fields import Fields, layer_count
 
 
 def _sliding_layers(fields: Fields, layers: int) -> list[bool]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.models.architecture import DenseFfn, Ffn, GroupedAttention, Layer, ModelConfig, MoeFfn, QkNorm
-from memplan.models.families.common import assemble, choose, divisor, head_dim, layer_count, moe_layers, numbered_mtp
-from memplan.models.fields import Fields
+from memplan.models.families.common import assemble, choose, divisor, head_dim, moe_layers, numbered_mtp
+from memplan.models.fields import Fields, layer_count
 
 
 def _attention(
@@ -196,7 +196,7 @@ def gpt_oss(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
         experts=fields.count("num_local_experts"),
         per_token=fields.count("num_experts_per_tok"),
         intermediate=fields.count("intermediate_size"),
-        router_bias=True,
+        router_biases=1,
         expert_bias=True,
     )
     return assemble(fields, family="gpt_oss", layers=_stack(attention, [expert] * layers), tied=False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from memplan.models.architecture import Indexer, LatentAttention, Layer, ModelConfig, MoeFfn
-from memplan.models.families.common import assemble, choose, layer_count, moe_layers, numbered_mtp
-from memplan.models.fields import Fields
+from memplan.models.families.common import assemble, choose, moe_layers, numbered_mtp
+from memplan.models.fields import Fields, layer_count
 
 
 def _experts(fields: Fields) -> MoeFfn:

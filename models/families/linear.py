@@ -16,9 +16,9 @@ from memplan.models.architecture import (
     MoeFfn,
     QkNorm,
 )
-from memplan.models.families.common import assemble, choose, divisor, layer_count, moe_layers, numbered_mtp
+from memplan.models.families.common import assemble, choose, divisor, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
-from memplan.models.fields import Fields
+from memplan.models.fields import Fields, layer_count
 
 
 def _layer_kinds(fields: Fields, layers: int) -> list[str]:
@@ -71,7 +71,13 @@ def _qwen(fields: Fields, family: str) -> ModelConfig:
         Layer(index, full if kind == "full_attention" else delta, ffn)
         for index, (kind, ffn) in enumerate(zip(kinds, ffns, strict=True))
     ]
-    mtp = numbered_mtp(fields.count_or("mtp_num_hidden_layers", 0), layers, Layer(layers, full, ffns[-1]))
+    # Qwen3-Next's file doesn't name its one draft layer (vllm 0.23.0 models/qwen3_next_mtp.py takes 1).
+    drafts = (
+        fields.count_or("num_nextn_predict_layers", 1)
+        if family == "qwen3_next"
+        else fields.count_or("mtp_num_hidden_layers", 0)
+    )
+    mtp = numbered_mtp(drafts, layers, Layer(layers, full, ffns[-1]))
     return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from memplan.models.architecture import DenseFfn, Ffn, GroupedAttention, Layer, ModelConfig, MoeFfn
-from memplan.models.families.common import assemble, divisor, layer_count
-from memplan.models.fields import Fields
+from memplan.models.families.common import assemble, divisor
+from memplan.models.fields import Fields, layer_count
 
 _FULL_EVERY = 4
 """`no_rope_layer_interval` of the published configuration class."""

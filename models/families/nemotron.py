@@ -16,8 +16,8 @@ from memplan.models.architecture import (
     ModelConfig,
     MoeFfn,
 )
-from memplan.models.families.common import MOST_LAYERS, assemble, divisor, layer_count
-from memplan.models.fields import Fields
+from memplan.models.families.common import assemble, divisor
+from memplan.models.fields import MOST_LAYERS, Fields, layer_count
 
 _PATTERN: Mapping[str, str] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 

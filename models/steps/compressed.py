@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import CompressedAttention
+from memplan.models.architecture import CompressedAttention, Indexer, LookupTable, SharedCompressedAttention
 from memplan.models.steps.emit import SIDE, Emitter
 from memplan.models.steps.grouped import merge_contexts
 from memplan.models.steps.latent import index_format, indexer
@@ -12,6 +12,70 @@ _FLOAT32 = 4
 
 def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
     """Attention of `x` over the window and, where `ratio` > 0, the compressed entries (those an indexer picks)."""
+    dim, row = mixer.head_dim, mixer.head_dim * e.kv_bytes
+    turned, low, window = _window(e, mixer, x)
+    cache, touched = window, e.graph.nbytes[window]
+    entries = -(-e.step.context // mixer.ratio) if mixer.ratio else 0
+    picked = mixer.indexer.topk if mixer.indexer is not None else 0
+    if mixer.ratio:
+        cache = _compress(e, mixer, x, "compressor", dim, (e.kv_dtype, row))
+        if mixer.indexer is not None:
+            keys = _compress(e, mixer, x, "indexer", mixer.indexer.head_dim, index_format(e, mixer.indexer))
+            indexer(e, mixer.indexer, x, low, ("indexer.q_b_proj", None), ratio=mixer.ratio, cache=keys)
+        seen = min(entries, picked * e.queries) if picked else entries
+        touched += e.sequences * seen * row
+    return _attend(e, mixer, turned, cache, touched, picked)
+
+
+def shared_compressed_attention(
+    e: Emitter, mixer: SharedCompressedAttention, x: int, caches: dict[int, tuple[int, int]], layer: int
+) -> int:
+    """
+    Attention of `x` over the window and the `top_k` chosen entries of the layer that keeps them.
+
+    `caches` holds entries and index keys by the layer that keeps them.
+    """
+    turned, low, window = _window(e, mixer, x)
+    cache, touched = window, e.graph.nbytes[window]
+    if mixer.source is not None:
+        if mixer.owns_entries:
+            caches[layer] = _entries(e, mixer, x)
+        cache, keys = caches[mixer.source]
+        if mixer.indexer is not None:
+            indexer(e, mixer.indexer, x, low, ("indexer.q_b_proj", None), ratio=mixer.ratio, cache=keys)
+        seen = min(-(-e.step.context // mixer.ratio), mixer.top_k * e.queries)
+        touched += e.sequences * seen * mixer.head_dim * e.kv_bytes
+    return _attend(e, mixer, turned, cache, touched, mixer.top_k)
+
+
+def _entries(e: Emitter, mixer: SharedCompressedAttention, x: int) -> tuple[int, int]:
+    """Entries of the step's tokens, pooled by a gate where `ratio` > 1, and the index keys made of them."""
+    dim, ratio, stream = mixer.head_dim, mixer.ratio, e.stream
+    e.stream = SIDE
+    row, count = dim * e.kv_bytes, -(-e.tokens // ratio)
+    cache = e.cache("entries", max(e.sequences * (e.step.context // ratio) * row, 1), e.kv_dtype)
+    fresh = e.act("compressor.entries", (count, dim))
+    names = ("compressor.kv_proj", "compressor.gate_proj") if ratio > 1 else ("compressor.kv_proj",)
+    both = e.linear(x, names, len(names) * dim, e.model.hidden_size)
+    written = e.part("entries.written", cache, count * row)
+    small = e.spend("compressor.kv_norm")
+    held = []
+    if ratio > 1:
+        state = e.cache("compressor.state", e.sequences * ratio * 2 * dim * _FLOAT32, "float32")
+        held = [e.part("compressor.state.used", state, e.tokens * 2 * dim * _FLOAT32)]
+    e.op("compressor.update", "CompressorUpdate", (both, *held, *small), (*held, fresh, written), fused=True)
+    index = Indexer(1, mixer.index_dim, mixer.top_k) if mixer.indexer is None else mixer.indexer
+    dtype, key_row = index_format(e, index)
+    keys = e.cache("index_keys", max(e.sequences * (e.step.context // ratio) * key_row, 1), dtype)
+    made = e.linear(fresh, ("indexer.wk",), mixer.index_dim, dim)
+    key_part = e.part("index_keys.written", keys, count * key_row)
+    e.op("indexer.keys", "KvRmsNormRopeCache", (made, *e.spend("indexer.k_norm")), (key_part,), fused=True)
+    e.stream = stream
+    return cache, keys
+
+
+def _window(e: Emitter, mixer: CompressedAttention | SharedCompressedAttention, x: int) -> tuple[int, int, int]:
+    """Rotated queries, the low rank they come from, and the cache of the window with the step's tokens in it."""
     hidden, tokens = e.model.hidden_size, e.tokens
     heads, dim, rank = e.own(mixer.heads, "heads"), mixer.head_dim, mixer.q_lora_rank
     down = e.linear(x, ("q_a_proj", "kv_proj"), rank + dim, hidden)
@@ -30,16 +94,19 @@ def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
         (e.part("written", window, tokens * row),),
         fused=True,
     )
-    cache, touched = window, e.graph.nbytes[window]
-    entries = -(-e.step.context // mixer.ratio) if mixer.ratio else 0
-    picked = mixer.indexer.topk if mixer.indexer is not None else 0
-    if mixer.ratio:
-        cache = _compress(e, mixer, x, "compressor", dim, (e.kv_dtype, row))
-        if mixer.indexer is not None:
-            keys = _compress(e, mixer, x, "indexer", mixer.indexer.head_dim, index_format(e, mixer.indexer))
-            indexer(e, mixer.indexer, x, low, ("indexer.q_b_proj", None), ratio=mixer.ratio, cache=keys)
-        seen = min(entries, picked * e.queries) if picked else entries
-        touched += e.sequences * seen * row
+    return turned, low, window
+
+
+def _attend(
+    e: Emitter,
+    mixer: CompressedAttention | SharedCompressedAttention,
+    turned: int,
+    cache: int,
+    touched: int,
+    picked: int,
+) -> int:
+    """The attention kernel over window and entries, and the way out."""
+    tokens, heads, dim = e.tokens, e.own(mixer.heads, "heads"), mixer.head_dim
     e.spend("sinks")
     out = e.attention(
         "attention",
@@ -67,7 +134,7 @@ def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
     return _output(e, mixer, back, heads)
 
 
-def _output(e: Emitter, mixer: CompressedAttention, x: int, heads: int) -> int:
+def _output(e: Emitter, mixer: CompressedAttention | SharedCompressedAttention, x: int, heads: int) -> int:
     """The output in groups of heads through a low rank, and from there to the model's width."""
     tokens, hidden = e.tokens, e.model.hidden_size
     groups = e.own(mixer.out_groups, "output groups")
@@ -110,6 +177,29 @@ def _compress(e: Emitter, mixer: CompressedAttention, x: int, part: str, dim: in
     e.op(f"{part}.update", "CompressorUpdate", (both, held, *small), (held, fresh), fused=True)
     e.stream = stream
     return cache
+
+
+def look_up(e: Emitter, table: LookupTable, streams: int) -> int:
+    """
+    The residual streams with what the layer's table knows of each token's n-grams added, weighed by gates.
+
+    The table stands in the host's memory (vllm 0.33.0 `--engram-config`, `cpu_offload` by default): a step finds the
+    rows it reads already fetched.
+    """
+    count, hidden = e.model.hyper.streams if e.model.hyper else 1, e.model.hidden_size
+    tokens, width = e.residual_tokens, table.heads * table.width
+    held = e.types("lookup.table")
+    e.pass_over("lookup.table")
+    rows = e.act("lookup.rows", (tokens, width), held.weight)
+    e.op("lookup.fetch", "Embedding", (), (rows,))
+    found = e.act("lookup.found", (tokens, width))
+    e.op("lookup.cast", "Cast", (rows,), (found,))
+    both = e.linear(found, ("lookup.kv_proj",), (count + 1) * hidden // e.tensor, width, rows=tokens)
+    both = e.collective("lookup.all_gather", "AllGather", both, (tokens, (count + 1) * hidden), e.tensor, "tp")
+    out = e.act("lookup.streams", e.shape(streams))
+    gates = e.spend("lookup.q_weight", "lookup.k_weight")
+    e.op("lookup.gate", "SigmoidMul", (streams, both, *gates), (out,))
+    return out
 
 
 def read_streams(e: Emitter, name: str, streams: int) -> int:

@@ -181,7 +181,7 @@ class Emitter:
 
     def enter(self, layer: Layer, scope: str) -> None:
         """Take up the weights of `layer`; equal layers are measured once."""
-        key = (layer.mixer, layer.ffn, layer.norms)
+        key = (layer.mixer, layer.ffn, layer.norms, layer.lookup)
         if key not in self._kinds:
             self._kinds[key] = self.hold(layer_weights(self.model, layer))
         self._pool = dict(self._kinds[key])
@@ -221,6 +221,10 @@ class Emitter:
         index = self.graph.tensor(name, shape, dtype, nbytes, TensorKind.WEIGHT, layout=layout)
         self._shared[name] = index
         return index
+
+    def pass_over(self, name: str) -> None:
+        """Leave out the weight `name`: it stands in another memory than the die's."""
+        del self._pool[name]
 
     def spend(self, *names: str) -> list[int]:
         """Small weights (norms, biases, tables) as tensors of their own, those that the layer has."""

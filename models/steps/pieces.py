@@ -17,8 +17,15 @@ from memplan.models.architecture import (
     Mamba2,
     Mixer,
     PerLayerInputs,
+    SharedCompressedAttention,
 )
-from memplan.models.steps.compressed import compressed_attention, read_streams, write_streams
+from memplan.models.steps.compressed import (
+    compressed_attention,
+    look_up,
+    read_streams,
+    shared_compressed_attention,
+    write_streams,
+)
 from memplan.models.steps.emit import Emitter, Held
 from memplan.models.steps.ffn import feed_forward
 from memplan.models.steps.grouped import grouped_attention
@@ -36,6 +43,7 @@ class StepPieces:
         self.e = e
         self.outer = outer
         self.caches: dict[int, int] = {}
+        self.entries: dict[int, tuple[int, int]] = {}
         self.top_k = 0
         self.table: int | None = None
         self.own_inputs: int | None = None
@@ -111,6 +119,8 @@ class StepPieces:
         """One layer: `x` is the residual stream before it, the result the one after it."""
         e = self.e
         e.enter(layer, scope)
+        if layer.lookup is not None:
+            x = look_up(e, layer.lookup, x)
         names = [f"norm.{number}" for number in range(layer.norms)]
         # One norm before each part; from four on, others behind them.
         parts = (layer.mixer is not None) + (layer.ffn is not None)
@@ -185,6 +195,8 @@ class StepPieces:
             return latent_attention(e, mixer, x, self.top_k)
         if isinstance(mixer, CompressedAttention):
             return compressed_attention(e, mixer, x)
+        if isinstance(mixer, SharedCompressedAttention):
+            return shared_compressed_attention(e, mixer, x, self.entries, index)
         if isinstance(mixer, GatedDeltaNet):
             return delta_net(e, mixer, x)
         if isinstance(mixer, Mamba2):
@@ -200,6 +212,10 @@ class StepPieces:
             return x
         streams, hidden = e.model.hyper.streams, e.model.hidden_size
         rows = e.shape(x)[0]
+        if not e.model.hyper.learnt_head:
+            out = e.act("hc_head.out", (rows, hidden))
+            e.op("hc_head", "HcPre", (x,), (out,))
+            return out
         e.add_weights({name: self.outer[name] for name in ("hc_head.fn", "hc_head.base", "hc_head.scale")})
         shares = e.linear(x, ("hc_head.fn",), streams, streams * hidden, rows=rows, within="HcPre")
         out = e.act("hc_head.out", (rows, hidden))

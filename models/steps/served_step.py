@@ -74,5 +74,13 @@ def check_layout(model: ModelConfig, layout: Layout, step: Step) -> None:
             f"{model.name}: every layer has an embedding of its own, which pipeline stages would have to share",
             remedy="take one stage",
         )
+    for span in stage_spans(len(model.layers), layout.pipeline):
+        for layer in model.layers[span.start : span.stop]:
+            read = None if layer.mixer is None else layer.mixer.reads
+            if read is not None and read not in span:
+                raise InputError(
+                    f"{model.name}: layer {layer.index} reads the cache of layer {read}, which another stage keeps",
+                    remedy="take fewer pipeline stages",
+                )
     if step.speculative and not model.mtp_layers:
         raise InputError(f"{model.name} has no layers of multi-token prediction", remedy="leave speculation out")

@@ -125,4 +125,4 @@ def test_the_number_of_differences_is_told_beyond_the_limit() -> None:
     plan = load_plan(SAMPLES / "llama_train.plan.json")
     few, all_of_them = (compare(plan, memplan.open_profile(PROFILE), limit=limit) for limit in (3, 10**6))
     assert len(few.deviations) == 3
-    assert few.deviation_count == all_of_them.deviation_count == len(all_of_them.deviations) > 3
+    assert few.deviations_total == all_of_them.deviations_total == len(all_of_them.deviations) > 3

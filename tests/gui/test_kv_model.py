@@ -234,9 +234,14 @@ def test_the_sheet_holds_the_choice_the_memory_and_the_answers() -> None:
     assert all(len(row) == 6 for row in rows)
 
 
-def test_published_models_add_up_too(shared_data: Path) -> None:
-    for path in sorted((shared_data / "configs").glob("*.json"))[::5]:
+def test_published_models_add_up_too(published_configs: list[Path]) -> None:
+    for path in published_configs[::5]:
         for name in ("vllm-ascend", "logical"):
-            found = answer(KvChoice(path, tp=8, engine=name))
+            choice = KvChoice(path, tp=8, engine=name)
+            if "DeepSeek-V4.1" in path.name and name == "vllm-ascend":
+                with pytest.raises(InputError, match="does not know compressed entries that layers share"):
+                    answer(choice)
+                continue
+            found = answer(choice)
             assert found.pool.sequence.waste == (found.result.waste_bytes if found.pool.shares else 0), path.name
             assert answers(found)

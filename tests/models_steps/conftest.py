@@ -23,5 +23,5 @@ def family_models() -> Mapping[str, ModelConfig]:
 
 
 @pytest.fixture(scope="session")
-def published_models(shared_data: Path) -> list[ModelConfig]:
-    return [load_config(path) for path in sorted((shared_data / "configs").glob("*.json"))]
+def published_models(published_configs: list[Path]) -> list[ModelConfig]:
+    return [load_config(path) for path in published_configs]

@@ -36,6 +36,15 @@ GROUPED = ("GroupedMatmul", "QuantGroupedMatmul")
 PRODUCTS = ("MatMul", "QuantBatchMatmul", "WeightQuantBatchMatmul", "BatchMatMul", *GROUPED)
 
 
+def shares_over_stages(model: ModelConfig, layout: Layout) -> bool:
+    """Whether a layer reads the cache of one on another pipeline stage."""
+    stage_of = {
+        layer: stage for stage, span in enumerate(stage_spans(len(model.layers), layout.pipeline)) for layer in span
+    }
+    reads = [(layer.index, layer.mixer.reads) for layer in model.layers if layer.mixer is not None]
+    return any(read is not None and stage_of[read] != stage_of[index] for index, read in reads)
+
+
 def weight_bytes(graph: Graph) -> int:
     return sum(t.nbytes for t in graph.tensors if t.kind is TensorKind.WEIGHT and t.storage == t.index)
 
@@ -70,6 +79,10 @@ def needed_flops(model: ModelConfig, step: Step) -> int:
             total += 2 * (step.batch if step.phase is Phase.PREFILL else tokens) * item.elements
         elif item.group is Group.EXPERTS and item.layer is not None and len(item.shape) > 1:
             total += 2 * tokens * per_token[item.layer] * prod(item.shape)
+        elif item.name.endswith("indexer.wk") and model.family == "deepseek_v41":
+            # Index keys are made of the entries, one for `ratio` tokens.
+            entries = -(-tokens // getattr(model.layers[item.layer or 0].mixer, "ratio", 1))
+            total += 2 * entries * item.elements
         elif item.linear or item.name.endswith("_hc.fn"):
             total += 2 * tokens * item.elements
     return total
@@ -108,7 +121,9 @@ def test_weights_are_those_the_rank_holds(
                 with pytest.raises(InputError):
                     step_graph(model, layout, Step(Phase.DECODE, 4, 1024), stage=stage)
                 continue
-            if model.per_layer_inputs is not None and layout.pipeline > 1:
+            if layout.pipeline > 1 and (model.per_layer_inputs is not None or shares_over_stages(model, layout)):
+                with pytest.raises(InputError):
+                    step_graph(model, layout, Step(Phase.DECODE, 4, 1024), stage=stage)
                 continue
             for phase in Phase:
                 graph = step_graph(model, layout, Step(phase, 4, 1024), stage=stage)

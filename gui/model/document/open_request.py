@@ -141,7 +141,7 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
 def notes_of(session: Session) -> list[str]:
     """What was skipped, repaired or assumed in the open files, one line each."""
     document = session.document
-    lines = [f"{session.rows.row(key).label}: {why}" for key, why in session.rows.unreadable.items()]
+    lines = [f"{session.tracks.track(key).label}: {why}" for key, why in session.tracks.unreadable.items()]
     if document.profile is not None:
         lines += [f"{note.file}: {note.text}" for note in document.profile.notes]
     if document.plan is not None:

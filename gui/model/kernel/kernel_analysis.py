@@ -1,4 +1,4 @@
-"""The picked op as a kernel: its pipes predicted and measured, its tiling, and its buffers on chip slot by slot."""
+"""The selected op as a kernel: its pipes predicted and measured, its tiling, and its buffers on chip slot by slot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from memplan.gui.model.kernel.kernel_subject import (
 )
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Pick, Session
+from memplan.gui.model.document.session import ItemRef, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
@@ -42,14 +42,14 @@ _MOST_ELEMENTS = 1 << 44
 _NO_CHIP = Sentence("The profile does not name its chip: choose one to see a prediction and the layout")
 
 
-def kernel_facts(session: Session, chip_name: str | None = None, *, pick: Pick | None = None) -> KernelFacts:
+def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRef | None = None) -> KernelFacts:
     """
-    What is known of the kernel that `pick`, else the session's pick stands for, on the chip of the plan, else of the
+    What is known of the kernel that `item`, else the session's selection stands for, on the chip of the plan, else of the
     profile.
 
     `chip_name` stands in where neither names one. Never raises for what can't be worked out: `problem` says so.
     """
-    subject = subject_of(session, session.picked if pick is None else pick)
+    subject = subject_of(session, session.selected if item is None else item)
     if subject is None:
         return KernelFacts(problem=NOTHING)
     if subject.op is None and subject.measured is None:
