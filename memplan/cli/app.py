@@ -66,7 +66,7 @@ for command_name, module in (
 ):
     app.command(command_name)(module.command)
 app.add_typer(op.app, name="op")
-app.add_typer(cache.app, name="cache")
+app.add_typer(cache.cache_app, name="cache")
 
 
 def _print_version(asked: bool) -> None:

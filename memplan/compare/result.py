@@ -179,7 +179,8 @@ class Comparison:
     """
     A plan beside one step of one rank of a profile.
 
-    `deviations` are the costliest first of `deviations_total` in all; `unmatched_ops` are indices of planned ops that were not found,
+    `deviations` are the costliest of `deviations_total`, the costliest first; `unmatched_ops` are indices of planned
+    ops that were not found,
     `unmatched_kernels` measured ones without a plan, the longest first. `reasons` say why it `deviates`, `notes` what
     was assumed or is missing.
     """
