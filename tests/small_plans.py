@@ -91,7 +91,7 @@ def layered_plan(layers: int = 6, *, op_ns: int = 50_000, size: int = 4 * MIB, t
             TierUse(Tier.HBM, 60 * 1024 * MIB, 4 * 1024 * MIB, layers * size, peak, layers, peak, "bytes alive"),
             TierUse(Tier.HOST, None, 0, 0, size if transfers else 0, 2 if transfers else None, 0, "none"),
         ),
-        links=(LinkUse("d2h", 24e9, 10_000, sheet), LinkUse("h2d", 24e9, 10_000, sheet)) if transfers else (),
+        links=(LinkUse("d2h", 100e9, 0, sheet), LinkUse("h2d", 100e9, 0, sheet)) if transfers else (),
         fits=True,
         missing_bytes=0,
         makespan_ns=count * op_ns,
