@@ -9,7 +9,7 @@ from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
-from memplan.cost.report import KernelReport, kernel_report
+from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.core.errors import MemplanError
 from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
