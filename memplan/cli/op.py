@@ -14,8 +14,8 @@ from memplan.reports.report import Report
 
 if TYPE_CHECKING:
     from memplan.cost.attention import AttentionProblem
-    from memplan.cost.machine import Machine
     from memplan.cost.kernel_time import KernelCost
+    from memplan.cost.machine import Machine
     from memplan.cost.tiling import MatmulProblem
 
 op_app = typer.Typer(no_args_is_help=True, help="Cost one kernel: time, bound, tiling, on-chip buffers, traffic.")

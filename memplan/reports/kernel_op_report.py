@@ -121,7 +121,7 @@ def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip,
     return _report(
         f"{kind} B{problem.batch} N{problem.heads}/{problem.kv_heads} S{problem.q_len}/{problem.kv_len} "
         f"D{problem.d_qk}/{problem.d_v}, {problem.keys_per_query:,.0f} keys a query",
-        attention_cost_of(problem, time),
+        attention_cost_of(problem, time, machine),
         machine,
         chip,
         attention_cut(problem, time, machine),

@@ -70,7 +70,8 @@ class PlannedOp:
     One op of the schedule with its predicted time.
 
     `bound` names what limits it (`cube`, `vector`, `hbm`, `launch`, `none` for ops that launch no kernel).
-    `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
+    `gm_bytes` is its traffic to global memory (GM), every operand read and written once, of which L2 serves a part.
+    `stalled_ns` is how long it waits for a transfer before `start_ns`.
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
     beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.

@@ -337,7 +337,7 @@ def test_copies_after_the_last_op_are_no_part_of_the_makespan() -> None:
     result = compare(longer, Rank(kernels(as_planned(plan))))
     assert result.summary.planned_makespan_ns == result.summary.measured_makespan_ns == plan.makespan_ns
     assert not result.deviates
-    assert "40.000 us after the last planned op" in result.notes[0]
+    assert "40.000 µs after the last planned op" in result.notes[0]
 
 
 def test_what_an_op_without_a_kernel_waits_for_the_next_kernel_waits_for() -> None:

@@ -102,7 +102,7 @@ def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
         fact("predicted", format_duration(op.duration_ns)),
         *_measured(op, session),
         fact("limited by", Sentence(op.bound)),
-        fact("work", Sentence("{} FLOP, {} of global memory traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
+        fact("work", Sentence("{} FLOP, {} of GM traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
     ]
     if op.stalled_ns:
         facts.append(fact("waits for a move", format_duration(op.stalled_ns)))

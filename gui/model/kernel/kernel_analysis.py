@@ -139,7 +139,7 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
 
 
 def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
-    return (Sentence("{} FLOP on {} of operands", (f"{flops:,}", format_bytes(gm_bytes))),)
+    return (Sentence("{} FLOP, {} of GM traffic", (f"{flops:,}", format_bytes(gm_bytes))),)
 
 
 def _worked_out(
@@ -168,7 +168,7 @@ def _worked_out(
         slots=layout.slots if layout is not None else 0,
         tiling=report.tiling,
         traffic=_traffic(report),
-        roofline=roofline_sentences(kernel, cost, target, predicted, facts.measured_ns),
+        roofline=roofline_sentences(kernel, cost, _machine(target.name), predicted, facts.measured_ns),
         notes=tuple(notes),
         problem=report.missing,
     )

@@ -23,7 +23,7 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     if track.planned is not None and track.planned.ops:
         op = track.planned.ops[index]
         values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
-        lines.append(Sentence("limited by {} · {} FLOP · {}", values))
+        lines.append(Sentence("limited by {} · {} FLOP · {} of GM traffic", values))
         if op.source:
             lines.append(op.source)
     if track.planned is not None and track.planned.transfers:
