@@ -90,7 +90,8 @@ class PlannedOp:
 
     `bound` is what limits it, `launches` whether it launches a kernel (views and tuple plumbing
     don't; `None`: the plan's file does not say what runs at this step).
-    `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
+    `gm_bytes` is its traffic to global memory (GM), every operand read and written once, of which L2 serves a part.
+    `stalled_ns` is how long it waits for a transfer before `start_ns`.
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
     beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.

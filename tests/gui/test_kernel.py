@@ -19,7 +19,8 @@ from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_she
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.hardware import chip
+from memplan.gui.model.kernel.roofline_points import roofline
+from memplan.hardware import chip, chips
 from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PLAN, PROFILE
@@ -208,6 +209,17 @@ def test_a_chip_that_is_not_known_is_a_line() -> None:
     assert "Ascend000X" in str(facts.problem)
     assert facts.predicted_ns
     assert kernel_facts(session, "910B3").problem is None
+
+
+@pytest.mark.parametrize("name", [item.name for item in chips()])
+def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
+    plan = dataclasses.replace(load_plan(PLAN), chip=name)
+    session = Session(make_document(plan))
+    session.select(OpRef(of_type(plan, "MatMul")))
+    facts = kernel_facts(session)
+    assert facts.chip == name
+    assert facts.roofline
+    assert roofline(session.document).bytes_per_second == chip(name).hbm_bytes_per_second
 
 
 def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:

@@ -108,7 +108,7 @@ def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
     if timed:
         work = (f"{op.flops:,}", format_bytes(op.gm_bytes))
         facts.append(fact("limited by", Sentence(op.bound.value)))
-        facts.append(fact("work", Sentence("{} FLOP, {} of global memory traffic", work)))
+        facts.append(fact("work", Sentence("{} FLOP, {} of GM traffic", work)))
     if op.stalled_ns:
         facts.append(fact("waits for a move", format_duration(op.stalled_ns)))
     if op.source:

@@ -9,7 +9,7 @@ from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
-from memplan.cost.report import KernelReport, kernel_report
+from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.core.errors import MemplanError
 from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
@@ -138,7 +138,7 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
 
 
 def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
-    return (Sentence("{} FLOP on {} of operands", (f"{flops:,}", format_bytes(gm_bytes))),)
+    return (Sentence("{} FLOP, {} of GM traffic", (f"{flops:,}", format_bytes(gm_bytes))),)
 
 
 def _worked_out(
@@ -167,7 +167,7 @@ def _worked_out(
         slots=layout.slots if layout is not None else 0,
         tiling=report.tiling,
         traffic=_traffic(report),
-        roofline=roofline_sentences(kernel, cost, target, predicted, facts.measured_ns),
+        roofline=roofline_sentences(kernel, cost, _machine(target.name), predicted, facts.measured_ns),
         notes=tuple(notes),
         problem=report.missing,
     )

@@ -25,7 +25,7 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
         op = track.planned.ops[index]
         if op.bound is not Bound.UNKNOWN:
             values = (Sentence(op.bound.value), f"{op.flops:,}", format_bytes(op.gm_bytes))
-            lines.append(Sentence("limited by {} · {} FLOP · {}", values))
+            lines.append(Sentence("limited by {} · {} FLOP · {} of GM traffic", values))
         if op.source:
             lines.append(op.source)
     if track.planned is not None and track.planned.transfers:
