@@ -127,10 +127,10 @@ def _matmul_cost(problem: MatmulProblem, core: Machine, passes: float, cores: in
 def _show_matmul(problem: MatmulProblem, core: Machine, chip: Chip, passes: float, cores: int, as_json: bool) -> int:
     from memplan.cost.buffers import matmul_buffers
     from memplan.cost.kernel_time import matmul_cost_of
-    from memplan.cost.tiling import search, traffic_bound
+    from memplan.cost.tiling import search_tilings, traffic_bound
     from memplan.placement.onchip import plan_onchip
 
-    found = search(problem, core, cores=cores or None)
+    found = search_tilings(problem, core, cores=cores or None)
     best = found.best()
     cost = matmul_cost_of(found, best, core, passes=passes)
     tiling = found.tiling(best)
