@@ -54,9 +54,9 @@ def plan_report(plan: Plan) -> Report:
         title=f"{plan.origin.file} ({plan.origin.producer}) on {plan.chip}",
         headline=headline(plan),
         sections=tuple(sections),
-        notes=tuple(Remark(note) for note in plan.notes),
+        notes=(*(Remark(f"not valid: {wrong}") for wrong in plan.violations), *map(Remark, plan.notes)),
         sources=tuple(plan.rests_on),
-        answer=plan.fits,
+        answer=plan.fits and not plan.violations,
         document=partial(plan_to_json, plan),
     )
 
