@@ -164,8 +164,8 @@ def main() -> None:
     rank = Rank(options.slices, options.tracks)
     session = Session(Document(rank=cast(RankProfile, rank)))
     begin = time.perf_counter()
-    for row in session.rows.rows:
-        session.rows.load(row)
+    for track in session.tracks.all:
+        session.tracks.load(track)
     built = time.perf_counter() - begin
     window = MainWindow(session, background=False)
     window.resize(1920, 1080)

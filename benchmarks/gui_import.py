@@ -37,8 +37,8 @@ window.resize(1600, 1000)
 window.show()
 window.open_request(Request(profile=Path(sys.argv[1])))
 def painted():
-    rows = window.session.rows
-    if not window.session.document.empty and any(rows.loaded(row) for row in rows.rows):
+    tracks = window.session.tracks
+    if not window.session.document.empty and any(tracks.loaded(track) for track in tracks.all):
         window.timeline.repaint()
         print(time.time())
         qt.quit()
@@ -73,7 +73,7 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     timer.start(5)
     began = last = time.perf_counter()
     window.open_request(Request(profile=folder))
-    while window.session.document.empty or window.reading.jobs.running:
+    while window.session.document.empty or window.jobs.running:
         qt.processEvents()
     taken = time.perf_counter() - began
     window.close()

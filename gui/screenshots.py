@@ -17,7 +17,7 @@ from memplan.gui.i18n import choose_language
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.document.session import OpPick, Session, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.window.view_export import png, write
 from memplan.gui.theme import apply_theme
 
@@ -73,7 +73,7 @@ def screenshots(
         window.commands.run("peak")
         peak = window.session.peak
         if peak is not None and peak.parts and peak.parts[0].largest:
-            window.session.pick(TensorPick(peak.parts[0].largest[0][0]))
+            window.session.select(TensorRef(peak.parts[0].largest[0][0]))
 
     def search(window: MainWindow) -> None:
         window.search.open()
@@ -85,18 +85,18 @@ def screenshots(
         window.session.add_marker(low + 0.3 * (high - low))
         window.session.viewport.selection = low + 0.4 * (high - low), low + 0.6 * (high - low)
 
-    def pick_largest(window: MainWindow) -> None:
+    def select_largest(window: MainWindow) -> None:
         plan = window.session.document.plan
         if plan is not None:
-            window.session.pick(OpPick(max(plan.ops, key=lambda op: op.flops).index))
+            window.session.select(OpRef(max(plan.ops, key=lambda op: op.flops).index))
 
     def roofline(window: MainWindow) -> None:
         window.later.show("roofline")
-        pick_largest(window)
+        select_largest(window)
 
     def kernel(window: MainWindow) -> None:
         window.later.show("kernel")
-        pick_largest(window)
+        select_largest(window)
 
     def beside(window: MainWindow) -> None:
         window.documents.show(Request(offloading_path), offloading, beside=True)
@@ -158,7 +158,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
         palette = load_palette(theme)
         apply_theme(qt, palette)
         for name, (session, arrange) in views.items():
-            session.pick(None)
+            session.select(None)
             session.clear_markers()
             session.viewport.selection = None
             session.viewport.show(*session.viewport.bounds)

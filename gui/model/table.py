@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.document.session import Pick
+from memplan.gui.model.document.session import ItemRef
 from memplan.core.sentence import Text
 
 
@@ -13,12 +13,12 @@ class TableRow:
     """
     One row: its cells as text and as what they sort by, and where a click leads.
 
-    `pick` is the thing to show everywhere, `span_ns` its stretch on the profile's clock (`None`: that of `pick`).
+    `item` is the thing to show everywhere, `span_ns` its stretch on the profile's clock (`None`: that of `item`).
     """
 
     cells: tuple[Text, ...]
     sort_keys: tuple[float | str, ...]
-    pick: Pick | None = None
+    item: ItemRef | None = None
     span_ns: tuple[int, int] | None = None
 
 

@@ -13,7 +13,7 @@ class Viewport:
     The visible stretch `[start, end)` in nanoseconds from the document's origin, kept within `bounds`.
 
     Times relative to the origin fit a float exactly (2^53 ns are 104 days), so that zooming below a nanosecond a
-    pixel stays smooth. `cursor` is the time under the mouse, `selection` an area picked by the user.
+    pixel stays smooth. `cursor` is the time under the mouse, `selection` the time range that the user selected.
     """
 
     def __init__(self, bounds: tuple[float, float]) -> None:

@@ -93,7 +93,7 @@ class TimeCanvas(QWidget):
             (session.viewport.cursor_changed, self.update),
             (session.viewport.selection_changed, self.update),
             (session.markers_changed, self.update),
-            (session.picked_changed, self.refresh),
+            (session.selected_changed, self.refresh),
         ):
             self._listening.append((event, event.connect(listener)))
 
@@ -285,8 +285,8 @@ class TimeCanvas(QWidget):
         """Called when the user clicked without dragging."""
 
     def double_clicked(self, position: QPointF) -> None:
-        """Called on a double click in the plot: zoom to the picked thing."""
-        self.session.reveal_picked()
+        """Called on a double click in the plot: zoom to the selected item."""
+        self.session.reveal_selected()
 
     def moved(self, position: QPointF) -> None:
         """Called when the mouse moves over the widget without a button."""

@@ -1,4 +1,4 @@
-"""The details panel: everything known of the picked thing, with jumps to what it names."""
+"""The details panel: everything known of the selected item, with jumps to what it names."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.details import of_pick
+from memplan.gui.model.document.details import item_sections
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.document.facts import Section
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.timeline.range_statistics import selection_sections
-from memplan.gui.model.document.session import Pick, Session
+from memplan.gui.model.document.session import ItemRef, Session
 from memplan.gui.model.sheet import Sheet
 
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
@@ -26,9 +26,9 @@ def _bounded(text: str, most: int) -> str:
 
 class DetailsView(QTextBrowser):
     """
-    Sections of facts: of the selected stretch and of what is picked, whichever the user chose last first.
+    Sections of facts: of the selected stretch and of what is selected, whichever the user chose last first.
 
-    A click on a link picks what it names.
+    A click on a link selects what it names.
     """
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
@@ -37,11 +37,11 @@ class DetailsView(QTextBrowser):
         self.anchorClicked.connect(self._follow)
         self.colours = palette
         self.session = session
-        self._targets: list[Pick] = []
+        self._targets: list[ItemRef] = []
         self.sections: list[Section] = []
-        self._pick_first = False
+        self._item_first = False
         self._listen()
-        self.show_picked()
+        self.show_selected()
 
     def _listen(self) -> None:
         for event, listener in self._events():
@@ -50,18 +50,18 @@ class DetailsView(QTextBrowser):
     def _events(self) -> tuple[tuple[Event, Listener], ...]:
         session = self.session
         return (
-            (session.picked_changed, self._picked),
-            (session.tier_changed, self.show_picked),
+            (session.selected_changed, self._selection_changed),
+            (session.tier_changed, self.show_selected),
             (session.viewport.selection_changed, self._selected),
         )
 
-    def _picked(self) -> None:
-        self._pick_first = True
-        self.show_picked()
+    def _selection_changed(self) -> None:
+        self._item_first = True
+        self.show_selected()
 
     def _selected(self) -> None:
-        self._pick_first = False
-        self.show_picked()
+        self._item_first = False
+        self.show_selected()
 
     def forget(self) -> None:
         """Stop listening to the session."""
@@ -73,18 +73,18 @@ class DetailsView(QTextBrowser):
         self.forget()
         self.session = session
         self._listen()
-        self.show_picked()
+        self.show_selected()
 
     def set_palette(self, palette: Palette) -> None:
         """Write with other colours."""
         self.colours = palette
-        self.show_picked()
+        self.show_selected()
 
-    def show_picked(self) -> None:
+    def show_selected(self) -> None:
         """Write the panel anew."""
-        selected, picked = selection_sections(self.session), self.session.picked
-        about = of_pick(self.session, picked) if picked is not None or not selected else []
-        self.sections = [*about, *selected] if self._pick_first else [*selected, *about]
+        statistics, selected = selection_sections(self.session), self.session.selected
+        about = item_sections(self.session, selected) if selected is not None or not statistics else []
+        self.sections = [*about, *statistics] if self._item_first else [*statistics, *about]
         self._targets = []
         faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
         parts = []
@@ -94,7 +94,7 @@ class DetailsView(QTextBrowser):
             for fact in section.facts:
                 label, value = escape(_bounded(say(fact.label), _LABEL)), escape(_bounded(say(fact.value), _VALUE))
                 if fact.target is not None:
-                    value = f'<a style="color:{accent}" href="pick:{len(self._targets)}">{value}</a>'
+                    value = f'<a style="color:{accent}" href="item:{len(self._targets)}">{value}</a>'
                     self._targets.append(fact.target)
                 parts.append(
                     f'<tr><td width="34%" style="color:{faint};border-bottom:1px solid {line}">'
@@ -118,6 +118,6 @@ class DetailsView(QTextBrowser):
 
     def _follow(self, link: QUrl) -> None:
         text = link.toString()
-        if text.startswith("pick:"):
-            self.session.pick(self._targets[int(text.removeprefix("pick:"))])
-            self.session.reveal_picked()
+        if text.startswith("item:"):
+            self.session.select(self._targets[int(text.removeprefix("item:"))])
+            self.session.reveal_selected()

@@ -7,10 +7,9 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.work.jobs import Job
+from memplan.gui.work.jobs import Jobs
 from memplan.gui.model.timeline.slice_search import Hits, no_hits, search
 from memplan.gui.model.document.session import Session
-from memplan.gui.work.background import Reading
 
 _AT_ONCE = 500_000
 """So many slices are searched within a few milliseconds; more are left to a worker."""
@@ -22,11 +21,10 @@ class SearchBar(QWidget):
     jumped = Signal(str)
     opened = Signal()
 
-    def __init__(self, session: Session, reading: Reading, parent: QWidget | None = None) -> None:
+    def __init__(self, session: Session, jobs: Jobs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session
-        self._reading = reading
-        self._job: Job | None = None
+        self._jobs = jobs
         self._step_wanted: bool | None = None
         self.hits = no_hits()
         self.position = -1
@@ -54,18 +52,15 @@ class SearchBar(QWidget):
 
     def search_for(self, text: str) -> None:
         """Find `text` and count its hits; the view stays where it is until the user steps."""
-        if self._job is not None:
-            self._job.cancel()
-            self._job = None
-        rows = self.session.rows
-        if not text.strip() or sum(row.count for row in rows.rows) <= _AT_ONCE:
-            self._show(search(rows, text))
+        self._jobs.drop(self)
+        tracks = self.session.tracks
+        if not text.strip() or sum(track.count for track in tracks.all) <= _AT_ONCE:
+            self._show(search(tracks, text))
             return
         self.count.setText(tr("searching …"))
-        self._job = self._reading.do(tr("searching …"), lambda progress: search(rows, text, progress), self._show)
+        self._jobs.latest(self, tr("searching …"), lambda progress: search(tracks, text, progress), self._show)
 
     def _show(self, hits: Hits) -> None:
-        self._job = None
         self.hits = hits
         self.position = -1
         self._show_count()
@@ -74,8 +69,8 @@ class SearchBar(QWidget):
             self.step(wanted)
 
     def step(self, forward: bool = True) -> None:
-        """Pick and show the next hit (after what is visible, the first time), or the one before."""
-        if self._job is not None:
+        """Select and show the next hit (after what is visible, the first time), or the one before."""
+        if self._jobs.waiting(self):
             self._step_wanted = forward
             return
         if not len(self.hits):
@@ -86,16 +81,16 @@ class SearchBar(QWidget):
         else:
             self.position += 1 if forward else -1
         self.position %= len(self.hits)
-        pick = self.hits.pick(self.position)
-        self.session.pick(pick)
-        span = self.session.picked_span()
+        item = self.hits.item(self.position)
+        self.session.select(item)
+        span = self.session.selected_span()
         if span is not None:
             viewport = self.session.viewport
             if span[1] - span[0] < viewport.span / 500 or span[1] - span[0] > viewport.span:
                 viewport.reveal(*span, margin=20.0 if span[1] > span[0] else 0.5)
             else:
                 viewport.centre(span[0])
-        self.jumped.emit(pick.row)
+        self.jumped.emit(item.track)
         self._show_count()
 
     def _show_count(self) -> None:

@@ -117,8 +117,8 @@ class TableView(QWidget):
     def jump(self, index: QModelIndex) -> None:
         """Show the row's place in every view."""
         row = self.row_at(index)
-        if row.pick is not None:
-            self.session.pick(row.pick)
+        if row.item is not None:
+            self.session.select(row.item)
         if row.span_ns is not None:
             origin = self.session.origin_ns
             self.session.viewport.reveal(float(row.span_ns[0] - origin), float(row.span_ns[1] - origin))

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 
 from memplan.core.errors import MemplanError
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request
 from memplan.gui.window.dialogs import ask_item
 from memplan.gui.window.view_export import FORMATS, copy, picture, write
 from memplan.gui.views.canvas import TimeCanvas
@@ -37,7 +37,7 @@ def open_sample(window: MainWindow) -> None:
 
 def open_file(window: MainWindow) -> None:
     """Ask for plans, or graphs to plan first, and open them."""
-    kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+    kinds = f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
     names, _ = QFileDialog.getOpenFileNames(window, tr("Open plan or graph"), "", kinds)
     if names:
         window.open([Path(name) for name in names])
@@ -86,10 +86,10 @@ def _with_sheet(
     """Give the table of view `name` to `use`, and what comes of it to `done`; long tables are made on a worker."""
     view = window.views[name]
     if isinstance(view, TimeCanvas):
-        window.reading.do(title, lambda _: use(view.sheet()), done)
+        window.jobs.start(title, lambda _: use(view.sheet()), done)
     else:  # its order is that of a widget, which only this thread may ask
         sheet = view.sheet()
-        window.reading.do(title, lambda _: use(sheet), done)
+        window.jobs.start(title, lambda _: use(sheet), done)
 
 
 def save_view(window: MainWindow, name: str) -> None:
@@ -119,7 +119,7 @@ def save_view(window: MainWindow, name: str) -> None:
     if data is None:
         _with_sheet(window, name, title, lambda sheet: write(path, sheet.text().encode()), done)
     else:
-        window.reading.do(title, lambda _: write(path, data), done)
+        window.jobs.start(title, lambda _: write(path, data), done)
 
 
 def copy_view(window: MainWindow, name: str) -> None:
@@ -166,4 +166,4 @@ def write_plan(window: MainWindow, plan: Plan, to: str, path: Path) -> None:
     def done(written: Path) -> None:
         window.statusBar().showMessage(f"{tr('written to')} {written}", 8_000)
 
-    window.reading.do(f"{tr('Export the plan')} {path.name}", work, done)
+    window.jobs.start(f"{tr('Export the plan')} {path.name}", work, done)

@@ -79,7 +79,7 @@ class LaterViews:
         if module in sys.modules:
             show()
         else:
-            window.reading.do(tr("opening the view"), load, lambda _: show())
+            window.jobs.start(tr("opening the view"), load, lambda _: show())
 
     def show_kv(self, config: Path | None = None) -> None:
         """Show the KV budget, of the model in `config` when given."""
@@ -108,13 +108,13 @@ class LaterViews:
         from memplan.gui.views.kernel.kernel_view import KernelView
 
         window = self._window
-        self.kernel = KernelView(window.session, window.colours, window.reading, window)
+        self.kernel = KernelView(window.session, window.colours, window.jobs, window)
         return self.kernel
 
     def _make_kv(self) -> QWidget:
         from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 
-        self.kv = KvBudgetView(self._window.colours, self._window, models=self._window.settings.models)
+        self.kv = KvBudgetView(self._window.colours, self._window.jobs, self._window, models=self._window.settings.models)
         self.kv.model_opened.connect(self._keep_model)
         return self.kv
 

@@ -25,12 +25,13 @@ from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.window.lazy_docks import LaterViews
 from memplan.gui.model.document.open_documents import Documents
-from memplan.gui.model.document.open_request import Request, is_graph, notes_of, requests_for
+from memplan.gui.model.document.open_request import Request, notes_of, requests_for, wants_chip
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.side_by_side_controller import Pairing
 from memplan.gui.window.dialogs import ask_chip, ask_shape
-from memplan.gui.work.background import Reading
+from memplan.gui.work.jobs import Jobs
+from memplan.gui.work.loader import DocumentLoader
 from memplan.gui.window.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.memory.live_tensors_view import AliveView
@@ -57,7 +58,7 @@ class MainWindow(QMainWindow):
     """
     One window on the documents of its tabs. `settings` keeps layout, colours and files; `None` keeps nothing.
 
-    With `background` rows are read and files opened on worker threads, otherwise at once (for pictures).
+    With `background` tracks are read and files opened on worker threads, otherwise at once (for pictures).
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class MainWindow(QMainWindow):
         self.settings = Settings(settings)
         self.colours = palette or self.settings.palette
         self.documents = Documents(session)
-        self.reading = Reading(background, self)
-        self.reading.failed.connect(self.problem)
-        self.reading.unbound.connect(self._ask_shape)
-        self.reading.tracks_read.connect(self._show_tracks)
+        self.jobs = Jobs(self, background=background)
+        self.jobs.failed.connect(self.problem)
+        self.loader = DocumentLoader(self.jobs, self)
+        self.loader.unbound.connect(self._ask_shape)
+        self.loader.tracks_read.connect(self._show_tracks)
         self.pairing = Pairing(self)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
@@ -102,7 +104,7 @@ class MainWindow(QMainWindow):
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
-        loader = self.reading.tracks if self.reading.background else None
+        loader = self.loader.tracks if self.jobs.background else None
         session = self.session
         self.timeline = TimelineView(session, self.colours, self, loader)
         self.memory_map = MemoryMapView(session, self.colours, self)
@@ -114,9 +116,9 @@ class MainWindow(QMainWindow):
         self.transfers = TransfersView(session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
-        self.search = SearchBar(session, self.reading, self)
-        self.search.jumped.connect(self.timeline.show_row)
-        self.search.opened.connect(lambda: self.reading.every_track(self.session))
+        self.search = SearchBar(session, self.jobs, self)
+        self.search.jumped.connect(self.timeline.show_track)
+        self.search.opened.connect(lambda: self.loader.every_track(self.session))
         self.search.hide()
         self.later = LaterViews(self)
         self.views: dict[str, View] = {}
@@ -211,7 +213,7 @@ class MainWindow(QMainWindow):
     def _make_status(self) -> None:
         self.simulated_mark = QLabel(self)
         self.statusBar().addPermanentWidget(self.simulated_mark)
-        self.statusBar().addPermanentWidget(JobBar(self.reading, self))
+        self.statusBar().addPermanentWidget(JobBar(self.jobs, self.loader, self))
 
     def canvases(self) -> Sequence[TimeCanvas]:
         """The views on the common time axis."""
@@ -233,10 +235,10 @@ class MainWindow(QMainWindow):
 
     def _show_current(self) -> None:
         session = self.session
-        self.reading.forget_tracks()
+        self.loader.forget_tracks()
         arrangement = self.settings.arrangement
         if arrangement:
-            session.rows.arrange(arrangement)
+            session.tracks.arrange(arrangement)
         for view in self.session_views():
             view.show_session(session)
         self.search.show_session(session)
@@ -280,7 +282,7 @@ class MainWindow(QMainWindow):
 
     def open_planned(self, request: Request) -> bool:
         """Open `request`, of a graph after asking for the chip to plan it for; false if the user gave up."""
-        if request.plan is not None and is_graph(request.plan) and request.chip is None:
+        if wants_chip(request):
             chip = ask_chip(self)
             if chip is None:
                 return False
@@ -306,7 +308,7 @@ class MainWindow(QMainWindow):
             extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not beside
             self.documents.show(request, session, beside=not extends)
 
-        self.reading.open(request, done)
+        self.loader.open(request, done)
 
     def _ask_shape(self, request: Request, error: UnboundShapeError, done: Callable[[Request, Session], None]) -> None:
         """Ask for the shape that an input leaves open, and read on with it."""
@@ -319,7 +321,7 @@ class MainWindow(QMainWindow):
             self.problem(str(error))
             return
         kept = tuple(item for item in request.shapes if item[0] != shape[0])
-        self.reading.open(replace(request, shapes=(*kept, shape)), done)
+        self.loader.open(replace(request, shapes=(*kept, shape)), done)
 
     def reopen(self) -> None:
         """Open what was open when the app ended; what has gone since is a line in the problems panel."""
@@ -335,7 +337,7 @@ class MainWindow(QMainWindow):
     def _show_tracks(self, session: Session) -> None:
         for timeline in self.pairing.timelines():
             if timeline.session is session:
-                timeline.rows_changed()
+                timeline.tracks_changed()
         if session is self.session:
             self.search.search_for(self.search.edit.text())
             self.problems.show_notes(notes_of(session))
@@ -359,9 +361,9 @@ class MainWindow(QMainWindow):
 
     def keep_arrangement(self) -> None:
         """Keep how the tracks are arranged, if the user arranged any."""
-        rows = self.session.rows
-        if rows.arranged:
-            self.settings.arrangement = rows.arrangement(self.settings.arrangement)
+        tracks = self.session.tracks
+        if tracks.arranged:
+            self.settings.arrangement = tracks.arrangement(self.settings.arrangement)
 
     def set_colours(self, palette: Palette) -> None:
         """Draw the whole application with other colours, now and at the next start."""
@@ -441,6 +443,6 @@ class MainWindow(QMainWindow):
             for request, viewport in kept
             if request.plan is not None or request.profile is not None
         ]
-        self.reading.stop()
+        self.jobs.stop()
         self._forget_views()
         super().closeEvent(event)

@@ -15,8 +15,8 @@ from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
 from memplan.gui.model.compare.ab_differences import Difference, Differences
 from memplan.gui.model.document.open_documents import Opened
-from memplan.gui.model.document.open_request import Request, is_graph, requests_for
-from memplan.gui.model.compare.side_by_side import Pair, pair_differences
+from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
+from memplan.gui.model.compare.side_by_side import Located, Pair, pair_differences
 from memplan.gui.model.compare.locate import Place
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.dialogs import ask_chip, ask_item
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from memplan.gui.window.main_window import MainWindow
 
 VIEW, TABLE = "beside", "beside-table"
+_MOMENTS, _DIFFERENCES, _PLACE = "moments", "differences", "place"
+"""What it asks of workers."""
 _CURVE_FROM_PX = 420
 """Height of the middle from which B's memory is shown under its timeline without being asked for."""
 
@@ -49,8 +51,6 @@ class Pairing:
         self.view: BesideView | None = None
         self.table: DifferencesView | None = None
         self._differences: Differences | None = None
-        self._asked: object | None = None
-        self._wanted: object | None = None
 
     # -- widgets -------------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class Pairing:
             self._open(Path(name))
 
     def _ask_file(self) -> None:
-        kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+        kinds = f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
         name, _ = QFileDialog.getOpenFileName(self._window, tr("Open plan or graph"), "", kinds)
         if name:
             self._open(Path(name))
@@ -177,12 +177,12 @@ class Pairing:
         """Open one file or folder as a further document and show it as B."""
         window = self._window
         for request in requests_for([path]):
-            chip = window.request.chip
-            if request.plan is not None and is_graph(request.plan) and chip is None:
-                chip = ask_chip(window)
+            if wants_chip(request):
+                chip = window.request.chip or ask_chip(window)
                 if chip is None:
                     return
-            self._read(Request(request.plan, request.profile, request.rank, chip))
+                request = replace(request, chip=chip)
+            self._read(request)
 
     def _read(self, request: Request) -> None:
         """Read what `request` names as a further document and show it as B."""
@@ -196,7 +196,7 @@ class Pairing:
             if window.session is shown:  # else the user went elsewhere meanwhile
                 self.begin(opened)
 
-        window.reading.open(request, done)
+        window.loader.open(request, done)
 
     def begin(self, second: Opened) -> None:
         """Show `second` beside the shown document."""
@@ -242,7 +242,7 @@ class Pairing:
 
     def _make_views(self, session: Session) -> None:
         window = self._window
-        loader = window.reading.tracks if window.reading.background else None
+        loader = window.loader.tracks if window.jobs.background else None
         self.view = BesideView(session, window.colours, self.split, loader)
         self.split.addWidget(self.view)
         window.name_view(VIEW, "Side by side", self.view)
@@ -276,7 +276,8 @@ class Pairing:
 
     def _part(self) -> None:
         """Let go of the pair; work under way for it stops."""
-        self._asked = None
+        for question in (_MOMENTS, _DIFFERENCES, _PLACE):
+            self._window.jobs.drop(self, question)
         self._differences = None
         self._first = None
         if self.pair is not None:
@@ -291,37 +292,29 @@ class Pairing:
             return
         one, other = window.session, second.session
         self._first = one
-        asked = self._asked = object()
         self.strip.show_session(one)
 
         def pair_up(at: tuple[float, float]) -> None:
-            if self._asked is not asked:
-                return
             self.pair = Pair(one, other, at)
-            self.pair.jumped.connect(self._show_rows)
+            self.pair.jumped.connect(self._show_tracks)
             self._show_pair()
 
         def done(found: Differences) -> None:
-            if self._asked is asked:
-                self._differences = found
-                self._show_pair()
+            self._differences = found
+            self._show_pair()
 
         def compare(progress: Progress) -> Differences:
-            def report(done: int, total: int, what: str) -> None:
-                if self._asked is not asked:
-                    raise CancelledError("cancelled")
-                progress(done, total, what)
-
             try:
-                return pair_differences(one, other, report)
+                return pair_differences(one, other, progress)
             except CancelledError:
                 raise
             except (MemplanError, OSError) as error:
                 return Differences(reason=str(error))
 
         self._show_pair()
-        window.reading.do(tr("lining up"), lambda _: default_moments(one, other), pair_up)
-        window.reading.do(tr("comparing"), compare, done)
+        jobs = window.jobs
+        jobs.latest(self, tr("lining up"), lambda _: default_moments(one, other), pair_up, question=_MOMENTS)
+        jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_pair(self) -> None:
         if self.pair is not None:
@@ -336,36 +329,39 @@ class Pairing:
             return
 
         def done(found: tuple[float, float] | None) -> None:
-            if pair is not self.pair:
-                return
             if found is None:
                 window.statusBar().showMessage(f"{tr(how.value)}: {tr('not known of both documents')}", 5_000)
                 return
             pair.align_at(*found)
 
-        window.reading.do(tr("lining up"), lambda _: moments(pair.first, pair.second, how), done)
+        window.jobs.latest(
+            self, tr("lining up"), lambda _: moments(pair.first, pair.second, how), done, question=_MOMENTS
+        )
 
     def jump(self, difference: Difference) -> None:
         """Show where `difference` is best seen in both; the last one asked for wins."""
         pair, window = self.pair, self._window
         if pair is None:
             return
-        wanted = self._wanted = object()
 
-        def done(places: tuple[Place | None, Place | None]) -> None:
-            if pair is not self.pair or self._wanted is not wanted:
-                return
+        def done(located: Located) -> None:
             for timeline in self.timelines():
-                timeline.rows_changed()
-            pair.show(places)
-            if places == (None, None):
+                timeline.tracks_changed()
+            pair.show(located)
+            if located.places == (None, None):
                 window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
 
-        window.reading.do(tr("looking for the place"), lambda _: pair.places_of(difference), done)
+        window.jobs.latest(
+            self,
+            tr("looking for the place"),
+            lambda progress: pair.locate(difference, progress),
+            done,
+            question=_PLACE,
+        )
 
-    def _show_rows(self) -> None:
-        """Bring the rows of a jump onto the screen."""
+    def _show_tracks(self) -> None:
+        """Bring the tracks of a jump onto the screen."""
         pair = self.pair
         for timeline, place in zip(self.timelines(), pair.places if pair is not None else (), strict=False):
-            if place is not None and place.row is not None:
-                timeline.show_row(place.row)
+            if place is not None and place.track is not None:
+                timeline.show_track(place.track)

@@ -22,8 +22,8 @@ from memplan.gui.window.file_commands import (
 from memplan.gui.i18n import LANGUAGES, say, tr
 from memplan.gui.model.timeline.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.timeline.timeline_tracks import Rows
-from memplan.gui.model.document.session import SlicePick
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.model.document.session import SliceRef
 from memplan.gui.model.timeline.steps import Step, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
@@ -60,13 +60,13 @@ def view_menu(window: MainWindow, name: str) -> QMenu:
     """What a right click on view `name` offers."""
     menu = QMenu(window)
     if name == "timeline":
-        row = window.timeline.acted_row()
-        rows = window.session.rows
+        track = window.timeline.acted_track()
+        tracks = window.session.tracks
         for command in ("pin-track", "hide-track", "track-up", "track-down"):
             action = menu.addAction(window.commands.actions[command].text())
-            action.setEnabled(row is not None)
-            if row is not None:
-                action.triggered.connect(lambda *_, command=command, key=row.key: arrange(rows, command, key))
+            action.setEnabled(track is not None)
+            if track is not None:
+                action.triggered.connect(lambda *_, command=command, key=track.key: arrange(tracks, command, key))
         menu.addAction(window.commands.actions["show-hidden"])
         menu.addSeparator()
     if name == "curve":
@@ -111,7 +111,7 @@ def _file(window: MainWindow) -> list[Command]:
             lambda: choose_rank(window, beside=True),
             enabled=several_ranks,
         ),
-        Command("cancel", "File", "Cancel reading", window.reading.cancel, ("Ctrl+.",)),
+        Command("cancel", "File", "Cancel reading", window.loader.cancel, ("Ctrl+.",)),
         Command(
             "export-plan",
             "File",
@@ -159,7 +159,7 @@ def _go(window: MainWindow) -> list[Command]:
         if selection is not None:
             window.session.viewport.reveal(*selection, margin=0.02)
         else:
-            window.session.reveal_picked()
+            window.session.reveal_selected()
 
     def to_peak() -> None:
         session, viewport = window.session, window.session.viewport
@@ -167,7 +167,7 @@ def _go(window: MainWindow) -> list[Command]:
         if moment is None:
             window.statusBar().showMessage(tr("Neither plan nor profile holds a memory curve"), 5_000)
             return
-        session.pick(None)
+        session.select(None)
         low, high = viewport.bounds
         time, around = float(moment - session.origin_ns), _AROUND_PEAK * (high - low)
         viewport.reveal(time - around, time + around, margin=0.0)
@@ -182,10 +182,10 @@ def _go(window: MainWindow) -> list[Command]:
             window.deviations.jump(index)
 
     def along(forward: bool) -> Callable[[], None]:
-        return lambda: _pick_slice(window, beside(window.session, _picked_slice(window), forward=forward))
+        return lambda: _select_slice(window, beside(window.session, _selected_slice(window), forward=forward))
 
     def across(down: bool) -> Callable[[], None]:
-        return lambda: _pick_slice(window, stacked(window.session, _picked_slice(window), down=down))
+        return lambda: _select_slice(window, stacked(window.session, _selected_slice(window), down=down))
 
     def clear() -> None:
         if window.search.isVisible():
@@ -193,7 +193,7 @@ def _go(window: MainWindow) -> list[Command]:
             window.timeline.setFocus()
             return
         window.session.viewport.selection = None
-        window.session.pick(None)
+        window.session.select(None)
 
     def marker() -> None:
         viewport = window.session.viewport
@@ -206,7 +206,7 @@ def _go(window: MainWindow) -> list[Command]:
         Command("find-previous", "Go", "Previous hit", lambda: window.search.step(False), ("Shift+F3",)),
         Command("commands", "Go", "All commands …", lambda: open_palette(window), ("Ctrl+Shift+P",)),
         Command("show-all", "Go", "Show everything", show_all, ("Home", "0")),
-        Command("zoom-to", "Go", "Zoom to the selection or the picked thing", to_selection, ("F",)),
+        Command("zoom-to", "Go", "Zoom to the selected time range or item", to_selection, ("F",)),
         Command("back", "Go", "Back to before the jump", viewport_back, ("Backspace", "Alt+Left")),
         Command("next-slice", "Go", "Next slice of the lane", along(True), (".",), separated=True),
         Command("previous-slice", "Go", "Previous slice of the lane", along(False), (",",)),
@@ -223,18 +223,18 @@ def _go(window: MainWindow) -> list[Command]:
     ]
 
 
-def _picked_slice(window: MainWindow) -> SlicePick | None:
-    picked = window.session.picked
-    return picked if isinstance(picked, SlicePick) else None
+def _selected_slice(window: MainWindow) -> SliceRef | None:
+    selected = window.session.selected
+    return selected if isinstance(selected, SliceRef) else None
 
 
-def _pick_slice(window: MainWindow, pick: SlicePick | None) -> None:
-    """Pick a slice and bring it into view as gently as that goes; nothing where there is none."""
-    if pick is None:
+def _select_slice(window: MainWindow, item: SliceRef | None) -> None:
+    """Select a slice and bring it into view as gently as that goes; nothing where there is none."""
+    if item is None:
         return
-    window.session.pick(pick)
-    window.timeline.show_row(pick.row)
-    span = window.session.picked_span()
+    window.session.select(item)
+    window.timeline.show_track(item.track)
+    span = window.session.selected_span()
     if span is not None:
         window.session.viewport.centre(sum(span) / 2)
 
@@ -244,12 +244,14 @@ def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]]
     session = window.session
 
     def done(found: tuple[Step, ...]) -> None:
+        if session is not window.session:
+            return
         if not found:
             window.statusBar().showMessage(tr("The profile tells of no steps."), 5_000)
-        elif session is window.session:
+        else:
             use(window, found)
 
-    window.reading.do(tr("reading steps"), lambda _: steps(session), done)
+    window.jobs.latest(window, tr("reading steps"), lambda progress: steps(session, progress), done, question="steps")
 
 
 def _reveal(window: MainWindow, step: Step) -> None:
@@ -280,27 +282,27 @@ def _to_step_beside(window: MainWindow, found: tuple[Step, ...], *, forward: boo
         _reveal(window, step)
 
 
-def arrange(rows: Rows, command: str, key: str) -> None:
-    """Pin, hide or move the row `key`."""
+def arrange(tracks: TimelineTracks, command: str, key: str) -> None:
+    """Pin, hide or move the track `key`."""
     if command == "pin-track":
-        rows.pin(key)
+        tracks.pin(key)
     elif command == "hide-track":
-        rows.hide(key)
+        tracks.hide(key)
     elif command == "track-up":
-        rows.shift(key, -1)
+        tracks.shift(key, -1)
     else:
-        rows.shift(key, 1)
+        tracks.shift(key, 1)
 
 
 def _tracks(window: MainWindow) -> list[Command]:
     def acting(command: str) -> Callable[[], None]:
         def run() -> None:
             timeline = window.pairing.acting_timeline()
-            row = timeline.acted_row()
-            if row is not None:
-                arrange(timeline.session.rows, command, row.key)
+            track = timeline.acted_track()
+            if track is not None:
+                arrange(timeline.session.tracks, command, track.key)
             else:
-                window.statusBar().showMessage(tr("Point at a track, or pick a slice of it, first."), 5_000)
+                window.statusBar().showMessage(tr("Point at a track, or select a slice of it, first."), 5_000)
 
         return run
 
@@ -313,12 +315,12 @@ def _tracks(window: MainWindow) -> list[Command]:
             "show-hidden",
             "Tracks",
             "Show hidden tracks",
-            lambda: window.session.rows.show_hidden(),
+            lambda: window.session.tracks.show_hidden(),
             ("Shift+H",),
-            enabled=lambda: bool(window.session.rows.hidden),
+            enabled=lambda: bool(window.session.tracks.hidden),
         ),
-        Command("fold-all", "Tracks", "Fold all groups", lambda: window.session.rows.fold_all(True), ("Z",)),
-        Command("unfold-all", "Tracks", "Unfold all groups", lambda: window.session.rows.fold_all(False), ("Shift+Z",)),
+        Command("fold-all", "Tracks", "Fold all groups", lambda: window.session.tracks.fold_all(True), ("Z",)),
+        Command("unfold-all", "Tracks", "Unfold all groups", lambda: window.session.tracks.fold_all(False), ("Shift+Z",)),
     ]
 
 
@@ -391,7 +393,13 @@ def _next_tier(window: MainWindow) -> None:
 
 def _show_tier(window: MainWindow, tier: Tier) -> None:
     session = window.session
-    window.reading.do(tier.value, lambda _: session.prepare_tier(tier), lambda _: session.show_tier(tier))
+    window.jobs.latest(
+        window,
+        tier.value,
+        lambda _: session.tier_memory(tier),
+        lambda memory: session.show_tier(tier, memory),
+        question="tier",
+    )
 
 
 def _theme(window: MainWindow, theme: str) -> Command:
@@ -424,8 +432,8 @@ def choose_colours(window: MainWindow) -> None:
     from memplan.gui.views.colours_dialog import ColoursDialog
 
     categories: list[str] = []
-    for row in window.session.rows.rows:
-        lanes = window.session.rows.lanes(row)
+    for track in window.session.tracks.all:
+        lanes = window.session.tracks.lanes(track)
         categories += lanes.kinds if lanes is not None else ()
     ColoursDialog(window.colours, categories, window.set_colours, window).open()
 

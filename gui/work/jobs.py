@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal, Slot
+from shiboken6 import isValid
 
 from memplan.core.errors import CancelledError, MemplanError
-from memplan.core.progress import Progress
+from memplan.core.progress import Progress, silent
 
 Work = Callable[[Progress], Any]
 Finished = Callable[[Any], None]
@@ -20,7 +21,8 @@ class Job(QObject):
     """
     One piece of work on a thread of the pool; it lives on the interface's thread and calls back there.
 
-    `progressed` and `ended` are for whoever shows the job; the outcome goes to the callables given to `Jobs.start`.
+    `progressed` and `ended` are for whoever shows the job; the outcome goes to the callables given to `Jobs.start`,
+    and to nobody once the job is cancelled.
     """
 
     progressed = Signal()
@@ -43,7 +45,7 @@ class Job(QObject):
         return self._stop.is_set()
 
     def cancel(self) -> None:
-        """Ask the work to stop at its next report of progress."""
+        """Ask the work to stop at its next report of progress, or not to begin."""
         self._stop.set()
 
     def _report(self, done: int, total: int, what: str) -> None:
@@ -54,6 +56,7 @@ class Job(QObject):
     def run(self) -> None:
         """Do the work on the calling thread."""
         try:
+            self._report(0, 0, "")
             outcome: tuple[str, Any] = "finished", self._work(self._report)
         except CancelledError:
             outcome = "cancelled", None
@@ -94,27 +97,42 @@ class _Runner(QRunnable):
 
 
 class Jobs(QObject):
-    """The jobs of one window; at most `threads` run at once, the others wait."""
+    """
+    The jobs of one window, and the one way to run work for it; at most `threads` run at once, the others wait.
+
+    Without `background` (for pictures) work is done at once, on the thread that asks. `failed` has the line of whatever
+    went wrong and nobody else was told of.
+    """
 
     changed = Signal()
+    failed = Signal(str)
 
-    def __init__(self, parent: QObject | None = None, threads: int = 2) -> None:
+    def __init__(self, parent: QObject | None = None, *, background: bool = True, threads: int = 2) -> None:
         super().__init__(parent)
+        self.background = background
         self._pool = QThreadPool(self)
         self._pool.setMaxThreadCount(threads)
         self._stopped = False
+        self._latest: dict[tuple[object, str], Job] = {}
         self.running: list[Job] = []
 
-    def start(self, title: str, work: Work, finished: Finished, failed: Failed) -> Job:
+    def start(self, title: str, work: Work, done: Finished, failed: Failed | None = None) -> Job | None:
         """
-        Queue `work`; its result goes to `finished`, its error's line to `failed`, both on this thread.
+        Do `work`; its result goes to `done`, its error's line to `failed` (by default the signal), both on this thread.
 
-        After `stop` nothing is queued any more: a window that closes may still ask for rows while it goes.
+        Returns the job, or `None` where there is none: without `background` the work is done already, and after `stop`
+        none is done any more, though a window that closes may still ask for it while it goes.
         """
-        job = Job(title, work, finished, failed)
+        failed = failed or self.failed.emit
         if self._stopped:
-            job.cancel()
-            return job
+            return None
+        if not self.background:
+            try:
+                done(work(silent))
+            except MemplanError as error:
+                failed(str(error))
+            return None
+        job = Job(title, work, done, failed)
         job.ended.connect(self._ended)
         job.progressed.connect(self.changed)
         self.running.append(job)
@@ -122,10 +140,53 @@ class Jobs(QObject):
         self.changed.emit()
         return job
 
+    def latest(
+        self,
+        owner: object,
+        title: str,
+        work: Work,
+        done: Finished,
+        *,
+        question: str = "",
+        failed: Failed | None = None,
+    ) -> None:
+        """
+        Do `work` as `start` does, in place of what `owner` asked last; only the latest answer is given to it.
+
+        What it asked before is cancelled. An owner with several questions names each. The answer to a widget that is
+        gone meanwhile is given to nobody.
+        """
+        self.drop(owner, question)
+
+        def deliver(value: Any) -> None:
+            if _there(owner):
+                self._latest.pop((owner, question), None)
+                done(value)
+
+        def refuse(line: str) -> None:
+            if _there(owner):
+                self._latest.pop((owner, question), None)
+                (failed or self.failed.emit)(line)
+
+        job = self.start(title, work, deliver, refuse)
+        if job is not None:
+            self._latest[owner, question] = job
+
+    def drop(self, owner: object, question: str = "") -> None:
+        """Cancel what `owner` asked last, if it waits for an answer."""
+        job = self._latest.pop((owner, question), None)
+        if job is not None:
+            job.cancel()
+
+    def waiting(self, owner: object, question: str = "") -> bool:
+        """Whether `owner` waits for an answer to what it asked `latest`."""
+        return (owner, question) in self._latest
+
     @Slot()
     def _ended(self) -> None:
         job = self.sender()
         self.running = [other for other in self.running if other is not job]
+        self._latest = {asked: other for asked, other in self._latest.items() if other is not job}
         self.changed.emit()
 
     def stop(self, milliseconds: int = 5000) -> bool:
@@ -135,3 +196,8 @@ class Jobs(QObject):
             job.cancel()
         self._pool.clear()
         return bool(self._pool.waitForDone(milliseconds))
+
+
+def _there(owner: object) -> bool:
+    """Whether `owner` is still there: of a widget, Qt's half may be gone."""
+    return not isinstance(owner, QObject) or isValid(owner)

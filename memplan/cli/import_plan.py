@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from memplan.cli.console import YES, JsonOption, print_json
+from memplan.cli.reporting import reporting
+from memplan.reports.report import Report
 
 
+@reporting
 def command(
     file: Annotated[
         Path,
@@ -19,24 +22,17 @@ def command(
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
-    as_json: JsonOption = False,
-) -> int:
+) -> Report:
     """
     Read the memory plan in a dump of SOMAS or GE, to show it or set it beside ours.
 
     Exits with 0, or 2 when the file holds no plan.
     """
-    from memplan.cli.plan import print_plan
     from memplan.imports import read_plan
-    from memplan.schema import plan_to_json
+    from memplan.reports.plan_report import plan_report
 
     result = read_plan(file)
     if output is not None:
         result.save(output)
-    if as_json:
-        print_json(plan_to_json(result))
-    else:
-        print_plan(result)
-        if output is not None:
-            print(f"written to {output}")
-    return YES
+    # Whether it fits is for `memplan show` to answer: here it was read.
+    return replace(plan_report(result), answer=True, written=() if output is None else (output,))

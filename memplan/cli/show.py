@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
-from memplan.cli.console import NO, YES, JsonOption, print_json
-from memplan.cli.plan import print_plan
+from memplan.cli.reporting import reporting
+from memplan.reports.report import Report
 
 PlanArgument = Annotated[Path, typer.Argument(help="A plan, as `memplan plan -o` writes it.", show_default=False)]
 
 
-def command(plan: PlanArgument, as_json: JsonOption = False) -> int:
+@reporting
+def command(plan: PlanArgument) -> Report:
     """
     Print a saved plan: how full each tier gets, what fills it, the longest ops, what moves.
 
-    Exits with 0 when the plan fits, 1 when it does not, 2 when the file can't be read.
+    Exits with 0 when the plan is valid and fits, 1 when it is not or does not, 2 when the file can't be read.
     """
-    from memplan.schema import load_plan, plan_to_json
+    from memplan.imports import read_plan
+    from memplan.reports.plan_report import plan_report
 
-    loaded = load_plan(plan)
-    if as_json:
-        print_json(plan_to_json(loaded))
-    else:
-        print_plan(loaded)
-    return YES if loaded.fits else NO
+    return plan_report(read_plan(plan))

@@ -13,21 +13,21 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-Loop = TypeVar("Loop", bound=Callable[..., Any])
+_Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
 
-def jit(loop: Loop) -> Loop:
+def jit(loop: _Loop) -> _Loop:
     """`loop` compiled; a division by zero raises `ZeroDivisionError`, as in Python."""
     return _compiled(loop, "python")
 
 
-def jit_numpy_division(loop: Loop) -> Loop:
+def jit_numpy_division(loop: _Loop) -> _Loop:
     """`loop` compiled; a division by zero gives what NumPy's would, and costs no check."""
     return _compiled(loop, "numpy")
 
 
-def _compiled(loop: Loop, error_model: str) -> Loop:
+def _compiled(loop: _Loop, error_model: str) -> _Loop:
     try:
-        return cast(Loop, numba.njit(cache=True, nogil=True, error_model=error_model)(loop))
+        return cast(_Loop, numba.njit(cache=True, nogil=True, error_model=error_model)(loop))
     except RuntimeError:  # Numba found no folder to keep it in
-        return cast(Loop, numba.njit(nogil=True, error_model=error_model)(loop))
+        return cast(_Loop, numba.njit(nogil=True, error_model=error_model)(loop))

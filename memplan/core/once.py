@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 from memplan.core.errors import CancelledError
 from memplan.core.progress import Progress, silent
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 _LOOK_S = 0.05  # between two looks of a waiting thread at its own progress
 
 
-class Once(Generic[Value]):
+class Once(Generic[_Value]):
     """
     A value that `compute` gives, called by the first thread that asks; others who ask meanwhile wait for the outcome.
 
@@ -25,15 +25,15 @@ class Once(Generic[Value]):
     Unlike `functools.cached_property`, which has no lock from Python 3.12 on.
     """
 
-    def __init__(self, compute: Callable[[Progress], Value]) -> None:
+    def __init__(self, compute: Callable[[Progress], _Value]) -> None:
         self._compute = compute
         self._changed = threading.Condition()
         self._worker: int | None = None
         self._reported: tuple[int, int, str] | None = None
-        self._values: list[Value] = []
+        self._values: list[_Value] = []
         self._error: Exception | None = None
 
-    def get(self, progress: Progress = silent) -> Value:
+    def get(self, progress: Progress = silent) -> _Value:
         """The value; raises the error of `compute`, or `CancelledError` where `progress` does so."""
         while not self._values:  # without the lock once it is there: a list is never emptied
             if self._claim(progress):
@@ -63,12 +63,12 @@ class Once(Generic[Value]):
                 reported = self._reported
             progress(*(reported or (0, 0, "")))
 
-    def _worked_out(self, progress: Progress) -> Value:
+    def _worked_out(self, progress: Progress) -> _Value:
         def report(done: int, total: int, what: str) -> None:
             self._reported = done, total, what
             progress(done, total, what)
 
-        value: list[Value] = []
+        value: list[_Value] = []
         error: Exception | None = None
         try:
             value.append(self._compute(report))

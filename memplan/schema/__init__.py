@@ -3,6 +3,7 @@
 from memplan.schema.curve import Curve, memory_curve, step_starts
 from memplan.schema.plan import (
     SCHEMA_VERSION,
+    Bound,
     LinkUse,
     Placement,
     Plan,
@@ -16,12 +17,14 @@ from memplan.schema.plan import (
     Tier,
     TierUse,
     Transfer,
+    plan_to_json,
 )
-from memplan.schema.serialise import load_plan, plan_from_json, plan_to_json, save_plan
+from memplan.schema.decode import load_plan, plan_from_json
 from memplan.schema.summary import headline
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Bound",
     "Curve",
     "LinkUse",
     "Placement",
@@ -41,6 +44,5 @@ __all__ = [
     "memory_curve",
     "plan_from_json",
     "plan_to_json",
-    "save_plan",
     "step_starts",
 ]

@@ -127,7 +127,7 @@ class KernelRecorder:
     def record(self, step: int, origin_ns: int, run: Execution, chance: Chance) -> list[Kernel]:
         """Kernels of one run that starts at `origin_ns`, in order of start."""
         plan = self._plan
-        launched = [op for op in plan.ops if op.bound != "none"]
+        launched = [op for op in plan.ops if op.launches]
         launched.sort(key=lambda op: (int(run.start_ns[op.index]), op.index))
         noise = chance.spread(len(launched))
         nothing = _operands(())

@@ -70,7 +70,8 @@ def test_drawings_are_readable_by_their_tools(graph: Graph) -> None:
 def test_the_command_prints_tables_json_and_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["graph", str(TRAIN), "--top", "3"]) == 0
     text = capsys.readouterr().out
-    assert "Alive at the peak: 3 largest of" in text
+    assert "Alive at the peak, largest first" in text
+    assert "3 of " in text
     assert "optimizer_state" in text
     assert main(["graph", str(TRAIN), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

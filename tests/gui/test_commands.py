@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog
 
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import SlicePick
+from memplan.gui.model.document.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.window.window_commands import window_commands
@@ -76,14 +76,14 @@ class Scene:
         viewport = self.window.session.viewport
         viewport.zoom(0.1, viewport.start + viewport.span / 2)
 
-    def pick_a_kernel(self) -> SlicePick:
-        """Pick a slice of a stream."""
-        rows = self.window.session.rows
-        row = next(row for row in rows.rows if row.kind == "stream")
-        rows.load(row)
-        pick = SlicePick(row.key, 5)
-        self.window.session.pick(pick)
-        return pick
+    def select_a_kernel(self) -> SliceRef:
+        """Select a slice of a stream."""
+        tracks = self.window.session.tracks
+        track = next(track for track in tracks.all if track.kind == "stream")
+        tracks.load(track)
+        item = SliceRef(track.key, 5)
+        self.window.session.select(item)
+        return item
 
     def dialog(self, kind: type[QDialog]) -> Any:
         """The open dialog of that kind."""
@@ -123,10 +123,10 @@ def _open_sample(scene: Scene) -> None:
 
 
 def _cancel(scene: Scene) -> None:
-    scene.window.reading.background = True
+    scene.window.jobs.background = True
     scene.window.open_request(Request(PLAN, PROFILE), beside=True)
     scene.press("cancel")
-    scene.until(lambda: not scene.window.reading.jobs.running)
+    scene.until(lambda: not scene.window.jobs.running)
     assert len(scene.window.documents.opened) == 1
 
 
@@ -197,10 +197,10 @@ def _find_step(name: str) -> Callable[[Scene], None]:
         scene.press("find")
         scene.qtbot.keyClicks(scene.window.search.edit, "MatMul")
         scene.press(name)
-        first = scene.window.session.picked
+        first = scene.window.session.selected
         scene.press(name)
-        assert isinstance(first, SlicePick)
-        assert scene.window.session.picked != first
+        assert isinstance(first, SliceRef)
+        assert scene.window.session.selected != first
 
     return case
 
@@ -221,7 +221,7 @@ def _show_all(scene: Scene) -> None:
 
 def _zoom_to(scene: Scene) -> None:
     before = scene.span
-    scene.pick_a_kernel()
+    scene.select_a_kernel()
     scene.press("zoom-to")
     assert scene.span < before / 10
 
@@ -256,23 +256,23 @@ def _along(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
         forward = name == "next-slice"
         session = scene.window.session
-        first = scene.pick_a_kernel()
-        lanes = session.rows.lanes(session.rows.row(first.row))
+        first = scene.select_a_kernel()
+        lanes = session.tracks.lanes(session.tracks.track(first.track))
         assert lanes is not None
         for number in range(1, 4):
             scene.press(name)
             index = first.index + (number if forward else -number)
-            assert session.picked == SlicePick(first.row, index), "kernels of a stream don't nest: the next one follows"
-        span = session.picked_span()
+            assert session.selected == SliceRef(first.track, index), "kernels of a stream don't nest: the next one follows"
+        span = session.selected_span()
         assert span is not None
         assert session.viewport.start <= sum(span) / 2 < session.viewport.end
         edge = len(lanes.slices) - 1 if forward else 0
-        session.pick(SlicePick(first.row, edge))
+        session.select(SliceRef(first.track, edge))
         scene.press(name)
-        assert session.picked == SlicePick(first.row, edge)
-        session.pick(None)
+        assert session.selected == SliceRef(first.track, edge)
+        session.select(None)
         scene.press(name)
-        assert isinstance(session.picked, SlicePick), "without a pick it begins with what is in view"
+        assert isinstance(session.selected, SliceRef), "without an item it begins with what is in view"
 
     return case
 
@@ -280,21 +280,21 @@ def _along(name: str) -> Callable[[Scene], None]:
 def _across(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
         session = scene.window.session
-        order = [placed.row.key for placed in session.rows.layout() if placed.row is not None]
+        order = [placed.track.key for placed in session.tracks.layout() if placed.track is not None]
         scene.window.commands.run("find")  # reads every track
-        first = scene.pick_a_kernel()
-        middle = sum(session.picked_span() or (0.0, 0.0)) / 2
+        first = scene.select_a_kernel()
+        middle = sum(session.selected_span() or (0.0, 0.0)) / 2
         scene.press(name)
-        now = session.picked
-        assert isinstance(now, SlicePick)
-        step = order.index(now.row) - order.index(first.row)
+        now = session.selected
+        assert isinstance(now, SliceRef)
+        step = order.index(now.track) - order.index(first.track)
         assert step > 0 if name == "slice-below" else step < 0
-        start, end = session.picked_span() or (0.0, 0.0)
+        start, end = session.selected_span() or (0.0, 0.0)
         assert max(start - middle, middle - end) < session.viewport.span, "it lies at the same moment, or near it"
         scene.press("slice-above" if name == "slice-below" else "slice-below")
-        back = session.picked
-        assert isinstance(back, SlicePick)
-        assert back.row == first.row
+        back = session.selected
+        assert isinstance(back, SliceRef)
+        assert back.track == first.track
 
     return case
 
@@ -350,54 +350,54 @@ def _clear_markers(scene: Scene) -> None:
 
 
 def _clear(scene: Scene) -> None:
-    scene.pick_a_kernel()
+    scene.select_a_kernel()
     scene.press("clear")
-    assert scene.window.session.picked is None
+    assert scene.window.session.selected is None
 
 
 def _pin(scene: Scene) -> None:
-    key = scene.pick_a_kernel().row
+    key = scene.select_a_kernel().track
     scene.press("pin-track")
-    assert scene.window.timeline.visible()[1][0].row.key == key
+    assert scene.window.timeline.visible()[1][0].track.key == key
     scene.press("pin-track")
-    assert scene.window.session.rows.pinned == []
+    assert scene.window.session.tracks.pinned == []
 
 
 def _hide(scene: Scene) -> None:
-    key = scene.pick_a_kernel().row
+    key = scene.select_a_kernel().track
     scene.press("hide-track")
-    assert key not in {placed.row.key for placed in scene.window.session.rows.layout() if placed.row is not None}
+    assert key not in {placed.track.key for placed in scene.window.session.tracks.layout() if placed.track is not None}
 
 
 def _show_hidden(scene: Scene) -> None:
     _hide(scene)
     scene.press("show-hidden")
-    assert not scene.window.session.rows.hidden
+    assert not scene.window.session.tracks.hidden
 
 
 def _track(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
-        rows = scene.window.session.rows
-        first = next(row for row in rows.rows if len(rows.neighbours(row.key)) > 1)
-        around = rows.neighbours(first.key)
+        tracks = scene.window.session.tracks
+        first = next(track for track in tracks.all if len(tracks.neighbours(track.key)) > 1)
+        around = tracks.neighbours(first.key)
         moving, place = (around[0], 1) if name == "track-down" else (around[1], 0)
-        rows.load(rows.row(moving))
-        scene.window.session.pick(SlicePick(moving, 0))
+        tracks.load(tracks.track(moving))
+        scene.window.session.select(SliceRef(moving, 0))
         scene.press(name)
-        assert rows.neighbours(moving).index(moving) == place
+        assert tracks.neighbours(moving).index(moving) == place
 
     return case
 
 
 def _fold_all(scene: Scene) -> None:
     scene.press("fold-all")
-    assert all(placed.row is None for placed in scene.window.session.rows.layout())
+    assert all(placed.track is None for placed in scene.window.session.tracks.layout())
 
 
 def _unfold_all(scene: Scene) -> None:
     _fold_all(scene)
     scene.press("unfold-all")
-    assert any(placed.row is not None for placed in scene.window.session.rows.layout())
+    assert any(placed.track is not None for placed in scene.window.session.tracks.layout())
 
 
 def _dock(name: str) -> Callable[[Scene], None]:
@@ -428,7 +428,7 @@ def _roofline(scene: Scene) -> None:
 
 
 def _kernel(scene: Scene) -> None:
-    scene.pick_a_kernel()
+    scene.select_a_kernel()
     scene.press("kernel")
     assert scene.window.docks["kernel"].isVisible()
     assert scene.window.later.kernel is not None

@@ -19,7 +19,7 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_documents import Documents
 from memplan.gui.model.document.open_request import Request, open_session, requests_for
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.timeline.timeline_tracks import Rows
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
@@ -109,17 +109,17 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
     first = make(qtbot, store)
     first.open_request(Request(PLAN, PROFILE))
     first.session.viewport.show(1_000.0, 50_000.0)
-    key = first.session.rows.rows[-1].key
-    first.session.rows.pin(key)
-    first.session.rows.fold("Plan")
+    key = first.session.tracks.all[-1].key
+    first.session.tracks.pin(key)
+    first.session.tracks.fold("Plan")
     first.commands.run("theme-dark")
     first.close()
     second = make(qtbot, store)
     second.reopen()
     assert second.session.document.comparison is not None
     assert (second.session.viewport.start, second.session.viewport.end) == (1_000.0, 50_000.0)
-    assert second.session.rows.pinned == [key]
-    assert "Plan" in second.session.rows.folded
+    assert second.session.tracks.pinned == [key]
+    assert "Plan" in second.session.tracks.folded
     assert second.colours.theme == "dark"
     second.commands.run("theme-light")
     second.close_document()
@@ -193,41 +193,41 @@ def test_recent_documents_are_kept_once_and_latest_first(store: QSettings) -> No
 
 
 def test_tracks_are_pinned_hidden_and_moved_with_the_mouse(window: MainWindow, qtbot: Any) -> None:
-    view, rows = window.timeline, window.session.rows
-    first = next(row for row in rows.rows if len(rows.neighbours(row.key)) > 1)
-    around = rows.neighbours(first.key)
-    places = {placed.row.key: top for placed, top in view.visible() if placed.row is not None}
+    view, tracks = window.timeline, window.session.tracks
+    first = next(track for track in tracks.all if len(tracks.neighbours(track.key)) > 1)
+    around = tracks.neighbours(first.key)
+    places = {placed.track.key: top for placed, top in view.visible() if placed.track is not None}
     start = QPoint(60, view.ruler_px + places[around[0]] + 8)
     end = QPoint(60, view.ruler_px + places[around[1]] + 8)
     QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=start)
     QTest.mouseMove(view, (start + end) / 2)
     QTest.mouseMove(view, end)
     QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
-    assert rows.neighbours(around[0])[:2] == [around[1], around[0]]
+    assert tracks.neighbours(around[0])[:2] == [around[1], around[0]]
     assert start.x() < GUTTER_PX
     QTest.mouseMove(view, end)
-    menu_row = view.acted_row()
+    menu_row = view.acted_track()
     assert menu_row is not None
     view.customContextMenuRequested.emit(end)
     menu = window.findChildren(type(window.commands.menus["File"]))[-1]
     texts = [action.text() for action in menu.actions()]
     assert "Pin the track, or let it go" in texts
     menu.actions()[texts.index("Pin the track, or let it go")].trigger()
-    assert rows.pinned == [menu_row.key]
+    assert tracks.pinned == [menu_row.key]
     menu.close()
 
 
 def test_an_arrangement_keeps_what_other_documents_have(session: Session) -> None:
-    rows = Rows(session.document)
-    assert not rows.arranged
-    rows.hide(rows.rows[0].key)
-    assert rows.arranged
-    kept = rows.arrangement({"hidden": ["elsewhere/1"], "order": ["elsewhere/1"], "pinned": ["elsewhere/2"]})
-    assert kept["hidden"] == [rows.rows[0].key, "elsewhere/1"]
+    tracks = TimelineTracks(session.document)
+    assert not tracks.arranged
+    tracks.hide(tracks.all[0].key)
+    assert tracks.arranged
+    kept = tracks.arrangement({"hidden": ["elsewhere/1"], "order": ["elsewhere/1"], "pinned": ["elsewhere/2"]})
+    assert kept["hidden"] == [tracks.all[0].key, "elsewhere/1"]
     assert kept["pinned"] == ["elsewhere/2"]
-    again = Rows(session.document)
+    again = TimelineTracks(session.document)
     again.arrange(kept)
-    assert again.hidden == rows.hidden
+    assert again.hidden == tracks.hidden
     assert not again.arranged
 
 
@@ -324,7 +324,7 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
     others = [other_profile(tmp_path / name) for name in ("one", "two")]
     window.open([PROFILE, *others, PLAN])
     qtbot.waitUntil(lambda: len(window.documents.opened) == 3, timeout=30_000)
-    qtbot.waitUntil(lambda: not window.reading.opening, timeout=30_000)
+    qtbot.waitUntil(lambda: not window.loader.opening, timeout=30_000)
     assert {item.request.profile for item in window.documents.opened} == {PROFILE, *others}
     assert all(item.request.plan == PLAN for item in window.documents.opened)
     window.close()

@@ -1,4 +1,4 @@
-"""The kernel behind the picked op: its pipes, its tiling and what it keeps on chip, predicted and measured."""
+"""The kernel behind the selected op: its pipes, its tiling and what it keeps on chip, predicted and measured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_sheet
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
-from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
-from memplan.hardware import chip
-from memplan.schema import Plan, Tier, load_plan
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.kernel.roofline_points import roofline
+from memplan.hardware import chip, chips
+from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PLAN, PROFILE
 from tests.small_plans import layered_plan
@@ -37,15 +38,15 @@ def show_op(session: Session, kind: str) -> KernelFacts:
     """The facts of the first op of that type."""
     plan = session.document.plan
     assert plan is not None
-    session.pick(OpPick(of_type(plan, kind)))
+    session.select(OpRef(of_type(plan, kind)))
     return kernel_facts(session)
 
 
 def device_row(session: Session) -> str:
-    """The row of the device's stream, read."""
-    row = next(row for row in session.rows.rows if row.kind == TrackKind.STREAM.value)
-    session.rows.load(row)
-    return row.key
+    """The track of the device's stream, read."""
+    track = next(track for track in session.tracks.all if track.kind == TrackKind.STREAM.value)
+    session.tracks.load(track)
+    return track.key
 
 
 def test_a_planned_matmul_is_laid_out_in_every_memory_of_the_cube(session: Session) -> None:
@@ -91,33 +92,33 @@ def test_a_planned_op_is_measured_by_the_kernels_that_the_comparison_found(sessi
 def test_a_measured_slice_shows_the_same_as_its_op(session: Session) -> None:
     facts = show_op(session, "MatMul")
     key = device_row(session)
-    lanes = session.rows.lanes(session.rows.row(key))
+    lanes = session.tracks.lanes(session.tracks.track(key))
     assert lanes is not None
     names = [lanes.slices.names[code] for code in lanes.slices.name]
-    session.pick(SlicePick(key, names.index(facts.name)))
+    session.select(SliceRef(key, names.index(facts.name)))
     assert kernel_facts(session) == facts
 
 
 def test_a_tensor_shows_the_op_that_makes_it(session: Session) -> None:
     assert session.map is not None
-    made = next(place for place in range(len(session.map)) if session.planned_op_of(TensorPick(place)) is not None)
-    session.pick(TensorPick(made))
-    step = session.planned_op_of(session.picked)
+    made = next(place for place in range(len(session.map)) if session.planned_op_of(TensorRef(place)) is not None)
+    session.select(TensorRef(made))
+    step = session.planned_op_of(session.selected)
     plan = session.document.plan
     assert plan is not None
     assert step is not None
     assert kernel_facts(session).name == plan.ops[step].name
 
 
-def test_nothing_picked_says_what_to_do(session: Session) -> None:
-    session.pick(None)
-    assert "Pick an op" in str(kernel_facts(session).problem)
+def test_nothing_selected_says_what_to_do(session: Session) -> None:
+    session.select(None)
+    assert "Select an op" in str(kernel_facts(session).problem)
 
 
 def test_an_op_that_launches_nothing_says_so(session: Session) -> None:
     plan = session.document.plan
     assert plan is not None
-    session.pick(OpPick(next(op.index for op in plan.ops if op.bound == "none")))
+    session.select(OpRef(next(op.index for op in plan.ops if not op.launches)))
     facts = kernel_facts(session)
     assert "launches no kernel" in str(facts.problem)
     assert not facts.lanes
@@ -139,13 +140,13 @@ def test_every_type_of_the_sample_has_facts_that_hold_together(session: Session,
 def test_without_a_plan_the_kernel_is_that_of_its_row(session: Session) -> None:
     alone = open_session(Request(None, PROFILE))
     key = device_row(alone)
-    lanes = alone.rows.lanes(alone.rows.row(key))
+    lanes = alone.tracks.lanes(alone.tracks.track(key))
     assert lanes is not None
     table = alone.document.rank.kernels() if alone.document.rank is not None else None
     assert table is not None
     row = next(row for row in range(len(table)) if table.type[row] == "MatMul")
     place = int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[row])[0])
-    alone.pick(SlicePick(key, place))
+    alone.select(SliceRef(key, place))
 
     unknown = kernel_facts(alone)
     assert unknown.chip is None
@@ -192,11 +193,10 @@ def test_an_older_plan_with_a_profile_takes_the_operands_of_the_row(session: Ses
 
 def test_the_plan_of_another_planner_without_times_predicts_nothing() -> None:
     plan = older(layered_plan(3))
-    plan = dataclasses.replace(
-        plan, chip="unknown", ops=tuple(dataclasses.replace(op, bound="none", duration_ns=1) for op in plan.ops)
-    )
+    ops = tuple(dataclasses.replace(op, bound=Bound.UNKNOWN, duration_ns=1) for op in plan.ops)
+    plan = dataclasses.replace(plan, chip="unknown", ops=ops, timed=False)
     session = Session(make_document(plan))
-    session.pick(OpPick(0))
+    session.select(OpRef(0))
     facts = kernel_facts(session)
     assert facts.predicted_ns is None
     assert "does not hold what its ops launch" in str(facts.problem)
@@ -204,18 +204,29 @@ def test_the_plan_of_another_planner_without_times_predicts_nothing() -> None:
 
 def test_a_chip_that_is_not_known_is_a_line() -> None:
     session = Session(make_document(dataclasses.replace(layered_plan(3), chip="Ascend000X")))
-    session.pick(OpPick(0))
+    session.select(OpRef(0))
     facts = kernel_facts(session)
     assert "Ascend000X" in str(facts.problem)
     assert facts.predicted_ns
     assert kernel_facts(session, "910B3").problem is None
 
 
+@pytest.mark.parametrize("name", [item.name for item in chips()])
+def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
+    plan = dataclasses.replace(load_plan(PLAN), chip=name)
+    session = Session(make_document(plan))
+    session.select(OpRef(of_type(plan, "MatMul")))
+    facts = kernel_facts(session)
+    assert facts.chip == name
+    assert facts.roofline
+    assert roofline(session.document).bytes_per_second == chip(name).hbm_bytes_per_second
+
+
 def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:
     plan = layered_plan(3)
     strange = dataclasses.replace(plan.kernels[0], type="NobodyKnows")
     session = Session(make_document(dataclasses.replace(plan, kernels=(strange, *plan.kernels[1:]))))
-    session.pick(OpPick(0))
+    session.select(OpRef(0))
     facts = kernel_facts(session)
     assert "No tiling rule is known for NobodyKnows" in str(facts.problem)
     assert facts.pipes
@@ -231,7 +242,7 @@ def test_operands_beyond_reason_are_a_line_not_a_crash() -> None:
     for operand in (huge, wide):
         kernel = dataclasses.replace(plan.kernels[0], inputs=(operand, operand), outputs=(operand,))
         session = Session(make_document(dataclasses.replace(plan, kernels=(kernel, *plan.kernels[1:]))))
-        session.pick(OpPick(0))
+        session.select(OpRef(0))
         assert kernel_facts(session).problem is not None
 
 
@@ -273,12 +284,12 @@ def test_a_real_profile_with_counters_is_shown(shared_data: Path) -> None:
     table = rank.kernels()
     assert table is not None
     shown = 0
-    for row in session.rows.rows:
-        if row.kind != TrackKind.STREAM.value:
+    for track in session.tracks.all:
+        if track.kind != TrackKind.STREAM.value:
             continue
-        session.rows.load(row)
-        for place in range(row.count):
-            session.pick(SlicePick(row.key, place))
+        session.tracks.load(track)
+        for place in range(track.count):
+            session.select(SliceRef(track.key, place))
             facts = kernel_facts(session, "910B3")
             shown += bool(facts.lanes) and any(pipe.measured_ns for pipe in facts.pipes)
     assert shown > 100

@@ -1,8 +1,9 @@
-"""The kernel view in the window: what a pick shows, what the mouse tells, themes, languages and missing parts."""
+"""The kernel view in the window: what is shown of an item, what the mouse tells, themes, languages and missing parts."""
 
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,17 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolTip, QWidget
 
 from memplan.gui.i18n import catalogue, choose_language
-from memplan.gui.work.jobs import Finished, Job, Work
+from memplan.gui.work.jobs import Jobs
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.document import make_document
+from memplan.gui.model.kernel import kernel_analysis
 from memplan.gui.model.kernel.kernel_facts import Lane
 from memplan.gui.model.kernel.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
-from memplan.gui.work.background import Reading
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.placement.onchip import OnChipBuffer
-from memplan.core.progress import silent
 from memplan.schema import Tier
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PROFILE
@@ -41,11 +41,11 @@ def shown(window: MainWindow) -> KernelView:
     return window.later.kernel
 
 
-def op_of(session: Session, kind: str) -> OpPick:
+def op_of(session: Session, kind: str) -> OpRef:
     """The first op of that type."""
     plan = session.document.plan
     assert plan is not None
-    return OpPick(next(op.index for op in plan.ops if op.type == kind))
+    return OpRef(next(op.index for op in plan.ops if op.type == kind))
 
 
 def tip_at(widget: QWidget, x: float, y: float) -> str:
@@ -63,8 +63,8 @@ def middle(box: QRectF) -> tuple[float, float]:
 @pytest.fixture
 def view(session: Session, qtbot: Any) -> KernelView:
     """The view by itself, on the sample's first matmul."""
-    session.pick(op_of(session, "MatMul"))
-    made = KernelView(session, load_palette("light"), Reading(background=False))
+    session.select(op_of(session, "MatMul"))
+    made = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(made)
     made.resize(1400, 500)
     made.show()
@@ -83,9 +83,9 @@ def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot:
     assert not view.pipes.isVisible()
     assert not view.maps.isVisible()
 
-    row = next(row for row in session.rows.rows if row.kind == TrackKind.STREAM.value)
-    session.rows.load(row)
-    lanes = session.rows.lanes(row)
+    track = next(track for track in session.tracks.all if track.kind == TrackKind.STREAM.value)
+    session.tracks.load(track)
+    lanes = session.tracks.lanes(track)
     assert lanes is not None
     slices = lanes.slices
     place = next(i for i in range(len(slices.name)) if "MatMul" in slices.names[slices.name[i]])
@@ -93,12 +93,12 @@ def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot:
     length = float(slices.duration_ns[place])
     session.viewport.show(start - 3 * length, start + 4 * length)
     timeline = window.timeline
-    timeline.show_row(row.key)
+    timeline.show_track(track.key)
     QApplication.processEvents()
     x = timeline.x_of(start + length / 2)
-    y = next(y for y in range(timeline.height()) if timeline.slice_at(QPointF(x, y)) == SlicePick(row.key, place))
+    y = next(y for y in range(timeline.height()) if timeline.slice_at(QPointF(x, y)) == SliceRef(track.key, place))
     qtbot.mouseClick(timeline, Qt.MouseButton.LeftButton, pos=QPoint(round(x), y + 3))
-    assert session.picked == SlicePick(row.key, place)
+    assert session.selected == SliceRef(track.key, place)
     assert view.facts.name == slices.names[slices.name[place]]
     assert view.facts.lanes
     assert view.pipes.isVisible()
@@ -110,11 +110,11 @@ def test_a_click_on_a_tensor_shows_the_kernel_that_makes_it(window: MainWindow, 
     view = shown(window)
     mapped, session = window.session.map, window.session
     assert mapped is not None
-    made = [place for place in range(len(mapped)) if session.planned_op_of(TensorPick(place)) is not None]
+    made = [place for place in range(len(mapped)) if session.planned_op_of(TensorRef(place)) is not None]
     largest = max(made, key=lambda i: (mapped.high[i] - mapped.low[i]) * float(mapped.end_ns[i] - mapped.start_ns[i]))
     at = window.memory_map.rectangle(mapped, largest).center().toPoint()
     qtbot.mouseClick(window.memory_map, Qt.MouseButton.LeftButton, pos=at)
-    step = session.planned_op_of(session.picked)
+    step = session.planned_op_of(session.selected)
     plan = session.document.plan
     assert step is not None
     assert plan is not None
@@ -125,7 +125,7 @@ def test_a_view_that_cannot_be_seen_works_nothing_out_until_it_is(window: MainWi
     view = shown(window)
     window.docks["kernel"].close()
     QApplication.processEvents()
-    window.session.pick(op_of(window.session, "MatMul"))
+    window.session.select(op_of(window.session, "MatMul"))
     assert view.facts.name == ""
     window.show_view("kernel")
     QApplication.processEvents()
@@ -134,7 +134,7 @@ def test_a_view_that_cannot_be_seen_works_nothing_out_until_it_is(window: MainWi
 
 def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWindow) -> None:
     view = shown(window)
-    window.session.pick(op_of(window.session, "MatMul"))
+    window.session.select(op_of(window.session, "MatMul"))
     try:
         window.commands.run("language-zh")
         assert window.later.kernel is not None
@@ -152,39 +152,39 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
     assert window.later.kernel.facts.name == ""
 
 
-class Later(Reading):
-    """Keeps what it is asked to do."""
-
-    def __init__(self, waiting: list[tuple[Work, Finished]]) -> None:
-        super().__init__(background=False)
-        self._waiting = waiting
-
-    def do(self, title: str, work: Work, done: Finished) -> Job | None:
-        self._waiting.append((work, done))
-        return None
-
-
 # -- on worker threads ------------------------------------------------------------------------------------------------
 
 
-def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_picked(session: Session, qtbot: Any) -> None:
-    waiting: list[tuple[Work, Finished]] = []
-    view = KernelView(session, load_palette("light"), Later(waiting))
+def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_picked(
+    session: Session, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out = []
+
+    def recorded(*given: Any, item: OpRef) -> Any:
+        worked_out.append(item)
+        return kernel_analysis_facts(*given, item=item)
+
+    kernel_analysis_facts = kernel_analysis.kernel_facts
+    monkeypatch.setattr(kernel_analysis, "kernel_facts", recorded)
+    jobs, gate = Jobs(threads=1), threading.Event()
+    view = KernelView(session, load_palette("light"), jobs)
     qtbot.addWidget(view)
     view.show()
-    session.pick(op_of(session, "MatMul"))
-    session.pick(op_of(session, "Adam"))
-    assert len(waiting) == 2
+    jobs.start("in the way", lambda _: gate.wait(10), lambda _: None)
+    session.select(op_of(session, "MatMul"))
+    session.select(op_of(session, "Adam"))
     assert view.facts.name == ""
-    results = [work(silent) for work, _ in waiting]
-    assert results[0] is None  # nobody waits for it any more
-    waiting[1][1](results[1])
-    assert "Adam" in view.facts.name
-    session.pick(op_of(session, "MatMul"))
-    late = waiting[2][0](silent)
-    session.pick(None)
-    waiting[2][1](late)
+    gate.set()
+    qtbot.waitUntil(lambda: "Adam" in view.facts.name, timeout=10_000)
+    assert worked_out == [op_of(session, "Adam")]  # nobody waited for the other any more
+    gate.clear()
+    jobs.start("in the way", lambda _: gate.wait(10), lambda _: None)
+    session.select(op_of(session, "MatMul"))
+    session.select(None)
+    gate.set()
+    qtbot.waitUntil(lambda: not jobs.running, timeout=10_000)
     assert view.facts.name == ""
+    assert jobs.stop()
 
 
 def test_a_window_works_kernels_out_on_a_worker(session: Session, qtbot: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_window_works_kernels_out_on_a_worker(session: Session, qtbot: Any) ->
     window.show()
     qtbot.waitExposed(window)
     view = shown(window)
-    session.pick(op_of(session, "MatMul"))
+    session.select(op_of(session, "MatMul"))
     qtbot.waitUntil(lambda: "MatMul" in view.facts.name, timeout=10_000)
     window.close()
 
@@ -202,7 +202,7 @@ def test_a_window_works_kernels_out_on_a_worker(session: Session, qtbot: Any) ->
 
 
 def test_bars_have_one_scale_and_what_is_not_known_has_none(view: KernelView, session: Session) -> None:
-    session.pick(op_of(session, "Adam"))
+    session.select(op_of(session, "Adam"))
     pipes = view.pipes
     left, right, _, _ = pipes.columns()
     known = 0
@@ -244,7 +244,7 @@ def test_the_mouse_over_a_block_tells_the_buffer_and_over_free_room_how_much(vie
 
 def test_blocks_lie_in_their_map_and_none_over_another(view: KernelView, session: Session) -> None:
     for kind in ("MatMul", "Adam", "Softmax"):
-        session.pick(op_of(session, kind))
+        session.select(op_of(session, kind))
         for width in (500, 900, 1400):
             view.resize(width, 400)
             QApplication.processEvents()
@@ -300,18 +300,18 @@ def test_free_room_is_drawn_to_scale_only_where_buffers_can_be_read_beside_it() 
 
 def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) -> None:
     session = open_session(Request(None, PROFILE))
-    view = KernelView(session, load_palette("light"), Reading(background=False))
+    view = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(view)
     view.resize(900, 400)
     view.show()
-    row = next(row for row in session.rows.rows if row.kind == TrackKind.STREAM.value)
-    session.rows.load(row)
+    track = next(track for track in session.tracks.all if track.kind == TrackKind.STREAM.value)
+    session.tracks.load(track)
     table = session.document.rank.kernels() if session.document.rank is not None else None
-    lanes = session.rows.lanes(row)
+    lanes = session.tracks.lanes(track)
     assert table is not None
     assert lanes is not None
     matmul = table.type.tolist().index("MatMul") if hasattr(table.type, "tolist") else list(table.type).index("MatMul")
-    session.pick(SlicePick(row.key, int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[matmul])[0])))
+    session.select(SliceRef(track.key, int(np.flatnonzero(lanes.slices.start_ns == table.start_ns[matmul])[0])))
     assert "does not name its chip" in view.head.text()
     assert view.chip_box.isVisible()
     assert not view.maps.isVisible()
@@ -330,8 +330,8 @@ def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) ->
 
 def test_a_plan_alone_measures_nothing(qtbot: Any) -> None:
     session = Session(make_document(layered_plan(3)))
-    session.pick(OpPick(0))
-    view = KernelView(session, load_palette("light"), Reading(background=False))
+    session.select(OpRef(0))
+    view = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(view)
     view.show()
     assert view.facts.predicted_ns
@@ -340,7 +340,7 @@ def test_a_plan_alone_measures_nothing(qtbot: Any) -> None:
 
 
 def test_what_launches_no_kernel_says_so(view: KernelView, session: Session) -> None:
-    session.pick(op_of(session, "Reshape"))
+    session.select(op_of(session, "Reshape"))
     assert "launches no kernel" in view.head.text()
     assert not view.maps.isVisible()
     assert [row[0] for row in view.sheet().rows] == ["kernel"]
@@ -376,7 +376,7 @@ def test_every_word_of_the_sample_is_said_in_chinese(session: Session, view: Ker
     try:
         words = catalogue("zh")
         for kind in sorted({op.type for op in plan.ops}):
-            session.pick(op_of(session, kind))
+            session.select(op_of(session, kind))
             facts = view.facts
             said = [
                 *facts.tiling,

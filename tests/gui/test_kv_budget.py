@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,32 @@ from memplan.gui.model.kv.kv_choice import SAMPLE
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.settings import Settings
+from memplan.gui.views.kv import kv_budget_view
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.views.job_bar import JobBar
+from memplan.gui.work.jobs import Jobs
+from memplan.core.errors import CancelledError, InputError
+from memplan.core.progress import Progress
 from tests.gui.test_kv_model import plain, printed
 
 pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def make(qtbot: Any) -> Callable[..., KvBudgetView]:
+def make(qtbot: Any) -> Iterator[Callable[..., KvBudgetView]]:
     """A view as it opens, shown."""
+    jobs = Jobs()
 
     def made(*given: Any, size: tuple[int, int] = (1400, 500), **named: Any) -> KvBudgetView:
-        view = KvBudgetView(load_palette(), None, *given, **named)
+        view = KvBudgetView(load_palette(), jobs, None, *given, **named)
         qtbot.addWidget(view)
         view.resize(*size)
         view.show()
         qtbot.waitExposed(view)
         return view
 
-    return made
+    yield made
+    assert jobs.stop()
 
 
 @pytest.fixture
@@ -188,6 +196,49 @@ def test_longest_context_follows_when_nothing_changes_for_a_moment(view: KvBudge
     qtbot.keyClick(view.form.batch.slider, Qt.Key.Key_Right)
     assert "longest for" not in view.figures.text()
     qtbot.waitUntil(lambda: "longest for 5 at once" in view.figures.text(), timeout=5000)
+
+
+def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+
+    def endless(choice: object, progress: Progress) -> None:
+        try:
+            while True:
+                progress(0, 0, "looking")
+                stopped.wait(0.005)
+        except CancelledError:
+            stopped.set()
+            raise
+
+    monkeypatch.setattr(kv_budget_view, "further", endless)
+    window = MainWindow(settings=None)
+    qtbot.addWidget(window)
+    window.show()
+    window.commands.run("kv")
+    qtbot.waitUntil(lambda: "KV budget" in [job.title for job in window.jobs.running], timeout=20_000)
+    bar = window.findChild(JobBar)
+    assert bar is not None
+    qtbot.waitUntil(lambda: "KV budget" in bar.text.text(), timeout=5_000)
+    window.close()
+    assert stopped.wait(5)
+
+
+def test_without_workers_slower_answers_are_there_at_once(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch, make: Callable[..., KvBudgetView]
+) -> None:
+    where = []
+
+    def further(choice: object, progress: Progress) -> None:
+        where.append(threading.current_thread())
+        raise InputError("no figures")
+
+    monkeypatch.setattr(kv_budget_view, "further", further)
+    view = KvBudgetView(load_palette(), Jobs(background=False))
+    qtbot.addWidget(view)
+    qtbot.waitUntil(lambda: "no figures" in view.verdict.text(), timeout=5_000)
+    assert where == [threading.main_thread()]
 
 
 def test_a_model_is_opened_kept_and_chosen_again(

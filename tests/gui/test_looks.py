@@ -135,12 +135,12 @@ def test_a_small_window_s_welcome_cuts_no_line(qtbot: object) -> None:
 
 def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) -> None:
     view = window.timeline
-    for row in window.session.rows.rows:
-        window.session.rows.hide(row.key)
+    for track in window.session.tracks.all:
+        window.session.tracks.hide(track.key)
     hidden = pixels(view.grab().toImage())[:, GUTTER_PX:]
     (tmp_path / "step_trace_time.csv").write_text("Device_id,Step,Computing\n0,1,10.0\n")
     window.open_request(Request(None, tmp_path), beside=True)
-    assert window.session.rows.rows == ()
+    assert window.session.tracks.all == ()
     bare = pixels(view.grab().toImage())[:, GUTTER_PX:]
     middle = slice(view.plot.height() // 2 - 20, view.plot.height() // 2 + 60)
     for image in (hidden, bare):

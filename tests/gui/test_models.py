@@ -17,10 +17,10 @@ from memplan.gui.model.document.document import make_document
 from memplan.gui.model.timeline.lanes import build_lanes
 from memplan.gui.model.document.open_request import Request, open_session, request_for
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.timeline.timeline_tracks import Row
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.timeline.slice_search import search
 from memplan.gui.model.timeline.range_statistics import selection_sections
-from memplan.gui.model.document.session import OpPick, Session, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
 from memplan.core.sentence import Sentence
@@ -104,27 +104,27 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     assert sum(sizes) == total  # type: ignore[arg-type]
 
 
-def _kinds(session: Session, row: Row) -> tuple[str, ...]:
-    lanes = session.rows.lanes(row)
+def _kinds(session: Session, track: TimelineTrack) -> tuple[str, ...]:
+    lanes = session.tracks.lanes(track)
     return lanes.kinds if lanes is not None else ()
 
 
 def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
-    for row in session.rows.rows:
-        session.rows.load(row)
+    for track in session.tracks.all:
+        session.tracks.load(track)
     plan = session.document.plan
     assert plan is not None
     assert selection_sections(session) == []
     session.viewport.selection = session.viewport.bounds
     titles = {str(section.title): section for section in selection_sections(session)}
     assert all(str(fact.label) for section in titles.values() for fact in section.facts)
-    of_one_kind = {str(row.title) for row in session.rows.rows if _kinds(session, row) == (row.label,)}
+    of_one_kind = {str(track.title) for track in session.tracks.all if _kinds(session, track) == (track.label,)}
     assert of_one_kind
     assert all(len(titles[title].facts) == 2 for title in of_one_kind & set(titles))
-    planned = next(row for row in session.rows.rows if row.kind == "plan")
+    planned = next(track for track in session.tracks.all if track.kind == "plan")
     facts = {str(fact.label): fact.value for fact in titles[str(planned.title)].facts}
     assert facts["slices"] == f"{sum(op.duration_ns > 0 for op in plan.ops):,}"
-    lanes = session.rows.lanes(planned)
+    lanes = session.tracks.lanes(planned)
     assert lanes is not None
     first, length = int(lanes.slices.start_ns[0]), int(lanes.slices.duration_ns[0])
     session.viewport.selection = (first - session.origin_ns, first - session.origin_ns + length // 2)
@@ -149,13 +149,13 @@ def test_slices_without_a_category_are_told_apart_by_what_their_names_begin_with
 
 def test_computing_and_waiting_have_their_own_colours(session: Session) -> None:
     palette = load_palette()
-    overlap = [row for row in session.rows.rows if row.kind == "overlap"]
-    for row in overlap:
-        session.rows.load(row)
+    overlap = [track for track in session.tracks.all if track.kind == "overlap"]
+    for track in overlap:
+        session.tracks.load(track)
     colours = {
-        row.label: set(palette.table(lanes.kinds).tolist())
-        for row in overlap
-        if (lanes := session.rows.lanes(row)) is not None
+        track.label: set(palette.table(lanes.kinds).tolist())
+        for track in overlap
+        if (lanes := session.tracks.lanes(track)) is not None
     }
     assert colours["Computing"] == {palette.category("Computing")}
     assert colours["Free"] == {palette.category("Free")}
@@ -170,8 +170,8 @@ def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path
     ]
     (tmp_path / "trace_view.json").write_text(json.dumps(events))
     session = open_session(Request(None, tmp_path))
-    for row in session.rows.rows:
-        session.rows.load(row)
+    for track in session.tracks.all:
+        session.tracks.load(track)
     session.viewport.selection = (0.0, 500_000.0)
     section = selection_sections(session)[1]
     facts = {str(fact.label): str(fact.value) for fact in section.facts}
@@ -180,36 +180,36 @@ def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path
 
 
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:
-    for row in session.rows.rows:
-        session.rows.load(row)
-    hits = search(session.rows, "adam-OP0")
-    assert {key.split("/")[0] for key in hits.rows} >= {"plan", "stream"}
+    for track in session.tracks.all:
+        session.tracks.load(track)
+    hits = search(session.tracks, "adam-OP0")
+    assert {key.split("/")[0] for key in hits.tracks} >= {"plan", "stream"}
     assert hits.start_ns.tolist() == sorted(hits.start_ns.tolist())
     assert hits.total == len(hits)
     for position in range(len(hits)):
-        pick = hits.pick(position)
-        lanes = session.rows.lanes(session.rows.row(pick.row))
+        item = hits.item(position)
+        lanes = session.tracks.lanes(session.tracks.track(item.track))
         assert lanes is not None
-        assert "adam-op0" in lanes.slices.names[lanes.slices.name[pick.index]].casefold()
-        assert lanes.slices.start_ns[pick.index] == hits.start_ns[position]
-    assert len(search(session.rows, "   ")) == 0
-    assert len(search(session.rows, "no such op")) == 0
+        assert "adam-op0" in lanes.slices.names[lanes.slices.name[item.index]].casefold()
+        assert lanes.slices.start_ns[item.index] == hits.start_ns[position]
+    assert len(search(session.tracks, "   ")) == 0
+    assert len(search(session.tracks, "no such op")) == 0
 
 
-def test_picking_an_op_or_a_tensor_gives_its_stretch_of_time(session: Session) -> None:
-    session.pick(OpPick(3))
-    start, _ = session.picked_span() or (0.0, 0.0)
+def test_an_op_or_a_tensor_has_its_range_of_time(session: Session) -> None:
+    session.select(OpRef(3))
+    start, _ = session.selected_span() or (0.0, 0.0)
     op = session.document.plan.ops[3]  # type: ignore[union-attr]
     assert int(start) + session.origin_ns == session.document.axis.to_profile(op.start_ns)
-    session.pick(TensorPick(0))
-    assert session.picked_span() is not None
+    session.select(TensorRef(0))
+    assert session.selected_span() is not None
     plan, mapped = session.document.plan, session.map
     assert plan is not None
     assert mapped is not None
     tensors = {tensor.index: tensor for tensor in plan.tensors}
     for rectangle in range(len(mapped)):
         made_by = tensors[plan.placements[int(mapped.placement[rectangle])].tensor].producer
-        assert session.planned_op_of(TensorPick(rectangle)) == made_by
+        assert session.planned_op_of(TensorRef(rectangle)) == made_by
 
 
 def test_a_plan_alone_and_a_profile_alone_are_shown(tmp_path: Path) -> None:
@@ -243,18 +243,18 @@ def test_zooming_keeps_the_moment_under_the_mouse() -> None:
 
 
 def test_counters_say_their_values_at_a_moment_and_how_high_they_reach(session: Session) -> None:
-    row = next(row for row in session.rows.rows if row.kind == "counter")
+    track = next(track for track in session.tracks.all if track.kind == "counter")
     times = np.array([100, 200, 300], dtype=np.int64)
     series = (
         CounterSeries("read", "MB/s", times, np.array([1.5, 1234.56, np.nan])),
         CounterSeries("frequency", "MHz", times[1:], np.array([1850.0, 800.0])),
     )
-    assert [str(line) for line in counter_lines(row, series, 199)][1:] == ["read: 1.5 MB/s", "frequency: –"]
-    assert [str(line) for line in counter_lines(row, series, 200)][1:] == ["read: 1,234.6 MB/s", "frequency: 1,850 MHz"]
-    assert [str(line) for line in counter_lines(row, series, 999)][1:] == ["read: –", "frequency: 800 MHz"]
+    assert [str(line) for line in counter_lines(track, series, 199)][1:] == ["read: 1.5 MB/s", "frequency: –"]
+    assert [str(line) for line in counter_lines(track, series, 200)][1:] == ["read: 1,234.6 MB/s", "frequency: 1,850 MHz"]
+    assert [str(line) for line in counter_lines(track, series, 999)][1:] == ["read: –", "frequency: 800 MHz"]
     assert str(highest_text(series)) == "highest 1,850 MHz"
     assert highest_text(()) is None
-    assert str(counter_lines(row, series * 10, 200)[-1]) == "6 more"
+    assert str(counter_lines(track, series * 10, 200)[-1]) == "6 more"
 
 
 def test_a_plan_and_a_profile_that_cannot_be_compared_say_why(session: Session) -> None:

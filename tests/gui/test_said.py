@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint
 
+from memplan.cli import main
+from memplan.core.units import format_bytes
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpPick, SlicePick
+from memplan.gui.model.document.session import OpRef, SliceRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.sentence import Sentence
+from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
 
@@ -31,8 +34,8 @@ def test_what_is_said_beside_the_mouse_follows_the_view(
     window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view, viewport = window.timeline, window.session.viewport
-    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
-    lanes = window.session.rows.lanes(placed.row)
+    placed, top = next((p, t) for p, t in view.visible() if p.track is not None and p.track.kind == "plan")
+    lanes = window.session.tracks.lanes(placed.track)
     assert lanes is not None
     names = [lanes.slices.names[code] for code in lanes.slices.name]
     first, second = (float(lanes.slices.start_ns[i] - window.session.origin_ns) for i in (10, 20))
@@ -48,9 +51,9 @@ def test_the_values_of_counters_are_said_beside_the_mouse(
     window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = window.timeline
-    row = next(row for row in window.session.rows.rows if row.label == "AI Core Freq")
-    view.show_row(row.key)
-    top = next(top for placed, top in view.visible() if placed.row is row)
+    track = next(track for track in window.session.tracks.all if track.label == "AI Core Freq")
+    view.show_track(track.key)
+    top = next(top for placed, top in view.visible() if placed.track is track)
     for y in (1, view.ruler_px + top + 20):  # a mouse that is there already doesn't move
         qtbot.mouseMove(view, QPoint(view.width() // 2, y))  # type: ignore[attr-defined]
     title, *values = hover_lines(view, monkeypatch)
@@ -69,25 +72,25 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
     (tmp_path / "trace_view.json").write_text(json.dumps([event]))
     window.open_request(Request(None, tmp_path), beside=True)
-    row = window.session.rows.rows[0]
-    window.session.rows.load(row)
-    pick = SlicePick(row.key, 0)
-    window.session.pick(pick)
+    track = window.session.tracks.all[0]
+    window.session.tracks.load(track)
+    item = SliceRef(track.key, 0)
+    window.session.select(item)
     shown = window.details.toPlainText()
     assert "first_" in shown
     assert "_last" in shown
     assert len(shown) < 2_500
     assert any(name in map(str, cells) for cells in window.details.sheet().rows)
-    assert str(slice_lines(window.session, pick)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
+    assert str(slice_lines(window.session, item)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
 
 
 def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> None:
     session = window.session
-    row = next(row for row in session.rows.rows if row.kind == "stream")
-    session.rows.load(row)
+    track = next(track for track in session.tracks.all if track.kind == "stream")
+    session.tracks.load(track)
     session.viewport.selection = session.viewport.bounds
     assert window.details.sections[0].title == Sentence("Selection")
-    session.pick(SlicePick(row.key, 2))
+    session.select(SliceRef(track.key, 2))
     assert window.details.sections[0].title == Sentence("Slice")
     assert Sentence("Selection") in [section.title for section in window.details.sections]
     session.viewport.selection = (0.0, 1_000.0)
@@ -100,6 +103,29 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     comparison = window.session.document.comparison
     assert comparison is not None
     op = int(comparison.matches.op[5])
-    window.session.pick(OpPick(op))
+    window.session.select(OpRef(op))
     facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
     assert facts["measured"].endswith("%)")
+
+
+def test_a_plan_s_bytes_through_global_memory_have_one_name(
+    window: MainWindow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = window.session
+    plan = session.document.plan
+    assert plan is not None
+    op = next(op for op in plan.ops if op.type == "MatMul")
+    named = f"{format_bytes(op.gm_bytes)} of GM traffic"
+    session.select(OpRef(op.index))
+    assert any(named in str(fact.value) for section in window.details.sections for fact in section.facts)
+    track, planned = next(
+        (track, track.planned)
+        for track in session.tracks.all
+        if track.planned is not None and op in (track.planned.ops or ())
+    )
+    session.tracks.load(track)
+    assert any(named in str(line) for line in slice_lines(session, SliceRef(track.key, list(planned.ops).index(op))))
+    assert main(["show", str(PLAN)]) == 0
+    shown = capsys.readouterr().out
+    assert "GM traffic" in shown
+    assert "HBM traffic" not in shown

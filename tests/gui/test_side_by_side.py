@@ -27,7 +27,7 @@ from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.compare.side_by_side import Pair, pair_differences
 from memplan.gui.model.compare.ab_profile import collective_pairs
-from memplan.gui.model.document.session import OpPick, Session, SlicePick
+from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Plan, Tier, load_plan
 from tests.gui.conftest import PLAN, PROFILE, slower
@@ -174,13 +174,13 @@ def test_a_plan_and_a_profile_are_aligned_at_the_step() -> None:
     assert found == (0.0, float(kernels.start_ns[0] - run.origin_ns))
 
 
-def test_the_picked_are_aligned_once_something_is_picked_in_both() -> None:
+def test_the_selected_items_are_aligned_once_something_is_selected_in_both() -> None:
     pair = Pair(open_session(Request(PLAN)), open_session(Request(PLAN)))
-    assert not pair.align(Alignment.PICKED)
-    pair.first.pick(OpPick(3))
-    assert not pair.align(Alignment.PICKED)
-    pair.second.pick(OpPick(9))
-    assert pair.align(Alignment.PICKED)
+    assert not pair.align(Alignment.SELECTED)
+    pair.first.select(OpRef(3))
+    assert not pair.align(Alignment.SELECTED)
+    pair.second.select(OpRef(9))
+    assert pair.align(Alignment.SELECTED)
     ops = pair.first.document.plan.ops  # type: ignore[union-attr]
     assert pair.link.offset == float(ops[9].start_ns - ops[3].start_ns)
 
@@ -328,22 +328,22 @@ def test_the_sheet_has_plain_numbers() -> None:
 # -- jumping -----------------------------------------------------------------------------------------------------
 
 
-def test_a_jump_picks_the_costliest_slice_of_that_name_in_both(tmp_path: Path) -> None:
+def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path) -> None:
     pair = Pair(profile(), profile(slower(tmp_path, 1.5)))
     pair.jump(of(pair_differences(pair.first, pair.second), Group.TYPE, "MatMul"))
     for session in (pair.first, pair.second):
         kernels = session.document.rank.kernels()  # type: ignore[union-attr]
         assert kernels is not None
-        rows = [row for row, kind in enumerate(kernels.type) if kind == "MatMul"]
-        costliest = max(rows, key=lambda row: int(kernels.duration_ns[row]))
-        picked = session.picked
-        assert isinstance(picked, SlicePick)
-        session.rows.load(session.rows.row(picked.row))
-        lanes = session.rows.lanes(session.rows.row(picked.row))
+        rows = [track for track, kind in enumerate(kernels.type) if kind == "MatMul"]
+        costliest = max(rows, key=lambda track: int(kernels.duration_ns[track]))
+        selected = session.selected
+        assert isinstance(selected, SliceRef)
+        session.tracks.load(session.tracks.track(selected.track))
+        lanes = session.tracks.lanes(session.tracks.track(selected.track))
         assert lanes is not None
-        assert lanes.slices.names[lanes.slices.name[picked.index]] == kernels.name[costliest]
-        assert int(lanes.slices.start_ns[picked.index]) == int(kernels.start_ns[costliest])
-        start, end = session.picked_span() or (0.0, 0.0)
+        assert lanes.slices.names[lanes.slices.name[selected.index]] == kernels.name[costliest]
+        assert int(lanes.slices.start_ns[selected.index]) == int(kernels.start_ns[costliest])
+        start, end = session.selected_span() or (0.0, 0.0)
         assert session.viewport.start < start < end < session.viewport.end
     assert pair.second.viewport.start == pair.first.viewport.start + pair.link.offset
 
@@ -374,8 +374,8 @@ def test_unlinked_documents_jump_each_for_itself() -> None:
     pair.jump(replace(item, second=None))
     assert pair.places[1] is None
     assert window(pair.second.viewport) == (0.0, 50.0)
-    assert pair.first.picked is not None
-    assert pair.second.picked is None
+    assert pair.first.selected is not None
+    assert pair.second.selected is None
 
 
 # -- real and damaged profiles -----------------------------------------------------------------------------------
@@ -395,8 +395,8 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     pair.jump(reduce)
     for session, place in zip((pair.first, pair.second), pair.places, strict=True):
         assert place is not None
-        assert place.row is not None
-        assert session.rows.row(place.row).kind == "communication"
+        assert place.track is not None
+        assert session.tracks.track(place.track).kind == "communication"
     assert pair.link.offset == float(pair.first.origin_ns - pair.second.origin_ns)
 
 

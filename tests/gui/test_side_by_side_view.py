@@ -28,8 +28,8 @@ from memplan.gui.model.compare.ab_choice import (
 )
 from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, Differences, Group, Ledger, Measure, compared
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpPick, Session, SlicePick
-from memplan.gui.model.timeline.slice_text import picked_line
+from memplan.gui.model.document.session import OpRef, Session, SliceRef
+from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.window.side_by_side_controller import TABLE, VIEW
 from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NOTHING, BesideView
 from memplan.gui.views.compare.ab_differences_view import DifferencesView
@@ -195,15 +195,15 @@ def test_the_alignment_is_chosen_from_a_menu(pair: MainWindow) -> None:
     bar, model = pair.pairing.bar, pair.pairing.pair
     assert model is not None
     bar.align_menu.aboutToShow.emit()
-    assert not bar.alignments[Alignment.PICKED].isEnabled()
+    assert not bar.alignments[Alignment.SELECTED].isEnabled()
     assert bar.alignments[Alignment.CLOCK].isEnabled()  # both ran at the same time
-    row = next(row for row in model.first.rows.rows if row.kind == "stream")
+    track = next(track for track in model.first.tracks.all if track.kind == "stream")
     for session, index in ((model.first, 3), (model.second, 9)):
-        session.rows.load(session.rows.row(row.key))
-        session.pick(SlicePick(row.key, index))
+        session.tracks.load(session.tracks.track(track.key))
+        session.select(SliceRef(track.key, index))
     bar.align_menu.aboutToShow.emit()
-    bar.alignments[Alignment.PICKED].trigger()
-    one, other = model.first.picked_span(), model.second.picked_span()
+    bar.alignments[Alignment.SELECTED].trigger()
+    one, other = model.first.selected_span(), model.second.selected_span()
     assert one is not None
     assert other is not None
     assert model.link.offset == other[0] - one[0]
@@ -253,14 +253,14 @@ def test_the_memory_of_b_is_shown_under_its_timeline(pair: MainWindow) -> None:
 
 def test_a_key_acts_on_the_track_under_the_mouse(pair: MainWindow) -> None:
     timeline = beside(pair).timeline
-    placed, top = next((placed, top) for placed, top in timeline.visible() if placed.row is not None)
+    placed, top = next((placed, top) for placed, top in timeline.visible() if placed.track is not None)
     QTest.mouseMove(pair.timeline, QPoint(5, 5))
     QTest.mouseMove(timeline, QPoint(40, timeline.ruler_px + top + 6))
     settle()
     press(pair, "pin-track")
-    assert placed.row is not None
-    assert timeline.session.rows.pinned == [placed.row.key]
-    assert pair.session.rows.pinned == []
+    assert placed.track is not None
+    assert timeline.session.tracks.pinned == [placed.track.key]
+    assert pair.session.tracks.pinned == []
 
 
 # -- the table ---------------------------------------------------------------------------------------------------
@@ -279,18 +279,18 @@ def test_a_click_on_a_difference_shows_it_in_both(pair: MainWindow) -> None:
     assert rows[0].group is Group.TYPE
     assert rows[0].name == "MatMul"
     kernel = next(number for number, item in enumerate(rows) if item.group is Group.KERNEL)
-    pair.session.rows.fold_all(True)
+    pair.session.tracks.fold_all(True)
     click_row(view, kernel)
     name = rows[kernel].name.rsplit("/", 1)[-1]
     for timeline in (pair.timeline, beside(pair).timeline):
-        picked = timeline.session.picked
-        assert isinstance(picked, SlicePick)
-        assert picked_line(timeline.session).startswith(name)
-        assert picked.row in {placed.row.key for placed, _ in timeline.visible() if placed.row is not None}
-        start, end = timeline.session.picked_span() or (0.0, 0.0)
+        selected = timeline.session.selected
+        assert isinstance(selected, SliceRef)
+        assert selected_line(timeline.session).startswith(name)
+        assert selected.track in {placed.track.key for placed, _ in timeline.visible() if placed.track is not None}
+        start, end = timeline.session.selected_span() or (0.0, 0.0)
         assert timeline.session.viewport.start < start < end < timeline.session.viewport.end
-    assert beside(pair).strip.picked.whole.startswith(name)
-    assert pair.pairing.strip.picked.whole.startswith(name)
+    assert beside(pair).strip.selected.whole.startswith(name)
+    assert pair.pairing.strip.selected.whole.startswith(name)
     press(pair, "back")
     assert stretch(beside(pair).session) == pytest.approx(stretch(pair.session))
 
@@ -386,15 +386,15 @@ def test_a_sum_is_given_where_there_is_one() -> None:
     assert total(found, Choice()) is None
 
 
-def test_what_is_picked_is_named_in_a_line(session: Session) -> None:
-    assert picked_line(session) == ""
-    session.pick(OpPick(0))
+def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
+    assert selected_line(session) == ""
+    session.select(OpRef(0))
     plan = session.document.plan
     assert plan is not None
-    assert picked_line(session).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
-    row = next(row for row in session.rows.rows if row.kind == "stream")
-    session.pick(SlicePick(row.key, 0))
-    assert picked_line(session) == ""  # its row isn't read yet
+    assert selected_line(session).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
+    track = next(track for track in session.tracks.all if track.kind == "stream")
+    session.select(SliceRef(track.key, 0))
+    assert selected_line(session) == ""  # its track isn't read yet
 
 
 # -- documents that come and go ----------------------------------------------------------------------------------
@@ -588,10 +588,10 @@ def wait(qtbot: Any, holds: Callable[[], bool]) -> None:
 def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWindow) -> None:
     press(busy)
     view = beside(busy)
-    wait(qtbot, lambda: all(view.session.rows.loaded(p.row) for p, _ in view.timeline.visible() if p.row is not None))
+    wait(qtbot, lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None))
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 1)
     click_row(table(busy), 0)
-    wait(qtbot, lambda: picked_line(view.session) != "" and picked_line(busy.session) != "")
+    wait(qtbot, lambda: selected_line(view.session) != "" and selected_line(busy.session) != "")
     assert busy.session.viewport.start + busy.pairing.pair.link.offset == view.session.viewport.start  # type: ignore[union-attr]
 
 
@@ -603,7 +603,7 @@ def test_ending_it_while_workers_are_at_it(qtbot: Any, busy: MainWindow) -> None
     press(busy)
     busy.documents.select(0)
     assert is_off(busy)
-    wait(qtbot, lambda: not busy.reading.jobs.running)
+    wait(qtbot, lambda: not busy.jobs.running)
     settle()
     assert is_off(busy)
     assert busy.problems.errors == []
@@ -616,9 +616,9 @@ def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
     wanted = view.difference_at(view.sorted.index(3, 0))
     for row in range(4):
         view.jump(view.sorted.index(row, 0))
-    wait(qtbot, lambda: not busy.reading.jobs.running)
+    wait(qtbot, lambda: not busy.jobs.running)
     settle()
-    assert picked_line(busy.session).startswith(wanted.name.rsplit("/", 1)[-1])
+    assert selected_line(busy.session).startswith(wanted.name.rsplit("/", 1)[-1])
 
 
 def test_a_second_that_can_not_be_read_is_a_line(
@@ -638,7 +638,7 @@ def test_a_second_that_can_not_be_read_is_a_line(
 def test_a_profile_deleted_while_it_is_compared(qtbot: Any, busy: MainWindow, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "slower")
     press(busy)
-    wait(qtbot, lambda: not busy.reading.jobs.running)
+    wait(qtbot, lambda: not busy.jobs.running)
     settle()
     assert table(busy).headline.text() != "Comparing A and B …"
 

@@ -10,7 +10,7 @@ from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtWidgets import QFileDialog, QTextBrowser, QWidget
 
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.document.session import TensorPick
+from memplan.gui.model.document.session import TensorRef
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
 
@@ -65,8 +65,8 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     qtbot.mouseClick(
         window.details.viewport(), Qt.MouseButton.LeftButton, pos=link_at(window.details, name.split(".")[0])
     )
-    picked = window.session.picked
-    assert isinstance(picked, TensorPick)
+    selected = window.session.selected
+    assert isinstance(selected, TensorRef)
     assert name in window.details.toPlainText()
 
     # The costliest difference: the table's first row, shown in every view.

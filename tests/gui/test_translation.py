@@ -24,7 +24,7 @@ from memplan.gui.model.kv.kv_choice import KvChoice
 from memplan.gui.model.kv.kv_further import further, further_lines
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.kv.kv_pool_view import PoolView
@@ -157,20 +157,20 @@ def texts(view: QWidget) -> list[str]:
 
 
 def load(session: Session) -> Session:
-    for row in session.rows.rows:
-        session.rows.load(row)
+    for track in session.tracks.all:
+        session.tracks.load(track)
     return session
 
 
 def hover_texts(window: MainWindow) -> list[str]:
-    """What the mouse is told over the first slices of every row, over the map and over the curves."""
+    """What the mouse is told over the first slices of every track, over the map and over the curves."""
     session = window.session
     said = []
-    for row in session.rows.rows:
-        lanes = session.rows.lanes(row)
+    for track in session.tracks.all:
+        lanes = session.tracks.lanes(track)
         if lanes is not None:
             for index in range(min(len(lanes.slices), 3)):
-                said += map(say, slice_lines(session, SlicePick(row.key, index)))
+                said += map(say, slice_lines(session, SliceRef(track.key, index)))
     mapped = session.map
     if mapped is not None:
         for index in range(len(mapped)):
@@ -186,34 +186,34 @@ def hover_texts(window: MainWindow) -> list[str]:
     return said
 
 
-def picks(session: Session) -> list[Any]:
-    """One op of every type, one tensor of every kind, one slice of every row, and nothing."""
+def selectable(session: Session) -> list[Any]:
+    """One op of every type, one tensor of every kind, one slice of every track, and nothing."""
     found: list[Any] = [None]
     plan, mapped = session.document.plan, session.map
     if plan is not None:
-        found += [OpPick(op.index) for op in {op.type: op for op in plan.ops}.values()]
-        found += [OpPick(op.index) for op in {(op.bound, op.stalled_ns > 0): op for op in plan.ops}.values()]
+        found += [OpRef(op.index) for op in {op.type: op for op in plan.ops}.values()]
+        found += [OpRef(op.index) for op in {(op.bound, op.stalled_ns > 0): op for op in plan.ops}.values()]
     if plan is not None and mapped is not None:
         moved = {move.tensor for move in plan.transfers}
         of_kind = {}
         for index in range(len(mapped)):
             tensor = mapped.tensors[plan.placements[int(mapped.placement[index])].tensor]
-            of_kind[tensor.kind, tensor.index in moved, bool(tensor.shape)] = TensorPick(index)
+            of_kind[tensor.kind, tensor.index in moved, bool(tensor.shape)] = TensorRef(index)
         found += of_kind.values()
-    for row in session.rows.rows:
-        lanes = session.rows.lanes(row)
+    for track in session.tracks.all:
+        lanes = session.tracks.lanes(track)
         if lanes is not None and len(lanes.slices):
-            found += [SlicePick(row.key, index) for index in (0, len(lanes.slices) // 2)]
+            found += [SliceRef(track.key, index) for index in (0, len(lanes.slices) // 2)]
     return found
 
 
 def details_texts(window: MainWindow) -> list[str]:
-    """The details panel for every kind of thing that can be picked, and for a selected stretch."""
+    """The details panel for every kind of thing that can be selected, and for a selected stretch."""
     session, said = window.session, []
-    for pick in picks(session):
-        session.pick(pick)
+    for item in selectable(session):
+        session.select(item)
         said.append(window.details.toPlainText())
-    session.pick(None)
+    session.select(None)
     session.viewport.selection = session.viewport.bounds
     said.append(window.details.toPlainText())
     session.viewport.selection = None
@@ -263,14 +263,14 @@ def english_left(said: Iterable[str], session: Session) -> set[str]:
         names += [plan.origin.graph, plan.chip, *(tier.value for tier in Tier), *(move.link for move in plan.transfers)]
         names += [text for op in plan.ops for text in (op.name, op.type, op.source or "")]
         names += [text for tensor in plan.tensors for text in (tensor.name, tensor.dtype, tensor.layout)]
-    for row in session.rows.rows:
-        names += [row.key, row.label if row.planned is None else "", row.group if row.planned is None else ""]
-        lanes = session.rows.lanes(row)
+    for track in session.tracks.all:
+        names += [track.key, track.label if track.planned is None else "", track.group if track.planned is None else ""]
+        lanes = session.tracks.lanes(track)
         if lanes is not None:
             names += [*lanes.slices.names, *lanes.slices.categories]
-        if lanes is not None and document.rank is not None and row.track is not None:
+        if lanes is not None and document.rank is not None and track.track_id is not None:
             for start in lanes.slices.start_ns[: len(lanes.slices) // 2 + 1].tolist():
-                names += [str(pair) for pair in (document.rank.arguments(row.track, start) or {}).items()]
+                names += [str(pair) for pair in (document.rank.arguments(track.track_id, start) or {}).items()]
     if document.profile is not None and document.rank is not None:
         names += [str(document.profile.path), document.profile.producer, document.rank.device or ""]
         names += document.rank.memory_components()
@@ -349,8 +349,8 @@ def test_all_of_kernels(session: Session, chinese: Recorder, shown: Any) -> None
     window = shown(load(session))
     window.later.show("kernel")
     assert window.later.kernel is not None
-    for pick in picks(session):
-        session.pick(pick)
+    for item in selectable(session):
+        session.select(item)
         settle()
         maps = window.later.kernel.maps
         for place, lane in enumerate(maps.lanes):

@@ -13,10 +13,10 @@ from PySide6.QtCore import QSettings
 
 from memplan.cli import main
 from memplan.core.errors import InputError
-from memplan.gui.work import background as reading
+from memplan.gui.work import loader
 from memplan.gui.window.file_commands import PLAN_FORMAT, write_plan
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.timeline import timeline_tracks as rows
+from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
 from memplan.gui.window.settings import Settings
@@ -49,9 +49,9 @@ def opened(qtbot: Any, request: Request) -> MainWindow:
 def read_all(qtbot: Any, window: MainWindow) -> None:
     """Have every track read, as a search does."""
     window.commands.run("find")
-    rows = window.session.rows
+    tracks = window.session.tracks
     qtbot.waitUntil(
-        lambda: all(rows.loaded(row) for row in rows.rows) and not window.reading.jobs.running, timeout=30_000
+        lambda: all(tracks.loaded(track) for track in tracks.all) and not window.jobs.running, timeout=30_000
     )
 
 
@@ -68,7 +68,7 @@ def test_a_cache_that_cannot_be_written_is_a_line(
     window = opened(qtbot, Request(PLAN, PROFILE))
     assert "can't be kept" in said(window)
     assert window.session.document.comparison is not None
-    assert window.session.rows.unreadable == {}
+    assert window.session.tracks.unreadable == {}
     window.close()
 
 
@@ -93,7 +93,7 @@ def test_a_worker_that_fails_leaves_what_was_open(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(reading, "open_session", fail)
+    monkeypatch.setattr(loader, "open_session", fail)
     window.open_request(Request(PLAN, PROFILE))
     qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=10_000)
     (line,) = window.problems.errors
@@ -107,20 +107,20 @@ def test_a_worker_that_fails_leaves_what_was_open(
 
 
 def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = rows.build_lanes
+    build = timeline_tracks.build_lanes
 
     def some(slices: Any) -> Any:
         if len(slices) == bad.count:
             raise OSError(errno.EIO, "Input/output error")
         return build(slices)
 
-    bad = next(row for row in open_session(Request(PLAN, PROFILE)).rows.rows if row.label == "Free")
-    monkeypatch.setattr(rows, "build_lanes", some)
+    bad = next(track for track in open_session(Request(PLAN, PROFILE)).tracks.all if track.label == "Free")
+    monkeypatch.setattr(timeline_tracks, "build_lanes", some)
     window = opened(qtbot, Request(PLAN, PROFILE))
-    shown = window.session.rows
+    shown = window.session.tracks
     assert "Input/output error" in said(window)
     assert list(shown.unreadable) == [bad.key]
-    assert all(shown.lanes(row) or shown.counters(row) for row in shown.rows if row.key != bad.key)
+    assert all(shown.lanes(track) or shown.counters(track) for track in shown.all if track.key != bad.key)
     window.grab()
     window.close()
 
@@ -167,7 +167,7 @@ def test_a_damaged_file_is_named(name: str, kept: float, line: str, qtbot: Any, 
     path.write_bytes(content[: int(len(content) * kept)])
     window = opened(qtbot, Request(PLAN, folder))
     assert line in said(window)
-    assert window.session.rows.rows, "the rest is shown"
+    assert window.session.tracks.all, "the rest is shown"
     assert path.read_bytes() == content[: int(len(content) * kept)]
     window.close()
 
@@ -183,8 +183,8 @@ def test_two_windows_import_one_folder_at_once(qtbot: Any, large: None) -> None:
     for window in windows:
         read_all(qtbot, window)
         assert window.problems.errors == []
-        assert window.session.rows.unreadable == {}
-    first, second = ([row.key for row in window.session.rows.rows] for window in windows)
+        assert window.session.tracks.unreadable == {}
+    first, second = ([track.key for track in window.session.tracks.all] for window in windows)
     assert first == second
     for window in windows:
         window.close()
@@ -269,9 +269,9 @@ def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbo
     shutil.rmtree(folder)
     window.show()
     window.commands.run("find")
-    rows = window.session.rows
+    tracks = window.session.tracks
     qtbot.waitUntil(  # type: ignore[attr-defined]
-        lambda: bool(window.problems.errors) or all(rows.loaded(row) for row in rows.rows), timeout=20_000
+        lambda: bool(window.problems.errors) or all(tracks.loaded(track) for track in tracks.all), timeout=20_000
     )
     window.open_request(Request(PLAN, folder))
     qtbot.waitUntil(lambda: any("run" in text for text in window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
@@ -292,7 +292,7 @@ def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: object, tmp_p
     window.commands.run("find")
     window.grab()
     assert not window.session.document.empty
-    assert window.session.rows.rows
+    assert window.session.tracks.all
     window.close()
 
 

@@ -120,14 +120,14 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
     window = MainWindow(session)
     qtbot.addWidget(window)
     window.show()
-    for row in session.rows.rows:
-        session.rows.load(row)
+    for track in session.tracks.all:
+        session.tracks.load(track)
     target = tmp_path / "slices.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
     QGuiApplication.clipboard().clear()
     save_view(window, "timeline")
     copy_view(window, "timeline")
-    assert window.reading.jobs.running
+    assert window.jobs.running
     qtbot.waitUntil(target.exists, timeout=10_000)
     qtbot.waitUntil(lambda: QGuiApplication.clipboard().text() != "", timeout=10_000)
     lines = target.read_text(encoding="utf-8").splitlines()
@@ -150,5 +150,5 @@ def test_what_was_copied_does_not_outlive_the_app_in_a_way_that_crashes() -> Non
 
 def every_lane(session: Session) -> list[Lane]:
     """All lanes of the session's rows."""
-    found = [session.rows.lanes(row) for row in session.rows.rows]
+    found = [session.tracks.lanes(track) for track in session.tracks.all]
     return [lane for lanes in found if lanes is not None for lane in lanes.lanes]

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QApplication, QInputDialog
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.timeline.flows import arrows
 from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.table import TableRow
 from memplan.gui.views import search_bar as search
 from memplan.gui.views import table_view as table
@@ -100,43 +100,43 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
     middle = view.rectangle(mapped, largest).center().toPoint()
     qtbot.mouseMove(view, middle)  # type: ignore[attr-defined]
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)  # type: ignore[attr-defined]
-    picked = window.session.picked
-    assert isinstance(picked, TensorPick)
+    selected = window.session.selected
+    assert isinstance(selected, TensorRef)
     text = window.details.toPlainText()
     assert "Tensor" in text
     assert "HBM" in text
-    lines = view.lines(mapped, picked.rectangle)
+    lines = view.lines(mapped, selected.rectangle)
     assert any("float" in line or "int" in line for line in lines)
 
 
-def test_a_click_on_a_slice_picks_it_and_folding_hides_a_group(window: MainWindow, qtbot: object) -> None:
+def test_a_click_on_a_slice_selects_it_and_folding_hides_a_group(window: MainWindow, qtbot: object) -> None:
     view = window.timeline
-    placed, top = next((p, t) for p, t in view.visible() if p.row is not None and p.row.kind == "plan")
-    lanes = window.session.rows.lanes(placed.row)
+    placed, top = next((p, t) for p, t in view.visible() if p.track is not None and p.track.kind == "plan")
+    lanes = window.session.tracks.lanes(placed.track)
     assert lanes is not None
     first = float(lanes.slices.start_ns[0] - window.session.origin_ns)
     window.session.viewport.show(first, first + 5_000.0)
     x = int(view.x_of(first + float(lanes.slices.duration_ns[0]) / 2))
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(x, view.ruler_px + top + 10))  # type: ignore[attr-defined]
-    assert window.session.picked == SlicePick(placed.row.key, 0)
-    header_top = next(top for placed, top in view.visible() if placed.row is None and placed.group == "Plan")
+    assert window.session.selected == SliceRef(placed.track.key, 0)
+    header_top = next(top for placed, top in view.visible() if placed.track is None and placed.group == "Plan")
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))  # type: ignore[attr-defined]
-    assert "Plan" in window.session.rows.folded
-    assert all(placed.row is None or placed.row.kind != "plan" for placed, _ in view.visible())
+    assert "Plan" in window.session.tracks.folded
+    assert all(placed.track is None or placed.track.kind != "plan" for placed, _ in view.visible())
 
 
-def test_the_picked_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) -> None:
-    rows = window.session.rows
-    for row in rows.rows:
-        rows.load(row)
-    stream = next(row for row in rows.rows if row.kind == "stream")
-    window.session.pick(SlicePick(stream.key, 3))
-    found = arrows(window.session, window.session.picked)
+def test_the_selected_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) -> None:
+    tracks = window.session.tracks
+    for track in tracks.all:
+        tracks.load(track)
+    stream = next(track for track in tracks.all if track.kind == "stream")
+    window.session.select(SliceRef(stream.key, 3))
+    found = arrows(window.session, window.session.selected)
     assert found
     for arrow in found:
-        assert arrow.target.pick == SlicePick(stream.key, 3)
+        assert arrow.target.item == SliceRef(stream.key, 3)
         assert arrow.source.time_ns <= arrow.target.time_ns
-        assert arrow.source.row != stream.key
+        assert arrow.source.track != stream.key
     assert "Arrows" in {str(section.title) for section in window.details.sections}
     with_arrows = pixels(window.timeline.grab().toImage())
     window.timeline._arrows = []
@@ -146,11 +146,11 @@ def test_the_picked_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow) 
 def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None:
     table = window.deviations
     indices = [table.sorted.index(row, 0) for row in range(table.sorted.rowCount())]
-    index = next(index for index in indices if table.row_at(index).pick is not None)
+    index = next(index for index in indices if table.row_at(index).item is not None)
     row = table.row_at(index)
     assert row.span_ns is not None
     table.jump(index)
-    assert window.session.picked == row.pick
+    assert window.session.selected == row.item
     viewport, origin = window.session.viewport, window.session.origin_ns
     assert viewport.start <= row.span_ns[0] - origin < viewport.end
     assert "Op" in window.details.toPlainText()
@@ -167,7 +167,7 @@ def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> 
     qtbot.waitUntil(lambda: "cursor" in window.alive.headline.text(), timeout=5000)  # type: ignore[attr-defined]
     assert window.alive.sorted.rowCount() < at_peak
     window.alive.jump(window.alive.sorted.index(0, 0))
-    assert isinstance(window.session.picked, TensorPick)
+    assert isinstance(window.session.selected, TensorRef)
 
 
 def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: object) -> None:
@@ -179,10 +179,10 @@ def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: obje
     seen = []
     for _ in range(3):
         qtbot.keyClick(window.search.edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
-        seen.append(window.session.picked)
+        seen.append(window.session.selected)
     assert len(set(seen)) == 3
     window.commands.run("find-previous")
-    assert window.session.picked == seen[1]
+    assert window.session.selected == seen[1]
     assert f"/ {total:,}" in window.search.count.text()
     qtbot.keyClick(window.search.edit, Qt.Key.Key_Escape)  # type: ignore[attr-defined]
     assert not window.search.isVisible()
@@ -197,16 +197,16 @@ def test_a_large_profile_is_searched_on_a_worker_and_the_first_hit_is_waited_for
     window.show()
     window.commands.run("find")
     qtbot.waitUntil(  # type: ignore[attr-defined]
-        lambda: all(session.rows.loaded(row) for row in session.rows.rows) and not window.reading.jobs.running
+        lambda: all(session.tracks.loaded(track) for track in session.tracks.all) and not window.jobs.running
     )
     edit = window.search.edit
     qtbot.keyClicks(edit, "matmu")  # type: ignore[attr-defined]
     qtbot.keyClicks(edit, "l")  # type: ignore[attr-defined]
     qtbot.keyClick(edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: isinstance(session.picked, SlicePick))  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: isinstance(session.selected, SliceRef))  # type: ignore[attr-defined]
     assert window.search.hits.text == "matmul"
     assert window.search.count.text().startswith("1 / ")
-    assert session.picked == window.search.hits.pick(0)
+    assert session.selected == window.search.hits.item(0)
     window.close()
 
 
@@ -272,9 +272,9 @@ def test_a_search_reads_tracks_that_were_never_shown(qtbot: object, session: Ses
     window.show()
     window.commands.run("find")
     qtbot.keyClicks(window.search.edit, "adam-op0")  # type: ignore[attr-defined]
-    rows = session.rows
-    qtbot.waitUntil(lambda: all(rows.loaded(row) for row in rows.rows), timeout=20_000)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: len(window.search.hits.rows) >= 3, timeout=20_000)  # type: ignore[attr-defined]
+    tracks = session.tracks
+    qtbot.waitUntil(lambda: all(tracks.loaded(track) for track in tracks.all), timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: len(window.search.hits.tracks) >= 3, timeout=20_000)  # type: ignore[attr-defined]
     window.close()
 
 
@@ -337,7 +337,7 @@ def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> Non
     assert view.hint.text() == "No plan is open: the roofline needs one"
 
 
-def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow) -> None:
+def test_the_roofline_shows_every_op_and_marks_the_selected_one(window: MainWindow) -> None:
     window.commands.run("roofline")
     view = window.later.roofline
     assert view is not None
@@ -348,10 +348,10 @@ def test_the_roofline_shows_every_op_and_marks_the_picked_one(window: MainWindow
         op = plan.ops[index]
         assert view.model.predicted[row] == pytest.approx(op.flops / op.duration_ns * 1e9)
     chosen = int(view.model.op[7])
-    window.session.pick(OpPick(chosen))
+    window.session.select(OpRef(chosen))
     x, y = view.mark.getData()
     assert (x[0], y[0]) == pytest.approx((np.log10(view.model.intensity[7]), np.log10(view.model.predicted[7])))
-    window.session.pick(None)
+    window.session.select(None)
     assert len(view.mark.getData()[0]) == 0
     window.commands.run("theme-dark")
     window.commands.run("theme-light")
@@ -387,20 +387,20 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
     (tmp_path / "trace_view.json").write_text(json.dumps(events))
     window.open_request(Request(None, tmp_path), beside=True)
     view, session = window.timeline, window.session
-    row = session.rows.rows[0]
-    session.rows.load(row)
-    view.rows_changed()
-    lanes = session.rows.lanes(row)
+    track = session.tracks.all[0]
+    session.tracks.load(track)
+    view.tracks_changed()
+    lanes = session.tracks.lanes(track)
     assert lanes is not None
     assert len(lanes.lanes) == depth
     for level in (0, depth - 1):
-        session.pick(SlicePick(row.key, level))
-        view.show_row(row.key)
-        top = next(top for placed, top in view.visible() if placed.row is row)
-        y = top + level * session.rows.lane_px + 8
+        session.select(SliceRef(track.key, level))
+        view.show_track(track.key)
+        top = next(top for placed, top in view.visible() if placed.track is track)
+        y = top + level * session.tracks.lane_px + 8
         assert 0 <= y < view.plot.height()
         middle = float(lanes.slices.start_ns[level] + lanes.slices.duration_ns[level] // 2 - session.origin_ns)
-        assert view.slice_at(QPointF(view.x_of(middle), view.ruler_px + y)) == SlicePick(row.key, level)
+        assert view.slice_at(QPointF(view.x_of(middle), view.ruler_px + y)) == SliceRef(track.key, level)
 
 
 def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> None:

@@ -175,7 +175,7 @@ class Alignment(str, Enum):
     BEGINNINGS = "Both beginnings"
     CLOCK = "The same clock"
     STEPS = "Starts of a step"
-    PICKED = "Starts of the picked"
+    SELECTED = "Starts of the selected items"
 
 
 def moments(first: Session, second: Session, how: Alignment) -> tuple[float, float] | None:
@@ -183,16 +183,16 @@ def moments(first: Session, second: Session, how: Alignment) -> tuple[float, flo
     The two moments that `how` puts on each other, in nanoseconds from each document's origin.
 
     `None` where there are none: profiles whose times do not overlap share no clock, plans have none at all, and both
-    documents must tell of steps or have something picked. Of several steps it is the one nearest to the middle of
+    documents must tell of steps or have something selected. Of several steps it is the one nearest to the middle of
     what the first document shows, with the step of that number in the second, or else the step in that place.
     """
     if how is Alignment.BEGINNINGS:
         return 0.0, 0.0
     if how is Alignment.CLOCK:
         return (0.0, float(first.origin_ns - second.origin_ns)) if one_clock(first, second) else None
-    if how is Alignment.PICKED:
-        picked, other = first.picked_span(), second.picked_span()
-        return (picked[0], other[0]) if picked is not None and other is not None else None
+    if how is Alignment.SELECTED:
+        selected, other = first.selected_span(), second.selected_span()
+        return (selected[0], other[0]) if selected is not None and other is not None else None
     return _step_starts(first, second)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document.document import Document
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import OpPick
+from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes
@@ -57,6 +57,6 @@ def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
             item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
             item.cost,
         ),
-        pick=OpPick(item.op) if item.op is not None else None,
+        item=OpRef(item.op) if item.op is not None else None,
         span_ns=span_ns,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from memplan.gui.model.memory.memory_curves import measured_curves
 from memplan.gui.model.compare.ab_differences import Difference, Group
 from memplan.gui.model.amount_names import MAKESPAN, link_of_moves, step_number
 from memplan.gui.model.compare.ab_profile import is_collective
-from memplan.gui.model.document.session import OpPick, Pick, Session, SlicePick
+from memplan.gui.model.document.session import OpRef, ItemRef, Session, SliceRef
 from memplan.gui.model.timeline.steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
 from memplan.traces.dictionary_array import coded
@@ -27,19 +27,19 @@ _MOMENT = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A stretch on the profile's clock, what is picked there, and the timeline's row it lies in."""
+    """A stretch on the profile's clock, what is selected there, and the timeline's track it lies in."""
 
     start_ns: int
     end_ns: int
-    pick: Pick | None = None
-    row: str | None = None
+    item: ItemRef | None = None
+    track: str | None = None
 
 
 def place_of(session: Session, difference: Difference, side: int) -> Place | None:
     """
     Where `difference` is best seen in `session`, which is document A (`side` 0) or B (1); `None` where it isn't.
 
-    Looks the slice up when asked, so that a table of differences needs none; reads no row of the timeline.
+    Looks the slice up when asked, so that a table of differences needs none; reads no track of the timeline.
     """
     if (difference.first, difference.second)[side] is None:
         return None
@@ -128,7 +128,7 @@ def _slice_at(session: Session, rank: RankProfile, name: str, start_ns: int) -> 
     index = len(before) - 1
     while index > 0 and before.names[before.name[index]] != name and int(before.start_ns[index - 1]) == start:
         index -= 1
-    return _picked(session, at, index, start, duration)
+    return _at_slice(session, at, index, start, duration)
 
 
 def _longest(
@@ -154,17 +154,17 @@ def _longest(
     if best is None:
         return None
     duration, track, row, start = best
-    return _picked(session, track, row, start, duration)
+    return _at_slice(session, track, row, start, duration)
 
 
 def _equal(values: Sequence[str], wanted: str) -> NDArray[np.bool_]:
     return np.array([value == wanted for value in values], dtype=bool)
 
 
-def _picked(session: Session, track: int, index: int, start_ns: int, duration_ns: int) -> Place:
-    row = session.rows.of_track(track)
-    pick = SlicePick(row.key, index) if row is not None else None
-    return Place(start_ns, start_ns + duration_ns, pick, row.key if row is not None else None)
+def _at_slice(session: Session, track_id: int, index: int, start_ns: int, duration_ns: int) -> Place:
+    track = session.tracks.by_id(track_id)
+    item = SliceRef(track.key, index) if track is not None else None
+    return Place(start_ns, start_ns + duration_ns, item, track.key if track is not None else None)
 
 
 # -- planned -----------------------------------------------------------------------------------------------------
@@ -197,18 +197,18 @@ def _planned(session: Session, plan: Plan, group: Group, name: str) -> Place | N
 def _op(session: Session, op: PlannedOp) -> Place:
     axis = session.document.axis
     start, end = axis.to_profile(op.start_ns), axis.to_profile(op.start_ns + op.duration_ns)
-    for row in session.rows.rows:
-        if row.planned is not None:
-            for index, other in enumerate(row.planned.ops):
+    for track in session.tracks.all:
+        if track.planned is not None:
+            for index, other in enumerate(track.planned.ops):
                 if other.index == op.index:
-                    return Place(start, end, SlicePick(row.key, index), row.key)
-    return Place(start, end, OpPick(op.index))
+                    return Place(start, end, SliceRef(track.key, index), track.key)
+    return Place(start, end, OpRef(op.index))
 
 
 def _move(session: Session, move: Transfer) -> Place:
     axis = session.document.axis
     start, end = axis.to_profile(move.start_ns), axis.to_profile(move.end_ns)
-    for row in session.rows.rows:
-        if row.planned is not None and move in row.planned.transfers:
-            return Place(start, end, SlicePick(row.key, row.planned.transfers.index(move)), row.key)
+    for track in session.tracks.all:
+        if track.planned is not None and move in track.planned.transfers:
+            return Place(start, end, SliceRef(track.key, track.planned.transfers.index(move)), track.key)
     return Place(start, end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments
 from memplan.gui.model.compare.ab_differences import Difference, Differences, compared
 from memplan.gui.model.event import Event
@@ -9,12 +11,21 @@ from memplan.gui.model.compare.locate import Place, place_of
 from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.compare.ab_profile import profile_ledgers
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 
 _OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")
 _ROOM = 3.0
 _MARGIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Places in A and in B, and what was read of rows there that weren't read yet."""
+
+    places: tuple[Place | None, Place | None]
+    read: tuple[tuple[Session, TimelineTrack, TrackContent], ...] = ()
 
 
 class Pair:
@@ -57,28 +68,33 @@ class Pair:
         self.link.align(first, second)
 
     def jump(self, difference: Difference) -> None:
-        """Show where `difference` is best seen in both documents, and pick it there."""
-        self.show(self.places_of(difference))
+        """Show where `difference` is best seen in both documents, and item it there."""
+        self.show(self.locate(difference))
 
-    def places_of(self, difference: Difference) -> tuple[Place | None, Place | None]:
-        """Where `difference` is best seen in A and in B, their rows read; long for large profiles, for a worker."""
-        found = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
-        for session, place in zip((self.first, self.second), found, strict=True):
-            if place is not None and place.row is not None:
-                session.rows.load(session.rows.row(place.row))
-        return found
+    def locate(self, difference: Difference, progress: Progress = silent) -> Located:
+        """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles, any thread."""
+        places = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
+        read = []
+        for session, place in zip((self.first, self.second), places, strict=True):
+            if place is not None and place.track is not None:
+                track = session.tracks.track(place.track)
+                if not session.tracks.loaded(track):
+                    read.append((session, track, session.tracks.read(track, progress)))
+        return Located(places, tuple(read))
 
-    def show(self, places: tuple[Place | None, Place | None]) -> None:
+    def show(self, located: Located) -> None:
         """
-        Show these places of A and B, and pick what lies there.
+        Show these places of A and B, and select what lies there.
 
         Linked viewports keep their offset while that shows both places together; otherwise the starts of the two are
         put on each other.
         """
-        self.places = places
+        self.places = located.places
+        for session, track, content in located.read:
+            session.tracks.keep(track, content)
         for session, place in zip((self.first, self.second), self.places, strict=True):
-            if place is not None and place.pick is not None:
-                session.pick(place.pick)
+            if place is not None and place.item is not None:
+                session.select(place.item)
         spans = [
             (float(place.start_ns - session.origin_ns), float(place.end_ns - session.origin_ns))
             if place is not None

@@ -9,7 +9,7 @@ from memplan.gui.model.timeline.flows import arrows
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.amount_names import kind_text
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import OpPick, Pick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpRef, ItemRef, Session, SliceRef, TensorRef
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
@@ -77,7 +77,7 @@ def peak_sections(session: Session, peak: Peak) -> list[Section]:
     """Who holds memory at the peak: kinds by size, then the largest tensors, each a jump."""
     head = [
         fact("alive", format_bytes(peak.alive)),
-        fact("at step", f"{peak.step} {peak.op.name if peak.op else ''}", OpPick(peak.step)),
+        fact("at step", f"{peak.step} {peak.op.name if peak.op else ''}", OpRef(peak.step)),
         fact("highest address", format_bytes(peak.address_peak)),
         fact("unused below it then", format_bytes(peak.holes)),
     ]
@@ -89,21 +89,26 @@ def peak_sections(session: Session, peak: Peak) -> list[Section]:
         facts = []
         for rectangle, nbytes in part.largest:
             name = occupant(mapped, rectangle).tensor.name if mapped is not None else ""
-            facts.append(Fact(format_bytes(nbytes), name, TensorPick(rectangle)))
+            facts.append(Fact(format_bytes(nbytes), name, TensorRef(rectangle)))
         sections.append(Section(Sentence("{}: {} in {} ({})", values), tuple(facts)))
     return sections
 
 
 def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
     facts = [
-        fact("op", op.name, OpPick(op.index)),
+        fact("op", op.name, OpRef(op.index)),
         fact("type", op.type),
         fact("step", Sentence("{} on stream {}", (str(op.index), str(op.stream)))),
-        fact("predicted", format_duration(op.duration_ns)),
-        *_measured(op, session),
-        fact("limited by", Sentence(op.bound)),
-        fact("work", Sentence("{} FLOP, {} of global memory traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
     ]
+    plan = session.document.plan
+    timed = plan is not None and plan.timed
+    if timed:
+        facts.append(fact("predicted", format_duration(op.duration_ns)))
+    facts += _measured(op, session)
+    if timed:
+        work = (f"{op.flops:,}", format_bytes(op.gm_bytes))
+        facts.append(fact("limited by", Sentence(op.bound.value)))
+        facts.append(fact("work", Sentence("{} FLOP, {} of GM traffic", work)))
     if op.stalled_ns:
         facts.append(fact("waits for a move", format_duration(op.stalled_ns)))
     if op.source:
@@ -142,34 +147,34 @@ def _op_section(session: Session, plan: Plan, step: int) -> list[Section]:
     ]
 
 
-def _rectangle(session: Session, tensor: int, step: int) -> TensorPick | None:
+def _rectangle(session: Session, tensor: int, step: int) -> TensorRef | None:
     mapped = session.map
     if mapped is None:
         return None
     for rectangle, row in enumerate(mapped.placement):
         placement = mapped.plan.placements[int(row)]
         if placement.tensor == tensor and placement.start <= step < placement.end:
-            return TensorPick(rectangle)
+            return TensorRef(rectangle)
     return None
 
 
-def of_pick(session: Session, pick: Pick | None) -> list[Section]:
-    """Everything known of the picked thing; the overview when nothing is picked."""
+def item_sections(session: Session, item: ItemRef | None) -> list[Section]:
+    """Everything known of the selected item; the overview when nothing is selected."""
     plan = session.document.plan
-    if isinstance(pick, TensorPick) and session.map is not None:
-        return _tensor_sections(session, session.map, pick)
-    if isinstance(pick, OpPick) and plan is not None:
-        return _op_section(session, plan, pick.op)
-    if isinstance(pick, SlicePick):
-        step = session.planned_op_of(pick)
+    if isinstance(item, TensorRef) and session.map is not None:
+        return _tensor_sections(session, session.map, item)
+    if isinstance(item, OpRef) and plan is not None:
+        return _op_section(session, plan, item.op)
+    if isinstance(item, SliceRef):
+        step = session.planned_op_of(item)
         if step is not None and plan is not None:
             return _op_section(session, plan, step)
-        return _slice_sections(session, pick)
+        return _slice_sections(session, item)
     return overview(session)
 
 
-def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> list[Section]:
-    item = occupant(mapped, pick.rectangle)
+def _tensor_sections(session: Session, mapped: MemoryMap, ref: TensorRef) -> list[Section]:
+    item = occupant(mapped, ref.rectangle)
     tensor = item.tensor
     shape = "×".join(str(dim) for dim in tensor.shape)
     stored = f"{tensor.dtype} {tensor.layout}"
@@ -205,24 +210,24 @@ def _tensor_sections(session: Session, mapped: MemoryMap, pick: TensorPick) -> l
     return sections
 
 
-def _slice_name(session: Session, pick: SlicePick) -> Text:
-    row = session.rows.row(pick.row)
-    lanes = session.rows.lanes(row)
-    name = lanes.slices.names[lanes.slices.name[pick.index]] if lanes is not None else ""
-    return Sentence("{} ({})", (name, row.title))
+def _slice_name(session: Session, item: SliceRef) -> Text:
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
+    name = lanes.slices.names[lanes.slices.name[item.index]] if lanes is not None else ""
+    return Sentence("{} ({})", (name, track.title))
 
 
-def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
-    row = session.rows.row(pick.row)
-    lanes = session.rows.lanes(row)
+def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
     if lanes is None:
         return []
-    slices, index = lanes.slices, pick.index
+    slices, index = lanes.slices, item.index
     start, category = int(slices.start_ns[index]), slices.categories[slices.category[index]]
     facts = [
         fact("name", slices.names[slices.name[index]]),
         *([fact("category", category)] if category else []),
-        fact("track", row.title),
+        fact("track", track.title),
         fact(
             "start",
             Sentence("{} ({} ns on the profile's clock)", (format_duration(start - session.origin_ns), str(start))),
@@ -231,15 +236,15 @@ def _slice_sections(session: Session, pick: SlicePick) -> list[Section]:
     ]
     sections = [Section(Sentence("Slice"), tuple(facts))]
     rank = session.document.rank
-    if rank is not None and row.track is not None:
-        arguments = rank.arguments(row.track, start)
+    if rank is not None and track.track_id is not None:
+        arguments = rank.arguments(track.track_id, start)
         if arguments:
             sections.append(Section(Sentence("Arguments"), tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
     linked = []
-    for arrow in arrows(session, pick):
+    for arrow in arrows(session, item):
         for label, end in (("from ({})", arrow.source), ("to ({})", arrow.target)):
-            if end.pick is not None and end.pick != pick:
-                linked.append(Fact(Sentence(label, (arrow.category,)), _slice_name(session, end.pick), end.pick))
+            if end.item is not None and end.item != item:
+                linked.append(Fact(Sentence(label, (arrow.category,)), _slice_name(session, end.item), end.item))
     if linked:
         sections.append(Section(Sentence("Arrows"), tuple(linked)))
     return sections

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.document.session import Pick
+from memplan.gui.model.document.session import ItemRef
 from memplan.core.sentence import Sentence, Text
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line: a label, its value, and what a click on it picks."""
+    """One line: a label, its value, and what a click on it selects."""
 
     label: Text
     value: Text
-    target: Pick | None = None
+    target: ItemRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,6 @@ class Section:
     facts: tuple[Fact, ...]
 
 
-def fact(label: str, value: Text, target: Pick | None = None) -> Fact:
+def fact(label: str, value: Text, target: ItemRef | None = None) -> Fact:
     """A fact whose label is a word of the window's language, given in English."""
     return Fact(Sentence(label), value, target)

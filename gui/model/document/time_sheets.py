@@ -20,22 +20,22 @@ def _stretch(session: Session) -> tuple[int, int]:
 
 
 def slices_sheet(session: Session) -> Sheet:
-    """Every slice of the rows that are read and not hidden, in the selected or visible stretch, row by row."""
+    """Every slice of the tracks that are read and not hidden, in the selected or visible time range, track by track."""
     t0, t1 = _stretch(session)
     rows: list[tuple[Cell, ...]] = []
-    for row in session.rows.rows:
-        lanes = session.rows.lanes(row)
-        if lanes is None or row.key in session.rows.hidden:
+    for track in session.tracks.all:
+        lanes = session.tracks.lanes(track)
+        if lanes is None or track.key in session.tracks.hidden:
             continue
         slices = lanes.slices
         for depth, lane in enumerate(lanes.lanes):
             first, last = lane.between(t0, t1)
             for position in range(first, min(last, first + MOST_ROWS - len(rows))):
-                index = lane.row(position)
+                index = lane.index(position)
                 name = slices.names[slices.name[index]]
                 category = slices.categories[slices.category[index]]
                 start, length = int(lane.start_ns[position]), int(lane.duration_ns[position])
-                rows.append((row.group, row.label, depth, name, category, start, length))
+                rows.append((track.group, track.label, depth, name, category, start, length))
     if len(rows) >= MOST_ROWS:
         rows.append(("more slices were left out", None, None, None, None, None, None))
     return Sheet(("group", "track", "depth", "name", "category", "start_ns", "duration_ns"), rows)

@@ -19,7 +19,7 @@ PIPES = {
     "scalar": "scalar",
 }  # fmt: skip
 """Pipes in the order of the data's way, as documents write them."""
-HINT = "Pick an op in the timeline or the memory map to see how it uses the AI core"
+HINT = "Select an op in the timeline or the memory map to see how it uses the AI core"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which kernel the picked thing stands for: the plan's op, the profile's rows of it, and what it launches."""
+"""Which kernel the selected item stands for: the plan's op, the profile's rows of it, and what it launches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.compare.matching import spellings
 from memplan.cost.kernel import Kernel, Operand, kernel_of_plan, kernel_of_row
-from memplan.gui.model.document.session import Pick, Session, SlicePick
+from memplan.gui.model.document.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp
 from memplan.traces.profile import Kernels, TrackKind
 
@@ -38,14 +38,14 @@ class Subject:
     measured: Measured | None = None
 
 
-def subject_of(session: Session, pick: Pick | None) -> Subject | None:
-    """What `pick` stands for; `None` where it stands for nothing (no pick, a tensor that no op makes)."""
+def subject_of(session: Session, item: ItemRef | None) -> Subject | None:
+    """What `item` stands for; `None` where it stands for nothing (nothing selected, a tensor that no op makes)."""
     plan = session.document.plan
-    step = session.planned_op_of(pick)
+    step = session.planned_op_of(item)
     if plan is not None and step is not None:
         op = plan.ops[step]
         return Subject(op.name, op, _measured_op(session, op))
-    return _measured_slice(session, pick) if isinstance(pick, SlicePick) else None
+    return _measured_slice(session, item) if isinstance(item, SliceRef) else None
 
 
 def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
@@ -70,16 +70,16 @@ def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
     return Measured(total, len(rows), table, max(rows, key=lambda row: int(table.duration_ns[row])))
 
 
-def _measured_slice(session: Session, pick: SlicePick) -> Subject | None:
-    row, rank = session.rows.row(pick.row), session.document.rank
-    lanes = session.rows.lanes(row)
+def _measured_slice(session: Session, item: SliceRef) -> Subject | None:
+    track, rank = session.tracks.track(item.track), session.document.rank
+    lanes = session.tracks.lanes(track)
     if lanes is None or rank is None:
         return None
     slices = lanes.slices
-    name, start = slices.names[slices.name[pick.index]], int(slices.start_ns[pick.index])
-    if row.kind not in _DEVICE:
+    name, start = slices.names[slices.name[item.index]], int(slices.start_ns[item.index])
+    if track.kind not in _DEVICE:
         return Subject(name)
-    duration, table = int(slices.duration_ns[pick.index]), rank.kernels()
+    duration, table = int(slices.duration_ns[item.index]), rank.kernels()
     op = _op_of_kernel(session, name, start)
     if table is None:
         return Subject(name, op, Measured(duration) if op is not None else None)
@@ -107,11 +107,6 @@ def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | Non
         if named:
             return named[0] if len(named) == 1 else None
     return None
-
-
-def has_times(plan: Plan) -> bool:
-    """Whether the plan predicts times; plans that another planner made don't."""
-    return any(op.bound != "none" for op in plan.ops)
 
 
 def kernel_of(plan: Plan | None, subject: Subject) -> tuple[Kernel | None, bool]:

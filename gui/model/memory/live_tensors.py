@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.gui.model.amount_names import kind_text
-from memplan.gui.model.document.session import Session, TensorPick
+from memplan.gui.model.document.session import Session, TensorRef
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
 
@@ -34,7 +34,7 @@ def alive_rows(session: Session, time: float) -> tuple[list[TableRow], int]:
                     format_bytes(size),
                 ),
                 sort_keys=(tensor.name, tensor.kind, float(placement.start), float(low), float(size)),
-                pick=TensorPick(rectangle),
+                item=TensorRef(rectangle),
             )
         )
     return rows, total

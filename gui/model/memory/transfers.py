@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memplan.gui.model.document.document import Document
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import OpPick
+from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
 
@@ -31,7 +31,7 @@ def transfer_rows(document: Document) -> list[TableRow]:
                     format_bytes(move.size),
                 ),
                 sort_keys=(name, way, move.link, needed, float(move.start_ns), float(length), float(move.size)),
-                pick=OpPick(reader.index) if reader is not None else None,
+                item=OpRef(reader.index) if reader is not None else None,
                 span_ns=(document.axis.to_profile(move.start_ns), document.axis.to_profile(move.end_ns)),
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is said of counters: their values at a moment, and how high a row of them reaches."""
+"""What is said of counters: their values at a moment, and how high a track of them reaches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.gui.model.timeline.timeline_tracks import Row
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_sample
 from memplan.traces.profile import CounterSeries
@@ -14,9 +14,9 @@ from memplan.traces.profile import CounterSeries
 _MOST = 14
 
 
-def counter_lines(row: Row, series: Sequence[CounterSeries], moment_ns: int) -> list[Text]:
-    """The row's name and the value of each of its series at `moment_ns`: that of the last sample before."""
-    lines: list[Text] = [row.title]
+def counter_lines(track: TimelineTrack, series: Sequence[CounterSeries], moment_ns: int) -> list[Text]:
+    """The track's name and the value of each of its series at `moment_ns`: that of the last sample before."""
+    lines: list[Text] = [track.title]
     for item in series[:_MOST]:
         at = int(np.searchsorted(item.time_ns, moment_ns, side="right")) - 1
         known = at >= 0 and bool(np.isfinite(item.values[at]))
@@ -27,7 +27,7 @@ def counter_lines(row: Row, series: Sequence[CounterSeries], moment_ns: int) -> 
 
 
 def highest_text(series: Sequence[CounterSeries]) -> Text | None:
-    """The highest value of all series, which is where their row's top is; `None` without samples."""
+    """The highest value of all series, which is where their track's top is; `None` without samples."""
     tops = [(highest(item), item.unit) for item in series if np.isfinite(item.values).any()]
     if not tops:
         return None

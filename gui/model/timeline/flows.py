@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.document.session import Pick, Session, SlicePick
+from memplan.gui.model.document.session import ItemRef, Session, SliceRef
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of an arrow: a row, the lane in it and the moment; `pick` is the slice there once its row is read."""
+    """One end of an arrow: a track, the lane in it and the moment; `item` is the slice there once its track is read."""
 
-    row: str
+    track: str
     lane: int
     time_ns: int
-    pick: SlicePick | None
+    item: SliceRef | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +26,17 @@ class Arrow:
     target: End
 
 
-def arrows(session: Session, pick: Pick | None) -> list[Arrow]:
-    """The arrows that start or end in the picked slice; none for anything else."""
+def arrows(session: Session, item: ItemRef | None) -> list[Arrow]:
+    """The arrows that start or end in the selected slice; none for anything else."""
     rank = session.document.rank
-    if rank is None or not isinstance(pick, SlicePick):
+    if rank is None or not isinstance(item, SliceRef):
         return []
-    row = session.rows.row(pick.row)
-    lanes = session.rows.lanes(row)
-    if row.track is None or lanes is None:
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
+    if track.track_id is None or lanes is None:
         return []
     found = []
-    for flow in rank.flows(row.track, int(lanes.slices.start_ns[pick.index])):
+    for flow in rank.flows(track.track_id, int(lanes.slices.start_ns[item.index])):
         source = _end(session, flow.source_track, flow.source_ns)
         target = _end(session, flow.target_track, flow.target_ns)
         if source is not None and target is not None:
@@ -44,15 +44,15 @@ def arrows(session: Session, pick: Pick | None) -> list[Arrow]:
     return found
 
 
-def _end(session: Session, track: int, time_ns: int) -> End | None:
-    row = session.rows.of_track(track)
-    if row is None:
+def _end(session: Session, track_id: int, time_ns: int) -> End | None:
+    track = session.tracks.by_id(track_id)
+    if track is None:
         return None
-    lanes = session.rows.lanes(row)
+    lanes = session.tracks.lanes(track)
     if lanes is not None:
         # The innermost slice that is under way then is the one the arrow belongs to.
         for depth in reversed(range(len(lanes.lanes))):
             position = lanes.lanes[depth].at(time_ns)
             if position is not None:
-                return End(row.key, depth, time_ns, SlicePick(row.key, lanes.lanes[depth].row(position)))
-    return End(row.key, 0, time_ns, None)
+                return End(track.key, depth, time_ns, SliceRef(track.key, lanes.lanes[depth].index(position)))
+    return End(track.key, 0, time_ns, None)

@@ -28,14 +28,14 @@ class Lane:
     """
     Slices of one nesting level, ordered by start, and their pyramid; `category` indexes `TrackLanes.kinds`.
 
-    `rows[i]` is the position in the track's `Slices` of the lane's slice `i`; `None` when they are the same. `busy`
+    `indices[i]` is the position in the track's `Slices` of the lane's slice `i`; `None` when they are the same. `busy`
     and `top` hold the pyramid's levels one after another, `sums` and `peaks` the sums and maxima of runs of durations.
     """
 
     start_ns: Int64s
     duration_ns: Int64s
     category: Codes
-    rows: NDArray[np.int64] | None
+    indices: NDArray[np.int64] | None
     sums: Int64s
     peaks: Int64s
     busy: NDArray[np.float32]
@@ -44,13 +44,13 @@ class Lane:
     origin_ns: int
     cell_ns: int
 
-    def row(self, position: int) -> int:
+    def index(self, position: int) -> int:
         """Position in the track's slices of the lane's slice `position`."""
-        return position if self.rows is None else int(self.rows[position])
+        return position if self.indices is None else int(self.indices[position])
 
-    def position(self, row: int) -> int:
-        """Position in the lane of the track's slice `row`, which is one of the lane's."""
-        return row if self.rows is None else int(np.searchsorted(self.rows, row))
+    def position(self, index: int) -> int:
+        """Position in the lane of the track's slice `index`, which is one of the lane's."""
+        return index if self.indices is None else int(np.searchsorted(self.indices, index))
 
     def at(self, time_ns: int, slack_ns: int = 0) -> int | None:
         """Position of the slice that covers `time_ns`, else of the nearest within `slack_ns`, else `None`."""
@@ -117,9 +117,9 @@ class TrackLanes:
         return next(
             number
             for number, lane in enumerate(self.lanes)
-            if lane.rows is not None
-            and (position := lane.position(index)) < len(lane.rows)
-            and int(lane.rows[position]) == index
+            if lane.indices is not None
+            and (position := lane.position(index)) < len(lane.indices)
+            and int(lane.indices[position]) == index
         )
 
     @property
@@ -132,7 +132,7 @@ class TrackLanes:
         )
 
 
-def build_lane(start: Int64s, duration: Int64s, category: Codes, rows: Int64s | None) -> Lane:
+def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s | None) -> Lane:
     """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
     from memplan.gui.model.timeline import lane_kernels as kernels  # its compiler is slow to import: not before it is needed
 
@@ -153,7 +153,7 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, rows: Int64s | 
         kernels.halve_cells(busy[fine], top[fine], busy[coarse], top[coarse])
         first, size = first + size, size // 2
     sums, peaks = kernels.block_sums(duration), kernels.span_peaks(duration)
-    lane = Lane(start, duration, category, rows, sums, peaks, busy, top, cells, origin, cell_ns)
+    lane = Lane(start, duration, category, indices, sums, peaks, busy, top, cells, origin, cell_ns)
     # One pixel, so that compiled code is loaded here, on the reading thread, not in the first frame.
     lane.wide(origin, 0.0, 1.0, 1, 1.0, 1)
     lane.add_times(0, 0, np.zeros(1, np.int64), np.zeros(1, np.int64))
@@ -206,9 +206,9 @@ def build_lanes(slices: Slices) -> TrackLanes:
         return TrackLanes(slices, (build_lane(start, duration, category, None),), kinds)
     lanes = []
     for depth in range(deepest + 1):
-        rows = np.flatnonzero(slices.depth == depth).astype(np.int64)
-        if len(rows):
-            lanes.append(build_lane(slices.start_ns[rows], slices.duration_ns[rows], category[rows], rows))
+        indices = np.flatnonzero(slices.depth == depth).astype(np.int64)
+        if len(indices):
+            lanes.append(build_lane(slices.start_ns[indices], slices.duration_ns[indices], category[indices], indices))
     return TrackLanes(slices, tuple(lanes), kinds)
 
 

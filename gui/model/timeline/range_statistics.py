@@ -6,7 +6,7 @@ import numpy as np
 
 from memplan.gui.model.document.facts import Fact, Section, fact
 from memplan.gui.model.timeline.lanes import TrackLanes
-from memplan.gui.model.timeline.timeline_tracks import Row
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 from memplan.core.sentence import Sentence
@@ -17,7 +17,7 @@ _MOST_ROWS = 60
 
 def selection_sections(session: Session) -> list[Section]:
     """
-    Per loaded row with slices in the selection: how many, the time under any of them, and what kinds take how much.
+    Per loaded track with slices in the selection: how many, the time under any of them, and what kinds take how much.
 
     Times count what lies inside the selection only. Kinds count each of their slices, also those within slices. Of
     very many tracks the first are listed.
@@ -30,8 +30,8 @@ def selection_sections(session: Session) -> list[Section]:
     length = max(end - start, 1)
     sections: list[Section] = []
     further = 0
-    for row in session.rows.rows:
-        lanes = session.rows.lanes(row)
+    for track in session.tracks.all:
+        lanes = session.tracks.lanes(track)
         if lanes is None:
             continue
         times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
@@ -43,24 +43,24 @@ def selection_sections(session: Session) -> list[Section]:
         if len(sections) == _MOST_ROWS:
             further += 1
             continue
-        busy = _busy(session, row, lanes, start, end)
+        busy = _busy(session, track, lanes, start, end)
         facts = [fact("slices", f"{count:,}"), fact("time", f"{format_duration(busy)} ({busy / length:.0%})")]
         present = np.flatnonzero(counts).tolist()
-        if [lanes.kinds[code] for code in present] != [row.label]:  # else the time of all of them stands above
+        if [lanes.kinds[code] for code in present] != [track.label]:  # else the time of all of them stands above
             largest = sorted(present, key=lambda code: -int(times[code]))[:_MOST]
             facts += [Fact(lanes.kinds[code], format_duration(times[code])) for code in largest]
-        sections.append(Section(row.title, tuple(facts)))
+        sections.append(Section(track.title, tuple(facts)))
     whole = [fact("length", format_duration(end - start))]
     if further:
         whole.append(fact("further tracks", f"{further:,}"))
     return [Section(Sentence("Selection"), tuple(whole)), *sections]
 
 
-def _busy(session: Session, row: Row, lanes: TrackLanes, start: int, end: int) -> int:
+def _busy(session: Session, track: TimelineTrack, lanes: TrackLanes, start: int, end: int) -> int:
     """Nanoseconds of `[start, end)` under any slice: where slices lie in or over one another, it counts once."""
     rank = session.document.rank
-    if len(lanes.lanes) > 1 and rank is not None and row.track is not None:
-        return round(float(rank.density(row.track, start, end, 1).busy[0]) * (end - start))
+    if len(lanes.lanes) > 1 and rank is not None and track.track_id is not None:
+        return round(float(rank.density(track.track_id, start, end, 1).busy[0]) * (end - start))
     times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
     for lane in lanes.lanes[:1]:
         lane.add_times(start, end, times, counts)

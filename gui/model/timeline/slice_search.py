@@ -1,4 +1,4 @@
-"""Finding slices and planned ops by name, in time order, across the rows that are read."""
+"""Finding slices and planned ops by name, in time order, across the tracks that are read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.gui.model.timeline.timeline_tracks import Rows
-from memplan.gui.model.document.session import SlicePick
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.model.document.session import SliceRef
 from memplan.core.progress import Progress, silent
 
 MOST = 100_000
@@ -22,14 +22,14 @@ Int64s = NDArray[np.int64]
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """
-    Slices whose name contains `text`, ordered by start: row `rows[row[i]]`, slice `index[i]` of it, `start_ns[i]`.
+    Slices whose name contains `text`, ordered by start: track `tracks[track[i]]`, slice `index[i]` of it, `start_ns[i]`.
 
     `total` counts all of them; the earliest `MOST` are kept.
     """
 
     text: str
-    rows: tuple[str, ...]
-    row: Int64s
+    tracks: tuple[str, ...]
+    track: Int64s
     index: Int64s
     start_ns: Int64s
     total: int
@@ -37,9 +37,9 @@ class Hits:
     def __len__(self) -> int:
         return len(self.index)
 
-    def pick(self, position: int) -> SlicePick:
+    def item(self, position: int) -> SliceRef:
         """Hit number `position`."""
-        return SlicePick(self.rows[int(self.row[position])], int(self.index[position]))
+        return SliceRef(self.tracks[int(self.track[position])], int(self.index[position]))
 
     def at_or_after(self, time_ns: int) -> int:
         """Position of the first hit that starts at `time_ns` or later; the first of all when there is none."""
@@ -53,17 +53,17 @@ def no_hits(text: str = "") -> Hits:
     return Hits(text, (), nothing, nothing, nothing, 0)
 
 
-def search(rows: Rows, text: str, progress: Progress = silent) -> Hits:
-    """Every slice of the loaded rows whose name contains `text`, whatever its case; nothing for an empty text."""
+def search(tracks: TimelineTracks, text: str, progress: Progress = silent) -> Hits:
+    """Every slice of the loaded tracks whose name contains `text`, whatever its case; nothing for an empty text."""
     wanted = text.casefold().strip()
     keys: list[str] = []
     parts: list[Int64s] = []
     held = total = 0
     # Tracks of one profile share their table of names.
     of_table: dict[int, tuple[Sequence[str], NDArray[np.bool_]]] = {}
-    for number, row in enumerate(rows.rows if wanted else ()):
-        progress(number, len(rows.rows), row.label)
-        lanes = rows.lanes(row)
+    for number, track in enumerate(tracks.all if wanted else ()):
+        progress(number, len(tracks.all), track.label)
+        lanes = tracks.lanes(track)
         if lanes is None:
             continue
         slices = lanes.slices
@@ -73,9 +73,9 @@ def search(rows: Rows, text: str, progress: Progress = silent) -> Hits:
         if not len(index):
             continue
         total += len(index)
-        index = index[:MOST]  # a row's slices are ordered by start
+        index = index[:MOST]  # a track's slices are ordered by start
         parts.append(np.stack([np.full(len(index), len(keys)), index, slices.start_ns[index]]))
-        keys.append(row.key)
+        keys.append(track.key)
         held += len(index)
         if held > _HELD:
             parts = [_earliest(parts)]
@@ -91,6 +91,6 @@ def _matches(names: Sequence[str], wanted: str) -> NDArray[np.bool_]:
 
 
 def _earliest(parts: Sequence[Int64s]) -> Int64s:
-    """Of the columns (row, index, start), the `MOST` that start first, in that order."""
+    """Of the columns (track, index, start), the `MOST` that start first, in that order."""
     together = np.concatenate(parts, axis=1)
     return np.asarray(together[:, np.argsort(together[2], kind="stable")[:MOST]])

@@ -1,51 +1,53 @@
-"""What is said of a slice under the mouse or picked: plain lines and label-value pairs."""
+"""What is said of a slice under the mouse or selected: plain lines and label-value pairs."""
 
 from __future__ import annotations
 
 from memplan.gui.model.memory.memory_map import occupant
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import OpPick, Session, SlicePick, TensorPick
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.schema import Bound
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 
 
-def slice_lines(session: Session, pick: SlicePick) -> list[Text]:
+def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     """A slice in a few lines: name, category and length, and for planned ops what bounds them."""
-    row = session.rows.row(pick.row)
-    lanes = session.rows.lanes(row)
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
     if lanes is None:
         return []
-    slices, index = lanes.slices, pick.index
+    slices, index = lanes.slices, item.index
     start = float(slices.start_ns[index] - session.origin_ns)
     category = slices.categories[slices.category[index]]
     when = f"{format_duration(slices.duration_ns[index])} @ {format_duration(start)}"
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
-    if row.planned is not None and row.planned.ops:
-        op = row.planned.ops[index]
-        values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
-        lines.append(Sentence("limited by {} · {} FLOP · {}", values))
+    if track.planned is not None and track.planned.ops:
+        op = track.planned.ops[index]
+        if op.bound is not Bound.UNKNOWN:
+            values = (Sentence(op.bound.value), f"{op.flops:,}", format_bytes(op.gm_bytes))
+            lines.append(Sentence("limited by {} · {} FLOP · {} of GM traffic", values))
         if op.source:
             lines.append(op.source)
-    if row.planned is not None and row.planned.transfers:
-        move = row.planned.transfers[index]
+    if track.planned is not None and track.planned.transfers:
+        move = track.planned.transfers[index]
         lines.append(Sentence("{} over {}", (format_bytes(move.size), move.link)))
     return lines
 
 
-def picked_line(session: Session) -> str:
-    """What is picked, in one line: its name, and how long or how large it is; empty where nothing is."""
-    picked = session.picked
-    if isinstance(picked, SlicePick):
-        lanes = session.rows.lanes(session.rows.row(picked.row))
+def selected_line(session: Session) -> str:
+    """What is selected, in one line: its name, and how long or how large it is; empty where nothing is."""
+    selected = session.selected
+    if isinstance(selected, SliceRef):
+        lanes = session.tracks.lanes(session.tracks.track(selected.track))
         if lanes is None:
             return ""
-        slices, index = lanes.slices, picked.index
+        slices, index = lanes.slices, selected.index
         return f"{short_name(slices.names[slices.name[index]])} · {format_duration(slices.duration_ns[index])}"
-    if isinstance(picked, TensorPick) and session.map is not None:
-        item = occupant(session.map, picked.rectangle)
+    if isinstance(selected, TensorRef) and session.map is not None:
+        item = occupant(session.map, selected.rectangle)
         return f"{short_name(item.tensor.name)} · {format_bytes(item.size)}"
-    if isinstance(picked, OpPick) and session.document.plan is not None:
-        op = session.document.plan.ops[picked.op]
+    if isinstance(selected, OpRef) and session.document.plan is not None:
+        op = session.document.plan.ops[selected.op]
         return f"{short_name(op.name)} · {format_duration(op.duration_ns)}"
     return ""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memplan.core.progress import Progress, silent
 from memplan.gui.model.document.session import Session
 from memplan.traces.profile import TrackKind
 
@@ -22,7 +23,7 @@ class Step:
     end: float
 
 
-def steps(session: Session) -> tuple[Step, ...]:
+def steps(session: Session, progress: Progress = silent) -> tuple[Step, ...]:
     """
     The profile's steps in order of time: by the kernels' own step numbers, else by the host's marks of steps.
 
@@ -31,6 +32,7 @@ def steps(session: Session) -> tuple[Step, ...]:
     rank, origin = session.document.rank, session.origin_ns
     if rank is None:
         return ()
+    progress(0, 1, "kernels")
     kernels = rank.kernels()
     if kernels is not None and len(kernels) and (kernels.step >= 0).any():
         known = np.flatnonzero(kernels.step >= 0)

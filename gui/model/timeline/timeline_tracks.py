@@ -1,11 +1,12 @@
-"""The rows of the timeline: which tracks there are, in which group and order, which are pinned, folded or hidden."""
+"""The tracks of the timeline: which there are, in which group and order, which are pinned, folded or hidden."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.errors import MemplanError
+from memplan.core.progress import Progress, silent
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
@@ -19,7 +20,7 @@ LANE_PX = 18
 COUNTER_PX = 36
 HEADER_PX = 22
 MAX_LANES = 64
-"""Nesting levels that a row shows; the host's call stacks are some thirty deep."""
+"""Nesting levels that a track shows; the host's call stacks are some thirty deep."""
 
 _ORDER = (
     TrackKind.STREAM, TrackKind.OVERLAP, TrackKind.COMMUNICATION, TrackKind.COUNTER, TrackKind.CANN, TrackKind.SCOPE,
@@ -28,11 +29,11 @@ _ORDER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TimelineTrack:
     """
     One track on the screen.
 
-    `key` names it across sessions; `track` is its id in the rank, `planned` its content when it comes from the plan.
+    `key` names it across sessions; `track_id` is its id in the rank, `planned` its content when it comes from the plan.
     """
 
     key: str
@@ -40,25 +41,25 @@ class Row:
     group: str
     kind: str
     count: int
-    track: int | None = None
+    track_id: int | None = None
     planned: PlannedTrack | None = None
 
     @property
     def name(self) -> Text:
-        """What the row is called: measured tracks as the profile names them."""
+        """What the track is called: measured tracks as the profile names them."""
         return self.planned.label if self.planned is not None else self.label
 
     @property
     def title(self) -> Text:
-        """The row's name with its group's."""
+        """The track's name with its group's."""
         return Sentence("{} / {}", (group_name(self.group), self.name))
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A row or a group's header with its place on the (scrolled) canvas: `[top, top + height)` pixels."""
+    """A track or a group's header with its place on the (scrolled) canvas: `[top, top + height)` pixels."""
 
-    row: Row | None
+    track: TimelineTrack | None
     group: str
     top: int
     height: int
@@ -66,13 +67,22 @@ class Placed:
     pinned: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TrackContent:
+    """What was read of a row: the lanes of its slices, or its counter series, or why it can't be read."""
+
+    lanes: TrackLanes | None = None
+    counters: tuple[CounterSeries, ...] = ()
+    problem: str | None = None
+
+
 def group_name(group: str) -> Text:
     """What a group is called: the profile's own names stay as they are."""
     return Sentence(group) if group in (PLAN_GROUP, PINNED_GROUP) else group
 
 
-class Rows:
-    """All rows of a document and how the user arranged them; slices and lanes are read on first use and kept."""
+class TimelineTracks:
+    """All tracks of a document and how the user arranged them; slices and lanes are read on first use and kept."""
 
     def __init__(self, document: Document) -> None:
         self.changed = Event()
@@ -81,85 +91,96 @@ class Rows:
         self._lanes: dict[str, TrackLanes] = {}
         self._counters: dict[str, tuple[CounterSeries, ...]] = {}
         self.unreadable: dict[str, str] = {}
-        """Rows whose data could not be read, and why."""
-        self.rows: tuple[Row, ...] = (*_planned_rows(document), *_measured_rows(document.rank))
+        """Tracks whose data could not be read, and why."""
+        self.all: tuple[TimelineTrack, ...] = (*_planned(document), *_measured(document.rank))
         self.pinned: list[str] = []
         self.folded: set[str] = set()
         self.hidden: set[str] = set()
         self.arranged = False
-        """Whether the user arranged anything since the rows were made or `arrange`d."""
-        self._by_key = {row.key: row for row in self.rows}
+        """Whether the user arranged anything since the tracks were made or `arrange`d."""
+        self._by_key = {track.key: track for track in self.all}
 
-    def row(self, key: str) -> Row:
-        """The row of that key; raises `KeyError`."""
+    def track(self, key: str) -> TimelineTrack:
+        """The track of that key; raises `KeyError`."""
         return self._by_key[key]
 
-    def of_track(self, track: int) -> Row | None:
-        """The row that shows track `track` of the rank."""
-        return next((row for row in self.rows if row.track == track), None)
+    def by_id(self, track_id: int) -> TimelineTrack | None:
+        """The track with id `track_id` in the rank."""
+        return next((track for track in self.all if track.track_id == track_id), None)
 
-    def loaded(self, row: Row) -> bool:
-        """Whether the row's data is in memory, or can't be read."""
-        return row.key in self._lanes or row.key in self._counters or row.key in self.unreadable
+    def loaded(self, track: TimelineTrack) -> bool:
+        """Whether the track's data is in memory, or can't be read."""
+        return track.key in self._lanes or track.key in self._counters or track.key in self.unreadable
 
-    def load(self, row: Row) -> None:
+    def load(self, track: TimelineTrack) -> None:
+        """Read the track's data and keep it, on the thread that shows the tracks."""
+        if not self.loaded(track):
+            self.keep(track, self.read(track))
+
+    def read(self, track: TimelineTrack, progress: Progress = silent) -> TrackContent:
         """
-        Read the row's data and build its pyramid; safe to call from another thread.
+        The track's data with its pyramid, for `keep`; for any thread, since it changes nothing here.
 
-        A row that can't be read goes to `unreadable`, so that the others are shown.
+        Raises `CancelledError` where `progress` does; of a track that can't be read the content says why.
         """
-        if self.loaded(row):
-            return
+        progress(0, 1, track.label)
         try:
-            self._read(row)
-        except CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to concerns one row
-            self.unreadable[row.key] = str(error) if isinstance(error, MemplanError) else repr(error)
+            return self._content(track)
+        except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to concerns one track
+            return TrackContent(problem=str(error) if isinstance(error, MemplanError) else repr(error))
 
-    def _read(self, row: Row) -> None:
-        if row.planned is not None:
-            self._lanes[row.key] = build_lanes(row.planned.slices)
-        elif self._rank is not None and row.track is not None:
-            if row.kind == TrackKind.COUNTER.value:
-                self._counters[row.key] = tuple(self._rank.counters(row.track))
-            else:
-                self._lanes[row.key] = build_lanes(self._rank.slices(row.track))
+    def keep(self, track: TimelineTrack, content: TrackContent) -> None:
+        """Show what was read of the track; for the thread that shows the tracks, and no other."""
+        if content.problem is not None:
+            self.unreadable[track.key] = content.problem
+        elif content.lanes is not None:
+            self._lanes[track.key] = content.lanes
+        else:
+            self._counters[track.key] = content.counters
 
-    def lanes(self, row: Row) -> TrackLanes | None:
-        """The row's lanes once loaded."""
-        return self._lanes.get(row.key)
+    def _content(self, track: TimelineTrack) -> TrackContent:
+        if track.planned is not None:
+            return TrackContent(build_lanes(track.planned.slices))
+        if self._rank is None or track.track_id is None:
+            return TrackContent()
+        if track.kind == TrackKind.COUNTER.value:
+            return TrackContent(counters=tuple(self._rank.counters(track.track_id)))
+        return TrackContent(build_lanes(self._rank.slices(track.track_id)))
 
-    def counters(self, row: Row) -> tuple[CounterSeries, ...]:
-        """The row's counter series once loaded."""
-        return self._counters.get(row.key, ())
+    def lanes(self, track: TimelineTrack) -> TrackLanes | None:
+        """The track's lanes once loaded."""
+        return self._lanes.get(track.key)
 
-    def height(self, row: Row) -> int:
-        """Pixels that the row needs unfolded; one lane while it isn't loaded."""
-        if row.kind == TrackKind.COUNTER.value:
+    def counters(self, track: TimelineTrack) -> tuple[CounterSeries, ...]:
+        """The track's counter series once loaded."""
+        return self._counters.get(track.key, ())
+
+    def height(self, track: TimelineTrack) -> int:
+        """Pixels that the track needs unfolded; one lane while it isn't loaded."""
+        if track.kind == TrackKind.COUNTER.value:
             return COUNTER_PX
-        lanes = self._lanes.get(row.key)
+        lanes = self._lanes.get(track.key)
         return self.lane_px * min(max(len(lanes.lanes) if lanes is not None else 1, 1), MAX_LANES) + 4
 
     def layout(self) -> list[Placed]:
-        """Pinned rows, then every group with its header and rows, top to bottom."""
+        """Pinned tracks, then every group with its header and tracks, top to bottom."""
         placed: list[Placed] = []
         top = 0
-        shown = [row for row in self.rows if row.key not in self.hidden]
+        shown = [track for track in self.all if track.key not in self.hidden]
         pinned = [self._by_key[key] for key in self.pinned if key in self._by_key]
         if pinned:
             placed.append(Placed(None, PINNED_GROUP, top, HEADER_PX, folded=PINNED_GROUP in self.folded))
             top += HEADER_PX
-            for row in pinned if PINNED_GROUP not in self.folded else ():
-                placed.append(Placed(row, PINNED_GROUP, top, self.height(row), pinned=True))
+            for track in pinned if PINNED_GROUP not in self.folded else ():
+                placed.append(Placed(track, PINNED_GROUP, top, self.height(track), pinned=True))
                 top += placed[-1].height
-        for group in dict.fromkeys(row.group for row in shown):
+        for group in dict.fromkeys(track.group for track in shown):
             folded = group in self.folded
             placed.append(Placed(None, group, top, HEADER_PX, folded=folded))
             top += HEADER_PX
-            for row in shown:
-                if row.group == group and not folded and row.key not in self.pinned:
-                    placed.append(Placed(row, group, top, self.height(row)))
+            for track in shown:
+                if track.group == group and not folded and track.key not in self.pinned:
+                    placed.append(Placed(track, group, top, self.height(track)))
                     top += placed[-1].height
         return placed
 
@@ -171,7 +192,7 @@ class Rows:
         self._arranged()
 
     def pin(self, key: str, pinned: bool | None = None) -> None:
-        """Keep a row at the top, or let it go back to its group; turn it round without `pinned`."""
+        """Keep a track at the top, or let it go back to its group; turn it round without `pinned`."""
         if pinned is None:
             pinned = key not in self.pinned
         if pinned and key not in self.pinned:
@@ -181,16 +202,16 @@ class Rows:
         self._arranged()
 
     def hide(self, key: str, hidden: bool = True) -> None:
-        """Leave a row out, or show it again."""
+        """Leave a track out, or show it again."""
         (self.hidden.add if hidden else self.hidden.discard)(key)
         self._arranged()
 
     def move(self, key: str, before: str | None) -> None:
-        """Put row `key` before row `before` (to the end without one), into that row's group order."""
+        """Put track `key` before track `before` (to the end without one), into that track's group order."""
         moving = self._by_key[key]
-        rest = [row for row in self.rows if row.key != key]
-        target = next((i for i, row in enumerate(rest) if row.key == before), len(rest))
-        self.rows = (*rest[:target], moving, *rest[target:])
+        rest = [track for track in self.all if track.key != key]
+        target = next((i for i, track in enumerate(rest) if track.key == before), len(rest))
+        self.all = (*rest[:target], moving, *rest[target:])
         if key in self.pinned:
             self.pinned.remove(key)
             place = self.pinned.index(before) if before in self.pinned else len(self.pinned)
@@ -198,14 +219,14 @@ class Rows:
         self._arranged()
 
     def neighbours(self, key: str) -> list[str]:
-        """The shown rows among which row `key` can be moved, itself included: pinned ones, or those of its group."""
+        """The shown tracks among which track `key` can be moved, itself included: pinned ones, or those of its group."""
         if key in self.pinned:
             return list(self.pinned)
         group = self._by_key[key].group
-        return [row.key for row in self.rows if row.group == group and row.key not in {*self.hidden, *self.pinned}]
+        return [track.key for track in self.all if track.group == group and track.key not in {*self.hidden, *self.pinned}]
 
     def shift(self, key: str, places: int) -> None:
-        """Move row `key` down by `places` among its neighbours (up where negative), as far as there are any."""
+        """Move track `key` down by `places` among its neighbours (up where negative), as far as there are any."""
         around = self.neighbours(key)
         target = min(max(around.index(key) + places, 0), len(around) - 1)
         rest = [other for other in around if other != key]
@@ -213,23 +234,23 @@ class Rows:
 
     def fold_all(self, folded: bool) -> None:
         """Fold or unfold every group."""
-        self.folded = {row.group for row in self.rows} if folded else set()
+        self.folded = {track.group for track in self.all} if folded else set()
         self._arranged()
 
     def show_hidden(self) -> None:
-        """Show every hidden row again."""
+        """Show every hidden track again."""
         self.hidden.clear()
         self._arranged()
 
     def arrangement(self, before: Mapping[str, Iterable[str]] | None = None) -> dict[str, list[str]]:
         """
-        How the user arranged the rows, as plain values to keep between sessions.
+        How the user arranged the tracks, as plain values to keep between sessions.
 
-        What `before` says of rows and groups that this document lacks is kept.
+        What `before` says of tracks and groups that this document lacks is kept.
         """
-        known = {*self._by_key, *(row.group for row in self.rows), PINNED_GROUP}
+        known = {*self._by_key, *(track.group for track in self.all), PINNED_GROUP}
         now = {
-            "order": [row.key for row in self.rows],
+            "order": [track.key for track in self.all],
             "pinned": list(self.pinned),
             "folded": sorted(self.folded),
             "hidden": sorted(self.hidden),
@@ -242,7 +263,7 @@ class Rows:
     def arrange(self, arrangement: Mapping[str, Iterable[str]]) -> None:
         """Apply what `arrangement` returned; keys that this document lacks are passed over."""
         place = {key: index for index, key in enumerate(arrangement.get("order", ()))}
-        self.rows = tuple(sorted(self.rows, key=lambda row: place.get(row.key, len(place))))
+        self.all = tuple(sorted(self.all, key=lambda track: place.get(track.key, len(place))))
         self.pinned = [key for key in arrangement.get("pinned", ()) if key in self._by_key]
         self.folded = set(arrangement.get("folded", ()))
         self.hidden = {key for key in arrangement.get("hidden", ()) if key in self._by_key}
@@ -254,24 +275,24 @@ class Rows:
         self.changed.emit()
 
 
-def _planned_rows(document: Document) -> list[Row]:
+def _planned(document: Document) -> list[TimelineTrack]:
     if document.plan is None:
         return []
     return [
-        Row(f"plan/{track.key}", str(track.label), PLAN_GROUP, "plan", len(track.slices), planned=track)
-        for track in planned_tracks(document.plan, document.axis)
+        TimelineTrack(f"plan/{planned.key}", str(planned.label), PLAN_GROUP, "plan", len(planned.slices), planned=planned)
+        for planned in planned_tracks(document.plan, document.axis)
     ]
 
 
-def _measured_rows(rank: RankProfile | None) -> list[Row]:
+def _measured(rank: RankProfile | None) -> list[TimelineTrack]:
     if rank is None:
         return []
-    tracks = sorted((track for track in rank.tracks if track.count), key=lambda track: _ORDER.index(track.kind))
-    rows: list[Row] = []
+    measured = sorted((item for item in rank.tracks if item.count), key=lambda item: _ORDER.index(item.kind))
+    tracks: list[TimelineTrack] = []
     seen: dict[str, int] = {}
-    for track in tracks:
-        key = f"{track.kind.value}/{track.process}/{track.thread}"
+    for item in measured:
+        key = f"{item.kind.value}/{item.process}/{item.thread}"
         seen[key] = seen.get(key, 0) + 1
-        row = Row(key, track.thread or track.process, track.process, track.kind.value, track.count, track=track.id)
-        rows.append(row if seen[key] == 1 else replace(row, key=f"{key}#{seen[key]}"))
-    return rows
+        track = TimelineTrack(key, item.thread or item.process, item.process, item.kind.value, item.count, track_id=item.id)
+        tracks.append(track if seen[key] == 1 else replace(track, key=f"{key}#{seen[key]}"))
+    return tracks

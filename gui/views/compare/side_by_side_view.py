@@ -24,7 +24,7 @@ from memplan.gui.model.palette import Palette
 from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.timeline.slice_text import picked_line
+from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.timeline.timeline_view import Loader, TimelineView
@@ -60,7 +60,7 @@ class ElidedLabel(QLabel):
 
 
 class NameStrip(QWidget):
-    """Above a timeline: A or B, the document's name, and what is picked in it."""
+    """Above a timeline: A or B, the document's name, and what is selected in it."""
 
     def __init__(self, letter: str, role: str, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -72,24 +72,24 @@ class NameStrip(QWidget):
         self.letter.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.letter.setFixedSize(20, 18)
         self.name = ElidedLabel(self)
-        self.picked = ElidedLabel(self)
-        self.picked.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.selected = ElidedLabel(self)
+        self.selected.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         row = QHBoxLayout(self)
         row.setContentsMargins(6, 2, 6, 2)
         row.addWidget(self.letter)
         row.addWidget(self.name, 1)
-        row.addWidget(self.picked, 1)
+        row.addWidget(self.selected, 1)
         self.set_palette(palette)
 
     def show_session(self, session: Session) -> None:
         """Name another document."""
         self.forget()
         self._session = session
-        self._listening = session.picked_changed, session.picked_changed.connect(self._show_picked)
+        self._listening = session.selected_changed, session.selected_changed.connect(self._show_selected)
         document = session.document
         rank = document.rank if document.profile is not None and len(document.profile.ranks) > 1 else None
         self.name.show_text(f"{document.name} · {tr('rank')} {rank.rank}" if rank is not None else document.name)
-        self._show_picked()
+        self._show_selected()
 
     def forget(self) -> None:
         """Stop listening to the session."""
@@ -101,10 +101,10 @@ class NameStrip(QWidget):
         """Draw with other colours."""
         colours = f"background: {palette.css(self._role)}; color: {palette.css('ground')}"
         self.letter.setStyleSheet(f"QLabel {{ {colours}; font-weight: bold; border-radius: 3px }}")
-        self.picked.setStyleSheet(f"QLabel {{ color: {palette.css('faint')} }}")
+        self.selected.setStyleSheet(f"QLabel {{ color: {palette.css('faint')} }}")
 
-    def _show_picked(self) -> None:
-        self.picked.show_text(picked_line(self._session) if self._session is not None else "")
+    def _show_selected(self) -> None:
+        self.selected.show_text(selected_line(self._session) if self._session is not None else "")
 
 
 class PairBar(QWidget):
@@ -210,15 +210,15 @@ class PairBar(QWidget):
             return
         first, second = self._pair.first, self._pair.second
         self.alignments[Alignment.CLOCK].setEnabled(one_clock(first, second))
-        picked = first.picked_span() is not None and second.picked_span() is not None
-        self.alignments[Alignment.PICKED].setEnabled(picked)
+        selected = first.selected_span() is not None and second.selected_span() is not None
+        self.alignments[Alignment.SELECTED].setEnabled(selected)
 
 
 class BesideView(QWidget):
     """
     Document B of a pair: its name, its timeline, and under that its memory curve or map.
 
-    Rows of its timeline that aren't read yet are handed to `loader`.
+    Tracks of its timeline that aren't read yet are handed to `loader`.
     """
 
     def __init__(

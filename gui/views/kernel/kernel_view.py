@@ -1,4 +1,4 @@
-"""The kernel view: how the picked op uses an AI core, predicted and measured."""
+"""The kernel view: how the selected op uses an AI core, predicted and measured."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from memplan.core.errors import MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.document.session import OpPick, Session
+from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.work.background import Reading
+from memplan.gui.work.jobs import Jobs
 from memplan.gui.views.kernel.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel.kernel_pipes import PipeBars
 from memplan.gui.views.kernel.kernel_words import difference_text, time_text
@@ -39,7 +39,7 @@ _SOFT_BREAK = "\u200b"
 
 class KernelView(QWidget):
     """
-    Follows the session's pick while it can be seen; `reading` does work off the interface's thread.
+    Follows the session's item while it can be seen; `jobs` do work off the interface's thread.
 
     Working a kernel out compiles and searches on first use, so the view only ever draws what is ready.
     """
@@ -48,18 +48,17 @@ class KernelView(QWidget):
         self,
         session: Session,
         palette: Palette,
-        reading: Reading,
+        jobs: Jobs,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.session = session
         self.colours = palette
         self.facts = KernelFacts()
-        self._reading = reading
-        self._asked = 0
+        self._jobs = jobs
         self._stale = True
         self._make_parts()
-        self._listener = session.picked_changed.connect(self.show_picked)
+        self._listener = session.selected_changed.connect(self.show_selected)
         self._draw()
 
     def _make_parts(self) -> None:
@@ -118,12 +117,13 @@ class KernelView(QWidget):
         """Follow another session."""
         self.forget()
         self.session = session
-        self._listener = session.picked_changed.connect(self.show_picked)
-        self.show_picked()
+        self._listener = session.selected_changed.connect(self.show_selected)
+        self.show_selected()
 
     def forget(self) -> None:
         """Stop listening to the session."""
-        self.session.picked_changed.disconnect(self._listener)
+        self._jobs.drop(self)
+        self.session.selected_changed.disconnect(self._listener)
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -136,48 +136,42 @@ class KernelView(QWidget):
         """The kernel, its pipes and its buffers."""
         return kernel_sheet(self.facts)
 
-    def show_picked(self) -> None:
-        """Work out what is picked now, or as soon as the view can be seen."""
-        self._asked += 1
+    def show_selected(self) -> None:
+        """Work out what is selected now, or as soon as the view can be seen."""
         self._stale = True
+        self._jobs.drop(self)
         if self.isVisible():
             self._work_out()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Catch up with what was picked meanwhile."""
+        """Catch up with what was selected meanwhile."""
         super().showEvent(event)
         if self._stale:
             self._work_out()
 
     def _work_out(self) -> None:
         self._stale = False
-        session, asked, pick = self.session, self._asked, self.session.picked
-        if pick is None:
+        session, item = self.session, self.session.selected
+        if item is None:
             self._show_facts(KernelFacts())
             return
-        step = session.planned_op_of(pick)
-        wanted = OpPick(step) if step is not None else pick
+        step = session.planned_op_of(item)
+        wanted = OpRef(step) if step is not None else item
         chip = self.chip_box.currentData()
 
-        def work(_: Progress) -> KernelFacts | None:
-            if asked != self._asked:
-                return None  # something else was picked before this one's turn came
+        def work(_: Progress) -> KernelFacts:
             # The model takes a good part of a second to import, which is not to be spent on the interface's thread.
             from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 
             try:
-                return kernel_facts(session, chip, pick=wanted)
+                return kernel_facts(session, chip, item=wanted)
             except MemplanError as error:
                 return KernelFacts(problem=str(error))
 
-        def done(facts: KernelFacts | None) -> None:
-            if facts is not None and asked == self._asked and session is self.session:
-                self._show_facts(facts)
-
-        self._reading.do(tr("Kernel"), work, done)
+        self._jobs.latest(self, tr("Kernel"), work, self._show_facts)
 
     def _chip_chosen(self, _: int) -> None:
-        self.show_picked()
+        self.show_selected()
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
@@ -227,7 +221,7 @@ class KernelView(QWidget):
         difference = difference_text(facts.predicted_ns, facts.measured_ns)
         if difference:
             times.append(tr("measured against predicted: {}").format(f"<b>{difference}</b>"))
-        if facts.bound and facts.bound != "none":
+        if facts.bound:
             times.append(f"{tr('limited by')} <b>{escape(tr(facts.bound))}</b>")
         if times:
             lines.append(" &nbsp;·&nbsp; ".join(times))

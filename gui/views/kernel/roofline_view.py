@@ -1,4 +1,4 @@
-"""The roofline: every op of the plan as a point under the chip's ceilings, the picked one marked."""
+"""The roofline: every op of the plan as a point under the chip's ceilings, the selected one marked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.kernel.roofline_points import Roofline, roofline
-from memplan.gui.model.document.session import OpPick, Session
+from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
@@ -19,7 +19,7 @@ _ROOM = 1.5  # decades above the highest ceiling and below the lowest point, so 
 
 
 class RooflineView(QWidget):
-    """Predicted points by what bounds them, measured ones as crosses; a click on a point picks its op."""
+    """Predicted points by what bounds them, measured ones as crosses; a click on a point selects its op."""
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,20 +44,20 @@ class RooflineView(QWidget):
         layout.addWidget(self.hint)
         self.model: Roofline = roofline(session.document)
         self.mark = pg.ScatterPlotItem(size=16, symbol="o", brush=None)
-        self._listener = session.picked_changed.connect(self.show_picked)
+        self._listener = session.selected_changed.connect(self.show_selected)
         self.draw()
 
     def show_session(self, session: Session) -> None:
         """Show the ops of another session."""
         self.forget()
         self.session = session
-        self._listener = session.picked_changed.connect(self.show_picked)
+        self._listener = session.selected_changed.connect(self.show_selected)
         self.model = roofline(session.document)
         self.draw()
 
     def forget(self) -> None:
         """Stop listening to the session."""
-        self.session.picked_changed.disconnect(self._listener)
+        self.session.selected_changed.disconnect(self._listener)
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -72,7 +72,7 @@ class RooflineView(QWidget):
         self.legend.setLabelTextColor(text)
         self.legend.setPen(self.colours.css("line"))
         self.legend.setBrush(self.colours.css("window"))
-        for side, label in (("bottom", tr("FLOP per byte of global memory")), ("left", tr("FLOP per second"))):
+        for side, label in (("bottom", tr("FLOP per byte of GM traffic")), ("left", tr("FLOP per second"))):
             axis = self.plot.getAxis(side)
             axis.setPen(faint)
             axis.setTextPen(faint)
@@ -88,7 +88,7 @@ class RooflineView(QWidget):
         else:
             self.hint.setText(tr("No op of the plan computes anything"))
         self.plot.addItem(self.mark)
-        self.show_picked()
+        self.show_selected()
 
     def _ceilings(self, model: Roofline) -> None:
         low, high = float(model.intensity.min()) / 3, float(model.intensity.max()) * 3
@@ -144,8 +144,8 @@ class RooflineView(QWidget):
 
     def _clicked(self, _: object, points: list[pg.SpotItem], *rest: object) -> None:
         if len(points):
-            self.session.pick(OpPick(int(points[0].data())))
-            self.session.reveal_picked()
+            self.session.select(OpRef(int(points[0].data())))
+            self.session.reveal_selected()
 
     def sheet(self) -> Sheet:
         """One row an op; what was not measured is empty."""
@@ -157,9 +157,9 @@ class RooflineView(QWidget):
         header = ("op", "bound", "flop_per_byte", "predicted_flops_per_second", "measured_flops_per_second")
         return Sheet(header, list(rows))
 
-    def show_picked(self) -> None:
-        """Mark the op behind the picked thing."""
-        op = self.session.planned_op_of(self.session.picked)
+    def show_selected(self) -> None:
+        """Mark the op behind the selected item."""
+        op = self.session.planned_op_of(self.session.selected)
         rows = np.flatnonzero(self.model.op == op) if op is not None else np.zeros(0, dtype=np.int64)
         self.mark.setPen(pg.mkPen(self.colours.css("text"), width=2))
         self.mark.setData(x=np.log10(self.model.intensity[rows]), y=np.log10(self.model.predicted[rows]))

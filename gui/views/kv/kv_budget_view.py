@@ -19,11 +19,10 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from shiboken6 import isValid
 
 from memplan.core.errors import InputError, MemplanError
 from memplan.gui.i18n import say, tr
-from memplan.gui.work.jobs import Job, Jobs
+from memplan.gui.work.jobs import Jobs
 from memplan.gui.model.kv.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
 from memplan.gui.model.kv.kv_choice import SAMPLE, KvChoice, offer
 from memplan.gui.model.kv.kv_further import Further, fitting_text, further, further_lines
@@ -49,7 +48,7 @@ class KvBudgetView(QWidget):
     """
     The choosers at the left; the answer, the stack of HBM, the pool and all figures at the right.
 
-    Pictures follow each change at once; figures that take longer follow when nothing has changed for a moment.
+    Pictures follow each change at once; figures that take longer are left to `jobs` when nothing has changed for a moment.
     `model_opened` gives the path of each model that was opened and could be read.
     """
 
@@ -58,6 +57,7 @@ class KvBudgetView(QWidget):
     def __init__(
         self,
         palette: Palette,
+        jobs: Jobs,
         parent: QWidget | None = None,
         config: Path | None = None,
         *,
@@ -68,8 +68,7 @@ class KvBudgetView(QWidget):
         self.models = [path for path in models if path.exists()]
         self.found: Answer | None = None
         self.more: Further | None = None
-        self._jobs = Jobs(self, threads=1)
-        self._job: Job | None = None
+        self._jobs = jobs
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
@@ -198,9 +197,7 @@ class KvBudgetView(QWidget):
     def evaluate(self) -> None:
         """Show what follows from what is set."""
         self._rest.stop()
-        if self._job is not None:
-            self._job.cancel()
-            self._job = None
+        self._jobs.drop(self)
         try:
             self.form.show_offer(offer(self.choice))
             self.found = answer(self.choice)
@@ -251,21 +248,18 @@ class KvBudgetView(QWidget):
             return
         choice = self.found.choice
 
-        def current() -> bool:
-            # An outcome may come after the window and this view's widgets with it are gone.
-            return isValid(self) and self.found is not None and self.found.choice == choice
-
         def show(more: Further) -> None:
-            if current():
-                self.more = more
-                self._say(*self._said)
-                self._show_figures()
+            self.more = more
+            self._say(*self._said)
+            self._show_figures()
 
-        def refuse(text: str) -> None:
-            if current():
-                self._say(text, "warning")
-
-        self._job = self._jobs.start(tr("KV budget"), lambda progress: further(choice, progress), show, refuse)
+        self._jobs.latest(
+            self,
+            tr("KV budget"),
+            lambda progress: further(choice, progress),
+            show,
+            failed=lambda line: self._say(line, "warning"),
+        )
 
     # -- figures -------------------------------------------------------------------------------------------------
 

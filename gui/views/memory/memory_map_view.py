@@ -13,7 +13,7 @@ from memplan.gui.model.memory.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Session, TensorPick
+from memplan.gui.model.document.session import Session, TensorRef
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.document.time_sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
@@ -26,7 +26,7 @@ _MAX_NAMES = 300
 
 class MemoryMapView(TimeCanvas):
     """
-    The session's map. A click picks a tensor; Alt and the wheel zoom the addresses at the mouse.
+    The session's map. A click selects a tensor; Alt and the wheel zoom the addresses at the mouse.
 
     `low` and `high` are the visible addresses.
     """
@@ -97,7 +97,7 @@ class MemoryMapView(TimeCanvas):
         )  # fmt: skip
 
     def paint_over(self, painter: QPainter) -> None:
-        """Names of tensors with room for them, the peak, the capacity, and the picked tensor's frame."""
+        """Names of tensors with room for them, the peak, the capacity, and the selected tensor's frame."""
         mapped = self.session.map
         if mapped is None or not len(mapped):
             painter.setFont(self.text_font)
@@ -125,10 +125,10 @@ class MemoryMapView(TimeCanvas):
             painter.setPen(pen)
             painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
             self.paint_tag(painter, x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
-        picked = self.session.picked
-        if isinstance(picked, TensorPick) and picked.rectangle < len(mapped):
+        selected = self.session.selected
+        if isinstance(selected, TensorRef) and selected.rectangle < len(mapped):
             painter.setPen(self.pen("text", 2))
-            painter.drawRect(self.rectangle(mapped, picked.rectangle))
+            painter.drawRect(self.rectangle(mapped, selected.rectangle))
 
     def rectangle(self, mapped: MemoryMap, index: int) -> QRectF:
         """Where rectangle `index` of `mapped` is painted."""
@@ -253,9 +253,9 @@ class MemoryMapView(TimeCanvas):
         super().leaveEvent(event)
 
     def clicked(self, position: QPointF) -> None:
-        """Pick the tensor."""
+        """Select the tensor."""
         found = self.rectangle_at(position)
-        self.session.pick(TensorPick(found) if found is not None else None)
+        self.session.select(TensorRef(found) if found is not None else None)
 
     def scroll_by(self, pixels: float) -> bool:
         """Move the addresses; false when all of them are visible."""

@@ -15,8 +15,8 @@ from memplan.gui.model.timeline.counter_text import counter_lines, highest, high
 from memplan.gui.model.timeline.flows import Arrow, arrows
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, Row, group_name
-from memplan.gui.model.document.session import Session, SlicePick
+from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, TimelineTrack, group_name
+from memplan.gui.model.document.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.document.time_sheets import slices_sheet
 from memplan.gui.model.timeline.slice_text import short_name, slice_lines
@@ -28,14 +28,14 @@ _LABEL_PX = 34
 _MAX_LABELS = 300
 _SLACK_PX = 3
 
-Loader = Callable[[Session, Sequence[Row]], None]
+Loader = Callable[[Session, Sequence[TimelineTrack]], None]
 
 
 class TimelineView(TimeCanvas):
     """
-    All rows of the session, scrolled vertically; a click picks a slice, a header's click folds its group.
+    All tracks of the session, scrolled vertically; a click selects a slice, a header's click folds its group.
 
-    Rows that aren't read yet are handed to `loader`, which calls `refresh` when they are; without one they are read
+    Tracks that aren't read yet are handed to `loader`, which calls `refresh` when they are; without one they are read
     at once.
     """
 
@@ -47,32 +47,32 @@ class TimelineView(TimeCanvas):
         self.bar = QScrollBar(Qt.Orientation.Vertical, self)
         self.bar.valueChanged.connect(self._rearranged)
         self._layout: list[Placed] = []
-        self.pinned_px = 0  # height of the pinned rows, which don't scroll
+        self.pinned_px = 0  # height of the pinned tracks, which don't scroll
         self._tables: dict[str, NDArray[np.uint32]] = {}
-        self._hover: SlicePick | None = None
+        self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
         self._visible: list[tuple[Placed, int]] | None = None
         self._gutter: QImage | None = None
         self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
 
-    # -- rows ----------------------------------------------------------------------------------------------------
+    # -- tracks ----------------------------------------------------------------------------------------------------
 
     def session_changed(self) -> None:
-        """Another session: its rows, from the top."""
-        event = self.session.rows.changed
-        self._listening.append((event, event.connect(self.rows_changed)))
-        event = self.session.picked_changed
-        self._listening.append((event, event.connect(self._picked)))
-        self._arrows = arrows(self.session, self.session.picked)
+        """Another session: its tracks, from the top."""
+        event = self.session.tracks.changed
+        self._listening.append((event, event.connect(self.tracks_changed)))
+        event = self.session.selected_changed
+        self._listening.append((event, event.connect(self._selection_changed)))
+        self._arrows = arrows(self.session, self.session.selected)
         self._tables.clear()
         self._hover = None
         self.bar.setValue(0)
-        self.rows_changed()
+        self.tracks_changed()
 
-    def rows_changed(self) -> None:
-        """The arrangement or the height of rows changed."""
-        self._layout = self.session.rows.layout()
+    def tracks_changed(self) -> None:
+        """The arrangement or the height of tracks changed."""
+        self._layout = self.session.tracks.layout()
         self.pinned_px = sum(placed.height for placed in self._layout if placed.group == PINNED_GROUP)
         total = self._layout[-1].top + self._layout[-1].height if self._layout else 0
         self.bar.setPageStep(self.plot.height())
@@ -81,7 +81,7 @@ class TimelineView(TimeCanvas):
         self._rearranged()
 
     def _rearranged(self) -> None:
-        """Other rows are on the screen, or the same ones elsewhere."""
+        """Other tracks are on the screen, or the same ones elsewhere."""
         self._visible = self._gutter = None
         self.refresh()
 
@@ -92,7 +92,7 @@ class TimelineView(TimeCanvas):
         super().set_palette(palette)
 
     def visible(self) -> list[tuple[Placed, int]]:
-        """Rows and headers on the screen with their top, in pixels from the plot's top."""
+        """Tracks and headers on the screen with their top, in pixels from the plot's top."""
         if self._visible is not None:
             return self._visible
         offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
@@ -106,30 +106,30 @@ class TimelineView(TimeCanvas):
         return found
 
     def scroll_by(self, pixels: float) -> bool:
-        """Scroll the rows; false when all of them fit."""
+        """Scroll the tracks; false when all of them fit."""
         if self.bar.maximum() == 0:
             return False
         self.bar.setValue(self.bar.value() + round(pixels))
         return True
 
-    def show_row(self, key: str) -> None:
-        """Scroll and unfold so that row `key` is on the screen: of one that is taller, the picked slice's lane."""
-        row = self.session.rows.row(key)
-        if key not in self.session.rows.pinned and row.group in self.session.rows.folded:
-            self.session.rows.fold(row.group, False)
-        placed = next((placed for placed in self._layout if placed.row is not None and placed.row.key == key), None)
+    def show_track(self, key: str) -> None:
+        """Scroll and unfold so that track `key` is on the screen: of one that is taller, the selected slice's lane."""
+        track = self.session.tracks.track(key)
+        if key not in self.session.tracks.pinned and track.group in self.session.tracks.folded:
+            self.session.tracks.fold(track.group, False)
+        placed = next((placed for placed in self._layout if placed.track is not None and placed.track.key == key), None)
         if placed is None or placed.group == PINNED_GROUP:
             return
         first, height = placed.top, placed.height
-        lanes, picked = self.session.rows.lanes(row), self.session.picked
+        lanes, selected = self.session.tracks.lanes(track), self.session.selected
         if (
             height > self.plot.height() - self.pinned_px
             and lanes is not None
-            and isinstance(picked, SlicePick)
-            and picked.row == key
+            and isinstance(selected, SliceRef)
+            and selected.track == key
         ):
-            height = self.session.rows.lane_px
-            first += min(lanes.lane_of(picked.index), self._lanes_shown(placed) - 1) * height
+            height = self.session.tracks.lane_px
+            first += min(lanes.lane_of(selected.index), self._lanes_shown(placed) - 1) * height
         top = first - self.bar.value()
         if top < self.pinned_px or top + height > self.plot.height():
             self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
@@ -138,48 +138,48 @@ class TimelineView(TimeCanvas):
         """Keep the scroll bar at the right edge."""
         width = self.covered_px = self.bar.sizeHint().width()
         self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
-        self.rows_changed()
+        self.tracks_changed()
         super().resizeEvent(event)
 
     # -- painting ------------------------------------------------------------------------------------------------
 
-    def _table(self, row: Row, lanes: TrackLanes) -> NDArray[np.uint32]:
-        table = self._tables.get(row.key)
+    def _table(self, track: TimelineTrack, lanes: TrackLanes) -> NDArray[np.uint32]:
+        table = self._tables.get(track.key)
         if table is None:
-            table = self._tables[row.key] = self.colours.table(lanes.kinds)
+            table = self._tables[track.key] = self.colours.table(lanes.kinds)
         return table
 
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
-        """Every visible lane; rows that aren't read are asked for."""
+        """Every visible lane; tracks that aren't read are asked for."""
         whole, fraction = self.whole_start()
         ground, band = self.colours.role("ground"), self.colours.role("band")
-        missing: list[Row] = []
-        rows = self.session.rows
-        unread = [p.row for p, _ in self.visible() if p.row is not None and not rows.loaded(p.row)]
+        missing: list[TimelineTrack] = []
+        tracks = self.session.tracks
+        unread = [p.track for p, _ in self.visible() if p.track is not None and not tracks.loaded(p.track)]
         if unread and self.loader is None:
-            for row in unread:
-                rows.load(row)
-            self._layout = rows.layout()
+            for track in unread:
+                tracks.load(track)
+            self._layout = tracks.layout()
             self._visible = self._gutter = None
         for placed, top in self.visible():
             limit = 0 if placed.group == PINNED_GROUP else round(self.pinned_px * scale)
             first, last = round(top * scale), round((top + placed.height) * scale)
-            if placed.row is None:
+            if placed.track is None:
                 pixels[max(first, limit) : max(last, 0)] = self.colours.role("window")
                 pixels[max(last - 1, 0) : max(last, 0)] = self.colours.role("line")
                 continue
-            if not rows.loaded(placed.row):
-                missing.append(placed.row)
+            if not tracks.loaded(placed.track):
+                missing.append(placed.track)
                 continue
             view = pixels[limit:]
-            if placed.row.kind == TrackKind.COUNTER.value:
-                self._paint_counter(view, placed.row, first - limit, last - limit, ns_per_px)
+            if placed.track.kind == TrackKind.COUNTER.value:
+                self._paint_counter(view, placed.track, first - limit, last - limit, ns_per_px)
                 continue
-            lanes = rows.lanes(placed.row)
+            lanes = tracks.lanes(placed.track)
             if lanes is None:
                 continue
-            table = self._table(placed.row, lanes)
-            height = rows.lane_px * scale
+            table = self._table(placed.track, lanes)
+            height = tracks.lane_px * scale
             for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
                 y0 = round(top * scale + depth * height + 2 * scale) - limit
                 y1 = round(top * scale + (depth + 1) * height + 1 * scale) - limit
@@ -190,10 +190,10 @@ class TimelineView(TimeCanvas):
             self.loader(self.session, missing)
 
     def _lanes_shown(self, placed: Placed) -> int:
-        return max((placed.height - 4) // self.session.rows.lane_px, 1)
+        return max((placed.height - 4) // self.session.tracks.lane_px, 1)
 
-    def _paint_counter(self, pixels: NDArray[np.uint32], row: Row, first: int, last: int, ns_per_px: float) -> None:
-        series = self.session.rows.counters(row)
+    def _paint_counter(self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float) -> None:
+        series = self.session.tracks.counters(track)
         if not series:
             return
         top = max(highest(item) for item in series)
@@ -210,7 +210,7 @@ class TimelineView(TimeCanvas):
             pixels[shown][below] = colour
 
     def paint_over(self, painter: QPainter) -> None:
-        """Group names, slice names where they fit, the picked slice's frame and arrows."""
+        """Group names, slice names where they fit, the selected slice's frame and arrows."""
         if not self._layout:
             self._paint_why_empty(painter)
         labels = 0
@@ -220,15 +220,15 @@ class TimelineView(TimeCanvas):
                 painter.setClipRect(self.plot.adjusted(0, self.pinned_px, 0, 0))
             else:
                 painter.setClipRect(self.plot)
-            if placed.row is None:
+            if placed.track is None:
                 continue
-            unreadable = placed.row.key in self.session.rows.unreadable
-            if unreadable or not self.session.rows.loaded(placed.row):
+            unreadable = placed.track.key in self.session.tracks.unreadable
+            if unreadable or not self.session.tracks.loaded(placed.track):
                 painter.setFont(self.small_font)
                 painter.setPen(self.pen("warning" if unreadable else "faint"))
                 painter.drawText(QPointF(GUTTER_PX + 8, y + 14), tr("can't be read" if unreadable else "reading …"))
                 continue
-            lanes = self.session.rows.lanes(placed.row)
+            lanes = self.session.tracks.lanes(placed.track)
             if lanes is not None:
                 labels += self._paint_labels(painter, placed, lanes, y, _MAX_LABELS - labels)
             self._paint_frame(painter, placed, lanes, y)
@@ -238,24 +238,24 @@ class TimelineView(TimeCanvas):
     def _paint_why_empty(self, painter: QPainter) -> None:
         if self.session.document.empty:
             return
-        hidden = bool(self.session.rows.rows)
+        hidden = bool(self.session.tracks.all)
         text = tr("Every track is hidden") if hidden else tr("The files of this rank hold neither slices nor kernels")
         painter.setFont(self.text_font)
         painter.setPen(self.pen("faint"))
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
 
     def _paint_arrows(self, painter: QPainter) -> None:
-        """Arrows of the picked slice, between the rows that are on the screen."""
-        tops = {placed.row.key: self.ruler_px + top for placed, top in self.visible() if placed.row is not None}
-        lane_px = self.session.rows.lane_px
+        """Arrows of the selected slice, between the tracks that are on the screen."""
+        tops = {placed.track.key: self.ruler_px + top for placed, top in self.visible() if placed.track is not None}
+        lane_px = self.session.tracks.lane_px
         painter.setPen(self.pen("text", 1.5))
         for arrow in self._arrows:
-            if arrow.source.row not in tops or arrow.target.row not in tops:
+            if arrow.source.track not in tops or arrow.target.track not in tops:
                 continue
             ends = [
                 QPointF(
                     self.x_of(float(end.time_ns - self.session.origin_ns)),
-                    tops[end.row] + (min(end.lane, MAX_LANES - 1) + 0.5) * lane_px + 2,
+                    tops[end.track] + (min(end.lane, MAX_LANES - 1) + 0.5) * lane_px + 2,
                 )
                 for end in (arrow.source, arrow.target)
             ]
@@ -266,12 +266,12 @@ class TimelineView(TimeCanvas):
                 tip = QPointF(float(np.cos(angle + side)) * 8, float(np.sin(angle + side)) * 8)
                 painter.drawLine(ends[1], ends[1] - tip)
 
-    def _picked(self) -> None:
-        self._arrows = arrows(self.session, self.session.picked)
+    def _selection_changed(self) -> None:
+        self._arrows = arrows(self.session, self.session.selected)
         self.update()
 
     def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
-        lane_px = self.session.rows.lane_px
+        lane_px = self.session.tracks.lane_px
         if lane_px < 12 or room <= 0:
             return 0
         painter.setFont(self.small_font)
@@ -284,7 +284,7 @@ class TimelineView(TimeCanvas):
         for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
             found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
-            codes = name_of[found if lane.rows is None else lane.rows[found]].tolist()
+            codes = name_of[found if lane.indices is None else lane.indices[found]].tolist()
             for code, left, right in zip(codes, lefts.tolist(), rights.tolist(), strict=True):
                 text = self._fitted.text(short_name(names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
@@ -292,21 +292,21 @@ class TimelineView(TimeCanvas):
         return drawn
 
     def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
-        picked = self.session.picked
-        if lanes is None or placed.row is None or not isinstance(picked, SlicePick) or picked.row != placed.row.key:
+        selected = self.session.selected
+        if lanes is None or placed.track is None or not isinstance(selected, SliceRef) or selected.track != placed.track.key:
             return
-        depth = lanes.lane_of(picked.index)
+        depth = lanes.lane_of(selected.index)
         if depth >= self._lanes_shown(placed):
             return
-        start = float(lanes.slices.start_ns[picked.index] - self.session.origin_ns)
-        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[picked.index]))
-        lane_px = self.session.rows.lane_px
+        start = float(lanes.slices.start_ns[selected.index] - self.session.origin_ns)
+        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[selected.index]))
+        lane_px = self.session.tracks.lane_px
         painter.setPen(self.pen("text", 2))
         left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
         painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
 
     def paint_gutter(self, painter: QPainter) -> None:
-        """Group headers and track names, drawn anew only when rows move."""
+        """Group headers and track names, drawn anew only when tracks move."""
         scale = self.devicePixelRatioF()
         size = QSize(round(GUTTER_PX * scale), max(round(self.height() * scale), 1))
         if self._gutter is None or self._gutter.size() != size:
@@ -324,7 +324,7 @@ class TimelineView(TimeCanvas):
             y = self.ruler_px + top
             clip = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
             painter.setClipRect(0, clip, GUTTER_PX, self.height() - clip)
-            if placed.row is None:
+            if placed.track is None:
                 self._block(painter, QRectF(0, y, GUTTER_PX, placed.height), self.colours.role("window"))
                 painter.setFont(self.text_font)
                 painter.setPen(self.pen("text"))
@@ -334,11 +334,11 @@ class TimelineView(TimeCanvas):
                 painter.setPen(self.pen("line"))
                 painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
                 continue
-            painter.setFont(self.text_font if self.session.rows.lane_px >= 12 else self.small_font)
+            painter.setFont(self.text_font if self.session.tracks.lane_px >= 12 else self.small_font)
             painter.setPen(self.pen("text"))
-            label = metrics.elidedText(say(placed.row.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
+            label = metrics.elidedText(say(placed.track.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
             painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
-            reaches = highest_text(self.session.rows.counters(placed.row))
+            reaches = highest_text(self.session.tracks.counters(placed.track))
             if reaches is not None:
                 painter.setFont(self.small_font)
                 painter.setPen(self.pen("faint"))
@@ -354,11 +354,11 @@ class TimelineView(TimeCanvas):
         if self._hover is not None:
             self.paint_hover(painter, [say(line) for line in slice_lines(self.session, self._hover)])
         elif self.mouse is not None and self.mouse.x() >= GUTTER_PX:
-            row = self.row_at(self.mouse)
-            series = self.session.rows.counters(row) if row is not None else ()
-            if row is not None and series:
+            track = self.track_at(self.mouse)
+            series = self.session.tracks.counters(track) if track is not None else ()
+            if track is not None and series:
                 moment = self.session.origin_ns + int(np.floor(self.time_at(self.mouse.x())))
-                self.paint_hover(painter, [say(line) for line in counter_lines(row, series, moment)])
+                self.paint_hover(painter, [say(line) for line in counter_lines(track, series, moment)])
 
     def sheet(self) -> Sheet:
         """The slices of the selected or visible stretch."""
@@ -367,50 +367,50 @@ class TimelineView(TimeCanvas):
     # -- input ---------------------------------------------------------------------------------------------------
 
     def placed_at(self, y: float) -> tuple[Placed, int] | None:
-        """The row or header at widget row `y`, with its top."""
+        """The track or header at widget row `y`, with its top."""
         inside = y - self.ruler_px
         for placed, top in self.visible():
             if top <= inside < top + placed.height and (placed.group == PINNED_GROUP or inside >= self.pinned_px):
                 return placed, top
         return None
 
-    def slice_at(self, position: QPointF) -> SlicePick | None:
+    def slice_at(self, position: QPointF) -> SliceRef | None:
         """The slice under `position`, with a few pixels of slack for narrow ones."""
         found = self.placed_at(position.y())
-        if found is None or found[0].row is None or position.x() < GUTTER_PX:
+        if found is None or found[0].track is None or position.x() < GUTTER_PX:
             return None
         placed, top = found
-        row = placed.row
-        lanes = self.session.rows.lanes(row) if row is not None else None
-        if row is None or lanes is None:
+        track = placed.track
+        lanes = self.session.tracks.lanes(track) if track is not None else None
+        if track is None or lanes is None:
             return None
-        depth = int((position.y() - self.ruler_px - top - 2) // self.session.rows.lane_px)
+        depth = int((position.y() - self.ruler_px - top - 2) // self.session.tracks.lane_px)
         if not 0 <= depth < min(len(lanes.lanes), self._lanes_shown(placed)):
             return None
         lane: Lane = lanes.lanes[depth]
         time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
         slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
-        return SlicePick(row.key, lane.row(slice_position)) if slice_position is not None else None
+        return SliceRef(track.key, lane.index(slice_position)) if slice_position is not None else None
 
-    def row_at(self, position: QPointF) -> Row | None:
-        """The row under `position`, `None` over headers and below the last one."""
+    def track_at(self, position: QPointF) -> TimelineTrack | None:
+        """The track under `position`, `None` over headers and below the last one."""
         found = self.placed_at(position.y())
-        return found[0].row if found is not None else None
+        return found[0].track if found is not None else None
 
-    def acted_row(self) -> Row | None:
-        """The row that a key acts on: the one under the mouse, else that of the picked slice."""
+    def acted_track(self) -> TimelineTrack | None:
+        """The track that a key acts on: the one under the mouse, else that of the selected slice."""
         if self.mouse is not None:
-            return self.row_at(self.mouse)
-        picked = self.session.picked
-        return self.session.rows.row(picked.row) if isinstance(picked, SlicePick) else None
+            return self.track_at(self.mouse)
+        selected = self.session.selected
+        return self.session.tracks.track(selected.track) if isinstance(selected, SliceRef) else None
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        """A label that was dragged takes its row to the place of the one it was dropped on."""
+        """A label that was dragged takes its track to the place of the one it was dropped on."""
         if self._press is not None and self._moved and self._press.x() < GUTTER_PX:
-            dragged, target = self.row_at(self._press), self.row_at(event.position())
-            around = self.session.rows.neighbours(dragged.key) if dragged is not None else []
+            dragged, target = self.track_at(self._press), self.track_at(event.position())
+            around = self.session.tracks.neighbours(dragged.key) if dragged is not None else []
             if dragged is not None and target is not None and target.key in around:
-                self.session.rows.shift(dragged.key, around.index(target.key) - around.index(dragged.key))
+                self.session.tracks.shift(dragged.key, around.index(target.key) - around.index(dragged.key))
         super().mouseReleaseEvent(event)
 
     def moved(self, position: QPointF) -> None:
@@ -423,12 +423,12 @@ class TimelineView(TimeCanvas):
         super().leaveEvent(event)
 
     def clicked(self, position: QPointF) -> None:
-        """Pick the slice, or fold the header's group."""
+        """Select the slice, or fold the header's group."""
         found = self.placed_at(position.y())
-        if found is not None and found[0].row is None:
-            self.session.rows.fold(found[0].group)
+        if found is not None and found[0].track is None:
+            self.session.tracks.fold(found[0].group)
         elif position.x() >= GUTTER_PX:
-            self.session.pick(self.slice_at(position))
+            self.session.select(self.slice_at(position))
 
 
 def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[np.float64]:

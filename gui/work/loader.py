@@ -1,4 +1,4 @@
-"""What a window has read for it: files and tracks, on workers, with their outcome brought back to the interface."""
+"""What a window has read for it: files and tracks, by jobs that hand over what they read."""
 
 from __future__ import annotations
 
@@ -6,47 +6,31 @@ from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from memplan.core.errors import MemplanError, UnboundShapeError
+from memplan.core.errors import UnboundShapeError
+from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
-from memplan.gui.work.jobs import Finished, Job, Jobs, Work
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.timeline.timeline_tracks import Row
 from memplan.gui.model.document.session import Session
-from memplan.core.progress import Progress, silent
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
+from memplan.gui.work.jobs import Job, Jobs
 
 
-class Reading(QObject):
+class DocumentLoader(QObject):
     """
-    Reads on workers, or at once where `background` is off (for pictures).
+    Reads files and tracks with `jobs`.
 
-    `failed` has the line of whatever went wrong, `tracks_read` the session of which there are more tracks to show,
-    `unbound` what could not be opened before a shape is known: request, error, and what to do once it could.
+    `tracks_read` has the session of which there are more tracks to show, `unbound` what could not be opened before a
+    shape is known: request, error, and what to do once it could.
     """
 
-    failed = Signal(str)
     unbound = Signal(object, object, object)
     tracks_read = Signal(object)
 
-    def __init__(self, background: bool, parent: QObject | None = None) -> None:
+    def __init__(self, jobs: Jobs, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.background = background
-        self.jobs = Jobs(self)
+        self._jobs = jobs
         self._opening: list[Job] = []
         self._asked: set[tuple[Session, str]] = set()
-
-    def do(self, title: str, work: Work, done: Finished) -> Job | None:
-        """
-        Do `work` and give its result to `done`; an error goes to `failed`.
-
-        Returns the job, or `None` where there are no workers and the work is done already.
-        """
-        if self.background:
-            return self.jobs.start(title, work, done, self.failed.emit)
-        try:
-            done(work(silent))
-        except MemplanError as error:
-            self.failed.emit(str(error))
-        return None
 
     def open(self, request: Request, done: Callable[[Request, Session], None]) -> None:
         """
@@ -68,7 +52,7 @@ class Reading(QObject):
                 done(request, found)
 
         names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
-        job = self.do(names, work, deliver)
+        job = self._jobs.start(names, work, deliver)
         if job is not None:
             self._opening.append(job)
             job.ended.connect(lambda: self._opening.remove(job) if job in self._opening else None)
@@ -76,7 +60,7 @@ class Reading(QObject):
     @property
     def opening(self) -> bool:
         """Whether files are being read, which `cancel` can stop."""
-        return any(job in self._opening for job in self.jobs.running)
+        return any(job in self._opening for job in self._jobs.running)
 
     def cancel(self) -> None:
         """Stop reading the files that were asked for."""
@@ -84,33 +68,36 @@ class Reading(QObject):
             job.cancel()
         self._opening.clear()
 
-    def tracks(self, session: Session, rows: Sequence[Row]) -> None:
-        """Read `rows` of `session`, each once however often it is asked for."""
-        fresh = [row for row in rows if (session, row.key) not in self._asked and not session.rows.loaded(row)]
+    def tracks(self, session: Session, tracks: Sequence[TimelineTrack]) -> None:
+        """Read `tracks` of `session`, each once however often it is asked for."""
+        fresh = [track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)]
         if not fresh:
             return
-        self._asked.update((session, row.key) for row in fresh)
+        self._asked.update((session, track.key) for track in fresh)
 
-        def work(progress: Progress) -> None:
-            for number, row in enumerate(fresh):
-                progress(number, len(fresh), row.label)
-                session.rows.load(row)
+        def work(progress: Progress) -> list[tuple[TimelineTrack, TrackContent]]:
+            found = []
+            for number, track in enumerate(fresh):
+                progress(number, len(fresh), track.label)
+                found.append((track, session.tracks.read(track, progress)))
+            return found
+
+        def keep(found: list[tuple[TimelineTrack, TrackContent]]) -> None:
+            for track, content in found:
+                session.tracks.keep(track, content)
+            self.tracks_read.emit(session)
 
         def start() -> None:
-            self.do(tr("reading tracks"), work, lambda _: self.tracks_read.emit(session))
+            self._jobs.start(tr("reading tracks"), work, keep)
 
         # Views ask while they paint. To show a job lays the status bar out anew, which paints at once, and a painter
         # doesn't outlive another one on the same window: Qt crashes.
-        QTimer.singleShot(0, self, start) if self.background else start()
+        QTimer.singleShot(0, self, start) if self._jobs.background else start()
 
     def every_track(self, session: Session) -> None:
         """Read the tracks of `session` that were never on the screen, so that a search misses none of them."""
-        self.tracks(session, session.rows.rows)
+        self.tracks(session, session.tracks.all)
 
     def forget_tracks(self) -> None:
         """Read tracks again when they are asked for again: those of a cancelled job, or of another session."""
         self._asked.clear()
-
-    def stop(self) -> None:
-        """Cancel everything for good; for a window that closes."""
-        self.jobs.stop()

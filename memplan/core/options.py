@@ -1,0 +1,61 @@
+"""
+Options of commands as fields of frozen dataclasses: one table to parse a command line with and to print it from.
+
+A request such as the one of `memplan kv` declares each of its fields with `option(...)`. The command line makes its
+options of them, and `words` turns a request back into the words that ask for the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_KEY = "option"
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """
+    One option: its flags with the long one first, its help, the heading it stands under, and the least it may be.
+
+    `always` ones are part of every printed command line, even where they are as by default.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    panel: str = ""
+    least: int | None = None
+    most: int | None = None
+    always: bool = False
+
+
+def option(
+    *flags: str, default: Any, help: str, panel: str = "", least: int | None = None, most: int | None = None,
+    always: bool = False,
+) -> Any:  # fmt: skip
+    """A field of a request that the command line gives as `flags`."""
+    spec = OptionSpec(flags, help, panel, least, most, always)
+    return dataclasses.field(default=default, metadata={_KEY: spec})
+
+
+def options_of(request: Any) -> Iterator[tuple[dataclasses.Field[Any], OptionSpec]]:
+    """Every field of a request (or of its class) that is an option, in order."""
+    for field in dataclasses.fields(request):
+        if _KEY in field.metadata:
+            yield field, field.metadata[_KEY]
+
+
+def words(request: Any) -> list[str]:
+    """The options that ask for `request`: those that are not as by default, and those that are always given."""
+    found: list[str] = []
+    for field, spec in options_of(request):
+        value = getattr(request, field.name)
+        if value is None or (value == field.default and not spec.always):
+            continue
+        if isinstance(value, bool):
+            found += [spec.flags[0]] if value else []
+        else:
+            found += [spec.flags[0], str(value)]
+    return found

@@ -1,0 +1,146 @@
+"""What a plan says: how full each tier gets, what fills HBM at its peak, the longest ops, what moves."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from memplan.core.units import format_duration
+from memplan.reports.charts import area_chart
+from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
+from memplan.schema import Plan, Tier, headline, memory_curve, plan_to_json
+
+_LONGEST = 10
+
+_TIERS = (
+    Column("tier"),
+    Column("capacity", Quantity.BYTES),
+    Column("kept by driver", Quantity.BYTES),
+    Column("persistent", Quantity.BYTES),
+    Column("peak", Quantity.BYTES),
+    Column("lower bound", Quantity.BYTES),
+    Column("gap", Quantity.SHARE, 2),
+    Column("bound by"),
+)
+_KINDS = (Column("kind"), Column("tensors", Quantity.COUNT), Column("bytes", Quantity.BYTES))
+_OPS = (
+    Column("step", Quantity.COUNT),
+    Column("op"),
+    Column("type"),
+    Column("time", Quantity.DURATION),
+    Column("share", Quantity.SHARE),
+    Column("bound"),
+    Column("flops", Quantity.COUNT),
+    Column("GM traffic", Quantity.BYTES),
+)
+_MOVES = (
+    Column("tensor"),
+    Column("from"),
+    Column("to"),
+    Column("bytes", Quantity.BYTES),
+    Column("link"),
+    Column("starts", Quantity.DURATION),
+    Column("takes", Quantity.DURATION),
+    Column("after step", Quantity.COUNT),
+    Column("before step", Quantity.COUNT),
+)
+
+
+def plan_report(plan: Plan) -> Report:
+    """`plan` as a report; its document is the plan itself."""
+    sections = [_tiers(plan), *_peak(plan), _ops(plan)]
+    if plan.transfers:
+        sections.append(_transfers(plan))
+    return Report(
+        title=f"{plan.origin.file} ({plan.origin.producer}) on {plan.chip}",
+        headline=headline(plan),
+        sections=tuple(sections),
+        notes=(*(Remark(f"not valid: {wrong}") for wrong in plan.violations), *map(Remark, plan.notes)),
+        sources=tuple(plan.rests_on),
+        answer=plan.fits and not plan.violations,
+        document=partial(plan_to_json, plan),
+    )
+
+
+def _tiers(plan: Plan) -> ReportSection:
+    rows = tuple(
+        (
+            use.tier.value,
+            use.capacity,
+            use.reserved,
+            use.persistent,
+            use.peak,
+            use.lower_bound,
+            use.gap,
+            use.lower_bound_method,
+        )
+        for use in plan.tiers
+    )
+    return section("Memory", ReportTable(_TIERS, rows))
+
+
+def _peak(plan: Plan) -> list[ReportSection]:
+    """Bytes in HBM at the fullest step by kind, largest first, and HBM over the steps."""
+    use = plan.tier(Tier.HBM)
+    if use is None or use.peak_step is None:
+        return []
+    kinds = {tensor.index: tensor.kind for tensor in plan.tensors}
+    held: dict[str, tuple[int, int]] = {}
+    for placement in plan.placements:
+        if placement.tier is Tier.HBM and placement.start <= use.peak_step < placement.end:
+            count, size = held.get(kinds[placement.tensor], (0, 0))
+            held[kinds[placement.tensor]] = count + 1, size + placement.size
+    op = plan.ops[use.peak_step]
+    rows = tuple((kind, *found) for kind, found in sorted(held.items(), key=lambda item: -item[1][1]))
+    curve = memory_curve(plan).values[:-1].tolist()
+    return [
+        section(
+            f"HBM at its fullest: step {op.index}, {op.name}",
+            ReportTable(_KINDS, rows),
+            area_chart(curve, Quantity.BYTES, across="steps", title="bytes placed in HBM, step by step"),
+        )
+    ]
+
+
+def _ops(plan: Plan) -> ReportSection:
+    longest = sorted(plan.ops, key=lambda op: -op.duration_ns)[:_LONGEST]
+    total = sum(op.duration_ns for op in plan.ops)
+    rows = tuple(
+        (
+            op.index,
+            op.name,
+            op.type,
+            op.duration_ns,
+            op.duration_ns / total if total else None,
+            op.bound,
+            op.flops,
+            op.gm_bytes,
+        )
+        for op in longest
+    )
+    title = f"Longest ops; all take {format_duration(total)}"
+    return section(title, ReportTable(_OPS, rows, total=len(plan.ops)))
+
+
+def _transfers(plan: Plan) -> ReportSection:
+    names = {tensor.index: tensor.name for tensor in plan.tensors}
+    stalled = sum(op.stalled_ns for op in plan.ops)
+    largest = sorted(plan.transfers, key=lambda transfer: (-transfer.size, transfer.start_ns))[:_LONGEST]
+    rows = tuple(
+        (
+            names[transfer.tensor],
+            transfer.source.value,
+            transfer.target.value,
+            transfer.size,
+            transfer.link,
+            transfer.start_ns,
+            transfer.end_ns - transfer.start_ns,
+            transfer.after_step,
+            transfer.before_step,
+        )
+        for transfer in largest
+    )
+    return section(
+        f"Largest transfers; ops wait {format_duration(stalled)} for them",
+        ReportTable(_MOVES, rows, total=len(plan.transfers)),
+        *(f"link {link.name}: {link.source.value}" for link in plan.links),
+    )

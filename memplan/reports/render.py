@@ -1,0 +1,64 @@
+"""The renderers of reports by the name of their format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from memplan.core.errors import InputError
+from memplan.reports.report import Report
+
+
+def _table(report: Report) -> str:
+    from memplan.reports.render_console import render_console
+
+    return render_console(report)
+
+
+def _json(report: Report) -> str:
+    from memplan.reports.render_json import render_json
+
+    return render_json(report)
+
+
+def _html(report: Report) -> str:
+    from memplan.reports.render_html import render_html
+
+    return render_html(report)
+
+
+def _markdown(report: Report) -> str:
+    from memplan.reports.render_markdown import render_markdown
+
+    return render_markdown(report)
+
+
+def _csv(report: Report) -> str:
+    from memplan.reports.render_csv import render_csv
+
+    return render_csv(report)
+
+
+# Each imports what it needs only when it is asked for.
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "table": _table,
+    "json": _json,
+    "html": _html,
+    "md": _markdown,
+    "csv": _csv,
+}
+"""Renderers by format."""
+
+_SUFFIXES = {".json": "json", ".html": "html", ".htm": "html", ".md": "md", ".csv": "csv"}
+
+
+def format_of(path: Path) -> str:
+    """The format that the name of a file asks for; plain tables where it asks for none."""
+    return _SUFFIXES.get(path.suffix.casefold(), "table")
+
+
+def render(report: Report, form: str) -> str:
+    """`report` as text in format `form`, ending with a new line; raises `InputError` for an unknown format."""
+    if form not in FORMATS:
+        raise InputError(f"--format {form!r:.20} is not known", remedy=f"write {', '.join(FORMATS)}")
+    return FORMATS[form](report)
