@@ -14,7 +14,7 @@ from memplan.core.errors import InputError
 from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.execution import Int64s, execute
 from memplan.core.intervals import interval_difference, interval_total, interval_union
-from memplan.simulator.kernel_records import COMMUNICATION, Kernel, KernelRecorder
+from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel, KernelRecorder
 from memplan.simulator.memory_events import record_memory
 from memplan.simulator.profile_tables import (
     API_STATISTIC,
@@ -97,7 +97,7 @@ def _write(
 ) -> None:
     recorder = KernelRecorder(plan, chip(plan.chip), behaviour)
     done: list[Step] = []
-    kernels: list[Kernel] = []
+    kernels: list[SimulatedKernel] = []
     start = EPOCH_NS
     for number in range(first_step, first_step + steps):
         progress(number - first_step, steps, "steps")
@@ -135,7 +135,7 @@ def _write(
     _write_json(folder / "profiler_metadata.json", _metadata(plan))
 
 
-def _overlap(kernels: Sequence[Kernel]) -> list[tuple[Int64s, Int64s]]:
+def _overlap(kernels: Sequence[SimulatedKernel]) -> list[tuple[Int64s, Int64s]]:
     """Computing, communication, communication that nothing computes beside, and free: disjoint intervals of each."""
 
     def busy(communication: bool) -> tuple[Int64s, Int64s]:
@@ -158,7 +158,7 @@ def _overlap(kernels: Sequence[Kernel]) -> list[tuple[Int64s, Int64s]]:
 
 
 def _step_rows(
-    steps: Sequence[Step], kernels: Sequence[Kernel], overlap: Sequence[tuple[Int64s, Int64s]], device: int
+    steps: Sequence[Step], kernels: Sequence[SimulatedKernel], overlap: Sequence[tuple[Int64s, Int64s]], device: int
 ) -> list[Sequence[object]]:
     """Rows of step_trace_time.csv: a step reaches from its first kernel to the next step's."""
     first: dict[int, int] = {}
