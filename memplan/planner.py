@@ -27,6 +27,7 @@ from memplan.core.progress import Progress, silent
 from memplan.imports.foreign import planned_tensor
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import (
+    Bound,
     LinkUse,
     Placement,
     Plan,
@@ -107,7 +108,7 @@ def plan(
                 start_ns=int(timeline.start_ns[op.index]),
                 duration_ns=cost.duration_ns,
                 stalled_ns=int(timeline.stalled_ns[op.index]),
-                bound=cost.bound,
+                bound=Bound(cost.bound),
                 flops=cost.flops,
                 gm_bytes=cost.gm_bytes,
                 source=op.source,
@@ -117,6 +118,7 @@ def plan(
                 micro_batch=None if op.scope is None else op.scope.micro_batch,
                 layer=None if op.scope is None else op.scope.layer,
                 part=None if op.scope is None else op.scope.part,
+                launches=Bound(cost.bound) is not Bound.NONE,
             )
             for op, cost in zip(graph.ops, costs, strict=True)
         ),

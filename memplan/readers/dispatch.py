@@ -42,7 +42,7 @@ def read_graph(
         return _kernel_ir(source.text, path, shapes, target, progress)
     if shapes:
         raise InputError("this kind of file has no open dimensions to bind", path=path)
-    if source.kind is ContentKind.ACTOR_SET:
+    if source.kind in (ContentKind.ACTOR_SET, ContentKind.PLACED_ACTOR_SET):
         return actor_set.actor_graph(actor_set.parse_actor_set(source.text, path)).graph
     if source.kind is ContentKind.SOMAS:
         return somas.somas_graph(somas.parse_somas(source.text, path))

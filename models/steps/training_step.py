@@ -15,7 +15,8 @@ from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, Step
 from memplan.models.steps.pieces import StepPieces
 from memplan.models.training.memory import Recipe, Schedule, Sharding
-from memplan.models.weights import Group, outer_weights
+from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weights import outer_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class _Training:
             sequence_parallel=recipe.sequence_parallel,
         )
         self.e = Emitter(model, layout, step, training=True)
-        outer = self.e.hold([item for item in outer_weights(model) if item.group is not Group.VISION])
+        outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
         self.backward = Backward(self.e, recompute_cheap=recipe.recompute_cheap)
 

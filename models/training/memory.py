@@ -9,7 +9,8 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.saved import Saved, saved_tensors
-from memplan.models.weights import Group, Weight, weights
+from memplan.models.weight_shapes import WeightGroup, Weight
+from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
 
@@ -127,9 +128,9 @@ def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
     last = any(span.stop == len(model.layers) for span in spans)
     if item.layer is not None:
         return any(item.layer in span for span in spans)
-    if item.group is Group.EMBEDDING:
+    if item.group is WeightGroup.EMBEDDING:
         return first or (last and model.tied_embeddings)
-    if item.group is Group.VISION:
+    if item.group is WeightGroup.VISION:
         return first
     return last
 
@@ -178,7 +179,7 @@ def _static_parts(
     for item in weights(model):
         if _held(model, item, spans):
             count = rank_elements(item, layout)
-            if item.group is Group.EXPERTS:
+            if item.group is WeightGroup.EXPERTS:
                 experts += count
             else:
                 dense += count

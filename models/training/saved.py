@@ -11,16 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
-from memplan.models.architecture import (
-    DenseFfn,
-    Ffn,
-    GroupedAttention,
-    LatentAttention,
-    Layer,
-    ModelConfig,
-    MoeFfn,
-    QkNorm,
-)
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 
 _HALF, _SINGLE = 2, 4
