@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.core.errors import InputError
 from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.execution import Int64s, execute
@@ -220,7 +220,7 @@ def _metadata(plan: Plan) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "memplan_simulated": True,
-        "memplan_version": VERSION,
+        "memplan_version": MEMPLAN_VERSION,
         "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip, "memplan_version": plan.memplan_version},
         "ENV_VARIABLES": dict.fromkeys(names, ""),
     }
