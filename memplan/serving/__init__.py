@@ -2,12 +2,12 @@
 
 from memplan.serving.constants import Constants, accepted, constants
 from memplan.serving.quick import quick_step_ns
-from memplan.serving.steptime import OpTime, Share, StageTime, StepTime, step_time
+from memplan.serving.steptime import OpTime, StepShare, StageTime, StepTime, step_time
 
 __all__ = [
     "Constants",
     "OpTime",
-    "Share",
+    "StepShare",
     "StageTime",
     "StepTime",
     "accepted",
