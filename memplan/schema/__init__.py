@@ -1,6 +1,7 @@
 """The Plan and all it holds, its JSON form, and its memory curves."""
 
 from memplan.schema.curve import Curve, memory_curve, step_starts
+from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
 from memplan.schema.plan import (
     SCHEMA_VERSION,
     Bound,
@@ -27,9 +28,11 @@ __all__ = [
     "Bound",
     "Curve",
     "LinkUse",
+    "PeakShare",
     "Placement",
     "Plan",
     "PlanOrigin",
+    "PlanPeak",
     "PlannedAttribute",
     "PlannedKernel",
     "PlannedOp",
@@ -43,6 +46,7 @@ __all__ = [
     "load_plan",
     "memory_curve",
     "plan_from_json",
+    "plan_peak",
     "plan_to_json",
     "step_starts",
 ]

@@ -13,7 +13,7 @@ from memplan.core.version import VERSION
 from memplan.core.errors import InputError
 from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.execution import Int64s, execute
-from memplan.simulator.intervals import total, union, without
+from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel, KernelRecorder
 from memplan.simulator.memory_events import record_memory
 from memplan.simulator.profile_tables import (
@@ -141,15 +141,17 @@ def _overlap(kernels: Sequence[SimulatedKernel]) -> list[tuple[Int64s, Int64s]]:
     def busy(communication: bool) -> tuple[Int64s, Int64s]:
         chosen = [kernel for kernel in kernels if (kernel.core == COMMUNICATION) is communication]
         starts = np.array([kernel.start_ns for kernel in chosen], dtype=np.int64)
-        return union(starts, np.array([kernel.end_ns for kernel in chosen], dtype=np.int64))
+        return interval_union(
+            starts, np.array([kernel.end_ns for kernel in chosen], dtype=np.int64), keep_touching=True
+        )
 
     computing, communication = busy(False), busy(True)
-    alone = without(*communication, *computing)
+    alone = interval_difference(communication, computing)
     starts = np.concatenate((computing[0], communication[0]))
     ends = np.concatenate((computing[1], communication[1]))
     if len(starts):
         whole = (starts.min(keepdims=True), ends.max(keepdims=True))
-        free = without(*whole, *union(starts, ends))
+        free = interval_difference(whole, interval_union(starts, ends, keep_touching=True))
     else:
         free = (starts, ends)
     return [computing, communication, alone, free]
@@ -169,7 +171,7 @@ def _step_rows(
         begin = first[step.number]
         end = first[present[position + 1].number] if position + 1 < len(present) else last
         computing, communication, alone, free = (
-            total(np.clip(starts, begin, end), np.clip(ends, begin, end)) for starts, ends in overlap
+            interval_total(np.clip(starts, begin, end), np.clip(ends, begin, end)) for starts, ends in overlap
         )
         figures = (computing, alone, communication - alone, communication, free, computing + alone + free)
         preparing = begin - (step.start_ns - _LEAD_NS)
