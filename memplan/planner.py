@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import planned_kernel
 from memplan.core.errors import InputError, MemplanError
@@ -98,7 +98,7 @@ def plan(
     result = Plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
-        memplan_version=VERSION,
+        memplan_version=MEMPLAN_VERSION,
         ops=tuple(
             PlannedOp(
                 index=op.index,

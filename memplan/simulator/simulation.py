@@ -13,7 +13,7 @@ from memplan.core.errors import InputError
 from memplan.core.files import replacing_folder
 from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.core.progress import Progress, silent
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.hardware import chip
 from memplan.schema import Plan
 from memplan.simulator.execution import Int64s, execute
@@ -224,7 +224,7 @@ def _metadata(plan: Plan) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "memplan_simulated": True,
-        "memplan_version": VERSION,
+        "memplan_version": MEMPLAN_VERSION,
         "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip, "memplan_version": plan.memplan_version},
         "ENV_VARIABLES": dict.fromkeys(names, ""),
     }
