@@ -12,7 +12,9 @@ from memplan.cli.console import YES, JsonOption, print_json, print_table, progre
 from memplan.core.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from memplan.traces.profile import Profile, RankProfile
+    from memplan.traces.directory import Profile
+    from memplan.core.progress import Progress
+    from memplan.traces.rank import RankProfile
 
 ProfileArgument = Annotated[Path, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)]
 RankOption = Annotated[int | None, typer.Option(help="The rank to look at; the first by default.", show_default=False)]
@@ -37,7 +39,7 @@ def command(
 
     with progress_bar() as progress:
         progress(0, 1, "reading the profile")
-        profile = memplan.open_profile(directory, progress=progress)
+        profile = memplan.open_profile(directory)
         chosen = list(profile.ranks) if rank is None else [rank]
         if rank is not None and rank not in profile.ranks:
             have = ", ".join(map(str, list(profile.ranks)[:10]))
@@ -45,7 +47,7 @@ def command(
         reports = []
         for done, number in enumerate(chosen):
             progress(done, len(chosen), "ranks")
-            reports.append(_report(profile.rank(number), top))
+            reports.append(_report(profile.rank(number), top, progress))
     document = {
         "path": str(profile.path),
         "producer": profile.producer,
@@ -61,8 +63,9 @@ def command(
     return YES
 
 
-def _report(rank: RankProfile, top: int) -> dict[str, Any]:
+def _report(rank: RankProfile, top: int, progress: Progress) -> dict[str, Any]:
     """What one rank holds, as JSON values: bytes and nanoseconds."""
+    rank.read_for_window(progress)
     start, end = rank.span_ns
     tracks: Counter[str] = Counter()
     events: Counter[str] = Counter()
@@ -88,7 +91,7 @@ def _report(rank: RankProfile, top: int) -> dict[str, Any]:
             "free_ns": step.free_ns,
             "stage_ns": step.stage_ns,
         }
-        for step in rank.steps()
+        for step in rank.steps(progress)
     ]
     return {
         "rank": rank.rank,

@@ -41,10 +41,10 @@ def command(
 
     Ranks are read in parallel, on this machine or on a Dask cluster, and only totals are kept.
     """
-    from memplan.traces.summaries import slow_links, slow_ranks, summarise
+    from memplan.traces.summaries import slow_links, slow_ranks, summarise_ranks
 
     with progress_bar() as progress:
-        summaries = summarise(directory, workers=workers, scheduler=scheduler, progress=progress)
+        summaries = summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress)
     ranks, links = slow_ranks(summaries), slow_links(summaries)
     if as_json:
         slow = [{"rank": rank, "step": step, "excess": excess} for rank, step, excess in ranks]

@@ -24,7 +24,7 @@ from memplan.gui.model.document.session import Session
 from memplan.gui.window.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours_dialog import ColoursDialog
-from memplan.traces.rank import Rank
+from memplan.traces.rank import RankProfile
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
@@ -358,5 +358,5 @@ def test_ranks_and_chips_tell_documents_apart() -> None:
 
 def test_opening_reads_what_the_panel_says_of_the_device() -> None:
     rank = open_session(Request(None, PROFILE)).document.rank
-    assert isinstance(rank, Rank)
+    assert isinstance(rank, RankProfile)
     assert "device" in vars(rank)

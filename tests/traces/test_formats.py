@@ -14,7 +14,8 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.readers.plain_pickle import load_plain
-from memplan.traces.profile import Profile, TrackKind
+from memplan.traces.directory import Profile
+from memplan.traces.profile import TrackKind
 from memplan.core.units import KIB
 
 FIXED = "<i11QI4B"
@@ -331,7 +332,7 @@ def test_msopprof_metrics_are_tables(tmp_path: Path) -> None:
     (folder / "PipeUtilization.csv").write_text("block_id,sub_block_id,aic_time(us),\n0,cube0,23.1,\n1,cube0,12.0,\n")
     (folder / "visualize_data.bin").write_bytes(b"\1\2\3")
     profile = open_profile(tmp_path)
-    profile.load()
+    profile.rank(0).load()
     assert profile.producer == "msopprof"
     assert profile.rank(0).table("PipeUtilization")["aic_time(us)"] == ["23.1", "12.0"]
     assert "visualize_data.bin: not read" in texts(profile)
