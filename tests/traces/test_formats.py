@@ -72,6 +72,11 @@ def hostile(opcodes: bytes) -> bytes:
         hostile(b"e"),
         hostile(b"K\x01r\xff\xff\xff\x7fh\x05"),
         b"\x80\x04I" + b"9" * 100_000 + b"\n.",
+        hostile(b"r\xff\xff\xff\x7f"),
+        hostile(b"}(" + b")" + b"\x85" * 400_000 + b"K\x01u"),  # a key that Python would hash by recursion
+        hostile(b"(" + b"N" * 2_000_000 + b"t"),
+        hostile(b"Q"),
+        hostile(b"\x82\x01"),
         b"",
         b"\x80",
     ],
