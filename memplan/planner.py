@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import planned_kernel
 from memplan.core.errors import InputError, MemplanError
@@ -27,6 +27,7 @@ from memplan.core.progress import Progress, silent
 from memplan.imports.foreign import planned_tensor
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import (
+    Bound,
     LinkUse,
     Placement,
     Plan,
@@ -97,7 +98,7 @@ def plan(
     result = Plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
-        memplan_version=VERSION,
+        memplan_version=MEMPLAN_VERSION,
         ops=tuple(
             PlannedOp(
                 index=op.index,
@@ -107,7 +108,7 @@ def plan(
                 start_ns=int(timeline.start_ns[op.index]),
                 duration_ns=cost.duration_ns,
                 stalled_ns=int(timeline.stalled_ns[op.index]),
-                bound=cost.bound,
+                bound=Bound(cost.bound),
                 flops=cost.flops,
                 gm_bytes=cost.gm_bytes,
                 source=op.source,
@@ -117,6 +118,7 @@ def plan(
                 micro_batch=None if op.scope is None else op.scope.micro_batch,
                 layer=None if op.scope is None else op.scope.layer,
                 part=None if op.scope is None else op.scope.part,
+                launches=Bound(cost.bound) is not Bound.NONE,
             )
             for op, cost in zip(graph.ops, costs, strict=True)
         ),

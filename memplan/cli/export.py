@@ -7,27 +7,33 @@ from typing import Annotated
 
 import typer
 
-from memplan.cli.console import YES, progress_bar
+from memplan.cli.console import progress_bar
+from memplan.cli.reporting import reporting
 from memplan.cli.show import PlanArgument
+from memplan.reports.report import Report
 
 _FORMATS = "csv (a folder of tables), chrome-trace (Perfetto, MindStudio Insight) or vllm-ascend (flags as JSON)"
 
 
+@reporting
 def command(
     plan: PlanArgument,
     to: Annotated[str, typer.Option("--to", help=f"The format: {_FORMATS}.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it.", show_default=False)],
-) -> int:
+) -> Report:
     """
     Write a plan in the format of another tool.
 
     What is at OUTPUT stays until everything is written; a folder that is not empty is never replaced.
     """
     from memplan.export import export
-    from memplan.schema import load_plan
+    from memplan.imports import read_plan
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     with progress_bar() as progress:
         written = export(loaded, to, output, progress=progress)
-    print(f"written to {written}")
-    return YES
+    return Report(
+        title=f"{loaded.origin.graph} on {loaded.chip} as {to}",
+        document=lambda: {"format": to, "written": str(written)},
+        written=(Path(written),),
+    )

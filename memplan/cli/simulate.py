@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from memplan.cli.console import YES, progress_bar
+from memplan.cli.console import progress_bar
+from memplan.cli.reporting import reporting
 from memplan.cli.show import PlanArgument
+from memplan.reports.report import Report
 
 
+@reporting
 def command(
     plan: PlanArgument,
     directory: Annotated[
@@ -27,16 +30,16 @@ def command(
         bool, typer.Option("--exact", help="Run as planned: no noise, no gaps, nothing freed late.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the profile of an earlier simulation.")] = False,
-) -> int:
+) -> Report:
     """
     Run a plan on a simulated machine and write its profile in torch_npu's format.
 
     The same plan and seed give the same files. The profile says in profiler_metadata.json that it is simulated.
     """
     from memplan.simulator import Behaviour, simulate
-    from memplan.schema import load_plan
+    from memplan.imports import read_plan
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     behaviour = Behaviour.exact() if exact else Behaviour()
     with progress_bar() as progress:
         written = simulate(
@@ -49,5 +52,9 @@ def command(
             replace=replace,
             progress=progress,
         )
-    print(f"written to {written}")
-    return YES
+    run = "as planned" if exact else f"with noise of seed {seed}"
+    return Report(
+        title=f"A run of {loaded.origin.graph} on {loaded.chip}, {run}, {steps:,} step(s), as rank {rank}",
+        document=lambda: {"written": str(written), "seed": seed, "steps": steps, "rank": rank, "exact": exact},
+        written=(written,),
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from memplan.graph import Graph, TensorKind, live_curve
 from memplan.models import ModelConfig
-from memplan.models.architecture import GroupedAttention, Layer
+from memplan.models.architecture import Layer
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, Step, step_graph
 
@@ -31,12 +31,7 @@ def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:
     for layer in model.layers:
         mixer = layer.mixer
         owner = None if mixer is None else mixer.reads
-        kind = (
-            replace(mixer, shares_kv_of=None) if isinstance(mixer, GroupedAttention) else mixer,
-            owner is None,
-            layer.ffn,
-            layer.lookup,
-        )
+        kind = (None if mixer is None else mixer.alike, owner is None, layer.ffn, layer.lookup)
         if kind in seen:
             continue
         seen.add(kind)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
-from memplan.hardware import Chip, Value
+from memplan.hardware import Chip, SourcedValue
 from memplan.kv.activations import activation_peak
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
@@ -112,7 +112,7 @@ def _stage_items(
     dispatched = None
     if engine.dispatch_tokens is not None:
         dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
-    buffers = communication(model, layout, chip.family, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
+    buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     driver = chip.values.get("hbm_reserved")
     return (
         Item("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
@@ -148,7 +148,7 @@ def _stage_items(
     )
 
 
-def _driver_source(memory: Memory, driver: Value | None) -> Text:
+def _driver_source(memory: Memory, driver: SourcedValue | None) -> Text:
     if memory.reserved is not None:
         return _GIVEN
     return Sentence("no figure for this chip") if driver is None else driver.source

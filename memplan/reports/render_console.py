@@ -46,11 +46,16 @@ def _print(report: Report, console: Console) -> None:
         line(report.headline)
     if report.sections and (report.title or report.headline):
         line("")
+    apart = True
     for item in report.sections:
         if item.title:
-            line(item.title, "bold")
+            # Tables end with an empty line of their own.
+            line(item.title if apart else f"\n{item.title}", "bold")
         for part in item.parts:
             _print_part(part, console)
+            apart = not isinstance(part, str | Sentence)
+    if not apart and (report.sources or report.notes):
+        line("")
     for source in report.sources:
         line(f"rests on: {source_text(source)}")
     for note in report.notes:

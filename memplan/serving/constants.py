@@ -47,12 +47,6 @@ def constants() -> Constants:
     return Constants(**{field.name: float(entries[field.name]["value"]) for field in fields(Constants)})
 
 
-def fabric(family: str) -> Mapping[str, Any] | None:
-    """What joins the dies of a chip family: rates of one direction of one die; `None` where no source was found."""
-    found: Mapping[str, Any] | None = _document()["fabrics"].get(family)
-    return found
-
-
 def accepted(drafts: int) -> float:
     """Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less."""
     chances = _document()["acceptance"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memplan.simulator.execution import Execution, Int64s
-from memplan.simulator.kernel_records import COMMUNICATION, Kernel
+from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel
 from memplan.simulator.memory_events import MemoryLog
 from memplan.simulator.profile_tables import NO_MODEL, process_samples
 from memplan.core.units import microseconds
@@ -48,7 +48,7 @@ def write_trace(
     path: Path,
     plan: Plan,
     steps: Sequence[Step],
-    kernels: Sequence[Kernel],
+    kernels: Sequence[SimulatedKernel],
     overlap: Sequence[tuple[Int64s, Int64s]],
     log: MemoryLog,
     *,
@@ -73,7 +73,7 @@ def write_trace(
 def _events(
     plan: Plan,
     steps: Sequence[Step],
-    kernels: Sequence[Kernel],
+    kernels: Sequence[SimulatedKernel],
     overlap: Sequence[tuple[Int64s, Int64s]],
     log: MemoryLog,
     epoch_ns: int,
@@ -115,7 +115,7 @@ def _events(
         yield _counter("APP/HBM", _MEMORY, epoch_ns + time_ns, {"KB": held / 1024})
 
 
-def _kernel_events(kernel: Kernel, thread: int) -> Iterator[Event]:
+def _kernel_events(kernel: SimulatedKernel, thread: int) -> Iterator[Event]:
     """The host's call, the runtime's launch, the kernel, and the flows between them."""
     op = kernel.op
     pid, tid = (_COMMUNICATION, 0) if kernel.core == COMMUNICATION else (_HARDWARE, op.stream)

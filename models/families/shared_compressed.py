@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memplan.models.architecture import (
-    HyperConnections,
-    Indexer,
-    Layer,
-    LookupTable,
-    ModelConfig,
-    MoeFfn,
-    SharedCompressedAttention,
-)
+from memplan.models.architecture import HyperConnections, Layer, LookupTable, ModelConfig
+from memplan.models.mixers.latent_attention import Indexer
+from memplan.models.feed_forward import MoeFfn
+from memplan.models.mixers.compressed_attention import SharedCompressedAttention
 from memplan.models.families.common import assemble, numbered_mtp
 from memplan.models.fields import MOST, Fields, layer_count
 

@@ -9,7 +9,8 @@ from memplan.models.parallel import Layout
 from memplan.models.steps.emit import Emitter
 from memplan.models.steps.options import Step
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.weights import Group, outer_weights
+from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weights import outer_weights
 
 
 def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
@@ -37,7 +38,7 @@ def step_graph(model: ModelConfig, layout: Layout, step: Step, *, stage: int = 0
     check_layout(model, layout, step)
     span = stage_spans(len(model.layers), layout.pipeline)[stage]
     e = Emitter(model, layout, step)
-    pieces = StepPieces(e, e.hold([item for item in outer_weights(model) if item.group is not Group.VISION]))
+    pieces = StepPieces(e, e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION]))
     x = pieces.widen(pieces.embed()) if span.start == 0 else pieces.receive(stage)
     for layer in model.layers[span.start : span.stop]:
         x = pieces.layer(layer, x, f"layers.{layer.index}.")

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from memplan.core.errors import InputError
-from memplan.models.architecture import GroupedAttention, LatentAttention, Mixer, QkNorm
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.base import TokenMixer
 from memplan.models.steps.emit import Emitter
 
 _LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
 
 
-def training_attention(e: Emitter, mixer: Mixer | None, x: int) -> int:
-    """Attention of `x`; raises `InputError` naming the kind of layer whose way back is not known."""
-    if isinstance(mixer, GroupedAttention):
-        return _grouped(e, mixer, x)
-    if isinstance(mixer, LatentAttention) and mixer.indexer is None and not mixer.shares_index:
-        return _latent(e, mixer, x)
-    raise InputError(f"the backward pass of {type(mixer).__name__} with these options is not modelled")
-
-
-def _grouped(e: Emitter, mixer: GroupedAttention, x: int) -> int:
+def grouped_training(e: Emitter, mixer: GroupedAttention, x: int) -> int:
+    """Attention of `x` with every key and value an activation."""
     tokens, hidden = e.tokens, e.model.hidden_size
     heads, kv = e.own(mixer.heads, "heads"), e.own(mixer.kv_heads, "key/value heads")
     q_width, k_width, v_width = heads * mixer.head_dim, kv * mixer.head_dim, kv * mixer.head_dim_v
@@ -76,7 +70,10 @@ def _attend(
     return out
 
 
-def _latent(e: Emitter, mixer: LatentAttention, x: int) -> int:
+def latent_training(e: Emitter, mixer: LatentAttention, x: int) -> int:
+    """Attention of `x` with keys and values lifted from its latents."""
+    if mixer.top_k:
+        raise InputError("the backward pass of LatentAttention with an indexer is not modelled")
     tokens, hidden = e.tokens, e.model.hidden_size
     heads, latent = e.own(mixer.heads, "heads"), mixer.kv_lora_rank
     qk_dim, entry = mixer.nope_dim + mixer.rope_dim, mixer.kv_lora_rank + mixer.rope_dim

@@ -183,7 +183,7 @@ def test_chips_are_listed_and_shown_with_sources(capsys: pytest.CaptureFixture[s
     assert len(found) == 65
     code, found = answer(capsys, "chips", "910b3")
     assert code == 0
-    assert found["values"]["hbm_bw_vendor"]["also"][0]["value"] == 1800
+    assert found["values"]["hbm_bw"]["also"][0]["value"] == 1800
     assert main(["chips", "910C"]) == 0
     out = capsys.readouterr().out
     assert "Ascend910_9382" in out

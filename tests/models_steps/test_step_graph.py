@@ -14,11 +14,13 @@ from memplan.graph import DTYPE_BITS, Graph, Op, TensorKind, lifetimes
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, engine, logical_cache
 from memplan.models import ModelConfig, load_config
-from memplan.models.architecture import LatentAttention, MoeFfn
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import precision
 from memplan.models.steps import Phase, Step, stage_spans, step_graph
-from memplan.models.weights import Group, weights
+from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weights import weights
 
 LAYOUTS = (
     Layout(),
@@ -73,11 +75,11 @@ def needed_flops(model: ModelConfig, step: Step) -> int:
     per_token = {layer.index: layer.ffn.per_token for layer in model.layers if isinstance(layer.ffn, MoeFfn)}
     total = 0
     for item in weights(model):
-        head = item.group is Group.LM_HEAD or (item.name == "embed_tokens" and model.tied_embeddings)
+        head = item.group is WeightGroup.LM_HEAD or (item.name == "embed_tokens" and model.tied_embeddings)
         narrowing = item.name.startswith("hc_head.fn")
         if head or narrowing:
             total += 2 * (step.batch if step.phase is Phase.PREFILL else tokens) * item.elements
-        elif item.group is Group.EXPERTS and item.layer is not None and len(item.shape) > 1:
+        elif item.group is WeightGroup.EXPERTS and item.layer is not None and len(item.shape) > 1:
             total += 2 * tokens * per_token[item.layer] * prod(item.shape)
         elif item.name.endswith("indexer.wk") and model.family == "deepseek_v41":
             # Index keys are made of the entries, one for `ratio` tokens.

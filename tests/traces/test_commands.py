@@ -87,7 +87,7 @@ def test_a_scheduler_that_is_not_there_is_one_clear_error(shared_data: Path, mon
 
 def test_the_ranks_command(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ranks", str(shared_data / QWEN), "--workers", "1"]) == 0
-    assert "ranks that compute longer than the mean" in capsys.readouterr().out
+    assert "Ranks that compute longer than the mean" in capsys.readouterr().out
     assert main(["ranks", str(shared_data / QWEN), "--workers", "1", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [rank["rank"] for rank in document["ranks"]] == [0, 1, 3]

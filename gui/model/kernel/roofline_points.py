@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.cost import rates
+from memplan.cost import machine
 from memplan.core.errors import InputError
 from memplan.gui.model.document.document import Document
 from memplan.hardware import chip
@@ -24,7 +24,7 @@ class Ceiling:
 @dataclass(frozen=True, slots=True)
 class Roofline:
     """
-    Points of equal length, one an op that computes and moves bytes: FLOP per byte of global memory against FLOP/s.
+    Points of equal length, one an op that computes and moves bytes: FLOP per byte of GM traffic against FLOP/s.
 
     `measured` is NaN where the op was not found in the profile. `bound` names what the prediction is limited by.
     `ceilings` and `bytes_per_second` are the chip's peaks, empty and `None` where the chip isn't known.
@@ -66,9 +66,9 @@ def roofline(document: Document) -> Roofline:
 
 def _peaks(name: str) -> tuple[tuple[Ceiling, ...], float | None]:
     try:
-        found = rates(chip(name))
+        core = machine(chip(name))
     except InputError:
         return (), None
     wanted = ("float16", "float32", "int8")
-    cube = [Ceiling(f"cube {dtype}", found.cube_flops[dtype]) for dtype in wanted if dtype in found.cube_flops]
-    return (*cube, Ceiling("vector float32", found.vector_flops)), found.hbm_bytes_per_second
+    cube = [Ceiling(f"cube {dtype}", peak) for dtype in wanted if (peak := core.cube_peak(dtype)) is not None]
+    return (*cube, Ceiling("vector float32", core.vector_peak)), core.hbm_bytes_per_second

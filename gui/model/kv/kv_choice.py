@@ -11,10 +11,10 @@ from memplan.hardware import alias, chip, chips
 from memplan.kv import CacheOptions, Memory, ServingOptions, engine, engines
 from memplan.kv.budget import DEFAULT_SEQUENCES
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
-from memplan.kv.layers import block_sizes, kv_types
+from memplan.kv.layers import block_sizes, kv_types, keeps_index_keys
 from memplan.kv.cases import Case
 from memplan.models import ModelConfig, load_config
-from memplan.models.architecture import CompressedAttention, LatentAttention, MoeFfn
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.core.units import format_bytes, parse_bytes
 
@@ -173,19 +173,14 @@ def offer(choice: KvChoice) -> Offer:
         batched_tokens=found.batched_tokens,
         utilization=found.utilization,
         has_drafts=bool(model.mtp_layers),
-        has_indexer=_has_indexer(model),
+        has_indexer=keeps_index_keys(model),
         has_experts=has_experts(model),
     )
 
 
 def has_experts(model: ModelConfig) -> bool:
     """Whether ranks can share experts."""
-    return any(isinstance(layer.ffn, MoeFfn) for layer in model.layers)
-
-
-def _has_indexer(model: ModelConfig) -> bool:
-    mixers = [layer.mixer for layer in model.layers]
-    return any(isinstance(mixer, LatentAttention | CompressedAttention) and mixer.indexer for mixer in mixers)
+    return model.experts is not None
 
 
 def chip_names() -> list[tuple[str, str]]:

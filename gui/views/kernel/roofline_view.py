@@ -72,7 +72,7 @@ class RooflineView(QWidget):
         self.legend.setLabelTextColor(text)
         self.legend.setPen(self.colours.css("line"))
         self.legend.setBrush(self.colours.css("window"))
-        for side, label in (("bottom", tr("FLOP per byte of global memory")), ("left", tr("FLOP per second"))):
+        for side, label in (("bottom", tr("FLOP per byte of GM traffic")), ("left", tr("FLOP per second"))):
             axis = self.plot.getAxis(side)
             axis.setPen(faint)
             axis.setTextPen(faint)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import CompressedAttention, Indexer, LookupTable, SharedCompressedAttention
+from memplan.models.mixers.compressed_attention import CompressedAttention, SharedCompressedAttention, WindowedLatent
+from memplan.models.mixers.latent_attention import Indexer
+from memplan.models.architecture import LookupTable
 from memplan.models.steps.emit import SIDE, Emitter
-from memplan.models.steps.grouped import merge_contexts
-from memplan.models.steps.latent import index_format, indexer
+from memplan.models.steps.grouped_kernels import merge_contexts
+from memplan.models.steps.latent_kernels import index_format, indexer
 
 _FLOAT32 = 4
 
@@ -27,20 +29,14 @@ def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
     return _attend(e, mixer, turned, cache, touched, picked)
 
 
-def shared_compressed_attention(
-    e: Emitter, mixer: SharedCompressedAttention, x: int, caches: dict[int, tuple[int, int]], layer: int
-) -> int:
-    """
-    Attention of `x` over the window and the `top_k` chosen entries of the layer that keeps them.
-
-    `caches` holds entries and index keys by the layer that keeps them.
-    """
+def shared_compressed_attention(e: Emitter, mixer: SharedCompressedAttention, x: int, layer: int) -> int:
+    """Attention of `x` over the window and the `top_k` chosen entries of the layer that keeps them."""
     turned, low, window = _window(e, mixer, x)
     cache, touched = window, e.graph.nbytes[window]
     if mixer.source is not None:
         if mixer.owns_entries:
-            caches[layer] = _entries(e, mixer, x)
-        cache, keys = caches[mixer.source]
+            e.kept[layer] = _entries(e, mixer, x)
+        cache, keys = e.kept[mixer.source]
         if mixer.indexer is not None:
             indexer(e, mixer.indexer, x, low, ("indexer.q_b_proj", None), ratio=mixer.ratio, cache=keys)
         seen = min(-(-e.step.context // mixer.ratio), mixer.top_k * e.queries)
@@ -74,7 +70,7 @@ def _entries(e: Emitter, mixer: SharedCompressedAttention, x: int) -> tuple[int,
     return cache, keys
 
 
-def _window(e: Emitter, mixer: CompressedAttention | SharedCompressedAttention, x: int) -> tuple[int, int, int]:
+def _window(e: Emitter, mixer: WindowedLatent, x: int) -> tuple[int, int, int]:
     """Rotated queries, the low rank they come from, and the cache of the window with the step's tokens in it."""
     hidden, tokens = e.model.hidden_size, e.tokens
     heads, dim, rank = e.own(mixer.heads, "heads"), mixer.head_dim, mixer.q_lora_rank
@@ -99,7 +95,7 @@ def _window(e: Emitter, mixer: CompressedAttention | SharedCompressedAttention, 
 
 def _attend(
     e: Emitter,
-    mixer: CompressedAttention | SharedCompressedAttention,
+    mixer: WindowedLatent,
     turned: int,
     cache: int,
     touched: int,
@@ -134,7 +130,7 @@ def _attend(
     return _output(e, mixer, back, heads)
 
 
-def _output(e: Emitter, mixer: CompressedAttention | SharedCompressedAttention, x: int, heads: int) -> int:
+def _output(e: Emitter, mixer: WindowedLatent, x: int, heads: int) -> int:
     """The output in groups of heads through a low rank, and from there to the model's width."""
     tokens, hidden = e.tokens, e.model.hidden_size
     groups = e.own(mixer.out_groups, "output groups")

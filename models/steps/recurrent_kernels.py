@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.models.architecture import GatedDeltaNet, KimiDelta, Mamba2
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba2
 from memplan.models.steps.emit import Emitter
 from memplan.models.steps.options import Phase
 

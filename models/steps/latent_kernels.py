@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import Indexer, LatentAttention
+from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 from memplan.models.steps.emit import Emitter
-from memplan.models.steps.grouped import merge_contexts
+from memplan.models.steps.grouped_kernels import merge_contexts
 from memplan.models.steps.options import Phase
 
 
-def latent_attention(e: Emitter, mixer: LatentAttention, x: int, top_k: int) -> int:
-    """
-    Attention of `x`; `top_k` is what an indexer (this layer's or, where it shares one, an earlier layer's) keeps, 0
-    for dense attention.
-    """
+def latent_attention(e: Emitter, mixer: LatentAttention, x: int) -> int:
+    """Attention of `x`, over what an indexer (this layer's or, where it shares one, an earlier layer's) keeps, or all."""
+    top_k = mixer.top_k
     hidden, tokens = e.model.hidden_size, e.tokens
     heads = e.own(mixer.heads, "heads")
     qk_dim, latent = mixer.nope_dim + mixer.rope_dim, mixer.kv_lora_rank

@@ -66,10 +66,15 @@ def kernel_report(kernel: Kernel, machine: Machine, *, hot_share: float | None =
     if missing is not None:
         return KernelReport(cost, problem, missing=missing, notes=notes)
     if problem.matmul is not None and cost.tiling is not None:
-        return _matmul(kernel, cost, problem, problem.matmul, cost.tiling, machine, notes)
+        cores = min(kernel.block_count, machine.cubes) if kernel.block_count else machine.cubes
+        if problem.passes:
+            notes = (*notes, Sentence("the fused vector work's buffers in UB are not modelled"))
+        return _of(matmul_cut(problem.matmul, cost.tiling, machine, cores=cores), cost, problem, notes)
     if problem.attention is not None:
         time = attention_time(problem.attention, machine, problem.mac_rate, hot_share=share)
-        return _attention(cost, problem, problem.attention, time, machine, notes)
+        if problem.attention.gradient:
+            notes = (*notes, Sentence("of the backward kernel only the buffers of scores and softmax are laid out"))
+        return _of(attention_cut(problem.attention, time, machine), cost, problem, notes)
     return _vector(kernel, cost, problem, vector_work(kernel, problem.rule, machine), notes)
 
 
@@ -95,16 +100,18 @@ _STREAMING = frozenset({"vector", "rows", "reduction", "fill", "slice", "transpo
 """Kinds of kernels that stream their operands through UB."""
 
 
-def _matmul(
-    kernel: Kernel,
-    cost: KernelCost,
-    problem: KernelProblem,
-    product: MatmulProblem,
-    tiling: Tiling,
-    machine: Machine,
-    notes: tuple[Sentence, ...],
-) -> KernelReport:
-    cores = min(kernel.block_count, machine.cubes) if kernel.block_count else machine.cubes
+@dataclass(frozen=True, slots=True)
+class KernelCut:
+    """How a kernel is cut: in `words`, what it `needs` on chip over `stages`, and the bytes that must cross to GM."""
+
+    words: tuple[Sentence, ...]
+    stages: tuple[Stage, ...]
+    needs: tuple[BufferNeed, ...]
+    gm_bound: int
+
+
+def matmul_cut(product: MatmulProblem, tiling: Tiling, machine: Machine, *, cores: int) -> KernelCut:
+    """`product` in tiles of `tiling` on at most `cores` cores."""
     tiles = ceil(product.m / tiling.m) * ceil(product.n / tiling.n) * product.batch
     words = [
         Sentence(
@@ -121,22 +128,12 @@ def _matmul(
         words.append(Sentence("a panel of {} with all of K stays in L1", (tiling.resident,)))
     if tiling.splits > 1:
         words.append(Sentence("K is split over {} cores, which add their sums in GM", (str(tiling.splits),)))
-    if problem.passes:
-        notes = (*notes, Sentence("the fused vector work's buffers in UB are not modelled"))
-    return KernelReport(
-        cost, problem, tuple(words), MATMUL_STAGES, tuple(matmul_buffers(product, tiling)),
-        round(traffic_bound(product, machine, cores=cores)), notes=notes,
-    )  # fmt: skip
+    bound = round(traffic_bound(product, machine, cores=cores))
+    return KernelCut(tuple(words), MATMUL_STAGES, tuple(matmul_buffers(product, tiling)), bound)
 
 
-def _attention(
-    cost: KernelCost,
-    problem: KernelProblem,
-    attention: AttentionProblem,
-    time: AttentionTime,
-    machine: Machine,
-    notes: tuple[Sentence, ...],
-) -> KernelReport:
+def attention_cut(attention: AttentionProblem, time: AttentionTime, machine: Machine) -> KernelCut:
+    """`attention` in the blocks that `time` found."""
     words = (
         Sentence(
             "batch {}, {} query and {} key heads, {} queries on {} keys, head size {}",
@@ -151,12 +148,12 @@ def _attention(
         Sentence("blocks of {} queries × {} keys on {} cores",
                  (str(time.block_q), str(time.block_kv), str(time.cores))),
     )  # fmt: skip
-    if attention.gradient:
-        notes = (*notes, Sentence("of the backward kernel only the buffers of scores and softmax are laid out"))
-    return KernelReport(
-        cost, problem, words, attention_stages(machine), tuple(attention_buffers(attention, time, machine)),
-        round(attention.compulsory_bytes), notes=notes,
-    )  # fmt: skip
+    needs = tuple(attention_buffers(attention, time, machine))
+    return KernelCut(words, attention_stages(machine), needs, round(attention.compulsory_bytes))
+
+
+def _of(cut: KernelCut, cost: KernelCost, problem: KernelProblem, notes: tuple[Sentence, ...]) -> KernelReport:
+    return KernelReport(cost, problem, cut.words, cut.stages, cut.needs, cut.gm_bound, notes=notes)
 
 
 def _vector(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import DenseFfn, Ffn, LinearFfn, MoeFfn
+from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
 from memplan.models.steps.emit import SIDE, Emitter
 
 

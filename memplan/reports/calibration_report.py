@@ -1,0 +1,86 @@
+"""What a calibration fitted, and how well it does on rows that were kept apart."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from memplan.cost.calibration import Calibration
+from memplan.cost.calibration_fit import Observed
+from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
+
+_SHOWN = 30
+
+_ERRORS = (Column("rows"), Column("model alone", Quantity.SHARE), Column("calibrated", Quantity.SHARE))
+_FITS = (
+    Column("type"),
+    Column("rows", Quantity.COUNT),
+    Column("overhead", Quantity.DURATION),
+    Column("x model", Quantity.NUMBER),
+    Column("x bytes", Quantity.NUMBER),
+    Column("x compute", Quantity.NUMBER),
+    Column("fitted", Quantity.SHARE),
+    Column("kept apart", Quantity.SHARE),
+    Column("model alone", Quantity.SHARE),
+)
+
+
+def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: tuple[str, ...] = ()) -> Report:
+    """`result` fitted to what was `seen`; `chosen` says how the chip was, `notes` are of the profile."""
+    clock = "unknown" if seen.clock_hz is None else f"{seen.clock_hz / 1e6:,.0f} MHz"
+    errors = (("odd: fitted", None, result.train_error), ("even: kept apart", result.model_error, result.check_error))
+    listed = sorted(result.types, key=lambda fit: -(fit.train_rows + fit.check_rows))[:_SHOWN]
+    rows = tuple(
+        (
+            fit.name,
+            fit.train_rows + fit.check_rows,
+            fit.coefficients[0],
+            *fit.coefficients[1:],
+            fit.train_error,
+            fit.check_error,
+            fit.model_error,
+        )
+        for fit in listed
+    )
+    remarks = [Remark(note) for note in notes]
+    if result.check_error is not None and result.model_error is not None and result.check_error >= result.model_error:
+        text = "on the rows kept apart the model alone is better: the profile holds too few kernels of a kind"
+        remarks.insert(0, Remark(text, Severity.WARNING))
+    return Report(
+        title=f"{result.profile}: {seen.cubes} cube cores, {seen.vectors} vector cores, clock {clock}",
+        headline=f"taken for {result.chip}, {chosen}",
+        sections=(
+            section("Time-weighted error", ReportTable(_ERRORS, errors)),
+            section("Fits by op type", ReportTable(_FITS, rows, total=len(result.types))),
+        ),
+        notes=tuple(remarks),
+        document=partial(_document, result, seen, chosen),
+    )
+
+
+def _document(result: Calibration, seen: Observed, chosen: str) -> dict[str, Any]:
+    return {
+        "chip": result.chip,
+        "chosen": chosen,
+        "observed": {
+            "cubes": seen.cubes,
+            "vectors": seen.vectors,
+            "clock_hz": seen.clock_hz,
+            "stream_bytes_per_second": seen.stream,
+        },
+        "train_error": result.train_error,
+        "check_error": result.check_error,
+        "model_error": result.model_error,
+        "types": [
+            {
+                "type": fit.name,
+                "coefficients": fit.coefficients,
+                "train_rows": fit.train_rows,
+                "check_rows": fit.check_rows,
+                "train_error": fit.train_error,
+                "check_error": fit.check_error,
+                "model_error": fit.model_error,
+            }
+            for fit in result.types
+        ],
+    }

@@ -1,0 +1,179 @@
+"""Where a run left its plan: totals, the differences that cost most, what only one side has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from memplan.compare import Comparison, Deviation, DeviationKind
+from memplan.core.units import format_duration, format_share
+from memplan.reports.report import (
+    Amount,
+    Cell,
+    Column,
+    Part,
+    Quantity,
+    Remark,
+    Report,
+    ReportSection,
+    ReportTable,
+    section,
+)
+
+_MOST_UNMATCHED = 5
+
+_TOTALS = (
+    Column("", key="figure"),
+    Column("unit", shown=False),
+    Column("planned", Quantity.NUMBER),
+    Column("measured", Quantity.NUMBER),
+    Column("change", Quantity.CHANGE),
+)
+_DEVIATIONS = (
+    Column("what"),
+    Column("where"),
+    Column("unit", shown=False),
+    Column("planned", Quantity.NUMBER),
+    Column("measured", Quantity.NUMBER),
+    Column("difference", Quantity.NUMBER),
+    Column("cost", Quantity.SHARE, 2),
+)
+_KERNELS = (Column("kernel"), Column("type"), Column("count", Quantity.COUNT), Column("time", Quantity.DURATION))
+
+
+def compare_report(result: Comparison, names: Mapping[int, str]) -> Report:
+    """`result` as a report; `names` are those of the planned ops by index."""
+    kind = "SIMULATED profile" if result.simulated else "profile"
+    step = "" if result.step is None else f", step {result.step}"
+    verdict = "deviates: " + "; ".join(map(str, result.reasons)) if result.deviates else "keeps to the plan"
+    return Report(
+        title=f"Plan of {result.graph} on {result.chip} against rank {result.rank}{step} of the {kind}",
+        headline=verdict,
+        sections=(_totals(result, names), *_deviations(result), *_unmatched(result)),
+        notes=tuple(Remark(note) for note in result.notes),
+        answer=not result.deviates,
+        document=partial(_document, result),
+    )
+
+
+def _totals(result: Comparison, names: Mapping[int, str]) -> ReportSection:
+    summary = result.summary
+
+    def row(
+        name: str, quantity: Quantity, planned: int | None, measured: int | None, change: float | None = None
+    ) -> tuple[Cell, ...]:
+        return name, quantity.value, Amount(planned, quantity), Amount(measured, quantity), change
+
+    rows = (
+        row("peak memory", Quantity.BYTES, summary.planned_peak, summary.measured_peak, summary.peak_change),
+        row(
+            "makespan",
+            Quantity.DURATION,
+            summary.planned_makespan_ns,
+            summary.measured_makespan_ns,
+            summary.makespan_change,
+        ),
+        row("busy", Quantity.DURATION, summary.planned_busy_ns, summary.measured_busy_ns),
+        row("ops and kernels", Quantity.COUNT, summary.planned_ops, summary.measured_kernels),
+    )
+    said: list[Part] = [ReportTable(_TOTALS, rows)]
+    if summary.planned_peak_op is not None:
+        said.append(f"planned peak at step {summary.planned_peak_op}, {names[summary.planned_peak_op]}")
+    if summary.measured_peak_op is not None:
+        said.append(f"measured peak at step {summary.measured_peak_op}, {names[summary.measured_peak_op]}")
+    said.append(
+        f"{summary.matched_ops} of {summary.planned_ops} planned ops found, {summary.matched_by_name} of them by name; "
+        f"they are {format_share(summary.measured_coverage)} of the measured kernel time"
+    )
+    if result.memory is not None:
+        said.append(f"memory is {result.memory.component} {result.memory.quantity}: {result.memory.reason}")
+    return section("Totals", *said)
+
+
+def _deviations(result: Comparison) -> Iterator[ReportSection]:
+    if result.deviations:
+        rows = tuple(deviation_row(item) for item in result.deviations)
+        yield section("Largest differences", ReportTable(_DEVIATIONS, rows, total=result.deviations_total))
+
+
+def deviation_row(item: Deviation) -> tuple[Cell, ...]:
+    """One difference as a row: what, where, unit, planned, measured, difference, cost."""
+    quantity = Quantity.BYTES if item.kind is DeviationKind.MEMORY else Quantity.DURATION
+    planned, measured = Amount(item.planned, quantity), Amount(item.measured, quantity)
+    difference = Amount(item.delta, quantity, signed=True)
+    return item.what.value, str(item.where), quantity.value, planned, measured, difference, item.cost
+
+
+def _unmatched(result: Comparison) -> Iterator[ReportSection]:
+    if result.unmatched_ops:
+        yield section("", f"{len(result.unmatched_ops):,} planned ops are not in the profile; --json lists them")
+    if result.unmatched_kernels:
+        listed = result.unmatched_kernels[:_MOST_UNMATCHED]
+        rows = tuple((item.name, item.type, item.count, item.total_ns) for item in listed)
+        total = format_duration(sum(item.total_ns for item in result.unmatched_kernels))
+        table = ReportTable(_KERNELS, rows, total=len(result.unmatched_kernels))
+        yield section(f"Kernels that are not in the plan, {total} in all", table)
+
+
+def _document(result: Comparison) -> dict[str, Any]:
+    """The figures and lists of a comparison as JSON values; bytes and nanoseconds, curves left out."""
+    summary = result.summary
+    return {
+        "graph": result.graph,
+        "chip": result.chip,
+        "rank": result.rank,
+        "step": result.step,
+        "simulated": result.simulated,
+        "deviates": result.deviates,
+        "reasons": [str(reason) for reason in result.reasons],
+        "tolerance": {
+            "memory": result.tolerance.memory,
+            "time": result.tolerance.time,
+            "coverage": result.tolerance.coverage,
+        },
+        "summary": {
+            "planned_peak_bytes": summary.planned_peak,
+            "planned_peak_op": summary.planned_peak_op,
+            "measured_peak_bytes": summary.measured_peak,
+            "measured_peak_op": summary.measured_peak_op,
+            "planned_makespan_ns": summary.planned_makespan_ns,
+            "measured_makespan_ns": summary.measured_makespan_ns,
+            "planned_busy_ns": summary.planned_busy_ns,
+            "measured_busy_ns": summary.measured_busy_ns,
+            "planned_ops": summary.planned_ops,
+            "matched_ops": summary.matched_ops,
+            "matched_by_name": summary.matched_by_name,
+            "measured_kernels": summary.measured_kernels,
+            "measured_coverage": summary.measured_coverage,
+        },
+        "memory": None
+        if result.memory is None
+        else {
+            "component": result.memory.component,
+            "quantity": result.memory.quantity,
+            "reason": result.memory.reason,
+        },
+        "deviations_total": result.deviations_total,
+        "deviations": [
+            {
+                "kind": item.kind.value,
+                "what": item.what.value,
+                "where": str(item.where),
+                "op": item.op,
+                "start_ns": item.start_ns,
+                "end_ns": item.end_ns,
+                "planned": item.planned,
+                "measured": item.measured,
+                "delta": item.delta,
+                "cost": item.cost,
+            }
+            for item in result.deviations
+        ],
+        "unmatched_ops": list(result.unmatched_ops),
+        "unmatched_kernels": [
+            {"name": item.name, "type": item.type, "count": item.count, "total_ns": item.total_ns}
+            for item in result.unmatched_kernels
+        ],
+        "notes": list(result.notes),
+    }
