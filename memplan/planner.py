@@ -9,7 +9,7 @@ from typing import Any
 
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import OpCost, calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import Kernel, planned_kernel
 from memplan.graph import Graph, Op
@@ -75,7 +75,7 @@ def plan(
     result = Plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
-        memplan_version=VERSION,
+        memplan_version=MEMPLAN_VERSION,
         ops=tuple(_planned_op(*row, number) for row in zip(graph.ops, costs, starts, stalls, strict=True)),
         tensors=tensors,
         placements=plan_records.placement_records(layout),

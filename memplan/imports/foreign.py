@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.graph import Graph, Lifetime, lifetimes
 from memplan.graph.antichain import METHOD, heaviest_antichain
 from memplan.graph.conflicts import precedence
@@ -51,7 +51,7 @@ def foreign_plan(
         Plan(
         origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),
         chip="unknown",
-        memplan_version=VERSION,
+        memplan_version=MEMPLAN_VERSION,
         ops=tuple(
             PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, Bound.UNKNOWN, 0, 0, op.source,
                       launches=None if op.index in unnamed else op.launches)

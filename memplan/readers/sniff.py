@@ -166,10 +166,10 @@ _PLACED = re.compile(rb"somas_offset:\d+\tsomas_aligned_size:[1-9]")
 
 def _dump_kind(data: mmap.mmap) -> ContentKind | None:
     marks: Iterable[tuple[ContentKind, str]] = (
-        (ContentKind.KERNEL_IR, kernel_ir.MARK),
-        (ContentKind.ACTOR_SET, actor_set.MARK),
-        (ContentKind.SOMAS, somas.MARK),
-        (ContentKind.GE_LOG, ge.MARK),
+        (ContentKind.KERNEL_IR, kernel_ir.KERNEL_IR_MARK),
+        (ContentKind.ACTOR_SET, actor_set.ACTOR_SET_MARK),
+        (ContentKind.SOMAS, somas.SOMAS_MARK),
+        (ContentKind.GE_LOG, ge.GE_LOG_MARK),
     )
     kind = next((kind for kind, mark in marks if data.find(mark.encode(), 0, MAX_TEXT_BYTES) >= 0), None)
     if kind is ContentKind.ACTOR_SET and _PLACED.search(data, 0, MAX_TEXT_BYTES):

@@ -33,7 +33,8 @@ _READS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType
         "MoeInitRouting": ((1,), ()),
         "MoeFinalizeRouting": ((0, 1, 2), ()),
         "MoeDistributeDispatch": ((1,), ()),
-        "MoeDistributeCombine": ((1, 2), ()),
+        # The gradient of a token's shares takes what its experts gave.
+        "MoeDistributeCombine": ((0, 1, 2), ()),
     }
 )
 # What undoes an op, by name; those not here add `Grad` to theirs.

@@ -34,8 +34,8 @@ def training_graph(
     model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0
 ) -> Graph:
     """
-    The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and backward in the order of 1F1B (or
-    GPipe), the exchange of gradients between replicas, and Adam.
+    The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and
+    backward in the order of 1F1B (or GPipe), the exchange of gradients between replicas, and Adam.
 
     Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
     backward. Recomputed layers keep their input alone and run again before their backward.

@@ -245,6 +245,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         parts.append(Part("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
     parts += phases[phase]
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
+    if any(getattr(layer.mixer, "top_k", 0) for layer in layers):
+        notes.append("what the layers' indexers keep for their way back is not counted")
     if recipe.swap_optimizer:
         notes.append(f"{12 * parameters / (layout.data * layout.context):,.0f} B of optimiser states are on the host")
     return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes))
@@ -299,10 +301,9 @@ def _embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) 
 
 
 def _loss_parts(model: ModelConfig, layout: Layout, tokens: float) -> list[Part]:
-    """Logits in 16 bits and in float32, and the gradient that replaces the latter."""
+    """Logits in 16 bits and in float32; their gradient takes the place of the former, which the loss doesn't read."""
     logits = tokens * model.vocab_size / layout.tensor
     return [
         Part("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
         Part("loss", round(_SINGLE * logits), "float32 copy of the logits"),
-        Part("gradient of the logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
     ]
