@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.simulator.noise import Behaviour, Chance
 from memplan.schema import Plan, Tier
+from memplan.simulator.noise import Behaviour, Chance
 
 Int64s = NDArray[np.int64]
 

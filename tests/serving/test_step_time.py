@@ -149,8 +149,6 @@ def test_constants_have_sources() -> None:
     assert set(document["constants"]) == set(constants().__slots__)
     for entry in document["constants"].values():
         assert entry["source"]
-    for entry in document["fabrics"].values():
-        assert entry["source"]
 
 
 def test_a_layout_that_does_not_divide_is_refused(dense: ModelConfig) -> None:
