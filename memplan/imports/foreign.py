@@ -11,7 +11,8 @@ from memplan.graph import Graph, Lifetime, lifetimes
 from memplan.graph.antichain import METHOD, heaviest_antichain
 from memplan.graph.conflicts import precedence
 from memplan.schema.check import checked
-from memplan.schema import Bound, Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
+from memplan.schema.storages import planned_tensor
+from memplan.schema import Bound, Placement, Plan, PlannedOp, PlanOrigin, Source, Tier, TierUse
 
 _MOST_PAIRS = 3_000
 """Storages up to which the bound is found over the partial order of the streams."""
@@ -89,22 +90,3 @@ def _bound(graph: Graph, spans: list[Lifetime], sizes: Mapping[int, int], in_ord
     order = precedence(graph)
     chain = heaviest_antichain(order, tuple(sizes.get(storage, 0) for storage in order.storages))
     return chain.nbytes, METHOD
-
-
-def planned_tensor(graph: Graph, span: Lifetime) -> PlannedTensor:
-    """The storage of `span` as a plan records it."""
-    tensor = graph.tensors[span.tensor]
-    return PlannedTensor(
-        index=tensor.index,
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        layout=tensor.layout,
-        nbytes=span.nbytes,
-        kind=tensor.kind.value,
-        persistent=tensor.kind.persistent,
-        start=span.start,
-        end=span.end,
-        producer=tensor.producer,
-        uses=span.uses,
-    )
