@@ -313,7 +313,7 @@ class SideBySideController:
 
         self._show_model()
         jobs = window.jobs
-        jobs.latest(self, tr("lining up"), lambda _: default_moments(one, other), link_up, question=_MOMENTS)
+        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS)
         jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_model(self) -> None:
@@ -335,7 +335,7 @@ class SideBySideController:
             model.align_at(*found)
 
         window.jobs.latest(
-            self, tr("lining up"), lambda _: moments(model.first, model.second, how), done, question=_MOMENTS
+            self, tr("lining up"), lambda progress: moments(model.first, model.second, how, progress), done, question=_MOMENTS
         )
 
     def jump(self, difference: AbDifference) -> None:

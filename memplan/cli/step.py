@@ -81,13 +81,13 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.models import load_config
     from memplan.models.parallel import Layout
-    from memplan.models.steps import Phase, Step
+    from memplan.models.steps import Phase, ServedStep
     from memplan.serving import step_time
 
     if phase not in ("decode", "prefill"):
         raise InputError(f"--phase {phase!r:.20} is not known", remedy="write decode or prefill")
     model, die = load_config(config), find_chip(chip)
-    step = Step(
+    step = ServedStep(
         Phase(phase),
         batch=batch or dp,
         context=context,

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.graph import Graph, Lifetime, lifetimes
 from memplan.graph.antichain import METHOD, heaviest_antichain
 from memplan.graph.conflicts import precedence
 from memplan.schema.check import checked
-from memplan.schema import Bound, Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
+from memplan.schema.storages import planned_tensor
+from memplan.schema import Bound, Placement, Plan, PlannedOp, PlanOrigin, Source, Tier, TierUse
 
 _MOST_PAIRS = 3_000
 """Storages up to which the bound is found over the partial order of the streams."""
@@ -50,7 +51,7 @@ def foreign_plan(
         Plan(
         origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),
         chip="unknown",
-        memplan_version=VERSION,
+        memplan_version=MEMPLAN_VERSION,
         ops=tuple(
             PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, Bound.UNKNOWN, 0, 0, op.source,
                       launches=None if op.index in unnamed else op.launches)
@@ -89,22 +90,3 @@ def _bound(graph: Graph, spans: list[Lifetime], sizes: Mapping[int, int], in_ord
     order = precedence(graph)
     chain = heaviest_antichain(order, tuple(sizes.get(storage, 0) for storage in order.storages))
     return chain.nbytes, METHOD
-
-
-def planned_tensor(graph: Graph, span: Lifetime) -> PlannedTensor:
-    """The storage of `span` as a plan records it."""
-    tensor = graph.tensors[span.tensor]
-    return PlannedTensor(
-        index=tensor.index,
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        layout=tensor.layout,
-        nbytes=span.nbytes,
-        kind=tensor.kind.value,
-        persistent=tensor.kind.persistent,
-        start=span.start,
-        end=span.end,
-        producer=tensor.producer,
-        uses=span.uses,
-    )

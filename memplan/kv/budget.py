@@ -12,7 +12,7 @@ from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
-from memplan.kv.pool import Pool, Refusal
+from memplan.kv.pool import BlockPool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
@@ -27,7 +27,7 @@ _GIVEN = Sentence("given")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BudgetItem:
     """One line of the budget: bytes, or `None` where unknown, and where the figure comes from."""
 
     name: str
@@ -74,9 +74,9 @@ class KvBudget:
     layout: Layout
     stage: int
     context: int
-    items: tuple[Item, ...]
+    items: tuple[BudgetItem, ...]
     available_bytes: int
-    pool: Pool
+    pool: BlockPool
     fixed_bytes_per_request: int
     bytes_per_token: float
     logical_fixed_bytes: int
@@ -93,7 +93,7 @@ class KvBudget:
 
 def _stage_items(
     model: ModelConfig, chip: Chip, engine: Engine, layout: Layout, options: ServingOptions, memory: Memory, span: range
-) -> tuple[Item, ...]:
+) -> tuple[BudgetItem, ...]:
     total = memory.hbm if memory.hbm is not None else chip.hbm_bytes
     if total is None:
         raise InputError(f"the memory of {chip.name} is not known", remedy="give it with --hbm")
@@ -115,32 +115,32 @@ def _stage_items(
     buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     driver = chip.values.get("hbm_reserved")
     return (
-        Item("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
-        Item(
+        BudgetItem("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
+        BudgetItem(
             "driver",
             reserved,
             _driver_source(memory, driver),
         ),
-        Item(
+        BudgetItem(
             "outside the engine's share",
             usable - int(usable * share),
             Sentence("{} of what is left ({})", (str(share), engine.name)),
         ),
-        *(Item(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
-        Item(
+        *(BudgetItem(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
+        BudgetItem(
             "activations",
             activations,
             _GIVEN
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        Item("HCCL buffers", buffers.total_bytes, buffers.source),
-        Item(
+        BudgetItem("HCCL buffers", buffers.total_bytes, buffers.source),
+        BudgetItem(
             "graphs",
             memory.graph,
             _GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
         ),
-        Item(
+        BudgetItem(
             "workspace",
             memory.workspace,
             _GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
@@ -166,7 +166,7 @@ def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> 
     )
 
 
-def _available(items: tuple[Item, ...]) -> int:
+def _available(items: tuple[BudgetItem, ...]) -> int:
     first, *rest = (item.nbytes or 0 for item in items)
     return first - sum(rest)
 
@@ -209,9 +209,9 @@ def _report(
     options: ServingOptions,
     layout: Layout,
     stage: int,
-    items: tuple[Item, ...],
+    items: tuple[BudgetItem, ...],
     room: int,
-    pools: tuple[Pool, ...],
+    pools: tuple[BlockPool, ...],
     precision_name: str,
 ) -> KvBudget:
     pool = pools[stage]
@@ -256,7 +256,7 @@ def _report(
         layout=layout,
         stage=stage,
         context=options.length,
-        items=(*items, Item("KV cache", max(0, room), Sentence("what is left"))),
+        items=(*items, BudgetItem("KV cache", max(0, room), Sentence("what is left"))),
         available_bytes=max(0, room),
         pool=pool,
         fixed_bytes_per_request=fixed,

@@ -12,7 +12,7 @@ from memplan.readers.mindspore import actor_set
 from memplan.readers.mindspore import kernel_ir
 from memplan.readers.mindspore import somas
 from memplan.readers.mindir.file import read_mindir
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 from memplan.readers.onnx import read_onnx
 from memplan.readers.mindir.program_graph import program_graph
 from memplan.readers.content import read_content

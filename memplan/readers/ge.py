@@ -15,7 +15,7 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.readers.block_spans import BlockSpan
 
-MARK = "[IMAS]Set "
+GE_LOG_MARK = "[IMAS]Set "
 FOREVER = 2**32 - 1
 _HBM_MEMORY = 2
 """RT_MEMORY_HBM in CANN's runtime headers; other memory types are other address spaces."""
@@ -50,7 +50,7 @@ def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[BlockSpan], tup
             if int(match["memory"]) == _HBM_MEMORY:
                 totals[match["graph"]] = f"GE reports {match['offset']} bytes, and {match['least']} as least possible"
             continue
-        if MARK not in line:
+        if GE_LOG_MARK not in line:
             continue
         match = _SET.search(line)
         if match is None:

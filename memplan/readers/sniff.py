@@ -11,7 +11,7 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.readers import ge
 from memplan.readers.mindspore import actor_set, kernel_ir, somas
-from memplan.traces.file_kinds import FileKind, kind_of
+from memplan.traces.file_kinds import FileKind, kind_by_name
 
 MAX_TEXT_BYTES = 128 * 1024**2
 """No text dump comes near this; what lies beyond is not looked at."""
@@ -103,7 +103,7 @@ def _kind(data: mmap.mmap, name: str) -> ContentKind:
         found = _json_kind(data, head)
     else:
         found = _table_kind(head) or _dump_kind(data)
-    return found or (ContentKind.PROFILE_FILE if kind_of(name) in _PROFILES else ContentKind.TEXT)
+    return found or (ContentKind.PROFILE_FILE if kind_by_name(name) in _PROFILES else ContentKind.TEXT)
 
 
 _PROFILES = frozenset(FileKind) - {FileKind.TABLE, FileKind.IGNORED}
@@ -166,10 +166,10 @@ _PLACED = re.compile(rb"somas_offset:\d+\tsomas_aligned_size:[1-9]")
 
 def _dump_kind(data: mmap.mmap) -> ContentKind | None:
     marks: Iterable[tuple[ContentKind, str]] = (
-        (ContentKind.KERNEL_IR, kernel_ir.MARK),
-        (ContentKind.ACTOR_SET, actor_set.MARK),
-        (ContentKind.SOMAS, somas.MARK),
-        (ContentKind.GE_LOG, ge.MARK),
+        (ContentKind.KERNEL_IR, kernel_ir.KERNEL_IR_MARK),
+        (ContentKind.ACTOR_SET, actor_set.ACTOR_SET_MARK),
+        (ContentKind.SOMAS, somas.SOMAS_MARK),
+        (ContentKind.GE_LOG, ge.GE_LOG_MARK),
     )
     kind = next((kind for kind, mark in marks if data.find(mark.encode(), 0, MAX_TEXT_BYTES) >= 0), None)
     if kind is ContentKind.ACTOR_SET and _PLACED.search(data, 0, MAX_TEXT_BYTES):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.simulator.noise import Behaviour, Chance
 from memplan.schema import Plan, Tier
+from memplan.simulator.noise import Behaviour, Chance
 
 
 

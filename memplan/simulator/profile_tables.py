@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from memplan.core.units import KIB, MIB, microseconds
+from memplan.schema import Plan
 from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel
 from memplan.simulator.memory_events import MemoryLog
-from memplan.schema import Plan
-from memplan.core.units import KIB, MIB, microseconds
 
 NOT_AVAILABLE = "N/A"
 NO_MODEL = 4294967295

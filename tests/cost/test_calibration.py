@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import Kernel, Operand, calibrated, kernel_cost, load_calibration, machine, save_calibration
-from memplan.cost.calibration_fit import MeasuredKernels, Observed, calibrate, identify
-from memplan.cost.calibration import Calibration
-from memplan.cost.machine import bandwidths
 from memplan.core.errors import InputError
+from memplan.cost import Kernel, Operand, calibrated, kernel_cost, load_calibration, machine, save_calibration
+from memplan.cost.calibration import Calibration
+from memplan.cost.calibration_fit import MeasuredKernels, Observed, calibrate, identify
+from memplan.cost.machine import bandwidths
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from memplan.gui.model.kv.kv_choice import KvChoice
 from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
 from memplan.gui.model.amount_names import kind_text
-from memplan.kv import Item, KvBudget
+from memplan.kv import BudgetItem, KvBudget
 from memplan.kv.stage_pools import load_of
 from memplan.kv.cases import Case
 from memplan.core.sentence import Sentence, Text, joined
@@ -98,7 +98,7 @@ def stack(found: Answer) -> list[Segment]:
     return segments
 
 
-def _weights(items: Sequence[Item], card: int) -> list[Segment]:
+def _weights(items: Sequence[BudgetItem], card: int) -> list[Segment]:
     sized: list[tuple[Text, int]] = [(kind_text(item.name.partition(": ")[2]), item.nbytes or 0) for item in items]
     large = [(name, size) for name, size in sized if size >= card * _SMALL_SHARE]
     small = [(name, size) for name, size in sized if size < card * _SMALL_SHARE]
@@ -111,7 +111,7 @@ def _weights(items: Sequence[Item], card: int) -> list[Segment]:
     return [Segment(Sentence("weights"), size, format_bytes(size), name, source, "weight") for name, size in large]
 
 
-def _cache(found: Answer, item: Item) -> list[Segment]:
+def _cache(found: Answer, item: BudgetItem) -> list[Segment]:
     """The cache: blocks of the sequences wanted as far as they fit, free blocks, and what is no whole block."""
     pool, room = found.pool, item.nbytes or 0
     per_block = found.result.pool.allocated_per_block
