@@ -1,140 +1,24 @@
-"""What the user chose of a served model's KV cache, what can be chosen, and the command line that says the same."""
+"""What can be chosen of a served model's KV cache."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from memplan.hardware import alias, chip, chips
-from memplan.kv import CacheOptions, Memory, ServingOptions, engine, engines
-from memplan.kv.budget import DEFAULT_SEQUENCES
-from memplan.kv.collective_buffers import HCCL_BUFFER_MB
+from memplan.kv import engine, engines
 from memplan.kv.layers import block_sizes, kv_types
-from memplan.kv.cases import Case
 from memplan.models import ModelConfig, load_config
 from memplan.models.architecture import CompressedAttention, LatentAttention, MoeFfn
-from memplan.models.parallel import Layout
-from memplan.core.units import format_bytes, parse_bytes
+from memplan.requests.kv_request import KvRequest
+from memplan.core.units import format_bytes
 
 SAMPLE = Path(str(resources.files("memplan.samples"))) / "example_config.json"
 """The bundled model, chosen until the user chooses another."""
 
 _SHORTEST_CONTEXT, _LONGEST_CONTEXT = 1024, 1 << 20
 _USUAL_BLOCKS = (16, 32, 64, 128, 256)
-
-
-@dataclass(frozen=True, slots=True)
-class KvChoice:
-    """
-    What the user set; the fields are the options of `memplan kv`, `None` and `""` the engine's own defaults.
-
-    `batch` sequences of `context` tokens are wanted at once on one data-parallel rank. Sizes (`hbm`, `activations`,
-    `graphs`, `host_memory`, `pooled_memory`) are texts such as `64GiB`.
-    """
-
-    config: Path
-    chip: str = "910B3"
-    engine: str = "vllm-ascend"
-    tp: int = 1
-    pp: int = 1
-    dp: int = 1
-    ep: int = 1
-    cp: int = 1
-    context: int = 32768
-    batch: int | None = None
-    block_size: int | None = None
-    batched_tokens: int | None = None
-    step_sequences: int = DEFAULT_SEQUENCES
-    asynchronous: bool = False
-    kv_dtype: str = ""
-    draft_tokens: int = 0
-    index_c8: bool = False
-    weights: str = "published"
-    utilization: float | None = None
-    hbm: str = ""
-    activations: str = ""
-    graphs: str = ""
-    hccl_buffer_mb: int = HCCL_BUFFER_MB
-    host_memory: str = ""
-    pooled_memory: str = ""
-    effects: bool = False
-
-    @property
-    def command(self) -> str:
-        """The command line that prints the same budget."""
-        words = ["memplan", "kv", str(self.config), "--chip", self.chip, "--engine", self.engine]
-        for name, value, default in (
-            ("--tp", self.tp, 1),
-            ("--pp", self.pp, 1),
-            ("--dp", self.dp, 1),
-            ("--ep", self.ep, 1),
-            ("--cp", self.cp, 1),
-            ("--context", self.context, None),
-            ("--batch", self.batch, None),
-            ("--block-size", self.block_size, None),
-            ("--max-num-batched-tokens", self.batched_tokens, None),
-            ("--max-num-seqs", self.step_sequences, DEFAULT_SEQUENCES),
-            ("--kv-dtype", self.kv_dtype, ""),
-            ("--num-speculative-tokens", self.draft_tokens, 0),
-            ("--weights", self.weights, "published"),
-            ("--utilization", self.utilization, None),
-            ("--hbm", self.hbm, ""),
-            ("--activations", self.activations, ""),
-            ("--graph-memory", self.graphs, ""),
-            ("--hccl-buffsize", self.hccl_buffer_mb, HCCL_BUFFER_MB),
-            ("--host-memory", self.host_memory, ""),
-            ("--pooled-memory", self.pooled_memory, ""),
-        ):
-            if value != default:
-                words += [name, str(value)]
-        for name, given in (
-            ("--async-scheduling", self.asynchronous),
-            ("--index-c8", self.index_c8),
-            ("--effects", self.effects),
-        ):
-            words += [name] if given else []
-        return shlex.join(words)
-
-    def case(self) -> Case:
-        """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
-        die = chip(self.chip)
-        model = load_config(self.config)
-        return Case(
-            model,
-            die,
-            engine(self.engine, die),
-            ServingOptions(
-                length=self.context,
-                pipeline=self.pp,
-                caches=CacheOptions(
-                    tensor_parallel=self.tp,
-                    context_parallel=self.cp,
-                    block_size=self.block_size,
-                    kv=self.kv_dtype or None,
-                    index_c8=self.index_c8,
-                    speculative_tokens=self.draft_tokens,
-                    mtp=self.draft_tokens > 0,
-                ),
-                batched_tokens=self.batched_tokens,
-                asynchronous=self.asynchronous,
-            ),
-            Layout(tensor=self.tp, pipeline=self.pp, data=self.dp, expert=self.ep, context=self.cp),
-            Memory(
-                precision=self.weights,
-                utilization=self.utilization,
-                hbm=_size(self.hbm),
-                activations=_size(self.activations),
-                graph=_size(self.graphs),
-                sequences=self.step_sequences,
-                hccl_buffer_mb=self.hccl_buffer_mb,
-            ),
-        )
-
-
-def _size(text: str) -> int | None:
-    return parse_bytes(text) if text.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +43,7 @@ class Offer:
     has_experts: bool
 
 
-def offer(choice: KvChoice) -> Offer:
+def offer(choice: KvRequest) -> Offer:
     """What can be chosen for the model, chip and engine of `choice`; raises `InputError` where they can't be used."""
     found = engine(choice.engine, chip(choice.chip))
     model = load_config(choice.config)
