@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 
 from memplan.core.errors import MemplanError
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request
 from memplan.gui.window.dialogs import ask_item
 from memplan.gui.window.view_export import FORMATS, copy, picture, write
 from memplan.gui.views.canvas import TimeCanvas
@@ -37,7 +37,7 @@ def open_sample(window: MainWindow) -> None:
 
 def open_file(window: MainWindow) -> None:
     """Ask for plans, or graphs to plan first, and open them."""
-    kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+    kinds = f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
     names, _ = QFileDialog.getOpenFileNames(window, tr("Open plan or graph"), "", kinds)
     if names:
         window.open([Path(name) for name in names])

@@ -34,7 +34,7 @@ def command(
 
     Odd rows are fitted and even rows only checked; the errors on both are reported and kept in the file.
     """
-    from memplan.cost.calibration_fit import calibrate, measured, observe
+    from memplan.cost.calibration_fit import calibrate, measured_kernels, observe
     from memplan.cost.calibration import save_calibration
     from memplan.reports.calibration_report import calibration_report
     from memplan.traces import open_profile
@@ -51,7 +51,7 @@ def command(
     seen = observe(columns)
     core, chosen = _machine(chip, seen)
     with progress_bar() as progress:
-        result = calibrate(measured(columns), core, profile.name, progress=progress)
+        result = calibrate(measured_kernels(columns), core, profile.name, progress=progress)
     save_calibration(result, output)
     notes = tuple(f"{note.file}: {note.text}" for note in opened.notes)
     return replace(calibration_report(result, seen, chosen, notes), written=(output,))

@@ -27,9 +27,9 @@ def command(
     What is at OUTPUT stays until everything is written; a folder that is not empty is never replaced.
     """
     from memplan.export import export
-    from memplan.schema import load_plan
+    from memplan.imports import read_plan
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     with progress_bar() as progress:
         written = export(loaded, to, output, progress=progress)
     return Report(

@@ -73,13 +73,13 @@ def _decode_times(
     model: ModelConfig, die: Chip, best: Sequence[Candidate], length: int, weights: str, progress: Progress
 ) -> dict[Layout, StepTime]:
     """A decode step of every layout of `best`, with all sequences that fit; those that can't be timed are left out."""
-    from memplan.models.steps import Phase, Step
+    from memplan.models.steps import Phase, ServedStep
     from memplan.serving import step_time
 
     found = {}
     for number, item in enumerate(best):
         progress(number, len(best), "decode steps")
-        step = Step(Phase.DECODE, item.capacity, length, precision=weights)
+        step = ServedStep(Phase.DECODE, item.capacity, length, precision=weights)
         with suppress(InputError):
             found[item.layout] = step_time(model, item.layout, step, die)
     return found

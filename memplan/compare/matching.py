@@ -65,7 +65,7 @@ def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:
     by_name = op >= 0
     _by_type(plan, step, op)
     if not by_name.any():
-        launched = sum(planned.bound != "none" for planned in plan.ops)
+        launched = sum(bool(planned.launches) for planned in plan.ops)
         explained = len(np.unique(op[op >= 0]))
         if explained < _ENOUGH_BY_TYPE * max(launched, 1) or (op >= 0).sum() < _ENOUGH_BY_TYPE * len(op):
             op[:] = -1
@@ -124,7 +124,7 @@ def _by_type(plan: Plan, step: MeasuredOps, op: Int64s) -> None:
 
     planned: dict[tuple[int, str], list[int]] = defaultdict(list)
     for item in plan.ops:
-        if item.bound != "none" and item.index not in found:
+        if item.launches and item.index not in found:
             planned[int(np.searchsorted(anchors, item.index)), stem(item.type)].append(item.index)
     if not planned:
         return

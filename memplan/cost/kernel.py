@@ -7,7 +7,7 @@ options; equal kernels are equal objects, so that each is costed once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite, prod
@@ -291,19 +291,3 @@ def _shape(text: str) -> tuple[int, ...] | None:
     except ValueError:
         return None
     return shape if all(0 <= dim < 2**40 for dim in shape) else None
-
-
-def kernels_of_table(columns: Mapping[str, Sequence[Any]], count: int) -> list[Kernel]:
-    """Kernels of the columns of a profile's kernel table (`type`, `input_shapes`, ... as `Kernels` names them)."""
-    return [
-        kernel_of_row(
-            columns["type"][row],
-            columns["input_shapes"][row],
-            columns["input_dtypes"][row],
-            columns["output_shapes"][row],
-            columns["output_dtypes"][row],
-            block_count=int(columns["block_count"][row]),
-            core=columns["core"][row],
-        )
-        for row in range(count)
-    ]

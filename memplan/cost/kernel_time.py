@@ -16,7 +16,7 @@ from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import attention_of, convolution_of, matmul_of
-from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search
+from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
@@ -162,7 +162,7 @@ def matmul_cost(
     the result (dequantisation, activation), for which it passes through GM where cube and vector share no buffer.
     """
     cores = min(blocks, machine.cubes) if blocks else None
-    found = given(problem, machine, tiling, cores=cores) if tiling else search(problem, machine, cores=cores)
+    found = given(problem, machine, tiling, cores=cores) if tiling else search_tilings(problem, machine, cores=cores)
     return matmul_cost_of(found, found.best(), machine, passes=passes)
 
 

@@ -9,7 +9,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Nanoseconds = TypeVar("Nanoseconds", float, NDArray[np.float64])
+Array = NDArray[np.float64]
+"""A column of numbers, one a candidate or a kernel."""
+Nanoseconds = TypeVar("Nanoseconds", float, Array)
 _LEAST_NS = 1e-9
 
 

@@ -18,13 +18,11 @@ from functools import lru_cache
 from math import ceil, inf
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.cost.machine import Machine
 from memplan.cost.operand_rows import operand_cycles, run_share, stride_share
-from memplan.cost.overlap import overlapped
+from memplan.cost.overlap import Array, overlapped
 
-Array = NDArray[np.float64]
 FRACTAL = 16
 RESIDENT = ("none", "A", "B")
 
@@ -163,7 +161,7 @@ def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -
     return float(max(compulsory, problem.batch * per_product * width))
 
 
-def search(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
+def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
     """Every legal tiling of `problem` on `cores` cores (all of the machine's by default)."""
     cores = cores or machine.cubes
     grid = _candidates(problem, machine)

@@ -1,6 +1,6 @@
 """Chips and links with every figure's source; the figures are data files, edited by hand."""
 
-from memplan.hardware.chip import CUBE_DTYPES, Chip, DispatchBuffer, Fabric, Value
+from memplan.hardware.chip import CUBE_DTYPES, Chip, DispatchBuffer, Fabric, SourcedValue
 from memplan.hardware.database import Alias, alias, chip, chips
 from memplan.hardware.links import Link, link, links
 
@@ -11,7 +11,7 @@ __all__ = [
     "DispatchBuffer",
     "Fabric",
     "Link",
-    "Value",
+    "SourcedValue",
     "alias",
     "chip",
     "chips",

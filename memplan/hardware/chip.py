@@ -26,7 +26,7 @@ _VECTOR_LANE_SHARE: Mapping[str, int] = {"float16": 1, "float32": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class SourcedValue:
     """
     One figure in its own `unit`, as `source` gives it.
 
@@ -38,7 +38,7 @@ class Value:
     value: Scalar
     unit: str
     source: str
-    also: tuple[Value, ...] = ()
+    also: tuple[SourcedValue, ...] = ()
     note: str = ""
     basis: str = ""
 
@@ -85,7 +85,7 @@ class Chip:
     name: str
     npu_arch: str | None
     family: str
-    values: Mapping[str, Value] = field(repr=False)
+    values: Mapping[str, SourcedValue] = field(repr=False)
     fabric: Fabric | None = None
     dispatch_buffer: DispatchBuffer | None = None
 
@@ -198,7 +198,7 @@ class Chip:
 
     @property
     def hbm_basis(self) -> str | None:
-        """What the rate of HBM rests on, as `Value.basis`; `None` where there is none."""
+        """What the rate of HBM rests on, as `SourcedValue.basis`; `None` where there is none."""
         return self.values["hbm_bw"].basis if "hbm_bw" in self.values else None
 
     def cube_flops(self, dtype: str) -> float | None:

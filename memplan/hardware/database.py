@@ -17,7 +17,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.hardware.chip import Chip, DispatchBuffer, Fabric, Value
+from memplan.hardware.chip import Chip, DispatchBuffer, Fabric, SourcedValue
 from memplan.hardware.derived import with_derived
 
 _VENDOR = "ascend"
@@ -78,7 +78,7 @@ def _inherited(name: str, below: tuple[str, ...]) -> tuple[str, Mapping[str, Any
     return record.get("ini", ini), {key: figure for key, figure in merged.items() if figure is not None}
 
 
-def _value(row: Mapping[str, Any], key: str, name: str, ini: str, unit: str | None = None) -> Value:
+def _value(row: Mapping[str, Any], key: str, name: str, ini: str, unit: str | None = None) -> SourcedValue:
     """One figure of chip `name`, with what its source's `{names}` stand for."""
     document = table("memplan.hardware", _FILE)
     unit = document["units"].get(key) if unit is None else unit
@@ -97,7 +97,7 @@ def _value(row: Mapping[str, Any], key: str, name: str, ini: str, unit: str | No
         return str(text).replace("{chip}", name)
 
     value = row["value"]
-    return Value(
+    return SourcedValue(
         value=tuple(value) if isinstance(value, list) else value,
         unit=unit,
         source=re.sub(r"\{(\w+)\}", stands_for, row["source"]),

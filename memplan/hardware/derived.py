@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from memplan.hardware.chip import Chip, Value
+from memplan.hardware.chip import Chip, SourcedValue
 
 _PEAKS = {
     "cube_tflops_fp16": "float16",
@@ -19,7 +19,7 @@ _VECTOR_PEAKS = {"vector_tflops_fp16": "float16", "vector_tflops_fp32": "float32
 _HINTS = {"hbm_bw_ini": "rates_aicore.ddr_rate", "l2_bw_ini": "rates_aicore.l2_read_rate"}
 
 
-def with_derived(chip: Chip, described: Mapping[str, Value]) -> Chip:
+def with_derived(chip: Chip, described: Mapping[str, SourcedValue]) -> Chip:
     """
     `chip` with the figures that `described` gives unit and source of, as far as the chip's own figures allow.
 
@@ -45,6 +45,6 @@ def _tera(rate: float | None) -> float | None:
     return None if rate is None else rate / 1e12
 
 
-def _add(values: dict[str, Value], described: Value, key: str, value: float | None, digits: int) -> None:
+def _add(values: dict[str, SourcedValue], described: SourcedValue, key: str, value: float | None, digits: int) -> None:
     if value is not None:
         values[key] = replace(described, value=round(value, digits))

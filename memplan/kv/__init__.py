@@ -5,7 +5,7 @@ from memplan.kv.engine import Engine, engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
-from memplan.kv.pool import Pool, Refusal
+from memplan.kv.pool import BlockPool, Refusal
 
 __all__ = [
     "BudgetItem",
@@ -15,7 +15,7 @@ __all__ = [
     "KvBudget",
     "LogicalCache",
     "Memory",
-    "Pool",
+    "BlockPool",
     "Refusal",
     "ServingOptions",
     "budget",

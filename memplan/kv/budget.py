@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from memplan.core.errors import InputError
-from memplan.hardware import Chip, Value
+from memplan.hardware import Chip, SourcedValue
 from memplan.kv.activations import activation_peak
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
-from memplan.kv.pool import Pool, Refusal
+from memplan.kv.pool import BlockPool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
@@ -97,7 +97,7 @@ class KvBudget:
     context: int
     items: tuple[BudgetItem, ...]
     available_bytes: int
-    pool: Pool
+    pool: BlockPool
     fixed_bytes_per_request: int
     bytes_per_token: float
     logical_fixed_bytes: int
@@ -177,7 +177,7 @@ def _stage_items(
     )
 
 
-def _driver_source(memory: Memory, driver: Value | None) -> Text:
+def _driver_source(memory: Memory, driver: SourcedValue | None) -> Text:
     if memory.reserved is not None:
         return _GIVEN
     return Sentence("no figure for this chip") if driver is None else driver.source
@@ -240,7 +240,7 @@ def _report(
     stage: int,
     items: tuple[BudgetItem, ...],
     room: int,
-    pools: tuple[Pool, ...],
+    pools: tuple[BlockPool, ...],
     precision_name: str,
 ) -> KvBudget:
     pool = pools[stage]

@@ -8,7 +8,7 @@ from memplan.core.sentence import Sentence, joined
 from memplan.core.units import MIB, round_up
 from memplan.hardware import Chip
 from memplan.models import ModelConfig
-from memplan.models.architecture import MoeFfn
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 
 HCCL_BUFFER_MB = 200
@@ -41,7 +41,7 @@ def dispatch_bytes(model: ModelConfig, layout: Layout, chip: Chip, tokens: int) 
     `two halves`: twice `local x tokens x ranks x align512(align32(2H) + 64) + (K + shared) x tokens x align512(2H)`.
     `None` too where no source gives the chip's rule.
     """
-    ffn = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)), None)
+    ffn = model.experts
     if ffn is None or layout.expert == 1:
         return None
     ranks, hidden = layout.expert, model.hidden_size

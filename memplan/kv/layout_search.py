@@ -11,7 +11,7 @@ from memplan.kv.budget import BudgetPart, KvBudget, Memory, budget
 from memplan.kv.engine import Engine
 from memplan.kv.stage_pools import ServingOptions
 from memplan.models import ModelConfig
-from memplan.models.architecture import MoeFfn
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage
 from memplan.models.training.memory import Recipe, TrainingMemory
@@ -60,7 +60,7 @@ def layouts(model: ModelConfig, dies: int, *, training: bool = False) -> Iterato
     Serving engines share experts among all ranks of a stage (TP x DP) or not at all; training may share them among
     any part of those.
     """
-    has_experts = any(isinstance(layer.ffn, MoeFfn) for layer in model.layers)
+    has_experts = model.experts is not None
     for tensor in _divisors(dies):
         for pipeline in _divisors(dies // tensor):
             data = dies // tensor // pipeline
@@ -73,7 +73,7 @@ def layouts(model: ModelConfig, dies: int, *, training: bool = False) -> Iterato
 
 
 def _check_experts(model: ModelConfig, layout: Layout) -> None:
-    ffn = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)), None)
+    ffn = model.experts
     if ffn is not None and ffn.experts % layout.expert:
         raise InputError(f"{ffn.experts} experts can't be divided evenly among {layout.expert} ranks")
 

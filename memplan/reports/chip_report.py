@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from memplan.hardware import Chip, Link, Value, links
+from memplan.hardware import Chip, Link, SourcedValue, links
 from memplan.reports.report import Amount, Cell, Column, Quantity, Report, ReportTable, section
 
 _CHIPS = (
@@ -116,7 +116,7 @@ def _document(item: Chip, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _value_document(value: Value) -> dict[str, Any]:
+def _value_document(value: SourcedValue) -> dict[str, Any]:
     document: dict[str, Any] = {"value": value.value, "unit": value.unit, "source": value.source}
     if value.also:
         document["also"] = [_value_document(other) for other in value.also]
@@ -127,13 +127,13 @@ def _value_document(value: Value) -> dict[str, Any]:
     return document
 
 
-def _source(value: Value) -> str:
+def _source(value: SourcedValue) -> str:
     """Where a figure is from; in brackets how far it can be trusted, and what to mind."""
     remarks = "; ".join(part for part in (value.basis, value.note) if part)
     return f"{value.source} [{remarks}]" if remarks else value.source
 
 
-def _text(value: Value) -> str:
+def _text(value: SourcedValue) -> str:
     if value.value is None:
         return "unknown"
     if isinstance(value.value, tuple):

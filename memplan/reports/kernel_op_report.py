@@ -13,7 +13,7 @@ from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.kernel_report import KernelCut, attention_cut, matmul_cut
 from memplan.cost.kernel_time import KernelCost, attention_cost_of, matmul_cost_of
 from memplan.cost.machine import Machine
-from memplan.cost.tiling import MatmulProblem, search
+from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.hardware import Chip
 from memplan.placement.onchip import OnChipPlan, picture, plan_onchip
 from memplan.reports.charts import bar_chart
@@ -67,7 +67,7 @@ def _roofline_ns(flops: float, mac_rate: float, cores: int, nbytes: float, machi
 
 def matmul_op_report(problem: MatmulProblem, machine: Machine, chip: Chip, *, passes: float, cores: int) -> Report:
     """The best tiling of a product; `passes` of fused vector work, on `cores` cube cores (0: all)."""
-    found = search(problem, machine, cores=cores or None)
+    found = search_tilings(problem, machine, cores=cores or None)
     best = found.best()
     tiling = found.tiling(best)
     used = cores or machine.cubes

@@ -9,7 +9,7 @@ from memplan.core.errors import InputError
 from memplan.core.options import option
 
 if TYPE_CHECKING:
-    from memplan.models.steps import Step
+    from memplan.models.steps import ServedStep
 
 _PANEL, _LAYOUT = "Step", "Layout"
 _PHASES = ("decode", "prefill")
@@ -52,13 +52,13 @@ class StepRequest:
         "--embedding-tp", default=1, help="Ranks that share the embedding.", panel=_LAYOUT, least=1
     )
 
-    def step(self, data_ranks: int) -> Step:
+    def step(self, data_ranks: int) -> ServedStep:
         """The step on `data_ranks` replicas; raises `InputError` for what no step can be."""
-        from memplan.models.steps import Phase, Step
+        from memplan.models.steps import Phase, ServedStep
 
         if self.phase not in _PHASES:
             raise InputError(f"--phase {self.phase!r:.20} is not known", remedy=f"write {' or '.join(_PHASES)}")
-        return Step(
+        return ServedStep(
             Phase(self.phase),
             batch=self.batch or data_ranks,
             context=self.context,

@@ -16,7 +16,7 @@ from memplan.compare import Comparison, Tolerance, compare
 from memplan.compare.measured import type_of
 from memplan.core.errors import InputError
 from memplan.simulator import Behaviour, simulate
-from memplan.schema import Plan, memory_curve
+from memplan.schema import Bound, Plan, memory_curve
 from memplan.traces.profile import Allocations, MemoryCurve, Slices, Track, TrackKind
 from tests.compare.doubles import Rank, Row, kernels
 from tests.small_plans import MIB, layered_plan
@@ -343,7 +343,7 @@ def test_copies_after_the_last_op_are_no_part_of_the_makespan() -> None:
 def test_what_an_op_without_a_kernel_waits_for_the_next_kernel_waits_for() -> None:
     plan = layered_plan(3)
     later = [dataclasses.replace(op, start_ns=op.start_ns + (20_000 if op.index >= 2 else 0)) for op in plan.ops]
-    later[2] = dataclasses.replace(later[2], bound="none", duration_ns=0)
+    later[2] = dataclasses.replace(later[2], bound=Bound.NONE, launches=False, duration_ns=0)
     later[3:] = [dataclasses.replace(op, start_ns=op.start_ns - 50_000) for op in later[3:]]
     plan = dataclasses.replace(plan, ops=tuple(later), makespan_ns=plan.makespan_ns - 30_000)
     assert plan.ops[3].start_ns == plan.ops[2].start_ns == plan.ops[1].start_ns + 70_000

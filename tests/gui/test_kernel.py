@@ -21,7 +21,7 @@ from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.kernel.roofline_points import roofline
 from memplan.hardware import chip, chips
-from memplan.schema import Plan, Tier, load_plan
+from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PLAN, PROFILE
 from tests.small_plans import layered_plan
@@ -118,7 +118,7 @@ def test_nothing_selected_says_what_to_do(session: Session) -> None:
 def test_an_op_that_launches_nothing_says_so(session: Session) -> None:
     plan = session.document.plan
     assert plan is not None
-    session.select(OpRef(next(op.index for op in plan.ops if op.bound == "none")))
+    session.select(OpRef(next(op.index for op in plan.ops if not op.launches)))
     facts = kernel_facts(session)
     assert "launches no kernel" in str(facts.problem)
     assert not facts.lanes
@@ -193,9 +193,8 @@ def test_an_older_plan_with_a_profile_takes_the_operands_of_the_row(session: Ses
 
 def test_the_plan_of_another_planner_without_times_predicts_nothing() -> None:
     plan = older(layered_plan(3))
-    plan = dataclasses.replace(
-        plan, chip="unknown", ops=tuple(dataclasses.replace(op, bound="none", duration_ns=1) for op in plan.ops)
-    )
+    ops = tuple(dataclasses.replace(op, bound=Bound.UNKNOWN, duration_ns=1) for op in plan.ops)
+    plan = dataclasses.replace(plan, chip="unknown", ops=ops, timed=False)
     session = Session(make_document(plan))
     session.select(OpRef(0))
     facts = kernel_facts(session)

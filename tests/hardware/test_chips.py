@@ -179,6 +179,18 @@ def test_what_the_cube_does_not_take_or_no_source_gives_is_none() -> None:
     assert chip("910A").hbm_bytes is None
 
 
+def test_what_joins_the_dies_and_how_dispatch_is_sized_are_the_chip_s_own_with_a_source() -> None:
+    assert {item.family for item in chips() if item.fabric} == {"Ascend910B", "Ascend910_93", "Ascend950"}
+    assert all(len(item.fabric.source) > 20 for item in chips() if item.fabric)
+    assert all(len(item.dispatch_buffer.source) > 20 for item in chips() if item.dispatch_buffer)
+    server = chip("910B3").fabric
+    assert server is not None
+    assert (server.rate(8), server.rate(9)) == (196e9, 25e9)
+    assert chip("310P3").fabric is None
+    rules = {item.family: item.dispatch_buffer.rule for item in chips() if item.dispatch_buffer}
+    assert rules == {"Ascend910B": "full mesh", "Ascend910_93": "two halves"}
+
+
 def test_reserved_hbm_is_never_guessed_from_a_die_of_another_size() -> None:
     assert chip("910_9382").hbm_reserved_bytes == 2**36 - 65_452_113_920
     assert chip("910_9363").hbm_bytes == 32 * 2**30

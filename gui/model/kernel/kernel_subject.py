@@ -109,11 +109,6 @@ def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | Non
     return None
 
 
-def has_times(plan: Plan) -> bool:
-    """Whether the plan predicts times; plans that another planner made don't."""
-    return any(op.bound != "none" for op in plan.ops)
-
-
 def kernel_of(plan: Plan | None, subject: Subject) -> tuple[Kernel | None, bool]:
     """What the subject launches, and whether that is told from the profile's row instead of the plan."""
     if plan is not None and subject.op is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from memplan.hardware import alias, chip, chips
 from memplan.kv import engine, engines
-from memplan.kv.layers import block_sizes, kv_types
+from memplan.kv.layers import block_sizes, keeps_index_keys, kv_types
 from memplan.models import ModelConfig, load_config
-from memplan.models.architecture import CompressedAttention, LatentAttention, MoeFfn
+from memplan.models.feed_forward import MoeFfn
 from memplan.requests.kv_request import KvRequest
 from memplan.core.units import format_bytes
 
@@ -57,19 +57,14 @@ def offer(choice: KvRequest) -> Offer:
         batched_tokens=found.batched_tokens,
         utilization=found.utilization,
         has_drafts=bool(model.mtp_layers),
-        has_indexer=_has_indexer(model),
+        has_indexer=keeps_index_keys(model),
         has_experts=has_experts(model),
     )
 
 
 def has_experts(model: ModelConfig) -> bool:
     """Whether ranks can share experts."""
-    return any(isinstance(layer.ffn, MoeFfn) for layer in model.layers)
-
-
-def _has_indexer(model: ModelConfig) -> bool:
-    mixers = [layer.mixer for layer in model.layers]
-    return any(isinstance(mixer, LatentAttention | CompressedAttention) and mixer.indexer for mixer in mixers)
+    return model.experts is not None
 
 
 def chip_names() -> list[tuple[str, str]]:

@@ -221,7 +221,7 @@ class KernelView(QWidget):
         difference = difference_text(facts.predicted_ns, facts.measured_ns)
         if difference:
             times.append(tr("measured against predicted: {}").format(f"<b>{difference}</b>"))
-        if facts.bound and facts.bound != "none":
+        if facts.bound:
             times.append(f"{tr('limited by')} <b>{escape(tr(facts.bound))}</b>")
         if times:
             lines.append(" &nbsp;·&nbsp; ".join(times))

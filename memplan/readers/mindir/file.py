@@ -11,7 +11,7 @@ from memplan.graph.model import Graph
 from memplan.core.progress import Progress, silent
 from memplan.readers.mindir.program import decode
 from memplan.readers.mindir.schema import model_class
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.program_graph import program_graph
 from memplan.readers.protobuf import parse
 

@@ -17,7 +17,7 @@ from memplan.core.errors import InputError
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 
-MARK = "All Tensors:"
+SOMAS_MARK = "All Tensors:"
 _OUTSIDE = frozenset({"GraphOutput", "GraphInput"})
 _IDS = re.compile(r"%(\d+)([TP])")
 
@@ -134,7 +134,7 @@ def parse_somas(text: str, path: str | Path) -> SomasDump:
                 total = int(line.rsplit(":", 1)[1])
         except (ValueError, IndexError) as error:
             raise InputError(f"not a row of a SOMAS dump: {error}", path=path, place=f"line {number}") from None
-    if not nodes or MARK not in text:
+    if not nodes or SOMAS_MARK not in text:
         raise InputError("this is not a SOMAS dump", path=path, remedy="name *_somas_tensor_offset_*.ir")
     return _checked(SomasDump(str(path), parameters, tensors, tuple(nodes), tuple(unions), total))
 

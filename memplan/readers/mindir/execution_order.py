@@ -169,7 +169,7 @@ def _with_trivial(order: list[int], inputs: Sequence[Sequence[int]], trivial: Se
     return list(placed)
 
 
-def by_name(
+def execution_order_by_name(
     names: Sequence[str], types: Sequence[str], inputs: Sequence[Sequence[str]], result: Sequence[str]
 ) -> list[int]:
     """`execution_order` for nodes that name their inputs; names of no node (constants, parameters) are ignored."""

@@ -55,7 +55,7 @@ class OpTable:
 @cache
 def op_table() -> OpTable:
     """The table shipped with memplan; its `source` says which MindSpore it was read from."""
-    document = table("memplan.readers.mindspore", "op_table.json")
+    document = table("memplan.readers.mindir", "op_table.json")
     return OpTable(
         source=document["source"],
         arguments={op: tuple(names) for op, names in document["arguments"].items()},

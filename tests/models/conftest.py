@@ -12,7 +12,7 @@ import pytest
 from memplan.models import ModelConfig, load_config
 
 FAMILIES: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "models_config" / "families.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[1] / "models" / "families.json").read_text(encoding="utf-8")
 )
 FAMILY_NAMES = [name for name in FAMILIES if name != "source"]
 

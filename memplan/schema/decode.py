@@ -1,4 +1,4 @@
-"""Plans as JSON: records of one kind are stored as columns, so that large plans stay small and load fast."""
+"""A plan from its JSON form: every field is checked, and what the plan itself violates is said with it."""
 
 from __future__ import annotations
 
@@ -7,44 +7,17 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from memplan.core.errors import InputError
-from memplan.core.files import replacing_file
-from memplan.schema.plan import SCHEMA_VERSION, Plan
+from memplan.schema.check import checked
+from memplan.schema.encode import record_tuples
+from memplan.schema.plan import PLAN_FORMAT, SCHEMA_VERSION, Bound, Plan
 
 Record = TypeVar("Record")
-
-_FORMAT = "memplan-plan"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return value
-
-
-def _columns(records: Iterable[Any], kind: type[Any]) -> dict[str, list[Any]]:
-    rows = tuple(records)
-    return {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(kind)}
-
-
-def _record_tuples(kind: type[Any]) -> dict[str, Any]:
-    """Fields of `kind` that hold a tuple of records, with the record's class."""
-    hints = typing.get_type_hints(kind)
-    found: dict[str, Any] = {}
-    for name, hint in hints.items():
-        arguments = typing.get_args(hint)
-        if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]):
-            found[name] = arguments[0]
-    return found
 
 
 def _build(hint: Any, value: Any, place: str) -> Any:
@@ -116,29 +89,23 @@ def _defaults(kind: type[Any]) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
 
 
-def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON values; `plan_from_json` reads them back equal."""
-    tables = _record_tuples(Plan)
-    body = {
-        field.name: _columns(getattr(plan, field.name), tables[field.name])
-        if field.name in tables
-        else _plain(getattr(plan, field.name))
-        for field in dataclasses.fields(Plan)
-    }
-    return {"format": _FORMAT, "schema_version": SCHEMA_VERSION, **body}
-
-
 def plan_from_json(document: Any) -> Plan:
-    """A plan from what `plan_to_json` made; raises `InputError` naming the field that is wrong."""
-    if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
+    """
+    A plan from what `plan_to_json` made, with what makes it impossible in `violations`.
+
+    Raises `InputError` naming the field that is wrong.
+    """
+    if not isinstance(document, Mapping) or document.get("format") != PLAN_FORMAT:
         raise InputError("this is not a memplan plan", remedy="make one with `memplan plan GRAPH -o plan.json`")
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version == 1:
+        document = _from_version_1(document)
+    elif version != SCHEMA_VERSION:
         raise InputError(
-            f"plan schema {version!r} can't be read by this memplan, which reads {SCHEMA_VERSION}",
+            f"plan schema {version!r} can't be read by this memplan, which reads up to {SCHEMA_VERSION}",
             remedy="plan the graph again",
         )
-    tables = _record_tuples(Plan)
+    tables = record_tuples(Plan)
     hints = typing.get_type_hints(Plan)
     later = _defaults(Plan)
     values: dict[str, Any] = {
@@ -150,7 +117,22 @@ def plan_from_json(document: Any) -> Plan:
     }
     plan = Plan(**values)
     _check_references(plan)
-    return plan
+    return checked(plan)
+
+
+def _from_version_1(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    The columns that version 1 lacks: there, `none` was the bound of ops without a kernel and, in plans of other
+    planners, of all ops.
+    """
+    ops = document.get("ops")
+    bounds = ops.get("bound") if isinstance(ops, Mapping) else None
+    if not isinstance(ops, Mapping) or not isinstance(bounds, list):
+        return document  # the column is missing, which is said where all columns are read
+    if document.get("chip") != "unknown" or any(bound != Bound.NONE.value for bound in bounds):
+        return {**document, "ops": {**ops, "launches": [bound != Bound.NONE.value for bound in bounds]}}
+    unknown = [Bound.UNKNOWN.value] * len(bounds)
+    return {**document, "timed": False, "ops": {**ops, "bound": unknown, "launches": [True] * len(bounds)}}
 
 
 def _check_references(plan: Plan) -> None:
@@ -197,12 +179,6 @@ def _check_references(plan: Plan) -> None:
         sizes = (use.capacity or 0, use.reserved, use.persistent, use.peak, use.lower_bound)
         check(min(sizes) >= 0, "a size is negative", f"tiers[{row}]")
         check(is_step(use.peak_step), "the step does not exist", f"tiers.peak_step[{row}]")
-
-
-def save_plan(plan: Plan, path: str | Path) -> None:
-    """Write `plan` to `path`, replacing what is there in one step or leaving it untouched."""
-    with replacing_file(path) as file:
-        json.dump(plan_to_json(plan), file, separators=(",", ":"))
 
 
 def load_plan(path: str | Path) -> Plan:

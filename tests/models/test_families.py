@@ -10,7 +10,9 @@ import pytest
 
 from memplan.kv import CacheOptions, ServingOptions, engine, logical_cache, plan_cache
 from memplan.models import load_config, parameter_counts
-from memplan.models.architecture import GroupedAttention, KimiDelta, LatentAttention
+from memplan.models.mixers.grouped_attention import GroupedAttention
+from memplan.models.mixers.recurrent_mixers import KimiDelta
+from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import precision
 from memplan.core.units import GIB

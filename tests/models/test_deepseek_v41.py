@@ -14,10 +14,11 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.kv import CacheOptions, engine, logical_cache
 from memplan.models import ModelConfig, load_config, parameter_counts
-from memplan.models.architecture import SharedCompressedAttention
+from memplan.models.mixers.compressed_attention import SharedCompressedAttention
 from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import precision
-from memplan.models.weights import Weight, weights
+from memplan.models.weight_shapes import Weight
+from memplan.models.weights import weights
 
 NAME = "deepseek-ai--DeepSeek-V4.1-Flash"
 MX_GROUP = 32
@@ -120,7 +121,7 @@ def test_layers_read_the_last_source_before_them(flash: ModelConfig) -> None:
 def test_engines_of_before_refuse_it(flash: ModelConfig) -> None:
     from memplan.kv import ServingOptions, plan_cache
 
-    with pytest.raises(InputError, match=r"does not know compressed entries that layers share"):
+    with pytest.raises(InputError, match=r"keeps no compressed entries of ratio 2"):
         plan_cache(replace(flash), engine("vllm-0.23.0"), ServingOptions(length=4096), 1 << 34)
 
 
