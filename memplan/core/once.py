@@ -33,7 +33,7 @@ class Once(Generic[_Value]):
         self._values: list[_Value] = []
         self._error: Exception | None = None
 
-    def get(self, progress: Progress = silent) -> _Value:
+    def __call__(self, progress: Progress = silent) -> _Value:
         """The value; raises the error of `compute`, or `CancelledError` where `progress` does so."""
         while not self._values:  # without the lock once it is there: a list is never emptied
             if self._claim(progress):
@@ -42,7 +42,7 @@ class Once(Generic[_Value]):
 
     @property
     def known(self) -> bool:
-        """Whether `get` answers at once, with a value or an error."""
+        """Whether a call answers at once, with a value or an error."""
         return bool(self._values) or self._error is not None
 
     def _claim(self, progress: Progress) -> bool:

@@ -127,16 +127,16 @@ def check(one: Original, folder: Path) -> str:
     outcome = "read"
     try:
         profile = open_profile(top, cache=folder / "cache")
-        profile.load()
         for number in profile.ranks:
             rank = profile.rank(number)
+            rank.load()
             start, end = rank.span_ns
             for track in rank.tracks[:8]:
                 if track.kind is TrackKind.COUNTER:
                     rank.counters(track.id)
                 else:
                     slices = rank.slices(track.id, start, end)
-                    rank.density(track.id, start, max(end, start + 1), 32)
+                    rank.busy_ns(track.id, start, max(end, start + 1))
                     if len(slices):
                         rank.arguments(track.id, int(slices.start_ns[0]))
                         rank.flows(track.id, int(slices.start_ns[0]))

@@ -29,7 +29,6 @@ from memplan.traces.scan import scanner
 from memplan.traces.timeline.events import (
     Events,
     FlowRows,
-    Int32s,
     SampleRows,
     SliceRows,
     damaged_note,
@@ -38,6 +37,7 @@ from memplan.traces.timeline.events import (
 )
 from memplan.traces.scan.growable_array import Growing
 from memplan.traces.notes import Notebook
+from memplan.traces.profile import Int32s
 from memplan.traces.scan.state import ScanState
 
 _PIECE = 1024 * 1024

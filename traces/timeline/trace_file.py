@@ -11,13 +11,13 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.discover import RankSource
-from memplan.traces.timeline.events import plain, read_events
+from memplan.traces.timeline.events import plain_json, read_events
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.timeline.merge_events import merged
+from memplan.traces.timeline.merge_events import merge_events
 from memplan.traces.notes import Notebook
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.timeline.store import Key, Store, cache_directory, key_of
-from memplan.traces.timeline.tracks import Timeline, build
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
+from memplan.traces.timeline.tracks import TimelineColumns, build
 from memplan.traces.readers.gzip_files import is_gzip, unpack
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
@@ -28,7 +28,7 @@ Types = Callable[[], Mapping[str, str]]
 
 def load_timeline(
     source: RankSource, types: Types, cache: Path | None, notes: Notebook, progress: Progress, threads: int | None
-) -> TimelineView | None:
+) -> TimelineQuery | None:
     """
     The timeline of a rank, or `None` where it has no trace file.
 
@@ -61,19 +61,19 @@ def load_timeline(
         store.path(key, unpacked_name(number)) if gzip else path
         for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
     ]
-    return TimelineView(timeline, _reader(files))
+    return TimelineQuery(timeline, _reader(files))
 
 
-def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineView:
+def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineQuery:
     """A timeline that lives in memory only."""
-    events = merged([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
+    events = merge_events([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
     arguments = events.arguments or ()
 
     def read(at: int, size: int) -> Mapping[str, object]:
-        found = plain(arguments[at]) if size else {}
+        found = plain_json(arguments[at]) if size else {}
         return found if isinstance(found, dict) else {}
 
-    return TimelineView(build(events, types), read)
+    return TimelineQuery(build(events, types), read)
 
 
 def _imported(
@@ -81,11 +81,11 @@ def _imported(
     packed: Sequence[bool],
     types: Mapping[str, str],
     store: Store,
-    key: Key,
+    key: EntryKey,
     notes: Notebook,
     progress: Progress,
     threads: int | None,
-) -> tuple[Timeline, list[tuple[str, str]]]:
+) -> tuple[TimelineColumns, list[tuple[str, str]]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
     from memplan.traces.scan.threads import scan_events  # brings Numba, which reopening does without
 
@@ -104,7 +104,7 @@ def _imported(
                 unpack(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        timeline = build(merged(parts, _FILE_BIT, paths, own), types, compiled=True)
+        timeline = build(merge_events(parts, _FILE_BIT, paths, own), types, compiled=True)
         told = [(note.file, note.text) for note in own.notes]
         try:
             store.save(key, timeline, told, unpacked)
