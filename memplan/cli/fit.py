@@ -16,7 +16,7 @@ from memplan.core.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.hardware import Chip
-    from memplan.kv.layout_search import Candidate, Fit
+    from memplan.deployment.layout_search import Candidate, Fit
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
     from memplan.core.progress import Progress
@@ -70,7 +70,8 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.layout_search import fit_serving, fit_training
+    from memplan.deployment.serving_fit import fit_serving
+    from memplan.deployment.training_fit import fit_training
     from memplan.models import load_config
     from memplan.models.training.memory import Recipe
 

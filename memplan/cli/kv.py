@@ -14,7 +14,7 @@ from memplan.core.units import format_bytes, format_duration, parse_bytes
 
 if TYPE_CHECKING:
     from memplan.kv import KvBudget
-    from memplan.kv.cases import Effect, MemoryTier
+    from memplan.deployment.cases import Effect, MemoryTier
 
 _SERVING = "Serving"
 _MEMORY = "Memory"
@@ -97,7 +97,7 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import CacheOptions, Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.cases import Case, longest_context, memory_tier, recompute_ns, usual_effects
+    from memplan.deployment.cases import Case, longest_context, memory_tier, recompute_ns, usual_effects
     from memplan.models import load_config
     from memplan.models.parallel import Layout
 

@@ -12,7 +12,7 @@ from memplan.kv import CacheOptions, Memory, ServingOptions, engine, engines
 from memplan.kv.budget import DEFAULT_SEQUENCES
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
 from memplan.kv.layers import block_sizes, kv_types, keeps_index_keys
-from memplan.kv.cases import Case
+from memplan.deployment.cases import Case
 from memplan.models import ModelConfig, load_config
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
@@ -107,10 +107,7 @@ class KvChoice:
             engine(self.engine, die),
             ServingOptions(
                 length=self.context,
-                pipeline=self.pp,
                 caches=CacheOptions(
-                    tensor_parallel=self.tp,
-                    context_parallel=self.cp,
                     block_size=self.block_size,
                     kv=self.kv_dtype or None,
                     index_c8=self.index_c8,

@@ -9,7 +9,7 @@ from memplan.core.errors import InputError
 from memplan.gui.model.kv.kv_budget import Line
 from memplan.gui.model.kv.kv_choice import KvChoice, has_experts
 from memplan.core.units import format_duration
-from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
+from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, parse_bytes
