@@ -313,7 +313,7 @@ class Pairing:
 
         self._show_pair()
         jobs = window.jobs
-        jobs.latest(self, tr("lining up"), lambda _: default_moments(one, other), pair_up, question=_MOMENTS)
+        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), pair_up, question=_MOMENTS)
         jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_pair(self) -> None:
@@ -335,7 +335,7 @@ class Pairing:
             pair.align_at(*found)
 
         window.jobs.latest(
-            self, tr("lining up"), lambda _: moments(pair.first, pair.second, how), done, question=_MOMENTS
+            self, tr("lining up"), lambda progress: moments(pair.first, pair.second, how, progress), done, question=_MOMENTS
         )
 
     def jump(self, difference: Difference) -> None:

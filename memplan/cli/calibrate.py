@@ -40,12 +40,12 @@ def command(
     from memplan.traces import open_profile
 
     with progress_bar() as progress:
-        opened = open_profile(profile, progress=progress)
+        opened = open_profile(profile)
         ranks = [rank] if rank is not None else list(opened.ranks)
         if rank is not None and rank not in opened.ranks:
             known = ", ".join(map(str, opened.ranks))
             raise InputError(f"has no rank {rank}", path=profile, remedy=f"it has {known}")
-        columns = next((found for number in ranks if (found := opened.rank(number).kernels()) is not None), None)
+        columns = next((found for number in ranks if (found := opened.rank(number).kernels(progress)) is not None), None)
     if columns is None:
         raise InputError("holds no kernels", path=profile, remedy="profile with kernel details (level 1 or higher)")
     seen = observe(columns)

@@ -49,7 +49,7 @@ def command(
     loaded = read_plan(plan)
     tolerance = Tolerance(memory=memory_tolerance, time=time_tolerance, coverage=coverage)
     with progress_bar() as progress:
-        profile = memplan.open_profile(directory, progress=progress)
+        profile = memplan.open_profile(directory)
         result = compare(
             loaded,
             profile,

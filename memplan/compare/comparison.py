@@ -34,7 +34,9 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.schema import Plan, Tier, memory_curve
 from memplan.core.sentence import Sentence, Text
-from memplan.traces.profile import Allocations, Profile, RankProfile
+from memplan.traces.directory import Profile
+from memplan.traces.profile import Allocations
+from memplan.traces.rank import RankProfile
 from memplan.core.units import format_duration
 
 Int64s = NDArray[np.int64]
@@ -63,7 +65,7 @@ def compare(
     tolerance = tolerance or Tolerance()
     measured_rank, simulated = _pick_rank(profile, rank)
     progress(0, 4, "reading kernels")
-    everything = measured_ops(measured_rank)
+    everything = measured_ops(measured_rank, progress)
     steps = find_steps(everything, own_name_matches(plan, everything))
     position = choose_step(everything, steps, step)
     ops = everything.take(np.flatnonzero(steps.position == position))

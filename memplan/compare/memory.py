@@ -15,7 +15,8 @@ from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.errors import InputError
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
-from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
+from memplan.traces.profile import Allocations, MemoryCurve
+from memplan.traces.rank import RankProfile
 
 Int64s = NDArray[np.int64]
 

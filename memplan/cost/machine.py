@@ -26,6 +26,7 @@ class Machine:
     One die. Sizes are bytes of one core's buffers (L2: of the die), rates bytes per cycle of one core unless they are
     named per second, `macs` multiply-accumulates per cycle of one cube core by dtype.
 
+    `hbm_basis` is empty where a vendor states the rate of HBM, else `third party` or `estimate`.
     `constants` are the efficiencies and overheads of `machine.json` by name; a `calibration` corrects the times.
     """
 
@@ -46,6 +47,7 @@ class Machine:
     l1_to_l0a: float
     l1_to_l0b: float
     hbm_bytes_per_second: float
+    hbm_basis: str
     constants: Mapping[str, float] = field(hash=False)
     direct: bool
     interconnect: tuple[Link, ...]
@@ -167,6 +169,7 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
         l1_to_l0a=float(chip.number("l1_to_l0a_bw") or chip.number("rates_aicore.l1_to_l0_a_rate") or 256),
         l1_to_l0b=float(chip.number("l1_to_l0b_bw") or chip.number("rates_aicore.l1_to_l0_b_rate") or 128),
         hbm_bytes_per_second=bandwidth,
+        hbm_basis=chip.hbm_basis or "",
         constants=MappingProxyType(
             {key: float(entry["value"]) for key, entry in entries.items() if not isinstance(entry["value"], str)}
             | dict(shared_constants())

@@ -133,7 +133,7 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
     if content is CacheContent.COMPRESSOR:
         return part.elements * _FLOAT32_BYTES
     if content is CacheContent.RECURRENT:
-        return sum(state_bytes(part, options))
+        return sum(recurrent_bytes(part, options))
     layout = compressed_layout(engine)
     if content is CacheContent.ENTRY_KEYS:
         return (layout.index_c8 if options.index_c8 and layout.index_c8 else layout.index).size(part.elements)
@@ -160,7 +160,7 @@ def _index_format(
     return eight_bits
 
 
-def state_bytes(part: CachePart, options: CacheOptions) -> tuple[int, int]:
+def recurrent_bytes(part: CachePart, options: CacheOptions) -> tuple[int, int]:
     """Bytes of the convolution window and of the recurrent state of one layer on one rank."""
     shape = part.state
     if shape is None:
@@ -271,7 +271,7 @@ def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> tuple[
 def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: CacheOptions) -> tuple[int, int]:
     """The block size of attention beside recurrent states, and the page both are padded to."""
     kept = _parts(model)
-    states = [state_bytes(part, options) for part in kept if part.content is CacheContent.RECURRENT]
+    states = [recurrent_bytes(part, options) for part in kept if part.content is CacheContent.RECURRENT]
     attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
     window, state = max(states)
     if not attention:
@@ -303,7 +303,7 @@ def _layer_specs(
     elif content is CacheContent.LATENT:
         yield from _latent_specs(layer, parts, size, engine, options)
     elif content is CacheContent.RECURRENT:
-        halves = state_bytes(parts[0], options)
+        halves = recurrent_bytes(parts[0], options)
         block = size if options.state_aligned else length
         yield _plain(layer, parts[0].part, CacheKind.STATE, block, sum(halves), ("state", halves))
     elif content is not None:

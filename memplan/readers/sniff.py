@@ -11,7 +11,7 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.readers import ge
 from memplan.readers.mindspore import actor_set, kernel_ir, somas
-from memplan.traces.file_kinds import FileKind, kind_of
+from memplan.traces.file_kinds import FileKind, kind_by_name
 
 MAX_TEXT_BYTES = 128 * 1024**2
 """No text dump comes near this; what lies beyond is not looked at."""
@@ -103,7 +103,7 @@ def _kind(data: mmap.mmap, name: str) -> ContentKind:
         found = _json_kind(data, head)
     else:
         found = _table_kind(head) or _dump_kind(data)
-    return found or (ContentKind.PROFILE_FILE if kind_of(name) in _PROFILES else ContentKind.TEXT)
+    return found or (ContentKind.PROFILE_FILE if kind_by_name(name) in _PROFILES else ContentKind.TEXT)
 
 
 _PROFILES = frozenset(FileKind) - {FileKind.TABLE, FileKind.IGNORED}

@@ -17,7 +17,7 @@ from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step, step_graph
+from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
 from memplan.serving.collective_time import collective_ns
 from memplan.serving.constants import Constants, accepted, constants, sources
@@ -83,7 +83,7 @@ class StepTime:
     model: str
     chip: str
     layout: Layout
-    step: Step
+    step: ServedStep
     duration_ns: int
     sequences: int
     tokens_per_sequence: float
@@ -101,7 +101,7 @@ class StepTime:
 def step_time(
     model: ModelConfig,
     layout: Layout,
-    step: Step,
+    step: ServedStep,
     chip: str | Chip,
     *,
     acceptance: float | None = None,
@@ -155,7 +155,7 @@ def step_time(
 def _stage(
     model: ModelConfig,
     layout: Layout,
-    step: Step,
+    step: ServedStep,
     chip: Chip,
     core: Machine,
     table: Constants,

@@ -10,9 +10,9 @@ from memplan.models.mixers.latent_attention import Indexer
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.compressed_attention import SharedCompressedAttention
 from memplan.models.families.common import assemble, numbered_mtp
-from memplan.models.fields import MOST, Fields, layer_count
+from memplan.models.fields import MOST_ELEMENTS, Fields, layer_count
 
-_MOST_ROWS = MOST**2
+_MOST_ROWS = MOST_ELEMENTS**2
 _NOT_MODELLED = "the draft's projection, Markov and confidence heads are left out (DSpark)"
 
 

@@ -12,7 +12,7 @@ from math import prod
 from types import MappingProxyType
 
 from memplan.graph import Op, TensorKind, dense_bytes
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
 CHEAP = frozenset({"RmsNorm", "SwiGlu", "Relu"})
@@ -57,7 +57,7 @@ _UNDONE: Mapping[str, str] = MappingProxyType(
 class Backward:
     """Emits gradients into an emitter's graph; `recompute_cheap` makes norms and activation functions anew."""
 
-    def __init__(self, e: Emitter, *, recompute_cheap: bool = False) -> None:
+    def __init__(self, e: StepEmitter, *, recompute_cheap: bool = False) -> None:
         self.e = e
         self.cheap = recompute_cheap
         self.buffers: dict[int, int] = {}

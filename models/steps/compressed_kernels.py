@@ -5,14 +5,14 @@ from __future__ import annotations
 from memplan.models.mixers.compressed_attention import CompressedAttention, SharedCompressedAttention, WindowedLatent
 from memplan.models.mixers.latent_attention import Indexer
 from memplan.models.architecture import LookupTable
-from memplan.models.steps.emit import SIDE, Emitter
+from memplan.models.steps.emit import SIDE, StepEmitter
 from memplan.models.steps.grouped_kernels import merge_contexts
 from memplan.models.steps.latent_kernels import index_format, indexer
 
 _FLOAT32 = 4
 
 
-def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
+def compressed_attention(e: StepEmitter, mixer: CompressedAttention, x: int) -> int:
     """Attention of `x` over the window and, where `ratio` > 0, the compressed entries (those an indexer picks)."""
     dim, row = mixer.head_dim, mixer.head_dim * e.kv_bytes
     turned, low, window = _window(e, mixer, x)
@@ -29,7 +29,7 @@ def compressed_attention(e: Emitter, mixer: CompressedAttention, x: int) -> int:
     return _attend(e, mixer, turned, cache, touched, picked)
 
 
-def shared_compressed_attention(e: Emitter, mixer: SharedCompressedAttention, x: int, layer: int) -> int:
+def shared_compressed_attention(e: StepEmitter, mixer: SharedCompressedAttention, x: int, layer: int) -> int:
     """Attention of `x` over the window and the `top_k` chosen entries of the layer that keeps them."""
     turned, low, window = _window(e, mixer, x)
     cache, touched = window, e.graph.nbytes[window]
@@ -44,7 +44,7 @@ def shared_compressed_attention(e: Emitter, mixer: SharedCompressedAttention, x:
     return _attend(e, mixer, turned, cache, touched, mixer.top_k)
 
 
-def _entries(e: Emitter, mixer: SharedCompressedAttention, x: int) -> tuple[int, int]:
+def _entries(e: StepEmitter, mixer: SharedCompressedAttention, x: int) -> tuple[int, int]:
     """Entries of the step's tokens, pooled by a gate where `ratio` > 1, and the index keys made of them."""
     dim, ratio, stream = mixer.head_dim, mixer.ratio, e.stream
     e.stream = SIDE
@@ -70,7 +70,7 @@ def _entries(e: Emitter, mixer: SharedCompressedAttention, x: int) -> tuple[int,
     return cache, keys
 
 
-def _window(e: Emitter, mixer: WindowedLatent, x: int) -> tuple[int, int, int]:
+def _window(e: StepEmitter, mixer: WindowedLatent, x: int) -> tuple[int, int, int]:
     """Rotated queries, the low rank they come from, and the cache of the window with the step's tokens in it."""
     hidden, tokens = e.model.hidden_size, e.tokens
     heads, dim, rank = e.own(mixer.heads, "heads"), mixer.head_dim, mixer.q_lora_rank
@@ -94,7 +94,7 @@ def _window(e: Emitter, mixer: WindowedLatent, x: int) -> tuple[int, int, int]:
 
 
 def _attend(
-    e: Emitter,
+    e: StepEmitter,
     mixer: WindowedLatent,
     turned: int,
     cache: int,
@@ -130,7 +130,7 @@ def _attend(
     return _output(e, mixer, back, heads)
 
 
-def _output(e: Emitter, mixer: WindowedLatent, x: int, heads: int) -> int:
+def _output(e: StepEmitter, mixer: WindowedLatent, x: int, heads: int) -> int:
     """The output in groups of heads through a low rank, and from there to the model's width."""
     tokens, hidden = e.tokens, e.model.hidden_size
     groups = e.own(mixer.out_groups, "output groups")
@@ -153,7 +153,7 @@ def _output(e: Emitter, mixer: WindowedLatent, x: int, heads: int) -> int:
     return e.collective("o_reduce_scatter", "ReduceScatter", out, (tokens, hidden), ranks, "otp")
 
 
-def _compress(e: Emitter, mixer: CompressedAttention, x: int, part: str, dim: int, form: tuple[str, int]) -> int:
+def _compress(e: StepEmitter, mixer: CompressedAttention, x: int, part: str, dim: int, form: tuple[str, int]) -> int:
     """
     Scores and values of the tokens that are not compressed yet go into a float32 state; full groups become entries.
 
@@ -175,7 +175,7 @@ def _compress(e: Emitter, mixer: CompressedAttention, x: int, part: str, dim: in
     return cache
 
 
-def look_up(e: Emitter, table: LookupTable, streams: int) -> int:
+def look_up(e: StepEmitter, table: LookupTable, streams: int) -> int:
     """
     The residual streams with what the layer's table knows of each token's n-grams added, weighed by gates.
 
@@ -198,7 +198,7 @@ def look_up(e: Emitter, table: LookupTable, streams: int) -> int:
     return out
 
 
-def read_streams(e: Emitter, name: str, streams: int) -> int:
+def read_streams(e: StepEmitter, name: str, streams: int) -> int:
     """What a part of the layer works on: the residual streams mixed into one, and the coefficients to write back."""
     count, hidden, tokens = e.model.hyper.streams if e.model.hyper else 1, e.model.hidden_size, e.residual_tokens
     wide = e.view(f"{name}.in", streams, (tokens, count * hidden))
@@ -209,7 +209,7 @@ def read_streams(e: Emitter, name: str, streams: int) -> int:
     return mixed
 
 
-def write_streams(e: Emitter, name: str, streams: int, x: int) -> int:
+def write_streams(e: StepEmitter, name: str, streams: int, x: int) -> int:
     """The residual streams mixed among themselves, with `x` added to each by its coefficient."""
     out = e.act(f"{name}.streams", e.shape(streams))
     e.op(f"{name}.post", "HcPost", (streams, x), (out,))

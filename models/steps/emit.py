@@ -13,7 +13,7 @@ from memplan.graph.model import DTYPE_BITS, dense_bytes
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.precision import Precision, precision
-from memplan.models.steps.options import KV_DTYPES, Arithmetic, Phase, Step, activation_dtype, arithmetic
+from memplan.models.steps.options import KV_DTYPES, Arithmetic, Phase, ServedStep, activation_dtype, arithmetic
 from memplan.models.weight_shapes import Weight
 from memplan.models.weights import layer_weights
 
@@ -31,7 +31,7 @@ class Held:
     types: Arithmetic
 
 
-class Emitter:
+class StepEmitter:
     """
     A step's graph under construction, on one rank.
 
@@ -46,7 +46,7 @@ class Emitter:
         self,
         model: ModelConfig,
         layout: Layout,
-        step: Step,
+        step: ServedStep,
         scheme: Precision | None = None,
         *,
         training: bool = False,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
-from memplan.models.steps.emit import SIDE, Emitter
+from memplan.models.steps.emit import SIDE, StepEmitter
 
 
-def feed_forward(e: Emitter, ffn: Ffn, x: int) -> int:
+def feed_forward(e: StepEmitter, ffn: Ffn, x: int) -> int:
     """`ffn` of `x`, summed over the ranks that share it."""
     if isinstance(ffn, MoeFfn):
         return experts(e, ffn, x)
@@ -17,7 +17,7 @@ def feed_forward(e: Emitter, ffn: Ffn, x: int) -> int:
     return _dense(e, ffn, x)
 
 
-def _dense(e: Emitter, ffn: DenseFfn, x: int) -> int:
+def _dense(e: StepEmitter, ffn: DenseFfn, x: int) -> int:
     ranks = e.step.dense_parallel if e.tensor == 1 else 1
     x = e.gather_tokens(x)
     if ranks > 1:
@@ -28,7 +28,7 @@ def _dense(e: Emitter, ffn: DenseFfn, x: int) -> int:
     return e.reduce_tokens(out)
 
 
-def _mlp(e: Emitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1) -> int:
+def _mlp(e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1) -> int:
     hidden, rows = e.model.hidden_size, e.shape(x)[0]
     own = -(-e.own(width, "feed-forward columns") // share)
     names = (f"{prefix}gate_proj", f"{prefix}up_proj") if gated else (f"{prefix}up_proj",)
@@ -38,7 +38,7 @@ def _mlp(e: Emitter, prefix: str, width: int, x: int, *, gated: bool, share: int
     return e.linear(active, (f"{prefix}down_proj",), hidden, own, share=share)
 
 
-def experts(e: Emitter, ffn: MoeFfn, x: int) -> int:
+def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     """
     Router, dispatch, grouped products, combine, and the shared expert beside them.
 
@@ -100,7 +100,7 @@ def experts(e: Emitter, ffn: MoeFfn, x: int) -> int:
     return out
 
 
-def _hit(e: Emitter, ffn: MoeFfn, tokens: int, local: int) -> int:
+def _hit(e: StepEmitter, ffn: MoeFfn, tokens: int, local: int) -> int:
     """Experts of a rank that get any of the group's `tokens`."""
     if e.step.even_routing:
         return max(1, min(local, -(-tokens * ffn.per_token * local // ffn.experts)))
@@ -108,7 +108,7 @@ def _hit(e: Emitter, ffn: MoeFfn, tokens: int, local: int) -> int:
     return max(1, min(local, round(local * (1 - missed))))
 
 
-def _grouped(e: Emitter, ffn: MoeFfn, routed: int, rows: int, working: int, local: int, active: int) -> int:
+def _grouped(e: StepEmitter, ffn: MoeFfn, routed: int, rows: int, working: int, local: int, active: int) -> int:
     width = ffn.intermediate if e.layout.expert > 1 else e.own(ffn.intermediate, "columns of an expert")
     types = e.types("experts.up_proj")
     kind = "QuantGroupedMatmul" if types.quantised else "GroupedMatmul"
@@ -129,7 +129,7 @@ def _grouped(e: Emitter, ffn: MoeFfn, routed: int, rows: int, working: int, loca
     return done
 
 
-def _shared(e: Emitter, ffn: MoeFfn, x: int) -> int | None:
+def _shared(e: StepEmitter, ffn: MoeFfn, x: int) -> int | None:
     """The shared expert and a dense part, on a stream of their own: nothing of the routed chain waits for them."""
     if not ffn.shared_intermediate and not ffn.dense_intermediate:
         return None
@@ -148,7 +148,7 @@ def _shared(e: Emitter, ffn: MoeFfn, x: int) -> int | None:
     return out
 
 
-def _add(e: Emitter, first: int, second: int | None) -> int:
+def _add(e: StepEmitter, first: int, second: int | None) -> int:
     if second is None:
         return first
     out = e.act("sum", e.shape(first))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 
 
-def grouped_attention(e: Emitter, mixer: GroupedAttention, x: int, layer: int) -> int:
+def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: int) -> int:
     """Attention of `x` over the cache of `layer`; a layer that shares an earlier one's cache makes none."""
     hidden, tokens = e.model.hidden_size, e.tokens
     heads = e.own(mixer.heads, "heads")
@@ -71,7 +71,7 @@ def grouped_attention(e: Emitter, mixer: GroupedAttention, x: int, layer: int) -
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
 
 
-def _append(e: Emitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) -> int:
+def _append(e: StepEmitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) -> int:
     """The layer's cache with the step's keys and values written into it."""
     entry = kv * (mixer.head_dim + mixer.head_dim_v) * e.kv_bytes
     bound = mixer.window or mixer.chunk
@@ -95,7 +95,7 @@ def _append(e: Emitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) ->
     return cache
 
 
-def merge_contexts(e: Emitter, out: int) -> int:
+def merge_contexts(e: StepEmitter, out: int) -> int:
     """Partial results of decode over the ranks of context parallelism, put together."""
     if e.layout.context == 1 or e.step.phase.value == "prefill":
         return out

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.grouped_kernels import merge_contexts
 from memplan.models.steps.options import Phase
 
 
-def latent_attention(e: Emitter, mixer: LatentAttention, x: int) -> int:
+def latent_attention(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
     """Attention of `x`, over what an indexer (this layer's or, where it shares one, an earlier layer's) keeps, or all."""
     top_k = mixer.top_k
     hidden, tokens = e.model.hidden_size, e.tokens
@@ -39,7 +39,7 @@ def latent_attention(e: Emitter, mixer: LatentAttention, x: int) -> int:
     return split_output(e, out, "o_proj", heads * mixer.v_dim)
 
 
-def _append(e: Emitter, mixer: LatentAttention, source: int) -> int:
+def _append(e: StepEmitter, mixer: LatentAttention, source: int) -> int:
     """Latent and rotated key of each token, normalised and written into the cache."""
     entry = mixer.kv_lora_rank + mixer.rope_dim
     row = mixer.kv_lora_rank * e.kv_bytes + mixer.rope_dim * 2
@@ -53,7 +53,7 @@ def _append(e: Emitter, mixer: LatentAttention, source: int) -> int:
     return cache
 
 
-def _up(e: Emitter, mixer: LatentAttention, heads: int) -> tuple[int, int, int]:
+def _up(e: StepEmitter, mixer: LatentAttention, heads: int) -> tuple[int, int, int]:
     """`kv_b_proj` and its two halves by head: what lifts latents to keys and what lifts them to values."""
     width = heads * (mixer.nope_dim + mixer.v_dim)
     whole = e.weight(("kv_b_proj",), (width, mixer.kv_lora_rank))
@@ -70,7 +70,7 @@ def _up(e: Emitter, mixer: LatentAttention, heads: int) -> tuple[int, int, int]:
     return whole, keys, values
 
 
-def _absorbed(e: Emitter, mixer: LatentAttention, query: int, cache: int, heads: int, top_k: int) -> int:
+def _absorbed(e: StepEmitter, mixer: LatentAttention, query: int, cache: int, heads: int, top_k: int) -> int:
     """Queries are lifted into the latent space: all heads share one key of `kv_lora_rank + rope_dim`."""
     tokens, latent = e.tokens, mixer.kv_lora_rank
     _, w_uk, w_uv = _up(e, mixer, heads)
@@ -112,7 +112,7 @@ def _absorbed(e: Emitter, mixer: LatentAttention, query: int, cache: int, heads:
     return e.view("heads", values, (tokens, heads * mixer.v_dim))
 
 
-def _expanded(e: Emitter, mixer: LatentAttention, query: int, cache: int, heads: int) -> int:
+def _expanded(e: StepEmitter, mixer: LatentAttention, query: int, cache: int, heads: int) -> int:
     """Latents of the whole prompt are lifted to keys and values of every head."""
     keys = e.step.context
     whole, _, _ = _up(e, mixer, heads)
@@ -141,7 +141,7 @@ def _expanded(e: Emitter, mixer: LatentAttention, query: int, cache: int, heads:
     )
 
 
-def index_format(e: Emitter, index: Indexer) -> tuple[str, int]:
+def index_format(e: StepEmitter, index: Indexer) -> tuple[str, int]:
     """Type of the indexer's keys and bytes of one: with its scale, of 16 or 32 bits, where they are kept in eight."""
     if not e.step.index_c8:
         return e.dtype, index.head_dim * 2
@@ -151,7 +151,7 @@ def index_format(e: Emitter, index: Indexer) -> tuple[str, int]:
 
 
 def indexer(
-    e: Emitter,
+    e: StepEmitter,
     index: Indexer,
     x: int,
     low: int,
@@ -204,7 +204,7 @@ def indexer(
     )
 
 
-def _hadamard(e: Emitter, x: int, index: Indexer, dtype: str) -> int:
+def _hadamard(e: StepEmitter, x: int, index: Indexer, dtype: str) -> int:
     """Index queries turned by a Hadamard matrix, so that they lose less in few bits, and quantised by head."""
     rows, size = e.shape(x)[0] * index.heads, index.head_dim
     matrix = e.constant("hadamard", (size, size))
@@ -220,7 +220,7 @@ def _hadamard(e: Emitter, x: int, index: Indexer, dtype: str) -> int:
     return e.view("index_q.flat", out, e.shape(x))
 
 
-def split_output(e: Emitter, x: int, name: str, width: int) -> int:
+def split_output(e: StepEmitter, x: int, name: str, width: int) -> int:
     """The attention's output projection, over `output_parallel` ranks where attention itself is data parallel."""
     hidden, ranks = e.model.hidden_size, e.step.output_parallel
     if ranks == 1 or e.tensor > 1:

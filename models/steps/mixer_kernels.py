@@ -13,13 +13,13 @@ from memplan.models.mixers.grouped_attention import GroupedAttention, LinearMixe
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba2
 from memplan.models.steps.compressed_kernels import compressed_attention, shared_compressed_attention
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.grouped_kernels import grouped_attention
 from memplan.models.steps.latent_kernels import latent_attention
 from memplan.models.steps.recurrent_kernels import delta_net, kimi_delta, mamba
 from memplan.models.steps.training_attention import grouped_training, latent_training
 
-MixerOps = Callable[[Emitter, Any, int, int], int]
+MixerOps = Callable[[StepEmitter, Any, int, int], int]
 """Ops of a mixer of the layer of an index, from its input to what tensor-parallel ranks have yet to sum."""
 
 _SERVED: Mapping[type[TokenMixer], MixerOps] = MappingProxyType(
@@ -41,7 +41,7 @@ _TRAINED: Mapping[type[TokenMixer], MixerOps] = MappingProxyType(
 )
 
 
-def mix_tokens(e: Emitter, mixer: TokenMixer, x: int, layer: int) -> int:
+def mix_tokens(e: StepEmitter, mixer: TokenMixer, x: int, layer: int) -> int:
     """
     `x` with its tokens mixed, summed over the tensor-parallel ranks.
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from memplan.graph import TensorKind, dense_bytes
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.training.memory import Recipe, Sharding
 
 _STATES = ("master", "exp_avg", "exp_avg_sq")
 
 
-def optimise(e: Emitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: int, data_rank: int) -> None:
+def optimise(e: StepEmitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: int, data_rank: int) -> None:
     """Ops that end the step of data-parallel rank `data_rank`; `buffers` holds the float32 gradient of each weight."""
     shares = recipe.sharding is not Sharding.NONE
     buckets = _buckets(e, buffers, stage)
@@ -51,7 +51,7 @@ def optimise(e: Emitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: i
             e.op(f"{name}.gather", "AllGather", weights, whole, rank_size=replicas, group=group)
 
 
-def _buckets(e: Emitter, buffers: Mapping[int, int], stage: int) -> dict[str, list[int]]:
+def _buckets(e: StepEmitter, buffers: Mapping[int, int], stage: int) -> dict[str, list[int]]:
     """
     Weights by bucket; a matrix that the first and the last stage share has one of its own, and so have experts that
     ranks share: fewer ranks repeat them.
@@ -68,11 +68,11 @@ def _buckets(e: Emitter, buffers: Mapping[int, int], stage: int) -> dict[str, li
     return found
 
 
-def _is_expert(e: Emitter, weight: int) -> bool:
+def _is_expert(e: StepEmitter, weight: int) -> bool:
     return e.op_scope(e.graph.names[weight]).part.startswith("experts.")
 
 
-def _replicas(e: Emitter, bucket: str, data_rank: int) -> tuple[str, int, int]:
+def _replicas(e: StepEmitter, bucket: str, data_rank: int) -> tuple[str, int, int]:
     """The group of ranks that repeat the weights of a bucket, how many they are, and which of them the rank is."""
     replicas = e.layout.data * e.layout.context
     if bucket != "experts":
@@ -87,7 +87,7 @@ def _part_of(group: tuple[str, int, int], shares: bool) -> tuple[int, int]:
     return (rank, replicas) if shares else (0, 1)
 
 
-def _registered(e: Emitter, weight: int) -> tuple[int, int, int]:
+def _registered(e: StepEmitter, weight: int) -> tuple[int, int, int]:
     """
     Where a weight stands among the model's.
 
@@ -99,7 +99,7 @@ def _registered(e: Emitter, weight: int) -> tuple[int, int, int]:
     return scope.layer, 0 if scope.part == "norm.0" else 1 if scope.part == "o_proj" else 2, weight
 
 
-def _owned(e: Emitter, weights: Sequence[int], rank: int, ranks: int) -> list[tuple[int, int]]:
+def _owned(e: StepEmitter, weights: Sequence[int], rank: int, ranks: int) -> list[tuple[int, int]]:
     """Weights of a bucket with how many of their elements lie in the part of `rank`."""
     sizes = [prod(e.shape(weight)) for weight in weights]
     part = -(-sum(sizes) // ranks)
@@ -112,7 +112,7 @@ def _owned(e: Emitter, weights: Sequence[int], rank: int, ranks: int) -> list[tu
     return found
 
 
-def _update(e: Emitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
+def _update(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
     """Adam of `own` elements of a weight, whose float32 states are of those alone."""
     name = e.graph.names[weight]
     states = []

@@ -25,7 +25,7 @@ class Phase(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ServedStep:
     """
     One forward step of a served model.
 

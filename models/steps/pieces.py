@@ -9,7 +9,7 @@ from memplan.graph.model import dense_bytes
 from memplan.models.architecture import Layer, PerLayerInputs
 from memplan.models.steps.compressed_kernels import look_up, read_streams, write_streams
 from memplan.models.steps.mixer_kernels import mix_tokens
-from memplan.models.steps.emit import Emitter, Held
+from memplan.models.steps.emit import StepEmitter, Held
 from memplan.models.steps.ffn_kernels import feed_forward
 from memplan.models.steps.options import Phase
 from memplan.models.weights import weights
@@ -18,7 +18,7 @@ from memplan.models.weights import weights
 class StepPieces:
     """The pieces that a step is put together from, on one emitter."""
 
-    def __init__(self, e: Emitter, outer: Mapping[str, Held]) -> None:
+    def __init__(self, e: StepEmitter, outer: Mapping[str, Held]) -> None:
         self.e = e
         self.outer = outer
         self.table: int | None = None

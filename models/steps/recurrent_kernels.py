@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba2
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.options import Phase
 
 _CHUNK = 64
 _STATE_DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 
 
-def delta_net(e: Emitter, mixer: GatedDeltaNet, x: int) -> int:
+def delta_net(e: StepEmitter, mixer: GatedDeltaNet, x: int) -> int:
     """Gated delta net: projections, causal convolution, the delta rule, a gated norm and the way out."""
     hidden = e.model.hidden_size
     key_heads, heads = e.own(mixer.key_heads, "key heads"), e.own(mixer.value_heads, "value heads")
@@ -32,7 +32,7 @@ def delta_net(e: Emitter, mixer: GatedDeltaNet, x: int) -> int:
     return e.linear(out, ("out_proj",), hidden, inner)
 
 
-def mamba(e: Emitter, mixer: Mamba2, x: int) -> int:
+def mamba(e: StepEmitter, mixer: Mamba2, x: int) -> int:
     """Mamba-2."""
     hidden, heads = e.model.hidden_size, e.own(mixer.heads, "heads")
     inner = heads * mixer.head_dim
@@ -45,7 +45,7 @@ def mamba(e: Emitter, mixer: Mamba2, x: int) -> int:
     return e.linear(out, ("out_proj",), hidden, inner)
 
 
-def kimi_delta(e: Emitter, mixer: KimiDelta, x: int) -> int:
+def kimi_delta(e: StepEmitter, mixer: KimiDelta, x: int) -> int:
     """Kimi delta attention: the decay, and mostly the gate, come through a low rank of one head's width."""
     hidden, heads, dim = e.model.hidden_size, e.own(mixer.heads, "heads"), mixer.head_dim
     width = heads * dim
@@ -67,7 +67,7 @@ def kimi_delta(e: Emitter, mixer: KimiDelta, x: int) -> int:
     return e.linear(out, ("o_proj",), hidden, width)
 
 
-def _convolve(e: Emitter, projected: int, names: Sequence[str], channels: int, kernel: int) -> int:
+def _convolve(e: StepEmitter, projected: int, names: Sequence[str], channels: int, kernel: int) -> int:
     """The causal convolution over each channel, with the last inputs of the sequence kept in a state."""
     state = e.cache("conv_state", e.sequences * channels * (kernel - 1) * 2, e.dtype)
     source = e.view("conv.in", projected, (e.tokens, channels), e.tokens * channels * 2)
@@ -77,7 +77,7 @@ def _convolve(e: Emitter, projected: int, names: Sequence[str], channels: int, k
 
 
 def _state(
-    e: Emitter, mixed: int, small: Sequence[int], heads: int, key: int, value: int, dtype: str, *, delta: bool
+    e: StepEmitter, mixed: int, small: Sequence[int], heads: int, key: int, value: int, dtype: str, *, delta: bool
 ) -> int:
     """The recurrence over a `key x value` state of every head."""
     kind = _STATE_DTYPES.get(dtype, e.dtype)
@@ -104,7 +104,7 @@ def _state(
     return out
 
 
-def _gated_norm(e: Emitter, x: int, gate: int, width: int, name: str) -> int:
+def _gated_norm(e: StepEmitter, x: int, gate: int, width: int, name: str) -> int:
     out = e.act(f"{name}.out", (e.tokens, width))
     z = e.view("z", gate, (e.tokens, width), e.tokens * width * 2)
     e.op("gated_norm", "RmsNormGated", (x, z, *e.spend(name)), (out,))

@@ -6,13 +6,13 @@ from memplan.core.errors import InputError
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.base import TokenMixer
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 
 _LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
 
 
-def grouped_training(e: Emitter, mixer: GroupedAttention, x: int) -> int:
+def grouped_training(e: StepEmitter, mixer: GroupedAttention, x: int) -> int:
     """Attention of `x` with every key and value an activation."""
     tokens, hidden = e.tokens, e.model.hidden_size
     heads, kv = e.own(mixer.heads, "heads"), e.own(mixer.kv_heads, "key/value heads")
@@ -43,7 +43,7 @@ def grouped_training(e: Emitter, mixer: GroupedAttention, x: int) -> int:
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
 
 
-def _rotate(e: Emitter, name: str, x: int, dim: int) -> int:
+def _rotate(e: StepEmitter, name: str, x: int, dim: int) -> int:
     """Rotary positions; cosines and sines are made anew for every call and kept."""
     angles = e.act(f"{name}.cos", (e.tokens, dim)), e.act(f"{name}.sin", (e.tokens, dim))
     e.op(f"{name}.angles", "Cos", (), angles)
@@ -53,7 +53,7 @@ def _rotate(e: Emitter, name: str, x: int, dim: int) -> int:
 
 
 def _attend(
-    e: Emitter, query: int, key: int, value: int, heads: int, kv: int, d_qk: int, d_v: int, window: int, chunk: int
+    e: StepEmitter, query: int, key: int, value: int, heads: int, kv: int, d_qk: int, d_v: int, window: int, chunk: int
 ) -> int:
     ranks = e.layout.context
     if ranks > 1:
@@ -70,7 +70,7 @@ def _attend(
     return out
 
 
-def latent_training(e: Emitter, mixer: LatentAttention, x: int) -> int:
+def latent_training(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
     """Attention of `x` with keys and values lifted from its latents."""
     if mixer.top_k:
         raise InputError("the backward pass of LatentAttention with an indexer is not modelled")

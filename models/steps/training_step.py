@@ -10,9 +10,9 @@ from memplan.graph import Graph, Op
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps.backward import Backward
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
-from memplan.models.steps.options import Phase, Step
+from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
 from memplan.models.training.memory import Recipe, Schedule, Sharding
 from memplan.models.weight_shapes import WeightGroup
@@ -73,14 +73,14 @@ class _Training:
         self.layers = model.layers[stage * each : (stage + 1) * each]
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
         self.is_last = stage == layout.pipeline - 1
-        step = Step(
+        step = ServedStep(
             Phase.PREFILL,
             batch=recipe.micro_batch * layout.data,
             context=recipe.sequence,
             precision="bf16",
             sequence_parallel=recipe.sequence_parallel,
         )
-        self.e = Emitter(model, layout, step, training=True)
+        self.e = StepEmitter(model, layout, step, training=True)
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
         self.backward = Backward(self.e, recompute_cheap=recipe.recompute_cheap)

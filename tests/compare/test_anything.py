@@ -14,7 +14,8 @@ import memplan
 from memplan.compare import Comparison, compare
 from memplan.core.errors import InputError
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin
-from memplan.traces.profile import Allocations, MemoryCurve, Profile
+from memplan.traces.directory import Profile
+from memplan.traces.profile import Allocations, MemoryCurve
 from tests.compare.doubles import Rank, kernels
 from tests.export.test_execution import stream_plans
 from tests.small_plans import plans

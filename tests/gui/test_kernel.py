@@ -219,7 +219,10 @@ def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
     facts = kernel_facts(session)
     assert facts.chip == name
     assert facts.roofline
-    assert roofline(session.document).bytes_per_second == chip(name).hbm_bytes_per_second
+    shown = roofline(session.document)
+    assert shown.bytes_per_second == chip(name).hbm_bytes_per_second
+    basis = chip(name).hbm_basis
+    assert str(shown.memory) == (f"HBM ({basis})" if basis else "HBM"), "an estimate is called one"
 
 
 def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:

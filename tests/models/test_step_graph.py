@@ -18,7 +18,7 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import precision
-from memplan.models.steps import Phase, Step, stage_spans, step_graph
+from memplan.models.steps import Phase, ServedStep, stage_spans, step_graph
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 
@@ -68,7 +68,7 @@ def product_flops(graph: Graph) -> int:
     return sum(flops(graph, op) for op in graph.ops if not any(word in op.name for word in _FIXED))
 
 
-def needed_flops(model: ModelConfig, step: Step) -> int:
+def needed_flops(model: ModelConfig, step: ServedStep) -> int:
     """Two a matrix element and token, of the experts those that a token meets; the head where tokens are sampled."""
     queries = 1 if step.phase is Phase.DECODE else step.context
     tokens = step.batch * queries
@@ -101,13 +101,13 @@ def test_flops_are_two_a_parameter_and_token(
     family_models: Mapping[str, ModelConfig], published_models: list[ModelConfig], phase: Phase
 ) -> None:
     for model in models(family_models, published_models):
-        step = Step(phase, batch=3, context=256)
+        step = ServedStep(phase, batch=3, context=256)
         assert product_flops(step_graph(model, Layout(), step)) == needed_flops(model, step), model.name
 
 
 def test_whole_models_on_one_rank(published_models: list[ModelConfig]) -> None:
     for model in published_models:
-        graph = step_graph(model, Layout(), Step(Phase.DECODE, 1, 256))
+        graph = step_graph(model, Layout(), ServedStep(Phase.DECODE, 1, 256))
         assert weight_bytes(graph) == held_bytes(model, Layout(), 0), model.name
 
 
@@ -121,14 +121,14 @@ def test_weights_are_those_the_rank_holds(
                 held = held_bytes(model, layout, stage)
             except InputError:
                 with pytest.raises(InputError):
-                    step_graph(model, layout, Step(Phase.DECODE, 4, 1024), stage=stage)
+                    step_graph(model, layout, ServedStep(Phase.DECODE, 4, 1024), stage=stage)
                 continue
             if layout.pipeline > 1 and (model.per_layer_inputs is not None or shares_over_stages(model, layout)):
                 with pytest.raises(InputError):
-                    step_graph(model, layout, Step(Phase.DECODE, 4, 1024), stage=stage)
+                    step_graph(model, layout, ServedStep(Phase.DECODE, 4, 1024), stage=stage)
                 continue
             for phase in Phase:
-                graph = step_graph(model, layout, Step(phase, 4, 1024), stage=stage)
+                graph = step_graph(model, layout, ServedStep(phase, 4, 1024), stage=stage)
                 assert weight_bytes(graph) == held, (model.name, phase)
 
 
@@ -138,7 +138,7 @@ def test_sequence_parallelism_changes_no_weight_and_spreads_the_residual(
 ) -> None:
     model, layout = family_models[name], Layout(tensor=2)
     plain, spread = (
-        step_graph(model, layout, Step(Phase.PREFILL, 1, 512, sequence_parallel=flag)) for flag in (False, True)
+        step_graph(model, layout, ServedStep(Phase.PREFILL, 1, 512, sequence_parallel=flag)) for flag in (False, True)
     )
     assert weight_bytes(plain) == weight_bytes(spread)
     widths = {
@@ -152,7 +152,7 @@ def test_sequence_parallelism_changes_no_weight_and_spreads_the_residual(
 
 def test_graphs_hold_together(family_models: Mapping[str, ModelConfig]) -> None:
     for name, model in family_models.items():
-        graph = step_graph(model, Layout(), Step(Phase.DECODE, 2, 512))
+        graph = step_graph(model, Layout(), ServedStep(Phase.DECODE, 2, 512))
         made: set[int] = set()
         for op in graph.ops:
             for index in op.inputs:
@@ -172,7 +172,7 @@ def test_a_decode_step_absorbs_and_a_dense_prefill_expands(family_models: Mappin
     mixer = model.layers[0].mixer
     assert isinstance(mixer, LatentAttention)
     for phase, heads, width in ((Phase.DECODE, 1, mixer.kv_lora_rank), (Phase.PREFILL, mixer.heads, mixer.nope_dim)):
-        graph = step_graph(model, Layout(), Step(phase, 1, 256))
+        graph = step_graph(model, Layout(), ServedStep(phase, 1, 256))
         attention = next(op for op in graph.ops if op.name == "layers.0.attention")
         assert attention.attrs["kv_heads"] == heads
         assert attention.attrs["d_qk"] == width + mixer.rope_dim
@@ -181,10 +181,10 @@ def test_a_decode_step_absorbs_and_a_dense_prefill_expands(family_models: Mappin
 def test_experts_that_get_no_token_are_not_read(family_models: Mapping[str, ModelConfig]) -> None:
     model = family_models["glm4_moe"]
     ffn = next(layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn))
-    few = step_graph(model, Layout(), Step(Phase.DECODE, 1, 64))
-    many = step_graph(model, Layout(), Step(Phase.DECODE, 512, 64))
-    random = step_graph(model, Layout(), Step(Phase.DECODE, 16, 64, even_routing=False))
-    even = step_graph(model, Layout(), Step(Phase.DECODE, 16, 64))
+    few = step_graph(model, Layout(), ServedStep(Phase.DECODE, 1, 64))
+    many = step_graph(model, Layout(), ServedStep(Phase.DECODE, 512, 64))
+    random = step_graph(model, Layout(), ServedStep(Phase.DECODE, 16, 64, even_routing=False))
+    even = step_graph(model, Layout(), ServedStep(Phase.DECODE, 16, 64))
 
     def hit(graph: Graph) -> object:
         return next(op.attrs["groups"] for op in graph.ops if op.type in GROUPED)
@@ -196,7 +196,7 @@ def test_experts_that_get_no_token_are_not_read(family_models: Mapping[str, Mode
 
 def test_dispatch_sends_every_token_to_its_experts_once(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
-    graph = step_graph(model, Layout(data=32, expert=32), Step(Phase.DECODE, 320, 4096, precision="w8a8"))
+    graph = step_graph(model, Layout(data=32, expert=32), ServedStep(Phase.DECODE, 320, 4096, precision="w8a8"))
     dispatch = next(op for op in graph.ops if op.type == "MoeDistributeDispatch")
     combine = next(op for op in graph.ops if op.type == "MoeDistributeCombine")
     # Ten sequences a rank, eight experts a token, one byte an element out and two back.
@@ -207,7 +207,7 @@ def test_dispatch_sends_every_token_to_its_experts_once(shared_data: Path) -> No
 
 def test_drafts_run_the_prediction_layer_over_the_same_weights(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
-    one, three = (step_graph(model, Layout(), Step(Phase.DECODE, 2, 1024, speculative=n)) for n in (1, 3))
+    one, three = (step_graph(model, Layout(), ServedStep(Phase.DECODE, 2, 1024, speculative=n)) for n in (1, 3))
     assert weight_bytes(one) == weight_bytes(three) == held_bytes(model, Layout(), 0, mtp=True)
     heads = [graph.tensors[op.outputs[0]].shape[0] for graph in (one, three) for op in graph.ops if op.type == "ArgMax"]
     # All verified tokens pass the model and the first draft, one token a sequence each further draft.
@@ -216,7 +216,7 @@ def test_drafts_run_the_prediction_layer_over_the_same_weights(shared_data: Path
 
 def test_stages_of_a_pipeline_make_up_the_model(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-8B.json")
-    step = Step(Phase.DECODE, 4, 512)
+    step = ServedStep(Phase.DECODE, 4, 512)
     whole = product_flops(step_graph(model, Layout(), step))
     stages = [step_graph(model, Layout(pipeline=3), step, stage=stage) for stage in range(3)]
     assert sum(product_flops(graph) for graph in stages) == whole
@@ -225,7 +225,7 @@ def test_stages_of_a_pipeline_make_up_the_model(shared_data: Path) -> None:
 
 def test_compressed_attention_follows_the_ratios(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4-Flash.json")
-    graph = step_graph(model, Layout(), Step(Phase.DECODE, 1, 65536, kv="fp8"))
+    graph = step_graph(model, Layout(), ServedStep(Phase.DECODE, 1, 65536, kv="fp8"))
     attention = {op.name.split(".")[1]: op for op in graph.ops if op.name.endswith(".attention")}
     ratios = [int(str(attention[str(index)].attrs["ratio"])) for index in range(len(model.layers))]
     assert ratios == [max(getattr(layer.mixer, "ratio", 0), 1) for layer in model.layers]
@@ -242,7 +242,7 @@ def test_caches_are_those_of_the_kv_budget(
         compressed = model.family == "deepseek_v4"
         names = ("vllm-ascend-0.23.0.post1-a3", "910C") if compressed else ("logical", "910C")
         kept = logical_cache(model, engine(names[0], chip(names[1])), CacheOptions(index_c8=compressed), 65536)
-        graph = step_graph(model, Layout(), Step(Phase.DECODE, 1, 65536, index_c8=compressed))
+        graph = step_graph(model, Layout(), ServedStep(Phase.DECODE, 1, 65536, index_c8=compressed))
         ids = 4
         caches = sum(t.nbytes for t in graph.tensors if t.kind is TensorKind.INPUT and t.storage == t.index) - ids
         assert caches == kept.total_bytes, model.name
@@ -251,15 +251,15 @@ def test_caches_are_those_of_the_kv_budget(
 @pytest.mark.parametrize(
     ("layout", "step", "words"),
     [
-        (Layout(expert=8), Step(Phase.DECODE, 8, 64), "expert parallelism"),
-        (Layout(data=8), Step(Phase.DECODE, 4, 64), "without one"),
-        (Layout(tensor=3), Step(Phase.DECODE, 4, 64), "3 ranks"),
-        (Layout(pipeline=64), Step(Phase.DECODE, 4, 64), "pipeline stages"),
-        (Layout(), Step(Phase.DECODE, 4, 64, speculative=1), "multi-token prediction"),
+        (Layout(expert=8), ServedStep(Phase.DECODE, 8, 64), "expert parallelism"),
+        (Layout(data=8), ServedStep(Phase.DECODE, 4, 64), "without one"),
+        (Layout(tensor=3), ServedStep(Phase.DECODE, 4, 64), "3 ranks"),
+        (Layout(pipeline=64), ServedStep(Phase.DECODE, 4, 64), "pipeline stages"),
+        (Layout(), ServedStep(Phase.DECODE, 4, 64, speculative=1), "multi-token prediction"),
     ],
 )
 def test_what_cannot_be_run_is_refused(
-    family_models: Mapping[str, ModelConfig], layout: Layout, step: Step, words: str
+    family_models: Mapping[str, ModelConfig], layout: Layout, step: ServedStep, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         step_graph(family_models["qwen2_moe"], layout, step)
@@ -268,6 +268,6 @@ def test_what_cannot_be_run_is_refused(
 def test_wrong_steps_are_refused() -> None:
     for change in ({"batch": 0}, {"context": 0}, {"cached": 64}, {"speculative": -1}, {"kv": "int3"}):
         with pytest.raises(InputError):
-            Step(**{"phase": Phase.DECODE, "batch": 1, "context": 64, **change})  # type: ignore[arg-type]
+            ServedStep(**{"phase": Phase.DECODE, "batch": 1, "context": 64, **change})  # type: ignore[arg-type]
     with pytest.raises(InputError):
-        replace(Step(Phase.PREFILL, 1, 64), speculative=1)
+        replace(ServedStep(Phase.PREFILL, 1, 64), speculative=1)

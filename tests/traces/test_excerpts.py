@@ -17,7 +17,7 @@ from memplan.traces import open_profile
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import TrackKind
 from memplan.traces.scan.threads import scan_events
-from memplan.traces.summaries import slow_links, summarise
+from memplan.traces.summaries import slow_links, summarise_ranks
 from memplan.traces.timeline.events import read_events
 from memplan.traces.timeline.tracks import build
 from tests.traces import excerpts
@@ -36,8 +36,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ranks_are_summed_up_alike_in_one_process_and_in_two(ranks: Path, tmp_path: Path) -> None:
-    alone = summarise(ranks, workers=1, cache=tmp_path)
-    assert summarise(ranks, workers=2, cache=tmp_path) == alone
+    alone = summarise_ranks(ranks, workers=1, cache=tmp_path)
+    assert summarise_ranks(ranks, workers=2, cache=tmp_path) == alone
     for number, summary in enumerate(alone):
         rank = open_profile(ranks).rank(number)
         assert (summary.rank, summary.steps, summary.overlap) == (number, list(rank.steps()), rank.overlap())
@@ -177,7 +177,7 @@ def test_links_of_a_rank_are_those_of_pairs(tmp_path: Path) -> None:
     assert send.bytes_per_second == pytest.approx(16.7772e9)
     assert (reduce.target, reduce.bytes_per_second) == (2, None)
     assert any("no pair of ranks" in note.text for note in profile.notes)
-    (summary,) = summarise(tmp_path, workers=1, cache=tmp_path / "cache")
+    (summary,) = summarise_ranks(tmp_path, workers=1, cache=tmp_path / "cache")
     assert summary.steps == list(profile.rank(0).steps())
     assert slow_links([summary]) == []
 

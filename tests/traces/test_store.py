@@ -184,7 +184,7 @@ def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.timeline import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
         f"rank = open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0)\n"
-        "rank.slices(0); rank.density(0, *rank.span_ns, 100); print('numba' in sys.modules, 'pandas' in sys.modules)"
+        "rank.slices(0); rank.busy_ns(0, *rank.span_ns); print('numba' in sys.modules, 'pandas' in sys.modules)"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -13,7 +13,7 @@ from memplan.imports import read_plan
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.schema import Plan
 from memplan.traces import open_profile
-from memplan.traces.profile import Profile
+from memplan.traces.directory import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     profile: Profile | None = None
     if request.profile is not None:
         progress(0, 1, request.profile.name)
-        profile = open_profile(request.profile, progress=progress)
+        profile = open_profile(request.profile)
         if request.rank is not None and request.rank not in profile.ranks:
             raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
     document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
@@ -112,8 +112,6 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
 
     warm()
-    if document.rank is not None:
-        _ = document.rank.device  # kept by the rank: some files tell it only after they have been read
     return Session(document)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import KernelCost
 from memplan.cost.machine import Machine
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_decimal, format_share
 
 
@@ -30,7 +30,7 @@ def roofline_sentences(
         peak = known
     memory = intensity * core.hbm_bytes_per_second
     roof = min(peak, memory)
-    limit = "HBM" if memory < peak else "cube" if cost.pipes.get("cube") else "vector"
+    limit = hbm_text(core) if memory < peak else "cube" if cost.pipes.get("cube") else "vector"
     values = (f"{intensity:.3g}", format_decimal(roof, ""), limit)
     sentences = [Sentence("{} FLOP per byte of GM traffic: the roof there is {} FLOP/s, set by {}", values)]
     for text, time in (
@@ -41,3 +41,11 @@ def roofline_sentences(
             rate = cost.flops / time * 1e9
             sentences.append(Sentence(text, (format_decimal(rate, ""), format_share(rate / roof))))
     return tuple(sentences)
+
+
+_BASES = {"third party": Sentence("third party"), "estimate": Sentence("estimate")}
+
+
+def hbm_text(core: Machine) -> Text:
+    """HBM, and what its rate rests on where no vendor states it."""
+    return Sentence("HBM ({})", (_BASES[core.hbm_basis],)) if core.hbm_basis else "HBM"

@@ -1,16 +1,30 @@
-"""Steps as `step_trace_time.csv` sums them up."""
+"""Steps as the profilers sum them up: `step_trace_time.csv`, and the same table in a database."""
 
 from __future__ import annotations
 
 from memplan.traces.decimals import nanoseconds, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import StepTimes
-from memplan.traces.readers.csv_table import Table
+from memplan.traces.readers.sqlite import Database
+from memplan.traces.readers.text_table import TextTable
 
 _REQUIRED = ("Computing", "Communication(Not Overlapped)", "Overlapped", "Communication", "Free")
 
+_COLUMNS = {
+    "step": "Step", "type": "Type", "index": "Index", "computing": "Computing", "overlapped": "Overlapped",
+    "communication_not_overlapped": "Communication(Not Overlapped)", "communication": "Communication", "free": "Free",
+    "stage": "Stage", "bubble": "Bubble", "preparing": "Preparing",
+}  # fmt: skip
 
-def steps_of(table: Table, notes: Notebook) -> list[StepTimes]:
+
+def step_table(database: Database, name: str) -> TextTable | None:
+    """The step table called `name` of a database, under the headers that it has in text; `None` where it has no rows."""
+    columns = {_COLUMNS.get(column, column): texts for column, texts in database.texts(name).items()}
+    rows = len(next(iter(columns.values()), ()))
+    return TextTable(database.path, columns, rows) if rows else None
+
+
+def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
     """The rows of a step-trace table, rounded to nanoseconds (the file's floats carry noise digits)."""
     if missing := [name for name in _REQUIRED if table.find(name) is None]:
         notes.add(table.path, f"skipped: no column {', '.join(missing)}")

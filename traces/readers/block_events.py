@@ -1,60 +1,17 @@
-"""Readers of files that hold only a part of a profile: what most of them have in common, and their memory events."""
+"""Allocations and releases of memory blocks as events, and what follows from them: allocations and running totals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.readers.csv_table import read_table
-
-
-class PartReader:
-    """Implements `memplan.traces.rank.Reader` with nothing in it; `further` are CSV tables to show as they are."""
-
-    def __init__(self, notes: Notebook, further: Sequence[Path] = ()) -> None:
-        self._notes = notes
-        self._further = {path.name.split(".csv")[0]: path for path in further}
-
-    def device(self) -> str:
-        return ""
-
-    def chip(self) -> str | None:
-        return None
-
-    def kernels(self) -> Kernels | None:
-        return None
-
-    def curves(self) -> dict[str, MemoryCurve]:
-        return {}
-
-    def allocations(self) -> Allocations | None:
-        return None
-
-    def steps(self) -> list[StepTimes]:
-        return []
-
-    def timeline(self, kernels: Kernels | None) -> TimelineView | None:  # noqa: ARG002  (others use it)
-        return None
-
-    def links(self) -> list[LinkUse]:
-        return []
-
-    def tables(self) -> Sequence[str]:
-        return list(self._further)
-
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
-        table = read_table(self._further[name], self._notes)
-        return table.columns if table is not None else {}
+from memplan.traces.profile import Allocations, Int64s, MemoryCurve
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryEvent:
+class BlockEvent:
     """One allocation (`size` in bytes) or release (`size` None) of the block at `address` of a device's pool."""
 
     time: int
@@ -65,7 +22,7 @@ class MemoryEvent:
     name: str = ""
 
 
-def paired(events: Sequence[MemoryEvent]) -> tuple[Allocations, int]:
+def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, int]:
     """Allocations with their releases, by address; and how many releases had no allocation before them."""
     rows: list[list[int]] = []
     names: list[str] = []
@@ -87,7 +44,7 @@ def paired(events: Sequence[MemoryEvent]) -> tuple[Allocations, int]:
     return Allocations([names[row] for row in order.tolist()], size, start, end), lost
 
 
-def running_totals(events: Sequence[MemoryEvent], component: str, device: str) -> MemoryCurve:
+def running_totals(events: Sequence[BlockEvent], component: str, device: str) -> MemoryCurve:
     """The bytes that are allocated after each event of one device's pool, counted from the events."""
     live: dict[int, int] = {}
     total = 0
