@@ -29,7 +29,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class LayoutSearch:
     """All layouts tried: those that fit, best first, then the rejected ones with their reasons."""
 
     fitting: tuple[Candidate, ...]
@@ -72,7 +72,7 @@ def check_experts(model: ModelConfig, layout: Layout) -> None:
         raise InputError(f"{ffn.experts} experts can't be divided evenly among {layout.expert} ranks")
 
 
-def sorted_fit(candidates: list[Candidate], order: str, *, training: bool = False) -> Fit:
+def sorted_fit(candidates: list[Candidate], order: str, *, training: bool = False) -> LayoutSearch:
     """Sort `candidates`: those that fit by `order`, then the others."""
     def rank(item: Candidate) -> tuple[int, ...]:
         layout = item.layout
@@ -81,4 +81,4 @@ def sorted_fit(candidates: list[Candidate], order: str, *, training: bool = Fals
 
     fitting = sorted((item for item in candidates if not item.rejected), key=rank)
     rejected = sorted((item for item in candidates if item.rejected), key=lambda item: rank(item)[-3:])
-    return Fit(tuple(fitting), tuple(rejected), order)
+    return LayoutSearch(tuple(fitting), tuple(rejected), order)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.units import format_bytes
-from memplan.deployment.layout_search import Candidate, Fit, check_experts, layouts, sorted_fit
+from memplan.deployment.layout_search import Candidate, LayoutSearch, check_experts, layouts, sorted_fit
 from memplan.hardware import Chip
-from memplan.kv.budget import Memory, budget
+from memplan.kv.budget import BudgetPart, Memory, budget
 from memplan.kv.engine import Engine
 from memplan.kv.stage_pools import ServingOptions
 from memplan.models import ModelConfig
@@ -22,7 +22,7 @@ def fit_serving(
     dies: int,
     memory: Memory | None = None,
     progress: Progress = silent,
-) -> Fit:
+) -> LayoutSearch:
     """
     Serving layouts of `dies` dies, most sequences of the context in all first.
 
@@ -49,7 +49,7 @@ def _serve(
         return Candidate(layout, None, None, 0, str(error))
     if result.fits:
         return Candidate(layout, result, None, result.sequences * layout.data, "")
-    held = sum(item.nbytes or 0 for item in result.items if item.name.startswith("weights"))
+    held = sum(item.nbytes or 0 for item in result.items if item.part is BudgetPart.WEIGHTS)
     reason = (
         f"{format_bytes(result.missing_bytes)} missing for one sequence of {options.length:,} tokens "
         f"(weights {format_bytes(held)}, left for KV {format_bytes(result.available_bytes)})"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.units import format_bytes
-from memplan.deployment.layout_search import Candidate, Fit, check_experts, layouts, sorted_fit
+from memplan.deployment.layout_search import Candidate, LayoutSearch, check_experts, layouts, sorted_fit
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import Recipe
@@ -21,7 +21,7 @@ def fit_training(
     dies: int,
     global_batch: int,
     progress: Progress = silent,
-) -> Fit:
+) -> LayoutSearch:
     """
     Training layouts of `dies` dies of `capacity` bytes each for `global_batch` samples a step.
 
