@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.result import Matches
 from memplan.compare.timemap import rising
 from memplan.schema import Plan
 
-Int64s = NDArray[np.int64]
 
 _ENOUGH_BY_TYPE = 0.5  # share of both sides that types must explain where no name does
 
