@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.graph.op_names import op_spellings
 from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, MemoryCurves
 from memplan.compare.timemap import TimeMap, time_map
@@ -18,7 +19,6 @@ from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankProfile
 
-Int64s = NDArray[np.int64]
 
 _PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {
