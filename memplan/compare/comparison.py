@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -24,7 +25,7 @@ from memplan.compare.result import (
     DeviationWhat,
     DeviationKind,
     Matches,
-    MemoryCurves,
+    ComparedMemory,
     Summary,
     Tolerance,
     UnmatchedKernels,
@@ -39,7 +40,6 @@ from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
 from memplan.core.units import format_duration
 
-Int64s = NDArray[np.int64]
 
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 
@@ -162,7 +162,7 @@ def _memory(
     end_ns: int,
     peak: int,
     notes: list[str],
-) -> tuple[MemoryCurves | None, list[Deviation]]:
+) -> tuple[ComparedMemory | None, list[Deviation]]:
     chosen = choose_component(rank, component)
     if chosen is None:
         notes.append("the profile holds no memory curve")
@@ -175,7 +175,7 @@ def _memory(
     if not paired and device.anchored:
         notes.append("no allocation has the name of a planned op: the allocator's clock is taken to be the device's")
     axis, planned, measured = align(plan, curve, values, clock, end_ns)
-    curves = MemoryCurves(axis, planned, measured, clock, curve.component, quantity, reason)
+    curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
     if not device.anchored:
         return curves, []
     return curves, memory_deviations(plan, curves, pairs, paired and quantity == "allocated", peak)
@@ -272,7 +272,7 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 
 
 def _summary(
-    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: MemoryCurves | None, peak: int
+    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: ComparedMemory | None, peak: int
 ) -> Summary:
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
