@@ -14,7 +14,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Floats, Int64s
+
 
 
 class TrackKind(str, Enum):

@@ -13,6 +13,7 @@ from memplan.compare.timemap import TimeMap
 from memplan.core.sentence import Sentence, Text
 
 
+
 class DeviationKind(str, Enum):
     """What differs: nanoseconds or bytes."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int64s
 
 
+
 @dataclass(frozen=True, slots=True)
 class TimeMap:
     """

@@ -13,6 +13,7 @@ from memplan.schema import Plan, Tier
 from memplan.simulator.noise import Behaviour, Chance
 
 
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """

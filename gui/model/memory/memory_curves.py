@@ -18,6 +18,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.traces.rank import RankProfile
 
 
+
 @dataclass(frozen=True, slots=True)
 class StepCurve:
     """

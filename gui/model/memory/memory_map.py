@@ -16,6 +16,7 @@ from memplan.gui.model.palette import Palette
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
 
 
+
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
     """

@@ -18,6 +18,7 @@ MOST = 100_000
 _HELD = 10 * MOST
 
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """
