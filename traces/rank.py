@@ -214,11 +214,3 @@ class RankProfile:
         """Read now what a window shows first: whatever answers without a progress."""
         for part in (self.timeline, self.memory_curves, self._device, self._chip):
             part(progress)
-
-    def load(self, progress: Progress = silent) -> None:
-        """Read every file now."""
-        self.read_for_window(progress)
-        for part in (self.allocations, self.steps, self.links):
-            part(progress)
-        for name in self.tables():
-            self.table(name, progress)

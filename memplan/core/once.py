@@ -40,11 +40,6 @@ class Once(Generic[_Value]):
                 return self._worked_out(progress)
         return self._values[0]
 
-    @property
-    def known(self) -> bool:
-        """Whether a call answers at once, with a value or an error."""
-        return bool(self._values) or self._error is not None
-
     def _claim(self, progress: Progress) -> bool:
         """Wait until there is a value (false) or until it is for this thread to compute it (true)."""
         me = threading.get_ident()

@@ -1,6 +1,6 @@
 """KV caches of served language models: what one token costs, what a die has left, how many sequences fit."""
 
-from memplan.kv.budget import BudgetItem, KvBudget, Memory, budget
+from memplan.kv.budget import BudgetItem, BudgetPart, KvBudget, Memory, budget
 from memplan.kv.engine import Engine, engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
@@ -8,9 +8,10 @@ from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
 from memplan.kv.pool import BlockPool, Refusal
 
 __all__ = [
+    "BudgetItem",
+    "BudgetPart",
     "CacheOptions",
     "Engine",
-    "BudgetItem",
     "KvBudget",
     "LogicalCache",
     "Memory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from memplan.core.errors import InputError
 from memplan.hardware import Chip, SourcedValue
@@ -26,13 +27,33 @@ DEFAULT_SEQUENCES = 256
 _GIVEN = Sentence("given")
 
 
+class BudgetPart(str, Enum):
+    """What a line of the budget is, whatever it is called."""
+
+    CARD = "card"
+    DRIVER = "driver"
+    OUTSIDE = "outside"
+    WEIGHTS = "weights"
+    ACTIVATIONS = "activations"
+    COLLECTIVES = "collectives"
+    GRAPHS = "graphs"
+    WORKSPACE = "workspace"
+    CACHE = "cache"
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetItem:
-    """One line of the budget: bytes, or `None` where unknown, and where the figure comes from."""
+    """
+    One line of the budget: what it is, its name, bytes (`None` where unknown), and where the figure comes from.
 
+    Of weights there is a line for each `group` of them.
+    """
+
+    part: BudgetPart
     name: str
     nbytes: int | None
     source: Text
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +136,40 @@ def _stage_items(
     buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     driver = chip.values.get("hbm_reserved")
     return (
-        BudgetItem("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
+        BudgetItem(BudgetPart.CARD, "card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
         BudgetItem(
+            BudgetPart.DRIVER,
             "driver",
             reserved,
             _driver_source(memory, driver),
         ),
         BudgetItem(
+            BudgetPart.OUTSIDE,
             "outside the engine's share",
             usable - int(usable * share),
             Sentence("{} of what is left ({})", (str(share), engine.name)),
         ),
-        *(BudgetItem(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
+        *(
+            BudgetItem(BudgetPart.WEIGHTS, f"weights: {group}", size, scheme.source, str(group))
+            for group, size in sorted(held.items())
+        ),
         BudgetItem(
+            BudgetPart.ACTIVATIONS,
             "activations",
             activations,
             _GIVEN
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        BudgetItem("HCCL buffers", buffers.total_bytes, buffers.source),
+        BudgetItem(BudgetPart.COLLECTIVES, "HCCL buffers", buffers.total_bytes, buffers.source),
         BudgetItem(
+            BudgetPart.GRAPHS,
             "graphs",
             memory.graph,
             _GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
         ),
         BudgetItem(
+            BudgetPart.WORKSPACE,
             "workspace",
             memory.workspace,
             _GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
@@ -256,7 +285,7 @@ def _report(
         layout=layout,
         stage=stage,
         context=options.length,
-        items=(*items, BudgetItem("KV cache", max(0, room), Sentence("what is left"))),
+        items=(*items, BudgetItem(BudgetPart.CACHE, "KV cache", max(0, room), Sentence("what is left"))),
         available_bytes=max(0, room),
         pool=pool,
         fixed_bytes_per_request=fixed,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.core.progress import silent
 from memplan.traces import open_profile
@@ -127,9 +128,9 @@ def check(one: Original, folder: Path) -> str:
     outcome = "read"
     try:
         profile = open_profile(top, cache=folder / "cache")
+        read_whole(profile)
         for number in profile.ranks:
             rank = profile.rank(number)
-            rank.load()
             start, end = rank.span_ns
             for track in rank.tracks[:8]:
                 if track.kind is TrackKind.COUNTER:

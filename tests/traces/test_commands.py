@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
@@ -99,7 +100,7 @@ def test_the_cache_command(
 ) -> None:
     monkeypatch.setenv("MEMPLAN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(trace_file, "SMALL", 1000)
-    open_profile(shared_data / ALEXNET / "rank0_ascend_pt").rank(0).load()
+    read_whole(open_profile(shared_data / ALEXNET / "rank0_ascend_pt"))
     assert main(["cache", "list"]) == 0
     assert "1 imported profiles" in capsys.readouterr().out
     assert main(["cache", "list", "--json"]) == 0

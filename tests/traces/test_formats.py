@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.readers.plain_pickle import load_plain
@@ -337,7 +338,7 @@ def test_msopprof_metrics_are_tables(tmp_path: Path) -> None:
     (folder / "PipeUtilization.csv").write_text("block_id,sub_block_id,aic_time(us),\n0,cube0,23.1,\n1,cube0,12.0,\n")
     (folder / "visualize_data.bin").write_bytes(b"\1\2\3")
     profile = open_profile(tmp_path)
-    profile.rank(0).load()
+    read_whole(profile)
     assert profile.producer == "msopprof"
     assert profile.rank(0).table("PipeUtilization")["aic_time(us)"] == ["23.1", "12.0"]
     assert "visualize_data.bin: not read" in texts(profile)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.profile import TrackKind
@@ -191,8 +192,7 @@ def test_ranks_come_from_any_level_of_the_directory(shared_data: Path) -> None:
 
 def test_a_ragged_row_is_repaired_and_noted(shared_data: Path) -> None:
     profile = open_profile(shared_data / "profiles/gpt3-2023-handcut")
-    for number in profile.ranks:
-        profile.rank(number).load()
+    read_whole(profile)
     texts = [f"{note.file}: {note.text}" for note in profile.notes]
     assert any("kernel_details.csv" in text and "line 17" in text for text in texts)
     assert any("memory_record.csv" in text and "exponent" in text for text in texts)

@@ -35,7 +35,7 @@ from memplan.traces.timeline.events import (
     unknown_note,
     unusable_note,
 )
-from memplan.traces.scan.growable_array import Growing
+from memplan.traces.scan.growable_array import GrowableArray
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Int32s
 from memplan.traces.scan.state import ScanState
@@ -280,7 +280,7 @@ class _Columns:
     """Rows of one sort, of all accepted pieces; remembers which state's numbers each stretch of them uses."""
 
     def __init__(self, kind: type[SliceRows] | type[SampleRows] | type[FlowRows]) -> None:
-        self._columns = {field.name: Growing(_DTYPES[field.name]) for field in fields(kind)}
+        self._columns = {field.name: GrowableArray(_DTYPES[field.name]) for field in fields(kind)}
         self._stretches: list[tuple[int, int]] = []
 
     def append(self, state: int, rows: SliceRows | SampleRows | FlowRows) -> None:

@@ -18,7 +18,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
 from memplan.traces.timeline.tracks import TimelineColumns, build
-from memplan.traces.readers.gzip_files import is_gzip, unpack
+from memplan.traces.readers.gzip_files import is_gzip, unzip
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
 _FILE_BIT = 48  # places of arguments carry the number of their file above this bit
@@ -58,7 +58,7 @@ def load_timeline(
     for file, text in told:
         notes.add(file, text)
     files = [
-        store.path(key, unpacked_name(number)) if gzip else path
+        store.path(key, unzipped_name(number)) if gzip else path
         for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
     ]
     return TimelineQuery(timeline, _reader(files))
@@ -100,8 +100,8 @@ def _imported(
         for number, path in enumerate(paths):
             text = path
             if packed[number]:
-                text = Path(temporary) / unpacked_name(number)
-                unpack(path, text, own, progress)
+                text = Path(temporary) / unzipped_name(number)
+                unzip(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
         timeline = build(merge_events(parts, _FILE_BIT, paths, own), types, compiled=True)
@@ -121,7 +121,7 @@ def _warm() -> None:
     from memplan.traces.timeline import nesting_jit
 
 
-def unpacked_name(number: int) -> str:
+def unzipped_name(number: int) -> str:
     """Name, in the store, of the unpacked trace file with this number."""
     return f"trace.{number}.json"
 

@@ -154,7 +154,7 @@ def _add(totals: dict[str, Amount], found: Iterable[OpTotal]) -> None:
         totals[item.type] = Amount(count + item.count, time + item.total_ns)
 
 
-def step_time(times: StepTimes) -> int:
+def _step_time(times: StepTimes) -> int:
     """How long the device took for a step: computing, communication that nothing hid, and waiting."""
     return times.computing_ns + times.communication_not_overlapped_ns + times.free_ns
 
@@ -172,7 +172,7 @@ def measured_steps(session: Session) -> dict[str, Amount] | None:
         for place, times in enumerate(summary):
             name = step_name(times.step if times.step is not None else place)
             # A number that comes again, in the summary of another capture, keeps its longest time.
-            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, step_time(times)), key=_total)
+            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, _step_time(times)), key=_total)
         return totals
     spans = steps(session)
     return {step_name(step.number): Amount(None, round(step.end - step.start)) for step in spans} or None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare import TimeMap
+from memplan.core.intervals import interval_total, interval_union
 from memplan.gui.model.palette import Palette
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
 
@@ -169,7 +170,7 @@ def explain_peak(mapped: MemoryMap, axis: TimeMap, *, largest: int = 5) -> Peak 
         top = tuple((rectangle[row], mapped.plan.placements[row].size) for row in places[:largest])
         parts.append(PeakPart(share.kind, share.nbytes, share.count, top))
     rows = np.array([rectangle[row] for share in found.shares for row in share.placements if row in rectangle], np.int64)
-    used = covered(mapped.low[rows], mapped.high[rows])
+    used = interval_total(*interval_union(mapped.low[rows], mapped.high[rows]))
     return Peak(
         step=found.step,
         time_ns=int(axis.to_profile(step_starts(mapped.plan)[found.step : found.step + 1])[0]),
@@ -208,11 +209,3 @@ def unused_bytes(mapped: MemoryMap) -> Int64s:
     return unused
 
 
-def covered(low: Int64s, high: Int64s) -> int:
-    """Bytes of address that the ranges `[low, high)` cover together."""
-    total, reach = 0, 0
-    for i in np.argsort(low, kind="stable"):
-        begin = max(int(low[i]), reach)
-        total += max(int(high[i]) - begin, 0)
-        reach = max(reach, int(high[i]))
-    return total
