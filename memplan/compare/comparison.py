@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -39,7 +40,6 @@ from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
 from memplan.core.units import format_duration
 
-Int64s = NDArray[np.int64]
 
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 

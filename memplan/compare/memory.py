@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.compare.matching import spellings
+from memplan.core.arrays import Int64s
+from memplan.graph.op_names import op_spellings
 from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, MemoryCurves
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.errors import InputError
@@ -18,7 +19,6 @@ from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankProfile
 
-Int64s = NDArray[np.int64]
 
 _PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {
@@ -85,7 +85,7 @@ def pair_allocations(plan: Plan, allocations: Allocations, position: int, steps:
     known: dict[str, int] = {}
     for row, name in enumerate(allocations.name):
         if name not in known:
-            known[name] = next((named[spelling] for spelling in spellings(name) if spelling in named), -1)
+            known[name] = next((named[spelling] for spelling in op_spellings(name) if spelling in named), -1)
         if known[name] >= 0 and allocations.allocation_ns[row] >= 0:
             measured[known[name]].append(row)
     placements: list[Placement] = []

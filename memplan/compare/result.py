@@ -8,10 +8,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.timemap import TimeMap
 from memplan.core.sentence import Sentence, Text
 
-Int64s = NDArray[np.int64]
 
 
 class DeviationKind(str, Enum):

@@ -59,11 +59,6 @@ def tensors_of(value: GraphValue) -> Iterator[int]:
     return (item for item in leaves(value) if type(item) is int)
 
 
-def literals_of(value: GraphValue) -> tuple[object, ...]:
-    """The constants directly in a tuple."""
-    return tuple(item.value for item in value if isinstance(item, Literal)) if type(value) is tuple else ()
-
-
 def as_plain(value: GraphValue) -> object:
     """`value` as plain Python if it holds constants only, else `None`."""
     if isinstance(value, Literal):
