@@ -26,7 +26,7 @@ from memplan.compare.result import (
     DeviationWhat,
     DeviationKind,
     Matches,
-    MemoryCurves,
+    ComparedMemory,
     Summary,
     Tolerance,
     UnmatchedKernels,
@@ -163,7 +163,7 @@ def _memory(
     end_ns: int,
     peak: int,
     notes: list[str],
-) -> tuple[MemoryCurves | None, list[Deviation]]:
+) -> tuple[ComparedMemory | None, list[Deviation]]:
     chosen = choose_component(rank, component)
     if chosen is None:
         notes.append("the profile holds no memory curve")
@@ -176,7 +176,7 @@ def _memory(
     if not paired and device.anchored:
         notes.append("no allocation has the name of a planned op: the allocator's clock is taken to be the device's")
     axis, planned, measured = align(plan, curve, values, clock, end_ns)
-    curves = MemoryCurves(axis, planned, measured, clock, curve.component, quantity, reason)
+    curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
     if not device.anchored:
         return curves, []
     return curves, memory_deviations(plan, curves, pairs, paired and quantity == "allocated", peak)
@@ -273,7 +273,7 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 
 
 def _summary(
-    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: MemoryCurves | None, peak: int
+    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: ComparedMemory | None, peak: int
 ) -> Summary:
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
