@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Floats, Int64s
 
-Int32s = NDArray[np.int32]
 
 
 class TrackKind(str, Enum):

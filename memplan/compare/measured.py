@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.graph.names import expanded_type
+from memplan.graph.op_names import type_of_kernel
 from memplan.traces.profile import Track, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import numbered_steps, spans_of_steps
@@ -90,23 +90,13 @@ def operation_tracks(rank: RankProfile) -> tuple[str, list[Track]]:
     return "", []
 
 
-def type_of(name: str) -> str:
-    """
-    The op type in a MindSpore scope name: `MatMul` of `Default/q-Dense/MatMul-op3`; empty in other names.
-
-    Kernels that the backend put in the place of an op, such as `Expand/_SumExt/Cast-op2`, are of that op's type.
-    """
-    leaf = re.search(r"(?:^|/)(\w+)-op\d+$", name)
-    return expanded_type(name) or (leaf.group(1) if leaf else "")
-
-
 def _from_slices(rank: RankProfile, tracks: Iterable[int], source: str) -> MeasuredOps:
     parts = [rank.slices(track) for track in tracks]
     start = np.concatenate([part.start_ns for part in parts])
     order = np.argsort(start, kind="stable")
     names = [part.names[name] for part in parts for name in part.name.tolist()]
     types = [
-        (part.categories[kind] if part.categories else "") or type_of(part.names[name])
+        (part.categories[kind] if part.categories else "") or type_of_kernel(part.names[name])
         for part in parts
         for name, kind in zip(part.name.tolist(), part.category.tolist(), strict=True)
     ]

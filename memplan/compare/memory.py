@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.compare.matching import spellings
-from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, MemoryCurves
+from memplan.graph.op_names import op_spellings
+from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, ComparedMemory
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.errors import InputError
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
@@ -85,7 +85,7 @@ def pair_allocations(plan: Plan, allocations: Allocations, position: int, steps:
     known: dict[str, int] = {}
     for row, name in enumerate(allocations.name):
         if name not in known:
-            known[name] = next((named[spelling] for spelling in spellings(name) if spelling in named), -1)
+            known[name] = next((named[spelling] for spelling in op_spellings(name) if spelling in named), -1)
         if known[name] >= 0 and allocations.allocation_ns[row] >= 0:
             measured[known[name]].append(row)
     placements: list[Placement] = []
@@ -148,7 +148,7 @@ def _at(times: Int64s, values: Int64s, axis: Int64s) -> Int64s:
 
 
 def memory_deviations(
-    plan: Plan, curves: MemoryCurves, pairs: Pairs, exact_clock: bool, planned_peak: int
+    plan: Plan, curves: ComparedMemory, pairs: Pairs, exact_clock: bool, planned_peak: int
 ) -> list[Deviation]:
     """
     What makes the measured curve differ: sizes, late and early frees, and whatever these leave unexplained.

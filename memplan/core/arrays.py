@@ -1,4 +1,4 @@
-"""Types of arrays that hold times, sizes and measured values."""
+"""Types of the arrays that columns are made of."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ import numpy as np
 from numpy.typing import NDArray
 
 Int64s = NDArray[np.int64]
+Int32s = NDArray[np.int32]
 Floats = NDArray[np.float64]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from memplan.core.resources import table
 from memplan.hardware import Chip
+from memplan.graph.op_names import op_family
 from memplan.schema import Plan, PlannedOp, PlannedTensor
 from memplan.simulator.execution import Execution
 from memplan.simulator.noise import Behaviour, Chance
@@ -70,17 +70,19 @@ def _facts() -> Mapping[str, Any]:
     return table("memplan.simulator", "device_kernels.json")
 
 
-@lru_cache(maxsize=4096)
+@cache
+def _cores() -> Mapping[str, str]:
+    """The kind of core by family of ops."""
+    facts = _facts()
+    found = {op_family(name): str(core) for core, types in facts["cores"].items() for name in types}
+    return found | {op_family(name): COMMUNICATION for name in facts["communication"]}
+
+
 def core_of(op_type: str) -> str:
     """The kind of core that runs ops of `op_type`, as kernel_details.csv names it."""
-    facts = _facts()
-    stem = re.sub(r"V\d+$", "", op_type)
-    if stem in facts["communication"] or stem.startswith("hcom_"):
+    if op_type.startswith("hcom_"):
         return COMMUNICATION
-    for core, types in facts["cores"].items():
-        if stem in types:
-            return str(core)
-    return str(facts["default"])
+    return _cores().get(op_family(op_type), str(_facts()["default"]))
 
 
 def _operands(tensors: Sequence[PlannedTensor]) -> Operands:

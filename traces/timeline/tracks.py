@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.traces.timeline import nesting
 from memplan.traces.timeline.events import FLOW_START, Events, FlowRows, SliceRows
-from memplan.traces.profile import Int32s, Track, TrackKind
+from memplan.traces.profile import Track, TrackKind
 
 
 _KINDS = {

@@ -1,4 +1,4 @@
-"""Which op of a graph a kernel name from a profile or a dump speaks of."""
+"""Which op of a graph a kernel name of MindSpore's CPU profiler or its dumps speaks of: an oracle for the readers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ class Join:
 
     op: int
     expanded: bool
-
-
-def expanded_type(name: str) -> str | None:
-    """The type of the op that a backend split into kernels such as `name`, `None` for names of other kernels."""
-    match = _EXPANSION.match(name)
-    return match["parent"] if match else None
 
 
 def join_kernels(graph: Graph, names: Iterable[str]) -> dict[str, Join]:
