@@ -12,7 +12,7 @@ from memplan.gui.model.kv.kv_pools import Parts
 from memplan.gui.model.sheet import SheetCell, Sheet
 
 SHEET_HEADER = ("part", "of", "figure", "value", "unit", "source")
-_Row = tuple[Cell, ...]
+_Row = tuple[SheetCell, ...]
 
 
 def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
