@@ -14,9 +14,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-Floats = NDArray[np.float64]
+from memplan.core.arrays import Floats, Int64s
+
 
 
 class TrackKind(str, Enum):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
-from memplan.traces.profile import Int64s, TrackKind
+from memplan.traces.profile import TrackKind
 from memplan.traces.rank import RankProfile
 
 _MARK = re.compile(r"ProfilerStep#(\d+)$")

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.result import Matches
 from memplan.compare.timemap import rising
 from memplan.graph.op_names import op_family, op_spellings
 from memplan.schema import Plan
 
-Int64s = NDArray[np.int64]
 
 _ENOUGH_BY_TYPE = 0.5  # share of both sides that types must explain where no name does
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph.op_names import type_of_kernel
@@ -16,7 +17,6 @@ from memplan.traces.profile import Track, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import numbered_steps, spans_of_steps
 
-Int64s = NDArray[np.int64]
 
 _HOST_OPS = "CPU OP"  # process of MindSpore's CPU kernels in trace_view.json
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.schema import Plan, Tier
 from memplan.simulator.noise import Behaviour, Chance
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
 from memplan.core.units import microseconds
 from memplan.schema import Plan, Tier
-from memplan.simulator.execution import Execution, Int64s
+from memplan.simulator.execution import Execution
 from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel
 from memplan.simulator.memory_events import MemoryLog
 from memplan.simulator.profile_tables import NO_MODEL, process_samples

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_folder
 from memplan.core.intervals import interval_difference, interval_total, interval_union
@@ -16,7 +17,7 @@ from memplan.core.progress import Progress, silent
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.hardware import chip
 from memplan.schema import Plan
-from memplan.simulator.execution import Int64s, execute
+from memplan.simulator.execution import execute
 from memplan.simulator.kernel_records import COMMUNICATION, KernelRecorder, SimulatedKernel
 from memplan.simulator.memory_events import record_memory
 from memplan.simulator.noise import Behaviour, Chance

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.scan import column_loops
 from memplan.traces.dictionary_array import DictionaryArray
-from memplan.traces.profile import Floats, Int64s
 from memplan.traces.readers.text_table import ABSENT, TextTable
 
 # Headers of exact times and of text; under any other there are numbers, or the file is read as text throughout.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.traces.profile import Allocations, Int64s, MemoryCurve
+from memplan.core.arrays import Int64s
+from memplan.traces.profile import Allocations, MemoryCurve
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
 from memplan.traces.readers.sqlite import Database
@@ -15,7 +16,7 @@ from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.rank_links import link_traffic
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Floats, Int64s, Kernels, LinkTraffic, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.rank import RankReader

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.timeline.event_builder import EventBuilder
-from memplan.traces.profile import Int64s, Kernels
+from memplan.traces.profile import Kernels
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.readers.text_table import ABSENT
 from memplan.traces.timeline.tracks import build

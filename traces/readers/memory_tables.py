@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Int64s, MemoryCurve
+from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.readers.text_table import TextTable
 from memplan.core.units import KIB, MIB
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.timeline.event_builder import EventBuilder
 from memplan.traces.notes import Notebook
 from memplan.core.progress import Progress
 from memplan.traces.rank import RankReader
-from memplan.traces.profile import Int64s, Kernels
+from memplan.traces.profile import Kernels
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.readers.csv_table import read_table
 from memplan.traces.readers.text_table import TextTable

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
 from memplan.traces import dictionary_array
 from memplan.traces.discover import RankSource
@@ -18,7 +19,7 @@ from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocation
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.notes import Notebook
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
-from memplan.traces.profile import Allocations, Int64s, Kernels, LinkTraffic, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.rank import RankReader

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.decimals import nanoseconds, number, scaled
-from memplan.traces.profile import Floats, Int64s
 
 ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
 

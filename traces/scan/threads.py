@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int32s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.scan import json_text
@@ -37,7 +38,6 @@ from memplan.traces.timeline.events import (
 )
 from memplan.traces.scan.growable_array import GrowableArray
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Int32s
 from memplan.traces.scan.state import ScanState
 
 _PIECE = 1024 * 1024

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Floats, Int32s, Int64s
 
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2

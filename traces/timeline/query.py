@@ -6,20 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from memplan.core.arrays import Int32s, Int64s
 from memplan.core.once import Once
 from memplan.core.progress import Progress
 from memplan.traces.op_totals import largest_totals
-from memplan.traces.profile import (
-    CounterSeries,
-    Flow,
-    Int32s,
-    Int64s,
-    OpTotal,
-    Overlap,
-    Slices,
-    Track,
-    TrackKind,
-)
+from memplan.traces.profile import CounterSeries, Flow, OpTotal, Overlap, Slices, Track, TrackKind
 from memplan.traces.timeline.tracks import REACH_BLOCK, TimelineColumns
 
 

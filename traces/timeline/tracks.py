@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.traces.timeline import nesting
 from memplan.traces.timeline.events import FLOW_START, Events, FlowRows, SliceRows
-from memplan.traces.profile import Floats, Int32s, Int64s, Track, TrackKind
+from memplan.traces.profile import Track, TrackKind
 
 
 _KINDS = {

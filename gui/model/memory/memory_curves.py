@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare import Comparison, TimeMap
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.memory.memory_map import MemoryMap, unused_bytes
@@ -16,7 +17,6 @@ from memplan.schema import Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
 from memplan.traces.rank import RankProfile
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare import TimeMap
 from memplan.core.intervals import interval_total, interval_union
 from memplan.gui.model.palette import Palette
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
