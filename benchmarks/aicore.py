@@ -26,9 +26,9 @@ from benchmarks.aicore_published import published
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
-from memplan.cost.calibration_fit import Measured, calibrate, measured, observe
+from memplan.cost.calibration_fit import MeasuredKernels, calibrate, measured_kernels, observe
 from memplan.cost.kernel_time import KernelCost, matmul_cost
-from memplan.cost.tiling import MatmulProblem, search, traffic_bound
+from memplan.cost.tiling import MatmulProblem, search_tilings, traffic_bound
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 from memplan.placement.onchip import plan_onchip
@@ -165,7 +165,7 @@ def profiles(data: Path) -> Iterator[str]:
             rows.append((name, chip_name, "-", "no kernels found", "-", "-", "-", "-"))
             continue
         core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
-        kernels = measured(columns)
+        kernels = measured_kernels(columns)
         costs = [kernel_cost(kernel, core) for kernel in kernels.kernels]
         errors, weighted = _errors(kernels, [cost.duration_ns for cost in costs])
         simple = [_roofline_ns(kernel, core) for kernel in kernels.kernels]
@@ -200,7 +200,7 @@ def profiles(data: Path) -> Iterator[str]:
     yield from splits(data)
 
 
-def _errors(kernels: Measured, predicted: Sequence[float]) -> tuple[float, float]:
+def _errors(kernels: MeasuredKernels, predicted: Sequence[float]) -> tuple[float, float]:
     deviation = np.abs(np.asarray(predicted, dtype=float) - kernels.duration_ns)
     return float(np.median(deviation / kernels.duration_ns)), float(deviation.sum() / kernels.duration_ns.sum())
 
@@ -245,7 +245,7 @@ def measured_bound(columns: Kernels, row: int) -> str | None:
     return "hbm" if moved >= max(mac, vec) else "cube" if mac >= vec else "vector"
 
 
-def _agreement(columns: Kernels, kernels: Measured, costs: Sequence[KernelCost]) -> tuple[float, float, float | None]:
+def _agreement(columns: Kernels, kernels: MeasuredKernels, costs: Sequence[KernelCost]) -> tuple[float, float, float | None]:
     """Device time (ns) with PMU ratios, how much of it the predicted bound agrees on, and the share of kernels."""
     spent = agreed = count = right = 0.0
     for row, time_ns, cost in zip(kernels.row, kernels.duration_ns, costs, strict=True):
@@ -268,7 +268,7 @@ def splits(data: Path) -> Iterator[str]:
     columns = kernels_of(data / PROFILES[0][1], PROFILES[0][2])
     assert columns is not None
     core = machine(chip(PROFILES[0][3]), clock_hz=observe(columns).clock_hz)
-    kernels = measured(columns)
+    kernels = measured_kernels(columns)
     seen: dict[str, int] = {}
     within = []
     for kernel in kernels.kernels:
@@ -311,7 +311,7 @@ def tilings(zigzag: str | None) -> Iterator[str]:
     for m, n, k in shapes:
         problem = MatmulProblem(m=m, n=n, k=k)
         started = time.process_time()
-        found = search(problem, core, cores=1)
+        found = search_tilings(problem, core, cores=1)
         best = found.best("gm_bytes")
         spent = time.process_time() - started
         mine = float(found.columns["gm_bytes"][best]) / 2

@@ -24,12 +24,14 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import numpy as np
 
+from memplan.core.progress import Progress, silent
 from memplan.gui.application import application
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.document.session import Session
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
-from memplan.traces.profile import RankProfile, Slices, Track, TrackKind
+from memplan.traces.profile import Slices, Track, TrackKind
+from memplan.traces.rank import RankProfile
 
 MB = 1_000_000
 
@@ -68,7 +70,7 @@ class Rank:
         """All slices of a track."""
         return self._slices[track]
 
-    def kernels(self) -> None:
+    def kernels(self, progress: Progress = silent) -> None:
         """None are needed here."""
 
     def memory_components(self) -> Sequence[str]:

@@ -19,7 +19,7 @@ from typing import Any
 from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step
+from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, step_time
 
 CASES = Path(__file__).with_name("serving_cases.json")
@@ -71,7 +71,7 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     context = row.get("seq") or row["prompt"] + row["output"] // 2
     prefill = row["kind"] == "serving_prefill"
     ranks = ("output_parallel", "dense_parallel", "embedding_parallel", "head_parallel")
-    step = Step(
+    step = ServedStep(
         Phase.PREFILL if prefill else Phase.DECODE,
         batch=batch,
         context=context,
@@ -103,7 +103,7 @@ def exchanges(validation: Path) -> Iterator[tuple[str, float, float]]:
         if row["kind"] != "moe_comm":
             continue
         ranks = row["ep"]
-        step = Step(Phase.DECODE, batch=128 * ranks, context=4096, precision="w8a8")
+        step = ServedStep(Phase.DECODE, batch=128 * ranks, context=4096, precision="w8a8")
         time = step_time(model, Layout(data=ranks, expert=ranks), step, chip("910C"))
         kind = {"dispatch": "MoeDistributeDispatch", "combine": "MoeDistributeCombine"}[row["op"]]
         found = next(item for item in time.stages[0].ops if item.op.type == kind)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from memplan.core.version import VERSION as __version__
+from memplan.core.version import MEMPLAN_VERSION as __version__
 
 if TYPE_CHECKING:
     from memplan.core.errors import InputError, MemplanError

@@ -8,7 +8,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 
-MOST = 2**24
+MOST_ELEMENTS = 2**24
 """No size of a published model comes near this; sizes beyond it would only overflow what is computed from them."""
 MOST_LAYERS = 4096
 """More layers than any published model by far: a limit that keeps a wrong file from filling memory."""
@@ -59,7 +59,7 @@ class Fields:
         remedy = f"the file has {near[0]!r}" if near else "take the file as the model's publisher gives it"
         raise self.wrong(name, f"is missing; the {self.family} family needs it", remedy)
 
-    def count(self, name: str, *, least: int = 1, most: int = MOST) -> int:
+    def count(self, name: str, *, least: int = 1, most: int = MOST_ELEMENTS) -> int:
         """The whole number `name`, from `least` to `most`."""
         value = self._find(name)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -70,7 +70,7 @@ class Fields:
             raise self.wrong(name, f"must be at most {most:,}, found {value}")
         return value
 
-    def count_any(self, *names: str, least: int = 1, most: int = MOST) -> int:
+    def count_any(self, *names: str, least: int = 1, most: int = MOST_ELEMENTS) -> int:
         """The whole number under the first of `names` that the file has: versions name some quantities anew."""
         for name in names:
             if self.has(name):

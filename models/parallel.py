@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import Precision
-from memplan.models.weights import Group, Split, Weight, weights
+from memplan.models.weight_shapes import WeightGroup, Split, Weight
+from memplan.models.weights import weights
 from memplan.core.units import round_up
 
 _VOCABULARY_STEP = 64
@@ -98,13 +99,13 @@ def rank_weight_bytes(
     found: dict[str, int] = {}
     first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
-        if item.group is Group.LOOKUP:
+        if item.group is WeightGroup.LOOKUP:
             continue
         if item.layer is not None:
             kept = item.layer in span or (last and item.layer >= len(model.layers))
-        elif item.group is Group.EMBEDDING:
+        elif item.group is WeightGroup.EMBEDDING:
             kept = first or (last and model.tied_embeddings)
-        elif item.group is Group.VISION:
+        elif item.group is WeightGroup.VISION:
             kept = first and vision
         else:
             kept = last
@@ -124,5 +125,5 @@ def rank_lookup_bytes(model: ModelConfig, layout: Layout, scheme: Precision, spa
     return sum(
         scheme.bytes(item, rank_elements(item, layout))
         for item in _weights(model, mtp=False)
-        if item.group is Group.LOOKUP and item.layer in span
+        if item.group is WeightGroup.LOOKUP and item.layer in span
     )

@@ -11,12 +11,12 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig, Quantization
-from memplan.models.weights import Group, Weight
+from memplan.models.weight_shapes import WeightGroup, Weight
 
 PUBLISHED = "published"
 """The precision that keeps weights as the checkpoint stores them."""
 
-_KEPT_WIDE = frozenset({Group.EMBEDDING, Group.LM_HEAD, Group.ROUTER, Group.VISION})
+_KEPT_WIDE = frozenset({WeightGroup.EMBEDDING, WeightGroup.LM_HEAD, WeightGroup.ROUTER, WeightGroup.VISION})
 """Groups that quantisation schemes leave alone."""
 _DTYPE_BITS = {"float32": 32, "bfloat16": 16, "float16": 16}
 
@@ -62,13 +62,13 @@ class Precision:
 
     def of(self, weight: Weight) -> Format:
         """The format `weight` is stored in."""
-        if weight.group is Group.HYPER_CONNECTIONS:
+        if weight.group is WeightGroup.HYPER_CONNECTIONS:
             return _SINGLE
-        if weight.group is Group.LOOKUP:
+        if weight.group is WeightGroup.LOOKUP:
             return self.lookup or self.linear
         if not weight.linear or weight.wide or weight.group in _KEPT_WIDE or weight.name.rsplit(".", 1)[-1] in self.wide:
             return self.other
-        return self.expert if weight.group is Group.EXPERTS else self.linear
+        return self.expert if weight.group is WeightGroup.EXPERTS else self.linear
 
     def bytes(self, weight: Weight, elements: int) -> int:
         """Bytes of `elements` of `weight`, as many as one rank holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from memplan.schema import (
+    Bound,
     LinkUse,
     Placement,
     Plan,
@@ -21,7 +22,7 @@ from memplan.schema import (
 )
 
 MIB = 1024**2
-_BOUNDS = ("cube", "hbm", "vector", "launch")
+_BOUNDS = (Bound.CUBE, Bound.HBM, Bound.VECTOR, Bound.LAUNCH)
 _TYPES = ("MatMul", "Add", "ReduceSum", "Mul")
 
 
@@ -90,7 +91,7 @@ def layered_plan(layers: int = 6, *, op_ns: int = 50_000, size: int = 4 * MIB, t
             TierUse(Tier.HBM, 60 * 1024 * MIB, 4 * 1024 * MIB, layers * size, peak, layers, peak, "bytes alive"),
             TierUse(Tier.HOST, None, 0, 0, size if transfers else 0, 2 if transfers else None, 0, "none"),
         ),
-        links=(LinkUse("d2h", 24e9, 10_000, sheet), LinkUse("h2d", 24e9, 10_000, sheet)) if transfers else (),
+        links=(LinkUse("d2h", 100e9, 0, sheet), LinkUse("h2d", 100e9, 0, sheet)) if transfers else (),
         fits=True,
         missing_bytes=0,
         makespan_ns=count * op_ns,
@@ -139,8 +140,8 @@ def plans(draw: st.DrawFn) -> Plan:
     optional_step = st.none() | st.integers(0, max(steps - 1, 0))
     ops = tuple(
         PlannedOp(index, draw(_TEXT), draw(_TEXT), draw(st.integers(0, 3)), draw(_TIMES), draw(_TIMES), draw(_TIMES),
-                  draw(_TEXT), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT), draw(which),
-                  draw(st.none() | st.floats(0, 1)))
+                  draw(st.sampled_from(Bound)), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT), draw(which),
+                  draw(st.none() | st.floats(0, 1)), launches=draw(st.none() | st.booleans()))
         for index in range(steps)
     )  # fmt: skip
     indices = draw(st.lists(st.integers(0, 100), unique=True, max_size=5).map(sorted))
@@ -186,4 +187,5 @@ def plans(draw: st.DrawFn) -> Plan:
         rests_on=tuple(draw(st.lists(sources, max_size=2))),
         notes=tuple(draw(st.lists(_TEXT, max_size=2))),
         kernels=kernels,
+        timed=draw(st.booleans()),
     )

@@ -8,10 +8,10 @@ from typing import Union, overload
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = Union[NDArray[np.int64], slice]  # noqa: UP007  (evaluated, and Python 3.10 knows no slice | ...)
+RowIndex = Union[NDArray[np.int64], slice]  # noqa: UP007  (evaluated, and Python 3.10 knows no slice | ...)
 
 
-class Coded(Sequence[str]):
+class DictionaryArray(Sequence[str]):
     """A column of strings, `values[codes[row]]`; what a few million rows of op names need to be."""
 
     def __init__(self, codes: NDArray[np.int32], values: Sequence[str]) -> None:
@@ -24,10 +24,10 @@ class Coded(Sequence[str]):
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, index: slice) -> Coded: ...
-    def __getitem__(self, index: int | slice) -> str | Coded:
+    def __getitem__(self, index: slice) -> DictionaryArray: ...
+    def __getitem__(self, index: int | slice) -> str | DictionaryArray:
         if isinstance(index, slice):
-            return Coded(self.codes[index], self.values)
+            return DictionaryArray(self.codes[index], self.values)
         return str(self.values[self.codes[index]])
 
     def __iter__(self) -> Iterator[str]:
@@ -44,31 +44,31 @@ class Coded(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]  # as lists, these have no hash
 
 
-def coded(texts: Sequence[str]) -> Coded:
+def dictionary_encoded(texts: Sequence[str]) -> DictionaryArray:
     """`texts` as numbers into a list of its distinct values."""
-    if isinstance(texts, Coded):
+    if isinstance(texts, DictionaryArray):
         return texts
     index: dict[str, int] = {}
     codes = [index.setdefault(text, len(index)) for text in texts]
-    return Coded(np.array(codes, dtype=np.int32), list(index))
+    return DictionaryArray(np.array(codes, dtype=np.int32), list(index))
 
 
-def picked(texts: Sequence[str], rows: Rows) -> Sequence[str]:
+def take_rows(texts: Sequence[str], rows: RowIndex) -> Sequence[str]:
     """`texts` at `rows`."""
-    if isinstance(texts, Coded):
-        return Coded(texts.codes[rows], texts.values)
+    if isinstance(texts, DictionaryArray):
+        return DictionaryArray(texts.codes[rows], texts.values)
     if isinstance(rows, slice):
         return texts[rows]
     return [texts[row] for row in rows.tolist()]
 
 
-def joined(parts: Sequence[Sequence[str]]) -> Sequence[str]:
+def concatenate_texts(parts: Sequence[Sequence[str]]) -> Sequence[str]:
     """Columns one after the other."""
-    if not any(isinstance(part, Coded) for part in parts):
+    if not any(isinstance(part, DictionaryArray) for part in parts):
         return [text for part in parts for text in part]
     index: dict[str, int] = {}
     codes = []
-    for part in map(coded, parts):
+    for part in map(dictionary_encoded, parts):
         numbers = np.array([index.setdefault(text, len(index)) for text in part.values], dtype=np.int32)
         codes.append(numbers[part.codes] if len(part.codes) else part.codes)
-    return Coded(np.concatenate(codes), list(index))
+    return DictionaryArray(np.concatenate(codes), list(index))

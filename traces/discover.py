@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.traces.file_kinds import FileKind, kind_of, natural_key, sorted_by_kind
+from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
 from memplan.traces.notes import Notebook
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
@@ -18,7 +18,7 @@ _PRODUCERS = {
     FileKind.MEMSCOPE: "msMemScope",
     FileKind.SNAPSHOT: "torch_npu snapshot",
     FileKind.MEMORY_BLOCKS: "MindSpore memory tracker",
-    FileKind.SERVICE: "msServiceProfiler",
+    FileKind.MINDIE: "msServiceProfiler",
     FileKind.OPERATOR: "msopprof",
 }
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
@@ -34,7 +34,7 @@ _PROFILE_KINDS = frozenset(
         FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
         FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
         FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
-        FileKind.SERVICE, FileKind.OPERATOR,
+        FileKind.MINDIE, FileKind.OPERATOR,
     }
 )  # fmt: skip
 _ALONE = frozenset({FileKind.MEMSCOPE, FileKind.SNAPSHOT, FileKind.MEMORY_BLOCKS})  # each file is a profile
@@ -116,7 +116,7 @@ def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
 
 def file_kind(path: Path) -> FileKind | None:
     """What a file holds, by its name and, for tables of no known name, by its first line."""
-    kind = kind_of(path.name)
+    kind = kind_by_name(path.name)
     if kind is FileKind.TABLE:
         try:
             with path.open("rb") as file:
@@ -162,7 +162,7 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
             continue
         if _MSPROF.fullmatch(folder.name):
             inner = _msprof_files(folder, notes)
-            if any(kind_of(file.name) in _PROFILE_KINDS | {FileKind.TABLE} for file in inner):
+            if any(kind_by_name(file.name) in _PROFILE_KINDS | {FileKind.TABLE} for file in inner):
                 yield folder, inner
             else:
                 notes.add(folder, f"{_UNPARSED}; {_PARSE}")
@@ -181,7 +181,7 @@ def _framework(folders: Sequence[Path], notes: Notebook) -> list[Path]:
         file
         for folder in found
         for file in _entries(folder, notes)[0]
-        if kind_of(file.name) in (FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE)
+        if kind_by_name(file.name) in (FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE)
     ]
 
 

@@ -31,7 +31,7 @@ class FileKind(str, Enum):
     SNAPSHOT = "memory snapshot"
     MEMORY_BLOCKS = "memory blocks"
     MEMORY_USAGE = "memory usage"
-    SERVICE = "service table"
+    MINDIE = "service table"
     CLUSTER_STEPS = "cluster steps"
     OPERATOR = "operator metrics"
     TABLE = "table"
@@ -63,7 +63,7 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.SNAPSHOT, r".*\.(?:pkl|pickle)"),
     (FileKind.MEMORY_BLOCKS, r"memory_block\.csv"),
     (FileKind.MEMORY_USAGE, r"mindspore\.memory_usage"),
-    (FileKind.SERVICE, r"(?:kvcache|batch|request|forward|coordinator|pd_split_\w+)\.csv"),
+    (FileKind.MINDIE, r"(?:kvcache|batch|request|forward|coordinator|pd_split_\w+)\.csv"),
     (FileKind.CLUSTER_STEPS, r"cluster_step_trace_time\.csv|cluster_analysis\.db"),
     (
         FileKind.OPERATOR,
@@ -79,7 +79,7 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
 _PATTERNS = tuple((kind, re.compile(rf"(?:{pattern})(?:\.gz)?", re.IGNORECASE)) for kind, pattern in _NAMES)
 
 
-def kind_of(name: str) -> FileKind | None:
+def kind_by_name(name: str) -> FileKind | None:
     """What the file called `name` holds, or `None` where its name says nothing."""
     return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(name)), None)
 
@@ -88,7 +88,7 @@ def sorted_by_kind(paths: Iterable[Path]) -> Mapping[FileKind, list[Path]]:
     """Files by what they hold, each list in natural order of names (slice 2 before slice 10)."""
     found: dict[FileKind, list[Path]] = {}
     for path in sorted(paths, key=natural_key):
-        kind = kind_of(path.name)
+        kind = kind_by_name(path.name)
         if kind is not None:
             found.setdefault(kind, []).append(path)
     return found

@@ -1,7 +1,8 @@
-"""Notes: what a reader skipped, repaired or did not find, gathered while it reads."""
+"""Notes: what a reader skipped, repaired or did not find, builder while it reads."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _MOST = 1000
 
 class Notebook:
     """
-    Notes of one profile, each told once.
+    Notes of one profile, each told once; readers on several threads may add to them.
 
     Keeps at most a thousand, so that a hostile file can't fill the memory with complaints; the last one then says
     that more were dropped.
@@ -21,6 +22,7 @@ class Notebook:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._notes: dict[tuple[str, str], Note] = {}
+        self._lock = threading.Lock()
 
     @property
     def root(self) -> Path:
@@ -32,12 +34,14 @@ class Notebook:
         name = str(file)
         if isinstance(file, Path):
             name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
-        if len(self._notes) < _MOST:
-            self._notes.setdefault((name, text), Note(name, text))
-        elif len(self._notes) == _MOST:
-            self._notes["", ""] = Note("", "more notes than can be listed: the rest is not shown")
+        with self._lock:
+            if len(self._notes) < _MOST:
+                self._notes.setdefault((name, text), Note(name, text))
+            elif len(self._notes) == _MOST:
+                self._notes["", ""] = Note("", "more notes than can be listed: the rest is not shown")
 
     @property
     def notes(self) -> Sequence[Note]:
         """All notes so far, in the order in which they were made."""
-        return tuple(self._notes.values())
+        with self._lock:
+            return tuple(self._notes.values())

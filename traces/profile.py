@@ -1,5 +1,5 @@
 """
-What was measured: a Profile of one or several ranks, as columns.
+What was measured on one rank, as columns: the parts of a profile.
 
 Times are `int64` nanoseconds on the profiler's own clock, sizes `int64` bytes, whatever the unit of the file they
 came from. A column that the profile does not hold is `None`, never zeros.
@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from memplan.core.arrays import Floats, Int64s
+
 
 
 class TrackKind(str, Enum):
@@ -34,7 +32,7 @@ class TrackKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One row of the timeline; `id` indexes `RankProfile.tracks`. `count` is its slices or counter samples."""
+    """One row of the timeline; `id` indexes `memplan.traces.rank.RankProfile.tracks`. `count` is its slices or counter samples."""
 
     id: int
     kind: TrackKind
@@ -67,21 +65,6 @@ class Slices:
 
     def __len__(self) -> int:
         return len(self.start_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class Density:
-    """
-    How busy a track is, pixel by pixel: what to draw where slices are narrower than a pixel.
-
-    `busy[p]` is the fraction of pixel `p`'s time that lies under any slice, exact, 0 to 1. `category[p]` indexes
-    `categories` and is the one that takes most of the pixel, -1 where nothing runs; where very many slices share a
-    pixel it is found from a summary of theirs and may be the second largest.
-    """
-
-    busy: Floats
-    category: NDArray[np.int32]
-    categories: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +184,7 @@ class OpTotal:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkUse:
+class LinkTraffic:
     """
     What one collective or transfer moved over one link: bytes, ns, and the profiler's own bytes per second.
 
@@ -224,107 +207,3 @@ class Note:
 
     file: str
     text: str
-
-
-class RankProfile(Protocol):
-    """What one rank measured. Everything is read on first use and kept."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def chip(self) -> str | None: ...
-    @property
-    def span_ns(self) -> tuple[int, int]: ...
-    @property
-    def tracks(self) -> Sequence[Track]: ...
-
-    def slices(self, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
-        """Slices of `track` that overlap `[t0, t1)`, all of them by default."""
-
-    def density(self, track: int, t0: int, t1: int, pixels: int) -> Density:
-        """How busy `track` is in each of `pixels` equal parts of `[t0, t1)`; about a millisecond at any zoom."""
-
-    def counters(self, track: int) -> Sequence[CounterSeries]:
-        """The series of counter track `track`."""
-
-    def flows(self, track: int, start_ns: int) -> Sequence[Flow]:
-        """Arrows that start or end in the slice of `track` that starts at `start_ns`."""
-
-    def arguments(self, track: int, start_ns: int) -> Mapping[str, object]:
-        """The trace's `args` of that slice; empty where it has none."""
-
-    def kernels(self) -> Kernels | None:
-        """Device kernels, or `None` where the profile holds none."""
-
-    def memory_components(self) -> Sequence[str]:
-        """Components that have a memory curve."""
-
-    def memory(self, component: str) -> MemoryCurve | None:
-        """The memory curve of `component`, or `None`."""
-
-    def allocations(self) -> Allocations | None:
-        """Allocations by op, or `None`."""
-
-    def steps(self) -> Sequence[StepTimes]:
-        """Steps as the vendor's summary has them."""
-
-    def overlap(self) -> Overlap | None:
-        """Sums over the trace's overlap-analysis tracks, or `None` where it has none."""
-
-    def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
-        """The op types that took most device time."""
-
-    def links(self) -> Sequence[LinkUse]:
-        """Uses of links between ranks that this rank's communication matrix tells of."""
-
-    def tables(self) -> Sequence[str]:
-        """Names of the rank's further tables, such as `op_statistic` or `l2_cache`."""
-
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
-        """Columns of a further table as text, by header; raises `KeyError` for one that is not there."""
-
-
-class Profile(Protocol):
-    """
-    A profile directory: its ranks, and what could not be read.
-
-    `simulated` is true when the files say that a simulator wrote them; every view must show it. `notes` lists what
-    has been skipped or repaired so far: it grows as ranks are read, and is complete after `load`.
-    """
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def producer(self) -> str: ...
-    @property
-    def simulated(self) -> bool: ...
-    @property
-    def ranks(self) -> Sequence[int]: ...
-    @property
-    def notes(self) -> Sequence[Note]: ...
-
-    def rank(self, rank: int) -> RankProfile:
-        """The profile of one rank; raises `KeyError` for a rank that is not there."""
-
-    def slices(self, rank: int, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
-        """Slices of a rank's track that overlap `[t0, t1)`."""
-
-    def flows(self, rank: int, track: int, start_ns: int) -> Sequence[Flow]:
-        """Arrows that start or end in the slice of a rank's track that starts at `start_ns`."""
-
-    def memory(self, component: str, rank: int | None = None) -> MemoryCurve | None:
-        """The memory curve of `component` on `rank`, by default the first that has it; `None` where none has."""
-
-    def steps(self) -> Mapping[int, Sequence[StepTimes]]:
-        """Steps by rank, as the vendor's summaries have them."""
-
-    def overlap(self) -> Mapping[int, Overlap | None]:
-        """How device time divides, by rank."""
-
-    def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
-        """The op types that took most device time over all ranks."""
-
-    def load(self) -> None:
-        """Read everything now that would otherwise be read on first use."""

@@ -1,21 +1,27 @@
-"""The profile of one rank: asks a reader for each part once, and answers from that."""
+"""
+The profile of one rank: its parts, each read when first asked for, once, watched by the job that asks.
+
+A part stands in two places here: what a reader gives where its files lack it (`RankReader`), and the value that is read
+once (`RankProfile`). A further part takes a data class in `memplan.traces.profile`, these two, and the reader of the
+files that hold it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-
-from memplan.traces.dictionary_array import coded
+from memplan.core.once import Once
+from memplan.core.progress import Progress, silent
+from memplan.traces.notes import Notebook
+from memplan.traces.op_totals import largest_types
 from memplan.traces.profile import (
     Allocations,
     CounterSeries,
-    Density,
     Flow,
     Kernels,
-    LinkUse,
+    LinkTraffic,
     MemoryCurve,
     OpTotal,
     Overlap,
@@ -24,192 +30,187 @@ from memplan.traces.profile import (
     Track,
     TrackKind,
 )
-from memplan.traces.timeline.query import TimelineView, ranked
-from memplan.traces.readers.csv_table import ABSENT
+from memplan.traces.readers.csv_table import read_table
+from memplan.traces.timeline.query import TimelineQuery
+
+_Part = TypeVar("_Part")
 
 
-class Reader(Protocol):
-    """Reads the parts of one rank's profile from files of some form."""
+class RankReader:
+    """
+    Reads the parts of one rank's profile from files of some form; those that it does not override are not in them.
 
-    def device(self) -> str:
+    `progress` is that of the job that waits for the part. `further` are CSV tables to show as they are.
+    """
+
+    def __init__(self, notes: Notebook, further: Sequence[Path] = ()) -> None:
+        self._notes = notes
+        self._further = {path.name.split(".csv")[0]: path for path in further}
+
+    def device(self, progress: Progress) -> str:
         """`NPU:<local id>` as the files have it, empty where none tells."""
+        return ""
 
-    def chip(self) -> str | None:
+    def chip(self, progress: Progress) -> str | None:
         """Name of the chip, `None` where the files don't tell."""
+        return None
 
-    def kernels(self) -> Kernels | None:
+    def kernels(self, progress: Progress) -> Kernels | None:
         """Device kernels."""
+        return None
 
-    def curves(self) -> dict[str, MemoryCurve]:
+    def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
         """Memory curves by component."""
+        return {}
 
-    def allocations(self) -> Allocations | None:
+    def allocations(self, progress: Progress) -> Allocations | None:
         """Allocations by op."""
+        return None
 
-    def steps(self) -> list[StepTimes]:
+    def steps(self, progress: Progress) -> Sequence[StepTimes]:
         """Steps as the profiler sums them up."""
+        return ()
 
-    def timeline(self, kernels: Kernels | None) -> TimelineView | None:
+    def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         """The timeline; `kernels` gives types to its device slices."""
+        return None
 
-    def links(self) -> list[LinkUse]:
-        """Uses of links between ranks."""
+    def links(self, progress: Progress) -> Sequence[LinkTraffic]:
+        """Traffic over links between ranks."""
+        return ()
 
     def tables(self) -> Sequence[str]:
         """Names of further tables."""
+        return list(self._further)
 
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+    def table(self, name: str, progress: Progress) -> Mapping[str, Sequence[str]]:
         """A further table as text; raises `KeyError` for one that is not there."""
+        table = read_table(self._further[name], self._notes)
+        return table.columns if table is not None else {}
 
 
-class Rank:
-    """One rank. Implements `memplan.traces.profile.RankProfile`."""
+class RankProfile:
+    """
+    What one rank measured.
 
-    def __init__(self, number: int, reader: Reader) -> None:
-        self._number = number
-        self._reader = reader
+    Each part is read once however many threads ask for it, and kept. `rank.kernels(progress)` and the like give it:
+    `progress` hears of the reading that it waits for and may stop it, without spoiling it for others who wait. What
+    answers without a progress (`tracks`, `slices`, ...) reads what it needs unwatched: a job asks for `timeline` first.
+    """
+
+    def __init__(self, rank: int, open_reader: Callable[[Progress], RankReader]) -> None:
+        self._rank = rank
+        self._reader = Once(open_reader)
+        self._device = self._part(lambda reader, progress: reader.device(progress))
+        self._chip = self._part(lambda reader, progress: reader.chip(progress))
+        self.kernels = self._part(lambda reader, progress: reader.kernels(progress))
+        """Device kernels, or `None` where the profile holds none."""
+        self.memory_curves = self._part(lambda reader, progress: reader.memory_curves(progress))
+        """Memory curves by component."""
+        self.allocations = self._part(lambda reader, progress: reader.allocations(progress))
+        """Allocations by op, or `None`."""
+        self.steps = self._part(lambda reader, progress: reader.steps(progress))
+        """Steps as the vendor's summary has them."""
+        self.links = self._part(lambda reader, progress: reader.links(progress))
+        """Traffic over links between ranks that this rank's communication matrix tells of."""
+        self.timeline = self._part(lambda reader, progress: reader.timeline(self.kernels(progress), progress))
+        """The timeline, or `None` where there is no trace."""
+
+    def _part(self, read: Callable[[RankReader, Progress], _Part]) -> Once[_Part]:
+        return Once(lambda progress: read(self._reader(progress), progress))
 
     @property
     def rank(self) -> int:
-        return self._number
+        """The rank's number."""
+        return self._rank
 
-    @cached_property
+    @property
     def device(self) -> str:
-        return self._reader.device()
+        """`NPU:<local id>` as the files have it, empty where none tells."""
+        return self._device()
 
-    @cached_property
+    @property
     def chip(self) -> str | None:
-        return self._reader.chip()
+        """Name of the chip, `None` where the files don't tell."""
+        return self._chip()
 
-    @cached_property
+    @property
     def span_ns(self) -> tuple[int, int]:
         """First start and last end of slices and kernels, or of memory samples where there are none of these."""
         starts, ends = [], []
-        if self._view is not None and self._view.span_ns is not None:
-            starts.append(self._view.span_ns[0])
-            ends.append(self._view.span_ns[1])
-        kernels = self.kernels()
+        timeline, kernels = self.timeline(), self.kernels()
+        if timeline is not None and timeline.span_ns is not None:
+            starts.append(timeline.span_ns[0])
+            ends.append(timeline.span_ns[1])
         if kernels is not None and len(kernels):
             starts.append(int(kernels.start_ns[0]))
             ends.append(int((kernels.start_ns + kernels.duration_ns).max()))
         if not starts:
-            times = [curve.time_ns for curve in self._curves.values() if len(curve.time_ns)]
+            times = [curve.time_ns for curve in self.memory_curves().values() if len(curve.time_ns)]
             starts, ends = [int(time[0]) for time in times], [int(time[-1]) for time in times]
         return (min(starts), max(ends)) if starts else (0, 0)
 
     @property
     def tracks(self) -> Sequence[Track]:
-        return self._view.tracks if self._view is not None else ()
+        """The tracks of the timeline; none where there is no trace."""
+        timeline = self.timeline()
+        return timeline.tracks if timeline is not None else ()
+
+    def _tracked(self) -> TimelineQuery:
+        timeline = self.timeline()
+        if timeline is None:
+            raise IndexError(f"rank {self.rank} has no tracks: there is no trace file")
+        return timeline
 
     def slices(self, track: int, t0: int | None = None, t1: int | None = None) -> Slices:
-        return self._timeline.slices(track, t0, t1)
+        """Slices of `track` that overlap `[t0, t1)`, all of them by default."""
+        return self._tracked().slices(track, t0, t1)
 
-    def density(self, track: int, t0: int, t1: int, pixels: int) -> Density:
-        return self._timeline.density(track, t0, t1, pixels)
+    def busy_ns(self, track: int, t0: int, t1: int) -> int:
+        """How much of `[t0, t1)` lies under any slice of `track`."""
+        return self._tracked().busy_ns(track, t0, t1)
 
     def counters(self, track: int) -> Sequence[CounterSeries]:
-        return self._timeline.counters(track)
+        """The series of counter track `track`."""
+        return self._tracked().counters(track)
 
     def flows(self, track: int, start_ns: int) -> Sequence[Flow]:
-        return self._timeline.flows(track, start_ns)
+        """Arrows that start or end in the slice of `track` that starts at `start_ns`."""
+        return self._tracked().flows(track, start_ns)
 
     def arguments(self, track: int, start_ns: int) -> Mapping[str, object]:
-        return self._timeline.arguments(track, start_ns)
-
-    def kernels(self) -> Kernels | None:
-        return self._kernels
-
-    def memory_components(self) -> Sequence[str]:
-        return list(self._curves)
-
-    def memory(self, component: str) -> MemoryCurve | None:
-        return self._curves.get(component)
-
-    def allocations(self) -> Allocations | None:
-        return self._allocations
-
-    def steps(self) -> Sequence[StepTimes]:
-        return self._steps
+        """The trace's `args` of that slice; empty where it has none."""
+        return self._tracked().arguments(track, start_ns)
 
     def overlap(self) -> Overlap | None:
-        return self._view.overlap() if self._view is not None else None
+        """Sums over the trace's overlap-analysis tracks, or `None` where it has none."""
+        timeline = self.timeline()
+        return timeline.overlap() if timeline is not None else None
+
+    def memory_components(self) -> Sequence[str]:
+        """Components that have a memory curve."""
+        return list(self.memory_curves())
+
+    def memory(self, component: str) -> MemoryCurve | None:
+        """The memory curve of `component`, or `None`."""
+        return self.memory_curves().get(component)
 
     def top_ops(self, count: int = 20) -> Sequence[OpTotal]:
-        kernels = self.kernels()
+        """The op types that took most device time."""
+        kernels, timeline = self.kernels(), self.timeline()
         if kernels is not None:
-            return top_types(kernels, count)
-        return self._view.top_categories(TrackKind.STREAM, count) if self._view is not None else []
-
-    def links(self) -> Sequence[LinkUse]:
-        return self._links
-
-    @cached_property
-    def _links(self) -> list[LinkUse]:
-        return self._reader.links()
+            return largest_types(kernels, count)
+        return timeline.top_categories(TrackKind.STREAM, count) if timeline is not None else []
 
     def tables(self) -> Sequence[str]:
-        return self._reader.tables()
+        """Names of the rank's further tables, such as `op_statistic` or `l2_cache`."""
+        return self._reader().tables()
 
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
-        return self._reader.table(name)
+    def table(self, name: str, progress: Progress = silent) -> Mapping[str, Sequence[str]]:
+        """Columns of a further table as text, by header; raises `KeyError` for one that is not there."""
+        return self._reader(progress).table(name, progress)
 
-    def load(self) -> None:
-        """Read every file now."""
-        _ = (
-            self._view,
-            self._kernels,
-            self._curves,
-            self._allocations,
-            self._steps,
-            self._links,
-            self.device,
-            self.chip,
-        )
-        for name in self.tables():
-            self.table(name)
-
-    @property
-    def _timeline(self) -> TimelineView:
-        if self._view is None:
-            raise IndexError(f"rank {self.rank} has no tracks: there is no trace file")
-        return self._view
-
-    @cached_property
-    def _view(self) -> TimelineView | None:
-        return self._reader.timeline(self.kernels())
-
-    @cached_property
-    def _kernels(self) -> Kernels | None:
-        return self._reader.kernels()
-
-    @cached_property
-    def _curves(self) -> dict[str, MemoryCurve]:
-        return self._reader.curves()
-
-    @cached_property
-    def _allocations(self) -> Allocations | None:
-        return self._reader.allocations()
-
-    @cached_property
-    def _steps(self) -> list[StepTimes]:
-        return self._reader.steps()
-
-
-def top_types(kernels: Kernels, count: int) -> list[OpTotal]:
-    """The `count` kernel types with the largest total duration; kernels without a type count under their name."""
-    names, types = coded(kernels.name), coded(kernels.type)
-    untyped = np.array([kind in ABSENT for kind in types.values], dtype=bool)
-    keys = types.codes.astype(np.int64)
-    if untyped.any():
-        keys = np.where(untyped[types.codes], names.codes.astype(np.int64) + len(types.values), keys)
-    return ranked(keys, kernels.duration_ns, [*types.values, *names.values], count)
-
-
-def types_by_name(kernels: Kernels | None) -> dict[str, str]:
-    """Op types by kernel name; empty where the kernels have none."""
-    if kernels is None or not len(kernels):
-        return {}
-    names, types = coded(kernels.name), coded(kernels.type)
-    pairs = np.unique(names.codes.astype(np.int64) * len(types.values) + types.codes)
-    found = (divmod(pair, len(types.values)) for pair in pairs.tolist())
-    return {names.values[name]: types.values[kind] for name, kind in found if types.values[kind] not in ABSENT}
+    def read_for_window(self, progress: Progress) -> None:
+        """Read now what a window shows first: whatever answers without a progress."""
+        for part in (self.timeline, self.memory_curves, self._device, self._chip):
+            part(progress)

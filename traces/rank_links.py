@@ -10,7 +10,7 @@ from pathlib import Path
 
 from memplan.traces.decimals import number, scaled
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import LinkUse
+from memplan.traces.profile import LinkTraffic
 
 _MB = 10**6
 _PAIR = re.compile(r"(\d{1,7})-(\d{1,7})")
@@ -18,13 +18,13 @@ _STEP = re.compile(r"(?:step)?(\d{1,9})")
 _MOST_BYTES = 256 * 1024 * 1024
 
 
-def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkUse]:
+def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
     """
     The uses of links in `communication_matrix.json` or `cluster_communication_matrix.json` files.
 
     The first nests step, kind, op; the second kind, step, op; both then hold pairs of ranks.
     """
-    found: list[LinkUse] = []
+    found: list[LinkTraffic] = []
     for path in paths:
         try:
             if path.stat().st_size > _MOST_BYTES:
@@ -38,7 +38,7 @@ def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkUse]:
     return found
 
 
-def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkUse]:
+def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
     for outer, inner_of in _items(value):
         for inner, ops in _items(inner_of):
             names = [name for name in (outer, inner) if name not in ("p2p", "collective")]
@@ -50,14 +50,14 @@ def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkUse]:
                     if ends is None or not isinstance(told, dict):
                         notes.add(path, f"{op}: an entry that is no pair of ranks was skipped")
                         continue
-                    use = link_use(step, op, int(ends[1]), int(ends[2]), told)
+                    use = link_traffic(step, op, int(ends[1]), int(ends[2]), told)
                     if use is None:
                         notes.add(path, f"{op} {pair}: no usable size and time; skipped")
                     else:
                         yield use
 
 
-def link_use(step: int | None, op: str, source: int, target: int, told: Mapping[str, object]) -> LinkUse | None:
+def link_traffic(step: int | None, op: str, source: int, target: int, told: Mapping[str, object]) -> LinkTraffic | None:
     """One use of a link from its size in MB and time in ms; `None` where these are no numbers."""
     size = scaled(str(told.get("Transit Size(MB)", "")), _MB)
     time = scaled(str(told.get("Transit Time(ms)", "")), 10**6)
@@ -65,7 +65,7 @@ def link_use(step: int | None, op: str, source: int, target: int, told: Mapping[
         return None
     rate = number(str(told.get("Bandwidth(GB/s)", "")))
     transport = str(told.get("Transport Type", ""))
-    return LinkUse(step, op, source, target, transport, size, time, None if math.isnan(rate) else rate * 1e9)
+    return LinkTraffic(step, op, source, target, transport, size, time, None if math.isnan(rate) else rate * 1e9)
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from memplan.core.errors import InputError
-from memplan.traces.dictionary_array import Coded, coded
-from memplan.traces.profile import RankProfile, TrackKind
+from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
+from memplan.traces.profile import TrackKind
+from memplan.traces.rank import RankProfile
 
 
 def query(rank: RankProfile, text: str) -> Any:
@@ -47,7 +48,7 @@ def _arrow(columns: Mapping[str, Any]) -> Any:
 
     arrays = []
     for column in columns.values():
-        if isinstance(column, Coded):
+        if isinstance(column, DictionaryArray):
             arrays.append(
                 pa.DictionaryArray.from_arrays(pa.array(column.codes), pa.array(list(column.values), pa.string()))
             )
@@ -99,8 +100,8 @@ def _slices(rank: RankProfile) -> dict[str, Any]:
         "start_ns": joined("start_ns", np.int64),
         "duration_ns": joined("duration_ns", np.int64),
         "depth": joined("depth", np.int16),
-        "name": Coded(joined("name", np.int32), names),
-        "category": Coded(joined("category", np.int32), categories),
+        "name": DictionaryArray(joined("name", np.int32), names),
+        "category": DictionaryArray(joined("category", np.int32), categories),
     }
 
 
@@ -117,9 +118,9 @@ def _memory(rank: RankProfile) -> dict[str, Any]:
             else np.empty(0)
         )
 
-    components = coded([curve.component for curve in curves])
+    components = dictionary_encoded([curve.component for curve in curves])
     return {
-        "component": Coded(np.repeat(components.codes, counts), components.values),
+        "component": DictionaryArray(np.repeat(components.codes, counts), components.values),
         "time_ns": joined("time_ns"),
         "allocated": joined("allocated"),
         "reserved": joined("reserved"),

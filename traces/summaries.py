@@ -23,9 +23,9 @@ from memplan.core.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import LinkUse, Note, OpTotal, Overlap, StepTimes
-from memplan.traces.rank import Rank
-from memplan.traces.readers.choice import reader_of
+from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
+from memplan.traces.rank import RankProfile
+from memplan.traces.readers.choice import open_reader
 from memplan.traces.timeline.trace_file import SMALL
 
 # Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
@@ -52,12 +52,12 @@ class RankSummary:
     overlap: Overlap | None
     ops: Sequence[OpTotal]
     peaks: Sequence[tuple[str, int]]
-    links: Sequence[LinkUse]
+    links: Sequence[LinkTraffic]
     notes: Sequence[Note]
     error: str | None = None
 
 
-def summarise(
+def summarise_ranks(
     path: str | Path,
     *,
     workers: int | None = None,
@@ -90,7 +90,7 @@ def summary_of(source: RankSource, root: Path, cache: Path | None, threads: int 
     """The summary of one rank, read with so many threads (`None`: one for each processor)."""
     notes = Notebook(root)
     try:
-        rank = Rank(source.rank, reader_of(source, notes, silent, cache, threads))
+        rank = RankProfile(source.rank, lambda progress: open_reader(source, notes, progress, cache, threads))
         curves = [curve for name in rank.memory_components() if (curve := rank.memory(name)) is not None]
         peaks = [
             (curve.component, int(values.max()))

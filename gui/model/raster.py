@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.core.jit import jit
 
 Image = NDArray[np.uint32]
-Int64s = NDArray[np.int64]
 
 
 @jit

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from memplan.core.errors import MemplanError
+from memplan.export import EXPORTERS, export
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request
 from memplan.gui.window.dialogs import ask_item
 from memplan.gui.window.view_export import FORMATS, copy, picture, write
 from memplan.gui.views.canvas import TimeCanvas
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PLAN_FORMAT = "memplan"
+OWN_FORMAT = "memplan"
 """The plan's own file format, beside those that `memplan.export` writes."""
 
 
@@ -37,7 +38,7 @@ def open_sample(window: MainWindow) -> None:
 
 def open_file(window: MainWindow) -> None:
     """Ask for plans, or graphs to plan first, and open them."""
-    kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+    kinds = f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
     names, _ = QFileDialog.getOpenFileNames(window, tr("Open plan or graph"), "", kinds)
     if names:
         window.open([Path(name) for name in names])
@@ -142,25 +143,21 @@ def export_plan(window: MainWindow) -> None:
     if plan is None:
         window.statusBar().showMessage(tr("No plan is open."), 5_000)
         return
-    from memplan.export import EXPORTERS  # not before it is needed: the window starts without it
-
-    kinds = {tr("memplan's own plan") + " (*.json)": PLAN_FORMAT}
+    kinds = {tr("memplan's own plan") + " (*.json)": OWN_FORMAT}
     for exporter in EXPORTERS.values():
-        kinds[f"{tr(exporter.description)} (*{'' if exporter.folder else '.json'})"] = exporter.name
+        kinds[f"{tr(exporter.description)} (*{exporter.suffix})"] = exporter.name
     name, kind = QFileDialog.getSaveFileName(window, tr("Export the plan"), "plan.json", ";;".join(kinds))
     if name:
-        write_plan(window, plan, kinds.get(kind, PLAN_FORMAT), Path(name))
+        write_plan(window, plan, kinds.get(kind, OWN_FORMAT), Path(name))
 
 
 def write_plan(window: MainWindow, plan: Plan, to: str, path: Path) -> None:
     """Write `plan` in format `to` off the interface's thread, and say where it is or what went wrong."""
 
     def work(progress: Progress) -> Path:
-        if to == PLAN_FORMAT:
+        if to == OWN_FORMAT:
             plan.save(path)
             return path
-        from memplan.export import export
-
         return export(plan, to, path, progress=progress)
 
     def done(written: Path) -> None:

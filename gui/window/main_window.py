@@ -25,7 +25,7 @@ from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.window.lazy_docks import LaterViews
 from memplan.gui.model.document.open_documents import Documents
-from memplan.gui.model.document.open_request import Request, is_graph, notes_of, requests_for
+from memplan.gui.model.document.open_request import Request, notes_of, requests_for, wants_chip
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.side_by_side_controller import Pairing
@@ -282,7 +282,7 @@ class MainWindow(QMainWindow):
 
     def open_planned(self, request: Request) -> bool:
         """Open `request`, of a graph after asking for the chip to plan it for; false if the user gave up."""
-        if request.plan is not None and is_graph(request.plan) and request.chip is None:
+        if wants_chip(request):
             chip = ask_chip(self)
             if chip is None:
                 return False

@@ -15,7 +15,7 @@ from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
 from memplan.gui.model.compare.ab_differences import Difference, Differences
 from memplan.gui.model.document.open_documents import Opened
-from memplan.gui.model.document.open_request import Request, is_graph, requests_for
+from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
 from memplan.gui.model.compare.side_by_side import Located, Pair, pair_differences
 from memplan.gui.model.compare.locate import Place
 from memplan.gui.model.document.session import Session
@@ -168,7 +168,7 @@ class Pairing:
             self._open(Path(name))
 
     def _ask_file(self) -> None:
-        kinds = f"{tr('Plans and graphs')} (*.json *.mindir *.ir *.onnx);;{tr('All files')} (*)"
+        kinds = f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
         name, _ = QFileDialog.getOpenFileName(self._window, tr("Open plan or graph"), "", kinds)
         if name:
             self._open(Path(name))
@@ -177,12 +177,12 @@ class Pairing:
         """Open one file or folder as a further document and show it as B."""
         window = self._window
         for request in requests_for([path]):
-            chip = window.request.chip
-            if request.plan is not None and is_graph(request.plan) and chip is None:
-                chip = ask_chip(window)
+            if wants_chip(request):
+                chip = window.request.chip or ask_chip(window)
                 if chip is None:
                     return
-            self._read(Request(request.plan, request.profile, request.rank, chip))
+                request = replace(request, chip=chip)
+            self._read(request)
 
     def _read(self, request: Request) -> None:
         """Read what `request` names as a further document and show it as B."""
@@ -313,7 +313,7 @@ class Pairing:
 
         self._show_pair()
         jobs = window.jobs
-        jobs.latest(self, tr("lining up"), lambda _: default_moments(one, other), pair_up, question=_MOMENTS)
+        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), pair_up, question=_MOMENTS)
         jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_pair(self) -> None:
@@ -335,7 +335,7 @@ class Pairing:
             pair.align_at(*found)
 
         window.jobs.latest(
-            self, tr("lining up"), lambda _: moments(pair.first, pair.second, how), done, question=_MOMENTS
+            self, tr("lining up"), lambda progress: moments(pair.first, pair.second, how, progress), done, question=_MOMENTS
         )
 
     def jump(self, difference: Difference) -> None:

@@ -24,7 +24,7 @@ from memplan.gui.model.timeline.neighbours import beside, stacked
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import SliceRef
-from memplan.gui.model.timeline.steps import Step, step_beside, steps
+from memplan.gui.model.timeline.steps import ShownStep, step_beside, steps
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
 
@@ -239,11 +239,11 @@ def _select_slice(window: MainWindow, item: SliceRef | None) -> None:
         window.session.viewport.centre(sum(span) / 2)
 
 
-def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]], None]) -> None:
+def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[ShownStep, ...]], None]) -> None:
     """Find the profile's steps off the interface's thread, then `use` them; says so where there are none."""
     session = window.session
 
-    def done(found: tuple[Step, ...]) -> None:
+    def done(found: tuple[ShownStep, ...]) -> None:
         if session is not window.session:
             return
         if not found:
@@ -254,11 +254,11 @@ def _with_steps(window: MainWindow, use: Callable[[MainWindow, tuple[Step, ...]]
     window.jobs.latest(window, tr("reading steps"), lambda progress: steps(session, progress), done, question="steps")
 
 
-def _reveal(window: MainWindow, step: Step) -> None:
+def _reveal(window: MainWindow, step: ShownStep) -> None:
     window.session.viewport.reveal(step.start, step.end, margin=0.02)
 
 
-def _choose_step(window: MainWindow, found: tuple[Step, ...]) -> None:
+def _choose_step(window: MainWindow, found: tuple[ShownStep, ...]) -> None:
     numbers = [step.number for step in found]
     text = f"{tr('Step')} ({min(numbers):,} – {max(numbers):,})"
     number, sure = QInputDialog.getInt(window, tr("To a step"), text, numbers[0], min(numbers), max(numbers))
@@ -266,15 +266,15 @@ def _choose_step(window: MainWindow, found: tuple[Step, ...]) -> None:
         _reveal(window, min(found, key=lambda step: abs(step.number - number)))
 
 
-def _next_step(window: MainWindow, found: tuple[Step, ...]) -> None:
+def _next_step(window: MainWindow, found: tuple[ShownStep, ...]) -> None:
     _to_step_beside(window, found, forward=True)
 
 
-def _previous_step(window: MainWindow, found: tuple[Step, ...]) -> None:
+def _previous_step(window: MainWindow, found: tuple[ShownStep, ...]) -> None:
     _to_step_beside(window, found, forward=False)
 
 
-def _to_step_beside(window: MainWindow, found: tuple[Step, ...], *, forward: bool) -> None:
+def _to_step_beside(window: MainWindow, found: tuple[ShownStep, ...], *, forward: bool) -> None:
     viewport = window.session.viewport
     # The step in view is the one that begins near the left edge, with the margin that a jump leaves.
     step = step_beside(found, viewport.start + 0.05 * viewport.span, forward)

@@ -65,7 +65,7 @@ for command_name, module in (
     ("gui", gui),
 ):
     app.command(command_name)(module.command)
-app.add_typer(op.app, name="op")
+app.add_typer(op.op_app, name="op")
 app.add_typer(cache.cache_app, name="cache")
 
 

@@ -34,24 +34,24 @@ def command(
 
     Odd rows are fitted and even rows only checked; the errors on both are reported and kept in the file.
     """
-    from memplan.cost.calibration_fit import calibrate, measured, observe
+    from memplan.cost.calibration_fit import calibrate, measured_kernels, observe
     from memplan.cost.calibration import save_calibration
     from memplan.reports.calibration_report import calibration_report
     from memplan.traces import open_profile
 
     with progress_bar() as progress:
-        opened = open_profile(profile, progress=progress)
+        opened = open_profile(profile)
         ranks = [rank] if rank is not None else list(opened.ranks)
         if rank is not None and rank not in opened.ranks:
             known = ", ".join(map(str, opened.ranks))
             raise InputError(f"has no rank {rank}", path=profile, remedy=f"it has {known}")
-        columns = next((found for number in ranks if (found := opened.rank(number).kernels()) is not None), None)
+        columns = next((found for number in ranks if (found := opened.rank(number).kernels(progress)) is not None), None)
     if columns is None:
         raise InputError("holds no kernels", path=profile, remedy="profile with kernel details (level 1 or higher)")
     seen = observe(columns)
     core, chosen = _machine(chip, seen)
     with progress_bar() as progress:
-        result = calibrate(measured(columns), core, profile.name, progress=progress)
+        result = calibrate(measured_kernels(columns), core, profile.name, progress=progress)
     save_calibration(result, output)
     notes = tuple(f"{note.file}: {note.text}" for note in opened.notes)
     return replace(calibration_report(result, seen, chosen, notes), written=(output,))

@@ -43,13 +43,13 @@ def command(
     """
     import memplan
     from memplan.compare import Tolerance, compare, write_curves
+    from memplan.imports import read_plan
     from memplan.reports.compare_report import compare_report
-    from memplan.schema import load_plan
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     tolerance = Tolerance(memory=memory_tolerance, time=time_tolerance, coverage=coverage)
     with progress_bar() as progress:
-        profile = memplan.open_profile(directory, progress=progress)
+        profile = memplan.open_profile(directory)
         result = compare(
             loaded,
             profile,

@@ -10,9 +10,10 @@ import typer
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.cli.show import PlanArgument
+from memplan.export import EXPORTERS, export
 from memplan.reports.report import Report
 
-_FORMATS = "csv (a folder of tables), chrome-trace (Perfetto, MindStudio Insight) or vllm-ascend (flags as JSON)"
+_FORMATS = "; ".join(f"{exporter.name}, {exporter.description}" for exporter in EXPORTERS.values())
 
 
 @reporting
@@ -26,10 +27,9 @@ def command(
 
     What is at OUTPUT stays until everything is written; a folder that is not empty is never replaced.
     """
-    from memplan.export import export
-    from memplan.schema import load_plan
+    from memplan.imports import read_plan
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     with progress_bar() as progress:
         written = export(loaded, to, output, progress=progress)
     return Report(

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memplan.cli.console import YES, JsonOption, print_json, print_table
-from memplan.cli.op_report import LARGEST, document, headline, print_buffers, print_sources, print_traffic
-from memplan.cli.op_report import sweep as draw_curve
+from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
-from memplan.core.units import format_bytes, format_duration
+from memplan.reports.report import Report
 
 if TYPE_CHECKING:
     from memplan.cost.attention import AttentionProblem
-    from memplan.cost.machine import Machine
     from memplan.cost.kernel_time import KernelCost
+    from memplan.cost.machine import Machine
     from memplan.cost.tiling import MatmulProblem
-    from memplan.hardware import Chip
 
-app = typer.Typer(no_args_is_help=True, help="Cost one kernel: time, bound, tiling, on-chip buffers, traffic.")
+op_app = typer.Typer(no_args_is_help=True, help="Cost one kernel: time, bound, tiling, on-chip buffers, traffic.")
 
+_LARGEST = 1 << 30
+"""Largest value of a dimension."""
+_SWEPT = 40
 _DTYPES = {
     "bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32", "int8": "int8",
     "int4": "int4", "fp8": "float8_e4m3", "mxfp8": "float8_e4m3", "hif8": "hifloat8", "fp4": "float4_e2m1",
@@ -41,11 +42,12 @@ def _dtype(name: str) -> str:
 
 def _positive(**values: int) -> None:
     for name, value in values.items():
-        if not 1 <= value <= LARGEST:
-            raise InputError(f"--{name.replace('_', '-')} {value} is out of range", remedy=f"give 1 to {LARGEST}")
+        if not 1 <= value <= _LARGEST:
+            raise InputError(f"--{name.replace('_', '-')} {value} is out of range", remedy=f"give 1 to {_LARGEST}")
 
 
-@app.command("matmul")
+@op_app.command("matmul")
+@reporting
 def matmul(
     m: Annotated[int, typer.Option(help="Rows of A and C.")],
     n: Annotated[int, typer.Option(help="Columns of B and C.")],
@@ -62,12 +64,12 @@ def matmul(
     sweep: Annotated[
         str, typer.Option(help="Draw the curve over one dimension, as m=16:8192.", show_default=False)
     ] = "",
-    as_json: JsonOption = False,
-) -> int:
+) -> Report:
     """Cost a matmul: the best tiling of the enumerated class, or a curve over one dimension."""
     from memplan.cost.machine import machine
     from memplan.cost.tiling import MatmulProblem
     from memplan.hardware import chip as find_chip
+    from memplan.reports.kernel_op_report import matmul_op_report
 
     _positive(m=m, n=n, k=k, batch=batch, groups=groups)
     target = find_chip(chip)
@@ -92,13 +94,9 @@ def matmul(
     )  # fmt: skip
     passes = _passes(activation, core)
     if sweep:
-        return draw_curve(
-            sweep,
-            ("m", "n", "k"),
-            lambda axis, value: _matmul_cost(_with(problem, axis, value), core, passes, cores),
-            as_json,
-        )
-    return _show_matmul(problem, core, target, passes, cores, as_json)
+        axes = ("m", "n", "k")
+        return _swept(sweep, axes, lambda axis, value: _matmul_cost(_with(problem, axis, value), core, passes, cores))
+    return matmul_op_report(problem, core, target, passes=passes, cores=cores)
 
 
 def _with(problem: MatmulProblem, axis: str, value: int) -> MatmulProblem:
@@ -124,66 +122,8 @@ def _matmul_cost(problem: MatmulProblem, core: Machine, passes: float, cores: in
     return matmul_cost(problem, core, passes=passes, blocks=cores)
 
 
-def _show_matmul(problem: MatmulProblem, core: Machine, chip: Chip, passes: float, cores: int, as_json: bool) -> int:
-    from memplan.cost.buffers import matmul_buffers
-    from memplan.cost.kernel_time import matmul_cost_of
-    from memplan.cost.tiling import search, traffic_bound
-    from memplan.placement.onchip import plan_onchip
-
-    found = search(problem, core, cores=cores or None)
-    best = found.best()
-    cost = matmul_cost_of(found, best, core, passes=passes)
-    tiling = found.tiling(best)
-    buffers = plan_onchip(matmul_buffers(problem, tiling), chip)
-    used = cores or core.cubes
-    bound_bytes = traffic_bound(problem, core, cores=used)
-    compulsory = problem.a_total + problem.b_total + problem.c_total
-    peak = problem.flops / (2 * problem.mac_rate * used * core.clock_hz) * 1e9
-    least = max(peak, compulsory / core.hbm_bytes_per_second * 1e9)
-    front: list[dict[str, Any]] = [
-        {
-            "tiling": str(found.tiling(index)),
-            "on_chip_bytes": int(found.columns["l1_bytes"][index] + found.columns["l0c_bytes"][index]),
-            "gm_bytes": int(found.columns["gm_bytes"][index]),
-            "time_ns": round(float(found.columns["time"][index])),
-        }
-        for index in found.pareto()
-    ]
-    bounds = {
-        "time_ns": round(least),
-        "gm_bytes": round(bound_bytes),
-        "hbm_bytes": round(compulsory),
-        "method": "time: cube and HBM peak; GM: max(each operand once, 2MNK/sqrt(S) - 2S), S all on-chip elements",
-    }
-    details = {"tiling": str(tiling), "tilings_enumerated": len(found), "pareto": front}
-    if as_json:
-        print_json(document(cost, core, bounds, buffers, details))
-        return YES
-    shape = f"{problem.m} x {problem.n} x {problem.k}" + (f", {problem.batch} products" if problem.batch > 1 else "")
-    headline(f"matmul {shape}", cost, core, bounds)
-    print(f"tiling: {tiling}; best by modelled time of {len(found)} legal ones")
-    print_traffic(cost, bounds)
-    print_buffers(buffers)
-    step = max(1, -(-len(front) // 12))
-    print_table(
-        f"Traffic against buffers: {len(front)} tilings that no other beats in both",
-        ["L1 and L0C", "GM traffic", "time", "tiling"],
-        [
-            (
-                format_bytes(row["on_chip_bytes"]),
-                format_bytes(row["gm_bytes"]),
-                format_duration(row["time_ns"]),
-                row["tiling"],
-            )
-            for row in front[::step]
-        ],
-        right=(0, 1, 2),
-    )
-    print_sources(core, cost)
-    return YES
-
-
-@app.command("attention")
+@op_app.command("attention")
+@reporting
 def attention(
     q_len: Annotated[int, typer.Option(help="Query tokens of a sequence; 1 for decode.")],
     kv_len: Annotated[int, typer.Option(help="Key tokens of a sequence.")],
@@ -205,13 +145,13 @@ def attention(
     indexer: Annotated[bool, typer.Option("--indexer", help="The indexer that chooses the top-k keys.")] = False,
     chip: ChipOption = "910B3",
     sweep: Annotated[str, typer.Option(help="Draw the curve, as kv_len=1024:131072.", show_default=False)] = "",
-    as_json: JsonOption = False,
-) -> int:
+) -> Report:
     """Cost an attention kernel: MHA, GQA, MLA, sliding, chunked, sparse or compressed, forward, backward or decode."""
     from memplan.cost.attention import AttentionProblem
     from memplan.cost.machine import machine
     from memplan.graph.model import DTYPE_BITS
     from memplan.hardware import chip as find_chip
+    from memplan.reports.kernel_op_report import attention_op_report
 
     _positive(
         q_len=q_len, kv_len=kv_len, heads=heads, kv_heads=kv_heads or heads, head_dim=head_dim, batch=batch, ratio=ratio
@@ -241,10 +181,8 @@ def attention(
     )  # fmt: skip
     if sweep:
         axes = ("q_len", "kv_len", "batch", "heads")
-        return draw_curve(
-            sweep, axes, lambda axis, value: _attention_cost(_at(problem, axis, value), core, rate), as_json
-        )
-    return _show_attention(problem, core, target, rate, as_json)
+        return _swept(sweep, axes, lambda axis, value: _attention_cost(_at(problem, axis, value), core, rate))
+    return attention_op_report(problem, core, target, rate)
 
 
 _LONGEST = 1 << 24
@@ -265,41 +203,27 @@ def _attention_cost(problem: AttentionProblem, core: Machine, rate: float) -> Ke
     return attention_cost(problem, core, rate)
 
 
-def _show_attention(problem: AttentionProblem, core: Machine, chip: Chip, rate: float, as_json: bool) -> int:
-    from memplan.cost.attention import attention_time
-    from memplan.cost.buffers import attention_buffers
-    from memplan.cost.kernel_time import attention_cost_of
-    from memplan.placement.onchip import plan_onchip
+def _swept(text: str, axes: Sequence[str], cost_at: Callable[[str, int], KernelCost]) -> Report:
+    """The curve of `cost_at(axis, value)` over the range that `text` gives."""
+    from memplan.reports.kernel_op_report import sweep_report
 
-    time = attention_time(problem, core, rate)
-    cost = attention_cost_of(problem, time)
-    buffers = plan_onchip(attention_buffers(problem, time, core), chip)
-    peak = problem.flops / (2 * rate * core.cubes * core.clock_hz) * 1e9
-    least = max(peak, problem.compulsory_bytes / core.hbm_bytes_per_second * 1e9)
-    bounds = {
-        "time_ns": round(least),
-        "gm_bytes": round(problem.compulsory_bytes),
-        "hbm_bytes": round(problem.compulsory_bytes),
-        "method": "time: cube peak and HBM peak; bytes: each operand once (no sharper constant is known for attention)",
-    }
-    details = {
-        "blocks": {"q": time.block_q, "kv": time.block_kv},
-        "keys_per_query": round(problem.keys_per_query, 1),
-        "cores": time.cores,
-    }
-    if as_json:
-        print_json(document(cost, core, bounds, buffers, details))
-        return YES
-    kind = "indexer" if problem.indexer else "attention backward" if problem.gradient else "attention"
-    headline(
-        f"{kind} B{problem.batch} N{problem.heads}/{problem.kv_heads} S{problem.q_len}/{problem.kv_len} "
-        f"D{problem.d_qk}/{problem.d_v}, {problem.keys_per_query:,.0f} keys a query",
-        cost,
-        core,
-        bounds,
-    )
-    print(f"blocks: {time.block_q} queries x {time.block_kv} keys on {time.cores} cores")
-    print_traffic(cost, bounds)
-    print_buffers(buffers)
-    print_sources(core, cost)
-    return YES
+    axis, values = _range(text, axes)
+    return sweep_report(axis, [(value, cost_at(axis, value)) for value in values])
+
+
+def _range(text: str, axes: Sequence[str]) -> tuple[str, list[int]]:
+    """The axis and values of `m=16:8192` (doubling) or `m=16,48,100`."""
+    axis, _, span = text.partition("=")
+    axis = axis.strip().replace("-", "_")
+    remedy = f"write it as {axes[0]}=16:8192 or {axes[0]}=16,48,100; axes are {', '.join(axes)}"
+    try:
+        if ":" in span:
+            low, high = (int(part) for part in span.split(":"))
+            values = [low << step for step in range(_SWEPT) if low << step <= high] if low > 0 else []
+        else:
+            values = [int(part) for part in span.split(",")]
+    except ValueError:
+        raise InputError(f"--sweep {text!r:.60} is not a range", remedy=remedy) from None
+    if axis not in axes or not values or len(values) > _SWEPT or not all(1 <= value <= _LARGEST for value in values):
+        raise InputError(f"--sweep {text!r:.60} is not a range", remedy=remedy)
+    return axis, values

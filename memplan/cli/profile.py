@@ -32,7 +32,7 @@ def command(
 
     with progress_bar() as progress:
         progress(0, 1, "reading the profile")
-        profile = memplan.open_profile(directory, progress=progress)
+        profile = memplan.open_profile(directory)
         chosen = list(profile.ranks) if rank is None else [rank]
         if rank is not None and rank not in profile.ranks:
             have = ", ".join(map(str, list(profile.ranks)[:10]))
@@ -40,5 +40,5 @@ def command(
         found = []
         for done, number in enumerate(chosen):
             progress(done, len(chosen), "ranks")
-            found.append(rank_facts(profile.rank(number), top))
+            found.append(rank_facts(profile.rank(number), top, progress))
     return profile_report(profile, found)

@@ -36,7 +36,7 @@ def command(
     Ranks are read in parallel, on this machine or on a Dask cluster, and only totals are kept.
     """
     from memplan.reports.ranks_report import ranks_report
-    from memplan.traces.summaries import summarise
+    from memplan.traces.summaries import summarise_ranks
 
     with progress_bar() as progress:
-        return ranks_report(summarise(directory, workers=workers, scheduler=scheduler, progress=progress))
+        return ranks_report(summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress))

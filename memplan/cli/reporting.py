@@ -99,12 +99,18 @@ def _expanded(request: Any) -> list[inspect.Parameter]:
     """A parameter for each option of a request."""
     kinds = typing.get_type_hints(request)
     return [
-        _option(field.name, Annotated[kinds[field.name], _typer_option(spec)], field.default)
+        _option(
+            field.name,
+            Annotated[kinds[field.name], _typer_parameter(spec)],
+            inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+        )
         for field, spec in options_of(request)
     ]
 
 
-def _typer_option(spec: OptionSpec) -> Any:
+def _typer_parameter(spec: OptionSpec) -> Any:
+    if not spec.flags:
+        return typer.Argument(help=spec.help, show_default=False)
     return typer.Option(*spec.flags, help=spec.help, rich_help_panel=spec.panel or None, min=spec.least, max=spec.most)
 
 

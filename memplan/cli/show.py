@@ -18,9 +18,9 @@ def command(plan: PlanArgument) -> Report:
     """
     Print a saved plan: how full each tier gets, what fills it, the longest ops, what moves.
 
-    Exits with 0 when the plan fits, 1 when it does not, 2 when the file can't be read.
+    Exits with 0 when the plan is valid and fits, 1 when it is not or does not, 2 when the file can't be read.
     """
+    from memplan.imports import read_plan
     from memplan.reports.plan_report import plan_report
-    from memplan.schema import load_plan
 
-    return plan_report(load_plan(plan))
+    return plan_report(read_plan(plan))

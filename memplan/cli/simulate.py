@@ -37,9 +37,9 @@ def command(
     The same plan and seed give the same files. The profile says in profiler_metadata.json that it is simulated.
     """
     from memplan.simulator import Behaviour, simulate
-    from memplan.schema import load_plan
+    from memplan.imports import read_plan
 
-    loaded = load_plan(plan)
+    loaded = read_plan(plan)
     behaviour = Behaviour.exact() if exact else Behaviour()
     with progress_bar() as progress:
         written = simulate(

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -21,6 +22,7 @@ from memplan.compare.memory import (
 from memplan.compare.result import (
     Comparison,
     Deviation,
+    DeviationWhat,
     DeviationKind,
     Matches,
     MemoryCurves,
@@ -33,10 +35,11 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.schema import Plan, Tier, memory_curve
 from memplan.core.sentence import Sentence, Text
-from memplan.traces.profile import Allocations, Profile, RankProfile
+from memplan.traces.directory import Profile
+from memplan.traces.profile import Allocations
+from memplan.traces.rank import RankProfile
 from memplan.core.units import format_duration
 
-Int64s = NDArray[np.int64]
 
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 
@@ -62,7 +65,7 @@ def compare(
     tolerance = tolerance or Tolerance()
     measured_rank, simulated = _pick_rank(profile, rank)
     progress(0, 4, "reading kernels")
-    everything = measured_ops(measured_rank)
+    everything = measured_ops(measured_rank, progress)
     steps = find_steps(everything, own_name_matches(plan, everything))
     position = choose_step(everything, steps, step)
     ops = everything.take(np.flatnonzero(steps.position == position))
@@ -94,8 +97,11 @@ def compare(
         found = found + _time_deviations(plan, ops, matches, owner, clock)
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
     summary = _summary(plan, ops, matches, owner, memory, peak)
-    reasons = _reasons(summary, tolerance)
-    missing = np.setdiff1d([op.index for op in plan.ops if op.bound != "none"], matches.op)
+    # At steps of which the plan's file doesn't say what runs, any kernel may run.
+    named = all(op.launches is not None for op in plan.ops)
+    reasons = _reasons(summary, tolerance, named)
+    notes += _left_out(plan, summary, named)
+    missing = np.setdiff1d([op.index for op in plan.ops if op.launches], matches.op)
     return Comparison(
         graph=plan.origin.graph,
         chip=plan.chip,
@@ -177,20 +183,29 @@ def _memory(
 
 def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, clock: TimeMap) -> list[Deviation]:
     """Ops that took longer or shorter, waits before them, kernels without an op and ops without a kernel."""
-    makespan = max(plan.makespan_ns, 1)
-    found = []
+    found: list[Deviation] = []
+    measured_ns = int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0
+    makespan = max(plan.makespan_ns if plan.timed else measured_ns, 1)
 
     def add(
-        what: str, op: int | None, where: Text, span: tuple[int, int], planned: int | None, took: int | None
+        what: DeviationWhat, op: int | None, where: Text, span: tuple[int, int], planned: int | None, took: int | None
     ) -> None:
         delta = (took or 0) - (planned or 0)
         if delta:
             cost = abs(delta) / makespan
             found.append(Deviation(DeviationKind.TIME, what, where, op, *span, planned, took, delta, cost))
 
+    def add_unplanned() -> list[Deviation]:
+        for kernels, first_ns, last_ns in _groups(ops, owner):
+            span = (clock.to_plan(first_ns), clock.to_plan(last_ns))
+            add(DeviationWhat.NOT_IN_PLAN, None, kernels.name, span, None, kernels.total_ns)
+        return found
+
+    if not plan.timed:
+        return add_unplanned()
     waits = _waits(ops.start_ns, ops.end_ns)
     # Ops without a kernel have no wait that a profile could show; what they wait for, the next kernel waits for.
-    launched = sorted((op.start_ns, op.index) for op in plan.ops if op.bound != "none")
+    launched = sorted((op.start_ns, op.index) for op in plan.ops if op.launches)
     order = np.array([index for _, index in launched], dtype=np.int64)
     starts = np.array([start for start, _ in launched], dtype=np.int64)
     ends = starts + np.array([plan.ops[index].duration_ns for _, index in launched], dtype=np.int64)
@@ -203,24 +218,21 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
     for row, index in enumerate(matches.op.tolist()):
         op = plan.ops[index]
         span = (op.start_ns, op.start_ns + op.duration_ns)
-        add("duration", index, op.name, span, op.duration_ns, int(matches.duration_ns[row]))
+        add(DeviationWhat.DURATION, index, op.name, span, op.duration_ns, int(matches.duration_ns[row]))
         before = (int(planned_waits[index]), int(measured_waits[row]))
         if abs(before[1] - before[0]) >= _NOTABLE_WAIT * makespan:
-            add("wait", index, op.name, (op.start_ns - before[0], op.start_ns), *before)
+            add(DeviationWhat.WAIT, index, op.name, (op.start_ns - before[0], op.start_ns), *before)
         elif before[0] != before[1]:
             short.append(before)
     # Thousands of gaps of a microsecond are one finding, not thousands.
     gaps = Sentence("{} short waits together", (str(len(short)),))
-    add("waits", None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
+    add(DeviationWhat.WAITS, None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
     matched = set(matches.op.tolist())
     for op in plan.ops:
-        if op.bound != "none" and op.index not in matched:
+        if op.launches and op.index not in matched:
             span = (op.start_ns, op.start_ns + op.duration_ns)
-            add("not in the profile", op.index, op.name, span, op.duration_ns, None)
-    for kernels, first_ns, last_ns in _groups(ops, owner):
-        span = (clock.to_plan(first_ns), clock.to_plan(last_ns))
-        add("not in the plan", None, kernels.name, span, None, kernels.total_ns)
-    return found
+            add(DeviationWhat.NOT_IN_PROFILE, op.index, op.name, span, op.duration_ns, None)
+    return add_unplanned()
 
 
 def _waits(start_ns: Int64s, end_ns: Int64s) -> Int64s:
@@ -262,10 +274,10 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 def _summary(
     plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: MemoryCurves | None, peak: int
 ) -> Summary:
-    launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.bound != "none")
+    launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
     # Ops planned without a kernel may turn up with one; they don't make up for others that are missing.
-    counted = np.array([plan.ops[index].bound != "none" for index in matches.op.tolist()], dtype=bool)
+    counted = np.array([plan.ops[index].launches for index in matches.op.tolist()], dtype=bool)
     total = int(ops.duration_ns.sum())
     curve = memory_curve(plan, Tier.HBM)
     peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])
@@ -276,26 +288,40 @@ def _summary(
         measured_peak=int(memory.measured.max()) if memory is not None else None,
         # Without anchors there is no telling which op a measured time belongs to.
         measured_peak_op=op_at(plan, reached_ns) if reached_ns is not None and len(matches) else None,
-        planned_makespan_ns=int(spans[:, 1].max() - spans[0, 0]) if len(spans) else 0,
+        planned_makespan_ns=(int(spans[:, 1].max() - spans[0, 0]) if len(spans) else 0) if plan.timed else None,
         measured_makespan_ns=int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0,
-        planned_busy_ns=_busy(spans[:, 0], spans[:, 1]),
+        planned_busy_ns=_busy(spans[:, 0], spans[:, 1]) if plan.timed else None,
         measured_busy_ns=_busy(ops.start_ns, ops.end_ns),
         planned_ops=len(launched),
         matched_ops=int(counted.sum()),
         matched_by_name=int((counted & matches.by_name).sum()),
         measured_kernels=len(ops),
         measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else float(len(matches) > 0),
+        whole=plan.timed or any(tensor.persistent for tensor in plan.tensors),
     )
 
 
-def _reasons(summary: Summary, tolerance: Tolerance) -> list[Sentence]:
+def _left_out(plan: Plan, summary: Summary, named: bool) -> list[str]:
+    """What the verdict does not rest on, because the plan says nothing of it."""
+    return [
+        text
+        for missing, text in (
+            (not plan.timed, "the plan has no times: durations and waits are not compared"),
+            (not summary.whole, "the plan leaves out what is allocated elsewhere: its peak is no part of the verdict"),
+            (not named, "the plan does not name what runs at every step: kernels without an op may be planned ones"),
+        )
+        if missing
+    ]
+
+
+def _reasons(summary: Summary, tolerance: Tolerance, named: bool) -> list[Sentence]:
     """Why the profile deviates: each figure beyond its tolerance, in words."""
     if not summary.matched_ops:
         return [Sentence("no op of the plan is in the profile: it is of another model, or its names were lost")]
     reasons = []
     if summary.coverage < tolerance.coverage:
         reasons.append(Sentence("only {} of the planned ops are in the profile", (f"{summary.coverage:.1%}",)))
-    if summary.measured_coverage < tolerance.coverage:
+    if named and summary.measured_coverage < tolerance.coverage:
         share = f"{summary.measured_coverage:.1%}"
         reasons.append(Sentence("only {} of the measured kernel time is of planned ops", (share,)))
     for text, change, allowed in (

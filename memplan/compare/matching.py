@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.result import Matches
 from memplan.compare.timemap import rising
+from memplan.graph.op_names import op_family, op_spellings
 from memplan.schema import Plan
 
-Int64s = NDArray[np.int64]
 
 _ENOUGH_BY_TYPE = 0.5  # share of both sides that types must explain where no name does
-
-
-def spellings(name: str) -> Iterator[str]:
-    """Names a planned op may have whose kernel is called `name`: that name, or `<op>` of `<op>/<device kernel>`."""
-    yield name
-    head, _, _ = name.rpartition("/")
-    if head:
-        yield head
 
 
 def name_matches(plan: Plan, measured: MeasuredOps) -> Int64s:
@@ -37,7 +28,7 @@ def name_matches(plan: Plan, measured: MeasuredOps) -> Int64s:
     for row, name in enumerate(measured.name):
         position = known.get(name)
         if position is None:
-            position = next((index[spelling] for spelling in spellings(name) if spelling in index), -1)
+            position = next((index[spelling] for spelling in op_spellings(name) if spelling in index), -1)
             known[name] = position
         found[row] = position
     return found
@@ -65,7 +56,7 @@ def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:
     by_name = op >= 0
     _by_type(plan, step, op)
     if not by_name.any():
-        launched = sum(planned.bound != "none" for planned in plan.ops)
+        launched = sum(bool(planned.launches) for planned in plan.ops)
         explained = len(np.unique(op[op >= 0]))
         if explained < _ENOUGH_BY_TYPE * max(launched, 1) or (op >= 0).sum() < _ENOUGH_BY_TYPE * len(op):
             op[:] = -1
@@ -102,11 +93,6 @@ def _share_names(plan: Plan, op: Int64s) -> Int64s:
     return op
 
 
-def _stem(kind: str) -> str:
-    """An op type as framework and device agree on it: `aclnnMatMulV3` and `MatMul`, `ConcatD` and `Concat` are one."""
-    return re.sub(r"(V\d+|Ext|(?<=[a-z])D)$", "", kind.removeprefix("aclnn")).casefold()
-
-
 def _by_type(plan: Plan, step: MeasuredOps, op: Int64s) -> None:
     """Add to `op` what type and order tell."""
     rows = np.flatnonzero(op >= 0)
@@ -115,24 +101,17 @@ def _by_type(plan: Plan, step: MeasuredOps, op: Int64s) -> None:
     kept = rising(starts)
     anchors, starts = anchors[kept], starts[kept]
     found = set(op[rows].tolist())
-    stems: dict[str, str] = {}
-
-    def stem(kind: str) -> str:
-        if kind not in stems:
-            stems[kind] = _stem(kind)
-        return stems[kind]
-
     planned: dict[tuple[int, str], list[int]] = defaultdict(list)
     for item in plan.ops:
-        if item.bound != "none" and item.index not in found:
-            planned[int(np.searchsorted(anchors, item.index)), stem(item.type)].append(item.index)
+        if item.launches and item.index not in found:
+            planned[int(np.searchsorted(anchors, item.index)), op_family(item.type)].append(item.index)
     if not planned:
         return
     free = np.flatnonzero(op < 0)
     segments = np.searchsorted(starts, step.start_ns[free], side="right").tolist()
     measured: dict[tuple[int, str], list[int]] = defaultdict(list)
     for row, segment in zip(free.tolist(), segments, strict=True):
-        measured[segment, stem(step.type[row])].append(row)
+        measured[segment, op_family(step.type[row])].append(row)
     for key, indices in planned.items():
         candidates = measured.get(key, [])
         each, left = divmod(len(candidates), len(indices))

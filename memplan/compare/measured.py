@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
-from memplan.graph.names import expanded_type
-from memplan.traces.profile import RankProfile, Track, TrackKind
+from memplan.core.progress import Progress, silent
+from memplan.graph.op_names import type_of_kernel
+from memplan.traces.profile import Track, TrackKind
+from memplan.traces.rank import RankProfile
+from memplan.traces.steps import numbered_steps, spans_of_steps
 
-Int64s = NDArray[np.int64]
 
 _HOST_OPS = "CPU OP"  # process of MindSpore's CPU kernels in trace_view.json
 
@@ -50,17 +53,18 @@ class MeasuredOps:
         )
 
 
-def measured_ops(rank: RankProfile) -> MeasuredOps:
+def measured_ops(rank: RankProfile, progress: Progress = silent) -> MeasuredOps:
     """
     What ran: the kernel table, or else the slices of the device's streams, or else MindSpore's CPU kernels.
 
     Raises `InputError` for a profile that has none of them.
     """
-    kernels = rank.kernels()
+    kernels = rank.kernels(progress)
     if kernels is not None and len(kernels):
         return MeasuredOps(
             kernels.start_ns, kernels.duration_ns, kernels.step, kernels.name, kernels.type, "kernel table"
         )
+    rank.timeline(progress)
     source, tracks = operation_tracks(rank)
     if tracks:
         return _from_slices(rank, [track.id for track in tracks], source)
@@ -86,23 +90,13 @@ def operation_tracks(rank: RankProfile) -> tuple[str, list[Track]]:
     return "", []
 
 
-def type_of(name: str) -> str:
-    """
-    The op type in a MindSpore scope name: `MatMul` of `Default/q-Dense/MatMul-op3`; empty in other names.
-
-    Kernels that the backend put in the place of an op, such as `Expand/_SumExt/Cast-op2`, are of that op's type.
-    """
-    leaf = re.search(r"(?:^|/)(\w+)-op\d+$", name)
-    return expanded_type(name) or (leaf.group(1) if leaf else "")
-
-
 def _from_slices(rank: RankProfile, tracks: Iterable[int], source: str) -> MeasuredOps:
     parts = [rank.slices(track) for track in tracks]
     start = np.concatenate([part.start_ns for part in parts])
     order = np.argsort(start, kind="stable")
     names = [part.names[name] for part in parts for name in part.name.tolist()]
     types = [
-        (part.categories[kind] if part.categories else "") or type_of(part.names[name])
+        (part.categories[kind] if part.categories else "") or type_of_kernel(part.names[name])
         for part in parts
         for name, kind in zip(part.name.tolist(), part.category.tolist(), strict=True)
     ]
@@ -118,7 +112,7 @@ def _from_slices(rank: RankProfile, tracks: Iterable[int], source: str) -> Measu
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class MeasuredSteps:
     """Steps of a profile: their numbers in order, and of every kernel its position among them (-1: in none)."""
 
     numbers: Sequence[int]
@@ -126,19 +120,16 @@ class Steps:
     inferred: bool
 
 
-def find_steps(measured: MeasuredOps, op: Int64s) -> Steps:
+def find_steps(measured: MeasuredOps, op: Int64s) -> MeasuredSteps:
     """
     Steps as the profile numbers them, or else as the repetitions of planned ops show them.
 
     `op` is the planned op of each kernel, -1 where unknown. Without numbers, the steps are as many as make most ops
     occur equally often in each: an op may launch several kernels, so its occurrences alone do not tell.
     """
-    numbered = measured.step >= 0
-    if bool(numbered.any()):
-        numbers, position = np.unique(measured.step[numbered], return_inverse=True)
-        positions = np.full(len(measured), -1, dtype=np.int64)
-        positions[numbered] = position
-        return Steps(numbers.tolist(), positions, inferred=False)
+    numbers, numbered = numbered_steps(measured.step)
+    if numbers:
+        return MeasuredSteps(numbers, numbered, inferred=False)
     known = op[op >= 0]
     if len(known):
         ops, counts = np.unique(known, return_counts=True)
@@ -156,8 +147,8 @@ def find_steps(measured: MeasuredOps, op: Int64s) -> Steps:
             if filled.all(axis=1).mean() > 0.5:
                 seen = np.zeros(len(measured), dtype=bool)
                 seen[rows] = True
-                return Steps(list(range(steps)), _cut_at_pauses(measured, begins[::each], seen), inferred=True)
-    return Steps([0], np.zeros(len(measured), dtype=np.int64), inferred=True)
+                return MeasuredSteps(list(range(steps)), _cut_at_pauses(measured, begins[::each], seen), inferred=True)
+    return MeasuredSteps([0], np.zeros(len(measured), dtype=np.int64), inferred=True)
 
 
 def _cut_at_pauses(measured: MeasuredOps, begins: Int64s, seen: NDArray[np.bool_]) -> Int64s:
@@ -181,7 +172,7 @@ def _cut_at_pauses(measured: MeasuredOps, begins: Int64s, seen: NDArray[np.bool_
     return np.cumsum(position)
 
 
-def choose_step(measured: MeasuredOps, steps: Steps, wanted: int | None) -> int:
+def choose_step(measured: MeasuredOps, steps: MeasuredSteps, wanted: int | None) -> int:
     """
     Position of step `wanted`, or of the one whose span is the (lower) median, which is neither warm-up nor outlier.
 
@@ -192,10 +183,6 @@ def choose_step(measured: MeasuredOps, steps: Steps, wanted: int | None) -> int:
             have = ", ".join(map(str, list(steps.numbers)[:10]))
             raise InputError(f"the profile has no step {wanted}", remedy=f"it has {have}")
         return list(steps.numbers).index(wanted)
-    inside = steps.position >= 0
-    spans = np.zeros(len(steps.numbers), dtype=np.int64)
-    first = np.full(len(spans), np.iinfo(np.int64).max)
-    np.minimum.at(first, steps.position[inside], measured.start_ns[inside])
-    np.maximum.at(spans, steps.position[inside], measured.end_ns[inside])
-    spans -= first
+    first, last = spans_of_steps(steps.position, len(steps.numbers), measured.start_ns, measured.end_ns)
+    spans = last - first
     return int(np.argsort(spans, kind="stable")[(len(spans) - 1) // 2])

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.compare.matching import spellings
-from memplan.compare.result import Deviation, DeviationKind, MemoryCurves
+from memplan.core.arrays import Int64s
+from memplan.graph.op_names import op_spellings
+from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, MemoryCurves
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.errors import InputError
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
-from memplan.traces.profile import Allocations, MemoryCurve, RankProfile
+from memplan.traces.profile import Allocations, MemoryCurve
+from memplan.traces.rank import RankProfile
 
-Int64s = NDArray[np.int64]
 
 _PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {
@@ -84,7 +85,7 @@ def pair_allocations(plan: Plan, allocations: Allocations, position: int, steps:
     known: dict[str, int] = {}
     for row, name in enumerate(allocations.name):
         if name not in known:
-            known[name] = next((named[spelling] for spelling in spellings(name) if spelling in named), -1)
+            known[name] = next((named[spelling] for spelling in op_spellings(name) if spelling in named), -1)
         if known[name] >= 0 and allocations.allocation_ns[row] >= 0:
             measured[known[name]].append(row)
     placements: list[Placement] = []
@@ -165,7 +166,7 @@ def memory_deviations(
     floor = max(peak // 1000, 1)
     found: list[Deviation] = []
 
-    def add(what: str, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
+    def add(what: DeviationWhat, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
         delta, (start, end) = measured - planned, span
         at_peak = abs(delta) / peak if start <= peak_ns < end else 0.0
         area = abs(delta) * (end - start) / (peak * makespan)
@@ -187,10 +188,10 @@ def memory_deviations(
     level = _median(rest[:-1], widths)
     if abs(level) >= floor:
         kept, span = sum(_persistent(plan)), (int(axis[0]), int(axis[-1]))
-        add("level", Sentence("the whole step"), None, span, kept, kept + level)
+        add(DeviationWhat.LEVEL, Sentence("the whole step"), None, span, kept, kept + level)
     for left, right, extreme in _stretches(rest[:-1] - level, floor):
         at = op_at(plan, int(axis[extreme]))
-        what = "excess" if rest[extreme] > level else "shortfall"
+        what = DeviationWhat.EXCESS if rest[extreme] > level else DeviationWhat.SHORTFALL
         where = plan.ops[at].name if at is not None else Sentence("before the first op")
         planned = int(curves.planned[extreme])
         span = (int(axis[left]), int(axis[right]))
@@ -203,7 +204,7 @@ def _persistent(plan: Plan) -> Sequence[int]:
     return [p.size for p in plan.placements if p.tier is Tier.HBM and tensors[p.tensor].persistent and p.start == 0]
 
 
-def _explained(plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int) -> list[tuple[str, int, int, int, int, int]]:
+def _explained(plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int) -> list[tuple[DeviationWhat, int, int, int, int, int]]:
     """Differences of paired allocations: (what, op, start, end, planned bytes, measured bytes)."""
     starts = step_starts(plan)
     last = len(plan.ops)
@@ -215,12 +216,12 @@ def _explained(plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int) -> list[tu
         freed = min(int(released[row]), end_ns)
         size = int(pairs.size[row])
         if size != placement.size:
-            found.append(("size", placement.start, begin, due, placement.size, size))
+            found.append((DeviationWhat.SIZE, placement.start, begin, due, placement.size, size))
         # A free belongs to the step it falls in: only whole steps count as late or early.
         if freed > due and placement.end < last and freed > int(starts[placement.end + 1]) - 1:
-            found.append(("held too long", placement.start, due, freed, 0, size))
+            found.append((DeviationWhat.HELD_TOO_LONG, placement.start, due, freed, 0, size))
         elif freed < due and freed <= int(starts[placement.end - 1]) and not never[row]:
-            found.append(("freed early", placement.start, freed, due, size, 0))
+            found.append((DeviationWhat.FREED_EARLY, placement.start, freed, due, size, 0))
     return found
 
 

@@ -8,10 +8,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare.timemap import TimeMap
 from memplan.core.sentence import Sentence, Text
 
-Int64s = NDArray[np.int64]
 
 
 class DeviationKind(str, Enum):
@@ -21,14 +21,35 @@ class DeviationKind(str, Enum):
     MEMORY = "memory"
 
 
+class DeviationWhat(str, Enum):
+    """What of an op, or of the memory curve, differs."""
+
+    DURATION = "duration"
+    WAIT = "wait"
+    """Idle time before an op."""
+    WAITS = "waits"
+    """The short waits together."""
+    NOT_IN_PLAN = "not in the plan"
+    NOT_IN_PROFILE = "not in the profile"
+    SIZE = "size"
+    """Bytes of what an op allocates."""
+    HELD_TOO_LONG = "held too long"
+    FREED_EARLY = "freed early"
+    LEVEL = "level"
+    """Memory throughout the step."""
+    EXCESS = "excess"
+    """The measured curve is above the planned one where no allocation explains it."""
+    SHORTFALL = "shortfall"
+
+    __str__ = str.__str__  # the same text in every version of Python
+
+
 @dataclass(frozen=True, slots=True)
 class Deviation:
     """
     One signed difference between plan and profile.
 
-    `what` says which: `duration` of an op, `wait` before it, `waits` (the short ones together), `not in the plan`,
-    `not in the profile`, `size` of what an op allocates, `held too long`, `freed early`, `level` of memory throughout
-    the step, `excess` or `shortfall` of the curve that no allocation explains. `planned`, `measured` and `delta`
+    `planned`, `measured` and `delta`
     (measured minus planned) are nanoseconds or bytes; `planned` or `measured` is `None` where that side has nothing
     of the kind. `op` is the index of the planned op, `[start_ns, end_ns)` the span concerned on the plan's time axis.
 
@@ -37,7 +58,7 @@ class Deviation:
     """
 
     kind: DeviationKind
-    what: str
+    what: DeviationWhat
     where: Text
     op: int | None
     start_ns: int
@@ -113,23 +134,25 @@ class Summary:
     Peaks in bytes and the ops during which they are reached (`None` without a measured curve, and where it can't be
     told). Makespans are nanoseconds from the first op's (kernel's) start to the last one's end, busy times those of
     them in which some op or kernel runs; transfers count in neither.
-    `planned_ops` counts ops that launch a kernel, `matched_ops` those found; `measured_coverage` is the share of the
-    measured kernel time that they account for.
+    Planned times are `None` for a plan that has none. `planned_ops` counts ops that launch a kernel, `matched_ops`
+    those found; `measured_coverage` is the share of the measured kernel time that they account for. `whole` is false
+    for a plan that leaves out what is allocated elsewhere (weights): its peak can't be set against the measured one.
     """
 
     planned_peak: int
     planned_peak_op: int | None
     measured_peak: int | None
     measured_peak_op: int | None
-    planned_makespan_ns: int
+    planned_makespan_ns: int | None
     measured_makespan_ns: int
-    planned_busy_ns: int
+    planned_busy_ns: int | None
     measured_busy_ns: int
     planned_ops: int
     matched_ops: int
     matched_by_name: int
     measured_kernels: int
     measured_coverage: float
+    whole: bool = True
 
     @property
     def coverage(self) -> float:
@@ -139,7 +162,7 @@ class Summary:
     @property
     def peak_change(self) -> float | None:
         """Measured over planned peak, less one."""
-        if self.measured_peak is None or not self.planned_peak:
+        if self.measured_peak is None or not self.planned_peak or not self.whole:
             return None
         return self.measured_peak / self.planned_peak - 1.0
 
@@ -156,7 +179,8 @@ class Comparison:
     """
     A plan beside one step of one rank of a profile.
 
-    `deviations` are the costliest of `deviations_total`, the costliest first; `unmatched_ops` are indices of planned ops that were not found,
+    `deviations` are the costliest of `deviations_total`, the costliest first; `unmatched_ops` are indices of planned
+    ops that were not found,
     `unmatched_kernels` measured ones without a plan, the longest first. `reasons` say why it `deviates`, `notes` what
     was assumed or is missing.
     """

@@ -9,7 +9,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
+from memplan.core.arrays import Int64s
+
 
 
 @dataclass(frozen=True, slots=True)

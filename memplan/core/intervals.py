@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Intervals = tuple[NDArray[np.int64], NDArray[np.int64]]
+from memplan.core.arrays import Int64s
+
+Intervals = tuple[Int64s, Int64s]
 
 
-def interval_union(start: NDArray[np.int64], end: NDArray[np.int64], *, keep_touching: bool = False) -> Intervals:
+def interval_union(start: Int64s, end: Int64s, *, keep_touching: bool = False) -> Intervals:
     """
     The disjoint intervals, in order, that cover what the given ones do; empty ones cover nothing and go.
 
@@ -37,6 +38,6 @@ def interval_difference(whole: Intervals, part: Intervals) -> Intervals:
     return start[end > start], end[end > start]
 
 
-def interval_total(start: NDArray[np.int64], end: NDArray[np.int64]) -> int:
+def interval_total(start: Int64s, end: Int64s) -> int:
     """Sum of the lengths of disjoint intervals."""
     return int((end - start).sum())

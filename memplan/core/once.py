@@ -33,17 +33,12 @@ class Once(Generic[_Value]):
         self._values: list[_Value] = []
         self._error: Exception | None = None
 
-    def get(self, progress: Progress = silent) -> _Value:
+    def __call__(self, progress: Progress = silent) -> _Value:
         """The value; raises the error of `compute`, or `CancelledError` where `progress` does so."""
         while not self._values:  # without the lock once it is there: a list is never emptied
             if self._claim(progress):
                 return self._worked_out(progress)
         return self._values[0]
-
-    @property
-    def known(self) -> bool:
-        """Whether `get` answers at once, with a value or an error."""
-        return bool(self._values) or self._error is not None
 
     def _claim(self, progress: Progress) -> bool:
         """Wait until there is a value (false) or until it is for this thread to compute it (true)."""

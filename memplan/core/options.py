@@ -18,9 +18,10 @@ _KEY = "option"
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
     """
-    One option: its flags with the long one first, its help, the heading it stands under, and the least it may be.
+    One option: its flags, the one to print first, its help, the heading it stands under, the least and most it may be.
 
-    `always` ones are part of every printed command line, even where they are as by default.
+    Without flags it is an argument. `always` ones are part of every printed command line, even where they are as by
+    default.
     """
 
     flags: tuple[str, ...]
@@ -40,6 +41,11 @@ def option(
     return dataclasses.field(default=default, metadata={_KEY: spec})
 
 
+def argument(help: str) -> Any:
+    """A field of a request that has to be given, without a flag."""
+    return dataclasses.field(metadata={_KEY: OptionSpec((), help)})
+
+
 def options_of(request: Any) -> Iterator[tuple[dataclasses.Field[Any], OptionSpec]]:
     """Every field of a request (or of its class) that is an option, in order."""
     for field in dataclasses.fields(request):
@@ -48,11 +54,11 @@ def options_of(request: Any) -> Iterator[tuple[dataclasses.Field[Any], OptionSpe
 
 
 def words(request: Any) -> list[str]:
-    """The options that ask for `request`: those that are not as by default, and those that are always given."""
-    found: list[str] = []
+    """The words that ask for `request`: arguments, options that are not as by default, and those always given."""
+    found = [str(getattr(request, field.name)) for field, spec in options_of(request) if not spec.flags]
     for field, spec in options_of(request):
         value = getattr(request, field.name)
-        if value is None or (value == field.default and not spec.always):
+        if not spec.flags or value is None or (value == field.default and not spec.always):
             continue
         if isinstance(value, bool):
             found += [spec.flags[0]] if value else []

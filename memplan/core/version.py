@@ -1,3 +1,3 @@
 """The version of memplan, as plans and simulated profiles record it."""
 
-VERSION = "0.1.0"
+MEMPLAN_VERSION = "0.1.0"

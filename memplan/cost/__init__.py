@@ -5,8 +5,6 @@ from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
 from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.opcost import OpCost, costs_and_advice, op_costs
-from memplan.cost.rates import Rates, rates
-from memplan.cost.roofline import roofline
 
 __all__ = [
     "Calibration",
@@ -15,7 +13,6 @@ __all__ = [
     "Machine",
     "OpCost",
     "Operand",
-    "Rates",
     "calibrated",
     "costs_and_advice",
     "kernel_cost",
@@ -24,7 +21,5 @@ __all__ = [
     "load_calibration",
     "machine",
     "op_costs",
-    "rates",
-    "roofline",
     "save_calibration",
 ]

@@ -18,6 +18,7 @@ from math import ceil
 import numpy as np
 
 from memplan.cost.machine import Machine
+from memplan.cost.overlap import overlapped
 
 _BLOCKS_Q = (16, 32, 64, 128, 256)
 _BLOCKS_KV = (128, 256, 512, 1024)
@@ -233,9 +234,7 @@ def _blocks(
         "vector": vector / (busy * machine.vectors / machine.cubes) * balance * 1e9 / machine.vector_clock_hz,
         "mte2": mte2 * balance,
     }
-    power = machine["pipe_norm"]
-    slowest = max(pipes.values())
-    span = slowest * sum((value / slowest) ** power for value in pipes.values()) ** (1 / power)
+    span = overlapped(list(pipes.values()), machine["pipe_norm"])
     extra = 0.0
     if p.gradient:
         # Before: sums zeroed, row sums of result x gradient; after: sums cast to the operands' type.

@@ -20,7 +20,7 @@ from memplan.cost.kernel import Kernel, op_class
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-VERSION = 1
+CALIBRATION_VERSION = 1
 FEATURES = ("overhead_ns", "model", "bytes", "compute")
 _LARGEST_FILE = 16 << 20
 
@@ -37,7 +37,7 @@ class Predicted(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Correction:
     """
     Coefficients (in the order of `FEATURES`) for one class of kernels, fitted on `train_rows` rows.
 
@@ -73,8 +73,8 @@ class Calibration:
     chip: str
     cubes: int
     clock_hz: float
-    types: tuple[Fit, ...]
-    classes: tuple[Fit, ...]
+    types: tuple[Correction, ...]
+    classes: tuple[Correction, ...]
     train_error: float
     check_error: float | None
     model_error: float | None
@@ -88,7 +88,7 @@ class Calibration:
             f"time-weighted error {self.train_error:.1%} on the rows it was fitted to, {check} on rows kept apart",
         )
 
-    def fit(self, op_type: str, model_ns: float) -> Fit | None:
+    def fit(self, op_type: str, model_ns: float) -> Correction | None:
         """The fit for a kernel of `op_type` and that model time: its own type's, else that of its class."""
         for fits, name in ((self.types, op_type), (self.classes, op_class(op_type).rule)):
             found = next((fit for fit in fits if fit.name == name and fit.covers(model_ns)), None)
@@ -101,11 +101,11 @@ class Calibration:
         fit = self.fit(kernel.type, cost.duration_ns) if cost.known else None
         if fit is None:
             return cost.duration_ns
-        values = features(kernel, cost, hbm_bytes_per_second)
+        values = correction_terms(kernel, cost, hbm_bytes_per_second)
         return max(round(sum(a * b for a, b in zip(fit.coefficients, values, strict=True))), 1)
 
 
-def features(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tuple[float, ...]:
+def correction_terms(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tuple[float, ...]:
     """The four terms of a correction, nanoseconds each; the overhead's is 1."""
     moved = (kernel.read_bytes + kernel.written_bytes) / hbm_bytes_per_second * 1e9
     compute = max(cost.pipes.get("cube", 0.0), cost.pipes.get("vector", 0.0))
@@ -114,7 +114,7 @@ def features(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tu
 
 def save_calibration(calibration: Calibration, path: str | Path) -> None:
     """Write `calibration` as JSON to `path`, replacing it in one step."""
-    document = {"format": FORMAT, "version": VERSION, "features": FEATURES, **asdict(calibration)}
+    document = {"format": FORMAT, "version": CALIBRATION_VERSION, "features": FEATURES, **asdict(calibration)}
     with replacing_file(path) as file:
         file.write(json.dumps(document, indent=1) + "\n")
 
@@ -131,7 +131,7 @@ def load_calibration(path: str | Path) -> Calibration:
         raise InputError("is no JSON", path=path, remedy="give what `memplan calibrate` wrote") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError("is no calibration", path=path, remedy="give what `memplan calibrate` wrote")
-    if document.get("version") != VERSION or tuple(document.get("features", ())) != FEATURES:
+    if document.get("version") != CALIBRATION_VERSION or tuple(document.get("features", ())) != FEATURES:
         raise InputError(
             f"has version {document.get('version')!r}", path=path, remedy="calibrate again with this memplan"
         )
@@ -153,12 +153,12 @@ def load_calibration(path: str | Path) -> Calibration:
         ) from None
 
 
-def _fit(row: Mapping[str, Any]) -> Fit:
+def _fit(row: Mapping[str, Any]) -> Correction:
     coefficients = tuple(_number(value) for value in row["coefficients"])
     if len(coefficients) != len(FEATURES):
         raise ValueError(f"{len(coefficients)} coefficients")
     low, high = (_number(value) for value in row["span_ns"])
-    return Fit(
+    return Correction(
         name=str(row["name"]),
         coefficients=coefficients,
         span_ns=(low, high),

@@ -12,23 +12,25 @@ from numpy.typing import NDArray
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.cost.calibration import FEATURES, Calibration, Fit, features
+from memplan.core.resources import table
+from memplan.cost.calibration import FEATURES, Calibration, Correction, correction_terms
 from memplan.cost.kernel import Kernel, kernel_of_row, op_class
 from memplan.cost.kernel_time import kernel_cost
 from memplan.cost.machine import Machine
+from memplan.cost.overlap import Array
 from memplan.hardware import Chip, chips
 
-Array = NDArray[np.float64]
 _NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU", "EVENT", "SDMA")
 _CUBE_KINDS = (
     "matmul", "grouped_matmul", "attention", "attention_gradient",
     "convolution", "convolution_input_gradient", "convolution_filter_gradient",
 )  # fmt: skip
 _VECTOR_KINDS = ("vector", "fill", "optimizer", "rows", "reduction")
-_STREAM_BYTES = 512 << 20
-_MARGIN = 1.25
-_FEWEST = 4
-_ROUNDS = 8
+
+
+def _choice(name: str) -> float:
+    """A choice of the method, from `calibration.json`."""
+    return float(table("memplan.cost", "calibration.json")[name]["value"])
 
 
 class KernelColumns(Protocol):
@@ -55,7 +57,7 @@ class KernelColumns(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredKernels:
     """Compute kernels of a profile: what they are, how long each took (ns), and their row in the profile."""
 
     kernels: tuple[Kernel, ...]
@@ -66,7 +68,7 @@ class Measured:
         return len(self.kernels)
 
 
-def measured(columns: KernelColumns) -> Measured:
+def measured_kernels(columns: KernelColumns) -> MeasuredKernels:
     """
     The compute kernels among `columns`: no communication, no AI CPU, no random-number engine, nothing without time.
 
@@ -91,7 +93,7 @@ def measured(columns: KernelColumns) -> Measured:
         for row in rows
     )
     index = np.asarray(rows, dtype=np.int64)
-    return Measured(kernels, columns.duration_ns[index].astype(np.float64), index)
+    return MeasuredKernels(kernels, columns.duration_ns[index].astype(np.float64), index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,11 @@ def observe(columns: KernelColumns) -> Observed:
     blocks = columns.block_count
     with_cube = np.isin(kinds, _CUBE_KINDS) & (blocks > 0)
     with_vector = np.isin(kinds, _VECTOR_KINDS) & (blocks > 0)
-    kernels = measured(columns)
+    kernels = measured_kernels(columns)
     rates = [
         _streamed(kernel) / time * 1e9
         for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True)
-        if _streamed(kernel) >= _STREAM_BYTES
+        if _streamed(kernel) >= _choice("stream_bytes")
         and op_class(kernel.type).kind in ("vector", "fill", "optimizer", "reduction")
     ]
     return Observed(
@@ -167,7 +169,9 @@ def identify(seen: Observed, bandwidths: Mapping[str, float]) -> list[Chip]:
 
     def matches(chip: Chip) -> bool:
         cores = chip.aic_count == seen.cubes if seen.cubes is not None else chip.aiv_count == seen.vectors
-        return cores and chip.name in bandwidths and (seen.stream or 0) <= _MARGIN * bandwidths[chip.name]
+        return (
+            cores and chip.name in bandwidths and (seen.stream or 0) <= _choice("stream_margin") * bandwidths[chip.name]
+        )
 
     def distance(chip: Chip) -> tuple[float, float, str]:
         clock = abs((chip.clock_hz or 0) - (seen.clock_hz or chip.clock_hz or 0))
@@ -176,7 +180,7 @@ def identify(seen: Observed, bandwidths: Mapping[str, float]) -> list[Chip]:
     return sorted((chip for chip in chips() if matches(chip)), key=distance)
 
 
-def calibrate(kernels: Measured, machine: Machine, profile: str, *, progress: Progress = silent) -> Calibration:
+def calibrate(kernels: MeasuredKernels, machine: Machine, profile: str, *, progress: Progress = silent) -> Calibration:
     """
     Fit `kernels` of profile `profile`: its odd rows (1, 3, ... of all its kernels) are fitted, even ones only checked.
 
@@ -187,7 +191,7 @@ def calibrate(kernels: Measured, machine: Machine, profile: str, *, progress: Pr
     costs = [kernel_cost(kernel, machine) for kernel in kernels.kernels]
     rate = machine.hbm_bytes_per_second
     rows = _Rows(
-        terms=np.array([features(k, c, rate) for k, c in zip(kernels.kernels, costs, strict=True)]),
+        terms=np.array([correction_terms(k, c, rate) for k, c in zip(kernels.kernels, costs, strict=True)]),
         truth=kernels.duration_ns,
         odd=kernels.row % 2 == 1,
     )
@@ -197,7 +201,7 @@ def calibrate(kernels: Measured, machine: Machine, profile: str, *, progress: Pr
         if cost.known:
             types.setdefault(kernel.type, []).append(index)
             classes.setdefault(op_class(kernel.type).rule, []).append(index)
-    fits: dict[str, list[Fit]] = {"types": [], "classes": []}
+    fits: dict[str, list[Correction]] = {"types": [], "classes": []}
     for kind, groups in (("types", types), ("classes", classes)):
         for number, (name, members) in enumerate(sorted(groups.items())):
             progress(number, len(groups), name)
@@ -238,17 +242,17 @@ def _error(predicted: Array, truth: Array, rows: NDArray[np.bool_]) -> float | N
     return float(np.abs(predicted - truth)[rows].sum()) / total if total else None
 
 
-def _fit(name: str, members: NDArray[np.int64], rows: _Rows) -> Fit | None:
+def _fit(name: str, members: NDArray[np.int64], rows: _Rows) -> Correction | None:
     """The fit of one class on its odd rows; `None` for too few of them."""
     train, check = members[rows.odd[members]], members[~rows.odd[members]]
-    if len(train) < _FEWEST:
+    if len(train) < _choice("fewest_rows"):
         return None
     model = rows.terms[:, 1]
     chosen = _least_deviations(rows.terms[train], rows.truth[train])
     values: Array = np.maximum(rows.terms @ np.asarray(chosen), 1.0)
     mine, apart = np.zeros(len(model), bool), np.zeros(len(model), bool)
     mine[train], apart[check] = True, True
-    return Fit(
+    return Correction(
         name=name,
         coefficients=chosen,
         span_ns=(float(model[train].min()), float(model[train].max())),
@@ -274,14 +278,14 @@ def _least_deviations(terms: Array, truth: Array) -> tuple[float, ...]:
             columns = terms[:, subset]
             weights = np.ones(len(truth))
             solution = np.zeros(size)
-            for _ in range(_ROUNDS):
+            for _ in range(int(_choice("rounds"))):
                 root = np.sqrt(weights)[:, None]
                 solution = np.linalg.lstsq(columns * root, truth * root[:, 0], rcond=None)[0]
                 rest = np.abs(columns @ solution - truth)
                 weights = 1 / np.maximum(rest, 1e-3 * truth)
             deviation = float(np.abs(columns @ solution - truth).sum())
             # More terms have to earn their place, or rows never seen pay for it.
-            if (solution >= 0).all() and deviation < 0.98 * least:
+            if (solution >= 0).all() and deviation < _choice("least_gain") * least:
                 least = deviation
                 full = np.zeros(len(FEATURES))
                 full[list(subset)] = solution

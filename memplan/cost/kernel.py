@@ -7,7 +7,7 @@ options; equal kernels are equal objects, so that each is costed once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite, prod
@@ -16,6 +16,7 @@ from typing import Any
 from memplan.core.resources import table
 from memplan.graph import Graph, Op, Tensor
 from memplan.graph.model import DTYPE_BITS
+from memplan.graph.op_names import table_names
 from memplan.schema import Plan, PlannedAttribute, PlannedKernel, PlannedOperand
 
 Attribute = str | int | float | bool | None
@@ -129,42 +130,10 @@ def op_class(op_type: str) -> OpClass:
     A type that the table lacks is taken as one vector instruction per element, with the rule `unknown`.
     """
     classes = _classes()
-    name = op_type.casefold().removeprefix("aclnn")
-    if name.startswith("hcom"):
-        name = name.rstrip("_")
-    for candidate in _spellings(name):
+    for candidate in table_names(op_type):
         if candidate in classes:
             return classes[candidate]
     return _UNKNOWN
-
-
-_PREFIXES = ("inplace", "distcomm", "innercomm", "inner")
-_SUFFIXES = ("ext", "_", "view", "scalar", "tensor", "d")
-
-
-def _spellings(name: str) -> list[str]:
-    """`name`, then shorter forms of it, nearest first; the gradient of an op counts as the op at last."""
-    spellings = [name]
-    spellings += [name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)]
-    found: list[str] = []
-    for start in spellings:
-        found += _shortened(start)
-    return found + [short for text in found if text.endswith("grad") for short in _shortened(text.removesuffix("grad"))]
-
-
-def _shortened(name: str) -> list[str]:
-    """`name` without one suffix after the other: `V3`, `Ext`, `D`, `Scalar`."""
-    forms = [name]
-    while True:
-        last = forms[-1]
-        head = last.rstrip("0123456789")
-        if head != last and head.endswith("v") and len(head) > 3:
-            forms.append(head.removesuffix("v"))
-            continue
-        suffix = next((s for s in _SUFFIXES if last.endswith(s) and len(last) > len(s) + 2), None)
-        if suffix is None:
-            return forms
-        forms.append(last.removesuffix(suffix))
 
 
 def kernel_of_op(op: Op, graph: Graph) -> Kernel:
@@ -291,19 +260,3 @@ def _shape(text: str) -> tuple[int, ...] | None:
     except ValueError:
         return None
     return shape if all(0 <= dim < 2**40 for dim in shape) else None
-
-
-def kernels_of_table(columns: Mapping[str, Sequence[Any]], count: int) -> list[Kernel]:
-    """Kernels of the columns of a profile's kernel table (`type`, `input_shapes`, ... as `Kernels` names them)."""
-    return [
-        kernel_of_row(
-            columns["type"][row],
-            columns["input_shapes"][row],
-            columns["input_dtypes"][row],
-            columns["output_shapes"][row],
-            columns["output_dtypes"][row],
-            block_count=int(columns["block_count"][row]),
-            core=columns["core"][row],
-        )
-        for row in range(count)
-    ]

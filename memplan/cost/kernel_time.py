@@ -14,8 +14,9 @@ from memplan.cost.attention import AttentionProblem, AttentionTime, attention_ti
 from memplan.cost.collective import collective_time
 from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
+from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import attention_of, convolution_of, matmul_of
-from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search
+from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
@@ -114,7 +115,7 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     share = (hot or 0) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
-        return _on_cpu(kernel)
+        return _on_cpu(kernel, machine)
     if problem.rule.kind == "collective":
         return _collective(kernel, problem.rule, machine)
     if problem.matmul is not None:
@@ -137,7 +138,7 @@ def _without_cube(problem: MatmulProblem, machine: Machine) -> KernelCost:
     }
     time = max(pipes.values()) + machine.head_ns(0, machine.vectors)
     return KernelCost(
-        round(time), _bound(pipes, time), pipes, problem.flops, round(once), round(once), "matmul",
+        round(time), _bound(pipes, time, machine), pipes, problem.flops, round(once), round(once), "matmul",
         assumed="the cube does not take this type: computed by the vector units",
     )  # fmt: skip
 
@@ -161,7 +162,7 @@ def matmul_cost(
     the result (dequantisation, activation), for which it passes through GM where cube and vector share no buffer.
     """
     cores = min(blocks, machine.cubes) if blocks else None
-    found = given(problem, machine, tiling, cores=cores) if tiling else search(problem, machine, cores=cores)
+    found = given(problem, machine, tiling, cores=cores) if tiling else search_tilings(problem, machine, cores=cores)
     return matmul_cost_of(found, found.best(), machine, passes=passes)
 
 
@@ -178,11 +179,9 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
             exchange = 8.0 * elements
             gm += exchange
             pipes["mte2"] += exchange / machine.l2_read_per_second * 1e9
-        slowest = max(time, pipes["vector"], pipes["mte2"])
-        power = machine["pipe_norm"]
         parts = (time, pipes["vector"], pipes["mte2"] if not machine.direct else 0.0)
-        time = slowest * sum((part / slowest) ** power for part in parts) ** (1 / power)
-    bound = _bound(pipes, time)
+        time = overlapped(parts, machine["pipe_norm"])
+    bound = _bound(pipes, time, machine)
     return KernelCost(
         duration_ns=round(time),
         bound=bound,
@@ -200,15 +199,15 @@ def attention_cost(
 ) -> KernelCost:
     """Cost of an attention kernel with the best blocks of its class; `hot_share` of its operands is in L2."""
     time = attention_time(problem, machine, mac_rate, hot_share=hot_share)
-    return attention_cost_of(problem, time)
+    return attention_cost_of(problem, time, machine)
 
 
-def attention_cost_of(problem: AttentionProblem, time: AttentionTime) -> KernelCost:
+def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: Machine) -> KernelCost:
     """Cost from a finished search of blocks."""
     pipes = {name: getattr(time, name) for name in ("cube", "mte1", "mte2", "fixpipe", "vector")}
     return KernelCost(
         duration_ns=round(time.duration),
-        bound=_bound(pipes, time.duration),
+        bound=_bound(pipes, time.duration, machine),
         pipes=pipes,
         flops=problem.flops,
         gm_bytes=round(time.gm_bytes),
@@ -229,10 +228,10 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
         # A row's statistics have to be known before the row is passed over again: its pipes take turns.
         double_buffer=rule.kind != "rows",
     )
-    return _vector_cost(time, rule)
+    return _vector_cost(time, rule, machine)
 
 
-def _vector_cost(time: VectorTime, rule: OpClass) -> KernelCost:
+def _vector_cost(time: VectorTime, rule: OpClass, machine: Machine) -> KernelCost:
     moved = time.copy
     pipes = {"vector": time.vector, "mte2": moved.read_ns, "mte3": moved.write_ns}
     if time.work.read and time.work.written:
@@ -240,7 +239,7 @@ def _vector_cost(time: VectorTime, rule: OpClass) -> KernelCost:
         pipes["mte2"] = max(moved.together_ns, moved.read_ns)
     return KernelCost(
         duration_ns=round(time.duration),
-        bound=_bound(pipes, time.duration),
+        bound=_bound(pipes, time.duration, machine),
         pipes=pipes,
         flops=round(time.work.elements),
         gm_bytes=round(time.work.read + time.work.written),
@@ -250,24 +249,20 @@ def _vector_cost(time: VectorTime, rule: OpClass) -> KernelCost:
     )
 
 
-def _bound(pipes: Mapping[str, float], duration: float) -> str:
-    """What limits a kernel: the launch where it is more than half of the time, else the slowest group of pipes."""
+def _bound(pipes: Mapping[str, float], duration: float, machine: Machine) -> str:
+    """What limits a kernel: the launch where it is most of the time, else the slowest group of pipes."""
     groups = {
         CUBE: max(pipes.get("cube", 0.0), pipes.get("mte1", 0.0)),
         VECTOR: pipes.get("vector", 0.0),
         MEMORY: max(pipes.get("mte2", 0.0), pipes.get("mte3", 0.0), pipes.get("fixpipe", 0.0)),
     }
     name = max(groups, key=lambda group: groups[group])
-    return LAUNCH if groups[name] < 0.5 * (duration - groups[name]) else name
+    return LAUNCH if groups[name] < machine["launch_bound_share"] * (duration - groups[name]) else name
 
 
-_CPU_NS, _CPU_BYTES_PER_SECOND = 60_000.0, 2e9
-"""An AI CPU op takes tens of microseconds (72.9 and 101 in public GPT-3 and msprof-analyze profiles), then copies."""
-
-
-def _on_cpu(kernel: Kernel) -> KernelCost:
+def _on_cpu(kernel: Kernel, machine: Machine) -> KernelCost:
     moved = kernel.read_bytes + kernel.written_bytes
-    time = _CPU_NS + moved / _CPU_BYTES_PER_SECOND * 1e9
+    time = machine["ai_cpu_ns"] + moved / machine["ai_cpu_bytes_per_second"] * 1e9
     return KernelCost(round(time), LAUNCH, {}, 0, moved, moved, "ai_cpu", assumed="an AI CPU op of ordinary size")
 
 

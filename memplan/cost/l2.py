@@ -14,16 +14,10 @@ from dataclasses import dataclass
 from memplan.core.units import format_bytes, format_duration
 from memplan.cost.kernel import kernel_of_op
 from memplan.cost.kernel_time import KernelCost, kernel_cost
-from memplan.cost.machine import Machine
+from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
 
-_FULL, _NONE = 0.5, 1.0
-_PREFETCH_SHARE = 0.4
-"""Share of L2 that prefetched weights may fill, so that what the running kernel uses is not pushed out."""
-_LEAST_GAIN_NS = 1000
 _NAMED = 5
-_STREAMED = 1 << 20
-"""Bytes from which a tensor that nothing reads again soon is worth a bypass hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +30,9 @@ class Access:
 
 def held_share(distance: float, l2_bytes: int) -> float:
     """The share of a tensor still in L2 after `distance` bytes (its own included) were touched since."""
-    return min(1.0, max(0.0, (_NONE - distance / l2_bytes) / (_NONE - _FULL)))
+    shared = shared_constants()
+    whole, none = shared["l2_held_whole"], shared["l2_held_none"]
+    return min(1.0, max(0.0, (none - distance / l2_bytes) / (none - whole)))
 
 
 class ReuseStack:
@@ -51,7 +47,7 @@ class ReuseStack:
         """Move `key` to the top and forget what lies deeper than L2 can hold."""
         self._held += size - self._recent.pop(key, 0)
         self._recent[key] = size
-        while self._held > _NONE * self._l2 and len(self._recent) > 1:
+        while self._held > shared_constants()["l2_held_none"] * self._l2 and len(self._recent) > 1:
             oldest = next(iter(self._recent))
             self._held -= self._recent.pop(oldest)
 
@@ -135,7 +131,8 @@ def prefetches(graph: Graph, costs: Sequence[KernelCost | None], machine: Machin
             continue
         if previous is not None and cost.bound == "hbm" and saved_per_byte > 0:
             during, before = previous
-            room = min(max(before.duration_ns - before.hbm_bytes / rate, 0) * rate, _PREFETCH_SHARE * machine.l2)
+            idle = max(before.duration_ns - before.hbm_bytes / rate, 0) * rate
+            room = min(idle, machine["l2_prefetch_share"] * machine.l2)
             for index in dict.fromkeys(op.inputs):
                 tensor = graph.tensors[index]
                 if tensor.kind is not TensorKind.WEIGHT or room <= 0:
@@ -143,7 +140,7 @@ def prefetches(graph: Graph, costs: Sequence[KernelCost | None], machine: Machin
                 cold = tensor.nbytes * (1 - stack.held(tensor.storage, tensor.nbytes))
                 size = int(min(cold, room))
                 gain = round(size * saved_per_byte)
-                if gain >= _LEAST_GAIN_NS:
+                if gain >= machine["prefetch_least_gain_ns"]:
                     found.append(Prefetch(tensor.index, size, during, op.index, gain))
                     room -= size
         for key, size in (*access.reads, *access.writes):
@@ -170,7 +167,7 @@ def bypasses(graph: Graph, machine: Machine) -> list[Bypass]:
         Bypass(int(str(key)), size, step)
         for step, access in enumerate(accesses)
         for key, size in access.reads
-        if size >= _STREAMED and (key, step) not in reused
+        if size >= machine["bypass_least_bytes"] and (key, step) not in reused
     ]
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.cost.calibration import Calibration
-from memplan.cost.rates import rates
-from memplan.hardware import Chip, Link, chips, links
+from memplan.hardware import CUBE_DTYPES, Chip, Link, chips, links
 from memplan.schema import Source
 
 
@@ -26,6 +26,7 @@ class Machine:
     One die. Sizes are bytes of one core's buffers (L2: of the die), rates bytes per cycle of one core unless they are
     named per second, `macs` multiply-accumulates per cycle of one cube core by dtype.
 
+    `hbm_basis` is empty where a vendor states the rate of HBM, else `third party` or `estimate`.
     `constants` are the efficiencies and overheads of `machine.json` by name; a `calibration` corrects the times.
     """
 
@@ -46,6 +47,7 @@ class Machine:
     l1_to_l0a: float
     l1_to_l0b: float
     hbm_bytes_per_second: float
+    hbm_basis: str
     constants: Mapping[str, float] = field(hash=False)
     direct: bool
     interconnect: tuple[Link, ...]
@@ -59,6 +61,16 @@ class Machine:
     def mac_rate(self, dtype: str) -> float | None:
         """Multiply-accumulates per cycle of one cube core, `None` if it lacks the type; 8-bit floats share a rate."""
         return self.macs.get("float8_e4m3" if dtype == "float8_e5m2" else dtype)
+
+    def cube_peak(self, dtype: str) -> float | None:
+        """FLOP/s (operations for integers) of all cube cores, `None` for a type that they do not multiply."""
+        rate = self.mac_rate(dtype)
+        return None if rate is None else 2 * rate * self.cubes * self.clock_hz
+
+    @property
+    def vector_peak(self) -> float:
+        """FLOP/s of all vector cores in float32, a fused multiply-add counting as two."""
+        return self.vectors * (self.lanes // 2) * 2 * self.vector_clock_hz
 
     def convolution_rate(self, dtype: str) -> float | None:
         """`mac_rate` of a convolution: float32 ones use HF32 where the cube has it, as frameworks do by default."""
@@ -77,11 +89,6 @@ class Machine:
         return self["l2_to_l1_bytes_per_cycle"] * self.cubes * self.clock_hz
 
     @property
-    def l2_vector_read_per_second(self) -> float:
-        """Bytes per second from L2 into the UB of all vector cores."""
-        return self["l2_to_ub_bytes_per_cycle"] * self.vectors * self.vector_clock_hz
-
-    @property
     def l2_write_per_second(self) -> float:
         """Bytes per second that all vector cores write into L2."""
         return self["l2_write_bytes_per_cycle"] * self.vectors * self.vector_clock_hz
@@ -92,13 +99,17 @@ class Machine:
         return self["head_ns"] + spread + self["core_start_ns"]
 
 
-def _document() -> Mapping[str, Any]:
-    return table("memplan.cost", "machine.json")
+@cache
+def shared_constants() -> Mapping[str, float]:
+    """The constants that hold for every generation: shares of L2, thresholds, AI CPU ops."""
+    return MappingProxyType(
+        {key: float(entry["value"]) for key, entry in table("memplan.cost", "machine.json")["all_generations"].items()}
+    )
 
 
 def _constants(npu_arch: str) -> tuple[dict[str, Any], list[str]]:
     """Entries of a generation with what it inherits, and the generations it took them from."""
-    generations = _document()["generations"]
+    generations = table("memplan.cost", "machine.json")["generations"]
     chain = []
     name: str | None = npu_arch if npu_arch in generations else "2201"
     while name is not None:
@@ -118,13 +129,13 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
     Raises `InputError` where the database lacks what can't be done without.
     """
     entries, chain = _constants(chip.npu_arch or "")
-    own = _document()["chips"].get(chip.name, {})
-    base = _known_bandwidth(chip, own)
-    table = rates(chip, hbm_bytes_per_second=base)
-    aic, clock = chip.aic_count, chip.clock_hz
-    sizes = (chip.l0a_usable_bytes or chip.l0a_bytes, chip.l0b_usable_bytes or chip.l0b_bytes,
-             chip.l0c_usable_bytes or chip.l0c_bytes, chip.l1_usable_bytes or chip.l1_bytes,
-             chip.ub_usable_bytes or chip.ub_bytes, chip.l2_bytes)  # fmt: skip
+    aic, clock, bandwidth = chip.aic_count, chip.clock_hz, chip.hbm_bytes_per_second
+    if bandwidth is None:
+        raise InputError(f"the memory bandwidth of {chip.name} is not known", remedy="choose a chip that has it")
+    if chip.vector_flops("float32") is None:
+        raise InputError(f"the vector rate of {chip.name} is not known", remedy="choose a chip that has it")
+    sizes = (chip.l0a_usable_bytes, chip.l0b_usable_bytes, chip.l0c_usable_bytes, chip.l1_usable_bytes,
+             chip.ub_usable_bytes, chip.l2_bytes)  # fmt: skip
     if aic is None or clock is None or any(size is None for size in sizes):
         raise InputError(f"cores, clock or buffers of {chip.name} are not known", remedy="choose a chip that has them")
     l0a, l0b, l0c, l1, ub, l2 = (int(size or 0) for size in sizes)
@@ -138,8 +149,8 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
     ]
     if chain[0] != chip.npu_arch or (chip.npu_arch not in ("2201", "3510")):
         sources.append(Source(f"{chip.name}: constants of 2201", "this generation has no measurements of its own"))
-    if "hbm_bytes_per_second" in own and chip.hbm_bytes_per_second is None:
-        sources.append(Source(f"HBM {base / 1e12:g} TB/s", own["hbm_bytes_per_second"]["source"]))
+    if chip.hbm_basis:
+        sources.append(Source(f"HBM {bandwidth / 1e12:g} TB/s ({chip.hbm_basis})", chip.values["hbm_bw"].source))
     return Machine(
         name=chip.name,
         npu_arch=chip.npu_arch or chain[0],
@@ -148,7 +159,7 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
         clock_hz=clock_hz or clock,
         vector_clock_hz=float(round(vector_clock * ratio)),
         lanes=int(chip.number("vec_calc_size") or 128),
-        macs=MappingProxyType({dtype: flops / 2 / aic / clock for dtype, flops in table.cube_flops.items()}),
+        macs=MappingProxyType(_macs(chip, aic, clock, float(entries["float32_cube_share"]["value"]))),
         l0a=l0a,
         l0b=l0b,
         l0c=l0c,
@@ -157,9 +168,11 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
         l2=l2,
         l1_to_l0a=float(chip.number("l1_to_l0a_bw") or chip.number("rates_aicore.l1_to_l0_a_rate") or 256),
         l1_to_l0b=float(chip.number("l1_to_l0b_bw") or chip.number("rates_aicore.l1_to_l0_b_rate") or 128),
-        hbm_bytes_per_second=base,
+        hbm_bytes_per_second=bandwidth,
+        hbm_basis=chip.hbm_basis or "",
         constants=MappingProxyType(
             {key: float(entry["value"]) for key, entry in entries.items() if not isinstance(entry["value"], str)}
+            | dict(shared_constants())
         ),
         direct=entries["cube_to_vector"]["value"] == "direct",
         interconnect=links(chip),
@@ -175,15 +188,12 @@ def _vectors(chip: Chip, cubes: int) -> int:
     return cubes * chip.aiv_count // chip.aic_count
 
 
-def _known_bandwidth(chip: Chip, own: Mapping[str, Any]) -> float:
-    if chip.hbm_bytes_per_second is not None:
-        return chip.hbm_bytes_per_second
-    if "hbm_bytes_per_second" in own:
-        return float(own["hbm_bytes_per_second"]["value"])
-    hint = chip.number("hbm_bw_ini")
-    if hint is None:
-        raise InputError(f"the memory bandwidth of {chip.name} is not known", remedy="choose a chip that has it")
-    return float(hint) * 1e9
+def _macs(chip: Chip, cubes: int, clock_hz: float, float32_share: float) -> dict[str, float]:
+    """Multiply-accumulates per cycle of one cube core by dtype; float32 at a share of float16 where no file has it."""
+    peaks = {dtype: flops for dtype in CUBE_DTYPES if (flops := chip.cube_flops(dtype)) is not None}
+    if "float32" not in peaks and float32_share:
+        peaks["float32"] = peaks["float16"] * float32_share
+    return {dtype: flops / 2 / cubes / clock_hz for dtype, flops in peaks.items()}
 
 
 def calibrated(base: Machine, calibration: Calibration) -> Machine:
@@ -196,11 +206,9 @@ def calibrated(base: Machine, calibration: Calibration) -> Machine:
 
 
 def bandwidths() -> dict[str, float]:
-    """Peak HBM rate in bytes per second of every chip that the database or the model has one for."""
-    own = _document()["chips"]
-    found = {}
-    for chip in chips():
-        rate = chip.hbm_bytes_per_second or own.get(chip.name, {}).get("hbm_bytes_per_second", {}).get("value")
-        if rate:
-            found[chip.name] = float(rate)
-    return found
+    """Peak HBM rate in bytes per second of every chip that somebody states one for; estimates are left out."""
+    return {
+        chip.name: chip.hbm_bytes_per_second
+        for chip in chips()
+        if chip.hbm_bytes_per_second is not None and chip.hbm_basis != "estimate"
+    }

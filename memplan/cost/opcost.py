@@ -16,7 +16,8 @@ class OpCost:
     """
     Predicted time of one op and what limits it: `cube`, `vector`, `hbm` (HBM or L2), `link`, `launch` or `none`.
 
-    `flops` counts multiplies and adds, `gm_bytes` every operand read and written once. `kernel` is what it launches
+    `flops` counts multiplies and adds, `gm_bytes` the traffic to global memory: every
+    operand read and written once, of which L2 serves a part. `kernel` is what it launches
     and `hot_share` the share of its reads that L2 holds, in steps fine enough to predict the same time; `None` for ops
     that launch nothing.
     """

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.cost.machine import Machine
-
-Array = NDArray[np.float64]
+from memplan.cost.overlap import Array
 
 
 def operand_cycles(

@@ -18,12 +18,11 @@ from functools import lru_cache
 from math import ceil, inf
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.cost.machine import Machine
 from memplan.cost.operand_rows import operand_cycles, run_share, stride_share
+from memplan.cost.overlap import Array, overlapped
 
-Array = NDArray[np.float64]
 FRACTAL = 16
 RESIDENT = ("none", "A", "B")
 
@@ -162,7 +161,7 @@ def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -
     return float(max(compulsory, problem.batch * per_product * width))
 
 
-def search(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
+def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
     """Every legal tiling of `problem` on `cores` cores (all of the machine's by default)."""
     cores = cores or machine.cubes
     grid = _candidates(problem, machine)
@@ -328,13 +327,11 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     mte2 = np.maximum(engine * (waves - 1) * cycle, full) + np.maximum(engine * cycle, shared(left) * last)
     pipes = {"cube": cube * waves * cycle, "mte1": mte1 * waves * cycle, "mte2": mte2 + write}
     pipes["fixpipe"] = fixpipe * waves * cycle
-    power = machine["pipe_norm"]
     # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
     serial = grid["l1_buffers"] == 1
     loads = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
     busy = [pipes["cube"], pipes["fixpipe"], loads[1], np.where(serial, 0.0, loads[0])]
-    slowest = np.maximum.reduce(busy)
-    span = slowest * sum((value / slowest) ** power for value in busy) ** (1 / power)
+    span = overlapped(busy, machine["pipe_norm"])
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
     head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used
     share = tiles / (waves * cores)
@@ -366,10 +363,10 @@ def _first_touch(problem: MatmulProblem, machine: Machine) -> float:
     """
     Bytes from HBM: each operand once, and the streamed one again for every block of the other that L2 holds.
 
-    A fifth of L2 is left to what streams through it.
+    A part of L2 is left to what streams through it.
     """
     a, b = problem.a_total, problem.b_total
-    room = 0.8 * machine.l2
+    room = machine["l2_kept_share"] * machine.l2
     if a + b + problem.extra_bytes <= room:
         return a + b + problem.extra_bytes
     # An operand's own batches are done one after another, so that only one product's share has to stay.

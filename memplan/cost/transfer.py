@@ -14,8 +14,6 @@ from memplan.cost.machine import Machine
 from memplan.cost.operand_rows import alignment_share
 
 Path = Literal["ub", "l1"]
-_MEASURED_FROM = 4096
-"""Bytes an instruction below which the issue rate of instructions limits a copy, not what each loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +52,9 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
     from_hbm, to_hbm = max(copy.read - copy.hot, 0.0), max(copy.written - copy.kept, 0.0)
     read_rate = hbm * machine["hbm_nd2nz_share" if copy.converts else "hbm_read_share"]
     write_rate = hbm * machine["hbm_write_share"]
-    both = min(from_hbm, to_hbm) > 0.1 * (from_hbm + to_hbm)
+    both = min(from_hbm, to_hbm) > machine["mixed_traffic_from"] * (from_hbm + to_hbm)
     shared_rate = hbm * machine["hbm_mixed_share"] if both else 0.0
-    size = max(copy.instruction, _MEASURED_FROM)
+    size = max(copy.instruction, machine["small_transfer_from_bytes"])
     lost = size / (size + machine["small_transfer_bytes"])
     lost *= alignment_share(copy.stride, machine, "unaligned_ub_share" if copy.path == "ub" else "unaligned_l1_share")
     # What one core can have under way bounds it, whatever the others do.

@@ -12,11 +12,10 @@ from math import log2
 
 from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
+from memplan.cost.overlap import overlapped
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.graph.model import DTYPE_BITS
 
-_BYTES_PER_CORE = 4096
-"""Bytes of the largest operand below which library kernels do not use another core (Cast, Add of small profiles)."""
 _PIECES = 2
 """Copies of every piece in UB."""
 
@@ -93,7 +92,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         rows = rows if largest.count else 0.0
         if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
             rows = float(kernel.outputs[0].count)
-    cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // _BYTES_PER_CORE))))
+    cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, machine.vectors)
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
@@ -161,7 +160,8 @@ def vector_time(
     Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
     while it runs.
     """
-    stays = min(1.0, max(0.0, 2.5 - 2 * (work.read + work.written) / machine.l2))
+    held = machine["stays_in_l2_from"] - machine["stays_in_l2_slope"] * (work.read + work.written) / machine.l2
+    stays = min(1.0, max(0.0, held))
     copy = Copy(
         read=work.read,
         written=work.written,
@@ -175,9 +175,7 @@ def vector_time(
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * machine["row_cycles"]) * cycle
     if double_buffer:
-        power = machine["pipe_norm"]
-        slowest = max(moved.together_ns, vector, 1e-9)
-        busy = slowest * ((moved.together_ns / slowest) ** power + (vector / slowest) ** power) ** (1 / power)
+        busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
         # The first piece is read before, and the last one written after, anything runs beside it.
         busy += (moved.read_ns + moved.write_ns + vector - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
     else:

@@ -14,7 +14,7 @@ from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
 from memplan.schema import Plan, Tier, memory_curve
 
-Event = dict[str, Any]
+_Event = dict[str, Any]
 
 _OPS, _TRANSFERS, _MEMORY = 1, 2, 3
 
@@ -35,7 +35,7 @@ def write_chrome_trace(plan: Plan, path: Path, progress: Progress) -> None:
         file.write("\n]\n")
 
 
-def _events(plan: Plan) -> Iterator[Event]:
+def _events(plan: Plan) -> Iterator[_Event]:
     title = f"plan of {plan.origin.graph} on {plan.chip}"
     processes = ((_OPS, f"Ops: {title}"), (_TRANSFERS, f"Transfers: {title}"), (_MEMORY, f"Memory: {title}"))
     for pid, name in processes:
@@ -48,7 +48,7 @@ def _events(plan: Plan) -> Iterator[Event]:
     for op in plan.ops:
         if op.duration_ns <= 0:
             continue
-        about: Event = {"step": op.index, "type": op.type, "bound": op.bound, "flops": op.flops,
+        about: _Event = {"step": op.index, "type": op.type, "bound": op.bound, "flops": op.flops,
                         "gm_bytes": op.gm_bytes, "stalled_ns": op.stalled_ns}  # fmt: skip
         if op.source is not None:
             about["source"] = op.source
@@ -68,7 +68,7 @@ def _events(plan: Plan) -> Iterator[Event]:
         yield from _counters(plan, tier)
 
 
-def _counters(plan: Plan, tier: Tier) -> Iterator[Event]:
+def _counters(plan: Plan, tier: Tier) -> Iterator[_Event]:
     """Bytes in `tier` by kind of tensor, wherever one of them changes."""
     placed = {placement.tensor for placement in plan.placements if placement.tier is tier}
     kinds = sorted({tensor.kind for tensor in plan.tensors if tensor.index in placed})
@@ -85,7 +85,7 @@ def _counters(plan: Plan, tier: Tier) -> Iterator[Event]:
         }  # fmt: skip
 
 
-def _slice(name: str, category: str, pid: int, tid: int, start_ns: int, duration_ns: int, args: Event) -> Event:
+def _slice(name: str, category: str, pid: int, tid: int, start_ns: int, duration_ns: int, args: _Event) -> _Event:
     return {
         "ph": "X", "name": name, "cat": category, "pid": pid, "tid": tid, "ts": microseconds(start_ns),
         "dur": duration_ns / 1000, "args": args,

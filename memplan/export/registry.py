@@ -1,37 +1,55 @@
-"""The formats a plan can be exported to."""
+"""The formats a plan can be exported to. Writers are imported when they are used: command line and window list formats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
-from memplan.export.chrome_trace import write_chrome_trace
-from memplan.export.csv_tables import write_csv
-from memplan.export.vllm_ascend import write_vllm_ascend
 from memplan.core.progress import Progress, silent
-from memplan.schema import Plan
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One format: what it is for, whether it is a folder, and what writes it."""
+    """
+    One format: what it is for, the suffix of its file, and what writes it.
+
+    `suffix` has its dot and is empty for a folder. `writer` names a function `(plan, path, progress)` as
+    `module:function` below `memplan.export`; it leaves what is at `path` until everything is written.
+    """
 
     name: str
     description: str
-    folder: bool
-    write: Callable[[Plan, Path, Progress], None]
+    suffix: str
+    writer: str
+
+    def write(self, plan: Plan, path: Path, progress: Progress) -> None:
+        """Write `plan` to `path`; raises `InputError` for a plan the format can't express."""
+        module, _, function = self.writer.partition(":")
+        getattr(importlib.import_module(f"memplan.export.{module}"), function)(plan, path, progress)
 
 
 EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
     {
         exporter.name: exporter
         for exporter in (
-            Exporter("csv", "a folder of tables: ops, tensors, placements, transfers, tiers, links", True, write_csv),
-            Exporter("chrome-trace", "a trace for Perfetto and MindStudio Insight", False, write_chrome_trace),
-            Exporter("vllm-ascend", "flags for vllm serve, as JSON", False, write_vllm_ascend),
+            Exporter(
+                "csv",
+                "a folder of tables: ops, tensors, placements, transfers, tiers, links",
+                "",
+                "csv_tables:write_csv",
+            ),
+            Exporter(
+                "chrome-trace", "a trace for Perfetto and MindStudio Insight", ".json", "chrome_trace:write_chrome_trace"
+            ),
+            Exporter("vllm-ascend", "flags for vllm serve, as JSON", ".json", "vllm_ascend:write_vllm_ascend"),
         )
     }
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memplan.graph.lifetime import lifetimes
-from memplan.graph.live import live_curve
+from memplan.graph.live import bytes_by_kind, live_curve
 from memplan.graph.model import Graph, TensorKind
 
 
@@ -62,10 +62,7 @@ class GraphSummary:
 def summarise(graph: Graph, *, alignment: int = 1) -> GraphSummary:
     """Summarise `graph`; storages are rounded up to `alignment` bytes in the curve and the peaks."""
     spans = lifetimes(graph)
-    by_kind = dict.fromkeys(TensorKind, 0)
-    for span in spans:
-        by_kind[graph.tensors[span.tensor].kind] += span.nbytes
-    by_kind[TensorKind.WORKSPACE] += max((op.workspace_bytes for op in graph.ops), default=0)
+    by_kind = bytes_by_kind(graph)
     curve = live_curve(graph, alignment=alignment)
     transient = live_curve(graph, alignment=alignment, persistent=False)
     step = int(curve.argmax()) if curve.size else None

@@ -1,7 +1,20 @@
-"""Chips and links with every figure's source; the figures are data files, made by tools/make_chips.py or by hand."""
+"""Chips and links with every figure's source; the figures are data files, edited by hand."""
 
-from memplan.hardware.chip import Chip, Value
+from memplan.hardware.chip import CUBE_DTYPES, Chip, DispatchBuffer, Fabric, SourcedValue
 from memplan.hardware.database import Alias, alias, chip, chips
 from memplan.hardware.links import Link, link, links
 
-__all__ = ["Alias", "Chip", "Link", "Value", "alias", "chip", "chips", "link", "links"]
+__all__ = [
+    "CUBE_DTYPES",
+    "Alias",
+    "Chip",
+    "DispatchBuffer",
+    "Fabric",
+    "Link",
+    "SourcedValue",
+    "alias",
+    "chip",
+    "chips",
+    "link",
+    "links",
+]

@@ -19,24 +19,57 @@ _MKN_KEYS: Mapping[str, tuple[str, ...]] = {
     "hifloat8": ("mkn.DT_HIFLOAT8",),
     "float4_e2m1": ("mkn.DT_FLOAT4_E2M1",),
 }
+CUBE_DTYPES = tuple(dtype for dtype in _MKN_KEYS if dtype not in ("int32", "uint8"))
+"""Types whose products a cube may be asked for."""
 _VECTOR_LANE_SHARE: Mapping[str, int] = {"float16": 1, "float32": 2}
 """By how much the fp16 lanes are divided. Only these two have a sourced rate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class SourcedValue:
     """
     One figure in its own `unit`, as `source` gives it.
 
     `also` holds what other sources say instead, `note` what to mind. `value` is `None` where the sources that were
-    read do not give it.
+    read do not give it. `basis` is empty where the vendor's own file or page states the value, `third party` where
+    somebody else does, and `estimate` where it is reckoned from something else.
     """
 
     value: Scalar
     unit: str
     source: str
-    also: tuple[Value, ...] = ()
+    also: tuple[SourcedValue, ...] = ()
     note: str = ""
+    basis: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """
+    What joins the dies: bytes per second of one direction of one die over all its links called `link`.
+
+    The rate holds within `reach` dies (any number if `None`), `beyond_bytes_per_second` further away.
+    """
+
+    link: str
+    bytes_per_second: float
+    latency_ns: int
+    source: str
+    reach: int | None = None
+    beyond_bytes_per_second: float | None = None
+
+    def rate(self, dies: int) -> float:
+        """Bytes per second of one die that exchanges with so many."""
+        far = self.reach is not None and dies > self.reach
+        return self.beyond_bytes_per_second or self.bytes_per_second if far else self.bytes_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchBuffer:
+    """By which `rule` (`full mesh`, `two halves`) dispatch and combine of experts size their buffer."""
+
+    rule: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +78,16 @@ class Chip:
     One SoC as CANN's platform files know it: one die, one logical device.
 
     `values` maps a dotted key (`l2_size`, `mkn.DT_INT8`) to its figure. The properties convert the figures that
-    memplan computes with to bytes, Hz, FLOP/s, bytes per second and nanoseconds, and are `None` where unknown.
+    memplan computes with to bytes, Hz, FLOP/s and bytes per second, and are `None` where unknown. `fabric` and
+    `dispatch_buffer` are the family's, `None` where no source was found.
     """
 
     name: str
     npu_arch: str | None
     family: str
-    values: Mapping[str, Value] = field(repr=False)
+    values: Mapping[str, SourcedValue] = field(repr=False)
+    fabric: Fabric | None = None
+    dispatch_buffer: DispatchBuffer | None = None
 
     def number(self, key: str) -> int | float | None:
         """The figure under `key` in its own unit if it is a number, else `None`."""
@@ -116,28 +152,28 @@ class Chip:
 
     @property
     def l1_usable_bytes(self) -> int | None:
-        """L1 that a kernel may use."""
-        return self._integer("l1_usable")
+        """L1 that a kernel may use; all of it where no source says how much."""
+        return self._integer("l1_usable") or self.l1_bytes
 
     @property
     def ub_usable_bytes(self) -> int | None:
-        """UB that a kernel may use with the compiler's default flags."""
-        return self._integer("ub_usable")
+        """UB that a kernel may use with the compiler's default flags; all of it where no source says how much."""
+        return self._integer("ub_usable") or self.ub_bytes
 
     @property
     def l0a_usable_bytes(self) -> int | None:
-        """L0A that a kernel may use."""
-        return self._integer("l0a_usable")
+        """L0A that a kernel may use; all of it where no source says how much."""
+        return self._integer("l0a_usable") or self.l0a_bytes
 
     @property
     def l0b_usable_bytes(self) -> int | None:
-        """L0B that a kernel may use."""
-        return self._integer("l0b_usable")
+        """L0B that a kernel may use; all of it where no source says how much."""
+        return self._integer("l0b_usable") or self.l0b_bytes
 
     @property
     def l0c_usable_bytes(self) -> int | None:
-        """L0C that a kernel may use."""
-        return self._integer("l0c_usable")
+        """L0C that a kernel may use; all of it where no source says how much."""
+        return self._integer("l0c_usable") or self.l0c_bytes
 
     @property
     def aic_count(self) -> int | None:
@@ -157,31 +193,13 @@ class Chip:
 
     @property
     def hbm_bytes_per_second(self) -> float | None:
-        """Vendor's peak rate of HBM."""
-        return self._scaled("hbm_bw_vendor", 1e9)
+        """Peak rate of HBM; the figure `hbm_bw` says whether a vendor states it or it is estimated."""
+        return self._scaled("hbm_bw", 1e9)
 
     @property
-    def hbm_effective_bytes_per_second(self) -> float | None:
-        """Rate a streaming read into UB reached in the vendor's own measurement."""
-        return self._scaled("hbm_bw_effective_read", 1e9)
-
-    @property
-    def l2_bytes_per_second(self) -> float | None:
-        """Vendor's peak rate of L2."""
-        return self._scaled("l2_bw_vendor", 1e9)
-
-    @property
-    def l2_effective_bytes_per_second(self) -> float | None:
-        """Rate a re-read from L2 into UB reached in the vendor's own measurement."""
-        return self._scaled("l2_bw_effective", 1e9)
-
-    @property
-    def launch_ns(self) -> int | None:
-        """Head overhead of a kernel on all cores: the middle of the range the vendor gives."""
-        entry = self.values.get("kernel_launch_overhead_full_cores")
-        if entry is None or not isinstance(entry.value, tuple) or entry.unit != "us":
-            return None
-        return round(1000 * sum(entry.value) / len(entry.value))
+    def hbm_basis(self) -> str | None:
+        """What the rate of HBM rests on, as `SourcedValue.basis`; `None` where there is none."""
+        return self.values["hbm_bw"].basis if "hbm_bw" in self.values else None
 
     def cube_flops(self, dtype: str) -> float | None:
         """

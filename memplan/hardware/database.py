@@ -1,19 +1,28 @@
-"""The chip database: SoC names and product names to chips."""
+"""
+The chip database: SoC names and product names to chips.
+
+`chips.json` holds one record a chip and is edited by hand. A record is `like` another one but for its own `figures`, of
+which `null` takes one away; `families` hold what all chips of a Short_SoC_version share.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.hardware.chip import Chip, Value
+from memplan.hardware.chip import Chip, DispatchBuffer, Fabric, SourcedValue
+from memplan.hardware.derived import with_derived
 
 _VENDOR = "ascend"
+_FILE = "chips.json"
+_FIELDS = {"value", "source", "also", "note", "basis"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,35 +41,74 @@ class Alias:
     note: str
 
 
-def _value(row: Sequence[Any], units: Sequence[str], sources: Sequence[str]) -> Value:
-    value, unit, source, *rest = row
-    return Value(
+@functools.cache
+def chips() -> tuple[Chip, ...]:
+    """Every SoC of the database, ordered by name; raises `InputError` naming the chip and figure of a bad record."""
+    return tuple(_chip(name) for name in sorted(table("memplan.hardware", _FILE)["chips"]))
+
+
+def _chip(name: str) -> Chip:
+    document = table("memplan.hardware", _FILE)
+    ini, figures = _inherited(name, ())
+    values = {key: _value(figure, key, name, ini) for key, figure in figures.items()}
+    if "Short_SoC_version" not in values:
+        raise _wrong(f"{name}.Short_SoC_version", "is missing", "give the chip's family, or let it be like another one")
+    arch, family = values.get("NpuArch"), str(values["Short_SoC_version"].value)
+    shared = document["families"].get(family, {})
+    found = Chip(
+        name=name,
+        npu_arch=None if arch is None else str(arch.value),
+        family=family,
+        values=MappingProxyType(values),
+        fabric=Fabric(**shared["fabric"]) if "fabric" in shared else None,
+        dispatch_buffer=DispatchBuffer(**shared["dispatch_buffer"]) if "dispatch_buffer" in shared else None,
+    )
+    return with_derived(found, {key: _value({"value": None, **row}, key, name, ini, row["unit"])
+                                for key, row in document["derived"].items()})  # fmt: skip
+
+
+def _inherited(name: str, below: tuple[str, ...]) -> tuple[str, Mapping[str, Any]]:
+    """The name of a chip's platform file among the sources, and its figures with those of what it is like."""
+    records = table("memplan.hardware", _FILE)["chips"]
+    if name not in records or name in below:
+        raise _wrong(f"{below[-1]}.like", f"names {name!r:.60}", "name another chip of the file, and no circle of them")
+    record = records[name]
+    ini, figures = _inherited(record["like"], (*below, name)) if "like" in record else ("", {})
+    merged = {**figures, **record.get("figures", {})}
+    return record.get("ini", ini), {key: figure for key, figure in merged.items() if figure is not None}
+
+
+def _value(row: Mapping[str, Any], key: str, name: str, ini: str, unit: str | None = None) -> SourcedValue:
+    """One figure of chip `name`, with what its source's `{names}` stand for."""
+    document = table("memplan.hardware", _FILE)
+    unit = document["units"].get(key) if unit is None else unit
+    if unit is None:
+        raise _wrong(f"{name}.{key}", "has no unit", "list the unit of that key under `units`")
+    if not {"value", "source"} <= set(row):
+        raise _wrong(f"{name}.{key}", "lacks a value or a source", "give both")
+    if not _FIELDS | {"unit"} >= set(row):
+        raise _wrong(f"{name}.{key}", f"holds {', '.join(set(row) - _FIELDS)}", f"use {', '.join(sorted(_FIELDS))}")
+
+    def stands_for(found: re.Match[str]) -> str:
+        word = found[1]
+        text = name if word == "chip" else document["sources"].get(ini if word == "ini" else word)
+        if text is None:
+            raise _wrong(f"{name}.{key}", f"rests on {{{word}}}", "list that source under `sources`")
+        return str(text).replace("{chip}", name)
+
+    value = row["value"]
+    return SourcedValue(
         value=tuple(value) if isinstance(value, list) else value,
-        unit=units[unit],
-        source=sources[source],
-        also=tuple(_value(other, units, sources) for other in rest[0]) if rest else (),
-        note=rest[1] if len(rest) > 1 else "",
+        unit=unit,
+        source=re.sub(r"\{(\w+)\}", stands_for, row["source"]),
+        also=tuple(_value(other, key, name, ini, unit) for other in row.get("also", ())),
+        note=row.get("note", ""),
+        basis=row.get("basis", ""),
     )
 
 
-@functools.cache
-def chips() -> tuple[Chip, ...]:
-    """Every SoC of the database, ordered by name."""
-    document = table("memplan.hardware", "chips.json")
-    units, sources = document["units"], document["sources"]
-    found = []
-    for name, rows in document["chips"].items():
-        values = {key: _value(row, units, sources) for key, row in rows.items()}
-        arch, family = values.get("NpuArch"), values["Short_SoC_version"]
-        found.append(
-            Chip(
-                name=name,
-                npu_arch=None if arch is None else str(arch.value),
-                family=str(family.value),
-                values=MappingProxyType(values),
-            )
-        )
-    return tuple(found)
+def _wrong(place: str, message: str, remedy: str) -> InputError:
+    return InputError(message, path=_FILE, place=place, remedy=remedy)
 
 
 @functools.cache

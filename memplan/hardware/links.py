@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.hardware.chip import Chip, Value
+from memplan.hardware.chip import Chip, SourcedValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Link:
     latency_ns: int | None
     source: str
     applies_to: tuple[str, ...]
-    also: tuple[Value, ...] = ()
+    also: tuple[SourcedValue, ...] = ()
     note: str = ""
 
 
@@ -37,7 +37,7 @@ def _all() -> tuple[Link, ...]:
             latency_ns=row["latency_ns"],
             source=row["source"],
             applies_to=tuple(row["applies_to"]),
-            also=tuple(Value(item["value"], "B/s", item["source"]) for item in row.get("also", ())),
+            also=tuple(SourcedValue(item["value"], "B/s", item["source"]) for item in row.get("also", ())),
             note=row.get("note", ""),
         )
         for row in table("memplan.hardware", "links.json")["links"]

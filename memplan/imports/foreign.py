@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.graph import Graph, Lifetime, lifetimes
 from memplan.graph.antichain import METHOD, heaviest_antichain
 from memplan.graph.conflicts import precedence
-from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
+from memplan.schema.check import checked
+from memplan.schema.storages import planned_tensor
+from memplan.schema import Bound, Placement, Plan, PlannedOp, PlanOrigin, Source, Tier, TierUse
 
 _MOST_PAIRS = 3_000
 """Storages up to which the bound is found over the partial order of the streams."""
@@ -23,12 +25,13 @@ def foreign_plan(
     *,
     allocator: str,
     notes: tuple[str, ...] = (),
+    unnamed: Set[int] = frozenset(),
 ) -> Plan:
     """
     The Plan that puts the storages of `graph` at `offsets`, each taking `sizes` bytes (alignment included).
 
     Storages that are not in `offsets` are allocated elsewhere and left out; an offset of `None` means that the address
-    is not known, and then the peak is the most bytes alive. A foreign plan says nothing of time: every step
+    is not known, and then the peak is the most bytes alive. At `unnamed` steps it is not known what runs. A foreign plan says nothing of time: every step
     counts one nanosecond, so that the time axis is the order.
     """
     spans = [span for span in lifetimes(graph) if span.tensor in offsets and sizes.get(span.tensor)]
@@ -44,12 +47,14 @@ def foreign_plan(
     ends = [place.offset + place.size for place in placements if place.offset is not None]
     peak = max(ends) if ends and len(ends) == len(placements) else int(alive.max(initial=0))
     bound, method = _bound(graph, spans, sizes, int(alive.max(initial=0)))
-    return Plan(
+    return checked(
+        Plan(
         origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),
         chip="unknown",
-        memplan_version=VERSION,
+        memplan_version=MEMPLAN_VERSION,
         ops=tuple(
-            PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, "none", 0, 0, op.source)
+            PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, Bound.UNKNOWN, 0, 0, op.source,
+                      launches=None if op.index in unnamed else op.launches)
             for op in graph.ops
         ),
         tensors=tuple(planned_tensor(graph, span) for span in spans),
@@ -74,7 +79,8 @@ def foreign_plan(
         allocator=allocator,
         rests_on=(Source(allocator, f"addresses as written in {graph.origin}; one nanosecond stands for one step"),),
         notes=(*graph.notes, *notes, "weights and what is allocated elsewhere have no address in this file"),
-    )
+        timed=False,
+    ))
 
 
 def _bound(graph: Graph, spans: list[Lifetime], sizes: Mapping[int, int], in_order: int) -> tuple[int, str]:
@@ -84,22 +90,3 @@ def _bound(graph: Graph, spans: list[Lifetime], sizes: Mapping[int, int], in_ord
     order = precedence(graph)
     chain = heaviest_antichain(order, tuple(sizes.get(storage, 0) for storage in order.storages))
     return chain.nbytes, METHOD
-
-
-def planned_tensor(graph: Graph, span: Lifetime) -> PlannedTensor:
-    """The storage of `span` as a plan records it."""
-    tensor = graph.tensors[span.tensor]
-    return PlannedTensor(
-        index=tensor.index,
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        layout=tensor.layout,
-        nbytes=span.nbytes,
-        kind=tensor.kind.value,
-        persistent=tensor.kind.persistent,
-        start=span.start,
-        end=span.end,
-        producer=tensor.producer,
-        uses=span.uses,
-    )

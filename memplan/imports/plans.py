@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
@@ -11,8 +12,8 @@ from memplan.readers.mindspore import somas
 from memplan.imports.foreign import foreign_plan
 from memplan.readers.content import read_content
 from memplan.readers.sniff import ContentKind
-from memplan.readers.block_spans import Row, row_graph
-from memplan.schema import Plan
+from memplan.readers.block_spans import BlockSpan, span_graph
+from memplan.schema import Plan, load_plan
 
 _SOMAS = "MindSpore SOMAS"
 _GE = "CANN graph engine"
@@ -20,12 +21,15 @@ _GE = "CANN graph engine"
 
 def read_plan(path: str | Path) -> Plan:
     """
-    The plan in a file that another planner wrote: SOMAS dumps and cache, actor sets with SOMAS on, GE logs and tables.
+    The plan in a file: ours, or another planner's in SOMAS dumps and cache, actor sets with SOMAS on, GE logs and
+    tables.
 
     What kind it is follows from its content. A plan without addresses (`static_op_mem*.csv`) has placements without
     offset. Raises `InputError` for anything else.
     """
     source = read_content(path)
+    if source.kind is ContentKind.PLAN:
+        return load_plan(path)
     if source.kind is ContentKind.SOMAS:
         dump = somas.parse_somas(source.text, path)
         graph = somas.somas_graph(dump)
@@ -34,9 +38,10 @@ def read_plan(path: str | Path) -> Plan:
         notes = (
             f"SOMAS would need {dump.upper_bound} bytes without reuse",
             f"SOMAS prints {dump.printed_lower_bound} bytes as its lower bound",
+            *_beside_total(dump.total, dump.result),
         )
         return foreign_plan(graph, offsets, sizes, allocator=_SOMAS, notes=notes)
-    if source.kind is ContentKind.ACTOR_SET:
+    if source.kind in (ContentKind.ACTOR_SET, ContentKind.PLACED_ACTOR_SET):
         found = actor_set.actor_graph(actor_set.parse_actor_set(source.text, path))
         if not found.offsets:
             raise InputError(
@@ -46,28 +51,40 @@ def read_plan(path: str | Path) -> Plan:
     if source.kind is ContentKind.SOMAS_CACHE:
         cache = somas.parse_somas_cache(source.document, path)
         rows = [
-            Row(f"tensor {t.id}", "unknown", t.original_size, t.start, t.end, t.offset, t.aligned_size)
+            BlockSpan(f"tensor {t.id}", "unknown", t.original_size, t.start, t.end, t.offset, t.aligned_size)
             for t in cache.tensors
         ]
-        return _from_rows(rows, path, f"graph {cache.graph_id}", _SOMAS, ())
+        top = max((tensor.offset + tensor.aligned_size for tensor in cache.tensors), default=0)
+        plan = _from_spans(rows, path, f"graph {cache.graph_id}", _SOMAS, _beside_total(cache.total, top))
+        # It names tensors by number: which op runs at a step, it does not say.
+        return replace(plan, ops=tuple(replace(op, launches=None) for op in plan.ops))
     if source.kind is ContentKind.GE_LOG:
         name, rows, found_notes = ge.parse_ge_log(source.text, path)
-        return _from_rows(rows, path, name, _GE, found_notes)
+        return _from_spans(rows, path, name, _GE, found_notes)
     if source.kind is ContentKind.STATIC_OP_MEM:
         name, rows, found_notes = ge.parse_static_op_mem(source.text.splitlines(), path)
-        return _from_rows(rows, path, name, _GE, found_notes)
+        return _from_spans(rows, path, name, _GE, found_notes)
     raise InputError(
         f"this holds no plan that can be read: it is {source.kind.value}",
         path=path,
-        remedy="name *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
+        remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
     )
 
 
-def _from_rows(rows: list[Row], path: str | Path, name: str, planner: str, notes: tuple[str, ...]) -> Plan:
+def _from_spans(rows: list[BlockSpan], path: str | Path, name: str, planner: str, notes: tuple[str, ...]) -> Plan:
     try:
-        found = row_graph(rows, name=name, origin=str(path), producer=planner)
+        found = span_graph(rows, name=name, origin=str(path), producer=planner)
     except InputError as error:
         raise InputError(error.message, path=path) from None
     offsets = dict(zip(found.storages, (row.offset for row in rows), strict=True))
     sizes = dict(zip(found.storages, (row.size for row in rows), strict=True))
-    return foreign_plan(found.graph, offsets, sizes, allocator=planner, notes=notes)
+    if found.written_over:
+        notes += (f"{found.written_over} blocks begin where one of their address and size ends: taken as written over it",)
+    return foreign_plan(found.graph, offsets, sizes, allocator=planner, notes=notes, unnamed=found.unnamed)
+
+
+def _beside_total(stated: int | None, top: int) -> tuple[str, ...]:
+    """What there is to say where the file's own total is not where its addresses end."""
+    if stated is None or stated == top:
+        return ()
+    return (f"the file says {stated} bytes are used, its addresses end at {top}",)

@@ -1,20 +1,21 @@
 """KV caches of served language models: what one token costs, what a die has left, how many sequences fit."""
 
-from memplan.kv.budget import Item, KvBudget, Memory, budget
+from memplan.kv.budget import BudgetItem, BudgetPart, KvBudget, Memory, budget
 from memplan.kv.engine import Engine, engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
-from memplan.kv.pool import Pool, Refusal
+from memplan.kv.pool import BlockPool, Refusal
 
 __all__ = [
+    "BudgetItem",
+    "BudgetPart",
     "CacheOptions",
     "Engine",
-    "Item",
     "KvBudget",
     "LogicalCache",
     "Memory",
-    "Pool",
+    "BlockPool",
     "Refusal",
     "ServingOptions",
     "budget",

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from memplan.graph import Graph, TensorKind, live_curve
 from memplan.models import ModelConfig
-from memplan.models.architecture import GroupedAttention, Layer
+from memplan.models.architecture import Layer
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step, step_graph
+from memplan.models.steps import Phase, ServedStep, step_graph
 
 _TRANSIENT = tuple(kind for kind in TensorKind if not kind.persistent)
 _SAMPLED_BYTES = 6
@@ -31,12 +31,7 @@ def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:
     for layer in model.layers:
         mixer = layer.mixer
         owner = None if mixer is None else mixer.reads
-        kind = (
-            replace(mixer, shares_kv_of=None) if isinstance(mixer, GroupedAttention) else mixer,
-            owner is None,
-            layer.ffn,
-            layer.lookup,
-        )
+        kind = (None if mixer is None else mixer.alike, owner is None, layer.ffn, layer.lookup)
         if kind in seen:
             continue
         seen.add(kind)
@@ -55,5 +50,5 @@ def activation_peak(model: ModelConfig, layout: Layout, precision: str, tokens: 
     """
     short = replace(model, layers=_kinds_of_layers(model), mtp_layers=())
     flat = replace(layout, pipeline=1)
-    graph = step_graph(short, flat, Step(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
+    graph = step_graph(short, flat, ServedStep(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
     return max(transient_peak(graph), sequences * model.vocab_size * _SAMPLED_BYTES)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from memplan.core.errors import InputError
-from memplan.hardware import Chip, Value
+from memplan.hardware import Chip, SourcedValue
 from memplan.kv.activations import activation_peak
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
-from memplan.kv.pool import Pool, Refusal
+from memplan.kv.pool import BlockPool, Refusal
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, precision
@@ -26,13 +27,33 @@ DEFAULT_SEQUENCES = 256
 _GIVEN = Sentence("given")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One line of the budget: bytes, or `None` where unknown, and where the figure comes from."""
+class BudgetPart(str, Enum):
+    """What a line of the budget is, whatever it is called."""
 
+    CARD = "card"
+    DRIVER = "driver"
+    OUTSIDE = "outside"
+    WEIGHTS = "weights"
+    ACTIVATIONS = "activations"
+    COLLECTIVES = "collectives"
+    GRAPHS = "graphs"
+    WORKSPACE = "workspace"
+    CACHE = "cache"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetItem:
+    """
+    One line of the budget: what it is, its name, bytes (`None` where unknown), and where the figure comes from.
+
+    Of weights there is a line for each `group` of them.
+    """
+
+    part: BudgetPart
     name: str
     nbytes: int | None
     source: Text
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +95,9 @@ class KvBudget:
     layout: Layout
     stage: int
     context: int
-    items: tuple[Item, ...]
+    items: tuple[BudgetItem, ...]
     available_bytes: int
-    pool: Pool
+    pool: BlockPool
     fixed_bytes_per_request: int
     bytes_per_token: float
     logical_fixed_bytes: int
@@ -93,7 +114,7 @@ class KvBudget:
 
 def _stage_items(
     model: ModelConfig, chip: Chip, engine: Engine, layout: Layout, options: ServingOptions, memory: Memory, span: range
-) -> tuple[Item, ...]:
+) -> tuple[BudgetItem, ...]:
     total = memory.hbm if memory.hbm is not None else chip.hbm_bytes
     if total is None:
         raise InputError(f"the memory of {chip.name} is not known", remedy="give it with --hbm")
@@ -112,35 +133,43 @@ def _stage_items(
     dispatched = None
     if engine.dispatch_tokens is not None:
         dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
-    buffers = communication(model, layout, chip.family, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
+    buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     driver = chip.values.get("hbm_reserved")
     return (
-        Item("card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
-        Item(
+        BudgetItem(BudgetPart.CARD, "card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
+        BudgetItem(
+            BudgetPart.DRIVER,
             "driver",
             reserved,
             _driver_source(memory, driver),
         ),
-        Item(
+        BudgetItem(
+            BudgetPart.OUTSIDE,
             "outside the engine's share",
             usable - int(usable * share),
             Sentence("{} of what is left ({})", (str(share), engine.name)),
         ),
-        *(Item(f"weights: {group}", size, scheme.source) for group, size in sorted(held.items())),
-        Item(
+        *(
+            BudgetItem(BudgetPart.WEIGHTS, f"weights: {group}", size, scheme.source, str(group))
+            for group, size in sorted(held.items())
+        ),
+        BudgetItem(
+            BudgetPart.ACTIVATIONS,
             "activations",
             activations,
             _GIVEN
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        Item("HCCL buffers", buffers.total_bytes, buffers.source),
-        Item(
+        BudgetItem(BudgetPart.COLLECTIVES, "HCCL buffers", buffers.total_bytes, buffers.source),
+        BudgetItem(
+            BudgetPart.GRAPHS,
             "graphs",
             memory.graph,
             _GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
         ),
-        Item(
+        BudgetItem(
+            BudgetPart.WORKSPACE,
             "workspace",
             memory.workspace,
             _GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
@@ -148,7 +177,7 @@ def _stage_items(
     )
 
 
-def _driver_source(memory: Memory, driver: Value | None) -> Text:
+def _driver_source(memory: Memory, driver: SourcedValue | None) -> Text:
     if memory.reserved is not None:
         return _GIVEN
     return Sentence("no figure for this chip") if driver is None else driver.source
@@ -166,7 +195,7 @@ def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> 
     )
 
 
-def _available(items: tuple[Item, ...]) -> int:
+def _available(items: tuple[BudgetItem, ...]) -> int:
     first, *rest = (item.nbytes or 0 for item in items)
     return first - sum(rest)
 
@@ -209,9 +238,9 @@ def _report(
     options: ServingOptions,
     layout: Layout,
     stage: int,
-    items: tuple[Item, ...],
+    items: tuple[BudgetItem, ...],
     room: int,
-    pools: tuple[Pool, ...],
+    pools: tuple[BlockPool, ...],
     precision_name: str,
 ) -> KvBudget:
     pool = pools[stage]
@@ -256,7 +285,7 @@ def _report(
         layout=layout,
         stage=stage,
         context=options.length,
-        items=(*items, Item("KV cache", max(0, room), Sentence("what is left"))),
+        items=(*items, BudgetItem(BudgetPart.CACHE, "KV cache", max(0, room), Sentence("what is left"))),
         available_bytes=max(0, room),
         pool=pool,
         fixed_bytes_per_request=fixed,

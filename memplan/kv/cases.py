@@ -13,7 +13,7 @@ from memplan.kv.layers import CacheOptions, block_sizes, kv_types
 from memplan.kv.stage_pools import ServingOptions
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step
+from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
 
 
@@ -155,5 +155,5 @@ def memory_tier(case: Case, nbytes: int, link_name: str = "h2d") -> MemoryTier:
 
 def recompute_ns(case: Case) -> int:
     """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
-    step = Step(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
+    step = ServedStep(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
     return step_time(case.model, case.layout, step, case.chip).duration_ns

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import MIB, round_up
+from memplan.hardware import Chip
 from memplan.models import ModelConfig
-from memplan.models.architecture import MoeFfn
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 
 HCCL_BUFFER_MB = 200
 """Default of HCCL_BUFFSIZE, in units of 2**20 bytes (hicann/hccl docs/zh/user_guide/hccl_env/HCCL_BUFFSIZE.md)."""
 _BUFFERS_PER_COMMUNICATOR = 2
 """Each communicator owns one buffer in and one out, never shared (same page)."""
-_DISPATCH_SOURCE = "hicann/ops-transformer mc2/moe_distribute_*/README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +33,23 @@ class Communication:
         return self.hccl_bytes
 
 
-def dispatch_bytes(model: ModelConfig, layout: Layout, family: str, tokens: int) -> int | None:
+def dispatch_bytes(model: ModelConfig, layout: Layout, chip: Chip, tokens: int) -> int | None:
     """
     Bytes that MoE dispatch and combine need on one rank for `tokens` tokens per rank, or `None` without experts.
 
-    A2 full mesh: `tokens x ranks x min(local experts, K) x H x 4 + 4 MiB`. A3 (v2): twice
-    `local x tokens x ranks x align512(align32(2H) + 64) + (K + shared) x tokens x align512(2H)`. Known for these two
-    generations only.
+    By the rule of the chip's record. `full mesh`: `tokens x ranks x min(local experts, K) x H x 4 + 4 MiB`.
+    `two halves`: twice `local x tokens x ranks x align512(align32(2H) + 64) + (K + shared) x tokens x align512(2H)`.
+    `None` too where no source gives the chip's rule.
     """
-    ffn = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)), None)
+    ffn = model.experts
     if ffn is None or layout.expert == 1:
         return None
     ranks, hidden = layout.expert, model.hidden_size
     local = -(-ffn.experts // ranks)
-    if family == "Ascend910B":
+    rule = None if chip.dispatch_buffer is None else chip.dispatch_buffer.rule
+    if rule == "full mesh":
         return tokens * ranks * min(local, ffn.per_token) * hidden * 4 + 4 * MIB
-    if family == "Ascend910_93":
+    if rule == "two halves":
         routed = local * tokens * ranks * round_up(round_up(2 * hidden, 32) + 64, 512)
         own = (ffn.per_token + (1 if ffn.shared_intermediate else 0)) * tokens * round_up(2 * hidden, 512)
         return 2 * (routed + own)
@@ -56,7 +57,7 @@ def dispatch_bytes(model: ModelConfig, layout: Layout, family: str, tokens: int)
 
 
 def communication(
-    model: ModelConfig, layout: Layout, family: str, *, tokens: int | None, buffer_mb: int = HCCL_BUFFER_MB
+    model: ModelConfig, layout: Layout, chip: Chip, *, tokens: int | None, buffer_mb: int = HCCL_BUFFER_MB
 ) -> Communication:
     """
     Buffers of one rank of `layout`.
@@ -74,12 +75,12 @@ def communication(
     )
     names = tuple(name for name, count in dimensions if count > 1)
     each = _BUFFERS_PER_COMMUNICATOR * buffer_mb * MIB
-    needed = None if tokens is None else dispatch_bytes(model, layout, family, tokens)
+    needed = None if tokens is None else dispatch_bytes(model, layout, chip, tokens)
     total = len(names) * each
     if needed is not None and needed > each:
         total += needed - each
     text = "2 x HCCL_BUFFSIZE ({} MB) for each communicator: {}"
     source = Sentence(text, (str(buffer_mb), joined(map(Sentence, names or ("none",)), "{}, {}")))
-    if needed is not None:
-        source = Sentence("{}; dispatch needs {} B ({})", (source, f"{needed:,}", _DISPATCH_SOURCE))
+    if needed is not None and chip.dispatch_buffer is not None:
+        source = Sentence("{}; dispatch needs {} B ({})", (source, f"{needed:,}", chip.dispatch_buffer.source))
     return Communication(names, each, total, needed, source)

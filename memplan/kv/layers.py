@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
-from memplan.kv.engine import CompressedBlocks, CompressedLayout, Engine, EntryFormat
+from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
-from memplan.models.architecture import (
-    CompressedAttention,
-    GatedDeltaNet,
-    GroupedAttention,
-    Indexer,
-    KimiDelta,
-    LatentAttention,
-    Layer,
-    Mamba2,
-    SharedCompressedAttention,
-)
+from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.core.units import round_up
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 _FLOAT32_BYTES = 4
 PACKED_LATENT = "sfa_c8"
 """The name of the latent format that packs latent, positions and scales into bytes of one entry."""
-
-State = GatedDeltaNet | Mamba2 | KimiDelta
-
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
@@ -51,37 +38,33 @@ class CacheOptions:
     state_aligned: bool = False
 
 
-def share(count: int, ranks: int, what: str) -> int:
-    """Heads of one rank: all ranks have as many, or there are fewer heads than ranks and every rank repeats one."""
-    if count >= ranks:
-        if count % ranks:
-            raise InputError(f"{count} {what} can't be divided among {ranks} ranks of tensor parallelism")
-        return count // ranks
-    if ranks % count:
-        raise InputError(f"{count} {what} can't be repeated evenly on {ranks} ranks of tensor parallelism")
-    return 1
+def _parts(model: ModelConfig) -> list[CachePart]:
+    """What all layers of the decoder keep."""
+    return [part for layer in model.layers if layer.mixer is not None for part in layer.mixer.caches()]
 
 
-def _whole(count: int, ranks: int, what: str) -> int:
-    if count % ranks:
-        raise InputError(f"{count} {what} can't be divided among {ranks} ranks of tensor parallelism")
-    return count // ranks
+def _holds(model: ModelConfig, *contents: CacheContent) -> bool:
+    return any(part.content in contents for part in _parts(model))
+
+
+def keeps_index_keys(model: ModelConfig) -> bool:
+    """Whether layers keep keys of an indexer, which engines may store in 8 bits."""
+    return _holds(model, CacheContent.INDEX_KEYS, CacheContent.ENTRY_KEYS)
 
 
 def block_sizes(model: ModelConfig, engine: Engine) -> tuple[int, ...] | None:
     """The block sizes that the engine takes for `model`, `None` for any."""
     compressed = engine.compressed
-    if model.family == "deepseek_v4" and compressed is not None and None not in compressed.blocks:
+    if compressed is not None and None not in compressed.blocks and _holds(model, CacheContent.WINDOW):
         return tuple(sorted(key for key in compressed.blocks if key is not None))
     return engine.block_sizes
 
 
 def kv_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that the engine keeps the caches of `model` in."""
-    mixers = [layer.mixer for layer in model.layers]
-    if any(isinstance(mixer, CompressedAttention | SharedCompressedAttention) for mixer in mixers):
+    if _holds(model, CacheContent.WINDOW):
         return () if engine.compressed is None else tuple(engine.compressed.formats)
-    if any(isinstance(mixer, LatentAttention) for mixer in mixers):
+    if _holds(model, CacheContent.LATENT):
         packed = (PACKED_LATENT,) if engine.latent.packed_tile is not None else ()
         return (*engine.latent.formats, *packed)
     return tuple(engine.kv_bytes)
@@ -116,176 +99,180 @@ def kv_bytes(engine: Engine, options: CacheOptions) -> int:
     return engine.kv_bytes[name]
 
 
+def heads_of_rank(heads: int, ranks: int) -> int:
+    """Heads of one rank: all ranks have as many, or there are fewer heads than ranks and every rank repeats one."""
+    if heads >= ranks:
+        if heads % ranks:
+            raise InputError(f"{heads} key/value heads can't be divided among {ranks} ranks of tensor parallelism")
+        return heads // ranks
+    if ranks % heads:
+        raise InputError(f"{heads} key/value heads can't be repeated evenly on {ranks} ranks of tensor parallelism")
+    return 1
+
+
+def compressed_layout(engine: Engine) -> CompressedLayout:
+    """How the engine keeps windows and compressed entries; raises `InputError` where it has no way known."""
+    if engine.compressed is None:
+        raise InputError(f"{engine.name} has no known layout for compressed attention")
+    return engine.compressed
+
+
+def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
+    """
+    Bytes of one entry of `part` on one rank: of a token or of `ratio` of them, or of the whole state of a sequence.
+
+    Raises `InputError` where the engine does not keep it in the type asked for, or heads can't be divided.
+    """
+    content = part.content
+    if content is CacheContent.HEADS:
+        return heads_of_rank(part.heads, options.tensor_parallel) * part.elements * kv_bytes(engine, options)
+    if content is CacheContent.LATENT:
+        return _latent_bytes(part, engine, options)
+    if content is CacheContent.INDEX_KEYS:
+        return _index_format(engine.latent.index, engine.latent.index_c8, engine, options).size(part.elements)
+    if content is CacheContent.COMPRESSOR:
+        return part.elements * _FLOAT32_BYTES
+    if content is CacheContent.RECURRENT:
+        return sum(recurrent_bytes(part, options))
+    layout = compressed_layout(engine)
+    if content is CacheContent.ENTRY_KEYS:
+        return (layout.index_c8 if options.index_c8 and layout.index_c8 else layout.index).size(part.elements)
+    return entry_format(layout.formats, engine, options, "compressed cache").size(part.elements)
+
+
+def _latent_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
+    """Bytes of the latent and the positions of one token."""
+    layout, (latent, positions) = engine.latent, part.widths
+    if options.kv == PACKED_LATENT:
+        if layout.packed_tile is None or latent % layout.packed_tile:
+            raise InputError(f"{engine.name} has no packed latent cache for this model")
+        return latent + 2 * positions + latent // layout.packed_tile * _FLOAT32_BYTES
+    return entry_format(layout.formats, engine, options, "latent cache").size(part.elements)
+
+
+def _index_format(
+    plain: IndexFormat, eight_bits: IndexFormat | None, engine: Engine, options: CacheOptions
+) -> IndexFormat:
+    if not options.index_c8:
+        return plain
+    if eight_bits is None:
+        raise InputError(f"{engine.name} has no 8-bit option for the indexer's keys")
+    return eight_bits
+
+
+def recurrent_bytes(part: CachePart, options: CacheOptions) -> tuple[int, int]:
+    """Bytes of the convolution window and of the recurrent state of one layer on one rank."""
+    shape = part.state
+    if shape is None:
+        return 0, 0
+    if shape.dtype not in _STATE_BYTES:
+        raise InputError(f"recurrent states of type {shape.dtype!r} are not supported")
+    window, state = shape.on_rank(options.tensor_parallel, options.speculative_tokens)
+    return window * 2, state * _STATE_BYTES[shape.dtype]
+
+
 def _plain(layer: int, part: str, kind: CacheKind, size: int, payload: int, layout: tuple[object, ...]) -> CacheSpec:
     return CacheSpec(layer, part, kind, size, payload, payload, layout)
 
 
-def _grouped(
-    layer: Layer, mixer: GroupedAttention, size: int, engine: Engine, options: CacheOptions
+def _head_spec(layer: int, part: CachePart, size: int, engine: Engine, options: CacheOptions) -> CacheSpec:
+    layout = ("grouped", heads_of_rank(part.heads, options.tensor_parallel), *part.widths)
+    kind = CacheKind.SLIDING if part.window else CacheKind.CHUNKED if part.chunk else CacheKind.FULL
+    spec = _plain(layer, part.part, kind, size, size * entry_bytes(part, engine, options), layout)
+    return replace(spec, window=part.window, chunk=part.chunk)
+
+
+def _latent_specs(
+    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions
 ) -> Iterator[CacheSpec]:
-    if mixer.shares_kv_of is not None:
-        return
-    heads = share(mixer.kv_heads, options.tensor_parallel, "key/value heads")
-    width = mixer.head_dim + mixer.head_dim_v
-    layout = ("grouped", heads, mixer.head_dim, mixer.head_dim_v)
-    kind = CacheKind.SLIDING if mixer.window else CacheKind.CHUNKED if mixer.chunk else CacheKind.FULL
-    spec = _plain(layer.index, "attn", kind, size, size * heads * width * kv_bytes(engine, options), layout)
-    yield replace(spec, window=mixer.window, chunk=mixer.chunk)
-
-
-def latent_entry_bytes(mixer: LatentAttention, engine: Engine, options: CacheOptions) -> int:
-    """Bytes of the latent and the positions of one token in one layer."""
-    layout = engine.latent
-    if options.kv == PACKED_LATENT:
-        if layout.packed_tile is None or mixer.kv_lora_rank % layout.packed_tile:
-            raise InputError(f"{engine.name} has no packed latent cache for this model")
-        return mixer.kv_lora_rank + 2 * mixer.rope_dim + mixer.kv_lora_rank // layout.packed_tile * _FLOAT32_BYTES
-    kept = entry_format(layout.formats, engine, options, "latent cache")
-    return kept.size(mixer.kv_lora_rank + mixer.rope_dim)
-
-
-def _latent(
-    layer: Layer, mixer: LatentAttention, shared: Indexer | None, size: int, engine: Engine, options: CacheOptions
-) -> Iterator[CacheSpec]:
-    layout = engine.latent
-    entry = latent_entry_bytes(mixer, engine, options)
-    index = mixer.indexer or (shared if mixer.shares_index and layout.index_kept_by_shared else None)
-    key = 0
-    if index is not None:
-        index_format = layout.index
-        if options.index_c8:
-            if layout.index_c8 is None:
-                raise InputError(f"{engine.name} has no 8-bit option for the indexer's keys")
-            index_format = layout.index_c8
-        key = index_format.size(index.head_dim)
+    """The latent of a layer and the keys of its indexer, in its pages or in pages of their own."""
+    layout, (latent, *keys) = engine.latent, parts
+    entry = entry_bytes(latent, engine, options)
+    kept = [part for part in keys if layout.index_kept_by_shared or not part.reused]
+    key = sum(entry_bytes(part, engine, options) for part in kept)
     if key and layout.index_in_page:
         # With context parallelism the latent is spread over the ranks and the indexer's keys are repeated on each.
         entry += key * options.context_parallel
         key = 0
-    yield _plain(layer.index, "attn", CacheKind.LATENT, size, size * entry, ("latent", entry))
+    yield _plain(layer, latent.part, CacheKind.LATENT, size, size * entry, ("latent", entry))
     if key:
-        yield _plain(layer.index, "indexer", CacheKind.LATENT, size, size * key, ("index", key))
+        yield _plain(layer, kept[0].part, CacheKind.LATENT, size, size * key, ("index", key))
 
 
-def _compressed(
-    layer: Layer, mixer: CompressedAttention, size: int, engine: Engine, options: CacheOptions
+def _compressed_specs(
+    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions
 ) -> Iterator[CacheSpec]:
-    layout = engine.compressed
-    if layout is None:
-        raise InputError(f"{engine.name} has no known layout for compressed attention")
+    """The compressed entries of a layer with their keys, its window, and what its compressors have not used up."""
+    layout = compressed_layout(engine)
     kept = entry_format(layout.formats, engine, options, "compressed cache")
     blocks = layout.blocks[None] if None in layout.blocks else layout.blocks[size]
-    if mixer.ratio:
-        yield from _entries(layer, mixer, size, layout, kept)
-    window = blocks.window * kept.size(mixer.head_dim)
-    yield CacheSpec(
-        layer.index,
-        "window",
+    for part in parts:
+        if part.content is CacheContent.WINDOW:
+            yield _window_spec(layer, part, blocks.window, entry_bytes(part, engine, options), kept.alignment, None)
+        elif part.content is CacheContent.COMPRESSOR:
+            pad = blocks.main_pad if part.part == "state" else blocks.index_pad
+            rows, entry = blocks.states[part.ratio], entry_bytes(part, engine, options)
+            yield _window_spec(layer, part, rows, entry, kept.alignment, pad)
+        else:
+            if part.ratio not in blocks.states:
+                known = ", ".join(map(str, blocks.states))
+                raise InputError(f"{engine.name} keeps no compressed entries of ratio {part.ratio}", remedy=f"it knows {known}")
+            keys = part.content is CacheContent.ENTRY_KEYS
+            alignment = layout.index.alignment if keys else kept.alignment
+            yield _entry_spec(layer, part, size, layout, entry_bytes(part, engine, options), alignment)
+
+
+def _window_spec(layer: int, part: CachePart, rows: int, entry: int, alignment: int, pad: int | None) -> CacheSpec:
+    payload = rows * entry
+    return CacheSpec(
+        layer,
+        part.part,
         CacheKind.SLIDING_LATENT,
-        blocks.window,
-        window,
-        round_up(window, kept.alignment),
-        ("window", mixer.head_dim),
-        window=mixer.window,
-        alignment=kept.alignment,
+        rows,
+        payload,
+        round_up(payload, alignment) if pad is None else pad,
+        ("window" if part.content is CacheContent.WINDOW else "state", part.elements),
+        window=part.window,
+        alignment=alignment,
     )
-    if mixer.ratio:
-        yield from _states(layer, mixer, blocks, kept, engine)
 
 
-def _entries(
-    layer: Layer, mixer: CompressedAttention, size: int, layout: CompressedLayout, kept: EntryFormat
-) -> Iterator[CacheSpec]:
-    """Compressed entries of one layer and the indexer's keys to them."""
+def _entry_spec(
+    layer: int, part: CachePart, size: int, layout: CompressedLayout, entry: int, alignment: int
+) -> CacheSpec:
+    """Compressed entries of one layer, or the indexer's keys to them."""
     if layout.counts_entries:
-        rows, entry_tokens = size, mixer.ratio
+        rows, entry_tokens = size, part.ratio
     else:
-        rows, entry_tokens = size // mixer.ratio, 1
+        rows, entry_tokens = size // part.ratio, 1
         if not rows:
-            raise InputError(
-                f"a block of {size} tokens holds no entry of ratio {mixer.ratio}", remedy="use a larger one"
-            )
-    parts: list[tuple[str, int, int]] = [("attn", kept.size(mixer.head_dim), kept.alignment)]
-    if mixer.indexer is not None:
-        parts.append(("indexer", layout.index.size(mixer.indexer.head_dim), layout.index.alignment))
-    for part, entry, alignment in parts:
-        yield CacheSpec(
-            layer.index,
-            part,
-            CacheKind.LATENT,
-            size,
-            rows * entry,
-            round_up(rows * entry, alignment),
-            (part, entry, mixer.ratio),
-            entry_tokens=entry_tokens,
-        )
+            raise InputError(f"a block of {size} tokens holds no entry of ratio {part.ratio}", remedy="use a larger one")
+    return CacheSpec(
+        layer,
+        part.part,
+        CacheKind.LATENT,
+        size,
+        rows * entry,
+        round_up(rows * entry, alignment),
+        (part.part, entry, part.ratio),
+        entry_tokens=entry_tokens,
+    )
 
 
-def _states(
-    layer: Layer, mixer: CompressedAttention, blocks: CompressedBlocks, kept: EntryFormat, engine: Engine
-) -> Iterator[CacheSpec]:
-    """What compressors keep of the tokens not yet compressed: keys and scores in float32, for a window of tokens."""
-    if mixer.ratio not in blocks.states:
-        known = ", ".join(map(str, blocks.states))
-        raise InputError(
-            f"{engine.name} keeps no state for compression ratio {mixer.ratio}", remedy=f"it knows {known}"
-        )
-    rows = blocks.states[mixer.ratio]
-    parts = [("state", 2 * mixer.overlap * mixer.head_dim, blocks.main_pad)]
-    if mixer.indexer is not None:
-        parts.append(("index_state", 2 * mixer.overlap * mixer.indexer.head_dim, blocks.index_pad))
-    for part, elements, pad in parts:
-        payload = rows * elements * _FLOAT32_BYTES
-        yield CacheSpec(
-            layer.index,
-            part,
-            CacheKind.SLIDING_LATENT,
-            rows,
-            payload,
-            round_up(payload, kept.alignment) if pad is None else pad,
-            ("state", elements),
-            window=mixer.overlap * mixer.ratio,
-            alignment=kept.alignment,
-        )
-
-
-def state_parts(mixer: State, options: CacheOptions) -> tuple[int, int]:
-    """Bytes of the convolution window and of the recurrent state of one layer on one rank."""
-    ranks = options.tensor_parallel
-    if isinstance(mixer, KimiDelta):
-        heads = _whole(mixer.heads, ranks, "heads of linear attention")
-        window = (mixer.conv_kernel - 1) * _whole(3 * mixer.width, ranks, "channels of convolution")
-        return window * 2, heads * mixer.head_dim**2 * _STATE_BYTES["float32"]
-    if isinstance(mixer, GatedDeltaNet):
-        heads = _whole(mixer.value_heads, ranks, "value heads of linear attention")
-        channels = _whole(mixer.conv_dim, ranks, "channels of convolution")
-        matrix = mixer.value_dim * mixer.key_dim
-    else:
-        # Groups are extended where they are fewer than ranks, so that each rank has those of its heads.
-        groups = mixer.groups if mixer.groups % ranks == 0 else ranks
-        heads = _whole(mixer.heads, ranks, "state-space heads")
-        channels = _whole(mixer.inner + 2 * groups * mixer.state, ranks, "channels of convolution")
-        matrix = mixer.head_dim * mixer.state
-    if mixer.state_dtype not in _STATE_BYTES:
-        raise InputError(f"recurrent states of type {mixer.state_dtype!r} are not supported")
-    window = (mixer.conv_kernel - 1 + options.speculative_tokens) * channels
-    return window * 2, heads * matrix * _STATE_BYTES[mixer.state_dtype]
-
-
-def _key_bytes(mixer: GroupedAttention | LatentAttention, engine: Engine, options: CacheOptions) -> tuple[int, int]:
+def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> tuple[int, int]:
     """Bytes of one token's keys alone and of all it caches, in one layer of attention."""
-    if isinstance(mixer, LatentAttention):
+    if part.content is CacheContent.LATENT:
         element = entry_format(engine.latent.formats, engine, options, "latent cache").size(1)
-        return mixer.kv_lora_rank * element, (mixer.kv_lora_rank + mixer.rope_dim) * element
-    heads = share(mixer.kv_heads, options.tensor_parallel, "key/value heads")
-    element = kv_bytes(engine, options)
-    return heads * mixer.head_dim * element, heads * (mixer.head_dim + mixer.head_dim_v) * element
+        return part.widths[0] * element, part.elements * element
+    element = heads_of_rank(part.heads, options.tensor_parallel) * kv_bytes(engine, options)
+    return part.widths[0] * element, part.elements * element
 
 
 def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: CacheOptions) -> tuple[int, int]:
     """The block size of attention beside recurrent states, and the page both are padded to."""
-    states = [state_parts(layer.mixer, options) for layer in model.layers if isinstance(layer.mixer, State)]
-    attention = [layer.mixer for layer in model.layers if isinstance(layer.mixer, (GroupedAttention, LatentAttention))]
+    kept = _parts(model)
+    states = [recurrent_bytes(part, options) for part in kept if part.content is CacheContent.RECURRENT]
+    attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
     window, state = max(states)
     if not attention:
         return size, window + state
@@ -306,6 +293,23 @@ def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: C
     return size, size * token + smaller
 
 
+def _layer_specs(
+    layer: int, parts: Sequence[CachePart], size: int, length: int, engine: Engine, options: CacheOptions
+) -> Iterator[CacheSpec]:
+    """The pages of what one layer keeps."""
+    content = parts[0].content if parts else None
+    if content is CacheContent.HEADS:
+        yield _head_spec(layer, parts[0], size, engine, options)
+    elif content is CacheContent.LATENT:
+        yield from _latent_specs(layer, parts, size, engine, options)
+    elif content is CacheContent.RECURRENT:
+        halves = recurrent_bytes(parts[0], options)
+        block = size if options.state_aligned else length
+        yield _plain(layer, parts[0].part, CacheKind.STATE, block, sum(halves), ("state", halves))
+    elif content is not None:
+        yield from _compressed_specs(layer, parts, size, engine, options)
+
+
 def cache_specs(model: ModelConfig, engine: Engine, options: CacheOptions, length: int) -> tuple[CacheSpec, ...]:
     """
     The caches of one rank, in the order of the layers; `length` is the longest sequence.
@@ -314,30 +318,14 @@ def cache_specs(model: ModelConfig, engine: Engine, options: CacheOptions, lengt
     """
     size = block_size(model, engine, options)
     layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
-    has_states = any(isinstance(layer.mixer, State) for layer in layers)
+    kept = [(layer.index, layer.mixer.caches()) for layer in layers if layer.mixer is not None]
+    has_states = any(part.content is CacheContent.RECURRENT for _, parts in kept for part in parts)
     page = 0
     if has_states:
         size, page = _align_with_states(model, size, engine, options)
-    mixers = [layer.mixer for layer in layers]
-    shared = next((mixer.indexer for mixer in mixers if isinstance(mixer, LatentAttention) and mixer.indexer), None)
     specs: list[CacheSpec] = []
-    for layer in layers:
-        mixer = layer.mixer
-        if isinstance(mixer, GroupedAttention):
-            specs += _grouped(layer, mixer, size, engine, options)
-        elif isinstance(mixer, LatentAttention):
-            specs += _latent(layer, mixer, shared, size, engine, options)
-        elif isinstance(mixer, CompressedAttention):
-            specs += _compressed(layer, mixer, size, engine, options)
-        elif isinstance(mixer, SharedCompressedAttention):
-            raise InputError(
-                f"{engine.name} does not know compressed entries that layers share (DeepSeek-V4.1)",
-                remedy="vLLM 0.30 and vllm-ascend 0.30 are the first that do",
-            )
-        elif isinstance(mixer, State):
-            parts = state_parts(mixer, options)
-            block = size if options.state_aligned else length
-            specs.append(_plain(layer.index, "state", CacheKind.STATE, block, sum(parts), ("state", parts)))
+    for index, parts in kept:
+        specs += _layer_specs(index, parts, size, length, engine, options)
     if has_states:
         specs = [replace(spec, page_bytes=max(spec.page_bytes, page)) for spec in specs]
     specs = [replace(spec, speculative=spec.layer >= len(model.layers)) for spec in specs]

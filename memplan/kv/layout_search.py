@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.hardware import Chip
-from memplan.kv.budget import KvBudget, Memory, budget
+from memplan.kv.budget import BudgetPart, KvBudget, Memory, budget
 from memplan.kv.engine import Engine
 from memplan.kv.stage_pools import ServingOptions
 from memplan.models import ModelConfig
-from memplan.models.architecture import MoeFfn
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage
 from memplan.models.training.memory import Recipe, TrainingMemory
@@ -36,7 +36,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class LayoutSearch:
     """All layouts tried: those that fit, best first, then the rejected ones with their reasons."""
 
     fitting: tuple[Candidate, ...]
@@ -60,7 +60,7 @@ def layouts(model: ModelConfig, dies: int, *, training: bool = False) -> Iterato
     Serving engines share experts among all ranks of a stage (TP x DP) or not at all; training may share them among
     any part of those.
     """
-    has_experts = any(isinstance(layer.ffn, MoeFfn) for layer in model.layers)
+    has_experts = model.experts is not None
     for tensor in _divisors(dies):
         for pipeline in _divisors(dies // tensor):
             data = dies // tensor // pipeline
@@ -73,7 +73,7 @@ def layouts(model: ModelConfig, dies: int, *, training: bool = False) -> Iterato
 
 
 def _check_experts(model: ModelConfig, layout: Layout) -> None:
-    ffn = next((layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)), None)
+    ffn = model.experts
     if ffn is not None and ffn.experts % layout.expert:
         raise InputError(f"{ffn.experts} experts can't be divided evenly among {layout.expert} ranks")
 
@@ -86,7 +86,7 @@ def fit_serving(
     dies: int,
     memory: Memory | None = None,
     progress: Progress = silent,
-) -> Fit:
+) -> LayoutSearch:
     """
     Serving layouts of `dies` dies, most sequences of the context in all first.
 
@@ -113,7 +113,7 @@ def _serve(
         return Candidate(layout, None, None, 0, str(error))
     if result.fits:
         return Candidate(layout, result, None, result.sequences * layout.data, "")
-    held = sum(item.nbytes or 0 for item in result.items if item.name.startswith("weights"))
+    held = sum(item.nbytes or 0 for item in result.items if item.part is BudgetPart.WEIGHTS)
     reason = (
         f"{format_bytes(result.missing_bytes)} missing for one sequence of {options.length:,} tokens "
         f"(weights {format_bytes(held)}, left for KV {format_bytes(result.available_bytes)})"
@@ -130,7 +130,7 @@ def fit_training(
     dies: int,
     global_batch: int,
     progress: Progress = silent,
-) -> Fit:
+) -> LayoutSearch:
     """
     Training layouts of `dies` dies of `capacity` bytes each for `global_batch` samples a step.
 
@@ -167,7 +167,7 @@ def _train(model: ModelConfig, capacity: int, recipe: Recipe, layout: Layout, gl
     return Candidate(layout, None, memory, 0, reason)
 
 
-def _sorted(candidates: list[Candidate], order: str, *, training: bool = False) -> Fit:
+def _sorted(candidates: list[Candidate], order: str, *, training: bool = False) -> LayoutSearch:
     def rank(item: Candidate) -> tuple[int, ...]:
         layout = item.layout
         cost = (layout.tensor, layout.pipeline, layout.expert)
@@ -175,4 +175,4 @@ def _sorted(candidates: list[Candidate], order: str, *, training: bool = False) 
 
     fitting = sorted((item for item in candidates if not item.rejected), key=rank)
     rejected = sorted((item for item in candidates if item.rejected), key=lambda item: rank(item)[-3:])
-    return Fit(tuple(fitting), tuple(rejected), order)
+    return LayoutSearch(tuple(fitting), tuple(rejected), order)

@@ -24,7 +24,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class BlockPool:
     """
     A pool planned for `available_bytes`.
 
@@ -156,7 +156,7 @@ def _concurrency(groups: Sequence[CacheGroup], load: Load, num_blocks: int) -> f
 
 def plan_pool(
     groups: Sequence[CacheGroup], load: Load, available: int, *, whole_tuples: bool = False, blocks: int | None = None
-) -> Pool:
+) -> BlockPool:
     """
     The pool of one worker for `available` bytes; `blocks` overrides their number as the engine's option does.
 
@@ -170,7 +170,7 @@ def plan_pool(
     number = max(0, available // per_block) if blocks is None else blocks
     refusal = _check(groups, load, available)
     per_request = sum(group.blocks(load) for group in groups)
-    return Pool(
+    return BlockPool(
         groups=tuple(groups),
         available_bytes=available,
         num_blocks=number,

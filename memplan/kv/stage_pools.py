@@ -9,7 +9,7 @@ from memplan.kv.engine import Engine
 from memplan.kv.groups import CacheGroup, form_groups
 from memplan.kv.layers import CacheOptions, cache_specs
 from memplan.kv.logical import logical_cache
-from memplan.kv.pool import Pool, Refusal, plan_pool
+from memplan.kv.pool import BlockPool, Refusal, plan_pool
 from memplan.kv.specs import Load
 from memplan.models import ModelConfig
 
@@ -77,7 +77,7 @@ def cache_groups(model: ModelConfig, engine: Engine, options: ServingOptions) ->
 
 def plan_stages(
     model: ModelConfig, engine: Engine, options: ServingOptions, available: tuple[int, ...]
-) -> tuple[Pool, ...]:
+) -> tuple[BlockPool, ...]:
     """
     The pool of every pipeline stage for the `available` bytes of each, all cut to the number of blocks of the
     smallest.
@@ -113,7 +113,7 @@ def plan_stages(
 
 def _unpaged(
     model: ModelConfig, engine: Engine, options: ServingOptions, available: tuple[int, ...]
-) -> tuple[Pool, ...]:
+) -> tuple[BlockPool, ...]:
     """Without pages a block is a byte: as many sequences fit as the bytes of each allow."""
     pools = []
     for span, memory in zip(stage_layers(len(model.layers), options.pipeline), available, strict=True):
@@ -122,7 +122,7 @@ def _unpaged(
             raise InputError("this model keeps no KV cache")
         message = f"One sequence of {options.length} tokens needs {needed} B, {memory} B are left."
         pools.append(
-            Pool(
+            BlockPool(
                 groups=(),
                 available_bytes=memory,
                 num_blocks=memory,
@@ -138,6 +138,6 @@ def _unpaged(
     return tuple(pools)
 
 
-def plan_cache(model: ModelConfig, engine: Engine, options: ServingOptions, available: int) -> Pool:
+def plan_cache(model: ModelConfig, engine: Engine, options: ServingOptions, available: int) -> BlockPool:
     """The pool of one rank of a model without pipeline parallelism, for `available` bytes."""
     return plan_stages(model, engine, replace(options, pipeline=1), (available,))[0]

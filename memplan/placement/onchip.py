@@ -211,13 +211,13 @@ def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def usable_bytes(chip: Chip, tier: Tier) -> int | None:
-    """Usable bytes of an on-chip memory, physical ones where the usable are not known; `None` where neither is."""
+    """Usable bytes of an on-chip memory; `None` where the chip's record does not tell."""
     return {
-        Tier.L1: chip.l1_usable_bytes or chip.l1_bytes,
-        Tier.L0A: chip.l0a_usable_bytes or chip.l0a_bytes,
-        Tier.L0B: chip.l0b_usable_bytes or chip.l0b_bytes,
-        Tier.L0C: chip.l0c_usable_bytes or chip.l0c_bytes,
-        Tier.UB: chip.ub_usable_bytes or chip.ub_bytes,
+        Tier.L1: chip.l1_usable_bytes,
+        Tier.L0A: chip.l0a_usable_bytes,
+        Tier.L0B: chip.l0b_usable_bytes,
+        Tier.L0C: chip.l0c_usable_bytes,
+        Tier.UB: chip.ub_usable_bytes,
     }[tier]
 
 

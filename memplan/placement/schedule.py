@@ -1,5 +1,5 @@
 """
-One simulated timeline: ops in order on the compute stream, each link a queue served in order beside it.
+One simulated schedule: ops in order on the compute stream, each link a queue served in order beside it.
 
 A storage that leaves occupies HBM until its last byte is out; one that returns occupies HBM from the moment its
 transfer may start. An op starts when the ops before it are done, its operands are back, and what must have left for
@@ -31,7 +31,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class StepSchedule:
     """Start of every step, how long it waited for transfers, the transfers, and who is in HBM over which steps."""
 
     start_ns: NDArray[np.int64]
@@ -73,7 +73,7 @@ def prefetch_steps(
     return first, room
 
 
-def simulate(
+def run_schedule(
     storages: Sequence[Storage],
     durations_ns: Sequence[int],
     gaps: Sequence[Gap],
@@ -81,7 +81,7 @@ def simulate(
     *,
     out_link: Link,
     in_link: Link,
-) -> Timeline:
+) -> StepSchedule:
     """
     Run the schedule with the storages of `gaps` on the host during them.
 
@@ -138,7 +138,7 @@ def simulate(
         left = gone_at.get(index, steps) if gap.dirty and gap.leaves_after is not None else gap.start
         back = first[index] if gap.returns_at is not None else gap.end
         spans.append((gap.storage, max(left, gap.start), back))
-    return Timeline(start, stalled, makespan, tuple(moves), tuple(_complement(storages, spans)))
+    return StepSchedule(start, stalled, makespan, tuple(moves), tuple(_complement(storages, spans)))
 
 
 def _bytes(pending: deque[tuple[int, int, int]]) -> int:

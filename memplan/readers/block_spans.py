@@ -14,7 +14,7 @@ MAX_STEPS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BlockSpan:
     """
     One block of memory: `nbytes` that `name` needs from step `start` to step `end` (both inclusive).
 
@@ -33,18 +33,26 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class RowGraph:
-    """The rows as a graph, with the storage that each row became."""
+class SpanGraph:
+    """
+    The rows as a graph, with the storage that each row became and how many were taken to be written over another.
+
+    `unnamed` are the steps at which no row begins: what runs there is not known.
+    """
 
     graph: Graph
     storages: tuple[int, ...]
+    written_over: int
+    unnamed: frozenset[int]
 
 
-def row_graph(rows: Sequence[Row], *, name: str, origin: str, producer: str) -> RowGraph:
+def span_graph(rows: Sequence[BlockSpan], *, name: str, origin: str, producer: str) -> SpanGraph:
     """
     A graph of as many steps as the rows speak of, in which each row is used at its first and its last step.
 
-    A step is named after the first row that begins there; edges between ops are not known. Raises `InputError` for
+    A step is named after the first row that begins there; edges between ops are not known. A row that begins in the
+    step in which another of its address and size ends is that one written over (SOMAS calls the two a union, GE an
+    in-place output): they become one storage. Any other two that share bytes at a time are left as they are. Raises `InputError` for
     rows without steps or with more than `MAX_STEPS`.
     """
     if not rows:
@@ -53,10 +61,12 @@ def row_graph(rows: Sequence[Row], *, name: str, origin: str, producer: str) -> 
     if last >= MAX_STEPS:
         raise InputError(f"step {last:,} is more than a graph has")
     builder = GraphBuilder()
-    starts: dict[int, Row] = {}
+    starts: dict[int, BlockSpan] = {}
     reads: dict[int, list[int]] = {}
     writes: dict[int, list[int]] = {}
     storages: list[int] = []
+    ends: dict[tuple[int | None, int, int], int] = {}
+    written_over = 0
     for row in rows:
         kind = TensorKind.WORKSPACE if row.workspace else TensorKind.ACTIVATION
         tensor = builder.tensor(row.name, (row.nbytes,), "uint8", row.nbytes, kind)
@@ -68,6 +78,16 @@ def row_graph(rows: Sequence[Row], *, name: str, origin: str, producer: str) -> 
             raise InputError(f"{row.name!r:.60} ends at step {end}, before it begins at {row.start}")
         if end > row.start:
             reads.setdefault(end, []).append(tensor)
+    for tensor, row in sorted(zip(storages, rows, strict=True), key=lambda pair: pair[1].start):
+        if row.offset is None or not row.size or row.workspace:
+            continue
+        before = ends.pop((row.offset, row.size, row.start), None)
+        if before is not None:
+            builder.share(before, tensor)
+            written_over += 1
+        end = last if row.end is None else row.end
+        if end > row.start:
+            ends[row.offset, row.size, end] = tensor
     for step in range(last + 1):
         first = starts.get(step)
         builder.op(
@@ -77,4 +97,10 @@ def row_graph(rows: Sequence[Row], *, name: str, origin: str, producer: str) -> 
             writes.get(step, ()),
             stream=first.stream if first else 0,
         )
-    return RowGraph(builder.finish(name, (), (), origin=origin, producer=producer), tuple(storages))
+    graph = builder.finish(name, (), (), origin=origin, producer=producer)
+    return SpanGraph(
+        graph,
+        tuple(graph.tensors[tensor].storage for tensor in storages),
+        written_over,
+        frozenset(range(last + 1)) - starts.keys(),
+    )

@@ -12,7 +12,7 @@ from memplan.readers.mindspore import actor_set
 from memplan.readers.mindspore import kernel_ir
 from memplan.readers.mindspore import somas
 from memplan.readers.mindir.file import read_mindir
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 from memplan.readers.onnx import read_onnx
 from memplan.readers.mindir.program_graph import program_graph
 from memplan.readers.content import read_content
@@ -42,7 +42,7 @@ def read_graph(
         return _kernel_ir(source.text, path, shapes, target, progress)
     if shapes:
         raise InputError("this kind of file has no open dimensions to bind", path=path)
-    if source.kind is ContentKind.ACTOR_SET:
+    if source.kind in (ContentKind.ACTOR_SET, ContentKind.PLACED_ACTOR_SET):
         return actor_set.actor_graph(actor_set.parse_actor_set(source.text, path)).graph
     if source.kind is ContentKind.SOMAS:
         return somas.somas_graph(somas.parse_somas(source.text, path))

@@ -13,9 +13,9 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.readers.block_spans import Row
+from memplan.readers.block_spans import BlockSpan
 
-MARK = "[IMAS]Set "
+GE_LOG_MARK = "[IMAS]Set "
 FOREVER = 2**32 - 1
 _HBM_MEMORY = 2
 """RT_MEMORY_HBM in CANN's runtime headers; other memory types are other address spaces."""
@@ -33,14 +33,14 @@ _AFTER = re.compile(
 )
 
 
-def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[Row], tuple[str, ...]]:
+def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[BlockSpan], tuple[str, ...]]:
     """
     `(graph, rows, notes)` of a GE log: every output and workspace in device memory.
 
     A log of several graphs yields the one with the most bytes; the notes name what was left out. References to other
     blocks are left out, because their bytes are counted where they belong. Raises `InputError` for a broken line.
     """
-    rows: dict[str, dict[tuple[str, str, int], Row]] = {}
+    rows: dict[str, dict[tuple[str, str, int], BlockSpan]] = {}
     elsewhere = references = 0
     totals: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -50,7 +50,7 @@ def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[Row], tuple[str
             if int(match["memory"]) == _HBM_MEMORY:
                 totals[match["graph"]] = f"GE reports {match['offset']} bytes, and {match['least']} as least possible"
             continue
-        if MARK not in line:
+        if GE_LOG_MARK not in line:
             continue
         match = _SET.search(line)
         if match is None:
@@ -63,7 +63,7 @@ def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[Row], tuple[str
             continue
         begin, end = int(match["begin"]), int(match["end"])
         key = (match["name"], match["role"], int(match["index"]))
-        rows.setdefault(match["graph"], {})[key] = Row(
+        rows.setdefault(match["graph"], {})[key] = BlockSpan(
             name=match["name"],
             type=match["type"],
             nbytes=int(match["plain"]) or int(match["real"]),
@@ -92,7 +92,7 @@ _GRAPH_COLUMNS = ("Model Name", "Graph ID")
 COLUMNS = ("Op Name", "Node Index Start", "Node Index End", "Size(KB)")
 
 
-def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, list[Row], tuple[str, ...]]:
+def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, list[BlockSpan], tuple[str, ...]]:
     """
     `(graph, rows, notes)` of a `static_op_mem*.csv`: bytes and lifetimes without addresses.
 
@@ -103,7 +103,7 @@ def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, li
     header = reader.fieldnames or []
     if any(column not in header for column in COLUMNS):
         raise InputError("this is not a static_op_mem table", path=path, remedy=f"it has columns {', '.join(COLUMNS)}")
-    graphs: dict[str, list[Row]] = {}
+    graphs: dict[str, list[BlockSpan]] = {}
     totals: dict[str, int] = {}
     for number, record in enumerate(reader, 2):
         graph = " ".join(str(record[column]) for column in _GRAPH_COLUMNS if column in header)
@@ -121,7 +121,7 @@ def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, li
         if not 0 <= start < FOREVER or (end < start and end != FOREVER):
             raise InputError(f"steps {start} to {end}", path=path, place=f"row {number}")
         graphs.setdefault(graph, []).append(
-            Row(
+            BlockSpan(
                 name=record["Op Name"] or "",
                 type="unknown",
                 nbytes=round(size),

@@ -1,4 +1,9 @@
-"""Protobuf messages described by a table of their fields, read without any generated code."""
+"""
+Protobuf messages described by a table of their fields, read without any generated code.
+
+The parsing is the library's. What `protoc` generates is not used: it refuses to run with a library of another release
+than its own (its check of versions at import), and would describe hundreds of fields where a reader looks at twenty.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ _SCALARS = {
 }  # fmt: skip
 _MESSAGE, _OPTIONAL, _REPEATED = 11, 1, 3
 
-Table = Mapping[str, str]
+MessageTable = Mapping[str, str]
 """
 Message name -> its fields as `number name type` separated by commas; `*` before the type means repeated.
 
@@ -25,7 +30,7 @@ form. Fields left out are kept by protobuf as unknown bytes and cost no time.
 """
 
 
-def message_class(package: str, table: Table, root: str, *, lossless: bool = False) -> Any:
+def message_class(package: str, table: MessageTable, root: str, *, lossless: bool = False) -> Any:
     """
     The class of message `root` of `table`; each call makes its own pool, so that nothing is registered globally.
 

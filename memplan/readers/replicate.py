@@ -26,7 +26,7 @@ _UNSTABLE = frozenset({"after", "listed", "unique_id", "forward_id", "forward_na
 _NUMBERED = re.compile(r"^(.*?)(?<![^.])(\d+)(\..+)$")
 _CONTROL = frozenset({"LoopBegin", "LoopEnd", "KeepAlive", "Switch"})
 
-Key = tuple[object, ...]
+_Key = tuple[object, ...]
 """What a tensor is within its layer: the same in every layer."""
 
 
@@ -113,7 +113,7 @@ class _Extension:
             for block in range(region.repeats):
                 for offset in range(region.period):
                     self.place[region.start + block * region.period + offset] = (region, block, offset)
-        self.identity: dict[int, tuple[Key, int]] = {
+        self.identity: dict[int, tuple[_Key, int]] = {
             tensor: (("weight", label), layer) for tensor, (label, layer) in weights.items()
         }
         for step, (region, block, offset) in self.place.items():
@@ -124,7 +124,7 @@ class _Extension:
         self.by_identity = {entry: tensor for tensor, entry in self.identity.items()}
         self._check_outside()
         self.tensors: list[Tensor] = list(graph.tensors)
-        self.made: dict[tuple[Key, int], int] = {}
+        self.made: dict[tuple[_Key, int], int] = {}
 
     def _identify_constants(self, region: _Region) -> None:
         """Constants that every layer has its own of belong to their layer, like weights."""
@@ -135,13 +135,13 @@ class _Extension:
                 if len(set(used)) < len(used) or any(tensor in self.identity for tensor in used):
                     continue
                 if all(self.graph.tensors[tensor].kind is TensorKind.CONSTANT for tensor in used):
-                    key: Key = ("constant", region.start, offset, position)
+                    key: _Key = ("constant", region.start, offset, position)
                     for block, tensor in enumerate(used):
                         self.identity[tensor] = (key, region.layer(block))
 
     def _check_outside(self) -> None:
         """Ops outside of the repeated stretches may touch the first and last layers, never one after another."""
-        seen: dict[tuple[str, Key], set[int]] = {}
+        seen: dict[tuple[str, _Key], set[int]] = {}
         for op in self.graph.ops:
             if op.index in self.place:
                 continue
@@ -197,7 +197,7 @@ class _Extension:
         region, block, offset = self.place[step]
         old = region.layer(block)
         for position, tensor in enumerate(self.graph.ops[step].outputs):
-            key: Key = (region.start, offset, position)
+            key: _Key = (region.start, offset, position)
             self.made[key, new] = self._copy(tensor, old, new)
 
     def _copy(self, tensor: int, old: int, new: int) -> int:
@@ -211,7 +211,7 @@ class _Extension:
         self.tensors.append(replace(source, index=index, storage=index, name=_renumbered(source.name, old, new)))
         return index
 
-    def _in_layer(self, key: Key, layer: int) -> int | None:
+    def _in_layer(self, key: _Key, layer: int) -> int | None:
         """The tensor `key` of `layer` in the extended graph."""
         found = self.made.get((key, layer))
         if found is None and key[0] in ("weight", "constant"):
@@ -229,7 +229,7 @@ class _Extension:
         key, layer = entry
         return self._required(key, layer if layer <= self.split else layer + self.extra)
 
-    def _required(self, key: Key, layer: int) -> int:
+    def _required(self, key: _Key, layer: int) -> int:
         found = self._in_layer(key, layer)
         if found is None:
             raise InputError("a layer refers to what another layer doesn't have", remedy=_REMEDY)
@@ -325,7 +325,7 @@ def _renumbered(name: str, old: int, new: int) -> str:
 
 def _regions(graph: Graph, weights: dict[int, tuple[str, int]], count: int) -> list[_Region]:
     """Stretches of the schedule that repeat once a layer, longest first, none overlapping."""
-    numbers: dict[Key, int] = {}
+    numbers: dict[_Key, int] = {}
     signature = np.fromiter(
         (numbers.setdefault(_signature(graph, op), len(numbers)) for op in graph.ops), np.int64, len(graph.ops)
     )
@@ -351,7 +351,7 @@ def _regions(graph: Graph, weights: dict[int, tuple[str, int]], count: int) -> l
     return sorted(chosen, key=lambda region: region.start)
 
 
-def _signature(graph: Graph, op: Op) -> Key:
+def _signature(graph: Graph, op: Op) -> _Key:
     """What makes two ops the same but for the layer they belong to."""
     shapes = tuple((graph.tensors[t].shape, graph.tensors[t].dtype) for t in (*op.inputs, *op.outputs))
     attrs = tuple(sorted((key, repr(value)) for key, value in op.attrs.items() if key not in _UNSTABLE))

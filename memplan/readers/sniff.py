@@ -11,7 +11,7 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.readers import ge
 from memplan.readers.mindspore import actor_set, kernel_ir, somas
-from memplan.traces.file_kinds import FileKind, kind_of
+from memplan.traces.file_kinds import FileKind, kind_by_name
 
 MAX_TEXT_BYTES = 128 * 1024**2
 """No text dump comes near this; what lies beyond is not looked at."""
@@ -25,7 +25,8 @@ class ContentKind(str, Enum):
     MINDIR = "a MindIR graph"
     ONNX = "an ONNX graph"
     KERNEL_IR = "a text IR graph"
-    ACTOR_SET = "an actor set"
+    ACTOR_SET = "an actor set without addresses"
+    PLACED_ACTOR_SET = "an actor set with addresses"
     SOMAS = "a SOMAS dump"
     SOMAS_CACHE = "a SOMAS cache"
     GE_LOG = "a GE log"
@@ -44,7 +45,7 @@ class ContentKind(str, Enum):
 
     @property
     def is_plan(self) -> bool:
-        """Whether it holds addresses or lifetimes that somebody decided, ours included (an actor set may)."""
+        """Whether it holds addresses or lifetimes that somebody decided, ours included."""
         return self in _PLANS
 
     @property
@@ -53,19 +54,14 @@ class ContentKind(str, Enum):
         return self in (ContentKind.PROFILE_FILE, ContentKind.FOLDER)
 
 
-_GRAPHS = frozenset(
-    {ContentKind.MINDIR, ContentKind.ONNX, ContentKind.KERNEL_IR, ContentKind.ACTOR_SET, ContentKind.SOMAS}
-)
-_PLANS = frozenset(
-    {
-        ContentKind.PLAN,
-        ContentKind.ACTOR_SET,
-        ContentKind.SOMAS,
-        ContentKind.SOMAS_CACHE,
-        ContentKind.GE_LOG,
-        ContentKind.STATIC_OP_MEM,
-    }
-)
+_DUMPS_OF_BOTH = frozenset({ContentKind.PLACED_ACTOR_SET, ContentKind.SOMAS})
+_GRAPHS = _DUMPS_OF_BOTH | {ContentKind.MINDIR, ContentKind.ONNX, ContentKind.KERNEL_IR, ContentKind.ACTOR_SET}
+_PLANS = _DUMPS_OF_BOTH | {
+    ContentKind.PLAN,
+    ContentKind.SOMAS_CACHE,
+    ContentKind.GE_LOG,
+    ContentKind.STATIC_OP_MEM,
+}
 
 
 def sniff(path: str | Path) -> ContentKind:
@@ -107,7 +103,7 @@ def _kind(data: mmap.mmap, name: str) -> ContentKind:
         found = _json_kind(data, head)
     else:
         found = _table_kind(head) or _dump_kind(data)
-    return found or (ContentKind.PROFILE_FILE if kind_of(name) in _PROFILES else ContentKind.TEXT)
+    return found or (ContentKind.PROFILE_FILE if kind_by_name(name) in _PROFILES else ContentKind.TEXT)
 
 
 _PROFILES = frozenset(FileKind) - {FileKind.TABLE, FileKind.IGNORED}
@@ -165,11 +161,17 @@ def _table_kind(head: bytes) -> ContentKind | None:
     return None
 
 
+_PLACED = re.compile(rb"somas_offset:\d+\tsomas_aligned_size:[1-9]")
+
+
 def _dump_kind(data: mmap.mmap) -> ContentKind | None:
     marks: Iterable[tuple[ContentKind, str]] = (
-        (ContentKind.KERNEL_IR, kernel_ir.MARK),
-        (ContentKind.ACTOR_SET, actor_set.MARK),
-        (ContentKind.SOMAS, somas.MARK),
-        (ContentKind.GE_LOG, ge.MARK),
+        (ContentKind.KERNEL_IR, kernel_ir.KERNEL_IR_MARK),
+        (ContentKind.ACTOR_SET, actor_set.ACTOR_SET_MARK),
+        (ContentKind.SOMAS, somas.SOMAS_MARK),
+        (ContentKind.GE_LOG, ge.GE_LOG_MARK),
     )
-    return next((kind for kind, mark in marks if data.find(mark.encode(), 0, MAX_TEXT_BYTES) >= 0), None)
+    kind = next((kind for kind, mark in marks if data.find(mark.encode(), 0, MAX_TEXT_BYTES) >= 0), None)
+    if kind is ContentKind.ACTOR_SET and _PLACED.search(data, 0, MAX_TEXT_BYTES):
+        return ContentKind.PLACED_ACTOR_SET
+    return kind

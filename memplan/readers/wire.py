@@ -2,7 +2,9 @@
 Protobuf wire format, as far as it takes to leave out what a planner doesn't need.
 
 A MindIR file holds up to a gigabyte of weights. They are skipped while the file is read, so that memory is bounded by
-the graph, not by its weights.
+the graph, not by its weights. Protobuf's own library can't do that: it takes a message as one run of bytes and keeps
+each field of it, also those that its description leaves out. To pass over a field takes its number and its length only,
+so this stays as small as the wire format is, which has not changed since 2008; the messages themselves are the library's.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH, _PARAMETER, _RAW_DATA = 7, 3, 9
 """ModelProto.graph, GraphProto.parameter and TensorProto.raw_data of MindIR."""
 
-Buffer = mmap.mmap | bytes
+ByteBuffer = mmap.mmap | bytes
 
 
 class BrokenWireError(ValueError):
     """The bytes are no protobuf message."""
 
 
-def _varint(data: Buffer, place: int, end: int) -> tuple[int, int]:
+def _varint(data: ByteBuffer, place: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while place < end and shift < 70:
         byte = data[place]
@@ -34,7 +36,7 @@ def _varint(data: Buffer, place: int, end: int) -> tuple[int, int]:
     raise BrokenWireError("a number has no end")
 
 
-def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def fields(data: ByteBuffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """
     `(number, begin, body, stop)` of every field in `data[start:end]`.
 
@@ -88,7 +90,7 @@ def without_weights(path: Path) -> bytes:
         return bytes(kept)
 
 
-def _graph(data: Buffer, start: int, end: int) -> bytes:
+def _graph(data: ByteBuffer, start: int, end: int) -> bytes:
     kept = bytearray()
     for number, begin, body, stop in fields(data, start, end):
         if number == _PARAMETER:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from memplan.hardware import Chip, Link, Value, links
+from memplan.hardware import Chip, Link, SourcedValue, links
 from memplan.reports.report import Amount, Cell, Column, Quantity, Report, ReportTable, section
 
 _CHIPS = (
@@ -20,6 +20,7 @@ _CHIPS = (
     Column("cube fp16", Quantity.FLOP_RATE),
     Column("vector fp32", Quantity.FLOP_RATE),
     Column("HBM rate", Quantity.RATE),
+    Column("stated by"),
 )
 _FIGURES = (Column("figure"), Column("value", Quantity.NUMBER), Column("unit"), Column("source"))
 _LINKS = (Column("link"), Column("rate", Quantity.RATE), Column("latency", Quantity.DURATION), Column("source"))
@@ -39,6 +40,7 @@ def chips_report(found: Sequence[Chip]) -> Report:
             item.cube_flops("float16"),
             item.vector_flops("float32"),
             item.hbm_bytes_per_second,
+            None if item.hbm_basis is None else item.hbm_basis or "vendor",
         )
         for item in found
     )
@@ -63,8 +65,8 @@ def chip_report(item: Chip, notes: Sequence[str] = ()) -> Report:
 
 def _figures(item: Chip) -> Iterator[tuple[Cell, ...]]:
     for key, value in item.values.items():
-        yield key, _text(value), value.unit, value.source + (f" [{value.note}]" if value.note else "")
-        yield from (("", f"or {_text(other)}", other.unit, other.source) for other in value.also)
+        yield key, _text(value), value.unit, _source(value)
+        yield from (("", f"or {_text(other)}", other.unit, _source(other)) for other in value.also)
 
 
 def _links(found: Sequence[Link]) -> Iterator[tuple[Cell, ...]]:
@@ -91,6 +93,7 @@ def _summary(item: Chip) -> dict[str, Any]:
         "cube_flops_float16": item.cube_flops("float16"),
         "vector_flops_float32": item.vector_flops("float32"),
         "hbm_bytes_per_second": item.hbm_bytes_per_second,
+        "hbm_basis": item.hbm_basis,
     }
 
 
@@ -113,16 +116,24 @@ def _document(item: Chip, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _value_document(value: Value) -> dict[str, Any]:
+def _value_document(value: SourcedValue) -> dict[str, Any]:
     document: dict[str, Any] = {"value": value.value, "unit": value.unit, "source": value.source}
     if value.also:
         document["also"] = [_value_document(other) for other in value.also]
     if value.note:
         document["note"] = value.note
+    if value.basis:
+        document["basis"] = value.basis
     return document
 
 
-def _text(value: Value) -> str:
+def _source(value: SourcedValue) -> str:
+    """Where a figure is from; in brackets how far it can be trusted, and what to mind."""
+    remarks = "; ".join(part for part in (value.basis, value.note) if part)
+    return f"{value.source} [{remarks}]" if remarks else value.source
+
+
+def _text(value: SourcedValue) -> str:
     if value.value is None:
         return "unknown"
     if isinstance(value.value, tuple):

@@ -61,7 +61,7 @@ def _totals(result: Comparison, names: Mapping[int, str]) -> ReportSection:
     summary = result.summary
 
     def row(
-        name: str, quantity: Quantity, planned: int, measured: int | None, change: float | None = None
+        name: str, quantity: Quantity, planned: int | None, measured: int | None, change: float | None = None
     ) -> tuple[Cell, ...]:
         return name, quantity.value, Amount(planned, quantity), Amount(measured, quantity), change
 
@@ -102,7 +102,7 @@ def deviation_row(item: Deviation) -> tuple[Cell, ...]:
     quantity = Quantity.BYTES if item.kind is DeviationKind.MEMORY else Quantity.DURATION
     planned, measured = Amount(item.planned, quantity), Amount(item.measured, quantity)
     difference = Amount(item.delta, quantity, signed=True)
-    return item.what, str(item.where), quantity.value, planned, measured, difference, item.cost
+    return item.what.value, str(item.where), quantity.value, planned, measured, difference, item.cost
 
 
 def _unmatched(result: Comparison) -> Iterator[ReportSection]:
@@ -158,7 +158,7 @@ def _document(result: Comparison) -> dict[str, Any]:
         "deviations": [
             {
                 "kind": item.kind.value,
-                "what": item.what,
+                "what": item.what.value,
                 "where": str(item.where),
                 "op": item.op,
                 "start_ns": item.start_ns,

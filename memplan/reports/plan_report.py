@@ -7,7 +7,7 @@ from functools import partial
 from memplan.core.units import format_duration
 from memplan.reports.charts import area_chart
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
-from memplan.schema import Plan, Tier, headline, memory_curve, plan_to_json
+from memplan.schema import Plan, headline, memory_curve, plan_peak, plan_to_json
 
 _LONGEST = 10
 
@@ -54,9 +54,9 @@ def plan_report(plan: Plan) -> Report:
         title=f"{plan.origin.file} ({plan.origin.producer}) on {plan.chip}",
         headline=headline(plan),
         sections=tuple(sections),
-        notes=tuple(Remark(note) for note in plan.notes),
+        notes=(*(Remark(f"not valid: {wrong}") for wrong in plan.violations), *map(Remark, plan.notes)),
         sources=tuple(plan.rests_on),
-        answer=plan.fits,
+        answer=plan.fits and not plan.violations,
         document=partial(plan_to_json, plan),
     )
 
@@ -80,17 +80,11 @@ def _tiers(plan: Plan) -> ReportSection:
 
 def _peak(plan: Plan) -> list[ReportSection]:
     """Bytes in HBM at the fullest step by kind, largest first, and HBM over the steps."""
-    use = plan.tier(Tier.HBM)
-    if use is None or use.peak_step is None:
+    peak = plan_peak(plan)
+    if peak is None:
         return []
-    kinds = {tensor.index: tensor.kind for tensor in plan.tensors}
-    held: dict[str, tuple[int, int]] = {}
-    for placement in plan.placements:
-        if placement.tier is Tier.HBM and placement.start <= use.peak_step < placement.end:
-            count, size = held.get(kinds[placement.tensor], (0, 0))
-            held[kinds[placement.tensor]] = count + 1, size + placement.size
-    op = plan.ops[use.peak_step]
-    rows = tuple((kind, *found) for kind, found in sorted(held.items(), key=lambda item: -item[1][1]))
+    op = plan.ops[peak.step]
+    rows = tuple((share.kind, share.count, share.nbytes) for share in peak.shares)
     curve = memory_curve(plan).values[:-1].tolist()
     return [
         section(

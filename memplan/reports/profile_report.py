@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from memplan.core.progress import Progress, silent
 from memplan.core.units import format_duration
 from memplan.reports.charts import bar_chart
 from memplan.reports.report import Cell, Column, Part, Quantity, Remark, Report, ReportSection, ReportTable, section
-from memplan.traces.profile import Profile, RankProfile
+from memplan.traces.directory import Profile
+from memplan.traces.rank import RankProfile
 
 _MOST_NOTES = 20
 _MOST_RANKS = 4
@@ -71,8 +73,9 @@ def profile_report(profile: Profile, ranks: Sequence[dict[str, Any]]) -> Report:
     )
 
 
-def rank_facts(rank: RankProfile, top: int) -> dict[str, Any]:
+def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict[str, Any]:
     """What one rank holds, as JSON values: bytes and nanoseconds."""
+    rank.read_for_window(progress)
     start, end = rank.span_ns
     tracks: Counter[str] = Counter()
     events: Counter[str] = Counter()
@@ -98,7 +101,7 @@ def rank_facts(rank: RankProfile, top: int) -> dict[str, Any]:
             "free_ns": step.free_ns,
             "stage_ns": step.stage_ns,
         }
-        for step in rank.steps()
+        for step in rank.steps(progress)
     ]
     return {
         "rank": rank.rank,

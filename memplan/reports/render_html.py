@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 
 from memplan.core.sentence import Sentence
-from memplan.core.version import VERSION
+from memplan.core.version import MEMPLAN_VERSION
 from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, say, source_text
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -25,7 +25,7 @@ def render_html(report: Report) -> str:
             '<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta name="generator" content="memplan {escape(VERSION)}">',
+            f'<meta name="generator" content="memplan {escape(MEMPLAN_VERSION)}">',
             f"<title>{escape(report.title)}</title>",
             f"<style>\n{style}</style>",
             "</head>",
@@ -61,7 +61,7 @@ def _body(report: Report) -> Iterator[str]:
         yield "<section><h2>What this rests on</h2><ul>"
         yield from (f"<li>{escape(source_text(source))}</li>" for source in report.sources)
         yield "</ul></section>"
-    yield f"<footer>memplan {escape(VERSION)}</footer>"
+    yield f"<footer>memplan {escape(MEMPLAN_VERSION)}</footer>"
 
 
 def _part(part: Part) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import (
@@ -23,7 +23,9 @@ from memplan.core.units import (
     format_rate,
     format_share,
 )
-from memplan.schema import Source
+
+if TYPE_CHECKING:
+    from memplan.schema import Source
 
 
 class Quantity(Enum):

@@ -1,8 +1,10 @@
 """The Plan and all it holds, its JSON form, and its memory curves."""
 
 from memplan.schema.curve import Curve, memory_curve, step_starts
+from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
 from memplan.schema.plan import (
     SCHEMA_VERSION,
+    Bound,
     LinkUse,
     Placement,
     Plan,
@@ -16,17 +18,21 @@ from memplan.schema.plan import (
     Tier,
     TierUse,
     Transfer,
+    plan_to_json,
 )
-from memplan.schema.serialise import load_plan, plan_from_json, plan_to_json, save_plan
+from memplan.schema.decode import load_plan, plan_from_json
 from memplan.schema.summary import headline
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Bound",
     "Curve",
     "LinkUse",
+    "PeakShare",
     "Placement",
     "Plan",
     "PlanOrigin",
+    "PlanPeak",
     "PlannedAttribute",
     "PlannedKernel",
     "PlannedOp",
@@ -40,7 +46,7 @@ __all__ = [
     "load_plan",
     "memory_curve",
     "plan_from_json",
+    "plan_peak",
     "plan_to_json",
-    "save_plan",
     "step_starts",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from dataclasses import replace
 
-from memplan.schema import Placement, Plan, Tier, Transfer
+from memplan.schema.plan import Placement, Plan, Tier, Transfer
 
 
 def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
@@ -17,14 +18,26 @@ def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
     return tuple(found[:most])
 
 
+def checked(plan: Plan) -> Plan:
+    """`plan` with what makes it impossible in `violations`."""
+    found = violations(plan)
+    return plan if found == plan.violations else replace(plan, violations=found)
+
+
 def _hbm(plan: Plan) -> list[Placement]:
     return [p for p in plan.placements if p.tier is Tier.HBM and p.size and p.start < p.end]
 
 
 def _addresses(plan: Plan) -> list[str]:
-    """No two placements overlap in address while both are alive: a sweep over steps with the alive ones by address."""
-    found = []
+    """
+    No two placements overlap in address while both are alive: a sweep over steps with the alive ones by address.
+
+    A plan that gives no address at all says sizes and lifetimes only, which nothing can contradict.
+    """
+    found: list[str] = []
     placements = _hbm(plan)
+    if all(placement.offset is None for placement in placements):
+        return found
     events = sorted(
         [(p.start, 1, i) for i, p in enumerate(placements)] + [(p.end, 0, i) for i, p in enumerate(placements)]
     )
@@ -52,9 +65,10 @@ def _capacity(plan: Plan) -> list[str]:
     use = plan.tier(Tier.HBM)
     if use is None:
         return ["the plan says nothing of HBM"]
-    top = max((p.offset + p.size for p in _hbm(plan) if p.offset is not None), default=0)
+    ends = [p.offset + p.size for p in _hbm(plan) if p.offset is not None]
+    top = max(ends, default=0)
     found = []
-    if top != use.peak:
+    if top != use.peak and (ends or not _hbm(plan)):
         found.append(f"HBM is used up to {top}, the plan says {use.peak}")
     if use.peak < use.lower_bound:
         found.append(f"the HBM peak {use.peak} is below its own lower bound {use.lower_bound}")

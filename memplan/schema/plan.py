@@ -7,11 +7,16 @@ shown, compared or exported. All byte counts are `int` bytes, all times `int` na
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
-SCHEMA_VERSION = 1
+from memplan.schema.encode import encoded, save_json
+
+PLAN_FORMAT = "memplan-plan"
+SCHEMA_VERSION = 2
+"""Version 1 lacks `PlannedOp.launches`, `Plan.timed` and `Plan.violations`; it can still be read."""
 
 
 class Tier(str, Enum):
@@ -26,6 +31,20 @@ class Tier(str, Enum):
     HBM = "HBM"
     HOST = "HOST"
     REMOTE = "REMOTE"
+
+
+class Bound(str, Enum):
+    """What limits the time of an op; `NONE`: it launches nothing, `UNKNOWN`: nobody predicted its time."""
+
+    CUBE = "cube"
+    VECTOR = "vector"
+    HBM = "hbm"
+    LAUNCH = "launch"
+    LINK = "link"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+    __str__ = str.__str__  # the same text in every version of Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +88,10 @@ class PlannedOp:
     """
     One op of the schedule with its predicted time.
 
-    `bound` names what limits it (`cube`, `vector`, `hbm`, `launch`, `none` for ops that launch no kernel).
-    `gm_bytes` is the traffic to global memory; `stalled_ns` is how long it waits for a transfer before `start_ns`.
+    `bound` is what limits it, `launches` whether it launches a kernel (views and tuple plumbing
+    don't; `None`: the plan's file does not say what runs at this step).
+    `gm_bytes` is its traffic to global memory (GM), every operand read and written once, of which L2 serves a part.
+    `stalled_ns` is how long it waits for a transfer before `start_ns`.
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
     beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
@@ -83,7 +104,7 @@ class PlannedOp:
     start_ns: int
     duration_ns: int
     stalled_ns: int
-    bound: str
+    bound: Bound
     flops: int
     gm_bytes: int
     source: str | None = None
@@ -93,6 +114,7 @@ class PlannedOp:
     micro_batch: int | None = None
     layer: int | None = None
     part: str | None = None
+    launches: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +228,9 @@ class Plan:
     `ops` are in schedule order and `ops[i].index == i`; `tensors` are storages, ordered by `index` but not dense.
     `rests_on` says what the times rest on, `notes` what was assumed, skipped or unknown. `kernels` are what ops
     launch, equal ones once; empty where the plan's file doesn't say.
+
+    Where not `timed`, the plan says nothing of time: each step counts one nanosecond, so that the time axis is the
+    order. `violations` is what makes the plan impossible, found when it was read; empty for a valid plan.
     """
 
     origin: PlanOrigin
@@ -224,6 +249,8 @@ class Plan:
     rests_on: tuple[Source, ...]
     notes: tuple[str, ...] = ()
     kernels: tuple[PlannedKernel, ...] = ()
+    timed: bool = True
+    violations: tuple[str, ...] = field(default=(), compare=False)
 
     def tier(self, tier: Tier) -> TierUse | None:
         """How full `tier` gets, or `None` if the plan says nothing of it."""
@@ -231,6 +258,9 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON to `path`, replacing it in one step."""
-        from memplan.schema.serialise import save_plan
+        save_json(plan_to_json(self), path)
 
-        save_plan(self, path)
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON values; `plan_from_json` reads them back equal."""
+    return {"format": PLAN_FORMAT, "schema_version": SCHEMA_VERSION, **encoded(plan)}

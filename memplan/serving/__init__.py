@@ -2,13 +2,13 @@
 
 from memplan.serving.constants import Constants, accepted, constants
 from memplan.serving.quick import quick_step_ns
-from memplan.serving.steptime import OpTime, Share, StageTime, StepTime, step_time
+from memplan.serving.steptime import OpTime, StageTime, StepShare, StepTime, step_time
 
 __all__ = [
     "Constants",
     "OpTime",
-    "Share",
     "StageTime",
+    "StepShare",
     "StepTime",
     "accepted",
     "constants",

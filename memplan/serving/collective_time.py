@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from memplan.core.units import round_up
 from memplan.cost.collective import collective_time
 from memplan.cost.kernel import op_class
 from memplan.graph import DTYPE_BITS, Graph, Op, Tensor
 from memplan.hardware import Chip, Link
-from memplan.serving.constants import Constants, fabric
+from memplan.serving.constants import Constants
 
 _SCALE_BYTES, _ALIGNMENT = 64, 512
 """Of a routed token: `align512(align32(H) + 64)`, hicann/ops-transformer mc2/moe_distribute_dispatch/README.md."""
@@ -24,23 +21,23 @@ def collective_ns(op: Op, graph: Graph, chip: Chip, fixed: Constants) -> float |
     The payload is the larger of what goes in and what comes out; of dispatch and combine what is routed. These two
     cost `base + ranks reached x rank + bytes / rate`, the rate scaled by the generation's link.
     """
-    found = fabric(chip.family)
+    found = chip.fabric
     ranks = op.attrs.get("rank_size")
     if found is None or not isinstance(ranks, int):
         return None
     sent = sum(graph.tensors[index].nbytes for index in op.inputs)
     received = sum(graph.tensors[index].nbytes for index in op.outputs)
-    rate = _rate(found, ranks)
+    rate = found.rate(ranks)
     if op.type in (DISPATCH, COMBINE):
         routed = _routed_bytes(graph.tensors[op.outputs[0] if op.type == DISPATCH else op.inputs[0]])
         sends = op.attrs.get("tokens"), op.attrs.get("per_token")
         reached = min(ranks, sends[0] * sends[1]) if isinstance(sends[0], int) and isinstance(sends[1], int) else ranks
         return _exchange(op.type, routed, ranks, reached, rate / fixed.reference_link_bytes_per_second, fixed)
     link = Link(
-        name=found["link"],
+        name=found.link,
         bytes_per_second=rate * fixed.collective_share,
-        latency_ns=round(found["latency_ns"]),
-        source=found["source"],
+        latency_ns=round(found.latency_ns),
+        source=found.source,
         applies_to=(chip.family,),
     )
     time = collective_time(op_class(op.type).rule, float(max(sent, received)), ranks, link)
@@ -52,14 +49,6 @@ def _routed_bytes(tokens: Tensor) -> int:
     rows, width = tokens.shape
     bits = DTYPE_BITS[tokens.dtype]
     return rows * round_up(width * bits // 8 + (_SCALE_BYTES if bits <= 8 else 0), _ALIGNMENT)
-
-
-def _rate(found: Mapping[str, Any], ranks: int) -> float:
-    """Bytes per second of one direction of one die: within its server's reach, and beyond it the slower link."""
-    reach = found.get("reach")
-    if reach is not None and ranks > reach:
-        return float(found["beyond_bytes_per_second"])
-    return float(found["bytes_per_second"])
 
 
 def _exchange(kind: str, routed: int, ranks: int, reached: int, scale: float, fixed: Constants) -> float:

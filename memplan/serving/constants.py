@@ -17,7 +17,7 @@ class Constants:
 
     `*_base_ns` is a collective of no bytes between few ranks, `*_rank_ns` what each further rank adds. `product_share`
     is what matrix products reach, in a running model, of the rate they have alone. `mixing_*` are those of reading
-    hyper-connections.
+    hyper-connections, measured on vector cores that make `mixing_vector_hz` cycles a second together.
     """
 
     kernel_gap_ns: float
@@ -35,6 +35,7 @@ class Constants:
     mixing_base_ns: float
     mixing_direct_share: float
     mixing_element_ns: float
+    mixing_vector_hz: float
 
 
 def _document() -> Mapping[str, Any]:
@@ -45,12 +46,6 @@ def constants() -> Constants:
     """The constants as shipped."""
     entries = _document()["constants"]
     return Constants(**{field.name: float(entries[field.name]["value"]) for field in fields(Constants)})
-
-
-def fabric(family: str) -> Mapping[str, Any] | None:
-    """What joins the dies of a chip family: rates of one direction of one die; `None` where no source was found."""
-    found: Mapping[str, Any] | None = _document()["fabrics"].get(family)
-    return found
 
 
 def accepted(drafts: int) -> float:

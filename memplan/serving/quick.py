@@ -7,13 +7,13 @@ from dataclasses import replace
 from memplan.hardware import Chip
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import Step
+from memplan.models.steps import ServedStep
 from memplan.serving.constants import Constants
 from memplan.serving.steptime import StageTime, step_time
 
 
 def quick_step_ns(
-    model: ModelConfig, layout: Layout, step: Step, chip: str | Chip, *, fixed: Constants | None = None
+    model: ModelConfig, layout: Layout, step: ServedStep, chip: str | Chip, *, fixed: Constants | None = None
 ) -> int:
     """
     Nanoseconds of a step as `step_time` gives them, in a tenth of the time.

@@ -17,13 +17,13 @@ from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step, step_graph
+from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
 from memplan.serving.collective_time import collective_ns
 from memplan.serving.constants import Constants, accepted, constants, sources
 
-_MEASURED_VECTOR_HZ = 48 * 1.8e9
-"""Vector cores times clock of the die that mixing of hyper-connections was measured on."""
+_HEAD = "lm_head"
+"""The part of a model that makes logits, by the scope of its op."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class OpTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class StepShare:
     """What one class of ops, or one limit, takes of a step: kernels launched and nanoseconds, overlaps not deducted."""
 
     name: str
@@ -83,15 +83,15 @@ class StepTime:
     model: str
     chip: str
     layout: Layout
-    step: Step
+    step: ServedStep
     duration_ns: int
     sequences: int
     tokens_per_sequence: float
     tpot_ns: int | None
     tokens_per_second: float
     tokens_per_second_per_die: float
-    by_class: tuple[Share, ...]
-    by_bound: tuple[Share, ...]
+    by_class: tuple[StepShare, ...]
+    by_bound: tuple[StepShare, ...]
     stages: tuple[StageTime, ...]
     rests_on: tuple[Source, ...]
     constants: tuple[Source, ...]
@@ -101,7 +101,7 @@ class StepTime:
 def step_time(
     model: ModelConfig,
     layout: Layout,
-    step: Step,
+    step: ServedStep,
     chip: str | Chip,
     *,
     acceptance: float | None = None,
@@ -155,7 +155,7 @@ def step_time(
 def _stage(
     model: ModelConfig,
     layout: Layout,
-    step: Step,
+    step: ServedStep,
     chip: Chip,
     core: Machine,
     table: Constants,
@@ -203,7 +203,7 @@ def _durations(
                 notes.append(f"no rate of the links between dies of {chip.name} is known: collectives cost a launch")
             else:
                 bound, time = "link", found
-        if op.type == "HcPre":
+        if op_class(op.type).rule == "hyper_connection_read":
             time = _mixing_ns(op, graph, core, table)
         elif op.attrs.get("fused"):
             time = max(cost.pipes.values(), default=0.0)
@@ -223,7 +223,7 @@ def _durations(
 def _mixing_ns(op: Op, graph: Graph, core: Machine, table: Constants) -> float:
     """Reading hyper-connections: twenty rounds of normalising small matrices that depend on each other, then a sum."""
     elements = prod(graph.tensors[op.inputs[0]].shape)
-    share = _MEASURED_VECTOR_HZ / (core.vectors * core.vector_clock_hz)
+    share = table.mixing_vector_hz / (core.vectors * core.vector_clock_hz)
     time = table.mixing_base_ns + elements * table.mixing_element_ns * share
     return time * table.mixing_direct_share if core.direct else time
 
@@ -252,14 +252,13 @@ def _kind(op: Op) -> str:
     if group is not None:
         return "collectives"
     rule = op_class(op.type)
-    name = op.name.rsplit(".", 1)[-1]
-    if op.type == "LightningIndexer":
+    if rule.rule == "indexer":
         return "indexer"
     if rule.kind == "attention":
         return "attention"
     if rule.kind == "grouped_matmul":
         return "expert products"
-    if name == "lm_head":
+    if op.scope is not None and op.scope.part == _HEAD:
         return "head"
     if rule.kind == "matmul":
         return "matrix products"
@@ -271,10 +270,10 @@ def _launches(op: Op) -> bool:
     return not op.attrs.get("fused") and not op.attrs.get("within")
 
 
-def _shares(items: Sequence[tuple[str, OpTime]]) -> tuple[Share, ...]:
+def _shares(items: Sequence[tuple[str, OpTime]]) -> tuple[StepShare, ...]:
     found: dict[str, tuple[int, int]] = {}
     for name, item in items:
         count, time = found.get(name, (0, 0))
         found[name] = count + _launches(item.op), time + item.duration_ns
     ordered = sorted(found.items(), key=lambda pair: -pair[1][1])
-    return tuple(Share(name, count, time) for name, (count, time) in ordered)
+    return tuple(StepShare(name, count, time) for name, (count, time) in ordered)

@@ -1,4 +1,4 @@
-"""Simulated runs: a plan executed by a machine that deviates as asked, as a profile directory in the real files' format."""
+"""Simulated runs: a plan executed by a machine that deviates as asked, as a profile directory like real ones."""
 
 from memplan.simulator.noise import Behaviour
 from memplan.simulator.simulation import simulate

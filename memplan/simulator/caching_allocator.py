@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 
-from memplan.simulator.noise import Behaviour
 from memplan.core.units import round_up
+from memplan.simulator.noise import Behaviour
 
 
 class _Block:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.simulator.noise import Behaviour, Chance
+from memplan.core.arrays import Int64s
 from memplan.schema import Plan, Tier
+from memplan.simulator.noise import Behaviour, Chance
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def execute(plan: Plan, behaviour: Behaviour, chance: Chance) -> Execution:
     op_ns, move_ns = durations(plan, behaviour, chance)
     gaps = np.rint(2.0 * behaviour.launch_gap_ns * chance.uniform(count)).astype(np.int64)
     calls = np.rint(behaviour.host_call_ns * (1.0 + 0.5 * chance.spread(count))).astype(np.int64)
-    calls[[op.bound == "none" for op in plan.ops]] = 0
+    calls[[not op.launches for op in plan.ops]] = 0
     issued = np.cumsum(calls)
     machine = _Machine(plan, op_ns, move_ns, gaps, issued)
     # Ops come first at equal times: a transfer that follows an op may start when the op ends.
@@ -122,7 +122,7 @@ class _Machine:
                 planned_ready = max(planned_ready, planned_end)
                 ready = max(ready, int(self.move_end[waited]))
         ready = max(ready + op.start_ns - planned_ready, self._stream.get(op.stream, 0))
-        if op.bound != "none":
+        if op.launches:
             ready = max(ready + int(self._gaps[index]), int(self._issued[index]))
         self.start[index], self.end[index] = ready, ready + int(self._op_ns[index])
         self._stream[op.stream] = int(self.end[index])

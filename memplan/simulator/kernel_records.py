@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from memplan.core.resources import table
 from memplan.hardware import Chip
+from memplan.graph.op_names import op_family
 from memplan.schema import Plan, PlannedOp, PlannedTensor
 from memplan.simulator.execution import Execution
 from memplan.simulator.noise import Behaviour, Chance
@@ -27,7 +27,7 @@ class Operands:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class SimulatedKernel:
     """
     One kernel of one run; times in nanoseconds, absolute.
 
@@ -56,42 +56,33 @@ class Kernel:
         return self.start_ns + self.duration_ns
 
 
-@dataclass(frozen=True, slots=True)
-class PipeRates:
-    """Rates that the plan itself reckons with, per nanosecond: bytes of HBM, FLOPs of the cube and the vector units."""
+def _fastest(plan: Plan, bound: str, work: str) -> float:
+    """
+    The most `work` (`gm_bytes`, `flops`) per nanosecond that the plan gives an op of that bound, or any op if none.
 
-    hbm: float
-    cube: float
-    vector: float
-
-    @classmethod
-    def of(cls, plan: Plan) -> PipeRates:
-        """From the plan's ops: the fastest of those that each unit bounds, or of all where it bounds none."""
-
-        def fastest(bound: str, work: str) -> float:
-            done = [(getattr(op, work) / op.duration_ns, op.bound) for op in plan.ops if op.duration_ns > 0]
-            return max((rate for rate, b in done if b == bound), default=0.0) or max(
-                (rate for rate, _ in done), default=0.0
-            )
-
-        return cls(fastest("hbm", "gm_bytes"), fastest("cube", "flops"), fastest("vector", "flops"))
+    The plan's own times tell it: a plan may rest on a calibration, or come from a planner that knows no machine.
+    """
+    done = [(getattr(op, work) / op.duration_ns, op.bound) for op in plan.ops if op.duration_ns > 0]
+    return max((rate for rate, b in done if b == bound), default=0.0) or max((rate for rate, _ in done), default=0.0)
 
 
 def _facts() -> Mapping[str, Any]:
     return table("memplan.simulator", "device_kernels.json")
 
 
-@lru_cache(maxsize=4096)
+@cache
+def _cores() -> Mapping[str, str]:
+    """The kind of core by family of ops."""
+    facts = _facts()
+    found = {op_family(name): str(core) for core, types in facts["cores"].items() for name in types}
+    return found | {op_family(name): COMMUNICATION for name in facts["communication"]}
+
+
 def core_of(op_type: str) -> str:
     """The kind of core that runs ops of `op_type`, as kernel_details.csv names it."""
-    facts = _facts()
-    stem = re.sub(r"V\d+$", "", op_type)
-    if stem in facts["communication"] or stem.startswith("hcom_"):
+    if op_type.startswith("hcom_"):
         return COMMUNICATION
-    for core, types in facts["cores"].items():
-        if stem in types:
-            return str(core)
-    return str(facts["default"])
+    return _cores().get(op_family(op_type), str(_facts()["default"]))
 
 
 def _operands(tensors: Sequence[PlannedTensor]) -> Operands:
@@ -112,7 +103,10 @@ class KernelRecorder:
         self._cube_cores = chip.aic_count or 1
         self._vector_cores = chip.aiv_count or self._cube_cores
         self.clock_mhz = round((chip.clock_hz or 0) / 1e6)
-        self._rates = PipeRates.of(plan)
+        self._hbm_rate = _fastest(plan, "hbm", "gm_bytes")
+        self._cube_rate = _fastest(plan, "cube", "flops")
+        self._vector_rate = _fastest(plan, "vector", "flops")
+        self._shares = {name: float(entry["value"]) for name, entry in _facts()["counters"].items()}
         inputs: dict[int, list[PlannedTensor]] = {}
         outputs: dict[int, list[PlannedTensor]] = {}
         for tensor in plan.tensors:
@@ -124,10 +118,10 @@ class KernelRecorder:
         self._task = 0
         self._last_end: dict[int, int] = {}
 
-    def record(self, step: int, origin_ns: int, run: Execution, chance: Chance) -> list[Kernel]:
+    def record(self, step: int, origin_ns: int, run: Execution, chance: Chance) -> list[SimulatedKernel]:
         """Kernels of one run that starts at `origin_ns`, in order of start."""
         plan = self._plan
-        launched = [op for op in plan.ops if op.bound != "none"]
+        launched = [op for op in plan.ops if op.launches]
         launched.sort(key=lambda op: (int(run.start_ns[op.index]), op.index))
         noise = chance.spread(len(launched))
         nothing = _operands(())
@@ -139,7 +133,7 @@ class KernelRecorder:
             core = core_of(op.type)
             blocks, mixed = self._blocks(op, core)
             kernels.append(
-                Kernel(
+                SimulatedKernel(
                     step=step,
                     op=op,
                     core=core,
@@ -162,8 +156,8 @@ class KernelRecorder:
         return kernels
 
     def _blocks(self, op: PlannedOp, core: str) -> tuple[int, int]:
-        """Cores a kernel of this much traffic is spread over (4 KiB a core and up), and vector cores beside them."""
-        wanted = max(-(-op.gm_bytes // 4096), 1)
+        """Cores a kernel of this much traffic is spread over, and vector cores beside them."""
+        wanted = max(-(-op.gm_bytes // int(self._shares["bytes_per_core"])), 1)
         if core == COMMUNICATION:
             return 0, 0
         if core == "AI_CORE":
@@ -182,12 +176,14 @@ class KernelRecorder:
         """
         if core == COMMUNICATION or duration_ns <= 0:
             return ()
-        total_us = 0.96 * duration_ns / 1000.0
-        memory_ns = op.gm_bytes / self._rates.hbm if self._rates.hbm else 0.0
+        share = self._shares
+        total_us = share["busy_share"] * duration_ns / 1000.0
+        total_ns = 1000.0 * total_us
+        memory_ns = op.gm_bytes / self._hbm_rate if self._hbm_rate else 0.0
         written = min(self._written.get(op.index, 0) / op.gm_bytes, 1.0) if op.gm_bytes else 0.0
 
         def pipe(busy_ns: float) -> tuple[float, float]:
-            ratio = min(max(busy_ns * (1.0 + 0.02 * wobble) / (1000.0 * total_us), 0.0), 0.99)
+            ratio = min(max(busy_ns * (1.0 + share["jitter"] * wobble) / total_ns, 0.0), share["largest_ratio"])
             return round(ratio * total_us, 3), round(ratio, 3)
 
         read, write = pipe(memory_ns * (1.0 - written)), pipe(memory_ns * written)
@@ -195,13 +191,19 @@ class KernelRecorder:
         vector: list[float] = [0.0, 0] + [0.0] * 9
         use = 0.0
         if core in ("AI_CORE", "MIX_AIC"):
-            mac = pipe(op.flops / self._rates.cube if self._rates.cube else 0.0)
+            mac = pipe(op.flops / self._cube_rate if self._cube_rate else 0.0)
             cycles = round(total_us * self.clock_mhz * blocks)
-            scalar, mte1 = pipe(350.0 * total_us), pipe(850.0 * mac[0])
-            cube = [round(total_us, 3), cycles, *mac, *scalar, *mte1, *read, *write, 0.002]
+            scalar = pipe(1000.0 * share["cube_scalar_share"] * total_us)
+            mte1 = pipe(1000.0 * share["mte1_of_cube"] * mac[0])
+            cube = [round(total_us, 3), cycles, *mac, *scalar, *mte1, *read, *write,
+                    share["cube_icache_miss_rate"]]  # fmt: skip
             use = round(100.0 * total_us * blocks / (self._cube_cores * duration_ns / 1000.0), 3)
         if core != "AI_CORE":
-            compute = op.flops / self._rates.vector if self._rates.vector and core != "MIX_AIC" else 400.0 * total_us
+            compute = 1000.0 * share["mixed_vector_share"] * total_us
+            if self._vector_rate and core != "MIX_AIC":
+                compute = op.flops / self._vector_rate
             cycles = round(total_us * self.clock_mhz * (mixed or blocks))
-            vector = [round(total_us, 3), cycles, *pipe(compute), *pipe(150.0 * total_us), *read, *write, 0.01]
+            scalar = pipe(1000.0 * share["vector_scalar_share"] * total_us)
+            miss = share["vector_icache_miss_rate"]
+            vector = [round(total_us, 3), cycles, *pipe(compute), *scalar, *read, *write, miss]
         return (*(str(value) for value in (*cube, *vector)), f"{use:.3f}")

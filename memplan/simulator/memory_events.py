@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.simulator.caching_allocator import CachingAllocator, occupied_bytes
-from memplan.simulator.noise import Behaviour, Chance
-from memplan.simulator.execution import Execution
 from memplan.core.progress import Progress
 from memplan.schema import Placement, Plan, Tier
+from memplan.simulator.caching_allocator import CachingAllocator, occupied_bytes
+from memplan.simulator.execution import Execution
+from memplan.simulator.noise import Behaviour, Chance
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryEvent:
+class SimulatedMemoryEvent:
     """State of the allocator after one allocation (`allocation` is its row) or release, in bytes at `time_ns`."""
 
     time_ns: int
@@ -46,7 +46,7 @@ class MemoryLog:
     """
 
     allocations: tuple[Allocation, ...]
-    events: tuple[MemoryEvent, ...]
+    events: tuple[SimulatedMemoryEvent, ...]
     before: int
     before_reserved: int
 
@@ -99,7 +99,7 @@ def record_memory(
                 pending.append((max(freed, made), 0 if freed > made else 2, len(allocations)))
             allocations.append(Allocation(step, placement.start, placement.tensor, occupied(placement), made, freed))
     pending.sort()
-    events: list[MemoryEvent] = []
+    events: list[SimulatedMemoryEvent] = []
     blocks = {}
     for done, (time_ns, order, row) in enumerate(pending):
         if done % 65536 == 0:
@@ -108,7 +108,7 @@ def record_memory(
             blocks[row] = allocator.allocate(allocations[row].size)
         else:
             allocator.free(blocks.pop(row))
-        events.append(MemoryEvent(time_ns, row, order != 1, allocator.allocated, allocator.reserved))
+        events.append(SimulatedMemoryEvent(time_ns, row, order != 1, allocator.allocated, allocator.reserved))
     return MemoryLog(tuple(allocations), tuple(events), before, before_reserved)
 
 

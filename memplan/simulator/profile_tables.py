@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from memplan.simulator.kernel_records import COMMUNICATION, Kernel
-from memplan.simulator.memory_events import MemoryLog
-from memplan.schema import Plan
 from memplan.core.units import KIB, MIB, microseconds
+from memplan.schema import Plan
+from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel
+from memplan.simulator.memory_events import MemoryLog
 
 NOT_AVAILABLE = "N/A"
 NO_MODEL = 4294967295
@@ -73,7 +73,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerows(rows)
 
 
-def kernel_rows(kernels: Iterable[Kernel], device: int) -> Iterator[Sequence[object]]:
+def kernel_rows(kernels: Iterable[SimulatedKernel], device: int) -> Iterator[Sequence[object]]:
     """Rows of kernel_details.csv; communication has neither task nor operands nor counters."""
     for kernel in kernels:
         head = (kernel.step, device, NO_MODEL)
@@ -146,7 +146,7 @@ def operator_memory_rows(log: MemoryLog, plan: Plan, epoch_ns: int, device: int)
         )  # fmt: skip
 
 
-def op_statistic_rows(kernels: Iterable[Kernel], device: int) -> list[Sequence[object]]:
+def op_statistic_rows(kernels: Iterable[SimulatedKernel], device: int) -> list[Sequence[object]]:
     """Rows of op_statistic.csv: computing kernels by type and core, the longest total first."""
     times: dict[tuple[str, str], list[int]] = {}
     for kernel in kernels:
@@ -163,7 +163,7 @@ def op_statistic_rows(kernels: Iterable[Kernel], device: int) -> list[Sequence[o
     ]  # fmt: skip
 
 
-def api_statistic_rows(kernels: Iterable[Kernel]) -> list[Sequence[object]]:
+def api_statistic_rows(kernels: Iterable[SimulatedKernel]) -> list[Sequence[object]]:
     """Rows of api_statistic.csv: the host's calls to launch kernels."""
     calls = [(kernel.issued_ns - kernel.issue_ns) / 1000 for kernel in kernels]
     if not calls:

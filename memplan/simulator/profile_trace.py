@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memplan.simulator.execution import Execution, Int64s
-from memplan.simulator.kernel_records import COMMUNICATION, Kernel
+from memplan.core.arrays import Int64s
+from memplan.core.progress import Progress
+from memplan.core.units import microseconds
+from memplan.schema import Plan, Tier
+from memplan.simulator.execution import Execution
+from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel
 from memplan.simulator.memory_events import MemoryLog
 from memplan.simulator.profile_tables import NO_MODEL, process_samples
-from memplan.core.units import microseconds
-from memplan.core.progress import Progress
-from memplan.schema import Plan, Tier
 
-Event = dict[str, Any]
+JsonEvent = dict[str, Any]
 
 _NO_SUBTASK = 4294967295
 _PYTHON, _CANN, _HARDWARE, _FREQUENCY, _COMMUNICATION, _MEMORY, _OVERLAP = (
@@ -35,7 +36,7 @@ OVERLAP_TRACKS = ("Computing", "Communication", "Communication(Not Overlapped)",
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SimulatedStep:
     """One run of the plan: its number, absolute start and end in nanoseconds, and when what happened in it."""
 
     number: int
@@ -47,8 +48,8 @@ class Step:
 def write_trace(
     path: Path,
     plan: Plan,
-    steps: Sequence[Step],
-    kernels: Sequence[Kernel],
+    steps: Sequence[SimulatedStep],
+    kernels: Sequence[SimulatedKernel],
     overlap: Sequence[tuple[Int64s, Int64s]],
     log: MemoryLog,
     *,
@@ -72,14 +73,14 @@ def write_trace(
 
 def _events(
     plan: Plan,
-    steps: Sequence[Step],
-    kernels: Sequence[Kernel],
+    steps: Sequence[SimulatedStep],
+    kernels: Sequence[SimulatedKernel],
     overlap: Sequence[tuple[Int64s, Int64s]],
     log: MemoryLog,
     epoch_ns: int,
     process_bytes: int,
     clock_mhz: int,
-) -> Iterator[Event]:
+) -> Iterator[JsonEvent]:
     thread, communication = _PYTHON, any(kernel.core == COMMUNICATION for kernel in kernels)
     copies = _copy_streams(plan)
     streams = sorted({kernel.op.stream for kernel in kernels} | set(copies.values()))
@@ -115,7 +116,7 @@ def _events(
         yield _counter("APP/HBM", _MEMORY, epoch_ns + time_ns, {"KB": held / 1024})
 
 
-def _kernel_events(kernel: Kernel, thread: int) -> Iterator[Event]:
+def _kernel_events(kernel: SimulatedKernel, thread: int) -> Iterator[JsonEvent]:
     """The host's call, the runtime's launch, the kernel, and the flows between them."""
     op = kernel.op
     pid, tid = (_COMMUNICATION, 0) if kernel.core == COMMUNICATION else (_HARDWARE, op.stream)
@@ -128,14 +129,14 @@ def _kernel_events(kernel: Kernel, thread: int) -> Iterator[Event]:
         "connection_id": kernel.connection,
     })  # fmt: skip
     if kernel.core == COMMUNICATION:
-        about: Event = {"connection_id": kernel.connection, "model id": NO_MODEL}
+        about: JsonEvent = {"connection_id": kernel.connection, "model id": NO_MODEL}
     else:
         about = {
             "Model Id": NO_MODEL, "Task Type": kernel.core, "Physic Stream Id": op.stream,
             "Task Id": kernel.task, "Batch Id": 0, "Subtask Id": _NO_SUBTASK, "connection_id": kernel.connection,
         }  # fmt: skip
     yield _slice(op.name, pid, tid, kernel.start_ns, kernel.duration_ns, about)
-    flow: Event = {"name": f"HostToDevice{kernel.connection}", "cat": "HostToDevice", "id": str(kernel.connection)}
+    flow: JsonEvent = {"name": f"HostToDevice{kernel.connection}", "cat": "HostToDevice", "id": str(kernel.connection)}
     yield {"ph": "s", **flow, "pid": _CANN, "tid": thread, "ts": microseconds(launch_ns)}
     yield {"ph": "f", **flow, "pid": pid, "tid": tid, "ts": start, "bp": "e"}
     # The number of this flow is the kernel's start with the point left out.
@@ -151,7 +152,7 @@ def _copy_streams(plan: Plan) -> dict[tuple[str, Tier, Tier], int]:
     return {lane: after + position for position, lane in enumerate(lanes)}
 
 
-def _copy_events(plan: Plan, step: Step, streams: dict[tuple[str, Tier, Tier], int]) -> Iterator[Event]:
+def _copy_events(plan: Plan, step: SimulatedStep, streams: dict[tuple[str, Tier, Tier], int]) -> Iterator[JsonEvent]:
     names = {Tier.HBM: "device", Tier.HOST: "host", Tier.REMOTE: "remote"}
     for index, move in enumerate(plan.transfers):
         stream = streams[move.link, move.source, move.target]
@@ -164,14 +165,21 @@ def _copy_events(plan: Plan, step: Step, streams: dict[tuple[str, Tier, Tier], i
         })  # fmt: skip
 
 
-def _meta(kind: str, pid: int, tid: int, key: str, value: object) -> Event:
+def _meta(kind: str, pid: int, tid: int, key: str, value: object) -> JsonEvent:
     return {"name": kind, "pid": pid, "tid": tid, "args": {key: value}, "ph": "M"}
 
 
 def _slice(
-    name: str, pid: int, tid: int, start_ns: int, duration_ns: int, args: Event | None, *, category: str | None = None
-) -> Event:
-    event: Event = {"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": microseconds(start_ns)}
+    name: str,
+    pid: int,
+    tid: int,
+    start_ns: int,
+    duration_ns: int,
+    args: JsonEvent | None,
+    *,
+    category: str | None = None,
+) -> JsonEvent:
+    event: JsonEvent = {"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": microseconds(start_ns)}
     event["dur"] = duration_ns / 1000
     if category is not None:
         event["cat"] = category
@@ -180,5 +188,5 @@ def _slice(
     return event
 
 
-def _counter(name: str, pid: int, time_ns: int, values: Event) -> Event:
+def _counter(name: str, pid: int, time_ns: int, values: JsonEvent) -> JsonEvent:
     return {"name": name, "ts": microseconds(time_ns), "pid": pid, "tid": 0, "args": values, "ph": "C"}

@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from memplan.core.version import VERSION
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
-from memplan.simulator.noise import Behaviour, Chance
-from memplan.simulator.execution import Int64s, execute
-from memplan.simulator.intervals import total, union, without
-from memplan.simulator.kernel_records import COMMUNICATION, Kernel, KernelRecorder
+from memplan.core.files import replacing_folder
+from memplan.core.intervals import interval_difference, interval_total, interval_union
+from memplan.core.progress import Progress, silent
+from memplan.core.version import MEMPLAN_VERSION
+from memplan.hardware import chip
+from memplan.schema import Plan
+from memplan.simulator.execution import execute
+from memplan.simulator.kernel_records import COMMUNICATION, KernelRecorder, SimulatedKernel
 from memplan.simulator.memory_events import record_memory
+from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.profile_tables import (
     API_STATISTIC,
     KERNEL_DETAILS,
@@ -30,11 +35,7 @@ from memplan.simulator.profile_tables import (
     operator_memory_rows,
     write_table,
 )
-from memplan.simulator.profile_trace import Step, write_trace
-from memplan.core.files import replacing_folder
-from memplan.hardware import chip
-from memplan.core.progress import Progress, silent
-from memplan.schema import Plan
+from memplan.simulator.profile_trace import SimulatedStep, write_trace
 
 EPOCH_NS = 1_767_225_600 * 10**9
 """When simulated runs begin: 2026-01-01 00:00:00 UTC, so that the same plan and seed give the same files."""
@@ -96,15 +97,15 @@ def _write(
     progress: Progress,
 ) -> None:
     recorder = KernelRecorder(plan, chip(plan.chip), behaviour)
-    done: list[Step] = []
-    kernels: list[Kernel] = []
+    done: list[SimulatedStep] = []
+    kernels: list[SimulatedKernel] = []
     start = EPOCH_NS
     for number in range(first_step, first_step + steps):
         progress(number - first_step, steps, "steps")
         run = execute(plan, behaviour, chance)
         kernels += recorder.record(number, start + _LEAD_NS, run, chance)
         end = start + _LEAD_NS + run.makespan_ns
-        done.append(Step(number, start + _LEAD_NS, end, run))
+        done.append(SimulatedStep(number, start + _LEAD_NS, end, run))
         start = end + behaviour.step_gap_ns
     runs = [(step.start_ns - EPOCH_NS, step.run) for step in done]
     log = record_memory(plan, runs, behaviour, chance, progress)
@@ -135,28 +136,33 @@ def _write(
     _write_json(folder / "profiler_metadata.json", _metadata(plan))
 
 
-def _overlap(kernels: Sequence[Kernel]) -> list[tuple[Int64s, Int64s]]:
+def _overlap(kernels: Sequence[SimulatedKernel]) -> list[tuple[Int64s, Int64s]]:
     """Computing, communication, communication that nothing computes beside, and free: disjoint intervals of each."""
 
     def busy(communication: bool) -> tuple[Int64s, Int64s]:
         chosen = [kernel for kernel in kernels if (kernel.core == COMMUNICATION) is communication]
         starts = np.array([kernel.start_ns for kernel in chosen], dtype=np.int64)
-        return union(starts, np.array([kernel.end_ns for kernel in chosen], dtype=np.int64))
+        return interval_union(
+            starts, np.array([kernel.end_ns for kernel in chosen], dtype=np.int64), keep_touching=True
+        )
 
     computing, communication = busy(False), busy(True)
-    alone = without(*communication, *computing)
+    alone = interval_difference(communication, computing)
     starts = np.concatenate((computing[0], communication[0]))
     ends = np.concatenate((computing[1], communication[1]))
     if len(starts):
         whole = (starts.min(keepdims=True), ends.max(keepdims=True))
-        free = without(*whole, *union(starts, ends))
+        free = interval_difference(whole, interval_union(starts, ends, keep_touching=True))
     else:
         free = (starts, ends)
     return [computing, communication, alone, free]
 
 
 def _step_rows(
-    steps: Sequence[Step], kernels: Sequence[Kernel], overlap: Sequence[tuple[Int64s, Int64s]], device: int
+    steps: Sequence[SimulatedStep],
+    kernels: Sequence[SimulatedKernel],
+    overlap: Sequence[tuple[Int64s, Int64s]],
+    device: int,
 ) -> list[Sequence[object]]:
     """Rows of step_trace_time.csv: a step reaches from its first kernel to the next step's."""
     first: dict[int, int] = {}
@@ -169,7 +175,7 @@ def _step_rows(
         begin = first[step.number]
         end = first[present[position + 1].number] if position + 1 < len(present) else last
         computing, communication, alone, free = (
-            total(np.clip(starts, begin, end), np.clip(ends, begin, end)) for starts, ends in overlap
+            interval_total(np.clip(starts, begin, end), np.clip(ends, begin, end)) for starts, ends in overlap
         )
         figures = (computing, alone, communication - alone, communication, free, computing + alone + free)
         preparing = begin - (step.start_ns - _LEAD_NS)
@@ -213,14 +219,13 @@ def _info(rank: int, first_step: int, steps: int, end_ns: int) -> dict[str, Any]
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:
-
     names = (
         "ASCEND_GLOBAL_LOG_LEVEL", "HCCL_RDMA_TC", "HCCL_RDMA_SL", "ACLNN_CACHE_LIMIT", "HOST_CACHE_CAPACITY",
         "ASCEND_ENHANCE_ENABLE", "PYTORCH_NPU_ALLOC_CONF", "ASCEND_LAUNCH_BLOCKING", "HCCL_ALGO",
     )  # fmt: skip
     return {
         "memplan_simulated": True,
-        "memplan_version": VERSION,
+        "memplan_version": MEMPLAN_VERSION,
         "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip, "memplan_version": plan.memplan_version},
         "ENV_VARIABLES": dict.fromkeys(names, ""),
     }

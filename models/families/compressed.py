@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memplan.models.architecture import CompressedAttention, HyperConnections, Indexer, Layer, ModelConfig, MoeFfn
+from memplan.models.mixers.compressed_attention import CompressedAttention
+from memplan.models.architecture import HyperConnections, Layer, ModelConfig
+from memplan.models.mixers.latent_attention import Indexer
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.families.common import assemble, numbered_mtp
 from memplan.models.fields import Fields, layer_count
 

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memplan.models.architecture import (
-    DenseFfn,
-    Ffn,
-    GroupedAttention,
-    Layer,
-    ModelConfig,
-    MoeFfn,
-    PerLayerInputs,
-    QkNorm,
-)
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.architecture import Layer, ModelConfig, PerLayerInputs
 from memplan.models.families.common import assemble
 from memplan.models.fields import Fields, layer_count
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.models.architecture import DenseFfn, Ffn, GroupedAttention, Layer, ModelConfig, MoeFfn, QkNorm
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, head_dim, moe_layers, numbered_mtp
 from memplan.models.fields import Fields, layer_count
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import Indexer, LatentAttention, Layer, ModelConfig, MoeFfn
+from memplan.models.mixers.latent_attention import Indexer, LatentAttention
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.families.common import assemble, choose, moe_layers, numbered_mtp
 from memplan.models.fields import Fields, layer_count
 
@@ -27,7 +29,7 @@ def _build(fields: Fields, family: str, mixers: list[LatentAttention]) -> ModelC
     return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
 
 
-def _attention(fields: Fields, indexer: Indexer | None, *, shares_index: bool = False) -> LatentAttention:
+def _attention(fields: Fields, indexer: Indexer | None, shared: Indexer | None = None) -> LatentAttention:
     return LatentAttention(
         heads=fields.count("num_attention_heads"),
         q_lora_rank=fields.count_or_none("q_lora_rank"),
@@ -36,7 +38,7 @@ def _attention(fields: Fields, indexer: Indexer | None, *, shares_index: bool = 
         rope_dim=fields.count("qk_rope_head_dim"),
         v_dim=fields.count("v_head_dim"),
         indexer=indexer,
-        shares_index=shares_index,
+        shared_indexer=shared,
         bias=fields.flag("attention_bias", False),
     )
 
@@ -60,7 +62,7 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
         if kinds[0] == "shared":
             raise fields.wrong("indexer_types[0]", "the first layer has no earlier indexer to share")
     mixers = [
-        _attention(fields, indexer) if kind == "full" else _attention(fields, None, shares_index=True) for kind in kinds
+        _attention(fields, indexer) if kind == "full" else _attention(fields, None, indexer) for kind in kinds
     ]
     return _build(fields, model_type, mixers)
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memplan.models.architecture import (
-    DenseFfn,
-    Ffn,
-    GatedDeltaNet,
-    GroupedAttention,
-    KimiDelta,
-    LatentAttention,
-    Layer,
-    ModelConfig,
-    MoeFfn,
-    QkNorm,
-)
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
 from memplan.models.fields import Fields, layer_count

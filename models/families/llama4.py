@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import DenseFfn, Ffn, GroupedAttention, Layer, ModelConfig, MoeFfn
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, divisor
 from memplan.models.fields import Fields, layer_count
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from memplan.models.architecture import (
-    DenseFfn,
-    Ffn,
-    GroupedAttention,
-    Layer,
-    LinearFfn,
-    LinearMixer,
-    Mamba2,
-    Mixer,
-    ModelConfig,
-    MoeFfn,
-)
+from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention, LinearMixer
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.mixers.recurrent_mixers import Mamba2
+from memplan.models.mixers.base import TokenMixer
 from memplan.models.families.common import assemble, divisor
 from memplan.models.fields import MOST_LAYERS, Fields, layer_count
 
@@ -118,7 +111,7 @@ def nemotron_h(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 
     return assemble(fields, family="nemotron_h", layers=stack, tied=False, mtp_layers=mtp)
 
 
-def _nas_attention(block: Fields, fields: Fields, heads: int, dim: int) -> Mixer | None:
+def _nas_attention(block: Fields, fields: Fields, heads: int, dim: int) -> TokenMixer | None:
     if block.flag("no_op", False):
         return None
     if block.flag("replace_with_linear", False):

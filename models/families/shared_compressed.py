@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memplan.models.architecture import (
-    HyperConnections,
-    Indexer,
-    Layer,
-    LookupTable,
-    ModelConfig,
-    MoeFfn,
-    SharedCompressedAttention,
-)
+from memplan.models.architecture import HyperConnections, Layer, LookupTable, ModelConfig
+from memplan.models.mixers.latent_attention import Indexer
+from memplan.models.feed_forward import MoeFfn
+from memplan.models.mixers.compressed_attention import SharedCompressedAttention
 from memplan.models.families.common import assemble, numbered_mtp
-from memplan.models.fields import MOST, Fields, layer_count
+from memplan.models.fields import MOST_ELEMENTS, Fields, layer_count
 
-_MOST_ROWS = MOST**2
+_MOST_ROWS = MOST_ELEMENTS**2
 _NOT_MODELLED = "the draft's projection, Markov and confidence heads are left out (DSpark)"
 
 

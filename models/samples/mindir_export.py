@@ -94,7 +94,7 @@ BUNDLED = ("llama_infer", "llama_train", "cnn")
 """The samples shipped with memplan."""
 
 
-def without_weights(data: bytes) -> bytes:
+def without_values(data: bytes) -> bytes:
     """MindIR bytes `data` without the values of its parameters; shapes and everything else stay."""
     from memplan.readers.mindir.schema import model_class
 
@@ -104,7 +104,7 @@ def without_weights(data: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def export(name: str, folder: Path) -> Path:
+def export_sample(name: str, folder: Path) -> Path:
     """Compile sample `name` with MindSpore and write `folder/name.mindir`; returns that path."""
     import mindspore as ms
 
@@ -116,11 +116,11 @@ def export(name: str, folder: Path) -> Path:
         written = Path(scratch) / f"{name}.mindir"
         ms.export(sample.cell, *sample.inputs, file_name=str(written.with_suffix("")), file_format="MINDIR")
         target = folder / written.name
-        target.write_bytes(without_weights(written.read_bytes()))
+        target.write_bytes(without_values(written.read_bytes()))
     return target
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def export_samples(arguments: Sequence[str] | None = None) -> None:
     """Command line: export the named samples (those that are bundled, by default) into a folder."""
     parser = argparse.ArgumentParser(prog="python -m memplan.models.samples.mindir_export", description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -130,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"{unknown[0]!r} is not one of {', '.join(SAMPLES)}")
     for name in options.names or BUNDLED:
-        path = export(name, options.folder)
+        path = export_sample(name, options.folder)
         print(f"{path} {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    export_samples()

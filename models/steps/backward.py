@@ -12,7 +12,7 @@ from math import prod
 from types import MappingProxyType
 
 from memplan.graph import Op, TensorKind, dense_bytes
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
 CHEAP = frozenset({"RmsNorm", "SwiGlu", "Relu"})
@@ -33,7 +33,8 @@ _READS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType
         "MoeInitRouting": ((1,), ()),
         "MoeFinalizeRouting": ((0, 1, 2), ()),
         "MoeDistributeDispatch": ((1,), ()),
-        "MoeDistributeCombine": ((1, 2), ()),
+        # The gradient of a token's shares takes what its experts gave.
+        "MoeDistributeCombine": ((0, 1, 2), ()),
     }
 )
 # What undoes an op, by name; those not here add `Grad` to theirs.
@@ -56,7 +57,7 @@ _UNDONE: Mapping[str, str] = MappingProxyType(
 class Backward:
     """Emits gradients into an emitter's graph; `recompute_cheap` makes norms and activation functions anew."""
 
-    def __init__(self, e: Emitter, *, recompute_cheap: bool = False) -> None:
+    def __init__(self, e: StepEmitter, *, recompute_cheap: bool = False) -> None:
         self.e = e
         self.cheap = recompute_cheap
         self.buffers: dict[int, int] = {}

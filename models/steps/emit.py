@@ -13,8 +13,9 @@ from memplan.graph.model import DTYPE_BITS, dense_bytes
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.precision import Precision, precision
-from memplan.models.steps.options import KV_DTYPES, Arithmetic, Phase, Step, activation_dtype, arithmetic
-from memplan.models.weights import Weight, layer_weights
+from memplan.models.steps.options import KV_DTYPES, Arithmetic, Phase, ServedStep, activation_dtype, arithmetic
+from memplan.models.weight_shapes import Weight
+from memplan.models.weights import layer_weights
 
 MAIN, SIDE = 0, 1
 """Streams: the chain of a layer, and work beside it that nothing waits for until it joins (shared experts)."""
@@ -30,13 +31,14 @@ class Held:
     types: Arithmetic
 
 
-class Emitter:
+class StepEmitter:
     """
     A step's graph under construction, on one rank.
 
     `tokens` is how many tokens the rank computes in the part being emitted, `sequences` of how many sequences,
     `queries` of each. Names are prefixed by `scope`, those of ops and activations by `run` as well: a step that runs
-    a layer several times (micro-batches, drafts) has its weights once. `phase` and `micro_batch` go into the scope of
+    a layer several times (micro-batches, drafts) has its weights once. `kept` holds the caches of a layer by its index,
+    for layers that read another's. `phase` and `micro_batch` go into the scope of
     every op. `training` keeps what the way back needs.
     """
 
@@ -44,7 +46,7 @@ class Emitter:
         self,
         model: ModelConfig,
         layout: Layout,
-        step: Step,
+        step: ServedStep,
         scheme: Precision | None = None,
         *,
         training: bool = False,
@@ -62,6 +64,7 @@ class Emitter:
         self.sequences = -(-step.batch // layout.data)
         self.queries = self._queries()
         self.inputs: list[int] = []
+        self.kept: dict[int, tuple[int, ...]] = {}
         self._pool: dict[str, Held] = {}
         self._kinds: dict[tuple[object, ...], Mapping[str, Held]] = {}
         self._quantised: dict[tuple[int, str], int] = {}

@@ -12,23 +12,24 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from memplan.graph import TensorKind, dense_bytes
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.training.memory import Recipe, Sharding
 
 _STATES = ("master", "exp_avg", "exp_avg_sq")
 
 
-def optimise(e: Emitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: int, data_rank: int) -> None:
+def optimise(e: StepEmitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: int, data_rank: int) -> None:
     """Ops that end the step of data-parallel rank `data_rank`; `buffers` holds the float32 gradient of each weight."""
-    replicas = e.layout.data * e.layout.context
-    shared = replicas > 1 and recipe.sharding is not Sharding.NONE
+    shares = recipe.sharding is not Sharding.NONE
     buckets = _buckets(e, buffers, stage)
+    groups = {name: _replicas(e, name, data_rank) for name in buckets}
     e.phase = "grad_sync"
     for name, weights in buckets.items():
+        group, replicas, _ = groups[name]
         if replicas > 1:
             gradients = [buffers[weight] for weight in weights]
-            kind = "ReduceScatter" if shared else "AllReduce"
-            e.op(f"{name}.exchange", kind, gradients, gradients, rank_size=replicas, group="dp")
+            kind = "ReduceScatter" if shares else "AllReduce"
+            e.op(f"{name}.exchange", kind, gradients, gradients, rank_size=replicas, group=group)
     if "embedding" in buckets:
         # Both stages that hold the tied matrix need the sum of their gradients.
         for weight in buckets["embedding"]:
@@ -37,30 +38,56 @@ def optimise(e: Emitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: i
     e.phase = "optimizer"
     owned = [
         (weight, own)
-        for weights in buckets.values()
-        for weight, own in _owned(e, weights, data_rank if shared else 0, replicas if shared else 1)
+        for name, weights in buckets.items()
+        for weight, own in _owned(e, weights, *_part_of(groups[name], shares))
     ]
     # Weights that decay are one group of parameters, vectors that don't are another (get_param_groups).
     for weight, own in sorted(owned, key=lambda item: len(e.shape(item[0])) < 2):
         _update(e, weight, buffers[weight], own, recipe)
-    if shared:
-        for name, weights in buckets.items():
+    for name, weights in buckets.items():
+        group, replicas, _ = groups[name]
+        if shares and replicas > 1:
             whole = [e.view(f"{e.graph.names[weight]}.gathered", weight, e.shape(weight)) for weight in weights]
-            e.op(f"{name}.gather", "AllGather", weights, whole, rank_size=replicas, group="dp")
+            e.op(f"{name}.gather", "AllGather", weights, whole, rank_size=replicas, group=group)
 
 
-def _buckets(e: Emitter, buffers: Mapping[int, int], stage: int) -> dict[str, list[int]]:
-    """Weights by bucket; a matrix that the first and the last stage share has one of its own."""
+def _buckets(e: StepEmitter, buffers: Mapping[int, int], stage: int) -> dict[str, list[int]]:
+    """
+    Weights by bucket; a matrix that the first and the last stage share has one of its own, and so have experts that
+    ranks share: fewer ranks repeat them.
+    """
     weights = sorted(buffers, key=lambda weight: _registered(e, weight), reverse=True)
     tied = e.model.tied_embeddings and e.layout.pipeline > 1 and stage in (0, e.layout.pipeline - 1)
     alone = [weight for weight in weights if tied and e.graph.names[weight] == "embed_tokens"]
-    found = {"weights": [weight for weight in weights if weight not in alone]}
+    experts = [weight for weight in weights if e.layout.expert > 1 and _is_expert(e, weight)]
+    found = {"weights": [weight for weight in weights if weight not in alone and weight not in experts]}
+    if experts:
+        found["experts"] = experts
     if alone:
         found["embedding"] = alone
     return found
 
 
-def _registered(e: Emitter, weight: int) -> tuple[int, int, int]:
+def _is_expert(e: StepEmitter, weight: int) -> bool:
+    return e.op_scope(e.graph.names[weight]).part.startswith("experts.")
+
+
+def _replicas(e: StepEmitter, bucket: str, data_rank: int) -> tuple[str, int, int]:
+    """The group of ranks that repeat the weights of a bucket, how many they are, and which of them the rank is."""
+    replicas = e.layout.data * e.layout.context
+    if bucket != "experts":
+        return "dp", replicas, data_rank
+    repeated = max(1, replicas * e.tensor // e.layout.expert)
+    return "edp", repeated, data_rank * e.tensor // e.layout.expert % repeated
+
+
+def _part_of(group: tuple[str, int, int], shares: bool) -> tuple[int, int]:
+    """Which part of how many a rank of a group updates."""
+    _, replicas, rank = group
+    return (rank, replicas) if shares else (0, 1)
+
+
+def _registered(e: StepEmitter, weight: int) -> tuple[int, int, int]:
     """
     Where a weight stands among the model's.
 
@@ -72,7 +99,7 @@ def _registered(e: Emitter, weight: int) -> tuple[int, int, int]:
     return scope.layer, 0 if scope.part == "norm.0" else 1 if scope.part == "o_proj" else 2, weight
 
 
-def _owned(e: Emitter, weights: Sequence[int], rank: int, ranks: int) -> list[tuple[int, int]]:
+def _owned(e: StepEmitter, weights: Sequence[int], rank: int, ranks: int) -> list[tuple[int, int]]:
     """Weights of a bucket with how many of their elements lie in the part of `rank`."""
     sizes = [prod(e.shape(weight)) for weight in weights]
     part = -(-sum(sizes) // ranks)
@@ -85,7 +112,7 @@ def _owned(e: Emitter, weights: Sequence[int], rank: int, ranks: int) -> list[tu
     return found
 
 
-def _update(e: Emitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
+def _update(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
     """Adam of `own` elements of a weight, whose float32 states are of those alone."""
     name = e.graph.names[weight]
     states = []

@@ -8,7 +8,7 @@ from enum import Enum
 from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import PUBLISHED, Format
-from memplan.models.weights import Group
+from memplan.models.weight_shapes import WeightGroup
 
 KV_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "int8": "int8", "fp8": "float8_e4m3"}
 """Names of cache formats as engines take them, and the dtype of an element."""
@@ -25,7 +25,7 @@ class Phase(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ServedStep:
     """
     One forward step of a served model.
 
@@ -86,7 +86,7 @@ def activation_dtype(model: ModelConfig) -> str:
     return "float16" if model.dtype == "float16" else "bfloat16"
 
 
-def arithmetic(form: Format, group: Group, model: ModelConfig, precision: str) -> Arithmetic:
+def arithmetic(form: Format, group: WeightGroup, model: ModelConfig, precision: str) -> Arithmetic:
     """
     Types that a weight of `group` stored as `form` is multiplied in.
 
@@ -102,6 +102,6 @@ def arithmetic(form: Format, group: Group, model: ModelConfig, precision: str) -
     integers = form.row_bytes > 0 or published == "compressed-tensors"
     eight = "int8" if integers else "float8_e4m3"
     weight = eight if form.bits == 8 else ("int4" if integers else "float4_e2m1")
-    if published in _WEIGHT_ONLY or group is Group.EMBEDDING:
+    if published in _WEIGHT_ONLY or group is WeightGroup.EMBEDDING:
         return Arithmetic(weight, wide)
     return Arithmetic(weight, eight)

@@ -6,45 +6,21 @@ from collections.abc import Callable, Mapping
 
 from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
-from memplan.models.architecture import (
-    CompressedAttention,
-    GatedDeltaNet,
-    GroupedAttention,
-    KimiDelta,
-    LatentAttention,
-    Layer,
-    LinearMixer,
-    Mamba2,
-    Mixer,
-    PerLayerInputs,
-    SharedCompressedAttention,
-)
-from memplan.models.steps.compressed import (
-    compressed_attention,
-    look_up,
-    read_streams,
-    shared_compressed_attention,
-    write_streams,
-)
-from memplan.models.steps.emit import Emitter, Held
-from memplan.models.steps.ffn import feed_forward
-from memplan.models.steps.grouped import grouped_attention
-from memplan.models.steps.latent import latent_attention
+from memplan.models.architecture import Layer, PerLayerInputs
+from memplan.models.steps.compressed_kernels import look_up, read_streams, write_streams
+from memplan.models.steps.mixer_kernels import mix_tokens
+from memplan.models.steps.emit import StepEmitter, Held
+from memplan.models.steps.ffn_kernels import feed_forward
 from memplan.models.steps.options import Phase
-from memplan.models.steps.recurrent import delta_net, kimi_delta, mamba
-from memplan.models.steps.training_attention import training_attention
 from memplan.models.weights import weights
 
 
 class StepPieces:
     """The pieces that a step is put together from, on one emitter."""
 
-    def __init__(self, e: Emitter, outer: Mapping[str, Held]) -> None:
+    def __init__(self, e: StepEmitter, outer: Mapping[str, Held]) -> None:
         self.e = e
         self.outer = outer
-        self.caches: dict[int, int] = {}
-        self.entries: dict[int, tuple[int, int]] = {}
-        self.top_k = 0
         self.table: int | None = None
         self.own_inputs: int | None = None
         self.head_weight: int | None = None
@@ -125,8 +101,9 @@ class StepPieces:
         # One norm before each part; from four on, others behind them.
         parts = (layer.mixer is not None) + (layer.ffn is not None)
         first = 2 if layer.norms > parts and layer.mixer is not None else len(names) if parts == 1 else 1
-        if layer.mixer is not None:
-            x = self._part(x, "attention", "attn_hc", names[:first], lambda y: self._mix(layer, y))
+        mixer = layer.mixer
+        if mixer is not None:
+            x = self._part(x, "attention", "attn_hc", names[:first], lambda y: mix_tokens(e, mixer, y, layer.index))
             names = names[first:]
         if layer.ffn is not None:
             ffn = layer.ffn
@@ -174,36 +151,6 @@ class StepPieces:
         out = e.act(f"{part}.mixed", e.shape(x))
         e.op(f"{part}.residuals", "RmsNorm", (x, *weights_), (out,))
         return out
-
-    def _mix(self, layer: Layer, x: int) -> int:
-        e, mixer = self.e, layer.mixer
-        x = e.gather_tokens(x)
-        if isinstance(mixer, LinearMixer):
-            hidden = e.model.hidden_size
-            out = e.linear(x, ("linear_attn",), hidden // e.tensor, hidden)
-            return e.collective("all_gather_out", "AllGather", out, (e.tokens, hidden), e.tensor, "tp")
-        return e.reduce_tokens(self._attend(mixer, x, layer.index))
-
-    def _attend(self, mixer: Mixer | None, x: int, index: int) -> int:
-        e = self.e
-        if e.training:
-            return training_attention(e, mixer, x)
-        if isinstance(mixer, GroupedAttention):
-            return grouped_attention(e, mixer, x, self.caches, index)
-        if isinstance(mixer, LatentAttention):
-            self.top_k = mixer.indexer.topk if mixer.indexer is not None else self.top_k if mixer.shares_index else 0
-            return latent_attention(e, mixer, x, self.top_k)
-        if isinstance(mixer, CompressedAttention):
-            return compressed_attention(e, mixer, x)
-        if isinstance(mixer, SharedCompressedAttention):
-            return shared_compressed_attention(e, mixer, x, self.entries, index)
-        if isinstance(mixer, GatedDeltaNet):
-            return delta_net(e, mixer, x)
-        if isinstance(mixer, Mamba2):
-            return mamba(e, mixer, x)
-        if isinstance(mixer, KimiDelta):
-            return kimi_delta(e, mixer, x)
-        raise AssertionError(f"no ops are known for {mixer}")
 
     def narrow(self, x: int) -> int:
         """The residual streams of hyper-connections mixed into one for the head."""

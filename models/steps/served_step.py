@@ -6,10 +6,11 @@ from memplan.core.errors import InputError
 from memplan.graph import Graph
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps.emit import Emitter
-from memplan.models.steps.options import Step
+from memplan.models.steps.emit import StepEmitter
+from memplan.models.steps.options import ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.weights import Group, outer_weights
+from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weights import outer_weights
 
 
 def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
@@ -23,7 +24,7 @@ def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
     return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
 
 
-def step_graph(model: ModelConfig, layout: Layout, step: Step, *, stage: int = 0) -> Graph:
+def step_graph(model: ModelConfig, layout: Layout, step: ServedStep, *, stage: int = 0) -> Graph:
     """
     The graph of one rank of pipeline stage `stage`.
 
@@ -36,8 +37,8 @@ def step_graph(model: ModelConfig, layout: Layout, step: Step, *, stage: int = 0
     """
     check_layout(model, layout, step)
     span = stage_spans(len(model.layers), layout.pipeline)[stage]
-    e = Emitter(model, layout, step)
-    pieces = StepPieces(e, e.hold([item for item in outer_weights(model) if item.group is not Group.VISION]))
+    e = StepEmitter(model, layout, step)
+    pieces = StepPieces(e, e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION]))
     x = pieces.widen(pieces.embed()) if span.start == 0 else pieces.receive(stage)
     for layer in model.layers[span.start : span.stop]:
         x = pieces.layer(layer, x, f"layers.{layer.index}.")
@@ -56,7 +57,7 @@ def step_graph(model: ModelConfig, layout: Layout, step: Step, *, stage: int = 0
     return e.finish(f"{model.name} {step.phase.value}", outputs, notes)
 
 
-def check_layout(model: ModelConfig, layout: Layout, step: Step) -> None:
+def check_layout(model: ModelConfig, layout: Layout, step: ServedStep) -> None:
     """Raises `InputError` for a layout or a step that can't be run."""
     room = layout.tensor * layout.data * layout.context
     if layout.expert > room:

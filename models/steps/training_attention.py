@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from memplan.core.errors import InputError
-from memplan.models.architecture import GroupedAttention, LatentAttention, Mixer, QkNorm
-from memplan.models.steps.emit import Emitter
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.base import TokenMixer
+from memplan.models.steps.emit import StepEmitter
 
 _LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
 
 
-def training_attention(e: Emitter, mixer: Mixer | None, x: int) -> int:
-    """Attention of `x`; raises `InputError` naming the kind of layer whose way back is not known."""
-    if isinstance(mixer, GroupedAttention):
-        return _grouped(e, mixer, x)
-    if isinstance(mixer, LatentAttention) and mixer.indexer is None and not mixer.shares_index:
-        return _latent(e, mixer, x)
-    raise InputError(f"the backward pass of {type(mixer).__name__} with these options is not modelled")
-
-
-def _grouped(e: Emitter, mixer: GroupedAttention, x: int) -> int:
+def grouped_training(e: StepEmitter, mixer: GroupedAttention, x: int) -> int:
+    """Attention of `x` with every key and value an activation."""
     tokens, hidden = e.tokens, e.model.hidden_size
     heads, kv = e.own(mixer.heads, "heads"), e.own(mixer.kv_heads, "key/value heads")
     q_width, k_width, v_width = heads * mixer.head_dim, kv * mixer.head_dim, kv * mixer.head_dim_v
@@ -49,7 +43,7 @@ def _grouped(e: Emitter, mixer: GroupedAttention, x: int) -> int:
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
 
 
-def _rotate(e: Emitter, name: str, x: int, dim: int) -> int:
+def _rotate(e: StepEmitter, name: str, x: int, dim: int) -> int:
     """Rotary positions; cosines and sines are made anew for every call and kept."""
     angles = e.act(f"{name}.cos", (e.tokens, dim)), e.act(f"{name}.sin", (e.tokens, dim))
     e.op(f"{name}.angles", "Cos", (), angles)
@@ -59,7 +53,7 @@ def _rotate(e: Emitter, name: str, x: int, dim: int) -> int:
 
 
 def _attend(
-    e: Emitter, query: int, key: int, value: int, heads: int, kv: int, d_qk: int, d_v: int, window: int, chunk: int
+    e: StepEmitter, query: int, key: int, value: int, heads: int, kv: int, d_qk: int, d_v: int, window: int, chunk: int
 ) -> int:
     ranks = e.layout.context
     if ranks > 1:
@@ -76,7 +70,10 @@ def _attend(
     return out
 
 
-def _latent(e: Emitter, mixer: LatentAttention, x: int) -> int:
+def latent_training(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
+    """Attention of `x` with keys and values lifted from its latents."""
+    if mixer.top_k:
+        raise InputError("the backward pass of LatentAttention with an indexer is not modelled")
     tokens, hidden = e.tokens, e.model.hidden_size
     heads, latent = e.own(mixer.heads, "heads"), mixer.kv_lora_rank
     qk_dim, entry = mixer.nope_dim + mixer.rope_dim, mixer.kv_lora_rank + mixer.rope_dim

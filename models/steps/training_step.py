@@ -10,12 +10,13 @@ from memplan.graph import Graph, Op
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps.backward import Backward
-from memplan.models.steps.emit import Emitter
+from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
-from memplan.models.steps.options import Phase, Step
+from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
 from memplan.models.training.memory import Recipe, Schedule, Sharding
-from memplan.models.weights import Group, outer_weights
+from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weights import outer_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ def training_graph(
     model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0
 ) -> Graph:
     """
-    The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and backward in the order of 1F1B (or
-    GPipe), the exchange of gradients between replicas, and Adam.
+    The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and
+    backward in the order of 1F1B (or GPipe), the exchange of gradients between replicas, and Adam.
 
     Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
     backward. Recomputed layers keep their input alone and run again before their backward.
@@ -72,15 +73,15 @@ class _Training:
         self.layers = model.layers[stage * each : (stage + 1) * each]
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
         self.is_last = stage == layout.pipeline - 1
-        step = Step(
+        step = ServedStep(
             Phase.PREFILL,
             batch=recipe.micro_batch * layout.data,
             context=recipe.sequence,
             precision="bf16",
             sequence_parallel=recipe.sequence_parallel,
         )
-        self.e = Emitter(model, layout, step, training=True)
-        outer = self.e.hold([item for item in outer_weights(model) if item.group is not Group.VISION])
+        self.e = StepEmitter(model, layout, step, training=True)
+        outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
         self.backward = Backward(self.e, recompute_cheap=recipe.recompute_cheap)
 

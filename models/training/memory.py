@@ -9,7 +9,8 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.saved import Saved, saved_tensors
-from memplan.models.weights import Group, Weight, weights
+from memplan.models.weight_shapes import WeightGroup, Weight
+from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
 
@@ -72,7 +73,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemoryPart:
     """One line of the breakdown and what it follows from."""
 
     name: str
@@ -92,7 +93,7 @@ class TrainingMemory:
     stage: int
     parameters: int
     phase: str
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryPart, ...]
     notes: tuple[str, ...]
 
     @property
@@ -127,9 +128,9 @@ def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
     last = any(span.stop == len(model.layers) for span in spans)
     if item.layer is not None:
         return any(item.layer in span for span in spans)
-    if item.group is Group.EMBEDDING:
+    if item.group is WeightGroup.EMBEDDING:
         return first or (last and model.tied_embeddings)
-    if item.group is Group.VISION:
+    if item.group is WeightGroup.VISION:
         return first
     return last
 
@@ -173,12 +174,12 @@ def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe) -> float:
 
 def _static_parts(
     model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
-) -> tuple[int, list[Part]]:
+) -> tuple[int, list[MemoryPart]]:
     dense = experts = 0
     for item in weights(model):
         if _held(model, item, spans):
             count = rank_elements(item, layout)
-            if item.group is Group.EXPERTS:
+            if item.group is WeightGroup.EXPERTS:
                 experts += count
             else:
                 dense += count
@@ -197,7 +198,7 @@ def _static_parts(
         formula = f"{each:g} B x {dense:,}"
         if experts:
             formula += f" + {each_expert:g} B x {experts:,} of experts"
-        parts.append(Part(name, round(each * dense + each_expert * experts), f"{what}: {formula}"))
+        parts.append(MemoryPart(name, round(each * dense + each_expert * experts), f"{what}: {formula}"))
     return dense + experts, parts
 
 
@@ -239,11 +240,13 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     )
     if whole:
         formula += f"; {whole} layers keep their input only"
-    parts.append(Part("activations", activations, formula))
+    parts.append(MemoryPart("activations", activations, formula))
     if first:
-        parts.append(Part("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
+        parts.append(MemoryPart("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
     parts += phases[phase]
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
+    if any(getattr(layer.mixer, "top_k", 0) for layer in layers):
+        notes.append("what the layers' indexers keep for their way back is not counted")
     if recipe.swap_optimizer:
         notes.append(f"{12 * parameters / (layout.data * layout.context):,.0f} B of optimiser states are on the host")
     return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes))
@@ -257,7 +260,7 @@ def _backward_parts(
     recipe: Recipe,
     tokens: float,
     recomputed: int,
-) -> list[Part]:
+) -> list[MemoryPart]:
     """Gradients of one layer's widest pair of tensors, and what recomputing it brings back."""
     hidden = _HALF * model.hidden_size
     widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
@@ -271,37 +274,36 @@ def _backward_parts(
         default=0,
     )
     parts = [
-        Part(
+        MemoryPart(
             "gradients of activations",
             round(tokens * (widest + second + hidden)),
             f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
         ),
-        Part("gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"),
+        MemoryPart("gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"),
     ]
     if recomputed:
         most = max(sum(item.nbytes for item in items) for items in kept)
-        parts.append(Part("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time"))
+        parts.append(MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time"))
     elif recipe.recompute_cheap:
         most = max(sum(item.nbytes for item in items if item.cheap) for items in kept)
-        parts.append(Part("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time"))
+        parts.append(MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time"))
     return parts
 
 
-def _embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[Part]:
+def _embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[MemoryPart]:
     """By then the pass that reaches the embedding has freed its activations."""
     table = model.vocab_size * model.hidden_size // layout.tensor
     return [
-        Part("freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"),
-        Part("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
-        Part("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
+        MemoryPart("freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"),
+        MemoryPart("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
+        MemoryPart("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
     ]
 
 
-def _loss_parts(model: ModelConfig, layout: Layout, tokens: float) -> list[Part]:
-    """Logits in 16 bits and in float32, and the gradient that replaces the latter."""
+def _loss_parts(model: ModelConfig, layout: Layout, tokens: float) -> list[MemoryPart]:
+    """Logits in 16 bits and in float32; their gradient takes the place of the former, which the loss doesn't read."""
     logits = tokens * model.vocab_size / layout.tensor
     return [
-        Part("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
-        Part("loss", round(_SINGLE * logits), "float32 copy of the logits"),
-        Part("gradient of the logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
+        MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
+        MemoryPart("loss", round(_SINGLE * logits), "float32 copy of the logits"),
     ]

@@ -7,20 +7,17 @@ as a torch_npu profile of it shows them; activations are kept in 16 bits, statis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from memplan.core.errors import InputError
-from memplan.models.architecture import (
-    DenseFfn,
-    Ffn,
-    GroupedAttention,
-    LatentAttention,
-    Layer,
-    ModelConfig,
-    MoeFfn,
-    QkNorm,
-)
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
+from memplan.models.mixers.base import TokenMixer
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 
 _HALF, _SINGLE = 2, 4
@@ -48,7 +45,7 @@ def _norm(name: str, width: int, shards: int) -> Iterator[Saved]:
     yield Saved(f"{name} statistics", "norm", _SINGLE / shards)
 
 
-def _grouped(mixer: GroupedAttention, layout: Layout) -> Iterator[Saved]:
+def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int) -> Iterator[Saved]:
     ranks = layout.tensor
     heads, kv_heads = mixer.heads / ranks, max(1.0, mixer.kv_heads / ranks)
     queries, keys, values = heads * mixer.head_dim, kv_heads * mixer.head_dim, kv_heads * mixer.head_dim_v
@@ -78,6 +75,12 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int) -> Iterator[Sav
     yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
     yield Saved("attention output", "attention", _HALF * heads * mixer.v_dim)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads)
+
+
+_MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int], Iterator[Saved]]] = MappingProxyType(
+    {GroupedAttention: _grouped, LatentAttention: _latent}
+)
+"""What each kind of mixer keeps on one rank of a layout, norms spread over so many shards."""
 
 
 def _dense(width: float, part: str, *, gated: bool, copies: float = 1.0) -> Iterator[Saved]:
@@ -117,12 +120,11 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, *, sequence_
         if part is not None:
             kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
             kept += _norm(f"{name} norm", model.hidden_size, shards)
-    if isinstance(layer.mixer, GroupedAttention):
-        kept += _grouped(layer.mixer, layout)
-    elif isinstance(layer.mixer, LatentAttention):
-        kept += _latent(layer.mixer, layout, shards)
-    elif layer.mixer is not None:
-        raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
+    if layer.mixer is not None:
+        kept_by = _MIXERS.get(type(layer.mixer))
+        if kept_by is None:
+            raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
+        kept += kept_by(layer.mixer, layout, shards)
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards)
     return tuple(kept)

@@ -12,7 +12,7 @@ from memplan.cli import main
 from memplan.schema import load_plan
 
 FAMILIES: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "models_config" / "families.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[1] / "models" / "families.json").read_text(encoding="utf-8")
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memplan.core.progress import Progress, silent
 from memplan.traces.profile import (
     Allocations,
     CounterSeries,
@@ -73,7 +74,7 @@ class Rank:
     def arguments(self, track: int, start_ns: int) -> Mapping[str, Any]:
         return {}
 
-    def kernels(self) -> Kernels | None:
+    def kernels(self, progress: Progress = silent) -> Kernels | None:
         return self.table
 
     def memory_components(self) -> Sequence[str]:
@@ -82,10 +83,13 @@ class Rank:
     def memory(self, component: str) -> MemoryCurve | None:
         return self.curves.get(component)
 
-    def allocations(self) -> Allocations | None:
+    def timeline(self, progress: Progress = silent) -> None:
+        return None
+
+    def allocations(self, progress: Progress = silent) -> Allocations | None:
         return self.blocks
 
-    def steps(self) -> Sequence[StepTimes]:
+    def steps(self, progress: Progress = silent) -> Sequence[StepTimes]:
         return ()
 
     def overlap(self) -> Overlap | None:

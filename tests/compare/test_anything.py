@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import memplan
 from memplan.compare import Comparison, compare
 from memplan.core.errors import InputError
-from memplan.schema import Plan, PlannedOp, PlanOrigin
-from memplan.traces.profile import Allocations, MemoryCurve, Profile
+from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin
+from memplan.traces.directory import Profile
+from memplan.traces.profile import Allocations, MemoryCurve
 from tests.compare.doubles import Rank, kernels
 from tests.export.test_execution import stream_plans
 from tests.small_plans import plans
@@ -50,7 +51,7 @@ def ranks(draw: st.DrawFn) -> Rank:
 
 def check(plan: Plan, result: Comparison) -> None:
     """What has to hold of any comparison."""
-    launched = {op.index for op in plan.ops if op.bound != "none"}
+    launched = {op.index for op in plan.ops if op.launches}
     matched = set(result.matches.op.tolist())
     assert set(result.unmatched_ops) == launched - matched
     assert result.summary.matched_ops + len(result.unmatched_ops) == result.summary.planned_ops == len(launched)
@@ -90,7 +91,7 @@ def plan_of(profile: Profile) -> Plan:
     origin = int(table.start_ns[0])
     ops = tuple(
         PlannedOp(row, table.name[row], table.type[row], int(table.stream[row]), int(table.start_ns[row]) - origin,
-                  int(table.duration_ns[row]), 0, "hbm", 0, 0)
+                  int(table.duration_ns[row]), 0, Bound.HBM, 0, 0)
         for row in range(len(table))
     )  # fmt: skip
     makespan = int((table.start_ns + table.duration_ns).max()) - origin

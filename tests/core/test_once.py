@@ -52,14 +52,12 @@ def test_many_threads_that_ask_at_once_compute_it_once() -> None:
 
     def ask(_: int) -> object:
         start.wait()
-        return value.get()
+        return value()
 
-    assert not value.known
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(ask, range(16)))
     assert len(calls) == 1
     assert len(set(map(id, found))) == 1
-    assert value.known
 
 
 def test_an_error_is_raised_to_everyone_and_the_work_not_tried_again() -> None:
@@ -72,9 +70,8 @@ def test_an_error_is_raised_to_everyone_and_the_work_not_tried_again() -> None:
     value = Once(compute)
     for _ in range(3):
         with pytest.raises(InputError, match="is damaged"):
-            value.get()
+            value()
     assert len(calls) == 1
-    assert value.known
 
 
 def test_a_cancelled_computation_is_begun_anew_by_the_next_who_asks() -> None:
@@ -82,19 +79,18 @@ def test_a_cancelled_computation_is_begun_anew_by_the_next_who_asks() -> None:
     value = Once(work)
     first.stop.set()
     with pytest.raises(CancelledError):
-        value.get(first)
-    assert not value.known
+        value(first)
     work.finish.set()
-    assert value.get() == "done by attempt 2"
+    assert value() == "done by attempt 2"
 
 
 def test_to_cancel_the_one_that_computes_leaves_the_one_that_waits_its_value() -> None:
     work, computing, waiting = Slow(), Stoppable(), Stoppable()
     value = Once(work)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(value.get, computing)
+        first = pool.submit(value, computing)
         assert work.working.wait(5)
-        second = pool.submit(value.get, waiting)
+        second = pool.submit(value, waiting)
         while not waiting.told:
             time.sleep(0.002)
         computing.stop.set()
@@ -111,9 +107,9 @@ def test_to_cancel_the_one_that_waits_leaves_the_one_that_computes_alone() -> No
     work, computing, waiting = Slow(), Stoppable(), Stoppable()
     value = Once(work)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(value.get, computing)
+        first = pool.submit(value, computing)
         assert work.working.wait(5)
-        second = pool.submit(value.get, waiting)
+        second = pool.submit(value, waiting)
         while not waiting.told:
             time.sleep(0.002)
         waiting.stop.set()
@@ -135,15 +131,15 @@ def test_one_that_waits_for_silent_work_can_be_cancelled() -> None:
     value, waiting = Once(compute), Stoppable()
     waiting.stop.set()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(value.get, silent)
+        first = pool.submit(value, silent)
         assert begun.wait(5)
         with pytest.raises(CancelledError):
-            value.get(waiting)
+            value(waiting)
         finish.set()
         assert first.result(5) == 1
 
 
 def test_a_value_that_asks_for_itself_is_told_so() -> None:
-    value: Once[int] = Once(lambda _: value.get())
+    value: Once[int] = Once(lambda _: value())
     with pytest.raises(RuntimeError, match="asks for itself"):
-        value.get()
+        value()

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import Kernel, Operand, calibrated, kernel_cost, load_calibration, machine, save_calibration
-from memplan.cost.calibration_fit import Measured, Observed, calibrate, identify
-from memplan.cost.calibration import Calibration
-from memplan.cost.machine import bandwidths
 from memplan.core.errors import InputError
+from memplan.cost import Kernel, Operand, calibrated, kernel_cost, load_calibration, machine, save_calibration
+from memplan.cost.calibration import Calibration
+from memplan.cost.calibration_fit import MeasuredKernels, Observed, calibrate, identify
+from memplan.cost.machine import bandwidths
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))
@@ -27,11 +27,11 @@ def kernel(op_type: str, count: int) -> Kernel:
     return Kernel(op_type, (operand,), (operand,))
 
 
-def made(scale: float, overhead_ns: float, op_type: str = "Abs", rows: int = 60) -> Measured:
+def made(scale: float, overhead_ns: float, op_type: str = "Abs", rows: int = 60) -> MeasuredKernels:
     """Kernels that took `scale` times what the model says and `overhead_ns` more."""
     kernels = tuple(kernel(op_type, 1 << (10 + i % 15)) for i in range(rows))
     times = np.array([scale * kernel_cost(k, B3).duration_ns + overhead_ns for k in kernels])
-    return Measured(kernels, times, np.arange(rows))
+    return MeasuredKernels(kernels, times, np.arange(rows))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_anything_else_is_no_calibration(tmp_path: Path, content: bytes) -> None
 
 def test_a_profile_without_kernels_can_t_be_fitted() -> None:
     with pytest.raises(InputError, match="no compute kernels"):
-        calibrate(Measured((), np.zeros(0), np.zeros(0, np.int64)), B3, "empty")
+        calibrate(MeasuredKernels((), np.zeros(0), np.zeros(0, np.int64)), B3, "empty")
 
 
 def test_a_chip_is_told_by_cores_stream_and_clock() -> None:

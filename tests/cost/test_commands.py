@@ -23,6 +23,24 @@ def test_a_matmul_is_reported_with_tile_buffers_traffic_and_bounds(capsys: pytes
         assert word in text
 
 
+@pytest.mark.parametrize("name", ["910B4", "910B3", "950DT_9573", "310P3"])
+def test_op_and_chips_tell_the_same_bandwidth_and_its_source(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chips", name, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    # A product of one row waits for its weights: at the roofline's best, its time is their bytes over HBM's rate.
+    assert (
+        main(["op", "matmul", "--m", "1", "--n", "8192", "--k", "8192", "--chip", name, "--dtype", "fp16", "--json"])
+        == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    moved = 2 * (8192 * 8192 + 2 * 8192)
+    assert found["bounds"]["time_ns"] == pytest.approx(moved / record["hbm_bytes_per_second"] * 1e9, abs=1)
+    stated = record["values"]["hbm_bw"]
+    assert stated["value"] * 1e9 == record["hbm_bytes_per_second"]
+    named = {source["note"] for source in found["rests_on"]}
+    assert record["hbm_basis"] == "" or stated["source"] in named
+
+
 def test_a_matmul_s_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["op", "matmul", "--m", "512", "--n", "7168", "--k", "2048", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

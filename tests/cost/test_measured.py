@@ -11,7 +11,7 @@ import pytest
 import memplan
 from benchmarks.aicore_published import published
 from memplan.cost import kernel_cost, machine
-from memplan.cost.calibration_fit import calibrate, identify, measured, observe
+from memplan.cost.calibration_fit import calibrate, identify, measured_kernels, observe
 from memplan.cost.machine import bandwidths
 from memplan.hardware import chip
 from memplan.traces.profile import Kernels
@@ -53,7 +53,7 @@ def test_the_profile_shows_its_cores_clock_and_streams(qwen: Kernels) -> None:
 
 
 def test_a_training_profile_is_met_without_calibration(qwen: Kernels) -> None:
-    kernels = measured(qwen)
+    kernels = measured_kernels(qwen)
     core = machine(chip("910B4"), clock_hz=1650e6)
     predicted = np.array([kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels])
     deviation = np.abs(predicted - kernels.duration_ns)
@@ -63,7 +63,7 @@ def test_a_training_profile_is_met_without_calibration(qwen: Kernels) -> None:
 
 
 def test_calibrated_on_odd_rows_it_meets_the_even_ones(qwen: Kernels) -> None:
-    result = calibrate(measured(qwen), machine(chip("910B4"), clock_hz=1650e6), "qwen3")
+    result = calibrate(measured_kernels(qwen), machine(chip("910B4"), clock_hz=1650e6), "qwen3")
     assert result.check_error is not None
     assert result.check_error < 0.08
     assert result.model_error is not None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memplan.cost import machine
-from memplan.cost.tiling import MatmulProblem, Search, Tiling, evaluate, search, traffic_bound
+from memplan.cost.tiling import MatmulProblem, Search, Tiling, evaluate, search_tilings, traffic_bound
 from memplan.cost.tiling import given as with_tiling
 from memplan.hardware import chip
 
@@ -39,7 +39,7 @@ def reference_traffic(problem: MatmulProblem, tiling: Tiling) -> float:
 @given(sizes, sizes, sizes)
 def test_traffic_of_one_core_is_what_its_loops_load(m: int, n: int, k: int) -> None:
     problem = MatmulProblem(m=m, n=n, k=k)
-    found = search(problem, B1, cores=1)
+    found = search_tilings(problem, B1, cores=1)
     for index in {0, len(found) // 2, found.best(), found.best("gm_bytes")}:
         tiling = found.tiling(index)
         if tiling.splits == 1:
@@ -50,7 +50,7 @@ def test_traffic_of_one_core_is_what_its_loops_load(m: int, n: int, k: int) -> N
 @given(sizes, sizes, sizes, st.sampled_from([0.5, 1.0, 2.0, 4.0]), st.sampled_from([B1, PR]))
 def test_every_tiling_fits_every_buffer(m: int, n: int, k: int, width: float, core: object) -> None:
     assert isinstance(core, type(B1))
-    found = search(MatmulProblem(m=m, n=n, k=k, a_bytes=width, b_bytes=width), core)
+    found = search_tilings(MatmulProblem(m=m, n=n, k=k, a_bytes=width, b_bytes=width), core)
     for name, room in (
         ("l1_bytes", core.l1),
         ("l0a_bytes", core.l0a),
@@ -66,21 +66,21 @@ def test_every_tiling_fits_every_buffer(m: int, n: int, k: int, width: float, co
 @given(sizes, sizes, sizes)
 def test_no_tiling_beats_the_bound_or_the_operands_themselves(m: int, n: int, k: int) -> None:
     problem = MatmulProblem(m=m, n=n, k=k)
-    found = search(problem, B1, cores=1)
+    found = search_tilings(problem, B1, cores=1)
     assert found.columns["gm_bytes"].min() >= traffic_bound(problem, B1) * (1 - 1e-9)
     assert found.columns["gm_read"].min() >= problem.a_total + problem.b_total - 1e-6
 
 
 def test_the_enumeration_is_complete() -> None:
     problem = MatmulProblem(m=96, n=64, k=128)
-    found = search(problem, B1, cores=1)
+    found = search_tilings(problem, B1, cores=1)
     seen = {(t.m, t.n, t.resident) for t in map(found.tiling, range(len(found)))}
     assert seen == {(m, n, r) for m in range(16, 97, 16) for n in range(16, 65, 16) for r in ("none", "A", "B")}
 
 
 def test_a_panel_in_l1_saves_re_reading_it() -> None:
     problem = MatmulProblem(m=1024, n=1024, k=1024)
-    found = search(problem, B1, cores=1)
+    found = search_tilings(problem, B1, cores=1)
     best = found.best("gm_bytes")
     # 208 rows of A stay in L1: B is read ceil(1024 / 208) = 5 times.
     assert found.columns["gm_bytes"][best] / 2 == 1024 * 1024 * (1 + ceil(1024 / 208) + 1)
@@ -88,7 +88,7 @@ def test_a_panel_in_l1_saves_re_reading_it() -> None:
 
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
-    found = search(MatmulProblem(m=2048, n=1000, k=3000), B1)
+    found = search_tilings(MatmulProblem(m=2048, n=1000, k=3000), B1)
     size = found.columns["l1_bytes"] + found.columns["l0c_bytes"]
     traffic = found.columns["gm_bytes"]
     for index in found.pareto():
@@ -97,7 +97,7 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
 
 
 def test_the_best_is_the_fastest_and_a_known_tiling_costs_the_same_as_in_the_search() -> None:
-    found = search(MatmulProblem(m=4096, n=4096, k=4096), B1)
+    found = search_tilings(MatmulProblem(m=4096, n=4096, k=4096), B1)
     best = found.best()
     assert found.columns["time"][best] == found.columns["time"].min()
     alone = with_tiling(found.problem, B1, found.tiling(best))
@@ -107,7 +107,7 @@ def test_the_best_is_the_fastest_and_a_known_tiling_costs_the_same_as_in_the_sea
 
 def test_thin_products_split_their_depth_over_idle_cores() -> None:
     problem = MatmulProblem(m=64, n=64, k=65536)
-    assert search(problem, B1).tiling(search(problem, B1).best()).splits > 1
+    assert search_tilings(problem, B1).tiling(search_tilings(problem, B1).best()).splits > 1
 
 
 @given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
@@ -131,7 +131,7 @@ def test_unaligned_rows_cost_more_than_aligned_ones() -> None:
 
 def test_candidates_are_evaluated_independently() -> None:
     problem = MatmulProblem(m=500, n=700, k=900)
-    found = search(problem, B1)
+    found = search_tilings(problem, B1)
     some = {
         name: found.columns[name][5:6]
         for name in ("m", "n", "k", "k_l1", "resident", "splits", "l0c_buffers", "l1_buffers")

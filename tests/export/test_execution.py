@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.execution import execute
-from memplan.simulator.intervals import total, union, without
 from memplan.schema import Plan
 from tests.small_plans import layered_plan
 
@@ -71,22 +70,3 @@ def test_a_host_that_is_slow_to_issue_leaves_the_device_idle() -> None:
     run = execute(plan, behaviour, Chance(0))
     assert run.makespan_ns >= 100 * 5000 * 0.9
     assert (run.start_ns >= run.issued_ns).all()
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=12),
-    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=12),
-)
-def test_interval_arithmetic_agrees_with_counting_nanoseconds(
-    some: list[tuple[int, int]], others: list[tuple[int, int]]
-) -> None:
-    def arrays(spans: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        start = np.array([start for start, _ in spans], dtype=np.int64)
-        return start, start + np.array([length for _, length in spans], dtype=np.int64)
-
-    def nanoseconds(spans: list[tuple[int, int]]) -> set[int]:
-        return {time for start, length in spans for time in range(start, start + length)}
-
-    first, second = union(*arrays(some)), union(*arrays(others))
-    assert total(*first) == len(nanoseconds(some))
-    assert total(*without(*first, *second)) == len(nanoseconds(some) - nanoseconds(others))

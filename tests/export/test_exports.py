@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from memplan.core.errors import CancelledError, InputError
-from memplan.export import EXPORTERS, export, vllm_ascend_settings
+from memplan.export import EXPORTERS, export
+from memplan.export.vllm_ascend import vllm_ascend_settings
 from memplan.core.files import replacing_file, replacing_folder
 from memplan.schema import Placement, Plan, Tier, memory_curve
 from memplan.core.units import GIB

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
-from programs import programs, written
-from reference import execute
+from tests.graph.programs import programs, written
+from tests.graph.reference import execute
 
 from memplan.graph import Graph, live_curve
 from memplan.core.progress import silent

@@ -24,7 +24,8 @@ from memplan.gui.model.document.session import Session
 from memplan.gui.window.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours_dialog import ColoursDialog
-from memplan.traces.rank import Rank
+from memplan.traces.rank import RankProfile
+from memplan.traces.readers.text import TextReader
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
@@ -356,7 +357,8 @@ def test_ranks_and_chips_tell_documents_apart() -> None:
     assert [str(name).rsplit(" for ", 1)[1] for name in documents.names()] == [other.plan.chip, "Ascend310P3"]
 
 
-def test_opening_reads_what_the_panel_says_of_the_device() -> None:
+def test_opening_reads_what_the_panel_says_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     rank = open_session(Request(None, PROFILE)).document.rank
-    assert isinstance(rank, Rank)
-    assert "device" in vars(rank)
+    assert isinstance(rank, RankProfile)
+    monkeypatch.delattr(TextReader, "device")  # nothing is read any more
+    assert rank.device == "NPU:0"

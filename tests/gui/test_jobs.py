@@ -140,7 +140,6 @@ def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> N
     session.tracks.keep = kept  # type: ignore[method-assign]
     with qtbot.waitSignal(loader.tracks_read, timeout=10_000):
         loader.every_track(session)
-        qtbot.waitUntil(lambda: bool(jobs.running), timeout=5_000)
     assert keepers == [threading.main_thread()] * len(session.tracks.all)
     assert all(session.tracks.loaded(track) for track in session.tracks.all)
 

@@ -19,8 +19,9 @@ from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_she
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.hardware import chip
-from memplan.schema import Plan, Tier, load_plan
+from memplan.gui.model.kernel.roofline_points import roofline
+from memplan.hardware import chip, chips
+from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PLAN, PROFILE
 from tests.small_plans import layered_plan
@@ -117,7 +118,7 @@ def test_nothing_selected_says_what_to_do(session: Session) -> None:
 def test_an_op_that_launches_nothing_says_so(session: Session) -> None:
     plan = session.document.plan
     assert plan is not None
-    session.select(OpRef(next(op.index for op in plan.ops if op.bound == "none")))
+    session.select(OpRef(next(op.index for op in plan.ops if not op.launches)))
     facts = kernel_facts(session)
     assert "launches no kernel" in str(facts.problem)
     assert not facts.lanes
@@ -192,9 +193,8 @@ def test_an_older_plan_with_a_profile_takes_the_operands_of_the_row(session: Ses
 
 def test_the_plan_of_another_planner_without_times_predicts_nothing() -> None:
     plan = older(layered_plan(3))
-    plan = dataclasses.replace(
-        plan, chip="unknown", ops=tuple(dataclasses.replace(op, bound="none", duration_ns=1) for op in plan.ops)
-    )
+    ops = tuple(dataclasses.replace(op, bound=Bound.UNKNOWN, duration_ns=1) for op in plan.ops)
+    plan = dataclasses.replace(plan, chip="unknown", ops=ops, timed=False)
     session = Session(make_document(plan))
     session.select(OpRef(0))
     facts = kernel_facts(session)
@@ -209,6 +209,20 @@ def test_a_chip_that_is_not_known_is_a_line() -> None:
     assert "Ascend000X" in str(facts.problem)
     assert facts.predicted_ns
     assert kernel_facts(session, "910B3").problem is None
+
+
+@pytest.mark.parametrize("name", [item.name for item in chips()])
+def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
+    plan = dataclasses.replace(load_plan(PLAN), chip=name)
+    session = Session(make_document(plan))
+    session.select(OpRef(of_type(plan, "MatMul")))
+    facts = kernel_facts(session)
+    assert facts.chip == name
+    assert facts.roofline
+    shown = roofline(session.document)
+    assert shown.bytes_per_second == chip(name).hbm_bytes_per_second
+    basis = chip(name).hbm_basis
+    assert str(shown.memory) == (f"HBM ({basis})" if basis else "HBM"), "an estimate is called one"
 
 
 def test_an_op_type_without_a_rule_is_costed_but_not_laid_out() -> None:

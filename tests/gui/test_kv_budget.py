@@ -13,10 +13,10 @@ from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QU
 from PySide6.QtGui import QDropEvent, QGuiApplication, QWheelEvent
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
-from memplan.cli.kv import budget_document
+from memplan.reports.kv_report import budget_document
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.kv.kv_budget import stack
-from memplan.gui.model.kv.kv_choice import SAMPLE
+from memplan.gui.model.kv.kv_offer import SAMPLE
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.settings import Settings
@@ -171,7 +171,7 @@ def test_the_copied_command_prints_what_is_shown(view: KvBudgetView, qtbot: Any)
     qtbot.mouseClick(view.copy_button, Qt.MouseButton.LeftButton)
     assert view.found is not None
     command = QGuiApplication.clipboard().text()
-    assert command == view.found.choice.command
+    assert command == view.found.choice.command_line
     _, document = printed(command)
     assert document.pop("longest_context")["sequences"] == 4
     assert document == plain(budget_document(view.found.result))

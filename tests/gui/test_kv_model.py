@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from memplan.cli.app import app
-from memplan.cli.kv import budget_document
+from memplan.reports.kv_report import budget_document
+from memplan.requests.kv_request import KvRequest
 from memplan.core.errors import InputError
 from memplan.gui.model.kv.kv_budget import answer, answers, headline, stack, warnings
-from memplan.gui.model.kv.kv_choice import (
+from memplan.gui.model.kv.kv_offer import (
     SAMPLE,
-    KvChoice,
     batch_steps,
     chip_names,
     context_steps,
@@ -36,19 +36,24 @@ from memplan.gui.model.palette import load_palette, palette_names, theme_names
 from memplan.hardware import chip
 from memplan.kv import engine
 
-EVERYTHING = KvChoice(
+def sample(config: Path, **options: Any) -> KvRequest:
+    """A request of 32,768 tokens, as the window starts with."""
+    return KvRequest(config, **{"context": 32768, **options})
+
+
+EVERYTHING = KvRequest(
     SAMPLE, "910_9382", "vllm-ascend-0.23.0.post1-a3", tp=4, pp=2, dp=2, context=4096, batch=3, block_size=64,
     batched_tokens=4096, step_sequences=64, asynchronous=True, weights="w8a8", utilization=0.85, hbm="60GiB",
     activations="3GiB", graphs="1GiB", hccl_buffer_mb=300, host_memory="64GiB", pooled_memory="1TiB", effects=True,
 )  # fmt: skip
 CHOICES = {
-    "sample": KvChoice(SAMPLE),
+    "sample": sample(SAMPLE),
     "everything": EVERYTHING,
-    "logical": KvChoice(SAMPLE, engine="logical", context=100_000, batch=64),
-    "mindie": KvChoice(SAMPLE, engine="mindie-atb"),
-    "too small": KvChoice(SAMPLE, hbm="24GiB", batch=2),
-    "does not start": KvChoice(SAMPLE, hbm="16GiB"),
-    "contexts": KvChoice(SAMPLE, engine="vllm", chip="910B3", cp=2, context=5000),
+    "logical": sample(SAMPLE, engine="logical", context=100_000, batch=64),
+    "mindie": sample(SAMPLE, engine="mindie-atb"),
+    "too small": sample(SAMPLE, hbm="24GiB", batch=2),
+    "does not start": sample(SAMPLE, hbm="16GiB"),
+    "contexts": sample(SAMPLE, engine="vllm", chip="910B3", cp=2, context=5000),
 }
 
 
@@ -66,9 +71,9 @@ def plain(document: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
-def test_the_command_prints_the_same_budget(choice: KvChoice) -> None:
+def test_the_command_prints_the_same_budget(choice: KvRequest) -> None:
     result = answer(choice).result
-    code, document = printed(choice.command)
+    code, document = printed(choice.command_line)
     assert code == (0 if result.fits else 1)
     more = further(choice)
     assert document.pop("longest_context", {}).get("tokens", more.longest) == more.longest
@@ -81,7 +86,7 @@ def test_the_command_prints_the_same_budget(choice: KvChoice) -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
-def test_the_stack_goes_from_the_card_to_free_blocks(choice: KvChoice) -> None:
+def test_the_stack_goes_from_the_card_to_free_blocks(choice: KvRequest) -> None:
     found = answer(choice)
     parts, card = stack(found), found.result.items[0].nbytes
     assert card is not None
@@ -96,7 +101,7 @@ def test_the_stack_goes_from_the_card_to_free_blocks(choice: KvChoice) -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
-def test_the_pool_adds_up(choice: KvChoice) -> None:
+def test_the_pool_adds_up(choice: KvRequest) -> None:
     found = answer(choice)
     pool, result = found.pool, found.result
     assert pool.sequence.total == result.pool.blocks_per_request * result.pool.planned_per_block
@@ -110,23 +115,23 @@ def test_the_pool_adds_up(choice: KvChoice) -> None:
 
 
 def test_the_headline_says_how_many_fit_or_what_is_missing() -> None:
-    fits = answer(KvChoice(SAMPLE, batch=4))
+    fits = answer(sample(SAMPLE, batch=4))
     assert str(headline(fits)) == f"Fits: 4 × 32,768 tokens wanted, room for {fits.result.sequences}"
-    more = answer(KvChoice(SAMPLE, batch=fits.result.sequences + 1))
+    more = answer(sample(SAMPLE, batch=fits.result.sequences + 1))
     assert str(headline(more)).startswith("Does not fit: ")
-    small = answer(KvChoice(SAMPLE, hbm="16GiB"))
+    small = answer(sample(SAMPLE, hbm="16GiB"))
     assert "missing for the engine to start" in str(headline(small))
 
 
 def test_what_is_likely_not_meant_is_said() -> None:
-    found = answer(KvChoice(SAMPLE, context=200_000, batch=300))
+    found = answer(sample(SAMPLE, context=200_000, batch=300))
     said = " ".join(str(words) for words in warnings(found))
     assert "200,000 tokens are more than the model's own 131,072" in said
     assert "300 sequences are more than the 256 of one step" in said
 
 
 def test_the_layout_that_would_fit_has_room_and_half_of_its_ranks_has_none() -> None:
-    choice = KvChoice(SAMPLE, context=131072, batch=8)
+    choice = sample(SAMPLE, context=131072, batch=8)
     fitting = further(choice).fitting
     assert fitting is not None
     assert answer(fitting).enough
@@ -136,7 +141,7 @@ def test_the_layout_that_would_fit_has_room_and_half_of_its_ranks_has_none() -> 
 
 
 def test_the_longest_context_of_the_batch_fits_and_one_token_more_does_not() -> None:
-    choice = KvChoice(SAMPLE, batch=20)
+    choice = sample(SAMPLE, batch=20)
     longest = further(choice).longest
     assert answer(replace(choice, context=longest)).enough
     assert not answer(replace(choice, context=longest + 128)).enough
@@ -148,32 +153,32 @@ def test_the_longest_context_of_the_batch_fits_and_one_token_more_does_not() -> 
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        (KvChoice(SAMPLE.with_name("none.json")), "none.json"),
-        (KvChoice(SAMPLE, chip="910X"), "910X"),
-        (KvChoice(SAMPLE, engine="vllm-ascend", chip="310P3"), "is not known for"),
-        (KvChoice(SAMPLE, tp=3), "3"),
-        (KvChoice(SAMPLE, pp=64), "64"),
-        (KvChoice(SAMPLE, hbm="much"), "much"),
-        (KvChoice(SAMPLE, draft_tokens=1), "multi-token prediction"),
-        (KvChoice(SAMPLE, ep=8), "expert parallelism"),
-        (KvChoice(SAMPLE, kv_dtype="int3"), "int3"),
+        (sample(SAMPLE.with_name("none.json")), "none.json"),
+        (sample(SAMPLE, chip="910X"), "910X"),
+        (sample(SAMPLE, engine="vllm-ascend", chip="310P3"), "is not known for"),
+        (sample(SAMPLE, tp=3), "3"),
+        (sample(SAMPLE, pp=64), "64"),
+        (sample(SAMPLE, hbm="much"), "much"),
+        (sample(SAMPLE, draft_tokens=1), "multi-token prediction"),
+        (sample(SAMPLE, ep=8), "expert parallelism"),
+        (sample(SAMPLE, kv_dtype="int3"), "int3"),
     ],
 )
-def test_what_can_not_be_used_is_refused_in_a_line(choice: KvChoice, said: str) -> None:
+def test_what_can_not_be_used_is_refused_in_a_line(choice: KvRequest, said: str) -> None:
     with pytest.raises(InputError, match=said):
         answer(choice)
 
 
 def test_only_what_the_model_and_the_engine_take_is_offered() -> None:
-    found = offer(KvChoice(SAMPLE))
+    found = offer(sample(SAMPLE))
     assert found.positions == 131072
     assert found.engine == "vllm-ascend-0.23.0.post1-a2"
     assert found.default_kv in found.kv_types
     assert [found.has_drafts, found.has_indexer, found.has_experts] == [False] * 3
     for kind in found.kv_types:
-        answer(KvChoice(SAMPLE, kv_dtype=kind))
+        answer(sample(SAMPLE, kv_dtype=kind))
     for size in found.block_sizes:
-        answer(KvChoice(SAMPLE, block_size=size))
+        answer(sample(SAMPLE, block_size=size))
 
 
 def test_every_chip_and_engine_that_is_offered_is_known() -> None:
@@ -237,9 +242,9 @@ def test_the_sheet_holds_the_choice_the_memory_and_the_answers() -> None:
 def test_published_models_add_up_too(published_configs: list[Path]) -> None:
     for path in published_configs[::5]:
         for name in ("vllm-ascend", "logical"):
-            choice = KvChoice(path, tp=8, engine=name)
+            choice = sample(path, tp=8, engine=name)
             if "DeepSeek-V4.1" in path.name and name == "vllm-ascend":
-                with pytest.raises(InputError, match="does not know compressed entries that layers share"):
+                with pytest.raises(InputError, match="keeps no compressed entries of ratio 2"):
                     answer(choice)
                 continue
             found = answer(choice)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint
 
+from memplan.cli import main
+from memplan.core.units import format_bytes
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import OpRef, SliceRef
@@ -15,6 +17,7 @@ from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.sentence import Sentence
+from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
 
@@ -103,3 +106,26 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     window.session.select(OpRef(op))
     facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
     assert facts["measured"].endswith("%)")
+
+
+def test_a_plan_s_bytes_through_global_memory_have_one_name(
+    window: MainWindow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = window.session
+    plan = session.document.plan
+    assert plan is not None
+    op = next(op for op in plan.ops if op.type == "MatMul")
+    named = f"{format_bytes(op.gm_bytes)} of GM traffic"
+    session.select(OpRef(op.index))
+    assert any(named in str(fact.value) for section in window.details.sections for fact in section.facts)
+    track, planned = next(
+        (track, track.planned)
+        for track in session.tracks.all
+        if track.planned is not None and op in (track.planned.ops or ())
+    )
+    session.tracks.load(track)
+    assert any(named in str(line) for line in slice_lines(session, SliceRef(track.key, list(planned.ops).index(op))))
+    assert main(["show", str(PLAN)]) == 0
+    shown = capsys.readouterr().out
+    assert "GM traffic" in shown
+    assert "HBM traffic" not in shown

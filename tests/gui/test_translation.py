@@ -20,7 +20,7 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.compare.alignment import Alignment
 from memplan.gui.model.kernel.kernel_layout import cells
 from memplan.gui.model.kv.kv_budget import answer, answers, headline, stack, warnings
-from memplan.gui.model.kv.kv_choice import KvChoice
+from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import further, further_lines
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
@@ -384,7 +384,7 @@ def test_all_of_two_documents(
 
 
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
-def test_all_of_kv_budgets(qtbot: Any, choice: KvChoice, chinese: Recorder) -> None:
+def test_all_of_kv_budgets(qtbot: Any, choice: KvRequest, chinese: Recorder) -> None:
     found, more = answer(choice), further(choice)
     for line in (*answers(found), *further_lines(more, found.case.model.max_positions)):
         for part in (line.label, line.value, line.remark):

@@ -14,7 +14,7 @@ from PySide6.QtCore import QSettings
 from memplan.cli import main
 from memplan.core.errors import InputError
 from memplan.gui.work import loader
-from memplan.gui.window.file_commands import PLAN_FORMAT, write_plan
+from memplan.gui.window.file_commands import OWN_FORMAT, write_plan
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.model.document.open_request import Request, open_session
@@ -141,7 +141,7 @@ def test_settings_that_cannot_be_written_do_not_matter(qtbot: Any, tmp_path: Pat
 def test_a_plan_that_cannot_be_written_is_a_line(qtbot: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     window = opened(qtbot, Request(PLAN))
-    for to in (PLAN_FORMAT, "chrome-trace", "csv"):
+    for to in (OWN_FORMAT, "chrome-trace", "csv"):
         before = len(window.problems.errors)
         write_plan(window, load_plan(PLAN), to, tmp_path / "file" / to)
         qtbot.waitUntil(lambda before=before: len(window.problems.errors) > before, timeout=10_000)

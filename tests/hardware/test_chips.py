@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,9 +12,9 @@ from typing import Any
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.hardware import chip, chips, link, links
-
-PROJECT = Path(__file__).resolve().parents[2]
+from memplan.core.resources import table
+from memplan.cost import machine
+from memplan.hardware import Chip, chip, chips, link, links
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -34,6 +32,11 @@ def test_every_value_of_the_collection_is_kept_with_its_source_and_what_disagree
     for name, soc in collection.items():
         values = chip(name).values
         for key, entry in leaves(soc):
+            if key == "hbm_bw_vendor" and entry["value"] is None:
+                continue  # what no source states is estimated
+            if name == "Ascend910_95" and key in ("cube_tflops_fp8", "cube_tflops_fp4"):
+                continue  # its platform file has no such shape of the cube
+            key = {"hbm_bw_vendor": "hbm_bw"}.get(key, key)
             kept = [values[key], *values[key].also]
             for told in (entry, *entry.get("also", ())):
                 value = tuple(told["value"]) if isinstance(told["value"], list) else told["value"]
@@ -41,14 +44,67 @@ def test_every_value_of_the_collection_is_kept_with_its_source_and_what_disagree
                 assert any((v.value, v.unit, v.source) == (value, told["unit"], source) for v in kept), key
 
 
-def test_the_database_is_what_the_script_makes_of_the_collection(shared_data: Path, tmp_path: Path) -> None:
-    made = tmp_path / "chips.json"
-    architectures = sorted((shared_data / "dsa" / "onchip" / "architectures").glob("*.json"))
-    script = [sys.executable, str(PROJECT / "tools" / "make_chips.py"), str(shared_data / "hardware" / "chips.json")]
-    subprocess.run([*script, "--onchip", *map(str, architectures), "-o", str(made)], check=True)
-    kept = resources.files("memplan.hardware").joinpath("chips.json").read_text(encoding="utf-8")
-    assert made.read_text(encoding="utf-8") == kept
-    assert len(kept.encode()) < 700_000
+def test_the_table_is_made_for_hands_one_figure_a_line() -> None:
+    lines = resources.files("memplan.hardware").joinpath("chips.json").read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines)) < 600
+    figures = sum(len(record["figures"]) for record in table("memplan.hardware", "chips.json")["chips"].values())
+    assert figures < len(lines) < 2 * figures
+
+
+def edited(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[Chip, ...]:
+    """The chips of a table in which `changes` are records of its own."""
+    document = table("memplan.hardware", "chips.json")
+    changed = {**document, "chips": {**document["chips"], **changes}}
+    monkeypatch.setattr("memplan.hardware.database.table", lambda _package, _name: changed)
+    return chips.__wrapped__()
+
+
+def test_one_record_adds_a_chip_that_can_be_computed_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = {"like": "Ascend910B4", "figures": {"cube_freq": {"value": 1600, "source": "{ini}"}, "hbm_bw": None}}
+    found = {item.name: item for item in edited(monkeypatch, Ascend910B5=new)}["Ascend910B5"]
+    assert (found.family, found.aic_count, found.l2_bytes, found.clock_hz) == ("Ascend910B", 20, 96 << 20, 1.6e9)
+    assert found.values["cube_freq"].source.endswith("cann/Ascend910B5.ini")
+    assert found.values["cube_tflops_fp16"].value == 262.14
+    assert (found.values["hbm_bw"].basis, found.hbm_bytes_per_second) == ("estimate", 20 * 32 * 1.6e9)
+    assert machine(found).cubes == 20
+    assert found.fabric is not None
+    assert found.fabric.link == "hccs"
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"like": "Ascend910B9"}, "X.like: names 'Ascend910B9'"),
+        ({"like": "X"}, "X.like: names 'X'"),
+        ({"like": "Ascend910B4", "figures": {"speed": {"value": 1, "source": "s"}}}, "X.speed: has no unit"),
+        ({"like": "Ascend910B4", "figures": {"l2_size": {"value": 1}}}, "X.l2_size: lacks a value or a source"),
+        ({"like": "Ascend910B4", "figures": {"l2_size": {"value": 1, "source": "{inn}"}}}, "X.l2_size: rests on {inn}"),
+        (
+            {"like": "Ascend910B4", "figures": {"l2_size": {"value": 1, "source": "s", "nte": ""}}},
+            "X.l2_size: holds nte",
+        ),
+        ({"figures": {}}, "X.Short_SoC_version: is missing"),
+    ],
+)
+def test_a_bad_record_is_named(monkeypatch: pytest.MonkeyPatch, record: Any, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"chips.json: {said}")):
+        edited(monkeypatch, X=record)
+
+
+@pytest.mark.parametrize("name", [item.name for item in chips()])
+def test_every_chip_has_one_hbm_rate_that_says_what_it_rests_on(name: str) -> None:
+    found = chip(name)
+    stated = found.values["hbm_bw"]
+    assert found.hbm_bytes_per_second == machine(found).hbm_bytes_per_second == stated.value * 1e9
+    assert stated.source
+    assert stated.basis in ("", "third party", "estimate")
+    assert (stated.basis != "") == any(stated.source == source.note for source in machine(found).sources)
+
+
+def test_the_910b4_has_half_the_bandwidth_by_a_third_party_and_what_its_file_says_beside_it() -> None:
+    stated = chip("910B4").values["hbm_bw"]
+    assert (stated.value, stated.unit, stated.basis) == (800, "GB/s", "third party")
+    assert [(other.value, other.basis) for other in stated.also] == [(960, "estimate")]
 
 
 @pytest.mark.parametrize("name", ["910B3", "Ascend910B3", "910b3", "ascend910b3", "Ascend 910B3", "Ascend-910B3"])
@@ -87,9 +143,8 @@ def test_figures_of_the_910b3() -> None:
     assert (found.hbm_bytes, found.l2_bytes, found.l1_bytes, found.ub_bytes) == (2**36, 192 * 2**20, 2**19, 196_608)
     assert (found.l0a_bytes, found.l0b_bytes, found.l0c_bytes) == (65_536, 65_536, 131_072)
     assert found.hbm_bytes_per_second == 1.6e12
-    assert [other.value for other in found.values["hbm_bw_vendor"].also] == [1800]
+    assert [other.value for other in found.values["hbm_bw"].also] == [1800]
     assert found.hbm_reserved_bytes == 3350 * 2**20
-    assert found.launch_ns == 20_500
 
 
 def test_both_readings_of_the_usable_ub_are_kept() -> None:
@@ -121,8 +176,19 @@ def test_what_the_cube_does_not_take_or_no_source_gives_is_none() -> None:
     assert chip("950PR_9589").cube_flops("int4") is None
     assert chip("950PR_9589").cube_flops("float8_e4m3") == 32 * 16 * 32 * 16 * 2 * 1.65e9
     assert chip("910B3").vector_flops("bfloat16") is None
-    assert chip("910B4").hbm_bytes_per_second is None
     assert chip("910A").hbm_bytes is None
+
+
+def test_what_joins_the_dies_and_how_dispatch_is_sized_are_the_chip_s_own_with_a_source() -> None:
+    assert {item.family for item in chips() if item.fabric} == {"Ascend910B", "Ascend910_93", "Ascend950"}
+    assert all(len(item.fabric.source) > 20 for item in chips() if item.fabric)
+    assert all(len(item.dispatch_buffer.source) > 20 for item in chips() if item.dispatch_buffer)
+    server = chip("910B3").fabric
+    assert server is not None
+    assert (server.rate(8), server.rate(9)) == (196e9, 25e9)
+    assert chip("310P3").fabric is None
+    rules = {item.family: item.dispatch_buffer.rule for item in chips() if item.dispatch_buffer}
+    assert rules == {"Ascend910B": "full mesh", "Ascend910_93": "two halves"}
 
 
 def test_reserved_hbm_is_never_guessed_from_a_die_of_another_size() -> None:

@@ -9,7 +9,7 @@ import pytest
 from memplan.kv.activations import activation_peak, transient_peak
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step, step_graph
+from memplan.models.steps import Phase, ServedStep, step_graph
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from memplan.models.steps import Phase, Step, step_graph
 )
 def test_one_layer_of_every_kind_has_the_peak_of_the_whole_stack(shared_data: Path, name: str) -> None:
     model = load_config(shared_data / "configs" / f"{name}.json")
-    whole = step_graph(model, Layout(), Step(Phase.PREFILL, batch=1, context=2048, precision="bf16"))
+    whole = step_graph(model, Layout(), ServedStep(Phase.PREFILL, batch=1, context=2048, precision="bf16"))
     assert activation_peak(model, Layout(), "bf16", 2048, 1) == transient_peak(whole)
 
 

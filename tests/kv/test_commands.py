@@ -104,7 +104,7 @@ def test_kv_shows_what_other_options_would_do(llama: str, capsys: pytest.Capture
     blocks = [item["prefix_granularity"] for item in found["effects"] if item["option"] == "block size"]
     assert blocks == [16, 32, 64, 128, 256]
     assert main(["kv", llama, "--tp", "8", "--effects"]) == 0
-    assert "what other options would do" in capsys.readouterr().out
+    assert "What other options would do" in capsys.readouterr().out
 
 
 def test_fit_ranks_layouts_and_tells_why_others_are_out(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +151,7 @@ def test_train_memory_answers_no_and_names_what_would_help(llama: str, capsys: p
     assert main(["train-memory", llama, "--sequence", "8192", "--tp", "8", "--hbm", "32GiB"]) == 1
     out = capsys.readouterr().out
     assert "does not fit" in out
-    assert "to fit: " in out
+    assert "To fit" in out
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_chips_are_listed_and_shown_with_sources(capsys: pytest.CaptureFixture[s
     assert len(found) == 65
     code, found = answer(capsys, "chips", "910b3")
     assert code == 0
-    assert found["values"]["hbm_bw_vendor"]["also"][0]["value"] == 1800
+    assert found["values"]["hbm_bw"]["also"][0]["value"] == 1800
     assert main(["chips", "910C"]) == 0
     out = capsys.readouterr().out
     assert "Ascend910_9382" in out

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.kv import CacheOptions, Pool, ServingOptions, engine, plan_cache, plan_stages
+from memplan.kv import CacheOptions, BlockPool, ServingOptions, engine, plan_cache, plan_stages
 from memplan.kv.stage_pools import load_of
 from memplan.models import ModelConfig, load_config
 from memplan.core.units import GIB
@@ -21,7 +21,7 @@ def back_end(row: dict[str, Any]) -> str:
     return "vllm-0.23.0" if row["ascend"] is None else f"vllm-ascend-0.23.0.post1-{row['ascend'].lower()}"
 
 
-def plan(model: ModelConfig, row: dict[str, Any]) -> tuple[Pool, ServingOptions] | None:
+def plan(model: ModelConfig, row: dict[str, Any]) -> tuple[BlockPool, ServingOptions] | None:
     """The pool, or `None` where the model and the engine don't go together at all."""
     options = ServingOptions(
         length=row["max_model_len"],

@@ -151,6 +151,26 @@ def test_csv_with_every_column(tmp_path: Path) -> None:
     assert by_name["c"] + 5 <= by_name["a"] + 2 or by_name["c"] >= by_name["a"] + 5
 
 
+def test_structured_problems_say_pools_pins_and_rules(tmp_path: Path) -> None:
+    spans = [(0, 4), (2, 6), (2, 6), (8, 9)]
+    buffers = [
+        {"id": number, "name": f"b{number}", "size": 64, "alignment": 32, "allowed_pools": [int(number == 2)],
+         "live_intervals": [{"lower": lower, "upper": upper}]}
+        for number, (lower, upper) in enumerate(spans)
+    ]  # fmt: skip
+    rules = {"pinned_allocations": [{"buffer": 0, "pool": 0, "offset": 32, "exclusive_for_all_time": True}],
+             "separations": [], "colocations": [{"first": 1, "second": 3}], "temporal_exclusions": []}  # fmt: skip
+    pools = [{"id": 0, "name": "UB", "capacity": 192, "reserved_ranges": [{"begin": 0, "end": 32}]}, {"id": 1, "name": "L1"}]
+    document = {"schema_version": 1, "problem": {"pools": pools, "buffers": buffers, "constraints": rules}}
+    path = tmp_path / "onchip.json"
+    path.write_text(json.dumps(document))
+    problem = read_problem(path, capacities={"L1": 64})
+    answer = assign(problem)
+    assert validate(problem, answer) == ()
+    assert answer.within_capacity
+    assert answer.placed == {0: (0, 32), 1: (0, 96), 2: (1, 0), 3: (0, 96)}
+
+
 def test_old_csv_headers_have_inclusive_ends(tmp_path: Path) -> None:
     path = tmp_path / "old.csv"
     path.write_text("buffer,start,end,size\n0,0,3,5\n1,3,4,5\n")

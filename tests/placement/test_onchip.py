@@ -13,7 +13,7 @@ from memplan.cost import Kernel, Operand, machine
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import BufferNeed, attention_buffers, matmul_buffers, vector_buffers
 from memplan.cost.kernel import op_class
-from memplan.cost.tiling import MatmulProblem, search
+from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.cost.vector import vector_work
 from memplan.core.errors import InputError
 from memplan.hardware import chip
@@ -55,7 +55,7 @@ def violations(plan: OnChipPlan) -> list[str]:
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 9000), st.sampled_from(sorted(CHIPS)))
 def test_buffers_of_the_chosen_tiling_fit(m: int, n: int, k: int, name: str) -> None:
     problem = MatmulProblem(m=m, n=n, k=k)
-    found = search(problem, machine(CHIPS[name]))
+    found = search_tilings(problem, machine(CHIPS[name]))
     for index in {found.best(), found.best("gm_bytes")}:
         plan = plan_onchip(matmul_buffers(problem, found.tiling(index)), CHIPS[name])
         assert plan.fits
@@ -133,7 +133,7 @@ def test_buffers_that_make_no_sense_are_refused(need: BufferNeed) -> None:
 
 def test_the_picture_shows_every_buffer() -> None:
     problem = MatmulProblem(m=512, n=512, k=512)
-    found = search(problem, machine(CHIPS["910B1"]))
+    found = search_tilings(problem, machine(CHIPS["910B1"]))
     plan = plan_onchip(matmul_buffers(problem, found.tiling(found.best())), CHIPS["910B1"])
     text = picture(plan)
     for buffer in plan.buffers:

@@ -20,7 +20,7 @@ def run(folder: Path) -> dict[str, Any]:
 
     from memplan.graph import live_curve
     from memplan.models.samples.decoder import DecoderShape, decoder, train_step
-    from memplan.models.samples.mindir_export import SAMPLES, export
+    from memplan.models.samples.mindir_export import SAMPLES, export_sample
     from memplan.readers import read_graph
     from memplan.readers.mindspore.cell import capture
 
@@ -30,7 +30,7 @@ def run(folder: Path) -> dict[str, Any]:
     for name in ("llama_train", "control_flow", "llama_lazy_inline"):
         sample = SAMPLES[name]()
         live = capture(sample.cell, *sample.inputs)
-        file = read_graph(export(name, folder))
+        file = read_graph(export_sample(name, folder))
         found["captured"][name] = [live_curve(live).tolist(), live_curve(file).tolist()]
     for training in (False, True):
         graphs = {}

@@ -68,6 +68,20 @@ def test_static_op_mem_of_a_real_profile(shared_data: Path) -> None:
     assert all(placement.offset is None and placement.tier is Tier.HBM for placement in plan.placements)
 
 
+def test_static_op_mem_gives_bytes_and_lifetimes_of_the_largest_graph(tmp_path: Path) -> None:
+    path = tmp_path / "static_op_mem.csv"
+    path.write_text(
+        "Device_id,Op Name,Model Name,Graph ID,Node Index Start,Node Index End,Size(KB)\n"
+        "0,a,net,7,0,2,4\n0,b,net,7,1,3,1.5\n0,c,net,7,3,4294967295,2\n0,TOTAL,net,7,0,0,8\n0,d,net,8,0,1,0.5\n"
+    )
+    plan = read_plan(path)
+    assert [(tensor.name, tensor.nbytes) for tensor in plan.tensors] == [("a", 4096), ("b", 1536), ("c", 2048)]
+    assert plan.tiers[0].peak == memory_curve(plan).values.max() == 5632
+    assert "the table's own total is 8192 bytes" in plan.notes
+    assert any("graphs left out" in note and "8" in note for note in plan.notes)
+    assert all(placement.offset is None for placement in plan.placements)
+
+
 def test_static_op_mem_rows_that_are_wrong_are_named(tmp_path: Path) -> None:
     path = tmp_path / "static_op_mem.csv"
     path.write_text("Op Name,Node Index Start,Node Index End,Size(KB)\na,0,1,4\nb,5,2,4\n")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memplan.graph import Graph, live_curve
-from memplan.graph.names import join_kernels
+from tests.readers.joined_kernels import join_kernels
 from memplan.readers import Target, read_graph
 from memplan.core.units import round_up
 

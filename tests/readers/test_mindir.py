@@ -10,7 +10,6 @@ import pytest
 from memplan.core.errors import CancelledError, InputError
 from memplan.graph import Graph, TensorKind, bytes_by_kind, lifetimes
 from memplan.readers import read_graph
-from memplan.readers.mindir.file import parallel_layouts
 from memplan.readers.mindir.schema import model_class
 
 Sample = Callable[[str], Path]
@@ -148,19 +147,3 @@ def test_unusable_files_give_one_clear_line(
     assert message.startswith(str(path))
     assert "\n" not in message
     assert len(message) < 400
-
-
-def test_parallel_layouts_say_how_parameters_are_split(sample: Sample) -> None:
-    model = model_class(lossless=True).FromString(sample("cnn").read_bytes())
-    model.parallel.layout.add(
-        name="fc.weight",
-        device_arrangement_int=[2, 4],
-        tensor_map_int=[1, -1],
-        slice_shape_int=[5, 2048],
-        opt_shard_group="4-5",
-        pipeline_shared=True,
-    )
-    (layout,) = parallel_layouts(model.SerializeToString(), "model.mindir")
-    assert (layout.name, layout.devices, layout.tensor_map) == ("fc.weight", (2, 4), (1, -1))
-    assert (layout.slice_shape, layout.optimizer_group, layout.shared_by_pipeline) == ((5, 2048), "4-5", True)
-    assert parallel_layouts(sample("cnn").read_bytes(), "model.mindir") == ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memplan.graph.names import join_kernels
+from tests.readers.joined_kernels import join_kernels
 from memplan.readers import read_graph
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from importlib import resources
@@ -39,7 +40,7 @@ def known_files() -> list[tuple[Path, ContentKind]]:
         (SAMPLES / "cnn.mindir", ContentKind.MINDIR),
         (DATA / "perceptron.onnx", ContentKind.ONNX),
         (DATA / "graph_kernel.ir", ContentKind.KERNEL_IR),
-        (DATA / "actor_set_cnn.ir", ContentKind.ACTOR_SET),
+        (DATA / "actor_set_cnn.ir", ContentKind.PLACED_ACTOR_SET),
         (DATA / "somas_cnn.ir", ContentKind.SOMAS),
         (SAMPLES / "llama_train.plan.json", ContentKind.PLAN),
         (SAMPLES / "example_config.json", ContentKind.MODEL_CONFIG),
@@ -63,6 +64,14 @@ def test_texts_are_told_by_what_they_say(kind: ContentKind, suffix: str, tmp_pat
         file = tmp_path / f"{encoding}{suffix}"
         file.write_text(TEXTS[kind], encoding=encoding)
         assert sniff(file) is kind
+
+
+def test_an_actor_set_holds_a_plan_only_where_somas_was_on(tmp_path: Path) -> None:
+    text = (DATA / "actor_set_cnn.ir").read_text()
+    (tmp_path / "off.ir").write_text(re.sub(r"\tsomas_offset:\d+\tsomas_aligned_size:\d+", "", text))
+    kind = sniff(tmp_path / "off.ir")
+    assert kind is ContentKind.ACTOR_SET
+    assert kind.is_graph and not kind.is_plan
 
 
 def test_a_plan_whose_keys_were_sorted_by_another_tool_is_a_plan(tmp_path: Path) -> None:

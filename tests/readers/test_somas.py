@@ -20,7 +20,7 @@ from memplan.placement.offsets.problem import Buffer, Problem
 from memplan.placement.offsets.solve import assign
 from memplan.imports import read_plan
 from memplan.readers import read_graph
-from memplan.readers.mindspore.somas import SomasDump, offsets_by_storage, read_somas, somas_graph
+from memplan.readers.mindspore.somas import SomasDump, offsets_by_storage, parse_somas, somas_graph
 
 SAMPLES = ("llama_train", "llama_infer", "cnn", "mlp", "cnn_train")
 
@@ -34,7 +34,8 @@ class Compiled:
 
     @property
     def dump(self) -> SomasDump:
-        return read_somas(self.folder / "CPU_somas_tensor_offset_0.ir")
+        path = self.folder / "CPU_somas_tensor_offset_0.ir"
+        return parse_somas(path.read_text(), path)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from memplan.core.errors import InputError
-from memplan.schema import load_plan, plan_from_json, plan_to_json, save_plan
+from memplan.schema import load_plan, plan_from_json, plan_to_json
 from tests.small_plans import layered_plan, plans
 
 GOOD = plan_to_json(layered_plan(3, transfers=True))
@@ -29,31 +29,31 @@ def test_a_plan_read_back_is_the_plan(plan: Any) -> None:
 
 def test_saving_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     target = tmp_path / "plan.json"
-    save_plan(layered_plan(2), target)
-    save_plan(layered_plan(3), target)
+    layered_plan(2).save(target)
+    layered_plan(3).save(target)
     assert load_plan(target) == layered_plan(3)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_a_saved_plan_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
-    save_plan(layered_plan(2), tmp_path / "plan.json")
+    layered_plan(2).save(tmp_path / "plan.json")
     (tmp_path / "other").touch()
     assert stat.S_IMODE((tmp_path / "plan.json").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
 
 
 def test_a_plan_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "plan.json"
-    save_plan(layered_plan(2), target)
+    layered_plan(2).save(target)
     broken = dataclasses.replace(layered_plan(3), chip=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        save_plan(broken, target)
+        broken.save(target)
     assert load_plan(target) == layered_plan(2)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
-        save_plan(layered_plan(2), tmp_path / "nowhere" / "plan.json")
+        layered_plan(2).save(tmp_path / "nowhere" / "plan.json")
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, Step
+from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, quick_step_ns, step_time
 
 FAMILIES: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "models_config" / "families.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[1] / "models" / "families.json").read_text(encoding="utf-8")
 )
-DECODE = Step(Phase.DECODE, 8, 2048)
+DECODE = ServedStep(Phase.DECODE, 8, 2048)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def sparse() -> ModelConfig:
     return replace(model, layers=model.layers[:8])
 
 
-def time(model: ModelConfig, layout: Layout, step: Step, name: str = "910C") -> StepTime:
+def time(model: ModelConfig, layout: Layout, step: ServedStep, name: str = "910C") -> StepTime:
     return step_time(model, layout, step, name)
 
 
@@ -62,7 +62,7 @@ def test_published_exchanges_of_tokens_are_met(shared_data: Path) -> None:
 
 def test_a_dense_model_streams_its_weights(dense: ModelConfig) -> None:
     """A small batch can't be faster than HBM gives the weights, nor much slower."""
-    result = time(dense, Layout(), Step(Phase.DECODE, 1, 512))
+    result = time(dense, Layout(), ServedStep(Phase.DECODE, 1, 512))
     floor = result.stages[0].weight_bytes / 1.6e12 * 1e9
     assert floor < result.duration_ns < 2 * floor
 
@@ -102,12 +102,12 @@ def test_a_faster_chip_is_faster(dense: ModelConfig) -> None:
 
 
 def test_a_prefill_reads_its_prompt(dense: ModelConfig) -> None:
-    whole = time(dense, Layout(), Step(Phase.PREFILL, 1, 8192))
+    whole = time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 8192))
     assert whole.tpot_ns is None
     assert whole.tokens_per_second == pytest.approx(8192 / whole.duration_ns * 1e9)
-    warm = time(dense, Layout(), Step(Phase.PREFILL, 1, 8192, cached=6144))
+    warm = time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 8192, cached=6144))
     assert warm.duration_ns < whole.duration_ns / 2
-    spread = time(dense, Layout(context=4), Step(Phase.PREFILL, 1, 8192))
+    spread = time(dense, Layout(context=4), ServedStep(Phase.PREFILL, 1, 8192))
     assert whole.duration_ns / 4 < spread.duration_ns < whole.duration_ns
 
 
@@ -149,8 +149,6 @@ def test_constants_have_sources() -> None:
     assert set(document["constants"]) == set(constants().__slots__)
     for entry in document["constants"].values():
         assert entry["source"]
-    for entry in document["fabrics"].values():
-        assert entry["source"]
 
 
 def test_a_layout_that_does_not_divide_is_refused(dense: ModelConfig) -> None:
@@ -173,7 +171,7 @@ def test_chips_without_a_cube_type_still_have_a_time(dense: ModelConfig) -> None
 def test_the_quick_way_agrees(name: str) -> None:
     model = load_config(FAMILIES[name]["config"])
     for layout in (Layout(), Layout(pipeline=2)):
-        for step in (DECODE, Step(Phase.PREFILL, 2, 1024)):
+        for step in (DECODE, ServedStep(Phase.PREFILL, 2, 1024)):
             whole = step_time(model, layout, step, "950DT_9591").duration_ns
             assert quick_step_ns(model, layout, step, "950DT_9591") == pytest.approx(whole, rel=0.01)
 
@@ -204,7 +202,7 @@ def test_any_step_has_a_time_or_is_refused(
 ) -> None:
     model = load_config(FAMILIES[name]["config"])
     model = replace(model, layers=model.layers[:5])
-    step = Step(
+    step = ServedStep(
         phase, batch, context, precision=precision, sequence_parallel=spread, output_parallel=ranks,
         head_parallel=ranks, dense_parallel=ranks, embedding_parallel=ranks,
     )  # fmt: skip

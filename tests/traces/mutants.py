@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.core.progress import silent
 from memplan.traces import open_profile
@@ -127,7 +128,7 @@ def check(one: Original, folder: Path) -> str:
     outcome = "read"
     try:
         profile = open_profile(top, cache=folder / "cache")
-        profile.load()
+        read_whole(profile)
         for number in profile.ranks:
             rank = profile.rank(number)
             start, end = rank.span_ns
@@ -136,7 +137,7 @@ def check(one: Original, folder: Path) -> str:
                     rank.counters(track.id)
                 else:
                     slices = rank.slices(track.id, start, end)
-                    rank.density(track.id, start, max(end, start + 1), 32)
+                    rank.busy_ns(track.id, start, max(end, start + 1))
                     if len(slices):
                         rank.arguments(track.id, int(slices.start_ns[0]))
                         rank.flows(track.id, int(slices.start_ns[0]))

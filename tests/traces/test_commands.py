@@ -8,25 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.timeline import trace_file
-from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise
+from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise_ranks
 
 QWEN = "profiles/qwen3-0.6b-train-4rank"
 ALEXNET = "profiles/alexnet-ddp-2rank/text/level2"
 
 
 def test_processes_give_the_same_summaries(shared_data: Path, tmp_path: Path) -> None:
-    alone = summarise(shared_data / QWEN, workers=1, cache=tmp_path)
-    assert summarise(shared_data / QWEN, workers=2, cache=tmp_path) == alone
+    alone = summarise_ranks(shared_data / QWEN, workers=1, cache=tmp_path)
+    assert summarise_ranks(shared_data / QWEN, workers=2, cache=tmp_path) == alone
     assert [summary.rank for summary in alone] == [0, 1, 3]
     assert alone[0].peaks[0] == ("APP", 11925 * 2**20 + 2**14)
 
 
 def test_summaries_hold_totals_of_the_profile(shared_data: Path, tmp_path: Path) -> None:
-    summaries = summarise(shared_data / ALEXNET, workers=1, cache=tmp_path)
+    summaries = summarise_ranks(shared_data / ALEXNET, workers=1, cache=tmp_path)
     rank = open_profile(shared_data / ALEXNET).rank(1)
     assert summaries[1].overlap == rank.overlap()
     assert summaries[1].steps == list(rank.steps())
@@ -41,13 +42,13 @@ def test_a_rank_that_cannot_be_read_does_not_stop_the_others(shared_data: Path, 
     shutil.rmtree(database)
     database.mkdir()
     (database / "ascend_pytorch_profiler_3.db").write_bytes(b"SQLite format 3\0 and nothing more")
-    summaries = summarise(folder, workers=1, cache=tmp_path / "cache")
+    summaries = summarise_ranks(folder, workers=1, cache=tmp_path / "cache")
     assert [summary.error is None for summary in summaries] == [True, True, False]
     assert "SQLite" in str(summaries[2].error)
 
 
 def test_slow_ranks_and_links(shared_data: Path, tmp_path: Path) -> None:
-    summaries = summarise(shared_data / QWEN, workers=1, cache=tmp_path)
+    summaries = summarise_ranks(shared_data / QWEN, workers=1, cache=tmp_path)
     ((rank, step, excess),) = slow_ranks(summaries)
     assert (rank, step) == (3, 13)
     assert excess == pytest.approx(401131.7 / ((231290.1 + 230903.72 + 401131.7) / 3) - 1)
@@ -70,8 +71,8 @@ def with_slow_link(summary: RankSummary) -> RankSummary:
 def test_a_dask_cluster_gives_the_same_summaries(shared_data: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
-        found = summarise(shared_data / QWEN, scheduler=cluster.scheduler_address, cache=tmp_path)
-    assert found == summarise(shared_data / QWEN, workers=1, cache=tmp_path)
+        found = summarise_ranks(shared_data / QWEN, scheduler=cluster.scheduler_address, cache=tmp_path)
+    assert found == summarise_ranks(shared_data / QWEN, workers=1, cache=tmp_path)
 
 
 def test_a_scheduler_that_is_not_there_is_one_clear_error(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +83,7 @@ def test_a_scheduler_that_is_not_there_is_one_clear_error(shared_data: Path, mon
 
     monkeypatch.setattr(distributed, "Client", fail)
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://nowhere:8786"):
-        summarise(shared_data / QWEN, scheduler="tcp://nowhere:8786")
+        summarise_ranks(shared_data / QWEN, scheduler="tcp://nowhere:8786")
 
 
 def test_the_ranks_command(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +100,7 @@ def test_the_cache_command(
 ) -> None:
     monkeypatch.setenv("MEMPLAN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(trace_file, "SMALL", 1000)
-    open_profile(shared_data / ALEXNET / "rank0_ascend_pt").load()
+    read_whole(open_profile(shared_data / ALEXNET / "rank0_ascend_pt"))
     assert main(["cache", "list"]) == 0
     assert "1 imported profiles" in capsys.readouterr().out
     assert main(["cache", "list", "--json"]) == 0

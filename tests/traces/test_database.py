@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
-from memplan.traces.profile import RankProfile, TrackKind
+from memplan.traces.profile import TrackKind
+from memplan.traces.rank import RankProfile
 
 DB = "profiles/alexnet-ddp-2rank/db"
 TEXT = "profiles/alexnet-ddp-2rank/text"
@@ -110,7 +112,7 @@ def test_where_both_forms_are_the_choice_is_told(shared_data: Path, tmp_path: Pa
 def test_nothing_is_written_beside_a_database(shared_data: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shared_data / DB / "level2/rank0_ascend_pt", tmp_path / "rank0_ascend_pt"))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    open_profile(folder).load()
+    read_whole(open_profile(folder))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.readers.plain_pickle import load_plain
-from memplan.traces.profile import Profile, TrackKind
+from memplan.traces.directory import Profile
+from memplan.traces.profile import TrackKind
 from memplan.core.units import KIB
 
 FIXED = "<i11QI4B"
@@ -71,6 +73,11 @@ def hostile(opcodes: bytes) -> bytes:
         hostile(b"e"),
         hostile(b"K\x01r\xff\xff\xff\x7fh\x05"),
         b"\x80\x04I" + b"9" * 100_000 + b"\n.",
+        hostile(b"r\xff\xff\xff\x7f"),
+        hostile(b"}(" + b")" + b"\x85" * 400_000 + b"K\x01u"),  # a key that Python would hash by recursion
+        hostile(b"(" + b"N" * 2_000_000 + b"t"),
+        hostile(b"Q"),
+        hostile(b"\x82\x01"),
         b"",
         b"\x80",
     ],
@@ -331,7 +338,7 @@ def test_msopprof_metrics_are_tables(tmp_path: Path) -> None:
     (folder / "PipeUtilization.csv").write_text("block_id,sub_block_id,aic_time(us),\n0,cube0,23.1,\n1,cube0,12.0,\n")
     (folder / "visualize_data.bin").write_bytes(b"\1\2\3")
     profile = open_profile(tmp_path)
-    profile.load()
+    read_whole(profile)
     assert profile.producer == "msopprof"
     assert profile.rank(0).table("PipeUtilization")["aic_time(us)"] == ["23.1", "12.0"]
     assert "visualize_data.bin: not read" in texts(profile)

@@ -15,7 +15,7 @@ import pytest
 
 from memplan.traces import summaries
 from memplan.traces.discover import RankSource
-from memplan.traces.summaries import RankSummary, summarise
+from memplan.traces.summaries import RankSummary, summarise_ranks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing kills a process like this there")
 PROFILE = Path(str(resources.files("memplan.samples"))) / "llama_train_profile"
@@ -52,9 +52,9 @@ def ranks(tmp_path: Path) -> Path:
 def test_a_killed_process_loses_no_other_rank(
     reader: Callable[..., RankSummary], lost: list[int], ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = summarise(ranks, workers=1, cache=tmp_path)
+    expected = summarise_ranks(ranks, workers=1, cache=tmp_path)
     monkeypatch.setattr(summaries, "summary_of", reader)
-    found = summarise(ranks, workers=2, cache=tmp_path)
+    found = summarise_ranks(ranks, workers=2, cache=tmp_path)
     assert [summary.rank for summary in found] == [0, 1, 2]
     for summary, same in zip(found, expected, strict=True):
         if summary.rank in lost:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.profile import TrackKind
@@ -180,23 +181,6 @@ def test_qwen3_allocations(shared_data: Path) -> None:
     assert profile.rank(3).kernels() is None
 
 
-def test_questions_to_the_whole_profile(shared_data: Path) -> None:
-    profile = open_profile(shared_data / ALEXNET / "level2")
-    first, second = profile.rank(0), profile.rank(1)
-    assert profile.overlap() == {0: first.overlap(), 1: second.overlap()}
-    assert profile.steps() == {0: first.steps(), 1: second.steps()}
-    assert profile.memory("PTA") is first.memory("PTA")
-    assert profile.memory("PTA", rank=1) is second.memory("PTA")
-    assert profile.memory("nothing") is None
-    by_rank = [{op.type: op for op in rank.top_ops(1000)} for rank in (first, second)]
-    for op in profile.top_ops(5):
-        assert op.total_ns == sum(ops[op.type].total_ns for ops in by_rank)
-    stream = next(track for track in second.tracks if track.thread == "Stream 2")
-    slices = profile.slices(1, stream.id)
-    assert len(slices) == stream.count
-    assert profile.flows(1, stream.id, int(slices.start_ns[0])) == second.flows(stream.id, int(slices.start_ns[0]))
-
-
 def test_ranks_come_from_any_level_of_the_directory(shared_data: Path) -> None:
     output = shared_data / ALEXNET / "level2/rank1_ascend_pt/ASCEND_PROFILER_OUTPUT"
     assert open_profile(output).ranks == [1]
@@ -208,7 +192,7 @@ def test_ranks_come_from_any_level_of_the_directory(shared_data: Path) -> None:
 
 def test_a_ragged_row_is_repaired_and_noted(shared_data: Path) -> None:
     profile = open_profile(shared_data / "profiles/gpt3-2023-handcut")
-    profile.load()
+    read_whole(profile)
     texts = [f"{note.file}: {note.text}" for note in profile.notes]
     assert any("kernel_details.csv" in text and "line 17" in text for text in texts)
     assert any("memory_record.csv" in text and "exponent" in text for text in texts)

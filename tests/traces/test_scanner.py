@@ -14,7 +14,7 @@ from memplan.core.errors import CancelledError
 from memplan.core.progress import silent
 from memplan.traces.scan import threads as scan
 from memplan.traces.decimals import nanoseconds
-from memplan.traces.timeline.events import Events, plain, read_events
+from memplan.traces.timeline.events import Events, plain_json, read_events
 from memplan.traces.notes import Notebook
 from memplan.traces.scan.threads import scan_events
 from memplan.traces.timeline.tracks import build
@@ -42,7 +42,7 @@ def rows(events: Events) -> dict[str, list[tuple[object, ...]]]:
             (int(time), thread[lane], int(phase), text[kind])
             for time, lane, phase, kind in zip(flows.time_ns, flows.thread, flows.phase, flows.category, strict=True)
         ),
-        "metadata": sorted((json.dumps(plain(dict(event)), sort_keys=True),) for event in events.metadata),
+        "metadata": sorted((json.dumps(plain_json(dict(event)), sort_keys=True),) for event in events.metadata),
     }  # fmt: skip
 
 

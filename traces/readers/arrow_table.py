@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.scan import column_loops
-from memplan.traces.dictionary_array import Coded
-from memplan.traces.profile import Floats, Int64s
-from memplan.traces.readers.csv_table import ABSENT, Table
+from memplan.traces.dictionary_array import DictionaryArray
+from memplan.traces.readers.text_table import ABSENT, TextTable
 
 # Headers of exact times and of text; under any other there are numbers, or the file is read as text throughout.
 _TIMES = frozenset(
@@ -42,11 +42,11 @@ _CODED = pa.dictionary(pa.int32(), pa.string())
 
 
 class _Columns(Mapping[str, Sequence[str]]):
-    """Columns of an Arrow table as text, coded when first asked for."""
+    """Columns of an Arrow table as text, dictionary-encoded when first asked for."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        self._coded: dict[str, Coded] = {}
+        self._coded: dict[str, DictionaryArray] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_columns)
@@ -67,12 +67,12 @@ class _Columns(Mapping[str, Sequence[str]]):
             column = _one_piece(column if pa.types.is_dictionary(column.type) else column.dictionary_encode())
             codes = np.frombuffer(column.indices.buffers()[1], dtype=np.int32, count=len(column)) if len(column) else ()
             values = [text.strip() for text in column.dictionary.to_pylist()]
-            self._coded[header] = Coded(np.asarray(codes, dtype=np.int32), values)
+            self._coded[header] = DictionaryArray(np.asarray(codes, dtype=np.int32), values)
         return self._coded[header]
 
 
-class ArrowTable(Table):
-    """A `Table` whose columns are Arrow's."""
+class ArrowTable(TextTable):
+    """A `TextTable` whose columns are Arrow's."""
 
     def has(self, *headers: str) -> bool:
         return any(header in self.columns for header in headers)

@@ -11,73 +11,18 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
 from memplan.core.errors import InputError
-from memplan.traces.decimals import nanoseconds, number, scaled
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Floats, Int64s
 from memplan.traces.readers.gzip_files import is_gzip, most_unpacked
+from memplan.traces.readers.text_table import TextTable
 
-ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
 _LARGE = 8 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024  # call stacks and shapes are long, but not that long
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of a CSV file by header, all of one length, as text without surrounding blanks."""
-
-    path: Path
-    columns: Mapping[str, Sequence[str]]
-    rows: int
-
-    def find(self, *headers: str) -> Sequence[str] | None:
-        """The first of `headers` that the table has, or `None`."""
-        for header in headers:
-            if header in self.columns:
-                return self.columns[header]
-        return None
-
-    def text(self, *headers: str) -> Sequence[str]:
-        """A column of text, empty strings where the table has none of `headers`."""
-        found = self.find(*headers)
-        return found if found is not None else [""] * self.rows
-
-    def times_ns(self, *headers: str) -> Int64s | None:
-        """A column of microseconds as nanoseconds, -1 where a field is absent or no number; `None` if no header."""
-        return self._converted(nanoseconds, headers)
-
-    def whole(self, factor: int, *headers: str) -> Int64s | None:
-        """A column of numbers times `factor` as whole numbers, -1 where absent; `None` if no header."""
-        return self._converted(lambda text: scaled(text, factor), headers)
-
-    def integers(self, *headers: str) -> Int64s | None:
-        """A column of whole numbers, exact to 63 bits, -1 where absent; `None` if no header."""
-        return self._converted(lambda text: scaled(text, 1), headers)
-
-    def floats(self, header: str) -> Floats:
-        """A column of measured quantities, NaN where absent."""
-        return np.array([number(text) for text in self.columns[header]], dtype=np.float64)
-
-    def has(self, *headers: str) -> bool:
-        """Whether the table has a column under any of `headers`."""
-        return any(header in self.columns for header in headers)
-
-    def has_exponents(self, *headers: str) -> bool:
-        """Whether a number in this column is written as `1.7E+15`, which leaves its last digits out."""
-        return any("E" in text or "e" in text for text in self.find(*headers) or ())
-
-    def _converted(self, convert: Callable[[str], int | None], headers: Sequence[str]) -> Int64s | None:
-        found = self.find(*headers)
-        if found is None:
-            return None
-        values = (convert(text) for text in found)
-        return np.array([-1 if value is None else value for value in values], dtype=np.int64)
 
 
 def open_source(path: Path) -> BinaryIO:
@@ -88,7 +33,7 @@ def open_source(path: Path) -> BinaryIO:
         raise InputError(f"can't be read: {error.strerror or error}", path=path) from None
 
 
-def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> Table | None:
+def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> TextTable | None:
     """
     Read the CSV file at `path`; `None`, with a note, where it holds no table.
 
@@ -141,7 +86,7 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
             notes.add(path, f"column {name!r} occurs twice; the first is used")
         else:
             columns[name] = column
-    return Table(path, columns, rows)
+    return TextTable(path, columns, rows)
 
 
 def _size(path: Path) -> int:

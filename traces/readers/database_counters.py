@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.traces.readers.sqlite import Database
-from memplan.traces.timeline.event_builder import Gathered
+from memplan.traces.timeline.event_builder import EventBuilder
 
 
-def add_counters(database: Database, gathered: Gathered) -> None:
-    """Add all counters to `gathered`."""
-    _bandwidths(database, gathered)
-    _memory(database, gathered)
+def add_counters(database: Database, builder: EventBuilder) -> None:
+    """Add all counters to `builder`."""
+    _bandwidths(database, builder)
+    _memory(database, builder)
     for process, table, column, label, key in (
         ("AI Core Freq", "AICORE_FREQ", "freq", "AI Core Freq", "MHz"),
         ("Stars Soc Info", "SOC_BANDWIDTH_LEVEL", "l2BufferBwLevel", "L2 Buffer Bw Level", "L2 Buffer Bw Level"),
@@ -19,7 +19,7 @@ def add_counters(database: Database, gathered: Gathered) -> None:
     ):
         (time,) = database.numbers(table, "timestampNs")
         (value,) = database.floats(table, column)
-        gathered.sample(process, time, label, np.zeros_like(time), key, value)
+        builder.sample(process, time, label, np.zeros_like(time), key, value)
     time, instance = database.numbers("ACC_PMU", "timestampNs", "accId")
     for column, label in (
         ("readBwLevel", "read_bandwidth"),
@@ -28,26 +28,26 @@ def add_counters(database: Database, gathered: Gathered) -> None:
         ("writeOstLevel", "write_ost"),
     ):
         (value,) = database.floats("ACC_PMU", column)
-        gathered.sample("Acc PMU", time, label, np.zeros_like(time), "value", value, instance)
+        builder.sample("Acc PMU", time, label, np.zeros_like(time), "value", value, instance)
 
 
-def _bandwidths(database: Database, gathered: Gathered) -> None:
+def _bandwidths(database: Database, builder: EventBuilder) -> None:
     time, unit, kind = database.numbers("HBM", "timestampNs", "hbmId", "type")
     (rate,) = database.floats("HBM", "bandwidth")
     for direction in np.unique(kind).tolist():
         rows = kind == direction
         word = database.strings.get(direction, "").capitalize()
-        gathered.sample("HBM", time[rows], f"HBM {{}}/{word}", unit[rows], f"{word}(MB/s)", rate[rows] / 1e6)
+        builder.sample("HBM", time[rows], f"HBM {{}}/{word}", unit[rows], f"{word}(MB/s)", rate[rows] / 1e6)
     time, unit, kind = database.numbers("LLC", "timestampNs", "llcId", "mode")
     hit, rate = database.floats("LLC", "hitRate", "throughput")
     for direction in np.unique(kind).tolist():
         rows = kind == direction
         label = f"LLC {{}} {database.strings.get(direction, '').capitalize()}"
-        gathered.sample("LLC", time[rows], f"{label}/Throughput", unit[rows], "Throughput(MB/s)", rate[rows] / 1e6)
-        gathered.sample("LLC", time[rows], f"{label}/Hit Rate", unit[rows], "Hit Rate(%)", hit[rows])
+        builder.sample("LLC", time[rows], f"{label}/Throughput", unit[rows], "Throughput(MB/s)", rate[rows] / 1e6)
+        builder.sample("LLC", time[rows], f"{label}/Hit Rate", unit[rows], "Hit Rate(%)", hit[rows])
 
 
-def _memory(database: Database, gathered: Gathered) -> None:
+def _memory(database: Database, builder: EventBuilder) -> None:
     time, kind = database.numbers("NPU_MEM", "timestampNs", "type")
     ddr, hbm = database.floats("NPU_MEM", "ddr", "hbm")
     for number in np.unique(kind).tolist():
@@ -55,4 +55,4 @@ def _memory(database: Database, gathered: Gathered) -> None:
         owner = {"app": "APP", "device": "Device"}.get(owner, owner)
         rows = kind == number
         for what, value in (("DDR", ddr), ("HBM", hbm), ("Memory", ddr + hbm)):
-            gathered.sample("NPU MEM", time[rows], f"{owner}/{what}", kind[rows], "KB", value[rows] / 1024)
+            builder.sample("NPU MEM", time[rows], f"{owner}/{what}", kind[rows], "KB", value[rows] / 1024)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_union
 from memplan.traces.readers.sqlite import Database
 from memplan.traces.readers.database_counters import add_counters
 from memplan.traces.timeline.events import FLOW_END, FLOW_START, Events
-from memplan.traces.timeline.event_builder import Gathered
-from memplan.traces.profile import Int64s
+from memplan.traces.timeline.event_builder import EventBuilder
 
 SOURCES = ("TASK", "COMMUNICATION_TASK_INFO", "COMMUNICATION_OP", "CANN_API", "PYTORCH_API", "MSTX_EVENTS", "")
 _SOURCE_BIT = 48  # places of arguments are a row number and, above this bit, the table's place in `SOURCES`
@@ -27,13 +27,13 @@ _CATEGORIES = {"op": "cpu_op", "queue": "queue", "trace": "python_function", "ms
 
 def events_of(database: Database) -> Events:
     """All events of a profiler database."""
-    gathered = Gathered()
-    hardware = _tasks(database, gathered)
-    _communication(database, gathered)
-    _host(database, gathered, hardware)
-    _overlap(database, gathered)
-    add_counters(database, gathered)
-    return gathered.events()
+    builder = EventBuilder()
+    hardware = _tasks(database, builder)
+    _communication(database, builder)
+    _host(database, builder, hardware)
+    _overlap(database, builder)
+    add_counters(database, builder)
+    return builder.events()
 
 
 def arguments_of(database: Database, at: int, size: int) -> dict[str, object]:
@@ -46,7 +46,7 @@ def _at(table: str, rowid: Int64s) -> Int64s:
     return rowid | (SOURCES.index(table) << _SOURCE_BIT)
 
 
-def _tasks(database: Database, gathered: Gathered) -> tuple[Int64s, Int64s, Int64s]:
+def _tasks(database: Database, builder: EventBuilder) -> tuple[Int64s, Int64s, Int64s]:
     """Device tasks as slices of their streams; returns connection, start and thread of each."""
     start, end, stream, task, kind, connection, rowid = database.numbers(
         "TASK", "startNs", "endNs", "streamId", "globalTaskId", "taskType", "connectionId", "rowid"
@@ -60,9 +60,9 @@ def _tasks(database: Database, gathered: Gathered) -> tuple[Int64s, Int64s, Int6
         for row, place in zip(*_matched(task, owner), strict=True):
             name[row] = titles[place]
             category[row] = groups[place] if table == "COMPUTE_TASK_INFO" else category[row]
-    lane = gathered.lanes("Ascend Hardware", stream, lambda key: f"Stream {key}")
-    gathered.add(
-        start, end, lane, gathered.numbers(database, name), gathered.numbers(database, category), _at("TASK", rowid)
+    lane = builder.lanes("Ascend Hardware", stream, lambda key: f"Stream {key}")
+    builder.add(
+        start, end, lane, builder.numbers(database, name), builder.numbers(database, category), _at("TASK", rowid)
     )
     return connection, start, lane
 
@@ -77,14 +77,14 @@ def _matched(task: Int64s, owner: Int64s) -> tuple[list[int], list[int]]:
     return rows.tolist(), order[place[rows]].tolist()
 
 
-def _communication(database: Database, gathered: Gathered) -> None:
+def _communication(database: Database, builder: EventBuilder) -> None:
     start, end, name, group, kind, rowid = database.numbers(
         "COMMUNICATION_OP", "startNs", "endNs", "opName", "groupName", "opType", "rowid"
     )
     groups = {key: place for place, key in enumerate(dict.fromkeys(group.tolist()))}
-    lane = gathered.lanes("HCCL", group, lambda key: f"Group {groups[key]} Communication")
-    gathered.add(
-        start, end, lane, gathered.numbers(database, name), gathered.numbers(database, kind),
+    lane = builder.lanes("HCCL", group, lambda key: f"Group {groups[key]} Communication")
+    builder.add(
+        start, end, lane, builder.numbers(database, name), builder.numbers(database, kind),
         _at("COMMUNICATION_OP", rowid),
     )  # fmt: skip
     task, plane, title, rowid = database.numbers(
@@ -92,49 +92,49 @@ def _communication(database: Database, gathered: Gathered) -> None:
     )
     times, ends, owner = database.numbers("TASK", "startNs", "endNs", "globalTaskId")
     rows, places = _matched(task, owner)
-    lane = gathered.lanes("HCCL", plane[rows], lambda key: f"Plane {key}")
+    lane = builder.lanes("HCCL", plane[rows], lambda key: f"Plane {key}")
     category = np.zeros(len(rows), dtype=np.int64)
-    gathered.add(
-        times[places], ends[places], lane, gathered.numbers(database, title[rows]), category,
+    builder.add(
+        times[places], ends[places], lane, builder.numbers(database, title[rows]), category,
         _at("COMMUNICATION_TASK_INFO", rowid[rows]),
     )  # fmt: skip
 
 
-def _host(database: Database, gathered: Gathered, hardware: tuple[Int64s, Int64s, Int64s]) -> None:
+def _host(database: Database, builder: EventBuilder, hardware: tuple[Int64s, Int64s, Int64s]) -> None:
     """Calls of the host's layers, and the arrows between them and to the device."""
     kinds = database.enumeration("ENUM_API_TYPE")
     start, end, kind, thread, connection, name, rowid = database.numbers(
         "CANN_API", "startNs", "endNs", "type", "globalTid", "connectionId", "name", "rowid"
     )
-    lane = gathered.lanes("CANN", thread & 0xFFFFFFFF, lambda key: f"Thread {key}")
+    lane = builder.lanes("CANN", thread & 0xFFFFFFFF, lambda key: f"Thread {key}")
     title = np.zeros(len(start), dtype=np.int64)
     for number in np.unique(kind).tolist():
         level = kinds.get(number, "")
         rows = kind == number
         prefix = f"{_LEVELS.get(level, level.capitalize())}@"
-        title[rows] = gathered.numbers(database, name[rows], prefix.__add__)
-    gathered.add(start, end, lane, title, np.zeros(len(start), dtype=np.int64), _at("CANN_API", rowid))
-    _arrows(gathered, "HostToDevice", (connection, start, lane), hardware)
+        title[rows] = builder.numbers(database, name[rows], prefix.__add__)
+    builder.add(start, end, lane, title, np.zeros(len(start), dtype=np.int64), _at("CANN_API", rowid))
+    _arrows(builder, "HostToDevice", (connection, start, lane), hardware)
 
     for table in ("PYTORCH_API", "MSTX_EVENTS"):
         start, end, thread, link, name, kind, rowid = database.numbers(
             table, "startNs", "endNs", "globalTid", "connectionId", "name|message", "type|eventType", "rowid"
         )
-        lane = gathered.lanes("Python", thread & 0xFFFFFFFF, lambda key: f"Thread {key}")
+        lane = builder.lanes("Python", thread & 0xFFFFFFFF, lambda key: f"Thread {key}")
         category = np.zeros(len(start), dtype=np.int64)
         for number in np.unique(kind).tolist():
             level = kinds.get(number, "") if table == "PYTORCH_API" else "mstx"
-            category[kind == number] = gathered.number(_CATEGORIES.get(level, level))
-        gathered.add(start, end, lane, gathered.numbers(database, name), category, _at(table, rowid))
+            category[kind == number] = builder.number(_CATEGORIES.get(level, level))
+        builder.add(start, end, lane, builder.numbers(database, name), category, _at(table, rowid))
         if table == "PYTORCH_API":
             owner, target = database.numbers("CONNECTION_IDS", "id", "connectionId")
             rows, places = _matched(owner, link)
             pick = np.array(places, dtype=np.int64)
-            _arrows(gathered, "async_npu", (target[rows], start[pick], lane[pick]), hardware)
+            _arrows(builder, "async_npu", (target[rows], start[pick], lane[pick]), hardware)
 
 
 def _arrows(
-    gathered: Gathered, category: str, sources: tuple[Int64s, Int64s, Int64s], targets: tuple[Int64s, Int64s, Int64s]
+    builder: EventBuilder, category: str, sources: tuple[Int64s, Int64s, Int64s], targets: tuple[Int64s, Int64s, Int64s]
 ) -> None:
     """Flow ends of `sources` and `targets` (connection, time and thread) whose connection occurs on both sides."""
     common = np.intersect1d(sources[0], targets[0])
@@ -142,11 +142,11 @@ def _arrows(
     for phase, (connection, time, lane) in ((FLOW_START, sources), (FLOW_END, targets)):
         rows = np.isin(connection, common)
         count = int(rows.sum())
-        fill = np.full(count, phase), np.full(count, gathered.number(category))
-        gathered.flows.append([time[rows], lane[rows], *fill, connection[rows]])
+        fill = np.full(count, phase), np.full(count, builder.number(category))
+        builder.flows.append([time[rows], lane[rows], *fill, connection[rows]])
 
 
-def _overlap(database: Database, gathered: Gathered) -> None:
+def _overlap(database: Database, builder: EventBuilder) -> None:
     start, end, task = database.numbers("TASK", "startNs", "endNs", "globalTaskId")
     rows, _ = _matched(task, database.numbers("COMPUTE_TASK_INFO", "globalTaskId")[0])
     computing = interval_union(start[rows], end[rows])
@@ -159,9 +159,9 @@ def _overlap(database: Database, gathered: Gathered) -> None:
         ("Communication(Not Overlapped)", interval_difference(communication, computing)),
         ("Free", free),
     ):
-        lane = gathered.lanes("Overlap Analysis", np.zeros(len(begin), dtype=np.int64), _constant(name))
-        title = np.full(len(begin), gathered.number(name))
-        gathered.add(begin, finish, lane, title, np.zeros_like(title), np.full(len(begin), -1))
+        lane = builder.lanes("Overlap Analysis", np.zeros(len(begin), dtype=np.int64), _constant(name))
+        title = np.full(len(begin), builder.number(name))
+        builder.add(begin, finish, lane, title, np.zeros_like(title), np.full(len(begin), -1))
 
 
 def _constant(text: str) -> Callable[[int], str]:

@@ -6,49 +6,51 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
-from memplan.traces.dictionary_array import Coded, picked
+from memplan.traces.dictionary_array import DictionaryArray, take_rows
 from memplan.traces.readers.sqlite import Database
 from memplan.traces.readers.database_events import arguments_of, events_of
-from memplan.traces.decimals import nanoseconds, scaled
+from memplan.traces.decimals import scaled
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.rank_links import link_use
+from memplan.traces.rank_links import link_traffic
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Floats, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.rank import types_by_name
+from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.op_totals import types_by_name
+from memplan.traces.rank import RankReader
+from memplan.traces.readers.step_tables import step_table, step_times_of
 from memplan.traces.timeline.tracks import build
 
 _RENAMED = {"aic_total_time": "aicore_time(us)", "aiv_total_time": "aiv_time(us)"}
 
 
-class DatabaseReader:
-    """Implements `memplan.traces.rank.Reader`."""
+class DatabaseReader(RankReader):
+    """Reads the profiler's database, and what an analysis put into one beside it."""
 
-    def __init__(self, source: RankSource, notes: Notebook, progress: Progress) -> None:
-        self._source = source
-        self._notes = notes
+    def __init__(self, source: RankSource, notes: Notebook) -> None:
+        super().__init__(notes)
         main, *further = source.of(FileKind.DATABASE)
         for path in further:
             notes.add(path, "not read: the rank has another database")
-        self._database = Database(main, notes, progress)
-        self._analysis = [Database(path, notes, progress) for path in source.of(FileKind.ANALYSIS_DATABASE)]
+        self._database = Database(main, notes)
+        self._analysis = [Database(path, notes) for path in source.of(FileKind.ANALYSIS_DATABASE)]
 
-    def device(self) -> str:
+    def device(self, progress: Progress) -> str:
         for table in ("RANK_DEVICE_MAP", "TASK"):
-            (devices,) = self._database.numbers(table, "deviceId")
+            (devices,) = self._database.watched(progress).numbers(table, "deviceId")
             if len(devices) and devices[0] >= 0:
                 return f"NPU:{devices[0]}"
         return ""
 
-    def chip(self) -> str | None:
-        names = list(self._database.enumeration("NPU_INFO").values())
+    def chip(self, progress: Progress) -> str | None:
+        names = list(self._database.watched(progress).enumeration("NPU_INFO").values())
         return names[0] if names else None
 
-    def kernels(self) -> Kernels | None:
+    def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""
-        data = self._database
+        data = self._database.watched(progress)
         owner, name, kind, core, blocks, shapes, types, out_shapes, out_types = data.numbers(
             "COMPUTE_TASK_INFO", "globalTaskId", "name", "opType", "taskType", "blockNum|blockDim", "inputShapes",
             "inputDataTypes", "outputShapes", "outputDataTypes",
@@ -71,20 +73,20 @@ class DatabaseReader:
         def column(values: Int64s, further: Int64s = absent) -> Int64s:
             return np.concatenate([values, further])[sort]
 
-        def texts(values: Int64s, further: Int64s = absent) -> Coded:
+        def texts(values: Int64s, further: Int64s = absent) -> DictionaryArray:
             found = data.names(column(values, further), "N/A")
-            return Coded(found.codes, [text.strip('"') for text in found.values])
+            return DictionaryArray(found.codes, [text.strip('"') for text in found.values])
 
         cores = texts(core[timed])
         communicating = column(np.zeros(len(timed), dtype=np.int64), absent) < 0
-        cores = Coded(
+        cores = DictionaryArray(
             np.where(communicating, len(cores.values), cores.codes).astype(np.int32), [*cores.values, "COMMUNICATION"]
         )
         return Kernels(
             start_ns=begin[sort],
             duration_ns=np.maximum(finish - begin, 0)[sort],
             wait_ns=np.full(len(begin), -1, dtype=np.int64),
-            step=self._steps_at(begin[sort]),
+            step=_steps_at(data, begin[sort]),
             stream=column(stream[rows]),
             block_count=column(blocks[timed]),
             name=texts(name[timed], op_name),
@@ -94,36 +96,11 @@ class DatabaseReader:
             input_dtypes=texts(types[timed]),
             output_shapes=texts(out_shapes[timed]),
             output_dtypes=texts(out_types[timed]),
-            pmu=self._pmu(owner[timed], len(begins), sort),
+            pmu=_pmu(data, owner[timed], len(begins), sort),
         )
 
-    def _pmu(self, owner: Int64s, further: int, sort: Int64s) -> dict[str, Floats]:
-        """Hardware counters by the header that they have in text; those are in us where these are in ns."""
-        task, name = self._database.numbers("TASK_PMU_INFO", "globalTaskId", "name")
-        (value,) = self._database.floats("TASK_PMU_INFO", "value")
-        order = np.argsort(owner, kind="stable")
-        found: dict[str, Floats] = {}
-        for number in np.unique(name).tolist() if len(owner) else ():
-            rows = np.flatnonzero(name == number)
-            place = np.minimum(np.searchsorted(owner[order], task[rows]), len(owner) - 1)
-            known = owner[order][place] == task[rows]
-            column = np.full(len(owner) + further, np.nan)
-            title = self._database.strings.get(number, str(number))
-            is_time = title.endswith("_time")
-            column[order[place[known]]] = value[rows[known]] / (1000 if is_time else 1)
-            found[_RENAMED.get(title, f"{title}(us)" if is_time else title)] = column[sort]
-        return found
-
-    def _steps_at(self, times: Int64s) -> Int64s:
-        """The step in which each time lies, -1 outside of all."""
-        step, start, end = self._database.numbers("STEP_TIME", "id", "startNs", "endNs")
-        found = np.full(len(times), -1, dtype=np.int64)
-        for number, first, last in zip(step.tolist(), start.tolist(), end.tolist(), strict=True):
-            found[(times >= first) & (times <= last)] = number
-        return found
-
-    def curves(self) -> dict[str, MemoryCurve]:
-        data = self._database
+    def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
+        data = self._database.watched(progress)
         found: dict[str, MemoryCurve] = {}
         component, time, allocated, reserved, active, device = data.numbers(
             "MEMORY_RECORD", "component", "timestamp", "totalAllocated", "totalReserved", "totalActive", "deviceId"
@@ -145,61 +122,31 @@ class DatabaseReader:
                 found[name] = _curve(name, component == number, device, time, None, reserved, None)
         return found
 
-    def allocations(self) -> Allocations | None:
-        if not self._database.has("OP_MEMORY"):
+    def allocations(self, progress: Progress) -> Allocations | None:
+        data = self._database.watched(progress)
+        if not data.has("OP_MEMORY"):
             return None
-        name, size, start, end = self._database.numbers("OP_MEMORY", "name", "size", "allocationTime", "releaseTime")
+        name, size, start, end = data.numbers("OP_MEMORY", "name", "size", "allocationTime", "releaseTime")
         order = np.argsort(start, kind="stable")
-        return Allocations(picked(self._database.names(name), order), np.abs(size[order]), start[order], end[order])
+        return Allocations(take_rows(data.names(name), order), np.abs(size[order]), start[order], end[order])
 
-    def steps(self) -> list[StepTimes]:
+    def steps(self, progress: Progress) -> list[StepTimes]:
         for data in (*self._analysis, self._database):
-            columns = data.texts("StepTraceTime")
-            if columns and columns.get("computing"):
-                return self._step_rows(data, columns)
+            table = step_table(data.watched(progress), "StepTraceTime")
+            if table is not None and table.has("Computing"):
+                return step_times_of(table, self._notes)
         return []
 
-    def _step_rows(self, data: Database, columns: Mapping[str, Sequence[str]]) -> list[StepTimes]:
-        steps = []
-        for row in range(len(columns["computing"])):
-            # The columns are microseconds, written with up to three decimals.
-            times = {
-                name: nanoseconds(texts[row]) for name, texts in columns.items() if name not in ("step", "deviceId")
-            }
-            needed = [
-                times.get(name)
-                for name in ("computing", "communication_not_overlapped", "overlapped", "communication", "free")
-            ]
-            known = [time for time in needed if time is not None]
-            if len(known) < len(needed):
-                self._notes.add(data.path, f"StepTraceTime: row {row + 1} skipped, a time is missing")
-                continue
-            computing, not_overlapped, overlapped, communication, free = known
-            steps.append(
-                StepTimes(
-                    step=scaled(columns["step"][row], 1) if "step" in columns else None,
-                    computing_ns=computing,
-                    communication_not_overlapped_ns=not_overlapped,
-                    overlapped_ns=overlapped,
-                    communication_ns=communication,
-                    free_ns=free,
-                    stage_ns=times.get("stage"),
-                    bubble_ns=times.get("bubble"),
-                    preparing_ns=times.get("preparing"),
-                )
-            )
-        return steps
-
-    def timeline(self, kernels: Kernels | None) -> TimelineView | None:
-        timeline = build(events_of(self._database), types_by_name(kernels))
+    def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
+        timeline = build(events_of(self._database.watched(progress)), types_by_name(kernels))
         return (
-            TimelineView(timeline, lambda at, size: arguments_of(self._database, at, size)) if timeline.tracks else None
+            TimelineQuery(timeline, lambda at, size: arguments_of(self._database, at, size)) if timeline.tracks else None
         )
 
-    def links(self) -> list[LinkUse]:
+    def links(self, progress: Progress) -> list[LinkTraffic]:
         found = []
         for data in self._analysis:
-            table = data.texts("CommAnalyzerMatrix")
+            table = data.watched(progress).texts("CommAnalyzerMatrix")
             wanted = (
                 "step",
                 "hccl_op_name",
@@ -223,7 +170,7 @@ class DatabaseReader:
                     "Transport Type": transport,
                 }
                 ends = scaled(source, 1), scaled(target, 1)
-                use = link_use(scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told)
+                use = link_traffic(scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told)
                 if use is None or None in ends:
                     self._notes.add(data.path, f"{op}: no usable ranks, size and time; skipped")
                 else:
@@ -233,11 +180,11 @@ class DatabaseReader:
     def tables(self) -> Sequence[str]:
         return sorted({name for data in (*self._analysis, self._database) for name in data.tables})
 
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+    def table(self, name: str, progress: Progress) -> Mapping[str, Sequence[str]]:
         data = next((data for data in (*self._analysis, self._database) if data.has(name)), None)
         if data is None:
             raise KeyError(name)
-        return data.texts(name)
+        return data.watched(progress).texts(name)
 
 
 def _curve(
@@ -256,3 +203,30 @@ def _curve(
         return column[index] if column is not None and (column[index] >= 0).any() else None
 
     return MemoryCurve(name, f"NPU:{device[index[0]]}", time[index], part(allocated), part(reserved), part(active))
+
+
+def _pmu(data: Database, owner: Int64s, further: int, sort: Int64s) -> dict[str, Floats]:
+    """Hardware counters by the header that they have in text; those are in us where these are in ns."""
+    task, name = data.numbers("TASK_PMU_INFO", "globalTaskId", "name")
+    (value,) = data.floats("TASK_PMU_INFO", "value")
+    order = np.argsort(owner, kind="stable")
+    found: dict[str, Floats] = {}
+    for number in np.unique(name).tolist() if len(owner) else ():
+        rows = np.flatnonzero(name == number)
+        place = np.minimum(np.searchsorted(owner[order], task[rows]), len(owner) - 1)
+        known = owner[order][place] == task[rows]
+        column = np.full(len(owner) + further, np.nan)
+        title = data.strings.get(number, str(number))
+        is_time = title.endswith("_time")
+        column[order[place[known]]] = value[rows[known]] / (1000 if is_time else 1)
+        found[_RENAMED.get(title, f"{title}(us)" if is_time else title)] = column[sort]
+    return found
+
+
+def _steps_at(data: Database, times: Int64s) -> Int64s:
+    """The step in which each time lies, -1 outside of all."""
+    step, start, end = data.numbers("STEP_TIME", "id", "startNs", "endNs")
+    found = np.full(len(times), -1, dtype=np.int64)
+    for number, first, last in zip(step.tolist(), start.tolist(), end.tolist(), strict=True):
+        found[(times >= first) & (times <= last)] = number
+    return found

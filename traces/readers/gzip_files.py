@@ -27,7 +27,7 @@ def most_unpacked(path: Path) -> int:
     return min(max(path.stat().st_size * _MOST_RATIO, _HARMLESS), _MOST_BYTES)
 
 
-def unpack(path: Path, target: Path, notes: Notebook, progress: Progress) -> None:
+def unzip(path: Path, target: Path, notes: Notebook, progress: Progress) -> None:
     """
     Unpack `path` into `target`, block by block. What a damaged file still gives is kept, with a note.
 

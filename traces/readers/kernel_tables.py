@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.traces.dictionary_array import Coded, Rows, coded, picked
+from memplan.core.arrays import Floats, Int64s
+from memplan.traces.dictionary_array import DictionaryArray, RowIndex, dictionary_encoded, take_rows
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Floats, Int64s, Kernels
-from memplan.traces.readers.csv_table import ABSENT, Table
+from memplan.traces.profile import Kernels
+from memplan.traces.readers.text_table import ABSENT, TextTable
 
 _START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")
 _DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
@@ -35,12 +36,12 @@ _DESCRIBING = UNUSED | frozenset(
 )  # fmt: skip
 
 
-def is_kernel_table(table: Table) -> bool:
+def is_kernel_table(table: TextTable) -> bool:
     """Whether `table` has kernels: a start and a duration for each row."""
     return table.has(*_START) and table.has(*_DURATION)
 
 
-def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
+def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
     """The kernels of `table` in order of start; `None`, with a note, where its columns hold none."""
     start, duration = table.times_ns(*_START), table.times_ns(*_DURATION)
     if start is None or duration is None:
@@ -52,11 +53,11 @@ def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
         notes.add(table.path, f"{dropped} rows without a usable start and duration skipped (first: about line {line})")
     if table.has_exponents(*_START):
         notes.add(table.path, "start times in exponent form have lost their last digits (saved by a spreadsheet?)")
-    order: Rows = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
+    order: RowIndex = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
     if valid.all() and (start[1:] >= start[:-1]).all():
         order = slice(None)  # in order as it is, which spares copies
     names = _texts(table, "Name", "Op Name", "kernel_name")
-    core = picked(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
+    core = take_rows(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
     return Kernels(
         start_ns=start[order],
         duration_ns=duration[order],
@@ -64,46 +65,46 @@ def kernels_of(table: Table, notes: Notebook) -> Kernels | None:
         step=_numbers(table, order, "Step Id", "Step ID"),
         stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
         block_count=_numbers(table, order, "Block Dim", "Block Num"),
-        name=picked(names, order),
-        type=picked(_texts(table, "Type", "OP Type"), order),
+        name=take_rows(names, order),
+        type=take_rows(_texts(table, "Type", "OP Type"), order),
         core=core,
-        input_shapes=_unquoted(picked(_texts(table, "Input Shapes"), order)),
-        input_dtypes=picked(_texts(table, "Input Data Types"), order),
-        output_shapes=_unquoted(picked(_texts(table, "Output Shapes"), order)),
-        output_dtypes=picked(_texts(table, "Output Data Types"), order),
+        input_shapes=_unquoted(take_rows(_texts(table, "Input Shapes"), order)),
+        input_dtypes=take_rows(_texts(table, "Input Data Types"), order),
+        output_shapes=_unquoted(take_rows(_texts(table, "Output Shapes"), order)),
+        output_dtypes=take_rows(_texts(table, "Output Data Types"), order),
         pmu=_counters(table, order),
     )
 
 
-def _counters(table: Table, order: Rows) -> dict[str, Floats]:
+def _counters(table: TextTable, order: RowIndex) -> dict[str, Floats]:
     """Every numeric column that does not describe the kernel, by its own header."""
     found = {}
     for header in table.columns:
         if header and header not in _DESCRIBING:
             values = table.floats(header)
-            if not np.isnan(values).all() or ABSENT.issuperset(coded(table.columns[header]).values):
+            if not np.isnan(values).all() or ABSENT.issuperset(dictionary_encoded(table.columns[header]).values):
                 found[header] = values[order]
     return found
 
 
-def _texts(table: Table, *headers: str) -> Sequence[str]:
+def _texts(table: TextTable, *headers: str) -> Sequence[str]:
     """A column of text; where the table has none of `headers`, what it would say of a field that it leaves out."""
     found = table.find(*headers)
-    return found if found is not None else Coded(np.zeros(table.rows, dtype=np.int32), ["N/A"])
+    return found if found is not None else DictionaryArray(np.zeros(table.rows, dtype=np.int32), ["N/A"])
 
 
-def _times(table: Table, order: Rows, *headers: str) -> Int64s:
+def _times(table: TextTable, order: RowIndex, *headers: str) -> Int64s:
     found = table.times_ns(*headers)
     return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
 
 
-def _numbers(table: Table, order: Rows, *headers: str) -> Int64s:
+def _numbers(table: TextTable, order: RowIndex, *headers: str) -> Int64s:
     found = table.whole(1, *headers)
     return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
 
 
 def _unquoted(texts: Sequence[str]) -> Sequence[str]:
     """Shapes without the quotes that they have once more inside their field: `"4096,1024;1024;"`."""
-    if isinstance(texts, Coded):
-        return Coded(texts.codes, _unquoted(texts.values))
+    if isinstance(texts, DictionaryArray):
+        return DictionaryArray(texts.codes, _unquoted(texts.values))
     return [text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text for text in texts]

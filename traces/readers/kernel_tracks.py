@@ -6,36 +6,37 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from memplan.traces.dictionary_array import coded
-from memplan.traces.timeline.event_builder import Gathered
-from memplan.traces.profile import Int64s, Kernels
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.readers.csv_table import ABSENT
+from memplan.core.arrays import Int64s
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.timeline.event_builder import EventBuilder
+from memplan.traces.profile import Kernels
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.readers.text_table import ABSENT
 from memplan.traces.timeline.tracks import build
 
 _PROCESS, _COMMUNICATION = "Ascend Hardware", "HCCL"  # as traces call them, so that they are told to be the device's
 _COLLECTIVES = frozenset({"HCCL", "COMMUNICATION"})  # what tables call the core of a collective, old ones and new ones
 
 
-def timeline_of(kernels: Kernels) -> TimelineView:
+def timeline_of(kernels: Kernels) -> TimelineQuery:
     """
     `kernels` as slices of their streams with their op types as categories, the table's columns as arguments.
 
     Kernels without a stream are on a track for each kind of core, collectives among them on one of their own.
     """
-    gathered = Gathered()
-    names, types, cores = coded(kernels.name), coded(kernels.type), coded(kernels.core)
-    lane = gathered.lanes(_PROCESS, kernels.stream, lambda stream: f"Stream {stream}" if stream >= 0 else "Kernels")
+    builder = EventBuilder()
+    names, types, cores = dictionary_encoded(kernels.name), dictionary_encoded(kernels.type), dictionary_encoded(kernels.core)
+    lane = builder.lanes(_PROCESS, kernels.stream, lambda stream: f"Stream {stream}" if stream >= 0 else "Kernels")
     homeless = kernels.stream < 0
     for code in np.unique(cores.codes[homeless]).tolist():
         core = cores.values[code]
         if core in _COLLECTIVES:
-            lane[homeless & (cores.codes == code)] = gathered.lane(_COMMUNICATION, "Communication")
+            lane[homeless & (cores.codes == code)] = builder.lane(_COMMUNICATION, "Communication")
         elif core not in ABSENT:
-            lane[homeless & (cores.codes == code)] = gathered.lane(_PROCESS, core)
-    kinds = [gathered.number("" if kind in ABSENT else kind) for kind in types.values]
-    titles = [gathered.number(name) for name in names.values]
-    gathered.add(
+            lane[homeless & (cores.codes == code)] = builder.lane(_PROCESS, core)
+    kinds = [builder.number("" if kind in ABSENT else kind) for kind in types.values]
+    titles = [builder.number(name) for name in names.values]
+    builder.add(
         kernels.start_ns,
         kernels.start_ns + kernels.duration_ns,
         lane,
@@ -43,7 +44,7 @@ def timeline_of(kernels: Kernels) -> TimelineView:
         np.array(kinds, dtype=np.int64)[types.codes],
         np.arange(len(kernels), dtype=np.int64),
     )
-    return TimelineView(build(gathered.events(), {}), lambda at, size: _columns(kernels, at) if size else {})
+    return TimelineQuery(build(builder.events(), {}), lambda at, size: _columns(kernels, at) if size else {})
 
 
 def _columns(kernels: Kernels, row: int) -> Mapping[str, object]:

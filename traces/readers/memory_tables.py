@@ -11,16 +11,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from memplan.traces.dictionary_array import coded, joined, picked
+from memplan.core.arrays import Int64s
+from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Int64s, MemoryCurve
-from memplan.traces.readers.csv_table import Table
+from memplan.traces.profile import Allocations, MemoryCurve
+from memplan.traces.readers.text_table import TextTable
 from memplan.core.units import KIB, MIB
 
 MINDSPORE_RECORD_MB = 1000 * KIB  # its MemoryRecordBean divides KB of 1024 bytes by 1000
 
 
-def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
+def curves_of(table: TextTable, mb: int, notes: Notebook) -> list[MemoryCurve]:
     """
     Memory curves of a `memory_record`, `npu_module_mem` or `npu_mem` table, one per component and device.
 
@@ -42,8 +43,8 @@ def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
         notes.add(table.path, f"{dropped} rows without a timestamp skipped")
     if table.has_exponents("Timestamp(us)"):
         notes.add(table.path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
-    components = coded(table.text("Component", "event"))
-    devices = coded(table.text("Device Type", "Device", "Device_id"))
+    components = dictionary_encoded(table.text("Component", "event"))
+    devices = dictionary_encoded(table.text("Device Type", "Device", "Device_id"))
     groups = components.codes.astype(np.int64) * max(len(devices.values), 1) + devices.codes
     firsts = np.unique(groups[valid], return_index=True)[1]
     curves = []
@@ -64,7 +65,7 @@ def curves_of(table: Table, mb: int, notes: Notebook) -> list[MemoryCurve]:
     return curves
 
 
-def allocations_of(tables: Iterable[Table], notes: Notebook) -> Allocations | None:
+def allocations_of(tables: Iterable[TextTable], notes: Notebook) -> Allocations | None:
     """Allocations of one or several `operator_memory` tables, in order of allocation; `None` where there are none."""
     names: list[Sequence[str]] = []
     parts: list[tuple[Int64s, Int64s, Int64s]] = []
@@ -76,7 +77,7 @@ def allocations_of(tables: Iterable[Table], notes: Notebook) -> Allocations | No
         known = size != -1
         if dropped := int((~known).sum()):
             notes.add(table.path, f"{dropped} rows without a size skipped")
-        names.append(picked(table.text("Name"), np.flatnonzero(known)))
+        names.append(take_rows(table.text("Name"), np.flatnonzero(known)))
         if end is None:
             end = np.full(table.rows, -1, dtype=np.int64)
         parts.append((size[known], start[known], end[known]))
@@ -84,14 +85,14 @@ def allocations_of(tables: Iterable[Table], notes: Notebook) -> Allocations | No
         return None
     size, start, end = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(start, kind="stable")
-    return Allocations(picked(joined(names), order), np.abs(size[order]), start[order], end[order])
+    return Allocations(take_rows(concatenate_texts(names), order), np.abs(size[order]), start[order], end[order])
 
 
 _ALLOCATED = ("Allocation Time(us)",)
 _RELEASED = ("Release Time(us)",)
 
 
-def sizes(table: Table, quantity: str, mb: int) -> Int64s | None:
+def sizes(table: TextTable, quantity: str, mb: int) -> Int64s | None:
     """Column `quantity` in bytes, whichever unit its header names; -1 where absent, `None` if no such column."""
     for unit, factor in (("MB", mb), ("KB", KIB), ("Byte", 1), ("B", 1)):
         if table.find(f"{quantity}({unit})") is not None:
@@ -106,14 +107,14 @@ def _part(column: Int64s | None, index: Int64s) -> Int64s | None:
     return column[index]
 
 
-def merged(curves: Sequence[MemoryCurve]) -> MemoryCurve:
+def merge_curves(curves: Sequence[MemoryCurve]) -> MemoryCurve:
     """Curves of one component on one device, possibly from several files, as one."""
     first = curves[0]
     if len(curves) == 1:
         return first
     order = np.argsort(np.concatenate([curve.time_ns for curve in curves]), kind="stable")
 
-    def joined(parts: Sequence[Int64s | None]) -> Int64s | None:
+    def concatenate_texts(parts: Sequence[Int64s | None]) -> Int64s | None:
         if all(part is None for part in parts):
             return None
         blank = (np.full(len(curve.time_ns), -1, dtype=np.int64) for curve in curves)
@@ -123,7 +124,7 @@ def merged(curves: Sequence[MemoryCurve]) -> MemoryCurve:
         component=first.component,
         device=first.device,
         time_ns=np.concatenate([curve.time_ns for curve in curves])[order],
-        allocated=joined([curve.allocated for curve in curves]),
-        reserved=joined([curve.reserved for curve in curves]),
-        active=joined([curve.active for curve in curves]),
+        allocated=concatenate_texts([curve.allocated for curve in curves]),
+        reserved=concatenate_texts([curve.reserved for curve in curves]),
+        active=concatenate_texts([curve.active for curve in curves]),
     )

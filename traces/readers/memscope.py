@@ -7,41 +7,40 @@ The `Attr` column looks like JSON and is not: `{addr:20615843020800,size:16384,o
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from memplan.core.progress import Progress
 from memplan.traces.decimals import scaled
-from memplan.traces.timeline.event_builder import Gathered
+from memplan.traces.timeline.event_builder import EventBuilder
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.partial import MemoryEvent, PartReader, paired, running_totals
+from memplan.core.once import Once
+from memplan.traces.rank import RankReader
+from memplan.traces.readers.block_events import BlockEvent, allocations_of_events, running_totals
 from memplan.traces.profile import Allocations, Kernels, MemoryCurve
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.readers.csv_table import ABSENT, Table, read_table
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.readers.csv_table import read_table
+from memplan.traces.readers.text_table import ABSENT, TextTable
 from memplan.traces.timeline.tracks import build
 
-HEADER = "ID,Event,Event Type,Name,Timestamp(ns),"
+MEMSCOPE_HEADER = "ID,Event,Event Type,Name,Timestamp(ns),"
+_ROWS = 1 << 16  # between two reports of progress
 _ATTRIBUTE = re.compile(r"(\w+):([^,{}]*)")
 
 
-class MemscopeReader(PartReader):
+class MemscopeReader(RankReader):
     """Reads one dump."""
 
-    def __init__(self, path: Path, notes: Notebook, progress: Progress) -> None:
+    def __init__(self, path: Path, notes: Notebook) -> None:
         super().__init__(notes, [path])
         self._path = path
-        self._progress = progress
+        self._dump = Once(lambda _: read_table(path, notes))
+        self._events = Once(self._read_events)
 
-    @cached_property
-    def _table(self) -> Table | None:
-        return read_table(self._path, self._notes)
-
-    @cached_property
-    def _events(self) -> list[MemoryEvent]:
+    def _read_events(self, progress: Progress) -> list[BlockEvent]:
         """Allocations and releases in order of time."""
-        table = self._table
+        table = self._dump(progress)
         if table is None:
             return []
         found = []
@@ -51,9 +50,10 @@ class MemscopeReader(PartReader):
                    table.text("Ptr", "Addr"), table.text("Attr"), table.text("Name"), table.text("Process Id"),
                    table.text("Timestamp(ns)"))  # fmt: skip
         order = sorted(range(table.rows), key=lambda row: scaled(columns[-1][row], 1) or 0)
-        for event, pool, time_text, device, pointer, attributes, name, process, _ in (
-            tuple(column[row] for column in columns) for row in order
-        ):
+        for done, row in enumerate(order):
+            if done % _ROWS == 0:
+                progress(done, table.rows, f"rows of {self._path.name}")
+            event, pool, time_text, device, pointer, attributes, name, process, _ = (column[row] for column in columns)
             if event not in ("MALLOC", "FREE"):
                 continue
             told: dict[str, str] = dict(_ATTRIBUTE.findall(attributes[:4096]))
@@ -68,17 +68,17 @@ class MemscopeReader(PartReader):
             elif device in ABSENT:
                 device = places.pop((pool, address), device)
             owner = told.get("owner", "") or (name if name != "N/A" else "")
-            found.append(MemoryEvent(time, pool, device, address, size if event == "MALLOC" else None, owner))
+            found.append(BlockEvent(time, pool, device, address, size if event == "MALLOC" else None, owner))
         if skipped:
             self._notes.add(self._path, f"{skipped} memory events without time, address or size skipped")
         return sorted(found, key=lambda event: event.time)
 
-    def device(self) -> str:
-        return next((f"NPU:{event.device}" for event in self._events if event.device.isdigit()), "")
+    def device(self, progress: Progress) -> str:
+        return next((f"NPU:{event.device}" for event in self._events(progress) if event.device.isdigit()), "")
 
-    def curves(self) -> dict[str, MemoryCurve]:
-        groups: dict[tuple[str, str], list[MemoryEvent]] = {}
-        for event in self._events:
+    def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
+        groups: dict[tuple[str, str], list[BlockEvent]] = {}
+        for event in self._events(progress):
             groups.setdefault((event.pool, event.device), []).append(event)
         found: dict[str, MemoryCurve] = {}
         for (pool, device), events in groups.items():
@@ -86,18 +86,18 @@ class MemscopeReader(PartReader):
             found[f"{pool} {place}" if pool in found else pool] = running_totals(events, pool, place)
         return found
 
-    def allocations(self) -> Allocations | None:
-        found, lost = paired(self._events)
+    def allocations(self, progress: Progress) -> Allocations | None:
+        found, lost = allocations_of_events(self._events(progress))
         if lost:
             self._notes.add(self._path, f"{lost} releases of blocks that were allocated before the dump")
         return found if len(found) else None
 
-    def timeline(self, kernels: Kernels | None) -> TimelineView | None:  # noqa: ARG002
+    def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         """Ops between their start and end, and the moments of kernel launches and marks."""
-        table = self._table
+        table = self._dump(progress)
         if table is None:
             return None
-        gathered = Gathered()
+        builder = EventBuilder()
         rows: list[tuple[int, int, int, int, int]] = []
         begun: dict[tuple[str, str], list[int]] = {}
         columns = (table.text("Event"), table.text("Event Type"), table.text("Timestamp(ns)"),
@@ -115,13 +115,13 @@ class MemscopeReader(PartReader):
                 if not starts:
                     continue
                 start = starts.pop()
-            lane = gathered.lane(f"Process {process}", f"Thread {thread}")
-            rows.append((start, time, lane, gathered.number(name), gathered.number(event.lower())))
+            lane = builder.lane(f"Process {process}", f"Thread {thread}")
+            rows.append((start, time, lane, builder.number(name), builder.number(event.lower())))
         if not rows:
             return None
         start_ns, end, lanes, names, categories = np.array(rows, dtype=np.int64).T
-        gathered.add(start_ns, end, lanes, names, categories, np.full(len(rows), -1))
-        return TimelineView(build(gathered.events(), {}), lambda _at, _size: {})
+        builder.add(start_ns, end, lanes, names, categories, np.full(len(rows), -1))
+        return TimelineQuery(build(builder.events(), {}), lambda _at, _size: {})
 
 
 def _address(text: str) -> int | None:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.traces.dictionary_array import coded
-from memplan.traces.timeline.event_builder import Gathered
+from memplan.core.arrays import Int64s
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.timeline.event_builder import EventBuilder
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.partial import PartReader
-from memplan.traces.profile import Int64s, Kernels
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.readers.csv_table import Table, read_table
+from memplan.core.progress import Progress
+from memplan.traces.rank import RankReader
+from memplan.traces.profile import Kernels
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.readers.csv_table import read_table
+from memplan.traces.readers.text_table import TextTable
 from memplan.traces.timeline.tracks import build
 
 _UNITS = {"ms": 1_000_000, "microsecond": 1000, "us": 1000, "ns": 1}
@@ -27,20 +30,21 @@ _BLOCK_COLUMNS = (
 )  # fmt: skip
 
 
-class ServiceReader(PartReader):
+class MindieReader(RankReader):
     """Reads the CSV tables in one folder."""
 
     def __init__(self, paths: Sequence[Path], notes: Notebook) -> None:
         super().__init__(notes, paths)
         self._paths = paths
 
-    def timeline(self, kernels: Kernels | None) -> TimelineView | None:  # noqa: ARG002
-        gathered = Gathered()
-        for path in self._paths:
+    def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
+        builder = EventBuilder()
+        for number, path in enumerate(self._paths):
+            progress(number, len(self._paths), path.name)
             table = read_table(path, self._notes)
             if table is None:
                 continue
-            start, end = times(table, "start_time", "timestamp"), times(table, "end_time")
+            start, end = times_in_ns(table, "start_time", "timestamp"), times_in_ns(table, "end_time")
             if start is None:
                 self._notes.add(path, "shown as a table only: it has no column of times")
                 continue
@@ -48,21 +52,21 @@ class ServiceReader(PartReader):
             nothing = np.zeros_like(start)
             for header in _BLOCK_COLUMNS if "kvcache" in stem else ():
                 if table.has(header):
-                    gathered.sample("KV cache", start, header, nothing, "value", table.floats(header))
+                    builder.sample("KV cache", start, header, nothing, "value", table.floats(header))
             if end is not None and "kvcache" not in stem:
-                names = coded(table.text("name", "http_rid", "rid"))
-                numbers = np.array([gathered.number(text) for text in names.values], dtype=np.int64)
+                names = dictionary_encoded(table.text("name", "http_rid", "rid"))
+                numbers = np.array([builder.number(text) for text in names.values], dtype=np.int64)
                 name = numbers[names.codes] if table.rows else start
-                gathered.add(
-                    start, end, np.full(table.rows, gathered.lane("Service", stem)), name, nothing, nothing - 1
+                builder.add(
+                    start, end, np.full(table.rows, builder.lane("Service", stem)), name, nothing, nothing - 1
                 )
-        events = gathered.events()
+        events = builder.events()
         if not len(events.slices.start_ns) and not len(events.samples.time_ns):
             return None
-        return TimelineView(build(events, {}), lambda _at, _size: {})
+        return TimelineQuery(build(events, {}), lambda _at, _size: {})
 
 
-def times(table: Table, *quantities: str) -> Int64s | None:
+def times_in_ns(table: TextTable, *quantities: str) -> Int64s | None:
     """A column of times in ns, whichever unit its header names; -1 where absent, `None` if there is no such column."""
     for quantity in quantities:
         for header in table.columns:

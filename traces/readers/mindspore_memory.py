@@ -8,12 +8,14 @@ fields of the same form follow, of which number 13 names the owner. It says more
 from __future__ import annotations
 
 import struct
-from functools import cached_property
 from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.partial import MemoryEvent, PartReader, paired, running_totals
+from memplan.core.once import Once
+from memplan.core.progress import Progress
+from memplan.traces.rank import RankReader
+from memplan.traces.readers.block_events import BlockEvent, allocations_of_events, running_totals
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.readers.csv_table import read_table
 
@@ -24,7 +26,7 @@ _RELEASED = 2**64 - 1
 _MOST_BYTES = 2 << 30
 
 
-def read_memory_usage(path: Path, notes: Notebook) -> list[MemoryEvent]:
+def read_memory_usage(path: Path, notes: Notebook) -> list[BlockEvent]:
     """Events of a `mindspore.memory_usage` file in order of time; raises `InputError` where it can't be read."""
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -43,7 +45,7 @@ def read_memory_usage(path: Path, notes: Notebook) -> list[MemoryEvent]:
         pool = "persistent" if fixed[14] else "common"
         size = None if fixed[5] == _RELEASED else min(fixed[5], 2**62)
         time = min(fixed[3], 2**62)
-        events.append(MemoryEvent(time, pool, str(fixed[0]), fixed[4], size, owner.decode("utf-8", errors="replace")))
+        events.append(BlockEvent(time, pool, str(fixed[0]), fixed[4], size, owner.decode("utf-8", errors="replace")))
     if lost:
         notes.add(path, f"{lost} truncated records skipped")
     return sorted(events, key=lambda event: event.time)
@@ -74,12 +76,12 @@ def _fields(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def curve_of(events: list[MemoryEvent]) -> MemoryCurve | None:
+def curve_of(events: list[BlockEvent]) -> MemoryCurve | None:
     """Running total of all events, `None` without any."""
     return running_totals(events, "MindSpore", f"NPU:{events[0].device}") if events else None
 
 
-class MemoryBlockReader(PartReader):
+class MemoryBlockReader(RankReader):
     """
     Reads a `memory_block.csv`, in which times are numbers of tasks, not moments.
 
@@ -89,9 +91,10 @@ class MemoryBlockReader(PartReader):
     def __init__(self, path: Path, notes: Notebook) -> None:
         super().__init__(notes, [path])
         self._path = path
+        self._events = Once(self._read_events)
 
-    @cached_property
-    def _events(self) -> list[MemoryEvent]:
+    def _read_events(self, progress: Progress) -> list[BlockEvent]:
+        progress(0, 1, self._path.name)
         table = read_table(self._path, self._notes)
         if table is None:
             return []
@@ -104,14 +107,15 @@ class MemoryBlockReader(PartReader):
         events = []
         for row, (first, last, count) in enumerate(zip(start.tolist(), end.tolist(), size.tolist(), strict=True)):
             if first >= 0 and count >= 0:
-                events.append(MemoryEvent(first, "MindSpore", "0", row, count, names[row]))
+                events.append(BlockEvent(first, "MindSpore", "0", row, count, names[row]))
                 if last >= first and last < 2**62:
-                    events.append(MemoryEvent(last, "MindSpore", "0", row, None))
+                    events.append(BlockEvent(last, "MindSpore", "0", row, None))
         return sorted(events, key=lambda event: (event.time, event.size is not None))
 
-    def curves(self) -> dict[str, MemoryCurve]:
-        return {"MindSpore": running_totals(self._events, "MindSpore", "")} if self._events else {}
+    def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
+        events = self._events(progress)
+        return {"MindSpore": running_totals(events, "MindSpore", "")} if events else {}
 
-    def allocations(self) -> Allocations | None:
-        found, _ = paired(self._events)
+    def allocations(self, progress: Progress) -> Allocations | None:
+        found, _ = allocations_of_events(self._events(progress))
         return found if len(found) else None

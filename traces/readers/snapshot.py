@@ -7,7 +7,6 @@ Events without `time_us` are numbered instead, 1 ns apart; a note says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,10 @@ import numpy as np
 
 from memplan.core.errors import InputError
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.partial import MemoryEvent, PartReader, paired
+from memplan.core.once import Once
+from memplan.core.progress import Progress
+from memplan.traces.rank import RankReader
+from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.plain_pickle import load_plain
 from memplan.traces.profile import Allocations, MemoryCurve
 
@@ -23,16 +25,17 @@ _ALLOCATES = {"alloc": True, "free_completed": False}
 _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 
 
-class SnapshotReader(PartReader):
+class SnapshotReader(RankReader):
     """Reads one snapshot; the pool of the first device is `PTA`, others carry their device in the name."""
 
     def __init__(self, path: Path, notes: Notebook) -> None:
         super().__init__(notes)
         self._path = path
+        self._content = Once(self._read)
 
-    @cached_property
-    def _content(self) -> tuple[list[Mapping[str, Any]], list[list[Mapping[str, Any]]]]:
+    def _read(self, progress: Progress) -> tuple[list[Mapping[str, Any]], list[list[Mapping[str, Any]]]]:
         """Segments, and the events of each device."""
+        progress(0, 1, self._path.name)
         value = load_plain(self._path)
         if not isinstance(value, dict) or not isinstance(value.get("segments"), list):
             raise InputError("is a pickle, but no memory snapshot", path=self._path)
@@ -45,12 +48,12 @@ class SnapshotReader(PartReader):
         ]
         return [segment for segment in value["segments"] if isinstance(segment, dict)], events
 
-    def device(self) -> str:
-        return next((f"NPU:{device}" for device, events in enumerate(self._content[1]) if events), "")
+    def device(self, progress: Progress) -> str:
+        return next((f"NPU:{device}" for device, events in enumerate(self._content(progress)[1]) if events), "")
 
-    def curves(self) -> dict[str, MemoryCurve]:
+    def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
         found: dict[str, MemoryCurve] = {}
-        segments, traces = self._content
+        segments, traces = self._content(progress)
         for device, events in enumerate(traces):
             if events:
                 name = f"PTA NPU:{device}" if "PTA" in found else "PTA"
@@ -83,15 +86,15 @@ class SnapshotReader(PartReader):
         self._notes.add(self._path, "its events have no times; they are numbered")
         return np.arange(len(events), dtype=np.int64)
 
-    def allocations(self) -> Allocations | None:
+    def allocations(self, progress: Progress) -> Allocations | None:
         events = []
-        for device, trace in enumerate(self._content[1]):
+        for device, trace in enumerate(self._content(progress)[1]):
             for event, time in zip(trace, self._times(trace).tolist() if trace else (), strict=True):
                 action = event.get("action")
                 if action in _ALLOCATES:
                     size = _whole(event.get("size")) if _ALLOCATES[action] else None
-                    events.append(MemoryEvent(time, "PTA", str(device), _whole(event.get("addr")), size, _frame(event)))
-        found, lost = paired(events)
+                    events.append(BlockEvent(time, "PTA", str(device), _whole(event.get("addr")), size, _frame(event)))
+        found, lost = allocations_of_events(events)
         if lost:
             self._notes.add(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
         return found if len(found) else None
@@ -99,9 +102,9 @@ class SnapshotReader(PartReader):
     def tables(self) -> Sequence[str]:
         return ["segments", "blocks"]
 
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
+    def table(self, name: str, progress: Progress) -> Mapping[str, Sequence[str]]:
         """`segments`, or the `blocks` in them with their addresses and states."""
-        segments = self._content[0]
+        segments = self._content(progress)[0]
         if name == "segments":
             headers = ("device", "address", "total_size", "allocated_size", "active_size", "segment_type", "stream")
             return {header: [str(segment.get(header, "")) for segment in segments] for header in headers}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property
+from contextlib import closing, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +13,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.errors import InputError
-from memplan.core.progress import Progress
-from memplan.traces.dictionary_array import Coded
+from memplan.core.errors import CancelledError, InputError
+from memplan.core.once import Once
+from memplan.core.progress import Progress, silent
+from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
 
 _ROWS = 1 << 16
@@ -29,17 +30,15 @@ class Database:
     It is opened as unchanging, so that SQLite writes nothing beside it. Raises `InputError` where the file is none.
     """
 
-    def __init__(self, path: Path, notes: Notebook, progress: Progress) -> None:
+    def __init__(self, path: Path, notes: Notebook) -> None:
         self._path = path
         self._notes = notes
-        self._progress = progress
+        self._progress: Progress = silent
+        self._cut_short = False
+        self._strings = Once(self._read_strings)
         try:
-            self._connection = sqlite3.connect(
-                f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True, check_same_thread=False
-            )
-            self._connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-            self._connection.execute("PRAGMA trusted_schema = OFF")
-            self._tables = self._read_tables(notes)
+            with closing(self._connect()) as connection:
+                self._tables = self._read_tables(connection)
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
         if not self._tables:
@@ -47,18 +46,34 @@ class Database:
         if path.with_name(path.name + "-wal").exists():
             notes.add(path, "its write-ahead log (-wal) is not read; what was written last may be missing")
 
-    def _read_tables(self, notes: Notebook) -> dict[str, list[str]]:
+    def watched(self, progress: Progress) -> Database:
+        """The same database for one who waits: what is read through it reports to `progress`, which may stop it."""
+        database = copy(self)
+        database._progress = progress
+        return database
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection for one reading: they share no state, so each has its own thread and its own progress."""
+        connection = sqlite3.connect(f"file:{quote(str(self._path.resolve()))}?mode=ro&immutable=1", uri=True)
+        connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if self._cut_short:
+            # With this SQLite goes on where the file is shorter than it says; nothing is written, it is opened to read.
+            connection.execute("PRAGMA writable_schema = ON")
+        return connection
+
+    def _read_tables(self, connection: sqlite3.Connection) -> dict[str, list[str]]:
         """Columns by table. Of a file that was cut short, whatever of it is there can be read; a note says so."""
         names = "SELECT name FROM sqlite_master WHERE type = 'table'"
         try:
-            found = self._connection.execute(names).fetchall()
+            found = connection.execute(names).fetchall()
         except sqlite3.DatabaseError:
-            # With this SQLite goes on where the file is shorter than it says; nothing is written, it is opened to read.
-            self._connection.execute("PRAGMA writable_schema = ON")
-            found = self._connection.execute(names).fetchall()
-            notes.add(self._path, "the database was cut short: what is left of it is read")
+            self._cut_short = True
+            connection.execute("PRAGMA writable_schema = ON")
+            found = connection.execute(names).fetchall()
+            self._notes.add(self._path, "the database was cut short: what is left of it is read")
         return {
-            str(name): [str(column[1]) for column in self._connection.execute(f"PRAGMA table_info({_quoted(name)})")]
+            str(name): [str(column[1]) for column in connection.execute(f"PRAGMA table_info({_quoted(name)})")]
             for (name,) in found
         }
 
@@ -108,7 +123,8 @@ class Database:
     def row(self, table: str, rowid: int) -> Mapping[str, object]:
         """One row by column; numbers of strings are resolved."""
         try:
-            row = self._connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
+            with closing(self._connect()) as connection:
+                row = connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
         except sqlite3.Error:
             return {}
         columns = self._tables.get(table, [])
@@ -118,19 +134,22 @@ class Database:
             if value is not None
         }
 
-    @cached_property
-    def strings(self) -> dict[int, str]:
-        """Texts by number, from `STRING_IDS`."""
+    @property
+    def strings(self) -> Mapping[int, str]:
+        """Texts by number, from `STRING_IDS`; read once for all who watch."""
+        return self._strings(self._progress)
+
+    def _read_strings(self, progress: Progress) -> Mapping[int, str]:
         if not self.has("STRING_IDS", "id", "value"):
             return {}
-        pairs = [pair for block in self._rows("STRING_IDS", ['CAST("id" AS INTEGER)', '"value"']) for pair in block]
-        return {int(number): str(text) for number, text in pairs if number is not None}
+        blocks = self.watched(progress)._rows("STRING_IDS", ['CAST("id" AS INTEGER)', '"value"'])
+        return {int(number): str(text) for block in blocks for number, text in block if number is not None}
 
-    def names(self, numbers: NDArray[np.int64], absent: str = "") -> Coded:
+    def names(self, numbers: NDArray[np.int64], absent: str = "") -> DictionaryArray:
         """Texts of a column of string numbers; a number without a text stands for itself, -1 is `absent`."""
         distinct, codes = np.unique(numbers, return_inverse=True)
         texts = [self.strings.get(number, str(number) if number >= 0 else absent) for number in distinct.tolist()]
-        return Coded(codes.reshape(-1).astype(np.int32), texts)
+        return DictionaryArray(codes.reshape(-1).astype(np.int32), texts)
 
     def enumeration(self, table: str) -> dict[int, str]:
         """Names by number of one of the `ENUM_...` tables; empty where there is none."""
@@ -151,25 +170,50 @@ class Database:
         blocks: list[list[tuple[Any, ...]]] = []
         if table not in self._tables or not expressions:
             return blocks
-        self._connection.set_progress_handler(lambda: self._progress(0, 0, f"rows of {table}"), _STEPS)
         query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}"  # noqa: S608
-        try:
-            cursor = self._connection.execute(query)
-            while block := cursor.fetchmany(_ROWS):
-                blocks.append(block)
-                self._progress(len(blocks) * _ROWS, 0, f"rows of {table}")
-        except (sqlite3.Error, OverflowError) as error:
-            # The block that failed is lost whole: its rows up to the damage come one by one.
-            read = sum(map(len, blocks))
-            rest: list[tuple[Any, ...]] = []
-            with suppress(sqlite3.Error, OverflowError):
-                for row in self._connection.execute(f"{query} LIMIT -1 OFFSET {read}"):
-                    rest.append(row)  # noqa: PERF402 - what came before an error is kept
-            if rest:
-                blocks.append(rest)
-            read += len(rest)
-            self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
+        with closing(self._connect()) as connection:
+            look = _Look(self._progress, f"rows of {table}")
+            connection.set_progress_handler(look, _STEPS)
+            try:
+                cursor = connection.execute(query)
+                while block := cursor.fetchmany(_ROWS):
+                    blocks.append(block)
+                    self._progress(len(blocks) * _ROWS, 0, look.what)
+            except (sqlite3.Error, OverflowError) as error:
+                look.raise_stop()
+                # The block that failed is lost whole: its rows up to the damage come one by one.
+                read = sum(map(len, blocks))
+                rest: list[tuple[Any, ...]] = []
+                with suppress(sqlite3.Error, OverflowError):
+                    for row in connection.execute(f"{query} LIMIT -1 OFFSET {read}"):
+                        rest.append(row)  # noqa: PERF402 - what came before an error is kept
+                look.raise_stop()
+                if rest:
+                    blocks.append(rest)
+                read += len(rest)
+                self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
         return blocks
+
+
+class _Look:
+    """SQLite's look at whether to stop: what the progress raises would be an error of the database to it."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self.what = what
+        self._progress = progress
+        self._stop: CancelledError | None = None
+
+    def __call__(self) -> int:
+        try:
+            self._progress(0, 0, self.what)
+        except CancelledError as stop:
+            self._stop = stop
+        return self._stop is not None
+
+    def raise_stop(self) -> None:
+        """Raise what the progress raised, if it did."""
+        if self._stop is not None:
+            raise self._stop
 
 
 _STRING_COLUMNS = frozenset(

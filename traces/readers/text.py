@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
 from memplan.traces import dictionary_array
 from memplan.traces.discover import RankSource
@@ -14,53 +15,53 @@ from memplan.traces.file_kinds import FileKind
 from memplan.traces.readers.kernel_tables import UNUSED, is_kernel_table, kernels_of
 from memplan.traces.readers.kernel_tracks import timeline_of
 from memplan.traces.rank_links import read_links
-from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merged
+from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merge_curves
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.partial import MemoryEvent, paired
-from memplan.traces.profile import Allocations, Int64s, Kernels, LinkUse, MemoryCurve, StepTimes
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.rank import types_by_name
-from memplan.traces.step_times import steps_of
-from memplan.traces.readers.csv_table import ABSENT, Table, read_table
+from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
+from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.op_totals import types_by_name
+from memplan.traces.rank import RankReader
+from memplan.traces.readers.step_tables import step_times_of
+from memplan.traces.readers.csv_table import read_table
+from memplan.traces.readers.text_table import ABSENT, TextTable
 from memplan.traces.timeline.trace_file import load_timeline
 from memplan.core.units import MIB
 
 
-class TextReader:
-    """Implements `memplan.traces.rank.Reader`."""
+class TextReader(RankReader):
+    """Reads CSV tables and trace JSON; `cache` and `threads` are for large traces."""
 
-    def __init__(
-        self, source: RankSource, notes: Notebook, progress: Progress, cache: Path | None, threads: int | None
-    ) -> None:
+    def __init__(self, source: RankSource, notes: Notebook, cache: Path | None, threads: int | None) -> None:
+        super().__init__(notes)
         self._threads = threads
         self._source = source
-        self._notes = notes
-        self._progress = progress
         self._cache = cache
+        for path in (*source.of(FileKind.TABLE), *source.of(FileKind.OPERATOR)):
+            name = path.name.split(".csv")[0]
+            # msopprof has a folder for each kernel: the same names come again.
+            self._further[f"{path.parent.name}/{name}" if name in self._further else name] = path
 
-    def device(self) -> str:
+    def device(self, progress: Progress) -> str:
         told = (
             device
             for kind in (FileKind.STEPS, FileKind.MEMORY_RECORD, FileKind.KERNELS)  # the short one first
-            for table in self._tables(kind)
+            for table in self._tables(kind, progress)
             for device in (*table.text("Device Type")[:1], *table.text("Device_id")[:1])
         )
         device = next((device for device in told if device not in ABSENT), "")
         return f"NPU:{device}" if device.isdigit() else device
 
-    def chip(self) -> str | None:
-        return None
-
-    def kernels(self) -> Kernels | None:
+    def kernels(self, progress: Progress) -> Kernels | None:
         for kind in (FileKind.KERNELS, FileKind.TASK_TIME):
-            tables = [table for table in self._tables(kind, UNUSED) if is_kernel_table(table)]
+            tables = [table for table in self._tables(kind, progress, UNUSED) if is_kernel_table(table)]
             parts = [kernels for table in tables if (kernels := kernels_of(table, self._notes)) is not None]
             if parts:
-                return joined(parts)
+                return concatenate_kernels(parts)
         return None
 
-    def curves(self) -> dict[str, MemoryCurve]:
+    def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
         """Curves by component; those of further devices carry the device in their name."""
         record_mb = MINDSPORE_RECORD_MB if self._source.producer == "MindSpore" else MIB
         found: dict[str, list[MemoryCurve]] = {}
@@ -70,7 +71,7 @@ class TextReader:
             (FileKind.PROCESS_MEMORY, MIB),
         ):
             of_kind: dict[str, list[MemoryCurve]] = {}
-            for table in self._tables(kind):
+            for table in self._tables(kind, progress):
                 for curve in curves_of(table, mb, self._notes):
                     peers = of_kind.setdefault(curve.component, [])
                     if peers and peers[0].device != curve.device:
@@ -80,25 +81,25 @@ class TextReader:
                 found.setdefault(name, curves)
         if "MindSpore" not in found and (usage := curve_of(self._memory_usage())) is not None:
             found["MindSpore"] = [usage]
-        return {name: merged(curves) for name, curves in found.items()}
+        return {name: merge_curves(curves) for name, curves in found.items()}
 
-    def allocations(self) -> Allocations | None:
-        tables = self._tables(FileKind.OPERATOR_MEMORY)
+    def allocations(self, progress: Progress) -> Allocations | None:
+        tables = self._tables(FileKind.OPERATOR_MEMORY, progress)
         if not tables and (events := self._memory_usage()):
-            return paired(events)[0]
+            return allocations_of_events(events)[0]
         return allocations_of(tables, self._notes)
 
-    def _memory_usage(self) -> list[MemoryEvent]:
+    def _memory_usage(self) -> list[BlockEvent]:
         """Events of MindSpore's binary memory record, which says more than the CSV made of it."""
         paths = self._source.of(FileKind.MEMORY_USAGE)
         return [event for path in paths for event in read_memory_usage(path, self._notes)]
 
-    def steps(self) -> list[StepTimes]:
-        return [step for table in self._tables(FileKind.STEPS) for step in steps_of(table, self._notes)]
+    def steps(self, progress: Progress) -> list[StepTimes]:
+        return [step for table in self._tables(FileKind.STEPS, progress) for step in step_times_of(table, self._notes)]
 
-    def timeline(self, kernels: Kernels | None) -> TimelineView | None:
+    def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         view = load_timeline(
-            self._source, lambda: types_by_name(kernels), self._cache, self._notes, self._progress, self._threads
+            self._source, lambda: types_by_name(kernels), self._cache, self._notes, progress, self._threads
         )
         if (view is not None and view.tracks) or kernels is None or not len(kernels):
             return view
@@ -106,39 +107,23 @@ class TextReader:
         self._notes.add(tables[0], "the timeline is made of its kernels: there is no trace with slices")
         return timeline_of(kernels)
 
-    def links(self) -> list[LinkUse]:
+    def links(self, progress: Progress) -> list[LinkTraffic]:
         for path in self._source.of(FileKind.COMMUNICATION):
             self._notes.add(path, "not read: of the communication, the matrix and the timeline are")
         return read_links(self._source.of(FileKind.COMMUNICATION_MATRIX), self._notes)
 
-    def tables(self) -> Sequence[str]:
-        return list(self._further())
-
-    def table(self, name: str) -> Mapping[str, Sequence[str]]:
-        table = read_table(self._further()[name], self._notes)
-        return table.columns if table is not None else {}
-
-    def _further(self) -> dict[str, Path]:
-        paths = [*self._source.of(FileKind.TABLE), *self._source.of(FileKind.OPERATOR)]
-        found: dict[str, Path] = {}
-        for path in paths:
-            name = path.name.split(".csv")[0]
-            # msopprof has a folder for each kernel: the same names come again.
-            found[f"{path.parent.name}/{name}" if name in found else name] = path
-        return found
-
-    def _tables(self, kind: FileKind, unused: frozenset[str] = frozenset()) -> list[Table]:
+    def _tables(self, kind: FileKind, progress: Progress, unused: frozenset[str] = frozenset()) -> list[TextTable]:
         paths = self._source.of(kind)
         found = []
         for number, path in enumerate(paths):
-            self._progress(number, len(paths), path.name)
+            progress(number, len(paths), path.name)
             table = read_table(path, self._notes, unused)
             if table is not None:
                 found.append(table)
         return found
 
 
-def joined(parts: Sequence[Kernels]) -> Kernels:
+def concatenate_kernels(parts: Sequence[Kernels]) -> Kernels:
     """Kernels of several files (slices of one export) as one, in order of start."""
     if len(parts) == 1:
         return parts[0]
@@ -146,7 +131,7 @@ def joined(parts: Sequence[Kernels]) -> Kernels:
     headers = {header: None for part in parts for header in part.pmu}
 
     def texts(columns: Sequence[Sequence[str]]) -> Sequence[str]:
-        return dictionary_array.picked(dictionary_array.joined(columns), order)
+        return dictionary_array.take_rows(dictionary_array.concatenate_texts(columns), order)
 
     def numbers(columns: Sequence[Int64s]) -> Int64s:
         return np.concatenate(columns)[order]

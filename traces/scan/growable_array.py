@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _FIRST_BYTES = 1 << 20
 
 
-class Growing:
+class GrowableArray:
     """
     A column that is appended to.
 

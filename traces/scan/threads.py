@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int32s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.scan import json_text
@@ -29,14 +30,13 @@ from memplan.traces.scan import scanner
 from memplan.traces.timeline.events import (
     Events,
     FlowRows,
-    Int32s,
     SampleRows,
     SliceRows,
     damaged_note,
     unknown_note,
     unusable_note,
 )
-from memplan.traces.scan.growable_array import Growing
+from memplan.traces.scan.growable_array import GrowableArray
 from memplan.traces.notes import Notebook
 from memplan.traces.scan.state import ScanState
 
@@ -280,7 +280,7 @@ class _Columns:
     """Rows of one sort, of all accepted pieces; remembers which state's numbers each stretch of them uses."""
 
     def __init__(self, kind: type[SliceRows] | type[SampleRows] | type[FlowRows]) -> None:
-        self._columns = {field.name: Growing(_DTYPES[field.name]) for field in fields(kind)}
+        self._columns = {field.name: GrowableArray(_DTYPES[field.name]) for field in fields(kind)}
         self._stretches: list[tuple[int, int]] = []
 
     def append(self, state: int, rows: SliceRows | SampleRows | FlowRows) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.readers.sqlite import Database
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
-from memplan.traces.profile import Floats, Int64s
 
 _ORDER = ("Python", "CANN", "Ascend Hardware", "AI Core Freq", "HCCL", "HBM", "LLC", "NPU MEM", "Overlap Analysis")
 
 
-class Gathered:
+class EventBuilder:
     """Slices, samples and flows of all tables."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Gathered:
         )
 
     def events(self) -> Events:
-        """Everything gathered; processes and threads are called what their keys say."""
+        """Everything builder; processes and threads are called what their keys say."""
         slices, flows = _stacked(self.slices, 6), _stacked(self.flows, 5)
         samples = _stacked([list(rows[:5]) for rows in self.samples], 5)
         values = [rows[5] for rows in self.samples]

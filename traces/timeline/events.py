@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Floats, Int64s
 
-Int32s = NDArray[np.int32]
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
 _MOST_NUMBERS = 64  # in one counter sample
@@ -132,13 +131,13 @@ def _decoder() -> json.JSONDecoder:
     return json.JSONDecoder(parse_float=_Written, parse_int=_integer, parse_constant=_Written, strict=False)
 
 
-def plain(value: object) -> object:
+def plain_json(value: object) -> object:
     """A parsed value with its numbers as numbers, for showing."""
     if isinstance(value, _Written):
         return float(value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
+        return {key: plain_json(item) for key, item in value.items()}
+    return [plain_json(item) for item in value] if isinstance(value, list) else value
 
 
 def _whole(text: str) -> list[object] | None:

@@ -12,7 +12,7 @@ from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRo
 from memplan.traces.notes import Notebook
 
 
-def merged(parts: list[Events], file_bit: int, paths: list[Path], notes: Notebook) -> Events:
+def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: Notebook) -> Events:
     """
     The events of `parts` (emptied on the way) as one; slices that several files repeat are kept once.
 

@@ -1,5 +1,5 @@
 """
-Loops over sorted slices: nesting depth, covered time, and summaries of neighbours.
+The loop over sorted slices: nesting depth and covered time.
 
 Plain Python over arrays, also compiled for large traces (`memplan.traces.timeline.nesting_jit`); keep to what Numba understands.
 """
@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_LANES = 256
-BLOCK = 16
 
 
-def nest(
+def fill_nesting(
     starts: NDArray[np.int64],
     durations: NDArray[np.int64],
     bounds: NDArray[np.int64],
@@ -49,31 +48,3 @@ def nest(
                 latest = end
             reach[row] = latest
             covered[row] = total
-
-
-def dominate(
-    category: NDArray[np.int32],
-    weight: NDArray[np.int64],
-    block_category: NDArray[np.int32],
-    block_weight: NDArray[np.int64],
-) -> None:
-    """Fill, for each `BLOCK` rows, the category with the largest total weight (the first if tied) and that total."""
-    for block in range(len(block_category)):
-        low = block * BLOCK
-        high = min(low + BLOCK, len(category))
-        best = np.int64(-1)
-        for row in range(low, high):
-            known = False
-            for before in range(low, row):
-                if category[before] == category[row]:
-                    known = True
-                    break
-            if not known:
-                total = np.int64(0)
-                for other in range(row, high):
-                    if category[other] == category[row]:
-                        total += weight[other]
-                if total > best:
-                    best = total
-                    block_category[block] = category[row]
-        block_weight[block] = best

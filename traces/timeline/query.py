@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 
-from memplan.traces.timeline.nesting import BLOCK
-from memplan.traces.profile import (
-    CounterSeries,
-    Density,
-    Flow,
-    Int64s,
-    OpTotal,
-    Overlap,
-    Slices,
-    Track,
-    TrackKind,
-)
-from memplan.traces.timeline.tracks import Int32s, Timeline
+from memplan.core.arrays import Int32s, Int64s
+from memplan.core.once import Once
+from memplan.core.progress import Progress
+from memplan.traces.op_totals import largest_totals
+from memplan.traces.profile import CounterSeries, Flow, OpTotal, Overlap, Slices, Track, TrackKind
+from memplan.traces.timeline.tracks import REACH_BLOCK, TimelineColumns
 
 
-class TimelineView:
+class TimelineQuery:
     """
     Answers for one rank's timeline; every one is a few binary searches.
 
     `read_arguments(at, size)` fetches the `args` of a slice from wherever they lie.
     """
 
-    def __init__(self, timeline: Timeline, read_arguments: Callable[[int, int], Mapping[str, object]]) -> None:
+    def __init__(self, timeline: TimelineColumns, read_arguments: Callable[[int, int], Mapping[str, object]]) -> None:
         self._timeline = timeline
         self._read_arguments = read_arguments
+        self._targets = Once(self._read_targets)
 
     @property
     def tracks(self) -> Sequence[Track]:
@@ -79,7 +72,7 @@ class TimelineView:
         reaching = low + int(np.searchsorted(columns.reach_ns[low:first], t0, side="right"))
         if reaching >= first:
             return slice(first, last)
-        size = BLOCK**2
+        size = REACH_BLOCK
         block = reaching // size
         blocks = block + np.flatnonzero(columns.block_end_ns[block : -(-first // size)] > t0)
         before = (blocks[:, None] * size + np.arange(size)).reshape(-1)
@@ -87,45 +80,10 @@ class TimelineView:
         before = before[columns.start_ns[before] + columns.duration_ns[before] > t0]
         return np.asarray(np.concatenate([before, np.arange(first, last)]))
 
-    def density(self, track: int, t0: int, t1: int, pixels: int) -> Density:
-        """See `memplan.traces.profile.Density`."""
-        columns = self._timeline.slices
-        low, high = self._rows(track)
-        edges = np.array([t0 + (t1 - t0) * pixel // pixels for pixel in range(pixels + 1)], dtype=np.int64)
-        busy = np.diff(self._covered(track, edges)) / np.maximum(np.diff(edges), 1)
-        bounds = low + np.searchsorted(columns.start_ns[low:high], edges, side="left")
-        parts = [self._holders(low, bounds[:-1], edges)]
-        level = np.ceil(np.log(np.maximum(np.diff(bounds), 1) / BLOCK) / np.log(BLOCK)).astype(np.int64)
-        level = np.clip(level, 0, len(columns.summaries))
-        steps = np.unique(level[np.diff(bounds) > 0]).tolist()
-        parts.extend(self._contents(np.flatnonzero(level == step), bounds, edges, step) for step in steps)
-        pixel, category, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Density(busy, _heaviest(pixel, category, weight, pixels), self._timeline.strings)
-
-    def _holders(self, low: int, bounds: Int64s, edges: Int64s) -> tuple[Int64s, Int32s, Int64s]:
-        """For pixels that begin inside a slice: pixel, category and time of the slice that lasts longest there."""
-        columns = self._timeline.slices
-        pixel = np.flatnonzero(bounds > low)
-        reach = columns.reach_ns[bounds[pixel] - 1]
-        inside = reach > edges[pixel]
-        pixel, reach = pixel[inside], reach[inside]
-        holder = low + np.searchsorted(columns.reach_ns[low : int(bounds[-1])], reach, side="left")
-        return pixel, columns.category[holder], np.minimum(reach, edges[pixel + 1]) - edges[pixel]
-
-    def _contents(self, pixels: Int64s, bounds: Int64s, edges: Int64s, level: int) -> tuple[Int64s, Int32s, Int64s]:
-        """Pixel, category and time of the slices that start in `pixels`, or of the blocks of them at `level`."""
-        columns = self._timeline.slices
-        size = BLOCK**level
-        first = -(-bounds[pixels] // size)
-        counts = np.maximum(bounds[pixels + 1] // size - first, 0)
-        pixel = np.repeat(pixels, counts)
-        rows = np.arange(len(pixel)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
-        if level:
-            category, weight = columns.summaries[level - 1]
-            return pixel, category[rows], weight[rows]
-        start = columns.start_ns[rows]
-        end = np.minimum(start + np.maximum(columns.duration_ns[rows], 1), edges[pixel + 1])
-        return pixel, columns.category[rows], np.maximum(end - start, 1)
+    def busy_ns(self, track: int, t0: int, t1: int) -> int:
+        """How much of `[t0, t1)` lies under any slice of `track`: where slices lie in one another, it counts once."""
+        before, after = self._covered(track, np.array([t0, t1], dtype=np.int64)).tolist()
+        return int(after - before)
 
     def counters(self, track: int) -> list[CounterSeries]:
         """The series of counter track `track`."""
@@ -145,7 +103,7 @@ class TimelineView:
         """Arrows that start or end where the slice of `track` starts that starts at `start_ns`."""
         columns = self._timeline.flows
         outgoing = _matching(columns.source_track, columns.source_ns, track, start_ns)
-        incoming = columns.by_target[slice(*_matching(*self._targets, track, start_ns))]
+        incoming = columns.by_target[slice(*_matching(*self._targets(), track, start_ns))]
         return [
             Flow(
                 self._timeline.strings[columns.category[row]],
@@ -157,8 +115,7 @@ class TimelineView:
             for row in [*range(*outgoing), *incoming.tolist()]
         ]
 
-    @cached_property
-    def _targets(self) -> tuple[Int32s, Int64s]:
+    def _read_targets(self, _: Progress) -> tuple[Int32s, Int64s]:
         """Tracks and times at which arrows end, in order."""
         columns = self._timeline.flows
         return columns.target_track[columns.by_target], columns.target_ns[columns.by_target]
@@ -201,7 +158,7 @@ class TimelineView:
                 durations.append(columns.duration_ns[rows])
         if not keys:
             return []
-        return ranked(np.concatenate(keys), np.concatenate(durations), self._timeline.strings, count)
+        return largest_totals(np.concatenate(keys), np.concatenate(durations), self._timeline.strings, count)
 
     def _rows(self, track: int) -> tuple[int, int]:
         bounds = self._timeline.slices.bounds
@@ -231,28 +188,3 @@ def _matching(tracks: Int32s, times: Int64s, track: int, time: int) -> tuple[int
         low + int(np.searchsorted(found, time, side="left")),
         low + int(np.searchsorted(found, time, side="right")),
     )
-
-
-def _heaviest(pixel: Int64s, category: Int32s, weight: Int64s, pixels: int) -> Int32s:
-    """The category of each pixel with the largest total weight, -1 where there is none."""
-    chosen = np.full(pixels, -1, dtype=np.int32)
-    if len(pixel):
-        width = int(category.max()) + 1
-        code = pixel * width + category
-        order = np.argsort(code, kind="stable")
-        code = code[order]
-        first = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
-        total = np.add.reduceat(weight[order], first)
-        code = code[first]
-        ranking = np.lexsort((total, code // width))
-        chosen[code[ranking] // width] = code[ranking] % width  # the last one of a pixel wins: the heaviest
-    return chosen
-
-
-def ranked(keys: Int64s, durations: Int64s, strings: Sequence[str], count: int) -> list[OpTotal]:
-    """Totals by key, largest first; sums stay whole numbers."""
-    totals = np.zeros(len(strings), dtype=np.int64)
-    np.add.at(totals, keys, durations)
-    counts = np.bincount(keys, minlength=len(strings))
-    order = sorted(np.flatnonzero(counts).tolist(), key=lambda key: (-int(totals[key]), strings[key]))
-    return [OpTotal(strings[key], int(counts[key]), int(totals[key])) for key in order[:count]]

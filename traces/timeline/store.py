@@ -25,16 +25,16 @@ import platformdirs
 from numpy.typing import NDArray
 
 from memplan.traces.profile import Track, TrackKind
-from memplan.traces.timeline.tracks import CounterColumns, FlowColumns, SliceColumns, Timeline
+from memplan.traces.timeline.tracks import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
 
-VERSION = 1
+STORE_VERSION = 2
 _ENTRY = "entry.json"
 _STRINGS = "strings.arrow"
 _SAMPLE = 64 * 1024
 _SAMPLES = 30
 _STALE_SECONDS = 24 * 3600
 _COLUMNS = {
-    group: [field.name for field in fields(kind) if field.name not in ("summaries", "series")]
+    group: [field.name for field in fields(kind) if field.name != "series"]
     for group, kind in (("slices", SliceColumns), ("counters", CounterColumns), ("flows", FlowColumns))
 }
 
@@ -50,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class EntryKey:
     """What an entry is made of: name of its folder and signatures of its source files."""
 
     name: str
@@ -64,13 +64,13 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("memplan", appauthor=False) / "traces"
 
 
-def key_of(paths: Sequence[Path]) -> Key:
+def key_of(paths: Sequence[Path]) -> EntryKey:
     """
     The key of what is imported from `paths`: their full names, sizes, times of change and contents.
 
     Of files over 2 MB the beginning, the end and evenly spread samples count, so that opening stays quick.
     """
-    digest = hashlib.blake2b(f"{VERSION}".encode(), digest_size=20)
+    digest = hashlib.blake2b(f"{STORE_VERSION}".encode(), digest_size=20)
     for path in paths:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -83,7 +83,7 @@ def key_of(paths: Sequence[Path]) -> Key:
                 for number in range(_SAMPLES + 1):
                     file.seek((status.st_size - _SAMPLE) * number // _SAMPLES)
                     digest.update(file.read(_SAMPLE))
-    return Key(digest.hexdigest(), [str(path.resolve()) for path in paths])
+    return EntryKey(digest.hexdigest(), [str(path.resolve()) for path in paths])
 
 
 class Texts(Sequence[str]):
@@ -116,7 +116,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def load(self, key: Key) -> tuple[Timeline, list[tuple[str, str]]] | None:
+    def load(self, key: EntryKey) -> tuple[TimelineColumns, list[tuple[str, str]]] | None:
         """The timeline under `key` and the notes of its import, or `None` where there is no whole entry."""
         folder = self._root / key.name
         try:
@@ -128,7 +128,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
-    def save(self, key: Key, timeline: Timeline, notes: Sequence[tuple[str, str]], extra: Sequence[Path]) -> None:
+    def save(self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[tuple[str, str]], extra: Sequence[Path]) -> None:
         """
         Write an entry; raises `OSError` where that is not possible. `extra` are files to move into it.
 
@@ -143,9 +143,6 @@ class Store:
                 for group, names in _COLUMNS.items()
                 for name in names
             }
-            for level, (category, weight) in enumerate(timeline.slices.summaries):
-                columns[f"summary.{level}.category.arrow"] = category
-                columns[f"summary.{level}.weight.arrow"] = weight
             columns[_STRINGS] = list(timeline.strings)
             with ThreadPoolExecutor(2) as pool:
                 sizes = dict(
@@ -154,12 +151,11 @@ class Store:
             for file in extra:
                 file.replace(building / file.name)
             described = {
-                "version": VERSION,
+                "version": STORE_VERSION,
                 "sources": list(key.sources),
                 "created": time.time(),
                 "notes": list(notes),
                 "sizes": sizes,
-                "levels": len(timeline.slices.summaries),
                 "series": list(timeline.counters.series),
                 "tracks": [[track.kind.value, track.process, track.thread, track.count] for track in timeline.tracks],
             }
@@ -184,7 +180,7 @@ class Store:
             return None
         return self._root if os.access(self._root, os.W_OK) else None
 
-    def path(self, key: Key, name: str) -> Path:
+    def path(self, key: EntryKey, name: str) -> Path:
         """Where a further file of an entry is."""
         return self._root / key.name / name
 
@@ -260,27 +256,23 @@ _DTYPES = {"int64": np.int64, "int32": np.int32, "int16": np.int16, "double": np
 _EMPTY = {name: np.empty(0, dtype=dtype) for name, dtype in _DTYPES.items()}
 
 
-def _timeline(folder: Path, described: dict[str, Any]) -> Timeline:
+def _timeline(folder: Path, described: dict[str, Any]) -> TimelineColumns:
     """The timeline in `folder`; raises all sorts of errors where the entry is not whole."""
-    if described["version"] != VERSION:
+    if described["version"] != STORE_VERSION:
         raise ValueError("made by another version")
     if any((folder / name).stat().st_size != size for name, size in described["sizes"].items()):
         raise ValueError("not whole")
     parts: dict[str, dict[str, Any]] = {
         group: {name: _numbers(folder / f"{group}.{name}.arrow") for name in names} for group, names in _COLUMNS.items()
     }
-    summaries = [
-        (_numbers(folder / f"summary.{level}.category.arrow"), _numbers(folder / f"summary.{level}.weight.arrow"))
-        for level in range(described["levels"])
-    ]
     tracks = [
         Track(number, TrackKind(kind), process, thread, count)
         for number, (kind, process, thread, count) in enumerate(described["tracks"])
     ]
-    return Timeline(
+    return TimelineColumns(
         tracks,
         Texts(_column(folder / _STRINGS)),
-        SliceColumns(**parts["slices"], summaries=summaries),
+        SliceColumns(**parts["slices"]),
         CounterColumns(**parts["counters"], series=[(track, name, unit) for track, name, unit in described["series"]]),
         FlowColumns(**parts["flows"]),
     )

@@ -11,14 +11,14 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.discover import RankSource
-from memplan.traces.timeline.events import plain, read_events
+from memplan.traces.timeline.events import plain_json, read_events
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.timeline.merge_events import merged
+from memplan.traces.timeline.merge_events import merge_events
 from memplan.traces.notes import Notebook
-from memplan.traces.timeline.query import TimelineView
-from memplan.traces.timeline.store import Key, Store, cache_directory, key_of
-from memplan.traces.timeline.tracks import Timeline, build
-from memplan.traces.readers.gzip_files import is_gzip, unpack
+from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
+from memplan.traces.timeline.tracks import TimelineColumns, build
+from memplan.traces.readers.gzip_files import is_gzip, unzip
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
 _FILE_BIT = 48  # places of arguments carry the number of their file above this bit
@@ -28,7 +28,7 @@ Types = Callable[[], Mapping[str, str]]
 
 def load_timeline(
     source: RankSource, types: Types, cache: Path | None, notes: Notebook, progress: Progress, threads: int | None
-) -> TimelineView | None:
+) -> TimelineQuery | None:
     """
     The timeline of a rank, or `None` where it has no trace file.
 
@@ -58,22 +58,22 @@ def load_timeline(
     for file, text in told:
         notes.add(file, text)
     files = [
-        store.path(key, unpacked_name(number)) if gzip else path
+        store.path(key, unzipped_name(number)) if gzip else path
         for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
     ]
-    return TimelineView(timeline, _reader(files))
+    return TimelineQuery(timeline, _reader(files))
 
 
-def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineView:
+def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineQuery:
     """A timeline that lives in memory only."""
-    events = merged([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
+    events = merge_events([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
     arguments = events.arguments or ()
 
     def read(at: int, size: int) -> Mapping[str, object]:
-        found = plain(arguments[at]) if size else {}
+        found = plain_json(arguments[at]) if size else {}
         return found if isinstance(found, dict) else {}
 
-    return TimelineView(build(events, types), read)
+    return TimelineQuery(build(events, types), read)
 
 
 def _imported(
@@ -81,11 +81,11 @@ def _imported(
     packed: Sequence[bool],
     types: Mapping[str, str],
     store: Store,
-    key: Key,
+    key: EntryKey,
     notes: Notebook,
     progress: Progress,
     threads: int | None,
-) -> tuple[Timeline, list[tuple[str, str]]]:
+) -> tuple[TimelineColumns, list[tuple[str, str]]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
     from memplan.traces.scan.threads import scan_events  # brings Numba, which reopening does without
 
@@ -100,11 +100,11 @@ def _imported(
         for number, path in enumerate(paths):
             text = path
             if packed[number]:
-                text = Path(temporary) / unpacked_name(number)
-                unpack(path, text, own, progress)
+                text = Path(temporary) / unzipped_name(number)
+                unzip(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        timeline = build(merged(parts, _FILE_BIT, paths, own), types, compiled=True)
+        timeline = build(merge_events(parts, _FILE_BIT, paths, own), types, compiled=True)
         told = [(note.file, note.text) for note in own.notes]
         try:
             store.save(key, timeline, told, unpacked)
@@ -121,7 +121,7 @@ def _warm() -> None:
     from memplan.traces.timeline import nesting_jit
 
 
-def unpacked_name(number: int) -> str:
+def unzipped_name(number: int) -> str:
     """Name, in the store, of the unpacked trace file with this number."""
     return f"trace.{number}.json"
 

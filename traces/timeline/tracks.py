@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.traces.timeline import nesting
 from memplan.traces.timeline.events import FLOW_START, Events, FlowRows, SliceRows
-from memplan.traces.timeline.nesting import BLOCK
-from memplan.traces.profile import Floats, Int64s, Track, TrackKind
+from memplan.traces.profile import Track, TrackKind
 
-Int32s = NDArray[np.int32]
 
 _KINDS = {
     "cann": TrackKind.CANN,
@@ -33,6 +32,7 @@ _CANN_SLICE = re.compile(r"(?:AscendCL|Node|Model|Runtime|Communication|HCCL|ACL
 _UNIT = re.compile(r"(.*)\(([^()]*)\)\s*")
 _UNITS = frozenset({"KB", "MB", "GB", "MHz", "GHz", "B", "us", "ms", "%"})
 _LAST = 1 << 40
+REACH_BLOCK = 256  # rows that `SliceColumns.block_end_ns` sums up
 _LARGE = 100_000
 _MOST_CODES = 1 << 24
 
@@ -42,9 +42,8 @@ class SliceColumns:
     """
     All slices sorted by track and start; track `t` owns rows `bounds[t]` to `bounds[t + 1]`.
 
-    `reach_ns` and `covered_ns` are as `memplan.traces.timeline.nesting.nest` makes them. `block_end_ns` is the latest end of
-    each `BLOCK ** 2` rows. `summaries` hold, for rows by `BLOCK`, by `BLOCK ** 2` and so on, the category that takes
-    most of their time, and that time in ns.
+    `reach_ns` and `covered_ns` are as `memplan.traces.timeline.nesting.fill_nesting` makes them. `block_end_ns` is the
+    latest end of each `REACH_BLOCK` rows.
     """
 
     bounds: Int64s
@@ -58,7 +57,6 @@ class SliceColumns:
     arguments_at: Int64s
     arguments_size: Int32s
     block_end_ns: Int64s
-    summaries: Sequence[tuple[Int32s, Int64s]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class FlowColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class TimelineColumns:
     """Everything that the trace files of a rank hold."""
 
     tracks: Sequence[Track]
@@ -104,7 +102,7 @@ class _Labels:
     thread_order: Mapping[tuple[str, str], int]
 
 
-def build(events: Events, types: Mapping[str, str], *, compiled: bool = False) -> Timeline:
+def build(events: Events, types: Mapping[str, str], *, compiled: bool = False) -> TimelineColumns:
     """
     The timeline of one rank; `types`, the op type of kernels by name, becomes the category of device slices.
 
@@ -146,7 +144,7 @@ def build(events: Events, types: Mapping[str, str], *, compiled: bool = False) -
     with ThreadPoolExecutor(1) as pool:
         flows = pool.submit(_flows, flow_rows, track_of)
         slices = _slices(columns, track_of, slice_tracks, strings, types, compiled)
-        return Timeline(tracks, strings, slices, counters, flows.result())
+        return TimelineColumns(tracks, strings, slices, counters, flows.result())
 
 
 def _labels(metadata: Sequence[Mapping[str, object]]) -> _Labels:
@@ -197,30 +195,25 @@ def _slices(
     compiled: bool,
 ) -> SliceColumns:
     """Sort `columns` (those of `SliceRows`; emptied on the way) and add to `strings` the types that are new."""
-    loops: Any = nesting
+    fill_nesting: Any = nesting.fill_nesting
     if compiled or len(columns["start_ns"]) > _LARGE:
-        from memplan.traces.timeline import nesting_jit as loops
+        from memplan.traces.timeline.nesting_jit import fill_nesting_jit
+
+        fill_nesting = fill_nesting_jit
     track = track_of[columns.pop("thread")]
     order, bounds = _ordered(track, columns["start_ns"], columns["duration_ns"], len(tracks))
     del track
     start, duration = columns.pop("start_ns")[order], columns.pop("duration_ns")[order]
     depth = np.empty(len(order), dtype=np.int16)
     reach, covered = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
-    loops.nest(start, duration, bounds, depth, reach, covered)
+    fill_nesting(start, duration, bounds, depth, reach, covered)
     name, category = columns.pop("name")[order], columns.pop("category")[order]
     _apply_types(strings, name, category, bounds, tracks, types)
-    summaries: list[tuple[Int32s, Int64s]] = []
-    groups, weights = category, np.maximum(duration, 1)
-    while len(groups) > BLOCK:
-        blocks = np.empty(-(-len(groups) // BLOCK), dtype=np.int32), np.empty(-(-len(groups) // BLOCK), dtype=np.int64)
-        loops.dominate(groups, weights, *blocks)
-        summaries.append(blocks)
-        groups, weights = blocks
-    starts = np.arange(0, len(order), BLOCK**2)
+    starts = np.arange(0, len(order), REACH_BLOCK)
     return SliceColumns(
         bounds, start, duration, name, category, depth, reach, covered,
         columns.pop("arguments_at")[order], columns.pop("arguments_size")[order],
-        np.maximum.reduceat(start + duration, starts) if len(order) else start, summaries,
+        np.maximum.reduceat(start + duration, starts) if len(order) else start,
     )  # fmt: skip
 
 

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from memplan.compare import TimeMap
 from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
-from memplan.gui.model.memory.memory_map import explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.memory.memory_map import tiers_with_addresses
 from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
-from memplan.schema import Plan
+from memplan.schema import Plan, plan_peak
 
 Item = TypeVar("Item")
 
@@ -31,7 +31,7 @@ def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -
     progress(1, 3, "planned memory")
     ledgers.append(Ledger(Group.TIER, Measure.BYTES, _tiers(one), _tiers(other), adds_up=False))
     progress(2, 3, "planned peaks")
-    ours, theirs = peak_kinds(one, first.document.axis), peak_kinds(other, second.document.axis)
+    ours, theirs = peak_kinds(one), peak_kinds(other)
     ledgers += [
         Ledger(Group.KIND, Measure.BYTES, ours.get(tier, {}), theirs.get(tier, {}))
         for tier in dict.fromkeys((*ours, *theirs))
@@ -76,13 +76,13 @@ def _tiers(plan: Plan) -> dict[str, Amount]:
     return totals
 
 
-def peak_kinds(plan: Plan, axis: TimeMap) -> dict[str, dict[str, Amount]]:
+def peak_kinds(plan: Plan) -> dict[str, dict[str, Amount]]:
     """Who holds memory at the peak of every tier with addresses: tier to `tier kind` to count and bytes."""
     found: dict[str, dict[str, Amount]] = {}
     for tier in tiers_with_addresses(plan):
-        peak = explain_peak(memory_map(plan, axis, tier), axis)
+        peak = plan_peak(plan, tier)
         if peak is not None:
             found[tier.value] = {
-                f"{tier.value} {part.kind.replace('_', ' ')}": Amount(part.count, part.nbytes) for part in peak.parts
+                f"{tier.value} {part.kind.replace('_', ' ')}": Amount(part.count, part.nbytes) for part in peak.shares
             }
     return found

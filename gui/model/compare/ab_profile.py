@@ -15,11 +15,12 @@ from memplan.gui.model.memory.memory_curves import measured_curves
 from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
 from memplan.gui.model.amount_names import step_name, step_number
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.steps import Step, steps
+from memplan.gui.model.timeline.steps import ShownStep, steps
 from memplan.core.progress import Progress, silent
-from memplan.traces.dictionary_array import coded
-from memplan.traces.profile import Kernels, OpTotal, RankProfile, StepTimes, TrackKind
-from memplan.traces.timeline.query import ranked
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.profile import Kernels, OpTotal, StepTimes, TrackKind
+from memplan.traces.rank import RankProfile
+from memplan.traces.op_totals import largest_totals
 
 EVERY = 1 << 30
 PARTS = {
@@ -43,6 +44,9 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
     one, other = first.document.rank, second.document.rank
     if one is None or other is None:
         return []
+    for rank in (one, other):
+        for part in (rank.kernels, rank.timeline, rank.steps, rank.memory_curves):
+            part(progress)
     ledgers = []
     work = ("kernels", "op types", "communication", "steps", "device time", "memory")
     for place, what in enumerate(work):
@@ -70,7 +74,7 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
 
 def is_collective(kernels: Kernels) -> NDArray[np.bool_]:
     """Which kernels of the table are collectives: by the core that ran them, else by their name."""
-    names, cores = coded(kernels.name), coded(kernels.core)
+    names, cores = dictionary_encoded(kernels.name), dictionary_encoded(kernels.core)
     by_core = np.array([core.upper() in _COLLECTIVE_CORES for core in cores.values], dtype=bool)
     by_name = np.array([name.lower().startswith("hcom_") for name in names.values], dtype=bool)
     if not len(kernels):
@@ -123,14 +127,14 @@ def by_name(rank: RankProfile, collectives: bool) -> dict[str, Amount] | None:
     totals: dict[str, Amount] = {}
     if kernels is not None and len(kernels):
         chosen = is_collective(kernels) == collectives
-        names = coded(kernels.name)
-        _add(totals, ranked(names.codes[chosen].astype(np.int64), kernels.duration_ns[chosen], names.values, EVERY))
+        names = dictionary_encoded(kernels.name)
+        _add(totals, largest_totals(names.codes[chosen].astype(np.int64), kernels.duration_ns[chosen], names.values, EVERY))
         if totals or not collectives:
             return totals
     for track in operation_tracks(rank)[1]:
         if (track.kind is TrackKind.COMMUNICATION) == collectives:
             slices = rank.slices(track.id)
-            _add(totals, ranked(slices.name.astype(np.int64), slices.duration_ns, slices.names, EVERY))
+            _add(totals, largest_totals(slices.name.astype(np.int64), slices.duration_ns, slices.names, EVERY))
     if totals:
         return totals
     return {} if kernels is not None and len(kernels) else None
@@ -150,7 +154,7 @@ def _add(totals: dict[str, Amount], found: Iterable[OpTotal]) -> None:
         totals[item.type] = Amount(count + item.count, time + item.total_ns)
 
 
-def step_time(times: StepTimes) -> int:
+def _step_time(times: StepTimes) -> int:
     """How long the device took for a step: computing, communication that nothing hid, and waiting."""
     return times.computing_ns + times.communication_not_overlapped_ns + times.free_ns
 
@@ -168,7 +172,7 @@ def measured_steps(session: Session) -> dict[str, Amount] | None:
         for place, times in enumerate(summary):
             name = step_name(times.step if times.step is not None else place)
             # A number that comes again, in the summary of another capture, keeps its longest time.
-            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, step_time(times)), key=_total)
+            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, _step_time(times)), key=_total)
         return totals
     spans = steps(session)
     return {step_name(step.number): Amount(None, round(step.end - step.start)) for step in spans} or None
@@ -187,8 +191,8 @@ def _steps(first: Session, second: Session) -> Ledger:
     return Ledger(Group.STEP, Measure.TIME, one, other, pairs=pairs)
 
 
-def _numbered(amounts: Mapping[str, Amount]) -> tuple[Step, ...]:
-    return tuple(Step(number, 0.0, 0.0) for number in sorted(step_number(name) for name in amounts))
+def _numbered(amounts: Mapping[str, Amount]) -> tuple[ShownStep, ...]:
+    return tuple(ShownStep(number, 0.0, 0.0) for number in sorted(step_number(name) for name in amounts))
 
 
 def device_time(rank: RankProfile) -> dict[str, Amount] | None:

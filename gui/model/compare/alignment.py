@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from memplan.core.progress import Progress, silent
 from memplan.gui.model.event import Event
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.steps import Step, steps
+from memplan.gui.model.timeline.steps import ShownStep, steps
 from memplan.gui.model.viewport import Viewport
 
 Bounds = tuple[float, float]
@@ -178,7 +179,9 @@ class Alignment(str, Enum):
     SELECTED = "Starts of the selected items"
 
 
-def moments(first: Session, second: Session, how: Alignment) -> tuple[float, float] | None:
+def moments(
+    first: Session, second: Session, how: Alignment, progress: Progress = silent
+) -> tuple[float, float] | None:
     """
     The two moments that `how` puts on each other, in nanoseconds from each document's origin.
 
@@ -193,7 +196,7 @@ def moments(first: Session, second: Session, how: Alignment) -> tuple[float, flo
     if how is Alignment.SELECTED:
         selected, other = first.selected_span(), second.selected_span()
         return (selected[0], other[0]) if selected is not None and other is not None else None
-    return _step_starts(first, second)
+    return _step_starts(first, second, progress)
 
 
 def one_clock(first: Session, second: Session) -> bool:
@@ -206,33 +209,33 @@ def one_clock(first: Session, second: Session) -> bool:
     return start < other_end and other_start < end
 
 
-def default_moments(first: Session, second: Session) -> tuple[float, float]:
+def default_moments(first: Session, second: Session, progress: Progress = silent) -> tuple[float, float]:
     """The moments to put on each other at first: those of one clock, else of the first steps, else the beginnings."""
     for how in (Alignment.CLOCK, Alignment.STEPS):
-        found = moments(first, second, how)
+        found = moments(first, second, how, progress)
         if found is not None:
             return found
     return 0.0, 0.0
 
 
-def paired_steps(first: tuple[Step, ...], second: tuple[Step, ...]) -> list[tuple[Step, Step]]:
+def paired_steps(first: tuple[ShownStep, ...], second: tuple[ShownStep, ...]) -> list[tuple[ShownStep, ShownStep]]:
     """The steps of two documents that belong together: those of one number, else those in one place."""
     by_number = {step.number: step for step in second}
     same = [(step, by_number[step.number]) for step in first if step.number in by_number]
     return same or list(zip(first, second, strict=False))
 
 
-def steps_of(session: Session) -> tuple[Step, ...]:
+def document_steps(session: Session, progress: Progress = silent) -> tuple[ShownStep, ...]:
     """The steps of the profile; a plan by itself is one."""
     document = session.document
     if document.rank is None and document.plan is not None:
         start, end = (document.axis.to_profile(time) for time in (0, document.plan.makespan_ns))
-        return (Step(0, float(start - session.origin_ns), float(end - session.origin_ns)),)
-    return steps(session)
+        return (ShownStep(0, float(start - session.origin_ns), float(end - session.origin_ns)),)
+    return steps(session, progress)
 
 
-def _step_starts(first: Session, second: Session) -> tuple[float, float] | None:
-    pairs = paired_steps(steps_of(first), steps_of(second))
+def _step_starts(first: Session, second: Session, progress: Progress) -> tuple[float, float] | None:
+    pairs = paired_steps(document_steps(first, progress), document_steps(second, progress))
     if not pairs:
         return None
     middle = (first.viewport.start + first.viewport.end) / 2

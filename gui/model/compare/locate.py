@@ -16,9 +16,10 @@ from memplan.gui.model.compare.ab_profile import is_collective
 from memplan.gui.model.document.session import OpRef, ItemRef, Session, SliceRef
 from memplan.gui.model.timeline.steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
-from memplan.traces.dictionary_array import coded
-from memplan.traces.profile import Kernels, RankProfile, TrackKind
-from memplan.traces.readers.csv_table import ABSENT
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.profile import Kernels, TrackKind
+from memplan.traces.rank import RankProfile
+from memplan.traces.readers.text_table import ABSENT
 
 _CLOSE_NS = 2_000
 """Kernel tables and traces round the same start differently, by no more than this."""
@@ -96,10 +97,10 @@ def _kernel(session: Session, rank: RankProfile, group: Group, name: str) -> Pla
 
 def _costliest(kernels: Kernels, group: Group, name: str) -> int | None:
     """The row of the longest kernel of that name or type."""
-    names = coded(kernels.name)
+    names = dictionary_encoded(kernels.name)
     named = _equal(names.values, name)
     if group is Group.TYPE:
-        types = coded(kernels.type)
+        types = dictionary_encoded(kernels.type)
         typed = _equal(types.values, name)
         untyped = np.array([value in ABSENT for value in types.values], dtype=bool)
         chosen = typed[types.codes] | (untyped[types.codes] & named[names.codes])

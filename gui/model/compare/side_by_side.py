@@ -73,6 +73,9 @@ class Pair:
 
     def locate(self, difference: Difference, progress: Progress = silent) -> Located:
         """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles, any thread."""
+        for session in (self.first, self.second):
+            if session.document.rank is not None:
+                session.document.rank.kernels(progress)
         places = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
         read = []
         for session, place in zip((self.first, self.second), places, strict=True):

@@ -99,11 +99,16 @@ def _op_facts(op: PlannedOp, session: Session) -> list[Fact]:
         fact("op", op.name, OpRef(op.index)),
         fact("type", op.type),
         fact("step", Sentence("{} on stream {}", (str(op.index), str(op.stream)))),
-        fact("predicted", format_duration(op.duration_ns)),
-        *_measured(op, session),
-        fact("limited by", Sentence(op.bound)),
-        fact("work", Sentence("{} FLOP, {} of global memory traffic", (f"{op.flops:,}", format_bytes(op.gm_bytes)))),
     ]
+    plan = session.document.plan
+    timed = plan is not None and plan.timed
+    if timed:
+        facts.append(fact("predicted", format_duration(op.duration_ns)))
+    facts += _measured(op, session)
+    if timed:
+        work = (f"{op.flops:,}", format_bytes(op.gm_bytes))
+        facts.append(fact("limited by", Sentence(op.bound.value)))
+        facts.append(fact("work", Sentence("{} FLOP, {} of GM traffic", work)))
     if op.stalled_ns:
         facts.append(fact("waits for a move", format_duration(op.stalled_ns)))
     if op.source:

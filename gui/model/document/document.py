@@ -12,7 +12,8 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.schema import Plan
 from memplan.core.sentence import Sentence, Text
-from memplan.traces.profile import Profile, RankProfile
+from memplan.traces.directory import Profile
+from memplan.traces.rank import RankProfile
 
 
 def shifted(profile_ns: int) -> TimeMap:
@@ -96,6 +97,7 @@ def make_document(
     chosen = None
     if profile is not None and ranks:
         chosen = profile.rank(ranks[0] if rank is None else rank)
+        chosen.read_for_window(progress)
     if plan is None or profile is None or chosen is None:
         return Document(plan, plan_path, profile, chosen)
     try:

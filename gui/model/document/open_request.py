@@ -9,9 +9,11 @@ from memplan.core.errors import InputError
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
-from memplan.schema import Plan, load_plan
+from memplan.imports import read_plan
+from memplan.readers.sniff import ContentKind, sniff
+from memplan.schema import Plan
 from memplan.traces import open_profile
-from memplan.traces.profile import Profile
+from memplan.traces.directory import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,27 @@ class Request:
         return tuple(path for path in (self.plan, self.profile) if path is not None)
 
 
+PLAN_PATTERNS = "*.json *.mindir *.ir *.onnx *.csv *.log *.txt"
+"""Names that plans, ours and others', and graphs usually have; their content says what they are."""
+
+
 def request_for(paths: list[Path], current: Request = Request()) -> Request:
-    """`current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans."""
-    plan, profile, rank = current.plan, current.profile, current.rank
+    """
+    `current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans.
+
+    The chip of `current` stays for graphs; what holds a plan is shown as it stands.
+    """
+    plan, profile, rank, chip = current.plan, current.profile, current.rank, current.chip
     for path in paths:
-        if path.is_dir():
+        kind = kind_of_path(path)
+        if kind is ContentKind.FOLDER:
             profile, rank = path, None
-        elif is_profile_file(path):
+        elif kind is ContentKind.PROFILE_FILE:
             profile, rank = path.parent, None
         else:
             plan = path
-    return Request(plan, profile, rank, current.chip)
+            chip = None if kind is not None and kind.is_plan else chip
+    return Request(plan, profile, rank, chip)
 
 
 def requests_for(paths: list[Path], current: Request = Request()) -> list[Request]:
@@ -58,7 +70,7 @@ def requests_for(paths: list[Path], current: Request = Request()) -> list[Reques
         profiles += [asked.profile] if asked.profile is not None and asked.profile not in profiles else []
     if len(plans) <= 1 and len(profiles) <= 1:
         if plans and not profiles and current.plan is None:
-            return [replace(current, plan=plans[0])]
+            return [request_for(plans, current)]
         if profiles and not plans and current.profile is None:
             return [replace(current, profile=profiles[0], rank=None)]
     if len(plans) == 1 and profiles:
@@ -68,25 +80,18 @@ def requests_for(paths: list[Path], current: Request = Request()) -> list[Reques
     return [*(Request(plan) for plan in plans), *(Request(None, profile) for profile in profiles)]
 
 
-def is_profile_file(path: Path) -> bool:
-    """Whether `path` is one of the files inside a profile directory rather than a plan or a graph."""
-    if path.suffix in (".csv", ".db"):
-        return True
-    return path.suffix == ".json" and path.name != "plan.json" and not _is_plan(path)
-
-
-def _is_plan(path: Path) -> bool:
+def kind_of_path(path: Path) -> ContentKind | None:
+    """What `path` is; `None` where it can't be read, which opening it then says."""
     try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError:
-        return True
-    return b"memplan-plan" in head
+        return sniff(path)
+    except InputError:
+        return None
 
 
-def is_graph(path: Path) -> bool:
-    """Whether `path` is a graph to plan rather than a plan."""
-    return path.suffix != ".json"
+def wants_chip(request: Request) -> bool:
+    """Whether `request` names a graph and no chip to plan it for; dumps that hold a plan too need none."""
+    kind = kind_of_path(request.plan) if request.plan is not None and request.chip is None else None
+    return kind is not None and kind.is_graph and not kind.is_plan
 
 
 def open_session(request: Request, progress: Progress = silent) -> Session:
@@ -99,7 +104,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     profile: Profile | None = None
     if request.profile is not None:
         progress(0, 1, request.profile.name)
-        profile = open_profile(request.profile, progress=progress)
+        profile = open_profile(request.profile)
         if request.rank is not None and request.rank not in profile.ranks:
             raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
     document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
@@ -107,15 +112,23 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
 
     warm()
-    if document.rank is not None:
-        _ = document.rank.device  # kept by the rank: some files tell it only after they have been read
     return Session(document)
+
+
+_REMEDIES = {
+    ContentKind.CALIBRATION: "give it to `memplan plan --calibration`",
+    ContentKind.MODEL_CONFIG: "choose it in the KV cache view",
+    ContentKind.TEXT: "open a plan, a graph or a profile",
+}
 
 
 def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     progress(0, 1, path.name)
-    if not is_graph(path):
-        return load_plan(path)
+    kind = sniff(path)
+    if kind.is_plan and (request.chip is None or not kind.is_graph):
+        return read_plan(path)
+    if not kind.is_graph:
+        raise InputError(f"this is {kind.value}", path=path, remedy=_REMEDIES.get(kind))
     if request.chip is None:
         raise InputError("a graph needs a chip to be planned for", path=path, remedy="choose one")
     import memplan
@@ -130,5 +143,6 @@ def notes_of(session: Session) -> list[str]:
     if document.profile is not None:
         lines += [f"{note.file}: {note.text}" for note in document.profile.notes]
     if document.plan is not None:
+        lines += [f"not valid: {wrong}" for wrong in document.plan.violations]
         lines += list(document.plan.notes)
     return lines

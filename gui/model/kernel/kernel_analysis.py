@@ -9,13 +9,12 @@ from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
-from memplan.cost.report import KernelReport, kernel_report
+from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.core.errors import MemplanError
 from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel.kernel_subject import (
     Subject,
-    has_times,
     kernel_of,
     operands_text,
     storages_text,
@@ -62,7 +61,7 @@ def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRe
     wants_chip = kernel is not None and _known_chip(tuple(name for name in names[:2] if name))[0] is None
     facts = replace(_stated(plan, subject, kernel, from_profile), wants_chip=wants_chip)
     if kernel is None:
-        free = plan is not None and subject.op is not None and subject.op.bound == "none" and has_times(plan)
+        free = subject.op is not None and not subject.op.launches
         return replace(facts, problem=_NO_KERNEL if free else _NOT_KEPT)
     if max((operand.count for operand in kernel.operands), default=0) > _MOST_ELEMENTS:
         return replace(facts, problem=_TOO_LARGE)
@@ -124,13 +123,13 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
         cores = int(measured.table.block_count[measured.row])
         if cores > 0:
             notes.append(Sentence("it ran on {} cores", (str(cores),)))
-    timed = op is not None and plan is not None and has_times(plan)
+    timed = op is not None and plan is not None and plan.timed
     return KernelFacts(
         name=subject.name,
         type=kind,
         operands=operands,
         predicted_ns=op.duration_ns if op is not None and timed else None,
-        bound=op.bound if op is not None and timed else "",
+        bound=op.bound if op is not None and timed and op.launches else "",
         measured_ns=measured.duration_ns if measured is not None else None,
         pipes=pipes,
         traffic=_arithmetic(op.flops, op.gm_bytes) if op is not None and timed and (op.flops or op.gm_bytes) else (),
@@ -139,7 +138,7 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
 
 
 def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
-    return (Sentence("{} FLOP on {} of operands", (f"{flops:,}", format_bytes(gm_bytes))),)
+    return (Sentence("{} FLOP, {} of GM traffic", (f"{flops:,}", format_bytes(gm_bytes))),)
 
 
 def _worked_out(
@@ -168,7 +167,7 @@ def _worked_out(
         slots=layout.slots if layout is not None else 0,
         tiling=report.tiling,
         traffic=_traffic(report),
-        roofline=roofline_sentences(kernel, cost, target, predicted, facts.measured_ns),
+        roofline=roofline_sentences(kernel, cost, _machine(target.name), predicted, facts.measured_ns),
         notes=tuple(notes),
         problem=report.missing,
     )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from memplan.cost import rates
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import KernelCost
-from memplan.hardware import Chip
-from memplan.core.sentence import Sentence
+from memplan.cost.machine import Machine
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_decimal, format_share
 
 
 def roofline_sentences(
-    kernel: Kernel, cost: KernelCost, chip: Chip, predicted_ns: int | None, measured_ns: int | None
+    kernel: Kernel, cost: KernelCost, core: Machine, predicted_ns: int | None, measured_ns: int | None
 ) -> tuple[Sentence, ...]:
     """
-    The kernel's FLOP per byte of global memory, what the chip's peaks allow there, and how much of that it reaches.
+    The kernel's FLOP per byte of GM traffic, what the machine's peaks allow there, and how much of that it reaches.
 
     The roof is the lesser of the peak of the units it computes on and intensity times HBM bandwidth (Williams et al.,
     "Roofline", 2009); what L2 serves can lift a kernel above the second. Empty where it computes or moves nothing.
@@ -22,17 +21,16 @@ def roofline_sentences(
     if not cost.flops or not cost.gm_bytes:
         return ()
     intensity = cost.flops / cost.gm_bytes
-    found = rates(chip)
     first = next((operand for operand in kernel.inputs if operand is not None), None)
-    peak = found.vector_flops
+    peak = core.vector_peak
     if cost.pipes.get("cube"):
-        known = found.cube_flops.get(first.dtype) if first is not None else None
+        known = core.cube_peak(first.dtype) if first is not None else None
         if known is None:
             return (Sentence("{} FLOP per byte; the cube's peak for its type is not known", (f"{intensity:.3g}",)),)
         peak = known
-    memory = intensity * found.hbm_bytes_per_second
+    memory = intensity * core.hbm_bytes_per_second
     roof = min(peak, memory)
-    limit = "HBM" if memory < peak else "cube" if cost.pipes.get("cube") else "vector"
+    limit = hbm_text(core) if memory < peak else "cube" if cost.pipes.get("cube") else "vector"
     values = (f"{intensity:.3g}", format_decimal(roof, ""), limit)
     sentences = [Sentence("{} FLOP per byte of GM traffic: the roof there is {} FLOP/s, set by {}", values)]
     for text, time in (
@@ -43,3 +41,11 @@ def roofline_sentences(
             rate = cost.flops / time * 1e9
             sentences.append(Sentence(text, (format_decimal(rate, ""), format_share(rate / roof))))
     return tuple(sentences)
+
+
+_BASES = {"third party": Sentence("third party"), "estimate": Sentence("estimate")}
+
+
+def hbm_text(core: Machine) -> Text:
+    """HBM, and what its rate rests on where no vendor states it."""
+    return Sentence("HBM ({})", (_BASES[core.hbm_basis],)) if core.hbm_basis else "HBM"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.compare.matching import spellings
+from memplan.graph.op_names import op_spellings
 from memplan.cost.kernel import Kernel, Operand, kernel_of_plan, kernel_of_row
 from memplan.gui.model.document.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp
@@ -62,7 +62,7 @@ def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
         return Measured(total)
     first = int(np.searchsorted(table.start_ns, matches.start_ns[place]))
     last = int(np.searchsorted(table.start_ns, matches.end_ns[place], side="right"))
-    rows = [row for row in range(first, last) if op.name in spellings(table.name[row])]
+    rows = [row for row in range(first, last) if op.name in op_spellings(table.name[row])]
     if not rows and first < last:
         rows = [first]  # matched by type and order: its kernel has another name
     if not rows:
@@ -97,7 +97,7 @@ def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | Non
     if plan is None or comparison is None:
         return None
     matches = comparison.matches
-    known = tuple(spellings(name))
+    known = tuple(op_spellings(name))
     for place in np.flatnonzero(matches.start_ns == start_ns):
         op = plan.ops[int(matches.op[place])]
         if op.name in known or not matches.by_name[place]:
@@ -107,11 +107,6 @@ def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | Non
         if named:
             return named[0] if len(named) == 1 else None
     return None
-
-
-def has_times(plan: Plan) -> bool:
-    """Whether the plan predicts times; plans that another planner made don't."""
-    return any(op.bound != "none" for op in plan.ops)
 
 
 def kernel_of(plan: Plan | None, subject: Subject) -> tuple[Kernel | None, bool]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
+from memplan.core.arrays import Floats
 from memplan.core.resources import table
-from memplan.traces.profile import Floats
 
 
 def measured_pipes(pmu: Mapping[str, Floats], row: int) -> dict[tuple[str, str], float]:

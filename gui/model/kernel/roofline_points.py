@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.cost import rates
+from memplan.cost import machine
 from memplan.core.errors import InputError
+from memplan.core.sentence import Text
+from memplan.gui.model.kernel.kernel_roofline import hbm_text
 from memplan.gui.model.document.document import Document
 from memplan.hardware import chip
 
@@ -24,10 +26,11 @@ class Ceiling:
 @dataclass(frozen=True, slots=True)
 class Roofline:
     """
-    Points of equal length, one an op that computes and moves bytes: FLOP per byte of global memory against FLOP/s.
+    Points of equal length, one an op that computes and moves bytes: FLOP per byte of GM traffic against FLOP/s.
 
     `measured` is NaN where the op was not found in the profile. `bound` names what the prediction is limited by.
-    `ceilings` and `bytes_per_second` are the chip's peaks, empty and `None` where the chip isn't known.
+    `ceilings` and `bytes_per_second` are the chip's peaks, empty and `None` where the chip isn't known;
+    `memory` names what the rate is of, and says what it rests on where no vendor states it.
     """
 
     op: NDArray[np.int64]
@@ -37,6 +40,7 @@ class Roofline:
     bound: tuple[str, ...]
     ceilings: tuple[Ceiling, ...]
     bytes_per_second: float | None
+    memory: Text
 
     def __len__(self) -> int:
         return len(self.op)
@@ -52,7 +56,7 @@ def roofline(document: Document) -> Roofline:
         measured = dict(zip(matches.op.tolist(), matches.duration_ns.tolist(), strict=True))
     times = np.array([measured.get(op.index) or np.nan for op in ops], dtype=np.float64)
     flops = np.array([op.flops for op in ops], dtype=np.float64)
-    ceilings, bandwidth = _peaks(plan.chip) if plan is not None else ((), None)
+    ceilings, bandwidth, memory = _peaks(plan.chip) if plan is not None else _NO_PEAKS
     return Roofline(
         op=np.array([op.index for op in ops], dtype=np.int64),
         intensity=flops / np.array([op.gm_bytes for op in ops], dtype=np.float64),
@@ -61,14 +65,19 @@ def roofline(document: Document) -> Roofline:
         bound=tuple(op.bound for op in ops),
         ceilings=ceilings,
         bytes_per_second=bandwidth,
+        memory=memory,
     )
 
 
-def _peaks(name: str) -> tuple[tuple[Ceiling, ...], float | None]:
+_Peaks = tuple[tuple[Ceiling, ...], float | None, Text]
+_NO_PEAKS: _Peaks = ((), None, "")
+
+
+def _peaks(name: str) -> _Peaks:
     try:
-        found = rates(chip(name))
+        core = machine(chip(name))
     except InputError:
-        return (), None
+        return _NO_PEAKS
     wanted = ("float16", "float32", "int8")
-    cube = [Ceiling(f"cube {dtype}", found.cube_flops[dtype]) for dtype in wanted if dtype in found.cube_flops]
-    return (*cube, Ceiling("vector float32", found.vector_flops)), found.hbm_bytes_per_second
+    cube = [Ceiling(f"cube {dtype}", peak) for dtype in wanted if (peak := core.cube_peak(dtype)) is not None]
+    return (*cube, Ceiling("vector float32", core.vector_peak)), core.hbm_bytes_per_second, hbm_text(core)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memplan.gui.model.kv.kv_choice import KvChoice
 from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
 from memplan.gui.model.amount_names import kind_text
-from memplan.kv import Item, KvBudget
+from memplan.kv import BudgetItem, BudgetPart, KvBudget
 from memplan.kv.stage_pools import load_of
 from memplan.kv.cases import Case
 from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_bytes
+from memplan.reports.kv_report import cost_figures, fit_figures, layout_figures, pool_figures
+from memplan.reports.report import Figure, say
+from memplan.requests.kv_request import KvRequest
 
 _SMALL_SHARE = 0.004
 """Weights of a group smaller than this part of the card stand together with other small ones."""
@@ -47,7 +49,7 @@ class Segment:
 class Answer:
     """The budget of a choice, and its pool with the sequences wanted in it."""
 
-    choice: KvChoice
+    choice: KvRequest
     case: Case
     result: KvBudget
     pool: PoolPicture
@@ -58,7 +60,7 @@ class Answer:
         return self.result.fits and self.result.sequences >= self.pool.batch
 
 
-def answer(choice: KvChoice) -> Answer:
+def answer(choice: KvRequest) -> Answer:
     """What follows from a choice; raises `InputError` in the command line's words."""
     case = choice.case()
     result = case.budget()
@@ -67,12 +69,12 @@ def answer(choice: KvChoice) -> Answer:
 
 
 _ROLES = {
-    "driver": "reserved",
-    "outside the engine's share": "reserved",
-    "activations": "activation",
-    "HCCL buffers": "communication",
-    "graphs": "workspace",
-    "workspace": "workspace",
+    BudgetPart.DRIVER: "reserved",
+    BudgetPart.OUTSIDE: "reserved",
+    BudgetPart.ACTIVATIONS: "activation",
+    BudgetPart.COLLECTIVES: "communication",
+    BudgetPart.GRAPHS: "workspace",
+    BudgetPart.WORKSPACE: "workspace",
 }
 
 
@@ -84,22 +86,22 @@ def stack(found: Answer) -> list[Segment]:
     items = found.result.items
     card = items[0].nbytes or 0
     segments = []
-    weights = [item for item in items if item.name.startswith("weights")]
+    weights = [item for item in items if item.part is BudgetPart.WEIGHTS]
     for item in items[1:]:
         if item in weights:
             segments += _weights(weights, card) if item is weights[0] else []
-        elif item.name == "KV cache":
+        elif item.part is BudgetPart.CACHE:
             segments += _cache(found, item)
         else:
             text: Text = Sentence("unknown") if item.nbytes is None else format_bytes(item.nbytes)
-            role = _ROLES.get(item.name, "other")
+            role = _ROLES.get(item.part, "other")
             known = item.nbytes is not None
             segments.append(Segment(Sentence(item.name), item.nbytes or 0, text, "", item.source, role, known))
     return segments
 
 
-def _weights(items: Sequence[Item], card: int) -> list[Segment]:
-    sized: list[tuple[Text, int]] = [(kind_text(item.name.partition(": ")[2]), item.nbytes or 0) for item in items]
+def _weights(items: Sequence[BudgetItem], card: int) -> list[Segment]:
+    sized: list[tuple[Text, int]] = [(kind_text(item.group), item.nbytes or 0) for item in items]
     large = [(name, size) for name, size in sized if size >= card * _SMALL_SHARE]
     small = [(name, size) for name, size in sized if size < card * _SMALL_SHARE]
     if len(small) > 1:
@@ -111,7 +113,7 @@ def _weights(items: Sequence[Item], card: int) -> list[Segment]:
     return [Segment(Sentence("weights"), size, format_bytes(size), name, source, "weight") for name, size in large]
 
 
-def _cache(found: Answer, item: Item) -> list[Segment]:
+def _cache(found: Answer, item: BudgetItem) -> list[Segment]:
     """The cache: blocks of the sequences wanted as far as they fit, free blocks, and what is no whole block."""
     pool, room = found.pool, item.nbytes or 0
     per_block = found.result.pool.allocated_per_block
@@ -153,92 +155,42 @@ def headline(found: Answer) -> Sentence:
 
 
 def answers(found: Answer) -> list[Line]:
-    """What the budget says, with what each figure rests on."""
-    result, picture = found.result, found.pool
-    pool, sequence = result.pool, found.pool.sequence
-    held = pool.blocks_per_request * pool.planned_per_block
-    context = f"{result.context:,}"
-
-    def line(label: str, value: str, remark: str = "", *values: str, of: tuple[str, ...] = ()) -> Line:
-        return Line(Sentence(label, of), value, Sentence(remark, values) if remark else "")
-
-    lines = [
-        line("sequences at once", f"{result.sequences:,}", "of {} tokens each, on one rank", context),
-        line("tokens in all", f"{result.tokens:,}", "in sequences of that length"),
-    ]
-    if found.choice.dp > 1:
-        whole = result.sequences * found.choice.dp
-        lines.append(line("on all {} data-parallel ranks", f"{whole:,}", "sequences", of=(f"{found.choice.dp:,}",)))
+    """What the budget says, with what each figure rests on: what the command line says, and the pool's picture."""
+    result, picture, sequence = found.result, found.pool, found.pool.sequence
+    lines = _lines(fit_figures(result))
     if picture.missing:
-        lines.append(
-            line(
-                "blocks too few",
-                f"{picture.missing:,}",
-                "{} wanted, {} are there",
-                f"{picture.needed:,}",
-                f"{picture.blocks:,}",
-            )
-        )
-    lines += [
-        line(
-            "bytes per token",
-            f"{result.bytes_per_token:,.1f}",
-            "{} of them content",
-            f"{result.logical_bytes_per_token:,.1f}",
-        ),
-        line(
-            "fixed bytes per request",
-            f"{result.fixed_bytes_per_request:,}",
-            "{} of them content",
-            f"{result.logical_fixed_bytes:,}",
-        ),
-        line(
-            "waste per request",
-            format_bytes(result.waste_bytes),
-            "{} of its blocks",
-            f"{result.waste_bytes / max(1, held):.1%}",
-        ),
-    ]
-    if found.pool.shares:
+        wanted = Sentence("{} wanted, {} are there", (f"{picture.needed:,}", f"{picture.blocks:,}"))
+        lines.append(Line(Sentence("blocks too few"), f"{picture.missing:,}", wanted))
+    lines += _lines(cost_figures(result))
+    if picture.shares:
         kinds = (
             ("unfilled", sequence.unfilled, "room in pages for tokens that are not there"),
             ("padding", sequence.padding, "to make pages equal"),
             ("no cache", sequence.absent, "groups with fewer caches than the largest"),
             ("kept again", result.waste_bytes - sequence.waste, "content that other ranks or layers hold too"),
         )
-        lines += [line(name, format_bytes(size), why) for name, size, why in kinds if size > 0]
-        lines += [
-            line(
-                "blocks",
-                f"{pool.num_blocks:,}",
-                "of {} B, one of them the engine's null block",
-                f"{pool.planned_per_block:,}",
-            ),
-            line("blocks per request", f"{pool.blocks_per_request:,}", "at {} tokens", context),
-            line("engine's max concurrency", f"{pool.max_concurrency:.4f}", "as the engine prints it"),
-            line("prefix-cache granularity", f"{result.prefix_granularity:,}", "tokens"),
-        ]
-    if result.layout.pipeline > 1:
-        lines.append(
-            line("tightest stage", f"{result.stage:,}", "of {}, counted from 0", f"{result.layout.pipeline:,}")
-        )
-    lines.append(Line(Sentence("dies"), f"{result.layout.ranks:,}", str(result.layout)))
-    return lines
+        lines += [Line(Sentence(name), format_bytes(size), Sentence(why)) for name, size, why in kinds if size > 0]
+        lines += _lines(pool_figures(result))
+    return [*lines, *_lines(layout_figures(result))]
+
+
+def _lines(figures: Sequence[Figure]) -> list[Line]:
+    return [Line(item.label, say(item.value, item.quantity, item.digits), item.remark) for item in figures]
 
 
 def warnings(found: Answer) -> list[Sentence]:
     """What does not stop the engine but is likely not meant."""
-    choice, model = found.choice, found.case.model
+    model, context, most = found.case.model, found.result.context, found.case.memory.sequences
     said = []
-    if choice.context > model.max_positions:
+    if context > model.max_positions:
         said.append(
-            Sentence("{} tokens are more than the model's own {}", (f"{choice.context:,}", f"{model.max_positions:,}"))
+            Sentence("{} tokens are more than the model's own {}", (f"{context:,}", f"{model.max_positions:,}"))
         )
-    if found.pool.batch > choice.step_sequences:
+    if found.pool.batch > most:
         said.append(
             Sentence(
                 "{} sequences are more than the {} of one step: the others wait",
-                (f"{found.pool.batch:,}", f"{choice.step_sequences:,}"),
+                (f"{found.pool.batch:,}", f"{most:,}"),
             )
         )
     return said

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.gui.model.kv.kv_budget import Line
-from memplan.gui.model.kv.kv_choice import KvChoice, has_experts
+from memplan.gui.model.kv.kv_offer import has_experts
+from memplan.requests.kv_request import KvRequest
 from memplan.core.units import format_duration
 from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes, parse_bytes
+from memplan.core.units import format_bytes
 
 _MOST_RANKS = 128
 
@@ -20,20 +21,21 @@ _MOST_RANKS = 128
 @dataclass(frozen=True, slots=True)
 class Further:
     """
-    `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
+    What follows from a `choice` of `context` tokens: the `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
     sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
     ranks that has room for the batch, `None` where the choice has room itself or none was found.
     """
 
-    choice: KvChoice
+    choice: KvRequest
+    context: int
     longest: int
     tiers: Mapping[str, MemoryTier]
     recompute_ns: int | None
     effects: tuple[Effect, ...]
-    fitting: KvChoice | None
+    fitting: KvRequest | None
 
 
-def further(choice: KvChoice, progress: Progress = silent) -> Further:
+def further(choice: KvRequest, progress: Progress = silent) -> Further:
     """The slow answers to `choice`; raises `InputError` where there are none, and stops where `progress` says so."""
     case = choice.case()
     progress(0, 4, "ranks that are enough")
@@ -41,14 +43,13 @@ def further(choice: KvChoice, progress: Progress = silent) -> Further:
     progress(1, 4, "longest context")
     longest = longest_context(case, choice.batch or 1)
     progress(2, 4, "memory outside the die")
-    asked = (("host", choice.host_memory, "h2d"), ("pool", choice.pooled_memory, "ub_host"))
-    tiers = {name: memory_tier(case, parse_bytes(size), link) for name, size, link in asked if size.strip()}
+    tiers = {name: memory_tier(case, size, link) for name, (size, link) in choice.memories.items()}
     recompute = recompute_ns(case) if tiers else None
     progress(3, 4, "other options")
-    return Further(choice, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting)
+    return Further(choice, case.options.length, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting)
 
 
-def _fitting(choice: KvChoice, case: Case, progress: Progress) -> KvChoice | None:
+def _fitting(choice: KvRequest, case: Case, progress: Progress) -> KvRequest | None:
     """
     `choice` on the fewest ranks, by doubling, that hold the batch: of tensor parallelism as long as it divides the
     model, then of data parallelism where experts can be shared by all ranks.
@@ -80,7 +81,7 @@ def _fitting(choice: KvChoice, case: Case, progress: Progress) -> KvChoice | Non
     return None
 
 
-def fitting_text(choice: KvChoice) -> str:
+def fitting_text(choice: KvRequest) -> str:
     """The layout of `choice` as the fields are called."""
     ranks = (("TP", choice.tp), ("DP", choice.dp), ("EP", choice.ep))
     return ", ".join(f"{name} {count}" for name, count in ranks if count > 1)
@@ -109,7 +110,7 @@ def further_lines(found: Further, positions: int) -> list[Line]:
             Line(
                 Sentence("recomputing a sequence instead"),
                 format_duration(found.recompute_ns),
-                Sentence("{} tokens", (f"{found.choice.context:,}",)),
+                Sentence("{} tokens", (f"{found.context:,}",)),
             )
         )
     return [*lines, *(_effect_line(effect) for effect in found.effects)]

@@ -17,7 +17,7 @@ _Row = tuple[Cell, ...]
 
 def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
     """What was chosen, the memory of the die, the pool, its groups, and every answer; unknown values are empty."""
-    rows: list[_Row] = [("choice", "", "command", found.choice.command, "", "")]
+    rows: list[_Row] = [("choice", "", "command", found.choice.command_line, "", "")]
     for field in fields(found.choice):
         value = getattr(found.choice, field.name)
         rows.append(("choice", "", field.name, str(value) if isinstance(value, bool | Path) else value, "", ""))

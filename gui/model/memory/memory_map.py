@@ -9,11 +9,12 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.compare import TimeMap
+from memplan.core.intervals import interval_total, interval_union
 from memplan.gui.model.palette import Palette
-from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, step_starts
+from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,39 +160,22 @@ class Peak:
 
 def explain_peak(mapped: MemoryMap, axis: TimeMap, *, largest: int = 5) -> Peak | None:
     """Who holds memory at the step where most bytes are placed, or `None` for an empty map."""
-    if not len(mapped) or not mapped.plan.ops:
+    found = plan_peak(mapped.plan, mapped.tier) if len(mapped) else None
+    if found is None:
         return None
-    change = np.zeros(len(mapped.plan.ops) + 1, dtype=np.int64)
-    for row in mapped.placement:
-        placement = mapped.plan.placements[int(row)]
-        change[placement.start] += placement.size
-        change[placement.end] -= placement.size
-    totals = np.cumsum(change)[:-1]
-    step = int(totals.argmax())
-    rows = np.array(
-        [
-            i
-            for i, row in enumerate(mapped.placement)
-            if mapped.plan.placements[int(row)].start <= step < mapped.plan.placements[int(row)].end
-        ],
-        dtype=np.int64,
-    )
-    sizes = (mapped.high - mapped.low)[rows]
+    rectangle = {int(placement): row for row, placement in enumerate(mapped.placement)}
     parts = []
-    for code, kind in enumerate(mapped.kinds):
-        of_kind = np.flatnonzero(mapped.kind[rows] == code)
-        if not len(of_kind):
-            continue
-        order = of_kind[np.argsort(-sizes[of_kind], kind="stable")]
-        top = tuple((int(rows[i]), int(sizes[i])) for i in order[:largest])
-        parts.append(PeakPart(kind, int(sizes[of_kind].sum()), len(of_kind), top))
-    parts.sort(key=lambda part: -part.nbytes)
-    used = covered(mapped.low[rows], mapped.high[rows])
+    for share in found.shares:
+        places = [row for row in share.placements if row in rectangle]
+        top = tuple((rectangle[row], mapped.plan.placements[row].size) for row in places[:largest])
+        parts.append(PeakPart(share.kind, share.nbytes, share.count, top))
+    rows = np.array([rectangle[row] for share in found.shares for row in share.placements if row in rectangle], np.int64)
+    used = interval_total(*interval_union(mapped.low[rows], mapped.high[rows]))
     return Peak(
-        step=step,
-        time_ns=int(axis.to_profile(step_starts(mapped.plan)[step : step + 1])[0]),
-        op=mapped.plan.ops[step],
-        alive=int(totals[step]),
+        step=found.step,
+        time_ns=int(axis.to_profile(step_starts(mapped.plan)[found.step : found.step + 1])[0]),
+        op=mapped.plan.ops[found.step],
+        alive=found.nbytes,
         address_peak=mapped.top,
         holes=mapped.top - used,
         parts=tuple(parts),
@@ -225,11 +209,3 @@ def unused_bytes(mapped: MemoryMap) -> Int64s:
     return unused
 
 
-def covered(low: Int64s, high: Int64s) -> int:
-    """Bytes of address that the ranges `[low, high)` cover together."""
-    total, reach = 0, 0
-    for i in np.argsort(low, kind="stable"):
-        begin = max(int(low[i]), reach)
-        total += max(int(high[i]) - begin, 0)
-        reach = max(reach, int(high[i]))
-    return total

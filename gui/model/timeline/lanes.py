@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.traces.profile import Slices
 
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Codes = NDArray[np.integer[Any]]
 
 _SLICES_PER_CELL = 8

@@ -60,7 +60,7 @@ def _busy(session: Session, track: TimelineTrack, lanes: TrackLanes, start: int,
     """Nanoseconds of `[start, end)` under any slice: where slices lie in or over one another, it counts once."""
     rank = session.document.rank
     if len(lanes.lanes) > 1 and rank is not None and track.track_id is not None:
-        return round(float(rank.density(track.track_id, start, end, 1).busy[0]) * (end - start))
+        return rank.busy_ns(track.track_id, start, end)
     times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
     for lane in lanes.lanes[:1]:
         lane.add_times(start, end, times, counts)

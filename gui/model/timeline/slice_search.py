@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import SliceRef
 from memplan.core.progress import Progress, silent
@@ -16,7 +17,6 @@ MOST = 100_000
 """Hits kept; a search that finds more says so."""
 _HELD = 10 * MOST
 
-Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

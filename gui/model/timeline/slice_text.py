@@ -5,6 +5,7 @@ from __future__ import annotations
 from memplan.gui.model.memory.memory_map import occupant
 from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.schema import Bound
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 
@@ -22,8 +23,9 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
     if track.planned is not None and track.planned.ops:
         op = track.planned.ops[index]
-        values = (Sentence(op.bound), f"{op.flops:,}", format_bytes(op.gm_bytes))
-        lines.append(Sentence("limited by {} · {} FLOP · {}", values))
+        if op.bound is not Bound.UNKNOWN:
+            values = (Sentence(op.bound.value), f"{op.flops:,}", format_bytes(op.gm_bytes))
+            lines.append(Sentence("limited by {} · {} FLOP · {} of GM traffic", values))
         if op.source:
             lines.append(op.source)
     if track.planned is not None and track.planned.transfers:

@@ -12,7 +12,8 @@ from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
 from memplan.core.sentence import Sentence, Text
-from memplan.traces.profile import CounterSeries, RankProfile, TrackKind
+from memplan.traces.profile import CounterSeries, TrackKind
+from memplan.traces.rank import RankProfile
 
 PLAN_GROUP = "Plan"
 PINNED_GROUP = "Pinned"

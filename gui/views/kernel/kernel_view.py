@@ -159,11 +159,13 @@ class KernelView(QWidget):
         wanted = OpRef(step) if step is not None else item
         chip = self.chip_box.currentData()
 
-        def work(_: Progress) -> KernelFacts:
+        def work(progress: Progress) -> KernelFacts:
             # The model takes a good part of a second to import, which is not to be spent on the interface's thread.
             from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 
             try:
+                if session.document.rank is not None:
+                    session.document.rank.kernels(progress)
                 return kernel_facts(session, chip, item=wanted)
             except MemplanError as error:
                 return KernelFacts(problem=str(error))
@@ -221,7 +223,7 @@ class KernelView(QWidget):
         difference = difference_text(facts.predicted_ns, facts.measured_ns)
         if difference:
             times.append(tr("measured against predicted: {}").format(f"<b>{difference}</b>"))
-        if facts.bound and facts.bound != "none":
+        if facts.bound:
             times.append(f"{tr('limited by')} <b>{escape(tr(facts.bound))}</b>")
         if times:
             lines.append(" &nbsp;·&nbsp; ".join(times))

@@ -7,7 +7,7 @@ import pyqtgraph as pg
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.kernel.roofline_points import Roofline, roofline
 from memplan.gui.model.document.session import OpRef, Session
@@ -72,7 +72,7 @@ class RooflineView(QWidget):
         self.legend.setLabelTextColor(text)
         self.legend.setPen(self.colours.css("line"))
         self.legend.setBrush(self.colours.css("window"))
-        for side, label in (("bottom", tr("FLOP per byte of global memory")), ("left", tr("FLOP per second"))):
+        for side, label in (("bottom", tr("FLOP per byte of GM traffic")), ("left", tr("FLOP per second"))):
             axis = self.plot.getAxis(side)
             axis.setPen(faint)
             axis.setTextPen(faint)
@@ -98,6 +98,9 @@ class RooflineView(QWidget):
             knee = top / model.bytes_per_second
             pen = pg.mkPen(self.colours.css("text"), width=1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen)
+            name = pg.TextItem(say(model.memory), color=self.colours.css("text"), anchor=(1, 1))
+            name.setPos(np.log10(knee) - _NAME_STEP, np.log10(top) - _NAME_STEP)
+            self.plot.addItem(name)
         if top:
             lowest = float(np.nanmin([model.predicted, model.measured]))
             self.plot.setYRange(np.log10(lowest) - _ROOM, np.log10(top) + _ROOM, padding=0)

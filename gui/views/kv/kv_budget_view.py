@@ -24,7 +24,8 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.model.kv.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
-from memplan.gui.model.kv.kv_choice import SAMPLE, KvChoice, offer
+from memplan.gui.model.kv.kv_offer import SAMPLE, offer
+from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import Further, fitting_text, further, further_lines
 from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import Palette
@@ -36,6 +37,7 @@ from memplan.core.sentence import Text
 from memplan.core.units import format_bytes
 
 _FIRST_BATCH = 4
+_FIRST_CONTEXT = 32768
 _BESIDE_PX = 760
 """Pictures that have so much room stand beside each other."""
 _HIGHEST_PX = 700
@@ -73,7 +75,7 @@ class KvBudgetView(QWidget):
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self._ask_further)
-        self.form = KvForm(self.models, KvChoice((config or SAMPLE).absolute(), batch=_FIRST_BATCH), self)
+        self.form = KvForm(self.models, KvRequest((config or SAMPLE).absolute(), context=_FIRST_CONTEXT, batch=_FIRST_BATCH), self)
         self.form.changed.connect(self.evaluate)
         self.form.browse.connect(self.choose_model)
         self.stack = HbmStack(palette, self)
@@ -190,7 +192,7 @@ class KvBudgetView(QWidget):
     # -- answering -----------------------------------------------------------------------------------------------
 
     @property
-    def choice(self) -> KvChoice:
+    def choice(self) -> KvRequest:
         """What is set at the moment."""
         return self.form.choice()
 
@@ -292,7 +294,7 @@ class KvBudgetView(QWidget):
 
     def copy_command(self) -> None:
         """Put the command line that prints the same budget on the clipboard."""
-        QGuiApplication.clipboard().setText(self.choice.command)
+        QGuiApplication.clipboard().setText(self.choice.command_line)
 
     def sheet(self) -> Sheet:
         """All figures shown, or what is wrong with what is set."""

@@ -22,9 +22,8 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.kv.kv_choice import (
+from memplan.gui.model.kv.kv_offer import (
     SAMPLE,
-    KvChoice,
     Offer,
     batch_steps,
     chip_names,
@@ -33,6 +32,9 @@ from memplan.gui.model.kv.kv_choice import (
 )
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
+from memplan.kv.budget import DEFAULT_SEQUENCES
+from memplan.kv.collective_buffers import HCCL_BUFFER_MB
+from memplan.requests.kv_request import KvRequest
 from memplan.models.precision import PUBLISHED, precision_names
 
 _WIDTH, _FIELD = 330, 150
@@ -50,6 +52,8 @@ _COUNTS = (
     ("draft_tokens", "Draft tokens", "Speculative tokens by the model's own multi-token prediction", 0, 64, 1),
     ("hccl_buffer_mb", "HCCL buffer (MB)", "Size of each communicator's buffer (HCCL_BUFFSIZE)", 1, 1 << 16, 1),
 )
+_UNASKED = {"step_sequences": DEFAULT_SEQUENCES, "hccl_buffer_mb": HCCL_BUFFER_MB}
+"""What the engine takes of counts that are not given; 0 stands for it in the others."""
 _SIZES = (
     ("hbm", "Card", "Size of the card in place of the chip's own", "64GiB"),
     ("activations", "Activations", "Peak of activations in place of the estimate", "4GiB"),
@@ -70,7 +74,7 @@ class KvForm(QWidget):
     changed = Signal()
     browse = Signal()
 
-    def __init__(self, models: Sequence[Path], choice: KvChoice, parent: QWidget | None = None) -> None:
+    def __init__(self, models: Sequence[Path], choice: KvRequest, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._guard = WheelGuard(self)
         self._form = QFormLayout()
@@ -100,7 +104,7 @@ class KvForm(QWidget):
 
     # -- making --------------------------------------------------------------------------------------------------
 
-    def _make_main(self, choice: KvChoice) -> None:
+    def _make_main(self, choice: KvRequest) -> None:
         self.model = self._box("Model", "The model whose cache is budgeted: a config.json as published")
         self.open_button = QPushButton(tr("Open config.json …"), self)
         self.open_button.clicked.connect(self.browse)
@@ -112,7 +116,7 @@ class KvForm(QWidget):
         fill(self.engine, [(name, name) for name in self._versions], choice.engine)
         self.version = self._box("Version", "The engine's version and the generation of chips it is for")
         self._fill_versions()
-        self.context = self._slider("Context", "Longest sequence in tokens", context_steps(1), choice.context)
+        self.context = self._slider("Context", "Longest sequence in tokens", context_steps(1), choice.context or 1)
         self.batch = self._slider("Batch", "Sequences wanted at once on one rank", batch_steps(), choice.batch or 1)
         self.ranks = {name: DoublingSpin(1, 1024, self) for name, _, _ in _RANKS}
         grid = QGridLayout()
@@ -135,7 +139,7 @@ class KvForm(QWidget):
         self.kv = self._box("KV cache", "The type that the engine keeps the cache in")
         fill(self.kv, [("", tr("engine's default"))], "")
 
-    def _make_more(self, choice: KvChoice) -> None:
+    def _make_more(self, choice: KvRequest) -> None:
         form = QFormLayout(self.more)
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -145,7 +149,7 @@ class KvForm(QWidget):
         for name, label, what, low, high, first in _COUNTS:
             box = self.counts[name] = DoublingSpin(low, high, self.more, first)
             box.setMinimumWidth(_FIELD)
-            box.setValue(getattr(choice, name) or 0)
+            box.setValue(getattr(choice, name) or _UNASKED.get(name, 0))
             box.setGroupSeparatorShown(True)
             box.valueChanged.connect(self.changed)
             form.addRow(tr(label), self._prepare(box, label, what))
@@ -193,14 +197,15 @@ class KvForm(QWidget):
 
     # -- what is chosen ------------------------------------------------------------------------------------------
 
-    def choice(self) -> KvChoice:
+    def choice(self) -> KvRequest:
         """All that is set."""
         self._fill_versions()
         ranks = {name: box.value() for name, box in self.ranks.items()}
-        counts = {name: box.value() for name, box in self.counts.items()}
-        sizes = {name: line.text().strip() for name, line in self.sizes.items()}
+        values = ((name, box.value()) for name, box in self.counts.items())
+        counts = {name: None if value == _UNASKED.get(name, 0) else value for name, value in values}
+        sizes = {name: line.text().strip() or None for name, line in self.sizes.items()}
         flags = {name: flag.isChecked() for name, flag in self.flags.items()}
-        return KvChoice(
+        return KvRequest(
             config=Path(self.model.currentData()),
             chip=self.chip.currentData(),
             engine=self.version.currentData(),
@@ -211,12 +216,12 @@ class KvForm(QWidget):
             cp=ranks["cp"],
             context=self.context.value(),
             batch=self.batch.value(),
-            block_size=counts["block_size"] or None,
-            batched_tokens=counts["batched_tokens"] or None,
+            block_size=counts["block_size"],
+            batched_tokens=counts["batched_tokens"],
             step_sequences=counts["step_sequences"],
             asynchronous=flags["asynchronous"],
-            kv_dtype=self.kv.currentData(),
-            draft_tokens=counts["draft_tokens"],
+            kv_dtype=self.kv.currentData() or None,
+            draft_tokens=counts["draft_tokens"] or 0,
             index_c8=flags["index_c8"],
             weights=self.weights.currentData(),
             utilization=round(self.utilization.value(), 2) or None,
@@ -229,7 +234,7 @@ class KvForm(QWidget):
             effects=flags["effects"],
         )
 
-    def set_ranks(self, choice: KvChoice) -> None:
+    def set_ranks(self, choice: KvRequest) -> None:
         """Take the layout of `choice`, in one change."""
         for name, box in self.ranks.items():
             with QSignalBlocker(box):

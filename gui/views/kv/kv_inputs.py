@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal
 from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QHBoxLayout, QSlider, QSpinBox, QWidget
 
-from memplan.gui.model.kv.kv_choice import doubled
+from memplan.gui.model.kv.kv_offer import doubled
 
 
 class WheelGuard(QObject):

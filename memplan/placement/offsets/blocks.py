@@ -19,6 +19,9 @@ from memplan.placement.offsets.problem import Buffer, Problem
 
 Ints = NDArray[np.int64]
 
+FAR = 2**62
+"""Above every address and every capacity; what has no limit."""
+
 MAX_PAIRS = 40_000_000
 """Most pairs of blocks that are written out; about 1 GB."""
 

@@ -12,7 +12,7 @@ EXAMINED = 256
 """Steps at which the bound is refined; any choice of steps gives a valid bound."""
 
 
-def live_bytes(blocks: Blocks, granule: int = 1) -> Ints:
+def step_loads(blocks: Blocks, granule: int = 1) -> Ints:
     """Bytes occupied in each section `[times[k], times[k + 1])`, every rectangle rounded up to `granule`."""
     height = -((blocks.part_lo - blocks.part_hi) // granule) * granule
     change = np.zeros(max(len(blocks.times), 1), np.int64)
@@ -50,8 +50,8 @@ def peak_bound(blocks: Blocks, reserved: tuple[tuple[int, int], ...]) -> tuple[i
     best, method = 0, "nothing alive"
     if len(blocks.part_lo):
         granule = granule_of(blocks)
-        live = live_bytes(blocks, granule)
-        best, method = int(live_bytes(blocks).max()), "max live"
+        live = step_loads(blocks, granule)
+        best, method = int(step_loads(blocks).max()), "max live"
         if granule > 1:
             height = blocks.part_hi - blocks.part_lo
             slack = -height % granule

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from memplan.placement.offsets.blocks import Blocks, Ints, overlapping_pairs
 from memplan.placement.offsets.bounds import granule_of
-from memplan.placement.offsets.work_limit import Budget
+from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE, Budget
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.orders import features
 
-INFEASIBLE, FOUND, GAVE_UP = 0, 1, 2
 MOST_BLOCKS = 4000
 MOST_PAIRS = 3_000_000
 MOST_CLIQUES = 64
@@ -24,7 +23,7 @@ FIRST_NODES = 4
 
 @dataclass(frozen=True, slots=True)
 class SearchData:
-    """Arrays that `search_kernels.search` works on, for the blocks `chosen`; see there for their meaning."""
+    """Arrays that `search_kernels.search_offsets` works on, for the blocks `chosen`; see there for their meaning."""
 
     chosen: Ints
     size: Ints
@@ -262,7 +261,7 @@ def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, round
     Depth-first search restarted with several orders and ever more nodes, until it is decided, `rounds` are over or the
     budget is spent.
     """
-    from memplan.placement.offsets.search_kernels import search
+    from memplan.placement.offsets.search_kernels import search_offsets
 
     offset, counts = np.full(data.count, -1, np.int64), np.zeros(2, np.int64)
     if not data.count:
@@ -273,7 +272,7 @@ def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, round
             left = budget.left
             if left <= 0:
                 return GAVE_UP, offset
-            status = search(
+            status = search_offsets(
                 capacity, data.size, data.modulus, data.residue, *data.bans, *data.hull, *data.spans, *data.near,
                 *data.links, *data.sections, data.timed, order, rank, by_total, nodes, min(left, budget.slice), offset,
                 counts,

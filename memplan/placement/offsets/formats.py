@@ -18,7 +18,7 @@ from typing import Any, cast
 from memplan.core.errors import InputError
 from memplan.placement.offsets.problem import Buffer, Pool, Problem, Term
 
-LARGEST = 2**60
+LARGEST_INTEGER = 2**60
 MAX_FILE = 2**30
 _COLUMNS = {"begin": "lower", "start": "lower", "end": "upper", "buffer": "id", "buffer_id": "id"}
 _KNOWN = {"id", "lower", "upper", "size", "alignment", "hint", "gaps", "offset"}
@@ -46,12 +46,12 @@ def read_problem(path: Path, *, capacity: int | None = None, capacities: Mapping
         raise InputError("is not UTF-8 text", path=path, place=f"byte {error.start}") from error
 
 
-def _integer(text: object, path: Path, place: str, least: int = -LARGEST) -> int:
+def _integer(text: object, path: Path, place: str, least: int = -LARGEST_INTEGER) -> int:
     try:
         value = text if isinstance(text, int) and not isinstance(text, bool) else int(cast(str, text).strip(), 10)
     except (AttributeError, ValueError):
         raise InputError(f"{str(text)[:40]!r} is not an integer", path=path, place=place) from None
-    if not least <= value <= LARGEST:
+    if not least <= value <= LARGEST_INTEGER:
         raise InputError(f"{value} is out of range", path=path, place=place)
     return value
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import Blocks, Ints
+from memplan.placement.offsets.blocks import FAR, Blocks, Ints
 
-FAR = 2**62
 BUCKETS = 4096
 ROOM = 8
 """Entries per block that the time buckets may hold on average."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from memplan.core.jit import jit
+from memplan.placement.offsets.blocks import FAR
 
 FIRST_FIT, BEST_FIT = 0, 1
-FAR = 2**62
 MOST_ORDERED = 100_000
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.placement.offsets.blocks import Blocks, Ints, take
-from memplan.placement.offsets.bounds import live_bytes
+from memplan.placement.offsets.bounds import step_loads
 from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.exact import searchable, sections_over
 from memplan.placement.offsets.greedy import Space
@@ -32,7 +32,7 @@ def explain(
         kept, irreducible = _thin_out(blocks, space, budget)
     step = _common_step(blocks, np.array(kept, np.int64)) if kept else None
     if not kept:
-        live = live_bytes(blocks)
+        live = step_loads(blocks)
         if len(live):
             step_rank = int(live.argmax())
             owner = np.repeat(np.arange(blocks.count), np.diff(blocks.part_ptr))
@@ -65,7 +65,7 @@ def _too_large_together(blocks: Blocks, space: Space) -> tuple[list[int], bool]:
 
 def _live_sets(blocks: Blocks, room: int) -> list[list[int]]:
     """For problems too large or odd for exact search: the blocks of the fullest step, the largest that are needed."""
-    live = live_bytes(blocks)
+    live = step_loads(blocks)
     if not len(live) or int(live.max()) <= room:
         return []
     step = int(live.argmax())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.placement.offsets.blocks import Blocks, Ints
-from memplan.placement.offsets.bounds import live_bytes
+from memplan.placement.offsets.bounds import step_loads
 
 MOST_FOR_ALL = 100_000
 """Most blocks for which every order is tried."""
@@ -41,7 +41,7 @@ def features(blocks: Blocks) -> Features:
         degree = np.bincount(blocks.pair_a, minlength=count) + np.bincount(blocks.pair_b, minlength=count)
         return Features(start, end, degree.astype(np.int64), blocks.size, total)
     alive = np.flatnonzero(start < end)
-    total[alive] = _range_max(live_bytes(blocks), start[alive], end[alive])
+    total[alive] = _range_max(step_loads(blocks), start[alive], end[alive])
     return Features(start, end, times[end] - times[start], blocks.size, total)
 
 

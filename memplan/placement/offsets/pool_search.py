@@ -7,12 +7,10 @@ from random import Random
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import Blocks, Ints, take
+from memplan.placement.offsets.blocks import FAR, Blocks, Ints, take
 from memplan.placement.offsets.bounds import peak_bound
-from memplan.placement.offsets.work_limit import Budget
+from memplan.placement.offsets.work_limit import FOUND, INFEASIBLE, Budget
 from memplan.placement.offsets.exact import (
-    FOUND,
-    INFEASIBLE,
     MOST_BLOCKS,
     SearchData,
     fit,
@@ -20,7 +18,7 @@ from memplan.placement.offsets.exact import (
     lower,
     searchable,
 )
-from memplan.placement.offsets.greedy import FAR, Space, place_general, rectangles
+from memplan.placement.offsets.greedy import Space, place_general, rectangles
 from memplan.placement.offsets.orders import features, portfolio
 from memplan.placement.offsets.repair import repair_gaps
 

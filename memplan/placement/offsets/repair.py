@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 
 from memplan.placement.offsets.blocks import Blocks, Ints
-from memplan.placement.offsets.bounds import live_bytes
+from memplan.placement.offsets.bounds import step_loads
 from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.greedy import Rectangles
 
@@ -31,7 +31,7 @@ def repair_gaps(
     patience: int = PATIENCE,
 ) -> tuple[int, Ints]:
     """Lowest peak found and its addresses, starting from greedy placement in `order`; stops at `goal`."""
-    live = live_bytes(blocks)
+    live = step_loads(blocks)
     start, end, size = blocks.part_start, blocks.part_end, blocks.size
     random = Random(seed)  # noqa: S311
     peak, base, work = ready.place(order, best_fit)

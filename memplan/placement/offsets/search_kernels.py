@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from memplan.core.jit import jit
+from memplan.placement.offsets.blocks import FAR
+from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE
 
-FAR = 2**62
-INFEASIBLE, FOUND, GAVE_UP = 0, 1, 2
 
 
 @jit
@@ -45,7 +45,7 @@ def lowest_in_section(section: int, section_ptr: Any, section_block: Any, offset
 
 
 @jit
-def search(
+def search_offsets(
     capacity: int,
     size: Any,  # int64[n]
     modulus: Any,

@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from memplan.core.errors import InputError, MemplanError
-from memplan.placement.offsets.blocks import Blocks, Ints, compile_blocks, take
+from memplan.placement.offsets.blocks import FAR, Blocks, Ints, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
 from memplan.placement.offsets.work_limit import Budget, Limits, default_work
-from memplan.placement.offsets.greedy import FAR, Space, place_general
+from memplan.placement.offsets.greedy import Space, place_general
 from memplan.placement.offsets.infeasible import explain
 from memplan.placement.offsets.orders import features, portfolio
 from memplan.placement.offsets.penalties import by_pool, reuse_cost
@@ -25,7 +25,7 @@ from memplan.core.progress import Progress, silent
 EXPLAIN_WORK = 200_000_000
 """Most work on saying why a capacity can't be met, beyond that on the placement."""
 
-Group = TypeVar("Group", bound=tuple[int, ...])
+_Group = TypeVar("_Group", bound=tuple[int, ...])
 
 
 def assign(
@@ -117,7 +117,7 @@ def _check_pins(problem: Problem, blocks: Blocks) -> None:
     pinned = tuple(b for i, b in enumerate(problem.buffers) if base[i] >= 0)
     placed = {b.id: (pool[i], int(address[i])) for i, b in enumerate(problem.buffers) if base[i] >= 0}
 
-    def inside(groups: Iterable[Group]) -> tuple[Group, ...]:
+    def inside(groups: Iterable[_Group]) -> tuple[_Group, ...]:
         return tuple(group for group in groups if placed.keys() >= set(group))
 
     alone = replace(

@@ -1,4 +1,4 @@
-"""How much a search may do: work that is counted, or time by the clock."""
+"""How much a search may do, by counted work or by the clock, and how it can end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from time import process_time
 
 from memplan.core.progress import Progress, silent
+
+INFEASIBLE, FOUND, GAVE_UP = 0, 1, 2
+"""How an exact search ends: proven that there is no answer, with one, or at its limit."""
 
 
 @dataclass(frozen=True, slots=True)

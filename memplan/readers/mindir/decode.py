@@ -156,7 +156,7 @@ def _type_name(kind: int) -> str:
         return str(kind)
 
 
-def plain(attribute: Any) -> object:
+def attribute_value(attribute: Any) -> object:
     """An attribute as a Python value: number, string, bool, None or nested tuple; tensors as their shape."""
     kind = attribute.type
     if kind in _INTS:
@@ -173,7 +173,7 @@ def plain(attribute: Any) -> object:
     if kind in _SEQUENCES:
         flat: list[object] = []
         for item in attribute.values:
-            value = plain(item)
+            value = attribute_value(item)
             if isinstance(value, tuple) and item.type not in _SEQUENCES:
                 flat.extend(value)
             else:
@@ -193,7 +193,7 @@ def constant(attribute: Any, name: str) -> Literal | TensorConstant | FunctionCo
         return FunctionConstant(attribute.s.decode("utf-8", "replace"))
     if kind in _SEQUENCES and any(item.type in _STRUCTURED for item in attribute.values):
         return tuple(constant(item, f"{name}[{position}]") for position, item in enumerate(attribute.values))
-    return Literal(plain(attribute))
+    return Literal(attribute_value(attribute))
 
 
 _STRUCTURED = _SEQUENCES | _MONADS | {AttributeType.TENSORS, AttributeType.TENSOR, AttributeType.FUNCGRAPHCLOSURE}
@@ -207,4 +207,4 @@ def _as_tensor(attribute: Any, name: str) -> TensorType:
 
 def attributes(entries: Any) -> dict[str, object]:
     """Attributes of a primitive or node as plain values, without what says nothing about memory or time."""
-    return {entry.name: plain(entry) for entry in entries if entry.name not in _QUIET}
+    return {entry.name: attribute_value(entry) for entry in entries if entry.name not in _QUIET}

@@ -18,10 +18,10 @@ from memplan.readers.mindir.decode import (
     TensorType,
     ValueType,
 )
-from memplan.readers.mindspore.op_table import Target, op_table
+from memplan.readers.mindir.op_table import Target, op_table
 from memplan.readers.mindir.roles import Roles
 from memplan.readers.mindir.shape_inference import infer
-from memplan.readers.mindir.values import NOTHING, Choice, Closure, Monad, Value, as_plain, leaves, tensors_of
+from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, Monad, GraphValue, as_plain, leaves, tensors_of
 
 CONDITIONS = frozenset({"Switch", "switch", "SwitchLayer", "switch_layer"})
 """Ops that pick one of several functions at run time."""
@@ -29,7 +29,7 @@ CONDITIONS = frozenset({"Switch", "switch", "SwitchLayer", "switch_layer"})
 BIND_REMEDY = "bind it with --shape NAME=DIM,DIM,..."
 
 
-class Emitter:
+class OpEmitter:
     """Appends what nodes do to `builder`, for the kernels of `target`, and at most `most_ops` ops."""
 
     def __init__(self, builder: GraphBuilder, target: Target, most_ops: int) -> None:
@@ -48,7 +48,7 @@ class Emitter:
             shape = kind.max_shape
         return self.builder.tensor(name, shape, kind.dtype, dense_bytes(shape, kind.dtype), role)
 
-    def symbol(self, name: str, kind: ValueType, role: TensorKind, place: str) -> Value:
+    def symbol(self, name: str, kind: ValueType, role: TensorKind, place: str) -> GraphValue:
         """A new value of type `kind` with its own tensors."""
         if isinstance(kind, TensorType):
             return self.tensor(name, kind, role, place)
@@ -62,7 +62,7 @@ class Emitter:
             raise InputError("a function without a body", place=place)
         return Literal(None)
 
-    def apply(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int | None]:
+    def apply(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[GraphValue, int | None]:
         """What `node` yields, and the op it became (`None`: no op)."""
         plumbing = _PLUMBING.get(node.target)
         if plumbing is not None:
@@ -83,10 +83,10 @@ class Emitter:
             return known, None
         return self._kernel(node, arguments)
 
-    def _switch(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int | None]:
+    def _switch(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[GraphValue, int | None]:
         closures: list[Closure] = []
         for argument in arguments[1:]:
-            if isinstance(argument, Choice):
+            if isinstance(argument, ClosureChoice):
                 closures.extend(argument.closures)
             elif isinstance(argument, Closure):
                 closures.append(argument)
@@ -95,9 +95,9 @@ class Emitter:
         if not closures:
             raise InputError(f"{node.target} without functions", place=node.name)
         op = self._inert(node, tuple(tensors_of(arguments[0])), (), ())
-        return Choice(tuple(closures)), op
+        return ClosureChoice(tuple(closures)), op
 
-    def _known(self, node: Node, arguments: tuple[Value, ...]) -> Value | None:
+    def _known(self, node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue | None:
         """The result, if it is a number that follows at compile time."""
         if node.target == "Shape" and arguments and type(arguments[0]) is int:
             return tuple(Literal(dim) for dim in self.builder.shapes[arguments[0]])
@@ -113,7 +113,7 @@ class Emitter:
             raise InputError("division by zero", place=node.name)
         return Literal(compute(numbers[0], numbers[1]))
 
-    def _pass_through(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int | None]:
+    def _pass_through(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[GraphValue, int | None]:
         """`Load`, `Depend` and the like: the first argument under another name, ordered after the others."""
         if not arguments:
             raise InputError(f"{node.target} without input", place=node.name)
@@ -136,7 +136,7 @@ class Emitter:
             source=node.source,
         )
 
-    def _kernel(self, node: Node, arguments: tuple[Value, ...]) -> tuple[Value, int]:
+    def _kernel(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[GraphValue, int]:
         builder, table = self.builder, self.table
         attrs = {**node.attrs, "listed": len(builder.ops)}
         inputs: list[int] = []
@@ -223,7 +223,7 @@ class Emitter:
             if written is not None and builder.nbytes[written] == builder.nbytes[output]:
                 builder.share(written, output)
 
-    def _after(self, values: tuple[Value, ...]) -> tuple[int, ...]:
+    def _after(self, values: tuple[GraphValue, ...]) -> tuple[int, ...]:
         """The ops that must have run before something that is ordered after `values`."""
         found: dict[int, None] = {}
         for value in leaves(values):
@@ -238,11 +238,11 @@ class Emitter:
 _RECURSION = "only loops can be planned: let the function return what it calls itself for"
 
 
-def _make_tuple(_node: Node, arguments: tuple[Value, ...]) -> Value:
+def _make_tuple(_node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
     return arguments
 
 
-def _get_item(node: Node, arguments: tuple[Value, ...]) -> Value:
+def _get_item(node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
     if len(arguments) != 2 or not isinstance(arguments[1], Literal):
         raise InputError(f"{node.target} of something that is no tuple", place=node.name)
     sequence, index = arguments[0], arguments[1].value
@@ -257,16 +257,16 @@ def _get_item(node: Node, arguments: tuple[Value, ...]) -> Value:
     return sequence[index]
 
 
-def _partial(node: Node, arguments: tuple[Value, ...]) -> Value:
-    if not arguments or not isinstance(arguments[0], (Closure, Choice)):
+def _partial(node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
+    if not arguments or not isinstance(arguments[0], (Closure, ClosureChoice)):
         raise InputError("Partial of something that is no function", place=node.name)
     head = arguments[0]
     if isinstance(head, Closure):
         return Closure(head.graph, (*head.bound, *arguments[1:]), head.steps)
-    return Choice(tuple(Closure(item.graph, (*item.bound, *arguments[1:]), item.steps) for item in head.closures))
+    return ClosureChoice(tuple(Closure(item.graph, (*item.bound, *arguments[1:]), item.steps) for item in head.closures))
 
 
-_PLUMBING: Mapping[str, Callable[[Node, tuple[Value, ...]], Value]] = {
+_PLUMBING: Mapping[str, Callable[[Node, tuple[GraphValue, ...]], GraphValue]] = {
     **dict.fromkeys(("MakeTuple", "make_tuple", "RealMakeTuple", "MakeList", "make_list"), _make_tuple),
     **dict.fromkeys(("TupleGetItem", "tuple_getitem", "RealTupleGetItem", "ListGetItem", "list_getitem"), _get_item),
     "Partial": _partial,

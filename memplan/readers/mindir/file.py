@@ -11,26 +11,9 @@ from memplan.graph.model import Graph
 from memplan.core.progress import Progress, silent
 from memplan.readers.mindir.program import decode
 from memplan.readers.mindir.schema import model_class
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.program_graph import program_graph
 from memplan.readers.protobuf import parse
-
-
-@dataclass(frozen=True, slots=True)
-class ParallelLayout:
-    """
-    How one parameter is split over devices, as MindSpore's auto-parallel wrote it.
-
-    `devices` is the arrangement of devices, `tensor_map` the axis of it that splits each dimension (-1: none),
-    `slice_shape` the shape of one device's part, `optimizer_group` the group that shards its optimiser state.
-    """
-
-    name: str
-    devices: tuple[int, ...]
-    tensor_map: tuple[int, ...]
-    slice_shape: tuple[int, ...]
-    optimizer_group: str
-    shared_by_pipeline: bool
 
 
 _REMEDY = "export it again with mindspore.export(..., file_format='MINDIR') and without encryption"
@@ -62,19 +45,3 @@ def read_mindir(
         raise error.of(path) from None
     except UnicodeDecodeError:
         raise InputError("a name is not UTF-8: the file is damaged", path=path, remedy=_REMEDY) from None
-
-
-def parallel_layouts(data: bytes, path: str | Path) -> tuple[ParallelLayout, ...]:
-    """How the parameters of a MindIR file are split over devices; empty when the file was exported for one device."""
-    model = parse(model_class(), data, path=path, what="a MindIR file", remedy=_REMEDY)
-    return tuple(
-        ParallelLayout(
-            name=entry.name,
-            devices=tuple(entry.device_arrangement_int),
-            tensor_map=tuple(entry.tensor_map_int),
-            slice_shape=tuple(entry.slice_shape_int),
-            optimizer_group=entry.opt_shard_group,
-            shared_by_pipeline=entry.pipeline_shared,
-        )
-        for entry in model.parallel.layout
-    )

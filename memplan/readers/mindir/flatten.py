@@ -17,12 +17,12 @@ from memplan.graph.model import TensorKind
 from memplan.core.progress import Progress
 from memplan.readers.mindir.merge import merge
 from memplan.readers.mindir.decode import Function, FunctionConstant, MonadType, Node, TensorConstant
-from memplan.readers.mindir.emit import CONDITIONS, Emitter
+from memplan.readers.mindir.emit import CONDITIONS, OpEmitter
 from memplan.readers.mindir.loops import Loop, LoopFinder
 from memplan.readers.mindir.program import Program, bound_inputs, in_execution_order
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.schedule_trace import ScheduleTrace
-from memplan.readers.mindir.values import NOTHING, Choice, Closure, Monad, Value, tensors_of
+from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, Monad, GraphValue, tensors_of
 
 MAX_DEPTH = 10_000
 """Calls within calls; more is a damaged file."""
@@ -43,11 +43,11 @@ class _Frame:
 
     function: Function
     nodes: tuple[Node, ...]
-    values: dict[str, Value]
+    values: dict[str, GraphValue]
     steps: dict[str, int] = field(default_factory=dict)
     position: int = 0
     pending: list[Closure] = field(default_factory=list)
-    results: list[tuple[Value, int, int]] = field(default_factory=list)
+    results: list[tuple[GraphValue, int, int]] = field(default_factory=list)
     branch_began: int = 0
     loop: Loop | None = None
 
@@ -65,9 +65,9 @@ class Flattener:
         self.progress = progress
         listed = sum(len(function.nodes) for function in program.functions.values())
         self.most_nodes = 2 * (UNFOLDED + listed)
-        self.emitter = Emitter(builder, target, UNFOLDED + listed)
+        self.emitter = OpEmitter(builder, target, UNFOLDED + listed)
         self.finder = LoopFinder({name: function.calls for name, function in program.functions.items()})
-        self.constants: dict[str, Value] = {}
+        self.constants: dict[str, GraphValue] = {}
         self.inputs: list[int] = []
         self.outputs: list[int] = []
         self._stack: list[_Frame] = []
@@ -83,7 +83,7 @@ class Flattener:
 
     def run(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Flatten the whole program, with the open dimensions of its inputs bound by `shapes`."""
-        values: dict[str, Value] = {}
+        values: dict[str, GraphValue] = {}
         for parameter in self.program.parameters:
             index = self.emitter.tensor(
                 parameter.label, parameter.type, TensorKind.WEIGHT, f"parameter {parameter.label}"
@@ -121,7 +121,7 @@ class Flattener:
             self._ordered[function.name] = in_execution_order(function)
         return self._ordered[function.name]
 
-    def _execute(self, root: _Frame) -> tuple[Value, list[int]]:
+    def _execute(self, root: _Frame) -> tuple[GraphValue, list[int]]:
         stack = self._stack = [root]
         total = len(root.nodes)
         while True:
@@ -150,7 +150,7 @@ class Flattener:
             else:
                 self._call(frame, node, arguments)
 
-    def _primitive(self, frame: _Frame, node: Node, arguments: tuple[Value, ...]) -> None:
+    def _primitive(self, frame: _Frame, node: Node, arguments: tuple[GraphValue, ...]) -> None:
         value, op = self.emitter.apply(node, arguments)
         if self._trace is not None:
             sources = [frame.steps.get(name, -1) for name in node.inputs]
@@ -159,9 +159,9 @@ class Flattener:
             frame.steps[node.name] = self._trace.add(node.target, sources, op)
         frame.values[node.name] = value
 
-    def _call(self, frame: _Frame, node: Node, arguments: tuple[Value, ...]) -> None:
+    def _call(self, frame: _Frame, node: Node, arguments: tuple[GraphValue, ...]) -> None:
         if node.target in self.program.functions:
-            callee: Value = Closure(node.target)
+            callee: GraphValue = Closure(node.target)
         else:
             callee = self._value(frame, node.target)
         steps = tuple(frame.steps.get(name, -1) for name in node.inputs) if self._trace is not None else ()
@@ -171,7 +171,7 @@ class Flattener:
         elif isinstance(callee, Closure):
             frame.pending = [Closure(callee.graph, (*callee.bound, *arguments), (*self._padded(callee), *steps))]
             self._next_branch(frame, node)
-        elif isinstance(callee, Choice):
+        elif isinstance(callee, ClosureChoice):
             self._branches += len(callee.closures) > 1
             loop = frame.loop
             inside = [item for item in callee.closures if loop is not None and item.graph in loop.functions]
@@ -201,7 +201,7 @@ class Flattener:
         frame.results = []
         frame.position += 1
 
-    def _branch_done(self, frame: _Frame, result: Value) -> None:
+    def _branch_done(self, frame: _Frame, result: GraphValue) -> None:
         frame.results.append((result, frame.branch_began, len(self.builder.ops)))
         loop = frame.loop
         if loop is not None and loop.branches_left:
@@ -209,7 +209,7 @@ class Flattener:
             if not loop.branches_left:
                 loop.close(self.builder)
 
-    def _return(self, caller: _Frame, result: Value, steps: list[int]) -> None:
+    def _return(self, caller: _Frame, result: GraphValue, steps: list[int]) -> None:
         node = caller.nodes[caller.position]
         if self._trace is not None:
             # A tuple of results that the callee lists one by one is made where it returns.
@@ -255,12 +255,12 @@ class Flattener:
             frame.steps = {name: step for name, step in zip(names, self._padded(closure), strict=True) if step >= 0}
         return frame
 
-    def _result(self, frame: _Frame) -> tuple[Value, list[int]]:
+    def _result(self, frame: _Frame) -> tuple[GraphValue, list[int]]:
         outputs = [self._value(frame, name) for name in frame.function.outputs]
         steps = [frame.steps.get(name, -1) for name in frame.function.outputs]
         return (outputs[0] if len(outputs) == 1 else tuple(outputs)), steps
 
-    def _value(self, frame: _Frame, name: str) -> Value:
+    def _value(self, frame: _Frame, name: str) -> GraphValue:
         value = frame.values.get(name)
         if value is None:
             value = self.constants.get(name)
@@ -268,7 +268,7 @@ class Flattener:
             value = self._free(name, frame)
         return value
 
-    def _free(self, name: str, frame: _Frame) -> Value:
+    def _free(self, name: str, frame: _Frame) -> GraphValue:
         """What `name` stands for when the function itself doesn't say: a constant, a function, a caller's value."""
         if name in self.program.constants:
             value = self.constants[name] = self._materialise(self.program.constants[name])
@@ -280,7 +280,7 @@ class Flattener:
                 return outer.values[name]
         raise InputError(f"input {name!r:.120} is defined nowhere", place=frame.function.name)
 
-    def _materialise(self, constant: object) -> Value:
+    def _materialise(self, constant: object) -> GraphValue:
         """A constant as a value; a constant tensor gets its bytes on first use."""
         if isinstance(constant, TensorConstant):
             return self.emitter.tensor(constant.name, constant.type, TensorKind.CONSTANT, constant.name)

@@ -9,7 +9,7 @@ import networkx as nx
 
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
-from memplan.readers.mindir.values import NOTHING, Choice, Closure, Value, leaves, tensors_of
+from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, GraphValue, leaves, tensors_of
 
 
 class LoopFinder:
@@ -56,24 +56,24 @@ class Loop:
     used once the new one exists or goes on to another argument.
     """
 
-    def __init__(self, functions: frozenset[str], arguments: tuple[Value, ...], enclosing: int) -> None:
+    def __init__(self, functions: frozenset[str], arguments: tuple[GraphValue, ...], enclosing: int) -> None:
         self.functions = functions
         self._enclosing = enclosing
         self.arguments = arguments
         self.branches_left = 0
-        self._carried: list[tuple[Value, ...]] = []
+        self._carried: list[tuple[GraphValue, ...]] = []
         self._groups: dict[int, Companions] = {}
         self._names: list[str] = []
         self.begin = -1
         self._closed = False
 
-    def open(self, builder: GraphBuilder, names: list[str]) -> tuple[Value, ...]:
+    def open(self, builder: GraphBuilder, names: list[str]) -> tuple[GraphValue, ...]:
         """Append `LoopBegin` and return the head's arguments under names of their own."""
         self._names = names
         entering: list[int] = []
         leaving: list[int] = []
 
-        def rename(value: Value, name: str) -> Value:
+        def rename(value: GraphValue, name: str) -> GraphValue:
             if type(value) is tuple:
                 return tuple(rename(item, name) for item in value)
             if type(value) is not int:
@@ -90,7 +90,7 @@ class Loop:
         self.arguments = renamed
         return renamed
 
-    def back(self, arguments: tuple[Value, ...]) -> None:
+    def back(self, arguments: tuple[GraphValue, ...]) -> None:
         """Note that the loop goes round with `arguments`."""
         if self._closed:
             raise InputError("a loop is entered again from behind its end", place=self._names[0] if self._names else "")
@@ -189,7 +189,7 @@ class Loop:
         return len(entering) == 1
 
 
-def _pairs(inside: tuple[Value, ...], new: tuple[Value, ...]) -> list[tuple[int, int]]:
+def _pairs(inside: tuple[GraphValue, ...], new: tuple[GraphValue, ...]) -> list[tuple[int, int]]:
     """Tensors of the head's arguments with those that take their place in the next pass."""
     pairs: list[tuple[int, int]] = []
     for old, value in zip(inside, new, strict=True):
@@ -198,7 +198,7 @@ def _pairs(inside: tuple[Value, ...], new: tuple[Value, ...]) -> list[tuple[int,
         olds, news = list(tensors_of(old)), list(tensors_of(value))
         if len(olds) != len(news):
             raise InputError("a loop carries something whose structure changes from pass to pass")
-        if any(isinstance(item, (Closure, Choice)) for item in leaves(old)):
+        if any(isinstance(item, (Closure, ClosureChoice)) for item in leaves(old)):
             raise InputError("a loop carries functions")
         pairs.extend(zip(olds, news, strict=True))
     return pairs

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
 from memplan.readers.mindir.decode import Literal
-from memplan.readers.mindir.values import NOTHING, Choice, Closure, Monad, Value
+from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, Monad, GraphValue
 
 
-def merge(builder: GraphBuilder, results: Sequence[tuple[Value, int, int]], name: str) -> Value:
+def merge(builder: GraphBuilder, results: Sequence[tuple[GraphValue, int, int]], name: str) -> GraphValue:
     """
     One value for the `results` of branches, each with the op counts at which its branch began and ended.
 
@@ -25,7 +25,7 @@ def merge(builder: GraphBuilder, results: Sequence[tuple[Value, int, int]], name
     return _merge(builder, branches, name, set())
 
 
-def _merge(builder: GraphBuilder, branches: list[tuple[Value, int, int]], name: str, shared: set[int]) -> Value:
+def _merge(builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], name: str, shared: set[int]) -> GraphValue:
     first = branches[0][0]
     if type(first) is int:
         return _merge_tensors(builder, branches, name, shared)
@@ -35,14 +35,14 @@ def _merge(builder: GraphBuilder, branches: list[tuple[Value, int, int]], name: 
     if isinstance(first, Monad):
         ends = [value.after for value, _, _ in branches if isinstance(value, Monad) and value.after is not None]
         return Monad(max(ends, default=None))
-    if isinstance(first, (Closure, Choice)):
+    if isinstance(first, (Closure, ClosureChoice)):
         closures: dict[Closure, None] = {}
         for value, _, _ in branches:
-            for item in value.closures if isinstance(value, Choice) else (value,):
+            for item in value.closures if isinstance(value, ClosureChoice) else (value,):
                 if not isinstance(item, Closure):
                     raise InputError("branches return different kinds of things", place=name)
                 closures[item] = None
-        return Choice(tuple(closures)) if len(closures) > 1 else next(iter(closures))
+        return ClosureChoice(tuple(closures)) if len(closures) > 1 else next(iter(closures))
     if type(first) is tuple:
         if any(type(value) is not tuple or len(value) != len(first) for value, _, _ in branches):
             raise InputError("branches return different kinds of things", place=name)
@@ -53,7 +53,7 @@ def _merge(builder: GraphBuilder, branches: list[tuple[Value, int, int]], name: 
     raise InputError("branches return different kinds of things", place=name)
 
 
-def _merge_tensors(builder: GraphBuilder, branches: list[tuple[Value, int, int]], name: str, shared: set[int]) -> Value:
+def _merge_tensors(builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], name: str, shared: set[int]) -> GraphValue:
     tensors = [value for value, _, _ in branches]
     if any(type(tensor) is not int for tensor in tensors):
         raise InputError("branches return different kinds of things", place=name)

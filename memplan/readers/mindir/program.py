@@ -15,11 +15,11 @@ from memplan.readers.mindir.decode import (
     ValueType,
     attributes,
     constant,
-    plain,
+    attribute_value,
     tensor_type,
     value_type,
 )
-from memplan.readers.mindspore.execution_order import by_name
+from memplan.readers.mindir.execution_order import execution_order_by_name
 from memplan.readers.mindir.shape_inference import OPEN_RANK
 
 _REFERENCE = "REF::"
@@ -183,7 +183,7 @@ def in_execution_order(function: Function) -> tuple[Node, ...]:
     """The nodes as MindSpore's runtime orders them; those that the result doesn't need are dropped."""
     nodes = function.nodes
     try:
-        order = by_name(
+        order = execution_order_by_name(
             [node.name for node in nodes],
             [node.target for node in nodes],
             [node.inputs if node.primitive else (node.target, *node.inputs) for node in nodes],
@@ -218,5 +218,5 @@ def _node_attrs(entry: Any, primitive: Primitive | None) -> Mapping[str, object]
         for item in group:
             label = _KEPT_NODE_ATTRS.get(item.name)
             if label is not None:
-                extra[label] = plain(item)
+                extra[label] = attribute_value(item)
     return {**shared, **extra} if extra else shared

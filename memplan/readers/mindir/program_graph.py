@@ -9,7 +9,7 @@ from memplan.graph.model import Graph
 from memplan.core.progress import Progress
 from memplan.readers.mindir.flatten import Flattener
 from memplan.readers.mindir.program import Program
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 
 
 def program_graph(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import TensorKind
-from memplan.readers.mindspore.op_table import OpTable
+from memplan.readers.mindir.op_table import OpTable
 
 _GRADIENT_SCOPE = "Gradients/"
 _UNSCOPED = "Expand/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.readers.mindspore.execution_order import execution_order
+from memplan.readers.mindir.execution_order import execution_order
 
 
 class ScheduleTrace:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from memplan.readers.mindir.decode import Literal
 
-Value = Any
-"""A tensor index (`int`), `Literal`, `Monad`, `Closure`, `Choice`, `NOTHING`, or a tuple of values."""
+GraphValue = Any
+"""A tensor index (`int`), `Literal`, `Monad`, `Closure`, `ClosureChoice`, `NOTHING`, or a tuple of values."""
 
 
 class Monad(NamedTuple):
@@ -25,7 +25,7 @@ class Closure(NamedTuple):
     steps: tuple[int, ...] = ()
 
 
-class Choice(NamedTuple):
+class ClosureChoice(NamedTuple):
     """One of several closures, picked at run time."""
 
     closures: tuple[Closure, ...]
@@ -38,7 +38,7 @@ class Nothing(NamedTuple):
 NOTHING = Nothing()
 
 
-def leaves(value: Value) -> Iterator[Value]:
+def leaves(value: GraphValue) -> Iterator[GraphValue]:
     """Everything in `value` that is no tuple and no closure, in order."""
     stack = [value]
     while stack:
@@ -48,23 +48,18 @@ def leaves(value: Value) -> Iterator[Value]:
             stack.extend(reversed(item))
         elif kind is Closure:
             stack.extend(reversed(item.bound))
-        elif kind is Choice:
+        elif kind is ClosureChoice:
             stack.extend(reversed(item.closures))
         else:
             yield item
 
 
-def tensors_of(value: Value) -> Iterator[int]:
+def tensors_of(value: GraphValue) -> Iterator[int]:
     """Indices of all tensors in `value`, in order."""
     return (item for item in leaves(value) if type(item) is int)
 
 
-def literals_of(value: Value) -> tuple[object, ...]:
-    """The constants directly in a tuple."""
-    return tuple(item.value for item in value if isinstance(item, Literal)) if type(value) is tuple else ()
-
-
-def as_plain(value: Value) -> object:
+def as_plain(value: GraphValue) -> object:
     """`value` as plain Python if it holds constants only, else `None`."""
     if isinstance(value, Literal):
         return value.value

@@ -14,10 +14,10 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
-from memplan.readers.mindspore.op_table import op_table
+from memplan.readers.mindir.op_table import op_table
 from memplan.readers.mindir.roles import Roles
 
-MARK = "[Kernel actors:"
+ACTOR_SET_MARK = "[Kernel actors:"
 
 _SECTION = re.compile(r"\[([A-Za-z ]+?)(?::\d+)?\]$")
 _ACTOR = re.compile(r"\s*actor_name:(\S+)\tactor_id:")

@@ -13,7 +13,7 @@ from memplan.core.errors import InputError
 from memplan.graph.model import Graph
 from memplan.core.progress import Progress, silent
 from memplan.readers.mindir.file import read_mindir
-from memplan.readers.mindspore.op_table import Target
+from memplan.readers.mindir.op_table import Target
 from memplan.readers.replicate import replicate_layers
 
 _REMEDY = "call it in graph mode: mindspore.set_context(mode=mindspore.GRAPH_MODE)"

@@ -27,7 +27,7 @@ from memplan.readers.mindir.decode import (
 )
 from memplan.readers.mindir.program import Parameter, Program
 
-MARK = "# IR entry: @"
+KERNEL_IR_MARK = "# IR entry: @"
 
 _PARAMETER = re.compile(r"%(para\d+)_(\S*): (<.*)$")
 _REFERENCE = re.compile(r"%(para\d+)_")
@@ -99,8 +99,8 @@ def _scan(text: str, path: str | Path) -> tuple[str, dict[str, tuple[str, str]],
     draft: _Draft | None = None
     for number, line in enumerate(text.splitlines(), 1):
         if block is None:
-            if line.startswith(MARK):
-                entry = line[len(MARK) :].strip()
+            if line.startswith(KERNEL_IR_MARK):
+                entry = line[len(KERNEL_IR_MARK) :].strip()
             elif line.startswith("subgraph attr:"):
                 attrs, in_attrs = {}, True
             elif line.startswith("subgraph instance:"):

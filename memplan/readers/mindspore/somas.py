@@ -17,7 +17,7 @@ from memplan.core.errors import InputError
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 
-MARK = "All Tensors:"
+SOMAS_MARK = "All Tensors:"
 _OUTSIDE = frozenset({"GraphOutput", "GraphInput"})
 _IDS = re.compile(r"%(\d+)([TP])")
 
@@ -100,15 +100,6 @@ class SomasDump:
         return max((tensor.offset + tensor.aligned_size for tensor in self.tensors.values()), default=0)
 
 
-def read_somas(path: str | Path) -> SomasDump:
-    """The SOMAS text dump at `path`; raises `InputError` naming the line that can't be read."""
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
-    return parse_somas(text, path)
-
-
 def parse_somas(text: str, path: str | Path) -> SomasDump:
     """A SOMAS text dump as a record; `path` is named in errors."""
     parameters: dict[int, tuple[str, int]] = {}
@@ -134,7 +125,7 @@ def parse_somas(text: str, path: str | Path) -> SomasDump:
                 total = int(line.rsplit(":", 1)[1])
         except (ValueError, IndexError) as error:
             raise InputError(f"not a row of a SOMAS dump: {error}", path=path, place=f"line {number}") from None
-    if not nodes or MARK not in text:
+    if not nodes or SOMAS_MARK not in text:
         raise InputError("this is not a SOMAS dump", path=path, remedy="name *_somas_tensor_offset_*.ir")
     return _checked(SomasDump(str(path), parameters, tensors, tuple(nodes), tuple(unions), total))
 
@@ -280,14 +271,3 @@ def parse_somas_cache(document: object, path: str | Path) -> SomasCache:
     if not isinstance(total, int) or not isinstance(graph, int):
         raise InputError("the total is missing", path=path, place="reused_memory_size")
     return SomasCache(str(path), graph, total, tuple(rows))
-
-
-def read_somas_cache(path: str | Path) -> SomasCache:
-    """The SOMAS JSON cache at `path`."""
-    try:
-        document = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
-    except (ValueError, RecursionError):
-        raise InputError("this is not JSON", path=path) from None
-    return parse_somas_cache(document, path)

@@ -1,0 +1,168 @@
+"""
+All that the model knows of one kernel on one machine: its cost, its tiling in words, and what it keeps on chip.
+
+What the buffers' addresses are is for `memplan.placement.onchip` to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes
+from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
+from memplan.cost.buffers import (
+    MATMUL_STAGES,
+    VECTOR_STAGES,
+    BufferNeed,
+    Stage,
+    attention_buffers,
+    attention_stages,
+    matmul_buffers,
+    vector_buffers,
+)
+from memplan.cost.kernel import Kernel
+from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
+from memplan.cost.machine import Machine
+from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
+from memplan.cost.vector import VectorWork, vector_work
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """
+    `cost`, and how `problem` is cut: `tiling` in sentences, `needs` on chip over the `stages` of an iteration.
+
+    `gm_bound` are bytes that must cross between cores and GM whatever the tiling, `None` where no bound is known.
+    `missing` says why there is no tiling; then `tiling`, `stages` and `needs` are empty. `notes` say what `needs`
+    leaves out and what was taken for granted.
+    """
+
+    cost: KernelCost
+    problem: KernelProblem
+    tiling: tuple[Sentence, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    needs: tuple[BufferNeed, ...] = ()
+    gm_bound: int | None = None
+    missing: Sentence | None = None
+    notes: tuple[Sentence, ...] = ()
+
+
+@lru_cache(maxsize=1024)
+def kernel_report(kernel: Kernel, machine: Machine, *, hot_share: float | None = None) -> KernelReport:
+    """
+    The report of `kernel`; `hot_share` as in `kernel_cost`, whose figures and tiling it gives.
+
+    Equal kernels are searched once. Raises what `kernel_cost` raises.
+    """
+    cost = kernel_cost(kernel, machine, hot_share=hot_share)
+    # As `kernel_cost` rounds it, so that the buffers are those of the tiling it found.
+    share = 0.0 if hot_share is None else round(hot_share * HOT_STEPS) / HOT_STEPS
+    problem = problem_of(kernel, machine, hot_share=share)
+    notes = (Sentence(cost.assumed),) if cost.assumed else ()
+    missing = _missing(kernel, cost, problem)
+    if missing is not None:
+        return KernelReport(cost, problem, missing=missing, notes=notes)
+    if problem.matmul is not None and cost.tiling is not None:
+        cores = min(kernel.block_count, machine.cubes) if kernel.block_count else machine.cubes
+        if problem.passes:
+            notes = (*notes, Sentence("the fused vector work's buffers in UB are not modelled"))
+        return _of(matmul_cut(problem.matmul, cost.tiling, machine, cores=cores), cost, problem, notes)
+    if problem.attention is not None:
+        time = attention_time(problem.attention, machine, problem.mac_rate, hot_share=share)
+        if problem.attention.gradient:
+            notes = (*notes, Sentence("of the backward kernel only the buffers of scores and softmax are laid out"))
+        return _of(attention_cut(problem.attention, time, machine), cost, problem, notes)
+    return _vector(kernel, cost, problem, vector_work(kernel, problem.rule, machine), notes)
+
+
+def _missing(kernel: Kernel, cost: KernelCost, problem: KernelProblem) -> Sentence | None:
+    """Why no tiling is known, `None` where one is."""
+    kind = problem.rule.kind
+    if problem.on_cpu:
+        return Sentence("An AI CPU runs it: it uses none of the AI core's buffers")
+    if kind == "collective":
+        return Sentence("A collective: links bound it, and what it buffers on chip is not modelled")
+    if not kernel.operands:
+        return Sentence("Neither shapes nor types of its operands are known: no tiling can be told")
+    if problem.rule.rule == "unknown":
+        return Sentence("No tiling rule is known for {}: its time is that of an elementwise op", (kernel.type,))
+    if problem.matmul is not None and cost.tiling is None:
+        return Sentence("The cube does not take this type: computed by the vector units, whose tiling is not modelled")
+    if problem.matmul is None and problem.attention is None and kind not in _STREAMING:
+        return Sentence("Its operands do not tell which product it computes: its time is that of moving them")
+    return None
+
+
+_STREAMING = frozenset({"vector", "rows", "reduction", "fill", "slice", "transpose", "gather", "sort", "optimizer"})
+"""Kinds of kernels that stream their operands through UB."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCut:
+    """How a kernel is cut: in `words`, what it `needs` on chip over `stages`, and the bytes that must cross to GM."""
+
+    words: tuple[Sentence, ...]
+    stages: tuple[Stage, ...]
+    needs: tuple[BufferNeed, ...]
+    gm_bound: int
+
+
+def matmul_cut(product: MatmulProblem, tiling: Tiling, machine: Machine, *, cores: int) -> KernelCut:
+    """`product` in tiles of `tiling` on at most `cores` cores."""
+    tiles = ceil(product.m / tiling.m) * ceil(product.n / tiling.n) * product.batch
+    words = [
+        Sentence(
+            "{} × {} × {} (M × N × K), {} products",
+            (f"{product.m:,}", f"{product.n:,}", f"{product.k:,}", f"{product.batch:,}"),
+        )
+        if product.batch > 1
+        else Sentence("{} × {} × {} (M × N × K)", (f"{product.m:,}", f"{product.n:,}", f"{product.k:,}")),
+        Sentence("C in tiles of {} × {}: {} on {} cores",
+                 (str(tiling.m), str(tiling.n), f"{tiles:,}", str(min(tiles * tiling.splits, cores)))),
+        Sentence("K in slices of {} in L1 and {} in L0", (str(tiling.k_l1), str(tiling.k))),
+    ]  # fmt: skip
+    if tiling.resident != "none":
+        words.append(Sentence("a panel of {} with all of K stays in L1", (tiling.resident,)))
+    if tiling.splits > 1:
+        words.append(Sentence("K is split over {} cores, which add their sums in GM", (str(tiling.splits),)))
+    bound = round(traffic_bound(product, machine, cores=cores))
+    return KernelCut(tuple(words), MATMUL_STAGES, tuple(matmul_buffers(product, tiling)), bound)
+
+
+def attention_cut(attention: AttentionProblem, time: AttentionTime, machine: Machine) -> KernelCut:
+    """`attention` in the blocks that `time` found."""
+    words = (
+        Sentence(
+            "batch {}, {} query and {} key heads, {} queries on {} keys, head size {}",
+            tuple(
+                f"{value:,}"
+                for value in (
+                    attention.batch, attention.heads, attention.kv_heads, attention.q_len, attention.kv_len,
+                    attention.d_qk,
+                )
+            ),
+        ),
+        Sentence("blocks of {} queries × {} keys on {} cores",
+                 (str(time.block_q), str(time.block_kv), str(time.cores))),
+    )  # fmt: skip
+    needs = tuple(attention_buffers(attention, time, machine))
+    return KernelCut(words, attention_stages(machine), needs, round(attention.compulsory_bytes))
+
+
+def _of(cut: KernelCut, cost: KernelCost, problem: KernelProblem, notes: tuple[Sentence, ...]) -> KernelReport:
+    return KernelReport(cost, problem, cut.words, cut.stages, cut.needs, cut.gm_bound, notes=notes)
+
+
+def _vector(
+    kernel: Kernel, cost: KernelCost, problem: KernelProblem, work: VectorWork, notes: tuple[Sentence, ...]
+) -> KernelReport:
+    needs = tuple(vector_buffers(kernel, work))
+    if not needs:
+        missing = Sentence("It moves too little to stream through UB: no buffers are modelled")
+        return KernelReport(cost, problem, missing=missing, notes=notes)
+    pieces = (format_bytes(round(work.piece)), str(ceil(work.pieces)), str(work.cores))
+    words = (Sentence("pieces of up to {} of each operand: {} on each of {} cores", pieces),)
+    return KernelReport(cost, problem, words, VECTOR_STAGES, needs, round(work.read + work.written), notes=notes)

@@ -1,0 +1,150 @@
+"""Where the storages of a graph lie at every step, and what moves between HBM and the host so that they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
+from memplan.graph import Graph
+from memplan.hardware import Chip, Link
+from memplan.placement.hbm import HbmLayout, lay_out
+from memplan.placement.host import choose_moves
+from memplan.placement.residency import Gap, Storage, least_bytes
+from memplan.placement.rounding import Rounding
+from memplan.placement.schedule import StepSchedule, run_schedule
+from memplan.schema import PlannedTensor
+
+_PACKING_ROUNDS = 6
+"""How often host moves are chosen anew with less room because addresses did not pack into all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HbmRoom:
+    """Bytes of HBM to plan with (`None`: not known), bytes that the driver keeps, and what is unknown of them."""
+
+    capacity: int | None
+    reserved: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def hbm_room(chip: Chip, wanted: int | None) -> HbmRoom:
+    """`wanted` bytes, else what `chip` has less what its driver keeps; raises `InputError` for 0 and below."""
+    if wanted is not None:
+        if wanted <= 0:
+            raise InputError(f"{wanted} bytes of HBM are not enough for anything", remedy="give more than 0")
+        return HbmRoom(wanted)
+    if chip.hbm_bytes is None:
+        return HbmRoom(None, 0, (f"the HBM size of {chip.name} is not known: nothing was checked against it",))
+    if chip.hbm_reserved_bytes is None:
+        unknown = f"what the driver keeps of the HBM of {chip.name} is not known: taken as nothing"
+        return HbmRoom(chip.hbm_bytes, 0, (unknown,))
+    return HbmRoom(chip.hbm_bytes - chip.hbm_reserved_bytes, chip.hbm_reserved_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLayout:
+    """
+    Addresses, schedule and moves of one graph in `room`.
+
+    `missing` is how many bytes of HBM are lacking, 0 where everything fits; `notes` is what else there is to say of it.
+    """
+
+    storages: tuple[Storage, ...]
+    schedule: StepSchedule
+    hbm: HbmLayout
+    room: HbmRoom
+    out_link: Link
+    in_link: Link
+    missing: int
+    notes: tuple[str, ...]
+
+
+def lay_out_graph(
+    graph: Graph,
+    tensors: Sequence[PlannedTensor],
+    durations_ns: Sequence[int],
+    room: HbmRoom,
+    round_size: Rounding,
+    *,
+    out_link: Link,
+    in_link: Link,
+    progress: Progress = silent,
+) -> MemoryLayout:
+    """
+    The layout of `tensors` that needs the fewest bytes over the room; what leaves HBM only where it has to.
+
+    `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
+    """
+    storages = _storages(graph, tensors, round_size)
+    schedule, layout = _fitted(storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress)
+    missing, notes = 0, []
+    if room.capacity is not None and layout.peak > room.capacity:
+        least = int(least_bytes(storages, len(graph.ops)).max(initial=0))
+        missing = max(least, layout.lower_bound) - room.capacity
+        if missing <= 0:
+            missing = layout.peak - room.capacity
+            notes.append("the bytes fit but no addresses were found for them; a better packing may exist")
+    if schedule.moves:
+        notes += [f"link {link.name}: {link.note}" for link in (out_link, in_link) if link.note]
+    return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, tuple(notes))
+
+
+def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
+    """What has to be placed, in the order of `tensors`."""
+    writes: dict[int, list[int]] = {}
+    for op in graph.ops:
+        for index in op.outputs:
+            if op.launches:
+                writes.setdefault(graph.tensors[index].storage, []).append(op.index)
+    return [
+        Storage(
+            tensor=tensor.index,
+            size=round_size(tensor.nbytes),
+            start=tensor.start,
+            end=tensor.end,
+            uses=tensor.uses,
+            writes=tuple(writes.get(tensor.index, ())),
+            persistent=tensor.persistent,
+        )
+        for tensor in tensors
+    ]
+
+
+def _fitted(
+    storages: Sequence[Storage],
+    durations_ns: Sequence[int],
+    capacity: int | None,
+    alignment: int,
+    out_link: Link,
+    in_link: Link,
+    progress: Progress,
+) -> tuple[StepSchedule, HbmLayout]:
+    """
+    The schedule and addresses that need the fewest bytes over `capacity`; host moves only where needed.
+
+    Addresses may not pack into all of the room that bytes alone would fit in, so the moves are chosen again with
+    less room until they do.
+    """
+    steps = len(durations_ns)
+    starts = np.concatenate(([0], np.cumsum(np.asarray(durations_ns, dtype=np.int64)))).astype(np.int64)
+    room = capacity
+    tried: list[tuple[StepSchedule, HbmLayout]] = []
+    while len(tried) < _PACKING_ROUNDS:
+        moves: tuple[Gap, ...] = ()
+        if room is not None:
+            moves = choose_moves(storages, starts, room, out_link=out_link, in_link=in_link).gaps
+        schedule = run_schedule(
+            storages, durations_ns, moves, room if room is not None else 2**62, out_link=out_link, in_link=in_link
+        )
+        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, progress=progress)
+        tried.append((schedule, layout))
+        if capacity is None or room is None or layout.peak <= capacity:
+            return schedule, layout
+        room -= layout.peak - capacity
+        if room <= 0:
+            break
+    return min(tried, key=lambda pair: pair[1].peak)

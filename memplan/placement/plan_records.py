@@ -1,0 +1,107 @@
+"""A memory layout as the records of a plan: placements, transfers, tiers and links."""
+
+from __future__ import annotations
+
+from memplan.hardware import Link
+from memplan.placement.memory_layout import MemoryLayout
+from memplan.schema import LinkUse, Placement, Source, Tier, TierUse, Transfer
+
+
+def placement_records(layout: MemoryLayout) -> tuple[Placement, ...]:
+    """Where every storage is over which steps: in HBM, then its copies on the host."""
+    return (*_in_hbm(layout), *_on_host(layout))
+
+
+def _in_hbm(layout: MemoryLayout) -> list[Placement]:
+    return [
+        Placement(
+            tensor=layout.storages[residency.storage].tensor,
+            tier=Tier.HBM,
+            offset=offset,
+            size=layout.storages[residency.storage].size,
+            start=residency.start,
+            end=residency.end,
+        )
+        for residency, offset in zip(layout.schedule.residencies, layout.hbm.offsets, strict=True)
+    ]
+
+
+def _on_host(layout: MemoryLayout) -> list[Placement]:
+    """Host copies: a storage that ever leaves keeps its place on the host from its first gap to its last."""
+    steps = len(layout.schedule.start_ns)
+    spans: dict[int, tuple[int, int]] = {}
+    for move in layout.schedule.moves:
+        gap = move.gap
+        start, end = spans.get(gap.storage, (steps, 0))
+        spans[gap.storage] = min(start, gap.start), max(end, gap.end)
+    return [
+        Placement(
+            tensor=layout.storages[index].tensor,
+            tier=Tier.HOST,
+            offset=None,
+            size=layout.storages[index].size,
+            start=0 if layout.storages[index].persistent else start,
+            end=steps if layout.storages[index].persistent else end,
+        )
+        for index, (start, end) in sorted(spans.items())
+    ]
+
+
+def transfer_records(layout: MemoryLayout) -> tuple[Transfer, ...]:
+    """What moves between HBM and the host, in order of time."""
+    return tuple(
+        Transfer(
+            tensor=layout.storages[move.gap.storage].tensor,
+            source=Tier.HBM if move.out else Tier.HOST,
+            target=Tier.HOST if move.out else Tier.HBM,
+            size=layout.storages[move.gap.storage].size,
+            link=layout.out_link.name if move.out else layout.in_link.name,
+            start_ns=move.start_ns,
+            end_ns=move.end_ns,
+            after_step=move.gap.leaves_after,
+            before_step=None if move.out else move.gap.returns_at,
+        )
+        for move in sorted(layout.schedule.moves, key=lambda move: (move.start_ns, move.end_ns))
+    )
+
+
+def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
+    """How full HBM gets, and the host where something moves there."""
+    hbm = TierUse(
+        tier=Tier.HBM,
+        capacity=layout.room.capacity,
+        reserved=layout.room.reserved,
+        persistent=sum(storage.size for storage in layout.storages if storage.persistent),
+        peak=layout.hbm.peak,
+        peak_step=layout.hbm.peak_step,
+        lower_bound=layout.hbm.lower_bound,
+        lower_bound_method=layout.hbm.lower_bound_method,
+    )
+    if not layout.schedule.moves:
+        return (hbm,)
+    on_host = sum(layout.storages[index].size for index in {move.gap.storage for move in layout.schedule.moves})
+    host = TierUse(
+        tier=Tier.HOST,
+        capacity=None,
+        reserved=0,
+        persistent=on_host,
+        peak=on_host,
+        peak_step=None,
+        lower_bound=on_host,
+        lower_bound_method="every moved tensor keeps its place on the host",
+    )
+    return hbm, host
+
+
+def link_records(layout: MemoryLayout) -> tuple[LinkUse, ...]:
+    """The links that are used; none where nothing moves."""
+    return tuple(map(_link_use, (layout.out_link, layout.in_link))) if layout.schedule.moves else ()
+
+
+def _link_use(link: Link) -> LinkUse:
+    return LinkUse(
+        name=link.name,
+        bytes_per_second=float(link.bytes_per_second or 0),
+        latency_ns=link.latency_ns or 0,
+        source=Source(link.source, link.note),
+    )

@@ -1,0 +1,71 @@
+"""Parallel layouts that hold a model, the best first, and why the others don't."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from memplan.kv.layout_search import Candidate, LayoutSearch
+from memplan.models.parallel import Layout
+from memplan.reports.report import Cell, Column, Quantity, Report, ReportTable, section
+from memplan.serving import StepTime
+
+_REJECTED = (Column("layout"), Column("why"))
+
+
+def layouts_report(result: LayoutSearch, times: Mapping[Layout, StepTime], title: str, *, training: bool) -> Report:
+    """`result` with the `times` of a decode step of the layouts that were timed."""
+    columns = [
+        Column("layout"),
+        Column("largest micro-batch" if training else "sequences in all", Quantity.COUNT),
+        Column("peak of the tightest stage" if training else "KV cache of a die", Quantity.BYTES),
+    ]
+    if times:
+        columns += [Column("time a token", Quantity.DURATION), Column("tokens/s a die", Quantity.NUMBER, 0)]
+    rows: list[tuple[Cell, ...]] = []
+    for item in result.fitting:
+        row: tuple[Cell, ...] = (str(item.layout), item.capacity, _memory(item) or 0)
+        if times:
+            time = times.get(item.layout)
+            row += (None, None) if time is None else (time.tpot_ns, time.tokens_per_second_per_die)
+        rows.append(row)
+    how = "times are of a decode step with all sequences at once, without draft tokens, from the op graph"
+    sections = [
+        section("", ReportTable(tuple(columns), tuple(rows)), f"order: {result.order}", *([how] if times else ()))
+    ]
+    if result.rejected:
+        out = tuple((str(item.layout), item.rejected) for item in result.rejected)
+        sections.append(section(f"{len(out)} layouts rejected", ReportTable(_REJECTED, out)))
+    return Report(
+        title=f"{title}: {len(rows)} layouts fit",
+        sections=tuple(sections),
+        answer=result.best is not None,
+        document=partial(_document, result, times),
+    )
+
+
+def _memory(item: Candidate) -> int | None:
+    if item.training is not None:
+        return item.training.peak_bytes
+    return None if item.budget is None else item.budget.available_bytes
+
+
+def _document(result: LayoutSearch, times: Mapping[Layout, StepTime]) -> dict[str, Any]:
+    def entry(item: Candidate) -> dict[str, Any]:
+        time = times.get(item.layout)
+        return {
+            "layout": dataclasses.asdict(item.layout),
+            "capacity": item.capacity,
+            "memory_bytes": _memory(item),
+            "tpot_ns": None if time is None else time.tpot_ns,
+            "tokens_per_second_per_die": None if time is None else time.tokens_per_second_per_die,
+            "rejected": item.rejected or None,
+        }
+
+    return {
+        "order": result.order,
+        "fitting": [entry(item) for item in result.fitting],
+        "rejected": [entry(item) for item in result.rejected],
+    }

@@ -1,0 +1,119 @@
+"""How long one prefill or decode step takes, on what, and whether it fits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from memplan.core.units import format_bytes, format_duration
+from memplan.reports.charts import bar_chart
+from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
+from memplan.serving import StepTime
+
+_CLASSES = (
+    Column("class"),
+    Column("kernels", Quantity.COUNT),
+    Column("time", Quantity.DURATION),
+    Column("share", Quantity.SHARE),
+)
+_BOUNDS = (Column("bound"), Column("time", Quantity.DURATION), Column("share", Quantity.SHARE))
+_STAGES = (
+    Column("stage"),
+    Column("time", Quantity.DURATION),
+    Column("weights", Quantity.BYTES),
+    Column("caches", Quantity.BYTES),
+    Column("activations", Quantity.BYTES),
+    Column("in all", Quantity.BYTES),
+)
+
+
+def step_report(result: StepTime, room: int | None) -> Report:
+    """The prediction; `room` are bytes of HBM that a process can have, `None` where that is not known."""
+    step = result.step
+    what = "reads" if step.phase.value == "prefill" else "adds to"
+    speed = format_duration(result.duration_ns) + " a step"
+    if result.tpot_ns is not None:
+        tokens = f"{result.tokens_per_sequence:.2f} tokens of a sequence"
+        speed += f", {tokens}: {format_duration(result.tpot_ns)} a token"
+    rate = f"{result.tokens_per_second:,.0f} tokens/s in all, {result.tokens_per_second_per_die:,.0f} a die"
+    total = sum(share.duration_ns for share in result.by_class)
+    classes = tuple(
+        (share.name, share.launches, share.duration_ns, share.duration_ns / total) for share in result.by_class
+    )
+    stages = tuple(
+        (
+            str(number),
+            stage.duration_ns,
+            stage.weight_bytes,
+            stage.cache_bytes,
+            stage.activation_bytes,
+            stage.total_bytes,
+        )
+        for number, stage in enumerate(result.stages)
+    )
+    most = max(stage.total_bytes for stage in result.stages)
+    fits = room is None or most <= room
+    notes = [] if room is None or fits else [
+        Remark(f"does not fit: {format_bytes(most - room)} missing", Severity.ERROR)
+    ]
+    return Report(
+        title=f"{result.model} on {result.layout.ranks} dies {result.chip}, {result.layout}: one {step.phase.value} "
+        f"step {what} {step.batch:,} sequences of {step.context:,} tokens, {result.sequences:,} a rank",
+        headline=f"{speed}; {rate}",
+        sections=(
+            section(
+                "Where the time goes (work beside the main chain is counted too)",
+                ReportTable(_CLASSES, classes),
+                bar_chart([(share.name, share.duration_ns) for share in result.by_class], Quantity.DURATION),
+            ),
+            section(
+                "What limits it",
+                ReportTable(
+                    _BOUNDS,
+                    tuple((share.name, share.duration_ns, share.duration_ns / total) for share in result.by_bound),
+                ),
+            ),
+            section(
+                f"Memory of one rank, of {'an unknown size' if room is None else format_bytes(room)}",
+                ReportTable(_STAGES, stages),
+            ),
+        ),
+        notes=(*notes, *(Remark(note) for note in result.notes)),
+        sources=tuple(result.rests_on),
+        answer=fits,
+        document=partial(_document, result, room),
+    )  # fmt: skip
+
+
+def _document(result: StepTime, room: int | None) -> dict[str, Any]:
+    return {
+        "model": result.model,
+        "chip": result.chip,
+        "layout": str(result.layout),
+        "phase": result.step.phase.value,
+        "dies": result.layout.ranks,
+        "sequences_per_rank": result.sequences,
+        "duration_ns": result.duration_ns,
+        "tokens_per_sequence": result.tokens_per_sequence,
+        "tpot_ns": result.tpot_ns,
+        "tokens_per_second": result.tokens_per_second,
+        "tokens_per_second_per_die": result.tokens_per_second_per_die,
+        "by_class": [
+            {"class": share.name, "launches": share.launches, "duration_ns": share.duration_ns}
+            for share in result.by_class
+        ],
+        "by_bound": [{"bound": share.name, "duration_ns": share.duration_ns} for share in result.by_bound],
+        "stages": [
+            {
+                "duration_ns": stage.duration_ns,
+                "weight_bytes": stage.weight_bytes,
+                "cache_bytes": stage.cache_bytes,
+                "activation_bytes": stage.activation_bytes,
+            }
+            for stage in result.stages
+        ],
+        "hbm_bytes": room,
+        "rests_on": [{"value": source.value, "note": source.note} for source in result.rests_on],
+        "constants": [{"value": source.value, "note": source.note} for source in result.constants],
+        "notes": list(result.notes),
+    }

@@ -1,0 +1,147 @@
+"""The KV cache of a served model as asked for, by a command line or by the window's form."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memplan.core.options import argument, option, words
+from memplan.core.units import parse_bytes
+from memplan.requests.layout_request import LayoutRequest
+
+if TYPE_CHECKING:
+    from memplan.kv.cases import Case
+
+_SERVING, _MEMORY = "Serving", "Memory"
+
+
+@dataclass(frozen=True)
+class ServingRequest:
+    """
+    A model, a chip and an engine.
+
+    `None` is the engine's, the chip's or the model's own default. Sizes are texts such as `64GiB`.
+    """
+
+    config: Path = argument("A model's config.json, or its folder.")
+    chip: str = option("--chip", "-c", default="910B3", help="The chip, such as 910B3 or 910C.", always=True)
+    engine: str = option(
+        "--engine", default="vllm-ascend", help="Serving engine, such as vllm-ascend, mindie or logical.",
+        panel=_SERVING, always=True,
+    )
+    context: int | None = option(
+        "--context", default=None, help="Longest sequence in tokens; by default the model's.", least=1
+    )
+    batched_tokens: int | None = option(
+        "--max-num-batched-tokens", default=None, help="Most tokens of one step.", panel=_SERVING, least=1
+    )
+    weights: str = option(
+        "--weights", default="published", help="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_MEMORY
+    )
+    utilization: float | None = option(
+        "--utilization", default=None, help="Share of the memory the engine plans with.", panel=_MEMORY
+    )
+    hbm: str | None = option("--hbm", default=None, help="Size of the card, such as 64GiB.", panel=_MEMORY)
+
+
+@dataclass(frozen=True)
+class KvRequest(LayoutRequest, ServingRequest):
+    """
+    All that a KV budget follows from; the fields are the options of `memplan kv`.
+
+    `batch` sequences of `context` tokens are wanted at once on one data-parallel rank.
+    """
+
+    batch: int | None = option(
+        "--batch", default=None, help="Also say the longest context for so many sequences at once.", least=1
+    )
+    block_size: int | None = option("--block-size", default=None, help="Tokens of a block.", panel=_SERVING, least=1)
+    step_sequences: int | None = option(
+        "--max-num-seqs", default=None, help="Most sequences of one step; by default 256.", panel=_SERVING, least=1
+    )
+    asynchronous: bool = option(
+        "--async-scheduling", default=False, help="Steps are scheduled ahead.", panel=_SERVING
+    )
+    kv_dtype: str | None = option(
+        "--kv-dtype", default=None, help="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
+    )
+    draft_tokens: int = option(
+        "--num-speculative-tokens", default=0, help="Draft tokens by the model's own MTP.", panel=_SERVING, least=0
+    )
+    index_c8: bool = option("--index-c8", default=False, help="Keys of the indexer in 8 bits.", panel=_SERVING)
+    activations: str | None = option(
+        "--activations", default=None, help="Peak of activations, in place of the estimate.", panel=_MEMORY
+    )
+    graphs: str | None = option("--graph-memory", default=None, help="Memory of captured graphs.", panel=_MEMORY)
+    hccl_buffer_mb: int | None = option(
+        "--hccl-buffsize", default=None, help="HCCL_BUFFSIZE in MB; by default 200.", panel=_MEMORY, least=1
+    )
+    host_memory: str | None = option(
+        "--host-memory", default=None, help="Also say what so much host memory a die adds.", panel=_MEMORY
+    )
+    pooled_memory: str | None = option(
+        "--pooled-memory", default=None, help="Also say what so much memory of a UB pool a die adds.", panel=_MEMORY
+    )
+    effects: bool = option(
+        "--effects", default=False, help="Also say what other block sizes, batches and KV types would do."
+    )
+
+    @property
+    def command_line(self) -> str:
+        """What to type for the same budget."""
+        return shlex.join(["memplan", "kv", *words(self)])
+
+    @property
+    def memories(self) -> dict[str, tuple[int, str]]:
+        """Memory asked about outside the die: its name, bytes, and the link it is read over."""
+        asked = (("host", self.host_memory, "h2d"), ("pool", self.pooled_memory, "ub_host"))
+        return {name: (parse_bytes(size), link) for name, size, link in asked if size is not None}
+
+    def case(self) -> Case:
+        """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
+        from memplan.hardware import chip as find_chip
+        from memplan.kv import CacheOptions, Memory, ServingOptions
+        from memplan.kv import engine as find_engine
+        from memplan.kv.budget import DEFAULT_SEQUENCES
+        from memplan.kv.cases import Case
+        from memplan.kv.collective_buffers import HCCL_BUFFER_MB
+        from memplan.models import load_config
+
+        die = find_chip(self.chip)
+        model = load_config(self.config)
+        return Case(
+            model,
+            die,
+            find_engine(self.engine, die),
+            ServingOptions(
+                length=self.context or model.max_positions,
+                pipeline=self.pp,
+                caches=CacheOptions(
+                    tensor_parallel=self.tp,
+                    context_parallel=self.cp,
+                    block_size=self.block_size,
+                    kv=self.kv_dtype,
+                    index_c8=self.index_c8,
+                    speculative_tokens=self.draft_tokens,
+                    mtp=self.draft_tokens > 0,
+                ),
+                batched_tokens=self.batched_tokens,
+                asynchronous=self.asynchronous,
+            ),
+            self.layout,
+            Memory(
+                precision=self.weights,
+                utilization=self.utilization,
+                hbm=_size(self.hbm),
+                activations=_size(self.activations),
+                graph=_size(self.graphs),
+                sequences=self.step_sequences or DEFAULT_SEQUENCES,
+                hccl_buffer_mb=self.hccl_buffer_mb or HCCL_BUFFER_MB,
+            ),
+        )
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_bytes(text)

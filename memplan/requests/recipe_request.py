@@ -1,0 +1,90 @@
+"""A training recipe as asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+from memplan.core.errors import InputError
+from memplan.core.options import option
+
+if TYPE_CHECKING:
+    from memplan.models.training.memory import Recipe
+
+_PANEL = "Recipe"
+_Named = TypeVar("_Named", bound=Enum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRequest:
+    """How a step is trained."""
+
+    micro_batch: int = option("--micro-batch", default=1, help="Samples of a micro-batch.", panel=_PANEL, least=1)
+    global_batch: int | None = option(
+        "--global-batch", default=None, help="Samples of a step; by default one micro-batch a rank.", panel=_PANEL,
+        least=1,
+    )
+    sharding: str = option(
+        "--sharding", default="distributed", help="none, distributed, zero1, zero2 or zero3.", panel=_PANEL
+    )
+    schedule: str = option(
+        "--schedule", default="1f1b", help="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL
+    )
+    chunks: int = option("--chunks", default=1, help="Parts of an interleaved rank.", panel=_PANEL, least=1)
+    sequence_parallel: bool = option(
+        "--sequence-parallel", "--sp", default=False, help="Spread norms over TP.", panel=_PANEL
+    )
+    recompute_layers: int = option(
+        "--recompute-layers", default=0, help="Layers of a stage that keep their input only.", panel=_PANEL, least=0
+    )
+    recompute_cheap: bool = option(
+        "--recompute-cheap", default=False, help="Recompute norms and activation functions.", panel=_PANEL
+    )
+    swap_optimizer: bool = option(
+        "--swap-optimizer", default=False, help="Optimiser states on the host.", panel=_PANEL
+    )
+
+    def samples(self, data_ranks: int) -> int:
+        """Samples of a step on all ranks."""
+        return self.micro_batch * data_ranks if self.global_batch is None else self.global_batch
+
+    def recipe(self, sequence: int, micro_batches: int = 1) -> Recipe:
+        """
+        The recipe for samples of `sequence` tokens; raises `InputError` for words that are not known.
+
+        `micro_batches` of a step are for a layout to say: `micro_batches_of`.
+        """
+        from memplan.models.training.memory import Recipe, Schedule, Sharding
+
+        return Recipe(
+            sequence=sequence,
+            micro_batch=self.micro_batch,
+            micro_batches=micro_batches,
+            sharding=_named(Sharding, self.sharding, "sharding"),
+            schedule=_named(Schedule, self.schedule, "schedule"),
+            chunks=self.chunks,
+            sequence_parallel=self.sequence_parallel,
+            recompute_layers=self.recompute_layers,
+            recompute_cheap=self.recompute_cheap,
+            swap_optimizer=self.swap_optimizer,
+        )
+
+    def micro_batches_of(self, data_ranks: int) -> int:
+        """Micro-batches of a step on each of `data_ranks`; raises `InputError` where they can't be shared evenly."""
+        samples = self.samples(data_ranks)
+        count, rest = divmod(samples, self.micro_batch * data_ranks)
+        if rest or not count:
+            raise InputError(
+                f"{samples} samples a step can't be divided among {data_ranks} ranks in micro-batches of "
+                f"{self.micro_batch}"
+            )
+        return count
+
+
+def _named(kind: type[_Named], value: str, what: str) -> _Named:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(item.value) for item in kind)
+        raise InputError(f"no {what} is called {value!r:.40}", remedy=f"known: {known}") from None

@@ -1,0 +1,1 @@
+"""Token mixers: attention of several kinds, recurrent states, linear layers."""

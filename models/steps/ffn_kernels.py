@@ -1,0 +1,156 @@
+"""Feed-forward parts: dense, and mixtures of experts with their dispatch and combine."""
+
+from __future__ import annotations
+
+from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
+from memplan.models.steps.emit import SIDE, StepEmitter
+
+
+def feed_forward(e: StepEmitter, ffn: Ffn, x: int) -> int:
+    """`ffn` of `x`, summed over the ranks that share it."""
+    if isinstance(ffn, MoeFfn):
+        return experts(e, ffn, x)
+    hidden = e.model.hidden_size
+    if isinstance(ffn, LinearFfn):
+        out = e.linear(e.gather_tokens(x), ("linear_mlp",), hidden // e.tensor, hidden)
+        return e.collective("all_gather_out", "AllGather", out, (e.tokens, hidden), e.tensor, "tp")
+    return _dense(e, ffn, x)
+
+
+def _dense(e: StepEmitter, ffn: DenseFfn, x: int) -> int:
+    ranks = e.step.dense_parallel if e.tensor == 1 else 1
+    x = e.gather_tokens(x)
+    if ranks > 1:
+        x = e.collective("dense_all_gather", "AllGather", x, (e.tokens * ranks, e.model.hidden_size), ranks, "dtp")
+    out = _mlp(e, "", ffn.intermediate, x, gated=ffn.gated, share=ranks)
+    if ranks > 1:
+        return e.collective("dense_reduce_scatter", "ReduceScatter", out, (e.tokens, e.model.hidden_size), ranks, "dtp")
+    return e.reduce_tokens(out)
+
+
+def _mlp(e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1) -> int:
+    hidden, rows = e.model.hidden_size, e.shape(x)[0]
+    own = -(-e.own(width, "feed-forward columns") // share)
+    names = (f"{prefix}gate_proj", f"{prefix}up_proj") if gated else (f"{prefix}up_proj",)
+    both = e.linear(x, names, own * len(names), hidden, share=share)
+    active = e.act(f"{prefix}active", (rows, own))
+    e.op(f"{prefix}activation", "SwiGlu" if gated else "Relu", (both,), (active,))
+    return e.linear(active, (f"{prefix}down_proj",), hidden, own, share=share)
+
+
+def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
+    """
+    Router, dispatch, grouped products, combine, and the shared expert beside them.
+
+    With expert parallelism each rank sends its own tokens to the ranks of their experts; ranks of tensor parallelism
+    have the same tokens and send a part each.
+    """
+    hidden, tokens = e.model.hidden_size, e.tokens
+    parallel, tensor = e.layout.expert, e.tensor
+    whole = e.gather_tokens(x)
+    parts = min(tensor, parallel)
+    mine = -(-tokens // parts)
+    own = e.view("own", whole, (mine, hidden), e.graph.nbytes[whole] // parts) if parts > 1 else whole
+    shared = _shared(e, ffn, whole)
+    scores = e.linear(own, ("router",), ffn.experts, hidden)
+    scales = e.spend("router.scale", "router.per_expert_scale")
+    chosen = e.act("chosen", (mine, ffn.per_token), "int32")
+    shares = e.act("shares", (mine, ffn.per_token), "float32")
+    e.op("gating", "MoeGatingTopK", (scores, *scales), (chosen, shares))
+    working = ffn.latent or hidden
+    if ffn.latent is not None:
+        own = e.linear(own, ("fc1_latent_proj",), ffn.latent, hidden)
+        if ffn.latent_norm:
+            own = e.norm("latent_norm", own, "latent_norm")
+    rows = mine * ffn.per_token
+    local = -(-ffn.experts // parallel)
+    types = e.types("experts.up_proj")
+    kind = types.activation if types.quantised else e.dtype
+    routed = e.act("routed", (rows, working), kind)
+    if parallel > 1:
+        e.op(
+            "dispatch", "MoeDistributeDispatch", (own, chosen), (routed,),
+            rank_size=parallel, group="ep", tokens=mine, per_token=ffn.per_token,
+        )  # fmt: skip
+    else:
+        e.op("dispatch", "MoeInitRouting", (own, chosen), (routed,), fused=False)
+    active = _hit(e, ffn, mine * parallel, local)
+    done = _grouped(e, ffn, routed, rows, working, local, active)
+    combined = e.act("combined", (mine, working))
+    if parallel > 1:
+        e.op(
+            "combine", "MoeDistributeCombine", (done, chosen, shares), (combined,),
+            rank_size=parallel, group="ep", tokens=mine, per_token=ffn.per_token,
+        )  # fmt: skip
+    else:
+        e.op("combine", "MoeFinalizeRouting", (done, chosen, shares), (combined,))
+    out = combined
+    if ffn.latent is not None:
+        out = e.linear(out, ("fc2_latent_proj",), hidden, ffn.latent)
+    if parts > 1:
+        out = e.collective("gather_experts", "AllGather", out, (tokens, hidden), parts, "tp")
+    if parallel == 1:
+        # Every rank has a slice of each expert, and of the shared one: one sum for both.
+        return e.reduce_tokens(_add(e, out, shared))
+    if shared is not None and tensor > 1:
+        shared = e.collective("shared_all_reduce", "AllReduce", shared, (tokens, hidden), tensor, "tp")
+    out = _add(e, out, shared)
+    if e.step.sequence_parallel and tensor > 1:
+        out = e.view("kept", out, (e.residual_tokens, hidden), e.graph.nbytes[out] // tensor)
+    return out
+
+
+def _hit(e: StepEmitter, ffn: MoeFfn, tokens: int, local: int) -> int:
+    """Experts of a rank that get any of the group's `tokens`."""
+    if e.step.even_routing:
+        return max(1, min(local, -(-tokens * ffn.per_token * local // ffn.experts)))
+    missed = (1 - ffn.per_token / ffn.experts) ** tokens
+    return max(1, min(local, round(local * (1 - missed))))
+
+
+def _grouped(e: StepEmitter, ffn: MoeFfn, routed: int, rows: int, working: int, local: int, active: int) -> int:
+    width = ffn.intermediate if e.layout.expert > 1 else e.own(ffn.intermediate, "columns of an expert")
+    types = e.types("experts.up_proj")
+    kind = "QuantGroupedMatmul" if types.quantised else "GroupedMatmul"
+    ups = 2 if ffn.gated else 1
+    bias = e.spend("experts.up_proj.bias")
+    up = e.weight(("experts.up_proj",), (local, ups * width, working))
+    both = e.act("experts.up", (rows, ups * width))
+    attributes = {"transpose_a": False, "transpose_b": True, "groups": active}
+    e.op("experts.up_proj", kind, (routed, up, *bias), (both,), **attributes)
+    activated = e.act("experts.active", (rows, width))
+    e.op("experts.activation", "SwiGlu" if ffn.gated else "Relu", (both,), (activated,), fused=True)
+    if types.quantised:
+        activated = e.quantise(activated, types.activation)
+    bias = e.spend("experts.down_proj.bias")
+    down = e.weight(("experts.down_proj",), (local, working, width))
+    done = e.act("experts.down", (rows, working))
+    e.op("experts.down_proj", kind, (activated, down, *bias), (done,), **attributes)
+    return done
+
+
+def _shared(e: StepEmitter, ffn: MoeFfn, x: int) -> int | None:
+    """The shared expert and a dense part, on a stream of their own: nothing of the routed chain waits for them."""
+    if not ffn.shared_intermediate and not ffn.dense_intermediate:
+        return None
+    stream, e.stream = e.stream, SIDE
+    dense = _mlp(e, "", ffn.dense_intermediate, x, gated=ffn.gated) if ffn.dense_intermediate else None
+    if not ffn.shared_intermediate:
+        e.stream = stream
+        return dense
+    out = _add(e, _mlp(e, "shared_experts.", ffn.shared_intermediate, x, gated=ffn.gated), dense)
+    if ffn.shared_gate:
+        gate = e.linear(x, ("shared_expert_gate",), 1, e.model.hidden_size)
+        gated = e.act("shared.gated", e.shape(out))
+        e.op("shared.gate", "SigmoidMul", (out, gate), (gated,))
+        out = gated
+    e.stream = stream
+    return out
+
+
+def _add(e: StepEmitter, first: int, second: int | None) -> int:
+    if second is None:
+        return first
+    out = e.act("sum", e.shape(first))
+    e.op("add_shared", "Add", (first, second), (out,), fused=True)
+    return out

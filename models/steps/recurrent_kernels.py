@@ -1,0 +1,111 @@
+"""
+Mixers with a state of fixed size: gated delta nets, Mamba-2, Kimi delta attention.
+
+Decoding reads and writes the state once a token. A prompt is computed in chunks: within a chunk by matrix products of
+queries, keys and values, between chunks by the state (Mamba-2: Dao and Gu, arXiv 2405.21060; delta rule: Yang et al.,
+arXiv 2406.06484).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba2
+from memplan.models.steps.emit import StepEmitter
+from memplan.models.steps.options import Phase
+
+_CHUNK = 64
+_STATE_DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
+
+
+def delta_net(e: StepEmitter, mixer: GatedDeltaNet, x: int) -> int:
+    """Gated delta net: projections, causal convolution, the delta rule, a gated norm and the way out."""
+    hidden = e.model.hidden_size
+    key_heads, heads = e.own(mixer.key_heads, "key heads"), e.own(mixer.value_heads, "value heads")
+    conv = 2 * key_heads * mixer.key_dim + heads * mixer.value_dim
+    inner = heads * mixer.value_dim
+    projected = e.linear(x, ("in_proj_qkv", "in_proj_z", "in_proj_ba"), conv + inner + 2 * heads, hidden)
+    mixed = _convolve(e, projected, ("conv1d",), conv, mixer.conv_kernel)
+    small = e.spend("dt_bias", "A_log")
+    out = _state(e, mixed, small, heads, mixer.key_dim, mixer.value_dim, mixer.state_dtype, delta=True)
+    out = _gated_norm(e, out, projected, inner, "norm")
+    return e.linear(out, ("out_proj",), hidden, inner)
+
+
+def mamba(e: StepEmitter, mixer: Mamba2, x: int) -> int:
+    """Mamba-2."""
+    hidden, heads = e.model.hidden_size, e.own(mixer.heads, "heads")
+    inner = heads * mixer.head_dim
+    conv = (mixer.inner + 2 * mixer.groups * mixer.state) // e.tensor
+    projected = e.linear(x, ("in_proj",), inner + conv + heads, hidden)
+    mixed = _convolve(e, projected, ("conv1d", "conv1d.bias"), conv, mixer.conv_kernel)
+    small = e.spend("dt_bias", "A_log", "D")
+    out = _state(e, mixed, small, heads, mixer.state, mixer.head_dim, mixer.state_dtype, delta=False)
+    out = _gated_norm(e, out, projected, inner, "norm")
+    return e.linear(out, ("out_proj",), hidden, inner)
+
+
+def kimi_delta(e: StepEmitter, mixer: KimiDelta, x: int) -> int:
+    """Kimi delta attention: the decay, and mostly the gate, come through a low rank of one head's width."""
+    hidden, heads, dim = e.model.hidden_size, e.own(mixer.heads, "heads"), mixer.head_dim
+    width = heads * dim
+    qkv = e.linear(x, ("q_proj", "k_proj", "v_proj"), 3 * width, hidden)
+    if mixer.full_rank_gate:
+        decay = e.linear(e.linear(x, ("f_a_proj",), dim, hidden), ("f_b_proj",), width, dim)
+        gate = e.linear(x, ("g_proj",), width, hidden)
+    else:
+        low = e.linear(x, ("f_a_proj", "g_a_proj"), 2 * dim, hidden)
+        half = e.tokens * dim * 2
+        decay = e.linear(e.view("f_low", low, (e.tokens, dim), half), ("f_b_proj",), width, dim)
+        gate = e.linear(e.view("g_low", low, (e.tokens, dim), half), ("g_b_proj",), width, dim)
+    beta = e.linear(x, ("b_proj",), heads, hidden)
+    names = ("q_conv1d", "k_conv1d", "v_conv1d")
+    mixed = _convolve(e, qkv, names, 3 * width, mixer.conv_kernel)
+    small = e.spend("dt_bias", "A_log")
+    out = _state(e, mixed, [decay, beta, *small], heads, dim, dim, mixer.state_dtype, delta=True)
+    out = _gated_norm(e, out, gate, width, "o_norm")
+    return e.linear(out, ("o_proj",), hidden, width)
+
+
+def _convolve(e: StepEmitter, projected: int, names: Sequence[str], channels: int, kernel: int) -> int:
+    """The causal convolution over each channel, with the last inputs of the sequence kept in a state."""
+    state = e.cache("conv_state", e.sequences * channels * (kernel - 1) * 2, e.dtype)
+    source = e.view("conv.in", projected, (e.tokens, channels), e.tokens * channels * 2)
+    out = e.act("conv.out", (e.tokens, channels))
+    e.op("conv", "CausalConv1d", (source, state, *e.spend(*names)), (out, state))
+    return out
+
+
+def _state(
+    e: StepEmitter, mixed: int, small: Sequence[int], heads: int, key: int, value: int, dtype: str, *, delta: bool
+) -> int:
+    """The recurrence over a `key x value` state of every head."""
+    kind = _STATE_DTYPES.get(dtype, e.dtype)
+    state = e.cache("state", e.sequences * heads * key * value * e.graph_bytes(kind), kind)
+    out = e.act("state.out", (e.tokens, heads * value))
+    if e.step.phase is Phase.DECODE:
+        e.op("recurrence", "RecurrentGatedDeltaRule" if delta else "MambaUpdate", (mixed, state, *small), (out, state))
+        return out
+    chunks = max(1, e.sequences * -(-e.queries // _CHUNK)) * heads
+    keys = e.view("chunk.k", mixed, (chunks, _CHUNK, key), e.tokens * heads * key * 2)
+    values = e.view("chunk.v", mixed, (chunks, _CHUNK, value), e.tokens * heads * value * 2)
+    scores = e.act("chunk.scores", (chunks, _CHUNK, _CHUNK))
+    e.op("chunk.scores", "BatchMatMul", (keys, keys), (scores,), transpose_a=False, transpose_b=True)
+    if delta:
+        solved = e.act("chunk.solved", (chunks, _CHUNK, _CHUNK))
+        e.op("chunk.solve", "ChunkSolve", (scores, *small), (solved,))
+        scores = solved
+    inside = e.act("chunk.inside", (chunks, _CHUNK, value))
+    e.op("chunk.inside", "BatchMatMul", (scores, values), (inside,), transpose_a=False, transpose_b=False)
+    states = e.act("chunk.states", (chunks, key, value))
+    e.op("chunk.states", "BatchMatMul", (keys, values), (states,), transpose_a=True, transpose_b=False)
+    e.op("chunk.scan", "ChunkScan", (states, state, *small), (state,))
+    e.op("chunk.out", "BatchMatMul", (keys, states), (out,), transpose_a=False, transpose_b=False)
+    return out
+
+
+def _gated_norm(e: StepEmitter, x: int, gate: int, width: int, name: str) -> int:
+    out = e.act(f"{name}.out", (e.tokens, width))
+    z = e.view("z", gate, (e.tokens, width), e.tokens * width * 2)
+    e.op("gated_norm", "RmsNormGated", (x, z, *e.spend(name)), (out,))
+    return out

@@ -1,0 +1,109 @@
+"""The window opens a file as what it is, not as what it is called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memplan.core.errors import InputError
+from memplan.gui.model.document.open_request import (
+    Request,
+    notes_of,
+    open_session,
+    request_for,
+    requests_for,
+    wants_chip,
+)
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES
+
+READERS = Path(__file__).parents[1] / "readers" / "data"
+STATIC = "Op Name,Node Index Start,Node Index End,Size(KB)\na,0,1,4\nb,1,2,8\n"
+GE = (
+    "[INFO] GE(1,atc): [IMAS]Set g name[a] optype[Relu] output[0] offset to [0] streamid[0] memtype[2] size[512] "
+    "realsize[512] noalignsize[500] life time begin[1] life time end[3] child[0:0:0:0:0] isref[0] batch[]\n"
+)
+CACHE = {
+    "graph_id": 0,
+    "reused_memory_size": 512,
+    "tensors": [
+        {"tensor_id": number, "size": 512, "ori_size": 9, "lifelong_value": 0, "life_start": 0, "life_end": 1,
+         "offset": 0}
+        for number in range(2)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("static_op_mem.csv", STATIC),
+        ("plog-1.txt", GE),
+        ("plog-1.log", GE),
+        ("somas_graph.json", json.dumps(CACHE)),
+        ("dump.txt", (READERS / "somas_cnn.ir").read_text()),
+        ("actors.ir", (READERS / "actor_set_cnn.ir").read_text()),
+    ],
+)
+def test_plans_of_other_planners_open_as_plans(name: str, content: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    request = request_for([file], Request(chip="910B3"))
+    assert (request.plan, request.profile) == (file, None)
+    assert not wants_chip(request)
+    session = open_session(request)
+    plan = session.document.plan
+    assert plan is not None
+    assert not plan.timed
+    said = [line for line in notes_of(session) if line.startswith("not valid: ")]
+    assert len(said) == len(plan.violations)
+    assert bool(said) == (name == "somas_graph.json")
+
+
+def test_a_graph_is_a_graph_whatever_its_name(tmp_path: Path) -> None:
+    for name in ("graph.json", "graph.txt", "graph.csv"):
+        file = tmp_path / name
+        shutil.copy(SAMPLES / "cnn.mindir", file)
+        assert wants_chip(request_for([file]))
+    session = open_session(Request(file, chip="910B3"))
+    assert session.document.plan is not None
+    assert session.document.plan.timed
+
+
+def test_a_dump_is_planned_anew_only_for_a_chip_that_is_asked_for() -> None:
+    session = open_session(Request(READERS / "somas_cnn.ir", chip="910B3"))
+    assert session.document.plan is not None
+    assert session.document.plan.chip == "Ascend910B3"
+
+
+def test_a_plan_of_any_name_goes_with_the_file_of_a_profile(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.txt"
+    shutil.copy(PLAN, plan)
+    (table,) = PROFILE.rglob("kernel_details.csv")
+    assert requests_for([plan, table]) == [Request(plan, table.parent)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("calibration.json", '{"format": "memplan calibration", "version": 1}', "a calibration"),
+        ("config.json", '{"model_type": "llama", "hidden_size": 8}', "config.json"),
+        ("notes.txt", "nothing known", "no known kind"),
+    ],
+)
+def test_what_is_neither_is_named(name: str, content: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    request = request_for([file])
+    assert request.profile is None
+    assert not wants_chip(request)
+    with pytest.raises(InputError, match=said):
+        open_session(request)
+
+
+def test_a_file_that_is_not_there_is_said_when_it_is_opened(tmp_path: Path) -> None:
+    request = request_for([tmp_path / "missing.json"])
+    with pytest.raises(InputError, match="can't be read"):
+        open_session(request)

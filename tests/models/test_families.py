@@ -1,0 +1,66 @@
+"""Families beyond the shared files: totals of their reference implementations, weights as checkpoints hold them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.kv import CacheOptions, ServingOptions, engine, logical_cache, plan_cache
+from memplan.models import load_config, parameter_counts
+from memplan.models.mixers.grouped_attention import GroupedAttention
+from memplan.models.mixers.recurrent_mixers import KimiDelta
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.parallel import Layout, rank_weight_bytes
+from memplan.models.precision import precision
+from memplan.core.units import GIB
+
+FAMILIES: dict[str, Any] = json.loads((Path(__file__).parent / "families.json").read_text(encoding="utf-8"))
+NAMES = [name for name in FAMILIES if name != "source"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_equal_the_reference_implementation(name: str) -> None:
+    assert parameter_counts(load_config(FAMILIES[name]["config"])).total == FAMILIES[name]["total"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_has_a_cache(name: str) -> None:
+    model = load_config(FAMILIES[name]["config"])
+    assert logical_cache(model, engine("logical"), CacheOptions(), 1000).total_bytes > 0
+    assert plan_cache(model, engine("vllm-0.23.0"), ServingOptions(4096), 80 * GIB).num_blocks > 0
+
+
+def test_kimi_k3_on_disk_and_in_the_cache() -> None:
+    model = load_config(FAMILIES["kimi_k3"]["config"])
+    held = rank_weight_bytes(model, Layout(), precision("published", model), range(93), vision=False)
+    # 1,560,860,324,864 B are what the index of the checkpoint adds up to, tower and projector included.
+    assert sum(held.values()) == pytest.approx(1_560_860_324_864 - 2 * 447_358_976, rel=1e-3)
+    assert model.vision is not None
+    assert model.vision.parameters == 447_358_976
+    mixers = [layer.mixer for layer in model.layers]
+    assert sum(isinstance(mixer, LatentAttention) for mixer in mixers) == 24
+    assert sum(isinstance(mixer, KimiDelta) for mixer in mixers) == 69
+    # Only the 24 layers of latent attention grow: 1,152 B a token each.
+    grown = logical_cache(model, engine("logical"), CacheOptions(), 1000)
+    assert grown.length_bytes == 1000 * 24 * 1152
+
+
+def test_layers_of_gemma_4_that_share_a_cache_keep_none() -> None:
+    model = load_config(FAMILIES["gemma4_text-kv"]["config"])
+    sharing = [layer.mixer.shares_kv_of for layer in model.layers if isinstance(layer.mixer, GroupedAttention)]
+    assert sharing[:24] == [None] * 24
+    assert sharing[24:] == [22, 22, 22, 22, 22, 23]
+    specs = plan_cache(model, engine("vllm-0.23.0"), ServingOptions(4096), 20 * GIB).groups
+    assert max(spec.layer for group in specs for spec in group.specs) == 23
+
+
+def test_values_narrower_than_keys_are_stored_as_narrow() -> None:
+    model = load_config(FAMILIES["mimo_v2_flash"]["config"])
+    full = [
+        layer.mixer for layer in model.layers if isinstance(layer.mixer, GroupedAttention) and not layer.mixer.window
+    ]
+    found = logical_cache(model, engine("logical"), CacheOptions(), 100_000)
+    assert found.length_bytes == 100_000 * len(full) * 4 * (192 + 128) * 2

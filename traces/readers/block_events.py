@@ -1,0 +1,64 @@
+"""Allocations and releases of memory blocks as events, and what follows from them: allocations and running totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.core.arrays import Int64s
+from memplan.traces.profile import Allocations, MemoryCurve
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEvent:
+    """One allocation (`size` in bytes) or release (`size` None) of the block at `address` of a device's pool."""
+
+    time: int
+    pool: str
+    device: str
+    address: int
+    size: int | None
+    name: str = ""
+
+
+def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, int]:
+    """Allocations with their releases, by address; and how many releases had no allocation before them."""
+    rows: list[list[int]] = []
+    names: list[str] = []
+    open_blocks: dict[tuple[str, str, int], int] = {}
+    lost = 0
+    for event in events:
+        key = (event.pool, event.device, event.address)
+        if event.size is not None:
+            open_blocks[key] = len(rows)
+            rows.append([event.size, event.time, -1])
+            names.append(event.name)
+        elif key in open_blocks:
+            rows[open_blocks.pop(key)][2] = event.time
+        else:
+            lost += 1
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    order = np.argsort(columns[:, 1], kind="stable")
+    size, start, end = columns[order].T
+    return Allocations([names[row] for row in order.tolist()], size, start, end), lost
+
+
+def running_totals(events: Sequence[BlockEvent], component: str, device: str) -> MemoryCurve:
+    """The bytes that are allocated after each event of one device's pool, counted from the events."""
+    live: dict[int, int] = {}
+    total = 0
+    times, totals = [], []
+    for event in events:
+        total -= live.pop(event.address, 0)
+        if event.size is not None:
+            live[event.address] = event.size
+            total += event.size
+        times.append(event.time)
+        totals.append(total)
+    return MemoryCurve(component, device, _column(times), _column(totals), None, None)
+
+
+def _column(values: Sequence[int]) -> Int64s:
+    return np.array(values, dtype=np.int64)

@@ -1,0 +1,54 @@
+"""Steps as the profilers sum them up: `step_trace_time.csv`, and the same table in a database."""
+
+from __future__ import annotations
+
+from memplan.traces.decimals import nanoseconds, scaled
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import StepTimes
+from memplan.traces.readers.sqlite import Database
+from memplan.traces.readers.text_table import TextTable
+
+_REQUIRED = ("Computing", "Communication(Not Overlapped)", "Overlapped", "Communication", "Free")
+
+_COLUMNS = {
+    "step": "Step", "type": "Type", "index": "Index", "computing": "Computing", "overlapped": "Overlapped",
+    "communication_not_overlapped": "Communication(Not Overlapped)", "communication": "Communication", "free": "Free",
+    "stage": "Stage", "bubble": "Bubble", "preparing": "Preparing",
+}  # fmt: skip
+
+
+def step_table(database: Database, name: str) -> TextTable | None:
+    """The step table called `name` of a database, under the headers that it has in text; `None` where it has no rows."""
+    columns = {_COLUMNS.get(column, column): texts for column, texts in database.texts(name).items()}
+    rows = len(next(iter(columns.values()), ()))
+    return TextTable(database.path, columns, rows) if rows else None
+
+
+def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
+    """The rows of a step-trace table, rounded to nanoseconds (the file's floats carry noise digits)."""
+    if missing := [name for name in _REQUIRED if table.find(name) is None]:
+        notes.add(table.path, f"skipped: no column {', '.join(missing)}")
+        return []
+    steps = []
+    for row in range(table.rows):
+        times = {name: nanoseconds(column[row]) for name, column in table.columns.items()}
+        required = [times[name] for name in _REQUIRED]
+        known = [time for time in required if time is not None]
+        if len(known) < len(required):
+            notes.add(table.path, f"row {row + 2} skipped: a time is missing")
+            continue
+        computing, not_overlapped, overlapped, communication, free = known
+        steps.append(
+            StepTimes(
+                step=scaled(table.text("Step")[row], 1),
+                computing_ns=computing,
+                communication_not_overlapped_ns=not_overlapped,
+                overlapped_ns=overlapped,
+                communication_ns=communication,
+                free_ns=free,
+                stage_ns=times.get("Stage"),
+                bubble_ns=times.get("Bubble"),
+                preparing_ns=times.get("Preparing"),
+            )
+        )
+    return steps

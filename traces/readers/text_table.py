@@ -1,0 +1,66 @@
+"""A table of a profile as text, whatever file it came from, and its columns as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memplan.core.arrays import Floats, Int64s
+from memplan.traces.decimals import nanoseconds, number, scaled
+
+ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Columns by header, all of one length, as text without surrounding blanks."""
+
+    path: Path
+    columns: Mapping[str, Sequence[str]]
+    rows: int
+
+    def find(self, *headers: str) -> Sequence[str] | None:
+        """The first of `headers` that the table has, or `None`."""
+        for header in headers:
+            if header in self.columns:
+                return self.columns[header]
+        return None
+
+    def text(self, *headers: str) -> Sequence[str]:
+        """A column of text, empty strings where the table has none of `headers`."""
+        found = self.find(*headers)
+        return found if found is not None else [""] * self.rows
+
+    def times_ns(self, *headers: str) -> Int64s | None:
+        """A column of microseconds as nanoseconds, -1 where a field is absent or no number; `None` if no header."""
+        return self._converted(nanoseconds, headers)
+
+    def whole(self, factor: int, *headers: str) -> Int64s | None:
+        """A column of numbers times `factor` as whole numbers, -1 where absent; `None` if no header."""
+        return self._converted(lambda text: scaled(text, factor), headers)
+
+    def integers(self, *headers: str) -> Int64s | None:
+        """A column of whole numbers, exact to 63 bits, -1 where absent; `None` if no header."""
+        return self._converted(lambda text: scaled(text, 1), headers)
+
+    def floats(self, header: str) -> Floats:
+        """A column of measured quantities, NaN where absent."""
+        return np.array([number(text) for text in self.columns[header]], dtype=np.float64)
+
+    def has(self, *headers: str) -> bool:
+        """Whether the table has a column under any of `headers`."""
+        return any(header in self.columns for header in headers)
+
+    def has_exponents(self, *headers: str) -> bool:
+        """Whether a number in this column is written as `1.7E+15`, which leaves its last digits out."""
+        return any("E" in text or "e" in text for text in self.find(*headers) or ())
+
+    def _converted(self, convert: Callable[[str], int | None], headers: Sequence[str]) -> Int64s | None:
+        found = self.find(*headers)
+        if found is None:
+            return None
+        values = (convert(text) for text in found)
+        return np.array([-1 if value is None else value for value in values], dtype=np.int64)

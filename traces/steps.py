@@ -1,0 +1,74 @@
+"""The steps of a profile as spans of time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.core.arrays import Int64s
+from memplan.core.progress import Progress, silent
+from memplan.traces.profile import TrackKind
+from memplan.traces.rank import RankProfile
+
+_MARK = re.compile(r"ProfilerStep#(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpan:
+    """Step `number` from its first kernel's start to its last one's end, ns on the profile's clock."""
+
+    number: int
+    start_ns: int
+    end_ns: int
+
+
+def step_spans(rank: RankProfile, progress: Progress = silent) -> list[StepSpan]:
+    """
+    The steps of `rank` in order of time: by the kernels' own step numbers, else by the host's marks of steps.
+
+    Empty where the profile tells of no steps.
+    """
+    kernels = rank.kernels(progress)
+    if kernels is not None and len(kernels) and (kernels.step >= 0).any():
+        numbers, position = numbered_steps(kernels.step)
+        first, last = spans_of_steps(position, len(numbers), kernels.start_ns, kernels.start_ns + kernels.duration_ns)
+        found = list(map(StepSpan, numbers, first.tolist(), last.tolist()))
+    else:
+        found = _marked(rank, progress)
+    return sorted(found, key=lambda step: step.start_ns)
+
+
+def numbered_steps(step: Int64s) -> tuple[list[int], Int64s]:
+    """The numbers of the steps that kernels are numbered with (-1: none), and each kernel's position among them."""
+    numbered = step >= 0
+    numbers, place = np.unique(step[numbered], return_inverse=True)
+    position = np.full(len(step), -1, dtype=np.int64)
+    position[numbered] = place.reshape(-1)
+    return numbers.tolist(), position
+
+
+def spans_of_steps(position: Int64s, count: int, start_ns: Int64s, end_ns: Int64s) -> tuple[Int64s, Int64s]:
+    """First start and last end of each of `count` steps; `position` is each kernel's step, -1 for none."""
+    inside = position >= 0
+    first = np.full(count, np.iinfo(np.int64).max)
+    last = np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(first, position[inside], start_ns[inside])
+    np.maximum.at(last, position[inside], end_ns[inside])
+    return first, last
+
+
+def _marked(rank: RankProfile, progress: Progress) -> list[StepSpan]:
+    found: dict[int, StepSpan] = {}
+    rank.timeline(progress)
+    for track in rank.tracks:
+        if track.kind is not TrackKind.HOST:
+            continue
+        slices = rank.slices(track.id)
+        marks = {code: _MARK.search(name) for code, name in enumerate(slices.names)}
+        numbers = {code: int(match.group(1)) for code, match in marks.items() if match is not None}
+        for index in np.flatnonzero(np.isin(slices.name, list(numbers))).tolist() if numbers else ():
+            number, start = numbers[int(slices.name[index])], int(slices.start_ns[index])
+            found.setdefault(number, StepSpan(number, start, start + int(slices.duration_ns[index])))
+    return list(found.values())
