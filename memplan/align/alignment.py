@@ -82,7 +82,8 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     classes = token_classes(found)
     ratios = likelihoods(sequence.classes, sequence.rules, classes)
     row_names, kernel_names = _shared_names(plan, sequence, kernels)
-    pairs = align_pairs(sequence, ratios, row_names, kernel_class, kernel_names)
+    times = kernels.duration_ns.astype(np.float32)
+    pairs = align_pairs(sequence, ratios, classes, row_names, kernel_class, kernel_names, times)
     named = (kernel_names >= 0) & (pairs.row >= 0)
     named[named] = row_names[pairs.row[named] % len(sequence)] == kernel_names[named]
     settled = assignment_of(sequence, ratios, kernel_class, pairs, named)

@@ -70,9 +70,6 @@ def assignment_of(
     matched = pairs.row >= 0
     step = pairs.place // rows
     place = pairs.place % rows
-    # A whole alignment does not count steps: it begins again where it falls back by more than half of the plan.
-    falls = np.diff(pairs.place, prepend=pairs.place[:1]) < -rows // 2
-    step = step + np.cumsum(falls)
     row = np.where(matched, pairs.row % rows, -1)
     core = matched & _main_kernels(sequence, ratios, kernel_class, row, step)
     how = np.where(core, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART))

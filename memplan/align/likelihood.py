@@ -178,7 +178,8 @@ def _shape_weight(
     if not ops.known[row]:
         return np.zeros(len(kernels))
     without = ~kernels.outputs.any(axis=1)  # the table leaves outputs out
-    exact = (relation.kernel_share >= 1.0) & (relation.op_share >= 1.0) & (relation.output | without)
+    everything = (relation.kernel_share >= 1.0) & (relation.op_share >= 1.0)
+    exact = everything & (relation.output | without)
     sized = np.select(
         [
             ~kernels.known,
@@ -200,9 +201,9 @@ def _shape_weight(
         ],
         weights["no_operand"],
     )
-    if family_table().names[int(ops.main[row])] == "product":
+    if family_table().names[int(ops.main[row])] in ("product", "grouped_product"):
         # Which of the three sizes comes out tells the product from its two gradients.
-        sized = np.where(exact & ~_same_output(ops, row, kernels), weights["mostly"] - 1.0, sized)
+        sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
     bits = int(ops.bits[row])
     told = (kernels.bits > 0) & (bits > 0)
     weight: NDArray[np.float64] = sized + np.where(told, np.where(kernels.bits == bits, weights["same_bits"], weights["other_bits"]), 0.0)

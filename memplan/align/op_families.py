@@ -17,12 +17,18 @@ _SHORTEST_PART = 3
 
 @dataclass(frozen=True, slots=True)
 class FamilyTable:
-    """Families by number (0 is the unknown one), and the family of every known type."""
+    """
+    Families by number (0 is the unknown one), and the family of every known type.
+
+    `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
+    move data and compute nothing.
+    """
 
     names: tuple[str, ...]
     of_type: Mapping[str, int]
     heavy: frozenset[int]
     collectives: frozenset[int]
+    apart: frozenset[int]
     movers: frozenset[int]
 
     def number(self, name: str) -> int:
@@ -40,7 +46,7 @@ def family_table() -> FamilyTable:
     def numbers(key: str) -> frozenset[int]:
         return frozenset(names.index(name) for name in document[key])
 
-    return FamilyTable(names, of_type, numbers("heavy"), numbers("collectives"), numbers("movers"))
+    return FamilyTable(names, of_type, numbers("heavy"), numbers("collectives"), numbers("apart"), numbers("movers"))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -25,6 +25,30 @@ PART, CORE, NONE, MISSED = 0, 1, 2, 3
 """States of a cell: parts so far, core seen, kernel in no plan, op left out."""
 
 
+_NEAR, _AMONG_OTHERS = 5.0, 3
+"""Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
+
+
+_FASTER, _LEAST = 1.0, 0.01
+"""Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
+
+
+@jit_numpy_division
+def _nearness(place: int, begin: int, end: int, off: int) -> float:
+    """How well an op at `place` fits a kernel that stands between two places, `off` kernels from either: a long tail."""
+    away = (max(begin - place, place - end, 0) + _AMONG_OTHERS * off) / _NEAR
+    return 1.0 / (1.0 + away * away)
+
+
+@jit_numpy_division
+def _lasting(planned: float, measured: float) -> float:
+    """How well durations fit: a collective often waits for others, but is hardly faster than its links."""
+    if planned <= 0.0 or measured <= 0.0 or measured >= planned:
+        return 1.0
+    short = np.log(planned / measured) / _FASTER
+    return max(float(np.exp(-0.5 * short * short)), _LEAST)
+
+
 @jit_numpy_division
 def forward(
     op_class: Int32s,
@@ -36,6 +60,12 @@ def forward(
     fused: Singles,
     op_name: Int64s,
     kernel_name: Int64s,
+    op_place: Int64s,
+    kernel_from: Int64s,
+    kernel_to: Int64s,
+    kernel_off: Int64s,
+    op_time: Singles,
+    kernel_time: Singles,
     stay: Singles,
     bare: Singles,
     skip: Singles,
@@ -54,7 +84,9 @@ def forward(
     going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
     of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, and the
     factors of names that are equal or differ. `start` is the mass that stands before each op; `entry` is 1 for ops with
-    which a step may begin, 0 for others. The first op is a sentinel that no kernel runs.
+    which a step may begin, 0 for others. Kernels with a `kernel_to` of at least 0 stand between two places: ops far from
+    both, by `op_place`, fit them less, as do
+    ops of a longer planned `op_time` than their `kernel_time`. The first op is a sentinel that no kernel runs.
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
@@ -95,6 +127,8 @@ def forward(
                 fit *= factor
                 helps *= factor
                 more *= factor
+            if kernel_to[j] >= 0:
+                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(op_time[at], kernel_time[j])
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
@@ -149,6 +183,12 @@ def posterior(
     fused: Singles,
     op_name: Int64s,
     kernel_name: Int64s,
+    op_place: Int64s,
+    kernel_from: Int64s,
+    kernel_to: Int64s,
+    kernel_off: Int64s,
+    op_time: Singles,
+    kernel_time: Singles,
     stay: Singles,
     bare: Singles,
     skip: Singles,
@@ -197,6 +237,8 @@ def posterior(
                     if name >= 0:
                         factor = same if op_name[at] == name else other
                     fit, helps = core[cls, following] * factor, part[cls, following] * factor
+                    if kernel_to[j + 1] >= 0:
+                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
                     enter[i] = fit * next_c[i] + helps * stay[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
@@ -227,6 +269,8 @@ def posterior(
                         factor = same if op_name[at] == kernel_name[j + 1] else other
                     following = kernel_class[j + 1]
                     fit = core[cls, following] * factor
+                    if kernel_to[j + 1] >= 0:
+                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
                     helps = part[cls, following] * stay[at] * factor
                     stay_c = (helps + again[cls, following] * factor) * next_c[new]
                     stay_a = helps * next_a[new]

@@ -55,6 +55,7 @@ class PlannedSequence:
     rules: tuple[LoweringRule, ...]
     begins: NDArray[np.bool_]
     opens: NDArray[np.bool_]
+    time: Int64s
 
     def __len__(self) -> int:
         return len(self.op)
@@ -116,6 +117,7 @@ def planned_sequence(plan: Plan) -> PlannedSequence:
         tuple(rules),
         may_begin,
         opens,
+        np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
     )
 
 

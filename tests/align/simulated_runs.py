@@ -217,7 +217,8 @@ class _Simulator:
                 shape = self.chance.choice(shapes) if self.chance.random() < 0.3 else shapes[0]
                 read, made = [shape] * (2 if type_ in ("Mul", "Add", "Sub") else 1), [shape]
             share = duration // max(heavy, 1) if heavy and type_ in ("MatMulV3", "FlashAttentionScore", "BatchMatMulV2", "FlashAttentionScoreGrad") else max(duration // (8 if heavy else len(types)), 1000)
-            rows.append(RunKernel(type_, read, made, dtype, share, (index,)))
+            scalar = not any(_size(shape) > 1 for shape in (*read, *made))
+            rows.append(RunKernel(type_, read, made, dtype, 2000 if scalar else share, (index,)))
         return rows
 
     def _fused(self, rows: list[RunKernel]) -> list[RunKernel]:
@@ -314,6 +315,11 @@ def _size(shape: Shape) -> int:
     for dim in shape:
         size *= dim
     return size
+
+
+def disturbance(seed: int) -> Disturbance:
+    """What is done to run `seed`: one step to three, every fourth run begins in the middle of one."""
+    return Disturbance(steps=1 + seed % 3, cut=0.5 if seed % 4 == 3 else 0.0)
 
 
 def right_share(run: SimulatedRun, found: Sequence[int]) -> float:
