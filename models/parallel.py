@@ -53,6 +53,21 @@ class Layout:
         return " ".join(f"{name}{count}" for name, count in parts if count > 1) or "TP1"
 
 
+ONE_RANK = Layout()
+"""No parallelism."""
+
+
+def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
+    """The layers of every pipeline stage, dealt evenly; what is left over goes to the stages before the last (vLLM)."""
+    if not 1 <= stages <= layers:
+        raise InputError(f"{layers} layers can't be divided among {stages} pipeline stages")
+    counts = [layers // stages] * stages
+    for extra in range(layers % stages):
+        counts[stages - 2 - extra] += 1
+    starts = [sum(counts[:stage]) for stage in range(stages)]
+    return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
+
+
 def rank_elements(weight: Weight, layout: Layout) -> int:
     """
     Elements of `weight` on one rank.

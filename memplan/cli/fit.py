@@ -19,7 +19,7 @@ from memplan.requests.recipe_request import RecipeRequest
 if TYPE_CHECKING:
     from memplan.core.progress import Progress
     from memplan.hardware import Chip
-    from memplan.kv.layout_search import Candidate
+    from memplan.deployment.layout_search import Candidate
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
     from memplan.serving import StepTime
@@ -47,7 +47,8 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.layout_search import fit_serving, fit_training
+    from memplan.deployment.serving_fit import fit_serving
+    from memplan.deployment.training_fit import fit_training
     from memplan.models import load_config
     from memplan.reports.layouts_report import layouts_report
 

@@ -14,7 +14,7 @@ def command(request: KvRequest) -> Report:
 
     Exits with 0 when a sequence of the context fits, 1 when none does, 2 when the input can't be used.
     """
-    from memplan.kv.cases import longest_context, memory_tier, recompute_ns, usual_effects
+    from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, usual_effects
     from memplan.reports.kv_report import KvQuestions, kv_report
 
     case = request.case()

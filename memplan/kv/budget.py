@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from memplan.core.errors import InputError
@@ -12,10 +12,10 @@ from memplan.kv.activations import activation_peak
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
-from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages, stage_layers
+from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.models import ModelConfig
-from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
+from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
 from memplan.models.precision import PUBLISHED, precision
 from memplan.core.units import format_bytes
 from memplan.core.sentence import Sentence, Text, joined
@@ -211,20 +211,14 @@ def budget(
     """
     Itemise the memory of one die of `chip` and plan what is left as the KV cache of `engine`.
 
-    The layout's tensor, context and pipeline ranks override those of `options`. Raises `InputError` where the engine
-    would refuse the model, and for figures that are missing.
+    Raises `InputError` where the engine would refuse the model, and for figures that are missing.
     """
-    layout = layout or Layout(tensor=options.caches.tensor_parallel, pipeline=options.pipeline)
+    layout = layout or ONE_RANK
     memory = memory or Memory()
-    options = replace(
-        options,
-        pipeline=layout.pipeline,
-        caches=replace(options.caches, tensor_parallel=layout.tensor, context_parallel=layout.context),
-    )
-    stages = stage_layers(len(model.layers), layout.pipeline)
+    stages = stage_spans(len(model.layers), layout.pipeline)
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
-    pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms))
+    pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms), layout)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
     return _report(
         model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
@@ -244,11 +238,11 @@ def _report(
     precision_name: str,
 ) -> KvBudget:
     pool = pools[stage]
-    load = load_of(engine, options)
+    load = load_of(engine, options, layout)
     growing = [group for group in pool.groups if group.kind.grows]
     spans = [group.block_size * group.specs[0].entry_tokens for group in growing]
-    span = stage_layers(len(model.layers), layout.pipeline)[stage]
-    logical = logical_cache(model, engine, options.caches, options.length, span)
+    span = stage_spans(len(model.layers), layout.pipeline)[stage]
+    logical = logical_cache(model, engine, options.caches, options.length, span, layout)
     fixed = logical.window_bytes + logical.state_bytes
     per_token = logical.length_bytes / options.length
     if engine.paged:

@@ -10,6 +10,7 @@ from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
+from memplan.models.parallel import Layout
 from memplan.core.units import round_up
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
@@ -28,8 +29,6 @@ class CacheOptions:
     keeps states at the granularity of blocks, for prefix caching.
     """
 
-    tensor_parallel: int = 1
-    context_parallel: int = 1
     block_size: int | None = None
     kv: str | None = None
     index_c8: bool = False
@@ -117,7 +116,7 @@ def compressed_layout(engine: Engine) -> CompressedLayout:
     return engine.compressed
 
 
-def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
+def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: Layout) -> int:
     """
     Bytes of one entry of `part` on one rank: of a token or of `ratio` of them, or of the whole state of a sequence.
 
@@ -125,7 +124,7 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
     """
     content = part.content
     if content is CacheContent.HEADS:
-        return heads_of_rank(part.heads, options.tensor_parallel) * part.elements * kv_bytes(engine, options)
+        return heads_of_rank(part.heads, ranks.tensor) * part.elements * kv_bytes(engine, options)
     if content is CacheContent.LATENT:
         return _latent_bytes(part, engine, options)
     if content is CacheContent.INDEX_KEYS:
@@ -133,7 +132,7 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
     if content is CacheContent.COMPRESSOR:
         return part.elements * _FLOAT32_BYTES
     if content is CacheContent.RECURRENT:
-        return sum(recurrent_bytes(part, options))
+        return sum(recurrent_bytes(part, options, ranks))
     layout = compressed_layout(engine)
     if content is CacheContent.ENTRY_KEYS:
         return (layout.index_c8 if options.index_c8 and layout.index_c8 else layout.index).size(part.elements)
@@ -160,14 +159,14 @@ def _index_format(
     return eight_bits
 
 
-def recurrent_bytes(part: CachePart, options: CacheOptions) -> tuple[int, int]:
+def recurrent_bytes(part: CachePart, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
     """Bytes of the convolution window and of the recurrent state of one layer on one rank."""
     shape = part.state
     if shape is None:
         return 0, 0
     if shape.dtype not in _STATE_BYTES:
         raise InputError(f"recurrent states of type {shape.dtype!r} are not supported")
-    window, state = shape.on_rank(options.tensor_parallel, options.speculative_tokens)
+    window, state = shape.on_rank(ranks.tensor, options.speculative_tokens)
     return window * 2, state * _STATE_BYTES[shape.dtype]
 
 
@@ -175,24 +174,23 @@ def _plain(layer: int, part: str, kind: CacheKind, size: int, payload: int, layo
     return CacheSpec(layer, part, kind, size, payload, payload, layout)
 
 
-def _head_spec(layer: int, part: CachePart, size: int, engine: Engine, options: CacheOptions) -> CacheSpec:
-    layout = ("grouped", heads_of_rank(part.heads, options.tensor_parallel), *part.widths)
+def _head_spec(layer: int, part: CachePart, size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> CacheSpec:
+    layout = ("grouped", heads_of_rank(part.heads, ranks.tensor), *part.widths)
     kind = CacheKind.SLIDING if part.window else CacheKind.CHUNKED if part.chunk else CacheKind.FULL
-    spec = _plain(layer, part.part, kind, size, size * entry_bytes(part, engine, options), layout)
+    spec = _plain(layer, part.part, kind, size, size * entry_bytes(part, engine, options, ranks), layout)
     return replace(spec, window=part.window, chunk=part.chunk)
 
 
 def _latent_specs(
-    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions
-) -> Iterator[CacheSpec]:
+    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> Iterator[CacheSpec]:
     """The latent of a layer and the keys of its indexer, in its pages or in pages of their own."""
     layout, (latent, *keys) = engine.latent, parts
-    entry = entry_bytes(latent, engine, options)
+    entry = entry_bytes(latent, engine, options, ranks)
     kept = [part for part in keys if layout.index_kept_by_shared or not part.reused]
-    key = sum(entry_bytes(part, engine, options) for part in kept)
+    key = sum(entry_bytes(part, engine, options, ranks) for part in kept)
     if key and layout.index_in_page:
         # With context parallelism the latent is spread over the ranks and the indexer's keys are repeated on each.
-        entry += key * options.context_parallel
+        entry += key * ranks.context
         key = 0
     yield _plain(layer, latent.part, CacheKind.LATENT, size, size * entry, ("latent", entry))
     if key:
@@ -200,18 +198,17 @@ def _latent_specs(
 
 
 def _compressed_specs(
-    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions
-) -> Iterator[CacheSpec]:
+    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> Iterator[CacheSpec]:
     """The compressed entries of a layer with their keys, its window, and what its compressors have not used up."""
     layout = compressed_layout(engine)
     kept = entry_format(layout.formats, engine, options, "compressed cache")
     blocks = layout.blocks[None] if None in layout.blocks else layout.blocks[size]
     for part in parts:
         if part.content is CacheContent.WINDOW:
-            yield _window_spec(layer, part, blocks.window, entry_bytes(part, engine, options), kept.alignment, None)
+            yield _window_spec(layer, part, blocks.window, entry_bytes(part, engine, options, ranks), kept.alignment, None)
         elif part.content is CacheContent.COMPRESSOR:
             pad = blocks.main_pad if part.part == "state" else blocks.index_pad
-            rows, entry = blocks.states[part.ratio], entry_bytes(part, engine, options)
+            rows, entry = blocks.states[part.ratio], entry_bytes(part, engine, options, ranks)
             yield _window_spec(layer, part, rows, entry, kept.alignment, pad)
         else:
             if part.ratio not in blocks.states:
@@ -219,7 +216,7 @@ def _compressed_specs(
                 raise InputError(f"{engine.name} keeps no compressed entries of ratio {part.ratio}", remedy=f"it knows {known}")
             keys = part.content is CacheContent.ENTRY_KEYS
             alignment = layout.index.alignment if keys else kept.alignment
-            yield _entry_spec(layer, part, size, layout, entry_bytes(part, engine, options), alignment)
+            yield _entry_spec(layer, part, size, layout, entry_bytes(part, engine, options, ranks), alignment)
 
 
 def _window_spec(layer: int, part: CachePart, rows: int, entry: int, alignment: int, pad: int | None) -> CacheSpec:
@@ -259,24 +256,24 @@ def _entry_spec(
     )
 
 
-def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> tuple[int, int]:
+def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
     """Bytes of one token's keys alone and of all it caches, in one layer of attention."""
     if part.content is CacheContent.LATENT:
         element = entry_format(engine.latent.formats, engine, options, "latent cache").size(1)
         return part.widths[0] * element, part.elements * element
-    element = heads_of_rank(part.heads, options.tensor_parallel) * kv_bytes(engine, options)
+    element = heads_of_rank(part.heads, ranks.tensor) * kv_bytes(engine, options)
     return part.widths[0] * element, part.elements * element
 
 
-def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: CacheOptions) -> tuple[int, int]:
+def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
     """The block size of attention beside recurrent states, and the page both are padded to."""
     kept = _parts(model)
-    states = [recurrent_bytes(part, options) for part in kept if part.content is CacheContent.RECURRENT]
+    states = [recurrent_bytes(part, options, ranks) for part in kept if part.content is CacheContent.RECURRENT]
     attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
     window, state = max(states)
     if not attention:
         return size, window + state
-    keys, token = _key_bytes(attention[0], engine, options)
+    keys, token = _key_bytes(attention[0], engine, options, ranks)
     if engine.state_rule == "cover":
         step = max(size, engine.state_alignment)
         size = max(size, step * -(-(window + state) // (step * token)))
@@ -294,25 +291,26 @@ def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: C
 
 
 def _layer_specs(
-    layer: int, parts: Sequence[CachePart], size: int, length: int, engine: Engine, options: CacheOptions
-) -> Iterator[CacheSpec]:
+    layer: int, parts: Sequence[CachePart], size: int, length: int, engine: Engine, options: CacheOptions, ranks: Layout) -> Iterator[CacheSpec]:
     """The pages of what one layer keeps."""
     content = parts[0].content if parts else None
     if content is CacheContent.HEADS:
-        yield _head_spec(layer, parts[0], size, engine, options)
+        yield _head_spec(layer, parts[0], size, engine, options, ranks)
     elif content is CacheContent.LATENT:
-        yield from _latent_specs(layer, parts, size, engine, options)
+        yield from _latent_specs(layer, parts, size, engine, options, ranks)
     elif content is CacheContent.RECURRENT:
-        halves = recurrent_bytes(parts[0], options)
+        halves = recurrent_bytes(parts[0], options, ranks)
         block = size if options.state_aligned else length
         yield _plain(layer, parts[0].part, CacheKind.STATE, block, sum(halves), ("state", halves))
     elif content is not None:
-        yield from _compressed_specs(layer, parts, size, engine, options)
+        yield from _compressed_specs(layer, parts, size, engine, options, ranks)
 
 
-def cache_specs(model: ModelConfig, engine: Engine, options: CacheOptions, length: int) -> tuple[CacheSpec, ...]:
+def cache_specs(
+    model: ModelConfig, engine: Engine, options: CacheOptions, length: int, ranks: Layout
+) -> tuple[CacheSpec, ...]:
     """
-    The caches of one rank, in the order of the layers; `length` is the longest sequence.
+    The caches of one rank of `ranks`, in the order of the layers; `length` is the longest sequence.
 
     Raises `InputError` where the engine, the model and the options do not go together.
     """
@@ -322,10 +320,10 @@ def cache_specs(model: ModelConfig, engine: Engine, options: CacheOptions, lengt
     has_states = any(part.content is CacheContent.RECURRENT for _, parts in kept for part in parts)
     page = 0
     if has_states:
-        size, page = _align_with_states(model, size, engine, options)
+        size, page = _align_with_states(model, size, engine, options, ranks)
     specs: list[CacheSpec] = []
     for index, parts in kept:
-        specs += _layer_specs(index, parts, size, length, engine, options)
+        specs += _layer_specs(index, parts, size, length, engine, options, ranks)
     if has_states:
         specs = [replace(spec, page_bytes=max(spec.page_bytes, page)) for spec in specs]
     specs = [replace(spec, speculative=spec.layer >= len(model.layers)) for spec in specs]

@@ -8,6 +8,7 @@ from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, entry_bytes
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
+from memplan.models.parallel import ONE_RANK, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,10 @@ _NOTHING = LogicalCache(0, 0, 0)
 
 
 def logical_cache(
-    model: ModelConfig, engine: Engine, options: CacheOptions, length: int, span: range | None = None
+    model: ModelConfig, engine: Engine, options: CacheOptions, length: int, span: range | None = None, ranks: Layout = ONE_RANK
 ) -> LogicalCache:
     """
-    The cache of one sequence of `length` tokens on one rank, in the formats of `engine`; `span` keeps those layers.
+    The cache of one sequence of `length` tokens on one of `ranks`, in the formats of `engine`; `span` keeps those layers.
 
     A window counts the tokens it looks at; a compressor's state is the float32 keys and scores of its window.
     """
@@ -52,14 +53,14 @@ def logical_cache(
     for layer in layers:
         if span is None or layer.index in span or (layer.index >= len(model.layers) and span.stop == len(model.layers)):
             for part in () if layer.mixer is None else layer.mixer.caches():
-                total = total + _kept(part, engine, options, length)
+                total = total + _kept(part, engine, options, length, ranks)
     return total
 
 
-def _kept(part: CachePart, engine: Engine, options: CacheOptions, length: int) -> LogicalCache:
+def _kept(part: CachePart, engine: Engine, options: CacheOptions, length: int, ranks: Layout) -> LogicalCache:
     if part.reused:
         return _NOTHING
-    entry = entry_bytes(part, engine, options)
+    entry = entry_bytes(part, engine, options, ranks)
     if part.content is CacheContent.RECURRENT:
         return LogicalCache(0, 0, entry)
     if part.content is CacheContent.COMPRESSOR:
@@ -67,4 +68,4 @@ def _kept(part: CachePart, engine: Engine, options: CacheOptions, length: int) -
     bound = part.window or part.chunk
     if bound is not None:
         return LogicalCache(0, min(length, bound) * entry, 0)
-    return LogicalCache(-(-length // options.context_parallel) // part.ratio * entry, 0, 0)
+    return LogicalCache(-(-length // ranks.context) // part.ratio * entry, 0, 0)

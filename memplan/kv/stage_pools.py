@@ -12,6 +12,7 @@ from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal, plan_pool
 from memplan.kv.specs import Load
 from memplan.models import ModelConfig
+from memplan.models.parallel import ONE_RANK, Layout, stage_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,6 @@ class ServingOptions:
 
     length: int
     caches: CacheOptions = field(default_factory=CacheOptions)
-    pipeline: int = 1
     batched_tokens: int | None = None
     asynchronous: bool = False
     in_flight_tokens: int | None = None
@@ -35,37 +35,28 @@ class ServingOptions:
     blocks: int | None = None
 
 
-def stage_layers(layers: int, stages: int) -> tuple[range, ...]:
-    """The layers of every pipeline stage, dealt evenly; what is left over goes to the stages before the last (vLLM)."""
-    if not 1 <= stages <= layers:
-        raise InputError(f"{layers} layers can't be divided among {stages} pipeline stages")
-    counts = [layers // stages] * stages
-    for extra in range(layers % stages):
-        counts[stages - 2 - extra] += 1
-    starts = [sum(counts[:stage]) for stage in range(stages)]
-    return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
-
-
-def load_of(engine: Engine, options: ServingOptions) -> Load:
+def load_of(engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> Load:
     """What the engine must be ready to hold for one request."""
     tokens = options.in_flight_tokens
     if tokens is None:
         tokens = engine.in_flight_tokens(
             options.batched_tokens or engine.batched_tokens,
             asynchronous=options.asynchronous,
-            pipeline=options.pipeline,
+            pipeline=layout.pipeline,
         )
     states = (2 if options.caches.state_aligned else 1) + options.caches.speculative_tokens
-    return Load(options.length, tokens, options.caches.context_parallel, states)
+    return Load(options.length, tokens, layout.context, states)
 
 
-def cache_groups(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[CacheGroup, ...]:
+def cache_groups(
+    model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK
+) -> tuple[CacheGroup, ...]:
     """The groups of block tables of the whole model."""
     if options.length < 1:
         raise InputError(f"a sequence of {options.length} tokens can't be served")
-    specs = cache_specs(model, engine, options.caches, options.length)
+    specs = cache_specs(model, engine, options.caches, options.length, layout)
     if (
-        options.caches.context_parallel > 1
+        layout.context > 1
         and any(spec.window is not None for spec in specs)
         and not (engine.compressed is not None and engine.compressed.by_ratio)
     ):
@@ -76,18 +67,22 @@ def cache_groups(model: ModelConfig, engine: Engine, options: ServingOptions) ->
 
 
 def plan_stages(
-    model: ModelConfig, engine: Engine, options: ServingOptions, available: tuple[int, ...]
+    model: ModelConfig,
+    engine: Engine,
+    options: ServingOptions,
+    available: tuple[int, ...],
+    layout: Layout = ONE_RANK,
 ) -> tuple[BlockPool, ...]:
     """
     The pool of every pipeline stage for the `available` bytes of each, all cut to the number of blocks of the
     smallest.
     """
     if not engine.paged:
-        return _unpaged(model, engine, options, available)
-    groups = cache_groups(model, engine, options)
-    load = load_of(engine, options)
+        return _unpaged(model, engine, options, available, layout)
+    groups = cache_groups(model, engine, options, layout)
+    load = load_of(engine, options, layout)
     whole_tuples = engine.compressed is not None and engine.compressed.whole_tuples
-    stages = stage_layers(len(model.layers), options.pipeline)
+    stages = stage_spans(len(model.layers), layout.pipeline)
     last = stages[-1]
     # The layers of multi-token prediction stand behind the last layer, on the last stage.
     spans = (*stages[:-1], range(last.start, last.stop + len(model.mtp_layers)))
@@ -112,12 +107,12 @@ def plan_stages(
 
 
 def _unpaged(
-    model: ModelConfig, engine: Engine, options: ServingOptions, available: tuple[int, ...]
+    model: ModelConfig, engine: Engine, options: ServingOptions, available: tuple[int, ...], layout: Layout
 ) -> tuple[BlockPool, ...]:
     """Without pages a block is a byte: as many sequences fit as the bytes of each allow."""
     pools = []
-    for span, memory in zip(stage_layers(len(model.layers), options.pipeline), available, strict=True):
-        needed = logical_cache(model, engine, options.caches, options.length, span).total_bytes
+    for span, memory in zip(stage_spans(len(model.layers), layout.pipeline), available, strict=True):
+        needed = logical_cache(model, engine, options.caches, options.length, span, layout).total_bytes
         if not needed:
             raise InputError("this model keeps no KV cache")
         message = f"One sequence of {options.length} tokens needs {needed} B, {memory} B are left."
@@ -138,6 +133,8 @@ def _unpaged(
     return tuple(pools)
 
 
-def plan_cache(model: ModelConfig, engine: Engine, options: ServingOptions, available: int) -> BlockPool:
+def plan_cache(
+    model: ModelConfig, engine: Engine, options: ServingOptions, available: int, layout: Layout = ONE_RANK
+) -> BlockPool:
     """The pool of one rank of a model without pipeline parallelism, for `available` bytes."""
-    return plan_stages(model, engine, replace(options, pipeline=1), (available,))[0]
+    return plan_stages(model, engine, options, (available,), replace(layout, pipeline=1))[0]

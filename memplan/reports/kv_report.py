@@ -10,7 +10,7 @@ from typing import Any
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.kv import KvBudget
-from memplan.kv.cases import Effect, MemoryTier
+from memplan.deployment.cases import Effect, MemoryTier
 from memplan.reports.report import (
     Cell,
     Column,

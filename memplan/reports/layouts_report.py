@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from memplan.kv.layout_search import Candidate, LayoutSearch
+from memplan.deployment.layout_search import Candidate, LayoutSearch
 from memplan.models.parallel import Layout
 from memplan.reports.report import Cell, Column, Quantity, Report, ReportTable, section
 from memplan.serving import StepTime

@@ -12,7 +12,7 @@ from memplan.core.units import parse_bytes
 from memplan.requests.layout_request import LayoutRequest
 
 if TYPE_CHECKING:
-    from memplan.kv.cases import Case
+    from memplan.deployment.cases import Case
 
 _SERVING, _MEMORY = "Serving", "Memory"
 
@@ -105,7 +105,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
         from memplan.kv.budget import DEFAULT_SEQUENCES
-        from memplan.kv.cases import Case
+        from memplan.deployment.cases import Case
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
         from memplan.models import load_config
 
@@ -117,10 +117,7 @@ class KvRequest(LayoutRequest, ServingRequest):
             find_engine(self.engine, die),
             ServingOptions(
                 length=self.context or model.max_positions,
-                pipeline=self.pp,
                 caches=CacheOptions(
-                    tensor_parallel=self.tp,
-                    context_parallel=self.cp,
                     block_size=self.block_size,
                     kv=self.kv_dtype,
                     index_c8=self.index_c8,

@@ -5,23 +5,12 @@ from __future__ import annotations
 from memplan.core.errors import InputError
 from memplan.graph import Graph
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, stage_spans
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.options import ServedStep
 from memplan.models.steps.pieces import StepPieces
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
-
-
-def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
-    """The layers of every pipeline stage, dealt evenly; what is left over goes to the stages before the last (vLLM)."""
-    if not 1 <= stages <= layers:
-        raise InputError(f"{layers} layers can't be divided among {stages} pipeline stages")
-    counts = [layers // stages] * stages
-    for extra in range(layers % stages):
-        counts[stages - 2 - extra] += 1
-    starts = [sum(counts[:stage]) for stage in range(stages)]
-    return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
 
 
 def step_graph(model: ModelConfig, layout: Layout, step: ServedStep, *, stage: int = 0) -> Graph:

@@ -8,14 +8,23 @@ import pytest
 
 from memplan.kv import CacheOptions, LogicalCache, engine, logical_cache
 from memplan.models import load_config
+from memplan.models.parallel import ONE_RANK, Layout
 from memplan.core.units import GIB
 
 MILLION = 1_048_576
 
 
-def cache(folder: Path, model: str, back_end: str, length: int, options: CacheOptions | None = None) -> LogicalCache:
+def cache(
+    folder: Path,
+    model: str,
+    back_end: str,
+    length: int,
+    options: CacheOptions | None = None,
+    *,
+    ranks: Layout = ONE_RANK,
+) -> LogicalCache:
     config = load_config(folder / "configs" / f"{model}.json")
-    return logical_cache(config, engine(back_end), options or CacheOptions(), length)
+    return logical_cache(config, engine(back_end), options or CacheOptions(), length, ranks=ranks)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +107,7 @@ def test_windows_and_chunks_stop_growing(
 
 def test_heads_are_repeated_where_there_are_fewer_than_ranks_and_latents_always(shared_data: Path) -> None:
     def rank(model: str, ranks: int) -> int:
-        return cache(shared_data, model, "logical", 1, CacheOptions(tensor_parallel=ranks)).total_bytes
+        return cache(shared_data, model, "logical", 1, ranks=Layout(tensor=ranks)).total_bytes
 
     assert [rank("Qwen--Qwen3-30B-A3B", ranks) for ranks in (1, 2, 4, 8, 16)] == [
         98_304,
@@ -112,6 +121,6 @@ def test_heads_are_repeated_where_there_are_fewer_than_ranks_and_latents_always(
 
 @pytest.mark.parametrize("model", ["deepseek-ai--DeepSeek-V4-Pro", "deepseek-ai--DeepSeek-V3"])
 def test_context_parallel_ranks_share_what_grows_and_repeat_what_does_not(shared_data: Path, model: str) -> None:
-    one, two = (cache(shared_data, model, "logical", MILLION, CacheOptions(context_parallel=ranks)) for ranks in (1, 2))
+    one, two = (cache(shared_data, model, "logical", MILLION, ranks=Layout(context=ranks)) for ranks in (1, 2))
     assert two.length_bytes * 2 == one.length_bytes
     assert (two.window_bytes, two.state_bytes) == (one.window_bytes, one.state_bytes)

@@ -16,6 +16,7 @@ from memplan.core.units import GIB
 from memplan.kv import CacheOptions, Engine, ServingOptions, engine, plan_cache, plan_stages
 from memplan.kv.stage_pools import load_of
 from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
 
 KINDS = {
     "FullAttentionSpec": "full",
@@ -75,10 +76,7 @@ def options(row: dict[str, Any]) -> ServingOptions:
     drafts = row.get("num_speculative_tokens", 0)
     return ServingOptions(
         length=row.get("max_model_len_fit") or row["max_model_len"],
-        pipeline=row.get("pp", 1),
         caches=CacheOptions(
-            tensor_parallel=row["tp"],
-            context_parallel=(row.get("extra") or {}).get("decode_context_parallel_size", 1),
             block_size=row["block_size"] if resolved else row.get("block_size_asked", row["block_size"]),
             kv=None if kv in ("bf16", "auto") else kv,
             speculative_tokens=drafts,
@@ -88,6 +86,11 @@ def options(row: dict[str, Any]) -> ServingOptions:
         in_flight_tokens=row["max_num_batched_tokens"],
         hybrid=not row.get("disable_hma_resolved", row["disable_hma"]),
     )
+
+
+def layout_of(row: dict[str, Any]) -> Layout:
+    context = (row.get("extra") or {}).get("decode_context_parallel_size", 1)
+    return Layout(tensor=row["tp"], pipeline=row.get("pp", 1), context=context)
 
 
 def groups_of(row: dict[str, Any]) -> list[tuple[object, ...]]:
@@ -118,13 +121,13 @@ def test_every_row_of_a_described_planner_is_met(shared_data: Path) -> None:
 
 
 def _compare(model: ModelConfig, back_end: Engine, row: dict[str, Any]) -> None:
-    asked, place = options(row), row["place"]
+    asked, layout, place = options(row), layout_of(row), row["place"]
     available = row.get("avail_bytes") or int(row["avail_gib"] * GIB)
     if "Hybrid KV cache manager is disabled but failed" in row.get("error", ""):
         with pytest.raises(InputError, match="can't be served without the hybrid KV cache manager"):
-            plan_stages(model, back_end, asked, (available,) * asked.pipeline)
+            plan_stages(model, back_end, asked, (available,) * layout.pipeline, layout)
         return
-    pools = plan_stages(model, back_end, asked, (available,) * asked.pipeline)
+    pools = plan_stages(model, back_end, asked, (available,) * layout.pipeline, layout)
     refusals = [pool.refusal for pool in pools if pool.refusal is not None]
     if "error" in row:
         assert refusals, place
@@ -138,9 +141,9 @@ def _compare(model: ModelConfig, back_end: Engine, row: dict[str, Any]) -> None:
     assert largest.bytes_per_block == row["bytes_per_block"], place
     assert [pool.allocated_bytes for pool in pools] == (row.get("allocated_per_stage") or [row["allocated"]]), place
     assert round(min(pool.max_concurrency for pool in pools), 4) == round(row["max_concurrency"], 4), place
-    if asked.pipeline == 1:
+    if layout.pipeline == 1:
         # Groups are told for the length asked for, also where a shorter one was fitted.
-        load = load_of(back_end, replace(asked, length=max(asked.length, row["max_model_len"])))
+        load = load_of(back_end, replace(asked, length=max(asked.length, row["max_model_len"])), layout)
         found = [(len(g.specs), g.kind.value, g.block_size, g.page_bytes, g.blocks(load)) for g in pools[0].groups]
         assert found == groups_of(row), place
 

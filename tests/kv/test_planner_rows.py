@@ -12,6 +12,7 @@ from memplan.core.errors import InputError
 from memplan.kv import CacheOptions, BlockPool, ServingOptions, engine, plan_cache, plan_stages
 from memplan.kv.stage_pools import load_of
 from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
 from memplan.core.units import GIB
 
 ROWS: dict[str, Any] = json.loads((Path(__file__).parent / "planner_rows.json").read_text(encoding="utf-8"))
@@ -21,13 +22,16 @@ def back_end(row: dict[str, Any]) -> str:
     return "vllm-0.23.0" if row["ascend"] is None else f"vllm-ascend-0.23.0.post1-{row['ascend'].lower()}"
 
 
+def layout_of(row: dict[str, Any]) -> Layout:
+    return Layout(tensor=row["tp"], pipeline=row.get("pp", 1), context=row.get("dcp", 1))
+
+
 def plan(model: ModelConfig, row: dict[str, Any]) -> tuple[BlockPool, ServingOptions] | None:
     """The pool, or `None` where the model and the engine don't go together at all."""
+    layout = layout_of(row)
     options = ServingOptions(
         length=row["max_model_len"],
         caches=CacheOptions(
-            tensor_parallel=row["tp"],
-            context_parallel=row["dcp"],
             block_size=row["block_size"],
             kv=None if row["kv"] == "bf16" else row["kv"],
             mtp=row.get("mtp", False),
@@ -36,7 +40,7 @@ def plan(model: ModelConfig, row: dict[str, Any]) -> tuple[BlockPool, ServingOpt
         hybrid=not row["disable_hma"],
     )
     try:
-        return plan_cache(model, engine(back_end(row)), options, int(row["avail_gib"] * GIB)), options
+        return plan_cache(model, engine(back_end(row)), options, int(row["avail_gib"] * GIB), layout), options
     except InputError:
         return None
 
@@ -62,7 +66,7 @@ def test_drawn_rows(shared_data: Path, device: str | None) -> None:
             continue
         assert planned is not None, row
         pool, options = planned
-        load = load_of(engine(back_end(row)), options)
+        load = load_of(engine(back_end(row)), options, layout_of(row))
         assert pool.refusal is None, row
         assert [[len(g.specs), g.block_size, g.page_bytes, g.blocks(load)] for g in pool.groups] == row["groups"], row
         found = (pool.num_blocks, pool.bytes_per_block, pool.allocated_bytes, round(pool.max_concurrency, 4))
@@ -75,11 +79,10 @@ def test_stages_of_a_pipeline(shared_data: Path) -> None:
         model = load_config(shared_data / "configs" / f"{row['model']}.json")
         options = ServingOptions(
             length=row["max_model_len"],
-            caches=CacheOptions(tensor_parallel=row["tp"], block_size=row["block_size"]),
-            pipeline=row["pp"],
+            caches=CacheOptions(block_size=row["block_size"]),
             in_flight_tokens=row["mnbt"],
         )
-        pools = plan_stages(model, engine(back_end(row)), options, tuple(gib * GIB for gib in row["gib"]))
+        pools = plan_stages(model, engine(back_end(row)), options, tuple(gib * GIB for gib in row["gib"]), layout_of(row))
         assert [pool.num_blocks for pool in pools] == [row["num_blocks"]] * row["pp"], row
         assert [round(pool.max_concurrency, 4) for pool in pools] == row["conc"], row
         assert [pool.allocated_bytes for pool in pools] == row["alloc"], row

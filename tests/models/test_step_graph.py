@@ -16,9 +16,9 @@ from memplan.kv import CacheOptions, engine, logical_cache
 from memplan.models import ModelConfig, load_config
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.feed_forward import MoeFfn
-from memplan.models.parallel import Layout, rank_weight_bytes
+from memplan.models.parallel import Layout, rank_weight_bytes, stage_spans
 from memplan.models.precision import precision
-from memplan.models.steps import Phase, ServedStep, stage_spans, step_graph
+from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 

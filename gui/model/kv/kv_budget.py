@@ -9,7 +9,7 @@ from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
 from memplan.gui.model.amount_names import kind_text
 from memplan.kv import BudgetItem, BudgetPart, KvBudget
 from memplan.kv.stage_pools import load_of
-from memplan.kv.cases import Case
+from memplan.deployment.cases import Case
 from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_bytes
 from memplan.reports.kv_report import cost_figures, fit_figures, layout_figures, pool_figures
@@ -64,7 +64,7 @@ def answer(choice: KvRequest) -> Answer:
     """What follows from a choice; raises `InputError` in the command line's words."""
     case = choice.case()
     result = case.budget()
-    load = load_of(case.engine, case.options)
+    load = load_of(case.engine, case.options, case.layout)
     return Answer(choice, case, result, pool_picture(result, load, choice.batch or 1, paged=case.engine.paged))
 
 

@@ -10,7 +10,7 @@ from memplan.gui.model.kv.kv_budget import Line
 from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.requests.kv_request import KvRequest
 from memplan.core.units import format_duration
-from memplan.kv.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
+from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes

@@ -99,7 +99,8 @@ class RooflineView(QWidget):
             pen = pg.mkPen(self.colours.css("text"), width=1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen)
             name = pg.TextItem(say(model.memory), color=self.colours.css("text"), anchor=(1, 1))
-            name.setPos(np.log10(knee) - _NAME_STEP, np.log10(top) - _NAME_STEP)
+            middle = (np.log10(low) + np.log10(knee)) / 2
+            name.setPos(middle, middle + np.log10(model.bytes_per_second))
             self.plot.addItem(name)
         if top:
             lowest = float(np.nanmin([model.predicted, model.measured]))
