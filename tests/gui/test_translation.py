@@ -19,7 +19,7 @@ from memplan.gui.i18n import CatalogueTranslator, catalogue, choose_language, sa
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.compare.alignment import Alignment
 from memplan.gui.model.kernel.kernel_layout import cells
-from memplan.gui.model.kv.kv_budget import answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
 from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import further, further_lines
 from memplan.gui.model.document.open_request import Request, open_session
@@ -389,7 +389,7 @@ def test_all_of_kv_budgets(qtbot: Any, choice: KvRequest, chinese: Recorder) -> 
     for line in (*answers(found), *further_lines(more, found.case.model.max_positions)):
         for part in (line.label, line.value, line.remark):
             say(part)
-    for text in (headline(found), *warnings(found), *found.result.notes):
+    for text in (budget_headline(found), *warnings(found), *found.result.notes):
         say(text)
     picture = HbmStack(load_palette("light"))
     qtbot.addWidget(picture)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from memplan.core.units import format_signed, format_change, format_share
 from memplan.gui.model import amount_names as names
 from memplan.core.units import format_duration
 from memplan.gui.model.sheet import Cell, Sheet
@@ -212,9 +213,9 @@ def _row(item: Difference, largest: int) -> TableRow:
             _count_text(item),
             write(a) if a is not None else "–",
             write(b) if b is not None else "–",
-            _signed(write(abs(delta)), delta) if delta is not None else "–",
-            _signed(f"{abs(change):.1%}", delta) if change is not None else "–",
-            f"{share:.1%}" if share is not None else "–",
+            format_signed(write, delta) if delta is not None else "–",
+            format_change(change) if change is not None else "–",
+            format_share(share) if share is not None else "–",
         ),
         sort_keys=(
             item.group.value,
@@ -227,10 +228,6 @@ def _row(item: Difference, largest: int) -> TableRow:
             share if share is not None else -1.0,
         ),
     )
-
-
-def _signed(text: str, value: int | None) -> str:
-    return text if not value else f"{'+' if value > 0 else '−'}{text}"
 
 
 def _count_text(item: Difference) -> str:

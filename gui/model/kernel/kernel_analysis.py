@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from memplan.core.units import format_change
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
@@ -215,7 +216,7 @@ def _traffic(report: KernelReport) -> tuple[Sentence, ...]:
                  (format_bytes(cost.gm_bytes), format_bytes(cost.hbm_bytes), format_bytes(cached))),
     ]  # fmt: skip
     if report.gm_bound:
-        gap = f"{cost.gm_bytes / report.gm_bound - 1:+.0%}"
+        gap = format_change(cost.gm_bytes / report.gm_bound - 1, 0)
         lines.append(Sentence("at least {} whatever the tiling ({})", (format_bytes(report.gm_bound), gap)))
     if cost.flops:
         lines.append(Sentence("{} FLOP", (f"{cost.flops:,}",)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.core.units import format_share
 from memplan.gui.model.document.facts import Fact, Section, fact
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
@@ -44,7 +45,7 @@ def selection_sections(session: Session) -> list[Section]:
             further += 1
             continue
         busy = _busy(session, track, lanes, start, end)
-        facts = [fact("slices", f"{count:,}"), fact("time", f"{format_duration(busy)} ({busy / length:.0%})")]
+        facts = [fact("slices", f"{count:,}"), fact("time", f"{format_duration(busy)} ({format_share(busy / length, 0)})")]
         present = np.flatnonzero(counts).tolist()
         if [lanes.kinds[code] for code in present] != [track.label]:  # else the time of all of them stands above
             largest = sorted(present, key=lambda code: -int(times[code]))[:_MOST]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
+from memplan.core.units import format_change
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.ab_choice import READING_ORDER, Choice, Listed, groups_of, listed, total
 from memplan.gui.model.compare.ab_differences import (
@@ -153,5 +154,4 @@ def _change(one: int, other: int) -> str:
     """How much more B is than A."""
     if not one:
         return "+∞" if other else "±0%"
-    share = (other - one) / one
-    return f"{'+' if share > 0 else '−' if share < 0 else '±'}{abs(share):.1%}"
+    return format_change((other - one) / one)

@@ -8,6 +8,7 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QToolTip, QWidget
 
+from memplan.core.units import format_share
 from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
 from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, Share
@@ -122,7 +123,7 @@ class PoolView(QWidget):
             return tr("Sequence: {}").format(size)
         share = parts.content / parts.total if parts.total else 0.0
         text = tr("Sequence: {} blocks, {}, {} content")
-        return text.format(f"{picture.blocks_per_sequence:,}", size, f"{share:.1%}")
+        return text.format(f"{picture.blocks_per_sequence:,}", size, format_share(share))
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class PoolView(QWidget):
             piece = QRectF(x, box.top(), width, box.height())
             self._fill(painter, piece, colour, name)
             if width >= 2:
-                text = f"{tr(PART_NAMES[name])}: {format_bytes(size)} ({size / max(parts.total, 1):.1%})"
+                text = f"{tr(PART_NAMES[name])}: {format_bytes(size)} ({format_share(size / max(parts.total, 1))})"
                 self.spots.append(Spot(piece, text))
             x += width
 
@@ -336,7 +337,7 @@ def share_figures(share: Share) -> str:
     for part in ("padding", "absent"):
         size = getattr(block, part)
         if size:
-            figures.append(f"{size / block.total:.1%} {tr(PART_NAMES[part])}")
+            figures.append(f"{format_share(size / block.total)} {tr(PART_NAMES[part])}")
     return " · ".join(figures)
 
 
@@ -344,4 +345,4 @@ def filled_text(share: Share) -> str:
     """How full the blocks of a sequence are."""
     if share.last is not None:
         return tr("last block: {} of {} tokens").format(f"{share.last:,}", f"{share.tokens:,}")
-    return tr("{} of its blocks filled").format(f"{share.filled:.0%}")
+    return tr("{} of its blocks filled").format(format_share(share.filled, 0))
