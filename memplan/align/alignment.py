@@ -23,7 +23,7 @@ from memplan.align.pair_alignment import align_pairs
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.schema import Plan
-from memplan.traces.dictionary_array import coded
+from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
 
 Int64s = NDArray[np.int64]
@@ -106,7 +106,7 @@ def _shared_names(plan: Plan, sequence: PlannedSequence, kernels: Kernels) -> tu
         [index.setdefault(plan.ops[op].name, len(index)) if op >= 0 else -1 for op in sequence.op.tolist()],
         dtype=np.int64,
     )
-    names = coded(kernels.name)
+    names = dictionary_encoded(kernels.name)
     numbers = np.array([_spelled(name, index) for name in names.values], dtype=np.int64)
     found = numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
     return rows, found

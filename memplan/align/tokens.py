@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from memplan.align.op_families import families_of, family_table
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
-from memplan.traces.dictionary_array import Coded, coded
+from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
 Int64s = NDArray[np.int64]
@@ -86,7 +86,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
     """The classes of measured kernels, and the class of each."""
     columns = [
-        coded(column)
+        dictionary_encoded(column)
         for column in (
             _types_or_names(kernels),
             kernels.input_shapes,
@@ -110,9 +110,9 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
     return found, classes.astype(np.int32)
 
 
-def _types_or_names(kernels: Kernels) -> Coded:
+def _types_or_names(kernels: Kernels) -> DictionaryArray:
     """The type of every kernel, with its name behind it where the type tells no family."""
-    types, names = coded(kernels.type), coded(kernels.name)
+    types, names = dictionary_encoded(kernels.type), dictionary_encoded(kernels.name)
     unknown = np.array([families_of(type_) == (0,) for type_ in types.values], dtype=np.bool_)
     needs = unknown[types.codes]
     name = np.where(needs, names.codes, 0).astype(np.int64)
@@ -122,7 +122,7 @@ def _types_or_names(kernels: Kernels) -> Coded:
     for value in values.tolist():
         kind, place = divmod(value, len(names.values) + 1)
         texts.append(types.values[kind] + ("\0" + names.values[place - 1] if place else ""))
-    return Coded(codes.astype(np.int32), texts)
+    return DictionaryArray(codes.astype(np.int32), texts)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
