@@ -19,7 +19,7 @@ import memplan
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import step_graph, training_graph
-from memplan.models.steps.options import Phase, Step
+from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.memory import Recipe, Schedule
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.profile import Kernels
@@ -356,10 +356,10 @@ def model_plans(configs: Path) -> dict[str, Plan]:
         graph = training_graph(model(config, layers), layout, recipe, stage=stage)  # type: ignore[arg-type]
         found[name] = memplan.plan(graph, chip="910B2")
     served = {
-        "qwen3 decode TP4": ("Qwen--Qwen3-32B", 12, Layout(tensor=4), Step(Phase.DECODE, 32, 4096)),
-        "qwen3 moe decode": ("Qwen--Qwen3-30B-A3B", 10, Layout(data=2, expert=2), Step(Phase.DECODE, 64, 2048)),
-        "llama prefill": ("meta-llama--Meta-Llama-3.1-8B", 16, Layout(tensor=2), Step(Phase.PREFILL, 1, 2048)),
-        "deepseek decode": ("deepseek-ai--DeepSeek-V3", 8, Layout(data=8, expert=8), Step(Phase.DECODE, 64, 4096)),
+        "qwen3 decode TP4": ("Qwen--Qwen3-32B", 12, Layout(tensor=4), ServedStep(Phase.DECODE, 32, 4096)),
+        "qwen3 moe decode": ("Qwen--Qwen3-30B-A3B", 10, Layout(data=2, expert=2), ServedStep(Phase.DECODE, 64, 2048)),
+        "llama prefill": ("meta-llama--Meta-Llama-3.1-8B", 16, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 2048)),
+        "deepseek decode": ("deepseek-ai--DeepSeek-V3", 8, Layout(data=8, expert=8), ServedStep(Phase.DECODE, 64, 4096)),
     }
     for name, (config, layers, layout, step) in served.items():
         found[name] = memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")  # type: ignore[arg-type]
