@@ -7,6 +7,7 @@ from html import escape
 from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
+from memplan.gui.views.view import ViewServices
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.document.details import item_sections
 from memplan.gui.model.event import Event, Listener
@@ -67,6 +68,11 @@ class DetailsView(QTextBrowser):
         """Stop listening to the session."""
         for event, listener in self._events():
             event.disconnect(listener)
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent)
 
     def show_session(self, session: Session) -> None:
         """Show another session."""

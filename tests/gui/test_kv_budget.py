@@ -19,7 +19,7 @@ from memplan.gui.model.kv.kv_budget import stack
 from memplan.gui.model.kv.kv_offer import SAMPLE
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.document.session import Session
-from memplan.gui.window.settings import Settings
+from memplan.gui.settings import Settings
 from memplan.gui.views.kv import kv_budget_view
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.views.job_bar import JobBar
@@ -365,11 +365,11 @@ def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session,
     for first in (config, None):
         window = MainWindow(session, settings=kept, background=False)
         qtbot.addWidget(window)
-        window.lazy_docks.show_kv(first)
-        assert window.lazy_docks.kv is not None
-        assert window.lazy_docks.kv.models == [config]
+        window.docks.show("kv", lambda: window.docks.view(KvBudgetView).show_model(first))
+        assert window.docks.find(KvBudgetView) is not None
+        assert window.docks.view(KvBudgetView).models == [config]
         assert [
-            window.lazy_docks.kv.form.model.itemText(place) for place in range(window.lazy_docks.kv.form.model.count())
+            window.docks.view(KvBudgetView).form.model.itemText(place) for place in range(window.docks.view(KvBudgetView).form.model.count())
         ].count("own") == 1
         window.close()
     assert Settings(kept).models == [config]

@@ -14,7 +14,6 @@ from PySide6.QtGui import QKeySequence, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QWidget
 
-from memplan.gui.window.file_commands import save_view
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.compare.alignment import Alignment
 from memplan.gui.model.compare.ab_choice import (
@@ -95,7 +94,7 @@ def is_off(window: MainWindow) -> bool:
     return (
         not side_by_side.on
         and (side_by_side.view, side_by_side.table, side_by_side.model) == (None, None, None)
-        and not {VIEW, TABLE} & {*window.views, *window.docks}
+        and not {VIEW, TABLE} & {*window.docks.views, *window.docks}
         and not window.commands.actions["side-by-side"].isChecked()
         and side_by_side.bar.isHidden()
         and side_by_side.split.count() == 1
@@ -119,8 +118,8 @@ def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     qtbot.addWidget(window)
     window.resize(1500, 920)
     window.show()
-    window.open_request(Request(None, slower(tmp_path)))
-    window.open_request(Request(PLAN, PROFILE), new_tab=True)
+    window.opener.open_request(Request(None, slower(tmp_path)))
+    window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     settle()
     yield window
     window.close()
@@ -217,7 +216,7 @@ def test_the_alignment_is_chosen_from_a_menu(both: MainWindow) -> None:
 
 
 def test_an_alignment_that_is_not_to_be_had_is_said(two: MainWindow) -> None:
-    two.open_request(Request(PLAN), new_tab=True)
+    two.opener.open_request(Request(PLAN), new_tab=True)
     two.documents.close(0)
     press(two)
     offset = two.side_by_side.model.link.offset  # type: ignore[union-attr]
@@ -344,12 +343,12 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
 def test_the_table_is_saved_as_it_is_chosen(both: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "differences.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
-    save_view(both, TABLE)
+    both.exports.save_view(TABLE)
     lines = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
     assert tuple(lines[0]) == SHEET_HEADER
     assert len(lines) - 1 == len(table(both).listed.found)
     target = tmp_path / "b.csv"
-    save_view(both, VIEW)
+    both.exports.save_view(VIEW)
     assert target.read_text(encoding="utf-8").startswith("group,track")
 
 
@@ -412,7 +411,7 @@ def test_turning_to_b_ends_it(both: MainWindow) -> None:
 
 def test_a_third_document_takes_the_place_of_a(both: MainWindow) -> None:
     second = second_view(both).session
-    both.open_request(Request(PLAN), new_tab=True)
+    both.opener.open_request(Request(PLAN), new_tab=True)
     settle()
     assert both.side_by_side.model is not None
     assert both.side_by_side.model.first is both.session
@@ -451,7 +450,7 @@ def test_more_is_opened_into_a_while_b_stays(qtbot: Any, two: MainWindow) -> Non
     two.documents.select(0)
     press(two)  # A is a profile without its plan
     before = two.session
-    two.open([PLAN])
+    two.opener.open([PLAN])
     settle()
     assert two.session is not before
     assert two.session.document.comparison is not None
@@ -484,7 +483,7 @@ def test_themes_languages_and_layouts_keep_it(both: MainWindow) -> None:
 
 
 def test_one_run_opened_twice_differs_in_nothing(qtbot: Any, two: MainWindow) -> None:
-    two.open_request(Request(PLAN, PROFILE), new_tab=True)
+    two.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     two.documents.close(0)
     press(two)
     assert two.side_by_side.model is not None
@@ -524,7 +523,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str, sure: bool = True) -> lis
 
 
 def test_one_of_several_is_chosen(two: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    two.open_request(Request(PLAN), new_tab=True)
+    two.opener.open_request(Request(PLAN), new_tab=True)
     offered = answer(monkeypatch, "slower")
     press(two)
     assert offered[0][:2] == ["1: slower", "2: llama_train.plan.json + llama_train_profile"]
@@ -648,8 +647,8 @@ def test_the_next_start_shows_the_stretch_each_document_had(qtbot: Any, tmp_path
     window = MainWindow(settings=store, background=False)
     qtbot.addWidget(window)
     window.show()
-    window.open_request(Request(None, slower(tmp_path)))
-    window.open_request(Request(PLAN, PROFILE), new_tab=True)
+    window.opener.open_request(Request(None, slower(tmp_path)))
+    window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     press(window)
     window.side_by_side.model.link.align(0.0, 50_000.0)  # type: ignore[union-attr]
     window.session.viewport.show_all()
@@ -665,7 +664,7 @@ def test_two_ranks_of_one_run(qtbot: Any, shared_data: Path, monkeypatch: pytest
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.show()
-    window.open_request(Request(None, shared_data / "profiles" / "alexnet-ddp-2rank" / "text" / "level2", 0))
+    window.opener.open_request(Request(None, shared_data / "profiles" / "alexnet-ddp-2rank" / "text" / "level2", 0))
     given: list[list[str]] = []
 
     def reply(*arguments: Any, **_: Any) -> tuple[str, bool]:

@@ -29,6 +29,17 @@ def deviation_rows(document: Document) -> list[TableRow]:
     return [_row(item, span) for item, span in zip(found.deviations, zip(starts, ends, strict=True), strict=True)]
 
 
+def count_text(document: Document) -> Sentence | None:
+    """How many differences there are in all, and how many of them are listed; `None` without a comparison."""
+    found = document.comparison
+    if found is None:
+        return None
+    listed, total = len(found.deviations), found.deviations_total
+    if listed == total:
+        return Sentence("{} differences", (f"{total:,}",))
+    return Sentence("the costliest {} of {} differences are listed", (f"{listed:,}", f"{total:,}"))
+
+
 def verdict(document: Document) -> Sentence | None:
     """
     Whether the profile deviates from the plan, and why, in one sentence; `None` unless both are open.

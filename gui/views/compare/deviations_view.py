@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.compare import DeviationKind
 from memplan.gui.i18n import say
-from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, count_text, deviation_rows, verdict
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import SheetCell, Sheet
 from memplan.gui.views.table_view import TableView
@@ -16,20 +16,31 @@ _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost
 
 
 class DeviationsView(TableView):
-    """The verdict in a line, and every difference under it."""
+    """The verdict and the count of differences in a line, and the costliest of them under it."""
+
+    shape = DEVIATION_SHAPE
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, DEVIATION_SHAPE, parent)
+        super().__init__(session, parent)
         self.show_session(session)
 
     def show_session(self, session: Session) -> None:
         """Show the differences of another session."""
         self.session = session
         text = verdict(session.document) or Sentence("Open a plan and a profile to see where they differ.")
-        self.show_rows(deviation_rows(session.document), say(text))
+        count = count_text(session.document)
+        headline = "  ·  ".join(say(part) for part in (text, count) if part is not None)
+        self.show_rows(deviation_rows(session.document), headline)
+
+    def jump_to_first(self) -> None:
+        """Show the place of the first row, as the table is sorted."""
+        if self.sorted.rowCount():
+            index = self.sorted.index(0, 0)
+            self.table.setCurrentIndex(index)
+            self.jump(index)
 
     def sheet(self) -> Sheet:
-        """Every difference in nanoseconds or bytes, the costliest first."""
+        """The differences that are listed in nanoseconds or bytes, the costliest first."""
         found = self.session.document.comparison
         rows: list[tuple[SheetCell, ...]] = []
         for item in found.deviations if found is not None else ():

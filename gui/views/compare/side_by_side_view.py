@@ -27,7 +27,8 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
-from memplan.gui.views.timeline.timeline_view import Loader, TimelineView
+from memplan.gui.views.timeline.timeline_view import TimelineView
+from memplan.gui.views.view import TrackLoader
 
 _STRIP_PX = 24
 _ROOMY_PX = 420
@@ -222,7 +223,7 @@ class SideBySideView(QWidget):
     """
 
     def __init__(
-        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: Loader | None = None
+        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
     ) -> None:
         super().__init__(parent)
         self.session = session

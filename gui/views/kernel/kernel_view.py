@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from memplan.gui.views.view import ViewServices
 from memplan.core.errors import MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
@@ -60,6 +61,11 @@ class KernelView(QWidget):
         self._make_parts()
         self._listener = session.selected_changed.connect(self.show_selected)
         self._draw()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.jobs, services.parent)
 
     def _make_parts(self) -> None:
         self.head, self.words = QLabel(self), QLabel(self)

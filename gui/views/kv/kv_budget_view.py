@@ -30,6 +30,7 @@ from memplan.gui.model.kv.kv_further import Further, fitting_text, further, furt
 from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.views.view import ViewServices
 from memplan.gui.views.kv.kv_form import KvForm
 from memplan.gui.views.kv.kv_pool_view import PoolView
 from memplan.gui.views.kv.kv_stack import HbmStack
@@ -91,6 +92,13 @@ class KvBudgetView(QWidget):
         self.setAcceptDrops(True)
         self.form.set_palette(palette)
         self.evaluate()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view, of the sample's model; models that are opened in it are kept in the settings."""
+        view = cls(services.palette, services.jobs, services.parent, models=services.settings.models)
+        view.model_opened.connect(services.settings.model_opened)
+        return view
 
     def _label(self) -> QLabel:
         label = QLabel(self)
