@@ -8,10 +8,10 @@ from PySide6.QtCore import QDateTime, Qt, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWidget
 
-from memplan.gui.views.view import ViewServices
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.views.view import ViewServices
 
 _KIND = Qt.ItemDataRole.UserRole
 _NOTE = "note"

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
-from memplan.gui.views.view import ViewServices
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.views.view import ViewServices
 
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()

@@ -18,7 +18,6 @@ from memplan.gui.settings import Settings
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
 
-
 TrackLoader = Callable[[Session, Sequence[TimelineTrack]], None]
 
 

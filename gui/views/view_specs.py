@@ -40,7 +40,12 @@ VIEW_SPECS = (
         picture="alive",
     ),
     ViewSpec(
-        "transfers", "Moves", f"{_VIEWS}.memory.transfers_view:TransfersView", _BOTTOM, tab_with="curve", picture="moves"
+        "transfers",
+        "Moves",
+        f"{_VIEWS}.memory.transfers_view:TransfersView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="moves",
     ),
     ViewSpec(
         "roofline",

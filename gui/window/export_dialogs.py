@@ -114,9 +114,7 @@ class ExportDialogs:
         """The view called `name`; the whole window for an empty name."""
         return self._docks.widgets()[name] if name else self._window
 
-    def _with_sheet(
-        self, name: str, title: str, use: Callable[[Sheet], _Used], done: Callable[[_Used], None]
-    ) -> None:
+    def _with_sheet(self, name: str, title: str, use: Callable[[Sheet], _Used], done: Callable[[_Used], None]) -> None:
         """Give the table of view `name` to `use`, and what comes of it to `done`; long tables are made on a worker."""
         view = self._docks.views[name]
         if isinstance(view, TimeCanvas):

@@ -46,9 +46,7 @@ def file_commands(
         Command("rank", "File", "Choose a rank …", opener.open_rank, ("Ctrl+Shift+K",), enabled=several_ranks),
         Command("rank-new-tab", "File", "Open another rank …", other_rank, enabled=several_ranks),
         Command("cancel", "File", "Cancel reading", cancel, ("Ctrl+.",)),
-        Command(
-            "export-plan", "File", "Export the plan …", export_plan, ("Ctrl+E",), enabled=has_plan, separated=True
-        ),
+        Command("export-plan", "File", "Export the plan …", export_plan, ("Ctrl+E",), enabled=has_plan, separated=True),
         Command(
             "save-view",
             "File",

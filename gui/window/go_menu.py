@@ -10,7 +10,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.session import Session, SliceRef
 from memplan.gui.model.timeline.neighbours import next_slice, slice_across
-from memplan.gui.model.timeline.steps import ShownStep, adjacent_step, steps
+from memplan.gui.model.timeline.shown_steps import ShownStep, adjacent_step, steps
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.search_bar import SearchBar
 from memplan.gui.views.timeline.timeline_view import TimelineView
@@ -100,9 +100,7 @@ def go_commands(
         Command("commands", "Go", "All commands …", show_commands, ("Ctrl+Shift+P",)),
         Command("show-all", "Go", "Show everything", lambda: session().viewport.show_all(), ("Home", "0")),
         Command("zoom-to", "Go", "Zoom to the selected time range or item", to_selected, ("F",)),
-        Command(
-            "back", "Go", "Back to before the jump", lambda: session().viewport.back(), ("Backspace", "Alt+Left")
-        ),
+        Command("back", "Go", "Back to before the jump", lambda: session().viewport.back(), ("Backspace", "Alt+Left")),
         Command("next-slice", "Go", "Next slice of the lane", along(True), (".",), separated=True),
         Command("previous-slice", "Go", "Previous slice of the lane", along(False), (",",)),
         Command("slice-below", "Go", "Slice of the lane below", across(True), ("Alt+Down",)),
@@ -157,9 +155,7 @@ class StepNavigator:
     def _ask(self, found: tuple[ShownStep, ...]) -> None:
         numbers = [step.number for step in found]
         text = f"{tr('Step')} ({min(numbers):,} – {max(numbers):,})"
-        number, sure = QInputDialog.getInt(
-            self._parent, tr("To a step"), text, numbers[0], min(numbers), max(numbers)
-        )
+        number, sure = QInputDialog.getInt(self._parent, tr("To a step"), text, numbers[0], min(numbers), max(numbers))
         if sure:
             self._reveal(min(found, key=lambda step: abs(step.number - number)))
 

@@ -9,21 +9,20 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QSplitter, QVBoxLayout, QWidget
 
 from memplan.core.errors import CancelledError, MemplanError
-from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
-from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
-from memplan.gui.model.document.open_documents import OpenDocument, OpenDocuments
-from memplan.gui.model.event import Event
-from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
-from memplan.gui.model.compare.locate import Location
-from memplan.gui.model.document.session import Session
-from memplan.gui.window.dialogs import ask_item
-from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, SideBySideView, NameStrip, SideBySideBar
-from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
-from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.progress import Progress
 from memplan.core.sentence import Sentence
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
+from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
+from memplan.gui.model.compare.viewport_link import AlignBy, default_moments, moments
+from memplan.gui.model.document.open_documents import OpenDocument, OpenDocuments
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.event import Event
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
+from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
+from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.views.view import ViewServices
+from memplan.gui.window.dialogs import ask_item
 from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.view_docks import ViewDocks
 
@@ -300,7 +299,9 @@ class SideBySideController:
 
         self._show_model()
         jobs = self._services().jobs
-        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS)
+        jobs.latest(
+            self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS
+        )
         jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_model(self) -> None:
@@ -309,7 +310,7 @@ class SideBySideController:
         if self.table is not None:
             self.table.show_differences(self._differences)
 
-    def align(self, how: Alignment) -> None:
+    def align(self, how: AlignBy) -> None:
         """Put the moments that `how` names on each other; says so where there are none."""
         model = self.model
         if model is None:
@@ -322,7 +323,11 @@ class SideBySideController:
             model.align_at(*found)
 
         self._services().jobs.latest(
-            self, tr("lining up"), lambda progress: moments(model.first, model.second, how, progress), done, question=_MOMENTS
+            self,
+            tr("lining up"),
+            lambda progress: moments(model.first, model.second, how, progress),
+            done,
+            question=_MOMENTS,
         )
 
     def jump(self, difference: AbDifference) -> None:

@@ -16,7 +16,10 @@ from memplan.gui.views.icons import colour_title_buttons
 from memplan.gui.views.view import MenuEntry, MenuView, SessionView, View, ViewArea, ViewServices, ViewSpec
 from memplan.hardware import chips
 
-_AREAS = {ViewArea.RIGHT: Qt.DockWidgetArea.RightDockWidgetArea, ViewArea.BOTTOM: Qt.DockWidgetArea.BottomDockWidgetArea}
+_AREAS = {
+    ViewArea.RIGHT: Qt.DockWidgetArea.RightDockWidgetArea,
+    ViewArea.BOTTOM: Qt.DockWidgetArea.BottomDockWidgetArea,
+}
 _LEAST_SHARE = 0.4
 """Of the window's height: a view that is made lazily gets so much where it would have less."""
 
@@ -70,9 +73,14 @@ class ViewDocks(Mapping[str, QDockWidget]):
                 self._lay_out(spec, view)
         for name in {spec.tab_with for spec in eager if spec.tab_with is not None}:
             self._docks[name].raise_()
-        for area, direction in ((ViewArea.BOTTOM, Qt.Orientation.Vertical), (ViewArea.RIGHT, Qt.Orientation.Horizontal)):
+        for area, direction in (
+            (ViewArea.BOTTOM, Qt.Orientation.Vertical),
+            (ViewArea.RIGHT, Qt.Orientation.Horizontal),
+        ):
             sized = [spec for spec in eager if spec.area is area and spec.size_px]
-            self._window.resizeDocks([self._docks[spec.name] for spec in sized], [spec.size_px for spec in sized], direction)
+            self._window.resizeDocks(
+                [self._docks[spec.name] for spec in sized], [spec.size_px for spec in sized], direction
+            )
 
     def _lay_out(self, spec: ViewSpec, view: QWidget) -> None:
         layout = self._window.layout()

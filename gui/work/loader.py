@@ -12,8 +12,8 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
-from memplan.schema import Tier
 from memplan.gui.work.jobs import Job, Jobs
+from memplan.schema import Tier
 
 
 class DocumentLoader(QObject):
@@ -71,7 +71,9 @@ class DocumentLoader(QObject):
 
     def tracks(self, session: Session, tracks: Sequence[TimelineTrack]) -> None:
         """Read `tracks` of `session`, each once however often it is asked for."""
-        fresh = [track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)]
+        fresh = [
+            track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)
+        ]
         if not fresh:
             return
         self._asked.update((session, track.key) for track in fresh)

@@ -12,14 +12,14 @@ from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog
 
-from memplan.gui.views.kernel.kernel_view import KernelView
-from memplan.gui.views.compare.deviations_view import DeviationsView
-from memplan.gui.views.details_panel import DetailsView
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kernel.kernel_view import KernelView
+from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
@@ -264,7 +264,9 @@ def _along(name: str) -> Callable[[Scene], None]:
         for number in range(1, 4):
             scene.press(name)
             index = first.index + (number if forward else -number)
-            assert session.selected == SliceRef(first.track, index), "kernels of a stream don't nest: the next one follows"
+            assert session.selected == SliceRef(first.track, index), (
+                "kernels of a stream don't nest: the next one follows"
+            )
         span = session.selected_span()
         assert span is not None
         assert session.viewport.start <= sum(span) / 2 < session.viewport.end

@@ -14,17 +14,17 @@ from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
 
-from memplan.gui.views.memory.memory_curve_view import CurveView
-from memplan.gui.views.memory.memory_map_view import MemoryMapView
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, open_session, requests_for
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
-from memplan.gui.model.document.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours_dialog import ColoursDialog
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.window.main_window import MainWindow
 from memplan.traces.rank import RankProfile
 from memplan.traces.readers.text import TextReader
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES

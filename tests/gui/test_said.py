@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint
 
-from memplan.gui.views.details_panel import DetailsView
 from memplan.cli import main
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import OpRef, SliceRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.timeline.timeline_view import TimelineView
-from memplan.core.sentence import Sentence
+from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
@@ -105,7 +105,11 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     assert comparison is not None
     op = int(comparison.matches.op[5])
     window.session.select(OpRef(op))
-    facts = {str(fact.label): str(fact.value) for section in window.docks.view(DetailsView).sections for fact in section.facts}
+    facts = {
+        str(fact.label): str(fact.value)
+        for section in window.docks.view(DetailsView).sections
+        for fact in section.facts
+    }
     assert facts["measured"].endswith("%)")
 
 
@@ -118,7 +122,9 @@ def test_a_plan_s_bytes_through_global_memory_have_one_name(
     op = next(op for op in plan.ops if op.type == "MatMul")
     named = f"{format_bytes(op.gm_bytes)} of GM traffic"
     session.select(OpRef(op.index))
-    assert any(named in str(fact.value) for section in window.docks.view(DetailsView).sections for fact in section.facts)
+    assert any(
+        named in str(fact.value) for section in window.docks.view(DetailsView).sections for fact in section.facts
+    )
     track, planned = next(
         (track, track.planned)
         for track in session.tracks.all

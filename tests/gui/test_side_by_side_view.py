@@ -14,25 +14,33 @@ from PySide6.QtGui import QKeySequence, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QWidget
 
-from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.compare.alignment import Alignment
 from memplan.gui.model.compare.ab_choice import (
     MOST_OF_EACH,
     MOST_OF_ONE,
     READING_ORDER,
     AbChoice,
+    ab_total,
     groups_of,
     listed,
-    ab_total,
 )
-from memplan.gui.model.compare.ab_differences import SHEET_HEADER, AbAmount, AbDifferences, AbGroup, AbLedger, AmountUnit, compared
+from memplan.gui.model.compare.ab_differences import (
+    AB_SHEET_HEADER,
+    AbAmount,
+    AbDifferences,
+    AbGroup,
+    AbLedger,
+    AmountUnit,
+    compared,
+)
+from memplan.gui.model.compare.viewport_link import AlignBy
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.timeline.slice_text import selected_line
-from memplan.gui.window.side_by_side_controller import TABLE, VIEW
-from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
-from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
+from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.side_by_side_controller import TABLE, VIEW
 from tests.gui.conftest import PLAN, PROFILE, slower
 
 pytestmark = pytest.mark.gui
@@ -194,23 +202,23 @@ def test_the_alignment_is_chosen_from_a_menu(both: MainWindow) -> None:
     bar, model = both.side_by_side.bar, both.side_by_side.model
     assert model is not None
     bar.align_menu.aboutToShow.emit()
-    assert not bar.alignments[Alignment.SELECTED].isEnabled()
-    assert bar.alignments[Alignment.CLOCK].isEnabled()  # both ran at the same time
+    assert not bar.alignments[AlignBy.SELECTED].isEnabled()
+    assert bar.alignments[AlignBy.CLOCK].isEnabled()  # both ran at the same time
     track = next(track for track in model.first.tracks.all if track.kind == "stream")
     for session, index in ((model.first, 3), (model.second, 9)):
         session.tracks.load(session.tracks.track(track.key))
         session.select(SliceRef(track.key, index))
     bar.align_menu.aboutToShow.emit()
-    bar.alignments[Alignment.SELECTED].trigger()
+    bar.alignments[AlignBy.SELECTED].trigger()
     one, other = model.first.selected_span(), model.second.selected_span()
     assert one is not None
     assert other is not None
     assert model.link.offset == other[0] - one[0]
-    bar.alignments[Alignment.BEGINNINGS].trigger()
+    bar.alignments[AlignBy.BEGINNINGS].trigger()
     assert model.link.offset == 0.0
     assert bar.offset.whole == "time in B = time in A"
     model.link.on = False
-    bar.alignments[Alignment.STEPS].trigger()
+    bar.alignments[AlignBy.STEPS].trigger()
     assert model.link.on
     assert bar.link.isChecked()
 
@@ -220,7 +228,7 @@ def test_an_alignment_that_is_not_to_be_had_is_said(two: MainWindow) -> None:
     two.documents.close(0)
     press(two)
     offset = two.side_by_side.model.link.offset  # type: ignore[union-attr]
-    two.side_by_side.align(Alignment.CLOCK)
+    two.side_by_side.align(AlignBy.CLOCK)
     assert "not known of both" in two.statusBar().currentMessage()
     assert two.side_by_side.model.link.offset == offset  # type: ignore[union-attr]
 
@@ -327,7 +335,7 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
     QTest.keyClicks(view.name, "matm")
     assert [view.difference_at(view.sorted.index(0, 0)).name] == ["MatMul"]
     sheet = view.sheet()
-    assert sheet.header == SHEET_HEADER
+    assert sheet.header == AB_SHEET_HEADER
     assert [row[:3] for row in sheet.rows if row[1] == "MatMul"] == [("Op type", "MatMul", "ns")]
     view.name.clear()
     view.choose_group(None)
@@ -345,7 +353,7 @@ def test_the_table_is_saved_as_it_is_chosen(both: MainWindow, tmp_path: Path, mo
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
     both.exports.save_view(TABLE)
     lines = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
-    assert tuple(lines[0]) == SHEET_HEADER
+    assert tuple(lines[0]) == AB_SHEET_HEADER
     assert len(lines) - 1 == len(table(both).listed.found)
     target = tmp_path / "b.csv"
     both.exports.save_view(VIEW)
@@ -587,7 +595,10 @@ def wait(qtbot: Any, holds: Callable[[], bool]) -> None:
 def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWindow) -> None:
     press(busy)
     view = second_view(busy)
-    wait(qtbot, lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None))
+    wait(
+        qtbot,
+        lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None),
+    )
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 1)
     click_row(table(busy), 0)
     wait(qtbot, lambda: selected_line(view.session) != "" and selected_line(busy.session) != "")

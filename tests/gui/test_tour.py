@@ -9,11 +9,11 @@ import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtWidgets import QFileDialog, QTextBrowser, QWidget
 
-from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.model.document.session import TensorRef
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.document.session import TensorRef
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
 
@@ -66,7 +66,9 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     assert mapped is not None
     name = mapped.tensors[mapped.plan.placements[int(mapped.placement[largest])].tensor].name
     qtbot.mouseClick(
-        window.docks.view(DetailsView).viewport(), Qt.MouseButton.LeftButton, pos=link_at(window.docks.view(DetailsView), name.split(".")[0])
+        window.docks.view(DetailsView).viewport(),
+        Qt.MouseButton.LeftButton,
+        pos=link_at(window.docks.view(DetailsView), name.split(".")[0]),
     )
     selected = window.session.selected
     assert isinstance(selected, TensorRef)

@@ -15,30 +15,30 @@ from PySide6.QtCore import QPointF
 from PySide6.QtWidgets import QApplication, QWidget
 
 import memplan
-from memplan.gui.views.memory.memory_curve_view import CurveView
-from memplan.gui.views.kv.kv_budget_view import KvBudgetView
-from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
-from memplan.gui.views.compare.deviations_view import DeviationsView
-from memplan.gui.views.memory.memory_map_view import MemoryMapView
-from memplan.gui.views.memory.transfers_view import TransfersView
-from memplan.gui.views.details_panel import DetailsView
-from memplan.gui.views.kernel.kernel_view import KernelView
-from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
 from memplan.gui.i18n import CatalogueTranslator, catalogue, choose_language, say, tr
-from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.compare.alignment import Alignment
+from memplan.gui.model.compare.viewport_link import AlignBy
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.kernel.kernel_layout import cells
 from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
-from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import further, further_lines
-from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kernel.kernel_view import KernelView
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.views.kv.kv_pool_view import PoolView
 from memplan.gui.views.kv.kv_stack import HbmStack
+from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.memory.transfers_view import TransfersView
 from memplan.gui.views.table_view import RowsModel, TableView
+from memplan.gui.window.main_window import MainWindow
+from memplan.requests.kv_request import KvRequest
 from memplan.schema import Tier
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, slower
 from tests.gui.test_kv_model import CHOICES
@@ -187,7 +187,12 @@ def hover_texts(window: MainWindow) -> list[str]:
     low, high = session.viewport.bounds
     for share in (0.3, 0.5, 0.7):
         said += window.docks.view(CurveView).lines(low + share * (high - low))
-    for view in (window.timeline, window.docks.view(MemoryMapView), window.docks.view(CurveView), window.docks.view(MemoryDeltaView)):
+    for view in (
+        window.timeline,
+        window.docks.view(MemoryMapView),
+        window.docks.view(CurveView),
+        window.docks.view(MemoryDeltaView),
+    ):
         view._mouse = QPointF(view.width() / 2, view.height() / 2)
         view.moved(view._mouse)
         view.grab()
@@ -292,7 +297,11 @@ def test_all_of_plan_and_profile(session: Session, chinese: Recorder, shown: Any
         window.docks.bring(name)
         settle()
     said = [*details_texts(window), *hover_texts(window)]
-    for view in (window.docks.view(DeviationsView), window.docks.view(LiveTensorsView), window.docks.view(TransfersView)):
+    for view in (
+        window.docks.view(DeviationsView),
+        window.docks.view(LiveTensorsView),
+        window.docks.view(TransfersView),
+    ):
         said += texts(view)
     assert_all_known(chinese)
     assert english_left(said, session) == set()
@@ -302,7 +311,11 @@ def test_all_of_a_plan_that_moves(offloading: Path, chinese: Recorder, shown: An
     session = load(open_session(Request(offloading)))
     window = shown(session)
     said = [*details_texts(window), *hover_texts(window)]
-    for view in (window.docks.view(DeviationsView), window.docks.view(LiveTensorsView), window.docks.view(TransfersView)):
+    for view in (
+        window.docks.view(DeviationsView),
+        window.docks.view(LiveTensorsView),
+        window.docks.view(TransfersView),
+    ):
         window.docks.bring(view.objectName())
         settle()
         said += texts(view)
@@ -382,7 +395,7 @@ def test_all_of_two_documents(
         table.changed_only.click()
         settle()
         texts(table)
-        for how in Alignment:
+        for how in AlignBy:
             window.side_by_side.align(how)
         table.jump(table.sorted.index(0, 0))
         settle()

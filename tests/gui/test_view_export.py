@@ -16,11 +16,11 @@ import pytest
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog
 
-from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.export import EXPORTERS
-from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.timeline.lanes import Lane
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.timeline.lanes import Lane
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
 
@@ -65,7 +65,9 @@ def test_saving_and_copying_go_by_the_view_with_the_keyboard(
     assert not QGuiApplication.clipboard().image().isNull()
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "differences"), "CSV (*.csv)"))
     window.commands.run("save-view")
-    assert (tmp_path / "differences.csv").read_text(encoding="utf-8") == window.docks.view(DeviationsView).sheet().text()
+    assert (tmp_path / "differences.csv").read_text(encoding="utf-8") == window.docks.view(
+        DeviationsView
+    ).sheet().text()
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "such.csv"), ""))
     window.commands.run("save-view")
     assert "such.csv" in window.problems.errors[0]

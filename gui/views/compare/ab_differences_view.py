@@ -7,10 +7,10 @@ from types import MappingProxyType
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from memplan.core.units import format_change
 from memplan.core.sentence import Sentence
+from memplan.core.units import format_change
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.ab_choice import READING_ORDER, AbChoice, AbListing, groups_of, listed, ab_total
+from memplan.gui.model.compare.ab_choice import READING_ORDER, AbChoice, AbListing, ab_total, groups_of, listed
 from memplan.gui.model.compare.ab_differences import (
     AB_SHAPE,
     AbDifference,

@@ -12,25 +12,31 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import QScrollBar, QWidget
 
-from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.document.session import Session, SliceRef
+from memplan.gui.model.document.time_sheets import slices_sheet
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
 from memplan.gui.model.timeline.flows import Arrow, arrows
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
-from memplan.gui.model.palette import Palette
-from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, TimelineTrack, TimelineTracks, group_name
-from memplan.gui.model.document.session import Session, SliceRef
-from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.document.time_sheets import slices_sheet
 from memplan.gui.model.timeline.slice_text import short_name, slice_lines
+from memplan.gui.model.timeline.timeline_tracks import (
+    MAX_LANES,
+    PINNED_GROUP,
+    Placed,
+    TimelineTrack,
+    TimelineTracks,
+    group_name,
+)
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
 _MAX_LABELS = 300
 _SLACK_PX = 3
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,11 @@ class TimelineView(TimeCanvas):
         """What can be done to the track under the mouse, or to that of the selected slice."""
         track, tracks = self.acted_track(), self.session.tracks
         actions: list[MenuEntry | None] = [
-            MenuEntry(tr(action.text), partial(action.run, tracks, track.key if track is not None else ""), enabled=track is not None)
+            MenuEntry(
+                tr(action.text),
+                partial(action.run, tracks, track.key if track is not None else ""),
+                enabled=track is not None,
+            )
             for action in TRACK_ACTIONS
         ]
         return [*actions, MenuEntry(tr("Show hidden tracks"), tracks.show_hidden, enabled=bool(tracks.hidden)), None]
@@ -226,7 +236,9 @@ class TimelineView(TimeCanvas):
     def _lanes_shown(self, placed: Placed) -> int:
         return max((placed.height - 4) // self.session.tracks.lane_px, 1)
 
-    def _paint_counter(self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float) -> None:
+    def _paint_counter(
+        self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float
+    ) -> None:
         series = self.session.tracks.counters(track)
         if not series:
             return
@@ -327,7 +339,12 @@ class TimelineView(TimeCanvas):
 
     def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
         selected = self.session.selected
-        if lanes is None or placed.track is None or not isinstance(selected, SliceRef) or selected.track != placed.track.key:
+        if (
+            lanes is None
+            or placed.track is None
+            or not isinstance(selected, SliceRef)
+            or selected.track != placed.track.key
+        ):
             return
         depth = lanes.lane_of(selected.index)
         if depth >= self._lanes_shown(placed):
