@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.units import format_change, format_share
 from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
@@ -25,7 +26,7 @@ from memplan.compare.result import (
     DeviationWhat,
     DeviationKind,
     Matches,
-    MemoryCurves,
+    ComparedMemory,
     Summary,
     Tolerance,
     UnmatchedKernels,
@@ -162,7 +163,7 @@ def _memory(
     end_ns: int,
     peak: int,
     notes: list[str],
-) -> tuple[MemoryCurves | None, list[Deviation]]:
+) -> tuple[ComparedMemory | None, list[Deviation]]:
     chosen = choose_component(rank, component)
     if chosen is None:
         notes.append("the profile holds no memory curve")
@@ -175,7 +176,7 @@ def _memory(
     if not paired and device.anchored:
         notes.append("no allocation has the name of a planned op: the allocator's clock is taken to be the device's")
     axis, planned, measured = align(plan, curve, values, clock, end_ns)
-    curves = MemoryCurves(axis, planned, measured, clock, curve.component, quantity, reason)
+    curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
     if not device.anchored:
         return curves, []
     return curves, memory_deviations(plan, curves, pairs, paired and quantity == "allocated", peak)
@@ -272,7 +273,7 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 
 
 def _summary(
-    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: MemoryCurves | None, peak: int
+    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: ComparedMemory | None, peak: int
 ) -> Summary:
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
@@ -320,14 +321,14 @@ def _reasons(summary: Summary, tolerance: Tolerance, named: bool) -> list[Senten
         return [Sentence("no op of the plan is in the profile: it is of another model, or its names were lost")]
     reasons = []
     if summary.coverage < tolerance.coverage:
-        reasons.append(Sentence("only {} of the planned ops are in the profile", (f"{summary.coverage:.1%}",)))
+        reasons.append(Sentence("only {} of the planned ops are in the profile", (format_share(summary.coverage),)))
     if named and summary.measured_coverage < tolerance.coverage:
-        share = f"{summary.measured_coverage:.1%}"
+        share = format_share(summary.measured_coverage)
         reasons.append(Sentence("only {} of the measured kernel time is of planned ops", (share,)))
     for text, change, allowed in (
         ("the peak is {} off the plan, more than {}", summary.peak_change, tolerance.memory),
         ("the makespan is {} off the plan, more than {}", summary.makespan_change, tolerance.time),
     ):
         if change is not None and abs(change) > allowed:
-            reasons.append(Sentence(text, (f"{change:+.1%}", f"{allowed:.0%}")))
+            reasons.append(Sentence(text, (format_change(change), format_share(allowed, 0))))
     return reasons

@@ -9,7 +9,7 @@ from memplan.compare.result import Comparison
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 
-HEADER = ("plan_ns", "profile_ns", "planned_bytes", "measured_bytes")
+_HEADER = ("plan_ns", "profile_ns", "planned_bytes", "measured_bytes")
 
 
 def write_curves(result: Comparison, path: str | Path) -> None:
@@ -25,5 +25,5 @@ def write_curves(result: Comparison, path: str | Path) -> None:
     columns = (memory.axis_ns, memory.map.to_profile(memory.axis_ns), memory.planned, memory.measured)
     with replacing_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
+        writer.writerow(_HEADER)
         writer.writerows(zip(*(column.tolist() for column in columns), strict=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.graph.op_names import op_spellings
-from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, MemoryCurves
+from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, ComparedMemory
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.errors import InputError
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
@@ -148,7 +148,7 @@ def _at(times: Int64s, values: Int64s, axis: Int64s) -> Int64s:
 
 
 def memory_deviations(
-    plan: Plan, curves: MemoryCurves, pairs: Pairs, exact_clock: bool, planned_peak: int
+    plan: Plan, curves: ComparedMemory, pairs: Pairs, exact_clock: bool, planned_peak: int
 ) -> list[Deviation]:
     """
     What makes the measured curve differ: sizes, late and early frees, and whatever these leave unexplained.

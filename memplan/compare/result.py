@@ -99,7 +99,7 @@ class Matches:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryCurves:
+class ComparedMemory:
     """
     Planned and measured bytes on one axis: `planned[i]` and `measured[i]` hold from `axis_ns[i]` to `axis_ns[i + 1]`.
 
@@ -192,7 +192,7 @@ class Comparison:
     simulated: bool
     time_map: TimeMap
     matches: Matches
-    memory: MemoryCurves | None
+    memory: ComparedMemory | None
     deviations: tuple[Deviation, ...]
     deviations_total: int
     unmatched_ops: tuple[int, ...]

@@ -221,7 +221,7 @@ def usable_bytes(chip: Chip, tier: Tier) -> int | None:
     }[tier]
 
 
-def picture(plan: OnChipPlan, width: int = 64) -> str:
+def onchip_picture(plan: OnChipPlan, width: int = 64) -> str:
     """
     The plan as text: one block a memory, one line a buffer; `#` marks its addresses across the memory's usable bytes
     and `.` the rest.

@@ -15,10 +15,10 @@ from memplan.cost.kernel_time import KernelCost, attention_cost_of, matmul_cost_
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.hardware import Chip
-from memplan.placement.onchip import OnChipPlan, picture, plan_onchip
+from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
 from memplan.reports.report import (
-    Cell,
+    ReportCell,
     Column,
     Drawing,
     Part,
@@ -168,7 +168,7 @@ def _report(
 
 def _traffic(cost: KernelCost, bounds: _Bounds) -> ReportTable:
     """Bytes by level beside their bounds."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[ReportCell, ...]] = []
     for level, size, bound in (
         ("GM to and from cores", cost.gm_bytes, bounds.gm_bytes),
         ("of it HBM", cost.hbm_bytes, bounds.hbm_bytes),
@@ -179,7 +179,7 @@ def _traffic(cost: KernelCost, bounds: _Bounds) -> ReportTable:
 
 
 def _buffers(buffers: OnChipPlan) -> list[Part]:
-    parts: list[Part] = [Drawing(text=picture(buffers))]
+    parts: list[Part] = [Drawing(text=onchip_picture(buffers))]
     if buffers.reuse_cost:
         parts.append(f"{buffers.reuse_cost} pairs of buffers share addresses across pipes and need a synchronisation")
     return parts

@@ -17,7 +17,7 @@ from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.cost.vector import vector_work
 from memplan.core.errors import InputError
 from memplan.hardware import chip
-from memplan.placement.onchip import OnChipPlan, picture, plan_onchip
+from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
 from memplan.schema import Tier
 
 CHIPS = {name: chip(name) for name in ("910B1", "Ascend950PR_9589", "310P3")}
@@ -135,7 +135,7 @@ def test_the_picture_shows_every_buffer() -> None:
     problem = MatmulProblem(m=512, n=512, k=512)
     found = search_tilings(problem, machine(CHIPS["910B1"]))
     plan = plan_onchip(matmul_buffers(problem, found.tiling(found.best())), CHIPS["910B1"])
-    text = picture(plan)
+    text = onchip_picture(plan)
     for buffer in plan.buffers:
         assert buffer.name in text
     assert max(len(line) for line in text.splitlines()) < 130

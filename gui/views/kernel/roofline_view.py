@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.kernel.roofline_points import Roofline, roofline
+from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
 from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
 
@@ -42,7 +42,7 @@ class RooflineView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
         layout.addWidget(self.hint)
-        self.model: Roofline = roofline(session.document)
+        self.model: Roofline = plan_roofline(session.document)
         self.mark = pg.ScatterPlotItem(size=16, symbol="o", brush=None)
         self._listener = session.selected_changed.connect(self.show_selected)
         self.draw()
@@ -52,7 +52,7 @@ class RooflineView(QWidget):
         self.forget()
         self.session = session
         self._listener = session.selected_changed.connect(self.show_selected)
-        self.model = roofline(session.document)
+        self.model = plan_roofline(session.document)
         self.draw()
 
     def forget(self) -> None:
@@ -99,7 +99,8 @@ class RooflineView(QWidget):
             pen = pg.mkPen(self.colours.css("text"), width=1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen)
             name = pg.TextItem(say(model.memory), color=self.colours.css("text"), anchor=(1, 1))
-            name.setPos(np.log10(knee) - _NAME_STEP, np.log10(top) - _NAME_STEP)
+            middle = (np.log10(low) + np.log10(knee)) / 2
+            name.setPos(middle, middle + np.log10(model.bytes_per_second))
             self.plot.addItem(name)
         if top:
             lowest = float(np.nanmin([model.predicted, model.measured]))

@@ -21,7 +21,7 @@ from memplan.readers.mindir.decode import (
 from memplan.readers.mindir.op_table import Target, op_table
 from memplan.readers.mindir.roles import Roles
 from memplan.readers.mindir.shape_inference import infer
-from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, Monad, GraphValue, as_plain, leaves, tensors_of
+from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, Monad, GraphValue, as_plain, leaves, tensors_of
 
 CONDITIONS = frozenset({"Switch", "switch", "SwitchLayer", "switch_layer"})
 """Ops that pick one of several functions at run time."""
@@ -151,7 +151,7 @@ class OpEmitter:
             elif isinstance(argument, Monad):
                 if argument.after is not None:
                     after.append(argument.after)
-            elif any(item is NOTHING for item in leaves(argument)):
+            elif any(item is NO_VALUE for item in leaves(argument)):
                 raise InputError("the result of a recursive call is used", place=node.name, remedy=_RECURSION)
             else:
                 inputs.extend(tensors_of(argument))
@@ -246,8 +246,8 @@ def _get_item(node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
     if len(arguments) != 2 or not isinstance(arguments[1], Literal):
         raise InputError(f"{node.target} of something that is no tuple", place=node.name)
     sequence, index = arguments[0], arguments[1].value
-    if sequence is NOTHING:
-        return NOTHING
+    if sequence is NO_VALUE:
+        return NO_VALUE
     if isinstance(sequence, Literal) and type(sequence.value) is tuple:
         sequence = tuple(Literal(item) for item in sequence.value)
     if type(sequence) is not tuple:

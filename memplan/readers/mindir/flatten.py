@@ -22,7 +22,7 @@ from memplan.readers.mindir.loops import Loop, LoopFinder
 from memplan.readers.mindir.program import Program, bound_inputs, in_execution_order
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.schedule_trace import ScheduleTrace
-from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, Monad, GraphValue, tensors_of
+from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, Monad, GraphValue, tensors_of
 
 MAX_DEPTH = 10_000
 """Calls within calls; more is a damaged file."""
@@ -165,8 +165,8 @@ class Flattener:
         else:
             callee = self._value(frame, node.target)
         steps = tuple(frame.steps.get(name, -1) for name in node.inputs) if self._trace is not None else ()
-        if callee is NOTHING:
-            frame.values[node.name] = NOTHING
+        if callee is NO_VALUE:
+            frame.values[node.name] = NO_VALUE
             frame.position += 1
         elif isinstance(callee, Closure):
             frame.pending = [Closure(callee.graph, (*callee.bound, *arguments), (*self._padded(callee), *steps))]
@@ -196,7 +196,7 @@ class Flattener:
             if entered is not None:
                 self._stack.append(entered)
                 return
-            self._branch_done(frame, NOTHING)
+            self._branch_done(frame, NO_VALUE)
         frame.values[node.name] = merge(self.builder, frame.results, node.scope or node.name)
         frame.results = []
         frame.position += 1

@@ -9,7 +9,7 @@ import networkx as nx
 
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
-from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, GraphValue, leaves, tensors_of
+from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, GraphValue, leaves, tensors_of
 
 
 class LoopFinder:
@@ -193,7 +193,7 @@ def _pairs(inside: tuple[GraphValue, ...], new: tuple[GraphValue, ...]) -> list[
     """Tensors of the head's arguments with those that take their place in the next pass."""
     pairs: list[tuple[int, int]] = []
     for old, value in zip(inside, new, strict=True):
-        if value is NOTHING:
+        if value is NO_VALUE:
             continue
         olds, news = list(tensors_of(old)), list(tensors_of(value))
         if len(olds) != len(news):

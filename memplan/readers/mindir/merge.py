@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
 from memplan.readers.mindir.decode import Literal
-from memplan.readers.mindir.values import NOTHING, ClosureChoice, Closure, Monad, GraphValue
+from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, Monad, GraphValue
 
 
 def merge(builder: GraphBuilder, results: Sequence[tuple[GraphValue, int, int]], name: str) -> GraphValue:
@@ -17,9 +17,9 @@ def merge(builder: GraphBuilder, results: Sequence[tuple[GraphValue, int, int]],
     Tensors that a branch made itself share their bytes with those of the other branches, because only one branch
     runs. Where a branch may hand on what existed before, all candidates are kept for as long as the result is used.
     """
-    branches = [result for result in results if result[0] is not NOTHING]
+    branches = [result for result in results if result[0] is not NO_VALUE]
     if not branches:
-        return NOTHING
+        return NO_VALUE
     if len(branches) == 1:
         return branches[0][0]
     return _merge(builder, branches, name, set())

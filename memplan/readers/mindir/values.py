@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from memplan.readers.mindir.decode import Literal
 
 GraphValue = Any
-"""A tensor index (`int`), `Literal`, `Monad`, `Closure`, `ClosureChoice`, `NOTHING`, or a tuple of values."""
+"""A tensor index (`int`), `Literal`, `Monad`, `Closure`, `ClosureChoice`, `NO_VALUE`, or a tuple of values."""
 
 
 class Monad(NamedTuple):
@@ -35,7 +35,7 @@ class Nothing(NamedTuple):
     """The result of a call that goes back to a loop's head: it never returns there."""
 
 
-NOTHING = Nothing()
+NO_VALUE = Nothing()
 
 
 def leaves(value: GraphValue) -> Iterator[GraphValue]:
