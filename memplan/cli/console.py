@@ -1,4 +1,4 @@
-"""How commands speak: tables or JSON on standard output, progress and errors on standard error."""
+"""What commands say besides their report: exit codes, and progress and errors on standard error."""
 
 from __future__ import annotations
 
@@ -16,39 +16,9 @@ from memplan.core.progress import Progress
 YES, NO, BAD_INPUT = 0, 1, 2
 """Exit codes: the answer is yes; it is no (does not fit, deviates); the input can't be used."""
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-
-
 def print_error(text: str) -> None:
     """One line on standard error."""
     print(f"memplan: {text}", file=sys.stderr)
-
-
-def print_json(document: Any) -> None:
-    """`document` as JSON on standard output."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
-
-
-def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()
-) -> None:
-    """A table on standard output; columns whose numbers are in `right` are right-aligned, `None` prints as a dash."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(markup=False, highlight=False, width=160)
-    # A title inside the table would be wrapped to the table's width.
-    console.print(title, style="bold", soft_wrap=True)
-    console.print(table)
 
 
 @contextmanager

@@ -116,12 +116,12 @@ def _typer_parameter(spec: OptionSpec) -> Any:
 
 def _chosen(as_json: bool, form: str | None, target: Path | None) -> str:
     """The format to render; unknown ones are refused before any work is done."""
-    from memplan.reports.render import FORMATS, format_of
+    from memplan.reports.render import REPORT_FORMATS, format_of
 
     if as_json and form not in (None, "json"):
         raise InputError(f"--json and --format {form!r:.20} are two things", remedy="give one of them")
-    if form is not None and form not in FORMATS:
-        raise InputError(f"--format {form!r:.20} is not known", remedy=f"write {', '.join(FORMATS)}")
+    if form is not None and form not in REPORT_FORMATS:
+        raise InputError(f"--format {form!r:.20} is not known", remedy=f"write {', '.join(REPORT_FORMATS)}")
     if as_json:
         return "json"
     return form or ("table" if target is None else format_of(target))
@@ -129,15 +129,15 @@ def _chosen(as_json: bool, form: str | None, target: Path | None) -> str:
 
 def deliver(report: Report, form: str, target: Path | None) -> None:
     """Write `report` in format `form` into `target`, in one step, or print it where that is `None`."""
-    from memplan.reports.render import render
+    from memplan.reports.render import render_report
     from memplan.reports.render_console import print_report
 
     if target is not None:
         with replacing_file(target) as file:
-            file.write(render(report, form))
+            file.write(render_report(report, form))
         for path in (*report.written, target):
             print(f"written to {path}")
     elif form == "table":
         print_report(report)
     else:
-        sys.stdout.write(render(report, form))
+        sys.stdout.write(render_report(report, form))

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.units import format_change, format_share
 from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
@@ -320,14 +321,14 @@ def _reasons(summary: Summary, tolerance: Tolerance, named: bool) -> list[Senten
         return [Sentence("no op of the plan is in the profile: it is of another model, or its names were lost")]
     reasons = []
     if summary.coverage < tolerance.coverage:
-        reasons.append(Sentence("only {} of the planned ops are in the profile", (f"{summary.coverage:.1%}",)))
+        reasons.append(Sentence("only {} of the planned ops are in the profile", (format_share(summary.coverage),)))
     if named and summary.measured_coverage < tolerance.coverage:
-        share = f"{summary.measured_coverage:.1%}"
+        share = format_share(summary.measured_coverage)
         reasons.append(Sentence("only {} of the measured kernel time is of planned ops", (share,)))
     for text, change, allowed in (
         ("the peak is {} off the plan, more than {}", summary.peak_change, tolerance.memory),
         ("the makespan is {} off the plan, more than {}", summary.makespan_change, tolerance.time),
     ):
         if change is not None and abs(change) > allowed:
-            reasons.append(Sentence(text, (f"{change:+.1%}", f"{allowed:.0%}")))
+            reasons.append(Sentence(text, (format_change(change), format_share(allowed, 0))))
     return reasons

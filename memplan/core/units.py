@@ -2,12 +2,14 @@
 The one place where bytes, rates and times become text and text becomes bytes.
 
 Bytes are `int`, times inside the program are `int` nanoseconds, rates are bytes per second. Binary prefixes
-(KiB, MiB, GiB) are powers of 1024 and decimal ones (kB, MB, GB) powers of 1000, never mixed.
+(KiB, MiB, GiB) are powers of 1024 and decimal ones (kB, MB, GB) powers of 1000, never mixed. What is below zero has a
+minus sign (U+2212), which is as wide as a plus and never taken for a dash.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from memplan.core.errors import InputError
 
@@ -19,6 +21,9 @@ _BYTE_UNITS = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
 }  # fmt: skip
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+MINUS = "−"
 
 
 def parse_bytes(text: str) -> int:
@@ -35,11 +40,12 @@ def parse_bytes(text: str) -> int:
 
 def format_bytes(count: int) -> str:
     """`count` bytes in the largest binary unit that keeps it at least one, with three significant digits."""
-    size = abs(count)
+    if count < 0:
+        return f"{MINUS}{format_bytes(-count)}"
     for unit, name in ((GIB * KIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if size >= unit:
+        if count >= unit:
             value = count / unit
-            digits = 2 if abs(value) < 100 else 1
+            digits = 2 if value < 100 else 1
             return f"{value:,.{digits}f} {name}"
     return f"{count} B"
 
@@ -54,11 +60,12 @@ def format_duration(duration_ns: float) -> str:
 
     What is shorter than a nanosecond but not nothing is `< 1 ns`, never 0.
     """
-    size = abs(duration_ns)
-    if 0 < size < 1:
+    if duration_ns < 0:
+        return f"{MINUS}{format_duration(-duration_ns)}"
+    if 0 < duration_ns < 1:
         return "< 1 ns"
     for unit, name in TIME_UNITS[:-1]:
-        if size >= unit:
+        if duration_ns >= unit:
             return f"{duration_ns / unit:,.3f} {name}"
     return f"{duration_ns:.0f} ns"
 
@@ -93,7 +100,12 @@ def format_share(share: float, digits: int = 1) -> str:
 
 def format_change(share: float, digits: int = 1) -> str:
     """A change in percent of what it is against, with its sign: `+12.3%` of 0.123."""
-    return f"{share:+.{digits}%}"
+    return f"{share:+.{digits}%}".replace("-", MINUS)
+
+
+def format_signed(write: Callable[[int], str], amount: int) -> str:
+    """A difference as `write` says amounts, with its sign; nothing has none."""
+    return f"+{write(amount)}" if amount > 0 else write(amount)
 
 
 def format_sample(value: float, unit: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
+from memplan.core.units import format_share
 from memplan.cost.kernel import Kernel, op_class
 from memplan.schema import Source
 
@@ -82,10 +83,11 @@ class Calibration:
     @property
     def source(self) -> Source:
         """What a plan says when it rests on this calibration."""
-        check = "unknown" if self.check_error is None else f"{self.check_error:.1%}"
+        train = format_share(self.train_error)
+        check = "unknown" if self.check_error is None else format_share(self.check_error)
         return Source(
             f"calibrated on {self.profile}",
-            f"time-weighted error {self.train_error:.1%} on the rows it was fitted to, {check} on rows kept apart",
+            f"time-weighted error {train} on the rows it was fitted to, {check} on rows kept apart",
         )
 
     def fit(self, op_type: str, model_ns: float) -> Correction | None:

@@ -109,15 +109,16 @@ def shared_constants() -> Mapping[str, float]:
 
 def _constants(npu_arch: str) -> tuple[dict[str, Any], list[str]]:
     """Entries of a generation with what it inherits, and the generations it took them from."""
-    generations = table("memplan.cost", "machine.json")["generations"]
+    document = table("memplan.cost", "machine.json")
+    generations = document["generations"]
     chain = []
-    name: str | None = npu_arch if npu_arch in generations else "2201"
+    name: str | None = npu_arch if npu_arch in generations else document["fallback"]
     while name is not None:
         chain.append(name)
         name = generations[name]["inherits"]
     entries: dict[str, Any] = {}
     for name in reversed(chain):
-        entries.update({key: entry for key, entry in generations[name].items() if key != "inherits"})
+        entries.update({key: entry for key, entry in generations[name].items() if isinstance(entry, dict)})
     return entries, chain
 
 
@@ -147,8 +148,10 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
             "AI-core model", f"constants of generation {' from '.join(chain)}, each with its source in machine.json"
         ),
     ]
-    if chain[0] != chip.npu_arch or (chip.npu_arch not in ("2201", "3510")):
-        sources.append(Source(f"{chip.name}: constants of 2201", "this generation has no measurements of its own"))
+    listed = chain[0] == chip.npu_arch
+    if not listed or not table("memplan.cost", "machine.json")["generations"][chain[0]].get("measured"):
+        rests = f"{chip.name}: constants of {chain[-1]}"
+        sources.append(Source(rests, "this generation has no measurements of its own"))
     if chip.hbm_basis:
         sources.append(Source(f"HBM {bandwidth / 1e12:g} TB/s ({chip.hbm_basis})", chip.values["hbm_bw"].source))
     return Machine(
@@ -159,7 +162,9 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
         clock_hz=clock_hz or clock,
         vector_clock_hz=float(round(vector_clock * ratio)),
         lanes=int(chip.number("vec_calc_size") or 128),
-        macs=MappingProxyType(_macs(chip, aic, clock, float(entries["float32_cube_share"]["value"]))),
+        macs=MappingProxyType(
+            _macs(chip, aic, clock, float(entries["float32_cube_share"]["value"]) if listed else 0.0)
+        ),
         l0a=l0a,
         l0b=l0b,
         l0c=l0c,

@@ -172,4 +172,6 @@ def chip(name: str) -> Chip:
 
 
 def _short(name: str) -> str:
-    return name.removeprefix("Ascend") if name != "Ascend910B" else name
+    """`name` without the vendor, where what is left isn't a product of another chip."""
+    short = name.removeprefix("Ascend")
+    return name if alias(short) is not None else short

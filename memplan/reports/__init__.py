@@ -1,9 +1,9 @@
 """What commands and pages find, as reports, and the renderers that make text, JSON, CSV, Markdown and HTML of them."""
 
-from memplan.reports.render import FORMATS, format_of, render
+from memplan.reports.render import REPORT_FORMATS, format_of, render_report
 from memplan.reports.report import (
-    Amount,
-    Cell,
+    Quantified,
+    ReportCell,
     Column,
     Drawing,
     Figure,
@@ -15,14 +15,14 @@ from memplan.reports.report import (
     ReportSection,
     ReportTable,
     Severity,
-    say,
+    cell_text,
     section,
 )
 
 __all__ = [
-    "FORMATS",
-    "Amount",
-    "Cell",
+    "REPORT_FORMATS",
+    "Quantified",
+    "ReportCell",
     "Column",
     "Drawing",
     "Figure",
@@ -35,7 +35,7 @@ __all__ = [
     "ReportTable",
     "Severity",
     "format_of",
-    "render",
-    "say",
+    "render_report",
+    "cell_text",
     "section",
 ]

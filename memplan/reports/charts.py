@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from math import ceil
 
-from memplan.reports.report import Drawing, Quantity, say
+from memplan.reports.report import Drawing, Quantity, cell_text
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _COLUMNS = 100
@@ -37,7 +37,7 @@ def area_chart(values: Sequence[float], quantity: Quantity, *, across: str, titl
         f'<path d="{"".join(path)}" fill="var(--accent)" fill-opacity=".75"/>'
         f'<path d="M0 {_HEIGHT - _FOOT}H{_WIDTH}" stroke="currentColor"/>'
         f'<g fill="currentColor" font-size="12">'
-        f'<text x="{min(at / len(values) * _WIDTH, _WIDTH - 90):.0f}" y="12">{escape(say(highest, quantity))}</text>'
+        f'<text x="{min(at / len(values) * _WIDTH, _WIDTH - 90):.0f}" y="12">{escape(cell_text(highest, quantity))}</text>'
         f'<text x="0" y="{_HEIGHT - 4}">0</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{len(values):,} {escape(across)}</text>'
         "</g></svg>"
@@ -59,7 +59,7 @@ def bar_chart(bars: Sequence[tuple[str, float]], quantity: Quantity, *, title: s
         lines.append(
             f'<text x="{_LABEL - 8}" y="{y + 15}" text-anchor="end">{escape(_short(label))}</text>'
             f'<rect x="{_LABEL}" y="{y + 3}" width="{length:.1f}" height="{_BAR - 7}" rx="2" fill="var(--accent)"/>'
-            f'<text x="{_LABEL + length + 6:.1f}" y="{y + 15}">{escape(say(value, quantity))}</text>'
+            f'<text x="{_LABEL + length + 6:.1f}" y="{y + 15}">{escape(cell_text(value, quantity))}</text>'
         )
     svg = (
         f'<svg viewBox="0 0 {_WIDTH} {len(bars) * _BAR}" role="img" aria-label="{escape(title)}">'

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from memplan.hardware import Chip, Link, SourcedValue, links
-from memplan.reports.report import Amount, Cell, Column, Quantity, Report, ReportTable, section
+from memplan.reports.report import Quantified, ReportCell, Column, Quantity, Report, ReportTable, section
 
 _CHIPS = (
     Column("chip"),
@@ -63,20 +63,20 @@ def chip_report(item: Chip, notes: Sequence[str] = ()) -> Report:
     )
 
 
-def _figures(item: Chip) -> Iterator[tuple[Cell, ...]]:
+def _figures(item: Chip) -> Iterator[tuple[ReportCell, ...]]:
     for key, value in item.values.items():
         yield key, _text(value), value.unit, _source(value)
         yield from (("", f"or {_text(other)}", other.unit, _source(other)) for other in value.also)
 
 
-def _links(found: Sequence[Link]) -> Iterator[tuple[Cell, ...]]:
+def _links(found: Sequence[Link]) -> Iterator[tuple[ReportCell, ...]]:
     for link in found:
-        rate: Cell = "unknown" if link.bytes_per_second is None else link.bytes_per_second
-        latency: Cell = "unknown" if link.latency_ns is None else link.latency_ns
+        rate: ReportCell = "unknown" if link.bytes_per_second is None else link.bytes_per_second
+        latency: ReportCell = "unknown" if link.latency_ns is None else link.latency_ns
         yield link.name, rate, latency, link.source + (f" [{link.note}]" if link.note else "")
         for other in link.also:
             if isinstance(other.value, int | float):
-                yield "or", Amount(other.value, Quantity.RATE), "", other.source
+                yield "or", Quantified(other.value, Quantity.RATE), "", other.source
 
 
 def _summary(item: Chip) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 from memplan.compare import Comparison, Deviation, DeviationKind
 from memplan.core.units import format_duration, format_share
 from memplan.reports.report import (
-    Amount,
-    Cell,
+    Quantified,
+    ReportCell,
     Column,
     Part,
     Quantity,
@@ -62,8 +62,8 @@ def _totals(result: Comparison, names: Mapping[int, str]) -> ReportSection:
 
     def row(
         name: str, quantity: Quantity, planned: int | None, measured: int | None, change: float | None = None
-    ) -> tuple[Cell, ...]:
-        return name, quantity.value, Amount(planned, quantity), Amount(measured, quantity), change
+    ) -> tuple[ReportCell, ...]:
+        return name, quantity.value, Quantified(planned, quantity), Quantified(measured, quantity), change
 
     rows = (
         row("peak memory", Quantity.BYTES, summary.planned_peak, summary.measured_peak, summary.peak_change),
@@ -97,11 +97,11 @@ def _deviations(result: Comparison) -> Iterator[ReportSection]:
         yield section("Largest differences", ReportTable(_DEVIATIONS, rows, total=result.deviations_total))
 
 
-def deviation_row(item: Deviation) -> tuple[Cell, ...]:
+def deviation_row(item: Deviation) -> tuple[ReportCell, ...]:
     """One difference as a row: what, where, unit, planned, measured, difference, cost."""
     quantity = Quantity.BYTES if item.kind is DeviationKind.MEMORY else Quantity.DURATION
-    planned, measured = Amount(item.planned, quantity), Amount(item.measured, quantity)
-    difference = Amount(item.delta, quantity, signed=True)
+    planned, measured = Quantified(item.planned, quantity), Quantified(item.measured, quantity)
+    difference = Quantified(item.delta, quantity, signed=True)
     return item.what.value, str(item.where), quantity.value, planned, measured, difference, item.cost
 
 

@@ -9,7 +9,7 @@ from memplan.core.units import format_bytes
 from memplan.graph import Graph
 from memplan.graph.requirements import Alive, GraphSummary
 from memplan.reports.charts import area_chart
-from memplan.reports.report import Cell, Column, Part, Quantity, Remark, Report, ReportTable, section
+from memplan.reports.report import ReportCell, Column, Part, Quantity, Remark, Report, ReportTable, section
 
 _KINDS = (Column("kind"), Column("size", Quantity.BYTES, key="size"), Column("bytes", Quantity.COUNT))
 _ALIVE = (
@@ -24,7 +24,7 @@ _ALIVE = (
 
 def graph_report(graph: Graph, summary: GraphSummary, top: int) -> Report:
     """`summary` of `graph` with the `top` largest tensors alive at its peak."""
-    held: list[tuple[Cell, ...]] = [(kind.value, size, size) for kind, size in summary.bytes_by_kind.items() if size]
+    held: list[tuple[ReportCell, ...]] = [(kind.value, size, size) for kind, size in summary.bytes_by_kind.items() if size]
     if summary.on_host_bytes:
         held.append(("kept on the host", summary.on_host_bytes, summary.on_host_bytes))
     peak: list[Part] = []
@@ -47,7 +47,7 @@ def graph_report(graph: Graph, summary: GraphSummary, top: int) -> Report:
     )
 
 
-def _row(item: Alive) -> tuple[Cell, ...]:
+def _row(item: Alive) -> tuple[ReportCell, ...]:
     shape = f"{item.dtype}[{','.join(map(str, item.shape))}]"
     name = item.made_by or item.name
     return name, item.kind.value, shape, item.nbytes, f"{item.start}-{item.end}", item.source

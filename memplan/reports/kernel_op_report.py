@@ -18,7 +18,7 @@ from memplan.hardware import Chip
 from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
 from memplan.reports.report import (
-    Cell,
+    ReportCell,
     Column,
     Drawing,
     Part,
@@ -168,7 +168,7 @@ def _report(
 
 def _traffic(cost: KernelCost, bounds: _Bounds) -> ReportTable:
     """Bytes by level beside their bounds."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[ReportCell, ...]] = []
     for level, size, bound in (
         ("GM to and from cores", cost.gm_bytes, bounds.gm_bytes),
         ("of it HBM", cost.hbm_bytes, bounds.hbm_bytes),

@@ -12,7 +12,7 @@ from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.kv import KvBudget
 from memplan.deployment.cases import Effect, MemoryTier
 from memplan.reports.report import (
-    Cell,
+    ReportCell,
     Column,
     Figure,
     Figures,
@@ -210,7 +210,7 @@ def _tiers(result: KvBudget, more: KvQuestions) -> ReportSection:
     return section("KV cache outside the die", *parts)
 
 
-def _effect_row(item: Effect) -> tuple[Cell, ...]:
+def _effect_row(item: Effect) -> tuple[ReportCell, ...]:
     found = item.result
     if found is None:
         return item.option, item.value, None, None, None, None, item.refused

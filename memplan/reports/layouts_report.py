@@ -9,7 +9,7 @@ from typing import Any
 
 from memplan.deployment.layout_search import Candidate, LayoutSearch
 from memplan.models.parallel import Layout
-from memplan.reports.report import Cell, Column, Quantity, Report, ReportTable, section
+from memplan.reports.report import ReportCell, Column, Quantity, Report, ReportTable, section
 from memplan.serving import StepTime
 
 _REJECTED = (Column("layout"), Column("why"))
@@ -24,9 +24,9 @@ def layouts_report(result: LayoutSearch, times: Mapping[Layout, StepTime], title
     ]
     if times:
         columns += [Column("time a token", Quantity.DURATION), Column("tokens/s a die", Quantity.NUMBER, 0)]
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[ReportCell, ...]] = []
     for item in result.fitting:
-        row: tuple[Cell, ...] = (str(item.layout), item.capacity, _memory(item) or 0)
+        row: tuple[ReportCell, ...] = (str(item.layout), item.capacity, _memory(item) or 0)
         if times:
             time = times.get(item.layout)
             row += (None, None) if time is None else (time.tpot_ns, time.tokens_per_second_per_die)

@@ -9,7 +9,7 @@ from typing import Any
 from memplan.core.progress import Progress, silent
 from memplan.core.units import format_duration
 from memplan.reports.charts import bar_chart
-from memplan.reports.report import Cell, Column, Part, Quantity, Remark, Report, ReportSection, ReportTable, section
+from memplan.reports.report import ReportCell, Column, Part, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.traces.directory import Profile
 from memplan.traces.rank import RankProfile
 
@@ -155,7 +155,7 @@ def _size(count: int | None) -> int | None:
 
 def _table_of(ranks: Sequence[dict[str, Any]]) -> ReportSection:
     """One row a rank, where there are too many to show each in full."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[ReportCell, ...]] = []
     for rank in ranks:
         steps = rank["steps"]
         computing = [row["computing_ns"] for row in steps]

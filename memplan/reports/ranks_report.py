@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from memplan.reports.report import Cell, Column, Quantity, Report, ReportTable, section
+from memplan.reports.report import ReportCell, Column, Quantity, Report, ReportTable, section
 from memplan.traces.summaries import RankSummary, slow_links, slow_ranks
 
 _MOST_ROWS = 20
@@ -60,7 +60,7 @@ def ranks_report(summaries: Sequence[RankSummary]) -> Report:
     return Report(title=f"{len(summaries)} ranks", sections=tuple(sections), document=document)
 
 
-def _rows(summary: RankSummary) -> Iterator[tuple[Cell, ...]]:
+def _rows(summary: RankSummary) -> Iterator[tuple[ReportCell, ...]]:
     """One row for each step of a rank, or one that says why there is none."""
     peak = max((size for _, size in summary.peaks), default=None)
     if summary.error is not None or not summary.steps:

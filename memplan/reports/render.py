@@ -40,7 +40,7 @@ def _csv(report: Report) -> str:
 
 
 # Each imports what it needs only when it is asked for.
-FORMATS: dict[str, Callable[[Report], str]] = {
+REPORT_FORMATS: dict[str, Callable[[Report], str]] = {
     "table": _table,
     "json": _json,
     "html": _html,
@@ -57,8 +57,8 @@ def format_of(path: Path) -> str:
     return _SUFFIXES.get(path.suffix.casefold(), "table")
 
 
-def render(report: Report, form: str) -> str:
+def render_report(report: Report, form: str) -> str:
     """`report` as text in format `form`, ending with a new line; raises `InputError` for an unknown format."""
-    if form not in FORMATS:
-        raise InputError(f"--format {form!r:.20} is not known", remedy=f"write {', '.join(FORMATS)}")
-    return FORMATS[form](report)
+    if form not in REPORT_FORMATS:
+        raise InputError(f"--format {form!r:.20} is not known", remedy=f"write {', '.join(REPORT_FORMATS)}")
+    return REPORT_FORMATS[form](report)

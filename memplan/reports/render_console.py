@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, say, source_text
+from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +92,7 @@ def _table(part: ReportTable) -> Table:
             table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in part.rows:
         cells = ((row[place], part.columns[place]) for place in shown)
-        table.add_row(*(say(cell, column.quantity, column.digits) for cell, column in cells))
+        table.add_row(*(cell_text(cell, column.quantity, column.digits) for cell, column in cells))
     return table
 
 
@@ -104,7 +104,7 @@ def _figures(part: Figures) -> Table:
     table.add_column(justify="right")
     table.add_column(overflow="fold")
     for item in part.items:
-        table.add_row(str(item.label), say(item.value, item.quantity, item.digits), str(item.remark))
+        table.add_row(str(item.label), cell_text(item.value, item.quantity, item.digits), str(item.remark))
     # Set apart from what follows, as tables are.
     table.add_row("", "", "")
     return table

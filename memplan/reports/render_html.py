@@ -8,7 +8,7 @@ from importlib import resources
 
 from memplan.core.sentence import Sentence
 from memplan.core.version import MEMPLAN_VERSION
-from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, say, source_text
+from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Whatever a graph's or a profile's names hold, the page can't be made to load or run anything."""
@@ -72,7 +72,7 @@ def _part(part: Part) -> Iterator[str]:
     elif isinstance(part, Figures):
         yield '<dl class="figures">'
         for item in part.items:
-            value = escape(say(item.value, item.quantity, item.digits))
+            value = escape(cell_text(item.value, item.quantity, item.digits))
             remark = f" <small>{escape(str(item.remark))}</small>" if item.remark else ""
             yield f"<div><dt>{escape(str(item.label))}</dt><dd>{value}{remark}</dd></div>"
         yield "</dl>"
@@ -95,7 +95,7 @@ def _table(part: ReportTable) -> Iterator[str]:
     yield "</tr></thead><tbody>"
     for row in part.rows:
         cells = (
-            f"<td{kind}>{escape(say(row[place], column.quantity, column.digits))}</td>"
+            f"<td{kind}>{escape(cell_text(row[place], column.quantity, column.digits))}</td>"
             for (place, column), kind in zip(shown, classes, strict=True)
         )
         yield f"<tr>{''.join(cells)}</tr>"

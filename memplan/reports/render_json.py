@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Amount, Cell, Drawing, Figures, Part, Report, ReportTable
+from memplan.reports.report import Quantified, ReportCell, Drawing, Figures, Part, Report, ReportTable
 
 
 def render_json(report: Report) -> str:
@@ -52,8 +52,8 @@ Raw = str | float | None
 """A value as files hold it."""
 
 
-def raw_value(cell: Cell) -> Raw:
+def raw_value(cell: ReportCell) -> Raw:
     """A cell as files hold it: the number itself, without digits lost or units added."""
-    if isinstance(cell, Amount):
+    if isinstance(cell, Quantified):
         return cell.value
     return str(cell) if isinstance(cell, Sentence) else cell

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, say, source_text
+from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
 
 def render_markdown(report: Report) -> str:
@@ -39,14 +39,14 @@ def _part(part: Part) -> Iterator[str]:
         shown = [place for place, column in enumerate(part.columns) if column.shown]
         columns = [part.columns[place] for place in shown]
         rows = [
-            [say(row[place], part.columns[place].quantity, part.columns[place].digits) for place in shown]
+            [cell_text(row[place], part.columns[place].quantity, part.columns[place].digits) for place in shown]
             for row in part.rows
         ]
         yield from _grid([column.title for column in columns], [column.right for column in columns], rows)
         if part.extent:
             yield from (part.extent, "")
     elif isinstance(part, Figures):
-        rows = [[str(f.label), say(f.value, f.quantity, f.digits), str(f.remark)] for f in part.items]
+        rows = [[str(f.label), cell_text(f.value, f.quantity, f.digits), str(f.remark)] for f in part.items]
         yield from _grid(["", "", ""], [False, True, False], rows)
     elif isinstance(part, Drawing) and part.text:
         yield from ("```text", *part.text.splitlines(), "```", "")

@@ -46,7 +46,7 @@ _PLAIN = frozenset({Quantity.TEXT, Quantity.NUMBER, Quantity.COUNT})
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class Quantified:
     """A number in a column whose rows are of different quantities; `signed` ones show a plus."""
 
     value: float | None
@@ -54,11 +54,11 @@ class Amount:
     signed: bool = False
 
 
-Cell = Text | int | float | Amount | None
+ReportCell = Text | int | float | Quantified | None
 """A value of a table; `None` is unknown and shows as a dash."""
 
 
-def say(value: Cell, quantity: Quantity = Quantity.TEXT, digits: int | None = None) -> str:
+def cell_text(value: ReportCell, quantity: Quantity = Quantity.TEXT, digits: int | None = None) -> str:
     """
     `value` as text; `digits` are those behind the point of numbers and percentages.
 
@@ -66,8 +66,8 @@ def say(value: Cell, quantity: Quantity = Quantity.TEXT, digits: int | None = No
     """
     if value is None:
         return "-"
-    if isinstance(value, Amount):
-        text = say(value.value, value.quantity, digits)
+    if isinstance(value, Quantified):
+        text = cell_text(value.value, value.quantity, digits)
         return f"+{text}" if value.signed and value.value is not None and value.value > 0 else text
     if isinstance(value, str | Sentence):
         return str(value)
@@ -134,7 +134,7 @@ class ReportTable:
     """
 
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[ReportCell, ...], ...]
     title: str = ""
     total: int | None = None
 
@@ -154,7 +154,7 @@ class Figure:
     """One number or word with its name, and what there is to say of it."""
 
     label: Text
-    value: Cell
+    value: ReportCell
     quantity: Quantity = Quantity.TEXT
     remark: Text = ""
     digits: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.units import format_share
 from memplan.schema.plan import Plan, Tier
 from memplan.core.units import format_bytes, format_duration
 
@@ -21,5 +22,5 @@ def headline(plan: Plan) -> str:
     host = f", {format_bytes(moved)} moved to the host and back" if moved else ""
     return (
         f"{answer}; HBM peak {format_bytes(use.peak)}, lower bound {format_bytes(use.lower_bound)}, "
-        f"gap {use.gap:.2%}; {format_duration(plan.makespan_ns)}{host}"
+        f"gap {format_share(use.gap, 2)}; {format_duration(plan.makespan_ns)}{host}"
     )

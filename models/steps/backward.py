@@ -86,7 +86,7 @@ class Backward:
         if op.type == "Add" or (op.type == "AllReduce" and op.attrs.get("group") == "tp"):
             # A sum hands its gradient on as it is.
             for index in op.inputs:
-                self._collect(index, gradients[0])
+                self._collect(op, index, gradients[0])
         elif op.type == "Embedding":
             self._embedding(op, gradients[0])
         elif op.type in PRODUCTS:
@@ -94,8 +94,8 @@ class Backward:
         else:
             self._other(op, gradients)
 
-    def _collect(self, tensor: int, gradient: int) -> None:
-        """Add `gradient` to that of `tensor`."""
+    def _collect(self, op: Op, tensor: int, gradient: int) -> None:
+        """Add `gradient`, which came back through `op`, to that of `tensor`."""
         e = self.e
         kind = e.graph.kinds[e.graph.storage(tensor)]
         if kind is TensorKind.WEIGHT or kind is TensorKind.INPUT or e.graph.dtypes[tensor] == "int32":
@@ -106,7 +106,7 @@ class Backward:
             self._gradients[root] = gradient
             return
         total = e.act("gradient.sum", e.shape(earlier))
-        e.op("gradient.add", "Add", (earlier, gradient), (total,))
+        e.op(f"{self._short(op)}.sum", "Add", (earlier, gradient), (total,))
         self._gradients[root] = total
 
     def _product(self, op: Op, gradient: int, producers: Mapping[int, Op], made: dict[int, int]) -> None:
@@ -123,7 +123,7 @@ class Backward:
             fresh = e.act(f"{self._short(op)}.dbias", e.shape(bias))
             e.op(f"{self._short(op)}.dbias", "BiasAddGrad", (gradient,), (fresh,))
             self.add_to_buffer(f"{self._short(op)}.bias", bias, fresh)
-        self._collect(x, back)
+        self._collect(op, x, back)
 
     def _again(self, op: Op, made: dict[int, int]) -> int:
         """The first output of `op` made anew from its inputs."""
@@ -205,7 +205,7 @@ class Backward:
         for weight, gradient in zip(small, small_gradients, strict=True):
             self.add_to_buffer(f"{self._short(op)}.gamma", weight, gradient)
         for index, gradient in zip(targets, fresh, strict=True):
-            self._collect(index, gradient)
+            self._collect(op, index, gradient)
 
     def _short(self, op: Op) -> str:
         """An op's name within its layer and micro-batch."""

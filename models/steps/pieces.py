@@ -141,7 +141,7 @@ class StepPieces:
         if e.model.hyper is not None:
             return write_streams(e, hyper, x, out)
         added = e.act("residual", e.shape(x))
-        e.op("add", "Add", (x, out), (added,), fused=True)
+        e.op(f"{part}.add", "Add", (x, out), (added,), fused=True)
         return added
 
     def _earlier(self, part: str, x: int) -> int:

@@ -12,6 +12,7 @@ from memplan.core.units import (
     format_rate,
     format_sample,
     format_share,
+    format_signed,
 )
 
 
@@ -22,7 +23,7 @@ from memplan.core.units import (
         (0.4, "< 1 ns"),
         (999, "999 ns"),
         (1_000, "1.000 µs"),
-        (-2_500, "-2.500 µs"),
+        (-2_500, "−2.500 µs"),
         (1_234_567, "1.235 ms"),
         (12_345_678_901, "12.346 s"),
         (4_000_000_000_000, "4,000.000 s"),
@@ -44,8 +45,11 @@ def test_other_quantities() -> None:
     assert format_decimal(353.9e12, "FLOP/s") == "354 TFLOP/s"
     assert format_decimal(12.0, "") == "12"
     assert format_bytes(3 * 1024**3 // 2) == "1.50 GiB"
+    assert format_signed(format_bytes, 2048) == "+2.00 KiB"
+    assert format_signed(format_bytes, -2048) == "−2.00 KiB"
+    assert format_signed(format_duration, 0) == "0 ns"
     assert format_share(0.1234) == "12.3%"
-    assert format_change(-0.1234, 0) == "-12%"
+    assert format_change(-0.1234, 0) == "−12%"
     assert format_change(0.5) == "+50.0%"
     assert format_sample(1800.0, "MHz") == "1,800 MHz"
     assert format_sample(0.25, "") == "0.25"

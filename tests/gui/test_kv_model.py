@@ -18,7 +18,7 @@ from memplan.cli.app import app
 from memplan.reports.kv_report import budget_document
 from memplan.requests.kv_request import KvRequest
 from memplan.core.errors import InputError
-from memplan.gui.model.kv.kv_budget import answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
 from memplan.gui.model.kv.kv_offer import (
     SAMPLE,
     batch_steps,
@@ -116,11 +116,11 @@ def test_the_pool_adds_up(choice: KvRequest) -> None:
 
 def test_the_headline_says_how_many_fit_or_what_is_missing() -> None:
     fits = answer(sample(SAMPLE, batch=4))
-    assert str(headline(fits)) == f"Fits: 4 × 32,768 tokens wanted, room for {fits.result.sequences}"
+    assert str(budget_headline(fits)) == f"Fits: 4 × 32,768 tokens wanted, room for {fits.result.sequences}"
     more = answer(sample(SAMPLE, batch=fits.result.sequences + 1))
-    assert str(headline(more)).startswith("Does not fit: ")
+    assert str(budget_headline(more)).startswith("Does not fit: ")
     small = answer(sample(SAMPLE, hbm="16GiB"))
-    assert "missing for the engine to start" in str(headline(small))
+    assert "missing for the engine to start" in str(budget_headline(small))
 
 
 def test_what_is_likely_not_meant_is_said() -> None:

@@ -14,8 +14,8 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.reports import (
-    FORMATS,
-    Amount,
+    REPORT_FORMATS,
+    Quantified,
     Column,
     Figure,
     Figures,
@@ -25,7 +25,7 @@ from memplan.reports import (
     ReportTable,
     Severity,
     format_of,
-    render,
+    render_report,
     section,
 )
 from memplan.reports.charts import area_chart, bar_chart
@@ -66,7 +66,7 @@ REPORT = Report(
 
 @pytest.mark.parametrize("form", ["table", "html", "md"])
 def test_what_is_read_has_every_figure_with_its_unit(form: str) -> None:
-    text = render(REPORT, form).replace("\\", "")
+    text = render_report(REPORT, form).replace("\\", "")
     for words in ("fits in 64.00 GiB", "1.500 µs", "3.000 µs", "12.5%", "3.00 MiB", "of the tightest stage", "2 of 700",
                   "A paragraph.", "warning", "mind this", "data sheet (page 3)"):  # fmt: skip
         assert words in text
@@ -74,14 +74,14 @@ def test_what_is_read_has_every_figure_with_its_unit(form: str) -> None:
 
 
 def test_json_and_csv_hold_raw_numbers_and_the_columns_that_are_not_shown() -> None:
-    document = json.loads(render(REPORT, "json"))
+    document = json.loads(render_report(REPORT, "json"))
     found = document["sections"][0]["parts"][0]
     assert found["total"] == 700
     assert found["rows"][0] == {
         "op": f"{HOSTILE}1", "time_ns": 1500, "bytes": None, "of_all_share": 0.125, "unit": "ns",
     }  # fmt: skip
     assert document["rests_on"] == [{"value": "data sheet", "note": "page 3"}]
-    lines = list(csv.reader(render(REPORT, "csv").splitlines()))
+    lines = list(csv.reader(render_report(REPORT, "csv").splitlines()))
     assert lines[0] == ["# Ops"]
     assert lines[1] == ["op", "time_ns", "bytes", "of_all_share", "unit"]
     assert lines[2] == [f"{HOSTILE}1", "1500", "", "0.125", "ns"]
@@ -89,13 +89,13 @@ def test_json_and_csv_hold_raw_numbers_and_the_columns_that_are_not_shown() -> N
 
 
 def test_csv_of_one_table_is_a_plain_file() -> None:
-    lines = render(Report("", sections=(section("", table()),)), "csv").splitlines()
+    lines = render_report(Report("", sections=(section("", table()),)), "csv").splitlines()
     assert lines[0] == "op,time_ns,bytes,of_all_share,unit"
     assert len(lines) == 3
 
 
 def test_a_documents_own_json_is_kept() -> None:
-    assert json.loads(render(Report("", document=lambda: [1, {"µ": None}]), "json")) == [1, {"µ": None}]
+    assert json.loads(render_report(Report("", document=lambda: [1, {"µ": None}]), "json")) == [1, {"µ": None}]
 
 
 class Page(HTMLParser):
@@ -125,7 +125,7 @@ class Page(HTMLParser):
 
 
 def test_a_page_loads_nothing_runs_nothing_and_fits_narrow_and_dark_screens() -> None:
-    text = render(REPORT, "html")
+    text = render_report(REPORT, "html")
     page = Page()
     page.feed(text)
     assert page.open == []
@@ -138,7 +138,7 @@ def test_a_page_loads_nothing_runs_nothing_and_fits_narrow_and_dark_screens() ->
 
 
 def test_markdown_keeps_a_row_in_a_line_and_names_as_they_are() -> None:
-    rows = [line for line in render(REPORT, "md").splitlines() if line.startswith("| Default")]
+    rows = [line for line in render_report(REPORT, "md").splitlines() if line.startswith("| Default")]
     assert len(rows) == 2
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
     assert all(r"a\|b\_c\*\<script" in row for row in rows)
@@ -147,14 +147,14 @@ def test_markdown_keeps_a_row_in_a_line_and_names_as_they_are() -> None:
 def test_a_row_may_have_a_quantity_of_its_own() -> None:
     columns = (Column("what"), Column("change", Quantity.NUMBER))
     rows = (
-        ("peak", Amount(2048, Quantity.BYTES, signed=True)),
-        ("busy", Amount(-1500, Quantity.DURATION, signed=True)),
-        ("share", Amount(None, Quantity.SHARE)),
+        ("peak", Quantified(2048, Quantity.BYTES, signed=True)),
+        ("busy", Quantified(-1500, Quantity.DURATION, signed=True)),
+        ("share", Quantified(None, Quantity.SHARE)),
     )
     report = Report("", sections=(section("", ReportTable(columns, rows)),))
-    assert "+2.00 KiB" in render(report, "table")
-    assert "-1.500 µs" in render(report, "table")
-    assert render(report, "csv").splitlines()[1:] == ["peak,2048", "busy,-1500", "share,"]
+    assert "+2.00 KiB" in render_report(report, "table")
+    assert "−1.500 µs" in render_report(report, "table")
+    assert render_report(report, "csv").splitlines()[1:] == ["peak,2048", "busy,-1500", "share,"]
 
 
 def test_a_row_of_another_width_is_refused() -> None:
@@ -165,9 +165,9 @@ def test_a_row_of_another_width_is_refused() -> None:
 def test_formats_go_by_the_files_name_and_unknown_ones_are_refused() -> None:
     names = ("a.html", "a.HTM", "a.md", "a.csv", "a.json", "a.txt", "a")
     assert [format_of(Path(name)) for name in names] == ["html", "html", "md", "csv", "json", "table", "table"]
-    assert set(FORMATS) == {"table", "json", "html", "md", "csv"}
+    assert set(REPORT_FORMATS) == {"table", "json", "html", "md", "csv"}
     with pytest.raises(InputError, match="pdf"):
-        render(REPORT, "pdf")
+        render_report(REPORT, "pdf")
 
 
 def test_charts_keep_the_peak_of_many_values() -> None:

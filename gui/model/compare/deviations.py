@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.core.units import format_signed, format_share
 from memplan.compare import Deviation, DeviationKind
 from memplan.gui.model.document.document import Document
 from memplan.core.units import format_duration
@@ -12,7 +13,7 @@ from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes
 
-SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
+DEVIATION_SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
 
 
 def deviation_rows(document: Document) -> list[TableRow]:
@@ -50,9 +51,9 @@ def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
     write = format_duration if item.kind is DeviationKind.TIME else format_bytes
     planned = write(item.planned) if item.planned is not None else "–"
     measured = write(item.measured) if item.measured is not None else "–"
-    change = f"{'+' if item.delta > 0 else '−'}{write(abs(item.delta))}"
+    change = format_signed(write, item.delta)
     return TableRow(
-        cells=(Sentence(item.what), item.where, planned, measured, change, f"{item.cost:.2%}"),
+        cells=(Sentence(item.what), item.where, planned, measured, change, format_share(item.cost, 2)),
         sort_keys=(
             item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
             item.cost,

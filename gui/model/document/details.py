@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.core.units import format_change, format_share
 from memplan.gui.model.document.facts import Fact, Section, fact
 from memplan.gui.model.timeline.flows import arrows
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
@@ -69,7 +70,7 @@ def _answer(plan: Plan) -> Sentence:
 
 
 def _bound(use: TierUse) -> Sentence:
-    values = (format_bytes(use.lower_bound), f"{use.gap:.1%}", Sentence(use.lower_bound_method))
+    values = (format_bytes(use.lower_bound), format_share(use.gap), Sentence(use.lower_bound_method))
     return Sentence("{} (gap {}; {})", values)
 
 
@@ -85,7 +86,7 @@ def peak_sections(session: Session, peak: Peak) -> list[Section]:
     mapped = session.map
     for part in peak.parts:
         share = part.nbytes / peak.alive if peak.alive else 0.0
-        values = (kind_text(part.kind), format_bytes(part.nbytes), str(part.count), f"{share:.0%}")
+        values = (kind_text(part.kind), format_bytes(part.nbytes), str(part.count), format_share(share, 0))
         facts = []
         for rectangle, nbytes in part.largest:
             name = occupant(mapped, rectangle).tensor.name if mapped is not None else ""
@@ -125,7 +126,7 @@ def _measured(op: PlannedOp, session: Session) -> list[Fact]:
     if position == len(found.matches) or int(found.matches.op[position]) != op.index:
         return []
     measured = int(found.matches.duration_ns[position])
-    change = f" ({measured / op.duration_ns - 1:+.0%})" if op.duration_ns else ""
+    change = f" ({format_change(measured / op.duration_ns - 1, 0)})" if op.duration_ns else ""
     return [fact("measured", f"{format_duration(measured)}{change}")]
 
 

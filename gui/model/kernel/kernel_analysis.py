@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from memplan.core.units import format_change
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
 from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
 from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.core.errors import MemplanError
-from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
+from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, BufferLane, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel.kernel_subject import (
     Subject,
@@ -33,7 +34,7 @@ from memplan.core.units import format_bytes
 ITERATIONS = 4
 """Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""
 
-NOTHING = Sentence(HINT)
+NO_KERNEL = Sentence(HINT)
 _NO_KERNEL = Sentence("It launches no kernel: nothing of it runs on an AI core")
 _NOT_ON_CORE = Sentence("This is no kernel: nothing of it runs on an AI core")
 _NOT_KEPT = Sentence("The plan's file does not hold what its ops launch: plan the graph again to see its kernel")
@@ -51,7 +52,7 @@ def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRe
     """
     subject = subject_of(session, session.selected if item is None else item)
     if subject is None:
-        return KernelFacts(problem=NOTHING)
+        return KernelFacts(problem=NO_KERNEL)
     if subject.op is None and subject.measured is None:
         return KernelFacts(name=subject.name, problem=_NOT_ON_CORE)
     plan, rank = session.document.plan, session.document.rank
@@ -192,10 +193,10 @@ def _pipes(predicted: dict[tuple[str, str], float], measured: dict[tuple[str, st
     )
 
 
-def _lanes(layout: OnChipPlan, target: Chip) -> tuple[Lane, ...]:
+def _lanes(layout: OnChipPlan, target: Chip) -> tuple[BufferLane, ...]:
     uses = {use.tier: use for use in layout.uses}
     return tuple(
-        Lane(
+        BufferLane(
             tier,
             usable_bytes(target, tier),
             uses[tier].peak if tier in uses else 0,
@@ -215,7 +216,7 @@ def _traffic(report: KernelReport) -> tuple[Sentence, ...]:
                  (format_bytes(cost.gm_bytes), format_bytes(cost.hbm_bytes), format_bytes(cached))),
     ]  # fmt: skip
     if report.gm_bound:
-        gap = f"{cost.gm_bytes / report.gm_bound - 1:+.0%}"
+        gap = format_change(cost.gm_bytes / report.gm_bound - 1, 0)
         lines.append(Sentence("at least {} whatever the tiling ({})", (format_bytes(report.gm_bound), gap)))
     if cost.flops:
         lines.append(Sentence("{} FLOP", (f"{cost.flops:,}",)))

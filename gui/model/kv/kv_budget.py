@@ -13,7 +13,7 @@ from memplan.deployment.cases import Case
 from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_bytes
 from memplan.reports.kv_report import cost_figures, fit_figures, layout_figures, pool_figures
-from memplan.reports.report import Figure, say
+from memplan.reports.report import Figure, cell_text
 from memplan.requests.kv_request import KvRequest
 
 _SMALL_SHARE = 0.004
@@ -21,7 +21,7 @@ _SMALL_SHARE = 0.004
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BudgetLine:
     """A label, its value, and a remark on it."""
 
     label: Text
@@ -139,7 +139,7 @@ def _cache(found: Answer, item: BudgetItem) -> list[Segment]:
     return segments
 
 
-def headline(found: Answer) -> Sentence:
+def budget_headline(found: Answer) -> Sentence:
     """The answer in one sentence."""
     result, batch = found.result, found.pool.batch
     context = f"{result.context:,}"
@@ -154,13 +154,13 @@ def headline(found: Answer) -> Sentence:
     return Sentence(text, (f"{batch:,}", context, f"{result.sequences:,}"))
 
 
-def answers(found: Answer) -> list[Line]:
+def answers(found: Answer) -> list[BudgetLine]:
     """What the budget says, with what each figure rests on: what the command line says, and the pool's picture."""
     result, picture, sequence = found.result, found.pool, found.pool.sequence
     lines = _lines(fit_figures(result))
     if picture.missing:
         wanted = Sentence("{} wanted, {} are there", (f"{picture.needed:,}", f"{picture.blocks:,}"))
-        lines.append(Line(Sentence("blocks too few"), f"{picture.missing:,}", wanted))
+        lines.append(BudgetLine(Sentence("blocks too few"), f"{picture.missing:,}", wanted))
     lines += _lines(cost_figures(result))
     if picture.shares:
         kinds = (
@@ -169,13 +169,13 @@ def answers(found: Answer) -> list[Line]:
             ("no cache", sequence.absent, "groups with fewer caches than the largest"),
             ("kept again", result.waste_bytes - sequence.waste, "content that other ranks or layers hold too"),
         )
-        lines += [Line(Sentence(name), format_bytes(size), Sentence(why)) for name, size, why in kinds if size > 0]
+        lines += [BudgetLine(Sentence(name), format_bytes(size), Sentence(why)) for name, size, why in kinds if size > 0]
         lines += _lines(pool_figures(result))
     return [*lines, *_lines(layout_figures(result))]
 
 
-def _lines(figures: Sequence[Figure]) -> list[Line]:
-    return [Line(item.label, say(item.value, item.quantity, item.digits), item.remark) for item in figures]
+def _lines(figures: Sequence[Figure]) -> list[BudgetLine]:
+    return [BudgetLine(item.label, cell_text(item.value, item.quantity, item.digits), item.remark) for item in figures]
 
 
 def warnings(found: Answer) -> list[Sentence]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
-from memplan.gui.model.kv.kv_budget import Line
+from memplan.gui.model.kv.kv_budget import BudgetLine
 from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.requests.kv_request import KvRequest
 from memplan.core.units import format_duration
@@ -87,7 +87,7 @@ def fitting_text(choice: KvRequest) -> str:
     return ", ".join(f"{name} {count}" for name, count in ranks if count > 1)
 
 
-def further_lines(found: Further, positions: int) -> list[Line]:
+def further_lines(found: Further, positions: int) -> list[BudgetLine]:
     """The slow answers as lines; `positions` is the longest context of the model."""
     remark = Sentence("then the pool is full")
     if found.longest >= positions:
@@ -95,11 +95,11 @@ def further_lines(found: Further, positions: int) -> list[Line]:
     elif not found.longest:
         remark = Sentence("not one token fits")
     batch = f"{found.choice.batch or 1:,}"
-    lines = [Line(Sentence("longest for {} at once", (batch,)), f"{found.longest:,}", remark)]
+    lines = [BudgetLine(Sentence("longest for {} at once", (batch,)), f"{found.longest:,}", remark)]
     for name, tier in found.tiers.items():
         back: Text = Sentence("unknown") if tier.restore_ns is None else format_duration(tier.restore_ns)
         lines.append(
-            Line(
+            BudgetLine(
                 Sentence("tokens in {} of {} memory", (format_bytes(tier.nbytes), Sentence(name))),
                 f"{tier.tokens:,}",
                 Sentence("a sequence back over {}: {} ({})", (tier.link, back, tier.rests_on)),
@@ -107,7 +107,7 @@ def further_lines(found: Further, positions: int) -> list[Line]:
         )
     if found.recompute_ns is not None:
         lines.append(
-            Line(
+            BudgetLine(
                 Sentence("recomputing a sequence instead"),
                 format_duration(found.recompute_ns),
                 Sentence("{} tokens", (f"{found.context:,}",)),
@@ -116,9 +116,9 @@ def further_lines(found: Further, positions: int) -> list[Line]:
     return [*lines, *(_effect_line(effect) for effect in found.effects)]
 
 
-def _effect_line(effect: Effect) -> Line:
+def _effect_line(effect: Effect) -> BudgetLine:
     label = Sentence("{} {}: sequences", (effect.option, effect.value))
     if effect.result is None:
-        return Line(label, Sentence("refused"), effect.refused)
+        return BudgetLine(label, Sentence("refused"), effect.refused)
     values = f"{effect.result.bytes_per_token:,.0f}", format_bytes(effect.result.fixed_bytes_per_request)
-    return Line(label, f"{effect.result.sequences:,}", Sentence("{} B a token, {} fixed", values))
+    return BudgetLine(label, f"{effect.result.sequences:,}", Sentence("{} B a token, {} fixed", values))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from memplan.gui.model.kv.kv_budget import Answer, headline, warnings
+from memplan.gui.model.kv.kv_budget import Answer, budget_headline, warnings
 from memplan.gui.model.kv.kv_further import Further
 from memplan.gui.model.kv.kv_pools import Parts
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 
-HEADER = ("part", "of", "figure", "value", "unit", "source")
-_Row = tuple[Cell, ...]
+SHEET_HEADER = ("part", "of", "figure", "value", "unit", "source")
+_Row = tuple[SheetCell, ...]
 
 
 def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
@@ -26,10 +26,10 @@ def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
     rows += _answers(found)
     if more is not None and more.choice == found.choice:
         rows += _further(more)
-    notes = [headline(found), *warnings(found)]
+    notes = [budget_headline(found), *warnings(found)]
     rows += [("note", "", "", str(note), "", "") for note in notes]
     rows += [("note", "", "", str(note), "", "") for note in found.result.notes]
-    return Sheet(HEADER, rows)
+    return Sheet(SHEET_HEADER, rows)
 
 
 def _parts(part: str, of: str, parts: Parts) -> list[_Row]:

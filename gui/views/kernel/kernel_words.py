@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtGui import QColor
 
+from memplan.core.units import format_change
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.core.units import format_duration
@@ -26,7 +27,7 @@ def difference_text(predicted: float | None, measured: float | None) -> str:
     if predicted is None or measured is None or predicted < 1:
         return ""
     ratio = measured / predicted
-    return f"×{ratio:,.1f}" if ratio >= 3 else f"{ratio - 1:+.0%}".replace("-", "−")
+    return f"×{ratio:,.1f}" if ratio >= 3 else format_change(ratio - 1, 0)
 
 
 def buffer_name(buffer: OnChipBuffer) -> str:

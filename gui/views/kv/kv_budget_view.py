@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 from memplan.core.errors import InputError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.work.jobs import Jobs
-from memplan.gui.model.kv.kv_budget import Answer, Line, answer, answers, headline, stack, warnings
+from memplan.gui.model.kv.kv_budget import Answer, BudgetLine, answer, answers, budget_headline, stack, warnings
 from memplan.gui.model.kv.kv_offer import SAMPLE, offer
 from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import Further, fitting_text, further, further_lines
@@ -209,7 +209,7 @@ class KvBudgetView(QWidget):
         result = self.found.result
         if self.more is not None and self.more.choice != self.found.choice:
             self.more = None
-        self._say(headline(self.found), "text" if self.found.enough else "warning")
+        self._say(budget_headline(self.found), "text" if self.found.enough else "warning")
         card = result.items[0].nbytes or 0
         self.stack.show_segments(stack(self.found), card, f"{result.chip} · {format_bytes(card)}")
         self._fit_stack()
@@ -265,7 +265,7 @@ class KvBudgetView(QWidget):
 
     # -- figures -------------------------------------------------------------------------------------------------
 
-    def _lines(self) -> list[Line]:
+    def _lines(self) -> list[BudgetLine]:
         if self.found is None:
             return []
         lines = answers(self.found)

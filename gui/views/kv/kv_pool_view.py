@@ -8,9 +8,10 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QToolTip, QWidget
 
+from memplan.core.units import format_share
 from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
-from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, Share
+from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, BlockShare
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv.kv_stack import colour_of
 from memplan.core.units import format_bytes
@@ -122,7 +123,7 @@ class PoolView(QWidget):
             return tr("Sequence: {}").format(size)
         share = parts.content / parts.total if parts.total else 0.0
         text = tr("Sequence: {} blocks, {}, {} content")
-        return text.format(f"{picture.blocks_per_sequence:,}", size, f"{share:.1%}")
+        return text.format(f"{picture.blocks_per_sequence:,}", size, format_share(share))
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class PoolView(QWidget):
             piece = QRectF(x, box.top(), width, box.height())
             self._fill(painter, piece, colour, name)
             if width >= 2:
-                text = f"{tr(PART_NAMES[name])}: {format_bytes(size)} ({size / max(parts.total, 1):.1%})"
+                text = f"{tr(PART_NAMES[name])}: {format_bytes(size)} ({format_share(size / max(parts.total, 1))})"
                 self.spots.append(Spot(piece, text))
             x += width
 
@@ -262,7 +263,7 @@ class PoolView(QWidget):
         painter.drawText(QPointF(_MARGIN + side + 6, y + metrics.ascent()), shown)
         return y + self._line
 
-    def _paint_filled(self, painter: QPainter, box: QRectF, share: Share, colour: int) -> None:
+    def _paint_filled(self, painter: QPainter, box: QRectF, share: BlockShare, colour: int) -> None:
         """How full the last block is, or the blocks of a window."""
         full = QRectF(box.left(), box.top(), box.width() * share.filled, box.height())
         self._fill(painter, full, colour)
@@ -315,7 +316,7 @@ def _amount(picture: PoolPicture, size: int) -> str:
     return tr("{} blocks").format(f"{size:,}") if picture.shares else format_bytes(size)
 
 
-def share_name(share: Share) -> str:
+def share_name(share: BlockShare) -> str:
     """What a share is, with how many groups and caches it has."""
     kind, parts = tr(KIND_NAMES[share.kind.value]), ", ".join(share.parts)
     if share.groups > 1:
@@ -325,7 +326,7 @@ def share_name(share: Share) -> str:
     return f"{kind} ({parts}) · {caches}"
 
 
-def share_figures(share: Share) -> str:
+def share_figures(share: BlockShare) -> str:
     """Pages and blocks of a share."""
     pages = " + ".join(f"{page:,}" for page in share.pages)
     figures = [tr("page {} B").format(pages)]
@@ -336,12 +337,12 @@ def share_figures(share: Share) -> str:
     for part in ("padding", "absent"):
         size = getattr(block, part)
         if size:
-            figures.append(f"{size / block.total:.1%} {tr(PART_NAMES[part])}")
+            figures.append(f"{format_share(size / block.total)} {tr(PART_NAMES[part])}")
     return " · ".join(figures)
 
 
-def filled_text(share: Share) -> str:
+def filled_text(share: BlockShare) -> str:
     """How full the blocks of a sequence are."""
     if share.last is not None:
         return tr("last block: {} of {} tokens").format(f"{share.last:,}", f"{share.tokens:,}")
-    return tr("{} of its blocks filled").format(f"{share.filled:.0%}")
+    return tr("{} of its blocks filled").format(format_share(share.filled, 0))

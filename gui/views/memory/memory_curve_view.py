@@ -8,6 +8,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
+from memplan.core.units import format_signed
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.palette import Palette
@@ -226,7 +227,7 @@ class CurveView(TimeCanvas):
 
 def signed_bytes(value: int) -> str:
     """A difference of bytes with its sign."""
-    return f"{'−' if value < 0 else '+'}{format_bytes(abs(value))}"
+    return format_signed(format_bytes, value)
 
 
 def _tint(colour: int, ground: int, share: float = 0.35) -> int:

@@ -1,0 +1,253 @@
+"""
+How well planned ops and measured kernels are matched: on simulated runs, on a labelled profile, and how fast.
+
+`python -m benchmarks.alignment SHARED_DATA [--runs N] [--kernels N]` prints the tables of `benchmarks/alignment.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import memplan
+from memplan.align import HOW, Alignment, align
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.memory import Recipe
+from memplan.schema import Plan
+from memplan.traces.profile import Kernels
+
+# What the labels call a part, and what the plan calls the ops that may be meant by it.
+_FORWARD: Mapping[str, tuple[str, ...]] = {
+    "embedding": ("embedding",),
+    "input_norm": ("norm.0",),
+    "qkv_proj": ("q_proj+k_proj+v_proj",),
+    "qkv_split_copy": ("split",),
+    "q_norm": ("q_norm",),
+    "k_norm": ("k_norm",),
+    "rope_q": ("q.angles", "q.rotary"),
+    "rope_k": ("k.angles", "k.rotary"),
+    "attention": ("attention",),
+    "o_proj": ("o_proj",),
+    "residual_add_1": ("attention.add",),
+    "post_attn_norm": ("norm.1",),
+    "gate_up_proj": ("gate_proj+up_proj",),
+    "swiglu": ("activation",),
+    "down_proj": ("down_proj",),
+    "residual_add_2": ("ffn.add",),
+    "send_recv": ("send", "receive", "send_gradient", "receive_gradient"),
+    "grad_reduce_scatter": ("weights.exchange", "embedding.exchange"),
+    "embedding_grad_allreduce": ("embedding.tie",),
+    "param_gather": ("weights.gather", "embedding.gather"),
+    "d_residual_add_1": ("norm.0.sum",),
+    "d_residual_add_2": ("norm.1.sum",),
+    "w_embedding": ("embedding.dw.sum", "embedding.dw"),
+}
+# What kernels in no plan are called.
+_UNPLANNED: Mapping[str, str] = {
+    "rope_freqs": "positions",
+    "nan_check": "check for NaN",
+    "grad_scale": "loss scaling",
+    "grad_norm": "gradient norm",
+    "clip": "gradient clipping",
+    "param_cast": "copy of weights",
+    "zero_grad": "gradients set to zero",
+    "num_tokens": "counter",
+    "status_reduce": "logging or status",
+    "barrier": "logging or status",
+    "timer_log": "logging or status",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What of one labelled kernel was found right: phase and micro-batch and layer, and its part or what it is."""
+
+    part_label: str
+    duration_us: float
+    probability: float
+    planned: bool
+    collective: bool
+    scope: bool
+    part: bool
+
+    @property
+    def right(self) -> bool:
+        """Whether all is."""
+        return self.scope and self.part
+
+
+def labelled(found: Alignment, kernels: Kernels, labels: Path) -> list[Verdict]:
+    """The verdict on each kernel of a profile with labels (`data/labels/README`)."""
+    with labels.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    scopes, verdicts = found.scopes, []
+    for place, row in enumerate(rows):
+        what = _text(scopes.whats, int(scopes.what[place]))
+        part = _text(scopes.parts, int(scopes.part[place]))
+        verdicts.append(
+            Verdict(
+                row["part"],
+                float(row["duration_us"]),
+                float(scopes.probability[place]),
+                not what,
+                kernels.core[place] in ("COMMUNICATION", "HCCL"),
+                _text(scopes.phases, int(scopes.phase[place])) == row["phase"]
+                and _number(int(scopes.micro_batch[place])) == row["micro_batch"]
+                and (_number(int(scopes.layer[place])) == row["layer"]),
+                what == _UNPLANNED[row["part"]] if row["part"] in _UNPLANNED else _is_part(row["part"], part),
+            )
+        )
+    return verdicts
+
+
+def _text(texts: Sequence[str], number: int) -> str:
+    return texts[number] if number >= 0 else ""
+
+
+def _number(value: int) -> str:
+    return "" if value < 0 else str(value)
+
+
+def _is_part(label: str, part: str) -> bool:
+    if label in _FORWARD:
+        return part in _FORWARD[label]
+    if label == "grad_accumulate":
+        return part.endswith((".add", ".gamma"))
+    if label == "adam":
+        return part.endswith(".adam")
+    if label.startswith(("d_", "w_")):
+        forward = _FORWARD.get(label[2:], ())
+        ends = (".dx", ".grad") if label[0] == "d" else (".dw", ".grad")
+        return any(part == name + end for name in forward for end in ends)
+    return False
+
+
+def labelled_plan(shared: Path) -> Plan:
+    """The plan of the labelled run, from the model's config and the run's layout."""
+    model = load_config(shared / "configs" / "Qwen--Qwen3-0.6B.json")
+    recipe = Recipe(sequence=4096, micro_batch=1, micro_batches=2)
+    return memplan.plan(training_graph(model, Layout(pipeline=2, data=2), recipe, stage=0), chip="910B4")
+
+
+def label_table(shared: Path) -> Iterator[str]:
+    """Lines of the table of the labelled profile."""
+    kernels = memplan.open_profile(shared / "profiles" / "qwen3-0.6b-train-4rank").rank(0).kernels()
+    assert kernels is not None
+    verdicts = labelled(align(labelled_plan(shared), kernels), kernels, shared / "labels" / "qwen3_rank0.csv")
+    compute = [item for item in verdicts if not item.collective]
+    total = sum(item.duration_us for item in compute)
+    yield "| what | right |"
+    yield "|---|---|"
+    for name, test in (("phase, micro-batch, layer", "scope"), ("part", "part"), ("all of these", "right")):
+        share = sum(item.duration_us for item in compute if getattr(item, test)) / total
+        yield f"| compute time: {name} | {share:.2%} |"
+    exchanged = [item for item in verdicts if item.collective]
+    yield f"| communication ops | {sum(item.right for item in exchanged)} of {len(exchanged)} |"
+    unplanned = [item for item in verdicts if item.part_label in _UNPLANNED]
+    yield f"| kernels that no plan has, named | {sum(item.part for item in unplanned)} of {len(unplanned)} |"
+    yield ""
+    yield from calibration_table([(item.probability, item.right) for item in verdicts])
+    wrong: Counter[str] = Counter()
+    for item in verdicts:
+        if not item.right:
+            wrong[item.part_label] += 1
+    yield ""
+    yield "wrong: " + ", ".join(f"{name} {count}" for name, count in wrong.most_common())
+
+
+def calibration_table(pairs: Sequence[tuple[float, bool]]) -> Iterator[str]:
+    """Lines of a table of probabilities given and shares that were right."""
+    edges = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.01)
+    yield "| probability given | matches | mean given | right |"
+    yield "|---|---|---|---|"
+    for low, high in zip(edges, edges[1:], strict=False):
+        inside = [(chance, right) for chance, right in pairs if low <= chance < high]
+        if inside:
+            given = np.mean([chance for chance, _ in inside])
+            share = np.mean([right for _, right in inside])
+            yield f"| {low:g} to {min(high, 1.0):g} | {len(inside)} | {given:.1%} | {share:.1%} |"
+
+
+def simulated_table(shared: Path, runs: int) -> Iterator[str]:
+    """Lines of the table of simulated runs, by plan."""
+    from tests.align.simulated_runs import disturbance, model_plans, right_share, simulate_run
+
+    plans = model_plans(shared / "configs")
+    shares: dict[str, list[float]] = defaultdict(list)
+    pairs: list[tuple[float, bool]] = []
+    names = list(plans)
+    for seed in range(runs):
+        name = names[seed % len(names)]
+        run = simulate_run(plans[name], seed, disturbance(seed))
+        found = align(run.plan, run.kernels)
+        ops = found.op_of_kernel().tolist()
+        shares[name].append(right_share(run, ops))
+        right = [op in truth if op >= 0 else not truth for op, truth in zip(ops, run.truth, strict=True)]
+        pairs += zip(found.scopes.probability.tolist(), right, strict=True)
+    yield "| plan | runs | time right, mean | least |"
+    yield "|---|---|---|---|"
+    for name, found_shares in shares.items():
+        yield f"| {name} | {len(found_shares)} | {np.mean(found_shares):.2%} | {min(found_shares):.2%} |"
+    every = [share for group in shares.values() for share in group]
+    yield f"| all | {len(every)} | {np.mean(every):.2%} | {min(every):.2%} |"
+    yield ""
+    yield from calibration_table(pairs)
+
+
+def speed_table(shared: Path, count: int) -> Iterator[str]:
+    """Lines of the table of time taken: one plan many times over, and one plan of as many ops."""
+    from tests.align.simulated_runs import Disturbance, model_plans, simulate_run
+
+    plan = model_plans(shared / "configs")["qwen3 PP2 DP2"]
+    align(plan, simulate_run(plan, 0).kernels)  # compiles
+    yield "| run | ops | kernels | seconds |"
+    yield "|---|---|---|---|"
+    each = len(simulate_run(plan, 1, Disturbance(steps=1)).kernels)
+    for name, used, steps in (
+        ("many steps", plan, max(1, count // each)),
+        ("one long step", long_plan(shared, count), 1),
+    ):
+        run = simulate_run(used, 1, Disturbance(steps=steps))
+        begin = time.perf_counter()
+        align(used, run.kernels)
+        yield f"| {name} | {len(used.ops)} | {len(run.kernels)} | {time.perf_counter() - begin:.1f} |"
+
+
+def long_plan(shared: Path, count: int) -> Plan:
+    """A plan of a step with so many micro-batches that it has about `count` kernels."""
+    model = load_config(shared / "configs" / "Qwen--Qwen3-0.6B.json")
+    recipe = Recipe(sequence=4096, micro_batch=1, micro_batches=max(1, count // 1800))
+    return memplan.plan(training_graph(model, Layout(), recipe), chip="910B4")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--kernels", type=int, default=1_000_000)
+    options = parser.parse_args()
+    for title, lines in (
+        ("Simulated runs", simulated_table(options.shared, options.runs)),
+        ("A labelled profile", label_table(options.shared)),
+        ("Speed", speed_table(options.shared, options.kernels)),
+    ):
+        print(f"## {title}\n")
+        for line in lines:
+            print(line)
+        print()
+
+
+__all__ = ["HOW", "label_table", "labelled", "labelled_plan", "simulated_table", "speed_table"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""
+`align`: planned ops and measured kernels matched without names.
+
+Both sides become tokens (`tokens`); a pair model over both sequences (`pair_alignment`) finds for each kernel the op
+that runs it and how surely; what it leaves over on both sides, because a run has another order than the plan, is
+matched by what it reads and makes (`left_over`); kernels that no plan has are named as what they are
+(`kernel_scopes`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.assignment import HOW, Assignment, MatchedBy, assignment_of
+from memplan.align.calibrated_chance import calibrated_chance
+from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
+from memplan.align.left_over import LeftOver
+from memplan.align.likelihood import likelihoods
+from memplan.align.pair_alignment import align_pairs
+from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.tokens import kernel_tokens, token_classes
+from memplan.schema import Plan
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.profile import Kernels
+
+Int64s = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class OpMatches:
+    """
+    Pairs of a planned op and a measured kernel, ascending by kernel: rows of equal length.
+
+    `kernel` is a row of the kernel table; an op has several where several ran it or the run has several steps, a
+    kernel several where it runs fused ops. `probability` is calibrated: of pairs given with p a share of p is right.
+    `how[i]` numbers `memplan.align.HOW`.
+    """
+
+    op: Int64s
+    kernel: Int64s
+    probability: Floats
+    how: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.op)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """
+    A plan's step beside what one rank ran.
+
+    `scopes` says of every kernel what of the model it is, of those in no plan what they are. `step` counts, per
+    kernel, the repetitions of the plan; `missed` are planned ops that no kernel of step `missed_step` ran.
+    """
+
+    matches: OpMatches
+    scopes: KernelScopes
+    step: Int64s
+    missed: Int64s
+    missed_step: Int64s
+
+    def op_of_kernel(self) -> Int64s:
+        """For each kernel the (first) planned op, -1 where there is none."""
+        found = np.full(len(self.step), -1, dtype=np.int64)
+        found[self.matches.kernel[::-1]] = self.matches.op[::-1]
+        return found
+
+
+def align(plan: Plan, kernels: Kernels) -> Alignment:
+    """
+    Match the ops of `plan` with `kernels`, which are in order of start and may hold several steps or begin inside one.
+
+    Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
+    """
+    sequence = planned_sequence(plan)
+    found, kernel_class = kernel_tokens(kernels)
+    classes = token_classes(found)
+    ratios = likelihoods(sequence.classes, sequence.rules, classes)
+    row_names, kernel_names = _shared_names(plan, sequence, kernels)
+    times = kernels.duration_ns.astype(np.float32)
+    pairs = align_pairs(sequence, ratios, classes, row_names, kernel_class, kernel_names, times)
+    named = (kernel_names >= 0) & (pairs.row >= 0)
+    named[named] = row_names[pairs.row[named] % len(sequence)] == kernel_names[named]
+    settled = assignment_of(sequence, ratios, kernel_class, pairs, named)
+    LeftOver(plan, sequence, ratios, classes, kernel_class, settled).run()
+    settled.chance[:] = calibrated_chance(settled.chance, settled.how, settled.row >= 0)
+    missed, missed_step = _missed(sequence, settled)
+    return Alignment(
+        _matches(sequence, settled),
+        kernel_scopes(plan, sequence, classes, kernel_class, settled),
+        settled.step,
+        missed,
+        missed_step,
+    )
+
+
+def _shared_names(plan: Plan, sequence: PlannedSequence, kernels: Kernels) -> tuple[Int64s, Int64s]:
+    """Names that both sides have, numbered: of every row and of every kernel, -1 for others."""
+    index: dict[str, int] = {}
+    rows = np.array(
+        [index.setdefault(plan.ops[op].name, len(index)) if op >= 0 else -1 for op in sequence.op.tolist()],
+        dtype=np.int64,
+    )
+    names = dictionary_encoded(kernels.name)
+    numbers = np.array([_spelled(name, index) for name in names.values], dtype=np.int64)
+    found = numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
+    return rows, found
+
+
+def _spelled(name: str, index: dict[str, int]) -> int:
+    """The number of a name, or of the op in `<op>/<device kernel>`; -1 where there is none."""
+    number = index.get(name)
+    if number is None and "/" in name:
+        number = index.get(name.rpartition("/")[0])
+    return -1 if number is None else number
+
+
+def _matches(sequence: PlannedSequence, found: Assignment) -> OpMatches:
+    """Pairs of planned ops and kernels; kernels of fused ops have one for each."""
+    matched = np.flatnonzero(found.row >= 0)
+    count = found.last[matched] - found.first[matched] + 1
+    kernel = np.repeat(matched, count)
+    begins = np.cumsum(count) - count
+    row = np.repeat(found.first[matched], count) + np.arange(len(kernel)) - np.repeat(begins, count)
+    op = sequence.op[row]
+    planned = op >= 0
+    op, kernel = op[planned], kernel[planned]
+    return OpMatches(op, kernel, found.chance[kernel], found.how[kernel])
+
+
+def _missed(sequence: PlannedSequence, found: Assignment) -> tuple[Int64s, Int64s]:
+    """Planned ops that no kernel ran, between the first and the last place of each step."""
+    rows = len(sequence)
+    steps, step = np.unique(found.step, return_inverse=True)
+    seen = np.zeros((len(steps), rows + 1), dtype=np.int32)
+    matched = found.row >= 0
+    np.add.at(seen, (step[matched], found.first[matched]), 1)
+    np.add.at(seen, (step[matched], found.last[matched] + 1), -1)
+    done = np.cumsum(seen, axis=1)[:, :rows] > 0
+    low, high = np.full(len(steps), rows), np.full(len(steps), -1)
+    np.minimum.at(low, step, found.place)
+    np.maximum.at(high, step, found.place)
+    span = (np.arange(rows) >= low[:, None]) & (np.arange(rows) <= high[:, None])
+    where, row = np.nonzero(~done & span & (sequence.op >= 0))
+    return sequence.op[row], steps[where]
+
+
+__all__ = ["HOW", "Alignment", "MatchedBy", "OpMatches", "align"]

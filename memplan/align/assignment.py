@@ -1,0 +1,109 @@
+"""Which row of a plan each kernel has, while an alignment is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.likelihood import Likelihoods
+from memplan.align.pair_alignment import PairResult
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import Int32s
+
+Int64s = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class MatchedBy(str, Enum):
+    """
+    How a kernel was matched.
+
+    By its `name`; in order, as the `kernel` that runs the op or a `part` before or after it, or as one that runs
+    several ops, `fused`; out of order by what it reads and makes, `dataflow`; as a forward op that the way back runs
+    `again`.
+    """
+
+    NAME = "name"
+    KERNEL = "kernel"
+    PART = "part"
+    FUSED = "fused"
+    DATAFLOW = "dataflow"
+    AGAIN = "again"
+
+
+HOW = tuple(MatchedBy)
+"""Ways by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """
+    One row a kernel: `row` of the planned sequence or -1, the `step` (repetition of the plan) it belongs to, `place`,
+    the row that is current there whatever the kernel is.
+
+    `chance` is the probability of `row`, or of being in no plan where it is -1; `how` numbers `HOW`. Where a kernel
+    runs several ops, `first` to `last` are their rows. The arrays are changed in place until the alignment is done.
+    """
+
+    row: Int64s
+    step: Int64s
+    place: Int64s
+    chance: Floats
+    how: NDArray[np.int8]
+    first: Int64s
+    last: Int64s
+    core: NDArray[np.bool_]
+
+
+def assignment_of(
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    kernel_class: Int32s,
+    pairs: PairResult,
+    named: NDArray[np.bool_],
+) -> Assignment:
+    """What the pair model found, with rows that count on over steps taken apart; `named` tells equal names."""
+    rows = len(sequence)
+    matched = pairs.row >= 0
+    step = pairs.place // rows
+    place = pairs.place % rows
+    row = np.where(matched, pairs.row % rows, -1)
+    core = matched & _main_kernels(sequence, ratios, kernel_class, row, step)
+    how = np.where(core, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART))
+    how = np.where(core & (pairs.first < pairs.last), HOW.index(MatchedBy.FUSED), how)
+    how = np.where(matched & named, HOW.index(MatchedBy.NAME), how)
+    return Assignment(
+        row,
+        step,
+        place,
+        np.where(matched, pairs.chance, pairs.alone),
+        how.astype(np.int8),
+        np.where(matched, pairs.first % rows, -1),
+        np.where(matched, pairs.last % rows, -1),
+        core,
+    )
+
+
+def _main_kernels(
+    sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, row: Int64s, step: Int64s
+) -> NDArray[np.bool_]:
+    """
+    Kernels that run their op, not parts of it: the best of each op, and others where several may run it.
+
+    An op that is written out in parts has none.
+    """
+    main = np.zeros(len(row), dtype=np.bool_)
+    matched = np.flatnonzero(row >= 0)
+    token, kind = sequence.token[row[matched]], kernel_class[matched]
+    core, part, again = ratios.core[token, kind], ratios.part[token, kind], ratios.again[token, kind]
+    able = core >= part
+    run = step[matched] * len(sequence) + row[matched]
+    order = np.lexsort((-core, run))
+    best = np.zeros(len(matched), dtype=np.bool_)
+    if len(matched):
+        best[order[np.concatenate(([True], np.diff(run[order]) != 0))]] = True
+    main[matched] = able & (best | (again >= part))
+    return main

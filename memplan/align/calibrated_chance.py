@@ -1,0 +1,31 @@
+"""Probabilities that mean what they say: those of the model, put right by what simulated runs showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.assignment import HOW
+from memplan.core.resources import table
+
+Floats = NDArray[np.float64]
+
+
+def calibrated_chance(chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_]) -> Floats:
+    """
+    The share of right ones among matches that the model gave `chance`.
+
+    `how` numbers `HOW` where `matched`; the others are kernels said to be in no plan. Between the points of the table
+    (`calibration.json`) the line is straight.
+    """
+    curves: Mapping[str, Sequence[Sequence[float]]] = table("memplan.align", "calibration.json")["curves"]
+    found = np.clip(chance, 0.0, 1.0)
+    for number, name in enumerate([*(way.value for way in HOW), "unplanned"]):
+        chosen = matched & (how == number) if number < len(HOW) else ~matched
+        points = curves.get(name)
+        if points:
+            raw, right = zip(*points, strict=True)
+            found[chosen] = np.interp(found[chosen], raw, right)
+    return found

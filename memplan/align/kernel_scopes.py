@@ -1,0 +1,203 @@
+"""What of the model every kernel is, planned or not, and what those are that no plan has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.assignment import HOW, Assignment, MatchedBy
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import Int32s, TokenClasses
+from memplan.core.resources import table
+from memplan.schema import Plan, PlannedOp
+
+Int64s = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+OTHER_PHASE = "other"
+"""The phase of kernels that stand between phases or after the step and serve none of them."""
+_SMALL = 1 << 16
+"""Elements up to which a kernel after the step counts as logging."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelScopes:
+    """
+    What of the model each kernel is, planned or not, one row a kernel: `phases[phase]`, `parts[part]`.
+
+    `micro_batch` and `layer` are -1 where none applies; `what` is -1 for planned kernels, else numbers `whats`: what
+    an unplanned kernel is. `probability` is that of the match, or of being in no plan.
+    """
+
+    phase: Int32s
+    micro_batch: Int32s
+    layer: Int32s
+    part: Int32s
+    what: Int32s
+    probability: Floats
+    phases: tuple[str, ...]
+    parts: tuple[str, ...]
+    whats: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.phase)
+
+    def path(self, kernel: int) -> str:
+        """A kernel in the model's words: `layers.12.attention, backward, micro-batch 1`; empty where nothing is known."""
+        words = []
+        part = self.parts[self.part[kernel]] if self.part[kernel] >= 0 else ""
+        if self.layer[kernel] >= 0:
+            part = f"layers.{self.layer[kernel]}.{part}".rstrip(".")
+        words += [part] if part else []
+        words += [self.whats[self.what[kernel]]] if self.what[kernel] >= 0 else []
+        words += [self.phases[self.phase[kernel]]] if self.phase[kernel] >= 0 else []
+        words += [f"micro-batch {self.micro_batch[kernel]}"] if self.micro_batch[kernel] >= 0 else []
+        return ", ".join(words)
+
+
+class _Numbers:
+    """Texts as numbers into a list of them."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+
+    def __call__(self, text: str | None) -> int:
+        return -1 if text is None else self.index.setdefault(text, len(self.index))
+
+    def values(self) -> tuple[str, ...]:
+        return tuple(self.index)
+
+
+def kernel_scopes(
+    plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: Assignment
+) -> KernelScopes:
+    """The scopes of all kernels of an assignment."""
+    phases, parts, whats = _Numbers(), _Numbers(), _Numbers()
+    rows = [_row_scope(plan, sequence, row, phases, parts, whats) for row in range(len(sequence))]
+    of_row = np.array(rows, dtype=np.int32).reshape(-1, 5)
+    columns = np.full((len(found.row), 5), -1, dtype=np.int32)
+    matched = found.row >= 0
+    columns[matched] = of_row[found.row[matched]]
+    # What the way back runs again belongs to the way back.
+    again = found.how == HOW.index(MatchedBy.AGAIN)
+    again &= matched
+    columns[again, 0] = of_row[found.place[again], 0]
+    _joint(of_row, found, columns)
+    # What is exchanged around the updates is of all weights.
+    exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
+    exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
+    columns[exchanged, 2:4] = -1
+    whole = _Unplanned(sequence, kernels, kernel_class, found, columns)
+    for kernel, phase, what in whole.named():
+        columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
+        columns[kernel, 4] = whats(what)
+    return KernelScopes(
+        columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], columns[:, 4], found.chance.copy(),
+        phases.values(), parts.values(), whats.values(),
+    )  # fmt: skip
+
+
+def _row_scope(
+    plan: Plan, sequence: PlannedSequence, row: int, phases: _Numbers, parts: _Numbers, whats: _Numbers
+) -> tuple[int, int, int, int, int]:
+    op = int(sequence.op[row])
+    if op >= 0:
+        return (*_op_scope(plan.ops[op], phases, parts), -1)
+    if sequence.extra[row] >= 0:
+        extra = sequence.extras[int(sequence.extra[row])]
+        _, micro_batch, layer, _ = _op_scope(plan.ops[extra.of], phases, parts)
+        part = plan.ops[extra.of].part
+        whole = part is None or extra.whole
+        weight = None if part is None or whole else part.rpartition(".")[0] or part
+        return phases(extra.phase), micro_batch, -1 if whole else layer, parts(weight), whats(extra.what)
+    return -1, -1, -1, -1, -1
+
+
+def _op_scope(op: PlannedOp, phases: _Numbers, parts: _Numbers) -> tuple[int, int, int, int]:
+    return (
+        phases(op.phase),
+        -1 if op.micro_batch is None else op.micro_batch,
+        -1 if op.layer is None else op.layer,
+        parts(op.part if op.part is not None else op.name),
+    )
+
+
+def _joint(of_row: NDArray[np.int32], found: Assignment, columns: NDArray[np.int32]) -> None:
+    """A kernel that runs ops of several micro-batches or layers is of none of them."""
+    for kernel in np.flatnonzero((found.row >= 0) & (found.first != found.last)).tolist():
+        span = of_row[found.first[kernel] : found.last[kernel] + 1]
+        for column in (1, 2):
+            if len(np.unique(span[:, column])) > 1:
+                columns[kernel, column] = -1
+
+
+class _Unplanned:
+    """Names for kernels that no planned op runs, from what they are and what stands around them."""
+
+    def __init__(
+        self,
+        sequence: PlannedSequence,
+        kernels: TokenClasses,
+        kernel_class: Int32s,
+        found: Assignment,
+        columns: NDArray[np.int32],
+    ) -> None:
+        self.kernels, self.kernel_class, self.columns = kernels, kernel_class, columns
+        self.free = found.row < 0
+        known = family_table()
+        self.positions = {known.number("range")}
+        self.collective = known.collectives
+        self.rules: list[tuple[str, frozenset[int], bool | None]] = [
+            (rule["what"], frozenset(known.number(name) for name in rule["families"]), rule["scalar"])
+            for rule in self._table()["unplanned"]
+        ]
+
+    @staticmethod
+    def _table() -> Mapping[str, Any]:
+        return table("memplan.align", "lowering.json")
+
+    def named(self) -> Iterator[tuple[int, int | str, str]]:
+        """`(kernel, phase, what)` of every unplanned kernel; sets micro-batch and layer where those around agree."""
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], self.free.astype(np.int8), [0]))))
+        for begin, end in edges.reshape(-1, 2).tolist():
+            yield from self._run(begin, end)
+
+    def _run(self, begin: int, end: int) -> Iterator[tuple[int, int | str, str]]:
+        before = self.columns[begin - 1] if begin > 0 else None
+        after = self.columns[end] if end < len(self.columns) else None
+        classes = self.kernel_class[begin:end]
+        mains = self.kernels.main[classes].tolist()
+        phase: int | str = OTHER_PHASE
+        micro_batch = layer = -1
+        if before is not None and after is not None:
+            if before[0] == after[0]:
+                phase = int(before[0])
+            elif before[1] == after[1] and before[1] >= 0:
+                phase = int(after[0])  # what stands before a phase serves it
+            if phase != OTHER_PHASE and before[1] == after[1]:
+                micro_batch = int(before[1])
+                layer = int(before[2]) if before[2] == after[2] else -1
+        serves_positions = bool(self.positions & set(mains)) and after is not None
+        outside = before is None or after is None
+        communicates = bool(self.collective & set(mains))
+        for place, main in enumerate(mains):
+            kernel = begin + place
+            size = int(max(self.kernels.inputs[classes[place]].max(), self.kernels.outputs[classes[place]].max()))
+            what = self._what(main, int(classes[place]))
+            if serves_positions:
+                what = "positions"
+            elif (outside or communicates) and size <= _SMALL and what not in ("check for NaN", "gradient norm"):
+                what = "logging or status"
+            self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
+            yield kernel, phase, what
+
+    def _what(self, main: int, kind: int) -> str:
+        for what, families, scalar in self.rules:
+            if main in families and (scalar is None or scalar == bool(self.kernels.scalar[kind])):
+                return what
+        return family_table().names[main].replace("_", " ")

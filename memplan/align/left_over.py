@@ -1,0 +1,157 @@
+"""
+What a pair model leaves over, because the run has another order than the plan: matched by what kernels read and make.
+
+An op that was left out takes the nearest kernel that could run it and runs nothing else of importance. A kernel that
+moves data (a slice, a copy) goes to the op whose operands are its own: a view made contiguous in the middle of other
+work, or once more on the way back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.assignment import HOW, Assignment, MatchedBy
+from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import Bools, Int32s, TokenClasses
+from memplan.schema import Plan
+
+Int64s = NDArray[np.int64]
+
+
+class LeftOver:
+    """Matching of what is left over; changes an assignment in place."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        sequence: PlannedSequence,
+        ratios: Likelihoods,
+        kernels: TokenClasses,
+        kernel_class: Int32s,
+        found: Assignment,
+    ) -> None:
+        self.sequence, self.ratios, self.kernels, self.kernel_class = sequence, ratios, kernels, kernel_class
+        self.found = found
+        self.rules = pair_model()["left_over"]
+        ops = [plan.ops[op] if op >= 0 else None for op in sequence.op.tolist()]
+        self.layer = [None if op is None or op.layer is None else (op.micro_batch, op.layer) for op in ops]
+        self.forward = np.array([op is not None and op.phase == "forward" for op in ops])
+        self.group = [None if op is None else (op.phase, op.micro_batch, op.layer) for op in ops]
+        self.wide = np.array([op is not None and op.phase in ("optimizer", "grad_sync", "pipeline") for op in ops])
+
+    def run(self) -> None:
+        """Match missed ops, then kernels that move data."""
+        self._missed_ops()
+        self._movers()
+
+    def _missed_ops(self) -> None:
+        """Give ops without a kernel the nearest free one that could run them; of equal ones in order."""
+        found, rows = self.found, len(self.sequence)
+        run: dict[int, set[int]] = defaultdict(set)
+        for step, first, last, core in zip(
+            found.step.tolist(), found.first.tolist(), found.last.tolist(), found.core.tolist(), strict=True
+        ):
+            if core:
+                run[step].update(range(first, last + 1))
+        spent: set[tuple[int, int]] = set()  # rows of a step that another kernel is the core of
+        for step, done in run.items():
+            spent.update((step, row) for row in done)
+        for step in np.unique(found.step).tolist():
+            mine = np.flatnonzero(found.step == step)
+            if len(mine) < rows // 50:
+                continue
+            free = [
+                kernel
+                for kernel in mine[~found.core[mine]].tolist()
+                if found.row[kernel] < 0 or (step, int(found.row[kernel])) in spent
+            ]
+            if not free:
+                continue
+            low, high = int(found.place[mine].min()), int(found.place[mine].max())
+            missed = [
+                row
+                for row in range(low, high + 1)
+                if self.sequence.op[row] >= 0 and row not in run[step]
+            ]
+            self._pair(free, missed)
+
+    def _pair(self, free: Sequence[int], missed: Sequence[int]) -> None:
+        """Pairs of a missed row and a free kernel, likeliest first."""
+        found, sequence = self.found, self.sequence
+        kernels = np.array(free)
+        order = np.argsort(found.place[kernels], kind="stable")
+        kernels = kernels[order]
+        places = found.place[kernels]
+        least, reach, far = self.rules["least_ratio"], self.rules["reach"], self.rules["far_reach"]
+        pairs = []
+        for row in missed:
+            span = far if self.wide[row] else reach
+            begin, end = np.searchsorted(places, (row - span, row + span + 1))
+            if begin == end:
+                continue
+            near = kernels[begin:end]
+            core = self.ratios.core[sequence.token[row], self.kernel_class[near]]
+            for place in np.flatnonzero(core >= least).tolist():
+                kernel = int(near[place])
+                distance = abs(int(found.place[kernel]) - row)
+                weight = float(core[place]) * float(np.exp(-distance / (span / 3)))
+                pairs.append((weight, -distance, -row, row, kernel))
+        used: set[int] = set()
+        taken: set[int] = set()
+        whole: dict[int, float] = defaultdict(float)
+        for weight, _, _, _, kernel in pairs:
+            whole[kernel] += weight
+        for weight, _, _, row, kernel in sorted(pairs, reverse=True):
+            if row in used or kernel in taken:
+                continue
+            used.add(row)
+            taken.add(kernel)
+            rest = whole[kernel] - weight + self.rules["prior"]
+            self._assign(kernel, row, weight / (weight + rest), MatchedBy.DATAFLOW, core=True)
+
+    def _movers(self) -> None:
+        """Give kernels that move data to the op of the layer whose operands they have."""
+        found, sequence = self.found, self.sequence
+        movers = np.isin(self.kernels.main, list(family_table().movers))[self.kernel_class]
+        movers &= ~found.core & self.kernels.known[self.kernel_class] & ~self.kernels.scalar[self.kernel_class]
+        by_layer: dict[object, list[int]] = defaultdict(list)
+        for row, layer in enumerate(self.layer):
+            if layer is not None:
+                by_layer[layer].append(row)
+        best: dict[tuple[object, int], tuple[float, int]] = {}
+        for kernel in np.flatnonzero(movers).tolist():
+            layer, kind = self.layer[int(found.place[kernel])], int(self.kernel_class[kernel])
+            if layer is None:
+                continue
+            if (layer, kind) not in best:
+                rows = np.array(by_layer[layer])
+                core = self.ratios.core[sequence.token[rows], kind] * self._takes(sequence.token[rows], kind)
+                top = int(np.argmax(core))
+                best[layer, kind] = float(core[top]), int(rows[top])
+            ratio, row = best[layer, kind]
+            now = 0.0
+            if found.row[kernel] >= 0:
+                now = float(self.ratios.part[sequence.token[found.row[kernel]], kind])
+            if ratio < self.rules["least_mover_ratio"] or ratio <= now * self.rules["mover_margin"]:
+                continue
+            again = bool(self.forward[row]) and not self.forward[int(found.place[kernel])]
+            how = MatchedBy.AGAIN if again else MatchedBy.DATAFLOW
+            self._assign(kernel, row, ratio / (ratio + now + self.rules["prior"]), how, core=False)
+
+    def _takes(self, token: Int32s, kind: int) -> Bools:
+        """Which classes of ops read the largest thing that a class of kernels reads, and make the largest it makes."""
+        ops = self.sequence.classes
+        read, made = self.kernels.inputs[kind].max(), self.kernels.outputs[kind].max()
+        takes: Bools = (ops.inputs[token] == read).any(axis=1) & (ops.outputs[token] == made).any(axis=1)
+        return takes
+
+    def _assign(self, kernel: int, row: int, chance: float, how: MatchedBy, *, core: bool) -> None:
+        found = self.found
+        found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+        found.chance[kernel], found.how[kernel], found.core[kernel] = chance, HOW.index(how), core

@@ -1,0 +1,125 @@
+"""Which family an op or kernel type belongs to: one name for what frameworks and devices call by many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from memplan.core.resources import table
+
+UNKNOWN_FAMILY = 0
+"""The number of the family of types that no table knows."""
+_SHORTEST_PART = 3
+"""A family's name inside a longer one counts from this length on, so that `mm` is not found in `comm`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyTable:
+    """
+    Families by number (0 is the unknown one), and the family of every known type.
+
+    `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
+    move data and compute nothing.
+    """
+
+    names: tuple[str, ...]
+    of_type: Mapping[str, int]
+    heavy: frozenset[int]
+    collectives: frozenset[int]
+    apart: frozenset[int]
+    movers: frozenset[int]
+
+    def number(self, name: str) -> int:
+        """The number of family `name`; raises `ValueError` for a name that is none."""
+        return self.names.index(name)
+
+
+@cache
+def family_table() -> FamilyTable:
+    """The families of `families.json`."""
+    document = table("memplan.align", "families.json")
+    names = ("unknown", *document["families"])
+    of_type = {type_: number for number, name in enumerate(names) if number for type_ in document["families"][name]}
+
+    def numbers(key: str) -> frozenset[int]:
+        return frozenset(names.index(name) for name in document[key])
+
+    return FamilyTable(names, of_type, numbers("heavy"), numbers("collectives"), numbers("apart"), numbers("movers"))
+
+
+@lru_cache(maxsize=1 << 14)
+def families_of(type_: str, name: str = "") -> tuple[int, ...]:
+    """
+    The families that a kernel's type tells, the main one first; of the name where the type tells none.
+
+    `AddRmsNorm` and `FusionOp_Conv2D_Relu` tell several: they run several ops at once. Nothing known: `(0,)`.
+    """
+    for text in (type_, name):
+        found = _families(text)
+        if found:
+            return found
+    return (UNKNOWN_FAMILY,)
+
+
+def _families(text: str) -> tuple[int, ...]:
+    text = text.strip()
+    if text.upper() in ("", "N/A", "AI_CORE", "AI_VECTOR_CORE", "MIX_AIC", "MIX_AIV", "AI_CPU", "COMMUNICATION", "HCCL"):
+        return ()
+    if "/" in text:
+        text = text.rpartition("/")[2] if re.search(r"-op\d+$", text) or "::" not in text else text
+    text = re.sub(r"-op\d+.*$", "", text)
+    known = family_table()
+    pieces = [text, *reversed(re.split(r"[_:\s.]+", text))] if "_" in text or ":" in text else [text]
+    whole = known.of_type.get(_stem(text))
+    if whole is None and "::" in text:
+        whole = known.of_type.get(_stem(text.rpartition("::")[2]))
+    found = [whole] if whole is not None else []
+    if not found and text.lower().startswith(("hcom", "lccl")):
+        kind = re.match(r"[a-z]+_?([A-Za-z]+)", text)
+        number = None if kind is None else known.of_type.get(_stem(kind[1]))
+        return () if number is None else (number,)
+    if not found:
+        # The device kernel stands last: aclnnMatmul_MatMulV3Common_MatMulV3.
+        for piece in pieces[1:]:
+            number = known.of_type.get(_stem(piece))
+            if number is not None and number not in found:
+                found.append(number)
+        if not text.startswith(("FusionOp", "fused", "triton", "Fused")) and text.startswith("aclnn"):
+            found = found[:1]
+    for number in _inside(_stem(text)):
+        if number not in found:
+            found.append(number)
+    return tuple(found)
+
+
+def _stem(type_: str) -> str:
+    """A type as all agree on it: `aten::add_`, `aclnnInplaceAdd`, `AddV2` and `Add` are `add`."""
+    stem = re.sub(r"^(aclnn|aten::|npu::|_npu_|te_|prim::|torch_npu::)", "", type_.strip())
+    stem = re.sub(r"(?:_?out|_)$", "", stem) if len(stem) > 4 else stem.rstrip("_")
+    stem = re.sub(r"(AiCore|AiCpu|Ext|Kernel|Common)+$", "", stem)
+    stem = stem.replace("_", "").replace("-", "").casefold()
+    return re.sub(r"v\d+$", "", stem)
+
+
+@lru_cache(maxsize=1 << 14)
+def _inside(stem: str) -> tuple[int, ...]:
+    """Families whose types stand one behind the other in `stem`, longest first at every place."""
+    known = family_table().of_type
+    if stem in known:
+        return ()
+    found: list[int] = []
+    place = 0
+    while place < len(stem):
+        longest = next(
+            (end for end in range(len(stem), place + _SHORTEST_PART - 1, -1) if stem[place:end] in known), None
+        )
+        if longest is None:
+            place += 1
+            continue
+        number = known[stem[place:longest]]
+        if number not in found:
+            found.append(number)
+        place = longest
+    return tuple(found)

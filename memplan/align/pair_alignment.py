@@ -1,0 +1,409 @@
+"""The alignment of one rank's kernels with the rows of a plan: which row each kernel belongs to, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import TokenClasses
+
+Int64s = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+_MOST_CELLS = 12_000_000
+"""Cells held at once: four states of four bytes each."""
+_PIECE, _OVERLAP = 60_000, 300
+"""Kernels of a piece, and by how many neighbours overlap: what is near an end is taken from the piece that goes on."""
+_WIDTH, _BEHIND = 72, 28
+"""Rows that a kernel is compared with, and how many of them lie before where a coarse alignment puts it."""
+_COARSE_KERNELS, _COARSE_OVERLAP, _COARSE_ROWS, _COARSE_BEHIND = 256, 32, 448, 96
+"""The same of the coarse alignment, whose pieces follow one another."""
+_FEW, _ABLE = 40, 100.0
+"""One row in so many must be heavy to go by those alone; the ratio from which a kernel counts as one of them."""
+_BESIDE = 40
+"""Rows to either side of where a collective stands in which it is sought."""
+_EDGE = 8
+"""Rows that a collective before the first or after the last kernel of the chain may be from it."""
+_SPARE = 6
+"""Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
+_LOST = 0.5
+"""Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """
+    For every kernel: the likeliest row (-1: none) and its probability, that of being in no plan, the rows fused in it.
+
+    `place` is the row that is current there, whatever the kernel is; rows count on over repeated steps.
+    """
+
+    row: Int64s
+    chance: Floats
+    alone: Floats
+    first: Int64s
+    last: Int64s
+    place: Int64s
+
+    def part(self, begin: int, end: int) -> PairResult:
+        """Kernels `begin` to `end` alone."""
+        return self._of([column[begin:end] for column in self._columns()])
+
+    @staticmethod
+    def empty(kernels: int) -> PairResult:
+        """Nothing matched yet."""
+        nowhere = [np.full(kernels, -1, dtype=np.int64) for _ in range(4)]
+        chances = [np.zeros(kernels), np.ones(kernels)]
+        place = np.zeros(kernels, dtype=np.int64)
+        return PairResult(nowhere[0], chances[0], chances[1], nowhere[1], nowhere[2], place)
+
+    def put(self, which: Int64s, other: PairResult) -> None:
+        """Replace kernels `which` by those of `other`."""
+        for mine, theirs in zip(self._columns(), other._columns(), strict=True):
+            mine[which] = theirs
+
+    @staticmethod
+    def joined(parts: Sequence[PairResult]) -> PairResult:
+        """Pieces one after the other."""
+        return PairResult(*(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts), strict=True)))
+
+    @staticmethod
+    def _of(columns: Sequence[NDArray[Any]]) -> PairResult:
+        return PairResult(*columns)
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.row, self.chance, self.alone, self.first, self.last, self.place
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Columns that the loops take: classes, ratios, prices by row."""
+
+    token: Int32s
+    ratios: Likelihoods
+    names: Int64s
+    place: Int64s
+    time: Singles
+    stay: Singles
+    bare: Singles
+    skip: Singles
+    skip_on: Singles
+    entry: Singles
+    prices: Floats
+    start_inside: float
+
+    def taken(self, rows: Int64s) -> _Model:
+        """Those rows alone."""
+        return self._by_row(lambda column: column[rows])
+
+    def repeated(self, times: int) -> _Model:
+        """The rows of so many steps."""
+        return self._by_row(lambda column: np.tile(column, times))
+
+    def _by_row(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> _Model:
+        return replace(
+            self,
+            token=change(self.token),
+            names=change(self.names),
+            place=change(self.place),
+            time=change(self.time),
+            stay=change(self.stay),
+            bare=change(self.bare),
+            skip=change(self.skip),
+            skip_on=change(self.skip_on),
+            entry=change(self.entry),
+        )
+
+
+def align_pairs(
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    kernels: TokenClasses,
+    row_names: Int64s,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    times: Singles,
+) -> PairResult:
+    """
+    Posterior of every kernel over the rows of `sequence`.
+
+    `row_names` and `kernel_names` number names that both sides know, -1 for others; `times` are what kernels took in
+    nanoseconds. Collectives run beside everything
+    else, so the others are aligned without them; then those of each kind, each near where it stands. What is too large
+    to be weighed whole is aligned coarsely first, by its products and attention alone, and then near that.
+    """
+    known = family_table()
+    beside = np.isin(kernels.main, list(known.apart))[kernel_class]
+    model = _model(sequence, ratios, row_names)
+    chain, found = np.flatnonzero(~beside), PairResult.empty(len(kernel_class))
+    if len(chain):
+        classes, names = kernel_class[chain], kernel_names[chain]
+        if len(chain) * len(sequence) <= _MOST_CELLS:
+            low = np.zeros(len(chain), dtype=np.int64)
+            result = _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
+        else:
+            result = _near(model, classes, names, _coarse_places(sequence, model, classes, names))
+        found.put(chain, result)
+    collectives = np.flatnonzero(beside)
+    _collectives(sequence, model, kernels, kernel_class, kernel_names, times, collectives, found)
+    _parts_of_neighbours(sequence, kernels, kernel_class, collectives, found)
+    return found
+
+
+def _counted_on(found: PairResult, rows: int) -> PairResult:
+    """Rows that count on over steps: one begins where the alignment falls back by more than half of the plan."""
+    turn = np.cumsum(np.diff(found.place, prepend=found.place[:1]) < -rows // 2) * rows
+    return replace(
+        found,
+        row=np.where(found.row >= 0, found.row + turn, -1),
+        first=np.where(found.first >= 0, found.first + turn, -1),
+        last=np.where(found.last >= 0, found.last + turn, -1),
+        place=found.place + turn,
+    )
+
+
+def _collectives(
+    sequence: PlannedSequence,
+    model: _Model,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    times: Singles,
+    which: Int64s,
+    found: PairResult,
+) -> None:
+    """Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`."""
+    if not len(which):
+        return
+    rows = len(sequence)
+    before, after, off = _neighbours(found, which)
+    found.place[which] = np.maximum(before, 0)
+    count = np.cumsum(sequence.op >= 0)
+
+    def planned_ops(row: Int64s) -> Int64s:
+        """How many planned ops stand before rows: extra ones, which most runs have not, are no distance."""
+        where: Int64s = count[row % rows] + row // rows * count[-1]
+        return where
+
+    runs = [frozenset(rule.kernels) for rule in sequence.rules]
+    first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
+    beside = pair_model()["beside"]
+    # Neither jumps nor another step: places tell.
+    prices = np.array([beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:]])
+    main = kernels.main[kernel_class[which]]
+    there = set(main.tolist())
+    for kind in there:
+        able = np.array(
+            [kind in families and (own == kind or own not in there) for families, own in zip(runs, first, strict=True)]
+        )
+        planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
+        if len(planned) < 2:
+            continue
+        chosen = which[main == kind]
+        step = found.place[chosen] // rows
+        whole = np.concatenate([planned + rows * turn for turn in np.unique(step).tolist()])
+        some = model.taken(whole % rows)
+        skip = np.full(len(whole), beside["skip"], dtype=np.float32)
+        some = replace(some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip)
+        spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
+        low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
+        if len(chosen) * width > _MOST_CELLS:
+            low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, spans[0] - _BESIDE) - _SPARE, 0))
+            width = int((np.searchsorted(some.place, spans[1] + _BESIDE) + _SPARE - low).clip(2, _COARSE_ROWS).max())
+        result = _run(some, kernel_class[chosen], kernel_names[chosen], low, width, spans=spans, times=times[chosen])
+        result = replace(
+            result,
+            row=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], -1),
+            first=whole[np.clip(result.first, 0, len(whole) - 1)],
+            last=whole[np.clip(result.last, 0, len(whole) - 1)],
+            place=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], found.place[chosen]),
+        )
+        found.put(chosen, _one_each(result))
+
+
+def _one_each(found: PairResult) -> PairResult:
+    """Of kernels that are likeliest the same op's, the likelier alone."""
+    order = np.lexsort((-found.chance, found.row))
+    twice = np.zeros(len(found.row), dtype=np.bool_)
+    twice[order[1:]] = found.row[order[1:]] == found.row[order[:-1]]
+    return replace(found, row=np.where(twice, -1, found.row))
+
+
+def _neighbours(found: PairResult, which: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """
+    Between which rows each of `which` stands: those of the nearest matched kernels before and after it.
+
+    Also how many kernels that are in no plan lie between it and the nearer of the two.
+    """
+    chain = np.delete(np.arange(len(found.row)), which)
+    if not len(chain):
+        nothing = np.zeros(len(which), dtype=np.int64)
+        return nothing, nothing, nothing
+    at = np.searchsorted(chain, which)
+    matched = np.flatnonzero(found.row[chain] >= 0)
+    if not len(matched):
+        matched = np.arange(len(chain))
+    later = np.searchsorted(matched, at)
+    first, last = later > 0, later < len(matched)
+    earlier_at, later_at = matched[np.maximum(later - 1, 0)], matched[np.minimum(later, len(matched) - 1)]
+    place = found.place[chain]
+    before, after = place[earlier_at], place[later_at]
+    off = np.minimum(np.where(first, at - 1 - earlier_at, len(chain)), np.where(last, later_at - at, len(chain)))
+    # What stands before the first or after the last is near it; after a jump the two are the other way round.
+    before, after = np.where(first, before, after - _EDGE), np.where(last, after, before + _EDGE)
+    return np.minimum(before, after), np.maximum(before, after), off
+
+
+def _parts_of_neighbours(
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, which: Int64s, found: PairResult
+) -> None:
+    """Collectives without an op of their own that are a part of the op they stand in, such as the sum of a norm."""
+    rows = len(sequence)
+    for kernel in which[found.row[which] < 0].tolist():
+        row = int(found.place[kernel])
+        rule = sequence.rules[int(sequence.token[row % rows])]
+        if int(kernels.main[kernel_class[kernel]]) in rule.parts:
+            found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+            found.chance[kernel] = found.alone[kernel] = 0.5
+
+
+def _near(model: _Model, kernel_class: Int32s, kernel_names: Int64s, places: Int64s) -> PairResult:
+    """Align every kernel with the rows near `places`, piece by piece; rows count on over steps."""
+    rows = len(model.token)
+    low = np.maximum(places - _BEHIND, 0)
+    repeats = int(low.max() + _WIDTH) // rows + 1
+    tiled = model.repeated(repeats)
+    found: list[PairResult] = []
+    begin = 0
+    while begin < len(kernel_class):
+        end = min(begin + _PIECE, len(kernel_class))
+        left, right = max(0, begin - _OVERLAP), min(len(kernel_class), end + _OVERLAP)
+        piece = _run(tiled, kernel_class[left:right], kernel_names[left:right], low[left:right], _WIDTH)
+        found.append(piece.part(begin - left, end - left))
+        begin = end
+    return PairResult.joined(found)
+
+
+def _coarse_places(
+    sequence: PlannedSequence, model: _Model, kernel_class: Int32s, kernel_names: Int64s
+) -> Int64s:
+    """The row near which every kernel stands, counted on over steps: from heavy ops, and in between in proportion."""
+    heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
+    small = model.taken(heavy_rows)
+    rows = len(heavy_rows)
+    doubled = small.repeated(2)
+    classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
+    places = np.zeros(len(classes), dtype=np.int64)
+    begin, at, turn = 0, 0, 0
+    while begin < len(classes):
+        end = min(begin + _COARSE_KERNELS, len(classes))
+        look = min(end + _COARSE_OVERLAP, len(classes))
+        piece = None
+        if rows > _COARSE_ROWS:
+            low = np.full(look - begin, max(0, at - _COARSE_BEHIND), dtype=np.int64)
+            piece = _run(doubled, classes[begin:look], names[begin:look], low, _COARSE_ROWS, near=at)
+        if piece is None or float((piece.row >= 0).mean()) < _LOST:
+            low = np.zeros(look - begin, dtype=np.int64)
+            piece = _run(doubled, classes[begin:look], names[begin:look], low, 2 * rows, near=at)
+        kept = piece.place[: end - begin]
+        falls = np.cumsum(np.diff(kept, prepend=at) < -rows // 2)
+        places[begin:end] = kept + (turn + falls) * rows
+        last = int(kept[-1]) + int(falls[-1]) * rows if len(kept) else at
+        turn, at = turn + last // rows, last % rows
+        begin = end
+    whole = heavy_rows[places % rows] + places // rows * len(sequence)
+    ordered = np.maximum.accumulate(whole)
+    numbers = np.arange(len(kernel_class))
+    return np.interp(numbers, heavy_kernels, ordered).astype(np.int64)
+
+
+def _anchors(sequence: PlannedSequence, model: _Model, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
+    """Rows and kernels that a coarse alignment goes by: heavy ones and collectives, or all where there are too few."""
+    known = family_table()
+    rule = np.array([bool(rule.kernels) and rule.kernels[0] in known.heavy for rule in sequence.rules])
+    rows = rule[sequence.token] & (sequence.op >= 0)
+    if rows.sum() * _FEW < len(rows):
+        rows = sequence.op >= 0
+    able = (model.ratios.core[np.unique(sequence.token[rows])] >= _ABLE).any(axis=0)
+    return np.flatnonzero(rows), np.flatnonzero(able[kernel_class])
+
+
+def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Model:
+    prices = pair_model()["prices"]
+    parted = np.array([bool(rule.parts) for rule in sequence.rules])[sequence.token]
+    written = np.array([rule.written_out for rule in sequence.rules])[sequence.token]
+    extra = sequence.extra >= 0
+    apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
+    free = sequence.opens | ((sequence.op < 0) & ~extra)
+    beside = apart[sequence.token] & (sequence.op >= 0)
+    ordered = ("unplanned", "unplanned_on", "back", "jump", "wrap", "same_name", "other_name")
+    return _Model(
+        sequence.token,
+        ratios,
+        names,
+        np.arange(len(sequence), dtype=np.int64),
+        sequence.time.astype(np.float32),
+        np.where(parted, prices["stay_with_parts"], prices["stay"]).astype(np.float32),
+        np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
+        np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
+        np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
+        sequence.begins.astype(np.float32),
+        np.array([prices[name] for name in ordered]),
+        float(prices["start_inside"]),
+    )
+
+
+def _run(
+    model: _Model,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    low: Int64s,
+    width: int,
+    *,
+    near: int | None = None,
+    spans: tuple[Int64s, Int64s, Int64s] | None = None,
+    times: Singles | None = None,
+) -> PairResult:
+    """
+    Kernels against `width` rows from `low` on.
+
+    They begin at row `near`, or where steps begin, likelier than elsewhere. `spans` are places between which each
+    kernel stands and how many kernels from them, where that is known, and `times` are what they took.
+    """
+    from memplan.align.pair_loops import forward, posterior
+
+    kernels = len(kernel_class)
+    nowhere = np.full(kernels, -1, dtype=np.int64)
+    spans = spans or (nowhere, nowhere, nowhere)
+    times = nowhere.astype(np.float32) if times is None else times
+    cells = np.empty((kernels, width, 4), dtype=np.float32)
+    scale, end = np.empty(kernels), np.empty(width)
+    start = np.full(width + 1, model.start_inside)
+    if near is None:
+        stretch = model.entry[low[0] : low[0] + width]
+        start[: len(stretch)][stretch > 0] = 1.0
+    else:
+        start[max(0, near - int(low[0]) - 1) : near - int(low[0]) + 2] = 1.0
+    shared = (
+        model.token, kernel_class, low, model.ratios.core, model.ratios.part, model.ratios.again, model.ratios.fused,
+        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare, model.skip, model.skip_on, model.entry, model.prices,
+    )  # fmt: skip
+    forward(*shared, start, cells, scale, end)
+    final = np.full(width, model.start_inside)
+    if near is None and len(model.token) - int(low[-1]) <= width:
+        final[len(model.token) - int(low[-1]) - 1] = 1.0
+    total = float((end * final).sum())
+    best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
+    chance, alone = np.empty(kernels), np.empty(kernels)
+    posterior(*shared, cells, scale, final, total if total > 0 else 1.0, best, chance, alone, first_op, last_op, place)
+    row = np.where(chance > alone, best, -1)
+    return PairResult(row, np.minimum(chance, 1.0), np.minimum(alone, 1.0), first_op, last_op, place)

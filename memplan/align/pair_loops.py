@@ -1,0 +1,318 @@
+"""
+Forward and backward sums over all alignments of planned ops with measured kernels.
+
+A pair hidden Markov model: a path goes through ops and kernels in order. A kernel is the *core* of an op, a *part* of
+one that several kernels run, fused into the kernel of the op before, or in no plan; an op may be left out. A path may
+also jump to any op, at a price: profiles begin in the middle, repeat steps and run phases in another order.
+
+Each column (kernel) is scaled to sum to one (Rabiner 1989, section V.A; Durbin et al. 1998, chapter 4), so sums
+never leave the range of floats. Banded: column `j` sees ops `low[j] .. low[j] + width`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.core.jit import jit_numpy_division
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Int64s = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+
+PART, CORE, NONE, MISSED = 0, 1, 2, 3
+"""States of a cell: parts so far, core seen, kernel in no plan, op left out."""
+
+
+_NEAR, _AMONG_OTHERS = 5.0, 3
+"""Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
+
+
+_FASTER, _LEAST = 1.0, 0.01
+"""Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
+
+
+@jit_numpy_division
+def _nearness(place: int, begin: int, end: int, off: int) -> float:
+    """How well an op at `place` fits a kernel that stands between two places, `off` kernels from either: a long tail."""
+    away = (max(begin - place, place - end, 0) + _AMONG_OTHERS * off) / _NEAR
+    return 1.0 / (1.0 + away * away)
+
+
+@jit_numpy_division
+def _lasting(planned: float, measured: float) -> float:
+    """How well durations fit: a collective often waits for others, but is hardly faster than its links."""
+    if planned <= 0.0 or measured <= 0.0 or measured >= planned:
+        return 1.0
+    short = np.log(planned / measured) / _FASTER
+    return max(float(np.exp(-0.5 * short * short)), _LEAST)
+
+
+@jit_numpy_division
+def forward(
+    op_class: Int32s,
+    kernel_class: Int32s,
+    low: Int64s,
+    core: Singles,
+    part: Singles,
+    again: Singles,
+    fused: Singles,
+    op_name: Int64s,
+    kernel_name: Int64s,
+    op_place: Int64s,
+    kernel_from: Int64s,
+    kernel_to: Int64s,
+    kernel_off: Int64s,
+    op_time: Singles,
+    kernel_time: Singles,
+    stay: Singles,
+    bare: Singles,
+    skip: Singles,
+    skip_on: Singles,
+    entry: Singles,
+    prices: Floats,
+    start: Floats,
+    cells: Singles,
+    scale: Floats,
+    end: Floats,
+) -> None:
+    """
+    Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
+
+    `core`, `part`, `again`, `fused` hold likelihood ratios by class; `stay`, `bare`, `skip`, `skip_on` are by op:
+    going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
+    of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, and the
+    factors of names that are equal or differ. `start` is the mass that stands before each op; `entry` is 1 for ops with
+    which a step may begin, 0 for others. Kernels with a `kernel_to` of at least 0 stand between two places: ops far from
+    both, by `op_place`, fit them less, as do
+    ops of a longer planned `op_time` than their `kernel_time`. The first op is a sentinel that no kernel runs.
+    """
+    kernels, width = cells.shape[0], cells.shape[1]
+    total = op_class.shape[0]
+    unplanned, unplanned_on, back, jump, wrap, same, other = prices
+    before = np.zeros(width + 1)
+    for j in range(kernels):
+        offset = low[j]
+        moved = offset - low[j - 1] if j > 0 else 0
+        kind = kernel_class[j]
+        mass = 0.0
+        if j > 0:
+            for i in range(width):
+                a = cells[j - 1, i, 0]
+                at = low[j - 1] + i
+                done = cells[j - 1, i, 1] + cells[j - 1, i, 2] + cells[j - 1, i, 3]
+                if at < total:
+                    done += bare[at] * a
+                before[i] = done
+                mass += done
+            before[width] = 0.0
+        round_again = 0.0
+        if j > 0:
+            last = total - 1 - low[j - 1]
+            if last >= 0 and last < width:
+                round_again = wrap * before[last]
+        column = 0.0
+        for i in range(width):
+            at = offset + i
+            if at >= total:
+                for state in range(4):
+                    cells[j, i, state] = 0.0
+                continue
+            cls = op_class[at]
+            fit, helps, more = core[cls, kind], part[cls, kind], again[cls, kind]
+            name = kernel_name[j]
+            if name >= 0:
+                factor = same if op_name[at] == name else other
+                fit *= factor
+                helps *= factor
+                more *= factor
+            if kernel_to[j] >= 0:
+                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(op_time[at], kernel_time[j])
+            old = i + moved
+            was_a = was_c = was_u = was_m = 0.0
+            if j > 0 and old >= 0 and old < width:
+                was_a, was_c = cells[j - 1, old, 0], cells[j - 1, old, 1]
+                was_u, was_m = cells[j - 1, old, 2], cells[j - 1, old, 3]
+            if j == 0:
+                first = start[i]
+            else:
+                first = jump * mass
+                if old - 1 >= 0 and old - 1 < width:
+                    first += before[old - 1]
+                first += entry[at] * round_again
+            new_c = fit * (first + was_a) + helps * stay[at] * (was_c + back * was_u) + more * was_c
+            new_a = helps * (stay[at] * first + stay[at] * was_a)
+            if i > 0:
+                new_c += fused[cls, kind] * cells[j, i - 1, 1]
+            new_u = unplanned * (was_c + bare[at] * was_a + was_m) + unplanned_on * was_u
+            if j == 0:
+                new_u += unplanned * start[i + 1]
+            new_m = 0.0
+            if i > 0:
+                own = cells[j, i - 1, 1] + bare[at - 1] * cells[j, i - 1, 0] + cells[j, i - 1, 2]
+                new_m = skip[at] * own + skip_on[at] * cells[j, i - 1, 3]
+            cells[j, i, 0] = new_a
+            cells[j, i, 1] = new_c
+            cells[j, i, 2] = new_u
+            cells[j, i, 3] = new_m
+            column += new_a + new_c + new_u + new_m
+        if column <= 0.0:
+            column = 1.0
+        scale[j] = column
+        for i in range(width):
+            for state in range(4):
+                cells[j, i, state] /= column
+    for i in range(width):
+        at = low[kernels - 1] + i
+        if at < total:
+            end[i] = cells[kernels - 1, i, 1] + cells[kernels - 1, i, 2] + cells[kernels - 1, i, 3]
+            end[i] += bare[at] * cells[kernels - 1, i, 0]
+        else:
+            end[i] = 0.0
+
+
+@jit_numpy_division
+def posterior(
+    op_class: Int32s,
+    kernel_class: Int32s,
+    low: Int64s,
+    core: Singles,
+    part: Singles,
+    again: Singles,
+    fused: Singles,
+    op_name: Int64s,
+    kernel_name: Int64s,
+    op_place: Int64s,
+    kernel_from: Int64s,
+    kernel_to: Int64s,
+    kernel_off: Int64s,
+    op_time: Singles,
+    kernel_time: Singles,
+    stay: Singles,
+    bare: Singles,
+    skip: Singles,
+    skip_on: Singles,
+    entry: Singles,
+    prices: Floats,
+    cells: Singles,
+    scale: Floats,
+    final: Floats,
+    total_mass: float,
+    best: Int64s,
+    chance: Floats,
+    alone: Floats,
+    first_op: Int64s,
+    last_op: Int64s,
+    place: Int64s,
+) -> None:
+    """
+    Go back through what `forward` filled: the likeliest op of each kernel and with what probability.
+
+    `alone` is the probability that the kernel is in no plan, `first_op` to `last_op` the ops that are fused in it,
+    `place` the op that is current there whatever the kernel is.
+    `final` is the weight of ending after each op.
+    """
+    kernels, width = cells.shape[0], cells.shape[1]
+    total = op_class.shape[0]
+    unplanned, unplanned_on, back, jump, wrap, same, other = prices
+    next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
+    now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
+    enter = np.zeros(width + 1)
+    for j in range(kernels - 1, -1, -1):
+        offset = low[j]
+        kind = kernel_class[j]
+        moved = 0
+        jumped = again_from_first = 0.0
+        if j < kernels - 1:
+            moved = low[j + 1] - offset
+            following = kernel_class[j + 1]
+            name = kernel_name[j + 1]
+            for i in range(width):
+                at = low[j + 1] + i
+                enter[i] = 0.0
+                if at < total:
+                    cls = op_class[at]
+                    factor = 1.0
+                    if name >= 0:
+                        factor = same if op_name[at] == name else other
+                    fit, helps = core[cls, following] * factor, part[cls, following] * factor
+                    if kernel_to[j + 1] >= 0:
+                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
+                    enter[i] = fit * next_c[i] + helps * stay[at] * next_a[i]
+                    jumped += enter[i]
+                    again_from_first += entry[at] * enter[i]
+            jumped *= jump
+            again_from_first *= wrap
+        for i in range(width - 1, -1, -1):
+            at = offset + i
+            if at >= total:
+                now_a[i] = now_c[i] = now_u[i] = now_m[i] = 0.0
+                continue
+            cls = op_class[at]
+            if j == kernels - 1:
+                leave = final[i]
+                stay_c = stay_a = stay_u = next_none = 0.0
+                to_core = 0.0
+                none_on = 0.0
+            else:
+                leave = jumped
+                new = i - moved
+                if new + 1 >= 0 and new + 1 < width and at + 1 < total:
+                    leave += enter[new + 1]
+                if at == total - 1:
+                    leave += again_from_first
+                stay_c = stay_a = stay_u = next_none = to_core = none_on = 0.0
+                if new >= 0 and new < width:
+                    factor = 1.0
+                    if kernel_name[j + 1] >= 0:
+                        factor = same if op_name[at] == kernel_name[j + 1] else other
+                    following = kernel_class[j + 1]
+                    fit = core[cls, following] * factor
+                    if kernel_to[j + 1] >= 0:
+                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
+                    helps = part[cls, following] * stay[at] * factor
+                    stay_c = (helps + again[cls, following] * factor) * next_c[new]
+                    stay_a = helps * next_a[new]
+                    to_core = fit * next_c[new]
+                    stay_u = helps * back * next_c[new]
+                    next_none = unplanned * next_u[new]
+                    none_on = unplanned_on * next_u[new]
+            missed = missed_on = joint = 0.0
+            if i + 1 < width and at + 1 < total:
+                missed = skip[at + 1] * now_m[i + 1]
+                missed_on = skip_on[at + 1] * now_m[i + 1]
+                joint = fused[op_class[at + 1], kind] * now_c[i + 1]
+            now_c[i] = leave + stay_c + next_none + joint + missed
+            now_a[i] = bare[at] * (leave + next_none + missed) + stay_a + to_core
+            now_u[i] = leave + stay_u + none_on + missed
+            now_m[i] = leave + next_none + missed_on
+        top, top_at, none, where, where_at = 0.0, -1, 0.0, -1.0, -1
+        for i in range(width):
+            mine = cells[j, i, 1] * now_c[i] + cells[j, i, 0] * now_a[i]
+            free = cells[j, i, 2] * now_u[i]
+            none += free
+            if mine > top:
+                top, top_at = mine, i
+            if mine + free > where:
+                where, where_at = mine + free, i
+        best[j] = offset + top_at if top_at >= 0 else -1
+        place[j] = offset + where_at
+        chance[j], alone[j] = top / total_mass, none / total_mass
+        first_op[j] = last_op[j] = best[j]
+        if top_at >= 0:
+            i = top_at
+            while i > 0 and cells[j, i - 1, 1] * now_c[i - 1] > 0.5 * top and fused[op_class[offset + i], kind] > 0.0:
+                i -= 1
+            first_op[j] = offset + i
+            i = top_at
+            while (
+                i + 1 < width
+                and offset + i + 1 < total
+                and cells[j, i + 1, 1] * now_c[i + 1] > 0.5 * top
+                and fused[op_class[offset + i + 1], kind] > 0.0
+            ):
+                i += 1
+            last_op[j] = offset + i
+        for i in range(width):
+            next_a[i], next_c[i], next_u[i] = now_a[i] / scale[j], now_c[i] / scale[j], now_u[i] / scale[j]

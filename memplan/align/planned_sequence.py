@@ -1,0 +1,150 @@
+"""
+The ops of a plan as the alignment walks them, with what frameworks run around the optimiser and no plan has.
+
+Before a bucket of gradients is exchanged they are checked and scaled; before the updates their norm is taken and they
+are clipped, weight by weight in the order of the updates; afterwards 16-bit weights are copied from the float32 ones.
+Such an extra op costs nothing to leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.likelihood import LoweringRule, rule_of
+from memplan.align.op_families import family_table
+from memplan.align.tokens import Int32s, TokenClass, TokenClasses, plan_tokens, token_classes
+from memplan.core.resources import table
+from memplan.schema import Plan
+
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraOp:
+    """
+    What no plan has but many runs do: what it is, and the planned op (an update or an exchange) it belongs to.
+
+    `whole` is whether it is done for all of a bucket at once, `phase` the one that it stands in.
+    """
+
+    what: str
+    of: int
+    whole: bool
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSequence:
+    """
+    Rows of the alignment: a sentinel, then ops of the plan and extra ones.
+
+    `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
+    what a row is compared by and `rules` what runs each class. `begins` marks rows a step may begin with.
+    """
+
+    op: Int64s
+    extra: Int64s
+    extras: tuple[ExtraOp, ...]
+    token: Int32s
+    classes: TokenClasses
+    rules: tuple[LoweringRule, ...]
+    begins: NDArray[np.bool_]
+    opens: NDArray[np.bool_]
+    time: Int64s
+
+    def __len__(self) -> int:
+        return len(self.op)
+
+
+def planned_sequence(plan: Plan) -> PlannedSequence:
+    """The rows of `plan`; ops that launch nothing are left out."""
+    ops = [op.index for op in plan.ops if op.bound != "none" or op.kernel is not None]
+    found, codes = plan_tokens(plan, ops)
+    classes = [TokenClass((0,), (), (), 0), *found]
+    rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
+    rows: list[tuple[int, int, int]] = [(-1, -1, 0)]
+    extras: list[ExtraOp] = []
+    index: dict[tuple[str, int], int] = {}
+
+    def extra(entries: Iterable[tuple[Mapping[str, Any], int, int]]) -> None:
+        for entry, of, size in entries:
+            key = entry["what"], size
+            if key not in index:
+                index[key] = len(classes)
+                rule = _extra_rule(entry)
+                classes.append(TokenClass((rule.kernels[0],), (size,), (size,), 0))
+                rules.append(rule)
+            rows.append((-1, len(extras), index[key]))
+            extras.append(ExtraOp(entry["what"], of, entry["of"] == "bucket", entry["phase"]))
+
+    around = table("memplan.align", "lowering.json")["around_the_optimizer"]
+    optimizer = family_table().number("optimizer")
+    updates = [place for place, code in enumerate(codes.tolist()) if found[code].families[0] == optimizer]
+    buckets = {
+        place: sum(found[codes[place]].inputs)
+        for place, op in enumerate(ops)
+        if plan.ops[op].phase == "grad_sync" and found[codes[place]].families[0] in family_table().collectives
+    }
+    sizes = {place: max(found[codes[place]].inputs, default=0) for place in updates}
+    if updates:
+        extra(_zeroing(around, ops, buckets, sizes))
+    begins = len(rows)
+    for place, (op, code) in enumerate(zip(ops, codes.tolist(), strict=True)):
+        if place in buckets:
+            entries = around["before_a_bucket_is_exchanged"]
+            extra((entry, op, buckets[place]) for entry in entries)
+        if updates and place == updates[0]:
+            extra(_each(around["before_the_updates"], ops, updates, sizes))
+        rows.append((op, -1, code + 1))
+        if updates and place == updates[-1]:
+            extra(_each(around["after_the_updates"], ops, updates, sizes))
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    what = [extras[number].what if number >= 0 else "" for number in columns[:, 1].tolist()]
+    opens = np.array([bool(name) and name != before for name, before in zip(what, ["", *what], strict=False)])
+    may_begin = np.zeros(len(rows), dtype=np.bool_)
+    may_begin[1 : begins + 1] = True
+    return PlannedSequence(
+        columns[:, 0],
+        columns[:, 1],
+        tuple(extras),
+        columns[:, 2].astype(np.int32),
+        token_classes(classes),
+        tuple(rules),
+        may_begin,
+        opens,
+        np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
+    )
+
+
+def _zeroing(
+    around: Mapping[str, Any], ops: Sequence[int], buckets: Mapping[int, int], sizes: Mapping[int, int]
+) -> Iterator[tuple[Mapping[str, Any], int, int]]:
+    """Gradients are set to zero in one go or bucket by bucket."""
+    first = ops[next(iter(sizes))]
+    totals = {sum(buckets.values()) or sum(sizes.values()): first} | {size: ops[at] for at, size in buckets.items()}
+    for entry in around["before_the_step"]:
+        for size, of in totals.items():
+            yield entry, of, size
+
+
+def _each(
+    entries: Iterable[Mapping[str, Any]], ops: Sequence[int], updates: Sequence[int], sizes: Mapping[int, int]
+) -> Iterator[tuple[Mapping[str, Any], int, int]]:
+    for entry in entries:
+        for place in updates:
+            yield entry, ops[place], sizes[place]
+
+
+def _extra_rule(entry: Mapping[str, Any]) -> LoweringRule:
+    number = family_table().number
+    return LoweringRule(
+        tuple(number(name) for name in entry["kernels"]),
+        frozenset(number(name) for name in entry["parts"]),
+        repeats=False,
+        written_out=False,
+    )

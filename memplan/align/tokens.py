@@ -1,0 +1,188 @@
+"""
+What a planned op and a measured kernel are compared by: family, operand sizes, dtype. No names.
+
+Equal ones are one class: a step has thousands of kernels but a few hundred classes, so that pairs of classes are
+weighed once and the alignment only looks them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.op_families import families_of, family_table
+from memplan.graph import DTYPE_BITS
+from memplan.schema import Plan, PlannedKernel
+from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
+from memplan.traces.profile import Kernels
+
+Int64s = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+
+_OPERANDS = 12
+"""Sizes kept of the inputs and of the outputs of a class; attention and its gradient have up to fifteen, most empty."""
+_SIXTEEN, _UNKNOWN_BITS = 16, 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClass:
+    """One class: families (the main one first), elements of each operand, bits of an element of the main output."""
+
+    families: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClasses:
+    """
+    Classes as columns of equal length.
+
+    `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
+    elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
+    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown.
+    """
+
+    main: Int32s
+    families: Bools
+    inputs: Int64s
+    outputs: Int64s
+    known: Bools
+    scalar: Bools
+    bits: Int32s
+
+    def __len__(self) -> int:
+        return len(self.main)
+
+    @property
+    def operands(self) -> Int64s:
+        """Inputs and outputs side by side."""
+        return np.hstack([self.inputs, self.outputs])
+
+
+def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
+    """Classes as columns."""
+    count, kinds = len(found), len(family_table().names)
+    families = np.zeros((count, kinds), dtype=np.bool_)
+    inputs, outputs = (np.zeros((count, _OPERANDS), dtype=np.int64) for _ in range(2))
+    known, scalar = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+    for row, item in enumerate(found):
+        families[row, list(item.families)] = True
+        for target, sizes in ((inputs, item.inputs), (outputs, item.outputs)):
+            kept = [size for size in sizes if size > 1][:_OPERANDS]
+            target[row, : len(kept)] = kept
+        known[row] = bool(item.inputs or item.outputs)
+        scalar[row] = known[row] and not (inputs[row].any() or outputs[row].any())
+    main = np.array([item.families[0] for item in found], dtype=np.int32)
+    bits = np.array([item.bits for item in found], dtype=np.int32)
+    return TokenClasses(main, families, inputs, outputs, known, scalar, bits)
+
+
+def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
+    """The classes of measured kernels, and the class of each."""
+    columns = [
+        dictionary_encoded(column)
+        for column in (
+            _types_or_names(kernels),
+            kernels.input_shapes,
+            kernels.output_shapes,
+            kernels.input_dtypes,
+            kernels.output_dtypes,
+        )
+    ]
+    mixed = np.zeros(len(kernels), dtype=np.int64)
+    for column in columns:
+        _, mixed = np.unique(mixed * len(column.values) + column.codes, return_inverse=True)
+    _, first, classes = np.unique(mixed, return_index=True, return_inverse=True)
+    found = []
+    for row in first.tolist():
+        text, inputs, outputs, in_types, out_types = (column[row] for column in columns)
+        type_, _, name = text.partition("\0")
+        sizes, made = _sizes(inputs), _sizes(outputs)
+        found.append(
+            TokenClass(families_of(type_, name), sizes, made, _bits(out_types, made) or _bits(in_types, sizes))
+        )
+    return found, classes.astype(np.int32)
+
+
+def _types_or_names(kernels: Kernels) -> DictionaryArray:
+    """The type of every kernel, with its name behind it where the type tells no family."""
+    types, names = dictionary_encoded(kernels.type), dictionary_encoded(kernels.name)
+    unknown = np.array([families_of(type_) == (0,) for type_ in types.values], dtype=np.bool_)
+    needs = unknown[types.codes]
+    name = np.where(needs, names.codes, 0).astype(np.int64)
+    pairs = types.codes.astype(np.int64) * (len(names.values) + 1) + np.where(needs, name + 1, 0)
+    values, codes = np.unique(pairs, return_inverse=True)
+    texts = []
+    for value in values.tolist():
+        kind, place = divmod(value, len(names.values) + 1)
+        texts.append(types.values[kind] + ("\0" + names.values[place - 1] if place else ""))
+    return DictionaryArray(codes.astype(np.int32), texts)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Elements of each operand of `4096,1024;1024;`; empty for what the file leaves out."""
+    text = text.strip().strip('"')
+    if text in ("", "N/A"):
+        return ()
+    sizes = []
+    for operand in text.split(";"):
+        size = 1
+        for dim in operand.split(","):
+            if dim.strip():
+                size *= int(dim) if dim.strip().lstrip("-").isdigit() else 1
+        sizes.append(abs(size))
+    return tuple(sizes)
+
+
+def _bits(text: str, sizes: Sequence[int]) -> int:
+    """Bits of an element of the largest operand; 16-bit types are one."""
+    types = text.strip().strip('"').split(";")
+    if not sizes or len(types) < len(sizes):
+        return _UNKNOWN_BITS
+    return dtype_bits(types[max(range(len(sizes)), key=lambda place: sizes[place])])
+
+
+def dtype_bits(name: str) -> int:
+    """Bits of an element of a dtype by its name in a plan or in a profile, 0 if unknown."""
+    plain = name.strip().removeprefix("DT_").removeprefix("torch.").casefold()
+    plain = {"bf16": "bfloat16", "float": "float32", "double": "float64", "half": "float16"}.get(plain, plain)
+    return DTYPE_BITS.get(plain, _UNKNOWN_BITS)
+
+
+def plan_tokens(plan: Plan, ops: Iterable[int]) -> tuple[list[TokenClass], Int32s]:
+    """The classes of those ops of a plan, and the class of each."""
+    index: dict[TokenClass, int] = {}
+    known: dict[tuple[str, int | None], int] = {}
+    codes = []
+    for number in ops:
+        op = plan.ops[number]
+        key = op.type, op.kernel
+        if key not in known:
+            launched = None if op.kernel is None else plan.kernels[op.kernel]
+            known[key] = index.setdefault(_planned_class(op.type, launched), len(index))
+        codes.append(known[key])
+    return list(index), np.array(codes, dtype=np.int32)
+
+
+def _planned_class(type_: str, kernel: PlannedKernel | None) -> TokenClass:
+    if kernel is None:
+        return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS)
+    inputs, outputs = (
+        [_elements(item.shape) if item is not None else 1 for item in side] for side in (kernel.inputs, kernel.outputs)
+    )
+    main = max(kernel.outputs, key=lambda item: _elements(item.shape), default=None)
+    bits = _UNKNOWN_BITS if main is None else DTYPE_BITS.get(main.dtype, _UNKNOWN_BITS)
+    return TokenClass(families_of(type_), tuple(inputs), tuple(outputs), bits)
+
+
+def _elements(shape: Sequence[int]) -> int:
+    size = 1
+    for dim in shape:
+        size *= max(dim, 1)
+    return size

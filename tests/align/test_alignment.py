@@ -1,0 +1,128 @@
+"""Planned ops and measured kernels are matched without names, and every match says how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import memplan
+from benchmarks.alignment import labelled, labelled_plan
+from memplan.align import HOW, MatchedBy, align
+from memplan.align.op_families import families_of, family_table
+from tests.align.simulated_runs import Disturbance, disturbance, model_plans, right_share, simulate_run
+
+ENOUGH = 0.97
+
+
+def family(type_: str, name: str = "") -> list[str]:
+    return [family_table().names[number] for number in families_of(type_, name)]
+
+
+@pytest.mark.parametrize(
+    ("type_", "families"),
+    [
+        ("MatMulV3", ["product"]),
+        ("aten::addmm", ["product"]),
+        ("aclnnMatmul_MatMulV3Common_MatMulV3", ["product"]),
+        ("QuantBatchMatmulV3", ["product"]),
+        ("aten::_softmax_backward_data", ["softmax_grad"]),
+        ("aten::index_put_", ["scatter"]),
+        ("hcom_allReduce_", ["all_reduce"]),
+        ("Default/net-Net/SparseSoftmaxCrossEntropyWithLogits-op3", ["cross_entropy"]),
+        ("BiasAddGrad", ["reduce"]),
+        ("AddRmsNormQuant", ["add", "norm", "quantise"]),
+        ("FusionOp_Conv2D_ReLU", ["activation", "convolution"]),
+        ("a kernel of my own", ["unknown"]),
+    ],
+)
+def test_one_family_has_many_spellings(type_: str, families: Sequence[str]) -> None:
+    assert family(type_) == families
+
+
+def test_a_kernel_without_a_type_is_told_by_its_name() -> None:
+    assert family("N/A", "aclnnInplaceCopy_TensorMoveAiCore_TensorMove") == ["copy"]
+    assert family("", "hcom_reduceScatter__097_4_1") == ["reduce_scatter"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_simulated_run_is_matched(seed: int, shared_data: Path) -> None:
+    plans = model_plans(shared_data / "configs")
+    plan = list(plans.values())[seed % len(plans)]
+    run = simulate_run(plan, seed, disturbance(seed))
+    assert right_share(run, align(plan, run.kernels).op_of_kernel().tolist()) > 0.9
+
+
+def test_an_undisturbed_run_is_matched_whole(shared_data: Path) -> None:
+    nothing = Disturbance(split=0.0, fuse=0.0, alone=0.0, add=0.0, drop=0.0, swap=0.0, noise=0.0, steps=3)
+    for plan in model_plans(shared_data / "configs").values():
+        run = simulate_run(plan, 1, nothing)
+        found = align(plan, run.kernels)
+        assert right_share(run, found.op_of_kernel().tolist()) > 0.995
+        assert np.unique(found.step).tolist() == [0, 1, 2]
+        assert len(found.missed) < 0.01 * len(found.matches)
+
+
+@pytest.mark.slow
+def test_300_simulated_runs_are_matched_and_probabilities_mean_what_they_say(shared_data: Path) -> None:
+    plans = list(model_plans(shared_data / "configs").values())
+    shares: list[float] = []
+    chances: list[float] = []
+    right: list[bool] = []
+    for seed in range(1000, 1300):
+        run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
+        found = align(run.plan, run.kernels)
+        ops = found.op_of_kernel().tolist()
+        shares.append(right_share(run, ops))
+        chances += found.scopes.probability.tolist()
+        right += [op in truth if op >= 0 else not truth for op, truth in zip(ops, run.truth, strict=True)]
+    assert np.mean(shares) >= ENOUGH
+    assert_calibrated(np.array(chances), np.array(right))
+
+
+def assert_calibrated(chances: np.ndarray, right: np.ndarray, least: int = 200) -> None:
+    """Of matches given with probability p, a share of p within 5 points is right."""
+    for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.95), (0.95, 1.01)):
+        inside = (chances >= low) & (chances < high)
+        if inside.sum() >= least:
+            assert right[inside].mean() == pytest.approx(chances[inside].mean(), abs=0.05), (low, high)
+
+
+def test_a_labelled_profile_is_matched(shared_data: Path) -> None:
+    """Phase, micro-batch, layer and part of the kernels of a real run, whose labels are no input."""
+    kernels = memplan.open_profile(shared_data / "profiles" / "qwen3-0.6b-train-4rank").rank(0).kernels()
+    assert kernels is not None
+    found = align(labelled_plan(shared_data), kernels)
+    verdicts = labelled(found, kernels, shared_data / "labels" / "qwen3_rank0.csv")
+    compute = [item for item in verdicts if not item.collective]
+    total = sum(item.duration_us for item in compute)
+    assert sum(item.duration_us for item in compute if item.right) / total > 0.99
+    assert all(item.right for item in verdicts if item.collective)
+    named = [item.part for item in verdicts if not item.planned]
+    assert sum(named) > 0.98 * len(named)
+
+
+def test_names_count_where_both_sides_have_them(shared_data: Path) -> None:
+    plan = model_plans(shared_data / "configs")["llama prefill"]
+    run = simulate_run(plan, 5, Disturbance())
+    names = [plan.ops[min(truth)].name if truth else "" for truth in run.truth]
+    found = align(plan, replace(run.kernels, name=names))
+    assert right_share(run, found.op_of_kernel().tolist()) > 0.98
+    assert (found.matches.how == HOW.index(MatchedBy.NAME)).mean() > 0.8
+
+
+def test_nothing_measured_matches_nothing(shared_data: Path) -> None:
+    plan = model_plans(shared_data / "configs")["llama prefill"]
+    run = simulate_run(plan, 5, Disturbance())
+    empty = replace(
+        run.kernels,
+        **{name: getattr(run.kernels, name)[:0] for name in (
+            "start_ns", "duration_ns", "wait_ns", "step", "stream", "block_count", "name", "type", "core",
+            "input_shapes", "input_dtypes", "output_shapes", "output_dtypes",
+        )},
+    )  # fmt: skip
+    found = align(plan, empty)
+    assert len(found.matches) == 0 and len(found.scopes) == 0
