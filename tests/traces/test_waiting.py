@@ -20,6 +20,7 @@ from memplan.traces.profile import Kernels, MemoryCurve, StepTimes
 from memplan.traces.rank import RankProfile, RankReader
 from memplan.traces.readers import text
 from memplan.traces.readers.text_table import TextTable
+from memplan.traces.summaries import summarise_ranks
 from memplan.traces.timeline.query import TimelineQuery
 
 TOP = Path(__file__).resolve().parents[2]
@@ -179,6 +180,15 @@ def test_many_threads_read_each_file_once(folder: Path, tmp_path: Path, monkeypa
         found = list(pool.map(ask, range(THREADS)))
     assert len({tuple(map(id, parts)) for parts in found}) == 1
     assert read["kernel_details.csv"] == 1
+
+
+def test_to_sum_ranks_up_in_one_process_can_be_stopped_within_a_rank(folder: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if what == "memory_record.csv":
+            raise CancelledError("cancelled")
+
+    with pytest.raises(CancelledError):
+        summarise_ranks(folder, workers=1, progress=stop, cache=tmp_path / "cache")
 
 
 def test_nothing_rests_on_a_cached_property_which_has_no_lock_from_python_3_12_on() -> None:
