@@ -23,7 +23,7 @@ from memplan.gui.window.settings import Settings
 from memplan.gui.views.problems_panel import ProblemsView
 from memplan.schema import load_plan
 from memplan.traces.timeline import store
-from memplan.traces.timeline import trace_file
+from memplan.traces.readers import trace_file
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui

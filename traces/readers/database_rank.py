@@ -9,7 +9,7 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
-from memplan.traces.readers.sqlite import Database
+from memplan.traces.tables.sqlite import Database
 from memplan.traces.readers.database_events import arguments_of, events_of
 from memplan.traces.decimals import scaled
 from memplan.traces.discover import RankSource
@@ -20,7 +20,7 @@ from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurv
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.rank import RankReader
-from memplan.traces.readers.step_tables import step_table, step_times_of
+from memplan.traces.tables.step_tables import step_table, step_times_of
 from memplan.traces.timeline.tracks import build
 
 _RENAMED = {"aic_total_time": "aicore_time(us)", "aiv_total_time": "aiv_time(us)"}

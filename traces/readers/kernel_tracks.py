@@ -8,10 +8,10 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import dictionary_encoded
-from memplan.traces.timeline.event_builder import EventBuilder
+from memplan.traces.readers.event_builder import EventBuilder
 from memplan.traces.profile import Kernels
 from memplan.traces.timeline.query import TimelineQuery
-from memplan.traces.readers.text_table import ABSENT
+from memplan.traces.decimals import ABSENT
 from memplan.traces.timeline.tracks import build
 
 _PROCESS, _COMMUNICATION = "Ascend Hardware", "HCCL"  # as traces call them, so that they are told to be the device's

@@ -23,10 +23,11 @@ from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurv
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.rank import RankReader
-from memplan.traces.readers.step_tables import step_times_of
-from memplan.traces.readers.csv_table import read_table
-from memplan.traces.readers.text_table import ABSENT, TextTable
-from memplan.traces.timeline.trace_file import load_timeline
+from memplan.traces.tables.step_tables import step_times_of
+from memplan.traces.tables.csv_table import read_table
+from memplan.traces.decimals import ABSENT
+from memplan.traces.tables.text_table import TextTable
+from memplan.traces.readers.trace_file import load_timeline
 from memplan.core.units import MIB
 
 
