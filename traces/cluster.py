@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memplan.core.progress import Progress, silent
-from memplan.traces.readers.sqlite import Database
 from memplan.traces.notes import Notebook
-from memplan.traces.rank import RankReader
 from memplan.traces.profile import StepTimes
-from memplan.traces.readers.step_tables import step_table, step_times_of
+from memplan.traces.rank import RankReader
 from memplan.traces.readers.csv_table import read_table
+from memplan.traces.readers.sqlite import Database
+from memplan.traces.readers.step_tables import step_table, step_times_of
 from memplan.traces.readers.text_table import TextTable
+
 
 def steps_by_rank(paths: Sequence[Path], notes: Notebook, progress: Progress = silent) -> dict[int, TextTable]:
     """The rows of each rank in a `cluster_step_trace_time.csv` or the same table of a `cluster_analysis.db`."""

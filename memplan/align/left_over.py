@@ -74,11 +74,7 @@ class LeftOver:
             if not free:
                 continue
             low, high = int(found.place[mine].min()), int(found.place[mine].max())
-            missed = [
-                row
-                for row in range(low, high + 1)
-                if self.sequence.op[row] >= 0 and row not in run[step]
-            ]
+            missed = [row for row in range(low, high + 1) if self.sequence.op[row] >= 0 and row not in run[step]]
             self._pair(free, missed)
 
     def _pair(self, free: Sequence[int], missed: Sequence[int]) -> None:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.traces.scan import column_loops
 from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.readers.text_table import ABSENT, TextTable
+from memplan.traces.scan import column_loops
 
 # Headers of exact times and of text; under any other there are numbers, or the file is read as text throughout.
 _TIMES = frozenset(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.core.units import format_signed, format_share
 from memplan.compare import Deviation, DeviationKind
+from memplan.core.sentence import Sentence, joined
+from memplan.core.units import format_bytes, format_duration, format_share, format_signed
 from memplan.gui.model.document.document import Document
-from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.core.sentence import Sentence, joined
-from memplan.core.units import format_bytes
 
-DEVIATION_SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
+DEVIATION_SHAPE = TableShape(
+    ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
+)
 
 
 def deviation_rows(document: Document) -> list[TableRow]:
