@@ -11,8 +11,8 @@ import pytest
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
+from memplan.traces.readers import trace_file
 from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise_ranks
-from memplan.traces.timeline import trace_file
 from tests.traces.whole import read_whole
 
 QWEN = "profiles/qwen3-0.6b-train-4rank"

@@ -400,7 +400,7 @@ def test_tables_with_marks_tabs_and_odd_rows(tmp_path: Path, ending: str, mark: 
 
 
 def test_large_and_small_tables_read_alike(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memplan.traces.readers import csv_table
+    from memplan.traces.tables import csv_table
 
     folder = shared_data / "profiles/qwen3-0.6b-train-4rank/rank_0_ascend_pt"
     small = open_profile(folder).rank(0)

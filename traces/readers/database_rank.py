@@ -18,8 +18,8 @@ from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurv
 from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import link_traffic
 from memplan.traces.readers.database_events import arguments_of, events_of
-from memplan.traces.readers.sqlite import Database
-from memplan.traces.readers.step_tables import step_table, step_times_of
+from memplan.traces.tables.sqlite import Database
+from memplan.traces.tables.step_tables import step_table, step_times_of
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 

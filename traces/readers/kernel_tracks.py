@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from memplan.core.arrays import Int64s
+from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
-from memplan.traces.readers.text_table import ABSENT
-from memplan.traces.timeline.event_builder import EventBuilder
+from memplan.traces.readers.event_builder import EventBuilder
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 

@@ -17,9 +17,9 @@ from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
 from memplan.traces.rank import RankReader
-from memplan.traces.readers.csv_table import read_table
-from memplan.traces.readers.text_table import TextTable
-from memplan.traces.timeline.event_builder import EventBuilder
+from memplan.traces.readers.event_builder import EventBuilder
+from memplan.traces.tables.csv_table import read_table
+from memplan.traces.tables.text_table import TextTable
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 

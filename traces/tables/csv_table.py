@@ -16,8 +16,8 @@ from typing import BinaryIO, cast
 
 from memplan.core.errors import InputError
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.gzip_files import is_gzip, most_unpacked
-from memplan.traces.readers.text_table import TextTable
+from memplan.traces.tables.gzip_files import is_gzip, most_unpacked
+from memplan.traces.tables.text_table import TextTable
 
 _LARGE = 8 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024  # call stacks and shapes are long, but not that long
@@ -39,7 +39,7 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     may be left out.
     """
     if _size(path) > _LARGE:
-        from memplan.traces.readers.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
+        from memplan.traces.tables.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
 
         table = read_arrow_table(path, unused)
         if table is not None:

@@ -13,7 +13,7 @@ from memplan.core.progress import Progress
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.gzip_files import is_gzip, unzip
+from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.events import plain_json, read_events
 from memplan.traces.timeline.merge_events import merge_events
