@@ -149,7 +149,7 @@ class Settings:
 
     @property
     def arrangement(self) -> Mapping[str, list[str]]:
-        """Order, pins, folds and hidden tracks as `TimelineTracks.arrangement` gave them; empty before anything was arranged."""
+        """Order, pins, folds and hidden tracks as `TimelineTracks.arrangement` gave them; empty at first."""
         found = self._json("tracks")
         pairs = found.items() if isinstance(found, dict) else ()
         return {name: [key for key in keys if isinstance(key, str)] for name, keys in pairs if isinstance(keys, list)}

@@ -74,7 +74,7 @@ class ViewServices:
 
     @property
     def track_loader(self) -> TrackLoader | None:
-        """What reads tracks for a timeline; `None` where work is done at once, and the timeline may as well read them."""
+        """What reads tracks for a timeline; `None` where work is done at once: it reads them itself."""
         return self.loader.tracks if self.jobs.background else None
 
 

@@ -1,6 +1,7 @@
 """The Plan and all it holds, its JSON form, and its memory curves."""
 
 from memplan.schema.curve import Curve, memory_curve, step_starts
+from memplan.schema.decode import load_plan, plan_from_json
 from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
 from memplan.schema.plan import (
     SCHEMA_VERSION,
@@ -20,8 +21,7 @@ from memplan.schema.plan import (
     Transfer,
     plan_to_json,
 )
-from memplan.schema.decode import load_plan, plan_from_json
-from memplan.schema.summary import headline
+from memplan.schema.summary import plan_headline
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -42,10 +42,10 @@ __all__ = [
     "Tier",
     "TierUse",
     "Transfer",
-    "headline",
     "load_plan",
     "memory_curve",
     "plan_from_json",
+    "plan_headline",
     "plan_peak",
     "plan_to_json",
     "step_starts",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from memplan.core.units import format_share
+from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.schema.plan import Plan, Tier
-from memplan.core.units import format_bytes, format_duration
 
 
-def headline(plan: Plan) -> str:
+def plan_headline(plan: Plan) -> str:
     """Peak with its bound and gap, predicted time, and whether it fits."""
     use = plan.tier(Tier.HBM)
     if use is None:

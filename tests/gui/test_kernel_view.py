@@ -1,4 +1,4 @@
-"""The kernel view in the window: what is shown of an item, what the mouse tells, themes, languages and missing parts."""
+"""The kernel view in the window: what is shown, what the mouse tells, themes, languages and missing parts."""
 
 from __future__ import annotations
 

@@ -363,7 +363,8 @@ def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session,
     for first in (config, None):
         window = MainWindow(session, settings=kept, background=False)
         qtbot.addWidget(window)
-        window.docks.show("kv", lambda: window.docks.view(KvBudgetView).show_model(first))
+        window.docks.show("kv")
+        window.docks.view(KvBudgetView).show_model(first)
         assert window.docks.find(KvBudgetView) is not None
         assert window.docks.view(KvBudgetView).models == [config]
         assert [

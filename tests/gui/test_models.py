@@ -11,8 +11,8 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
-from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, count_text, deviation_rows, verdict
-from memplan.gui.model.document.document import Document, make_document
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
+from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.open_request import Request, open_session, request_for
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.memory.live_tensors import live_rows
@@ -24,7 +24,6 @@ from memplan.gui.model.timeline.slice_search import search_slices
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
-from memplan.traces import open_profile
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
 
@@ -105,18 +104,14 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     assert sum(sizes) == total  # type: ignore[arg-type]
 
 
-def test_the_table_of_differences_says_how_many_there_are_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make_document(load_plan(PLAN), open_profile(PROFILE))
-    assert whole.comparison is not None
-    total = whole.comparison.deviations_total
-    assert total == len(whole.comparison.deviations) > 1
-    assert str(count_text(whole)) == f"{total:,} differences"
-
-    monkeypatch.setattr("memplan.gui.model.document.document.MOST_DEVIATIONS", 1)
-    cut = make_document(load_plan(PLAN), open_profile(PROFILE))
-    assert len(deviation_rows(cut)) == 1
-    assert str(count_text(cut)) == f"the costliest 1 of {total:,} differences are listed"
-    assert count_text(Document()) is None
+def test_the_verdict_says_how_many_differences_there_are_where_not_all_are_listed(session: Session) -> None:
+    found = session.document.comparison
+    assert found is not None
+    assert len(found.deviations) == found.deviations_total > 3
+    assert "listed" not in str(verdict(session.document))
+    few = replace(session.document, comparison=replace(found, deviations=found.deviations[:3]))
+    assert len(deviation_rows(few)) == 3
+    assert str(verdict(few)).endswith(f"; the 3 costliest of {found.deviations_total:,} differences are listed")
 
 
 def _kinds(session: Session, track: TimelineTrack) -> tuple[str, ...]:

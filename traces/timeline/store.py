@@ -25,7 +25,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from memplan.traces.profile import Track, TrackKind
-from memplan.traces.timeline.tracks import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
+from memplan.traces.timeline.columns import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
 
 STORE_VERSION = 2
 _ENTRY = "entry.json"
@@ -128,7 +128,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
-    def save(self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[tuple[str, str]], extra: Sequence[Path]) -> None:
+    def save(
+        self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[tuple[str, str]], extra: Sequence[Path]
+    ) -> None:
         """
         Write an entry; raises `OSError` where that is not possible. `extra` are files to move into it.
 

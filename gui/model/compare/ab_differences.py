@@ -107,8 +107,8 @@ class AbDifferences:
     """
     All differences of two documents, those of a group largest first.
 
-    `totals` are the sums of A and of B over the groups that add up; `left_out` names are beyond `AB_MOST`. `reason` says
-    why there are none.
+    `totals` are the sums of A and of B over the groups that add up; `left_out` names are beyond `AB_MOST`. `reason`
+    says why there are none.
     """
 
     found: tuple[AbDifference, ...] = ()

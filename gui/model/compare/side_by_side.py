@@ -72,7 +72,7 @@ class SideBySide:
         self.show(self.locate(difference))
 
     def locate(self, difference: AbDifference, progress: Progress = silent) -> Located:
-        """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles, any thread."""
+        """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles."""
         for session in (self.first, self.second):
             if session.document.rank is not None:
                 session.document.rank.kernels(progress)

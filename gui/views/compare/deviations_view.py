@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QWidget
 from memplan.compare import DeviationKind
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say
-from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, count_text, deviation_rows, verdict
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 from memplan.gui.views.table_view import TableView
@@ -16,7 +16,7 @@ _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost
 
 
 class DeviationsView(TableView):
-    """The verdict and the count of differences in a line, and the costliest of them under it."""
+    """The verdict in a line, and the costliest differences under it."""
 
     shape = DEVIATION_SHAPE
 
@@ -28,9 +28,7 @@ class DeviationsView(TableView):
         """Show the differences of another session."""
         self.session = session
         text = verdict(session.document) or Sentence("Open a plan and a profile to see where they differ.")
-        count = count_text(session.document)
-        headline = "  ·  ".join(say(part) for part in (text, count) if part is not None)
-        self.show_rows(deviation_rows(session.document), headline)
+        self.show_rows(deviation_rows(session.document), say(text))
 
     def jump_to_first(self) -> None:
         """Show the place of the first row, as the table is sorted."""
