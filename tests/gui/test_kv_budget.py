@@ -364,12 +364,11 @@ def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session,
         window = MainWindow(session, settings=kept, background=False)
         qtbot.addWidget(window)
         window.docks.show("kv")
-        window.docks.view(KvBudgetView).show_model(first)
-        assert window.docks.find(KvBudgetView) is not None
-        assert window.docks.view(KvBudgetView).models == [config]
-        assert [
-            window.docks.view(KvBudgetView).form.model.itemText(place)
-            for place in range(window.docks.view(KvBudgetView).form.model.count())
-        ].count("own") == 1
+        view = window.docks.view(KvBudgetView)
+        if first is not None:
+            view.show_model(first)
+        assert view.models == [config]
+        model = view.form.model
+        assert [model.itemText(place) for place in range(model.count())].count("own") == 1
         window.close()
     assert Settings(kept).models == [config]
