@@ -22,12 +22,10 @@ from memplan.align.likelihood import likelihoods
 from memplan.align.pair_alignment import align_pairs
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.tokens import kernel_tokens, token_classes
+from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
-
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from memplan.align.likelihood import Likelihoods
 from memplan.align.pair_alignment import PairResult
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Int32s
-
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from memplan.core.arrays import Floats, Int32s, Int64s
 
 
 class MatchedBy(str, Enum):

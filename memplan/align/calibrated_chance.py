@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW
+from memplan.core.arrays import Floats
 from memplan.core.resources import table
-
-Floats = NDArray[np.float64]
 
 
 def calibrated_chance(chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_]) -> Floats:

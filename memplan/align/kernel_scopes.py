@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from memplan.align.assignment import HOW, Assignment, MatchedBy
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Int32s, TokenClasses
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Floats, Int32s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
-
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""

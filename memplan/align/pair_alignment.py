@@ -13,10 +13,8 @@ from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Floats, Int32s, Int64s
 
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 _MOST_CELLS = 12_000_000
@@ -74,7 +72,9 @@ class PairResult:
     @staticmethod
     def joined(parts: Sequence[PairResult]) -> PairResult:
         """Pieces one after the other."""
-        return PairResult(*(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts), strict=True)))
+        return PairResult(
+            *(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts), strict=True))
+        )
 
     @staticmethod
     def _of(columns: Sequence[NDArray[Any]]) -> PairResult:
@@ -293,9 +293,7 @@ def _near(model: _Model, kernel_class: Int32s, kernel_names: Int64s, places: Int
     return PairResult.joined(found)
 
 
-def _coarse_places(
-    sequence: PlannedSequence, model: _Model, kernel_class: Int32s, kernel_names: Int64s
-) -> Int64s:
+def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32s, kernel_names: Int64s) -> Int64s:
     """The row near which every kernel stands, counted on over steps: from heavy ops, and in between in proportion."""
     heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
     small = model.taken(heavy_rows)

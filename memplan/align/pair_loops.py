@@ -14,12 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.jit import jit_numpy_division
 
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
 
 PART, CORE, NONE, MISSED = 0, 1, 2, 3
 """States of a cell: parts so far, core seen, kernel in no plan, op left out."""
@@ -128,7 +126,9 @@ def forward(
                 helps *= factor
                 more *= factor
             if kernel_to[j] >= 0:
-                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(op_time[at], kernel_time[j])
+                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(
+                    op_time[at], kernel_time[j]
+                )
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
@@ -238,7 +238,9 @@ def posterior(
                         factor = same if op_name[at] == name else other
                     fit, helps = core[cls, following] * factor, part[cls, following] * factor
                     if kernel_to[j + 1] >= 0:
-                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
+                        fit *= _nearness(
+                            op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
+                        ) * _lasting(op_time[at], kernel_time[j + 1])
                     enter[i] = fit * next_c[i] + helps * stay[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
@@ -270,7 +272,9 @@ def posterior(
                     following = kernel_class[j + 1]
                     fit = core[cls, following] * factor
                     if kernel_to[j + 1] >= 0:
-                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
+                        fit *= _nearness(
+                            op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
+                        ) * _lasting(op_time[at], kernel_time[j + 1])
                     helps = part[cls, following] * stay[at] * factor
                     stay_c = (helps + again[cls, following] * factor) * next_c[new]
                     stay_a = helps * next_a[new]

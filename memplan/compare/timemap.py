@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int64s
 
 
-
 @dataclass(frozen=True, slots=True)
 class TimeMap:
     """

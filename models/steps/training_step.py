@@ -30,9 +30,7 @@ class _Forward:
     loss: int | None
 
 
-def training_graph(
-    model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0
-) -> Graph:
+def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0) -> Graph:
     """
     The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and
     backward in the order of 1F1B (or GPipe), the exchange of gradients between replicas, and Adam.
