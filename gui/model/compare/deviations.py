@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-<<<<<<< HEAD
-from memplan.compare import Deviation, DeviationKind
+from memplan.compare import Deviation
 from memplan.core.sentence import Sentence, joined
-from memplan.core.units import format_bytes, format_duration, format_share, format_signed
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
-=======
 from memplan.reports.compare_report import deviation_row
 from memplan.reports.report import Quantity, cell_text
-from memplan.compare import Deviation
-from memplan.gui.model.document.document import Document
-from memplan.gui.model.document.session import OpRef
-from memplan.gui.model.table import TableRow, TableShape
-from memplan.core.sentence import Sentence, joined
->>>>>>> main
 
 DEVIATION_SHAPE = TableShape(
     ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
