@@ -22,7 +22,8 @@ from memplan.gui.window.export_dialogs import OWN_FORMAT
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.work import loader
 from memplan.schema import load_plan
-from memplan.traces.timeline import store, trace_file
+from memplan.traces.readers import trace_file
+from memplan.traces.timeline import store
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui
