@@ -147,7 +147,9 @@ class ReportTable:
     @property
     def extent(self) -> str:
         """How many of the rows are listed; empty where all are."""
-        return "" if self.total is None or self.total <= len(self.rows) else f"{len(self.rows):,} of {self.total:,} rows"
+        return (
+            "" if self.total is None or self.total <= len(self.rows) else f"{len(self.rows):,} of {self.total:,} rows"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.reports.compare_report import deviation_row
-from memplan.reports.report import Quantity, cell_text
 from memplan.compare import Deviation
+from memplan.core.sentence import Sentence, joined
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.core.sentence import Sentence, joined
+from memplan.reports.compare_report import deviation_row
+from memplan.reports.report import Quantity, cell_text
 
-DEVIATION_SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
+DEVIATION_SHAPE = TableShape(
+    ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
+)
 
 
 def deviation_rows(document: Document) -> list[TableRow]:

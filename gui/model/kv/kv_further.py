@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, format_duration
+from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.gui.model.kv.kv_budget import BudgetLine
 from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.requests.kv_request import KvRequest
-from memplan.core.units import format_duration
-from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
-from memplan.core.progress import Progress, silent
-from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
 
 _MOST_RANKS = 128
 
@@ -21,7 +20,9 @@ _MOST_RANKS = 128
 @dataclass(frozen=True, slots=True)
 class Further:
     """
-    What follows from a `choice` of `context` tokens: the `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
+    What follows from a `choice` of `context` tokens.
+
+    `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
     sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
     ranks that has room for the batch, `None` where the choice has room itself or none was found.
     """
@@ -46,7 +47,9 @@ def further(choice: KvRequest, progress: Progress = silent) -> Further:
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in choice.memories.items()}
     recompute = recompute_ns(case) if tiers else None
     progress(3, 4, "other options")
-    return Further(choice, case.options.length, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting)
+    return Further(
+        choice, case.options.length, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting
+    )
 
 
 def _fitting(choice: KvRequest, case: Case, progress: Progress) -> KvRequest | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from memplan.gui.model.kv.kv_budget import Answer, budget_headline, warnings
 from memplan.gui.model.kv.kv_further import Further
 from memplan.gui.model.kv.kv_pools import Parts
-from memplan.gui.model.sheet import SheetCell, Sheet
+from memplan.gui.model.sheet import Sheet, SheetCell
 
 _HEADER = ("part", "of", "figure", "value", "unit", "source")
 _Row = tuple[SheetCell, ...]
