@@ -298,8 +298,8 @@ def _coarse_places(
 ) -> Int64s:
     """The row near which every kernel stands, counted on over steps: from heavy ops, and in between in proportion."""
     heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
-    small = model.taken(heavy_rows)
     rows = len(heavy_rows)
+    small = replace(model.taken(heavy_rows), entry=(np.arange(rows) == 0).astype(np.float32))
     doubled = small.repeated(2)
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
     places = np.zeros(len(classes), dtype=np.int64)
@@ -315,9 +315,10 @@ def _coarse_places(
             low = np.zeros(look - begin, dtype=np.int64)
             piece = _run(doubled, classes[begin:look], names[begin:look], low, 2 * rows, near=at)
         kept = piece.place[: end - begin]
-        falls = np.cumsum(np.diff(kept, prepend=at) < -rows // 2)
-        places[begin:end] = kept + (turn + falls) * rows
-        last = int(kept[-1]) + int(falls[-1]) * rows if len(kept) else at
+        back = -np.diff(kept, prepend=at)
+        turns = np.cumsum(np.where(back > rows // 2, (back + rows // 2) // rows, 0))
+        places[begin:end] = kept + (turn + turns) * rows
+        last = int(kept[-1]) + int(turns[-1]) * rows
         turn, at = turn + last // rows, last % rows
         begin = end
     whole = heavy_rows[places % rows] + places // rows * len(sequence)
