@@ -18,13 +18,13 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
-from memplan.gui.window.view_export import png, write
+from memplan.gui.window.view_export import png, write_view
 from memplan.gui.theme import apply_theme
 
 Arrange = Callable[[MainWindow], None]
 
 
-def render(
+def render_window(
     plan_path: Path | None,
     profile_path: Path | None,
     out_dir: Path,
@@ -83,7 +83,7 @@ def screenshots(
     def selection(window: MainWindow) -> None:
         low, high = window.session.viewport.bounds
         window.session.add_marker(low + 0.3 * (high - low))
-        window.session.viewport.selection = low + 0.4 * (high - low), low + 0.6 * (high - low)
+        window.session.viewport.selected_range = low + 0.4 * (high - low), low + 0.6 * (high - low)
 
     def select_largest(window: MainWindow) -> None:
         plan = window.session.document.plan
@@ -91,17 +91,17 @@ def screenshots(
             window.session.select(OpRef(max(plan.ops, key=lambda op: op.flops).index))
 
     def roofline(window: MainWindow) -> None:
-        window.later.show("roofline")
+        window.lazy_docks.show("roofline")
         select_largest(window)
 
     def kernel(window: MainWindow) -> None:
-        window.later.show("kernel")
+        window.lazy_docks.show("kernel")
         select_largest(window)
 
-    def beside(window: MainWindow) -> None:
-        window.documents.show(Request(offloading_path), offloading, beside=True)
+    def side_by_side(window: MainWindow) -> None:
+        window.documents.show(Request(offloading_path), offloading, new_tab=True)
         window.documents.select(0)
-        window.commands.run("beside")
+        window.commands.run("side-by-side")
 
     def problems(window: MainWindow) -> None:
         window.open_request(Request(Path("moved-away.plan.json")))
@@ -118,12 +118,12 @@ def screenshots(
         "moves": (offloading, front("transfers")),
         "difference": (session, front("difference")),
         "differences": (session, differences),
-        "beside": (session, beside),
+        "side-by-side": (session, side_by_side),
         "selection": (session, selection),
         "search": (session, search),
         "roofline": (session, roofline),
         "kernel": (session, kernel),
-        "kv-budget": (session, lambda window: window.later.show_kv(config)),
+        "kv-budget": (session, lambda window: window.lazy_docks.show_kv(config)),
         "commands": (session, command("commands")),
         "colours": (session, command("colours")),
         "problems": (session, problems),
@@ -160,7 +160,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
         for name, (session, arrange) in views.items():
             session.select(None)
             session.clear_markers()
-            session.viewport.selection = None
+            session.viewport.selected_range = None
             session.viewport.show(*session.viewport.bounds)
             window = MainWindow(session, palette=palette, background=False)
             window.resize(*size)
@@ -170,7 +170,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
             for _ in range(4):  # docks lay themselves out over several rounds of events
                 qt.processEvents()
             path = out_dir / f"{name}-{theme}.png"
-            write(path, png(_photograph(window)))
+            write_view(path, png(_photograph(window)))
             paths.append(path)
             window.close()
             window.deleteLater()

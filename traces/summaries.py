@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from memplan.core.errors import InputError, MemplanError
+from memplan.core.errors import CancelledError, InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.file_kinds import FileKind
@@ -81,34 +81,40 @@ def summarise_ranks(
         found = []
         for done, source in enumerate(sources):
             progress(done, len(sources), "ranks")
-            found.append(summary_of(source, path, cache, None))
+            found.append(summary_of(source, path, cache, None, progress))
         return found
     return _on_processes(sources, path, workers, progress, cache)
 
 
-def summary_of(source: RankSource, root: Path, cache: Path | None, threads: int | None) -> RankSummary:
+def summary_of(
+    source: RankSource, root: Path, cache: Path | None, threads: int | None, progress: Progress = silent
+) -> RankSummary:
     """The summary of one rank, read with so many threads (`None`: one for each processor)."""
     notes = Notebook(root)
     try:
         rank = RankProfile(source.rank, lambda progress: open_reader(source, notes, progress, cache, threads))
-        curves = [curve for name in rank.memory_components() if (curve := rank.memory(name)) is not None]
+        curves = rank.memory_curves(progress).values()
         peaks = [
             (curve.component, int(values.max()))
             for curve in curves
             if (values := curve.reserved if curve.reserved is not None else curve.allocated) is not None and len(values)
         ]
+        device = rank.device
+        rank.timeline(progress)
         return RankSummary(
             rank=source.rank,
-            device=rank.device,
+            device=device,
             span_ns=rank.span_ns,
             slices=sum(track.count for track in rank.tracks),
-            steps=list(rank.steps()),
+            steps=list(rank.steps(progress)),
             overlap=rank.overlap(),
             ops=list(rank.top_ops(_MOST_OPS)),
             peaks=peaks,
-            links=list(rank.links()),
+            links=list(rank.links(progress)),
             notes=notes.notes,
         )
+    except CancelledError:
+        raise
     except MemplanError as error:
         return _unread(source, str(error), notes.notes)
 

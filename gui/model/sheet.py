@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Cell = str | int | float | None
+SheetCell = str | int | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Sheet:
     """A header and rows under it; numbers stay numbers, with their unit in the header (`start_ns`, `size_bytes`)."""
 
     header: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
+    rows: Sequence[tuple[SheetCell, ...]]
 
     def text(self, delimiter: str = ",") -> str:
         """The sheet as CSV, or as text that spreadsheets paste with a tab; an unknown value is an empty cell."""

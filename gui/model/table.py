@@ -13,7 +13,7 @@ class TableRow:
     """
     One row: its cells as text and as what they sort by, and where a click leads.
 
-    `item` is the thing to show everywhere, `span_ns` its stretch on the profile's clock (`None`: that of `item`).
+    `item` is the thing to show everywhere, `span_ns` its time range on the profile's clock (`None`: that of `item`).
     """
 
     cells: tuple[Text, ...]

@@ -1,4 +1,4 @@
-"""The stretch of time that every view shows, and how it is moved."""
+"""The time range that every view shows, and how it is moved."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _HISTORY = 200
 
 class Viewport:
     """
-    The visible stretch `[start, end)` in nanoseconds from the document's origin, kept within `bounds`.
+    The visible time range `[start, end)` in nanoseconds from the document's origin, kept within `bounds`.
 
     Times relative to the origin fit a float exactly (2^53 ns are 104 days), so that zooming below a nanosecond a
-    pixel stays smooth. `cursor` is the time under the mouse, `selection` the time range that the user selected.
+    pixel stays smooth. `cursor` is the time under the mouse, `selected_range` the time range that the user selected.
     """
 
     def __init__(self, bounds: tuple[float, float]) -> None:
@@ -22,7 +22,7 @@ class Viewport:
         self.selection_changed = Event()
         self._history: list[tuple[float, float]] = []
         self._cursor: float | None = None
-        self._selection: tuple[float, float] | None = None
+        self._selected_range: tuple[float, float] | None = None
         self.set_bounds(bounds)
 
     def set_bounds(self, bounds: tuple[float, float]) -> None:
@@ -55,13 +55,13 @@ class Viewport:
             self.cursor_changed.emit()
 
     @property
-    def selection(self) -> tuple[float, float] | None:
-        """The selected stretch, ends in order."""
-        return self._selection
+    def selected_range(self) -> tuple[float, float] | None:
+        """The selected time range, ends in order."""
+        return self._selected_range
 
-    @selection.setter
-    def selection(self, stretch: tuple[float, float] | None) -> None:
-        self._selection = None if stretch is None else (min(stretch), max(stretch))
+    @selected_range.setter
+    def selected_range(self, time_range: tuple[float, float] | None) -> None:
+        self._selected_range = None if time_range is None else (min(time_range), max(time_range))
         self.selection_changed.emit()
 
     def show(self, start: float, end: float, *, remember: bool = False) -> None:

@@ -41,7 +41,7 @@ class TimeCanvas(QWidget):
 
     Sub-classes paint pixels in `paint_pixels` (one numpy image a frame, kept until something changes) and everything
     else in `paint_over`. Wheel with Ctrl, W, S zoom at the mouse; A, D, arrows and dragging pan; Shift and dragging
-    selects a stretch.
+    selects a time range.
     """
 
     hovered = Signal(str)
@@ -153,7 +153,7 @@ class TimeCanvas(QWidget):
         """Paint the labels at the left."""
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Pixels first, then the grid's times, labels, cursor, markers and selection."""
+        """Pixels first, then the grid's times, labels, cursor, markers and selected time range."""
         painter = QPainter(self)
         plot = self.plot
         painter.drawImage(plot.topLeft(), self._frame(plot))
@@ -235,8 +235,8 @@ class TimeCanvas(QWidget):
 
     def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
         viewport = self.session.viewport
-        if viewport.selection is not None:
-            left, right = (self.x_of(time) for time in viewport.selection)
+        if viewport.selected_range is not None:
+            left, right = (self.x_of(time) for time in viewport.selected_range)
             area = QRectF(left, plot.top(), max(right - left, 1.0), plot.height())
             self._block(painter, area, self.colours.role("selection"), 40)
             painter.setPen(self.pen("selection"))
@@ -308,7 +308,7 @@ class TimeCanvas(QWidget):
         event.accept()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Start a click, a pan or a selection."""
+        """Start a click, a pan, or selecting a time range."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
             self._press = event.position()
@@ -333,7 +333,7 @@ class TimeCanvas(QWidget):
             return
         if self._drag == "select":
             ends = self.time_at(max(self._press.x(), GUTTER_PX)), self.time_at(max(position.x(), GUTTER_PX))
-            self.session.viewport.selection = ends
+            self.session.viewport.selected_range = ends
         elif self._drag == "pan" and self._press.x() >= GUTTER_PX:
             self.session.viewport.pan((self._last.x() - position.x()) * self.ns_per_px)
             self.scroll_by(self._last.y() - position.y())

@@ -12,7 +12,7 @@ from memplan.gui.model.document.details import item_sections
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.document.facts import Section
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.timeline.range_statistics import selection_sections
+from memplan.gui.model.timeline.range_statistics import range_sections
 from memplan.gui.model.document.session import ItemRef, Session
 from memplan.gui.model.sheet import Sheet
 
@@ -26,7 +26,7 @@ def _bounded(text: str, most: int) -> str:
 
 class DetailsView(QTextBrowser):
     """
-    Sections of facts: of the selected stretch and of what is selected, whichever the user chose last first.
+    Sections of facts: of the selected time range and of what is selected, whichever the user chose last first.
 
     A click on a link selects what it names.
     """
@@ -82,7 +82,7 @@ class DetailsView(QTextBrowser):
 
     def show_selected(self) -> None:
         """Write the panel anew."""
-        statistics, selected = selection_sections(self.session), self.session.selected
+        statistics, selected = range_sections(self.session), self.session.selected
         about = item_sections(self.session, selected) if selected is not None or not statistics else []
         self.sections = [*about, *statistics] if self._item_first else [*statistics, *about]
         self._targets = []

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QToolButton, QWidg
 
 from memplan.gui.i18n import tr
 from memplan.gui.work.jobs import Jobs
-from memplan.gui.model.timeline.slice_search import Hits, no_hits, search
+from memplan.gui.model.timeline.slice_search import Hits, no_hits, search_slices
 from memplan.gui.model.document.session import Session
 
 _AT_ONCE = 500_000
@@ -55,10 +55,10 @@ class SearchBar(QWidget):
         self._jobs.drop(self)
         tracks = self.session.tracks
         if not text.strip() or sum(track.count for track in tracks.all) <= _AT_ONCE:
-            self._show(search(tracks, text))
+            self._show(search_slices(tracks, text))
             return
         self.count.setText(tr("searching …"))
-        self._jobs.latest(self, tr("searching …"), lambda progress: search(tracks, text, progress), self._show)
+        self._jobs.latest(self, tr("searching …"), lambda progress: search_slices(tracks, text, progress), self._show)
 
     def _show(self, hits: Hits) -> None:
         self.hits = hits

@@ -15,7 +15,7 @@ from memplan.export import EXPORTERS, export
 from memplan.gui.i18n import tr
 from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request
 from memplan.gui.window.dialogs import ask_item
-from memplan.gui.window.view_export import FORMATS, copy, picture, write
+from memplan.gui.window.view_export import VIEW_FORMATS, copy_view_data, view_picture, write_view
 from memplan.gui.views.canvas import TimeCanvas
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def reopen_recent(window: MainWindow) -> None:
         window.open_request(recent[names.index(chosen)])
 
 
-def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
-    """Ask for a rank of the open profile and show it: in place of the present one or as a document `beside` it."""
+def choose_rank(window: MainWindow, *, new_tab: bool = False) -> None:
+    """Ask for a rank of the open profile and show it: in place of the present one or in a `new_tab`."""
     document = window.session.document
     if document.profile is None or document.rank is None or len(document.profile.ranks) < 2:
         window.statusBar().showMessage(tr("The open profile holds one rank only."), 5_000)
@@ -73,7 +73,7 @@ def choose_rank(window: MainWindow, *, beside: bool = False) -> None:
     chosen = ask_item(window, tr("Choose a rank"), tr("Rank"), ranks, str(document.rank.rank))
     if chosen is not None:
         now = window.request
-        window.open_request(replace(now, rank=int(chosen)), beside=beside)
+        window.open_request(replace(now, rank=int(chosen)), new_tab=new_tab)
 
 
 def _widget(window: MainWindow, name: str) -> QWidget:
@@ -96,31 +96,31 @@ def _with_sheet(
 def save_view(window: MainWindow, name: str) -> None:
     """Ask where to and save view `name`, or the window, in the format that the file's suffix names."""
     title = window.titles.get(name, "memplan")
-    suffixes = [suffix for suffix in FORMATS if name or suffix != ".csv"]
+    suffixes = [suffix for suffix in VIEW_FORMATS if name or suffix != ".csv"]
     stem = "-".join(title.casefold().replace("−", "minus").split())
     chosen, kind = QFileDialog.getSaveFileName(
-        window, f"{tr('Save')}: {tr(title)}", f"{stem}{suffixes[0]}", ";;".join(FORMATS[suffix] for suffix in suffixes)
+        window, f"{tr('Save')}: {tr(title)}", f"{stem}{suffixes[0]}", ";;".join(VIEW_FORMATS[suffix] for suffix in suffixes)
     )
     if not chosen:
         return
     path = Path(chosen)
     if path.suffix.casefold() not in suffixes:
-        wanted = next((suffix for suffix in suffixes if FORMATS[suffix] == kind), suffixes[0])
+        wanted = next((suffix for suffix in suffixes if VIEW_FORMATS[suffix] == kind), suffixes[0])
         path = path.with_name(path.name + wanted)
 
     def done(written: Path) -> None:
         window.statusBar().showMessage(f"{tr('written to')} {written}", 8_000)
 
     try:
-        data = picture(_widget(window, name), path)
+        data = view_picture(_widget(window, name), path)
     except MemplanError as error:
         window.problem(str(error))
         return
     title = f"{tr('Save')} {path.name}"
     if data is None:
-        _with_sheet(window, name, title, lambda sheet: write(path, sheet.text().encode()), done)
+        _with_sheet(window, name, title, lambda sheet: write_view(path, sheet.text().encode()), done)
     else:
-        window.jobs.start(title, lambda _: write(path, data), done)
+        window.jobs.start(title, lambda _: write_view(path, data), done)
 
 
 def copy_view(window: MainWindow, name: str) -> None:
@@ -128,7 +128,7 @@ def copy_view(window: MainWindow, name: str) -> None:
     image = _widget(window, name).grab().toImage()
 
     def done(table: str | None) -> None:
-        copy(image, table)
+        copy_view_data(image, table)
         window.statusBar().showMessage(f"{tr('copied')}: {tr(window.titles.get(name, 'memplan'))}", 5_000)
 
     if name:

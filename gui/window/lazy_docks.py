@@ -26,7 +26,7 @@ _LEAST_SHARE = 0.4
 """Of the window's height: these views get so much where they would have less."""
 
 
-class LaterViews:
+class LazyDocks:
     """Roofline, kernel and KV budget of a window, `None` before they are made."""
 
     def __init__(self, window: MainWindow) -> None:
@@ -62,8 +62,8 @@ class LaterViews:
         module, title, make = self._makers[name]
 
         def show() -> None:
-            if window.later is not self:  # the window changed its language meanwhile: its views are others
-                window.later.show(name, then)
+            if window.lazy_docks is not self:  # the window changed its language meanwhile: its views are others
+                window.lazy_docks.show(name, then)
                 return
             if name not in window.docks:
                 window.add_view(name, title, make(), _AREA, under=window.docks["transfers"])

@@ -23,23 +23,23 @@ from PySide6.QtWidgets import (
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.window.lazy_docks import LaterViews
-from memplan.gui.model.document.open_documents import Documents
+from memplan.gui.window.lazy_docks import LazyDocks
+from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, notes_of, requests_for, wants_chip
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
-from memplan.gui.window.side_by_side_controller import Pairing
+from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.dialogs import ask_chip, ask_shape
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
 from memplan.gui.window.settings import Settings
 from memplan.gui.theme import apply_theme
-from memplan.gui.views.memory.live_tensors_view import AliveView
+from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.compare.deviations_view import DeviationsView
-from memplan.gui.views.memory.memory_delta_view import DifferenceView
+from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
 from memplan.gui.views.icons import colour_title_buttons
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
@@ -72,13 +72,13 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.settings = Settings(settings)
         self.colours = palette or self.settings.palette
-        self.documents = Documents(session)
+        self.documents = OpenDocuments(session)
         self.jobs = Jobs(self, background=background)
         self.jobs.failed.connect(self.problem)
         self.loader = DocumentLoader(self.jobs, self)
         self.loader.unbound.connect(self._ask_shape)
         self.loader.tracks_read.connect(self._show_tracks)
-        self.pairing = Pairing(self)
+        self.side_by_side = SideBySideController(self)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
@@ -109,10 +109,10 @@ class MainWindow(QMainWindow):
         self.timeline = TimelineView(session, self.colours, self, loader)
         self.memory_map = MemoryMapView(session, self.colours, self)
         self.curve = CurveView(session, self.colours, self)
-        self.difference = DifferenceView(session, self.colours, self)
+        self.difference = MemoryDeltaView(session, self.colours, self)
         self.details = DetailsView(session, self.colours, self)
         self.deviations = DeviationsView(session, self)
-        self.alive = AliveView(session, self)
+        self.alive = LiveTensorsView(session, self)
         self.transfers = TransfersView(session, self)
         self.problems = ProblemsView(self.colours, self)
         self.problems.changed.connect(self._show_problem_count)
@@ -120,7 +120,7 @@ class MainWindow(QMainWindow):
         self.search.jumped.connect(self.timeline.show_track)
         self.search.opened.connect(lambda: self.loader.every_track(self.session))
         self.search.hide()
-        self.later = LaterViews(self)
+        self.lazy_docks = LazyDocks(self)
         self.views: dict[str, View] = {}
         self.docks: dict[str, QDockWidget] = {}
         self.titles: dict[str, str] = {}
@@ -166,7 +166,7 @@ class MainWindow(QMainWindow):
         self.tabs.tabCloseRequested.connect(self.close_document)
         self.welcome = WelcomeView(ways_to_begin(self), self.open_request, self.colours, self)
         self.middle = QStackedWidget(self)
-        self.middle.addWidget(self.pairing.make_page(self.timeline))
+        self.middle.addWidget(self.side_by_side.make_page(self.timeline))
         self.middle.addWidget(self.welcome)
         self.name_view("timeline", "Timeline", self.timeline)
         middle = QWidget(self)
@@ -231,7 +231,7 @@ class MainWindow(QMainWindow):
 
     def show_session(self, session: Session) -> None:
         """Show `session` in place of the current one."""
-        self.documents.show(Request(), session, beside=False)
+        self.documents.show(Request(), session, new_tab=False)
 
     def _show_current(self) -> None:
         session = self.session
@@ -244,7 +244,7 @@ class MainWindow(QMainWindow):
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
         empty = session.document.empty
-        self.middle.setCurrentWidget(self.welcome if empty else self.pairing.page)
+        self.middle.setCurrentWidget(self.welcome if empty else self.side_by_side.page)
         if empty:
             self.welcome.show_recent(self.settings.recent)
         self.show_tabs()
@@ -253,7 +253,7 @@ class MainWindow(QMainWindow):
         self.simulated_mark.setText(tr("simulated profile"))
         self.simulated_mark.setVisible(session.document.simulated)
         self.setWindowTitle(f"{name}{mark} – memplan" if name else "memplan")
-        self.pairing.follow()
+        self.side_by_side.follow()
         self.commands.refresh()
 
     def show_tabs(self) -> None:
@@ -262,7 +262,7 @@ class MainWindow(QMainWindow):
         while self.tabs.count():
             self.tabs.removeTab(0)
         for item, called in zip(self.documents.opened, self.documents.names(), strict=True):
-            name, letter = say(called) or tr("Empty"), self.pairing.letter(item)
+            name, letter = say(called) or tr("Empty"), self.side_by_side.letter(item)
             place = self.tabs.addTab(f"{letter} · {name}" if letter else name)
             self.tabs.setTabToolTip(place, "\n".join(str(path) for path in item.request.paths))
         self.tabs.setCurrentIndex(self.documents.index)
@@ -291,22 +291,22 @@ class MainWindow(QMainWindow):
         return True
 
     def open_request(
-        self, request: Request, stretch: tuple[float, float] | None = None, *, beside: bool = False
+        self, request: Request, time_range: tuple[float, float] | None = None, *, new_tab: bool = False
     ) -> None:
         """
-        Show what `request` names, at `stretch` of its time; while it is read, what was open stays.
+        Show what `request` names, at `time_range` of it; while it is read, what was open stays.
 
-        It takes the place of a document that it holds all of, unless it is to stand `beside` it.
+        It takes the place of a document that it holds all of, unless it is to have a `new_tab`.
         """
 
         def done(request: Request, session: Session) -> None:
-            if stretch is not None:
-                session.viewport.show(*stretch)
+            if time_range is not None:
+                session.viewport.show(*time_range)
             self.settings.opened(request)
             self.keep_arrangement()
             now = self.request  # of several that were asked for together, the first to be read may be shown by now
-            extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not beside
-            self.documents.show(request, session, beside=not extends)
+            extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not new_tab
+            self.documents.show(request, session, new_tab=not extends)
 
         self.loader.open(request, done)
 
@@ -325,8 +325,8 @@ class MainWindow(QMainWindow):
 
     def reopen(self) -> None:
         """Open what was open when the app ended; what has gone since is a line in the problems panel."""
-        for request, stretch in self.settings.open_at_start:
-            self.open_request(request, stretch)
+        for request, time_range in self.settings.open_at_start:
+            self.open_request(request, time_range)
 
     def problem(self, text: str) -> None:
         """Say what went wrong, in the problems panel."""
@@ -335,7 +335,7 @@ class MainWindow(QMainWindow):
         self.statusBar().showMessage(text, 10_000)
 
     def _show_tracks(self, session: Session) -> None:
-        for timeline in self.pairing.timelines():
+        for timeline in self.side_by_side.timelines():
             if timeline.session is session:
                 timeline.tracks_changed()
         if session is self.session:
@@ -352,8 +352,8 @@ class MainWindow(QMainWindow):
         if kept is not None:
             self.restoreGeometry(kept[0])
             self.restoreState(kept[1])
-            for name in self.settings.later_views:
-                self.later.show(name, lambda: self.restoreState(kept[1]))
+            for name in self.settings.lazy_docks:
+                self.lazy_docks.show(name, lambda: self.restoreState(kept[1]))
 
     def reset_layout(self) -> None:
         """Put every dock back where it was in the first place."""
@@ -377,16 +377,16 @@ class MainWindow(QMainWindow):
         for dock in self.docks.values():
             colour_title_buttons(dock, palette.css("faint"))
         self.welcome.set_palette(palette)
-        self.pairing.set_palette()
+        self.side_by_side.set_palette()
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""
         self.settings.language = code
         choose_language(code)
         state = self.saveState()
-        made = self.later.made
+        made = self.lazy_docks.made
         errors = list(self.problems.errors)
-        self.pairing.forget_views()
+        self.side_by_side.forget_views()
         self._forget_views()
         for dock in self.docks.values():
             self.removeDockWidget(dock)
@@ -396,8 +396,8 @@ class MainWindow(QMainWindow):
         self.commands.remove()
         self._make_views()
         for name in made:
-            self.later.show(name)
-        self.pairing.follow()
+            self.lazy_docks.show(name)
+        self.side_by_side.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
         self.restoreState(state)
@@ -433,9 +433,9 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Stop the work under way and keep layout, tracks and what was open."""
-        self.pairing.end()
+        self.side_by_side.end()
         self.settings.keep_layout(self.saveGeometry(), self.saveState())
-        self.settings.later_views = self.later.shown
+        self.settings.lazy_docks = self.lazy_docks.shown
         self.keep_arrangement()
         kept = [(item.request, item.session.viewport) for item in self.documents.opened]
         self.settings.open_at_start = [

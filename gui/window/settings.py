@@ -99,21 +99,21 @@ class Settings:
 
     @property
     def open_at_start(self) -> list[tuple[Request, tuple[float, float] | None]]:
-        """What was open when the app ended, with the stretch of time that was shown of each."""
+        """What was open when the app ended, with the time range that was shown of each."""
         found = self._json("open")
         kept = []
         for item in found if isinstance(found, list) else ():
             request = _request(item)
             if request is None:
                 continue
-            stretch = item.get("stretch")
-            fits = isinstance(stretch, list) and len(stretch) == 2 and all(isinstance(t, int | float) for t in stretch)
-            kept.append((request, (float(stretch[0]), float(stretch[1])) if fits else None))
+            time_range = item.get("stretch")
+            fits = isinstance(time_range, list) and len(time_range) == 2 and all(isinstance(t, int | float) for t in time_range)
+            kept.append((request, (float(time_range[0]), float(time_range[1])) if fits else None))
         return kept
 
     @open_at_start.setter
     def open_at_start(self, opened: Sequence[tuple[Request, tuple[float, float] | None]]) -> None:
-        plain = [{**_plain(request), "stretch": list(stretch) if stretch else None} for request, stretch in opened]
+        plain = [{**_plain(request), "stretch": list(time_range) if time_range else None} for request, time_range in opened]
         self._set("open", json.dumps(plain))
 
     def _texts(self, name: str) -> list[str]:
@@ -130,12 +130,12 @@ class Settings:
         self._set("models", json.dumps([str(path) for path in paths[:_RECENT]]))
 
     @property
-    def later_views(self) -> list[str]:
+    def lazy_docks(self) -> list[str]:
         """Names of the views, of those made on first use, that were open when the app ended."""
         return self._texts("views")
 
-    @later_views.setter
-    def later_views(self, names: Sequence[str]) -> None:
+    @lazy_docks.setter
+    def lazy_docks(self, names: Sequence[str]) -> None:
         self._set("views", json.dumps(list(names)))
 
     # -- tracks --------------------------------------------------------------------------------------------------

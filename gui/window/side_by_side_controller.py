@@ -13,51 +13,51 @@ from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
 from memplan.core.errors import CancelledError, MemplanError
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
-from memplan.gui.model.compare.ab_differences import Difference, Differences
-from memplan.gui.model.document.open_documents import Opened
+from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
+from memplan.gui.model.document.open_documents import OpenDocument
 from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
-from memplan.gui.model.compare.side_by_side import Located, Pair, pair_differences
-from memplan.gui.model.compare.locate import Place
+from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
+from memplan.gui.model.compare.locate import Location
 from memplan.gui.model.document.session import Session
 from memplan.gui.window.dialogs import ask_chip, ask_item
-from memplan.gui.views.compare.side_by_side_view import CURVE, NOTHING, BesideView, NameStrip, PairBar
-from memplan.gui.views.compare.ab_differences_view import DifferencesView
+from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, SideBySideView, NameStrip, SideBySideBar
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.core.progress import Progress
 
 if TYPE_CHECKING:
     from memplan.gui.window.main_window import MainWindow
 
-VIEW, TABLE = "beside", "beside-table"
+VIEW, TABLE = "side-by-side", "ab-differences"
 _MOMENTS, _DIFFERENCES, _PLACE = "moments", "differences", "place"
 """What it asks of workers."""
 _CURVE_FROM_PX = 420
 """Height of the middle from which B's memory is shown under its timeline without being asked for."""
 
 
-class Pairing:
+class SideBySideController:
     """
     A window's side by side: off, or the shown document (A) with `second` (B) beside it.
 
-    `page` holds A's timeline, and B beside it while it is on. A pair ends when its B is closed or becomes the shown
+    `page` holds A's timeline, and B beside it while it is on. It ends when its B is closed or becomes the shown
     document, and when the shown one is empty; another document that is shown in place of A becomes A.
     """
 
     def __init__(self, window: MainWindow) -> None:
         self._window = window
-        self.second: Opened | None = None
-        self.pair: Pair | None = None
+        self.second: OpenDocument | None = None
+        self.model: SideBySide | None = None
         self._first: Session | None = None
-        self.view: BesideView | None = None
-        self.table: DifferencesView | None = None
-        self._differences: Differences | None = None
+        self.view: SideBySideView | None = None
+        self.table: AbDifferencesView | None = None
+        self._differences: AbDifferences | None = None
 
     # -- widgets -------------------------------------------------------------------------------------------------
 
     def make_page(self, timeline: TimelineView) -> QWidget:
         """The page of `timeline`, with room for a second one; made anew with every new timeline."""
         self.page = QWidget(self._window)
-        self.bar = PairBar(self.page)
+        self.bar = SideBySideBar(self.page)
         self.bar.closed.connect(self.end)
         self.bar.align_asked.connect(self.align)
         self.bar.turned.connect(self.turn)
@@ -86,7 +86,7 @@ class Pairing:
         """Whether a second document is shown."""
         return self.second is not None
 
-    def letter(self, item: Opened) -> str:
+    def letter(self, item: OpenDocument) -> str:
         """What a document is called while two are shown: A, B, or nothing."""
         if not self.on:
             return ""
@@ -198,13 +198,13 @@ class Pairing:
 
         window.loader.open(request, done)
 
-    def begin(self, second: Opened) -> None:
+    def begin(self, second: OpenDocument) -> None:
         """Show `second` beside the shown document."""
         if self.on:
             self.end()
         self.second = second
         self._make_views(second.session)
-        self._pair_up()
+        self._link_up()
         self._window.show_tabs()
         self._window.commands.refresh()
 
@@ -213,7 +213,7 @@ class Pairing:
         if not self.on:
             return
         self.second = None
-        self._part()
+        self._unlink()
         self.forget_views()
         window = self._window
         dock = window.docks.pop(TABLE, None)
@@ -235,18 +235,18 @@ class Pairing:
         if made:
             self._make_views(second.session)
         if self._first is not window.session:
-            self._pair_up()
+            self._link_up()
         elif made:
             self.strip.show_session(window.session)
-            self._show_pair()
+            self._show_model()
 
     def _make_views(self, session: Session) -> None:
         window = self._window
         loader = window.loader.tracks if window.jobs.background else None
-        self.view = BesideView(session, window.colours, self.split, loader)
+        self.view = SideBySideView(session, window.colours, self.split, loader)
         self.split.addWidget(self.view)
         window.name_view(VIEW, "Side by side", self.view)
-        self.table = DifferencesView(session, window)
+        self.table = AbDifferencesView(session, window)
         self.table.asked.connect(self.jump)
         bottom = Qt.DockWidgetArea.BottomDockWidgetArea
         window.add_view(TABLE, "Differences of A and B", self.table, bottom, under=window.docks["deviations"])
@@ -255,10 +255,10 @@ class Pairing:
         self.strip.show()
         self._halve()
         roomy = self.split.height() >= _CURVE_FROM_PX and (session.curves.measured or session.curves.planned)
-        self._show_memory(CURVE if roomy else NOTHING)
+        self._show_memory(CURVE if roomy else NO_MEMORY)
 
     def forget_views(self) -> None:
-        """Take B's widgets away; the pair stays, so that they can be made anew."""
+        """Take B's widgets away; what is linked stays, so that they can be made anew."""
         window = self._window
         if self.view is not None:
             self.view.forget()
@@ -272,96 +272,96 @@ class Pairing:
         for name in (VIEW, TABLE):
             window.views.pop(name, None)
 
-    # -- the pair ------------------------------------------------------------------------------------------------
+    # -- what is linked ------------------------------------------------------------------------------------------------
 
-    def _part(self) -> None:
-        """Let go of the pair; work under way for it stops."""
+    def _unlink(self) -> None:
+        """Unlink the two; work under way for it stops."""
         for question in (_MOMENTS, _DIFFERENCES, _PLACE):
             self._window.jobs.drop(self, question)
         self._differences = None
         self._first = None
-        if self.pair is not None:
-            self.pair.forget()
-        self.pair = None
+        if self.model is not None:
+            self.model.forget()
+        self.model = None
 
-    def _pair_up(self) -> None:
-        """Pair the shown document with B once it is known how they lie on each other, and list their differences."""
+    def _link_up(self) -> None:
+        """Link the shown document with B once it is known how they lie on each other, and list their differences."""
         window, second = self._window, self.second
-        self._part()
+        self._unlink()
         if second is None:
             return
         one, other = window.session, second.session
         self._first = one
         self.strip.show_session(one)
 
-        def pair_up(at: tuple[float, float]) -> None:
-            self.pair = Pair(one, other, at)
-            self.pair.jumped.connect(self._show_tracks)
-            self._show_pair()
+        def link_up(at: tuple[float, float]) -> None:
+            self.model = SideBySide(one, other, at)
+            self.model.jumped.connect(self._show_tracks)
+            self._show_model()
 
-        def done(found: Differences) -> None:
+        def done(found: AbDifferences) -> None:
             self._differences = found
-            self._show_pair()
+            self._show_model()
 
-        def compare(progress: Progress) -> Differences:
+        def compare(progress: Progress) -> AbDifferences:
             try:
-                return pair_differences(one, other, progress)
+                return document_differences(one, other, progress)
             except CancelledError:
                 raise
             except (MemplanError, OSError) as error:
-                return Differences(reason=str(error))
+                return AbDifferences(reason=str(error))
 
-        self._show_pair()
+        self._show_model()
         jobs = window.jobs
-        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), pair_up, question=_MOMENTS)
+        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS)
         jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
-    def _show_pair(self) -> None:
-        if self.pair is not None:
-            self.bar.show_pair(self.pair)
+    def _show_model(self) -> None:
+        if self.model is not None:
+            self.bar.steer(self.model)
         if self.table is not None:
             self.table.show_differences(self._differences)
 
     def align(self, how: Alignment) -> None:
         """Put the moments that `how` names on each other; says so where there are none."""
-        pair, window = self.pair, self._window
-        if pair is None:
+        model, window = self.model, self._window
+        if model is None:
             return
 
         def done(found: tuple[float, float] | None) -> None:
             if found is None:
                 window.statusBar().showMessage(f"{tr(how.value)}: {tr('not known of both documents')}", 5_000)
                 return
-            pair.align_at(*found)
+            model.align_at(*found)
 
         window.jobs.latest(
-            self, tr("lining up"), lambda progress: moments(pair.first, pair.second, how, progress), done, question=_MOMENTS
+            self, tr("lining up"), lambda progress: moments(model.first, model.second, how, progress), done, question=_MOMENTS
         )
 
-    def jump(self, difference: Difference) -> None:
+    def jump(self, difference: AbDifference) -> None:
         """Show where `difference` is best seen in both; the last one asked for wins."""
-        pair, window = self.pair, self._window
-        if pair is None:
+        model, window = self.model, self._window
+        if model is None:
             return
 
         def done(located: Located) -> None:
             for timeline in self.timelines():
                 timeline.tracks_changed()
-            pair.show(located)
+            model.show(located)
             if located.places == (None, None):
                 window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
 
         window.jobs.latest(
             self,
             tr("looking for the place"),
-            lambda progress: pair.locate(difference, progress),
+            lambda progress: model.locate(difference, progress),
             done,
             question=_PLACE,
         )
 
     def _show_tracks(self) -> None:
         """Bring the tracks of a jump onto the screen."""
-        pair = self.pair
-        for timeline, place in zip(self.timelines(), pair.places if pair is not None else (), strict=False):
+        model = self.model
+        for timeline, place in zip(self.timelines(), model.places if model is not None else (), strict=False):
             if place is not None and place.track is not None:
                 timeline.show_track(place.track)

@@ -14,7 +14,7 @@ from memplan.core.files import replacing_binary_file
 
 _OURS = "application/x-memplan-view"
 
-FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.csv)"}
+VIEW_FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.csv)"}
 """What a view can be saved as, by the suffix of the file, with the text of the file dialog."""
 
 
@@ -43,26 +43,26 @@ def svg(widget: QWidget) -> bytes:
     return bytes(buffer.data().data())
 
 
-def picture(widget: QWidget, path: Path) -> bytes | None:
+def view_picture(widget: QWidget, path: Path) -> bytes | None:
     """
     `widget` in the picture format that the suffix of `path` names, `None` for a table's suffix.
 
     Raises `InputError` for another suffix.
     """
     suffix = path.suffix.casefold()
-    if suffix not in FORMATS:
-        raise InputError("this can't be saved under that name", path=path, remedy=f"end it in {', '.join(FORMATS)}")
+    if suffix not in VIEW_FORMATS:
+        raise InputError("this can't be saved under that name", path=path, remedy=f"end it in {', '.join(VIEW_FORMATS)}")
     return png(widget.grab()) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
 
 
-def write(path: Path, data: bytes) -> Path:
+def write_view(path: Path, data: bytes) -> Path:
     """Put `data` into `path`, where what was there stays until all is written; raises `InputError` if that fails."""
     with replacing_binary_file(path) as file:
         file.write(data)
     return path
 
 
-def copy(image: QImage, table: str | None) -> None:
+def copy_view_data(image: QImage, table: str | None) -> None:
     """Put a picture on the clipboard, and a table beside it for programs that paste text."""
     data = QMimeData()
     data.setImageData(image)

@@ -20,11 +20,11 @@ from memplan.gui.window.file_commands import (
     save_view,
 )
 from memplan.gui.i18n import LANGUAGES, say, tr
-from memplan.gui.model.timeline.neighbours import beside, stacked
+from memplan.gui.model.timeline.neighbours import next_slice, slice_across
 from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import SliceRef
-from memplan.gui.model.timeline.steps import ShownStep, step_beside, steps
+from memplan.gui.model.timeline.steps import ShownStep, adjacent_step, steps
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
 
@@ -52,7 +52,7 @@ def ways_to_begin(window: MainWindow) -> list[tuple[str, str, Callable[[], objec
         ("Open the sample", "A small Llama training step: its plan and a profile of it", lambda: open_sample(window)),
         ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", lambda: open_file(window)),
         ("Open profile directory …", "What the CANN profiler left: one rank or many", lambda: open_folder(window)),
-        ("KV budget …", "How many tokens a served model has room for", lambda: window.later.show_kv()),
+        ("KV budget …", "How many tokens a served model has room for", lambda: window.lazy_docks.show_kv()),
     ]
 
 
@@ -105,10 +105,10 @@ def _file(window: MainWindow) -> list[Command]:
             "rank", "File", "Choose a rank …", lambda: choose_rank(window), ("Ctrl+Shift+K",), enabled=several_ranks
         ),
         Command(
-            "rank-beside",
+            "rank-new-tab",
             "File",
             "Open another rank …",
-            lambda: choose_rank(window, beside=True),
+            lambda: choose_rank(window, new_tab=True),
             enabled=several_ranks,
         ),
         Command("cancel", "File", "Cancel reading", window.loader.cancel, ("Ctrl+.",)),
@@ -155,9 +155,9 @@ def _go(window: MainWindow) -> list[Command]:
         window.session.viewport.show_all()
 
     def to_selection() -> None:
-        selection = window.session.viewport.selection
-        if selection is not None:
-            window.session.viewport.reveal(*selection, margin=0.02)
+        selected = window.session.viewport.selected_range
+        if selected is not None:
+            window.session.viewport.reveal(*selected, margin=0.02)
         else:
             window.session.reveal_selected()
 
@@ -182,17 +182,17 @@ def _go(window: MainWindow) -> list[Command]:
             window.deviations.jump(index)
 
     def along(forward: bool) -> Callable[[], None]:
-        return lambda: _select_slice(window, beside(window.session, _selected_slice(window), forward=forward))
+        return lambda: _select_slice(window, next_slice(window.session, _selected_slice(window), forward=forward))
 
     def across(down: bool) -> Callable[[], None]:
-        return lambda: _select_slice(window, stacked(window.session, _selected_slice(window), down=down))
+        return lambda: _select_slice(window, slice_across(window.session, _selected_slice(window), down=down))
 
     def clear() -> None:
         if window.search.isVisible():
             window.search.hide()
             window.timeline.setFocus()
             return
-        window.session.viewport.selection = None
+        window.session.viewport.selected_range = None
         window.session.select(None)
 
     def marker() -> None:
@@ -267,17 +267,17 @@ def _choose_step(window: MainWindow, found: tuple[ShownStep, ...]) -> None:
 
 
 def _next_step(window: MainWindow, found: tuple[ShownStep, ...]) -> None:
-    _to_step_beside(window, found, forward=True)
+    _to_adjacent_step(window, found, forward=True)
 
 
 def _previous_step(window: MainWindow, found: tuple[ShownStep, ...]) -> None:
-    _to_step_beside(window, found, forward=False)
+    _to_adjacent_step(window, found, forward=False)
 
 
-def _to_step_beside(window: MainWindow, found: tuple[ShownStep, ...], *, forward: bool) -> None:
+def _to_adjacent_step(window: MainWindow, found: tuple[ShownStep, ...], *, forward: bool) -> None:
     viewport = window.session.viewport
     # The step in view is the one that begins near the left edge, with the margin that a jump leaves.
-    step = step_beside(found, viewport.start + 0.05 * viewport.span, forward)
+    step = adjacent_step(found, viewport.start + 0.05 * viewport.span, forward)
     if step is not None:
         _reveal(window, step)
 
@@ -297,7 +297,7 @@ def arrange(tracks: TimelineTracks, command: str, key: str) -> None:
 def _tracks(window: MainWindow) -> list[Command]:
     def acting(command: str) -> Callable[[], None]:
         def run() -> None:
-            timeline = window.pairing.acting_timeline()
+            timeline = window.side_by_side.acting_timeline()
             track = timeline.acted_track()
             if track is not None:
                 arrange(timeline.session.tracks, command, track.key)
@@ -337,12 +337,12 @@ def _view(window: MainWindow) -> list[Command]:
         commands.append(Command(f"dock-{name}", "View", title, turn, keys, checked=dock.isVisible))
     commands.append(
         Command(
-            "beside",
+            "side-by-side",
             "View",
             "Side by side …",
-            window.pairing.toggle,
+            window.side_by_side.toggle,
             ("Ctrl+B",),
-            checked=lambda: window.pairing.on,
+            checked=lambda: window.side_by_side.on,
             enabled=lambda: not window.session.document.empty,
             separated=True,
         )
@@ -351,9 +351,9 @@ def _view(window: MainWindow) -> list[Command]:
     commands.append(
         Command("previous-view", "View", "Keyboard to the view before", lambda: _focus(window, -1), ("Shift+F6",))
     )
-    commands.append(Command("roofline", "View", "Roofline …", lambda: window.later.show("roofline"), ("Ctrl+R",)))
-    commands.append(Command("kernel", "View", "Kernel …", lambda: window.later.show("kernel"), ("Ctrl+Shift+E",)))
-    commands.append(Command("kv", "View", "KV budget …", lambda: window.later.show_kv(), ("Ctrl+K",)))
+    commands.append(Command("roofline", "View", "Roofline …", lambda: window.lazy_docks.show("roofline"), ("Ctrl+R",)))
+    commands.append(Command("kernel", "View", "Kernel …", lambda: window.lazy_docks.show("kernel"), ("Ctrl+Shift+E",)))
+    commands.append(Command("kv", "View", "KV budget …", lambda: window.lazy_docks.show_kv(), ("Ctrl+K",)))
     commands.append(
         Command(
             "next-tier",

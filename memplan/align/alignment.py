@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.align.assignment import HOW, Assignment, MatchedBy, assignment_of
 from memplan.align.calibrated_chance import calibrated_chance
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
@@ -26,8 +27,6 @@ from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
 
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.align.likelihood import Likelihoods
 from memplan.align.pair_alignment import PairResult
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Int32s
 
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class MatchedBy(str, Enum):

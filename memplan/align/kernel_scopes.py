@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.align.assignment import HOW, Assignment, MatchedBy
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Int32s, TokenClasses
+from memplan.align.tokens import TokenClasses
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
 
-Int64s = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""

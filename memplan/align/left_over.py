@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int32s, Int64s
 from memplan.align.assignment import HOW, Assignment, MatchedBy
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Bools, Int32s, TokenClasses
+from memplan.align.tokens import Bools, TokenClasses
 from memplan.schema import Plan
 
-Int64s = NDArray[np.int64]
 
 
 class LeftOver:

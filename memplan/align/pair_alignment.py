@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
 
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 _MOST_CELLS = 12_000_000

@@ -14,12 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.jit import jit_numpy_division
 
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
 
 PART, CORE, NONE, MISSED = 0, 1, 2, 3
 """States of a cell: parts so far, core seen, kernel in no plan, op left out."""

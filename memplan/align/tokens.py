@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int32s, Int64s
 from memplan.align.op_families import families_of, family_table
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
 _OPERANDS = 12

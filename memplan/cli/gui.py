@@ -34,8 +34,8 @@ def command(
         from memplan.gui.application import run
 
         return run(plan, profile, chip)
-    from memplan.gui.screenshots import render as drawn
+    from memplan.gui.screenshots import render_window
 
-    for picture in drawn(plan, profile, render, chip=chip):
+    for picture in render_window(plan, profile, render, chip=chip):
         print(f"drawn: {picture}")
     return YES

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from memplan.core.units import format_share
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
+from memplan.core.units import format_share
 from memplan.cost.kernel import Kernel, op_class
 from memplan.schema import Source
 
@@ -83,10 +83,11 @@ class Calibration:
     @property
     def source(self) -> Source:
         """What a plan says when it rests on this calibration."""
+        train = format_share(self.train_error)
         check = "unknown" if self.check_error is None else format_share(self.check_error)
         return Source(
             f"calibrated on {self.profile}",
-            f"time-weighted error {format_share(self.train_error)} on the rows it was fitted to, {check} on rows kept apart",
+            f"time-weighted error {train} on the rows it was fitted to, {check} on rows kept apart",
         )
 
     def fit(self, op_type: str, model_ns: float) -> Correction | None:

@@ -8,7 +8,6 @@ from memplan.core.sentence import Sentence, joined
 from memplan.core.units import MIB, round_up
 from memplan.hardware import Chip
 from memplan.models import ModelConfig
-from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 
 HCCL_BUFFER_MB = 200

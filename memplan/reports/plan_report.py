@@ -7,7 +7,7 @@ from functools import partial
 from memplan.core.units import format_duration
 from memplan.reports.charts import area_chart
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
-from memplan.schema import Plan, headline, memory_curve, plan_peak, plan_to_json
+from memplan.schema import Plan, memory_curve, plan_headline, plan_peak, plan_to_json
 
 _LONGEST = 10
 
@@ -52,7 +52,7 @@ def plan_report(plan: Plan) -> Report:
         sections.append(_transfers(plan))
     return Report(
         title=f"{plan.origin.file} ({plan.origin.producer}) on {plan.chip}",
-        headline=headline(plan),
+        headline=plan_headline(plan),
         sections=tuple(sections),
         notes=(*(Remark(f"not valid: {wrong}") for wrong in plan.violations), *map(Remark, plan.notes)),
         sources=tuple(plan.rests_on),

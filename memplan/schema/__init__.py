@@ -21,7 +21,7 @@ from memplan.schema.plan import (
     plan_to_json,
 )
 from memplan.schema.decode import load_plan, plan_from_json
-from memplan.schema.summary import headline
+from memplan.schema.summary import plan_headline
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -42,10 +42,10 @@ __all__ = [
     "Tier",
     "TierUse",
     "Transfer",
-    "headline",
     "load_plan",
     "memory_curve",
     "plan_from_json",
+    "plan_headline",
     "plan_peak",
     "plan_to_json",
     "step_starts",

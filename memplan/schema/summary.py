@@ -7,7 +7,7 @@ from memplan.schema.plan import Plan, Tier
 from memplan.core.units import format_bytes, format_duration
 
 
-def headline(plan: Plan) -> str:
+def plan_headline(plan: Plan) -> str:
     """Peak with its bound and gap, predicted time, and whether it fits."""
     use = plan.tier(Tier.HBM)
     if use is None:

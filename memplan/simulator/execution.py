@@ -6,12 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan, Tier
 from memplan.simulator.noise import Behaviour, Chance
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.hardware import Chip
 from memplan.graph.op_names import op_family
+from memplan.hardware import Chip
 from memplan.schema import Plan, PlannedOp, PlannedTensor
 from memplan.simulator.execution import Execution
 from memplan.simulator.noise import Behaviour, Chance

@@ -9,6 +9,7 @@ from memplan.models.architecture import HyperConnections, Layer, LookupTable, Mo
 from memplan.models.mixers.latent_attention import Indexer
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.compressed_attention import SharedCompressedAttention
+from memplan.models.families.compressed import entry_indexer, routed_experts, window_alone
 from memplan.models.families.common import assemble, numbered_mtp
 from memplan.models.fields import MOST_ELEMENTS, Fields, layer_count
 
@@ -27,32 +28,12 @@ def deepseek_v41(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG00
     ratios = fields.list_of("compress_ratios", int, at_least=layers)
     sources = _ids(fields, "kv_source_layer_ids", layers)
     choosers = _ids(fields, "index_source_layer_ids", layers)
-    indexer = Indexer(fields.count("index_n_heads"), fields.count("index_head_dim"), fields.count("index_topk"))
-    heads, groups = fields.count("num_attention_heads"), fields.count("o_groups")
-    if (heads * fields.count("head_dim")) % groups:
-        raise fields.wrong("o_groups", f"{groups} does not divide num_attention_heads x head_dim")
-    window_only = SharedCompressedAttention(
-        heads=heads,
-        head_dim=fields.count("head_dim"),
-        rope_dim=fields.count("qk_rope_head_dim"),
-        q_lora_rank=fields.count("q_lora_rank"),
-        out_groups=groups,
-        out_lora_rank=fields.count("o_lora_rank"),
-        window=fields.count("sliding_window"),
-        ratio=0,
-    )
-    intermediate = fields.count("moe_intermediate_size")
-    expert = MoeFfn(
-        experts=fields.count("n_routed_experts"),
-        per_token=fields.count("num_experts_per_tok"),
-        intermediate=intermediate,
-        shared_intermediate=intermediate * fields.count("n_shared_experts", least=0),
-        router_biases=2,
-    )
+    window, indexer = window_alone(fields, SharedCompressedAttention), entry_indexer(fields)
+    expert = replace(routed_experts(fields), router_biases=2)
 
     def mixer(index: int, ratio: int) -> SharedCompressedAttention:
         if not ratio:
-            return window_only
+            return window
         if ratio < 0:
             raise fields.wrong(f"compress_ratios[{index}]", f"{ratio} is no ratio of compression")
         source = max((layer for layer in sources if layer <= index), default=None)
@@ -61,7 +42,7 @@ def deepseek_v41(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG00
         if min(choosers, default=layers) > index:
             raise fields.wrong("index_source_layer_ids", f"no layer chooses entries for layer {index}")
         return replace(
-            window_only,
+            window,
             ratio=ratio,
             source=source,
             owns_entries=source == index,
@@ -78,7 +59,7 @@ def deepseek_v41(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG00
         experts=fields.count_or("dspark_n_routed_experts", expert.experts, least=1),
         per_token=fields.count_or("dspark_num_experts_per_tok", expert.per_token, least=1),
     )
-    mtp = numbered_mtp(drafts, layers, Layer(layers, window_only, draft))
+    mtp = numbered_mtp(drafts, layers, Layer(layers, window, draft))
     notes = (_NOT_MODELLED,) if drafts else ()
     model = assemble(fields, family="deepseek_v41", layers=stack, tied=False, mtp_layers=mtp, notes=notes)
     return replace(model, hyper=HyperConnections(fields.count("hc_mult"), learnt_head=False))

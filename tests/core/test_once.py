@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -84,15 +86,22 @@ def test_a_cancelled_computation_is_begun_anew_by_the_next_who_asks() -> None:
     assert value() == "done by attempt 2"
 
 
-def test_to_cancel_the_one_that_computes_leaves_the_one_that_waits_its_value() -> None:
-    work, computing, waiting = Slow(), Stoppable(), Stoppable()
-    value = Once(work)
+@contextmanager
+def two_who_ask(work: Slow) -> Iterator[tuple[Stoppable, Future[str], Stoppable, Future[str]]]:
+    """One that computes a value and one that waits for it: their progress and what they will get."""
+    computing, waiting, value = Stoppable(), Stoppable(), Once(work)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(value, computing)
         assert work.working.wait(5)
         second = pool.submit(value, waiting)
         while not waiting.told:
             time.sleep(0.002)
+        yield computing, first, waiting, second
+
+
+def test_to_cancel_the_one_that_computes_leaves_the_one_that_waits_its_value() -> None:
+    work = Slow()
+    with two_who_ask(work) as (computing, first, waiting, second):
         computing.stop.set()
         with pytest.raises(CancelledError):
             first.result(5)
@@ -104,14 +113,8 @@ def test_to_cancel_the_one_that_computes_leaves_the_one_that_waits_its_value() -
 
 
 def test_to_cancel_the_one_that_waits_leaves_the_one_that_computes_alone() -> None:
-    work, computing, waiting = Slow(), Stoppable(), Stoppable()
-    value = Once(work)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(value, computing)
-        assert work.working.wait(5)
-        second = pool.submit(value, waiting)
-        while not waiting.told:
-            time.sleep(0.002)
+    work = Slow()
+    with two_who_ask(work) as (_, first, waiting, second):
         waiting.stop.set()
         with pytest.raises(CancelledError):
             second.result(5)

@@ -124,7 +124,7 @@ def _open_sample(scene: Scene) -> None:
 
 def _cancel(scene: Scene) -> None:
     scene.window.jobs.background = True
-    scene.window.open_request(Request(PLAN, PROFILE), beside=True)
+    scene.window.open_request(Request(PLAN, PROFILE), new_tab=True)
     scene.press("cancel")
     scene.until(lambda: not scene.window.jobs.running)
     assert len(scene.window.documents.opened) == 1
@@ -173,7 +173,7 @@ def _close_document(scene: Scene) -> None:
 def _documents(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
         first = scene.window.session
-        scene.window.open_request(Request(PLAN, PROFILE), beside=True)
+        scene.window.open_request(Request(PLAN, PROFILE), new_tab=True)
         assert scene.window.session is not first
         assert scene.window.tabs.count() == 2
         scene.press(name)
@@ -411,15 +411,15 @@ def _dock(name: str) -> Callable[[Scene], None]:
     return case
 
 
-def _beside(scene: Scene) -> None:
-    scene.window.open_request(Request(PLAN), beside=True)
-    scene.press("beside")
-    assert scene.window.pairing.view is not None
-    assert scene.window.pairing.view.timeline.isVisible()
-    assert scene.window.commands.actions["beside"].isChecked()
-    scene.press("beside")
-    assert scene.window.pairing.view is None
-    assert not scene.window.commands.actions["beside"].isChecked()
+def _side_by_side(scene: Scene) -> None:
+    scene.window.open_request(Request(PLAN), new_tab=True)
+    scene.press("side-by-side")
+    assert scene.window.side_by_side.view is not None
+    assert scene.window.side_by_side.view.timeline.isVisible()
+    assert scene.window.commands.actions["side-by-side"].isChecked()
+    scene.press("side-by-side")
+    assert scene.window.side_by_side.view is None
+    assert not scene.window.commands.actions["side-by-side"].isChecked()
 
 
 def _roofline(scene: Scene) -> None:
@@ -431,8 +431,8 @@ def _kernel(scene: Scene) -> None:
     scene.select_a_kernel()
     scene.press("kernel")
     assert scene.window.docks["kernel"].isVisible()
-    assert scene.window.later.kernel is not None
-    assert scene.window.later.kernel.facts.name
+    assert scene.window.lazy_docks.kernel is not None
+    assert scene.window.lazy_docks.kernel.facts.name
 
 
 def _kv(scene: Scene) -> None:
@@ -495,7 +495,7 @@ CASES: dict[str, Callable[[Scene], None]] = {
     "open-recent": _open_recent,
     "open-sample": _open_sample,
     "rank": _rank("rank"),
-    "rank-beside": _rank("rank-beside"),
+    "rank-new-tab": _rank("rank-new-tab"),
     "cancel": _cancel,
     "export-plan": _export,
     "save-view": _save_view,
@@ -534,7 +534,7 @@ CASES: dict[str, Callable[[Scene], None]] = {
     "track-down": _track("track-down"),
     "fold-all": _fold_all,
     "unfold-all": _unfold_all,
-    "beside": _beside,
+    "side-by-side": _side_by_side,
     "roofline": _roofline,
     "kernel": _kernel,
     "kv": _kv,

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QColorDialog, QInputDialog
 
 from memplan.gui.window.file_commands import choose_rank
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.document.open_documents import Documents
+from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, open_session, requests_for
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
@@ -66,13 +66,13 @@ def test_what_is_opened_goes_where_it_belongs(tmp_path: Path) -> None:
 
 
 def test_documents_are_tabs_that_can_be_closed() -> None:
-    documents = Documents()
+    documents = OpenDocuments()
     changes: list[int] = []
     documents.changed.connect(lambda: changes.append(documents.index))
     first, second = open_session(Request(PLAN)), open_session(Request(None, PROFILE))
-    documents.show(Request(PLAN), first, beside=True)
+    documents.show(Request(PLAN), first, new_tab=True)
     assert len(documents.opened) == 1  # an empty document gives way
-    documents.show(Request(None, PROFILE), second, beside=True)
+    documents.show(Request(None, PROFILE), second, new_tab=True)
     assert [item.session for item in documents.opened] == [first, second]
     assert documents.current.session is second
     assert [item.session for item in documents.others] == [first]
@@ -133,8 +133,8 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
 
 def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
-    first.later.show_kv()
-    first.later.show("kernel")
+    first.lazy_docks.show_kv()
+    first.lazy_docks.show("kernel")
     qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(first.docks), timeout=20_000)
     first.docks["kv"].setFloating(True)
     first.docks["roofline" if "roofline" in first.docks else "kernel"].raise_()
@@ -180,7 +180,7 @@ def test_damaged_settings_give_the_defaults(text: str, store: QSettings) -> None
     assert settings.models == []
     assert all(request.profile == Path("x") for request in settings.recent)
     assert settings.arrangement == {}
-    assert all(stretch is None for _, stretch in settings.open_at_start)
+    assert all(time_range is None for _, time_range in settings.open_at_start)
 
 
 def test_recent_documents_are_kept_once_and_latest_first(store: QSettings) -> None:
@@ -300,7 +300,7 @@ def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.
     assert window.session.document.rank is not None
     assert str(window.session.document.rank.rank) == last
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: (str(profile.ranks[0]), True))
-    choose_rank(window, beside=True)
+    choose_rank(window, new_tab=True)
     assert len(window.documents.opened) == 2
     window.close()
 
@@ -332,14 +332,14 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
 
 
 def test_documents_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    documents = Documents()
+    documents = OpenDocuments()
     first, second = (shutil.copytree(PROFILE, tmp_path / run / "level2") for run in ("db", "text"))
-    documents.show(Request(None, first), open_session(Request(None, first)), beside=True)
+    documents.show(Request(None, first), open_session(Request(None, first)), new_tab=True)
     assert [str(name) for name in documents.names()] == ["level2"]
-    documents.show(Request(None, second), open_session(Request(None, second)), beside=True)
+    documents.show(Request(None, second), open_session(Request(None, second)), new_tab=True)
     assert [str(name) for name in documents.names()] == ["db/level2", "text/level2"]
-    documents.show(Request(PLAN), open_session(Request(PLAN)), beside=True)
-    documents.show(Request(PLAN), open_session(Request(PLAN)), beside=True)
+    documents.show(Request(PLAN), open_session(Request(PLAN)), new_tab=True)
+    documents.show(Request(PLAN), open_session(Request(PLAN)), new_tab=True)
     assert [str(name) for name in documents.names()][2:] == [f"{PLAN.name} (1)", f"{PLAN.name} (2)"]
 
 
@@ -348,7 +348,7 @@ def test_ranks_and_chips_tell_documents_apart() -> None:
     other = first.document
     assert other.plan is not None
     assert other.rank is not None
-    documents = Documents(first)
+    documents = OpenDocuments(first)
     rank = SimpleNamespace(rank=3, span_ns=other.rank.span_ns, tracks=(), memory_components=tuple)
     documents.add(Request(), Session(replace(other, rank=rank, comparison=None)))  # type: ignore[arg-type]
     assert [str(name).rsplit(" · ", 1)[1] for name in documents.names()] == ["rank 0", "rank 3"]

@@ -19,7 +19,7 @@ from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_she
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.gui.model.kernel.roofline_points import roofline
+from memplan.gui.model.kernel.roofline_points import plan_roofline
 from memplan.hardware import chip, chips
 from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
@@ -219,7 +219,7 @@ def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
     facts = kernel_facts(session)
     assert facts.chip == name
     assert facts.roofline
-    shown = roofline(session.document)
+    shown = plan_roofline(session.document)
     assert shown.bytes_per_second == chip(name).hbm_bytes_per_second
     basis = chip(name).hbm_basis
     assert str(shown.memory) == (f"HBM ({basis})" if basis else "HBM"), "an estimate is called one"

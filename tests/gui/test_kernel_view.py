@@ -18,7 +18,7 @@ from memplan.gui.work.jobs import Jobs
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.kernel import kernel_analysis
-from memplan.gui.model.kernel.kernel_facts import Lane
+from memplan.gui.model.kernel.kernel_facts import BufferLane
 from memplan.gui.model.kernel.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.gui
 def shown(window: MainWindow) -> KernelView:
     """The window's kernel view, in front."""
     window.commands.run("kernel")
-    assert window.later.kernel is not None
+    assert window.lazy_docks.kernel is not None
     QApplication.processEvents()
-    return window.later.kernel
+    return window.lazy_docks.kernel
 
 
 def op_of(session: Session, kind: str) -> OpRef:
@@ -137,19 +137,19 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
     window.session.select(op_of(window.session, "MatMul"))
     try:
         window.commands.run("language-zh")
-        assert window.later.kernel is not None
-        assert window.later.kernel is not view
+        assert window.lazy_docks.kernel is not None
+        assert window.lazy_docks.kernel is not view
         QApplication.processEvents()
         window.show_view("kernel")
         QApplication.processEvents()
         assert window.docks["kernel"].windowTitle() == "算子"
-        assert "预测" in window.later.kernel.head.text()
-        assert "切分" in window.later.kernel.words.text()
+        assert "预测" in window.lazy_docks.kernel.head.text()
+        assert "切分" in window.lazy_docks.kernel.words.text()
     finally:
         window.commands.run("language-en")
     window.close_document()
-    assert window.later.kernel is not None
-    assert window.later.kernel.facts.name == ""
+    assert window.lazy_docks.kernel is not None
+    assert window.lazy_docks.kernel.facts.name == ""
 
 
 # -- on worker threads ------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_double_buffers_take_turns_and_what_stays_is_one_block() -> None:
     def buffer(name: str, offset: int, intervals: tuple[tuple[int, int], ...], fills: tuple[int, ...]) -> OnChipBuffer:
         return OnChipBuffer(f"{name} {offset}", Tier.L1, offset, 100, intervals, "MTE2", "MTE1", name, fills)
 
-    lane = Lane(
+    lane = BufferLane(
         Tier.L1,
         1000,
         300,
@@ -281,8 +281,8 @@ def test_double_buffers_take_turns_and_what_stays_is_one_block() -> None:
 
 
 def test_free_room_is_drawn_to_scale_only_where_buffers_can_be_read_beside_it() -> None:
-    def of(peak: int, capacity: int | None) -> Lane:
-        return Lane(Tier.UB, capacity, peak, ())
+    def of(peak: int, capacity: int | None) -> BufferLane:
+        return BufferLane(Tier.UB, capacity, peak, ())
 
     half = heights(of(600, 1000))
     assert (half.used_height, half.to_scale, half.free) == (0.6, True, 400)

@@ -365,11 +365,11 @@ def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session,
     for first in (config, None):
         window = MainWindow(session, settings=kept, background=False)
         qtbot.addWidget(window)
-        window.later.show_kv(first)
-        assert window.later.kv is not None
-        assert window.later.kv.models == [config]
+        window.lazy_docks.show_kv(first)
+        assert window.lazy_docks.kv is not None
+        assert window.lazy_docks.kv.models == [config]
         assert [
-            window.later.kv.form.model.itemText(place) for place in range(window.later.kv.form.model.count())
+            window.lazy_docks.kv.form.model.itemText(place) for place in range(window.lazy_docks.kv.form.model.count())
         ].count("own") == 1
         window.close()
     assert Settings(kept).models == [config]

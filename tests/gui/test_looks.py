@@ -17,7 +17,7 @@ from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import Session
-from memplan.gui.screenshots import render
+from memplan.gui.screenshots import render_window
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, pixels
 
@@ -69,7 +69,7 @@ def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: obje
 
 
 def test_both_themes_are_photographed(tmp_path: Path) -> None:
-    pictures = render(PLAN, PROFILE, tmp_path, size=(1200, 800))
+    pictures = render_window(PLAN, PROFILE, tmp_path, size=(1200, 800))
     assert [path.name for path in pictures] == ["window-light.png", "window-dark.png"]
     for path in pictures:
         assert len(np.unique(pixels(QImage(str(path))))) > 50
@@ -77,8 +77,8 @@ def test_both_themes_are_photographed(tmp_path: Path) -> None:
 
 def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from memplan.gui.screenshots import render;"
-        "render(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
+        "import sys; from pathlib import Path; from memplan.gui.screenshots import render_window;"
+        "render_window(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), size=(1200, 800))"
     )
     environment = {**os.environ, "QT_SCALE_FACTOR": "2"}
     run = [sys.executable, "-c", code, str(PLAN), str(PROFILE), str(tmp_path)]
@@ -139,7 +139,7 @@ def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) 
         window.session.tracks.hide(track.key)
     hidden = pixels(view.grab().toImage())[:, GUTTER_PX:]
     (tmp_path / "step_trace_time.csv").write_text("Device_id,Step,Computing\n0,1,10.0\n")
-    window.open_request(Request(None, tmp_path), beside=True)
+    window.open_request(Request(None, tmp_path), new_tab=True)
     assert window.session.tracks.all == ()
     bare = pixels(view.grab().toImage())[:, GUTTER_PX:]
     middle = slice(view.plot.height() // 2 - 20, view.plot.height() // 2 + 60)

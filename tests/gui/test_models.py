@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.gui.model.memory.live_tensors import alive_rows
+from memplan.gui.model.memory.live_tensors import live_rows
 from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
-from memplan.gui.model.compare.deviations import SHAPE, deviation_rows, verdict
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.timeline.lanes import build_lanes
 from memplan.gui.model.document.open_request import Request, open_session, request_for
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
-from memplan.gui.model.timeline.slice_search import search
-from memplan.gui.model.timeline.range_statistics import selection_sections
+from memplan.gui.model.timeline.slice_search import search_slices
+from memplan.gui.model.timeline.range_statistics import range_sections
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
@@ -90,14 +90,14 @@ def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -
     costs = [row.sort_keys[-1] for row in rows]
     assert rows
     assert costs == sorted(costs, reverse=True)
-    assert all(len(row.cells) == len(SHAPE.header) for row in rows)
+    assert all(len(row.cells) == len(DEVIATION_SHAPE.header) for row in rows)
     assert str(verdict(session.document)).startswith("deviates: ")
 
 
 def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     peak = session.peak
     assert peak is not None
-    rows, total = alive_rows(session, float(peak.time_ns - session.origin_ns))
+    rows, total = live_rows(session, float(peak.time_ns - session.origin_ns))
     assert total == peak.alive
     sizes = [row.sort_keys[-1] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
@@ -114,9 +114,9 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
         session.tracks.load(track)
     plan = session.document.plan
     assert plan is not None
-    assert selection_sections(session) == []
-    session.viewport.selection = session.viewport.bounds
-    titles = {str(section.title): section for section in selection_sections(session)}
+    assert range_sections(session) == []
+    session.viewport.selected_range = session.viewport.bounds
+    titles = {str(section.title): section for section in range_sections(session)}
     assert all(str(fact.label) for section in titles.values() for fact in section.facts)
     of_one_kind = {str(track.title) for track in session.tracks.all if _kinds(session, track) == (track.label,)}
     assert of_one_kind
@@ -127,8 +127,8 @@ def test_a_selection_counts_what_lies_inside_it(session: Session) -> None:
     lanes = session.tracks.lanes(planned)
     assert lanes is not None
     first, length = int(lanes.slices.start_ns[0]), int(lanes.slices.duration_ns[0])
-    session.viewport.selection = (first - session.origin_ns, first - session.origin_ns + length // 2)
-    half = {str(section.title): section for section in selection_sections(session)}[str(planned.title)]
+    session.viewport.selected_range = (first - session.origin_ns, first - session.origin_ns + length // 2)
+    half = {str(section.title): section for section in range_sections(session)}[str(planned.title)]
     assert half.facts[0].value == "1"
     assert str(half.facts[1].value).endswith("(100%)")
 
@@ -172,8 +172,8 @@ def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path
     session = open_session(Request(None, tmp_path))
     for track in session.tracks.all:
         session.tracks.load(track)
-    session.viewport.selection = (0.0, 500_000.0)
-    section = selection_sections(session)[1]
+    session.viewport.selected_range = (0.0, 500_000.0)
+    section = range_sections(session)[1]
     facts = {str(fact.label): str(fact.value) for fact in section.facts}
     assert facts["time"] == "250.000 µs (50%)"
     assert facts["call"] == "30.000 µs"
@@ -182,7 +182,7 @@ def test_time_of_a_selection_counts_once_where_slices_lie_within_slices(tmp_path
 def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) -> None:
     for track in session.tracks.all:
         session.tracks.load(track)
-    hits = search(session.tracks, "adam-OP0")
+    hits = search_slices(session.tracks, "adam-OP0")
     assert {key.split("/")[0] for key in hits.tracks} >= {"plan", "stream"}
     assert hits.start_ns.tolist() == sorted(hits.start_ns.tolist())
     assert hits.total == len(hits)
@@ -192,8 +192,8 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
         assert lanes is not None
         assert "adam-op0" in lanes.slices.names[lanes.slices.name[item.index]].casefold()
         assert lanes.slices.start_ns[item.index] == hits.start_ns[position]
-    assert len(search(session.tracks, "   ")) == 0
-    assert len(search(session.tracks, "no such op")) == 0
+    assert len(search_slices(session.tracks, "   ")) == 0
+    assert len(search_slices(session.tracks, "no such op")) == 0
 
 
 def test_an_op_or_a_tensor_has_its_range_of_time(session: Session) -> None:

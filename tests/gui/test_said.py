@@ -71,7 +71,7 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     name = "first_" + "x" * 5_000 + "_last"
     event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
     (tmp_path / "trace_view.json").write_text(json.dumps([event]))
-    window.open_request(Request(None, tmp_path), beside=True)
+    window.open_request(Request(None, tmp_path), new_tab=True)
     track = window.session.tracks.all[0]
     window.session.tracks.load(track)
     item = SliceRef(track.key, 0)
@@ -88,12 +88,12 @@ def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> 
     session = window.session
     track = next(track for track in session.tracks.all if track.kind == "stream")
     session.tracks.load(track)
-    session.viewport.selection = session.viewport.bounds
+    session.viewport.selected_range = session.viewport.bounds
     assert window.details.sections[0].title == Sentence("Selection")
     session.select(SliceRef(track.key, 2))
     assert window.details.sections[0].title == Sentence("Slice")
     assert Sentence("Selection") in [section.title for section in window.details.sections]
-    session.viewport.selection = (0.0, 1_000.0)
+    session.viewport.selected_range = (0.0, 1_000.0)
     assert window.details.sections[0].title == Sentence("Selection")
     window.commands.run("clear")
     assert window.details.sections[0].title == Sentence("Plan")

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import CancelledError
-from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments, one_clock
+from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments, one_clock
 from memplan.gui.model.compare.ab_differences import (
-    MOST,
-    SHAPE,
-    Amount,
-    Difference,
-    Differences,
-    Group,
-    Ledger,
-    Measure,
+    AB_MOST,
+    AB_SHAPE,
+    AbAmount,
+    AbDifference,
+    AbDifferences,
+    AbGroup,
+    AbLedger,
+    AmountUnit,
     compared,
     difference_rows,
     differences_sheet,
 )
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.compare.side_by_side import Pair, pair_differences
+from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
 from memplan.gui.model.compare.ab_profile import collective_pairs
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.viewport import Viewport
@@ -43,7 +43,7 @@ def profile(path: Path = PROFILE, rank: int | None = None) -> Session:
     return open_session(Request(profile=path, rank=rank))
 
 
-def of(found: Differences, group: Group, name: str) -> Difference:
+def of(found: AbDifferences, group: AbGroup, name: str) -> AbDifference:
     return next(item for item in found.found if item.group is group and item.name == name)
 
 
@@ -52,7 +52,7 @@ def of(found: Differences, group: Group, name: str) -> Difference:
 
 def test_either_viewport_leads_and_the_other_follows_shifted_by_the_offset() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    Link(first, second, 100.0)
+    ViewportLink(first, second, 100.0)
     first.show(200.0, 300.0)
     assert window(second) == (300.0, 400.0)
     second.zoom(0.5, 350.0)
@@ -60,17 +60,17 @@ def test_either_viewport_leads_and_the_other_follows_shifted_by_the_offset() -> 
     assert window(first) == (225.0, 275.0)
     first.cursor = 230.0
     assert second.cursor == 330.0
-    second.selection = (340.0, 360.0)
-    assert first.selection == (240.0, 260.0)
+    second.selected_range = (340.0, 360.0)
+    assert first.selected_range == (240.0, 260.0)
     first.cursor = None
-    first.selection = None
+    first.selected_range = None
     assert second.cursor is None
-    assert second.selection is None
+    assert second.selected_range is None
 
 
 def test_one_move_is_told_once_to_each_side() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    Link(first, second)
+    ViewportLink(first, second)
     told: list[str] = []
     first.changed.connect(lambda: told.append("first"))
     second.changed.connect(lambda: told.append("second"))
@@ -82,7 +82,7 @@ def test_one_move_is_told_once_to_each_side() -> None:
 @pytest.mark.parametrize("offset", [0.0, -350.0, 5_000.0])
 def test_documents_of_different_length_stay_together_at_every_zoom(offset: float) -> None:
     short, long = Viewport((-1.0, 101.0)), Viewport((-100.0, 10_100.0))
-    Link(short, long, offset)
+    ViewportLink(short, long, offset)
     for viewport, factor, at in ((short, 0.1, 50.0), (long, 30.0, 9_000.0), (short, 1e6, 0.0), (long, 1e-7, 1.0)):
         viewport.zoom(factor, at)
         viewport.pan(viewport.span)
@@ -95,7 +95,7 @@ def test_documents_of_different_length_stay_together_at_every_zoom(offset: float
 
 def test_going_back_takes_both_back() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     first.reveal(100.0, 110.0)
     second.reveal(500.0, 510.0)
     assert first.back()
@@ -108,7 +108,7 @@ def test_going_back_takes_both_back() -> None:
 
 def test_a_link_that_is_off_or_forgotten_leaves_no_trace() -> None:
     first, second = Viewport((0.0, 100.0)), Viewport((0.0, 1000.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     first.show(*first.bounds)
     link.on = False
     assert first.bounds == (0.0, 100.0)
@@ -127,7 +127,7 @@ def test_a_link_that_is_off_or_forgotten_leaves_no_trace() -> None:
 
 def test_other_data_in_a_linked_viewport_moves_the_common_bounds() -> None:
     first, second = Viewport((0.0, 100.0)), Viewport((0.0, 100.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     second.set_bounds((0.0, 5_000.0))
     assert first.bounds == second.bounds == (0.0, 5_000.0)
     assert window(first) == window(second)
@@ -137,7 +137,7 @@ def test_other_data_in_a_linked_viewport_moves_the_common_bounds() -> None:
 
 def test_a_viewport_linked_with_itself_stays_as_it_is() -> None:
     viewport = Viewport((0.0, 100.0))
-    link = Link(viewport, viewport, 10.0)
+    link = ViewportLink(viewport, viewport, 10.0)
     viewport.show(10.0, 20.0)
     assert not link.on
     assert window(viewport) == (10.0, 20.0)
@@ -145,7 +145,7 @@ def test_a_viewport_linked_with_itself_stays_as_it_is() -> None:
 
 def test_aligning_puts_the_chosen_moments_on_each_other_and_shows_them() -> None:
     first, second = Viewport((0.0, 1000.0)), Viewport((0.0, 1000.0))
-    link = Link(first, second)
+    link = ViewportLink(first, second)
     first.show(0.0, 100.0)
     link.align(700.0, 250.0)
     assert link.offset == -450.0
@@ -175,38 +175,38 @@ def test_a_plan_and_a_profile_are_aligned_at_the_step() -> None:
 
 
 def test_the_selected_items_are_aligned_once_something_is_selected_in_both() -> None:
-    pair = Pair(open_session(Request(PLAN)), open_session(Request(PLAN)))
-    assert not pair.align(Alignment.SELECTED)
-    pair.first.select(OpRef(3))
-    assert not pair.align(Alignment.SELECTED)
-    pair.second.select(OpRef(9))
-    assert pair.align(Alignment.SELECTED)
-    ops = pair.first.document.plan.ops  # type: ignore[union-attr]
-    assert pair.link.offset == float(ops[9].start_ns - ops[3].start_ns)
+    model = SideBySide(open_session(Request(PLAN)), open_session(Request(PLAN)))
+    assert not model.align(Alignment.SELECTED)
+    model.first.select(OpRef(3))
+    assert not model.align(Alignment.SELECTED)
+    model.second.select(OpRef(9))
+    assert model.align(Alignment.SELECTED)
+    ops = model.first.document.plan.ops  # type: ignore[union-attr]
+    assert model.link.offset == float(ops[9].start_ns - ops[3].start_ns)
 
 
 def test_the_map_beside_shows_the_same_tier() -> None:
-    pair = Pair(open_session(Request(PLAN)), open_session(Request(PLAN)))
-    pair.first.show_tier(Tier.L2)
-    assert pair.second.tier is Tier.HBM  # it has no addresses there
-    pair.second.show_tier(Tier.L2)
-    pair.first.show_tier(Tier.HBM)
-    assert pair.second.tier is Tier.HBM
-    pair.forget()
-    pair.second.show_tier(Tier.L2)
-    pair.first.show_tier(Tier.L2)
-    pair.first.show_tier(Tier.HBM)
-    assert pair.second.tier is Tier.L2
+    model = SideBySide(open_session(Request(PLAN)), open_session(Request(PLAN)))
+    model.first.show_tier(Tier.L2)
+    assert model.second.tier is Tier.HBM  # it has no addresses there
+    model.second.show_tier(Tier.L2)
+    model.first.show_tier(Tier.HBM)
+    assert model.second.tier is Tier.HBM
+    model.forget()
+    model.second.show_tier(Tier.L2)
+    model.first.show_tier(Tier.L2)
+    model.first.show_tier(Tier.HBM)
+    assert model.second.tier is Tier.L2
 
 
 # -- differences -------------------------------------------------------------------------------------------------
 
 
-def ledger(first: dict[str, int] | None, second: dict[str, int] | None, **more: object) -> Ledger:
-    def amounts(values: dict[str, int] | None) -> dict[str, Amount] | None:
-        return None if values is None else {name: Amount(1, value) for name, value in values.items()}
+def ledger(first: dict[str, int] | None, second: dict[str, int] | None, **more: object) -> AbLedger:
+    def amounts(values: dict[str, int] | None) -> dict[str, AbAmount] | None:
+        return None if values is None else {name: AbAmount(1, value) for name, value in values.items()}
 
-    return Ledger(Group.KERNEL, Measure.TIME, amounts(first), amounts(second), **more)  # type: ignore[arg-type]
+    return AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts(first), amounts(second), **more)  # type: ignore[arg-type]
 
 
 def test_names_of_one_document_only_are_listed_with_a_dash() -> None:
@@ -228,41 +228,41 @@ def test_what_a_document_knows_nothing_of_is_not_taken_for_zero() -> None:
 
 
 def test_very_many_names_are_cut_to_those_that_differ_most() -> None:
-    many = {f"k{index}": index for index in range(MOST + 500)}
+    many = {f"k{index}": index for index in range(AB_MOST + 500)}
     found = compared([ledger(many, {})])
-    assert (len(found.found), found.left_out) == (MOST, 500)
-    assert found.found[0].name == f"k{MOST + 499}"
-    assert found.totals == {Group.KERNEL: (sum(many.values()), 0)}
+    assert (len(found.found), found.left_out) == (AB_MOST, 500)
+    assert found.found[0].name == f"k{AB_MOST + 499}"
+    assert found.totals == {AbGroup.KERNEL: (sum(many.values()), 0)}
 
 
 def test_times_and_bytes_stand_in_one_table_each_by_its_largest_difference_first() -> None:
     times = ledger({"a": 1_000, "b": 900}, {"a": 500, "b": 890})
-    sizes = Ledger(Group.MEMORY, Measure.BYTES, {"m": Amount(None, 1 << 30)}, {"m": Amount(None, 3 << 28)})
+    sizes = AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"m": AbAmount(None, 1 << 30)}, {"m": AbAmount(None, 3 << 28)})
     rows = difference_rows(compared([times, sizes]).found)
-    by_name = {row.cells[1]: row.sort_keys[SHAPE.sorted_by] for row in rows}
+    by_name = {row.cells[1]: row.sort_keys[AB_SHAPE.sorted_by] for row in rows}
     assert by_name["a"] > by_name["m"] > by_name["b"]  # type: ignore[operator]
-    assert all(len(row.cells) == len(row.sort_keys) == len(SHAPE.header) for row in rows)
+    assert all(len(row.cells) == len(row.sort_keys) == len(AB_SHAPE.header) for row in rows)
 
 
 def test_a_slower_kernel_is_found_in_its_type_and_by_its_name(tmp_path: Path) -> None:
     first, second = profile(), profile(slower(tmp_path, 1.5))
-    found = pair_differences(first, second)
+    found = document_differences(first, second)
     kernels = first.document.rank.kernels()  # type: ignore[union-attr]
     assert kernels is not None
     total = sum(int(time) for time, kind in zip(kernels.duration_ns, kernels.type, strict=True) if kind == "MatMul")
-    item = of(found, Group.TYPE, "MatMul")
+    item = of(found, AbGroup.TYPE, "MatMul")
     assert item.first is not None
     assert item.first.total == total
     assert item.delta == pytest.approx(total / 2, rel=1e-3)
     assert item.share == pytest.approx(total / int(kernels.duration_ns.sum()))
-    named = [other for other in found.found if other.group is Group.KERNEL]
+    named = [other for other in found.found if other.group is AbGroup.KERNEL]
     assert sum(other.delta or 0 for other in named) == item.delta
-    assert {other.group for other in found.found} >= {Group.STEP, Group.PART, Group.MEMORY}
-    assert all(other.delta == 0 for other in found.found if other.group is Group.MEMORY)
+    assert {other.group for other in found.found} >= {AbGroup.STEP, AbGroup.PART, AbGroup.MEMORY}
+    assert all(other.delta == 0 for other in found.found if other.group is AbGroup.MEMORY)
 
 
 def test_a_profile_with_itself_differs_in_nothing() -> None:
-    found = pair_differences(profile(), profile())
+    found = document_differences(profile(), profile())
     assert found.found
     assert all(item.delta == 0 for item in found.found)
 
@@ -277,25 +277,25 @@ def changed_plan() -> Plan:
 
 def test_two_plans_differ_in_times_tiers_and_who_holds_the_peak() -> None:
     first, second = open_session(Request(PLAN)), Session(make_document(changed_plan()))
-    found = pair_differences(first, second)
+    found = document_differences(first, second)
     plan = load_plan(PLAN)
-    assert of(found, Group.PLANNED_TIME, "makespan").delta == 7_000
-    assert of(found, Group.TIER, "HBM peak").delta == 4096
-    assert of(found, Group.TIER, "HBM lower bound").delta == 0
-    kind = of(found, Group.PLANNED_TYPE, plan.ops[0].type)
+    assert of(found, AbGroup.PLANNED_TIME, "makespan").delta == 7_000
+    assert of(found, AbGroup.TIER, "HBM peak").delta == 4096
+    assert of(found, AbGroup.TIER, "HBM lower bound").delta == 0
+    kind = of(found, AbGroup.PLANNED_TYPE, plan.ops[0].type)
     assert kind.delta == 7_000
     assert kind.first is not None
     assert kind.first.total == sum(op.duration_ns for op in plan.ops if op.type == plan.ops[0].type)
-    held = [item for item in found.found if item.group is Group.KIND and item.name.startswith("HBM ")]
+    held = [item for item in found.found if item.group is AbGroup.KIND and item.name.startswith("HBM ")]
     assert first.peak is not None
     assert sum(item.first.total for item in held if item.first is not None) == first.peak.alive
 
 
 def test_a_plan_and_a_profile_apart_are_not_compared() -> None:
-    found = pair_differences(open_session(Request(PLAN)), profile())
+    found = document_differences(open_session(Request(PLAN)), profile())
     assert found.found == ()
     assert "opened as one document" in str(found.reason)
-    assert pair_differences(Session(make_document()), profile()).reason
+    assert document_differences(Session(make_document()), profile()).reason
 
 
 def test_collectives_of_two_runs_are_paired_whatever_their_group_is_called() -> None:
@@ -314,7 +314,7 @@ def test_the_work_can_be_stopped() -> None:
         raise CancelledError(what)
 
     with pytest.raises(CancelledError):
-        pair_differences(profile(), profile(), stop)
+        document_differences(profile(), profile(), stop)
 
 
 def test_the_sheet_has_plain_numbers() -> None:
@@ -329,9 +329,9 @@ def test_the_sheet_has_plain_numbers() -> None:
 
 
 def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path) -> None:
-    pair = Pair(profile(), profile(slower(tmp_path, 1.5)))
-    pair.jump(of(pair_differences(pair.first, pair.second), Group.TYPE, "MatMul"))
-    for session in (pair.first, pair.second):
+    model = SideBySide(profile(), profile(slower(tmp_path, 1.5)))
+    model.jump(of(document_differences(model.first, model.second), AbGroup.TYPE, "MatMul"))
+    for session in (model.first, model.second):
         kernels = session.document.rank.kernels()  # type: ignore[union-attr]
         assert kernels is not None
         rows = [track for track, kind in enumerate(kernels.type) if kind == "MatMul"]
@@ -345,16 +345,16 @@ def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path)
         assert int(lanes.slices.start_ns[selected.index]) == int(kernels.start_ns[costliest])
         start, end = session.selected_span() or (0.0, 0.0)
         assert session.viewport.start < start < end < session.viewport.end
-    assert pair.second.viewport.start == pair.first.viewport.start + pair.link.offset
+    assert model.second.viewport.start == model.first.viewport.start + model.link.offset
 
 
 def test_every_difference_can_be_shown_in_every_document_that_has_it(tmp_path: Path) -> None:
     plan = Session(make_document(changed_plan()))
-    pairs = [Pair(profile(), profile(slower(tmp_path, 1.5))), Pair(open_session(Request(PLAN)), plan)]
-    for pair in pairs:
-        for item in pair_differences(pair.first, pair.second).found:
-            pair.jump(item)
-            for side, place in zip((item.first, item.second), pair.places, strict=True):
+    models = [SideBySide(profile(), profile(slower(tmp_path, 1.5))), SideBySide(open_session(Request(PLAN)), plan)]
+    for model in models:
+        for item in document_differences(model.first, model.second).found:
+            model.jump(item)
+            for side, place in zip((item.first, item.second), model.places, strict=True):
                 if side is None:
                     assert place is None
                 elif item.name not in (
@@ -363,19 +363,19 @@ def test_every_difference_can_be_shown_in_every_document_that_has_it(tmp_path: P
                     "Communication",
                     "Communication(Not Overlapped)",
                 ):
-                    assert place is not None or side.total == 0 or item.group is Group.TIER
+                    assert place is not None or side.total == 0 or item.group is AbGroup.TIER
 
 
 def test_unlinked_documents_jump_each_for_itself() -> None:
-    pair = Pair(profile(), profile())
-    pair.link.on = False
-    pair.second.viewport.show(0.0, 50.0)
-    item = next(item for item in pair_differences(pair.first, pair.second).found if item.group is Group.TYPE)
-    pair.jump(replace(item, second=None))
-    assert pair.places[1] is None
-    assert window(pair.second.viewport) == (0.0, 50.0)
-    assert pair.first.selected is not None
-    assert pair.second.selected is None
+    model = SideBySide(profile(), profile())
+    model.link.on = False
+    model.second.viewport.show(0.0, 50.0)
+    item = next(item for item in document_differences(model.first, model.second).found if item.group is AbGroup.TYPE)
+    model.jump(replace(item, second=None))
+    assert model.places[1] is None
+    assert window(model.second.viewport) == (0.0, 50.0)
+    assert model.first.selected is not None
+    assert model.second.selected is None
 
 
 # -- real and damaged profiles -----------------------------------------------------------------------------------
@@ -383,21 +383,21 @@ def test_unlinked_documents_jump_each_for_itself() -> None:
 
 def test_two_ranks_of_one_run(shared_data: Path) -> None:
     path = shared_data / "profiles" / "alexnet-ddp-2rank" / "text" / "level2"
-    pair = Pair(profile(path, 0), profile(path, 1))
-    assert pair.link.offset == float(pair.first.origin_ns - pair.second.origin_ns)
-    found = pair_differences(pair.first, pair.second)
-    reduce = of(found, Group.COMMUNICATION, "hcom_allReduce__271_0_1")
-    tables = [session.document.rank.kernels() for session in (pair.first, pair.second)]  # type: ignore[union-attr]
+    model = SideBySide(profile(path, 0), profile(path, 1))
+    assert model.link.offset == float(model.first.origin_ns - model.second.origin_ns)
+    found = document_differences(model.first, model.second)
+    reduce = of(found, AbGroup.COMMUNICATION, "hcom_allReduce__271_0_1")
+    tables = [session.document.rank.kernels() for session in (model.first, model.second)]  # type: ignore[union-attr]
     times = [int(table.duration_ns[list(table.name).index(reduce.name)]) for table in tables if table is not None]
     assert reduce.delta == times[1] - times[0] < -2_000_000
-    assert all("hcom" not in item.name for item in found.found if item.group is Group.KERNEL)
-    assert of(found, Group.STEP, "step 50").first == Amount(None, 129_862_875)
-    pair.jump(reduce)
-    for session, place in zip((pair.first, pair.second), pair.places, strict=True):
+    assert all("hcom" not in item.name for item in found.found if item.group is AbGroup.KERNEL)
+    assert of(found, AbGroup.STEP, "step 50").first == AbAmount(None, 129_862_875)
+    model.jump(reduce)
+    for session, place in zip((model.first, model.second), model.places, strict=True):
         assert place is not None
         assert place.track is not None
         assert session.tracks.track(place.track).kind == "communication"
-    assert pair.link.offset == float(pair.first.origin_ns - pair.second.origin_ns)
+    assert model.link.offset == float(model.first.origin_ns - model.second.origin_ns)
 
 
 @pytest.mark.parametrize(
@@ -411,11 +411,11 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     ],
 )
 def test_profiles_of_any_two_kinds(shared_data: Path, first: str, second: str) -> None:
-    pair = Pair(profile(shared_data / "profiles" / first), profile(shared_data / "profiles" / second))
-    found = pair_differences(pair.first, pair.second)
+    model = SideBySide(profile(shared_data / "profiles" / first), profile(shared_data / "profiles" / second))
+    found = document_differences(model.first, model.second)
     assert found.found
     for item in found.found[::5]:
-        pair.jump(item)
+        model.jump(item)
     assert len(differences_sheet(found.found).rows) == len(found.found)
 
 
@@ -427,8 +427,8 @@ def test_damaged_profiles_are_compared_as_far_as_they_go(tmp_path: Path) -> None
         table.write_bytes(raw[: len(raw) // 2] + b"\xff\x00,,\n" + raw[: len(raw) // 7])
     for trace in broken.rglob("trace_view.json"):
         trace.write_bytes(trace.read_bytes()[: trace.stat().st_size // 3])
-    pair = Pair(profile(), profile(broken))
-    found = pair_differences(pair.first, pair.second)
+    model = SideBySide(profile(), profile(broken))
+    found = document_differences(model.first, model.second)
     assert found.found
     for item in found.found:
-        pair.jump(item)
+        model.jump(item)

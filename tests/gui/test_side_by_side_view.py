@@ -21,18 +21,18 @@ from memplan.gui.model.compare.ab_choice import (
     MOST_OF_EACH,
     MOST_OF_ONE,
     READING_ORDER,
-    Choice,
+    AbChoice,
     groups_of,
     listed,
-    total,
+    ab_total,
 )
-from memplan.gui.model.compare.ab_differences import SHEET_HEADER, Amount, Differences, Group, Ledger, Measure, compared
+from memplan.gui.model.compare.ab_differences import SHEET_HEADER, AbAmount, AbDifferences, AbGroup, AbLedger, AmountUnit, compared
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.window.side_by_side_controller import TABLE, VIEW
-from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NOTHING, BesideView
-from memplan.gui.views.compare.ab_differences_view import DifferencesView
+from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
 from tests.gui.conftest import PLAN, PROFILE, slower
 
@@ -45,7 +45,7 @@ def settle() -> None:
         QApplication.processEvents()
 
 
-def press(window: MainWindow, name: str = "beside") -> None:
+def press(window: MainWindow, name: str = "side-by-side") -> None:
     """Do a command by its key; offscreen, where the window isn't active, by its action."""
     window.commands.refresh()
     action = window.commands.actions[name]
@@ -73,32 +73,32 @@ def wheel(view: QWidget, steps: int, at: QPoint, modifiers: Qt.KeyboardModifier)
     QApplication.sendEvent(view, event)
 
 
-def stretch(session: Session) -> tuple[float, float]:
+def shown(session: Session) -> tuple[float, float]:
     return session.viewport.start, session.viewport.end
 
 
-def beside(window: MainWindow) -> BesideView:
-    view = window.pairing.view
+def second_view(window: MainWindow) -> SideBySideView:
+    view = window.side_by_side.view
     assert view is not None
     return view
 
 
-def table(window: MainWindow) -> DifferencesView:
-    view = window.pairing.table
+def table(window: MainWindow) -> AbDifferencesView:
+    view = window.side_by_side.table
     assert view is not None
     return view
 
 
 def is_off(window: MainWindow) -> bool:
     """Whether nothing of a side by side is left."""
-    pairing = window.pairing
+    side_by_side = window.side_by_side
     return (
-        not pairing.on
-        and (pairing.view, pairing.table, pairing.pair) == (None, None, None)
+        not side_by_side.on
+        and (side_by_side.view, side_by_side.table, side_by_side.model) == (None, None, None)
         and not {VIEW, TABLE} & {*window.views, *window.docks}
-        and not window.commands.actions["beside"].isChecked()
-        and pairing.bar.isHidden()
-        and pairing.split.count() == 1
+        and not window.commands.actions["side-by-side"].isChecked()
+        and side_by_side.bar.isHidden()
+        and side_by_side.split.count() == 1
     )
 
 
@@ -120,14 +120,14 @@ def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     window.resize(1500, 920)
     window.show()
     window.open_request(Request(None, slower(tmp_path)))
-    window.open_request(Request(PLAN, PROFILE), beside=True)
+    window.open_request(Request(PLAN, PROFILE), new_tab=True)
     settle()
     yield window
     window.close()
 
 
 @pytest.fixture
-def pair(two: MainWindow) -> MainWindow:
+def both(two: MainWindow) -> MainWindow:
     """The sample as A, the slower run as B."""
     press(two)
     return two
@@ -136,63 +136,63 @@ def pair(two: MainWindow) -> MainWindow:
 # -- beginning and moving ----------------------------------------------------------------------------------------
 
 
-def test_the_other_document_stands_at_the_right_of_the_shown_one(pair: MainWindow) -> None:
-    view = beside(pair)
-    assert view.session is pair.documents.opened[0].session
-    assert pair.timeline.session is pair.documents.opened[1].session
-    left, right = pair.timeline.mapToGlobal(QPoint(0, 0)), view.timeline.mapToGlobal(QPoint(0, 0))
-    assert right.x() >= left.x() + pair.timeline.width()
+def test_the_other_document_stands_at_the_right_of_the_shown_one(both: MainWindow) -> None:
+    view = second_view(both)
+    assert view.session is both.documents.opened[0].session
+    assert both.timeline.session is both.documents.opened[1].session
+    left, right = both.timeline.mapToGlobal(QPoint(0, 0)), view.timeline.mapToGlobal(QPoint(0, 0))
+    assert right.x() >= left.x() + both.timeline.width()
     assert right.y() == left.y()  # the rulers are level
-    assert abs(view.timeline.width() - pair.timeline.width()) <= 2
-    assert pair.pairing.strip.name.whole == "llama_train.plan.json + llama_train_profile"
+    assert abs(view.timeline.width() - both.timeline.width()) <= 2
+    assert both.side_by_side.strip.name.whole == "llama_train.plan.json + llama_train_profile"
     assert view.strip.name.whole == "slower"
-    assert [pair.tabs.tabText(index)[:4] for index in range(2)] == ["B · ", "A · "]
-    assert pair.docks[TABLE].isVisible()
-    assert pair.commands.actions["beside"].isChecked()
-    press(pair)
-    assert is_off(pair)
-    assert pair.timeline.isVisible()
-    assert pair.tabs.tabText(0) == "slower"
+    assert [both.tabs.tabText(index)[:4] for index in range(2)] == ["B · ", "A · "]
+    assert both.docks[TABLE].isVisible()
+    assert both.commands.actions["side-by-side"].isChecked()
+    press(both)
+    assert is_off(both)
+    assert both.timeline.isVisible()
+    assert both.tabs.tabText(0) == "slower"
 
 
-def test_either_timeline_leads(pair: MainWindow) -> None:
-    first, second = pair.session, beside(pair).session
-    offset = pair.pairing.pair.link.offset  # type: ignore[union-attr]
+def test_either_timeline_leads(both: MainWindow) -> None:
+    first, second = both.session, second_view(both).session
+    offset = both.side_by_side.model.link.offset  # type: ignore[union-attr]
     control = Qt.KeyboardModifier.ControlModifier
-    wheel(pair.timeline, 5, QPoint(GUTTER_PX + 100, 80), control)
+    wheel(both.timeline, 5, QPoint(GUTTER_PX + 100, 80), control)
     assert first.viewport.span < first.viewport.bounds[1] / 2
-    assert stretch(second) == pytest.approx([time + offset for time in stretch(first)])
-    before = stretch(first)
-    wheel(beside(pair).timeline, 3, QPoint(GUTTER_PX + 30, 80), control)
-    assert stretch(first) != before
-    assert stretch(first) == pytest.approx([time - offset for time in stretch(second)])
-    beside(pair).timeline.setFocus()
-    QTest.keyClick(beside(pair).timeline, Qt.Key.Key_D)
-    QTest.mouseMove(pair.timeline, QPoint(GUTTER_PX + 60, 90))
-    assert stretch(first) == pytest.approx([time - offset for time in stretch(second)])
+    assert shown(second) == pytest.approx([time + offset for time in shown(first)])
+    before = shown(first)
+    wheel(second_view(both).timeline, 3, QPoint(GUTTER_PX + 30, 80), control)
+    assert shown(first) != before
+    assert shown(first) == pytest.approx([time - offset for time in shown(second)])
+    second_view(both).timeline.setFocus()
+    QTest.keyClick(second_view(both).timeline, Qt.Key.Key_D)
+    QTest.mouseMove(both.timeline, QPoint(GUTTER_PX + 60, 90))
+    assert shown(first) == pytest.approx([time - offset for time in shown(second)])
 
 
-def test_unlinked_each_moves_for_itself_and_linked_again_they_go_on_from_there(pair: MainWindow) -> None:
-    first, second = pair.session, beside(pair).session
-    link = pair.pairing.bar.link
+def test_unlinked_each_moves_for_itself_and_linked_again_they_go_on_from_there(both: MainWindow) -> None:
+    first, second = both.session, second_view(both).session
+    link = both.side_by_side.bar.link
     assert link.isChecked()
     first.viewport.show(100_000.0, 200_000.0)
     QTest.mouseClick(link, Qt.MouseButton.LeftButton)
     assert not link.isChecked()
-    assert "itself" in pair.pairing.bar.offset.whole
-    before = stretch(second)
+    assert "itself" in both.side_by_side.bar.offset.whole
+    before = shown(second)
     first.viewport.show(300_000.0, 400_000.0)
-    assert stretch(second) == before
+    assert shown(second) == before
     QTest.mouseClick(link, Qt.MouseButton.LeftButton)
     assert link.isChecked()
-    assert stretch(second) == pytest.approx(before)  # what stood side by side stays so
+    assert shown(second) == pytest.approx(before)  # what stood side by side stays so
     first.viewport.pan(1_000.0)
-    assert stretch(second) == pytest.approx([time + 1_000.0 for time in before])
-    assert "−" in pair.pairing.bar.offset.whole
+    assert shown(second) == pytest.approx([time + 1_000.0 for time in before])
+    assert "−" in both.side_by_side.bar.offset.whole
 
 
-def test_the_alignment_is_chosen_from_a_menu(pair: MainWindow) -> None:
-    bar, model = pair.pairing.bar, pair.pairing.pair
+def test_the_alignment_is_chosen_from_a_menu(both: MainWindow) -> None:
+    bar, model = both.side_by_side.bar, both.side_by_side.model
     assert model is not None
     bar.align_menu.aboutToShow.emit()
     assert not bar.alignments[Alignment.SELECTED].isEnabled()
@@ -217,86 +217,86 @@ def test_the_alignment_is_chosen_from_a_menu(pair: MainWindow) -> None:
 
 
 def test_an_alignment_that_is_not_to_be_had_is_said(two: MainWindow) -> None:
-    two.open_request(Request(PLAN), beside=True)
+    two.open_request(Request(PLAN), new_tab=True)
     two.documents.close(0)
     press(two)
-    offset = two.pairing.pair.link.offset  # type: ignore[union-attr]
-    two.pairing.align(Alignment.CLOCK)
+    offset = two.side_by_side.model.link.offset  # type: ignore[union-attr]
+    two.side_by_side.align(Alignment.CLOCK)
     assert "not known of both" in two.statusBar().currentMessage()
-    assert two.pairing.pair.link.offset == offset  # type: ignore[union-attr]
+    assert two.side_by_side.model.link.offset == offset  # type: ignore[union-attr]
 
 
-def test_one_below_the_other_a_moment_is_in_one_column(pair: MainWindow) -> None:
-    QTest.mouseClick(pair.pairing.bar.stack, Qt.MouseButton.LeftButton)
+def test_one_below_the_other_a_moment_is_in_one_column(both: MainWindow) -> None:
+    QTest.mouseClick(both.side_by_side.bar.stack, Qt.MouseButton.LeftButton)
     settle()
-    upper, lower = pair.timeline, beside(pair).timeline
+    upper, lower = both.timeline, second_view(both).timeline
     assert upper.width() == lower.width()
     assert lower.mapToGlobal(QPoint(0, 0)).y() >= upper.mapToGlobal(QPoint(0, 0)).y() + upper.height()
     assert lower.mapToGlobal(QPoint(0, 0)).x() == upper.mapToGlobal(QPoint(0, 0)).x()
-    press(pair)
-    press(pair)
-    assert pair.pairing.split.orientation() is Qt.Orientation.Vertical  # as it was left
+    press(both)
+    press(both)
+    assert both.side_by_side.split.orientation() is Qt.Orientation.Vertical  # as it was left
 
 
-def test_the_memory_of_b_is_shown_under_its_timeline(pair: MainWindow) -> None:
-    view, bar = beside(pair), pair.pairing.bar
-    for what in (CURVE, MAP, CURVE, NOTHING):
+def test_the_memory_of_b_is_shown_under_its_timeline(both: MainWindow) -> None:
+    view, bar = second_view(both), both.side_by_side.bar
+    for what in (CURVE, MAP, CURVE, NO_MEMORY):
         bar.memories[what].trigger()
         settle()
         assert view.shown == what
         assert bar.memories[what].isChecked()
-        assert view.split.count() == (1 if what == NOTHING else 2)
+        assert view.split.count() == (1 if what == NO_MEMORY else 2)
         if view.memory is not None:
             assert view.memory.session is view.session
             assert view.memory.isVisible()
 
 
-def test_a_key_acts_on_the_track_under_the_mouse(pair: MainWindow) -> None:
-    timeline = beside(pair).timeline
+def test_a_key_acts_on_the_track_under_the_mouse(both: MainWindow) -> None:
+    timeline = second_view(both).timeline
     placed, top = next((placed, top) for placed, top in timeline.visible() if placed.track is not None)
-    QTest.mouseMove(pair.timeline, QPoint(5, 5))
+    QTest.mouseMove(both.timeline, QPoint(5, 5))
     QTest.mouseMove(timeline, QPoint(40, timeline.ruler_px + top + 6))
     settle()
-    press(pair, "pin-track")
+    press(both, "pin-track")
     assert placed.track is not None
     assert timeline.session.tracks.pinned == [placed.track.key]
-    assert pair.session.tracks.pinned == []
+    assert both.session.tracks.pinned == []
 
 
 # -- the table ---------------------------------------------------------------------------------------------------
 
 
-def click_row(view: DifferencesView, row: int) -> None:
+def click_row(view: AbDifferencesView, row: int) -> None:
     index = view.sorted.index(row, 1)
     view.table.scrollTo(index)
     QTest.mouseClick(view.table.viewport(), Qt.MouseButton.LeftButton, pos=view.table.visualRect(index).center())
     settle()
 
 
-def test_a_click_on_a_difference_shows_it_in_both(pair: MainWindow) -> None:
-    view = table(pair)
+def test_a_click_on_a_difference_shows_it_in_both(both: MainWindow) -> None:
+    view = table(both)
     rows = [view.difference_at(view.sorted.index(row, 0)) for row in range(view.sorted.rowCount())]
-    assert rows[0].group is Group.TYPE
+    assert rows[0].group is AbGroup.TYPE
     assert rows[0].name == "MatMul"
-    kernel = next(number for number, item in enumerate(rows) if item.group is Group.KERNEL)
-    pair.session.tracks.fold_all(True)
+    kernel = next(number for number, item in enumerate(rows) if item.group is AbGroup.KERNEL)
+    both.session.tracks.fold_all(True)
     click_row(view, kernel)
     name = rows[kernel].name.rsplit("/", 1)[-1]
-    for timeline in (pair.timeline, beside(pair).timeline):
+    for timeline in (both.timeline, second_view(both).timeline):
         selected = timeline.session.selected
         assert isinstance(selected, SliceRef)
         assert selected_line(timeline.session).startswith(name)
         assert selected.track in {placed.track.key for placed, _ in timeline.visible() if placed.track is not None}
         start, end = timeline.session.selected_span() or (0.0, 0.0)
         assert timeline.session.viewport.start < start < end < timeline.session.viewport.end
-    assert beside(pair).strip.selected.whole.startswith(name)
-    assert pair.pairing.strip.selected.whole.startswith(name)
-    press(pair, "back")
-    assert stretch(beside(pair).session) == pytest.approx(stretch(pair.session))
+    assert second_view(both).strip.selected.whole.startswith(name)
+    assert both.side_by_side.strip.selected.whole.startswith(name)
+    press(both, "back")
+    assert shown(second_view(both).session) == pytest.approx(shown(both.session))
 
 
-def test_the_largest_difference_of_each_group_comes_first(pair: MainWindow) -> None:
-    view = table(pair)
+def test_the_largest_difference_of_each_group_comes_first(both: MainWindow) -> None:
+    view = table(both)
     for column in range(8):
         for click in (1, 2):
             header = view.table.horizontalHeader()
@@ -313,13 +313,13 @@ def test_the_largest_difference_of_each_group_comes_first(pair: MainWindow) -> N
                 assert keys == sorted(keys, reverse=falls), (column, click)  # type: ignore[type-var]
 
 
-def test_the_list_is_cut_down_by_group_measure_and_name(pair: MainWindow, tmp_path: Path) -> None:
-    view = table(pair)
+def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_path: Path) -> None:
+    view = table(both)
     whole = view.sorted.rowCount()
-    at = view.group.findData(Group.TYPE)
+    at = view.group.findData(AbGroup.TYPE)
     QTest.keyClick(view.group, Qt.Key.Key_Down)  # as a user does, with a real key
     assert view.choice.group is groups_of(view.differences)[0]  # type: ignore[arg-type]
-    view.choose_group(Group.TYPE)
+    view.choose_group(AbGroup.TYPE)
     assert view.group.currentIndex() == at
     assert view.sorted.rowCount() == 1
     assert "Op type: A 750.494 µs, B 809.100 µs (+7.8%)" in view.headline.text()
@@ -332,58 +332,58 @@ def test_the_list_is_cut_down_by_group_measure_and_name(pair: MainWindow, tmp_pa
     assert [row[:3] for row in sheet.rows if row[1] == "MatMul"] == [("Op type", "MatMul", "ns")]
     view.name.clear()
     view.choose_group(None)
-    view.measure.setCurrentIndex(view.measure.findData(Measure.BYTES))
+    view.measure.setCurrentIndex(view.measure.findData(AmountUnit.BYTES))
     view.measure.activated.emit(view.measure.currentIndex())
-    assert {item.measure for item in view.listed.found} == {Measure.BYTES}
+    assert {item.measure for item in view.listed.found} == {AmountUnit.BYTES}
     view.name.setText("no such thing")
     assert view.sorted.rowCount() == 0
     assert "nothing" in view.headline.text()
     assert whole > 1
 
 
-def test_the_table_is_saved_as_it_is_chosen(pair: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_saved_as_it_is_chosen(both: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "differences.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
-    save_view(pair, TABLE)
+    save_view(both, TABLE)
     lines = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
     assert tuple(lines[0]) == SHEET_HEADER
-    assert len(lines) - 1 == len(table(pair).listed.found)
+    assert len(lines) - 1 == len(table(both).listed.found)
     target = tmp_path / "b.csv"
-    save_view(pair, VIEW)
+    save_view(both, VIEW)
     assert target.read_text(encoding="utf-8").startswith("group,track")
 
 
-def many(count: int) -> Differences:
+def many(count: int) -> AbDifferences:
     """`count` kernels that differ, one that doesn't, and a peak that one document doesn't tell of."""
-    first = {f"k{index}": Amount(1, 10) for index in range(count + 1)}
-    second = {f"k{index}": Amount(1, 10 + index) for index in range(count + 1)}
+    first = {f"k{index}": AbAmount(1, 10) for index in range(count + 1)}
+    second = {f"k{index}": AbAmount(1, 10 + index) for index in range(count + 1)}
     return compared(
         [
-            Ledger(Group.KERNEL, Measure.TIME, first, second),
-            Ledger(Group.MEMORY, Measure.BYTES, {"HBM": Amount(None, 7)}, None, adds_up=False),
+            AbLedger(AbGroup.KERNEL, AmountUnit.TIME, first, second),
+            AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, {"HBM": AbAmount(None, 7)}, None, adds_up=False),
         ]
     )
 
 
 def test_the_largest_are_listed_and_the_rest_is_counted() -> None:
     found = many(5_000)
-    chosen = listed(found, Choice())
-    kernels = [item for item in chosen.found if item.group is Group.KERNEL]
+    chosen = listed(found, AbChoice())
+    kernels = [item for item in chosen.found if item.group is AbGroup.KERNEL]
     assert [item.name for item in kernels] == [f"k{index}" for index in range(5_000, 5_000 - MOST_OF_EACH, -1)]
     assert chosen.found[-1].name == "HBM"  # what can't be compared isn't hidden
     assert chosen.left_out == 5_000 - MOST_OF_EACH
-    assert len(listed(found, Choice(Group.KERNEL)).found) == MOST_OF_ONE
-    assert len(listed(found, Choice(Group.KERNEL, changed=False), all_of_them=True).found) == 5_001
-    assert [item.name for item in listed(found, Choice(name=" K4999 ")).found] == ["k4999"]
-    assert groups_of(found) == (Group.KERNEL, Group.MEMORY)
-    assert set(READING_ORDER) == set(Group)
+    assert len(listed(found, AbChoice(AbGroup.KERNEL)).found) == MOST_OF_ONE
+    assert len(listed(found, AbChoice(AbGroup.KERNEL, changed=False), all_of_them=True).found) == 5_001
+    assert [item.name for item in listed(found, AbChoice(name=" K4999 ")).found] == ["k4999"]
+    assert groups_of(found) == (AbGroup.KERNEL, AbGroup.MEMORY)
+    assert set(READING_ORDER) == set(AbGroup)
 
 
 def test_a_sum_is_given_where_there_is_one() -> None:
     found = many(3)
-    assert total(found, Choice(Group.KERNEL)) == (Group.KERNEL, 40, 46)
-    assert total(found, Choice(Group.MEMORY)) is None
-    assert total(found, Choice()) is None
+    assert ab_total(found, AbChoice(AbGroup.KERNEL)) == (AbGroup.KERNEL, 40, 46)
+    assert ab_total(found, AbChoice(AbGroup.MEMORY)) is None
+    assert ab_total(found, AbChoice()) is None
 
 
 def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
@@ -400,51 +400,51 @@ def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
 # -- documents that come and go ----------------------------------------------------------------------------------
 
 
-def test_turning_to_b_ends_it(pair: MainWindow) -> None:
-    second, bounds = beside(pair).session, open_session(pair.documents.opened[0].request).viewport.bounds
-    choose_tab(pair, 0)
-    assert is_off(pair)
-    assert pair.tabs.currentIndex() == 0
-    assert pair.tabs.tabText(0) == "slower"
-    assert pair.session is second
+def test_turning_to_b_ends_it(both: MainWindow) -> None:
+    second, bounds = second_view(both).session, open_session(both.documents.opened[0].request).viewport.bounds
+    choose_tab(both, 0)
+    assert is_off(both)
+    assert both.tabs.currentIndex() == 0
+    assert both.tabs.tabText(0) == "slower"
+    assert both.session is second
     assert second.viewport.bounds == bounds  # the link let go of it
 
 
-def test_a_third_document_takes_the_place_of_a(pair: MainWindow) -> None:
-    second = beside(pair).session
-    pair.open_request(Request(PLAN), beside=True)
+def test_a_third_document_takes_the_place_of_a(both: MainWindow) -> None:
+    second = second_view(both).session
+    both.open_request(Request(PLAN), new_tab=True)
     settle()
-    assert pair.pairing.pair is not None
-    assert pair.pairing.pair.first is pair.session
-    assert pair.pairing.pair.second is second
-    assert pair.pairing.strip.name.whole == PLAN.name
-    assert "opened as one document" in table(pair).headline.text()
-    choose_tab(pair, 1)
-    assert pair.pairing.pair.first is pair.documents.opened[1].session
-    assert table(pair).sorted.rowCount() > 1
+    assert both.side_by_side.model is not None
+    assert both.side_by_side.model.first is both.session
+    assert both.side_by_side.model.second is second
+    assert both.side_by_side.strip.name.whole == PLAN.name
+    assert "opened as one document" in table(both).headline.text()
+    choose_tab(both, 1)
+    assert both.side_by_side.model.first is both.documents.opened[1].session
+    assert table(both).sorted.rowCount() > 1
 
 
-def test_closing_b_ends_it(pair: MainWindow) -> None:
-    close_tab(pair, 0)
-    assert is_off(pair)
-    assert len(pair.documents.opened) == 1
+def test_closing_b_ends_it(both: MainWindow) -> None:
+    close_tab(both, 0)
+    assert is_off(both)
+    assert len(both.documents.opened) == 1
 
 
-def test_closing_a_leaves_b_alone(pair: MainWindow) -> None:
-    second = beside(pair).session
-    close_tab(pair, 1)
-    assert is_off(pair)
-    assert pair.session is second
-    close_tab(pair, 0)
-    assert pair.session.document.empty
-    assert not pair.commands.actions["beside"].isEnabled()
+def test_closing_a_leaves_b_alone(both: MainWindow) -> None:
+    second = second_view(both).session
+    close_tab(both, 1)
+    assert is_off(both)
+    assert both.session is second
+    close_tab(both, 0)
+    assert both.session.document.empty
+    assert not both.commands.actions["side-by-side"].isEnabled()
 
 
-def test_the_cross_ends_it(pair: MainWindow) -> None:
-    QTest.mouseClick(pair.pairing.bar.close_button, Qt.MouseButton.LeftButton)
+def test_the_cross_ends_it(both: MainWindow) -> None:
+    QTest.mouseClick(both.side_by_side.bar.close_button, Qt.MouseButton.LeftButton)
     settle()
-    assert is_off(pair)
-    assert len(pair.documents.opened) == 2
+    assert is_off(both)
+    assert len(both.documents.opened) == 2
 
 
 def test_more_is_opened_into_a_while_b_stays(qtbot: Any, two: MainWindow) -> None:
@@ -455,40 +455,40 @@ def test_more_is_opened_into_a_while_b_stays(qtbot: Any, two: MainWindow) -> Non
     settle()
     assert two.session is not before
     assert two.session.document.comparison is not None
-    assert two.pairing.pair is not None
-    assert two.pairing.pair.first is two.session
+    assert two.side_by_side.model is not None
+    assert two.side_by_side.model.first is two.session
 
 
-def test_themes_languages_and_layouts_keep_it(pair: MainWindow) -> None:
-    second = beside(pair).session
-    dark = pair.pairing.page.grab().toImage()
-    press(pair, "theme-dark")
-    assert beside(pair).timeline.colours.theme == "dark"
-    assert pair.pairing.page.grab().toImage() != dark
-    pair.pairing.bar.link.click()
-    pair.commands.run("language-zh")
+def test_themes_languages_and_layouts_keep_it(both: MainWindow) -> None:
+    second = second_view(both).session
+    dark = both.side_by_side.page.grab().toImage()
+    press(both, "theme-dark")
+    assert second_view(both).timeline.colours.theme == "dark"
+    assert both.side_by_side.page.grab().toImage() != dark
+    both.side_by_side.bar.link.click()
+    both.commands.run("language-zh")
     settle()
-    assert pair.docks[TABLE].windowTitle() == "A 与 B 的差异"
-    assert pair.pairing.bar.link.text() == "同步移动"
-    assert not pair.pairing.bar.link.isChecked()
-    assert beside(pair).session is second
-    assert beside(pair).timeline.isVisible()
-    assert table(pair).sorted.rowCount() > 1
-    pair.commands.run("language-en")
-    pair.commands.run("theme-light")
-    pair.commands.run("reset-layout")
+    assert both.docks[TABLE].windowTitle() == "A 与 B 的差异"
+    assert both.side_by_side.bar.link.text() == "同步移动"
+    assert not both.side_by_side.bar.link.isChecked()
+    assert second_view(both).session is second
+    assert second_view(both).timeline.isVisible()
+    assert table(both).sorted.rowCount() > 1
+    both.commands.run("language-en")
+    both.commands.run("theme-light")
+    both.commands.run("reset-layout")
     settle()
-    assert beside(pair).timeline.isVisible()
-    press(pair)
-    assert is_off(pair)
+    assert second_view(both).timeline.isVisible()
+    press(both)
+    assert is_off(both)
 
 
 def test_one_run_opened_twice_differs_in_nothing(qtbot: Any, two: MainWindow) -> None:
-    two.open_request(Request(PLAN, PROFILE), beside=True)
+    two.open_request(Request(PLAN, PROFILE), new_tab=True)
     two.documents.close(0)
     press(two)
-    assert two.pairing.pair is not None
-    assert two.pairing.pair.link.offset == 0.0
+    assert two.side_by_side.model is not None
+    assert two.side_by_side.model.link.offset == 0.0
     view = table(two)
     assert view.sorted.rowCount() == 0
     assert "differ in nothing" in view.headline.text()
@@ -497,12 +497,12 @@ def test_one_run_opened_twice_differs_in_nothing(qtbot: Any, two: MainWindow) ->
 
 
 def test_one_session_beside_itself(two: MainWindow) -> None:
-    two.documents.show(Request(), two.session, beside=True)
+    two.documents.show(Request(), two.session, new_tab=True)
     two.documents.close(0)
     press(two)
     two.session.viewport.zoom(0.1, 1_000.0)
-    assert stretch(beside(two).session) == stretch(two.session)
-    QTest.mouseClick(two.pairing.bar.link, Qt.MouseButton.LeftButton)
+    assert shown(second_view(two).session) == shown(two.session)
+    QTest.mouseClick(two.side_by_side.bar.link, Qt.MouseButton.LeftButton)
     settle()
     press(two)
     assert is_off(two)
@@ -524,11 +524,11 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str, sure: bool = True) -> lis
 
 
 def test_one_of_several_is_chosen(two: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    two.open_request(Request(PLAN), beside=True)
+    two.open_request(Request(PLAN), new_tab=True)
     offered = answer(monkeypatch, "slower")
     press(two)
     assert offered[0][:2] == ["1: slower", "2: llama_train.plan.json + llama_train_profile"]
-    assert beside(two).session is two.documents.opened[0].session
+    assert second_view(two).session is two.documents.opened[0].session
     press(two)
     answer(monkeypatch, "slower", sure=False)
     press(two)
@@ -544,15 +544,15 @@ def test_a_single_document_gets_company(window: MainWindow, monkeypatch: pytest.
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(slower(tmp_path)))
     press(window)
     assert window.session is first
-    assert beside(window).session is window.documents.opened[1].session
+    assert second_view(window).session is window.documents.opened[1].session
     assert window.tabs.count() == 2
     close_tab(window, 1)
     assert is_off(window)
     answer(monkeypatch, "plan or graph")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(PLAN), ""))
     press(window)
-    assert beside(window).session.document.plan is not None
-    assert any(item.group is Group.PLANNED_TYPE for item in table(window).differences.found)  # type: ignore[union-attr]
+    assert second_view(window).session.document.plan is not None
+    assert any(item.group is AbGroup.PLANNED_TYPE for item in table(window).differences.found)  # type: ignore[union-attr]
 
 
 def test_an_empty_window_has_nothing_to_set_beside(qtbot: Any) -> None:
@@ -560,7 +560,7 @@ def test_an_empty_window_has_nothing_to_set_beside(qtbot: Any) -> None:
     qtbot.addWidget(window)
     window.show()
     press(window)
-    window.pairing.toggle()
+    window.side_by_side.toggle()
     assert is_off(window)
     assert "Open a document" in window.statusBar().currentMessage()
     window.close()
@@ -576,7 +576,7 @@ def busy(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     qtbot.addWidget(window)
     window.resize(1500, 920)
     window.show()
-    window.documents.show(Request(), open_session(Request(PLAN, PROFILE)), beside=True)
+    window.documents.show(Request(), open_session(Request(PLAN, PROFILE)), new_tab=True)
     yield window
     window.close()
 
@@ -587,12 +587,12 @@ def wait(qtbot: Any, holds: Callable[[], bool]) -> None:
 
 def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWindow) -> None:
     press(busy)
-    view = beside(busy)
+    view = second_view(busy)
     wait(qtbot, lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None))
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 1)
     click_row(table(busy), 0)
     wait(qtbot, lambda: selected_line(view.session) != "" and selected_line(busy.session) != "")
-    assert busy.session.viewport.start + busy.pairing.pair.link.offset == view.session.viewport.start  # type: ignore[union-attr]
+    assert busy.session.viewport.start + busy.side_by_side.model.link.offset == view.session.viewport.start  # type: ignore[union-attr]
 
 
 def test_ending_it_while_workers_are_at_it(qtbot: Any, busy: MainWindow) -> None:
@@ -611,7 +611,7 @@ def test_ending_it_while_workers_are_at_it(qtbot: Any, busy: MainWindow) -> None
 
 def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
     press(busy)
-    wait(qtbot, lambda: table(busy).sorted.rowCount() > 3 and busy.pairing.pair is not None)
+    wait(qtbot, lambda: table(busy).sorted.rowCount() > 3 and busy.side_by_side.model is not None)
     view = table(busy)
     wanted = view.difference_at(view.sorted.index(3, 0))
     for row in range(4):
@@ -649,16 +649,16 @@ def test_the_next_start_shows_the_stretch_each_document_had(qtbot: Any, tmp_path
     qtbot.addWidget(window)
     window.show()
     window.open_request(Request(None, slower(tmp_path)))
-    window.open_request(Request(PLAN, PROFILE), beside=True)
+    window.open_request(Request(PLAN, PROFILE), new_tab=True)
     press(window)
-    window.pairing.pair.link.align(0.0, 50_000.0)  # type: ignore[union-attr]
+    window.side_by_side.model.link.align(0.0, 50_000.0)  # type: ignore[union-attr]
     window.session.viewport.show_all()
     window.close()
     for item, kept in zip(window.documents.opened, window.settings.open_at_start, strict=True):
         low, high = item.session.viewport.bounds
         assert kept[1] is not None
         assert low <= kept[1][0] < kept[1][1] <= high
-    assert QKeySequence("Ctrl+B") == window.commands.actions["beside"].shortcut()
+    assert QKeySequence("Ctrl+B") == window.commands.actions["side-by-side"].shortcut()
 
 
 def test_two_ranks_of_one_run(qtbot: Any, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -676,10 +676,10 @@ def test_two_ranks_of_one_run(qtbot: Any, shared_data: Path, monkeypatch: pytest
     press(window)
     assert given[0][0] == "Open another rank …"
     assert given[1] == ["1"]
-    assert beside(window).strip.name.whole == "level2 · rank 1"
-    assert window.pairing.strip.name.whole == "level2 · rank 0"
-    first, second = window.session, beside(window).session
-    assert window.pairing.pair.link.offset == first.origin_ns - second.origin_ns  # type: ignore[union-attr]
+    assert second_view(window).strip.name.whole == "level2 · rank 1"
+    assert window.side_by_side.strip.name.whole == "level2 · rank 0"
+    first, second = window.session, second_view(window).session
+    assert window.side_by_side.model.link.offset == first.origin_ns - second.origin_ns  # type: ignore[union-attr]
     view = table(window)
     for row in range(0, view.sorted.rowCount(), 25):
         click_row(view, row)

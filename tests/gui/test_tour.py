@@ -81,8 +81,8 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
 
     # The KV budget: a model is there, the figures follow the slider.
     press(qtbot, window, "kv")
-    qtbot.waitUntil(lambda: window.later.kv is not None, timeout=10_000)
-    kv = window.later.kv
+    qtbot.waitUntil(lambda: window.lazy_docks.kv is not None, timeout=10_000)
+    kv = window.lazy_docks.kv
     assert kv is not None
     assert kv.isVisible()
     before = kv.verdict.text()

@@ -208,15 +208,15 @@ def selectable(session: Session) -> list[Any]:
 
 
 def details_texts(window: MainWindow) -> list[str]:
-    """The details panel for every kind of thing that can be selected, and for a selected stretch."""
+    """The details panel for every kind of thing that can be selected, and for a selected time range."""
     session, said = window.session, []
     for item in selectable(session):
         session.select(item)
         said.append(window.details.toPlainText())
     session.select(None)
-    session.viewport.selection = session.viewport.bounds
+    session.viewport.selected_range = session.viewport.bounds
     said.append(window.details.toPlainText())
-    session.viewport.selection = None
+    session.viewport.selected_range = None
     return said
 
 
@@ -310,15 +310,15 @@ def test_all_of_a_profile_and_of_nothing(chinese: Recorder, shown: Any) -> None:
             settle()
         details_texts(window)
         hover_texts(window)
-        window.later.show("roofline")
-        window.later.show("kernel")
+        window.lazy_docks.show("roofline")
+        window.lazy_docks.show("kernel")
         settle()
     assert_all_known(chinese)
 
 
 def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
-    window.later.show("roofline")
+    window.lazy_docks.show("roofline")
     settle()
     CommandPalette(window.commands, window)
     choose_colours(window)
@@ -347,15 +347,15 @@ def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Re
 
 def test_all_of_kernels(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
-    window.later.show("kernel")
-    assert window.later.kernel is not None
+    window.lazy_docks.show("kernel")
+    assert window.lazy_docks.kernel is not None
     for item in selectable(session):
         session.select(item)
         settle()
-        maps = window.later.kernel.maps
+        maps = window.lazy_docks.kernel.maps
         for place, lane in enumerate(maps.lanes):
             maps.free_text(place)
-            for cell in cells(lane, window.later.kernel.facts.slots):
+            for cell in cells(lane, window.lazy_docks.kernel.facts.slots):
                 maps.cell_text(lane, cell)
     assert_all_known(chinese)
 
@@ -365,20 +365,20 @@ def test_all_of_two_documents(
 ) -> None:
     window = shown(load(session))
     for other in (Request(offloading), Request(PLAN, slower(tmp_path))):
-        window.documents.show(other, load(open_session(other)), beside=True)
+        window.documents.show(other, load(open_session(other)), new_tab=True)
         window.documents.select(0)
-        window.commands.run("beside")
+        window.commands.run("side-by-side")
         settle()
-        table = window.pairing.table
+        table = window.side_by_side.table
         assert table is not None
         table.changed_only.click()
         settle()
         texts(table)
         for how in Alignment:
-            window.pairing.align(how)
+            window.side_by_side.align(how)
         table.jump(table.sorted.index(0, 0))
         settle()
-        window.pairing.end()
+        window.side_by_side.end()
         window.documents.close(1)
     assert_all_known(chinese)
 
@@ -408,9 +408,9 @@ def test_all_of_kv_budgets(qtbot: Any, choice: KvRequest, chinese: Recorder) -> 
 
 def test_the_form_of_the_kv_budget(shown: Any, chinese: Recorder) -> None:
     window = shown(None)
-    window.later.show_kv()
-    assert window.later.kv is not None
-    window.later.kv.form.more_button.click()
+    window.lazy_docks.show_kv()
+    assert window.lazy_docks.kv is not None
+    window.lazy_docks.kv.form.more_button.click()
     settle()
-    window.later.kv.grab()
+    window.lazy_docks.kv.grab()
     assert_all_known(chinese)

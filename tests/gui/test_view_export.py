@@ -31,7 +31,7 @@ pytestmark = pytest.mark.gui
 def test_every_view_is_saved_as_picture_and_table(
     suffix: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
 ) -> None:
-    window.later.show("roofline")
+    window.lazy_docks.show("roofline")
     for name, view in window.views.items():
         target = tmp_path / f"{name}{suffix}"
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))

@@ -86,8 +86,8 @@ def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: obj
     qtbot.mousePress(view, Qt.MouseButton.LeftButton, shift, QPoint(400, 80))  # type: ignore[attr-defined]
     qtbot.mouseMove(view, QPoint(500, 80))  # type: ignore[attr-defined]
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))  # type: ignore[attr-defined]
-    assert viewport.selection is not None
-    assert viewport.selection[1] - viewport.selection[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
+    assert viewport.selected_range is not None
+    assert viewport.selected_range[1] - viewport.selected_range[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
     assert window.details.sections[0].title == Sentence("Selection")
     window.commands.run("clear")
     assert window.details.sections[0].title == Sentence("Plan")
@@ -316,7 +316,7 @@ def test_the_sample_is_one_command_away(qtbot: object) -> None:
 
 def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: MainWindow, qtbot: object) -> None:
     window.commands.run("roofline")
-    view = window.later.roofline
+    view = window.lazy_docks.roofline
     assert view is not None
     for _ in range(3):
         view.draw()
@@ -329,7 +329,7 @@ def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: Mai
 
 def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> None:
     window.commands.run("roofline")
-    view = window.later.roofline
+    view = window.lazy_docks.roofline
     assert view is not None
     assert view.plot.isVisibleTo(view)
     window.close_document()
@@ -339,7 +339,7 @@ def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> Non
 
 def test_the_roofline_shows_every_op_and_marks_the_selected_one(window: MainWindow) -> None:
     window.commands.run("roofline")
-    view = window.later.roofline
+    view = window.lazy_docks.roofline
     assert view is not None
     plan = window.session.document.plan
     assert plan is not None
@@ -385,7 +385,7 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
         for level in range(depth)
     ]
     (tmp_path / "trace_view.json").write_text(json.dumps(events))
-    window.open_request(Request(None, tmp_path), beside=True)
+    window.open_request(Request(None, tmp_path), new_tab=True)
     view, session = window.timeline, window.session
     track = session.tracks.all[0]
     session.tracks.load(track)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -18,8 +19,9 @@ from memplan.traces import open_profile
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels, MemoryCurve, StepTimes
 from memplan.traces.rank import RankProfile, RankReader
-from memplan.traces.readers import text
+from memplan.traces.readers import sqlite, text
 from memplan.traces.readers.text_table import TextTable
+from memplan.traces.summaries import summarise_ranks
 from memplan.traces.timeline.query import TimelineQuery
 
 TOP = Path(__file__).resolve().parents[2]
@@ -179,6 +181,59 @@ def test_many_threads_read_each_file_once(folder: Path, tmp_path: Path, monkeypa
         found = list(pool.map(ask, range(THREADS)))
     assert len({tuple(map(id, parts)) for parts in found}) == 1
     assert read["kernel_details.csv"] == 1
+
+
+@pytest.fixture
+def strings(tmp_path: Path) -> Path:
+    """A database of ten thousand strings, at which SQLite looks up often."""
+    path = tmp_path / "ascend_pytorch_profiler_0.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE STRING_IDS (id INTEGER, value TEXT)")
+        connection.executemany("INSERT INTO STRING_IDS VALUES (?, ?)", ((row, f"text {row}") for row in range(10_000)))
+    connection.close()
+    return path
+
+
+def test_a_cancelled_reading_of_a_database_is_no_damage(strings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_STEPS", 100)
+    notes, cancelled = Notebook(strings.parent), Watch()
+    database = sqlite.Database(strings, notes)
+    cancelled.stop.set()
+    with pytest.raises(CancelledError):
+        database.watched(cancelled).numbers("STRING_IDS", "id")
+    with pytest.raises(CancelledError):
+        _ = database.watched(cancelled).strings
+    assert notes.notes == ()
+    assert len(database.strings) == 10_000
+
+
+def test_each_who_reads_a_database_is_told_of_its_own_tables(strings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_STEPS", 100)
+    database = sqlite.Database(strings, Notebook(strings.parent))
+    start = threading.Barrier(THREADS)
+
+    def read(number: int) -> tuple[int, bool]:
+        watch = Watch()
+        if number % 2:
+            watch.stop.set()
+        start.wait()
+        try:
+            return len(database.watched(watch).numbers("STRING_IDS", "id")[0]), False
+        except CancelledError:
+            return 0, True
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(read, range(THREADS)))
+    assert found == [(10_000, False), (0, True)] * (THREADS // 2)
+
+
+def test_to_sum_ranks_up_in_one_process_can_be_stopped_within_a_rank(folder: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if what == "memory_record.csv":
+            raise CancelledError("cancelled")
+
+    with pytest.raises(CancelledError):
+        summarise_ranks(folder, workers=1, progress=stop, cache=tmp_path / "cache")
 
 
 def test_nothing_rests_on_a_cached_property_which_has_no_lock_from_python_3_12_on() -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import InputError
 from memplan.traces.notes import Notebook
 from memplan.traces.readers.gzip_files import is_gzip, most_unpacked

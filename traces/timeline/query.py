@@ -11,7 +11,7 @@ from memplan.core.once import Once
 from memplan.core.progress import Progress
 from memplan.traces.op_totals import largest_totals
 from memplan.traces.profile import CounterSeries, Flow, OpTotal, Overlap, Slices, Track, TrackKind
-from memplan.traces.timeline.tracks import REACH_BLOCK, TimelineColumns
+from memplan.traces.timeline.columns import REACH_BLOCK, TimelineColumns
 
 
 class TimelineQuery:

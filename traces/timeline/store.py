@@ -25,7 +25,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from memplan.traces.profile import Track, TrackKind
-from memplan.traces.timeline.tracks import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
+from memplan.traces.timeline.columns import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
 
 STORE_VERSION = 2
 _ENTRY = "entry.json"

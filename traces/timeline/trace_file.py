@@ -17,7 +17,8 @@ from memplan.traces.timeline.merge_events import merge_events
 from memplan.traces.notes import Notebook
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
-from memplan.traces.timeline.tracks import TimelineColumns, build
+from memplan.traces.timeline.columns import TimelineColumns
+from memplan.traces.timeline.tracks import build
 from memplan.traces.readers.gzip_files import is_gzip, unzip
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one

@@ -11,19 +11,19 @@ from types import MappingProxyType
 from memplan.core.units import format_signed, format_change, format_share
 from memplan.gui.model import amount_names as names
 from memplan.core.units import format_duration
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 
-MOST = 20_000
+AB_MOST = 20_000
 """Names of one group that are listed; those that differ most come first."""
 
-SHAPE = TableShape(("What", "Name", "Count", "A", "B", "B − A", "Change", "Share of A"), wide=1, numbers=2, sorted_by=5)
+AB_SHAPE = TableShape(("What", "Name", "Count", "A", "B", "B − A", "Change", "Share of A"), wide=1, numbers=2, sorted_by=5)
 SHEET_HEADER = ("group", "name", "unit", "count_a", "count_b", "a", "b", "b_minus_a", "share_of_a")
 
 
-class Measure(str, Enum):
+class AmountUnit(str, Enum):
     """What an amount is; the value is its unit in a saved table."""
 
     TIME = "ns"
@@ -31,10 +31,10 @@ class Measure(str, Enum):
 
     def text(self, amount: int) -> str:
         """`amount` for a reader."""
-        return format_duration(amount) if self is Measure.TIME else format_bytes(amount)
+        return format_duration(amount) if self is AmountUnit.TIME else format_bytes(amount)
 
 
-class Group(str, Enum):
+class AbGroup(str, Enum):
     """What the amounts of a row are of; the value is what the table calls it."""
 
     KERNEL = "Kernel"
@@ -51,28 +51,28 @@ class Group(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class AbAmount:
     """How often something occurs (`None`: it isn't counted) and how much it takes together, in ns or bytes."""
 
     count: int | None
     total: int
 
 
-_TEXTS: Mapping[Group, Callable[[str], Text]] = MappingProxyType(
+_TEXTS: Mapping[AbGroup, Callable[[str], Text]] = MappingProxyType(
     {
-        Group.STEP: names.step_text,
-        Group.MEMORY: names.memory_text,
-        Group.PLANNED_TIME: names.planned_time_text,
-        Group.TIER: names.tier_text,
-        Group.KIND: names.kind_of_tier_text,
-        Group.MOVE: names.move_text,
+        AbGroup.STEP: names.step_text,
+        AbGroup.MEMORY: names.memory_text,
+        AbGroup.PLANNED_TIME: names.planned_time_text,
+        AbGroup.TIER: names.tier_text,
+        AbGroup.KIND: names.kind_of_tier_text,
+        AbGroup.MOVE: names.move_text,
     }
 )
 """How names are said that aren't the documents' own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class AbDifference:
     """
     One thing in the first document (A) and in the second one (B); `None` in the one that lacks it.
 
@@ -82,11 +82,11 @@ class Difference:
     other).
     """
 
-    group: Group
+    group: AbGroup
     name: str
-    measure: Measure
-    first: Amount | None
-    second: Amount | None
+    measure: AmountUnit
+    first: AbAmount | None
+    second: AbAmount | None
     delta: int | None
     share: float | None
     own: tuple[str, str]
@@ -103,27 +103,27 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Differences:
+class AbDifferences:
     """
     All differences of two documents, those of a group largest first.
 
-    `totals` are the sums of A and of B over the groups that add up; `left_out` names are beyond `MOST`. `reason` says
+    `totals` are the sums of A and of B over the groups that add up; `left_out` names are beyond `AB_MOST`. `reason` says
     why there are none.
     """
 
-    found: tuple[Difference, ...] = ()
-    totals: Mapping[Group, tuple[int | None, int | None]] | None = None
+    found: tuple[AbDifference, ...] = ()
+    totals: Mapping[AbGroup, tuple[int | None, int | None]] | None = None
     left_out: int = 0
     reason: Text = ""
 
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[AbGroup, ...]:
         """The groups there are, in their order."""
         present = {item.group for item in self.found}
-        return tuple(group for group in Group if group in present)
+        return tuple(group for group in AbGroup if group in present)
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class AbLedger:
     """
     The amounts of one group in both documents by name; `None` for a document that knows nothing of the group.
 
@@ -131,19 +131,19 @@ class Ledger:
     names that belong together although they differ, first's name to second's.
     """
 
-    group: Group
-    measure: Measure
-    first: Mapping[str, Amount] | None
-    second: Mapping[str, Amount] | None
+    group: AbGroup
+    measure: AmountUnit
+    first: Mapping[str, AbAmount] | None
+    second: Mapping[str, AbAmount] | None
     adds_up: bool = True
     whole: int | None = None
     pairs: Mapping[str, str] | None = None
 
 
-def compared(ledgers: Iterable[Ledger]) -> Differences:
+def compared(ledgers: Iterable[AbLedger]) -> AbDifferences:
     """The differences of all ledgers."""
-    found: list[Difference] = []
-    totals: dict[Group, tuple[int | None, int | None]] = {}
+    found: list[AbDifference] = []
+    totals: dict[AbGroup, tuple[int | None, int | None]] = {}
     left_out = 0
     for ledger in ledgers:
         rows, more = _rows(ledger)
@@ -151,14 +151,14 @@ def compared(ledgers: Iterable[Ledger]) -> Differences:
         left_out += more
         if ledger.adds_up and ledger.whole is None and ledger.group not in totals and (ledger.first or ledger.second):
             totals[ledger.group] = _sum(ledger.first), _sum(ledger.second)
-    return Differences(tuple(found), totals, left_out)
+    return AbDifferences(tuple(found), totals, left_out)
 
 
-def _sum(amounts: Mapping[str, Amount] | None) -> int | None:
+def _sum(amounts: Mapping[str, AbAmount] | None) -> int | None:
     return None if amounts is None else sum(amount.total for amount in amounts.values())
 
 
-def _rows(ledger: Ledger) -> tuple[list[Difference], int]:
+def _rows(ledger: AbLedger) -> tuple[list[AbDifference], int]:
     first, second = ledger.first or {}, ledger.second or {}
     pairs = ledger.pairs or {}
     own_names = [(name, pairs.get(name, name)) for name in first]
@@ -170,7 +170,7 @@ def _rows(ledger: Ledger) -> tuple[list[Difference], int]:
         a, b = one.total if one is not None else 0, other.total if other is not None else 0
         return -abs(b - a), -max(a, b), own[0]
 
-    kept = heapq.nsmallest(MOST, own_names, key=weight) if len(own_names) > MOST else sorted(own_names, key=weight)
+    kept = heapq.nsmallest(AB_MOST, own_names, key=weight) if len(own_names) > AB_MOST else sorted(own_names, key=weight)
     whole = ledger.whole if ledger.whole is not None else _sum(ledger.first)
     known = ledger.first is not None and ledger.second is not None
     rows = []
@@ -181,19 +181,19 @@ def _rows(ledger: Ledger) -> tuple[list[Difference], int]:
             delta = None  # a level that one document doesn't tell of isn't zero there
         share = one.total / whole if ledger.adds_up and whole and one is not None else None
         name = own[0] if own[0] == own[1] or other is None else f"{own[0]} ↔ {own[1]}"
-        rows.append(Difference(ledger.group, name, ledger.measure, one, other, delta, share, own))
+        rows.append(AbDifference(ledger.group, name, ledger.measure, one, other, delta, share, own))
     return rows, len(own_names) - len(kept)
 
 
-def difference_rows(found: Iterable[Difference]) -> list[TableRow]:
+def difference_rows(found: Iterable[AbDifference]) -> list[TableRow]:
     """
-    The differences as rows of a table of `SHAPE`, in their order.
+    The differences as rows of a table of `AB_SHAPE`, in their order.
 
     Columns of amounts sort by time or bytes as a part of the largest amount of that measure, so that rows of both can
     stand in one table and the largest differences of each come first; unknown ones come last.
     """
     items = list(found)
-    largest = dict.fromkeys(Measure, 1)
+    largest = dict.fromkeys(AmountUnit, 1)
     for item in items:
         for side in (item.first, item.second):
             if side is not None:
@@ -201,7 +201,7 @@ def difference_rows(found: Iterable[Difference]) -> list[TableRow]:
     return [_row(item, largest[item.measure]) for item in items]
 
 
-def _row(item: Difference, largest: int) -> TableRow:
+def _row(item: AbDifference, largest: int) -> TableRow:
     write = item.measure.text
     a, b = (side.total if side is not None else None for side in (item.first, item.second))
     delta, share = item.delta, item.share
@@ -230,7 +230,7 @@ def _row(item: Difference, largest: int) -> TableRow:
     )
 
 
-def _count_text(item: Difference) -> str:
+def _count_text(item: AbDifference) -> str:
     counts = [None if side is None or side.count is None else f"{side.count:,}" for side in (item.first, item.second)]
     if counts == [None, None]:
         return ""
@@ -239,9 +239,9 @@ def _count_text(item: Difference) -> str:
     return " → ".join(count or "–" for count in counts)
 
 
-def differences_sheet(found: Iterable[Difference]) -> Sheet:
+def differences_sheet(found: Iterable[AbDifference]) -> Sheet:
     """The differences as a plain table; an unknown amount is an empty cell."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[SheetCell, ...]] = []
     for item in found:
         one, other = item.first, item.second
         rows.append(

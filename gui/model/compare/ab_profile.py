@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
-from memplan.gui.model.compare.alignment import paired_steps
+from memplan.gui.model.compare.alignment import matched_steps
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.compare.ab_differences import Amount, Group, Ledger, Measure
+from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
 from memplan.gui.model.amount_names import step_name, step_number
 from memplan.gui.model.document.session import Session
 from memplan.gui.model.timeline.steps import ShownStep, steps
@@ -35,7 +35,7 @@ _COLLECTIVE = re.compile(r"(hcom_\w+?)__(\d+)_(\d+(?:_\d+)*)$")
 _COLLECTIVE_CORES = ("COMMUNICATION", "HCCL")
 
 
-def profile_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[Ledger]:
+def profile_ledgers(first: Session, second: Session, progress: Progress = silent) -> list[AbLedger]:
     """
     Everything that both profiles, or one of them, tell amounts of.
 
@@ -52,23 +52,23 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
     for place, what in enumerate(work):
         progress(place, len(work), what)
         if what == "kernels":
-            ledgers.append(Ledger(Group.KERNEL, Measure.TIME, by_name(one, False), by_name(other, False)))
+            ledgers.append(AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts_by_name(one, False), amounts_by_name(other, False)))
         elif what == "op types":
             ours, theirs = by_type(one), by_type(other)
             pairs = collective_pairs(ours or (), theirs or ())
-            ledgers.append(Ledger(Group.TYPE, Measure.TIME, ours, theirs, pairs=pairs))
+            ledgers.append(AbLedger(AbGroup.TYPE, AmountUnit.TIME, ours, theirs, pairs=pairs))
         elif what == "communication":
-            ours, theirs = by_name(one, True), by_name(other, True)
+            ours, theirs = amounts_by_name(one, True), amounts_by_name(other, True)
             pairs = collective_pairs(ours or (), theirs or ())
-            ledgers.append(Ledger(Group.COMMUNICATION, Measure.TIME, ours, theirs, pairs=pairs))
+            ledgers.append(AbLedger(AbGroup.COMMUNICATION, AmountUnit.TIME, ours, theirs, pairs=pairs))
         elif what == "steps":
             ledgers.append(_steps(first, second))
         elif what == "device time":
             parts, others = device_time(one), device_time(other)
             whole = _device_total(parts)
-            ledgers.append(Ledger(Group.PART, Measure.TIME, parts, others, whole=whole))
+            ledgers.append(AbLedger(AbGroup.PART, AmountUnit.TIME, parts, others, whole=whole))
         else:
-            ledgers.append(Ledger(Group.MEMORY, Measure.BYTES, _peaks(one), _peaks(other), adds_up=False))
+            ledgers.append(AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, _peaks(one), _peaks(other), adds_up=False))
     return ledgers
 
 
@@ -76,10 +76,10 @@ def is_collective(kernels: Kernels) -> NDArray[np.bool_]:
     """Which kernels of the table are collectives: by the core that ran them, else by their name."""
     names, cores = dictionary_encoded(kernels.name), dictionary_encoded(kernels.core)
     by_core = np.array([core.upper() in _COLLECTIVE_CORES for core in cores.values], dtype=bool)
-    by_name = np.array([name.lower().startswith("hcom_") for name in names.values], dtype=bool)
+    named = np.array([name.lower().startswith("hcom_") for name in names.values], dtype=bool)
     if not len(kernels):
         return np.zeros(0, dtype=bool)
-    return np.asarray(by_core[cores.codes] | by_name[names.codes])
+    return np.asarray(by_core[cores.codes] | named[names.codes])
 
 
 def collective_pairs(first: Iterable[str], second: Iterable[str]) -> dict[str, str]:
@@ -117,14 +117,14 @@ def _by_group(names: Iterable[str]) -> dict[str, dict[tuple[str, str], str]]:
     return found
 
 
-def by_name(rank: RankProfile, collectives: bool) -> dict[str, Amount] | None:
+def amounts_by_name(rank: RankProfile, collectives: bool) -> dict[str, AbAmount] | None:
     """
     Count and time by name: of the collectives, or of all other kernels; `None` where the profile holds neither.
 
     From the kernel table; without one, or without collectives in it, from the tracks of the device.
     """
     kernels = rank.kernels()
-    totals: dict[str, Amount] = {}
+    totals: dict[str, AbAmount] = {}
     if kernels is not None and len(kernels):
         chosen = is_collective(kernels) == collectives
         names = dictionary_encoded(kernels.name)
@@ -140,18 +140,18 @@ def by_name(rank: RankProfile, collectives: bool) -> dict[str, Amount] | None:
     return {} if kernels is not None and len(kernels) else None
 
 
-def by_type(rank: RankProfile) -> dict[str, Amount] | None:
+def by_type(rank: RankProfile) -> dict[str, AbAmount] | None:
     """Count and device time by op type, as the profile sums them up; `None` where it holds no kernels."""
-    totals: dict[str, Amount] = {}
+    totals: dict[str, AbAmount] = {}
     _add(totals, rank.top_ops(EVERY))
     return totals or None
 
 
-def _add(totals: dict[str, Amount], found: Iterable[OpTotal]) -> None:
+def _add(totals: dict[str, AbAmount], found: Iterable[OpTotal]) -> None:
     for item in found:
         before = totals.get(item.type)
         count, time = (before.count or 0, before.total) if before is not None else (0, 0)
-        totals[item.type] = Amount(count + item.count, time + item.total_ns)
+        totals[item.type] = AbAmount(count + item.count, time + item.total_ns)
 
 
 def _step_time(times: StepTimes) -> int:
@@ -159,7 +159,7 @@ def _step_time(times: StepTimes) -> int:
     return times.computing_ns + times.communication_not_overlapped_ns + times.free_ns
 
 
-def measured_steps(session: Session) -> dict[str, Amount] | None:
+def measured_steps(session: Session) -> dict[str, AbAmount] | None:
     """
     The time of every step, as the profiler's summary has it or else from first to last kernel, by number.
 
@@ -168,51 +168,51 @@ def measured_steps(session: Session) -> dict[str, Amount] | None:
     rank = session.document.rank
     summary: Sequence[StepTimes] = rank.steps() if rank is not None else ()
     if summary:
-        totals: dict[str, Amount] = {}
+        totals: dict[str, AbAmount] = {}
         for place, times in enumerate(summary):
             name = step_name(times.step if times.step is not None else place)
             # A number that comes again, in the summary of another capture, keeps its longest time.
-            totals[name] = max(totals.get(name, Amount(None, 0)), Amount(None, _step_time(times)), key=_total)
+            totals[name] = max(totals.get(name, AbAmount(None, 0)), AbAmount(None, _step_time(times)), key=_total)
         return totals
     spans = steps(session)
-    return {step_name(step.number): Amount(None, round(step.end - step.start)) for step in spans} or None
+    return {step_name(step.number): AbAmount(None, round(step.end - step.start)) for step in spans} or None
 
 
-def _total(amount: Amount) -> int:
+def _total(amount: AbAmount) -> int:
     return amount.total
 
 
-def _steps(first: Session, second: Session) -> Ledger:
+def _steps(first: Session, second: Session) -> AbLedger:
     one, other = measured_steps(first), measured_steps(second)
     pairs: Mapping[str, str] = {}
     if one and other and not set(one) & set(other):
-        found = paired_steps(_numbered(one), _numbered(other))
+        found = matched_steps(_numbered(one), _numbered(other))
         pairs = {step_name(step.number): step_name(with_it.number) for step, with_it in found}
-    return Ledger(Group.STEP, Measure.TIME, one, other, pairs=pairs)
+    return AbLedger(AbGroup.STEP, AmountUnit.TIME, one, other, pairs=pairs)
 
 
-def _numbered(amounts: Mapping[str, Amount]) -> tuple[ShownStep, ...]:
+def _numbered(amounts: Mapping[str, AbAmount]) -> tuple[ShownStep, ...]:
     return tuple(ShownStep(number, 0.0, 0.0) for number in sorted(step_number(name) for name in amounts))
 
 
-def device_time(rank: RankProfile) -> dict[str, Amount] | None:
+def device_time(rank: RankProfile) -> dict[str, AbAmount] | None:
     """How device time divides, from the trace's own tracks or else from the summary of all steps."""
     overlap = rank.overlap()
     if overlap is not None:
-        return {name: Amount(None, int(getattr(overlap, field))) for name, field in PARTS.items()}
+        return {name: AbAmount(None, int(getattr(overlap, field))) for name, field in PARTS.items()}
     summary = rank.steps()
     if not summary:
         return None
-    return {name: Amount(None, sum(int(getattr(step, field)) for step in summary)) for name, field in PARTS.items()}
+    return {name: AbAmount(None, sum(int(getattr(step, field)) for step in summary)) for name, field in PARTS.items()}
 
 
-def _device_total(parts: Mapping[str, Amount] | None) -> int | None:
+def _device_total(parts: Mapping[str, AbAmount] | None) -> int | None:
     """All device time: every part but `Communication`, which overlaps with others."""
     if parts is None:
         return None
     return sum(amount.total for name, amount in parts.items() if name != "Communication")
 
 
-def _peaks(rank: RankProfile) -> dict[str, Amount] | None:
+def _peaks(rank: RankProfile) -> dict[str, AbAmount] | None:
     curves = measured_curves(rank)
-    return {curve.name: Amount(None, curve.peak[1]) for curve in curves} or None
+    return {curve.name: AbAmount(None, curve.peak[1]) for curve in curves} or None

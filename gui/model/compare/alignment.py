@@ -14,12 +14,12 @@ from memplan.gui.model.viewport import Viewport
 Bounds = tuple[float, float]
 
 
-class Link:
+class ViewportLink:
     """
-    Keeps two viewports on the same stretch of time: the moment `t` of the first lies on `t + offset` of the second.
+    Keeps two viewports on the same time range: the moment `t` of the first lies on `t + offset` of the second.
 
     Times are nanoseconds from each document's own origin. While the link is on, either viewport leads and the other
-    follows, cursor, selection and the way back included; the bounds of both reach over both documents, so that the
+    follows, cursor, selected range and the way back included; the bounds of both reach over both documents, so that the
     longer one can be seen whole. `on = False` and `forget` give both their own bounds back.
     """
 
@@ -149,12 +149,12 @@ class Link:
         self._viewports[place].cursor = time
 
     def _follow_selection(self, leader: int) -> None:
-        stretch, shift = self._viewports[leader].selection, self._shift(leader)
-        moved = None if stretch is None else (stretch[0] + shift, stretch[1] + shift)
-        self._quietly(lambda: self._set_selection(1 - leader, moved))
+        time_range, shift = self._viewports[leader].selected_range, self._shift(leader)
+        moved = None if time_range is None else (time_range[0] + shift, time_range[1] + shift)
+        self._quietly(lambda: self._set_selected_range(1 - leader, moved))
 
-    def _set_selection(self, place: int, stretch: tuple[float, float] | None) -> None:
-        self._viewports[place].selection = stretch
+    def _set_selected_range(self, place: int, time_range: tuple[float, float] | None) -> None:
+        self._viewports[place].selected_range = time_range
 
     def _quietly(self, move: Callable[[], None]) -> None:
         if self._moving:
@@ -200,7 +200,7 @@ def moments(
 
 
 def one_clock(first: Session, second: Session) -> bool:
-    """Whether both are profiles of one stretch of time, such as two ranks of one run."""
+    """Whether both are profiles of one time range, such as two ranks of one run."""
     one, other = first.document.rank, second.document.rank
     if one is None or other is None:
         return False
@@ -218,7 +218,7 @@ def default_moments(first: Session, second: Session, progress: Progress = silent
     return 0.0, 0.0
 
 
-def paired_steps(first: tuple[ShownStep, ...], second: tuple[ShownStep, ...]) -> list[tuple[ShownStep, ShownStep]]:
+def matched_steps(first: tuple[ShownStep, ...], second: tuple[ShownStep, ...]) -> list[tuple[ShownStep, ShownStep]]:
     """The steps of two documents that belong together: those of one number, else those in one place."""
     by_number = {step.number: step for step in second}
     same = [(step, by_number[step.number]) for step in first if step.number in by_number]
@@ -235,7 +235,7 @@ def document_steps(session: Session, progress: Progress = silent) -> tuple[Shown
 
 
 def _step_starts(first: Session, second: Session, progress: Progress) -> tuple[float, float] | None:
-    pairs = paired_steps(document_steps(first, progress), document_steps(second, progress))
+    pairs = matched_steps(document_steps(first, progress), document_steps(second, progress))
     if not pairs:
         return None
     middle = (first.viewport.start + first.viewport.end) / 2

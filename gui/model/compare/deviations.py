@@ -13,7 +13,7 @@ from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes
 
-SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
+DEVIATION_SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
 
 
 def deviation_rows(document: Document) -> list[TableRow]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.compare.alignment import Alignment, Link, default_moments, moments
-from memplan.gui.model.compare.ab_differences import Difference, Differences, compared
+from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments
+from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, compared
 from memplan.gui.model.event import Event
-from memplan.gui.model.compare.locate import Place, place_of
+from memplan.gui.model.compare.locate import Location, locate
 from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.compare.ab_profile import profile_ledgers
 from memplan.gui.model.document.session import Session
@@ -24,11 +24,11 @@ _MARGIN = 0.5
 class Located:
     """Places in A and in B, and what was read of rows there that weren't read yet."""
 
-    places: tuple[Place | None, Place | None]
+    places: tuple[Location | None, Location | None]
     read: tuple[tuple[Session, TimelineTrack, TrackContent], ...] = ()
 
 
-class Pair:
+class SideBySide:
     """
     Document A, which the window shows, and document B beside it; `link` moves both.
 
@@ -40,9 +40,9 @@ class Pair:
         """Link both with the moments `at` on each other; by default those of `default_moments`, which may take long."""
         self.first, self.second = first, second
         start, other = at if at is not None else default_moments(first, second)
-        self.link = Link(first.viewport, second.viewport, other - start)
+        self.link = ViewportLink(first.viewport, second.viewport, other - start)
         self.jumped = Event()
-        self.places: tuple[Place | None, Place | None] = (None, None)
+        self.places: tuple[Location | None, Location | None] = (None, None)
         first.tier_changed.connect(self._show_tier)
 
     def forget(self) -> None:
@@ -67,16 +67,16 @@ class Pair:
         self.link.on = True
         self.link.align(first, second)
 
-    def jump(self, difference: Difference) -> None:
-        """Show where `difference` is best seen in both documents, and item it there."""
+    def jump(self, difference: AbDifference) -> None:
+        """Show where `difference` is best seen in both documents, and select it there."""
         self.show(self.locate(difference))
 
-    def locate(self, difference: Difference, progress: Progress = silent) -> Located:
+    def locate(self, difference: AbDifference, progress: Progress = silent) -> Located:
         """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles, any thread."""
         for session in (self.first, self.second):
             if session.document.rank is not None:
                 session.document.rank.kernels(progress)
-        places = place_of(self.first, difference, 0), place_of(self.second, difference, 1)
+        places = locate(self.first, difference, 0), locate(self.second, difference, 1)
         read = []
         for session, place in zip((self.first, self.second), places, strict=True):
             if place is not None and place.track is not None:
@@ -123,7 +123,7 @@ class Pair:
         self.first.viewport.reveal(start, end, margin=_MARGIN)
 
 
-def pair_differences(first: Session, second: Session, progress: Progress = silent) -> Differences:
+def document_differences(first: Session, second: Session, progress: Progress = silent) -> AbDifferences:
     """
     What differs between two documents: their plans, and their profiles.
 
@@ -132,8 +132,8 @@ def pair_differences(first: Session, second: Session, progress: Progress = silen
     """
     one, other = first.document, second.document
     if one.empty or other.empty:
-        return Differences(reason=Sentence("Open a second document to see where they differ."))
+        return AbDifferences(reason=Sentence("Open a second document to see where they differ."))
     ledgers = [*plan_ledgers(first, second, progress), *profile_ledgers(first, second, progress)]
     if not ledgers:
-        return Differences(reason=_OF_ONE)
+        return AbDifferences(reason=_OF_ONE)
     return compared(ledgers)

@@ -14,28 +14,28 @@ from memplan.core.sentence import Sentence, Text
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenDocument:
     """What was asked for, and what came of it."""
 
     request: Request
     session: Session
 
 
-class Documents:
+class OpenDocuments:
     """Open documents in the order of their tabs; there is always one, which may be empty."""
 
     def __init__(self, session: Session | None = None, request: Request | None = None) -> None:
         self.changed = Event()
-        self.opened: list[Opened] = [Opened(request or Request(), session or Session(Document()))]
+        self.opened: list[OpenDocument] = [OpenDocument(request or Request(), session or Session(Document()))]
         self.index = 0
 
     @property
-    def current(self) -> Opened:
+    def current(self) -> OpenDocument:
         """The document that is shown."""
         return self.opened[self.index]
 
     @property
-    def others(self) -> list[Opened]:
+    def others(self) -> list[OpenDocument]:
         """The documents that are open but not shown."""
         return [item for place, item in enumerate(self.opened) if place != self.index]
 
@@ -50,19 +50,19 @@ class Documents:
                 found[place] = text
         return found
 
-    def show(self, request: Request, session: Session, *, beside: bool) -> None:
-        """Show a document: as another one when `beside` is set and the current one isn't empty, else in its place."""
-        item = Opened(request, session)
-        if beside and not self.current.session.document.empty:
+    def show(self, request: Request, session: Session, *, new_tab: bool) -> None:
+        """Show a document: in a new tab when `new_tab` is set and the current one isn't empty, else in its place."""
+        item = OpenDocument(request, session)
+        if new_tab and not self.current.session.document.empty:
             self.opened.append(item)
             self.index = len(self.opened) - 1
         else:
             self.opened[self.index] = item
         self.changed.emit()
 
-    def add(self, request: Request, session: Session) -> Opened:
+    def add(self, request: Request, session: Session) -> OpenDocument:
         """Open a document as the last one, and go on showing the current one."""
-        item = Opened(request, session)
+        item = OpenDocument(request, session)
         self.opened.append(item)
         self.changed.emit()
         return item
@@ -77,7 +77,7 @@ class Documents:
         """Close document `index`; closing the last one leaves an empty one."""
         del self.opened[index]
         if not self.opened:
-            self.opened.append(Opened(Request(), Session(Document())))
+            self.opened.append(OpenDocument(Request(), Session(Document())))
         if index < self.index or self.index == len(self.opened):
             self.index -= 1
         self.index = max(self.index, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.memory.memory_curves import MemoryCurves, memory_curves
+from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
@@ -44,7 +44,7 @@ class TierMemory:
 
     map: MemoryMap | None
     peak: Peak | None
-    curves: MemoryCurves
+    curves: TierCurves
 
 
 class Session:
@@ -71,7 +71,7 @@ class Session:
         self._tiers: dict[Tier, TierMemory] = {}
         self.map: MemoryMap | None = None
         self.peak: Peak | None = None
-        self.curves = MemoryCurves()
+        self.curves = TierCurves()
         self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
 
     def tier_memory(self, tier: Tier) -> TierMemory:

@@ -7,22 +7,22 @@ import numpy as np
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.memory.memory_map import occupant
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 
 MOST_ROWS = 1_000_000
 """Slices that a table of the timeline lists at most; the last row says so when there were more."""
 
 
 def _stretch(session: Session) -> tuple[int, int]:
-    """The selected stretch on the profile's clock, the visible one where nothing is selected."""
-    start, end = session.viewport.selection or (session.viewport.start, session.viewport.end)
+    """The selected time range on the profile's clock, the visible one where nothing is selected."""
+    start, end = session.viewport.selected_range or (session.viewport.start, session.viewport.end)
     return session.origin_ns + int(np.floor(start)), session.origin_ns + int(np.ceil(end))
 
 
 def slices_sheet(session: Session) -> Sheet:
     """Every slice of the tracks that are read and not hidden, in the selected or visible time range, track by track."""
     t0, t1 = _stretch(session)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[SheetCell, ...]] = []
     for track in session.tracks.all:
         lanes = session.tracks.lanes(track)
         if lanes is None or track.key in session.tracks.hidden:
@@ -42,7 +42,7 @@ def slices_sheet(session: Session) -> Sheet:
 
 
 def map_sheet(session: Session) -> Sheet:
-    """Every rectangle of the map that lies in the selected or visible stretch."""
+    """Every rectangle of the map that lies in the selected or visible time range."""
     header = (
         "tensor", "kind", "shape", "dtype", "tier", "address", "size_bytes", "start_ns", "end_ns", "made_by",
         "last_used_by", "source",
@@ -51,7 +51,7 @@ def map_sheet(session: Session) -> Sheet:
     if mapped is None:
         return Sheet(header, ())
     t0, t1 = _stretch(session)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[SheetCell, ...]] = []
     for index in np.flatnonzero((mapped.start_ns < t1) & (mapped.end_ns > t0)).tolist():
         item = occupant(mapped, index)
         tensor = item.tensor
@@ -69,7 +69,7 @@ def map_sheet(session: Session) -> Sheet:
 
 def curves_sheet(curves: list[StepCurve]) -> Sheet:
     """Every point of the curves, one curve after another."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[SheetCell, ...]] = []
     for curve in curves:
         for time, value in zip(curve.time_ns.tolist(), curve.values.tolist(), strict=True):
             rows.append((curve.name, time, value if value >= 0 or curve.signed else None))

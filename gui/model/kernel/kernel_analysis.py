@@ -12,7 +12,7 @@ from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import KernelCost
 from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.core.errors import MemplanError
-from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, Lane, PipeTime
+from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, BufferLane, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel.kernel_subject import (
     Subject,
@@ -34,7 +34,7 @@ from memplan.core.units import format_bytes
 ITERATIONS = 4
 """Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""
 
-NOTHING = Sentence(HINT)
+NO_KERNEL = Sentence(HINT)
 _NO_KERNEL = Sentence("It launches no kernel: nothing of it runs on an AI core")
 _NOT_ON_CORE = Sentence("This is no kernel: nothing of it runs on an AI core")
 _NOT_KEPT = Sentence("The plan's file does not hold what its ops launch: plan the graph again to see its kernel")
@@ -52,7 +52,7 @@ def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRe
     """
     subject = subject_of(session, session.selected if item is None else item)
     if subject is None:
-        return KernelFacts(problem=NOTHING)
+        return KernelFacts(problem=NO_KERNEL)
     if subject.op is None and subject.measured is None:
         return KernelFacts(name=subject.name, problem=_NOT_ON_CORE)
     plan, rank = session.document.plan, session.document.rank
@@ -193,10 +193,10 @@ def _pipes(predicted: dict[tuple[str, str], float], measured: dict[tuple[str, st
     )
 
 
-def _lanes(layout: OnChipPlan, target: Chip) -> tuple[Lane, ...]:
+def _lanes(layout: OnChipPlan, target: Chip) -> tuple[BufferLane, ...]:
     uses = {use.tier: use for use in layout.uses}
     return tuple(
-        Lane(
+        BufferLane(
             tier,
             usable_bytes(target, tier),
             uses[tier].peak if tier in uses else 0,

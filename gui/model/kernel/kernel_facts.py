@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 from memplan.schema import Tier
 from memplan.core.sentence import Sentence, Text
 
@@ -33,7 +33,7 @@ class PipeTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class BufferLane:
     """One memory of a core: usable bytes (`None` if unknown), highest address used, and the buffers in it."""
 
     tier: Tier
@@ -60,7 +60,7 @@ class KernelFacts:
     bound: str = ""
     measured_ns: int | None = None
     pipes: tuple[PipeTime, ...] = ()
-    lanes: tuple[Lane, ...] = ()
+    lanes: tuple[BufferLane, ...] = ()
     stages: tuple[Stage, ...] = ()
     slots: int = 0
     tiling: tuple[Sentence, ...] = ()
@@ -86,8 +86,8 @@ _HEADER = (
 
 def kernel_sheet(facts: KernelFacts) -> Sheet:
     """The kernel, its pipes and its buffers as one table."""
-    rows: list[tuple[Cell, ...]] = []
-    blank: tuple[Cell, ...] = (None,) * 6
+    rows: list[tuple[SheetCell, ...]] = []
+    blank: tuple[SheetCell, ...] = (None,) * 6
     if facts.name:
         rows.append(("kernel", facts.name, *blank, facts.predicted_ns, facts.measured_ns))
     for pipe in facts.pipes:

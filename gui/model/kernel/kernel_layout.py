@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memplan.gui.model.kernel.kernel_facts import Lane
+from memplan.gui.model.kernel.kernel_facts import BufferLane
 
 if TYPE_CHECKING:
     from memplan.placement.onchip import OnChipBuffer
@@ -18,7 +18,7 @@ _FEW_ROWS, _FEW_HEIGHT, _MANY_HEIGHT = 6, 0.74, 0.88
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class BufferCell:
     """
     What a copy of a buffer holds in the slots `[start, end)`: data of one iteration, `None` for what stays throughout.
 
@@ -33,7 +33,7 @@ class Cell:
     copies: int
 
 
-def cells(lane: Lane, slots: int) -> tuple[Cell, ...]:
+def cells(lane: BufferLane, slots: int) -> tuple[BufferCell, ...]:
     """The cells of one memory over `slots` slots, by address, then by time."""
     copies: dict[str, list[OnChipBuffer]] = {}
     for buffer in lane.buffers:
@@ -46,7 +46,7 @@ def cells(lane: Lane, slots: int) -> tuple[Cell, ...]:
             for start, end in buffer.intervals:
                 edges = _edges(buffer.fills, start, end)
                 found += [
-                    Cell(buffer, low, high, None if stays or fill is None else fill - first, copy, len(siblings))
+                    BufferCell(buffer, low, high, None if stays or fill is None else fill - first, copy, len(siblings))
                     for low, high, fill in edges
                 ]
     return tuple(sorted(found, key=lambda cell: (cell.buffer.offset, cell.start)))
@@ -80,7 +80,7 @@ class Heights:
         return self.used_height * address / max(self.used, 1)
 
 
-def heights(lane: Lane) -> Heights:
+def heights(lane: BufferLane) -> Heights:
     """How the addresses of `lane` are drawn."""
     if lane.capacity is None:
         return Heights(lane.peak, None, 1.0, False)
@@ -94,7 +94,7 @@ def heights(lane: Lane) -> Heights:
     return Heights(lane.peak, free, height, False)
 
 
-def operands(lanes: Sequence[Lane]) -> tuple[str, ...]:
+def operands(lanes: Sequence[BufferLane]) -> tuple[str, ...]:
     """What the buffers hold parts of (`A`, `B`, `input 0`, …), each once, in the order of the data's way."""
     buffers = [buffer for lane in lanes for buffer in lane.buffers]
     ordered = sorted(buffers, key=lambda buffer: min(buffer.fills, default=0))

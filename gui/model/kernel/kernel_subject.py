@@ -16,7 +16,7 @@ _DEVICE = (TrackKind.STREAM.value, TrackKind.COMMUNICATION.value)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredKernel:
     """
     What the profile says of a kernel: `count` launches that took `duration_ns` together.
 
@@ -35,7 +35,7 @@ class Subject:
 
     name: str
     op: PlannedOp | None = None
-    measured: Measured | None = None
+    measured: MeasuredKernel | None = None
 
 
 def subject_of(session: Session, item: ItemRef | None) -> Subject | None:
@@ -48,7 +48,7 @@ def subject_of(session: Session, item: ItemRef | None) -> Subject | None:
     return _measured_slice(session, item) if isinstance(item, SliceRef) else None
 
 
-def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
+def _measured_op(session: Session, op: PlannedOp) -> MeasuredKernel | None:
     """The kernels that the comparison found for `op`."""
     comparison, rank = session.document.comparison, session.document.rank
     if comparison is None or rank is None:
@@ -59,15 +59,15 @@ def _measured_op(session: Session, op: PlannedOp) -> Measured | None:
         return None
     total, table = int(matches.duration_ns[place]), rank.kernels()
     if table is None:
-        return Measured(total)
+        return MeasuredKernel(total)
     first = int(np.searchsorted(table.start_ns, matches.start_ns[place]))
     last = int(np.searchsorted(table.start_ns, matches.end_ns[place], side="right"))
     rows = [row for row in range(first, last) if op.name in op_spellings(table.name[row])]
     if not rows and first < last:
         rows = [first]  # matched by type and order: its kernel has another name
     if not rows:
-        return Measured(total)
-    return Measured(total, len(rows), table, max(rows, key=lambda row: int(table.duration_ns[row])))
+        return MeasuredKernel(total)
+    return MeasuredKernel(total, len(rows), table, max(rows, key=lambda row: int(table.duration_ns[row])))
 
 
 def _measured_slice(session: Session, item: SliceRef) -> Subject | None:
@@ -82,13 +82,13 @@ def _measured_slice(session: Session, item: SliceRef) -> Subject | None:
     duration, table = int(slices.duration_ns[item.index]), rank.kernels()
     op = _op_of_kernel(session, name, start)
     if table is None:
-        return Subject(name, op, Measured(duration) if op is not None else None)
+        return Subject(name, op, MeasuredKernel(duration) if op is not None else None)
     first = int(np.searchsorted(table.start_ns, start))
     last = int(np.searchsorted(table.start_ns, start, side="right"))
     found = next((index for index in range(first, last) if table.name[index] == name), None)
     if found is None:
         return Subject(name)
-    return Subject(name, op, Measured(duration, 1, table, found))
+    return Subject(name, op, MeasuredKernel(duration, 1, table, found))
 
 
 def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | None:

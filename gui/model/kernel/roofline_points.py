@@ -46,7 +46,7 @@ class Roofline:
         return len(self.op)
 
 
-def roofline(document: Document) -> Roofline:
+def plan_roofline(document: Document) -> Roofline:
     """The roofline of the document's plan; no points without one."""
     plan = document.plan
     ops = [op for op in plan.ops if op.flops and op.gm_bytes and op.duration_ns] if plan is not None else []

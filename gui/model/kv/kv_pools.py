@@ -51,11 +51,11 @@ class Parts:
         )
 
 
-NOTHING = Parts(0, 0, 0, 0)
+NO_POOL = Parts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class BlockShare:
     """
     Groups of KV caches that are alike.
 
@@ -99,7 +99,7 @@ class PoolPicture:
     blocks_per_sequence: int
     batch: int
     fit: int
-    shares: tuple[Share, ...]
+    shares: tuple[BlockShare, ...]
     unpaged: tuple[int, int]
 
     @property
@@ -122,7 +122,7 @@ class PoolPicture:
         """What is in all blocks of one sequence."""
         if not self.shares:
             return Parts(sum(self.unpaged), 0, 0, 0)
-        return sum((share.sequence for share in self.shares), NOTHING)
+        return sum((share.sequence for share in self.shares), NO_POOL)
 
 
 def content_bytes(spec: CacheSpec, load: Load) -> int:
@@ -146,13 +146,13 @@ def _parts(group: CacheGroup, load: Load, block_bytes: int) -> tuple[Parts, Part
     return block, Parts(content, whole.content - content, whole.padding, whole.absent)
 
 
-def shares(groups: Sequence[CacheGroup], load: Load, block_bytes: int) -> tuple[Share, ...]:
+def shares(groups: Sequence[CacheGroup], load: Load, block_bytes: int) -> tuple[BlockShare, ...]:
     """The groups of a pool of blocks of `block_bytes`, those alike drawn together, in the engine's order."""
-    found: dict[tuple[object, ...], Share] = {}
+    found: dict[tuple[object, ...], BlockShare] = {}
     for group in groups:
         block, sequence = _parts(group, load, block_bytes)
         tokens, blocks = group.block_size * group.specs[0].entry_tokens, group.blocks(load)
-        share = Share(
+        share = BlockShare(
             kind=group.kind,
             parts=tuple(sorted({spec.part for spec in group.specs})),
             groups=1,

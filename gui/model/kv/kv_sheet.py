@@ -9,10 +9,10 @@ from pathlib import Path
 from memplan.gui.model.kv.kv_budget import Answer, budget_headline, warnings
 from memplan.gui.model.kv.kv_further import Further
 from memplan.gui.model.kv.kv_pools import Parts
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 
 SHEET_HEADER = ("part", "of", "figure", "value", "unit", "source")
-_Row = tuple[Cell, ...]
+_Row = tuple[SheetCell, ...]
 
 
 def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:

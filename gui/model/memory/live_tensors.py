@@ -7,12 +7,12 @@ from memplan.gui.model.document.session import Session, TensorRef
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
 
-SHAPE = TableShape(("Tensor", "Kind", "Steps", "Address", "Size"), wide=0, numbers=2, sorted_by=4)
-MOST = 5_000
+LIVE_SHAPE = TableShape(("Tensor", "Kind", "Steps", "Address", "Size"), wide=0, numbers=2, sorted_by=4)
+LIVE_MOST = 5_000
 """Rows listed; the largest tensors come first."""
 
 
-def alive_rows(session: Session, time: float) -> tuple[list[TableRow], int]:
+def live_rows(session: Session, time: float) -> tuple[list[TableRow], int]:
     """The tensors of the map alive at `time` (nanoseconds from the origin), largest first, and their bytes in all."""
     mapped = session.map
     if mapped is None:
@@ -20,7 +20,7 @@ def alive_rows(session: Session, time: float) -> tuple[list[TableRow], int]:
     found = mapped.alive(session.origin_ns + int(time))
     total = int((mapped.high - mapped.low)[found].sum())
     rows = []
-    for rectangle in found[:MOST].tolist():
+    for rectangle in found[:LIVE_MOST].tolist():
         placement = mapped.plan.placements[int(mapped.placement[rectangle])]
         tensor = mapped.tensors[placement.tensor]
         low, size = int(mapped.low[rectangle]), placement.size

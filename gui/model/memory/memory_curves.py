@@ -52,7 +52,7 @@ class StepCurve:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryCurves:
+class TierCurves:
     """
     What the curve view shows.
 
@@ -133,7 +133,7 @@ def difference_curve(comparison: Comparison) -> StepCurve | None:
     return StepCurve(Sentence("planned − measured"), time_ns, values, signed=True)
 
 
-def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap | None = None) -> MemoryCurves:
+def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap | None = None) -> TierCurves:
     """
     Planned and measured curves together; whichever is missing stays empty. Profiles know HBM only.
 
@@ -149,11 +149,11 @@ def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap |
         difference = difference_curve(document.comparison) if document.comparison is not None else None
     plan = document.plan
     if plan is None:
-        return MemoryCurves(measured=measured)
+        return TierCurves(measured=measured)
     planned, layers = planned_curves(plan, document.axis, tier)
     use = plan.tier(tier)
     unused = None
     if mapped is not None and len(mapped):
         time_ns = document.axis.to_profile(step_starts(plan))
         unused = StepCurve(Sentence("fragmentation"), time_ns, unused_bytes(mapped))
-    return MemoryCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference)
+    return TierCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference)

@@ -8,13 +8,13 @@ from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.units import format_bytes
 
-SHAPE = TableShape(
+TRANSFER_SHAPE = TableShape(
     ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)
 )
 
 
 def transfer_rows(document: Document) -> list[TableRow]:
-    """Every transfer of the plan; a row leads to its stretch of time and the op that waits for it."""
+    """Every transfer of the plan; a row leads to its time range and the op that waits for it."""
     plan = document.plan
     if plan is None:
         return []

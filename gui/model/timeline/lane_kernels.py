@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memplan.core.jit import jit
 
-BLOCK = 16
+SUM_BLOCK = 16
 SPAN = 64
 _GALLOP = 48
 _FAINT = np.float32(0.04)
@@ -23,15 +23,15 @@ _FAINT = np.float32(0.04)
 
 @jit
 def block_sums(duration: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Running sum of `duration` before every `BLOCK`-th slice, and of all of them at the end."""
+    """Running sum of `duration` before every `SUM_BLOCK`-th slice, and of all of them at the end."""
     n = len(duration)
-    sums = np.zeros(n // BLOCK + 2, dtype=np.int64)
+    sums = np.zeros(n // SUM_BLOCK + 2, dtype=np.int64)
     total = np.int64(0)
     for i in range(n):
-        if i % BLOCK == 0:
-            sums[i // BLOCK] = total
+        if i % SUM_BLOCK == 0:
+            sums[i // SUM_BLOCK] = total
         total += duration[i]
-    sums[(n + BLOCK - 1) // BLOCK :] = total
+    sums[(n + SUM_BLOCK - 1) // SUM_BLOCK :] = total
     return sums
 
 
@@ -191,9 +191,9 @@ def _lower_bound(values: NDArray[np.int64], low: int, high: int, key: int) -> in
 
 @jit
 def _summed(duration: NDArray[np.int64], sums: NDArray[np.int64], upto: int) -> int:
-    block = upto // BLOCK
+    block = upto // SUM_BLOCK
     total = sums[block]
-    for i in range(block * BLOCK, upto):
+    for i in range(block * SUM_BLOCK, upto):
         total += duration[i]
     return int(total)
 

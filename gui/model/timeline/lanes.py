@@ -160,7 +160,7 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s
     return lane
 
 
-def kind_of(name: str) -> str:
+def category_kind(name: str) -> str:
     """What slices of one kind are all called: a name's last part without the numbers at its end."""
     last = name.rsplit("/", 1)[-1] or name
     return _NUMBERS.sub("", last) or last
@@ -184,7 +184,7 @@ def _kinds(slices: Slices) -> tuple[Codes, tuple[str, ...]]:
     if bare.any():
         without = np.isin(slices.category, used[bare])
         names = np.flatnonzero(np.bincount(slices.name[without]))
-        by_name = numbers_of(slices.names, names, int(names[-1]), kind_of)
+        by_name = numbers_of(slices.names, names, int(names[-1]), category_kind)
     # A byte a slice, where it can be: of ten million slices that is a twentieth of all that they take.
     size: np.dtype[np.integer[Any]] = np.dtype(np.uint8 if len(found) <= 0xFF else np.int32)
     kinds = by_category.astype(size)[slices.category]

@@ -6,7 +6,7 @@ from memplan.gui.model.timeline.lanes import Lane, TrackLanes
 from memplan.gui.model.document.session import Session, SliceRef
 
 
-def beside(session: Session, item: SliceRef | None, *, forward: bool) -> SliceRef | None:
+def next_slice(session: Session, item: SliceRef | None, *, forward: bool) -> SliceRef | None:
     """The slice after `item` in its lane, or before it; `None` at the end. Without `item` the first one in view."""
     if item is None:
         return _first_in_view(session)
@@ -18,7 +18,7 @@ def beside(session: Session, item: SliceRef | None, *, forward: bool) -> SliceRe
     return SliceRef(item.track, lane.index(position)) if 0 <= position < len(lane.start_ns) else None
 
 
-def stacked(session: Session, item: SliceRef | None, *, down: bool) -> SliceRef | None:
+def slice_across(session: Session, item: SliceRef | None, *, down: bool) -> SliceRef | None:
     """The slice nearest to the middle of `item` in the next lane below it, or above it, that has one in view."""
     if item is None:
         return _first_in_view(session)

@@ -1,4 +1,4 @@
-"""Statistics of a selected stretch of time: what ran in it, and for how long."""
+"""Statistics of a selected time range: what ran in it, and for how long."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _MOST = 8
 _MOST_ROWS = 60
 
 
-def selection_sections(session: Session) -> list[Section]:
+def range_sections(session: Session) -> list[Section]:
     """
-    Per loaded track with slices in the selection: how many, the time under any of them, and what kinds take how much.
+    Per loaded track with slices in the selected time range: how many, the time under any of them, and what kinds take how much.
 
-    Times count what lies inside the selection only. Kinds count each of their slices, also those within slices. Of
+    Times count what lies inside it only. Kinds count each of their slices, also those within slices. Of
     very many tracks the first are listed.
     """
-    selection = session.viewport.selection
-    if selection is None:
+    selected = session.viewport.selected_range
+    if selected is None:
         return []
-    start = session.origin_ns + int(selection[0])
-    end = session.origin_ns + int(np.ceil(selection[1]))
+    start = session.origin_ns + int(selected[0])
+    end = session.origin_ns + int(np.ceil(selected[1]))
     length = max(end - start, 1)
     sections: list[Section] = []
     further = 0

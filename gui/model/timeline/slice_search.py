@@ -13,9 +13,9 @@ from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.document.session import SliceRef
 from memplan.core.progress import Progress, silent
 
-MOST = 100_000
+HITS_MOST = 100_000
 """Hits kept; a search that finds more says so."""
-_HELD = 10 * MOST
+_HELD = 10 * HITS_MOST
 
 
 
@@ -24,7 +24,7 @@ class Hits:
     """
     Slices whose name contains `text`, ordered by start: track `tracks[track[i]]`, slice `index[i]` of it, `start_ns[i]`.
 
-    `total` counts all of them; the earliest `MOST` are kept.
+    `total` counts all of them; the earliest `HITS_MOST` are kept.
     """
 
     text: str
@@ -53,7 +53,7 @@ def no_hits(text: str = "") -> Hits:
     return Hits(text, (), nothing, nothing, nothing, 0)
 
 
-def search(tracks: TimelineTracks, text: str, progress: Progress = silent) -> Hits:
+def search_slices(tracks: TimelineTracks, text: str, progress: Progress = silent) -> Hits:
     """Every slice of the loaded tracks whose name contains `text`, whatever its case; nothing for an empty text."""
     wanted = text.casefold().strip()
     keys: list[str] = []
@@ -73,7 +73,7 @@ def search(tracks: TimelineTracks, text: str, progress: Progress = silent) -> Hi
         if not len(index):
             continue
         total += len(index)
-        index = index[:MOST]  # a track's slices are ordered by start
+        index = index[:HITS_MOST]  # a track's slices are ordered by start
         parts.append(np.stack([np.full(len(index), len(keys)), index, slices.start_ns[index]]))
         keys.append(track.key)
         held += len(index)
@@ -91,6 +91,6 @@ def _matches(names: Sequence[str], wanted: str) -> NDArray[np.bool_]:
 
 
 def _earliest(parts: Sequence[Int64s]) -> Int64s:
-    """Of the columns (track, index, start), the `MOST` that start first, in that order."""
+    """Of the columns (track, index, start), the `HITS_MOST` that start first, in that order."""
     together = np.concatenate(parts, axis=1)
-    return np.asarray(together[:, np.argsort(together[2], kind="stable")[:MOST]])
+    return np.asarray(together[:, np.argsort(together[2], kind="stable")[:HITS_MOST]])

@@ -29,7 +29,7 @@ def steps(session: Session, progress: Progress = silent) -> tuple[ShownStep, ...
     return tuple(ShownStep(span.number, float(span.start_ns - origin), float(span.end_ns - origin)) for span in spans)
 
 
-def step_beside(found: tuple[ShownStep, ...], time: float, forward: bool) -> ShownStep | None:
+def adjacent_step(found: tuple[ShownStep, ...], time: float, forward: bool) -> ShownStep | None:
     """The step after the one that is under way at `time`, or the one before; `None` at the ends."""
     if forward:
         return next((step for step in found if step.start > time + 1), None)

@@ -9,13 +9,13 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBo
 
 from memplan.core.units import format_change
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.ab_choice import READING_ORDER, Choice, Listed, groups_of, listed, total
+from memplan.gui.model.compare.ab_choice import READING_ORDER, AbChoice, AbListing, groups_of, listed, ab_total
 from memplan.gui.model.compare.ab_differences import (
-    SHAPE,
-    Difference,
-    Differences,
-    Group,
-    Measure,
+    AB_SHAPE,
+    AbDifference,
+    AbDifferences,
+    AbGroup,
+    AmountUnit,
     difference_rows,
     differences_sheet,
 )
@@ -23,7 +23,7 @@ from memplan.gui.model.document.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.table_view import RowsModel, TableView
 
-_MEASURES = {None: "Time and memory", Measure.TIME: "Time", Measure.BYTES: "Memory"}
+_MEASURES = {None: "Time and memory", AmountUnit.TIME: "Time", AmountUnit.BYTES: "Memory"}
 _PLACES = MappingProxyType({group.value: place for place, group in enumerate(READING_ORDER)})
 
 
@@ -45,7 +45,7 @@ class GroupedRows(QSortFilterProxyModel):
         return mine < theirs
 
 
-class DifferencesView(TableView):
+class AbDifferencesView(TableView):
     """
     Differences of A and B; `asked` tells which of them is to be shown in both.
 
@@ -55,14 +55,14 @@ class DifferencesView(TableView):
     asked = Signal(object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, SHAPE, parent)
-        self.differences: Differences | None = None
-        self.listed = Listed(())
-        self.choice = Choice()
+        super().__init__(session, AB_SHAPE, parent)
+        self.differences: AbDifferences | None = None
+        self.listed = AbListing(())
+        self.choice = AbChoice()
         self.sorted = GroupedRows(self)
         self.sorted.setSourceModel(self.model)
         self.table.setModel(self.sorted)
-        self.table.sortByColumn(SHAPE.sorted_by, Qt.SortOrder.DescendingOrder)
+        self.table.sortByColumn(AB_SHAPE.sorted_by, Qt.SortOrder.DescendingOrder)
         self.group = QComboBox(self)
         self.group.activated.connect(self._choose)
         self.measure = QComboBox(self)
@@ -86,7 +86,7 @@ class DifferencesView(TableView):
             column.insertLayout(1, self.tools)
         self.show_differences(None)
 
-    def show_differences(self, differences: Differences | None) -> None:
+    def show_differences(self, differences: AbDifferences | None) -> None:
         """List other differences; `None` while they are being worked out."""
         self.differences = differences
         self.group.clear()
@@ -95,20 +95,20 @@ class DifferencesView(TableView):
             self.group.addItem(tr(group.value), group)
         self._choose()
 
-    def choose_group(self, group: Group | None) -> None:
+    def choose_group(self, group: AbGroup | None) -> None:
         """List one group only, or all."""
         self.group.setCurrentIndex(max(self.group.findData(group), 0))
         self._choose()
 
     def _choose(self, *_: object) -> None:
         group, measure = self.group.currentData(), self.measure.currentData()
-        self.choice = Choice(
-            Group(group) if group is not None else None,
-            Measure(measure) if measure is not None else None,
+        self.choice = AbChoice(
+            AbGroup(group) if group is not None else None,
+            AmountUnit(measure) if measure is not None else None,
             self.name.text(),
             self.changed_only.isChecked(),
         )
-        self.listed = Listed(())
+        self.listed = AbListing(())
         if self.differences is not None:
             self.listed = listed(self.differences, self.choice)
         self.show_rows(difference_rows(self.listed.found), self._headline())
@@ -121,7 +121,7 @@ class DifferencesView(TableView):
         if differences.reason:
             return say(differences.reason)
         parts = []
-        whole = total(differences, self.choice)
+        whole = ab_total(differences, self.choice)
         if whole is not None:
             group, one, other = whole
             write = next(item.measure for item in differences.found if item.group is group).text
@@ -139,7 +139,7 @@ class DifferencesView(TableView):
         """Show the row's place in both documents."""
         self.asked.emit(self.difference_at(index))
 
-    def difference_at(self, index: QModelIndex | QPersistentModelIndex) -> Difference:
+    def difference_at(self, index: QModelIndex | QPersistentModelIndex) -> AbDifference:
         """The difference behind an index of the table."""
         return self.listed.found[self.sorted.mapToSource(index).row()]
 

@@ -6,9 +6,9 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.compare import DeviationKind
 from memplan.gui.i18n import say
-from memplan.gui.model.compare.deviations import SHAPE, deviation_rows, verdict
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.sheet import Cell, Sheet
+from memplan.gui.model.sheet import SheetCell, Sheet
 from memplan.gui.views.table_view import TableView
 from memplan.core.sentence import Sentence
 
@@ -19,7 +19,7 @@ class DeviationsView(TableView):
     """The verdict in a line, and every difference under it."""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, SHAPE, parent)
+        super().__init__(session, DEVIATION_SHAPE, parent)
         self.show_session(session)
 
     def show_session(self, session: Session) -> None:
@@ -31,7 +31,7 @@ class DeviationsView(TableView):
     def sheet(self) -> Sheet:
         """Every difference in nanoseconds or bytes, the costliest first."""
         found = self.session.document.comparison
-        rows: list[tuple[Cell, ...]] = []
+        rows: list[tuple[SheetCell, ...]] = []
         for item in found.deviations if found is not None else ():
             unit = "ns" if item.kind is DeviationKind.TIME else "bytes"
             rows.append((item.what, str(item.where), unit, item.planned, item.measured, item.delta, item.cost))

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.compare.alignment import Alignment, one_clock
-from memplan.gui.model.compare.side_by_side import Pair
+from memplan.gui.model.compare.side_by_side import SideBySide
 from memplan.gui.model.palette import Palette
 from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
@@ -31,7 +31,7 @@ from memplan.gui.views.timeline.timeline_view import Loader, TimelineView
 
 _STRIP_PX = 24
 _ROOMY_PX = 420
-NOTHING, CURVE, MAP = "Timeline only", "Memory over time", "Memory map"
+NO_MEMORY, CURVE, MAP = "Timeline only", "Memory over time", "Memory map"
 
 
 class ElidedLabel(QLabel):
@@ -107,7 +107,7 @@ class NameStrip(QWidget):
         self.selected.show_text(selected_line(self._session) if self._session is not None else "")
 
 
-class PairBar(QWidget):
+class SideBySideBar(QWidget):
     """Above both timelines: how they lie on each other, whether they move together, and the way out."""
 
     align_asked = Signal(object)
@@ -117,7 +117,7 @@ class PairBar(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._pair: Pair | None = None
+        self._model: SideBySide | None = None
         self._listening: Any = None
         self.link = self._button("Move together", "Zoom and scroll both, or each for itself")
         self.link.setCheckable(True)
@@ -135,7 +135,7 @@ class PairBar(QWidget):
         self.memory_menu = QMenu(self.memory)
         group = QActionGroup(self)
         self.memories: dict[str, QAction] = {}
-        for what in (NOTHING, CURVE, MAP):
+        for what in (NO_MEMORY, CURVE, MAP):
             action = self.memory_menu.addAction(tr(what))
             action.setCheckable(True)
             action.triggered.connect(lambda *_, what=what: self.memory_asked.emit(what))
@@ -168,32 +168,32 @@ class PairBar(QWidget):
         button.setMenu(menu)
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
 
-    def show_pair(self, pair: Pair) -> None:
-        """Steer another pair."""
+    def steer(self, model: SideBySide) -> None:
+        """Steer another side by side."""
         self.forget()
-        self._pair = pair
-        self._listening = pair.link.changed.connect(self._show_link)
+        self._model = model
+        self._listening = model.link.changed.connect(self._show_link)
         self._show_link()
 
     def forget(self) -> None:
-        """Stop listening to the pair."""
-        if self._pair is not None:
-            self._pair.link.changed.disconnect(self._listening)
-        self._pair = None
+        """Stop listening to it."""
+        if self._model is not None:
+            self._model.link.changed.disconnect(self._listening)
+        self._model = None
 
     def _turn_link(self) -> None:
-        if self._pair is None:
+        if self._model is None:
             return
-        if self._pair.link.on:
-            self._pair.link.on = False
+        if self._model.link.on:
+            self._model.link.on = False
         else:
-            self._pair.link.relink()
+            self._model.link.relink()
         self._show_link()
 
     def _show_link(self) -> None:
-        if self._pair is None:
+        if self._model is None:
             return
-        link = self._pair.link
+        link = self._model.link
         self.link.setChecked(link.on)
         offset = link.offset
         if not link.on:
@@ -206,17 +206,17 @@ class PairBar(QWidget):
 
     def _show_possible(self) -> None:
         """Grey what can't be; looking for steps takes time, so that this is tried when it is chosen."""
-        if self._pair is None:
+        if self._model is None:
             return
-        first, second = self._pair.first, self._pair.second
+        first, second = self._model.first, self._model.second
         self.alignments[Alignment.CLOCK].setEnabled(one_clock(first, second))
         selected = first.selected_span() is not None and second.selected_span() is not None
         self.alignments[Alignment.SELECTED].setEnabled(selected)
 
 
-class BesideView(QWidget):
+class SideBySideView(QWidget):
     """
-    Document B of a pair: its name, its timeline, and under that its memory curve or map.
+    Document B of a side by side: its name, its timeline, and under that its memory curve or map.
 
     Tracks of its timeline that aren't read yet are handed to `loader`.
     """
@@ -244,7 +244,7 @@ class BesideView(QWidget):
     def shown(self) -> str:
         """What is under the timeline."""
         if self.memory is None:
-            return NOTHING
+            return NO_MEMORY
         return CURVE if isinstance(self.memory, CurveView) else MAP
 
     def show_memory(self, what: str) -> None:
@@ -256,7 +256,7 @@ class BesideView(QWidget):
             self.memory.setParent(None)
             self.memory.deleteLater()
             self.memory = None
-        if what != NOTHING:
+        if what != NO_MEMORY:
             kind = CurveView if what == CURVE else MemoryMapView
             self.memory = kind(self.session, self.colours, self)
             self.memory.ruler_px = 0  # the timeline's is right above it
@@ -281,5 +281,5 @@ class BesideView(QWidget):
             self.memory.set_palette(palette)
 
     def sheet(self) -> Sheet:
-        """The slices of B in its selected or visible stretch."""
+        """The slices of B in its selected or visible time range."""
         return self.timeline.sheet()

@@ -10,8 +10,8 @@ from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPai
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.kernel.kernel_facts import KernelFacts, Lane
-from memplan.gui.model.kernel.kernel_layout import Cell, Heights, cells, heights, operand_of, operands
+from memplan.gui.model.kernel.kernel_facts import KernelFacts, BufferLane
+from memplan.gui.model.kernel.kernel_layout import BufferCell, Heights, cells, heights, operand_of, operands
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kernel.kernel_words import buffer_name, copy_colour, ink_on
 from memplan.core.units import format_bytes
@@ -35,10 +35,10 @@ class BufferMaps(QWidget):
     def __init__(self, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.colours = palette
-        self.lanes: list[Lane] = []
-        self.unused: list[Lane] = []
+        self.lanes: list[BufferLane] = []
+        self.unused: list[BufferLane] = []
         self.slots = 0
-        self._cells: list[tuple[Cell, ...]] = []
+        self._cells: list[tuple[BufferCell, ...]] = []
         self._heights: list[Heights] = []
         self._operands: tuple[str, ...] = ()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -62,7 +62,7 @@ class BufferMaps(QWidget):
         self.colours = palette
         self.update()
 
-    def title(self, lane: Lane) -> str:
+    def title(self, lane: BufferLane) -> str:
         """How full a memory is."""
         used = format_bytes(lane.peak)
         if lane.capacity is None:
@@ -148,7 +148,7 @@ class BufferMaps(QWidget):
         left = _EDGE + column * (width + _GAP) + _GAUGE + 4
         return QRectF(left, top, width - _GAUGE - 4, rows[row] - 2 * self._line - 6)
 
-    def box(self, place: int, cell: Cell) -> QRectF:
+    def box(self, place: int, cell: BufferCell) -> QRectF:
         """Where a block of the map of a memory is drawn."""
         frame, scale = self.frame(place), self._heights[place]
         wide = frame.width() / max(self.slots, 1)
@@ -156,7 +156,7 @@ class BufferMaps(QWidget):
         high = frame.bottom() - frame.height() * scale.share(cell.buffer.offset + cell.buffer.size)
         return QRectF(frame.left() + cell.start * wide, high, (cell.end - cell.start) * wide, max(low - high, 1.0))
 
-    def cell_at(self, x: float, y: float) -> tuple[int, Cell] | None:
+    def cell_at(self, x: float, y: float) -> tuple[int, BufferCell] | None:
         """Memory and block at a place of the widget."""
         for place, row in enumerate(self._cells):
             for cell in row:
@@ -166,7 +166,7 @@ class BufferMaps(QWidget):
 
     # -- what is said --------------------------------------------------------------------------------------------
 
-    def cell_text(self, lane: Lane, cell: Cell) -> str:
+    def cell_text(self, lane: BufferLane, cell: BufferCell) -> str:
         """Everything known of one block."""
         buffer = cell.buffer
         first, last = buffer.offset, buffer.offset + buffer.size
@@ -255,7 +255,7 @@ class BufferMaps(QWidget):
             painter.drawLine(QPointF(frame.left(), y), QPointF(frame.right(), y))
         self._paint_slots(painter, frame)
 
-    def _paint_gauge(self, painter: QPainter, lane: Lane, frame: QRectF) -> None:
+    def _paint_gauge(self, painter: QPainter, lane: BufferLane, frame: QRectF) -> None:
         if lane.capacity is None:
             return
         share = min(lane.peak / max(lane.capacity, 1), 1.0)
@@ -290,7 +290,7 @@ class BufferMaps(QWidget):
         painter.setPen(QColor(self.colours.css("faint")))
         painter.drawText(label, Qt.AlignmentFlag.AlignCenter, text)
 
-    def _paint_cell(self, painter: QPainter, cell: Cell, box: QRectF) -> None:
+    def _paint_cell(self, painter: QPainter, cell: BufferCell, box: QRectF) -> None:
         operand = self._operands.index(operand_of(cell.buffer))
         colour = copy_colour(self.colours, operand, cell.copy)
         painter.setPen(QPen(QColor(self.colours.css("ground")), 1))
@@ -306,7 +306,7 @@ class BufferMaps(QWidget):
         painter.setPen(ink_on(colour))
         painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
 
-    def _paint_names(self, painter: QPainter, row: Sequence[Cell], boxes: Sequence[QRectF], frame: QRectF) -> None:
+    def _paint_names(self, painter: QPainter, row: Sequence[BufferCell], boxes: Sequence[QRectF], frame: QRectF) -> None:
         """Beside the blocks of a buffer its name, where no block has room for it and nothing else is in the way."""
         metrics = QFontMetricsF(self.font())
         painter.setPen(QColor(self.colours.css("text")))

@@ -20,7 +20,7 @@ _SEEN_PX = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PipeLine:
     """One line of the chart: its name, the cores it is a pipe of (empty for the whole kernel), and its times."""
 
     name: str
@@ -35,7 +35,7 @@ class PipeBars(QWidget):
     def __init__(self, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.colours = palette
-        self.lines: list[Line] = []
+        self.lines: list[PipeLine] = []
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setAccessibleName(tr("Pipes"))
 
@@ -43,13 +43,13 @@ class PipeBars(QWidget):
         """Draw the times of another kernel."""
         self.lines = []
         if facts.predicted_ns is not None or facts.measured_ns is not None:
-            self.lines.append(Line(tr("whole kernel"), "", facts.predicted_ns, facts.measured_ns))
+            self.lines.append(PipeLine(tr("whole kernel"), "", facts.predicted_ns, facts.measured_ns))
         units = {pipe.unit for pipe in facts.pipes}
         for pipe in facts.pipes:
             name = tr(PIPES[pipe.pipe])
             if len(units) > 1:
                 name = f"{name} ({tr(pipe.unit)})"
-            self.lines.append(Line(name, pipe.unit, pipe.predicted_ns, pipe.measured_ns))
+            self.lines.append(PipeLine(name, pipe.unit, pipe.predicted_ns, pipe.measured_ns))
         if not any(line.predicted_ns or line.measured_ns for line in self.lines):
             self.lines = []  # nothing took any time: bars would show nothing but an empty scale
         self.setVisible(bool(self.lines))
@@ -108,12 +108,12 @@ class PipeBars(QWidget):
             found.append(QRectF(left, top, max(length, _SEEN_PX) if time > 0 else 0.0, _BAR))
         return found[0], found[1]
 
-    def line_at(self, y: float) -> Line | None:
+    def line_at(self, y: float) -> PipeLine | None:
         """The line at a height of the widget."""
         place = int(y // self._row_height) - 1
         return self.lines[place] if 0 <= place < len(self.lines) else None
 
-    def line_text(self, line: Line) -> str:
+    def line_text(self, line: PipeLine) -> str:
         """Everything known of one line."""
         cores = tr("{} cores, mean over them").format(tr(line.unit)) if line.unit else ""
         parts = [f"{line.name} ({cores})" if cores else line.name]

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.kernel.roofline_points import Roofline, roofline
+from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
 from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
 
@@ -42,7 +42,7 @@ class RooflineView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
         layout.addWidget(self.hint)
-        self.model: Roofline = roofline(session.document)
+        self.model: Roofline = plan_roofline(session.document)
         self.mark = pg.ScatterPlotItem(size=16, symbol="o", brush=None)
         self._listener = session.selected_changed.connect(self.show_selected)
         self.draw()
@@ -52,7 +52,7 @@ class RooflineView(QWidget):
         self.forget()
         self.session = session
         self._listener = session.selected_changed.connect(self.show_selected)
-        self.model = roofline(session.document)
+        self.model = plan_roofline(session.document)
         self.draw()
 
     def forget(self) -> None:

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QToolTip, QWidget
 from memplan.core.units import format_share
 from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
-from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, Share
+from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, BlockShare
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv.kv_stack import colour_of
 from memplan.core.units import format_bytes
@@ -263,7 +263,7 @@ class PoolView(QWidget):
         painter.drawText(QPointF(_MARGIN + side + 6, y + metrics.ascent()), shown)
         return y + self._line
 
-    def _paint_filled(self, painter: QPainter, box: QRectF, share: Share, colour: int) -> None:
+    def _paint_filled(self, painter: QPainter, box: QRectF, share: BlockShare, colour: int) -> None:
         """How full the last block is, or the blocks of a window."""
         full = QRectF(box.left(), box.top(), box.width() * share.filled, box.height())
         self._fill(painter, full, colour)
@@ -316,7 +316,7 @@ def _amount(picture: PoolPicture, size: int) -> str:
     return tr("{} blocks").format(f"{size:,}") if picture.shares else format_bytes(size)
 
 
-def share_name(share: Share) -> str:
+def share_name(share: BlockShare) -> str:
     """What a share is, with how many groups and caches it has."""
     kind, parts = tr(KIND_NAMES[share.kind.value]), ", ".join(share.parts)
     if share.groups > 1:
@@ -326,7 +326,7 @@ def share_name(share: Share) -> str:
     return f"{kind} ({parts}) · {caches}"
 
 
-def share_figures(share: Share) -> str:
+def share_figures(share: BlockShare) -> str:
     """Pages and blocks of a share."""
     pages = " + ".join(f"{page:,}" for page in share.pages)
     figures = [tr("page {} B").format(pages)]
@@ -341,7 +341,7 @@ def share_figures(share: Share) -> str:
     return " · ".join(figures)
 
 
-def filled_text(share: Share) -> str:
+def filled_text(share: BlockShare) -> str:
     """How full the blocks of a sequence are."""
     if share.last is not None:
         return tr("last block: {} of {} tokens").format(f"{share.last:,}", f"{share.tokens:,}")

@@ -7,7 +7,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.memory.live_tensors import SHAPE, alive_rows
+from memplan.gui.model.memory.live_tensors import LIVE_SHAPE, live_rows
 from memplan.gui.model.event import Event, Listener
 from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
@@ -18,11 +18,11 @@ from memplan.core.units import format_bytes
 _DELAY_MS = 80
 
 
-class AliveView(TableView):
+class LiveTensorsView(TableView):
     """Follows the cursor with a short delay, so that moving the mouse stays smooth."""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, SHAPE, parent)
+        super().__init__(session, LIVE_SHAPE, parent)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -60,7 +60,7 @@ class AliveView(TableView):
             time, where = float(peak.time_ns - self.session.origin_ns), tr("at the memory peak")
         else:
             time, where = cursor or 0.0, tr("at the cursor")
-        rows, total = alive_rows(self.session, time)
+        rows, total = live_rows(self.session, time)
         if self.session.map is None:
             self.show_rows((), tr("No plan is open: the memory map needs one"))
             return

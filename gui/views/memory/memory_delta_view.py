@@ -16,7 +16,7 @@ from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import signed_bytes
 
 
-class DifferenceView(TimeCanvas):
+class MemoryDeltaView(TimeCanvas):
     """The session's difference curve as areas on both sides of zero; the larger side sets the scale of both."""
 
     @property

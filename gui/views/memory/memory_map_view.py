@@ -230,7 +230,7 @@ class MemoryMapView(TimeCanvas):
         return lines
 
     def sheet(self) -> Sheet:
-        """The rectangles of the selected or visible stretch."""
+        """The rectangles of the selected or visible time range."""
         return map_sheet(self.session)
 
     # -- input ---------------------------------------------------------------------------------------------------

@@ -361,7 +361,7 @@ class TimelineView(TimeCanvas):
                 self.paint_hover(painter, [say(line) for line in counter_lines(track, series, moment)])
 
     def sheet(self) -> Sheet:
-        """The slices of the selected or visible stretch."""
+        """The slices of the selected or visible time range."""
         return slices_sheet(self.session)
 
     # -- input ---------------------------------------------------------------------------------------------------
