@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int32s, Int64s
 from memplan.align.likelihood import LoweringRule, rule_of
 from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
+from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,7 @@ from collections import defaultdict
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.units import format_change, format_share
-from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -21,26 +18,26 @@ from memplan.compare.memory import (
     pair_allocations,
 )
 from memplan.compare.result import (
+    ComparedMemory,
     Comparison,
     Deviation,
-    DeviationWhat,
     DeviationKind,
+    DeviationWhat,
     Matches,
-    ComparedMemory,
     Summary,
     Tolerance,
     UnmatchedKernels,
 )
 from memplan.compare.timemap import TimeMap, time_map
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.schema import Plan, Tier, memory_curve
 from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_change, format_duration, format_share
+from memplan.schema import Plan, Tier, memory_curve
 from memplan.traces.directory import Profile
 from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
-from memplan.core.units import format_duration
-
 
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 

@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
-from memplan.graph.op_names import op_spellings
-from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, ComparedMemory
+from memplan.compare.result import ComparedMemory, Deviation, DeviationKind, DeviationWhat
 from memplan.compare.timemap import TimeMap, time_map
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
-from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
+from memplan.graph.op_names import op_spellings
+from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankProfile
-
 
 _PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {
