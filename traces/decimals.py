@@ -13,6 +13,9 @@ from decimal import ROUND_HALF_UP, Decimal
 
 INT64_MAX = 2**63 - 1
 
+ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
+"""What profilers write in a table where there is no value."""
+
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _LONGEST = 64  # no number in a profile needs more characters; longer ones are hostile
 

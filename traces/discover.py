@@ -104,7 +104,7 @@ def _single(path: Path, notes: Notebook) -> RankSource:
 
 def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
     """One source for each rank that a cluster analysis tells of."""
-    from memplan.traces.cluster import steps_by_rank
+    from memplan.traces.tables.cluster_steps import steps_by_rank
 
     if not paths:
         return []

@@ -30,7 +30,7 @@ from memplan.traces.profile import (
     Track,
     TrackKind,
 )
-from memplan.traces.readers.csv_table import read_table
+from memplan.traces.tables.csv_table import read_table
 from memplan.traces.timeline.query import TimelineQuery
 
 _Part = TypeVar("_Part")

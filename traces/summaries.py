@@ -26,7 +26,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
 from memplan.traces.rank import RankProfile
 from memplan.traces.readers.choice import open_reader
-from memplan.traces.timeline.trace_file import SMALL
+from memplan.traces.readers.trace_file import SMALL
 
 # Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
 SLOW_RANK = 0.05

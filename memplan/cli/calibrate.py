@@ -34,8 +34,8 @@ def command(
 
     Odd rows are fitted and even rows only checked; the errors on both are reported and kept in the file.
     """
-    from memplan.cost.calibration_fit import calibrate, measured_kernels, observe
     from memplan.cost.calibration import save_calibration
+    from memplan.cost.calibration_fit import calibrate, measured_kernels, observe
     from memplan.reports.calibration_report import calibration_report
     from memplan.traces import open_profile
 
@@ -45,7 +45,9 @@ def command(
         if rank is not None and rank not in opened.ranks:
             known = ", ".join(map(str, opened.ranks))
             raise InputError(f"has no rank {rank}", path=profile, remedy=f"it has {known}")
-        columns = next((found for number in ranks if (found := opened.rank(number).kernels(progress)) is not None), None)
+        columns = next(
+            (found for number in ranks if (found := opened.rank(number).kernels(progress)) is not None), None
+        )
     if columns is None:
         raise InputError("holds no kernels", path=profile, remedy="profile with kernel details (level 1 or higher)")
     seen = observe(columns)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
-
-import typer
 
 from memplan.core.progress import Progress
 
 YES, NO, BAD_INPUT = 0, 1, 2
 """Exit codes: the answer is yes; it is no (does not fit, deviates); the input can't be used."""
+
 
 def print_error(text: str) -> None:
     """One line on standard error."""

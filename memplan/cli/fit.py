@@ -18,8 +18,8 @@ from memplan.requests.recipe_request import RecipeRequest
 
 if TYPE_CHECKING:
     from memplan.core.progress import Progress
-    from memplan.hardware import Chip
     from memplan.deployment.layout_search import Candidate
+    from memplan.hardware import Chip
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
     from memplan.serving import StepTime
@@ -44,11 +44,11 @@ def command(
 
     Exits with 0 when one fits, 1 when none does, 2 when the input can't be used.
     """
+    from memplan.deployment.serving_fit import fit_serving
+    from memplan.deployment.training_fit import fit_training
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.deployment.serving_fit import fit_serving
-    from memplan.deployment.training_fit import fit_training
     from memplan.models import load_config
     from memplan.reports.layouts_report import layouts_report
 

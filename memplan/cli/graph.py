@@ -18,6 +18,7 @@ from memplan.reports.report import Report
 if TYPE_CHECKING:
     from memplan.graph import Graph
 
+
 @reporting
 def command(
     graph: Annotated[Path, typer.Argument(help="A compiled graph, such as model.mindir.", show_default=False)],

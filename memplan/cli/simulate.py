@@ -36,8 +36,8 @@ def command(
 
     The same plan and seed give the same files. The profile says in profiler_metadata.json that it is simulated.
     """
-    from memplan.simulator import Behaviour, simulate
     from memplan.imports import read_plan
+    from memplan.simulator import Behaviour, simulate
 
     loaded = read_plan(plan)
     behaviour = Behaviour.exact() if exact else Behaviour()

@@ -224,7 +224,14 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
             short.append(before)
     # Thousands of gaps of a microsecond are one finding, not thousands.
     gaps = Sentence("{} short waits together", (str(len(short)),))
-    add(DeviationWhat.WAITS, None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
+    add(
+        DeviationWhat.WAITS,
+        None,
+        gaps,
+        (0, plan.makespan_ns),
+        sum(wait for wait, _ in short),
+        sum(wait for _, wait in short),
+    )
     matched = set(matches.op.tolist())
     for op in plan.ops:
         if op.launches and op.index not in matched:

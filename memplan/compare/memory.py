@@ -164,7 +164,9 @@ def memory_deviations(
     floor = max(peak // 1000, 1)
     found: list[Deviation] = []
 
-    def add(what: DeviationWhat, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
+    def add(
+        what: DeviationWhat, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int
+    ) -> None:
         delta, (start, end) = measured - planned, span
         at_peak = abs(delta) / peak if start <= peak_ns < end else 0.0
         area = abs(delta) * (end - start) / (peak * makespan)
@@ -202,7 +204,9 @@ def _persistent(plan: Plan) -> Sequence[int]:
     return [p.size for p in plan.placements if p.tier is Tier.HBM and tensors[p.tensor].persistent and p.start == 0]
 
 
-def _explained(plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int) -> list[tuple[DeviationWhat, int, int, int, int, int]]:
+def _explained(
+    plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int
+) -> list[tuple[DeviationWhat, int, int, int, int, int]]:
     """Differences of paired allocations: (what, op, start, end, planned bytes, measured bytes)."""
     starts = step_starts(plan)
     last = len(plan.ops)

@@ -24,6 +24,8 @@ _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
 MINUS = "−"
+UNKNOWN = "–"
+"""What stands in place of a figure that is not known."""
 
 
 def parse_bytes(text: str) -> int:

@@ -117,7 +117,7 @@ def _is_text(head: bytes) -> bool:
         if error.start < len(head) - 4:
             return False
         text = head[: error.start].decode("utf-8")
-    return not any(ord(char) < 9 or 13 < ord(char) < 32 and char != "\x1b" for char in text)
+    return not any(ord(char) < 9 or (13 < ord(char) < 32 and char != "\x1b") for char in text)
 
 
 _TRACE_KEYS = re.compile(rb'"(?:traceEvents|ph)"\s*:')

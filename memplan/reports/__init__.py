@@ -2,16 +2,16 @@
 
 from memplan.reports.render import REPORT_FORMATS, format_of, render_report
 from memplan.reports.report import (
-    Quantified,
-    ReportCell,
     Column,
     Drawing,
     Figure,
     Figures,
     Part,
+    Quantified,
     Quantity,
     Remark,
     Report,
+    ReportCell,
     ReportSection,
     ReportTable,
     Severity,
@@ -21,21 +21,21 @@ from memplan.reports.report import (
 
 __all__ = [
     "REPORT_FORMATS",
-    "Quantified",
-    "ReportCell",
     "Column",
     "Drawing",
     "Figure",
     "Figures",
     "Part",
+    "Quantified",
     "Quantity",
     "Remark",
     "Report",
+    "ReportCell",
     "ReportSection",
     "ReportTable",
     "Severity",
+    "cell_text",
     "format_of",
     "render_report",
-    "cell_text",
     "section",
 ]

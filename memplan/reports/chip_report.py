@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from memplan.hardware import Chip, Link, SourcedValue, links
-from memplan.reports.report import Quantified, ReportCell, Column, Quantity, Report, ReportTable, section
+from memplan.reports.report import Column, Quantified, Quantity, Report, ReportCell, ReportTable, section
 
 _CHIPS = (
     Column("chip"),

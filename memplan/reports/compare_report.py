@@ -9,13 +9,13 @@ from typing import Any
 from memplan.compare import Comparison, Deviation, DeviationKind
 from memplan.core.units import format_duration, format_share
 from memplan.reports.report import (
-    Quantified,
-    ReportCell,
     Column,
     Part,
+    Quantified,
     Quantity,
     Remark,
     Report,
+    ReportCell,
     ReportSection,
     ReportTable,
     section,

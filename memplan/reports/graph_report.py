@@ -9,7 +9,7 @@ from memplan.core.units import format_bytes
 from memplan.graph import Graph
 from memplan.graph.requirements import Alive, GraphSummary
 from memplan.reports.charts import area_chart
-from memplan.reports.report import ReportCell, Column, Part, Quantity, Remark, Report, ReportTable, section
+from memplan.reports.report import Column, Part, Quantity, Remark, Report, ReportCell, ReportTable, section
 
 _KINDS = (Column("kind"), Column("size", Quantity.BYTES, key="size"), Column("bytes", Quantity.COUNT))
 _ALIVE = (
@@ -24,7 +24,9 @@ _ALIVE = (
 
 def graph_report(graph: Graph, summary: GraphSummary, top: int) -> Report:
     """`summary` of `graph` with the `top` largest tensors alive at its peak."""
-    held: list[tuple[ReportCell, ...]] = [(kind.value, size, size) for kind, size in summary.bytes_by_kind.items() if size]
+    held: list[tuple[ReportCell, ...]] = [
+        (kind.value, size, size) for kind, size in summary.bytes_by_kind.items() if size
+    ]
     if summary.on_host_bytes:
         held.append(("kept on the host", summary.on_host_bytes, summary.on_host_bytes))
     peak: list[Part] = []
@@ -41,7 +43,10 @@ def graph_report(graph: Graph, summary: GraphSummary, top: int) -> Report:
         title=f"{graph.name}: {graph.origin}, by {graph.producer}",
         headline=f"{summary.ops:,} ops ({summary.kernels:,} kernels) on {summary.streams} stream(s), "
         f"{summary.tensors:,} tensors in {summary.storages:,} storages",
-        sections=(section("Bytes by kind", ReportTable(_KINDS, tuple(held)), *peak), section("Alive at the peak, largest first", alive)),
+        sections=(
+            section("Bytes by kind", ReportTable(_KINDS, tuple(held)), *peak),
+            section("Alive at the peak, largest first", alive),
+        ),
         notes=tuple(Remark(note) for note in graph.notes),
         document=partial(_document, graph, summary, top),
     )

@@ -18,13 +18,13 @@ from memplan.hardware import Chip
 from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
 from memplan.reports.report import (
-    ReportCell,
     Column,
     Drawing,
     Part,
     Quantity,
     Remark,
     Report,
+    ReportCell,
     ReportSection,
     ReportTable,
     Severity,

@@ -9,10 +9,9 @@ from typing import Any
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_share
-from memplan.kv import KvBudget
 from memplan.deployment.cases import Effect, MemoryTier
+from memplan.kv import KvBudget
 from memplan.reports.report import (
-    ReportCell,
     Column,
     Figure,
     Figures,
@@ -20,6 +19,7 @@ from memplan.reports.report import (
     Quantity,
     Remark,
     Report,
+    ReportCell,
     ReportSection,
     ReportTable,
     section,
@@ -201,8 +201,7 @@ def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
 
 def _tiers(result: KvBudget, more: KvQuestions) -> ReportSection:
     rows = tuple(
-        (name, tier.nbytes, tier.tokens, tier.link, tier.restore_ns, tier.rests_on)
-        for name, tier in more.tiers.items()
+        (name, tier.nbytes, tier.tokens, tier.link, tier.restore_ns, tier.rests_on) for name, tier in more.tiers.items()
     )
     parts: list[Part] = [ReportTable(_TIERS, rows)]
     if more.recompute_ns is not None:

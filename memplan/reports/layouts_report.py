@@ -9,7 +9,7 @@ from typing import Any
 
 from memplan.deployment.layout_search import Candidate, LayoutSearch
 from memplan.models.parallel import Layout
-from memplan.reports.report import ReportCell, Column, Quantity, Report, ReportTable, section
+from memplan.reports.report import Column, Quantity, Report, ReportCell, ReportTable, section
 from memplan.serving import StepTime
 
 _REJECTED = (Column("layout"), Column("why"))

@@ -9,7 +9,17 @@ from typing import Any
 from memplan.core.progress import Progress, silent
 from memplan.core.units import format_duration
 from memplan.reports.charts import bar_chart
-from memplan.reports.report import ReportCell, Column, Part, Quantity, Remark, Report, ReportSection, ReportTable, section
+from memplan.reports.report import (
+    Column,
+    Part,
+    Quantity,
+    Remark,
+    Report,
+    ReportCell,
+    ReportSection,
+    ReportTable,
+    section,
+)
 from memplan.traces.directory import Profile
 from memplan.traces.rank import RankProfile
 

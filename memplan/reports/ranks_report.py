@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from memplan.reports.report import ReportCell, Column, Quantity, Report, ReportTable, section
+from memplan.reports.report import Column, Quantity, Report, ReportCell, ReportTable, section
 from memplan.traces.summaries import RankSummary, slow_links, slow_ranks
 
 _MOST_ROWS = 20

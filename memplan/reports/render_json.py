@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Quantified, ReportCell, Drawing, Figures, Part, Report, ReportTable
+from memplan.reports.report import Drawing, Figures, Part, Quantified, Report, ReportCell, ReportTable
 
 
 def render_json(report: Report) -> str:
@@ -22,7 +22,10 @@ def report_document(report: Report) -> dict[str, Any]:
         "headline": str(report.headline),
         "answer": report.answer,
         "sections": [
-            {"title": item.title, "parts": [part_document(part) for part in item.parts if not isinstance(part, Drawing)]}
+            {
+                "title": item.title,
+                "parts": [part_document(part) for part in item.parts if not isinstance(part, Drawing)],
+            }
             for item in report.sections
         ],
         "notes": [{"severity": note.severity.value, "text": str(note.text)} for note in report.notes],

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import (
+    UNKNOWN,
     format_bytes,
     format_change,
     format_decimal,
@@ -65,7 +66,7 @@ def cell_text(value: ReportCell, quantity: Quantity = Quantity.TEXT, digits: int
     `None` is a dash. Text in a column of numbers stands as it is.
     """
     if value is None:
-        return "-"
+        return UNKNOWN
     if isinstance(value, Quantified):
         text = cell_text(value.value, value.quantity, digits)
         return f"+{text}" if value.signed and value.value is not None and value.value > 0 else text
@@ -146,7 +147,9 @@ class ReportTable:
     @property
     def extent(self) -> str:
         """How many of the rows are listed; empty where all are."""
-        return "" if self.total is None or self.total <= len(self.rows) else f"{len(self.rows):,} of {self.total:,} rows"
+        return (
+            "" if self.total is None or self.total <= len(self.rows) else f"{len(self.rows):,} of {self.total:,} rows"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ def step_report(result: StepTime, room: int | None) -> Report:
     )
     most = max(stage.total_bytes for stage in result.stages)
     fits = room is None or most <= room
-    notes = [] if room is None or fits else [
-        Remark(f"does not fit: {format_bytes(most - room)} missing", Severity.ERROR)
-    ]
+    notes = (
+        [] if room is None or fits else [Remark(f"does not fit: {format_bytes(most - room)} missing", Severity.ERROR)]
+    )
     return Report(
         title=f"{result.model} on {result.layout.ranks} dies {result.chip}, {result.layout}: one {step.phase.value} "
         f"step {what} {step.batch:,} sequences of {step.context:,} tokens, {result.sequences:,} a rank",

@@ -28,8 +28,11 @@ class ServingRequest:
     config: Path = argument("A model's config.json, or its folder.")
     chip: str = option("--chip", "-c", default="910B3", help="The chip, such as 910B3 or 910C.", always=True)
     engine: str = option(
-        "--engine", default="vllm-ascend", help="Serving engine, such as vllm-ascend, mindie or logical.",
-        panel=_SERVING, always=True,
+        "--engine",
+        default="vllm-ascend",
+        help="Serving engine, such as vllm-ascend, mindie or logical.",
+        panel=_SERVING,
+        always=True,
     )
     context: int | None = option(
         "--context", default=None, help="Longest sequence in tokens; by default the model's.", least=1
@@ -61,9 +64,7 @@ class KvRequest(LayoutRequest, ServingRequest):
     step_sequences: int | None = option(
         "--max-num-seqs", default=None, help="Most sequences of one step; by default 256.", panel=_SERVING, least=1
     )
-    asynchronous: bool = option(
-        "--async-scheduling", default=False, help="Steps are scheduled ahead.", panel=_SERVING
-    )
+    asynchronous: bool = option("--async-scheduling", default=False, help="Steps are scheduled ahead.", panel=_SERVING)
     kv_dtype: str | None = option(
         "--kv-dtype", default=None, help="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
     )
@@ -101,11 +102,11 @@ class KvRequest(LayoutRequest, ServingRequest):
 
     def case(self) -> Case:
         """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
+        from memplan.deployment.cases import Case
         from memplan.hardware import chip as find_chip
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
         from memplan.kv.budget import DEFAULT_SEQUENCES
-        from memplan.deployment.cases import Case
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
         from memplan.models import load_config
 

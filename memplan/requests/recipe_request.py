@@ -22,15 +22,16 @@ class RecipeRequest:
 
     micro_batch: int = option("--micro-batch", default=1, help="Samples of a micro-batch.", panel=_PANEL, least=1)
     global_batch: int | None = option(
-        "--global-batch", default=None, help="Samples of a step; by default one micro-batch a rank.", panel=_PANEL,
+        "--global-batch",
+        default=None,
+        help="Samples of a step; by default one micro-batch a rank.",
+        panel=_PANEL,
         least=1,
     )
     sharding: str = option(
         "--sharding", default="distributed", help="none, distributed, zero1, zero2 or zero3.", panel=_PANEL
     )
-    schedule: str = option(
-        "--schedule", default="1f1b", help="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL
-    )
+    schedule: str = option("--schedule", default="1f1b", help="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
     chunks: int = option("--chunks", default=1, help="Parts of an interleaved rank.", panel=_PANEL, least=1)
     sequence_parallel: bool = option(
         "--sequence-parallel", "--sp", default=False, help="Spread norms over TP.", panel=_PANEL
@@ -41,9 +42,7 @@ class RecipeRequest:
     recompute_cheap: bool = option(
         "--recompute-cheap", default=False, help="Recompute norms and activation functions.", panel=_PANEL
     )
-    swap_optimizer: bool = option(
-        "--swap-optimizer", default=False, help="Optimiser states on the host.", panel=_PANEL
-    )
+    swap_optimizer: bool = option("--swap-optimizer", default=False, help="Optimiser states on the host.", panel=_PANEL)
 
     def samples(self, data_ranks: int) -> int:
         """Samples of a step on all ranks."""

@@ -21,7 +21,10 @@ class StepRequest:
 
     phase: str = option("--phase", default="decode", help="decode or prefill.", panel=_PANEL)
     batch: int | None = option(
-        "--batch", default=None, help="Sequences of the step on all ranks; by default one a replica.", panel=_PANEL,
+        "--batch",
+        default=None,
+        help="Sequences of the step on all ranks; by default one a replica.",
+        panel=_PANEL,
         least=1,
     )
     context: int = option(
@@ -38,7 +41,10 @@ class StepRequest:
         "--random-routing", default=False, help="Experts are hit at random, not evenly.", panel=_PANEL
     )
     sp: bool = option(
-        "--sp", "--sequence-parallel", default=False, help="Spread the residual stream over the TP ranks.",
+        "--sp",
+        "--sequence-parallel",
+        default=False,
+        help="Spread the residual stream over the TP ranks.",
         panel=_LAYOUT,
     )
     output_tp: int = option(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from memplan.core.units import format_share
+from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.schema.plan import Plan, Tier
-from memplan.core.units import format_bytes, format_duration
 
 
 def plan_headline(plan: Plan) -> str:

@@ -65,9 +65,11 @@ def check_layout(model: ModelConfig, layout: Layout, step: ServedStep) -> None:
             remedy="take one stage",
         )
     for span in stage_spans(len(model.layers), layout.pipeline):
-        for layer in model.layers[span.start : span.stop]:
+        held = model.layers[span.start : span.stop]
+        indices = {layer.index for layer in held}
+        for layer in held:
             read = None if layer.mixer is None else layer.mixer.reads
-            if read is not None and read not in span:
+            if read is not None and read not in indices:
                 raise InputError(
                     f"{model.name}: layer {layer.index} reads the cache of layer {read}, which another stage keeps",
                     remedy="take fewer pipeline stages",

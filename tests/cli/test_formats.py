@@ -77,9 +77,7 @@ def test_a_comparison_says_how_many_differences_there_are_in_all(capsys: pytest.
         assert f"3 of {total} rows" in capsys.readouterr().out
 
 
-def test_what_a_command_writes_besides_keeps_its_own_option(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_command_writes_besides_keeps_its_own_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan, page = tmp_path / "plan.json", tmp_path / "plan.html"
     assert main([*COMMANDS["plan"], "-o", str(plan), "--report", str(page)]) == 0
     assert capsys.readouterr().out == f"written to {plan}\nwritten to {page}\n"

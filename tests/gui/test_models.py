@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.gui.model.memory.live_tensors import live_rows
-from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
+from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.document import make_document
-from memplan.gui.model.timeline.lanes import build_lanes
 from memplan.gui.model.document.open_request import Request, open_session, request_for
-from memplan.gui.model.palette import load_palette
-from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
-from memplan.gui.model.timeline.slice_search import search_slices
-from memplan.gui.model.timeline.range_statistics import range_sections
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
+from memplan.gui.model.memory.live_tensors import live_rows
+from memplan.gui.model.palette import load_palette
+from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
+from memplan.gui.model.timeline.lanes import build_lanes
+from memplan.gui.model.timeline.range_statistics import range_sections
+from memplan.gui.model.timeline.slice_search import search_slices
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
-from memplan.core.sentence import Sentence
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
 
@@ -92,6 +92,16 @@ def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -
     assert costs == sorted(costs, reverse=True)
     assert all(len(row.cells) == len(DEVIATION_SHAPE.header) for row in rows)
     assert str(verdict(session.document)).startswith("deviates: ")
+
+
+def test_the_verdict_says_how_many_differences_there_are_where_not_all_are_listed(session: Session) -> None:
+    found = session.document.comparison
+    assert found is not None
+    assert len(found.deviations) == found.deviations_total > 3
+    assert "listed" not in str(verdict(session.document))
+    few = replace(session.document, comparison=replace(found, deviations=found.deviations[:3]))
+    assert len(deviation_rows(few)) == 3
+    assert str(verdict(few)).endswith(f"; the 3 costliest of {found.deviations_total:,} differences are listed")
 
 
 def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
@@ -250,7 +260,10 @@ def test_counters_say_their_values_at_a_moment_and_how_high_they_reach(session: 
         CounterSeries("frequency", "MHz", times[1:], np.array([1850.0, 800.0])),
     )
     assert [str(line) for line in counter_lines(track, series, 199)][1:] == ["read: 1.5 MB/s", "frequency: –"]
-    assert [str(line) for line in counter_lines(track, series, 200)][1:] == ["read: 1,234.6 MB/s", "frequency: 1,850 MHz"]
+    assert [str(line) for line in counter_lines(track, series, 200)][1:] == [
+        "read: 1,234.6 MB/s",
+        "frequency: 1,850 MHz",
+    ]
     assert [str(line) for line in counter_lines(track, series, 999)][1:] == ["read: –", "frequency: 800 MHz"]
     assert str(highest_text(series)) == "highest 1,850 MHz"
     assert highest_text(()) is None

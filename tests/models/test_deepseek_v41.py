@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.kv import CacheOptions, engine, logical_cache
+from memplan.hardware import chip
+from memplan.kv import CacheOptions, Memory, ServingOptions, budget, engine, logical_cache, plan_cache
 from memplan.models import ModelConfig, load_config, parameter_counts
 from memplan.models.mixers.compressed_attention import SharedCompressedAttention
 from memplan.models.parallel import Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import precision
+from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.models.weight_shapes import Weight
 from memplan.models.weights import weights
 
@@ -118,9 +120,22 @@ def test_layers_read_the_last_source_before_them(flash: ModelConfig) -> None:
     assert [index for index, layer in enumerate(flash.layers) if layer.lookup] == [1, 14]
 
 
-def test_engines_of_before_refuse_it(flash: ModelConfig) -> None:
-    from memplan.kv import ServingOptions, plan_cache
+def test_a_die_of_eight_is_budgeted_without_the_tables(flash: ModelConfig) -> None:
+    die = chip("910C")
+    result = budget(flash, die, engine("logical"), ServingOptions(8192), Layout(tensor=8), Memory(precision="w8a8"))
+    names = [item.name for item in result.items]
+    assert "weights: experts" in names
+    assert "weights: lookup" not in names
+    assert any("lookup tables of" in str(note) for note in result.notes)
 
+
+def test_stages_that_would_read_across_are_refused(flash: ModelConfig) -> None:
+    step_graph(flash, Layout(pipeline=2), ServedStep(Phase.DECODE, 1, 256), stage=1)
+    with pytest.raises(InputError, match="layer 10 reads the cache of layer 8, which another stage keeps"):
+        step_graph(flash, Layout(pipeline=4), ServedStep(Phase.DECODE, 1, 256), stage=1)
+
+
+def test_engines_of_before_refuse_it(flash: ModelConfig) -> None:
     with pytest.raises(InputError, match=r"keeps no compressed entries of ratio 2"):
         plan_cache(replace(flash), engine("vllm-0.23.0"), ServingOptions(length=4096), 1 << 34)
 

@@ -15,10 +15,10 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.reports import (
     REPORT_FORMATS,
-    Quantified,
     Column,
     Figure,
     Figures,
+    Quantified,
     Quantity,
     Remark,
     Report,

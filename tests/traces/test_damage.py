@@ -74,7 +74,7 @@ def test_events_that_never_end_are_given_up(limit: int, tmp_path: Path) -> None:
     before = sys.getrecursionlimit()
     for small in (1 << 40, 10):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("memplan.traces.timeline.trace_file.SMALL", small)
+            patch.setattr("memplan.traces.readers.trace_file.SMALL", small)
             sys.setrecursionlimit(max(limit, 1_000))
             try:
                 began = time.process_time()
@@ -89,7 +89,7 @@ def test_events_that_never_end_are_given_up(limit: int, tmp_path: Path) -> None:
 def test_a_table_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    from memplan.traces.readers import gzip_files
+    from memplan.traces.tables import gzip_files
 
     monkeypatch.setattr(gzip_files, "_HARMLESS", 1 << 20)
     rows = b"a,1.000,1\n" * 400_000

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
+from memplan.core.units import KIB
 from memplan.traces import open_profile
-from memplan.traces.readers.plain_pickle import load_plain
 from memplan.traces.directory import Profile
 from memplan.traces.profile import TrackKind
-from memplan.core.units import KIB
+from memplan.traces.readers.plain_pickle import load_plain
+from tests.traces.whole import read_whole
 
 FIXED = "<i11QI4B"
 
@@ -400,7 +400,7 @@ def test_tables_with_marks_tabs_and_odd_rows(tmp_path: Path, ending: str, mark: 
 
 
 def test_large_and_small_tables_read_alike(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memplan.traces.readers import csv_table
+    from memplan.traces.tables import csv_table
 
     folder = shared_data / "profiles/qwen3-0.6b-train-4rank/rank_0_ascend_pt"
     small = open_profile(folder).rank(0)

@@ -15,9 +15,9 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
-from memplan.traces.timeline import store
-from memplan.traces.timeline import trace_file
 from memplan.traces.profile import TrackKind
+from memplan.traces.readers import trace_file
+from memplan.traces.timeline import store
 from memplan.traces.timeline.store import Store
 
 SAMPLE = Path(str(resources.files("memplan.samples"))) / "llama_train_profile"
@@ -130,7 +130,7 @@ def test_a_damaged_packed_trace_gives_what_can_be_unpacked(profile: Path, tmp_pa
 
 
 def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memplan.traces.readers import gzip_files
+    from memplan.traces.tables import gzip_files
 
     monkeypatch.setattr(gzip_files, "_HARMLESS", 1 << 20)
     (tmp_path / "trace_view.json.gz").write_bytes(gzip.compress(b"[" + b" " * (16 << 20) + b"]"))
@@ -182,7 +182,7 @@ def test_listing_and_clearing(profile: Path, tmp_path: Path) -> None:
 def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
     everything(profile, tmp_path / "cache")
     code = (
-        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.timeline import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
+        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.readers import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
         f"rank = open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0)\n"
         "rank.slices(0); rank.busy_ns(0, *rank.span_ns); print('numba' in sys.modules, 'pandas' in sys.modules)"
     )
@@ -195,7 +195,7 @@ def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
 def test_importing_needs_no_pandas(profile: Path, tmp_path: Path) -> None:
     """What is installed beside makes a window stand still while it is imported, and nothing here needs it."""
     code = (
-        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.timeline import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
+        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.readers import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
         f"open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0).span_ns\n"
         "print('pandas' in sys.modules)"
     )

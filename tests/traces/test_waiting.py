@@ -19,9 +19,10 @@ from memplan.traces import open_profile
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels, MemoryCurve, StepTimes
 from memplan.traces.rank import RankProfile, RankReader
-from memplan.traces.readers import sqlite, text
-from memplan.traces.readers.text_table import TextTable
+from memplan.traces.readers import text
 from memplan.traces.summaries import summarise_ranks
+from memplan.traces.tables import sqlite
+from memplan.traces.tables.text_table import TextTable
 from memplan.traces.timeline.query import TimelineQuery
 
 TOP = Path(__file__).resolve().parents[2]

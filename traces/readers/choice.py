@@ -48,7 +48,8 @@ def _special(source: RankSource, notes: Notebook, progress: Progress) -> RankRea
 
         return MemoryBlockReader(paths[0], notes)
     if paths := source.of(FileKind.CLUSTER_STEPS):
-        from memplan.traces.cluster import ClusterReader, steps_by_rank
+        from memplan.traces.readers.cluster_reader import ClusterReader
+        from memplan.traces.tables.cluster_steps import steps_by_rank
 
         return ClusterReader(steps_by_rank(paths, notes, progress)[source.rank], notes)
     if paths := source.of(FileKind.MINDIE):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from memplan.compare import TimeMap
-from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
-from memplan.gui.model.memory.memory_map import tiers_with_addresses
-from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
-from memplan.gui.model.document.session import Session
 from memplan.core.progress import Progress, silent
+from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
+from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.memory.memory_map import tiers_with_addresses
 from memplan.schema import Plan, plan_peak
 
 _Item = TypeVar("_Item")
@@ -39,7 +38,9 @@ def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -
     return ledgers
 
 
-def _summed(items: Iterable[_Item], name: Callable[[_Item], str], amount: Callable[[_Item], int]) -> dict[str, AbAmount]:
+def _summed(
+    items: Iterable[_Item], name: Callable[[_Item], str], amount: Callable[[_Item], int]
+) -> dict[str, AbAmount]:
     totals: dict[str, AbAmount] = {}
     for item in items:
         key = name(item)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.core.units import format_signed, format_share
-from memplan.compare import Deviation, DeviationKind
+from memplan.compare import Deviation
+from memplan.core.sentence import Sentence, joined
 from memplan.gui.model.document.document import Document
-from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.core.sentence import Sentence, joined
-from memplan.core.units import format_bytes
+from memplan.reports.compare_report import deviation_row
+from memplan.reports.report import Quantity, cell_text
 
-DEVIATION_SHAPE = TableShape(("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5)
+DEVIATION_SHAPE = TableShape(
+    ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
+)
 
 
 def deviation_rows(document: Document) -> list[TableRow]:
@@ -33,7 +34,7 @@ def verdict(document: Document) -> Sentence | None:
     """
     Whether the profile deviates from the plan, and why, in one sentence; `None` unless both are open.
 
-    Where they can't be compared, why not.
+    Where they can't be compared, why not; where not all differences are listed, how many there are.
     """
     found = document.comparison
     if found is None:
@@ -42,18 +43,20 @@ def verdict(document: Document) -> Sentence | None:
         if document.rank is None:
             return Sentence("not compared; the profile holds no ranks")
         return Sentence("not compared; {}", (document.basis,))
-    if not found.deviates:
-        return Sentence("within tolerance of the plan")
-    return Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))
+    said = Sentence("within tolerance of the plan")
+    if found.deviates:
+        said = Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))
+    listed, total = len(found.deviations), found.deviations_total
+    if listed == total:
+        return said
+    return Sentence("{}; the {} costliest of {} differences are listed", (said, f"{listed:,}", f"{total:,}"))
 
 
 def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
-    write = format_duration if item.kind is DeviationKind.TIME else format_bytes
-    planned = write(item.planned) if item.planned is not None else "–"
-    measured = write(item.measured) if item.measured is not None else "–"
-    change = format_signed(write, item.delta)
+    _, _, _, planned, measured, change, cost = deviation_row(item)
+    figures = (cell_text(planned), cell_text(measured), cell_text(change), cell_text(cost, Quantity.SHARE, 2))
     return TableRow(
-        cells=(Sentence(item.what), item.where, planned, measured, change, format_share(item.cost, 2)),
+        cells=(Sentence(item.what), item.where, *figures),
         sort_keys=(
             item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
             item.cost,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
-from memplan.gui.model.amount_names import kind_text
-from memplan.kv import BudgetItem, BudgetPart, KvBudget
-from memplan.kv.stage_pools import load_of
-from memplan.deployment.cases import Case
 from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_bytes
+from memplan.deployment.cases import Case
+from memplan.gui.model.amount_names import kind_text
+from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
+from memplan.kv import BudgetItem, BudgetPart, KvBudget
+from memplan.kv.stage_pools import load_of
 from memplan.reports.kv_report import cost_figures, fit_figures, layout_figures, pool_figures
 from memplan.reports.report import Figure, cell_text
 from memplan.requests.kv_request import KvRequest
@@ -169,7 +169,9 @@ def answers(found: Answer) -> list[BudgetLine]:
             ("no cache", sequence.absent, "groups with fewer caches than the largest"),
             ("kept again", result.waste_bytes - sequence.waste, "content that other ranks or layers hold too"),
         )
-        lines += [BudgetLine(Sentence(name), format_bytes(size), Sentence(why)) for name, size, why in kinds if size > 0]
+        lines += [
+            BudgetLine(Sentence(name), format_bytes(size), Sentence(why)) for name, size, why in kinds if size > 0
+        ]
         lines += _lines(pool_figures(result))
     return [*lines, *_lines(layout_figures(result))]
 

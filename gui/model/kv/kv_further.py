@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, format_duration
+from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
 from memplan.gui.model.kv.kv_budget import BudgetLine
 from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.requests.kv_request import KvRequest
-from memplan.core.units import format_duration
-from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
-from memplan.core.progress import Progress, silent
-from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
 
 _MOST_RANKS = 128
 
@@ -46,7 +45,9 @@ def further(choice: KvRequest, progress: Progress = silent) -> Further:
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in choice.memories.items()}
     recompute = recompute_ns(case) if tiers else None
     progress(3, 4, "other options")
-    return Further(choice, case.options.length, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting)
+    return Further(
+        choice, case.options.length, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting
+    )
 
 
 def _fitting(choice: KvRequest, case: Case, progress: Progress) -> KvRequest | None:

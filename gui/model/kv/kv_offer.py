@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from memplan.core.units import format_bytes
 from memplan.hardware import alias, chip, chips
 from memplan.kv import engine, engines
 from memplan.kv.layers import block_sizes, keeps_index_keys, kv_types
 from memplan.models import ModelConfig, load_config
-from memplan.models.feed_forward import MoeFfn
 from memplan.requests.kv_request import KvRequest
-from memplan.core.units import format_bytes
 
 SAMPLE = Path(str(resources.files("memplan.samples"))) / "example_config.json"
 """The bundled model, chosen until the user chooses another."""

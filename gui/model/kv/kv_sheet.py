@@ -9,9 +9,9 @@ from pathlib import Path
 from memplan.gui.model.kv.kv_budget import Answer, budget_headline, warnings
 from memplan.gui.model.kv.kv_further import Further
 from memplan.gui.model.kv.kv_pools import Parts
-from memplan.gui.model.sheet import SheetCell, Sheet
+from memplan.gui.model.sheet import Sheet, SheetCell
 
-SHEET_HEADER = ("part", "of", "figure", "value", "unit", "source")
+_HEADER = ("part", "of", "figure", "value", "unit", "source")
 _Row = tuple[SheetCell, ...]
 
 
@@ -29,7 +29,7 @@ def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
     notes = [budget_headline(found), *warnings(found)]
     rows += [("note", "", "", str(note), "", "") for note in notes]
     rows += [("note", "", "", str(note), "", "") for note in found.result.notes]
-    return Sheet(SHEET_HEADER, rows)
+    return Sheet(_HEADER, rows)
 
 
 def _parts(part: str, of: str, parts: Parts) -> list[_Row]:

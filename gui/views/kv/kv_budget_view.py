@@ -21,20 +21,20 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.core.errors import InputError, MemplanError
+from memplan.core.sentence import Text
+from memplan.core.units import format_bytes
 from memplan.gui.i18n import say, tr
-from memplan.gui.work.jobs import Jobs
 from memplan.gui.model.kv.kv_budget import Answer, BudgetLine, answer, answers, budget_headline, stack, warnings
-from memplan.gui.model.kv.kv_offer import SAMPLE, offer
-from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import Further, fitting_text, further, further_lines
+from memplan.gui.model.kv.kv_offer import SAMPLE, offer
 from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kv.kv_form import KvForm
 from memplan.gui.views.kv.kv_pool_view import PoolView
 from memplan.gui.views.kv.kv_stack import HbmStack
-from memplan.core.sentence import Text
-from memplan.core.units import format_bytes
+from memplan.gui.work.jobs import Jobs
+from memplan.requests.kv_request import KvRequest
 
 _FIRST_BATCH = 4
 _FIRST_CONTEXT = 32768
@@ -75,7 +75,9 @@ class KvBudgetView(QWidget):
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self._ask_further)
-        self.form = KvForm(self.models, KvRequest((config or SAMPLE).absolute(), context=_FIRST_CONTEXT, batch=_FIRST_BATCH), self)
+        self.form = KvForm(
+            self.models, KvRequest((config or SAMPLE).absolute(), context=_FIRST_CONTEXT, batch=_FIRST_BATCH), self
+        )
         self.form.changed.connect(self.evaluate)
         self.form.browse.connect(self.choose_model)
         self.stack = HbmStack(palette, self)

@@ -34,8 +34,8 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
 from memplan.kv.budget import DEFAULT_SEQUENCES
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
-from memplan.requests.kv_request import KvRequest
 from memplan.models.precision import PUBLISHED, precision_names
+from memplan.requests.kv_request import KvRequest
 
 _WIDTH, _FIELD = 330, 150
 _RANKS = (

@@ -8,13 +8,12 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QToolTip, QWidget
 
-from memplan.core.units import format_share
+from memplan.core.units import format_bytes, format_share
 from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
-from memplan.gui.model.kv.kv_pools import UNPAGED, Parts, PoolPicture, BlockShare
+from memplan.gui.model.kv.kv_pools import UNPAGED, BlockShare, Parts, PoolPicture
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv.kv_stack import colour_of
-from memplan.core.units import format_bytes
 
 KIND_NAMES = {
     "full": "full attention",

@@ -8,13 +8,13 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QToolTip, QWidget
 
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.kv.kv_budget import Segment
 from memplan.gui.model.kv.kv_colours import mixed, stack_colours
 from memplan.gui.model.kv.kv_labels import spread
 from memplan.gui.model.palette import Palette
-from memplan.core.sentence import Sentence
-from memplan.core.units import format_bytes
 
 _LEFT, _BAR, _ELBOW, _TEXT = 8.0, 66.0, 12.0, 34.0
 _SEEN_PX = 1.0

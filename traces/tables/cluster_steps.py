@@ -1,4 +1,4 @@
-"""What `cluster_analysis_output` says of each rank: its steps, where the ranks' own directories are not there."""
+"""What `cluster_analysis_output` says of each rank: its steps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memplan.core.progress import Progress, silent
-from memplan.traces.readers.sqlite import Database
 from memplan.traces.notes import Notebook
-from memplan.traces.rank import RankReader
-from memplan.traces.profile import StepTimes
-from memplan.traces.readers.step_tables import step_table, step_times_of
-from memplan.traces.readers.csv_table import read_table
-from memplan.traces.readers.text_table import TextTable
+from memplan.traces.tables.csv_table import read_table
+from memplan.traces.tables.sqlite import Database
+from memplan.traces.tables.step_tables import step_table
+from memplan.traces.tables.text_table import TextTable
+
 
 def steps_by_rank(paths: Sequence[Path], notes: Notebook, progress: Progress = silent) -> dict[int, TextTable]:
     """The rows of each rank in a `cluster_step_trace_time.csv` or the same table of a `cluster_analysis.db`."""
@@ -35,14 +34,3 @@ def steps_by_rank(paths: Sequence[Path], notes: Notebook, progress: Progress = s
 
 def _database_table(path: Path, notes: Notebook, progress: Progress) -> TextTable | None:
     return step_table(Database(path, notes).watched(progress), "ClusterStepTraceTime")
-
-
-class ClusterReader(RankReader):
-    """The steps of one rank."""
-
-    def __init__(self, steps: TextTable, notes: Notebook) -> None:
-        super().__init__(notes)
-        self._table = steps
-
-    def steps(self, progress: Progress) -> list[StepTimes]:
-        return step_times_of(self._table, self._notes)

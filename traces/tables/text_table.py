@@ -11,8 +11,6 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.traces.decimals import nanoseconds, number, scaled
 
-ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
-
 
 @dataclass(frozen=True)
 class TextTable:

@@ -10,17 +10,14 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import numpy as np
-
-from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import InputError
 from memplan.traces.notes import Notebook
-from memplan.traces.readers.gzip_files import is_gzip, most_unpacked
-from memplan.traces.readers.text_table import TextTable
+from memplan.traces.tables.gzip_files import is_gzip, most_unpacked
+from memplan.traces.tables.text_table import TextTable
 
 _LARGE = 8 * 1024 * 1024
 _LONGEST_FIELD = 16 * 1024 * 1024  # call stacks and shapes are long, but not that long
@@ -42,7 +39,7 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     may be left out.
     """
     if _size(path) > _LARGE:
-        from memplan.traces.readers.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
+        from memplan.traces.tables.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
 
         table = read_arrow_table(path, unused)
         if table is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from memplan.traces.decimals import nanoseconds, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import StepTimes
-from memplan.traces.readers.sqlite import Database
-from memplan.traces.readers.text_table import TextTable
+from memplan.traces.tables.sqlite import Database
+from memplan.traces.tables.text_table import TextTable
 
 _REQUIRED = ("Computing", "Communication(Not Overlapped)", "Overlapped", "Communication", "Free")
 

@@ -1,7 +1,7 @@
 """
 Large CSV tables, read by Arrow.
 
-The same columns with the same meaning as `memplan.traces.readers.csv_table` gives, an order of magnitude faster, for files that
+The same columns with the same meaning as `memplan.traces.tables.csv_table` gives, an order of magnitude faster, for files that
 are in order; whatever is not (ragged rows, odd bytes) is left to that reader.
 """
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.traces.scan import column_loops
+from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray
-from memplan.traces.readers.text_table import ABSENT, TextTable
+from memplan.traces.scan import column_loops
+from memplan.traces.tables.text_table import TextTable
 
 # Headers of exact times and of text; under any other there are numbers, or the file is read as text throughout.
 _TIMES = frozenset(

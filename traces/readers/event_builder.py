@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.traces.readers.sqlite import Database
+from memplan.traces.tables.sqlite import Database
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
 
 _ORDER = ("Python", "CANN", "Ascend Hardware", "AI Core Freq", "HCCL", "HBM", "LLC", "NPU MEM", "Overlap Analysis")

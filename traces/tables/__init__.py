@@ -1,0 +1,1 @@
+"""Tables of profilers as columns of texts and numbers: CSV, packed or not, and SQLite."""
