@@ -10,6 +10,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.ascending import rising
 
+
 @dataclass(frozen=True, slots=True)
 class TimeMap:
     """
