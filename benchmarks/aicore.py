@@ -245,7 +245,9 @@ def measured_bound(columns: Kernels, row: int) -> str | None:
     return "hbm" if moved >= max(mac, vec) else "cube" if mac >= vec else "vector"
 
 
-def _agreement(columns: Kernels, kernels: MeasuredKernels, costs: Sequence[KernelCost]) -> tuple[float, float, float | None]:
+def _agreement(
+    columns: Kernels, kernels: MeasuredKernels, costs: Sequence[KernelCost]
+) -> tuple[float, float, float | None]:
     """Device time (ns) with PMU ratios, how much of it the predicted bound agrees on, and the share of kernels."""
     spent = agreed = count = right = 0.0
     for row, time_ns, cost in zip(kernels.row, kernels.duration_ns, costs, strict=True):

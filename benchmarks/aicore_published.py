@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from memplan.cost.kernel import Kernel, Operand, op_class
-from memplan.cost.machine import Machine, machine
 from memplan.cost.kernel_time import matmul_cost
+from memplan.cost.machine import Machine, machine
 from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.transfer import Copy, copy_time
 from memplan.cost.vector import dirty_in_l2, vector_passes, vector_time, vector_work

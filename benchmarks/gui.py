@@ -26,9 +26,9 @@ import numpy as np
 
 from memplan.core.progress import Progress, silent
 from memplan.gui.application import application
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.document.session import Session
+from memplan.gui.window.main_window import MainWindow
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
 from memplan.traces.profile import Slices, Track, TrackKind
 from memplan.traces.rank import RankProfile

@@ -54,8 +54,8 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     from PySide6.QtCore import QTimer
 
     from memplan.gui.application import application
-    from memplan.gui.window.main_window import MainWindow
     from memplan.gui.model.document.open_request import Request
+    from memplan.gui.window.main_window import MainWindow
 
     qt = application()
     window = MainWindow()

@@ -12,10 +12,10 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.core.errors import InputError
 from memplan.gui.i18n import choose_language
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
-from memplan.gui.window.settings import Settings
 from memplan.gui.theme import apply_theme
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.settings import Settings
 
 
 def application() -> QApplication:

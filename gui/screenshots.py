@@ -14,12 +14,12 @@ from PySide6.QtWidgets import QApplication, QDialog
 from memplan.core.errors import InputError
 from memplan.gui.application import application
 from memplan.gui.i18n import choose_language
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
-from memplan.gui.window.view_export import png, write_view
+from memplan.gui.model.palette import load_palette, theme_names
 from memplan.gui.theme import apply_theme
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.view_export import png, write_view
 
 Arrange = Callable[[MainWindow], None]
 

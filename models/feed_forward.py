@@ -67,9 +67,24 @@ class MoeFfn:
             yield vector_weight("router.scale", WeightGroup.ROUTER, hidden)
             yield vector_weight("router.per_expert_scale", WeightGroup.ROUTER, self.experts)
         for name, shape in (("up", (ups * width, working)), ("down", (working, width))):
-            yield Weight(f"experts.{name}_proj", WeightGroup.EXPERTS, shape, Split.EXPERT, width, copies=self.experts, linear=True)
+            yield Weight(
+                f"experts.{name}_proj",
+                WeightGroup.EXPERTS,
+                shape,
+                Split.EXPERT,
+                width,
+                copies=self.experts,
+                linear=True,
+            )
             if self.expert_bias:
-                yield Weight(f"experts.{name}_proj.bias", WeightGroup.EXPERTS, shape[:1], Split.EXPERT, width, copies=self.experts)
+                yield Weight(
+                    f"experts.{name}_proj.bias",
+                    WeightGroup.EXPERTS,
+                    shape[:1],
+                    Split.EXPERT,
+                    width,
+                    copies=self.experts,
+                )
         if self.latent is not None:
             yield matrix_weight("fc1_latent_proj", WeightGroup.SHARED_EXPERTS, self.latent, hidden)
             yield matrix_weight("fc2_latent_proj", WeightGroup.SHARED_EXPERTS, hidden, self.latent)
@@ -78,7 +93,9 @@ class MoeFfn:
         if self.dense_intermediate:
             yield from _dense(WeightGroup.DENSE_FFN, "", self.dense_intermediate, hidden, gated=self.gated)
         if self.shared_intermediate:
-            yield from _dense(WeightGroup.SHARED_EXPERTS, "shared_experts.", self.shared_intermediate, hidden, gated=self.gated)
+            yield from _dense(
+                WeightGroup.SHARED_EXPERTS, "shared_experts.", self.shared_intermediate, hidden, gated=self.gated
+            )
         if self.shared_gate:
             yield matrix_weight("shared_expert_gate", WeightGroup.SHARED_EXPERTS, 1, hidden)
 
@@ -86,7 +103,9 @@ class MoeFfn:
 Ffn = DenseFfn | MoeFfn | LinearFfn
 
 
-def _dense(group: WeightGroup, prefix: str, width: int, hidden: int, *, gated: bool, bias: bool = False) -> Iterator[Weight]:
+def _dense(
+    group: WeightGroup, prefix: str, width: int, hidden: int, *, gated: bool, bias: bool = False
+) -> Iterator[Weight]:
     names = ("gate_proj", "up_proj") if gated else ("up_proj",)
     for name in names:
         yield matrix_weight(f"{prefix}{name}", group, width, hidden, Split.WIDTH, width)

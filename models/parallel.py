@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
+from memplan.core.units import round_up
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import Precision
-from memplan.models.weight_shapes import WeightGroup, Split, Weight
+from memplan.models.weight_shapes import Split, Weight, WeightGroup
 from memplan.models.weights import weights
-from memplan.core.units import round_up
 
 _VOCABULARY_STEP = 64
 """Engines pad the vocabulary to a multiple of this before they split it (vllm 0.23.0 DEFAULT_VOCAB_PADDING_SIZE)."""

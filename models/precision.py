@@ -11,7 +11,7 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig, Quantization
-from memplan.models.weight_shapes import WeightGroup, Weight
+from memplan.models.weight_shapes import Weight, WeightGroup
 
 PUBLISHED = "published"
 """The precision that keeps weights as the checkpoint stores them."""
@@ -66,7 +66,12 @@ class Precision:
             return _SINGLE
         if weight.group is WeightGroup.LOOKUP:
             return self.lookup or self.linear
-        if not weight.linear or weight.wide or weight.group in _KEPT_WIDE or weight.name.rsplit(".", 1)[-1] in self.wide:
+        if (
+            not weight.linear
+            or weight.wide
+            or weight.group in _KEPT_WIDE
+            or weight.name.rsplit(".", 1)[-1] in self.wide
+        ):
             return self.other
         return self.expert if weight.group is WeightGroup.EXPERTS else self.linear
 

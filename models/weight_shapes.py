@@ -65,7 +65,9 @@ class Weight:
         return self.copies * math.prod(self.shape)
 
 
-def matrix_weight(name: str, group: WeightGroup, rows: int, columns: int, split: Split = Split.NONE, units: int = 1) -> Weight:
+def matrix_weight(
+    name: str, group: WeightGroup, rows: int, columns: int, split: Split = Split.NONE, units: int = 1
+) -> Weight:
     """Make a matrix of `rows` x `columns` that products take and quantisation applies to."""
     return Weight(name, group, (rows, columns), split, units, linear=True)
 

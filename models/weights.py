@@ -31,9 +31,7 @@ def _streams(name: str, streams: int, hidden: int) -> Iterator[Weight]:
 
 def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
     """The table, the projection of what is found to a key for each stream and a value, and the gates' weights."""
-    yield Weight(
-        "lookup.table", WeightGroup.LOOKUP, (table.rows, table.width), Split.HEADS, table.heads
-    )
+    yield Weight("lookup.table", WeightGroup.LOOKUP, (table.rows, table.width), Split.HEADS, table.heads)
     yield matrix_weight(
         "lookup.kv_proj", WeightGroup.ATTENTION, (streams + 1) * hidden, table.heads * table.width, Split.WIDTH, hidden
     )
@@ -43,7 +41,9 @@ def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
 
 def _residuals(parts: tuple[str, ...], hidden: int) -> list[Weight]:
     """The vector that weighs earlier outputs for each of `parts`, and its norm."""
-    return [vector_weight(f"{part}_res_{name}", WeightGroup.NORM, hidden) for part in parts for name in ("norm", "proj")]
+    return [
+        vector_weight(f"{part}_res_{name}", WeightGroup.NORM, hidden) for part in parts for name in ("norm", "proj")
+    ]
 
 
 def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
@@ -105,7 +105,9 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         extra = config.per_layer_inputs
         width = len(config.layers) * extra.width
         found += [
-            Weight("embed_per_layer", WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size),
+            Weight(
+                "embed_per_layer", WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size
+            ),
             matrix_weight("per_layer_model_projection", WeightGroup.DENSE_FFN, width, hidden),
             vector_weight("per_layer_projection_norm", WeightGroup.NORM, extra.width),
         ]
@@ -126,7 +128,9 @@ def weights(config: ModelConfig, *, mtp: bool = False) -> tuple[Weight, ...]:
         for layer in config.mtp_layers:
             found += layer_weights(config, layer)
             found.append(_in_layer(matrix_weight("eh_proj", WeightGroup.DENSE_FFN, hidden, 2 * hidden), layer.index))
-            found += [_in_layer(vector_weight(f"mtp_norm.{n}", WeightGroup.NORM, hidden), layer.index) for n in range(3)]
+            found += [
+                _in_layer(vector_weight(f"mtp_norm.{n}", WeightGroup.NORM, hidden), layer.index) for n in range(3)
+            ]
     return tuple(found)
 
 

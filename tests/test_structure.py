@@ -9,6 +9,7 @@ import networkx as nx
 import structure
 from package_tree import link_tree
 
+
 def write(top: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         path = top / name
@@ -44,7 +45,10 @@ Thing.attribute = 5
 
 
 def test_a_name_counts_once_however_often_one_module_defines_it(tmp_path: Path) -> None:
-    write(tmp_path, {"a/x.py": "if 1:\n    A = 1\nelse:\n    A = 2\nB = 1\n", "a/y.py": "def B(): ...\n", "b/z.py": "_B = 1\n"})
+    write(
+        tmp_path,
+        {"a/x.py": "if 1:\n    A = 1\nelse:\n    A = 2\nB = 1\n", "a/y.py": "def B(): ...\n", "b/z.py": "_B = 1\n"},
+    )
     check = structure.repeated_names(tmp_path, ["a", "b"])
     assert check.findings == ("B: a/x.py, a/y.py",)
     assert check.passed

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.core.arrays import Int64s
+from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, OpTotal
-from memplan.traces.decimals import ABSENT
 
 
 def largest_types(kernels: Kernels, count: int) -> list[OpTotal]:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Floats, Int64s
 
 
-
 class TrackKind(str, Enum):
     """What a track shows; decides its group and colour."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.document.session import ItemRef
 from memplan.core.sentence import Text
+from memplan.gui.model.document.session import ItemRef
 
 
 @dataclass(frozen=True, slots=True)

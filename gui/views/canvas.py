@@ -23,10 +23,10 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import time_ticks
 from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.ruler import time_ticks
 
 GUTTER_PX = 210
 RULER_PX = 26

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
 
 

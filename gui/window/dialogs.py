@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from PySide6.QtWidgets import QInputDialog, QLineEdit, QWidget
 
 from memplan.core.errors import UnboundShapeError
+from memplan.core.units import parse_shape
 from memplan.gui.i18n import tr
 from memplan.hardware import chips
-from memplan.core.units import parse_shape
 
 
 def ask_item(parent: QWidget, title: str, label: str, names: Sequence[str], chosen: str) -> str | None:

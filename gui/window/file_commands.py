@@ -14,14 +14,14 @@ from memplan.core.errors import MemplanError
 from memplan.export import EXPORTERS, export
 from memplan.gui.i18n import tr
 from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request
+from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.window.dialogs import ask_item
 from memplan.gui.window.view_export import VIEW_FORMATS, copy_view_data, view_picture, write_view
-from memplan.gui.views.canvas import TimeCanvas
 
 if TYPE_CHECKING:
-    from memplan.gui.window.main_window import MainWindow
-    from memplan.gui.model.sheet import Sheet
     from memplan.core.progress import Progress
+    from memplan.gui.model.sheet import Sheet
+    from memplan.gui.window.main_window import MainWindow
     from memplan.schema import Plan
 
 T = TypeVar("T")
@@ -99,7 +99,10 @@ def save_view(window: MainWindow, name: str) -> None:
     suffixes = [suffix for suffix in VIEW_FORMATS if name or suffix != ".csv"]
     stem = "-".join(title.casefold().replace("−", "minus").split())
     chosen, kind = QFileDialog.getSaveFileName(
-        window, f"{tr('Save')}: {tr(title)}", f"{stem}{suffixes[0]}", ";;".join(VIEW_FORMATS[suffix] for suffix in suffixes)
+        window,
+        f"{tr('Save')}: {tr(title)}",
+        f"{stem}{suffixes[0]}",
+        ";;".join(VIEW_FORMATS[suffix] for suffix in suffixes),
     )
     if not chosen:
         return

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QWidget
 
+from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
 from memplan.hardware import chips
-from memplan.core.progress import Progress
 
 if TYPE_CHECKING:
-    from memplan.gui.window.main_window import MainWindow
     from memplan.gui.views.kernel.kernel_view import KernelView
-    from memplan.gui.views.kv.kv_budget_view import KvBudgetView
     from memplan.gui.views.kernel.roofline_view import RooflineView
+    from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+    from memplan.gui.window.main_window import MainWindow
 
 _AREA = Qt.DockWidgetArea.BottomDockWidgetArea
 _LEAST_SHARE = 0.4
@@ -114,7 +114,9 @@ class LazyDocks:
     def _make_kv(self) -> QWidget:
         from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 
-        self.kv = KvBudgetView(self._window.colours, self._window.jobs, self._window, models=self._window.settings.models)
+        self.kv = KvBudgetView(
+            self._window.colours, self._window.jobs, self._window, models=self._window.settings.models
+        )
         self.kv.model_opened.connect(self._keep_model)
         return self.kv
 

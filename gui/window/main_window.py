@@ -21,35 +21,35 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.core.errors import InputError, UnboundShapeError
-from memplan.gui.window.commands import Commands
 from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.window.lazy_docks import LazyDocks
 from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, notes_of, requests_for, wants_chip
-from memplan.gui.model.palette import Palette
 from memplan.gui.model.document.session import Session
-from memplan.gui.window.side_by_side_controller import SideBySideController
-from memplan.gui.window.dialogs import ask_chip, ask_shape
-from memplan.gui.work.jobs import Jobs
-from memplan.gui.work.loader import DocumentLoader
-from memplan.gui.window.settings import Settings
+from memplan.gui.model.palette import Palette
 from memplan.gui.theme import apply_theme
-from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
 from memplan.gui.views.canvas import TimeCanvas
-from memplan.gui.views.memory.memory_curve_view import CurveView
-from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.compare.deviations_view import DeviationsView
-from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
+from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.icons import colour_title_buttons
 from memplan.gui.views.job_bar import JobBar
+from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.memory.transfers_view import TransfersView
 from memplan.gui.views.problems_panel import ProblemsView
 from memplan.gui.views.search_bar import SearchBar
 from memplan.gui.views.timeline.timeline_view import TimelineView
-from memplan.gui.views.memory.transfers_view import TransfersView
 from memplan.gui.views.view import SessionView, View
 from memplan.gui.views.welcome_page import WelcomeView
+from memplan.gui.window.commands import Commands
+from memplan.gui.window.dialogs import ask_chip, ask_shape
+from memplan.gui.window.lazy_docks import LazyDocks
+from memplan.gui.window.settings import Settings
+from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.window_commands import TOOLS, view_menu, ways_to_begin, window_commands
+from memplan.gui.work.jobs import Jobs
+from memplan.gui.work.loader import DocumentLoader
 
 BOTTOM, RIGHT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
 

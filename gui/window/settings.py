@@ -107,13 +107,19 @@ class Settings:
             if request is None:
                 continue
             time_range = item.get("stretch")
-            fits = isinstance(time_range, list) and len(time_range) == 2 and all(isinstance(t, int | float) for t in time_range)
+            fits = (
+                isinstance(time_range, list)
+                and len(time_range) == 2
+                and all(isinstance(t, int | float) for t in time_range)
+            )
             kept.append((request, (float(time_range[0]), float(time_range[1])) if fits else None))
         return kept
 
     @open_at_start.setter
     def open_at_start(self, opened: Sequence[tuple[Request, tuple[float, float] | None]]) -> None:
-        plain = [{**_plain(request), "stretch": list(time_range) if time_range else None} for request, time_range in opened]
+        plain = [
+            {**_plain(request), "stretch": list(time_range) if time_range else None} for request, time_range in opened
+        ]
         self._set("open", json.dumps(plain))
 
     def _texts(self, name: str) -> list[str]:

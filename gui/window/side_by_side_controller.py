@@ -11,19 +11,18 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
 
 from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.progress import Progress
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
+from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
+from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
 from memplan.gui.model.document.open_documents import OpenDocument
 from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
-from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
-from memplan.gui.model.compare.locate import Location
 from memplan.gui.model.document.session import Session
-from memplan.gui.window.dialogs import ask_chip, ask_item
-from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, SideBySideView, NameStrip, SideBySideBar
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
+from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
 from memplan.gui.views.timeline.timeline_view import TimelineView
-from memplan.core.progress import Progress
+from memplan.gui.window.dialogs import ask_chip, ask_item
 
 if TYPE_CHECKING:
     from memplan.gui.window.main_window import MainWindow
@@ -313,7 +312,9 @@ class SideBySideController:
 
         self._show_model()
         jobs = window.jobs
-        jobs.latest(self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS)
+        jobs.latest(
+            self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS
+        )
         jobs.latest(self, tr("comparing"), compare, done, question=_DIFFERENCES)
 
     def _show_model(self) -> None:
@@ -335,7 +336,11 @@ class SideBySideController:
             model.align_at(*found)
 
         window.jobs.latest(
-            self, tr("lining up"), lambda progress: moments(model.first, model.second, how, progress), done, question=_MOMENTS
+            self,
+            tr("lining up"),
+            lambda progress: moments(model.first, model.second, how, progress),
+            done,
+            question=_MOMENTS,
         )
 
     def jump(self, difference: AbDifference) -> None:

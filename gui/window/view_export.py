@@ -51,7 +51,9 @@ def view_picture(widget: QWidget, path: Path) -> bytes | None:
     """
     suffix = path.suffix.casefold()
     if suffix not in VIEW_FORMATS:
-        raise InputError("this can't be saved under that name", path=path, remedy=f"end it in {', '.join(VIEW_FORMATS)}")
+        raise InputError(
+            "this can't be saved under that name", path=path, remedy=f"end it in {', '.join(VIEW_FORMATS)}"
+        )
     return png(widget.grab()) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
 
 

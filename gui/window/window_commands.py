@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QInputDialog, QMenu, QWidget
 
+from memplan.gui.i18n import LANGUAGES, say, tr
+from memplan.gui.model.document.session import SliceRef
+from memplan.gui.model.palette import load_palette, theme_names
+from memplan.gui.model.timeline.neighbours import next_slice, slice_across
+from memplan.gui.model.timeline.steps import ShownStep, adjacent_step, steps
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.window.commands import Command
 from memplan.gui.window.file_commands import (
     choose_rank,
@@ -19,13 +26,6 @@ from memplan.gui.window.file_commands import (
     reopen_recent,
     save_view,
 )
-from memplan.gui.i18n import LANGUAGES, say, tr
-from memplan.gui.model.timeline.neighbours import next_slice, slice_across
-from memplan.gui.model.palette import load_palette, theme_names
-from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
-from memplan.gui.model.document.session import SliceRef
-from memplan.gui.model.timeline.steps import ShownStep, adjacent_step, steps
-from memplan.gui.views.command_palette import CommandPalette
 from memplan.schema import Tier
 
 if TYPE_CHECKING:
@@ -320,7 +320,9 @@ def _tracks(window: MainWindow) -> list[Command]:
             enabled=lambda: bool(window.session.tracks.hidden),
         ),
         Command("fold-all", "Tracks", "Fold all groups", lambda: window.session.tracks.fold_all(True), ("Z",)),
-        Command("unfold-all", "Tracks", "Unfold all groups", lambda: window.session.tracks.fold_all(False), ("Shift+Z",)),
+        Command(
+            "unfold-all", "Tracks", "Unfold all groups", lambda: window.session.tracks.fold_all(False), ("Shift+Z",)
+        ),
     ]
 
 

@@ -70,7 +70,9 @@ class DocumentLoader(QObject):
 
     def tracks(self, session: Session, tracks: Sequence[TimelineTrack]) -> None:
         """Read `tracks` of `session`, each once however often it is asked for."""
-        fresh = [track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)]
+        fresh = [
+            track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)
+        ]
         if not fresh:
             return
         self._asked.update((session, track.key) for track in fresh)

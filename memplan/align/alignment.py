@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int64s
 from memplan.align.assignment import HOW, Assignment, MatchedBy, assignment_of
 from memplan.align.calibrated_chance import calibrated_chance
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
@@ -23,10 +22,10 @@ from memplan.align.likelihood import likelihoods
 from memplan.align.pair_alignment import align_pairs
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.tokens import kernel_tokens, token_classes
+from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.align.likelihood import Likelihoods
 from memplan.align.pair_alignment import PairResult
 from memplan.align.planned_sequence import PlannedSequence
-
+from memplan.core.arrays import Floats, Int32s, Int64s
 
 
 class MatchedBy(str, Enum):

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats
 from memplan.align.assignment import HOW
+from memplan.core.arrays import Floats
 from memplan.core.resources import table
-
 
 
 def calibrated_chance(chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_]) -> Floats:

@@ -12,16 +12,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Int32s, Int64s
 from memplan.align.assignment import HOW, Assignment, MatchedBy
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import Bools, TokenClasses
+from memplan.core.arrays import Int32s
 from memplan.schema import Plan
-
 
 
 class LeftOver:
@@ -74,11 +72,7 @@ class LeftOver:
             if not free:
                 continue
             low, high = int(found.place[mine].min()), int(found.place[mine].max())
-            missed = [
-                row
-                for row in range(low, high + 1)
-                if self.sequence.op[row] >= 0 and row not in run[step]
-            ]
+            missed = [row for row in range(low, high + 1) if self.sequence.op[row] >= 0 and row not in run[step]]
             self._pair(free, missed)
 
     def _pair(self, free: Sequence[int], missed: Sequence[int]) -> None:

@@ -157,12 +157,20 @@ def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, 
     """Products with one dimension cut or grown: two of the three sizes scale alike, the third is equal."""
     a, b = (float(size) for size in ops.inputs[row, :2])
     c = float(ops.outputs[row, 0])
-    x, y, z = (kernels.inputs[:, 0].astype(float), kernels.inputs[:, 1].astype(float), kernels.outputs[:, 0].astype(float))
+    x, y, z = (
+        kernels.inputs[:, 0].astype(float),
+        kernels.inputs[:, 1].astype(float),
+        kernels.outputs[:, 0].astype(float),
+    )
     if min(a, b, c) <= 0:
         return np.zeros(len(kernels), dtype=np.bool_), np.zeros(len(kernels), dtype=np.bool_)
     piece, covers = np.zeros(len(kernels), dtype=np.bool_), np.zeros(len(kernels), dtype=np.bool_)
     for first, second in ((x, y), (y, x)):
-        for equal, grown in (((first, a), ((second, b), (z, c))), ((second, b), ((first, a), (z, c))), ((z, c), ((first, a), (second, b)))):
+        for equal, grown in (
+            ((first, a), ((second, b), (z, c))),
+            ((second, b), ((first, a), (z, c))),
+            ((z, c), ((first, a), (second, b))),
+        ):
             same = equal[0] == equal[1]
             ratios = [size / own for size, own in grown]
             alike = np.isclose(ratios[0], ratios[1], rtol=1e-9) & same & (z > 0)
@@ -206,7 +214,9 @@ def _shape_weight(
         sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
     bits = int(ops.bits[row])
     told = (kernels.bits > 0) & (bits > 0)
-    weight: NDArray[np.float64] = sized + np.where(told, np.where(kernels.bits == bits, weights["same_bits"], weights["other_bits"]), 0.0)
+    weight: NDArray[np.float64] = sized + np.where(
+        told, np.where(kernels.bits == bits, weights["same_bits"], weights["other_bits"]), 0.0
+    )
     return weight
 
 

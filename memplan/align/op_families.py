@@ -65,7 +65,17 @@ def families_of(type_: str, name: str = "") -> tuple[int, ...]:
 
 def _families(text: str) -> tuple[int, ...]:
     text = text.strip()
-    if text.upper() in ("", "N/A", "AI_CORE", "AI_VECTOR_CORE", "MIX_AIC", "MIX_AIV", "AI_CPU", "COMMUNICATION", "HCCL"):
+    if text.upper() in (
+        "",
+        "N/A",
+        "AI_CORE",
+        "AI_VECTOR_CORE",
+        "MIX_AIC",
+        "MIX_AIV",
+        "AI_CPU",
+        "COMMUNICATION",
+        "HCCL",
+    ):
         return ()
     if "/" in text:
         text = text.rpartition("/")[2] if re.search(r"-op\d+$", text) or "::" not in text else text

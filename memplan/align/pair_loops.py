@@ -33,7 +33,7 @@ _FASTER, _LEAST = 1.0, 0.01
 
 @jit_numpy_division
 def _nearness(place: int, begin: int, end: int, off: int) -> float:
-    """How well an op at `place` fits a kernel that stands between two places, `off` kernels from either: a long tail."""
+    """How well an op at `place` fits a kernel between two places, `off` kernels from either: falls with a long tail."""
     away = (max(begin - place, place - end, 0) + _AMONG_OTHERS * off) / _NEAR
     return 1.0 / (1.0 + away * away)
 
@@ -82,9 +82,10 @@ def forward(
     going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
     of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, and the
     factors of names that are equal or differ. `start` is the mass that stands before each op; `entry` is 1 for ops with
-    which a step may begin, 0 for others. Kernels with a `kernel_to` of at least 0 stand between two places: ops far from
-    both, by `op_place`, fit them less, as do
-    ops of a longer planned `op_time` than their `kernel_time`. The first op is a sentinel that no kernel runs.
+    which a step may begin, 0 for others. A kernel with a `kernel_to` of at least 0 stands between two places, with
+    `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
+    as do ops of a longer planned `op_time` than its `kernel_time`.
+    The first op is a sentinel that no kernel runs.
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
@@ -126,7 +127,9 @@ def forward(
                 helps *= factor
                 more *= factor
             if kernel_to[j] >= 0:
-                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(op_time[at], kernel_time[j])
+                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(
+                    op_time[at], kernel_time[j]
+                )
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
@@ -236,7 +239,9 @@ def posterior(
                         factor = same if op_name[at] == name else other
                     fit, helps = core[cls, following] * factor, part[cls, following] * factor
                     if kernel_to[j + 1] >= 0:
-                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
+                        fit *= _nearness(
+                            op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
+                        ) * _lasting(op_time[at], kernel_time[j + 1])
                     enter[i] = fit * next_c[i] + helps * stay[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
@@ -268,7 +273,9 @@ def posterior(
                     following = kernel_class[j + 1]
                     fit = core[cls, following] * factor
                     if kernel_to[j + 1] >= 0:
-                        fit *= _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]) * _lasting(op_time[at], kernel_time[j + 1])
+                        fit *= _nearness(
+                            op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
+                        ) * _lasting(op_time[at], kernel_time[j + 1])
                     helps = part[cls, following] * stay[at] * factor
                     stay_c = (helps + again[cls, following] * factor) * next_c[new]
                     stay_a = helps * next_a[new]

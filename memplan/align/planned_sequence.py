@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int32s, Int64s
 from memplan.align.likelihood import LoweringRule, rule_of
 from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
+from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class PlannedSequence:
 
 def planned_sequence(plan: Plan) -> PlannedSequence:
     """The rows of `plan`; ops that launch nothing are left out."""
-    ops = [op.index for op in plan.ops if op.bound != "none" or op.kernel is not None]
+    ops = [op.index for op in plan.ops if op.launches or op.kernel is not None]
     found, codes = plan_tokens(plan, ops)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]

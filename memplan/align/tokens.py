@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int32s, Int64s
 from memplan.align.op_families import families_of, family_table
+from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded

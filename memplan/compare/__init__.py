@@ -3,12 +3,12 @@
 from memplan.compare.comparison import compare
 from memplan.compare.curve_table import write_curves
 from memplan.compare.result import (
+    ComparedMemory,
     Comparison,
     Deviation,
     DeviationKind,
     DeviationWhat,
     Matches,
-    ComparedMemory,
     Summary,
     Tolerance,
     UnmatchedKernels,
@@ -16,12 +16,12 @@ from memplan.compare.result import (
 from memplan.compare.timemap import TimeMap
 
 __all__ = [
+    "ComparedMemory",
     "Comparison",
     "Deviation",
     "DeviationKind",
     "DeviationWhat",
     "Matches",
-    "ComparedMemory",
     "Summary",
     "TimeMap",
     "Tolerance",

@@ -6,10 +6,7 @@ from collections import defaultdict
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.units import format_change, format_share
-from memplan.core.arrays import Int64s
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -21,26 +18,26 @@ from memplan.compare.memory import (
     pair_allocations,
 )
 from memplan.compare.result import (
+    ComparedMemory,
     Comparison,
     Deviation,
-    DeviationWhat,
     DeviationKind,
+    DeviationWhat,
     Matches,
-    ComparedMemory,
     Summary,
     Tolerance,
     UnmatchedKernels,
 )
 from memplan.compare.timemap import TimeMap, time_map
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.schema import Plan, Tier, memory_curve
 from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_change, format_duration, format_share
+from memplan.schema import Plan, Tier, memory_curve
 from memplan.traces.directory import Profile
 from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
-from memplan.core.units import format_duration
-
 
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 
@@ -227,7 +224,14 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
             short.append(before)
     # Thousands of gaps of a microsecond are one finding, not thousands.
     gaps = Sentence("{} short waits together", (str(len(short)),))
-    add(DeviationWhat.WAITS, None, gaps, (0, plan.makespan_ns), sum(wait for wait, _ in short), sum(wait for _, wait in short))
+    add(
+        DeviationWhat.WAITS,
+        None,
+        gaps,
+        (0, plan.makespan_ns),
+        sum(wait for wait, _ in short),
+        sum(wait for _, wait in short),
+    )
     matched = set(matches.op.tolist())
     for op in plan.ops:
         if op.launches and op.index not in matched:

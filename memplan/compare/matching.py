@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.result import Matches
-from memplan.compare.timemap import rising
+from memplan.core.arrays import Int64s
+from memplan.core.ascending import rising
 from memplan.graph.op_names import op_family, op_spellings
 from memplan.schema import Plan
-
 
 _ENOUGH_BY_TYPE = 0.5  # share of both sides that types must explain where no name does
 

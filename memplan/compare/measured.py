@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ from memplan.graph.op_names import type_of_kernel
 from memplan.traces.profile import Track, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import numbered_steps, spans_of_steps
-
 
 _HOST_OPS = "CPU OP"  # process of MindSpore's CPU kernels in trace_view.json
 

@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
-from memplan.graph.op_names import op_spellings
-from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, ComparedMemory
+from memplan.compare.result import ComparedMemory, Deviation, DeviationKind, DeviationWhat
 from memplan.compare.timemap import TimeMap, time_map
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
-from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.core.sentence import Sentence, Text
+from memplan.graph.op_names import op_spellings
+from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankProfile
-
 
 _PREFERRED = ("PTA", "MindSpore", "PTA+GE", "MindSpore+GE", "GE", "APP")
 _WHY = {
@@ -166,7 +164,9 @@ def memory_deviations(
     floor = max(peak // 1000, 1)
     found: list[Deviation] = []
 
-    def add(what: DeviationWhat, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int) -> None:
+    def add(
+        what: DeviationWhat, where: Text, op: int | None, span: tuple[int, int], planned: int, measured: int
+    ) -> None:
         delta, (start, end) = measured - planned, span
         at_peak = abs(delta) / peak if start <= peak_ns < end else 0.0
         area = abs(delta) * (end - start) / (peak * makespan)
@@ -204,7 +204,9 @@ def _persistent(plan: Plan) -> Sequence[int]:
     return [p.size for p in plan.placements if p.tier is Tier.HBM and tensors[p.tensor].persistent and p.start == 0]
 
 
-def _explained(plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int) -> list[tuple[DeviationWhat, int, int, int, int, int]]:
+def _explained(
+    plan: Plan, clock: TimeMap, pairs: Pairs, end_ns: int
+) -> list[tuple[DeviationWhat, int, int, int, int, int]]:
     """Differences of paired allocations: (what, op, start, end, planned bytes, measured bytes)."""
     starts = step_starts(plan)
     last = len(plan.ops)

@@ -8,10 +8,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
 from memplan.compare.timemap import TimeMap
+from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
-
 
 
 class DeviationKind(str, Enum):

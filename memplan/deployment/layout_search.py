@@ -74,6 +74,7 @@ def check_experts(model: ModelConfig, layout: Layout) -> None:
 
 def sorted_fit(candidates: list[Candidate], order: str, *, training: bool = False) -> LayoutSearch:
     """Sort `candidates`: those that fit by `order`, then the others."""
+
     def rank(item: Candidate) -> tuple[int, ...]:
         layout = item.layout
         cost = (layout.tensor, layout.pipeline, layout.expert)

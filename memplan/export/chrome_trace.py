@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from memplan.core.units import microseconds
 from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
+from memplan.core.units import microseconds
 from memplan.schema import Plan, Tier, memory_curve
 
 _Event = dict[str, Any]

@@ -47,7 +47,10 @@ EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
                 "csv_tables:write_csv",
             ),
             Exporter(
-                "chrome-trace", "a trace for Perfetto and MindStudio Insight", ".json", "chrome_trace:write_chrome_trace"
+                "chrome-trace",
+                "a trace for Perfetto and MindStudio Insight",
+                ".json",
+                "chrome_trace:write_chrome_trace",
             ),
             Exporter("vllm-ascend", "flags for vllm serve, as JSON", ".json", "vllm_ascend:write_vllm_ascend"),
         )

@@ -7,9 +7,9 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.units import round_up
 from memplan.graph.lifetime import lifetimes
 from memplan.graph.model import Graph, TensorKind
-from memplan.core.units import round_up
 
 
 def live_curve(

@@ -10,9 +10,9 @@ from memplan.core.version import MEMPLAN_VERSION
 from memplan.graph import Graph, Lifetime, lifetimes
 from memplan.graph.antichain import METHOD, heaviest_antichain
 from memplan.graph.conflicts import precedence
+from memplan.schema import Bound, Placement, Plan, PlannedOp, PlanOrigin, Source, Tier, TierUse
 from memplan.schema.check import checked
 from memplan.schema.storages import planned_tensor
-from memplan.schema import Bound, Placement, Plan, PlannedOp, PlanOrigin, Source, Tier, TierUse
 
 _MOST_PAIRS = 3_000
 """Storages up to which the bound is found over the partial order of the streams."""
@@ -31,8 +31,8 @@ def foreign_plan(
     The Plan that puts the storages of `graph` at `offsets`, each taking `sizes` bytes (alignment included).
 
     Storages that are not in `offsets` are allocated elsewhere and left out; an offset of `None` means that the address
-    is not known, and then the peak is the most bytes alive. At `unnamed` steps it is not known what runs. A foreign plan says nothing of time: every step
-    counts one nanosecond, so that the time axis is the order.
+    is not known, and then the peak is the most bytes alive. At `unnamed` steps it is not known what runs. A foreign
+    plan says nothing of time: every step counts one nanosecond, so that the time axis is the order.
     """
     spans = [span for span in lifetimes(graph) if span.tensor in offsets and sizes.get(span.tensor)]
     placements = tuple(
@@ -49,38 +49,53 @@ def foreign_plan(
     bound, method = _bound(graph, spans, sizes, int(alive.max(initial=0)))
     return checked(
         Plan(
-        origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),
-        chip="unknown",
-        memplan_version=MEMPLAN_VERSION,
-        ops=tuple(
-            PlannedOp(op.index, op.name, op.type, op.stream, op.index, 1, 0, Bound.UNKNOWN, 0, 0, op.source,
-                      launches=None if op.index in unnamed else op.launches)
-            for op in graph.ops
-        ),
-        tensors=tuple(planned_tensor(graph, span) for span in spans),
-        placements=placements,
-        transfers=(),
-        tiers=(
-            TierUse(
-                tier=Tier.HBM,
-                capacity=None,
-                reserved=0,
-                persistent=0,
-                peak=peak,
-                peak_step=int(alive.argmax()) if alive.size and peak else None,
-                lower_bound=bound,
-                lower_bound_method=method,
+            origin=PlanOrigin(graph.name, graph.origin, None, graph.producer),
+            chip="unknown",
+            memplan_version=MEMPLAN_VERSION,
+            ops=tuple(
+                PlannedOp(
+                    op.index,
+                    op.name,
+                    op.type,
+                    op.stream,
+                    op.index,
+                    1,
+                    0,
+                    Bound.UNKNOWN,
+                    0,
+                    0,
+                    op.source,
+                    launches=None if op.index in unnamed else op.launches,
+                )
+                for op in graph.ops
             ),
-        ),
-        links=(),
-        fits=True,
-        missing_bytes=0,
-        makespan_ns=len(graph.ops),
-        allocator=allocator,
-        rests_on=(Source(allocator, f"addresses as written in {graph.origin}; one nanosecond stands for one step"),),
-        notes=(*graph.notes, *notes, "weights and what is allocated elsewhere have no address in this file"),
-        timed=False,
-    ))
+            tensors=tuple(planned_tensor(graph, span) for span in spans),
+            placements=placements,
+            transfers=(),
+            tiers=(
+                TierUse(
+                    tier=Tier.HBM,
+                    capacity=None,
+                    reserved=0,
+                    persistent=0,
+                    peak=peak,
+                    peak_step=int(alive.argmax()) if alive.size and peak else None,
+                    lower_bound=bound,
+                    lower_bound_method=method,
+                ),
+            ),
+            links=(),
+            fits=True,
+            missing_bytes=0,
+            makespan_ns=len(graph.ops),
+            allocator=allocator,
+            rests_on=(
+                Source(allocator, f"addresses as written in {graph.origin}; one nanosecond stands for one step"),
+            ),
+            notes=(*graph.notes, *notes, "weights and what is allocated elsewhere have no address in this file"),
+            timed=False,
+        )
+    )
 
 
 def _bound(graph: Graph, spans: list[Lifetime], sizes: Mapping[int, int], in_order: int) -> tuple[int, str]:

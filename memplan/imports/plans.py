@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.readers import ge
-from memplan.readers.mindspore import actor_set
-from memplan.readers.mindspore import somas
 from memplan.imports.foreign import foreign_plan
-from memplan.readers.content import read_content
-from memplan.readers.sniff import ContentKind
+from memplan.readers import ge
 from memplan.readers.block_spans import BlockSpan, span_graph
+from memplan.readers.content import read_content
+from memplan.readers.mindspore import actor_set, somas
+from memplan.readers.sniff import ContentKind
 from memplan.schema import Plan, load_plan
 
 _SOMAS = "MindSpore SOMAS"
@@ -67,7 +66,8 @@ def read_plan(path: str | Path) -> Plan:
     raise InputError(
         f"this holds no plan that can be read: it is {source.kind.value}",
         path=path,
-        remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
+        remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or "
+        "static_op_mem*.csv",
     )
 
 
@@ -79,7 +79,9 @@ def _from_spans(rows: list[BlockSpan], path: str | Path, name: str, planner: str
     offsets = dict(zip(found.storages, (row.offset for row in rows), strict=True))
     sizes = dict(zip(found.storages, (row.size for row in rows), strict=True))
     if found.written_over:
-        notes += (f"{found.written_over} blocks begin where one of their address and size ends: taken as written over it",)
+        notes += (
+            f"{found.written_over} blocks begin where one of their address and size ends: taken as written over it",
+        )
     return foreign_plan(found.graph, offsets, sizes, allocator=planner, notes=notes, unnamed=found.unnamed)
 
 

@@ -4,10 +4,11 @@ from memplan.kv.budget import BudgetItem, BudgetPart, KvBudget, Memory, budget
 from memplan.kv.engine import Engine, engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
-from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
 from memplan.kv.pool import BlockPool, Refusal
+from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
 
 __all__ = [
+    "BlockPool",
     "BudgetItem",
     "BudgetPart",
     "CacheOptions",
@@ -15,7 +16,6 @@ __all__ = [
     "KvBudget",
     "LogicalCache",
     "Memory",
-    "BlockPool",
     "Refusal",
     "ServingOptions",
     "budget",

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence, Text, joined
+from memplan.core.units import format_bytes
 from memplan.hardware import Chip, SourcedValue
 from memplan.kv.activations import activation_peak
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
-from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages
 from memplan.kv.pool import BlockPool, Refusal
+from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
 from memplan.models.precision import PUBLISHED, precision
-from memplan.core.units import format_bytes
-from memplan.core.sentence import Sentence, Text, joined
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
@@ -264,7 +264,9 @@ def _report(
     tables = rank_lookup_bytes(model, layout, precision(precision_name, model), span)
     if tables:
         notes.append(
-            Sentence("lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),))
+            Sentence(
+                "lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),)
+            )
         )
     if unknown:
         notes.append(

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
-from memplan.kv.specs import CacheKind, CacheSpec, Load
 from memplan.core.units import round_up
+from memplan.kv.specs import CacheKind, CacheSpec, Load
 
 
 @dataclass(frozen=True, slots=True)

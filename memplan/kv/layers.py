@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.units import round_up
 from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.parallel import Layout
-from memplan.core.units import round_up
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 _FLOAT32_BYTES = 4
 PACKED_LATENT = "sfa_c8"
 """The name of the latent format that packs latent, positions and scales into bytes of one entry."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
@@ -174,7 +175,9 @@ def _plain(layer: int, part: str, kind: CacheKind, size: int, payload: int, layo
     return CacheSpec(layer, part, kind, size, payload, payload, layout)
 
 
-def _head_spec(layer: int, part: CachePart, size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> CacheSpec:
+def _head_spec(
+    layer: int, part: CachePart, size: int, engine: Engine, options: CacheOptions, ranks: Layout
+) -> CacheSpec:
     layout = ("grouped", heads_of_rank(part.heads, ranks.tensor), *part.widths)
     kind = CacheKind.SLIDING if part.window else CacheKind.CHUNKED if part.chunk else CacheKind.FULL
     spec = _plain(layer, part.part, kind, size, size * entry_bytes(part, engine, options, ranks), layout)
@@ -182,7 +185,8 @@ def _head_spec(layer: int, part: CachePart, size: int, engine: Engine, options: 
 
 
 def _latent_specs(
-    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> Iterator[CacheSpec]:
+    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout
+) -> Iterator[CacheSpec]:
     """The latent of a layer and the keys of its indexer, in its pages or in pages of their own."""
     layout, (latent, *keys) = engine.latent, parts
     entry = entry_bytes(latent, engine, options, ranks)
@@ -198,14 +202,17 @@ def _latent_specs(
 
 
 def _compressed_specs(
-    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> Iterator[CacheSpec]:
+    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout
+) -> Iterator[CacheSpec]:
     """The compressed entries of a layer with their keys, its window, and what its compressors have not used up."""
     layout = compressed_layout(engine)
     kept = entry_format(layout.formats, engine, options, "compressed cache")
     blocks = layout.blocks[None] if None in layout.blocks else layout.blocks[size]
     for part in parts:
         if part.content is CacheContent.WINDOW:
-            yield _window_spec(layer, part, blocks.window, entry_bytes(part, engine, options, ranks), kept.alignment, None)
+            yield _window_spec(
+                layer, part, blocks.window, entry_bytes(part, engine, options, ranks), kept.alignment, None
+            )
         elif part.content is CacheContent.COMPRESSOR:
             pad = blocks.main_pad if part.part == "state" else blocks.index_pad
             rows, entry = blocks.states[part.ratio], entry_bytes(part, engine, options, ranks)
@@ -213,7 +220,9 @@ def _compressed_specs(
         else:
             if part.ratio not in blocks.states:
                 known = ", ".join(map(str, blocks.states))
-                raise InputError(f"{engine.name} keeps no compressed entries of ratio {part.ratio}", remedy=f"it knows {known}")
+                raise InputError(
+                    f"{engine.name} keeps no compressed entries of ratio {part.ratio}", remedy=f"it knows {known}"
+                )
             keys = part.content is CacheContent.ENTRY_KEYS
             alignment = layout.index.alignment if keys else kept.alignment
             yield _entry_spec(layer, part, size, layout, entry_bytes(part, engine, options, ranks), alignment)
@@ -243,7 +252,9 @@ def _entry_spec(
     else:
         rows, entry_tokens = size // part.ratio, 1
         if not rows:
-            raise InputError(f"a block of {size} tokens holds no entry of ratio {part.ratio}", remedy="use a larger one")
+            raise InputError(
+                f"a block of {size} tokens holds no entry of ratio {part.ratio}", remedy="use a larger one"
+            )
     return CacheSpec(
         layer,
         part.part,
@@ -265,7 +276,9 @@ def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: La
     return part.widths[0] * element, part.elements * element
 
 
-def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
+def _align_with_states(
+    model: ModelConfig, size: int, engine: Engine, options: CacheOptions, ranks: Layout
+) -> tuple[int, int]:
     """The block size of attention beside recurrent states, and the page both are padded to."""
     kept = _parts(model)
     states = [recurrent_bytes(part, options, ranks) for part in kept if part.content is CacheContent.RECURRENT]
@@ -291,7 +304,8 @@ def _align_with_states(model: ModelConfig, size: int, engine: Engine, options: C
 
 
 def _layer_specs(
-    layer: int, parts: Sequence[CachePart], size: int, length: int, engine: Engine, options: CacheOptions, ranks: Layout) -> Iterator[CacheSpec]:
+    layer: int, parts: Sequence[CachePart], size: int, length: int, engine: Engine, options: CacheOptions, ranks: Layout
+) -> Iterator[CacheSpec]:
     """The pages of what one layer keeps."""
     content = parts[0].content if parts else None
     if content is CacheContent.HEADS:

@@ -41,7 +41,12 @@ _NOTHING = LogicalCache(0, 0, 0)
 
 
 def logical_cache(
-    model: ModelConfig, engine: Engine, options: CacheOptions, length: int, span: range | None = None, ranks: Layout = ONE_RANK
+    model: ModelConfig,
+    engine: Engine,
+    options: CacheOptions,
+    length: int,
+    span: range | None = None,
+    ranks: Layout = ONE_RANK,
 ) -> LogicalCache:
     """
     The cache of one sequence of `length` tokens on one of `ranks`, in the formats of `engine`; `span` keeps those layers.

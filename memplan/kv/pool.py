@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
+from memplan.core.units import GIB
 from memplan.kv.groups import CacheGroup
 from memplan.kv.specs import Load
-from memplan.core.units import GIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memplan.core.progress import Progress, silent
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
 from memplan.placement.residency import Residency, Storage, live_bytes
-from memplan.core.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.graph.model import Graph
 from memplan.core.progress import Progress, silent
-from memplan.readers.mindspore import actor_set
-from memplan.readers.mindspore import kernel_ir
-from memplan.readers.mindspore import somas
+from memplan.graph.model import Graph
+from memplan.readers.content import read_content
 from memplan.readers.mindir.file import read_mindir
 from memplan.readers.mindir.op_table import Target
-from memplan.readers.onnx import read_onnx
 from memplan.readers.mindir.program_graph import program_graph
-from memplan.readers.content import read_content
+from memplan.readers.mindspore import actor_set, kernel_ir, somas
+from memplan.readers.onnx import read_onnx
 from memplan.readers.sniff import ContentKind
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from memplan.core.errors import InputError, UnboundShapeError
+from memplan.core.progress import Progress, silent
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, Graph, TensorKind, dense_bytes
-from memplan.core.progress import Progress, silent
 from memplan.readers.protobuf import message_class, parse
 
 _TABLE = {

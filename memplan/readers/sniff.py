@@ -99,10 +99,7 @@ def _kind(data: mmap.mmap, name: str) -> ContentKind:
         return ContentKind.PROFILE_FILE
     if not _is_text(head[:4096]):
         return ContentKind.ONNX if head.startswith(_VARINT_FIELD_1) else ContentKind.MINDIR
-    if _JSON.match(head):
-        found = _json_kind(data, head)
-    else:
-        found = _table_kind(head) or _dump_kind(data)
+    found = _json_kind(data, head) if _JSON.match(head) else _table_kind(head) or _dump_kind(data)
     return found or (ContentKind.PROFILE_FILE if kind_by_name(name) in _PROFILES else ContentKind.TEXT)
 
 
@@ -117,7 +114,7 @@ def _is_text(head: bytes) -> bool:
         if error.start < len(head) - 4:
             return False
         text = head[: error.start].decode("utf-8")
-    return not any(ord(char) < 9 or 13 < ord(char) < 32 and char != "\x1b" for char in text)
+    return not any(ord(char) < 9 or (13 < ord(char) < 32 and char != "\x1b") for char in text)
 
 
 _TRACE_KEYS = re.compile(rb'"(?:traceEvents|ph)"\s*:')

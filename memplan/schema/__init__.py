@@ -1,6 +1,7 @@
 """The Plan and all it holds, its JSON form, and its memory curves."""
 
 from memplan.schema.curve import Curve, memory_curve, step_starts
+from memplan.schema.decode import load_plan, plan_from_json
 from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
 from memplan.schema.plan import (
     SCHEMA_VERSION,
@@ -20,7 +21,6 @@ from memplan.schema.plan import (
     Transfer,
     plan_to_json,
 )
-from memplan.schema.decode import load_plan, plan_from_json
 from memplan.schema.summary import plan_headline
 
 __all__ = [

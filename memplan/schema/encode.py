@@ -55,5 +55,3 @@ def _plain(value: Any) -> Any:
 def _columns(records: Iterable[Any], kind: type[Any]) -> dict[str, list[Any]]:
     rows = tuple(records)
     return {field.name: [_plain(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(kind)}
-
-

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.core.errors import InputError
-from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import MOST_LAYERS, Fields
 
 _MOST_POSITIONS = 2**40

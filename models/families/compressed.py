@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from memplan.models.mixers.compressed_attention import CompressedAttention, WindowedLatent
 from memplan.models.architecture import HyperConnections, Layer, ModelConfig
-from memplan.models.mixers.latent_attention import Indexer
-from memplan.models.feed_forward import MoeFfn
 from memplan.models.families.common import assemble, numbered_mtp
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.fields import Fields, layer_count
+from memplan.models.mixers.compressed_attention import CompressedAttention, WindowedLatent
+from memplan.models.mixers.latent_attention import Indexer
 
 _WINDOW_ONLY, _CSA = 0, 4
 

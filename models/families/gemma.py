@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
-from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.architecture import Layer, ModelConfig, PerLayerInputs
 from memplan.models.families.common import assemble
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 
 
 def _sliding_layers(fields: Fields, layers: int) -> list[bool]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
-from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, head_dim, moe_layers, numbered_mtp
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 
 
 def _attention(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.feed_forward import MoeFfn
 from memplan.models.families.common import assemble, choose, moe_layers, numbered_mtp
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.fields import Fields, layer_count
+from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 
 
 def _experts(fields: Fields) -> MoeFfn:
@@ -61,9 +61,7 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
                 raise fields.wrong(f"indexer_types[{number}]", f"{kind!r} is neither 'full' nor 'shared'")
         if kinds[0] == "shared":
             raise fields.wrong("indexer_types[0]", "the first layer has no earlier indexer to share")
-    mixers = [
-        _attention(fields, indexer) if kind == "full" else _attention(fields, None, indexer) for kind in kinds
-    ]
+    mixers = [_attention(fields, indexer) if kind == "full" else _attention(fields, None, indexer) for kind in kinds]
     return _build(fields, model_type, mixers)
 
 

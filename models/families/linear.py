@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
-from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta
-from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
-from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta
 
 
 def _layer_kinds(fields: Fields, layers: int) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
-from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, divisor
+from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
+from memplan.models.mixers.grouped_attention import GroupedAttention
 
 _FULL_EVERY = 4
 """`no_rope_layer_interval` of the published configuration class."""

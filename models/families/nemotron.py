@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
-from memplan.models.mixers.grouped_attention import GroupedAttention, LinearMixer
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.mixers.recurrent_mixers import Mamba2
-from memplan.models.mixers.base import TokenMixer
 from memplan.models.families.common import assemble, divisor
+from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
 from memplan.models.fields import MOST_LAYERS, Fields, layer_count
+from memplan.models.mixers.base import TokenMixer
+from memplan.models.mixers.grouped_attention import GroupedAttention, LinearMixer
+from memplan.models.mixers.recurrent_mixers import Mamba2
 
 _PATTERN: Mapping[str, str] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memplan.models.architecture import HyperConnections, Layer, LookupTable, ModelConfig
-from memplan.models.mixers.latent_attention import Indexer
-from memplan.models.feed_forward import MoeFfn
-from memplan.models.mixers.compressed_attention import SharedCompressedAttention
-from memplan.models.families.compressed import entry_indexer, routed_experts, window_alone
 from memplan.models.families.common import assemble, numbered_mtp
+from memplan.models.families.compressed import entry_indexer, routed_experts, window_alone
 from memplan.models.fields import MOST_ELEMENTS, Fields, layer_count
+from memplan.models.mixers.compressed_attention import SharedCompressedAttention
 
 _MOST_ROWS = MOST_ELEMENTS**2
 _NOT_MODELLED = "the draft's projection, Markov and confidence heads are left out (DSpark)"

@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.latent_attention import Indexer
-from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, table_weight, vector_weight, wide_weight
+from memplan.models.weight_shapes import (
+    Split,
+    Weight,
+    WeightGroup,
+    matrix_weight,
+    table_weight,
+    vector_weight,
+    wide_weight,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,11 @@ class KimiDelta(TokenMixer):
             yield matrix_weight(f"{name}_proj", group, width, hidden, Split.HEADS, heads)
             yield Weight(f"{name}_conv1d", group, (width, self.conv_kernel), Split.HEADS, heads)
         # Checkpoints with the full-rank gate hold as many decay rates as a head has elements (Kimi-K3: 128 for 96 heads).
-        yield vector_weight("A_log", group, dim) if self.full_rank_gate else vector_weight("A_log", group, heads, Split.HEADS, heads)
+        yield (
+            vector_weight("A_log", group, dim)
+            if self.full_rank_gate
+            else vector_weight("A_log", group, heads, Split.HEADS, heads)
+        )
         for name in ("f",) if self.full_rank_gate else ("f", "g"):
             yield matrix_weight(f"{name}_a_proj", group, dim, hidden)
             yield matrix_weight(f"{name}_b_proj", group, width, dim, Split.HEADS, heads)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from memplan.models.architecture import LookupTable
 from memplan.models.mixers.compressed_attention import CompressedAttention, SharedCompressedAttention, WindowedLatent
 from memplan.models.mixers.latent_attention import Indexer
-from memplan.models.architecture import LookupTable
 from memplan.models.steps.emit import SIDE, StepEmitter
 from memplan.models.steps.grouped_kernels import merge_contexts
 from memplan.models.steps.latent_kernels import index_format, indexer

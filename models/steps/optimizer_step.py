@@ -122,5 +122,3 @@ def _update(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) 
             states.append(e.graph.tensor(f"{name}.{label}", (own,), "float32", nbytes, TensorKind.OPTIMIZER_STATE))
     gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), "float32"))
     e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, e.shape(weight))))
-
-

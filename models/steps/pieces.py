@@ -8,9 +8,9 @@ from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
 from memplan.models.architecture import Layer, PerLayerInputs
 from memplan.models.steps.compressed_kernels import look_up, read_streams, write_streams
-from memplan.models.steps.mixer_kernels import mix_tokens
-from memplan.models.steps.emit import StepEmitter, Held
+from memplan.models.steps.emit import Held, StepEmitter
 from memplan.models.steps.ffn_kernels import feed_forward
+from memplan.models.steps.mixer_kernels import mix_tokens
 from memplan.models.steps.options import Phase
 from memplan.models.weights import weights
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from memplan.core.errors import InputError
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.models.mixers.base import TokenMixer
 from memplan.models.steps.emit import StepEmitter
 
 _LANES = 8

@@ -14,7 +14,7 @@ from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.training.memory import Recipe, Schedule, Sharding
+from memplan.models.training.memory import Recipe, Schedule, Sharding, training_span
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
 
@@ -30,9 +30,7 @@ class _Forward:
     loss: int | None
 
 
-def training_graph(
-    model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0
-) -> Graph:
+def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0) -> Graph:
     """
     The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and
     backward in the order of 1F1B (or GPipe), the exchange of gradients between replicas, and Adam.
@@ -66,11 +64,8 @@ def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, in
 
 class _Training:
     def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int, data_rank: int) -> None:
-        layers = len(model.layers)
-        if layers % layout.pipeline or not 0 <= stage < layout.pipeline:
-            raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
-        each = layers // layout.pipeline
-        self.layers = model.layers[stage * each : (stage + 1) * each]
+        span = training_span(model, layout, stage)
+        self.layers = model.layers[span.start : span.stop]
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
         self.is_last = stage == layout.pipeline - 1
         step = ServedStep(

@@ -9,7 +9,7 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.saved import Saved, saved_tensors
-from memplan.models.weight_shapes import WeightGroup, Weight
+from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
@@ -102,7 +102,8 @@ class TrainingMemory:
         return sum(part.nbytes for part in self.parts)
 
 
-def _stage_of(model: ModelConfig, layout: Layout, stage: int) -> range:
+def training_span(model: ModelConfig, layout: Layout, stage: int) -> range:
+    """The layers of pipeline stage `stage`; raises `InputError` where stages can't have as many each."""
     layers = len(model.layers)
     if layers % layout.pipeline:
         raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
@@ -116,11 +117,11 @@ def _spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tu
     """The runs of layers a rank holds: one, or several with the interleaved and the V-shaped schedule."""
     if recipe.schedule is Schedule.DUALPIPE_V:
         halves = replace(layout, pipeline=2 * layout.pipeline)
-        return (_stage_of(model, halves, stage), _stage_of(model, halves, 2 * layout.pipeline - 1 - stage))
+        return (training_span(model, halves, stage), training_span(model, halves, 2 * layout.pipeline - 1 - stage))
     if recipe.schedule is Schedule.INTERLEAVED:
         whole = replace(layout, pipeline=layout.pipeline * recipe.chunks)
-        return tuple(_stage_of(model, whole, stage + chunk * layout.pipeline) for chunk in range(recipe.chunks))
-    return (_stage_of(model, layout, stage),)
+        return tuple(training_span(model, whole, stage + chunk * layout.pipeline) for chunk in range(recipe.chunks))
+    return (training_span(model, layout, stage),)
 
 
 def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
@@ -279,14 +280,20 @@ def _backward_parts(
             round(tokens * (widest + second + hidden)),
             f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
         ),
-        MemoryPart("gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"),
+        MemoryPart(
+            "gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"
+        ),
     ]
     if recomputed:
         most = max(sum(item.nbytes for item in items) for items in kept)
-        parts.append(MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time"))
+        parts.append(
+            MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
+        )
     elif recipe.recompute_cheap:
         most = max(sum(item.nbytes for item in items if item.cheap) for items in kept)
-        parts.append(MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time"))
+        parts.append(
+            MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
+        )
     return parts
 
 
@@ -294,7 +301,9 @@ def _embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) 
     """By then the pass that reaches the embedding has freed its activations."""
     table = model.vocab_size * model.hidden_size // layout.tensor
     return [
-        MemoryPart("freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"),
+        MemoryPart(
+            "freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"
+        ),
         MemoryPart("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
         MemoryPart("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
     ]

@@ -13,11 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 
 _HALF, _SINGLE = 2, 4

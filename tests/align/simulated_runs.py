@@ -17,6 +17,7 @@ import numpy as np
 
 import memplan
 from memplan.models import load_config
+from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import step_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
@@ -93,12 +94,18 @@ _TYPES: dict[str, tuple[str, ...]] = {
 _COLLECTIVES = ("AllReduce", "AllGather", "ReduceScatter", "Send", "Receive")
 # Written out: types in order, the size of each being that of the op's `n`-th largest operand.
 _WRITTEN: dict[str, tuple[tuple[str, ...], ...]] = {
-    "RmsNorm": (("Cast", "Pows", "ReduceMean", "Adds", "Rsqrt", "Mul", "Cast", "Mul"), ("Square", "aten::mean", "Add", "Rsqrt", "Mul", "Mul")),
+    "RmsNorm": (
+        ("Cast", "Pows", "ReduceMean", "Adds", "Rsqrt", "Mul", "Cast", "Mul"),
+        ("Square", "aten::mean", "Add", "Rsqrt", "Mul", "Mul"),
+    ),
     "RotaryMul": (("Slice", "Slice", "Neg", "ConcatD", "Mul", "Mul", "Add"), ("Cast", "RotaryMul", "TensorMove")),
     "SwiGlu": (("Slice", "Slice", "Swish", "Mul"), ("aten::silu", "aten::mul")),
     "SwiGluGrad": (("SwishGrad", "Mul", "Mul", "ConcatD"),),
     "Cos": (("Cos", "Mul", "Cast", "Sin", "Mul", "Cast"), ("Cos", "Sin"), ("Cos", "Cast", "Sin", "Cast")),
-    "CrossEntropyLoss": (("ReduceMax", "Sub", "Exp", "ReduceSum", "Log", "GatherElements", "Sub", "RealDiv"), ("LogSoftmaxV2", "NLLLoss")),
+    "CrossEntropyLoss": (
+        ("ReduceMax", "Sub", "Exp", "ReduceSum", "Log", "GatherElements", "Sub", "RealDiv"),
+        ("LogSoftmaxV2", "NLLLoss"),
+    ),
     "CrossEntropyLossGrad": (("ScatterElements", "Mul", "Sub", "Cast"),),
     "EmbeddingDenseGrad": (("Cast", "Cast", "Sort", "MemSet", "EmbeddingDenseGradV2"),),
     "RmsNormGrad": (("RmsNormGrad", "Cast"), ("Mul", "Mul", "ReduceSum", "Mul", "Sub", "Cast")),
@@ -107,10 +114,16 @@ _WRITTEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "SplitVD": (("Slice", "Slice", "Slice"), ("StridedSlice", "TensorMove", "StridedSlice")),
     "ApplyAdamW": (("Subs", "ApplyAdamWV2"), ("Mul", "Mul", "Add", "Addcmul", "Sqrt", "Addcdiv")),
     "MatMul": (("TransData", "MatMulV3", "TransData"), ("Transpose", "MatMulV3"), ("MatMulV3", "Add")),
-    "FlashAttentionScore": (("FlashAttentionScore", "TensorMove"), ("BatchMatMulV2", "Muls", "MaskedFill", "SoftmaxV2", "BatchMatMulV2")),
+    "FlashAttentionScore": (
+        ("FlashAttentionScore", "TensorMove"),
+        ("BatchMatMulV2", "Muls", "MaskedFill", "SoftmaxV2", "BatchMatMulV2"),
+    ),
     "FlashAttentionScoreGrad": (("FlashAttentionScoreGrad", "Cast"),),
 }
-_STRANGERS = ("Add", "Cast", "TensorMove", "Fill", "Equal", "NotEqual", "Abs", "IsFinite", "LpNormV2", "Muls", "Range", "NonZero", "ZerosLike", "ReduceSum", "Slice", "Pows", "Greater", "hcom_allReduce_")  # fmt: skip
+_STRANGERS = (
+    "Add", "Cast", "TensorMove", "Fill", "Equal", "NotEqual", "Abs", "IsFinite", "LpNormV2", "Muls", "Range",
+    "NonZero", "ZerosLike", "ReduceSum", "Slice", "Pows", "Greater", "hcom_allReduce_",
+)  # fmt: skip
 
 
 def simulate_run(plan: Plan, seed: int, what: Disturbance = Disturbance()) -> SimulatedRun:
@@ -202,9 +215,21 @@ class _Simulator:
         shapes = [shape for shape in [*outputs, *inputs] if _size(shape) > 1] or [(1,)]
         main = max(shapes, key=_size)
         rows = []
-        heavy = sum(type_ in ("MatMulV3", "FlashAttentionScore", "FlashAttentionScoreGrad", "BatchMatMulV2") for type_ in types)
+        heavy = sum(
+            type_ in ("MatMulV3", "FlashAttentionScore", "FlashAttentionScoreGrad", "BatchMatMulV2") for type_ in types
+        )
         for type_ in types:
-            if type_ in ("MatMulV3", "FlashAttentionScore", "FlashAttentionScoreGrad", "RmsNormGrad", "RotaryMulGrad", "RotaryMul", "GatherV2", "EmbeddingDenseGradV2", "ApplyAdamWV2"):
+            if type_ in (
+                "MatMulV3",
+                "FlashAttentionScore",
+                "FlashAttentionScoreGrad",
+                "RmsNormGrad",
+                "RotaryMulGrad",
+                "RotaryMul",
+                "GatherV2",
+                "EmbeddingDenseGradV2",
+                "ApplyAdamWV2",
+            ):
                 read, made = inputs, outputs
             elif type_.startswith("Reduce") or type_ == "aten::mean":
                 read, made = [main], [(*main[:-1], 1)]
@@ -216,7 +241,11 @@ class _Simulator:
             else:
                 shape = self.chance.choice(shapes) if self.chance.random() < 0.3 else shapes[0]
                 read, made = [shape] * (2 if type_ in ("Mul", "Add", "Sub") else 1), [shape]
-            share = duration // max(heavy, 1) if heavy and type_ in ("MatMulV3", "FlashAttentionScore", "BatchMatMulV2", "FlashAttentionScoreGrad") else max(duration // (8 if heavy else len(types)), 1000)
+            share = (
+                duration // max(heavy, 1)
+                if heavy and type_ in ("MatMulV3", "FlashAttentionScore", "BatchMatMulV2", "FlashAttentionScoreGrad")
+                else max(duration // (8 if heavy else len(types)), 1000)
+            )
             scalar = not any(_size(shape) > 1 for shape in (*read, *made))
             rows.append(RunKernel(type_, read, made, dtype, 2000 if scalar else share, (index,)))
         return rows
@@ -272,9 +301,7 @@ class _Simulator:
 
     def _table(self, rows: Sequence[RunKernel]) -> Kernels:
         count = len(rows)
-        noisy = [
-            max(1, int(row.duration_ns * self.chance.lognormvariate(0.0, self.what.noise))) for row in rows
-        ]
+        noisy = [max(1, int(row.duration_ns * self.chance.lognormvariate(0.0, self.what.noise))) for row in rows]
         duration = np.array(noisy, dtype=np.int64)
         start = np.concatenate(([0], np.cumsum(duration + 1000)[:-1])).astype(np.int64)
         unknown = np.full(count, -1, dtype=np.int64)
@@ -326,9 +353,7 @@ def right_share(run: SimulatedRun, found: Sequence[int]) -> float:
     """Share of kernel time for which `found`, the planned op of each kernel or -1, is right."""
     times = run.kernels.duration_ns.tolist()
     right = sum(
-        time
-        for time, op, truth in zip(times, found, run.truth, strict=True)
-        if (op in truth if op >= 0 else not truth)
+        time for time, op, truth in zip(times, found, run.truth, strict=True) if (op in truth if op >= 0 else not truth)
     )
     return float(right / sum(times))
 
@@ -338,7 +363,7 @@ def model_plans(configs: Path) -> dict[str, Plan]:
     """Plans of small models of several kinds, layouts and phases; layers are those of the published ones."""
     found: dict[str, Plan] = {}
 
-    def model(name: str, layers: int) -> object:
+    def model(name: str, layers: int) -> ModelConfig:
         config = load_config(configs / f"{name}.json")
         return replace(config, layers=config.layers[:layers])
 
@@ -347,20 +372,29 @@ def model_plans(configs: Path) -> dict[str, Plan]:
         "qwen3 last stage": ("Qwen--Qwen3-1.7B", 6, Layout(pipeline=2, data=2), Recipe(4096, 1, 3), 1),
         "llama TP2": ("meta-llama--Meta-Llama-3.1-8B", 3, Layout(tensor=2, data=2), Recipe(2048, 2, 2), 0),
         "llama recomputed": (
-            "meta-llama--Meta-Llama-3.1-8B", 4, Layout(tensor=4), Recipe(4096, 1, 2, recompute_layers=4, sequence_parallel=True), 0,
+            "meta-llama--Meta-Llama-3.1-8B", 4, Layout(tensor=4),
+            Recipe(4096, 1, 2, recompute_layers=4, sequence_parallel=True), 0,
         ),
         "qwen3 moe EP4": ("Qwen--Qwen3-30B-A3B", 3, Layout(data=4, expert=4), Recipe(2048, 1, 2), 0),
-        "mixtral GPipe": ("mistralai--Mixtral-8x7B-v0.1", 4, Layout(tensor=2, pipeline=2), Recipe(2048, 1, 3, schedule=Schedule.GPIPE), 0),
+        "mixtral GPipe": (
+            "mistralai--Mixtral-8x7B-v0.1", 4, Layout(tensor=2, pipeline=2),
+            Recipe(2048, 1, 3, schedule=Schedule.GPIPE), 0,
+        ),
     }  # fmt: skip
     for name, (config, layers, layout, recipe, stage) in trainings.items():
-        graph = training_graph(model(config, layers), layout, recipe, stage=stage)  # type: ignore[arg-type]
+        graph = training_graph(model(config, layers), layout, recipe, stage=stage)
         found[name] = memplan.plan(graph, chip="910B2")
     served = {
         "qwen3 decode TP4": ("Qwen--Qwen3-32B", 12, Layout(tensor=4), ServedStep(Phase.DECODE, 32, 4096)),
         "qwen3 moe decode": ("Qwen--Qwen3-30B-A3B", 10, Layout(data=2, expert=2), ServedStep(Phase.DECODE, 64, 2048)),
         "llama prefill": ("meta-llama--Meta-Llama-3.1-8B", 16, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 2048)),
-        "deepseek decode": ("deepseek-ai--DeepSeek-V3", 8, Layout(data=8, expert=8), ServedStep(Phase.DECODE, 64, 4096)),
+        "deepseek decode": (
+            "deepseek-ai--DeepSeek-V3",
+            8,
+            Layout(data=8, expert=8),
+            ServedStep(Phase.DECODE, 64, 4096),
+        ),
     }
     for name, (config, layers, layout, step) in served.items():
-        found[name] = memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")  # type: ignore[arg-type]
+        found[name] = memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")
     return found

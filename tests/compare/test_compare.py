@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import memplan
 from memplan.compare import Comparison, Tolerance, compare
-from memplan.graph.op_names import type_of_kernel
 from memplan.core.errors import InputError
-from memplan.simulator import Behaviour, simulate
+from memplan.graph.op_names import type_of_kernel
 from memplan.schema import Bound, Plan, memory_curve
+from memplan.simulator import Behaviour, simulate
 from memplan.traces.profile import Allocations, MemoryCurve, Slices, Track, TrackKind
 from tests.compare.doubles import Rank, Row, kernels
 from tests.small_plans import MIB, layered_plan

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memplan.simulator.noise import Behaviour, Chance
-from memplan.simulator.execution import execute
 from memplan.schema import Plan
+from memplan.simulator.execution import execute
+from memplan.simulator.noise import Behaviour, Chance
 from tests.small_plans import layered_plan
 
 

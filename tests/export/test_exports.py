@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from memplan.core.errors import CancelledError, InputError
+from memplan.core.files import replacing_file, replacing_folder
+from memplan.core.units import GIB
 from memplan.export import EXPORTERS, export
 from memplan.export.vllm_ascend import vllm_ascend_settings
-from memplan.core.files import replacing_file, replacing_folder
 from memplan.schema import Placement, Plan, Tier, memory_curve
-from memplan.core.units import GIB
 from tests.small_plans import MIB, layered_plan, plans
 
 

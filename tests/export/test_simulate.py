@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import memplan
 from memplan.core.errors import CancelledError, InputError
+from memplan.schema import Plan, memory_curve
 from memplan.simulator import Behaviour, simulate
 from memplan.simulator.caching_allocator import CachingAllocator
-from memplan.schema import Plan, memory_curve
 from tests.small_plans import MIB, layered_plan, plans
 
 REAL_QWEN = "profiles/qwen3-0.6b-train-4rank/rank_0_ascend_pt"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
-from tests.graph.programs import programs, written
-from tests.graph.reference import execute
 
-from memplan.graph import Graph, live_curve
 from memplan.core.progress import silent
+from memplan.graph import Graph, live_curve
 from memplan.readers import Target
 from memplan.readers.mindir.program import Program
 from memplan.readers.mindir.program_graph import program_graph
+from tests.graph.programs import programs, written
+from tests.graph.reference import execute
 
 
 def unfold(program: Program) -> Graph:

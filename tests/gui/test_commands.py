@@ -12,11 +12,11 @@ from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog
 
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.window_commands import window_commands
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
@@ -262,7 +262,9 @@ def _along(name: str) -> Callable[[Scene], None]:
         for number in range(1, 4):
             scene.press(name)
             index = first.index + (number if forward else -number)
-            assert session.selected == SliceRef(first.track, index), "kernels of a stream don't nest: the next one follows"
+            assert session.selected == SliceRef(first.track, index), (
+                "kernels of a stream don't nest: the next one follows"
+            )
         span = session.selected_span()
         assert span is not None
         assert session.viewport.start <= sum(span) / 2 < session.viewport.end

@@ -14,16 +14,16 @@ from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
 
-from memplan.gui.window.file_commands import choose_rank
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_documents import OpenDocuments
 from memplan.gui.model.document.open_request import Request, open_session, requests_for
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
-from memplan.gui.model.document.session import Session
-from memplan.gui.window.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours_dialog import ColoursDialog
+from memplan.gui.window.file_commands import choose_rank
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.settings import Settings
 from memplan.traces.rank import RankProfile
 from memplan.traces.readers.text import TextReader
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES

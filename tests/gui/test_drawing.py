@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memplan.gui.model.timeline.lanes import Lane, build_lane, paint
 from memplan.gui.model.raster import columns_of_steps, paint_rectangles, roomy_rectangles
+from memplan.gui.model.timeline.lanes import Lane, build_lane, paint
 from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui

@@ -13,19 +13,19 @@ from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QU
 from PySide6.QtGui import QDropEvent, QGuiApplication, QWheelEvent
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
-from memplan.reports.kv_report import budget_document
-from memplan.gui.window.main_window import MainWindow
+from memplan.core.errors import CancelledError, InputError
+from memplan.core.progress import Progress
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.kv.kv_budget import stack
 from memplan.gui.model.kv.kv_offer import SAMPLE
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.document.session import Session
-from memplan.gui.window.settings import Settings
+from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.kv import kv_budget_view
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
-from memplan.gui.views.job_bar import JobBar
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.settings import Settings
 from memplan.gui.work.jobs import Jobs
-from memplan.core.errors import CancelledError, InputError
-from memplan.core.progress import Progress
+from memplan.reports.kv_report import budget_document
 from tests.gui.test_kv_model import plain, printed
 
 pytestmark = pytest.mark.gui
@@ -198,9 +198,7 @@ def test_longest_context_follows_when_nothing_changes_for_a_moment(view: KvBudge
     qtbot.waitUntil(lambda: "longest for 5 at once" in view.figures.text(), timeout=5000)
 
 
-def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(
-    qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = threading.Event()
 
     def endless(choice: object, progress: Progress) -> None:

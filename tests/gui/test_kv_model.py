@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from memplan.cli.app import app
-from memplan.reports.kv_report import budget_document
-from memplan.requests.kv_request import KvRequest
 from memplan.core.errors import InputError
 from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
+from memplan.gui.model.kv.kv_colours import cache_colour, stack_colours
+from memplan.gui.model.kv.kv_further import fitting_text, further, further_lines
+from memplan.gui.model.kv.kv_labels import spread
 from memplan.gui.model.kv.kv_offer import (
     SAMPLE,
     batch_steps,
@@ -28,13 +29,13 @@ from memplan.gui.model.kv.kv_offer import (
     engine_versions,
     offer,
 )
-from memplan.gui.model.kv.kv_colours import cache_colour, stack_colours
-from memplan.gui.model.kv.kv_further import fitting_text, further, further_lines
-from memplan.gui.model.kv.kv_labels import spread
 from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import load_palette, palette_names, theme_names
 from memplan.hardware import chip
 from memplan.kv import engine
+from memplan.reports.kv_report import budget_document
+from memplan.requests.kv_request import KvRequest
+
 
 def sample(config: Path, **options: Any) -> KvRequest:
     """A request of 32,768 tokens, as the window starts with."""

@@ -14,11 +14,11 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import Session
 from memplan.gui.screenshots import render_window
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN, PROFILE, pixels
 
 pytestmark = pytest.mark.gui

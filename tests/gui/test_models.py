@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.gui.model.memory.live_tensors import live_rows
-from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
+from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.document import make_document
-from memplan.gui.model.timeline.lanes import build_lanes
 from memplan.gui.model.document.open_request import Request, open_session, request_for
-from memplan.gui.model.palette import load_palette
-from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
-from memplan.gui.model.timeline.slice_search import search_slices
-from memplan.gui.model.timeline.range_statistics import range_sections
 from memplan.gui.model.document.session import OpRef, Session, TensorRef
+from memplan.gui.model.memory.live_tensors import live_rows
+from memplan.gui.model.palette import load_palette
+from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
+from memplan.gui.model.timeline.lanes import build_lanes
+from memplan.gui.model.timeline.range_statistics import range_sections
+from memplan.gui.model.timeline.slice_search import search_slices
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
-from memplan.core.sentence import Sentence
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
 
@@ -260,7 +260,10 @@ def test_counters_say_their_values_at_a_moment_and_how_high_they_reach(session: 
         CounterSeries("frequency", "MHz", times[1:], np.array([1850.0, 800.0])),
     )
     assert [str(line) for line in counter_lines(track, series, 199)][1:] == ["read: 1.5 MB/s", "frequency: –"]
-    assert [str(line) for line in counter_lines(track, series, 200)][1:] == ["read: 1,234.6 MB/s", "frequency: 1,850 MHz"]
+    assert [str(line) for line in counter_lines(track, series, 200)][1:] == [
+        "read: 1,234.6 MB/s",
+        "frequency: 1,850 MHz",
+    ]
     assert [str(line) for line in counter_lines(track, series, 999)][1:] == ["read: –", "frequency: 800 MHz"]
     assert str(highest_text(series)) == "highest 1,850 MHz"
     assert highest_text(()) is None

@@ -9,14 +9,14 @@ import pytest
 from PySide6.QtCore import QPoint
 
 from memplan.cli import main
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import OpRef, SliceRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
-from memplan.core.sentence import Sentence
+from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui

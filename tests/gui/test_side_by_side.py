@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import CancelledError
-from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments, one_clock
 from memplan.gui.model.compare.ab_differences import (
     AB_MOST,
     AB_SHAPE,
@@ -23,10 +22,11 @@ from memplan.gui.model.compare.ab_differences import (
     difference_rows,
     differences_sheet,
 )
+from memplan.gui.model.compare.ab_profile import collective_pairs
+from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments, one_clock
+from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
 from memplan.gui.model.document.document import make_document
 from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
-from memplan.gui.model.compare.ab_profile import collective_pairs
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Plan, Tier, load_plan

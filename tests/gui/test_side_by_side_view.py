@@ -14,26 +14,34 @@ from PySide6.QtGui import QKeySequence, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QInputDialog, QWidget
 
-from memplan.gui.window.file_commands import save_view
-from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.compare.alignment import Alignment
 from memplan.gui.model.compare.ab_choice import (
     MOST_OF_EACH,
     MOST_OF_ONE,
     READING_ORDER,
     AbChoice,
+    ab_total,
     groups_of,
     listed,
-    ab_total,
 )
-from memplan.gui.model.compare.ab_differences import SHEET_HEADER, AbAmount, AbDifferences, AbGroup, AbLedger, AmountUnit, compared
+from memplan.gui.model.compare.ab_differences import (
+    SHEET_HEADER,
+    AbAmount,
+    AbDifferences,
+    AbGroup,
+    AbLedger,
+    AmountUnit,
+    compared,
+)
+from memplan.gui.model.compare.alignment import Alignment
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.document.session import OpRef, Session, SliceRef
 from memplan.gui.model.timeline.slice_text import selected_line
-from memplan.gui.window.side_by_side_controller import TABLE, VIEW
-from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
-from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
+from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
+from memplan.gui.window.file_commands import save_view
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.side_by_side_controller import TABLE, VIEW
 from tests.gui.conftest import PLAN, PROFILE, slower
 
 pytestmark = pytest.mark.gui
@@ -588,7 +596,10 @@ def wait(qtbot: Any, holds: Callable[[], bool]) -> None:
 def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWindow) -> None:
     press(busy)
     view = second_view(busy)
-    wait(qtbot, lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None))
+    wait(
+        qtbot,
+        lambda: all(view.session.tracks.loaded(p.track) for p, _ in view.timeline.visible() if p.track is not None),
+    )
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 1)
     click_row(table(busy), 0)
     wait(qtbot, lambda: selected_line(view.session) != "" and selected_line(busy.session) != "")

@@ -9,8 +9,8 @@ import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtWidgets import QFileDialog, QTextBrowser, QWidget
 
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.document.session import TensorRef
+from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
 

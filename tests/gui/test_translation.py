@@ -16,21 +16,21 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 import memplan
 from memplan.gui.i18n import CatalogueTranslator, catalogue, choose_language, say, tr
-from memplan.gui.window.main_window import MainWindow
 from memplan.gui.model.compare.alignment import Alignment
+from memplan.gui.model.document.open_request import Request, open_session
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.kernel.kernel_layout import cells
 from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
-from memplan.requests.kv_request import KvRequest
 from memplan.gui.model.kv.kv_further import further, further_lines
-from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.timeline.slice_text import slice_lines
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.kv.kv_pool_view import PoolView
 from memplan.gui.views.kv.kv_stack import HbmStack
 from memplan.gui.views.table_view import RowsModel, TableView
+from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.window_commands import choose_colours, view_menu
+from memplan.requests.kv_request import KvRequest
 from memplan.schema import Tier
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, slower
 from tests.gui.test_kv_model import CHOICES

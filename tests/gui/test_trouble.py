@@ -13,17 +13,17 @@ from PySide6.QtCore import QSettings
 
 from memplan.cli import main
 from memplan.core.errors import InputError
-from memplan.gui.work import loader
-from memplan.gui.window.file_commands import OWN_FORMAT, write_plan
-from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
-from memplan.gui.window.settings import Settings
+from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.views.problems_panel import ProblemsView
+from memplan.gui.window.file_commands import OWN_FORMAT, write_plan
+from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.settings import Settings
+from memplan.gui.work import loader
 from memplan.schema import load_plan
-from memplan.traces.timeline import store
 from memplan.traces.readers import trace_file
+from memplan.traces.timeline import store
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 pytestmark = pytest.mark.gui

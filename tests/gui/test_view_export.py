@@ -17,10 +17,10 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.export import EXPORTERS
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.timeline.lanes import Lane
 from memplan.gui.window.file_commands import copy_view, save_view
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.timeline.lanes import Lane
-from memplan.gui.model.document.session import Session
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
 

@@ -11,18 +11,18 @@ from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, Qt, 
 from PySide6.QtGui import QDropEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog
 
-from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.timeline.flows import arrows
+from memplan.core.sentence import Sentence
 from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.table import TableRow
+from memplan.gui.model.timeline.flows import arrows
 from memplan.gui.views import search_bar as search
 from memplan.gui.views import table_view as table
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.table_view import RowsModel
+from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.window_commands import view_menu
-from memplan.core.sentence import Sentence
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 
 pytestmark = pytest.mark.gui

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
+from memplan.core.units import GIB, MIB
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, KvBudget, Memory, ServingOptions, budget, engine, engines, plan_cache
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.core.units import GIB, MIB
 
 
 def llama(folder: Path, layout: Layout | None = None, memory: Memory | None = None, length: int = 32768) -> KvBudget:

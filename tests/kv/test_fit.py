@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.hardware import chip
-from memplan.kv import CacheOptions, Memory, ServingOptions, engine
+from memplan.core.units import GIB
+from memplan.deployment.cases import Case, effects, largest_batch, longest_context, memory_tier
 from memplan.deployment.layout_search import layouts
 from memplan.deployment.serving_fit import fit_serving
 from memplan.deployment.training_fit import fit_training
-from memplan.deployment.cases import Case, effects, largest_batch, longest_context, memory_tier
+from memplan.hardware import chip
+from memplan.kv import Memory, ServingOptions, engine
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import Recipe
-from memplan.core.units import GIB
 
 
 def case(folder: Path, model: str = "meta-llama--Meta-Llama-3.1-70B", length: int = 32768) -> Case:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from memplan.core.units import GIB
 from memplan.kv import CacheOptions, LogicalCache, engine, logical_cache
 from memplan.models import load_config
 from memplan.models.parallel import ONE_RANK, Layout
-from memplan.core.units import GIB
 
 MILLION = 1_048_576
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.kv import CacheOptions, BlockPool, ServingOptions, engine, plan_cache, plan_stages
+from memplan.core.units import GIB
+from memplan.kv import BlockPool, CacheOptions, ServingOptions, engine, plan_cache, plan_stages
 from memplan.kv.stage_pools import load_of
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
-from memplan.core.units import GIB
 
 ROWS: dict[str, Any] = json.loads((Path(__file__).parent / "planner_rows.json").read_text(encoding="utf-8"))
 
@@ -82,7 +82,9 @@ def test_stages_of_a_pipeline(shared_data: Path) -> None:
             caches=CacheOptions(block_size=row["block_size"]),
             in_flight_tokens=row["mnbt"],
         )
-        pools = plan_stages(model, engine(back_end(row)), options, tuple(gib * GIB for gib in row["gib"]), layout_of(row))
+        pools = plan_stages(
+            model, engine(back_end(row)), options, tuple(gib * GIB for gib in row["gib"]), layout_of(row)
+        )
         assert [pool.num_blocks for pool in pools] == [row["num_blocks"]] * row["pp"], row
         assert [round(pool.max_concurrency, 4) for pool in pools] == row["conc"], row
         assert [pool.allocated_bytes for pool in pools] == row["alloc"], row

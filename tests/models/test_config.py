@@ -13,9 +13,9 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.models import load_config, parameter_counts, supported_families
 from memplan.models.mixers.compressed_attention import CompressedAttention
-from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
 
 # Totals of the reference implementations (transformers 5.23.0 on the meta device), for models whose counts the shared
 # data does not hold. The decoder first, then the vision tower where the model has one.

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, logical_cache, plan_cache
 from memplan.models import load_config, parameter_counts
 from memplan.models.mixers.grouped_attention import GroupedAttention
-from memplan.models.mixers.recurrent_mixers import KimiDelta
 from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.recurrent_mixers import KimiDelta
 from memplan.models.parallel import Layout, rank_weight_bytes
 from memplan.models.precision import precision
-from memplan.core.units import GIB
 
 FAMILIES: dict[str, Any] = json.loads((Path(__file__).parent / "families.json").read_text(encoding="utf-8"))
 NAMES = [name for name in FAMILIES if name != "source"]

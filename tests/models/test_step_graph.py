@@ -14,8 +14,8 @@ from memplan.graph import DTYPE_BITS, Graph, Op, TensorKind, lifetimes
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, engine, logical_cache
 from memplan.models import ModelConfig, load_config
-from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.feed_forward import MoeFfn
+from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout, rank_weight_bytes, stage_spans
 from memplan.models.precision import precision
 from memplan.models.steps import Phase, ServedStep, step_graph

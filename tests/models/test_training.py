@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
+from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
+from memplan.models.training.memory import Recipe, Schedule, Sharding, TrainingMemory, in_flight, training_memory
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.memory import Recipe, Schedule, Sharding, TrainingMemory, in_flight, training_memory
-from memplan.core.units import GIB, MIB
 
 LAYOUT = Layout(pipeline=2, data=2)
 # 4 samples a step over 2 data-parallel ranks, one a micro-batch; the profile's shapes are 4096 tokens long.

@@ -12,12 +12,12 @@ import pytest
 
 import memplan
 from memplan.core.errors import InputError
+from memplan.core.units import MIB
 from memplan.graph import Graph, Tensor, TensorKind, live_curve
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import Recipe, Schedule, Sharding, training_memory
-from memplan.core.units import MIB
 
 from .test_step_graph import PRODUCTS, flops
 
@@ -144,7 +144,11 @@ def test_every_weight_gets_a_gradient_and_an_update(small: ModelConfig, qwen: Mo
     for model, layout in ((small, Layout()), (qwen, Layout(tensor=2)), (qwen, LAYOUT)):
         graph = training_graph(model, layout, RECIPE)
         weights = [t for t in graph.tensors if t.kind is TensorKind.WEIGHT and t.storage == t.index]
-        new = [op.outputs[-1:] if op.type == "ApplyAdamW" else op.outputs for op in graph.ops if op.scope and op.scope.phase == "optimizer"]
+        new = [
+            op.outputs[-1:] if op.type == "ApplyAdamW" else op.outputs
+            for op in graph.ops
+            if op.scope and op.scope.phase == "optimizer"
+        ]
         updated = {graph.tensors[index].storage for outputs in new for index in outputs}
         assert {t.index for t in weights} == updated
 
@@ -178,7 +182,9 @@ def test_each_rank_updates_its_part_of_the_bucket(small: ModelConfig) -> None:
 
 def test_a_matrix_of_two_stages_has_a_bucket_of_its_own(qwen: ModelConfig) -> None:
     graph = training_graph(qwen, LAYOUT, RECIPE)
-    ends = [(op.type, op.scope.part, op.attrs["group"]) for op in graph.ops if op.scope and "rank_size" in op.attrs][-5:]
+    ends = [(op.type, op.scope.part, op.attrs["group"]) for op in graph.ops if op.scope and "rank_size" in op.attrs][
+        -5:
+    ]
     assert ends == [
         ("ReduceScatter", "weights.exchange", "dp"),
         ("ReduceScatter", "embedding.exchange", "dp"),
@@ -225,3 +231,5 @@ def test_what_has_no_order_is_refused(family_models: Mapping[str, ModelConfig], 
         training_graph(family_models["kimi_linear"], Layout(), RECIPE)
     with pytest.raises(InputError, match="stages"):
         training_graph(small, Layout(pipeline=3), RECIPE)
+    with pytest.raises(InputError, match="there is no stage 2 among 2"):
+        training_graph(small, Layout(pipeline=2), RECIPE, stage=2)

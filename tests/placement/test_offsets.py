@@ -160,7 +160,10 @@ def test_structured_problems_say_pools_pins_and_rules(tmp_path: Path) -> None:
     ]  # fmt: skip
     rules = {"pinned_allocations": [{"buffer": 0, "pool": 0, "offset": 32, "exclusive_for_all_time": True}],
              "separations": [], "colocations": [{"first": 1, "second": 3}], "temporal_exclusions": []}  # fmt: skip
-    pools = [{"id": 0, "name": "UB", "capacity": 192, "reserved_ranges": [{"begin": 0, "end": 32}]}, {"id": 1, "name": "L1"}]
+    pools = [
+        {"id": 0, "name": "UB", "capacity": 192, "reserved_ranges": [{"begin": 0, "end": 32}]},
+        {"id": 1, "name": "L1"},
+    ]
     document = {"schema_version": 1, "problem": {"pools": pools, "buffers": buffers, "constraints": rules}}
     path = tmp_path / "onchip.json"
     path.write_text(json.dumps(document))

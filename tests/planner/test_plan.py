@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import memplan
 from memplan.core.errors import InputError
 from memplan.graph import Graph, TensorKind
-from memplan.schema.check import violations
 from memplan.schema import Placement, Plan, Tier, memory_curve, plan_from_json, plan_to_json
+from memplan.schema.check import violations
 from tests.planner.graphs import Builder, forward_and_back, graphs
 
 BLOCK = 512

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.graph import Graph, lifetimes, live_curve
 from memplan.core.progress import silent
+from memplan.graph import Graph, lifetimes, live_curve
 from memplan.readers import Target, read_graph
 from memplan.readers.mindir import flatten as mindir_flatten
 from memplan.readers.mindir.decode import Function, Node, TensorType

@@ -9,9 +9,9 @@ import pytest
 
 from memplan.cli.app import main
 from memplan.core.errors import InputError
-from memplan.schema.check import violations
 from memplan.imports import read_plan
 from memplan.schema import Tier, load_plan, memory_curve
+from memplan.schema.check import violations
 
 DATA = Path(__file__).with_name("data")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from memplan.graph import Graph, live_curve
-from tests.readers.joined_kernels import join_kernels
-from memplan.readers import Target, read_graph
 from memplan.core.units import round_up
+from memplan.graph import Graph, live_curve
+from memplan.readers import Target, read_graph
+from tests.readers.joined_kernels import join_kernels
 
 pytestmark = pytest.mark.mindspore
 

@@ -10,7 +10,6 @@ import pytest
 from memplan.core.errors import CancelledError, InputError
 from memplan.graph import Graph, TensorKind, bytes_by_kind, lifetimes
 from memplan.readers import read_graph
-from memplan.readers.mindir.schema import model_class
 
 Sample = Callable[[str], Path]
 

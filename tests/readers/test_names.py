@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.readers.joined_kernels import join_kernels
 from memplan.readers import read_graph
+from tests.readers.joined_kernels import join_kernels
 
 
 @pytest.mark.mindspore

@@ -15,12 +15,12 @@ import pytest
 from memplan.graph import Graph
 from memplan.graph.antichain import heaviest_antichain
 from memplan.graph.conflicts import precedence
-from memplan.schema.check import violations
+from memplan.imports import read_plan
 from memplan.placement.offsets.problem import Buffer, Problem
 from memplan.placement.offsets.solve import assign
-from memplan.imports import read_plan
 from memplan.readers import read_graph
 from memplan.readers.mindspore.somas import SomasDump, offsets_by_storage, parse_somas, somas_graph
+from memplan.schema.check import violations
 
 SAMPLES = ("llama_train", "llama_infer", "cnn", "mlp", "cnn_train")
 

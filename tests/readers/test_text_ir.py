@@ -10,8 +10,8 @@ from memplan.core.errors import InputError
 from memplan.graph import TensorKind, bytes_by_kind
 from memplan.imports import read_plan
 from memplan.readers import read_graph
-from memplan.readers.mindspore.ir_text import parse_argument, split_top, value_type_of
 from memplan.readers.mindir.decode import Literal, ScalarType, SequenceType, TensorType
+from memplan.readers.mindspore.ir_text import parse_argument, split_top, value_type_of
 
 DATA = Path(__file__).with_name("data")
 

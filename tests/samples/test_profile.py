@@ -10,8 +10,8 @@ import pytest
 
 import memplan
 from memplan.compare import compare
-from memplan.simulator import Behaviour, simulate
 from memplan.schema import load_plan
+from memplan.simulator import Behaviour, simulate
 
 SAMPLES = Path(memplan.__file__).parent / "samples"
 PLAN = SAMPLES / "llama_train.plan.json"

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.core.progress import silent
 from memplan.traces import open_profile
@@ -24,6 +23,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.profile import TrackKind
 from memplan.traces.scan.threads import scan_events
 from memplan.traces.timeline.tracks import build
+from tests.traces.whole import read_whole
 
 LONGEST_SECONDS = 20.0
 _EXCERPT = 24_000

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.traces.whole import read_whole
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.readers import trace_file
 from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise_ranks
+from tests.traces.whole import read_whole
 
 QWEN = "profiles/qwen3-0.6b-train-4rank"
 ALEXNET = "profiles/alexnet-ddp-2rank/text/level2"

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.profile import TrackKind
 from memplan.traces.rank import RankProfile
+from tests.traces.whole import read_whole
 
 DB = "profiles/alexnet-ddp-2rank/db"
 TEXT = "profiles/alexnet-ddp-2rank/text"

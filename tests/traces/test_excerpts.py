@@ -48,7 +48,10 @@ def test_ranks_are_summed_up_alike_in_one_process_and_in_two(ranks: Path, tmp_pa
 def test_a_trace_reads_alike_by_the_compiled_scanner_and_by_json(ranks: Path) -> None:
     path = ranks / "rank0_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json"
     notes = Notebook(path.parent)
-    compiled, reference = scan_events(path, notes, silent, workers=2), read_events(path, path.read_bytes(), notes, silent)
+    compiled, reference = (
+        scan_events(path, notes, silent, workers=2),
+        read_events(path, path.read_bytes(), notes, silent),
+    )
     one, two = build(compiled, {}), build(reference, {})
     assert one.tracks == two.tracks
     for name in ("start_ns", "duration_ns", "depth", "reach_ns", "covered_ns"):
@@ -63,7 +66,9 @@ def test_a_snapshot_counts_back_from_what_its_segments_hold(tmp_path: Path) -> N
     assert curve.allocated is not None
     assert curve.reserved is not None
     assert curve.time_ns.tolist() == [5000, 6000, 8000, 9000, 9000, 12000]
-    assert curve.allocated.tolist() == [0, 1024, 3072, 3072, 1024, 1536], "freed when the device is done, not when asked"
+    assert curve.allocated.tolist() == [0, 1024, 3072, 3072, 1024, 1536], (
+        "freed when the device is done, not when asked"
+    )
     assert set(curve.reserved.tolist()) == {4096}
     allocations = rank.allocations()
     assert allocations is not None
@@ -144,7 +149,12 @@ def test_a_databases_timeline_has_the_tracks_of_its_text_form(tmp_path: Path) ->
     assert kinds >= {TrackKind.STREAM, TrackKind.COMMUNICATION, TrackKind.CANN, TrackKind.OVERLAP, TrackKind.COUNTER}
     overlap = rank.overlap()
     assert overlap is not None
-    assert (overlap.computing_ns, overlap.communication_ns, overlap.communication_not_overlapped_ns, overlap.free_ns) == (
+    assert (
+        overlap.computing_ns,
+        overlap.communication_ns,
+        overlap.communication_not_overlapped_ns,
+        overlap.free_ns,
+    ) == (
         3000,
         1500,
         1000,

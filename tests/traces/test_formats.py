@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
+from memplan.core.units import KIB
 from memplan.traces import open_profile
-from memplan.traces.readers.plain_pickle import load_plain
 from memplan.traces.directory import Profile
 from memplan.traces.profile import TrackKind
-from memplan.core.units import KIB
+from memplan.traces.readers.plain_pickle import load_plain
+from tests.traces.whole import read_whole
 
 FIXED = "<i11QI4B"
 

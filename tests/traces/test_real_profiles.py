@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.traces.whole import read_whole
 from memplan.core.errors import InputError
+from memplan.core.units import MIB
 from memplan.traces import open_profile
 from memplan.traces.profile import TrackKind
-from memplan.core.units import MIB
+from tests.traces.whole import read_whole
 
 ALEXNET = "profiles/alexnet-ddp-2rank/text"
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from memplan.core.errors import CancelledError
 from memplan.core.progress import silent
-from memplan.traces.scan import threads as scan
 from memplan.traces.decimals import nanoseconds
-from memplan.traces.timeline.events import Events, plain_json, read_events
 from memplan.traces.notes import Notebook
+from memplan.traces.scan import threads as scan
 from memplan.traces.scan.threads import scan_events
+from memplan.traces.timeline.events import Events, plain_json, read_events
 from memplan.traces.timeline.tracks import build
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
-from memplan.traces.timeline import store
-from memplan.traces.readers import trace_file
 from memplan.traces.profile import TrackKind
+from memplan.traces.readers import trace_file
+from memplan.traces.timeline import store
 from memplan.traces.timeline.store import Store
 
 SAMPLE = Path(str(resources.files("memplan.samples"))) / "llama_train_profile"

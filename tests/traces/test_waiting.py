@@ -20,9 +20,9 @@ from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels, MemoryCurve, StepTimes
 from memplan.traces.rank import RankProfile, RankReader
 from memplan.traces.readers import text
+from memplan.traces.summaries import summarise_ranks
 from memplan.traces.tables import sqlite
 from memplan.traces.tables.text_table import TextTable
-from memplan.traces.summaries import summarise_ranks
 from memplan.traces.timeline.query import TimelineQuery
 
 TOP = Path(__file__).resolve().parents[2]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.traces.tables.sqlite import Database
 from memplan.traces.readers.event_builder import EventBuilder
+from memplan.traces.tables.sqlite import Database
 
 
 def add_counters(database: Database, builder: EventBuilder) -> None:

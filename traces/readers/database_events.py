@@ -14,10 +14,10 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_union
-from memplan.traces.tables.sqlite import Database
 from memplan.traces.readers.database_counters import add_counters
-from memplan.traces.timeline.events import FLOW_END, FLOW_START, Events
 from memplan.traces.readers.event_builder import EventBuilder
+from memplan.traces.tables.sqlite import Database
+from memplan.traces.timeline.events import FLOW_END, FLOW_START, Events
 
 SOURCES = ("TASK", "COMMUNICATION_TASK_INFO", "COMMUNICATION_OP", "CANN_API", "PYTORCH_API", "MSTX_EVENTS", "")
 _SOURCE_BIT = 48  # places of arguments are a row number and, above this bit, the table's place in `SOURCES`

@@ -8,19 +8,19 @@ import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
-from memplan.traces.dictionary_array import DictionaryArray, take_rows
-from memplan.traces.tables.sqlite import Database
-from memplan.traces.readers.database_events import arguments_of, events_of
 from memplan.traces.decimals import scaled
+from memplan.traces.dictionary_array import DictionaryArray, take_rows
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.rank_links import link_traffic
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
-from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.op_totals import types_by_name
+from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
+from memplan.traces.rank_links import link_traffic
+from memplan.traces.readers.database_events import arguments_of, events_of
+from memplan.traces.tables.sqlite import Database
 from memplan.traces.tables.step_tables import step_table, step_times_of
+from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 
 _RENAMED = {"aic_total_time": "aicore_time(us)", "aiv_total_time": "aiv_time(us)"}
@@ -140,7 +140,9 @@ class DatabaseReader(RankReader):
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         timeline = build(events_of(self._database.watched(progress)), types_by_name(kernels))
         return (
-            TimelineQuery(timeline, lambda at, size: arguments_of(self._database, at, size)) if timeline.tracks else None
+            TimelineQuery(timeline, lambda at, size: arguments_of(self._database, at, size))
+            if timeline.tracks
+            else None
         )
 
     def links(self, progress: Progress) -> list[LinkTraffic]:
@@ -170,7 +172,9 @@ class DatabaseReader(RankReader):
                     "Transport Type": transport,
                 }
                 ends = scaled(source, 1), scaled(target, 1)
-                use = link_traffic(scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told)
+                use = link_traffic(
+                    scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told
+                )
                 if use is None or None in ends:
                     self._notes.add(data.path, f"{op}: no usable ranks, size and time; skipped")
                 else:

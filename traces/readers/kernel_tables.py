@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, RowIndex, dictionary_encoded, take_rows
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
-from memplan.traces.decimals import ABSENT
 from memplan.traces.tables.text_table import TextTable
 
 _START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.traces.dictionary_array import dictionary_encoded
-from memplan.traces.readers.event_builder import EventBuilder
-from memplan.traces.profile import Kernels
-from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.decimals import ABSENT
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.profile import Kernels
+from memplan.traces.readers.event_builder import EventBuilder
+from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 
 _PROCESS, _COMMUNICATION = "Ascend Hardware", "HCCL"  # as traces call them, so that they are told to be the device's
@@ -25,7 +25,11 @@ def timeline_of(kernels: Kernels) -> TimelineQuery:
     Kernels without a stream are on a track for each kind of core, collectives among them on one of their own.
     """
     builder = EventBuilder()
-    names, types, cores = dictionary_encoded(kernels.name), dictionary_encoded(kernels.type), dictionary_encoded(kernels.core)
+    names, types, cores = (
+        dictionary_encoded(kernels.name),
+        dictionary_encoded(kernels.type),
+        dictionary_encoded(kernels.core),
+    )
     lane = builder.lanes(_PROCESS, kernels.stream, lambda stream: f"Stream {stream}" if stream >= 0 else "Kernels")
     homeless = kernels.stream < 0
     for code in np.unique(cores.codes[homeless]).tolist():

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from memplan.core.arrays import Int64s
+from memplan.core.units import KIB, MIB
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.tables.text_table import TextTable
-from memplan.core.units import KIB, MIB
 
 MINDSPORE_RECORD_MB = 1000 * KIB  # its MemoryRecordBean divides KB of 1024 bytes by 1000
 

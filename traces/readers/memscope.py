@@ -11,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.core.progress import Progress
-from memplan.traces.decimals import scaled
-from memplan.traces.readers.event_builder import EventBuilder
-from memplan.traces.notes import Notebook
 from memplan.core.once import Once
+from memplan.core.progress import Progress
+from memplan.traces.decimals import ABSENT, scaled
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Allocations, Kernels, MemoryCurve
 from memplan.traces.rank import RankReader
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events, running_totals
-from memplan.traces.profile import Allocations, Kernels, MemoryCurve
-from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.readers.event_builder import EventBuilder
 from memplan.traces.tables.csv_table import read_table
-from memplan.traces.decimals import ABSENT
-from memplan.traces.tables.text_table import TextTable
+from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 
 MEMSCOPE_HEADER = "ID,Event,Event Type,Name,Timestamp(ns),"

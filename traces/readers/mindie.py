@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.traces.dictionary_array import dictionary_encoded
-from memplan.traces.readers.event_builder import EventBuilder
-from memplan.traces.notes import Notebook
 from memplan.core.progress import Progress
-from memplan.traces.rank import RankReader
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
-from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.rank import RankReader
+from memplan.traces.readers.event_builder import EventBuilder
 from memplan.traces.tables.csv_table import read_table
 from memplan.traces.tables.text_table import TextTable
+from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 
 _UNITS = {"ms": 1_000_000, "microsecond": 1000, "us": 1000, "ns": 1}
@@ -57,9 +57,7 @@ class MindieReader(RankReader):
                 names = dictionary_encoded(table.text("name", "http_rid", "rid"))
                 numbers = np.array([builder.number(text) for text in names.values], dtype=np.int64)
                 name = numbers[names.codes] if table.rows else start
-                builder.add(
-                    start, end, np.full(table.rows, builder.lane("Service", stem)), name, nothing, nothing - 1
-                )
+                builder.add(start, end, np.full(table.rows, builder.lane("Service", stem)), name, nothing, nothing - 1)
         events = builder.events()
         if not len(events.slices.start_ns) and not len(events.samples.time_ns):
             return None

@@ -11,12 +11,12 @@ import struct
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.traces.notes import Notebook
 from memplan.core.once import Once
 from memplan.core.progress import Progress
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankReader
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events, running_totals
-from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.tables.csv_table import read_table
 
 _FIXED = struct.Struct("<i11QI4B")

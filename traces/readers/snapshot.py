@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from memplan.core.errors import InputError
-from memplan.traces.notes import Notebook
 from memplan.core.once import Once
 from memplan.core.progress import Progress
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankReader
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.plain_pickle import load_plain
-from memplan.traces.profile import Allocations, MemoryCurve
 
 _ALLOCATES = {"alloc": True, "free_completed": False}
 _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
+from memplan.core.units import MIB
 from memplan.traces import dictionary_array
+from memplan.traces.decimals import ABSENT
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
+from memplan.traces.notes import Notebook
+from memplan.traces.op_totals import types_by_name
+from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
+from memplan.traces.rank import RankReader
+from memplan.traces.rank_links import read_links
+from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.kernel_tables import UNUSED, is_kernel_table, kernels_of
 from memplan.traces.readers.kernel_tracks import timeline_of
-from memplan.traces.rank_links import read_links
 from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merge_curves
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
-from memplan.traces.notes import Notebook
-from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
-from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
-from memplan.traces.timeline.query import TimelineQuery
-from memplan.traces.op_totals import types_by_name
-from memplan.traces.rank import RankReader
-from memplan.traces.tables.step_tables import step_times_of
-from memplan.traces.tables.csv_table import read_table
-from memplan.traces.decimals import ABSENT
-from memplan.traces.tables.text_table import TextTable
 from memplan.traces.readers.trace_file import load_timeline
-from memplan.core.units import MIB
+from memplan.traces.tables.csv_table import read_table
+from memplan.traces.tables.step_tables import step_times_of
+from memplan.traces.tables.text_table import TextTable
+from memplan.traces.timeline.query import TimelineQuery
 
 
 class TextReader(RankReader):

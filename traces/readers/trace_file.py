@@ -11,15 +11,15 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.discover import RankSource
-from memplan.traces.timeline.events import plain_json, read_events
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.timeline.merge_events import merge_events
 from memplan.traces.notes import Notebook
+from memplan.traces.tables.gzip_files import is_gzip, unzip
+from memplan.traces.timeline.columns import TimelineColumns
+from memplan.traces.timeline.events import plain_json, read_events
+from memplan.traces.timeline.merge_events import merge_events
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
-from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.tracks import build
-from memplan.traces.tables.gzip_files import is_gzip, unzip
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
 _FILE_BIT = 48  # places of arguments carry the number of their file above this bit
@@ -118,8 +118,6 @@ def _imported(
 def _warm() -> None:
     """Load what is needed after the scan, while that runs."""
     import pyarrow as pa  # noqa: F401
-
-    from memplan.traces.timeline import nesting_jit
 
 
 def unzipped_name(number: int) -> str:

@@ -25,8 +25,10 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int32s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
-from memplan.traces.scan import json_text
-from memplan.traces.scan import scanner
+from memplan.traces.notes import Notebook
+from memplan.traces.scan import json_text, scanner
+from memplan.traces.scan.growable_array import GrowableArray
+from memplan.traces.scan.state import ScanState
 from memplan.traces.timeline.events import (
     Events,
     FlowRows,
@@ -36,9 +38,6 @@ from memplan.traces.timeline.events import (
     unknown_note,
     unusable_note,
 )
-from memplan.traces.scan.growable_array import GrowableArray
-from memplan.traces.notes import Notebook
-from memplan.traces.scan.state import ScanState
 
 _PIECE = 1024 * 1024
 _BEFORE = 4096  # read before a piece, to see what its first `{` follows

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.traces.scan import column_loops
-from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.decimals import ABSENT
+from memplan.traces.dictionary_array import DictionaryArray
+from memplan.traces.scan import column_loops
 from memplan.traces.tables.text_table import TextTable
 
 # Headers of exact times and of text; under any other there are numbers, or the file is read as text throughout.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memplan.core.progress import Progress, silent
-from memplan.traces.tables.sqlite import Database
 from memplan.traces.notes import Notebook
-from memplan.traces.tables.step_tables import step_table
 from memplan.traces.tables.csv_table import read_table
+from memplan.traces.tables.sqlite import Database
+from memplan.traces.tables.step_tables import step_table
 from memplan.traces.tables.text_table import TextTable
 
 

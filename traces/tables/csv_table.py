@@ -10,13 +10,10 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import numpy as np
-
-from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import InputError
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip, most_unpacked

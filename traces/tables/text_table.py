@@ -12,7 +12,6 @@ from memplan.core.arrays import Floats, Int64s
 from memplan.traces.decimals import nanoseconds, number, scaled
 
 
-
 @dataclass(frozen=True)
 class TextTable:
     """Columns by header, all of one length, as text without surrounding blanks."""

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
-
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
 _MOST_NUMBERS = 64  # in one counter sample

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
 from memplan.traces.notes import Notebook
+from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
 
 
 def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: Notebook) -> Events:

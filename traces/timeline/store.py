@@ -128,7 +128,9 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
-    def save(self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[tuple[str, str]], extra: Sequence[Path]) -> None:
+    def save(
+        self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[tuple[str, str]], extra: Sequence[Path]
+    ) -> None:
         """
         Write an entry; raises `OSError` where that is not possible. `extra` are files to move into it.
 

@@ -10,14 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Int32s, Int64s
+from memplan.traces.profile import Track, TrackKind
 from memplan.traces.timeline import nesting
 from memplan.traces.timeline.columns import REACH_BLOCK, CounterColumns, FlowColumns, SliceColumns, TimelineColumns
 from memplan.traces.timeline.events import FLOW_START, Events, FlowRows, SliceRows
-from memplan.traces.profile import Track, TrackKind
-
 
 _KINDS = {
     "cann": TrackKind.CANN,

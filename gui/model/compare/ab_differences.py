@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from memplan.core.units import format_signed, format_change, format_share
-from memplan.gui.model import amount_names as names
-from memplan.core.units import format_duration
-from memplan.gui.model.sheet import SheetCell, Sheet
-from memplan.gui.model.table import TableRow, TableShape
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
+from memplan.core.units import format_bytes, format_change, format_duration, format_share, format_signed
+from memplan.gui.model import amount_names as names
+from memplan.gui.model.sheet import Sheet, SheetCell
+from memplan.gui.model.table import TableRow, TableShape
 
 AB_MOST = 20_000
 """Names of one group that are listed; those that differ most come first."""
 
-AB_SHAPE = TableShape(("What", "Name", "Count", "A", "B", "B − A", "Change", "Share of A"), wide=1, numbers=2, sorted_by=5)
+AB_SHAPE = TableShape(
+    ("What", "Name", "Count", "A", "B", "B − A", "Change", "Share of A"), wide=1, numbers=2, sorted_by=5
+)
 SHEET_HEADER = ("group", "name", "unit", "count_a", "count_b", "a", "b", "b_minus_a", "share_of_a")
 
 
@@ -170,7 +170,9 @@ def _rows(ledger: AbLedger) -> tuple[list[AbDifference], int]:
         a, b = one.total if one is not None else 0, other.total if other is not None else 0
         return -abs(b - a), -max(a, b), own[0]
 
-    kept = heapq.nsmallest(AB_MOST, own_names, key=weight) if len(own_names) > AB_MOST else sorted(own_names, key=weight)
+    kept = (
+        heapq.nsmallest(AB_MOST, own_names, key=weight) if len(own_names) > AB_MOST else sorted(own_names, key=weight)
+    )
     whole = ledger.whole if ledger.whole is not None else _sum(ledger.first)
     known = ledger.first is not None and ledger.second is not None
     rows = []

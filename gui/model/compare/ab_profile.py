@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
-from memplan.gui.model.compare.alignment import matched_steps
-from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
-from memplan.gui.model.amount_names import step_name, step_number
-from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.steps import ShownStep, steps
 from memplan.core.progress import Progress, silent
+from memplan.gui.model.amount_names import step_name, step_number
+from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
+from memplan.gui.model.compare.alignment import matched_steps
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.memory.memory_curves import measured_curves
+from memplan.gui.model.timeline.steps import ShownStep, steps
 from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.op_totals import largest_totals
 from memplan.traces.profile import Kernels, OpTotal, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
-from memplan.traces.op_totals import largest_totals
 
 EVERY = 1 << 30
 PARTS = {
@@ -52,7 +52,9 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
     for place, what in enumerate(work):
         progress(place, len(work), what)
         if what == "kernels":
-            ledgers.append(AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts_by_name(one, False), amounts_by_name(other, False)))
+            ledgers.append(
+                AbLedger(AbGroup.KERNEL, AmountUnit.TIME, amounts_by_name(one, False), amounts_by_name(other, False))
+            )
         elif what == "op types":
             ours, theirs = by_type(one), by_type(other)
             pairs = collective_pairs(ours or (), theirs or ())
@@ -128,7 +130,10 @@ def amounts_by_name(rank: RankProfile, collectives: bool) -> dict[str, AbAmount]
     if kernels is not None and len(kernels):
         chosen = is_collective(kernels) == collectives
         names = dictionary_encoded(kernels.name)
-        _add(totals, largest_totals(names.codes[chosen].astype(np.int64), kernels.duration_ns[chosen], names.values, EVERY))
+        _add(
+            totals,
+            largest_totals(names.codes[chosen].astype(np.int64), kernels.duration_ns[chosen], names.values, EVERY),
+        )
         if totals or not collectives:
             return totals
     for track in operation_tracks(rank)[1]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from enum import Enum
 
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.event import Event
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.steps import ShownStep, steps
 from memplan.gui.model.viewport import Viewport
 
@@ -179,9 +179,7 @@ class Alignment(str, Enum):
     SELECTED = "Starts of the selected items"
 
 
-def moments(
-    first: Session, second: Session, how: Alignment, progress: Progress = silent
-) -> tuple[float, float] | None:
+def moments(first: Session, second: Session, how: Alignment, progress: Progress = silent) -> tuple[float, float] | None:
     """
     The two moments that `how` puts on each other, in nanoseconds from each document's origin.
 

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare.measured import operation_tracks
-from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.compare.ab_differences import AbDifference, AbGroup
 from memplan.gui.model.amount_names import MAKESPAN, link_of_moves, step_number
+from memplan.gui.model.compare.ab_differences import AbDifference, AbGroup
 from memplan.gui.model.compare.ab_profile import is_collective
-from memplan.gui.model.document.session import OpRef, ItemRef, Session, SliceRef
+from memplan.gui.model.document.session import ItemRef, OpRef, Session, SliceRef
+from memplan.gui.model.memory.memory_curves import measured_curves
 from memplan.gui.model.timeline.steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
+from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, TrackKind
 from memplan.traces.rank import RankProfile
-from memplan.traces.decimals import ABSENT
 
 _CLOSE_NS = 2_000
 """Kernel tables and traces round the same start differently, by no more than this."""

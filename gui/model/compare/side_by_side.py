@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments
-from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, compared
-from memplan.gui.model.event import Event
-from memplan.gui.model.compare.locate import Location, locate
-from memplan.gui.model.compare.ab_plan import plan_ledgers
-from memplan.gui.model.compare.ab_profile import profile_ledgers
-from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
+from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, compared
+from memplan.gui.model.compare.ab_plan import plan_ledgers
+from memplan.gui.model.compare.ab_profile import profile_ledgers
+from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments
+from memplan.gui.model.compare.locate import Location, locate
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.event import Event
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 
 _OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")
 _ROOM = 3.0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.core.units import format_change, format_share
-from memplan.gui.model.document.facts import Fact, Section, fact
-from memplan.gui.model.timeline.flows import arrows
-from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
-from memplan.gui.model.amount_names import kind_text
-from memplan.core.units import format_duration
-from memplan.gui.model.document.session import OpRef, ItemRef, Session, SliceRef, TensorRef
-from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
+from memplan.core.units import format_bytes, format_change, format_duration, format_share
+from memplan.gui.model.amount_names import kind_text
+from memplan.gui.model.document.facts import Fact, Section, fact
+from memplan.gui.model.document.session import ItemRef, OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
+from memplan.gui.model.timeline.flows import arrows
+from memplan.schema import Plan, PlannedOp, TierUse
 
 
 def overview(session: Session) -> list[Section]:
@@ -47,8 +45,9 @@ def _plan_section(plan: Plan, session: Session) -> Section:
         fact("graph", plan.origin.graph),
         fact("chip", plan.chip),
         fact("answer", _answer(plan)),
-        fact("predicted time", format_duration(plan.makespan_ns)),
     ]
+    if plan.timed:
+        facts.append(fact("predicted time", format_duration(plan.makespan_ns)))
     for use in plan.tiers:
         if use.tier is session.tier:
             facts += [

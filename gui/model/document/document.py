@@ -10,8 +10,8 @@ import numpy as np
 from memplan.compare import Comparison, TimeMap, compare
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.schema import Plan
 from memplan.core.sentence import Sentence, Text
+from memplan.schema import Plan
 from memplan.traces.directory import Profile
 from memplan.traces.rank import RankProfile
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
+from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
-from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TimelineTracks
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier
 

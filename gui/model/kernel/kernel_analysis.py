@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from memplan.core.units import format_change
+from memplan.core.errors import MemplanError
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
-from memplan.cost.machine import Machine, machine
-from memplan.cost.kernel_time import KernelCost
 from memplan.cost.kernel_report import KernelReport, kernel_report
-from memplan.core.errors import MemplanError
-from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, KernelFacts, BufferLane, PipeTime
+from memplan.cost.kernel_time import KernelCost
+from memplan.cost.machine import Machine, machine
+from memplan.gui.model.document.session import ItemRef, Session
+from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, BufferLane, KernelFacts, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel.kernel_subject import (
     Subject,
@@ -22,14 +24,10 @@ from memplan.gui.model.kernel.kernel_subject import (
     subject_of,
 )
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
-from memplan.core.units import format_duration
-from memplan.gui.model.document.session import ItemRef, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
 from memplan.schema import Plan
-from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
 
 ITERATIONS = 4
 """Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memplan.gui.model.sheet import SheetCell, Sheet
-from memplan.schema import Tier
 from memplan.core.sentence import Sentence, Text
+from memplan.gui.model.sheet import Sheet, SheetCell
+from memplan.schema import Tier
 
 if TYPE_CHECKING:
     from memplan.cost.buffers import Stage

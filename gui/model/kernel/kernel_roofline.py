@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_decimal, format_share
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import KernelCost
 from memplan.cost.machine import Machine
-from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_decimal, format_share
 
 
 def roofline_sentences(

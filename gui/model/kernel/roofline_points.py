@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.cost import machine
 from memplan.core.errors import InputError
 from memplan.core.sentence import Text
-from memplan.gui.model.kernel.kernel_roofline import hbm_text
+from memplan.cost import machine
 from memplan.gui.model.document.document import Document
+from memplan.gui.model.kernel.kernel_roofline import hbm_text
 from memplan.hardware import chip
 
 

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
 from memplan.compare import Comparison, TimeMap
+from memplan.core.arrays import Int64s
+from memplan.core.sentence import Sentence, Text
+from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.memory.memory_map import MemoryMap, unused_bytes
-from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.schema import Plan, Tier, memory_curve, step_starts
-from memplan.core.sentence import Sentence, Text
 from memplan.traces.rank import RankProfile
-
 
 
 @dataclass(frozen=True, slots=True)

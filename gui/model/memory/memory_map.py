@@ -9,12 +9,11 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
 from memplan.compare import TimeMap
+from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_total, interval_union
 from memplan.gui.model.palette import Palette
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,9 @@ def explain_peak(mapped: MemoryMap, axis: TimeMap, *, largest: int = 5) -> Peak 
         places = [row for row in share.placements if row in rectangle]
         top = tuple((rectangle[row], mapped.plan.placements[row].size) for row in places[:largest])
         parts.append(PeakPart(share.kind, share.nbytes, share.count, top))
-    rows = np.array([rectangle[row] for share in found.shares for row in share.placements if row in rectangle], np.int64)
+    rows = np.array(
+        [rectangle[row] for share in found.shares for row in share.placements if row in rectangle], np.int64
+    )
     used = interval_total(*interval_union(mapped.low[rows], mapped.high[rows]))
     return Peak(
         step=found.step,
@@ -207,5 +208,3 @@ def unused_bytes(mapped: MemoryMap) -> Int64s:
             heappop(highest)
         unused[step] = max(-highest[0][0] - int(used[step]), 0) if highest else 0
     return unused
-
-

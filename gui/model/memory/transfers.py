@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from memplan.core.units import format_bytes, format_duration
 from memplan.gui.model.document.document import Document
-from memplan.core.units import format_duration
 from memplan.gui.model.document.session import OpRef
 from memplan.gui.model.table import TableRow, TableShape
-from memplan.core.units import format_bytes
 
 TRANSFER_SHAPE = TableShape(
     ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)

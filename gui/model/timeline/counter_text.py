@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_sample
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.traces.profile import CounterSeries
 
 _MOST = 14

@@ -133,7 +133,9 @@ class TrackLanes:
 
 def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s | None) -> Lane:
     """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
-    from memplan.gui.model.timeline import lane_kernels as kernels  # its compiler is slow to import: not before it is needed
+    from memplan.gui.model.timeline import (
+        lane_kernels as kernels,  # its compiler is slow to import: not before it is needed
+    )
 
     count = len(start)
     origin = int(start[0])

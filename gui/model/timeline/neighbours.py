@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.timeline.lanes import Lane, TrackLanes
 from memplan.gui.model.document.session import Session, SliceRef
+from memplan.gui.model.timeline.lanes import Lane, TrackLanes
 
 
 def next_slice(session: Session, item: SliceRef | None, *, forward: bool) -> SliceRef | None:
@@ -27,7 +27,8 @@ def slice_across(session: Session, item: SliceRef | None, *, down: bool) -> Slic
         return None
     shown = _shown_lanes(session)
     here = next(
-        (at for at, (key, depth, _) in enumerate(shown) if key == item.track and depth == lanes.lane_of(item.index)), None
+        (at for at, (key, depth, _) in enumerate(shown) if key == item.track and depth == lanes.lane_of(item.index)),
+        None,
     )
     if here is None:
         return None

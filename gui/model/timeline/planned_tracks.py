@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.compare import TimeMap
-from memplan.schema import Plan, PlannedOp, Transfer
 from memplan.core.sentence import Sentence
+from memplan.schema import Plan, PlannedOp, Transfer
 from memplan.traces.profile import Slices
 
 

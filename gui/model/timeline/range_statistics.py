@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.core.units import format_share
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
 from memplan.gui.model.document.facts import Fact, Section, fact
+from memplan.gui.model.document.session import Session
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
-from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Session
-from memplan.core.sentence import Sentence
 
 _MOST = 8
 _MOST_ROWS = 60
@@ -45,7 +44,10 @@ def range_sections(session: Session) -> list[Section]:
             further += 1
             continue
         busy = _busy(session, track, lanes, start, end)
-        facts = [fact("slices", f"{count:,}"), fact("time", f"{format_duration(busy)} ({format_share(busy / length, 0)})")]
+        facts = [
+            fact("slices", f"{count:,}"),
+            fact("time", f"{format_duration(busy)} ({format_share(busy / length, 0)})"),
+        ]
         present = np.flatnonzero(counts).tolist()
         if [lanes.kinds[code] for code in present] != [track.label]:  # else the time of all of them stands above
             largest = sorted(present, key=lambda code: -int(times[code]))[:_MOST]

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
-from memplan.gui.model.document.session import SliceRef
 from memplan.core.progress import Progress, silent
+from memplan.gui.model.document.session import SliceRef
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 
 HITS_MOST = 100_000
 """Hits kept; a search that finds more says so."""
 _HELD = 10 * HITS_MOST
-
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.memory.memory_map import occupant
-from memplan.core.units import format_duration
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.schema import Bound
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes
+from memplan.core.units import format_bytes, format_duration
+from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.memory.memory_map import occupant
+from memplan.schema import Bound
 
 
 def slice_lines(session: Session, item: SliceRef) -> list[Text]:

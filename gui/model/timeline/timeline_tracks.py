@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.document.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
-from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import CounterSeries, TrackKind
 from memplan.traces.rank import RankProfile
 
@@ -224,7 +224,9 @@ class TimelineTracks:
         if key in self.pinned:
             return list(self.pinned)
         group = self._by_key[key].group
-        return [track.key for track in self.all if track.group == group and track.key not in {*self.hidden, *self.pinned}]
+        return [
+            track.key for track in self.all if track.group == group and track.key not in {*self.hidden, *self.pinned}
+        ]
 
     def shift(self, key: str, places: int) -> None:
         """Move track `key` down by `places` among its neighbours (up where negative), as far as there are any."""
@@ -280,7 +282,9 @@ def _planned(document: Document) -> list[TimelineTrack]:
     if document.plan is None:
         return []
     return [
-        TimelineTrack(f"plan/{planned.key}", str(planned.label), PLAN_GROUP, "plan", len(planned.slices), planned=planned)
+        TimelineTrack(
+            f"plan/{planned.key}", str(planned.label), PLAN_GROUP, "plan", len(planned.slices), planned=planned
+        )
         for planned in planned_tracks(document.plan, document.axis)
     ]
 
@@ -294,6 +298,8 @@ def _measured(rank: RankProfile | None) -> list[TimelineTrack]:
     for item in measured:
         key = f"{item.kind.value}/{item.process}/{item.thread}"
         seen[key] = seen.get(key, 0) + 1
-        track = TimelineTrack(key, item.thread or item.process, item.process, item.kind.value, item.count, track_id=item.id)
+        track = TimelineTrack(
+            key, item.thread or item.process, item.process, item.kind.value, item.count, track_id=item.id
+        )
         tracks.append(track if seen[key] == 1 else replace(track, key=f"{key}#{seen[key]}"))
     return tracks

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBo
 
 from memplan.core.units import format_change
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.ab_choice import READING_ORDER, AbChoice, AbListing, groups_of, listed, ab_total
+from memplan.gui.model.compare.ab_choice import READING_ORDER, AbChoice, AbListing, ab_total, groups_of, listed
 from memplan.gui.model.compare.ab_differences import (
     AB_SHAPE,
     AbDifference,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from memplan.compare import DeviationKind
+from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.document.session import Session
-from memplan.gui.model.sheet import SheetCell, Sheet
+from memplan.gui.model.sheet import Sheet, SheetCell
 from memplan.gui.views.table_view import TableView
-from memplan.core.sentence import Sentence
 
 _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")
 

@@ -17,12 +17,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from memplan.core.units import format_duration
 from memplan.gui.i18n import tr
 from memplan.gui.model.compare.alignment import Alignment, one_clock
 from memplan.gui.model.compare.side_by_side import SideBySide
-from memplan.gui.model.palette import Palette
-from memplan.core.units import format_duration
 from memplan.gui.model.document.session import Session
+from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.timeline.slice_text import selected_line
 from memplan.gui.views.memory.memory_curve_view import CurveView

@@ -9,12 +9,12 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from memplan.core.units import format_bytes
 from memplan.gui.i18n import tr
-from memplan.gui.model.kernel.kernel_facts import KernelFacts, BufferLane
+from memplan.gui.model.kernel.kernel_facts import BufferLane, KernelFacts
 from memplan.gui.model.kernel.kernel_layout import BufferCell, Heights, cells, heights, operand_of, operands
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kernel.kernel_words import buffer_name, copy_colour, ink_on
-from memplan.core.units import format_bytes
 
 _EDGE, _GAP = 8.0, 14.0
 _NARROWEST, _LOWEST, _TALL, _LINE_ROOM = 200.0, 110.0, 200.0, 3.0
@@ -306,7 +306,9 @@ class BufferMaps(QWidget):
         painter.setPen(ink_on(colour))
         painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
 
-    def _paint_names(self, painter: QPainter, row: Sequence[BufferCell], boxes: Sequence[QRectF], frame: QRectF) -> None:
+    def _paint_names(
+        self, painter: QPainter, row: Sequence[BufferCell], boxes: Sequence[QRectF], frame: QRectF
+    ) -> None:
         """Beside the blocks of a buffer its name, where no block has room for it and nothing else is in the way."""
         metrics = QFontMetricsF(self.font())
         painter.setPen(QColor(self.colours.css("text")))

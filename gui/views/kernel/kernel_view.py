@@ -20,17 +20,17 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.core.errors import MemplanError
+from memplan.core.progress import Progress
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.work.jobs import Jobs
 from memplan.gui.views.kernel.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel.kernel_pipes import PipeBars
 from memplan.gui.views.kernel.kernel_words import difference_text, time_text
+from memplan.gui.work.jobs import Jobs
 from memplan.hardware import chips
-from memplan.core.progress import Progress
 
 _SIDE_BY_SIDE = 960
 """Pixels from which pipes and words stand beside the maps instead of above them."""

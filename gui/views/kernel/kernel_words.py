@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtGui import QColor
 
-from memplan.core.units import format_change
+from memplan.core.units import format_change, format_duration
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
-from memplan.core.units import format_duration
 
 if TYPE_CHECKING:
     from memplan.placement.onchip import OnChipBuffer

@@ -8,9 +8,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.palette import Palette
-from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
 from memplan.gui.model.document.session import OpRef, Session
+from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
+from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other

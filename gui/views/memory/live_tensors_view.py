@@ -6,14 +6,13 @@ from PySide6.QtCore import QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.i18n import say, tr
-from memplan.gui.model.memory.live_tensors import LIVE_SHAPE, live_rows
-from memplan.gui.model.event import Event, Listener
-from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Session
-from memplan.gui.views.table_view import TableView
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_bytes
+from memplan.core.units import format_bytes, format_duration
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.document.session import Session
+from memplan.gui.model.event import Event, Listener
+from memplan.gui.model.memory.live_tensors import LIVE_SHAPE, live_rows
+from memplan.gui.views.table_view import TableView
 
 _DELAY_MS = 80
 

@@ -8,17 +8,16 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
 from PySide6.QtGui import QFontMetricsF, QPainter, QPen, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
+from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import tr
+from memplan.gui.model.document.session import Session, TensorRef
+from memplan.gui.model.document.time_sheets import map_sheet
 from memplan.gui.model.memory.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
-from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Session, TensorRef
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.document.time_sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
-from memplan.core.units import format_bytes
 
 _NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle shows
 _MAX_NAMES = 300

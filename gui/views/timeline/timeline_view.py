@@ -11,15 +11,15 @@ from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPai
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.document.session import Session, SliceRef
+from memplan.gui.model.document.time_sheets import slices_sheet
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
 from memplan.gui.model.timeline.flows import Arrow, arrows
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
-from memplan.gui.model.palette import Palette
-from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, TimelineTrack, group_name
-from memplan.gui.model.document.session import Session, SliceRef
-from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.document.time_sheets import slices_sheet
 from memplan.gui.model.timeline.slice_text import short_name, slice_lines
+from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, TimelineTrack, group_name
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
 from memplan.traces.profile import CounterSeries, TrackKind
@@ -192,7 +192,9 @@ class TimelineView(TimeCanvas):
     def _lanes_shown(self, placed: Placed) -> int:
         return max((placed.height - 4) // self.session.tracks.lane_px, 1)
 
-    def _paint_counter(self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float) -> None:
+    def _paint_counter(
+        self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float
+    ) -> None:
         series = self.session.tracks.counters(track)
         if not series:
             return
@@ -293,7 +295,12 @@ class TimelineView(TimeCanvas):
 
     def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
         selected = self.session.selected
-        if lanes is None or placed.track is None or not isinstance(selected, SliceRef) or selected.track != placed.track.key:
+        if (
+            lanes is None
+            or placed.track is None
+            or not isinstance(selected, SliceRef)
+            or selected.track != placed.track.key
+        ):
             return
         depth = lanes.lane_of(selected.index)
         if depth >= self._lanes_shown(placed):

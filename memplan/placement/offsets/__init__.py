@@ -1,9 +1,9 @@
 """Offset assignment: problem, solver, validator."""
 
-from memplan.placement.offsets.work_limit import Limits
 from memplan.placement.offsets.problem import Assignment, Buffer, Infeasibility, Pool, PoolResult, Problem
 from memplan.placement.offsets.solve import assign
 from memplan.placement.offsets.validate import Violation, validate
+from memplan.placement.offsets.work_limit import Limits
 
 __all__ = [
     "Assignment",

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from memplan.placement.offsets.blocks import Blocks, Ints, overlapping_pairs
 from memplan.placement.offsets.bounds import granule_of
-from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE, Budget
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.orders import features
+from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE, Budget
 
 MOST_BLOCKS = 4000
 MOST_PAIRS = 3_000_000

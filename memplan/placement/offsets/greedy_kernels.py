@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from memplan.core.jit import jit
 from memplan.placement.offsets.blocks import FAR
 

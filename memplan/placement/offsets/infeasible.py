@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.core.units import format_bytes
 from memplan.placement.offsets.blocks import Blocks, Ints, take
 from memplan.placement.offsets.bounds import step_loads
-from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.exact import searchable, sections_over
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.pool_search import Packing, pack
 from memplan.placement.offsets.problem import Infeasibility, Problem
-from memplan.core.units import format_bytes
+from memplan.placement.offsets.work_limit import Budget
 
 TRIAL_WORK = 5_000_000
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from memplan.placement.offsets.blocks import FAR, Blocks, Ints, take
 from memplan.placement.offsets.bounds import peak_bound
-from memplan.placement.offsets.work_limit import FOUND, INFEASIBLE, Budget
 from memplan.placement.offsets.exact import (
     MOST_BLOCKS,
     SearchData,
@@ -21,6 +20,7 @@ from memplan.placement.offsets.exact import (
 from memplan.placement.offsets.greedy import Space, place_general, rectangles
 from memplan.placement.offsets.orders import features, portfolio
 from memplan.placement.offsets.repair import repair_gaps
+from memplan.placement.offsets.work_limit import FOUND, INFEASIBLE, Budget
 
 TRIES = 200
 """Tries to improve the order of blocks that exact search can't handle, without any gain, before giving up."""

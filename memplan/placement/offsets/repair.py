@@ -13,8 +13,8 @@ import numpy as np
 
 from memplan.placement.offsets.blocks import Blocks, Ints
 from memplan.placement.offsets.bounds import step_loads
-from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.greedy import Rectangles
+from memplan.placement.offsets.work_limit import Budget
 
 PATIENCE = 400
 """Tries without any gain after which the search gives up."""

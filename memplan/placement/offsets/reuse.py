@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.placement.offsets.blocks import FAR, Blocks, with_pairs
-from memplan.placement.offsets.work_limit import Budget
 from memplan.placement.offsets.exact import searchable, sections_over
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.pool_search import Packing, pack
+from memplan.placement.offsets.work_limit import Budget
 
 MOST_CORES = 400
 MOST_HITTING_NODES = 20_000

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from memplan.core.jit import jit
 from memplan.placement.offsets.blocks import FAR
 from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE
-
 
 
 @jit

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from memplan.core.errors import InputError, MemplanError
+from memplan.core.progress import Progress, silent
 from memplan.placement.offsets.blocks import FAR, Blocks, Ints, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
-from memplan.placement.offsets.work_limit import Budget, Limits, default_work
 from memplan.placement.offsets.greedy import Space, place_general
 from memplan.placement.offsets.infeasible import explain
 from memplan.placement.offsets.orders import features, portfolio
@@ -20,7 +20,7 @@ from memplan.placement.offsets.pool_search import Packing, hard_bound, pack
 from memplan.placement.offsets.problem import Assignment, Infeasibility, PoolResult, Problem, Term
 from memplan.placement.offsets.reuse import pack_with_penalties
 from memplan.placement.offsets.validate import validate
-from memplan.core.progress import Progress, silent
+from memplan.placement.offsets.work_limit import Budget, Limits, default_work
 
 EXPLAIN_WORK = 200_000_000
 """Most work on saying why a capacity can't be met, beyond that on the placement."""

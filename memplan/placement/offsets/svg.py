@@ -5,8 +5,8 @@ from __future__ import annotations
 from colorsys import hls_to_rgb
 from html import escape
 
-from memplan.placement.offsets.problem import Assignment, Problem
 from memplan.core.units import format_bytes
+from memplan.placement.offsets.problem import Assignment, Problem
 
 WIDTH, HEIGHT, MARGIN, TITLE = 1200, 600, 60, 28
 LARGEST_DRAWING = 50_000

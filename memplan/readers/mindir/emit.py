@@ -21,7 +21,16 @@ from memplan.readers.mindir.decode import (
 from memplan.readers.mindir.op_table import Target, op_table
 from memplan.readers.mindir.roles import Roles
 from memplan.readers.mindir.shape_inference import infer
-from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, Monad, GraphValue, as_plain, leaves, tensors_of
+from memplan.readers.mindir.values import (
+    NO_VALUE,
+    Closure,
+    ClosureChoice,
+    GraphValue,
+    Monad,
+    as_plain,
+    leaves,
+    tensors_of,
+)
 
 CONDITIONS = frozenset({"Switch", "switch", "SwitchLayer", "switch_layer"})
 """Ops that pick one of several functions at run time."""
@@ -263,7 +272,9 @@ def _partial(node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
     head = arguments[0]
     if isinstance(head, Closure):
         return Closure(head.graph, (*head.bound, *arguments[1:]), head.steps)
-    return ClosureChoice(tuple(Closure(item.graph, (*item.bound, *arguments[1:]), item.steps) for item in head.closures))
+    return ClosureChoice(
+        tuple(Closure(item.graph, (*item.bound, *arguments[1:]), item.steps) for item in head.closures)
+    )
 
 
 _PLUMBING: Mapping[str, Callable[[Node, tuple[GraphValue, ...]], GraphValue]] = {

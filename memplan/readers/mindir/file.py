@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.graph.model import Graph
 from memplan.core.progress import Progress, silent
-from memplan.readers.mindir.program import decode
-from memplan.readers.mindir.schema import model_class
+from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
+from memplan.readers.mindir.program import decode
 from memplan.readers.mindir.program_graph import program_graph
+from memplan.readers.mindir.schema import model_class
 from memplan.readers.protobuf import parse
-
 
 _REMEDY = "export it again with mindspore.export(..., file_format='MINDIR') and without encryption"
 

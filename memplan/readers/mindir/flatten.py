@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from memplan.core.errors import InputError
+from memplan.core.progress import Progress
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import TensorKind
-from memplan.core.progress import Progress
-from memplan.readers.mindir.merge import merge
 from memplan.readers.mindir.decode import Function, FunctionConstant, MonadType, Node, TensorConstant
 from memplan.readers.mindir.emit import CONDITIONS, OpEmitter
 from memplan.readers.mindir.loops import Loop, LoopFinder
-from memplan.readers.mindir.program import Program, bound_inputs, in_execution_order
+from memplan.readers.mindir.merge import merge
 from memplan.readers.mindir.op_table import Target
+from memplan.readers.mindir.program import Program, bound_inputs, in_execution_order
 from memplan.readers.mindir.schedule_trace import ScheduleTrace
-from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, Monad, GraphValue, tensors_of
+from memplan.readers.mindir.values import NO_VALUE, Closure, ClosureChoice, GraphValue, Monad, tensors_of
 
 MAX_DEPTH = 10_000
 """Calls within calls; more is a damaged file."""

@@ -9,7 +9,7 @@ import networkx as nx
 
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
-from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, GraphValue, leaves, tensors_of
+from memplan.readers.mindir.values import NO_VALUE, Closure, ClosureChoice, GraphValue, leaves, tensors_of
 
 
 class LoopFinder:

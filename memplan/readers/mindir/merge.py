@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
 from memplan.readers.mindir.decode import Literal
-from memplan.readers.mindir.values import NO_VALUE, ClosureChoice, Closure, Monad, GraphValue
+from memplan.readers.mindir.values import NO_VALUE, Closure, ClosureChoice, GraphValue, Monad
 
 
 def merge(builder: GraphBuilder, results: Sequence[tuple[GraphValue, int, int]], name: str) -> GraphValue:
@@ -25,7 +25,9 @@ def merge(builder: GraphBuilder, results: Sequence[tuple[GraphValue, int, int]],
     return _merge(builder, branches, name, set())
 
 
-def _merge(builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], name: str, shared: set[int]) -> GraphValue:
+def _merge(
+    builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], name: str, shared: set[int]
+) -> GraphValue:
     first = branches[0][0]
     if type(first) is int:
         return _merge_tensors(builder, branches, name, shared)
@@ -53,7 +55,9 @@ def _merge(builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], n
     raise InputError("branches return different kinds of things", place=name)
 
 
-def _merge_tensors(builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], name: str, shared: set[int]) -> GraphValue:
+def _merge_tensors(
+    builder: GraphBuilder, branches: list[tuple[GraphValue, int, int]], name: str, shared: set[int]
+) -> GraphValue:
     tensors = [value for value, _, _ in branches]
     if any(type(tensor) is not int for tensor in tensors):
         raise InputError("branches return different kinds of things", place=name)

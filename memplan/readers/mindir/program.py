@@ -13,9 +13,9 @@ from memplan.readers.mindir.decode import (
     Node,
     TensorType,
     ValueType,
+    attribute_value,
     attributes,
     constant,
-    attribute_value,
     tensor_type,
     value_type,
 )

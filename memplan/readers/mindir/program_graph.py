@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from memplan.core.progress import Progress
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph
-from memplan.core.progress import Progress
 from memplan.readers.mindir.flatten import Flattener
-from memplan.readers.mindir.program import Program
 from memplan.readers.mindir.op_table import Target
+from memplan.readers.mindir.program import Program
 
 
 def program_graph(

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from memplan.core.errors import InputError
-from memplan.graph.model import Graph
 from memplan.core.progress import Progress, silent
+from memplan.graph.model import Graph
 from memplan.readers.mindir.file import read_mindir
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.replicate import replicate_layers

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.readers.mindspore.ir_text import TextValue, parse_argument, split_top, value_type_of
 from memplan.readers.mindir.decode import (
     MONAD,
     Function,
@@ -26,6 +25,7 @@ from memplan.readers.mindir.decode import (
     ValueType,
 )
 from memplan.readers.mindir.program import Parameter, Program
+from memplan.readers.mindspore.ir_text import TextValue, parse_argument, split_top, value_type_of
 
 KERNEL_IR_MARK = "# IR entry: @"
 

@@ -7,7 +7,6 @@ and memory optimisation level O1; the JSON cache (`somas_graph_<graph>_<hash>.js
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
