@@ -14,7 +14,7 @@ from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.training.memory import Recipe, Schedule, Sharding
+from memplan.models.training.memory import Recipe, Schedule, Sharding, training_span
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
 
@@ -64,11 +64,8 @@ def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, in
 
 class _Training:
     def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int, data_rank: int) -> None:
-        layers = len(model.layers)
-        if layers % layout.pipeline or not 0 <= stage < layout.pipeline:
-            raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
-        each = layers // layout.pipeline
-        self.layers = model.layers[stage * each : (stage + 1) * each]
+        span = training_span(model, layout, stage)
+        self.layers = model.layers[span.start : span.stop]
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
         self.is_last = stage == layout.pipeline - 1
         step = ServedStep(

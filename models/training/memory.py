@@ -102,7 +102,8 @@ class TrainingMemory:
         return sum(part.nbytes for part in self.parts)
 
 
-def _stage_of(model: ModelConfig, layout: Layout, stage: int) -> range:
+def training_span(model: ModelConfig, layout: Layout, stage: int) -> range:
+    """The layers of pipeline stage `stage`; raises `InputError` where stages can't have as many each."""
     layers = len(model.layers)
     if layers % layout.pipeline:
         raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
@@ -116,11 +117,11 @@ def _spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tu
     """The runs of layers a rank holds: one, or several with the interleaved and the V-shaped schedule."""
     if recipe.schedule is Schedule.DUALPIPE_V:
         halves = replace(layout, pipeline=2 * layout.pipeline)
-        return (_stage_of(model, halves, stage), _stage_of(model, halves, 2 * layout.pipeline - 1 - stage))
+        return (training_span(model, halves, stage), training_span(model, halves, 2 * layout.pipeline - 1 - stage))
     if recipe.schedule is Schedule.INTERLEAVED:
         whole = replace(layout, pipeline=layout.pipeline * recipe.chunks)
-        return tuple(_stage_of(model, whole, stage + chunk * layout.pipeline) for chunk in range(recipe.chunks))
-    return (_stage_of(model, layout, stage),)
+        return tuple(training_span(model, whole, stage + chunk * layout.pipeline) for chunk in range(recipe.chunks))
+    return (training_span(model, layout, stage),)
 
 
 def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:

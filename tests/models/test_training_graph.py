@@ -231,3 +231,5 @@ def test_what_has_no_order_is_refused(family_models: Mapping[str, ModelConfig], 
         training_graph(family_models["kimi_linear"], Layout(), RECIPE)
     with pytest.raises(InputError, match="stages"):
         training_graph(small, Layout(pipeline=3), RECIPE)
+    with pytest.raises(InputError, match="there is no stage 2 among 2"):
+        training_graph(small, Layout(pipeline=2), RECIPE, stage=2)

@@ -50,7 +50,8 @@ class KvBudgetView(QWidget):
     """
     The choosers at the left; the answer, the stack of HBM, the pool and all figures at the right.
 
-    Pictures follow each change at once; figures that take longer are left to `jobs` when nothing has changed for a moment.
+    Pictures follow each change at once; figures that take longer are left to `jobs` when nothing has changed for a
+    moment.
     `model_opened` gives the path of each model that was opened and could be read.
     """
 
