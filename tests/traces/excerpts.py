@@ -49,7 +49,8 @@ ID,Event,Event Type,Name,Timestamp(ns),Process Id,Thread Id,Device Id,Ptr,Attr,C
 
 OP_SUMMARY = """\
 Device_id,Model ID,Task ID,Stream ID,Op Name,OP Type,Task Type,Task Start Time(us),Task Duration(us),\
-Task Wait Time(us),Block Num,Mix Block Num,Input Shapes,Input Data Types,Output Shapes,Output Data Types,aic_mac_ratio,aiv_vec_ratio
+Task Wait Time(us),Block Num,Mix Block Num,Input Shapes,Input Data Types,\
+Output Shapes,Output Data Types,aic_mac_ratio,aiv_vec_ratio
 0,1,11,2,MatMul_1,MatMulV2,AI_CORE,1700000000000001.250\t,12.5,0,24,0,"""  + '"""512,16;16,64"""' + """,\
 FLOAT16;FLOAT16,""" + '"""512,64"""' + """,FLOAT16,0.625,N/A
 0,1,12,2,Add_2,Add,AI_VECTOR_CORE,1700000000000020.001\t,3.75,1.2,40,0,""" + '"""512,64;512,64"""' + """,\
