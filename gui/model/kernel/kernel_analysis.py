@@ -43,8 +43,8 @@ _NO_CHIP = Sentence("The profile does not name its chip: choose one to see a pre
 
 def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRef | None = None) -> KernelFacts:
     """
-    What is known of the kernel that `item`, else the session's selection stands for, on the chip of the plan, else of the
-    profile.
+    What is known of the kernel that `item`, else the session's selection stands for, on the chip of the plan, else of
+    the profile.
 
     `chip_name` stands in where neither names one. Never raises for what can't be worked out: `problem` says so.
     """

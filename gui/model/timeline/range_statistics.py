@@ -17,7 +17,8 @@ _MOST_ROWS = 60
 
 def range_sections(session: Session) -> list[Section]:
     """
-    Per loaded track with slices in the selected time range: how many, the time under any of them, and what kinds take how much.
+    Per loaded track with slices in the selected time range: how many, the time under any of them, and what kinds take
+    how much.
 
     Times count what lies inside it only. Kinds count each of their slices, also those within slices. Of
     very many tracks the first are listed.

@@ -21,7 +21,8 @@ _HELD = 10 * HITS_MOST
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """
-    Slices whose name contains `text`, ordered by start: track `tracks[track[i]]`, slice `index[i]` of it, `start_ns[i]`.
+    Slices whose name contains `text`, ordered by start: track `tracks[track[i]]`, slice `index[i]` of it,
+    `start_ns[i]`.
 
     `total` counts all of them; the earliest `HITS_MOST` are kept.
     """

@@ -220,7 +220,7 @@ class TimelineTracks:
         self._arranged()
 
     def neighbours(self, key: str) -> list[str]:
-        """The shown tracks among which track `key` can be moved, itself included: pinned ones, or those of its group."""
+        """The shown tracks among which `key` can be moved, itself included: pinned ones, or those of its group."""
         if key in self.pinned:
             return list(self.pinned)
         group = self._by_key[key].group
