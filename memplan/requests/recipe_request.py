@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.requests.layout_request import SequenceParallelRequest
 
 if TYPE_CHECKING:
     from memplan.models.training.memory import Recipe
@@ -17,7 +18,7 @@ _Named = TypeVar("_Named", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeRequest:
+class RecipeRequest(SequenceParallelRequest):
     """How a step is trained."""
 
     micro_batch: int = option("--micro-batch", default=1, help="Samples of a micro-batch.", panel=_PANEL, least=1)
@@ -33,9 +34,6 @@ class RecipeRequest:
     )
     schedule: str = option("--schedule", default="1f1b", help="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
     chunks: int = option("--chunks", default=1, help="Parts of an interleaved rank.", panel=_PANEL, least=1)
-    sequence_parallel: bool = option(
-        "--sequence-parallel", "--sp", default=False, help="Spread norms over TP.", panel=_PANEL
-    )
     recompute_layers: int = option(
         "--recompute-layers", default=0, help="Layers of a stage that keep their input only.", panel=_PANEL, least=0
     )

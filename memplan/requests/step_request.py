@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.requests.layout_request import SequenceParallelRequest
 
 if TYPE_CHECKING:
     from memplan.models.steps import ServedStep
@@ -16,7 +17,7 @@ _PHASES = ("decode", "prefill")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRequest:
+class StepRequest(SequenceParallelRequest):
     """A prefill or decode step, and what of it is spread over ranks besides attention."""
 
     phase: str = option("--phase", default="decode", help="decode or prefill.", panel=_PANEL)
@@ -28,7 +29,13 @@ class StepRequest:
         least=1,
     )
     context: int = option(
-        "--context", default=4096, help="Tokens of a sequence, those of the step included.", panel=_PANEL, least=1
+        "--context",
+        "--sequence",
+        "-s",
+        default=4096,
+        help="Tokens of a sequence, those of the step included.",
+        panel=_PANEL,
+        least=1,
     )
     cached: int = option("--cached", default=0, help="Tokens of a prompt that are cached.", panel=_PANEL, least=0)
     mtp: int = option("--mtp", default=0, help="Draft tokens of multi-token prediction.", panel=_PANEL, least=0)
@@ -39,13 +46,6 @@ class StepRequest:
     index_c8: bool = option("--index-c8", default=False, help="Keys of the indexer in 8 bits.", panel=_PANEL)
     random_routing: bool = option(
         "--random-routing", default=False, help="Experts are hit at random, not evenly.", panel=_PANEL
-    )
-    sp: bool = option(
-        "--sp",
-        "--sequence-parallel",
-        default=False,
-        help="Spread the residual stream over the TP ranks.",
-        panel=_LAYOUT,
     )
     output_tp: int = option(
         "--output-tp", default=1, help="Ranks that share attention's output projection.", panel=_LAYOUT, least=1
@@ -73,7 +73,7 @@ class StepRequest:
             precision=self.weights,
             kv=self.kv_dtype,
             index_c8=self.index_c8,
-            sequence_parallel=self.sp,
+            sequence_parallel=self.sequence_parallel,
             even_routing=not self.random_routing,
             output_parallel=self.output_tp,
             head_parallel=self.head_tp,
