@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def calibration_table(pairs: Sequence[tuple[float, bool]]) -> Iterator[str]:
     edges = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.01)
     yield "| probability given | matches | mean given | right |"
     yield "|---|---|---|---|"
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         inside = [(chance, right) for chance, right in pairs if low <= chance < high]
         if inside:
             given = np.mean([chance for chance, _ in inside])

@@ -35,7 +35,7 @@ qt = application()
 window = MainWindow()
 window.resize(1600, 1000)
 window.show()
-window.open_request(Request(profile=Path(sys.argv[1])))
+window.opener.open_request(Request(profile=Path(sys.argv[1])))
 def painted():
     tracks = window.session.tracks
     if not window.session.document.empty and any(tracks.loaded(track) for track in tracks.all):
@@ -72,7 +72,7 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     timer.timeout.connect(tick)
     timer.start(5)
     began = last = time.perf_counter()
-    window.open_request(Request(profile=folder))
+    window.opener.open_request(Request(profile=folder))
     while window.session.document.empty or window.jobs.running:
         qt.processEvents()
     taken = time.perf_counter() - began

@@ -20,12 +20,16 @@ _USUAL_PX = 300
 _MARGINS_PX = 24
 
 
+WayToBegin = tuple[str, str, Callable[[], object]]
+"""A title, a line under it, and what it does."""
+
+
 class WelcomeView(QScrollArea):
-    """Buttons for `ways`, each a title, a line under it and what it does; recent documents beside them."""
+    """Buttons for `ways`; recent documents beside them."""
 
     def __init__(
         self,
-        ways: Sequence[tuple[str, str, Callable[[], object]]],
+        ways: Sequence[WayToBegin],
         reopen: Callable[[Request], object],
         palette: Palette,
         parent: QWidget | None = None,

@@ -46,7 +46,7 @@ class KernelScopes:
         return len(self.phase)
 
     def path(self, kernel: int) -> str:
-        """A kernel in the model's words: `layers.12.attention, backward, micro-batch 1`; empty where nothing is known."""
+        """A kernel in the model's words: `layers.12.attention, backward, micro-batch 1`; empty if nothing is known."""
         words = []
         part = self.parts[self.part[kernel]] if self.part[kernel] >= 0 else ""
         if self.layer[kernel] >= 0:
@@ -90,7 +90,7 @@ def kernel_scopes(
     exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
     columns[exchanged, 2:4] = -1
-    whole = _Unplanned(sequence, kernels, kernel_class, found, columns)
+    whole = _Unplanned(kernels, kernel_class, found, columns)
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -139,7 +139,6 @@ class _Unplanned:
 
     def __init__(
         self,
-        sequence: PlannedSequence,
         kernels: TokenClasses,
         kernel_class: Int32s,
         found: Assignment,

@@ -14,6 +14,7 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.ascending import rising
 
 Singles = NDArray[np.float32]
 
@@ -33,6 +34,8 @@ _EDGE = 8
 """Rows that a collective before the first or after the last kernel of the chain may be from it."""
 _SPARE = 6
 """Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
+_SURE = 0.8
+"""Probability from which a match of the coarse alignment counts."""
 _LOST = 0.5
 """Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
 
@@ -296,11 +299,12 @@ def _near(model: _Model, kernel_class: Int32s, kernel_names: Int64s, places: Int
 def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32s, kernel_names: Int64s) -> Int64s:
     """The row near which every kernel stands, counted on over steps: from heavy ops, and in between in proportion."""
     heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
-    small = model.taken(heavy_rows)
     rows = len(heavy_rows)
-    doubled = small.repeated(2)
+    # Two steps side by side, of which the second goes on to the first.
+    doubled = model.taken(heavy_rows).repeated(2)
+    doubled = replace(doubled, entry=(np.arange(2 * rows) == 0).astype(np.float32))
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
-    places = np.zeros(len(classes), dtype=np.int64)
+    places, certain = np.zeros(len(classes), dtype=np.int64), np.zeros(len(classes), dtype=np.bool_)
     begin, at, turn = 0, 0, 0
     while begin < len(classes):
         end = min(begin + _COARSE_KERNELS, len(classes))
@@ -312,16 +316,21 @@ def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32
         if piece is None or float((piece.row >= 0).mean()) < _LOST:
             low = np.zeros(look - begin, dtype=np.int64)
             piece = _run(doubled, classes[begin:look], names[begin:look], low, 2 * rows, near=at)
-        kept = piece.place[: end - begin]
-        falls = np.cumsum(np.diff(kept, prepend=at) < -rows // 2)
-        places[begin:end] = kept + (turn + falls) * rows
-        last = int(kept[-1]) + int(falls[-1]) * rows if len(kept) else at
-        turn, at = turn + last // rows, last % rows
+        sure = np.flatnonzero((piece.row[: end - begin] >= 0) & (piece.chance[: end - begin] >= _SURE))
+        if len(sure):
+            # Forwards by up to three quarters of a step, or back by the rest.
+            moves = (np.diff(piece.row[sure], prepend=at) + rows // 4) % rows - rows // 4
+            places[begin + sure] = at + turn * rows + np.cumsum(moves)
+            certain[begin + sure] = True
+            turn, at = divmod(int(places[begin + sure[-1]]), rows)
         begin = end
+    places, heavy_kernels = places[certain], heavy_kernels[certain]
+    if not len(places):
+        return np.zeros(len(kernel_class), dtype=np.int64)
     whole = heavy_rows[places % rows] + places // rows * len(sequence)
-    ordered = np.maximum.accumulate(whole)
-    numbers = np.arange(len(kernel_class))
-    return np.interp(numbers, heavy_kernels, ordered).astype(np.int64)
+    # Equal places ascend with their kernels; what jumps ahead or back alone is left out.
+    kept = rising(whole * len(whole) + np.arange(len(whole)))
+    return np.interp(np.arange(len(kernel_class)), heavy_kernels[kept], whole[kept]).astype(np.int64)
 
 
 def _anchors(sequence: PlannedSequence, model: _Model, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
@@ -390,10 +399,12 @@ def _run(
         stretch = model.entry[low[0] : low[0] + width]
         start[: len(stretch)][stretch > 0] = 1.0
     else:
+        start *= model.start_inside
         start[max(0, near - int(low[0]) - 1) : near - int(low[0]) + 2] = 1.0
     shared = (
         model.token, kernel_class, low, model.ratios.core, model.ratios.part, model.ratios.again, model.ratios.fused,
-        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare, model.skip, model.skip_on, model.entry, model.prices,
+        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
+        model.skip, model.skip_on, model.entry, model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
     final = np.full(width, model.start_inside)

@@ -33,7 +33,7 @@ _FASTER, _LEAST = 1.0, 0.01
 
 @jit_numpy_division
 def _nearness(place: int, begin: int, end: int, off: int) -> float:
-    """How well an op at `place` fits a kernel that stands between two places, `off` kernels from either: a long tail."""
+    """How well an op at `place` fits a kernel between two places, `off` kernels from either: falls with a long tail."""
     away = (max(begin - place, place - end, 0) + _AMONG_OTHERS * off) / _NEAR
     return 1.0 / (1.0 + away * away)
 
@@ -82,9 +82,10 @@ def forward(
     going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
     of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, and the
     factors of names that are equal or differ. `start` is the mass that stands before each op; `entry` is 1 for ops with
-    which a step may begin, 0 for others. Kernels with a `kernel_to` of at least 0 stand between two places: ops far from
-    both, by `op_place`, fit them less, as do
-    ops of a longer planned `op_time` than their `kernel_time`. The first op is a sentinel that no kernel runs.
+    which a step may begin, 0 for others. A kernel with a `kernel_to` of at least 0 stands between two places, with
+    `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
+    as do ops of a longer planned `op_time` than its `kernel_time`.
+    The first op is a sentinel that no kernel runs.
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]

@@ -62,7 +62,7 @@ class PlannedSequence:
 
 def planned_sequence(plan: Plan) -> PlannedSequence:
     """The rows of `plan`; ops that launch nothing are left out."""
-    ops = [op.index for op in plan.ops if op.bound != "none" or op.kernel is not None]
+    ops = [op.index for op in plan.ops if op.launches or op.kernel is not None]
     found, codes = plan_tokens(plan, ops)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]

@@ -60,7 +60,13 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
     aware = {name for name, kind in requests.items() if any(item.name == _GIVEN for item in dataclasses.fields(kind))}
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
-        parameters += _expanded(requests[name]) if name in requests else [_by_name(parameter)]
+        asked = {item.name: item for item in parameters}
+        for item in _expanded(requests[name]) if name in requests else [_by_name(parameter)]:
+            # Two requests may ask the same thing: one option answers both.
+            if item.name not in asked:
+                parameters.append(item)
+            elif not _same(asked[item.name], item):
+                raise TypeError(f"{function.__module__}: two different options are called {item.name}")
     if aware:
         parameters.append(_option(_CONTEXT, typer.Context, inspect.Parameter.empty))
     parameters += [
@@ -73,10 +79,12 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
         form = _chosen(given.pop("as_json"), given.pop("report_format"), given["report_file"])
         target: Path | None = given.pop("report_file")
         said = _said(given.pop(_CONTEXT)) if aware else frozenset()
+        asked = {}
         for name, kind in requests.items():
-            values = {field.name: given.pop(field.name) for field, _ in options_of(kind)}
-            given[name] = kind(**values, **({_GIVEN: said & values.keys()} if name in aware else {}))
-        report = function(**given)
+            values = {field.name: given[field.name] for field, _ in options_of(kind)}
+            asked[name] = kind(**values, **({_GIVEN: said & values.keys()} if name in aware else {}))
+        own = {name: value for name, value in given.items() if name in signature.parameters}
+        report = function(**own, **asked)
         deliver(report, form, target)
         return YES if report.answer else NO
 
@@ -99,6 +107,10 @@ def _flags(annotation: Any) -> tuple[str, ...]:
         if isinstance(extra, typer.models.OptionInfo):
             return tuple(extra.param_decls or ())
     return ()
+
+
+def _same(one: inspect.Parameter, other: inspect.Parameter) -> bool:
+    return _flags(one.annotation) == _flags(other.annotation) and one.default == other.default
 
 
 def _by_name(parameter: inspect.Parameter) -> inspect.Parameter:

@@ -8,8 +8,8 @@ import numpy as np
 
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.result import Matches
-from memplan.compare.timemap import rising
 from memplan.core.arrays import Int64s
+from memplan.core.ascending import rising
 from memplan.graph.op_names import op_family, op_spellings
 from memplan.schema import Plan
 

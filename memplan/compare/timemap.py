@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
+from memplan.core.ascending import rising
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +50,6 @@ def time_map(plan_ns: Int64s, profile_ns: Int64s, *, anchored: bool = True) -> T
     plan_ns, profile_ns = plan_ns[first], profile_ns[first]
     kept = rising(profile_ns)
     return TimeMap(plan_ns[kept], profile_ns[kept], anchored)
-
-
-def rising(values: Int64s) -> NDArray[np.int64]:
-    """Positions of a longest strictly ascending part of `values`."""
-    if not len(values) or bool((np.diff(values) > 0).all()):
-        return np.arange(len(values), dtype=np.int64)
-    # Patience sorting: ends[k] is the smallest value that ends an ascending part of k + 1 values.
-    ends: list[int] = []
-    holders: list[int] = []
-    before: list[int] = []
-    for position, value in enumerate(values.tolist()):
-        place = bisect.bisect_left(ends, value)
-        if place == len(ends):
-            ends.append(value)
-            holders.append(position)
-        else:
-            ends[place], holders[place] = value, position
-        before.append(holders[place - 1] if place else -1)
-    chosen = []
-    position = holders[-1]
-    while position >= 0:
-        chosen.append(position)
-        position = before[position]
-    return np.array(chosen[::-1], dtype=np.int64)
 
 
 def _along(source: Int64s, target: Int64s, time_ns: int | Int64s) -> int | Int64s:

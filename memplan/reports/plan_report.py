@@ -47,7 +47,9 @@ _MOVES = (
 
 def plan_report(plan: Plan) -> Report:
     """`plan` as a report; its document is the plan itself."""
-    sections = [_tiers(plan), *_peak(plan), _ops(plan)]
+    sections = [_tiers(plan), *_peak(plan)]
+    if plan.timed:
+        sections.append(_ops(plan))
     if plan.transfers:
         sections.append(_transfers(plan))
     return Report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
@@ -18,25 +18,25 @@ _PANEL = "Layout"
 class LayoutRequest:
     """Ranks by dimension, and the layers of each pipeline stage."""
 
-    tp: int = option("--tp", default=1, help="Ranks of tensor parallelism.", panel=_PANEL, least=1)
-    pp: int = option("--pp", default=1, help="Ranks of pipeline parallelism: stages.", panel=_PANEL, least=1)
-    dp: int = option("--dp", default=1, help="Ranks of data parallelism.", panel=_PANEL, least=1)
+    tp: int = option("--tp", default=1, about="Ranks of tensor parallelism.", panel=_PANEL, least=1)
+    pp: int = option("--pp", default=1, about="Ranks of pipeline parallelism: stages.", panel=_PANEL, least=1)
+    dp: int = option("--dp", default=1, about="Ranks of data parallelism.", panel=_PANEL, least=1)
     ep: int = option(
-        "--ep", default=1, help="Ranks that share the experts; 1 splits each by TP.", panel=_PANEL, least=1
+        "--ep", default=1, about="Ranks that share the experts; 1 splits each by TP.", panel=_PANEL, least=1
     )
-    cp: int = option("--cp", default=1, help="Ranks of context parallelism: they share tokens.", panel=_PANEL, least=1)
+    cp: int = option("--cp", default=1, about="Ranks of context parallelism: they share tokens.", panel=_PANEL, least=1)
     stage_layers: str | None = option(
         "--stage-layers",
         "--num-layer-list",
         default=None,
-        help="Layers of every pipeline stage, such as 13,16,16,16; by default as even as can be.",
+        about="Layers of every pipeline stage, such as 13,16,16,16; by default as even as can be.",
         panel=_PANEL,
     )
     first_stage_layers: int | None = option(
         "--first-stage-layers",
         "--decoder-first-pipeline-num-layers",
         default=None,
-        help="Layers of the first pipeline stage; the others share the rest.",
+        about="Layers of the first pipeline stage; the others share the rest.",
         panel=_PANEL,
         least=1,
     )
@@ -44,7 +44,7 @@ class LayoutRequest:
         "--last-stage-layers",
         "--decoder-last-pipeline-num-layers",
         default=None,
-        help="Layers of the last pipeline stage; the others share the rest.",
+        about="Layers of the last pipeline stage; the others share the rest.",
         panel=_PANEL,
         least=1,
     )
@@ -81,11 +81,7 @@ class LayoutRequest:
             ) from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class SequenceParallelRequest:
-    """Whether the residual stream and its norms are spread over the ranks of tensor parallelism."""
-
-    sequence_parallel: bool = option(
-        "--sequence-parallel", "--sp", default=False, help="Spread the residual stream and its norms over TP.",
-        panel=_PANEL,
-    )  # fmt: skip
+def sequence_parallel_option() -> Any:
+    """The option of steps and recipes: where both are asked for, one option says it for both."""
+    what = "Spread norms and the residual stream over the TP ranks."
+    return option("--sequence-parallel", "--sp", default=False, about=what, panel=_PANEL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,9 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
     `given` names the fields that were said rather than left as by default.
     """
 
-    phase: str = option("--phase", default="", help="Of a model: the step, train, prefill or decode.", panel=_PANEL)
-    stage: int = option("--stage", default=0, help="The pipeline stage.", panel=_PANEL, least=0)
-    data_rank: int = option("--data-rank", default=0, help="Which replica of its stage.", panel=_PANEL, least=0)
+    phase: str = option("--phase", default="", about="Of a model: the step, train, prefill or decode.", panel=_PANEL)
+    stage: int = option("--stage", default=0, about="The pipeline stage.", panel=_PANEL, least=0)
+    data_rank: int = option("--data-rank", default=0, about="Which replica of its stage.", panel=_PANEL, least=0)
     given: frozenset[str] = frozenset()
 
     def model_step(self) -> Recipe | ServedStep:
@@ -54,8 +54,8 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
     def refuse(self, kind: type[Any], where: str) -> None:
         """Raise `InputError` if an option of `kind` alone was given, which `where` has no use for."""
         shared = _SHARED if kind is not ModelStepRequest else frozenset()
-        for field, spec in options_of(kind):
-            if field.name in self.given - shared:
+        for item, spec in options_of(kind):
+            if item.name in self.given - shared:
                 raise InputError(f"{spec.flags[0]} means nothing with {where}", remedy="leave it out")
 
 
@@ -63,10 +63,10 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
 class PlanRequest(ModelStepRequest):
     """What to plan on which chip; the options of a model's step are for models alone."""
 
-    source: Path = argument("A compiled graph such as model.mindir, or a model's config.json.")
-    chip: str = option("--chip", "-c", default="910B3", help="The chip, such as 910B3 or 910C.", always=True)
+    source: Path = field(metadata=argument("A compiled graph such as model.mindir, or a model's config.json."))
+    chip: str = option("--chip", "-c", default="910B3", about="The chip, such as 910B3 or 910C.", always=True)
     hbm: str | None = option(
-        "--hbm", default=None, help="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
+        "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
     )
 
     def plan(

@@ -104,7 +104,7 @@ class TrainingMemory:
 
 def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tuple[range, ...]:
     """
-    The runs of layers that pipeline stage `stage` holds: one, or several with the interleaved and the V-shaped schedule.
+    The runs of layers that pipeline stage `stage` holds, several with the interleaved and the V-shaped schedule.
 
     Raises `InputError` for a stage that isn't there, or layers that can't be divided so.
     """

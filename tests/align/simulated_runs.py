@@ -17,6 +17,7 @@ import numpy as np
 
 import memplan
 from memplan.models import load_config
+from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import step_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
@@ -119,7 +120,10 @@ _WRITTEN: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "FlashAttentionScoreGrad": (("FlashAttentionScoreGrad", "Cast"),),
 }
-_STRANGERS = ("Add", "Cast", "TensorMove", "Fill", "Equal", "NotEqual", "Abs", "IsFinite", "LpNormV2", "Muls", "Range", "NonZero", "ZerosLike", "ReduceSum", "Slice", "Pows", "Greater", "hcom_allReduce_")  # fmt: skip
+_STRANGERS = (
+    "Add", "Cast", "TensorMove", "Fill", "Equal", "NotEqual", "Abs", "IsFinite", "LpNormV2", "Muls", "Range",
+    "NonZero", "ZerosLike", "ReduceSum", "Slice", "Pows", "Greater", "hcom_allReduce_",
+)  # fmt: skip
 
 
 def simulate_run(plan: Plan, seed: int, what: Disturbance = Disturbance()) -> SimulatedRun:
@@ -359,7 +363,7 @@ def model_plans(configs: Path) -> dict[str, Plan]:
     """Plans of small models of several kinds, layouts and phases; layers are those of the published ones."""
     found: dict[str, Plan] = {}
 
-    def model(name: str, layers: int) -> object:
+    def model(name: str, layers: int) -> ModelConfig:
         config = load_config(configs / f"{name}.json")
         return replace(config, layers=config.layers[:layers])
 
@@ -368,13 +372,17 @@ def model_plans(configs: Path) -> dict[str, Plan]:
         "qwen3 last stage": ("Qwen--Qwen3-1.7B", 6, Layout(pipeline=2, data=2), Recipe(4096, 1, 3), 1),
         "llama TP2": ("meta-llama--Meta-Llama-3.1-8B", 3, Layout(tensor=2, data=2), Recipe(2048, 2, 2), 0),
         "llama recomputed": (
-            "meta-llama--Meta-Llama-3.1-8B", 4, Layout(tensor=4), Recipe(4096, 1, 2, recompute_layers=4, sequence_parallel=True), 0,
+            "meta-llama--Meta-Llama-3.1-8B", 4, Layout(tensor=4),
+            Recipe(4096, 1, 2, recompute_layers=4, sequence_parallel=True), 0,
         ),
         "qwen3 moe EP4": ("Qwen--Qwen3-30B-A3B", 3, Layout(data=4, expert=4), Recipe(2048, 1, 2), 0),
-        "mixtral GPipe": ("mistralai--Mixtral-8x7B-v0.1", 4, Layout(tensor=2, pipeline=2), Recipe(2048, 1, 3, schedule=Schedule.GPIPE), 0),
+        "mixtral GPipe": (
+            "mistralai--Mixtral-8x7B-v0.1", 4, Layout(tensor=2, pipeline=2),
+            Recipe(2048, 1, 3, schedule=Schedule.GPIPE), 0,
+        ),
     }  # fmt: skip
     for name, (config, layers, layout, recipe, stage) in trainings.items():
-        graph = training_graph(model(config, layers), layout, recipe, stage=stage)  # type: ignore[arg-type]
+        graph = training_graph(model(config, layers), layout, recipe, stage=stage)
         found[name] = memplan.plan(graph, chip="910B2")
     served = {
         "qwen3 decode TP4": ("Qwen--Qwen3-32B", 12, Layout(tensor=4), ServedStep(Phase.DECODE, 32, 4096)),
@@ -388,5 +396,5 @@ def model_plans(configs: Path) -> dict[str, Plan]:
         ),
     }
     for name, (config, layers, layout, step) in served.items():
-        found[name] = memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")  # type: ignore[arg-type]
+        found[name] = memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")
     return found

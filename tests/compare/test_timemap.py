@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.compare.timemap import rising, time_map
+from memplan.compare.timemap import time_map
+from memplan.core.ascending import rising
 
 EPOCH = 1_767_225_600 * 10**9
 ANCHORS = st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)), min_size=1, max_size=30)

@@ -45,8 +45,9 @@ def _plan_section(plan: Plan, session: Session) -> Section:
         fact("graph", plan.origin.graph),
         fact("chip", plan.chip),
         fact("answer", _answer(plan)),
-        fact("predicted time", format_duration(plan.makespan_ns)),
     ]
+    if plan.timed:
+        facts.append(fact("predicted time", format_duration(plan.makespan_ns)))
     for use in plan.tiers:
         if use.tier is session.tier:
             facts += [

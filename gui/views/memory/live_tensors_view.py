@@ -20,8 +20,10 @@ _DELAY_MS = 80
 class LiveTensorsView(TableView):
     """Follows the cursor with a short delay, so that moving the mouse stays smooth."""
 
+    shape = LIVE_SHAPE
+
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, LIVE_SHAPE, parent)
+        super().__init__(session, parent)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)

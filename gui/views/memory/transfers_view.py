@@ -13,8 +13,10 @@ from memplan.gui.views.table_view import TableView
 class TransfersView(TableView):
     """Totals in a line, and every move under it."""
 
+    shape = TRANSFER_SHAPE
+
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, TRANSFER_SHAPE, parent)
+        super().__init__(session, parent)
         self.show_session(session)
 
     def show_session(self, session: Session) -> None:
