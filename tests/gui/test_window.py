@@ -12,13 +12,14 @@ from PySide6.QtGui import QDropEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog
 
 from memplan.core.sentence import Sentence
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.gui.model.table import TableRow
-from memplan.gui.model.timeline.flows import arrows
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.tables.table import TableRow
 from memplan.gui.views import search_bar as search
 from memplan.gui.views import table_view as table
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.kernel.roofline_view import RooflineView
@@ -26,7 +27,6 @@ from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.table_view import RowsModel
-from memplan.gui.window.command_palette import CommandPalette
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 

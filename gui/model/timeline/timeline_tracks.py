@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
-from memplan.gui.model.document.document import Document
+from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
