@@ -41,9 +41,7 @@ _PROFILE_KINDS = frozenset(
         FileKind.MINDIE, FileKind.OPERATOR,
     }
 )  # fmt: skip
-_IN_FRAMEWORK = frozenset(
-    {FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE, FileKind.HOST_OPS, FileKind.HOST_LAUNCHES}
-)
+_IN_FRAMEWORK = frozenset({FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE, FileKind.HOST_OPS, FileKind.HOST_LAUNCHES})
 _ALONE = frozenset({FileKind.MEMSCOPE, FileKind.SNAPSHOT, FileKind.MEMORY_BLOCKS})  # each file is a profile
 
 
@@ -106,7 +104,7 @@ def _single(path: Path, notes: Notebook) -> RankSource:
     if kind is FileKind.CLUSTER_STEPS or kind not in _PROFILE_KINDS | _ALONE:
         raise InputError("is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote")
     described = _described(path.parent, [path], notes)
-    files = {kind: [path]} if kind else {}
+    files: dict[FileKind, list[Path]] = {kind: [path]} if kind else {}
     producer = KINETO if kind is FileKind.TRACE and _is_kineto(path) else described.producer
     return RankSource(described.rank, path.parent, producer, files) if kind else described
 
@@ -186,12 +184,7 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
 def _framework(folders: Sequence[Path], notes: Notebook) -> list[Path]:
     """Files of the FRAMEWORK folder that hold what the output folder may lack."""
     found = [entry for entry in folders if entry.name == "FRAMEWORK"]
-    return [
-        file
-        for folder in found
-        for file in _entries(folder, notes)[0]
-        if kind_by_name(file.name) in _IN_FRAMEWORK
-    ]
+    return [file for folder in found for file in _entries(folder, notes)[0] if kind_by_name(file.name) in _IN_FRAMEWORK]
 
 
 def _msprof_files(folder: Path, notes: Notebook) -> list[Path]:
@@ -271,7 +264,7 @@ def _producer(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapp
 def _is_kineto(path: Path) -> bool:
     """Whether a trace begins as Kineto writes one."""
     try:
-        with (gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             head = file.read(4096)
     except (OSError, EOFError):
         return False

@@ -49,7 +49,7 @@ class Outcome:
 
 
 def recorded_run(name: str, folder: Path) -> KnownRun:
-    """The recorded run of a PyTorch model (`tests.align.torch_runs`) with a plan from its config; `folder` is scratch."""
+    """The recorded run of a model in PyTorch (`torch_runs`) with a plan from its config; `folder` is scratch."""
     with gzip.open(RECORDED / f"{name}.csv.gz", "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     kernels = host_kernels(

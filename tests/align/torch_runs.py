@@ -17,22 +17,63 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-LLAMA: Mapping[str, object] = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4,
-    "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 2000, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-    "max_position_embeddings": 2048, "tie_word_embeddings": False, "torch_dtype": "float32", "hidden_act": "silu",
-}  # fmt: skip
-MOE: Mapping[str, object] = {
-    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 256, "intermediate_size": 704,
-    "moe_intermediate_size": 192, "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True, "decoder_sparse_step": 1,
-    "mlp_only_layers": [], "head_dim": 32, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 2000,
-    "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 2048, "tie_word_embeddings": False, "torch_dtype": "float32",
+_SIZES: Mapping[str, object] = {
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "vocab_size": 2000,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
     "hidden_act": "silu",
-}  # fmt: skip
+}
+LLAMA: Mapping[str, object] = {
+    **_SIZES,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": 4,
+    "rms_norm_eps": 1e-5,
+}
+MOE: Mapping[str, object] = {
+    **_SIZES,
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "num_hidden_layers": 3,
+    "rms_norm_eps": 1e-6,
+    "head_dim": 32,
+    "moe_intermediate_size": 192,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "norm_topk_prob": True,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+}
 CONFIGS = {"llama": LLAMA, "moe": MOE}
 BATCH, SEQUENCE, MICRO_BATCHES = 2, 160, 2
 COLUMNS = ("type", "input_shapes", "input_dtypes", "start_ns", "duration_ns", "truth")
-_LINEAR = ("q_proj+k_proj+v_proj", "o_proj", "gate_proj+up_proj", "down_proj", "lm_head", "router", "experts.up_proj", "experts.down_proj")
+_LINEAR = (
+    "q_proj+k_proj+v_proj",
+    "o_proj",
+    "gate_proj+up_proj",
+    "down_proj",
+    "lm_head",
+    "router",
+    "experts.up_proj",
+    "experts.down_proj",
+)
+_PLANNED = {
+    "ffn.gate": "gate_proj+up_proj",
+    "ffn.up": "gate_proj+up_proj",
+    "ffn.down": "down_proj",
+    "ffn.router": "router",
+    "norms.": "norm.",
+    "small.0": "q_norm",
+    "small.1": "k_norm",
+    "embedding": "embed_tokens",
+    "head": "lm_head",
+}
 _NODE = "autograd::engine::evaluate_function: "
 
 
@@ -131,13 +172,15 @@ def model_of(config: Mapping[str, Any]) -> Any:
                 y = self.norms[0](x)
             with record_function(f"{at}q_proj+k_proj+v_proj"):
                 q, k, v = self.q(y), self.k(y), self.v(y)
-            q, k, v = (item.view(batch, length, -1, head) for item in (q, k, v))
+            with record_function(f"{at}split"):
+                q, k, v = (item.view(batch, length, -1, head) for item in (q, k, v))
             if self.small is not None:
                 with record_function(f"{at}q_norm"):
                     q = self.small[0](q)
                 with record_function(f"{at}k_norm"):
                     k = self.small[1](k)
-            q, k, v = (item.transpose(1, 2) for item in (q, k, v))
+            with record_function(f"{at}split"):
+                q, k, v = (item.transpose(1, 2) for item in (q, k, v))
             with record_function(f"{at}q.rotary"):
                 q = rotate(q, cos, sin)
             with record_function(f"{at}k.rotary"):
@@ -192,7 +235,8 @@ def trained(config: Mapping[str, Any], trace: Path) -> None:
     torch.set_num_threads(1)
     model = model_of(config)
     optimizers = [
-        (weight_part(name), torch.optim.AdamW([weight], lr=1e-3, foreach=False)) for name, weight in model.named_parameters()
+        (weight_part(name), torch.optim.AdamW([weight], lr=1e-3, foreach=False))
+        for name, weight in model.named_parameters()
     ]
     data = torch.randint(0, config["vocab_size"], (MICRO_BATCHES, 2, BATCH, SEQUENCE))
 
@@ -220,10 +264,7 @@ def trained(config: Mapping[str, Any], trace: Path) -> None:
 def weight_part(name: str) -> str:
     """What the plan calls the update of the weight that PyTorch calls `name`."""
     path = name.removesuffix(".weight")
-    for old, new in (
-        ("ffn.gate", "gate_proj+up_proj"), ("ffn.up", "gate_proj+up_proj"), ("ffn.down", "down_proj"), ("ffn.router", "router"),
-        ("norms.", "norm."), ("small.0", "q_norm"), ("small.1", "k_norm"), ("embedding", "embed_tokens"), ("head", "lm_head"),
-    ):  # fmt: skip
+    for old, new in _PLANNED.items():
         path = path.replace(old, new)
     parts = path.split(".")
     if parts[-1] in ("q", "k", "v"):
@@ -277,12 +318,21 @@ def _truths(events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
         region = _region(around)
         name = event["name"]
         if region.endswith("backward"):
+            if not any(item["name"].startswith(_NODE) for item in [*around, event]) and name in (
+                "aten::fill_",
+                "aten::ones_like",
+            ):
+                last = ""  # the gradient of the loss itself
             node = next((item for item in reversed([*around, event]) if item["name"].startswith(_NODE)), None)
             kind = "sum"
-            if node is not None:
+            if node is None:
+                last = ""  # the gradient of the loss itself
+            else:
                 number = node["args"].get("Sequence number", -1)
                 last = regions.get(number, last)
                 kind = "accumulate" if "AccumulateGrad" in node["name"] else "gradient"
+                if kind == "gradient" and around[-1] is node and name in ("aten::add", "aten::add_"):
+                    kind = "sum"  # what comes back to a tensor by several ways
             found[_ns(event["ts"]), name] = "|".join(_backward(last, kind, event))
         else:
             plain = region.rpartition("-")[2]
@@ -297,6 +347,8 @@ def _truths(events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
 def _backward(region: str, kind: str, event: Mapping[str, Any]) -> list[str]:
     """Planned ops that an op of the way back through `region` may be."""
     if kind == "sum":
+        if not region:
+            return ["-setting memory", *(f"micro_batch.{number}.loss" for number in range(MICRO_BATCHES))]
         return [f"{region}.{end}" for end in ("sum", "grad", "dx")]
     if region.endswith(_LINEAR):
         if kind == "accumulate":

@@ -29,7 +29,7 @@ def mindspore_host_kernels(times: Sequence[Path], launches: Sequence[Path], note
     runs = sorted(run for path in times for run in _runs(path, notes))
     if not runs:
         return None
-    told = [launch for path in launches for launch in _launches(path, notes)]
+    told = [launch for path in launches for launch in _launches(path)]
     names = [name for _, _, name, _ in runs]
     if [_short(name) for name in names] != [short for _, short, _ in told]:
         if told:
@@ -95,7 +95,7 @@ def _runs(path: Path, notes: Notebook) -> Iterator[tuple[int, int, str, str]]:
         notes.add(path, f"{bad} runs of ops without a usable start and duration skipped")
 
 
-def _launches(path: Path, notes: Notebook) -> Iterator[tuple[str, str, str]]:
+def _launches(path: Path) -> Iterator[tuple[str, str, str]]:
     """Type, short name and shapes of every launch."""
     for line in _lines(path):
         kind, _, rest = line.partition(";")

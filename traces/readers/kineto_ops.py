@@ -77,12 +77,10 @@ def kineto_kernels(timeline: TimelineQuery, progress: Progress) -> Kernels | Non
         return None
     rows.sort(key=lambda row: row[0])
     starts, durations, threads, names, shapes, dtypes = (list(column) for column in zip(*rows, strict=True))
-    return host_kernels(starts, durations, threads, names, names, shapes, dtypes)  # type: ignore[arg-type]
+    return host_kernels(starts, durations, threads, names, names, shapes, dtypes)
 
 
-def _track_rows(
-    timeline: TimelineQuery, track: Track, thread: int
-) -> list[tuple[int, int, int, str, str, str]] | None:
+def _track_rows(timeline: TimelineQuery, track: Track, thread: int) -> list[tuple[int, int, int, str, str, str]] | None:
     """Start, duration, thread, name, shapes and dtypes of ops that work; `None` where a device's kernels are here."""
     slices = timeline.slices(track.id, None, None)
     categories = {slices.categories[code] for code in np.unique(slices.category).tolist()}

@@ -22,8 +22,8 @@ from memplan.traces.rank_links import read_links
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.host_ops import mindspore_host_kernels
 from memplan.traces.readers.kernel_tables import UNUSED, is_kernel_table, kernels_of
-from memplan.traces.readers.kineto_ops import kineto_kernels
 from memplan.traces.readers.kernel_tracks import timeline_of
+from memplan.traces.readers.kineto_ops import kineto_kernels
 from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merge_curves
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
@@ -68,7 +68,7 @@ class TextReader(RankReader):
         return self._kineto_kernels(progress)
 
     def _kineto_kernels(self, progress: Progress) -> Kernels | None:
-        """Ops of torch.profiler's trace, where the run had no device; what is wrong with the trace the timeline tells."""
+        """Ops of torch.profiler's trace, where the run had no device; what is wrong with it the timeline tells."""
         if not self._source.of(FileKind.TRACE) or self._source.producer != KINETO:
             return None
         view = load_timeline(self._source, dict, self._cache, Notebook(self._notes.root), progress, self._threads)
