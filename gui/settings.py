@@ -10,8 +10,8 @@ from typing import Any
 from PySide6.QtCore import QByteArray, QSettings
 
 from memplan.gui.i18n import LANGUAGES, system_language
-from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.palette import Palette, load_palette
+from memplan.gui.model.session.open_request import Request
 
 _RECENT = 10
 
@@ -131,9 +131,10 @@ class Settings:
         """`config.json` files whose KV budget was looked at, the latest first."""
         return [Path(item) for item in self._texts("models")]
 
-    @models.setter
-    def models(self, paths: Sequence[Path]) -> None:
-        self._set("models", json.dumps([str(path) for path in paths[:_RECENT]]))
+    def model_opened(self, config: Path) -> None:
+        """Put `config` first among the models that were looked at."""
+        rest = [path for path in self.models if path != config]
+        self._set("models", json.dumps([str(path) for path in [config, *rest][:_RECENT]]))
 
     @property
     def lazy_docks(self) -> list[str]:
@@ -148,7 +149,7 @@ class Settings:
 
     @property
     def arrangement(self) -> Mapping[str, list[str]]:
-        """Order, pins, folds and hidden tracks as `TimelineTracks.arrangement` gave them; empty before anything was arranged."""
+        """Order, pins, folds and hidden tracks as `TimelineTracks.arrangement` gave them; empty at first."""
         found = self._json("tracks")
         pairs = found.items() if isinstance(found, dict) else ()
         return {name: [key for key in keys if isinstance(key, str)] for name, keys in pairs if isinstance(keys, list)}

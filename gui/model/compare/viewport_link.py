@@ -6,9 +6,9 @@ from collections.abc import Callable
 from enum import Enum
 
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.event import Event
-from memplan.gui.model.timeline.steps import ShownStep, steps
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.slices.shown_steps import ShownStep, steps
 from memplan.gui.model.viewport import Viewport
 
 Bounds = tuple[float, float]
@@ -170,7 +170,7 @@ def _bound(follow: Callable[[int], None], place: int) -> Callable[[], None]:
     return lambda: follow(place)
 
 
-class Alignment(str, Enum):
+class AlignBy(str, Enum):
     """Ways to choose the moments of two documents that lie on each other; the value is what a menu calls it."""
 
     BEGINNINGS = "Both beginnings"
@@ -179,7 +179,7 @@ class Alignment(str, Enum):
     SELECTED = "Starts of the selected items"
 
 
-def moments(first: Session, second: Session, how: Alignment, progress: Progress = silent) -> tuple[float, float] | None:
+def moments(first: Session, second: Session, how: AlignBy, progress: Progress = silent) -> tuple[float, float] | None:
     """
     The two moments that `how` puts on each other, in nanoseconds from each document's origin.
 
@@ -187,11 +187,11 @@ def moments(first: Session, second: Session, how: Alignment, progress: Progress 
     documents must tell of steps or have something selected. Of several steps it is the one nearest to the middle of
     what the first document shows, with the step of that number in the second, or else the step in that place.
     """
-    if how is Alignment.BEGINNINGS:
+    if how is AlignBy.BEGINNINGS:
         return 0.0, 0.0
-    if how is Alignment.CLOCK:
+    if how is AlignBy.CLOCK:
         return (0.0, float(first.origin_ns - second.origin_ns)) if one_clock(first, second) else None
-    if how is Alignment.SELECTED:
+    if how is AlignBy.SELECTED:
         selected, other = first.selected_span(), second.selected_span()
         return (selected[0], other[0]) if selected is not None and other is not None else None
     return _step_starts(first, second, progress)
@@ -209,7 +209,7 @@ def one_clock(first: Session, second: Session) -> bool:
 
 def default_moments(first: Session, second: Session, progress: Progress = silent) -> tuple[float, float]:
     """The moments to put on each other at first: those of one clock, else of the first steps, else the beginnings."""
-    for how in (Alignment.CLOCK, Alignment.STEPS):
+    for how in (AlignBy.CLOCK, AlignBy.STEPS):
         found = moments(first, second, how, progress)
         if found is not None:
             return found

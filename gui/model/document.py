@@ -22,6 +22,8 @@ def shifted(profile_ns: int) -> TimeMap:
 
 
 _PLAN_TIME = Sentence("plan time")
+MOST_DEVIATIONS = 500
+"""Differences between plan and profile that a document keeps, the costliest; how many there are in all is kept too."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def make_document(
     if plan is None or profile is None or chosen is None:
         return Document(plan, plan_path, profile, chosen)
     try:
-        found = compare(plan, profile, rank=chosen.rank, limit=500, progress=progress)
+        found = compare(plan, profile, rank=chosen.rank, limit=MOST_DEVIATIONS, progress=progress)
     except InputError as error:
         start = shifted(chosen.span_ns[0])
         why = Sentence("both begin together: {}", (error.message,))
