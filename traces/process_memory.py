@@ -92,7 +92,7 @@ def process_memory(curves: Mapping[str, MemoryCurve], at_ns: int | None = None) 
     moment = at_ns
     if moment is None:
         used = main.allocated if main.allocated is not None else _values(main)
-        moment = int(main.time_ns[int(np.argmax(used))])
+        moment = 0 if used is None else int(main.time_ns[int(np.argmax(used))])
     sample = int(sampled[int(np.argmin(np.abs(process.time_ns[sampled] - moment)))])
     time_ns, held = int(process.time_ns[sample]), int(total[sample])
     reserved = _at(main.time_ns, _values(main), time_ns)
@@ -110,9 +110,7 @@ def process_memory(curves: Mapping[str, MemoryCurve], at_ns: int | None = None) 
     modules = {
         name: size
         for name, curve in curves.items()
-        if name not in apart
-        and curve.component == name
-        and (size := _at(curve.time_ns, _values(curve), time_ns)) > 0
+        if name not in apart and curve.component == name and (size := _at(curve.time_ns, _values(curve), time_ns)) > 0
     }
     modules = _without_allocators(modules, sum(item.nbytes for item in items), reserved, held)
     for name, size in sorted(modules.items(), key=lambda entry: -entry[1]):

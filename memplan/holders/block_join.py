@@ -30,6 +30,7 @@ _NEAR = 16
 """Ops by which a tensor's planned and measured making may be apart."""
 _NEVER = np.iinfo(np.int64).max
 _BY_NAMES = 0.5
+_WORKSPACE = "workspace"
 _SURE, _LIKELY, _BY_SIZE, _BY_ORDER = 0.99, 0.9, 0.75, 0.6
 
 
@@ -109,22 +110,21 @@ def join_blocks(
         step[found] = alignment.step[kernel[found]]
         chance[found] = alignment.scopes.probability[kernel[found]] * np.where(output[found] >= 0, 1.0, _LIKELY)
     else:
-        made, rounds = _in_order(plan, allocations)
+        made = _in_order(plan, allocations)
         how = JoinedBy.ORDER
         known = made.maker >= 0
         step[known] = made.maker[known] // len(plan.ops)
         ops = [(row % len(plan.ops),) if row >= 0 else () for row in made.maker.tolist()]
         output = made.output
         chance[known] = np.where(made.output[known] >= 0, _LIKELY, _BY_ORDER)
-        del rounds
     return _Joiner(plan, allocations, held, ops, kernel, step, chance, how).joined()
 
 
-def _in_order(plan: Plan, allocations: Allocations) -> tuple[MadeBlocks, int]:
+def _in_order(plan: Plan, allocations: Allocations) -> MadeBlocks:
     """Blocks along the ops of as many steps as their number allows."""
     made = sum(tensor.producer is not None for tensor in plan.tensors) or 1
     rounds = max(1, min(-(-2 * len(allocations) // made), 64))
-    return made_by(allocations, makers_of_plan(plan, rounds)), rounds
+    return made_by(allocations, makers_of_plan(plan, rounds))
 
 
 def _by_name(plan: Plan, allocations: Allocations) -> Int64s:
@@ -176,74 +176,78 @@ class _Joiner:
     def joined(self) -> BlockJoin:
         """The join of all blocks."""
         self.how[self.op >= 0] = self.way
+        arrived, rounds = self._arrivals()
+        self.released = np.where(arrived < 0, _NEVER, rounds * len(self.plan.ops) + arrived)
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for block, (found, step) in enumerate(zip(self.ops, self.step.tolist(), strict=True)):
             for op in found:
                 groups[step, op].append(block)
-        left: dict[int, list[HeldTensor]] = defaultdict(list)
         for step in sorted({step for step, _ in groups}):
+            left = []
             for op, tensors in self.made.items():
-                rest = self._give(tensors, groups.get((step, op), ()), op)
-                left[step] += rest
-        self._near(left)
-        arrived, rounds = self._arrivals()
+                left += self._give(tensors, groups.get((step, op), ()), step)
+            self._near(left, step)
         return BlockJoin(
             self.op, self.kernel, self.tensor, self.step, self.how, self.brief, self.chance, arrived, rounds,
             tuple(self.held),
         )  # fmt: skip
 
-    def _give(self, tensors: Sequence[HeldTensor], blocks: Sequence[int], op: int) -> list[HeldTensor]:
-        """Give each tensor the longest-lived block of its size; returns those without any."""
-        free = sorted((block for block in blocks if self.tensor[block] < 0), key=lambda block: -int(self.release[block]))
+    def _give(self, tensors: Sequence[HeldTensor], blocks: Sequence[int], step: int) -> list[HeldTensor]:
+        """Give the tensors of an op those of its blocks that have their size; returns those without any."""
+        free = [block for block in blocks if self.tensor[block] < 0]
         missing = []
         for item in sorted(tensors, key=lambda item: (-item.end, -item.nbytes)):
-            scratch = item.kind == "workspace"
             fitting = [block for block in free if self._fits(block, item)]
-            if not fitting and scratch:
-                fitting = [block for block in free if self.brief[block]][:1]
+            if not fitting and item.kind == _WORKSPACE:
+                fitting = [block for block in free if self.brief[block]]
             if not fitting:
                 missing.append(item)
                 continue
-            block = fitting[0]
+            block = min(fitting, key=lambda block: (self._off(block, item, step), block))
             free.remove(block)
-            self._set(block, item, op)
+            self._set(block, item)
         return missing
 
+    def _off(self, block: int, item: HeldTensor, step: int) -> int:
+        """By how many ops a block is released before or after its tensor should be; what is never, is last."""
+        return abs(
+            min(int(self.released[block]), (step + 2) * len(self.plan.ops)) - (step * len(self.plan.ops) + item.end)
+        )
+
     def _fits(self, block: int, item: HeldTensor) -> bool:
-        over = int(self.allocations.size[block]) - item.tensor.nbytes
-        if self.brief[block] != (item.end - item.start <= 1 and item.kind == "workspace"):
+        size = int(self.allocations.size[block])
+        if self.brief[block] != (item.kind == _WORKSPACE):
             return False
-        return 0 <= over <= _SLACK or abs(int(self.allocations.size[block]) - item.nbytes) <= _SLACK
+        return 0 <= size - item.tensor.nbytes <= _SLACK or abs(size - item.nbytes) <= _SLACK
 
-    def _set(self, block: int, item: HeldTensor, op: int) -> None:
-        self.tensor[block], self.op[block] = item.tensor.index, op
+    def _set(self, block: int, item: HeldTensor) -> None:
+        self.tensor[block] = item.tensor.index
+        if item.tensor.producer is not None:
+            self.op[block] = item.tensor.producer
 
-    def _near(self, left: dict[int, list[HeldTensor]]) -> None:
-        """Give tensors that are left the nearest block of their size and scope that is left."""
-        by_step: dict[int, list[int]] = defaultdict(list)
-        for block in np.flatnonzero((self.tensor < 0) & ~self.brief & (self.op >= 0)).tolist():
-            by_step[int(self.step[block])].append(block)
-        for step, tensors in left.items():
-            sizes: dict[int, list[int]] = defaultdict(list)
-            for block in by_step.get(step, ()):
-                sizes[int(self.allocations.size[block]) // _SLACK].append(block)
-            pairs = []
-            for item in tensors:
-                producer = item.tensor.producer
-                if producer is None or item.kind == "workspace":
-                    continue
-                key = item.tensor.nbytes // _SLACK
-                for block in (*sizes.get(key, ()), *sizes.get(key + 1, ())):
-                    away = abs(int(self.op[block]) - producer)
-                    if away <= _NEAR and self._same_scope(int(self.op[block]), producer) and self._fits(block, item):
-                        pairs.append((away, -int(self.release[block]), block, item.tensor.index, producer))
-            taken: set[int] = set()
-            for _, _, block, tensor, producer in sorted(pairs):
-                if self.tensor[block] < 0 and tensor not in taken:
-                    taken.add(tensor)
-                    self.tensor[block], self.op[block] = tensor, producer
-                    self.how[block] = JOINED_BY.index(JoinedBy.SIZE)
-                    self.chance[block] = min(self.chance[block], _BY_SIZE)
+    def _near(self, left: Sequence[HeldTensor], step: int) -> None:
+        """Give tensors that are left the blocks near there that have their size and are left."""
+        spare = np.flatnonzero((self.tensor < 0) & ~self.brief & (self.op >= 0) & (self.step == step))
+        sizes: dict[int, list[int]] = defaultdict(list)
+        for block in spare.tolist():
+            sizes[int(self.allocations.size[block]) // _SLACK].append(block)
+        pairs = []
+        for place, item in enumerate(left):
+            producer = item.tensor.producer
+            if producer is None or item.kind == _WORKSPACE:
+                continue
+            key = item.tensor.nbytes // _SLACK
+            for block in (*sizes.get(key, ()), *sizes.get(key + 1, ())):
+                away = abs(int(self.op[block]) - producer)
+                if away <= _NEAR and self._same_scope(int(self.op[block]), producer) and self._fits(block, item):
+                    pairs.append((away + self._off(block, item, step), block, place))
+        taken: set[int] = set()
+        for _, block, place in sorted(pairs):
+            if self.tensor[block] < 0 and place not in taken:
+                taken.add(place)
+                self._set(block, left[place])
+                self.how[block] = JOINED_BY.index(JoinedBy.SIZE)
+                self.chance[block] = min(self.chance[block], _BY_SIZE)
 
     def _same_scope(self, first: int, second: int) -> bool:
         a, b = self.plan.ops[first], self.plan.ops[second]

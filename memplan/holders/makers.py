@@ -91,9 +91,7 @@ def makers_of_plan(plan: Plan, steps: int) -> Makers:
     return _makers(sizes, family, never, np.zeros(len(sizes), dtype=np.bool_))
 
 
-def _makers(
-    sizes: Sequence[tuple[int, ...]], family: Int32s, start_ns: Int64s, in_place: NDArray[np.bool_]
-) -> Makers:
+def _makers(sizes: Sequence[tuple[int, ...]], family: Int32s, start_ns: Int64s, in_place: NDArray[np.bool_]) -> Makers:
     counts = np.array([min(len(found), _MOST_OUTPUTS) for found in sizes], dtype=np.int64)
     first = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     output = np.array([size for found in sizes for size in found[:_MOST_OUTPUTS]], dtype=np.int64)

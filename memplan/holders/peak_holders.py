@@ -1,10 +1,11 @@
-"""Who holds the measured peak beside who holds the planned one: by kind, by part of the model, and what makes them differ."""
+"""Who holds the measured peak beside who holds the planned one: by kind and part, and what makes them differ."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -21,13 +22,14 @@ UNKNOWN_KIND = "not explained"
 """The kind of bytes that were there before the profile began and that nothing of the plan explains."""
 _WORKSPACE = "workspace"
 _BY_SUM_ORDER = ("weight", "gradient", "optimizer_state")
+_Key = TypeVar("_Key")
 _SLACK_OPS = 3
 _SLACK = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Bytes that something holds: planned at the planned peak, measured at the measured one, and the blocks of the latter."""
+    """Bytes held: planned at the planned peak, measured at the measured one, and the blocks of the latter."""
 
     planned: int
     measured: int
@@ -88,19 +90,23 @@ class PeakHolders:
         return self.measured - self.explained
 
 
-class _Sums:
+class _Sums(Generic[_Key]):
     """Planned and measured bytes by key."""
 
     def __init__(self) -> None:
-        self.planned: Counter[object] = Counter()
-        self.measured: Counter[object] = Counter()
-        self.blocks: Counter[object] = Counter()
+        self.planned: Counter[_Key] = Counter()
+        self.measured: Counter[_Key] = Counter()
+        self.blocks: Counter[_Key] = Counter()
 
-    def add(self, key: object, size: int, blocks: int = 1) -> None:
+    def plan(self, key: _Key, size: int) -> None:
+        self.planned[key] += size
+
+    def add(self, key: _Key, size: int) -> None:
         self.measured[key] += size
-        self.blocks[key] += blocks
+        self.blocks[key] += 1
 
-    def holders(self) -> dict[object, Holder]:
+    def holders(self) -> dict[_Key, Holder]:
+        """All keys, those with most bytes first."""
         keys = {**dict.fromkeys(self.planned), **dict.fromkeys(self.measured)}
         found = {key: Holder(self.planned[key], self.measured[key], self.blocks[key]) for key in keys}
         return dict(sorted(found.items(), key=lambda entry: -max(entry[1].measured, entry[1].planned)))
@@ -146,7 +152,7 @@ class _Peak:
         release = allocations.release_ns
         self.live = np.flatnonzero((allocations.allocation_ns <= time_ns) & ((release < 0) | (release > time_ns)))
         self.round, self.step = self._place()
-        self.kinds, self.parts, self.layers = _Sums(), _Sums(), _Sums()
+        self.kinds, self.parts, self.layers = _Sums[str](), _Sums[str](), _Sums[int]()
         self.explained = 0
 
     def _place(self) -> tuple[int, int | None]:
@@ -164,8 +170,7 @@ class _Peak:
         if peak is not None:
             for item in self.join.held:
                 if item.start <= peak.step < item.end:
-                    for sums, key in self._keys(item):
-                        sums.planned[key] += item.nbytes
+                    self._plan(item)
         longer, foreign, standing_blocks = self._listed()
         before = self.measured - int(self.allocations.size[self.live].sum())
         explained_before, standing = self._standing(max(before, 0), standing_blocks)
@@ -180,32 +185,34 @@ class _Peak:
             before_explained=explained_before,
             standing=standing,
             explained=self.explained,
-            kinds={str(key): value for key, value in self.kinds.holders().items()},
-            parts={str(key): value for key, value in self.parts.holders().items()},
-            layers={int(str(key)): value for key, value in sorted(self.layers.holders().items(), key=lambda e: int(str(e[0])))},
+            kinds=self.kinds.holders(),
+            parts=self.parts.holders(),
+            layers=dict(sorted(self.layers.holders().items())),
             held_longer=_largest(longer),
             not_planned=_largest(foreign),
             missing=_largest(missing),
         )
 
-    def _keys(self, item: HeldTensor) -> list[tuple[_Sums, object]]:
-        op = None if item.tensor.producer is None or item.stands else self.plan.ops[item.tensor.producer]
-        found: list[tuple[_Sums, object]] = [(self.kinds, item.kind)]
-        return found + self._scope_keys(op, item.kind)
-
-    def _scope_keys(self, op: PlannedOp | None, kind: str) -> list[tuple[_Sums, object]]:
-        found: list[tuple[_Sums, object]] = [(self.parts, _part(op) if op is not None else kind)]
+    def _plan(self, item: HeldTensor) -> None:
+        op = self._made_by(item)
+        self.kinds.plan(item.kind, item.nbytes)
+        self.parts.plan(_part(op) if op is not None else item.kind, item.nbytes)
         if op is not None and op.layer is not None:
-            found.append((self.layers, op.layer))
-        return found
+            self.layers.plan(op.layer, item.nbytes)
 
-    def _count(self, keys: Iterable[tuple[_Sums, object]], size: int) -> None:
-        for sums, key in keys:
-            sums.add(key, size)
+    def _made_by(self, item: HeldTensor) -> PlannedOp | None:
+        """The op whose output a tensor is; none for what stands throughout."""
+        return None if item.tensor.producer is None or item.stands else self.plan.ops[item.tensor.producer]
+
+    def _count(self, op: PlannedOp | None, kind: str, size: int) -> None:
+        self.kinds.add(kind, size)
+        self.parts.add(_part(op) if op is not None else kind, size)
+        if op is not None and op.layer is not None:
+            self.layers.add(op.layer, size)
 
     def _listed(self) -> tuple[list[HolderRow], list[HolderRow], list[int]]:
         """Blocks of the listing that are there: those held longer, those not planned, those that stand throughout."""
-        longer: dict[tuple[str, int], list[int]] = defaultdict(list)
+        longer: dict[str, list[int]] = defaultdict(list)
         foreign: dict[str, list[int]] = defaultdict(list)
         standing: list[int] = []
         sizes, join = self.allocations.size, self.join
@@ -214,26 +221,30 @@ class _Peak:
             tensor, size = int(join.tensor[block]), int(sizes[block])
             item = self.held.get(tensor)
             if item is not None:
-                self._count(self._keys(item), size)
+                self._count(self._made_by(item), item.kind, size)
                 self.explained += size
                 past = (self.round, self.step or 0) > (int(join.step[block]), item.end - 1 + _SLACK_OPS)
                 if past and not item.stands:
-                    longer[self._tensor_name(item), item.end - 1].append(block)
+                    longer[self._tensor_name(item)].append(block)
             elif self._stands(block, wanted):
                 standing.append(block)
             else:
                 kind = _WORKSPACE if join.scratch[block] else NOT_PLANNED
                 op = self.plan.ops[int(join.op[block])] if join.op[block] >= 0 else None
-                self._count([(self.kinds, kind), *self._scope_keys(op, kind)], size)
+                self._count(op, kind, size)
                 foreign[self._foreign_name(block)].append(block)
         return (
-            [self._row(name, blocks, freed_by) for (name, freed_by), blocks in longer.items()],
+            [self._row(name, blocks, self._freed_by(blocks[0])) for name, blocks in longer.items()],
             [self._row(name, blocks, int(join.op[blocks[0]])) for name, blocks in foreign.items()],
             standing,
         )
 
+    def _freed_by(self, block: int) -> int:
+        """The last planned op that uses a block's tensor: after it, it should have been freed."""
+        return self.held[int(self.join.tensor[block])].end - 1
+
     def _stands(self, block: int, wanted: Counter[int]) -> bool:
-        """Whether a block has been there since before the first planned op, or stays and has a standing tensor's size."""
+        """Whether a block is there since before the first planned op, or stays and has a standing tensor's size."""
         release = int(self.allocations.release_ns[block])
         asked = int(self.allocations.allocation_ns[block])
         first = self._first_ns()
@@ -267,7 +278,7 @@ class _Peak:
                 continue
             item = same.pop()
             kinds[item.kind] -= item.nbytes
-            self._count(self._keys(item), size)
+            self._count(None, item.kind, size)
             self.explained += size
         explained = 0
         rank = {kind: place for place, kind in enumerate(_BY_SUM_ORDER)}
@@ -276,10 +287,10 @@ class _Peak:
             if size > 0:
                 pool -= size
                 explained += size
-                self._count([(self.kinds, kind), (self.parts, kind)], size)
+                self._count(None, kind, size)
         self.explained += explained
         if pool > 0:
-            self._count([(self.kinds, UNKNOWN_KIND), (self.parts, UNKNOWN_KIND)], pool)
+            self._count(None, UNKNOWN_KIND, pool)
         return explained, planned
 
     def _expected(self) -> list[HeldTensor]:
@@ -304,9 +315,7 @@ class _Peak:
         """Tensors that the plan has at the step of the measured peak and the run has not."""
         if self.step is None:
             return []
-        there = {
-            int(self.join.tensor[block]) for block in self.live.tolist() if self.join.step[block] == self.round
-        }
+        there = {int(self.join.tensor[block]) for block in self.live.tolist() if self.join.step[block] == self.round}
         expected = {item.tensor.index for item in self._expected()}
         groups: dict[str, list[HeldTensor]] = defaultdict(list)
         for item in self.join.held:
