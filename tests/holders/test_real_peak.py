@@ -13,13 +13,12 @@ from memplan.holders import join_blocks, peak_holders
 
 def test_the_peak_of_a_training_step_is_explained(shared_data: Path) -> None:
     rank = memplan.open_profile(shared_data / "profiles" / "qwen3-0.6b-train-4rank").rank(0)
-    plan, kernels, allocations, curve = (
-        labelled_plan(shared_data),
-        rank.kernels(),
-        rank.allocations(),
-        rank.memory("PTA"),
-    )
-    assert kernels is not None and allocations is not None and curve is not None and curve.allocated is not None
+    plan = labelled_plan(shared_data)
+    kernels, allocations, curve = rank.kernels(), rank.allocations(), rank.memory("PTA")
+    assert kernels is not None
+    assert allocations is not None
+    assert curve is not None
+    assert curve.allocated is not None
     alignment = align(plan, kernels)
     join = join_blocks(plan, allocations, kernels, alignment)
     found = peak_holders(plan, allocations, join, curve.time_ns, curve.allocated, alignment.scopes)
