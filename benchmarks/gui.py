@@ -26,8 +26,8 @@ import numpy as np
 
 from memplan.core.progress import Progress, silent
 from memplan.gui.application import application
-from memplan.gui.model.document.document import Document
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.document import Document
+from memplan.gui.model.session.session import Session
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse

@@ -30,7 +30,7 @@ from pathlib import Path
 from PySide6.QtCore import QTimer
 from memplan.gui.application import application
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.session.open_request import Request
 qt = application()
 window = MainWindow()
 window.resize(1600, 1000)
@@ -54,7 +54,7 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     from PySide6.QtCore import QTimer
 
     from memplan.gui.application import application
-    from memplan.gui.model.document.open_request import Request
+    from memplan.gui.model.session.open_request import Request
     from memplan.gui.window.main_window import MainWindow
 
     qt = application()

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.core.errors import InputError
 from memplan.gui.i18n import choose_language
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.session.open_request import Request
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow

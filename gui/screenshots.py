@@ -14,9 +14,9 @@ from PySide6.QtWidgets import QApplication, QDialog
 from memplan.core.errors import InputError
 from memplan.gui.application import application
 from memplan.gui.i18n import choose_language
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.palette import load_palette, theme_names
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, TensorRef
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.view_specs import VIEW_SPECS

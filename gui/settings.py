@@ -10,8 +10,8 @@ from typing import Any
 from PySide6.QtCore import QByteArray, QSettings
 
 from memplan.gui.i18n import LANGUAGES, system_language
-from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.palette import Palette, load_palette
+from memplan.gui.model.session.open_request import Request
 
 _RECENT = 10
 

@@ -24,9 +24,9 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import time_ticks
+from memplan.gui.model.session.session import Session
 from memplan.gui.views.view import ViewServices
 
 GUTTER_PX = 210

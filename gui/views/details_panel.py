@@ -8,13 +8,13 @@ from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.details import item_sections
-from memplan.gui.model.document.facts import Section
-from memplan.gui.model.document.session import ItemRef, Session
+from memplan.gui.model.details.details import item_sections
+from memplan.gui.model.details.facts import Section
+from memplan.gui.model.details.range_statistics import range_sections
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import ItemRef, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.timeline.range_statistics import range_sections
 from memplan.gui.views.view import ViewServices
 
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all

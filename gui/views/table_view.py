@@ -8,10 +8,10 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.gui.views.view import ViewServices
 
 _Index = QModelIndex | QPersistentModelIndex

@@ -10,8 +10,8 @@ from typing import Protocol, cast, runtime_checkable
 
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.settings import Settings

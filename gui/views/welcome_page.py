@@ -9,8 +9,8 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.open_request import Request
 from memplan.gui.views.icons import arrow
 
 _MOST = 6

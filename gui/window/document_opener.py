@@ -11,9 +11,9 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_documents import OpenDocument, OpenDocuments
-from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
+from memplan.gui.model.session.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
+from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.window.dialogs import ask_chip, ask_item, ask_shape
 from memplan.gui.work.loader import DocumentLoader

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from memplan.gui.model.document.open_documents import OpenDocuments
-from memplan.gui.window.commands import Command
+from memplan.gui.commands import Command
+from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.view_docks import ViewDocks

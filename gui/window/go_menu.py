@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from PySide6.QtWidgets import QInputDialog, QWidget
 
+from memplan.gui.commands import Command
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_documents import OpenDocuments
-from memplan.gui.model.document.session import Session, SliceRef
-from memplan.gui.model.timeline.neighbours import next_slice, slice_across
-from memplan.gui.model.timeline.shown_steps import ShownStep, adjacent_step, steps
+from memplan.gui.model.session.open_documents import OpenDocuments
+from memplan.gui.model.session.session import Session, SliceRef
+from memplan.gui.model.slices.neighbours import next_slice, slice_across
+from memplan.gui.model.slices.shown_steps import ShownStep, adjacent_step, steps
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.search_bar import SearchBar
 from memplan.gui.views.timeline.timeline_view import TimelineView
-from memplan.gui.window.commands import Command
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.gui.work.jobs import Jobs
 

@@ -9,11 +9,12 @@ from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QStackedWidget, QTabBar, QToolBar, QVBoxLayout, QWidget
 
+from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.model.document.open_documents import OpenDocuments
-from memplan.gui.model.document.open_request import Request, notes_of
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.open_documents import OpenDocuments
+from memplan.gui.model.session.open_request import Request, notes_of
+from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
@@ -24,7 +25,6 @@ from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.views.view import ViewServices
 from memplan.gui.views.view_specs import VIEW_SPECS
 from memplan.gui.views.welcome_page import WayToBegin, WelcomeView
-from memplan.gui.window.commands import Command, Commands
 from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.file_menu import file_commands

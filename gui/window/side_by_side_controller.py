@@ -15,9 +15,9 @@ from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
 from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
 from memplan.gui.model.compare.viewport_link import AlignBy, default_moments, moments
-from memplan.gui.model.document.open_documents import OpenDocument, OpenDocuments
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.event import Event
+from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
+from memplan.gui.model.session.session import Session
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
 from memplan.gui.views.timeline.timeline_view import TimelineView

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from memplan.gui.commands import Command
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_documents import OpenDocuments
+from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.timeline.timeline_view import TRACK_ACTIONS, TimelineView, TrackAction
-from memplan.gui.window.commands import Command
 
 
 def track_commands(

@@ -9,11 +9,11 @@ from typing import Protocol
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDockWidget, QWidget
 
+from memplan.gui.commands import Command
 from memplan.gui.i18n import LANGUAGES, tr
-from memplan.gui.model.document.open_documents import OpenDocuments
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette, load_palette, theme_names
-from memplan.gui.window.commands import Command
+from memplan.gui.model.session.open_documents import OpenDocuments
+from memplan.gui.model.session.session import Session
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.schema import Tier

@@ -19,6 +19,9 @@ from memplan.core.options import OptionSpec, options_of
 from memplan.reports.report import Report
 
 _PANEL = "Report"
+_GIVEN = "given"
+"""The field of a request that is told which of its options were given."""
+_CONTEXT = "context_of_command"
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=_PANEL)]
 _FORMAT = Annotated[
     str | None,
@@ -54,6 +57,7 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
         for name, parameter in signature.parameters.items()
         if dataclasses.is_dataclass(parameter.annotation)
     }
+    aware = {name for name, kind in requests.items() if any(item.name == _GIVEN for item in dataclasses.fields(kind))}
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
         asked = {item.name: item for item in parameters}
@@ -63,6 +67,8 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
                 parameters.append(item)
             elif not _same(asked[item.name], item):
                 raise TypeError(f"{function.__module__}: two different options are called {item.name}")
+    if aware:
+        parameters.append(_option(_CONTEXT, typer.Context, inspect.Parameter.empty))
     parameters += [
         _option("as_json", _JSON, False),
         _option("report_format", _FORMAT, None),
@@ -72,10 +78,11 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
     def command(**given: Any) -> int:
         form = _chosen(given.pop("as_json"), given.pop("report_format"), given["report_file"])
         target: Path | None = given.pop("report_file")
-        asked = {
-            name: kind(**{field.name: given[field.name] for field, _ in options_of(kind)})
-            for name, kind in requests.items()
-        }
+        said = _said(given.pop(_CONTEXT)) if aware else frozenset()
+        asked = {}
+        for name, kind in requests.items():
+            values = {field.name: given[field.name] for field, _ in options_of(kind)}
+            asked[name] = kind(**values, **({_GIVEN: said & values.keys()} if name in aware else {}))
         own = {name: value for name, value in given.items() if name in signature.parameters}
         report = function(**own, **asked)
         deliver(report, form, target)
@@ -87,6 +94,12 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
     command.__dict__["__signature__"] = inspect.Signature(parameters, return_annotation=int)
     command.__annotations__ = {item.name: item.annotation for item in parameters} | {"return": int}
     return command
+
+
+def _said(context: typer.Context) -> frozenset[str]:
+    """Parameters that stand in the command line, those left at their defaults not among them."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
 
 
 def _flags(annotation: Any) -> tuple[str, ...]:

@@ -35,7 +35,12 @@ class ServingRequest:
         always=True,
     )
     context: int | None = option(
-        "--context", default=None, about="Longest sequence in tokens; by default the model's.", least=1
+        "--context",
+        "--sequence",
+        "-s",
+        default=None,
+        about="Longest sequence in tokens; by default the model's.",
+        least=1,
     )
     batched_tokens: int | None = option(
         "--max-num-batched-tokens", default=None, about="Most tokens of one step.", panel=_SERVING, least=1

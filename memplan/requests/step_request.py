@@ -29,7 +29,13 @@ class StepRequest:
         least=1,
     )
     context: int = option(
-        "--context", default=4096, about="Tokens of a sequence, those of the step included.", panel=_PANEL, least=1
+        "--context",
+        "--sequence",
+        "-s",
+        default=4096,
+        about="Tokens of a sequence, those of the step included.",
+        panel=_PANEL,
+        least=1,
     )
     cached: int = option("--cached", default=0, about="Tokens of a prompt that are cached.", panel=_PANEL, least=0)
     mtp: int = option("--mtp", default=0, about="Draft tokens of multi-token prediction.", panel=_PANEL, least=0)

@@ -11,8 +11,8 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.gui.model.compare.ab_differences import AmountUnit
 from memplan.gui.model.compare.ab_plan import plan_ledgers
-from memplan.gui.model.document.details import overview
-from memplan.gui.model.document.open_request import (
+from memplan.gui.model.details.details import overview
+from memplan.gui.model.session.open_request import (
     Request,
     notes_of,
     open_session,

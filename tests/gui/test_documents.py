@@ -14,10 +14,10 @@ from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
 
-from memplan.gui.model.document.open_documents import OpenDocuments
-from memplan.gui.model.document.open_request import Request, open_session, requests_for
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_documents import OpenDocuments
+from memplan.gui.model.session.open_request import Request, open_session, requests_for
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX

@@ -15,10 +15,10 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.progress import Progress
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.kv.kv_budget import stack
 from memplan.gui.model.kv.kv_offer import SAMPLE
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.kv import kv_budget_view

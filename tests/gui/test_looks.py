@@ -14,8 +14,8 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import Session
 from memplan.gui.screenshots import render_window
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView

@@ -12,15 +12,15 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.open_request import Request, open_session, request_for
-from memplan.gui.model.document.session import OpRef, Session, TensorRef
-from memplan.gui.model.memory.live_tensors import live_rows
+from memplan.gui.model.details.range_statistics import range_sections
+from memplan.gui.model.document import make_document
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_request import Request, open_session, request_for
+from memplan.gui.model.session.session import OpRef, Session, TensorRef
+from memplan.gui.model.slices.slice_search import search_slices
+from memplan.gui.model.tables.live_tensors import live_rows
 from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
 from memplan.gui.model.timeline.lanes import build_lanes
-from memplan.gui.model.timeline.range_statistics import range_sections
-from memplan.gui.model.timeline.slice_search import search_slices
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve

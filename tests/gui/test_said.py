@@ -11,9 +11,9 @@ from PySide6.QtCore import QPoint
 from memplan.cli import main
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpRef, SliceRef
-from memplan.gui.model.timeline.slice_text import slice_lines
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import OpRef, SliceRef
+from memplan.gui.model.slices.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.timeline.timeline_view import TimelineView

@@ -25,9 +25,9 @@ from memplan.gui.model.compare.ab_differences import (
 from memplan.gui.model.compare.ab_profile import collective_pairs
 from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
 from memplan.gui.model.compare.viewport_link import AlignBy, ViewportLink, default_moments, moments, one_clock
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef
+from memplan.gui.model.document import make_document
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Plan, Tier, load_plan
 from tests.gui.conftest import PLAN, PROFILE, slower

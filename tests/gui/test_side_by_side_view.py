@@ -33,9 +33,9 @@ from memplan.gui.model.compare.ab_differences import (
     compared,
 )
 from memplan.gui.model.compare.viewport_link import AlignBy
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef
-from memplan.gui.model.timeline.slice_text import selected_line
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef
+from memplan.gui.model.slices.slice_text import selected_line
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView

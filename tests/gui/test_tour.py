@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtWidgets import QFileDialog, QTextBrowser, QWidget
 
-from memplan.gui.model.document.session import TensorRef
+from memplan.gui.model.session.session import TensorRef
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView

@@ -17,13 +17,13 @@ from PySide6.QtWidgets import QApplication, QWidget
 import memplan
 from memplan.gui.i18n import CatalogueTranslator, catalogue, choose_language, say, tr
 from memplan.gui.model.compare.viewport_link import AlignBy
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.kernel.kernel_layout import cells
 from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
 from memplan.gui.model.kv.kv_further import further, further_lines
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.timeline.slice_text import slice_lines
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.slices.slice_text import slice_lines
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView

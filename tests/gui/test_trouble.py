@@ -13,8 +13,8 @@ from PySide6.QtCore import QSettings
 
 from memplan.cli import main
 from memplan.core.errors import InputError
-from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.settings import Settings
 from memplan.gui.views.problems_panel import ProblemsView

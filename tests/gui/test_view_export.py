@@ -17,7 +17,7 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.export import EXPORTERS
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.lanes import Lane
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.window.main_window import MainWindow
@@ -141,7 +141,7 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
 def test_what_was_copied_does_not_outlive_the_app_in_a_way_that_crashes() -> None:
     code = (
         "import sys; from pathlib import Path; from memplan.gui.application import application; qt = application();"
-        "from memplan.gui.model.document.open_request import Request, open_session;"
+        "from memplan.gui.model.session.open_request import Request, open_session;"
         "from memplan.gui.window.main_window import MainWindow;"
         "window = MainWindow(open_session(Request(Path(sys.argv[1]))), background=False); window.show();"
         "window.exports.copy_view('curve'); qt.processEvents(); window.close()"

@@ -12,10 +12,10 @@ from PySide6.QtGui import QDropEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog
 
 from memplan.core.sentence import Sentence
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.gui.model.table import TableRow
-from memplan.gui.model.timeline.flows import arrows
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.tables.table import TableRow
 from memplan.gui.views import search_bar as search
 from memplan.gui.views import table_view as table
 from memplan.gui.views.canvas import GUTTER_PX

@@ -12,7 +12,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share, format_signed
 from memplan.gui.model import amount_names as names
 from memplan.gui.model.sheet import Sheet, SheetCell
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.tables.table import TableRow, TableShape
 
 AB_MOST = 20_000
 """Names of one group that are listed; those that differ most come first."""

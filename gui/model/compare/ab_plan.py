@@ -8,8 +8,8 @@ from typing import TypeVar
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.memory.memory_map import tiers_with_addresses
+from memplan.gui.model.session.session import Session
 from memplan.schema import Plan, plan_peak
 
 _Item = TypeVar("_Item")

@@ -11,8 +11,8 @@ from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.compare.ab_profile import profile_ledgers
 from memplan.gui.model.compare.locate import Location, locate
 from memplan.gui.model.compare.viewport_link import AlignBy, ViewportLink, default_moments, moments
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.event import Event
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 
 _OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from enum import Enum
 
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.event import Event
-from memplan.gui.model.timeline.shown_steps import ShownStep, steps
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.slices.shown_steps import ShownStep, steps
 from memplan.gui.model.viewport import Viewport
 
 Bounds = tuple[float, float]

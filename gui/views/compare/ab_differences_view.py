@@ -20,7 +20,7 @@ from memplan.gui.model.compare.ab_differences import (
     difference_rows,
     differences_sheet,
 )
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.table_view import RowsModel, TableView
 

@@ -8,7 +8,7 @@ from memplan.compare import DeviationKind
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 from memplan.gui.views.table_view import TableView
 

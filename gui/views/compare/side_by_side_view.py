@@ -21,10 +21,10 @@ from memplan.core.units import format_duration
 from memplan.gui.i18n import tr
 from memplan.gui.model.compare.side_by_side import SideBySide
 from memplan.gui.model.compare.viewport_link import AlignBy, one_clock
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.timeline.slice_text import selected_line
+from memplan.gui.model.slices.slice_text import selected_line
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.timeline.timeline_view import TimelineView

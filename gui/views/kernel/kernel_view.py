@@ -22,9 +22,9 @@ from PySide6.QtWidgets import (
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kernel.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel.kernel_pipes import PipeBars

@@ -8,9 +8,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.view import ViewServices
 

@@ -9,9 +9,9 @@ from PySide6.QtWidgets import QWidget
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.event import Event, Listener
-from memplan.gui.model.memory.live_tensors import LIVE_SHAPE, live_rows
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.tables.live_tensors import LIVE_SHAPE, live_rows
 from memplan.gui.views.table_view import TableView
 
 _DELAY_MS = 80

@@ -13,12 +13,12 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.core.units import format_bytes, format_duration, format_signed
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session
-from memplan.gui.model.document.time_sheets import curves_sheet
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.tables.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.memory.memory_map_view import ShowTier, tier_entries
 from memplan.gui.views.view import MenuEntry, ViewServices

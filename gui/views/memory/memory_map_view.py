@@ -13,12 +13,12 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.session import Session, TensorRef
-from memplan.gui.model.document.time_sheets import map_sheet
 from memplan.gui.model.memory.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
+from memplan.gui.model.session.session import Session, TensorRef
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.tables.time_sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.view import MenuEntry, ViewServices

@@ -5,8 +5,8 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.session import Session
-from memplan.gui.model.memory.transfers import TRANSFER_SHAPE, transfer_headline, transfer_rows
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.tables.transfers import TRANSFER_SHAPE, transfer_headline, transfer_rows
 from memplan.gui.views.table_view import TableView
 
 

@@ -13,14 +13,14 @@ from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPai
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session, SliceRef
-from memplan.gui.model.document.time_sheets import slices_sheet
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.slices.flows import Arrow, arrows
+from memplan.gui.model.slices.slice_text import short_name, slice_lines
+from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.timeline.flows import Arrow, arrows
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
-from memplan.gui.model.timeline.slice_text import short_name, slice_lines
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.document import make_document
+from memplan.gui.model.session.session import Session
 from memplan.imports import read_plan
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.schema import Plan

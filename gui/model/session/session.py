@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.document.document import Document
+from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses

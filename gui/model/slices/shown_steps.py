@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.session import Session
 from memplan.traces.steps import step_spans
 
 

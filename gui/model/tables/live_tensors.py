@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from memplan.core.units import format_bytes
 from memplan.gui.model.amount_names import kind_text
-from memplan.gui.model.document.session import Session, TensorRef
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.session.session import Session, TensorRef
+from memplan.gui.model.tables.table import TableRow, TableShape
 
 LIVE_SHAPE = TableShape(("Tensor", "Kind", "Steps", "Address", "Size"), wide=0, numbers=2, sorted_by=4)
 LIVE_MOST = 5_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.memory.memory_map import occupant
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 
 MOST_ROWS = 1_000_000

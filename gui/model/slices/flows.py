@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.gui.model.document.session import ItemRef, Session, SliceRef
+from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.core.sentence import Sentence, Text
-from memplan.gui.model.document.document import Document
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import Session
 
 
 @dataclass(frozen=True)

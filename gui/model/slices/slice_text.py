@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.memory.memory_map import occupant
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
 from memplan.schema import Bound
 
 

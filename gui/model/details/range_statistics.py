@@ -6,8 +6,8 @@ import numpy as np
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.gui.model.document.facts import Fact, Section, fact
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.details.facts import Fact, Section, fact
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 
@@ -17,10 +17,10 @@ _MOST_ROWS = 60
 
 def range_sections(session: Session) -> list[Section]:
     """
-    Per loaded track with slices in the selected time range: how many, the time under any of them, and what kinds take how much.
+    Per loaded track with slices in the selected time range: how many, the time under any, and what kinds take how much.
 
-    Times count what lies inside it only. Kinds count each of their slices, also those within slices. Of
-    very many tracks the first are listed.
+    Times count what lies inside it only. Kinds count each of their slices, also those within slices. Of very many
+    tracks the first are listed.
     """
     selected = session.viewport.selected_range
     if selected is None:

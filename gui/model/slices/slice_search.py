@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.document.session import SliceRef
+from memplan.gui.model.session.session import SliceRef
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 
 HITS_MOST = 100_000
@@ -21,7 +21,7 @@ _HELD = 10 * HITS_MOST
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """
-    Slices whose name contains `text`, ordered by start: track `tracks[track[i]]`, slice `index[i]` of it, `start_ns[i]`.
+    Slices whose name contains `text`, ordered by start: slice `index[i]` of track `tracks[track[i]]`, `start_ns[i]`.
 
     `total` counts all of them; the earliest `HITS_MOST` are kept.
     """

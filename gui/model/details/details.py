@@ -7,10 +7,10 @@ import numpy as np
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
 from memplan.gui.model.amount_names import kind_text
-from memplan.gui.model.document.facts import Fact, Section, fact
-from memplan.gui.model.document.session import ItemRef, OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.details.facts import Fact, Section, fact
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
-from memplan.gui.model.timeline.flows import arrows
+from memplan.gui.model.session.session import ItemRef, OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.slices.flows import arrows
 from memplan.schema import Plan, PlannedOp, TierUse
 
 

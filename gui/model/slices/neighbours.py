@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.gui.model.document.session import Session, SliceRef
+from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.core.sentence import Sentence, Text
-from memplan.gui.model.document.session import ItemRef
+from memplan.gui.model.session.session import ItemRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from memplan.core.units import format_bytes, format_duration
-from memplan.gui.model.document.document import Document
-from memplan.gui.model.document.session import OpRef
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.document import Document
+from memplan.gui.model.session.session import OpRef
+from memplan.gui.model.tables.table import TableRow, TableShape
 
 TRANSFER_SHAPE = TableShape(
     ("Tensor", "Move", "Link", "Needed by", "Start", "Length", "Size"), wide=0, numbers=4, sorted_by=6, also_wide=(3,)
