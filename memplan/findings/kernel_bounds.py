@@ -44,7 +44,13 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None) -> Ke
     pipes = table("memplan.findings", "kernel_kinds.json")["pipes"]
     names = [name for name in pipes if name not in ("source", "memory in", "memory out")]
     busy = [_busiest(kernels, rows, pipes[name]) for name in names]
-    memory = np.minimum(_busiest(kernels, rows, pipes["memory in"]) + _busiest(kernels, rows, pipes["memory out"]), 1.0)
+    into, out = _busiest(kernels, rows, pipes["memory in"]), _busiest(kernels, rows, pipes["memory out"])
+    # Vector kernels stream: what goes in and out shares the memory. Products overlap the two with their work.
+    cubes = np.zeros(len(rows), dtype=bool)
+    for header in pipes["cube"]:
+        if header in kernels.pmu:
+            cubes |= np.nan_to_num(kernels.pmu[header][rows]) > 0
+    memory = np.where(cubes, np.maximum(into, out), np.minimum(into + out, 1.0))
     shares = np.vstack([*busy, memory])
     best = shares.argmax(axis=0)
     most = shares.max(axis=0)

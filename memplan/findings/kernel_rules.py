@@ -31,7 +31,9 @@ def kernel_findings(job: JobCase) -> Iterator[Finding]:
         yield from _layouts(facts, kernels)
         yield from _clock(facts)
         yield from _irregular(facts, kernels)
-        yield from _far_from_bound(facts, kernels, kernel_bounds(kernels, facts.case.computing_rows, job.machine))
+        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine)
+        yield from _far_from_bound(facts, kernels, bounds)
+        yield from _limits_of(facts, kernels, bounds)
 
 
 def _where(column_rows: NDArray[np.bool_]) -> Int64s:
@@ -210,6 +212,41 @@ def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) ->
                 *_types(facts, kernels, rows),
             ),
         )
+
+
+def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
+    """What bounds the computing time: a fact to know rather than a fault, so it costs nothing."""
+    length = kernels.duration_ns[facts.case.computing_rows]
+    sums = np.bincount(bounds.limit, weights=length, minlength=len(bounds.limits))
+    total = sums.sum()
+    if total <= 0 or not kernels.pmu:
+        return
+    order = [code for code in np.argsort(-sums, kind="stable").tolist() if sums[code]]
+    words = ", ".join(f"{format_share(sums[code] / total, 0)} {_WORDS[bounds.limits[code]]}" for code in order[:3])
+    evidence = []
+    for code in order:
+        evidence.append(Evidence(_WORDS[bounds.limits[code]], int(sums[code]), "ns"))
+        evidence += [
+            Evidence(f"  {item.label}", item.value, item.unit)
+            for item in _types(facts, kernels, _where(bounds.limit == code))[:3]
+        ]
+    yield Finding(
+        kind="kernel.limits",
+        title=Sentence("Computing is {}", (words,)),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=None,
+        bound="",
+        formula=f"kernels by the pipe that is busy for at least {threshold('bound_ratio'):g} of their time",
+        confidence=Confidence.MEASURED,
+        evidence=tuple(evidence),
+    )
+
+
+_WORDS = {
+    "cube": "cube bound", "vector": "vector bound", "scalar": "scalar bound", "mte1": "bound by copies into L0",
+    "memory": "memory bound", "launch": "shorter than a launch", "no pipe": "bound by no pipe",
+}  # fmt: skip
 
 
 def _types(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Evidence, ...]:
