@@ -24,7 +24,7 @@ _PIECE, _OVERLAP = 60_000, 300
 """Kernels of a piece, and by how many neighbours overlap: what is near an end is taken from the piece that goes on."""
 _WIDTH, _BEHIND = 72, 28
 """Rows that a kernel is compared with, and how many of them lie before where a coarse alignment puts it."""
-_COARSE_KERNELS, _COARSE_OVERLAP, _COARSE_ROWS, _COARSE_BEHIND = 192, 32, 448, 96
+_COARSE_KERNELS, _COARSE_OVERLAP, _COARSE_LEAST, _COARSE_ROWS, _COARSE_BEHIND = 192, 32, 16, 448, 96
 """The same of the coarse alignment, whose pieces follow one another."""
 _FEW, _ABLE = 40, 100.0
 """One row in so many must be heavy to go by those alone; the ratio from which a kernel counts as one of them."""
@@ -34,7 +34,7 @@ _EDGE = 8
 """Rows that a collective before the first or after the last kernel of the chain may be from it."""
 _SPARE = 6
 """Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
-_SURE = 0.8
+_SURE = 0.6
 """Probability from which a match of the coarse alignment counts."""
 _FROM_NEAR = 0.6
 """How much less likely a piece begins a row further on than where the one before it ended."""
@@ -318,15 +318,17 @@ def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32
         if piece is None or float((piece.row >= 0).mean()) < _LOST:
             low = np.zeros(look - begin, dtype=np.int64)
             piece = _run(single, classes[begin:look], names[begin:look], low, rows, near=at)
-        sure = np.flatnonzero((piece.row[: end - begin] >= 0) & (piece.chance[: end - begin] >= _SURE))
+        matched = np.flatnonzero(piece.row[: end - begin] >= 0)
+        sure = matched[piece.chance[matched] >= _SURE]
+        if len(sure) < _COARSE_LEAST:
+            sure = matched  # rather the likeliest than none
         if len(sure):
             # Forwards by up to three quarters of a step, or back by the rest.
             moves = (np.diff(piece.row[sure], prepend=at) + rows // 4) % rows - rows // 4
             places[begin + sure] = at + turn * rows + np.cumsum(moves)
-            certain[begin + sure] = True
+            certain[begin + sure] = piece.chance[sure] >= _SURE
             turn, at = divmod(int(places[begin + sure[-1]]), rows)
-            if sure[-1] >= _COARSE_OVERLAP:
-                end = begin + int(sure[-1]) + 1  # what follows is sought again from there
+            end = begin + int(sure[-1]) + 1  # what follows is sought again from there
         begin = end
     places, heavy_kernels = places[certain], heavy_kernels[certain]
     if not len(places):
