@@ -10,8 +10,9 @@ from typing import Any
 from memplan.core.resources import table
 from memplan.graph.op_names import op_family
 from memplan.hardware import Chip
-from memplan.schema import Plan, PlannedOp, PlannedTensor
+from memplan.schema import Plan, PlannedOp, PlannedOperand, PlannedTensor
 from memplan.simulator.execution import Execution
+from memplan.simulator.hidden_names import hidden_op
 from memplan.simulator.noise import Behaviour, Chance
 
 COMMUNICATION = "COMMUNICATION"
@@ -85,12 +86,16 @@ def core_of(op_type: str) -> str:
     return _cores().get(op_family(op_type), str(_facts()["default"]))
 
 
-def _operands(tensors: Sequence[PlannedTensor]) -> Operands:
+def _operands(tensors: Sequence[PlannedTensor | PlannedOperand | None]) -> Operands:
+    """Operands as the profilers print them; one that is left out has an empty place."""
     facts = _facts()
     return Operands(
-        shapes=";".join(",".join(map(str, tensor.shape)) for tensor in tensors),
-        dtypes=";".join(facts["dtypes"].get(tensor.dtype, "DT_UNDEFINED") for tensor in tensors),
-        formats=";".join(facts["layouts"].get(tensor.layout, "ND") for tensor in tensors),
+        shapes=";".join("" if tensor is None else ",".join(map(str, tensor.shape)) for tensor in tensors),
+        dtypes=";".join(
+            "DT_UNDEFINED" if tensor is None else facts["dtypes"].get(tensor.dtype, "DT_UNDEFINED")
+            for tensor in tensors
+        ),
+        formats=";".join("ND" if tensor is None else facts["layouts"].get(tensor.layout, "ND") for tensor in tensors),
     )
 
 
@@ -114,6 +119,13 @@ class KernelRecorder:
                 (outputs if step == tensor.producer else inputs).setdefault(step, []).append(tensor)
         self._inputs = {step: _operands(found) for step, found in inputs.items()}
         self._outputs = {step: _operands(found) for step, found in outputs.items()}
+        if behaviour.hidden_names:
+            # What tells an op without a name are the operands of its kernel, not the storages they lie in.
+            for op in plan.ops:
+                if op.kernel is not None:
+                    kernel = plan.kernels[op.kernel]
+                    self._inputs[op.index] = _operands(kernel.inputs)
+                    self._outputs[op.index] = _operands(kernel.outputs)
         self._written = {step: sum(t.nbytes for t in found) for step, found in outputs.items()}
         self._task = 0
         self._last_end: dict[int, int] = {}
@@ -135,7 +147,7 @@ class KernelRecorder:
             kernels.append(
                 SimulatedKernel(
                     step=step,
-                    op=op,
+                    op=hidden_op(op, core == COMMUNICATION) if self._behaviour.hidden_names else op,
                     core=core,
                     start_ns=start,
                     duration_ns=duration,
