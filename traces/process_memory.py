@@ -90,7 +90,7 @@ def process_memory(curves: Mapping[str, MemoryCurve], at_ns: int | None = None) 
     if not len(sampled):
         return None
     # Before the allocator's first event there is no telling what it had reserved.
-    beside = sampled[(process.time_ns[sampled] >= main.time_ns[0]) & (process.time_ns[sampled] <= main.time_ns[-1])]
+    beside = sampled[process.time_ns[sampled] >= main.time_ns[0]]
     sampled = beside if len(beside) else sampled
     moment = at_ns
     if moment is None:
