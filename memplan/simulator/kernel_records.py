@@ -86,16 +86,12 @@ def core_of(op_type: str) -> str:
     return _cores().get(op_family(op_type), str(_facts()["default"]))
 
 
-def _operands(tensors: Sequence[PlannedTensor | PlannedOperand | None]) -> Operands:
-    """Operands as the profilers print them; one that is left out has an empty place."""
+def _operands(tensors: Sequence[PlannedTensor | PlannedOperand]) -> Operands:
     facts = _facts()
     return Operands(
-        shapes=";".join("" if tensor is None else ",".join(map(str, tensor.shape)) for tensor in tensors),
-        dtypes=";".join(
-            "DT_UNDEFINED" if tensor is None else facts["dtypes"].get(tensor.dtype, "DT_UNDEFINED")
-            for tensor in tensors
-        ),
-        formats=";".join("ND" if tensor is None else facts["layouts"].get(tensor.layout, "ND") for tensor in tensors),
+        shapes=";".join(",".join(map(str, tensor.shape)) for tensor in tensors),
+        dtypes=";".join(facts["dtypes"].get(tensor.dtype, "DT_UNDEFINED") for tensor in tensors),
+        formats=";".join(facts["layouts"].get(tensor.layout, "ND") for tensor in tensors),
     )
 
 
@@ -119,13 +115,14 @@ class KernelRecorder:
                 (outputs if step == tensor.producer else inputs).setdefault(step, []).append(tensor)
         self._inputs = {step: _operands(found) for step, found in inputs.items()}
         self._outputs = {step: _operands(found) for step, found in outputs.items()}
-        if behaviour.hidden_names:
-            # What tells an op without a name are the operands of its kernel, not the storages they lie in.
-            for op in plan.ops:
-                if op.kernel is not None:
-                    kernel = plan.kernels[op.kernel]
-                    self._inputs[op.index] = _operands(kernel.inputs)
-                    self._outputs[op.index] = _operands(kernel.outputs)
+        # What an op launches says its operands in order and as the op sees them; a storage may have another shape.
+        launched = [
+            (_operands([item for item in kernel.inputs if item is not None]), _operands(kernel.outputs))
+            for kernel in plan.kernels
+        ]
+        for op in plan.ops:
+            if op.kernel is not None:
+                self._inputs[op.index], self._outputs[op.index] = launched[op.kernel]
         self._written = {step: sum(t.nbytes for t in found) for step, found in outputs.items()}
         self._task = 0
         self._last_end: dict[int, int] = {}
