@@ -12,6 +12,7 @@ from memplan.graph.op_names import op_family
 from memplan.hardware import Chip
 from memplan.schema import Plan, PlannedOp, PlannedOperand, PlannedTensor
 from memplan.simulator.execution import Execution
+from memplan.simulator.hidden_names import hidden_op
 from memplan.simulator.noise import Behaviour, Chance
 
 COMMUNICATION = "COMMUNICATION"
@@ -143,7 +144,7 @@ class KernelRecorder:
             kernels.append(
                 SimulatedKernel(
                     step=step,
-                    op=op,
+                    op=hidden_op(op, core == COMMUNICATION) if self._behaviour.hidden_names else op,
                     core=core,
                     start_ns=start,
                     duration_ns=duration,
