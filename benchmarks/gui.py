@@ -26,8 +26,9 @@ import numpy as np
 
 from memplan.core.progress import Progress, silent
 from memplan.gui.application import application
-from memplan.gui.model.document.document import Document
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.document import Document
+from memplan.gui.model.session.session import Session
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
 from memplan.traces.profile import Slices, Track, TrackKind
@@ -193,14 +194,14 @@ def main() -> None:
     window.resize(1920, 1080)
     window.show()
     qt.processEvents()
-    frames(window.memory_map, tour(session)[:40])
-    together = frames(window.memory_map, tour(session))
+    frames(window.docks.view(MemoryMapView), tour(session)[:40])
+    together = frames(window.docks.view(MemoryMapView), tour(session))
     for name, dock in window.docks.items():
         dock.setVisible(name == "map")
     window.centralWidget().hide()
     qt.processEvents()
-    alone = frames(window.memory_map, tour(session))
-    size = window.memory_map.size()
+    alone = frames(window.docks.view(MemoryMapView), tour(session))
+    size = window.docks.view(MemoryMapView).size()
     for title, taken in (
         (f"map of {options.tensors:,} tensors with the other views", together),
         (f"the same map alone, {size.width()} x {size.height()}", alone),

@@ -30,12 +30,12 @@ from pathlib import Path
 from PySide6.QtCore import QTimer
 from memplan.gui.application import application
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.session.open_request import Request
 qt = application()
 window = MainWindow()
 window.resize(1600, 1000)
 window.show()
-window.open_request(Request(profile=Path(sys.argv[1])))
+window.opener.open_request(Request(profile=Path(sys.argv[1])))
 def painted():
     tracks = window.session.tracks
     if not window.session.document.empty and any(tracks.loaded(track) for track in tracks.all):
@@ -54,7 +54,7 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     from PySide6.QtCore import QTimer
 
     from memplan.gui.application import application
-    from memplan.gui.model.document.open_request import Request
+    from memplan.gui.model.session.open_request import Request
     from memplan.gui.window.main_window import MainWindow
 
     qt = application()
@@ -72,7 +72,7 @@ def longest_gap(folder: Path) -> tuple[float, float]:
     timer.timeout.connect(tick)
     timer.start(5)
     began = last = time.perf_counter()
-    window.open_request(Request(profile=folder))
+    window.opener.open_request(Request(profile=folder))
     while window.session.document.empty or window.jobs.running:
         qt.processEvents()
     taken = time.perf_counter() - began

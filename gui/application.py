@@ -12,10 +12,10 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.core.errors import InputError
 from memplan.gui.i18n import choose_language
-from memplan.gui.model.document.open_request import Request
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.settings import Settings
 
 
 def application() -> QApplication:
@@ -52,7 +52,7 @@ def run(plan_path: Path | None = None, profile_path: Path | None = None, chip: s
     window = MainWindow(settings=store)
     window.show()
     if plan_path is not None or profile_path is not None:
-        QTimer.singleShot(0, lambda: window.open_planned(Request(plan_path, profile_path, chip=chip)))
+        QTimer.singleShot(0, lambda: window.opener.open_planned(Request(plan_path, profile_path, chip=chip)))
     else:
-        QTimer.singleShot(0, window.reopen)
+        QTimer.singleShot(0, window.opener.reopen)
     return qt.exec()

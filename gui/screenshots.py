@@ -14,10 +14,12 @@ from PySide6.QtWidgets import QApplication, QDialog
 from memplan.core.errors import InputError
 from memplan.gui.application import application
 from memplan.gui.i18n import choose_language
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, TensorRef
 from memplan.gui.model.palette import load_palette, theme_names
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, TensorRef
 from memplan.gui.theme import apply_theme
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.view_specs import VIEW_SPECS
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.view_export import png, write_view
 
@@ -63,11 +65,12 @@ def screenshots(
     empty = open_session(Request())
 
     def front(name: str) -> Arrange:
-        return lambda window: window.show_view(name)
+        return lambda window: window.docks.show(name)
 
     def differences(window: MainWindow) -> None:
-        window.show_view("deviations")
-        window.deviations.jump(window.deviations.sorted.index(1, 0))
+        window.docks.bring("deviations")
+        view = window.docks.view(DeviationsView)
+        view.jump(view.sorted.index(1, 0))
 
     def tensor(window: MainWindow) -> None:
         window.commands.run("peak")
@@ -91,12 +94,18 @@ def screenshots(
             window.session.select(OpRef(max(plan.ops, key=lambda op: op.flops).index))
 
     def roofline(window: MainWindow) -> None:
-        window.lazy_docks.show("roofline")
+        window.docks.show("roofline")
         select_largest(window)
 
     def kernel(window: MainWindow) -> None:
-        window.lazy_docks.show("kernel")
+        window.docks.show("kernel")
         select_largest(window)
+
+    def kv_budget(window: MainWindow) -> None:
+        from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+
+        window.docks.show("kv")
+        window.docks.view(KvBudgetView).show_model(config)
 
     def side_by_side(window: MainWindow) -> None:
         window.documents.show(Request(offloading_path), offloading, new_tab=True)
@@ -104,30 +113,29 @@ def screenshots(
         window.commands.run("side-by-side")
 
     def problems(window: MainWindow) -> None:
-        window.open_request(Request(Path("moved-away.plan.json")))
+        window.opener.open_request(Request(Path("moved-away.plan.json")))
 
     def command(name: str) -> Arrange:
         return lambda window: window.commands.run(name)
 
-    views: dict[str, tuple[Session, Arrange]] = {
+    arranged: dict[str, tuple[Session, Arrange]] = {
         "welcome": (empty, lambda _: None),
         "window": (session, lambda _: None),
         "peak": (session, command("peak")),
         "tensor": (session, tensor),
-        "alive": (session, front("alive")),
         "moves": (offloading, front("transfers")),
-        "difference": (session, front("difference")),
         "differences": (session, differences),
         "side-by-side": (session, side_by_side),
         "selection": (session, selection),
         "search": (session, search),
         "roofline": (session, roofline),
         "kernel": (session, kernel),
-        "kv-budget": (session, lambda window: window.lazy_docks.show_kv(config)),
+        "kv-budget": (session, kv_budget),
         "commands": (session, command("commands")),
         "colours": (session, command("colours")),
         "problems": (session, problems),
     }
+    views = {spec.picture: (session, front(spec.name)) for spec in VIEW_SPECS if spec.picture} | arranged
     paths = _pictures(views, out_dir, size)
     choose_language("zh")
     paths += _pictures({"chinese": views["tensor"]}, out_dir, size)

@@ -23,7 +23,8 @@ class Layout:
     Ranks by dimension: tensor, pipeline, data, expert and context parallelism.
 
     `expert` ranks share the experts among them (`tensor x data` at most); 1 splits every expert by `tensor` instead.
-    `context` ranks share the tokens of a sequence and hold the same weights.
+    `context` ranks share the tokens of a sequence and hold the same weights. `stage_layers` says how many layers each
+    pipeline stage has, `None` for those that share the rest evenly; empty where all do.
     """
 
     tensor: int = 1
@@ -31,11 +32,18 @@ class Layout:
     data: int = 1
     expert: int = 1
     context: int = 1
+    stage_layers: tuple[int | None, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("tensor", "pipeline", "data", "expert", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} parallelism must be at least 1, found {getattr(self, name)}")
+        if self.stage_layers and len(self.stage_layers) != self.pipeline:
+            raise InputError(
+                f"layers are given for {len(self.stage_layers)} pipeline stages, but there are {self.pipeline}"
+            )
+        if any(count is not None and count < 1 for count in self.stage_layers):
+            raise InputError("every pipeline stage needs at least one layer")
 
     @property
     def ranks(self) -> int:
@@ -50,21 +58,41 @@ class Layout:
             ("EP", self.expert),
             ("CP", self.context),
         )
-        return " ".join(f"{name}{count}" for name, count in parts if count > 1) or "TP1"
+        text = " ".join(f"{name}{count}" for name, count in parts if count > 1) or "TP1"
+        if self.stage_layers:
+            text += f" ({'+'.join('?' if count is None else str(count) for count in self.stage_layers)} layers)"
+        return text
 
 
 ONE_RANK = Layout()
 """No parallelism."""
 
 
-def stage_spans(layers: int, stages: int) -> tuple[range, ...]:
-    """The layers of every pipeline stage, dealt evenly; what is left over goes to the stages before the last (vLLM)."""
-    if not 1 <= stages <= layers:
-        raise InputError(f"{layers} layers can't be divided among {stages} pipeline stages")
-    counts = [layers // stages] * stages
-    for extra in range(layers % stages):
-        counts[stages - 2 - extra] += 1
-    starts = [sum(counts[:stage]) for stage in range(stages)]
+def stage_spans(layers: int, layout: Layout) -> tuple[range, ...]:
+    """
+    The layers of every pipeline stage of `layout`: as many as it says, the rest dealt evenly among the other stages.
+
+    What is left over of the rest goes to the stages before the last of them (vLLM). Raises `InputError` where stages
+    and layers don't go together.
+    """
+    given = layout.stage_layers or (None,) * layout.pipeline
+    free = [stage for stage, count in enumerate(given) if count is None]
+    rest = layers - sum(count or 0 for count in given)
+    if rest < len(free) or (rest and not free):
+        raise InputError(
+            f"{layers} layers can't be divided among {layout.pipeline} pipeline stages"
+            + (
+                f" of {', '.join('?' if count is None else str(count) for count in given)}"
+                if layout.stage_layers
+                else ""
+            )
+        )
+    counts = [count or 0 for count in given]
+    for stage in free:
+        counts[stage] = rest // len(free)
+    for extra in range(rest % len(free) if free else 0):
+        counts[free[len(free) - 2 - extra]] += 1
+    starts = [sum(counts[:stage]) for stage in range(layout.pipeline)]
     return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
 
 

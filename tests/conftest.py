@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def published_configs(shared_data: Path) -> list[Path]:
-    """Every published config at hand that is read; those of a quantisation not read yet are named in the models' tests."""
+    """Every published config at hand that is read; those of a quantisation not read yet are in `UNREAD_CONFIGS`."""
     return [path for path in sorted((shared_data / "configs").glob("*.json")) if path.stem not in UNREAD_CONFIGS]
 
 

@@ -4,11 +4,11 @@ Says where the project's names, files, imports and folders break the limits that
 
 usage: tools/structure.py [--report]     (run by `make lint`; --report says it all and never fails)
 
-- A public name of a module (function, class, constant or alias without a leading underscore) that several modules define:
-  at most 8 such names.
+- A public name of a module (function, class, constant or alias without a leading underscore) that several modules
+  define: at most 8 such names.
 - A file name that occurs in several folders, `__init__.py` aside: at most 12.
-- A circle of imports, wherever they stand (in functions and under TYPE_CHECKING as well): none. Circles between packages
-  are a contract in pyproject.toml, checked by tools/layers.py.
+- A circle of imports, wherever they stand (in functions and under TYPE_CHECKING as well): none. Circles between
+  packages are a contract in pyproject.toml, checked by tools/layers.py.
 - A folder with more than 25 modules: none.
 """
 

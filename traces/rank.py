@@ -16,8 +16,10 @@ from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
+from memplan.traces.parallel_groups import ParallelGroups
 from memplan.traces.profile import (
     Allocations,
+    CommunicationTime,
     CounterSeries,
     Flow,
     Kernels,
@@ -79,6 +81,10 @@ class RankReader:
         """Traffic over links between ranks."""
         return ()
 
+    def communications(self, progress: Progress) -> Sequence[CommunicationTime]:
+        """Communications taken apart into transfer and waiting."""
+        return ()
+
     def tables(self) -> Sequence[str]:
         """Names of further tables."""
         return list(self._further)
@@ -98,8 +104,15 @@ class RankProfile:
     answers without a progress (`tracks`, `slices`, ...) reads what it needs unwatched: a job asks for `timeline` first.
     """
 
-    def __init__(self, rank: int, open_reader: Callable[[Progress], RankReader]) -> None:
+    def __init__(
+        self,
+        rank: int,
+        open_reader: Callable[[Progress], RankReader],
+        groups: ParallelGroups | None = None,
+    ) -> None:
         self._rank = rank
+        self.groups = groups or ParallelGroups()
+        """The parallel groups that the profile's metadata tells of."""
         self._reader = Once(open_reader)
         self._device = self._part(lambda reader, progress: reader.device(progress))
         self._chip = self._part(lambda reader, progress: reader.chip(progress))
@@ -113,6 +126,8 @@ class RankProfile:
         """Steps as the vendor's summary has them."""
         self.links = self._part(lambda reader, progress: reader.links(progress))
         """Traffic over links between ranks that this rank's communication matrix tells of."""
+        self.communications = self._part(lambda reader, progress: reader.communications(progress))
+        """Communications in order of start, each taken apart into transfer and waiting."""
         self.timeline = self._part(lambda reader, progress: reader.timeline(self.kernels(progress), progress))
         """The timeline, or `None` where there is no trace."""
 

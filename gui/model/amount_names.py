@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from memplan.core.sentence import Sentence, Text
 
 MAKESPAN = "makespan"
 STALLED = "waiting for moves"
 MISSING = "missing"
-TIER_PARTS = ("peak", "lower bound", "persistent", "capacity")
-MEMORY_COLUMNS = ("allocated", "active", "reserved")
-MOVE_AMOUNTS = ("time", "bytes")
+TIER_PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        "peak": "{} peak",
+        "lower bound": "{} lower bound",
+        "persistent": "{} persistent",
+        "capacity": "{} capacity",
+    }
+)
+"""Figures of a tier, and what each is called with the tier's name."""
+MEMORY_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {"allocated": "{} allocated", "active": "{} active", "reserved": "{} reserved"}
+)
+"""Figures of a component of measured memory, and what each is called with the component's name."""
+MOVE_AMOUNTS: Mapping[str, str] = MappingProxyType({"time": "{}, time", "bytes": "{}, bytes"})
+"""Amounts of the moves over a link, and what each is called with the link's name."""
 
 
 def kind_text(kind: str) -> Sentence:
@@ -40,7 +55,7 @@ def memory_name(component: str, column: str) -> str:
 def memory_text(name: str) -> Text:
     """What a curve of measured memory is called: the component's own name and which of its figures it is."""
     component, _, column = name.rpartition(" ")
-    return Sentence(f"{{}} {column}", (component,)) if column in MEMORY_COLUMNS else name
+    return Sentence(MEMORY_COLUMNS[column], (component,)) if column in MEMORY_COLUMNS else name
 
 
 def move_name(link: str, amount: str) -> str:
@@ -56,7 +71,7 @@ def link_of_moves(name: str) -> str:
 def move_text(name: str) -> Text:
     """What the moves over a link are called."""
     link, _, amount = name.rpartition(", ")
-    return Sentence(f"{{}}, {amount}", (link,)) if amount in MOVE_AMOUNTS else name
+    return Sentence(MOVE_AMOUNTS[amount], (link,)) if amount in MOVE_AMOUNTS else name
 
 
 def planned_time_text(name: str) -> Text:
@@ -67,7 +82,7 @@ def planned_time_text(name: str) -> Text:
 def tier_text(name: str) -> Text:
     """What a figure of a tier is called."""
     tier, _, part = name.partition(" ")
-    return Sentence(f"{{}} {part}", (tier,)) if part in TIER_PARTS else Sentence(name)
+    return Sentence(TIER_PARTS[part], (tier,)) if part in TIER_PARTS else Sentence(name)
 
 
 def kind_of_tier_text(name: str) -> Text:

@@ -24,9 +24,10 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.units import format_duration
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import time_ticks
+from memplan.gui.model.session.session import Session
+from memplan.gui.views.view import ViewServices
 
 GUTTER_PX = 210
 RULER_PX = 26
@@ -79,6 +80,11 @@ class TimeCanvas(QWidget):
         self._listen()
         self.session_changed()
         self.refresh()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent)
 
     def forget(self) -> None:
         """Stop listening to the session, before it or the widget goes away."""

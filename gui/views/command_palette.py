@@ -6,8 +6,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QDialog, QLineEdit, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
+from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import tr
-from memplan.gui.window.commands import Command, Commands
 
 
 def matching(commands: Commands, text: str) -> list[Command]:

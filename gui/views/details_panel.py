@@ -8,13 +8,14 @@ from PySide6.QtCore import QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.details import item_sections
-from memplan.gui.model.document.facts import Section
-from memplan.gui.model.document.session import ItemRef, Session
+from memplan.gui.model.details.details import item_sections
+from memplan.gui.model.details.facts import Section
+from memplan.gui.model.details.range_statistics import range_sections
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import ItemRef, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.timeline.range_statistics import range_sections
+from memplan.gui.views.view import ViewServices
 
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
 
@@ -67,6 +68,11 @@ class DetailsView(QTextBrowser):
         """Stop listening to the session."""
         for event, listener in self._events():
             event.disconnect(listener)
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent)
 
     def show_session(self, session: Session) -> None:
         """Show another session."""

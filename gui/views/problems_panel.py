@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, Q
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.views.view import ViewServices
 
 _KIND = Qt.ItemDataRole.UserRole
 _NOTE = "note"
@@ -32,6 +33,11 @@ class ProblemsView(QListWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.errors: list[str] = []
         self.notes: list[str] = []
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view without problems."""
+        return cls(services.palette, services.parent)
 
     def add_error(self, text: str) -> None:
         """One thing that went wrong, at the top; the same one twice in a row is listed once."""

@@ -7,8 +7,8 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.session import Session
-from memplan.gui.model.timeline.slice_search import Hits, no_hits, search_slices
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.slices.slice_search import Hits, no_hits, search_slices
 from memplan.gui.work.jobs import Jobs
 
 _AT_ONCE = 500_000

@@ -8,10 +8,11 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.tables.table import TableRow, TableShape
+from memplan.gui.views.view import ViewServices
 
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
@@ -54,12 +55,13 @@ class RowsModel(QAbstractTableModel):
 
 
 class TableView(QWidget):
-    """A table of `shape` over a session; `show_rows` fills it."""
+    """A table of `shape`, which the class of the view gives, over a session; `show_rows` fills it."""
 
-    def __init__(self, session: Session, shape: TableShape, parent: QWidget | None = None) -> None:
+    shape: TableShape
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session
-        self.shape = shape
         self.headline = QLabel(self)
         self.headline.setWordWrap(True)
         self.headline.setMargin(4)
@@ -80,17 +82,22 @@ class TableView(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self.headline)
         layout.addWidget(self.table)
-        self.model = RowsModel(shape, ())
+        self.model = RowsModel(self.shape, ())
         self.sorted = QSortFilterProxyModel(self)
         self.sorted.setSortRole(_SORT_ROLE)
         self.sorted.setSourceModel(self.model)
         self.table.setModel(self.sorted)
-        self.table.sortByColumn(shape.sorted_by, Qt.SortOrder.DescendingOrder)
+        self.table.sortByColumn(self.shape.sorted_by, Qt.SortOrder.DescendingOrder)
         header = self.table.horizontalHeader()
         header.setResizeContentsPrecision(_LOOKED_AT)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        for column in (shape.wide, *shape.also_wide):
+        for column in (self.shape.wide, *self.shape.also_wide):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.parent)
 
     def show_rows(self, rows: Sequence[TableRow], headline: str) -> None:
         """Show other rows, sorted as the user has it."""

@@ -1,12 +1,24 @@
-"""What the window asks of its views, so that it can treat all of them alike."""
+"""What a view of the window is: its description, what it is made with, and what the window asks of it."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib import import_module
+from typing import Protocol, cast, runtime_checkable
 
-from memplan.gui.model.document.session import Session
+from PySide6.QtWidgets import QWidget
+
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
+from memplan.gui.settings import Settings
+from memplan.gui.work.jobs import Jobs
+from memplan.gui.work.loader import DocumentLoader
+
+TrackLoader = Callable[[Session, Sequence[TimelineTrack]], None]
 
 
 @runtime_checkable
@@ -29,3 +41,86 @@ class SessionView(View, Protocol):
 
     def forget(self) -> None:
         """Stop listening to the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class MenuEntry:
+    """A line of a view's menu, in the window's language; `checked` is `None` for what is neither on nor off."""
+
+    text: str
+    run: Callable[[], object]
+    checked: bool | None = None
+    enabled: bool = True
+
+
+@runtime_checkable
+class MenuView(Protocol):
+    """A view with entries of its own in its menu."""
+
+    def menu_entries(self) -> Sequence[MenuEntry | None]:
+        """What a right click offers now; `None` is a line between entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewServices:
+    """What a view is made with: the session and colours of the moment, and what works and keeps for it."""
+
+    session: Session
+    palette: Palette
+    jobs: Jobs
+    loader: DocumentLoader
+    settings: Settings
+    parent: QWidget
+
+    @property
+    def track_loader(self) -> TrackLoader | None:
+        """What reads tracks for a timeline; `None` where work is done at once: it reads them itself."""
+        return self.loader.tracks if self.jobs.background else None
+
+
+class ViewClass(Protocol):
+    """The class of a view: it knows which of the services it takes."""
+
+    def make(self, services: ViewServices) -> QWidget:
+        """A new view."""
+
+
+class ViewArea(str, Enum):
+    """Where a view stands in the window."""
+
+    MIDDLE = "middle"
+    RIGHT = "right"
+    BOTTOM = "bottom"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """
+    One view: all that the window, its menus, the pictures and the tests know of it beforehand.
+
+    `name` identifies it (arrangements of docks are kept by it) and `title` is English. `factory` is `module:class`,
+    imported when the view is made: at once, or when it is first asked for if it is `lazy`. It stands at `area`, as a
+    tab with the view `tab_with` or `below` another one, and takes `size_px` of the window at first. `keys` bring a lazy
+    view to the front; the others are numbered. `picture` is what its screenshot is called.
+    """
+
+    name: str
+    title: str
+    factory: str
+    area: ViewArea
+    tab_with: str | None = None
+    below: str | None = None
+    size_px: int = 0
+    lazy: bool = False
+    keys: tuple[str, ...] = ()
+    picture: str = ""
+
+    @property
+    def module(self) -> str:
+        """The module that the view's class is in."""
+        return self.factory.partition(":")[0]
+
+    def make(self, services: ViewServices) -> QWidget:
+        """A new view; imports its module."""
+        kind = cast(ViewClass, getattr(import_module(self.module), self.factory.partition(":")[2]))
+        return kind.make(services)

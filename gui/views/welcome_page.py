@@ -9,8 +9,8 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_request import Request
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.open_request import Request
 from memplan.gui.views.icons import arrow
 
 _MOST = 6
@@ -20,12 +20,16 @@ _USUAL_PX = 300
 _MARGINS_PX = 24
 
 
+WayToBegin = tuple[str, str, Callable[[], object]]
+"""A title, a line under it, and what it does."""
+
+
 class WelcomeView(QScrollArea):
-    """Buttons for `ways`, each a title, a line under it and what it does; recent documents beside them."""
+    """Buttons for `ways`; recent documents beside them."""
 
     def __init__(
         self,
-        ways: Sequence[tuple[str, str, Callable[[], object]]],
+        ways: Sequence[WayToBegin],
         reopen: Callable[[Request], object],
         palette: Palette,
         parent: QWidget | None = None,

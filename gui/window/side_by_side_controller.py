@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QSplitter, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QSplitter, QVBoxLayout, QWidget
 
 from memplan.core.errors import CancelledError, MemplanError
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
-from memplan.gui.model.compare.alignment import Alignment, default_moments, moments
 from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
-from memplan.gui.model.document.open_documents import OpenDocument
-from memplan.gui.model.document.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.compare.viewport_link import AlignBy, default_moments, moments
+from memplan.gui.model.event import Event
+from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
+from memplan.gui.model.session.session import Session
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
 from memplan.gui.views.timeline.timeline_view import TimelineView
-from memplan.gui.window.dialogs import ask_chip, ask_item
-
-if TYPE_CHECKING:
-    from memplan.gui.window.main_window import MainWindow
+from memplan.gui.views.view import ViewServices
+from memplan.gui.window.dialogs import ask_item
+from memplan.gui.window.document_opener import DocumentOpener
+from memplan.gui.window.view_docks import ViewDocks
 
 VIEW, TABLE = "side-by-side", "ab-differences"
 _MOMENTS, _DIFFERENCES, _PLACE = "moments", "differences", "place"
@@ -42,8 +41,21 @@ class SideBySideController:
     document, and when the shown one is empty; another document that is shown in place of A becomes A.
     """
 
-    def __init__(self, window: MainWindow) -> None:
-        self._window = window
+    def __init__(
+        self,
+        documents: OpenDocuments,
+        docks: ViewDocks,
+        opener: DocumentOpener,
+        services: Callable[[], ViewServices],
+        say_line: Callable[[str], object],
+    ) -> None:
+        """`changed` tells that it began, ended or came to nothing; `say_line` shows a line."""
+        self.changed = Event()
+        self._documents = documents
+        self._docks = docks
+        self._opener = opener
+        self._services = services
+        self._say = say_line
         self.second: OpenDocument | None = None
         self.model: SideBySide | None = None
         self._first: Session | None = None
@@ -55,7 +67,7 @@ class SideBySideController:
 
     def make_page(self, timeline: TimelineView) -> QWidget:
         """The page of `timeline`, with room for a second one; made anew with every new timeline."""
-        self.page = QWidget(self._window)
+        self.page = QWidget(self._services().parent)
         self.bar = SideBySideBar(self.page)
         self.bar.closed.connect(self.end)
         self.bar.align_asked.connect(self.align)
@@ -64,7 +76,7 @@ class SideBySideController:
         self.split = QSplitter(Qt.Orientation.Horizontal, self.page)
         self.split.setChildrenCollapsible(False)
         left = QWidget(self.split)
-        self.strip = NameStrip("A", "planned", self._window.colours, left)
+        self.strip = NameStrip("A", "planned", self._services().palette, left)
         column = QVBoxLayout(left)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -89,16 +101,16 @@ class SideBySideController:
         """What a document is called while two are shown: A, B, or nothing."""
         if not self.on:
             return ""
-        return "B" if item is self.second else "A" if item is self._window.documents.current else ""
+        return "B" if item is self.second else "A" if item is self._documents.current else ""
 
     def timelines(self) -> Sequence[TimelineView]:
         """The timelines that are there: A's, and B's if it is shown."""
-        timeline = self._window.timeline
+        timeline = self._docks.view(TimelineView)
         return (timeline, self.view.timeline) if self.view is not None else (timeline,)
 
     def acting_timeline(self) -> TimelineView:
         """The timeline that a key acts on: the one under the mouse, else A's."""
-        return next((timeline for timeline in self.timelines() if timeline.mouse is not None), self._window.timeline)
+        return next((timeline for timeline in self.timelines() if timeline.mouse is not None), self.timelines()[0])
 
     def turn(self, stacked: bool) -> None:
         """Put B under A, or beside it."""
@@ -116,7 +128,7 @@ class SideBySideController:
 
     def set_palette(self) -> None:
         """Draw A's name with the window's colours; the views are told by the window."""
-        self.strip.set_palette(self._window.colours)
+        self.strip.set_palette(self._services().palette)
 
     # -- beginning and ending ------------------------------------------------------------------------------------
 
@@ -124,78 +136,63 @@ class SideBySideController:
         """End it, or begin it: with the one other document, one of several, or one to open now."""
         if self.on:
             self.end()
-        elif self._window.session.document.empty:
-            self._window.statusBar().showMessage(tr("Open a document first."), 5_000)
+        elif self._shown.document.empty:
+            self._say(tr("Open a document first."))
         else:
             self._choose()
-        self._window.commands.refresh()  # nothing may have come of it
+        self.changed.emit()  # nothing may have come of it
+
+    @property
+    def _shown(self) -> Session:
+        return self._documents.current.session
 
     def _choose(self) -> None:
-        window = self._window
-        others = [item for item in window.documents.others if not item.session.document.empty]
+        documents, opener = self._documents, self._opener
+        others = [item for item in documents.others if not item.session.document.empty]
         if len(others) == 1:
             self.begin(others[0])
             return
-        called = zip(window.documents.opened, window.documents.names(), strict=True)
+        called = zip(documents.opened, documents.names(), strict=True)
         places = {id(item): f"{number}: {say(name)}" for number, (item, name) in enumerate(called, 1)}
         names = [places[id(item)] for item in others]
-        ways = {tr("Open profile directory …"): self._ask_folder, tr("Open plan or graph …"): self._ask_file}
-        if self._other_ranks():
-            ways = {tr("Open another rank …"): self._ask_rank, **ways}
+        ways: dict[str, Callable[[], object]] = {
+            tr("Open profile directory …"): lambda: self._add(opener.ask_folder()),
+            tr("Open plan or graph …"): lambda: self._add(opener.ask_file()),
+        }
+        ranks = self._other_ranks()
+        if ranks:
+            ways = {tr("Open another rank …"): lambda: self._add_rank(ranks), **ways}
         offered = [*names, *ways]
-        chosen = ask_item(window, tr("Side by side"), tr("What to show beside it"), offered, offered[0])
+        parent = self._services().parent
+        chosen = ask_item(parent, tr("Side by side"), tr("What to show beside it"), offered, offered[0])
         if chosen in names:
             self.begin(others[names.index(chosen)])
         elif chosen is not None:
             ways[chosen]()
 
-    def _other_ranks(self) -> list[str]:
-        document = self._window.session.document
+    def _other_ranks(self) -> list[int]:
+        document = self._shown.document
         if document.profile is None or document.rank is None:
             return []
-        return [str(rank) for rank in document.profile.ranks if rank != document.rank.rank]
+        return [rank for rank in document.profile.ranks if rank != document.rank.rank]
 
-    def _ask_rank(self) -> None:
-        ranks, now = self._other_ranks(), self._window.request
-        chosen = ask_item(self._window, tr("Choose a rank"), tr("Rank"), ranks, ranks[0])
-        if chosen is not None:
-            self._read(replace(now, rank=int(chosen)))
-
-    def _ask_folder(self) -> None:
-        name = QFileDialog.getExistingDirectory(self._window, tr("Open profile directory"))
-        if name:
-            self._open(Path(name))
-
-    def _ask_file(self) -> None:
-        kinds = f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
-        name, _ = QFileDialog.getOpenFileName(self._window, tr("Open plan or graph"), "", kinds)
-        if name:
-            self._open(Path(name))
-
-    def _open(self, path: Path) -> None:
+    def _add(self, path: Path | None) -> None:
         """Open one file or folder as a further document and show it as B."""
-        window = self._window
-        for request in requests_for([path]):
-            if wants_chip(request):
-                chip = window.request.chip or ask_chip(window)
-                if chip is None:
-                    return
-                request = replace(request, chip=chip)
-            self._read(request)
+        if path is not None:
+            self._opener.add([path], self._begin_if_still(self._shown))
 
-    def _read(self, request: Request) -> None:
-        """Read what `request` names as a further document and show it as B."""
-        window = self._window
-        shown = window.session
+    def _add_rank(self, ranks: Sequence[int]) -> None:
+        """Open another rank of the shown profile as a further document and show it as B."""
+        request = self._opener.ask_rank(ranks, ranks[0])
+        if request is not None:
+            self._opener.add_request(request, self._begin_if_still(self._shown))
 
-        def done(request: Request, session: Session) -> None:
-            window.settings.opened(request)
-            window.keep_arrangement()
-            opened = window.documents.add(request, session)
-            if window.session is shown:  # else the user went elsewhere meanwhile
+    def _begin_if_still(self, shown: Session) -> Callable[[OpenDocument], None]:
+        def begin(opened: OpenDocument) -> None:
+            if self._shown is shown:  # else the user went elsewhere meanwhile
                 self.begin(opened)
 
-        window.loader.open(request, done)
+        return begin
 
     def begin(self, second: OpenDocument) -> None:
         """Show `second` beside the shown document."""
@@ -204,8 +201,7 @@ class SideBySideController:
         self.second = second
         self._make_views(second.session)
         self._link_up()
-        self._window.show_tabs()
-        self._window.commands.refresh()
+        self.changed.emit()
 
     def end(self) -> None:
         """Show one document again."""
@@ -214,42 +210,34 @@ class SideBySideController:
         self.second = None
         self._unlink()
         self.forget_views()
-        window = self._window
-        dock = window.docks.pop(TABLE, None)
-        if dock is not None:
-            window.removeDockWidget(dock)
-            dock.deleteLater()
-        window.show_tabs()
-        window.commands.refresh()
+        self.changed.emit()
 
     def follow(self) -> None:
         """Keep to what the window shows now; called whenever its documents changed."""
-        window, second = self._window, self.second
+        second = self.second
         if second is None:
             return
-        if window.session.document.empty or not any(item is second for item in window.documents.others):
+        if self._shown.document.empty or not any(item is second for item in self._documents.others):
             self.end()
             return
         made = self.view is None
         if made:
             self._make_views(second.session)
-        if self._first is not window.session:
+        if self._first is not self._shown:
             self._link_up()
         elif made:
-            self.strip.show_session(window.session)
+            self.strip.show_session(self._shown)
             self._show_model()
 
     def _make_views(self, session: Session) -> None:
-        window = self._window
-        loader = window.loader.tracks if window.jobs.background else None
-        self.view = SideBySideView(session, window.colours, self.split, loader)
+        services = self._services()
+        self.view = SideBySideView(session, services.palette, self.split, services.track_loader)
         self.split.addWidget(self.view)
-        window.name_view(VIEW, "Side by side", self.view)
-        self.table = AbDifferencesView(session, window)
+        self._docks.name_view(VIEW, "Side by side", self.view)
+        self.table = AbDifferencesView(session, services.parent)
         self.table.asked.connect(self.jump)
-        bottom = Qt.DockWidgetArea.BottomDockWidgetArea
-        window.add_view(TABLE, "Differences of A and B", self.table, bottom, under=window.docks["deviations"])
-        window.show_view(TABLE)
+        self._docks.add(TABLE, "Differences of A and B", self.table, tab_with="deviations")
+        self._docks.bring(TABLE)
         self.bar.show()
         self.strip.show()
         self._halve()
@@ -258,7 +246,6 @@ class SideBySideController:
 
     def forget_views(self) -> None:
         """Take B's widgets away; what is linked stays, so that they can be made anew."""
-        window = self._window
         if self.view is not None:
             self.view.forget()
             self.view.setParent(None)
@@ -269,14 +256,14 @@ class SideBySideController:
         self.bar.hide()
         self.strip.hide()
         for name in (VIEW, TABLE):
-            window.views.pop(name, None)
+            self._docks.drop(name)
 
-    # -- what is linked ------------------------------------------------------------------------------------------------
+    # -- what is linked ------------------------------------------------------------------------------------------
 
     def _unlink(self) -> None:
         """Unlink the two; work under way for it stops."""
         for question in (_MOMENTS, _DIFFERENCES, _PLACE):
-            self._window.jobs.drop(self, question)
+            self._services().jobs.drop(self, question)
         self._differences = None
         self._first = None
         if self.model is not None:
@@ -285,11 +272,11 @@ class SideBySideController:
 
     def _link_up(self) -> None:
         """Link the shown document with B once it is known how they lie on each other, and list their differences."""
-        window, second = self._window, self.second
+        second = self.second
         self._unlink()
         if second is None:
             return
-        one, other = window.session, second.session
+        one, other = self._shown, second.session
         self._first = one
         self.strip.show_session(one)
 
@@ -311,7 +298,7 @@ class SideBySideController:
                 return AbDifferences(reason=str(error))
 
         self._show_model()
-        jobs = window.jobs
+        jobs = self._services().jobs
         jobs.latest(
             self, tr("lining up"), lambda progress: default_moments(one, other, progress), link_up, question=_MOMENTS
         )
@@ -323,19 +310,19 @@ class SideBySideController:
         if self.table is not None:
             self.table.show_differences(self._differences)
 
-    def align(self, how: Alignment) -> None:
+    def align(self, how: AlignBy) -> None:
         """Put the moments that `how` names on each other; says so where there are none."""
-        model, window = self.model, self._window
+        model = self.model
         if model is None:
             return
 
         def done(found: tuple[float, float] | None) -> None:
             if found is None:
-                window.statusBar().showMessage(f"{tr(how.value)}: {tr('not known of both documents')}", 5_000)
+                self._say(say(Sentence("{}: not known of both documents", (Sentence(how.value),))))
                 return
             model.align_at(*found)
 
-        window.jobs.latest(
+        self._services().jobs.latest(
             self,
             tr("lining up"),
             lambda progress: moments(model.first, model.second, how, progress),
@@ -345,7 +332,7 @@ class SideBySideController:
 
     def jump(self, difference: AbDifference) -> None:
         """Show where `difference` is best seen in both; the last one asked for wins."""
-        model, window = self.model, self._window
+        model = self.model
         if model is None:
             return
 
@@ -354,9 +341,9 @@ class SideBySideController:
                 timeline.tracks_changed()
             model.show(located)
             if located.places == (None, None):
-                window.statusBar().showMessage(tr("This has no place in the timelines."), 5_000)
+                self._say(tr("This has no place in the timelines."))
 
-        window.jobs.latest(
+        self._services().jobs.latest(
             self,
             tr("looking for the place"),
             lambda progress: model.locate(difference, progress),

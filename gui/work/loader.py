@@ -9,10 +9,11 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from memplan.core.errors import UnboundShapeError
 from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Job, Jobs
+from memplan.schema import Tier
 
 
 class DocumentLoader(QObject):
@@ -99,6 +100,16 @@ class DocumentLoader(QObject):
     def every_track(self, session: Session) -> None:
         """Read the tracks of `session` that were never on the screen, so that a search misses none of them."""
         self.tracks(session, session.tracks.all)
+
+    def show_tier(self, session: Session, tier: Tier) -> None:
+        """Show the memory of `tier`, which takes time to work out, in `session`."""
+        self._jobs.latest(
+            self,
+            tier.value,
+            lambda _: session.tier_memory(tier),
+            lambda memory: session.show_tier(tier, memory),
+            question="tier",
+        )
 
     def forget_tracks(self) -> None:
         """Read tracks again when they are asked for again: those of a cancelled job, or of another session."""

@@ -19,6 +19,9 @@ from memplan.core.options import OptionSpec, options_of
 from memplan.reports.report import Report
 
 _PANEL = "Report"
+_GIVEN = "given"
+"""The field of a request that is told which of its options were given."""
+_CONTEXT = "context_of_command"
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=_PANEL)]
 _FORMAT = Annotated[
     str | None,
@@ -54,9 +57,18 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
         for name, parameter in signature.parameters.items()
         if dataclasses.is_dataclass(parameter.annotation)
     }
+    aware = {name for name, kind in requests.items() if any(item.name == _GIVEN for item in dataclasses.fields(kind))}
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
-        parameters += _expanded(requests[name]) if name in requests else [_by_name(parameter)]
+        asked = {item.name: item for item in parameters}
+        for item in _expanded(requests[name]) if name in requests else [_by_name(parameter)]:
+            # Two requests may ask the same thing: one option answers both.
+            if item.name not in asked:
+                parameters.append(item)
+            elif not _same(asked[item.name], item):
+                raise TypeError(f"{function.__module__}: two different options are called {item.name}")
+    if aware:
+        parameters.append(_option(_CONTEXT, typer.Context, inspect.Parameter.empty))
     parameters += [
         _option("as_json", _JSON, False),
         _option("report_format", _FORMAT, None),
@@ -66,9 +78,13 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
     def command(**given: Any) -> int:
         form = _chosen(given.pop("as_json"), given.pop("report_format"), given["report_file"])
         target: Path | None = given.pop("report_file")
+        said = _said(given.pop(_CONTEXT)) if aware else frozenset()
+        asked = {}
         for name, kind in requests.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field, _ in options_of(kind)})
-        report = function(**given)
+            values = {field.name: given[field.name] for field, _ in options_of(kind)}
+            asked[name] = kind(**values, **({_GIVEN: said & values.keys()} if name in aware else {}))
+        own = {name: value for name, value in given.items() if name in signature.parameters}
+        report = function(**own, **asked)
         deliver(report, form, target)
         return YES if report.answer else NO
 
@@ -80,11 +96,21 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
     return command
 
 
+def _said(context: typer.Context) -> frozenset[str]:
+    """Parameters that stand in the command line, those left at their defaults not among them."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+
+
 def _flags(annotation: Any) -> tuple[str, ...]:
     for extra in getattr(annotation, "__metadata__", ()):
         if isinstance(extra, typer.models.OptionInfo):
             return tuple(extra.param_decls or ())
     return ()
+
+
+def _same(one: inspect.Parameter, other: inspect.Parameter) -> bool:
+    return _flags(one.annotation) == _flags(other.annotation) and one.default == other.default
 
 
 def _by_name(parameter: inspect.Parameter) -> inspect.Parameter:

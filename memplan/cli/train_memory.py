@@ -18,7 +18,7 @@ from memplan.requests.recipe_request import RecipeRequest
 @reporting
 def command(
     config: Annotated[Path, typer.Argument(help="A model's config.json, or its folder.", show_default=False)],
-    sequence: Annotated[int, typer.Option("--sequence", "-s", help="Tokens of a sample.", min=1)],
+    sequence: Annotated[int, typer.Option("--sequence", "--context", "-s", help="Tokens of a sample.", min=1)],
     layout: LayoutRequest,
     asked: RecipeRequest,
     chip: Annotated[str, typer.Option("--chip", "-c", help="The chip, such as 910B3 or 910C.")] = "910B3",

@@ -33,17 +33,17 @@ class OptionSpec:
 
 
 def option(
-    *flags: str, default: Any, help: str, panel: str = "", least: int | None = None, most: int | None = None,
+    *flags: str, default: Any, about: str, panel: str = "", least: int | None = None, most: int | None = None,
     always: bool = False,
 ) -> Any:  # fmt: skip
     """A field of a request that the command line gives as `flags`."""
-    spec = OptionSpec(flags, help, panel, least, most, always)
+    spec = OptionSpec(flags, about, panel, least, most, always)
     return dataclasses.field(default=default, metadata={_KEY: spec})
 
 
-def argument(help: str) -> Any:
-    """A field of a request that has to be given, without a flag."""
-    return dataclasses.field(metadata={_KEY: OptionSpec((), help)})
+def argument(about: str) -> dict[str, OptionSpec]:
+    """Metadata of a field of a request that has to be given, without a flag."""
+    return {_KEY: OptionSpec((), about)}
 
 
 def options_of(request: Any) -> Iterator[tuple[dataclasses.Field[Any], OptionSpec]]:

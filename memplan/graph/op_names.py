@@ -1,5 +1,5 @@
 """
-What the names of ops and kernels say: an op has one type in the graph, another in CANN's library, a third on the device.
+What the names of ops and kernels say: an op has one type in the graph, another in CANN's library, a third on device.
 
 `MatMulExt`, `aclnnMatmul` and `MatMulV3` are one family of ops; `op_names.json` holds the spellings with their sources.
 """
@@ -30,8 +30,8 @@ def op_family(op_type: str) -> str:
     """
     The family of `op_type` in lower case, on which framework, operator library and device agree.
 
-    `MatMulExt`, `aclnnMatmul`, `MatMulV3` and `Dense` are `matmul`, `ConcatD` and `aclnnCat` are `concat`; gradients are
-    families of their own (`relugrad`). A type that is not known is itself, without prefix, version and suffix.
+    `MatMulExt`, `aclnnMatmul`, `MatMulV3` and `Dense` are `matmul`, `ConcatD` and `aclnnCat` are `concat`; gradients
+    are families of their own (`relugrad`). A type that is not known is itself, without prefix, version and suffix.
     """
     shortest = _shortened(_without_prefixes(_marked(op_type)))[-1]
     for ending in _spelled("gradient"):

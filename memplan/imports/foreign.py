@@ -31,8 +31,8 @@ def foreign_plan(
     The Plan that puts the storages of `graph` at `offsets`, each taking `sizes` bytes (alignment included).
 
     Storages that are not in `offsets` are allocated elsewhere and left out; an offset of `None` means that the address
-    is not known, and then the peak is the most bytes alive. At `unnamed` steps it is not known what runs. A foreign plan says nothing of time: every step
-    counts one nanosecond, so that the time axis is the order.
+    is not known, and then the peak is the most bytes alive. At `unnamed` steps it is not known what runs. A foreign
+    plan says nothing of time: every step counts one nanosecond, so that the time axis is the order.
     """
     spans = [span for span in lifetimes(graph) if span.tensor in offsets and sizes.get(span.tensor)]
     placements = tuple(

@@ -66,7 +66,8 @@ def read_plan(path: str | Path) -> Plan:
     raise InputError(
         f"this holds no plan that can be read: it is {source.kind.value}",
         path=path,
-        remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or static_op_mem*.csv",
+        remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or "
+        "static_op_mem*.csv",
     )
 
 

@@ -215,7 +215,7 @@ def budget(
     """
     layout = layout or ONE_RANK
     memory = memory or Memory()
-    stages = stage_spans(len(model.layers), layout.pipeline)
+    stages = stage_spans(len(model.layers), layout)
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
     pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms), layout)
@@ -241,7 +241,7 @@ def _report(
     load = load_of(engine, options, layout)
     growing = [group for group in pool.groups if group.kind.grows]
     spans = [group.block_size * group.specs[0].entry_tokens for group in growing]
-    span = stage_spans(len(model.layers), layout.pipeline)[stage]
+    span = stage_spans(len(model.layers), layout)[stage]
     logical = logical_cache(model, engine, options.caches, options.length, span, layout)
     fixed = logical.window_bytes + logical.state_bytes
     per_token = logical.length_bytes / options.length

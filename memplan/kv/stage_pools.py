@@ -82,7 +82,7 @@ def plan_stages(
     groups = cache_groups(model, engine, options, layout)
     load = load_of(engine, options, layout)
     whole_tuples = engine.compressed is not None and engine.compressed.whole_tuples
-    stages = stage_spans(len(model.layers), layout.pipeline)
+    stages = stage_spans(len(model.layers), layout)
     last = stages[-1]
     # The layers of multi-token prediction stand behind the last layer, on the last stage.
     spans = (*stages[:-1], range(last.start, last.stop + len(model.mtp_layers)))
@@ -111,7 +111,7 @@ def _unpaged(
 ) -> tuple[BlockPool, ...]:
     """Without pages a block is a byte: as many sequences fit as the bytes of each allow."""
     pools = []
-    for span, memory in zip(stage_spans(len(model.layers), layout.pipeline), available, strict=True):
+    for span, memory in zip(stage_spans(len(model.layers), layout), available, strict=True):
         needed = logical_cache(model, engine, options.caches, options.length, span, layout).total_bytes
         if not needed:
             raise InputError("this model keeps no KV cache")

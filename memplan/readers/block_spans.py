@@ -52,8 +52,8 @@ def span_graph(rows: Sequence[BlockSpan], *, name: str, origin: str, producer: s
 
     A step is named after the first row that begins there; edges between ops are not known. A row that begins in the
     step in which another of its address and size ends is that one written over (SOMAS calls the two a union, GE an
-    in-place output): they become one storage. Any other two that share bytes at a time are left as they are. Raises `InputError` for
-    rows without steps or with more than `MAX_STEPS`.
+    in-place output): they become one storage. Any other two that share bytes at a time are left as they are. Raises
+    `InputError` for rows without steps or with more than `MAX_STEPS`.
     """
     if not rows:
         raise InputError("there are no rows of tensors")

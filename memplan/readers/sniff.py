@@ -99,10 +99,7 @@ def _kind(data: mmap.mmap, name: str) -> ContentKind:
         return ContentKind.PROFILE_FILE
     if not _is_text(head[:4096]):
         return ContentKind.ONNX if head.startswith(_VARINT_FIELD_1) else ContentKind.MINDIR
-    if _JSON.match(head):
-        found = _json_kind(data, head)
-    else:
-        found = _table_kind(head) or _dump_kind(data)
+    found = _json_kind(data, head) if _JSON.match(head) else _table_kind(head) or _dump_kind(data)
     return found or (ContentKind.PROFILE_FILE if kind_by_name(name) in _PROFILES else ContentKind.TEXT)
 
 

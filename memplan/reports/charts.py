@@ -32,12 +32,13 @@ def area_chart(values: Sequence[float], quantity: Quantity, *, across: str, titl
         path.append(f"V{_HEIGHT - _FOOT - room * value / highest:.1f}H{(place + 1) * step:.1f}")
     path.append(f"V{_HEIGHT - _FOOT}Z")
     at = max(range(len(values)), key=values.__getitem__)
+    left = min(at / len(values) * _WIDTH, _WIDTH - 90)
     svg = (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title or across)}">'
         f'<path d="{"".join(path)}" fill="var(--accent)" fill-opacity=".75"/>'
         f'<path d="M0 {_HEIGHT - _FOOT}H{_WIDTH}" stroke="currentColor"/>'
         f'<g fill="currentColor" font-size="12">'
-        f'<text x="{min(at / len(values) * _WIDTH, _WIDTH - 90):.0f}" y="12">{escape(cell_text(highest, quantity))}</text>'
+        f'<text x="{left:.0f}" y="12">{escape(cell_text(highest, quantity))}</text>'
         f'<text x="0" y="{_HEIGHT - 4}">0</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{len(values):,} {escape(across)}</text>'
         "</g></svg>"

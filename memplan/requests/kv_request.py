@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,28 +25,33 @@ class ServingRequest:
     `None` is the engine's, the chip's or the model's own default. Sizes are texts such as `64GiB`.
     """
 
-    config: Path = argument("A model's config.json, or its folder.")
-    chip: str = option("--chip", "-c", default="910B3", help="The chip, such as 910B3 or 910C.", always=True)
+    config: Path = field(metadata=argument("A model's config.json, or its folder."))
+    chip: str = option("--chip", "-c", default="910B3", about="The chip, such as 910B3 or 910C.", always=True)
     engine: str = option(
         "--engine",
         default="vllm-ascend",
-        help="Serving engine, such as vllm-ascend, mindie or logical.",
+        about="Serving engine, such as vllm-ascend, mindie or logical.",
         panel=_SERVING,
         always=True,
     )
     context: int | None = option(
-        "--context", default=None, help="Longest sequence in tokens; by default the model's.", least=1
+        "--context",
+        "--sequence",
+        "-s",
+        default=None,
+        about="Longest sequence in tokens; by default the model's.",
+        least=1,
     )
     batched_tokens: int | None = option(
-        "--max-num-batched-tokens", default=None, help="Most tokens of one step.", panel=_SERVING, least=1
+        "--max-num-batched-tokens", default=None, about="Most tokens of one step.", panel=_SERVING, least=1
     )
     weights: str = option(
-        "--weights", default="published", help="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_MEMORY
+        "--weights", default="published", about="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_MEMORY
     )
     utilization: float | None = option(
-        "--utilization", default=None, help="Share of the memory the engine plans with.", panel=_MEMORY
+        "--utilization", default=None, about="Share of the memory the engine plans with.", panel=_MEMORY
     )
-    hbm: str | None = option("--hbm", default=None, help="Size of the card, such as 64GiB.", panel=_MEMORY)
+    hbm: str | None = option("--hbm", default=None, about="Size of the card, such as 64GiB.", panel=_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -58,35 +63,35 @@ class KvRequest(LayoutRequest, ServingRequest):
     """
 
     batch: int | None = option(
-        "--batch", default=None, help="Also say the longest context for so many sequences at once.", least=1
+        "--batch", default=None, about="Also say the longest context for so many sequences at once.", least=1
     )
-    block_size: int | None = option("--block-size", default=None, help="Tokens of a block.", panel=_SERVING, least=1)
+    block_size: int | None = option("--block-size", default=None, about="Tokens of a block.", panel=_SERVING, least=1)
     step_sequences: int | None = option(
-        "--max-num-seqs", default=None, help="Most sequences of one step; by default 256.", panel=_SERVING, least=1
+        "--max-num-seqs", default=None, about="Most sequences of one step; by default 256.", panel=_SERVING, least=1
     )
-    asynchronous: bool = option("--async-scheduling", default=False, help="Steps are scheduled ahead.", panel=_SERVING)
+    asynchronous: bool = option("--async-scheduling", default=False, about="Steps are scheduled ahead.", panel=_SERVING)
     kv_dtype: str | None = option(
-        "--kv-dtype", default=None, help="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
+        "--kv-dtype", default=None, about="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
     )
     draft_tokens: int = option(
-        "--num-speculative-tokens", default=0, help="Draft tokens by the model's own MTP.", panel=_SERVING, least=0
+        "--num-speculative-tokens", default=0, about="Draft tokens by the model's own MTP.", panel=_SERVING, least=0
     )
-    index_c8: bool = option("--index-c8", default=False, help="Keys of the indexer in 8 bits.", panel=_SERVING)
+    index_c8: bool = option("--index-c8", default=False, about="Keys of the indexer in 8 bits.", panel=_SERVING)
     activations: str | None = option(
-        "--activations", default=None, help="Peak of activations, in place of the estimate.", panel=_MEMORY
+        "--activations", default=None, about="Peak of activations, in place of the estimate.", panel=_MEMORY
     )
-    graphs: str | None = option("--graph-memory", default=None, help="Memory of captured graphs.", panel=_MEMORY)
+    graphs: str | None = option("--graph-memory", default=None, about="Memory of captured graphs.", panel=_MEMORY)
     hccl_buffer_mb: int | None = option(
-        "--hccl-buffsize", default=None, help="HCCL_BUFFSIZE in MB; by default 200.", panel=_MEMORY, least=1
+        "--hccl-buffsize", default=None, about="HCCL_BUFFSIZE in MB; by default 200.", panel=_MEMORY, least=1
     )
     host_memory: str | None = option(
-        "--host-memory", default=None, help="Also say what so much host memory a die adds.", panel=_MEMORY
+        "--host-memory", default=None, about="Also say what so much host memory a die adds.", panel=_MEMORY
     )
     pooled_memory: str | None = option(
-        "--pooled-memory", default=None, help="Also say what so much memory of a UB pool a die adds.", panel=_MEMORY
+        "--pooled-memory", default=None, about="Also say what so much memory of a UB pool a die adds.", panel=_MEMORY
     )
     effects: bool = option(
-        "--effects", default=False, help="Also say what other block sizes, batches and KV types would do."
+        "--effects", default=False, about="Also say what other block sizes, batches and KV types would do."
     )
 
     @property

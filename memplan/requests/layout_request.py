@@ -1,10 +1,11 @@
-"""A parallel layout as asked for."""
+"""A parallel layout as asked for, and what of it is said differently for one kind of step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from memplan.core.errors import InputError
 from memplan.core.options import option
 
 if TYPE_CHECKING:
@@ -15,19 +16,72 @@ _PANEL = "Layout"
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutRequest:
-    """Ranks by dimension."""
+    """Ranks by dimension, and the layers of each pipeline stage."""
 
-    tp: int = option("--tp", default=1, help="Ranks of tensor parallelism.", panel=_PANEL, least=1)
-    pp: int = option("--pp", default=1, help="Ranks of pipeline parallelism: stages.", panel=_PANEL, least=1)
-    dp: int = option("--dp", default=1, help="Ranks of data parallelism.", panel=_PANEL, least=1)
+    tp: int = option("--tp", default=1, about="Ranks of tensor parallelism.", panel=_PANEL, least=1)
+    pp: int = option("--pp", default=1, about="Ranks of pipeline parallelism: stages.", panel=_PANEL, least=1)
+    dp: int = option("--dp", default=1, about="Ranks of data parallelism.", panel=_PANEL, least=1)
     ep: int = option(
-        "--ep", default=1, help="Ranks that share the experts; 1 splits each by TP.", panel=_PANEL, least=1
+        "--ep", default=1, about="Ranks that share the experts; 1 splits each by TP.", panel=_PANEL, least=1
     )
-    cp: int = option("--cp", default=1, help="Ranks of context parallelism: they share tokens.", panel=_PANEL, least=1)
+    cp: int = option("--cp", default=1, about="Ranks of context parallelism: they share tokens.", panel=_PANEL, least=1)
+    stage_layers: str | None = option(
+        "--stage-layers",
+        "--num-layer-list",
+        default=None,
+        about="Layers of every pipeline stage, such as 13,16,16,16; by default as even as can be.",
+        panel=_PANEL,
+    )
+    first_stage_layers: int | None = option(
+        "--first-stage-layers",
+        "--decoder-first-pipeline-num-layers",
+        default=None,
+        about="Layers of the first pipeline stage; the others share the rest.",
+        panel=_PANEL,
+        least=1,
+    )
+    last_stage_layers: int | None = option(
+        "--last-stage-layers",
+        "--decoder-last-pipeline-num-layers",
+        default=None,
+        about="Layers of the last pipeline stage; the others share the rest.",
+        panel=_PANEL,
+        least=1,
+    )
 
     @property
     def layout(self) -> Layout:
-        """The layout as the model is divided by."""
+        """The layout as the model is divided by; raises `InputError` for layers of stages that can't be meant."""
         from memplan.models.parallel import Layout
 
-        return Layout(tensor=self.tp, pipeline=self.pp, data=self.dp, expert=self.ep, context=self.cp)
+        return Layout(
+            tensor=self.tp,
+            pipeline=self.pp,
+            data=self.dp,
+            expert=self.ep,
+            context=self.cp,
+            stage_layers=self._stage_layers(),
+        )
+
+    def _stage_layers(self) -> tuple[int | None, ...]:
+        first, last = self.first_stage_layers, self.last_stage_layers
+        if self.stage_layers is None:
+            if first is None and last is None:
+                return ()
+            if self.pp < 2:
+                raise InputError("one pipeline stage has all layers", remedy="give --pp, or leave its layers out")
+            return (first, *(None,) * (self.pp - 2), last)
+        if first is not None or last is not None:
+            raise InputError("--stage-layers says it of the first and the last stage too", remedy="give one of them")
+        try:
+            return tuple(int(item) if item.strip() else None for item in self.stage_layers.split(","))
+        except ValueError:
+            raise InputError(
+                f"--stage-layers {self.stage_layers!r:.40} is no list of numbers", remedy="write it as 13,16,16,16"
+            ) from None
+
+
+def sequence_parallel_option() -> Any:
+    """The option of steps and recipes: where both are asked for, one option says it for both."""
+    what = "Spread norms and the residual stream over the TP ranks."
+    return option("--sequence-parallel", "--sp", default=False, about=what, panel=_PANEL)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.requests.layout_request import sequence_parallel_option
 
 if TYPE_CHECKING:
     from memplan.models.training.memory import Recipe
@@ -20,29 +21,29 @@ _Named = TypeVar("_Named", bound=Enum)
 class RecipeRequest:
     """How a step is trained."""
 
-    micro_batch: int = option("--micro-batch", default=1, help="Samples of a micro-batch.", panel=_PANEL, least=1)
+    micro_batch: int = option("--micro-batch", default=1, about="Samples of a micro-batch.", panel=_PANEL, least=1)
     global_batch: int | None = option(
         "--global-batch",
         default=None,
-        help="Samples of a step; by default one micro-batch a rank.",
+        about="Samples of a step; by default one micro-batch a rank.",
         panel=_PANEL,
         least=1,
     )
     sharding: str = option(
-        "--sharding", default="distributed", help="none, distributed, zero1, zero2 or zero3.", panel=_PANEL
+        "--sharding", default="distributed", about="none, distributed, zero1, zero2 or zero3.", panel=_PANEL
     )
-    schedule: str = option("--schedule", default="1f1b", help="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
-    chunks: int = option("--chunks", default=1, help="Parts of an interleaved rank.", panel=_PANEL, least=1)
-    sequence_parallel: bool = option(
-        "--sequence-parallel", "--sp", default=False, help="Spread norms over TP.", panel=_PANEL
-    )
+    schedule: str = option("--schedule", default="1f1b", about="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
+    chunks: int = option("--chunks", default=1, about="Parts of an interleaved rank.", panel=_PANEL, least=1)
+    sequence_parallel: bool = sequence_parallel_option()
     recompute_layers: int = option(
-        "--recompute-layers", default=0, help="Layers of a stage that keep their input only.", panel=_PANEL, least=0
+        "--recompute-layers", default=0, about="Layers of a stage that keep their input only.", panel=_PANEL, least=0
     )
     recompute_cheap: bool = option(
-        "--recompute-cheap", default=False, help="Recompute norms and activation functions.", panel=_PANEL
+        "--recompute-cheap", default=False, about="Recompute norms and activation functions.", panel=_PANEL
     )
-    swap_optimizer: bool = option("--swap-optimizer", default=False, help="Optimiser states on the host.", panel=_PANEL)
+    swap_optimizer: bool = option(
+        "--swap-optimizer", default=False, about="Optimiser states on the host.", panel=_PANEL
+    )
 
     def samples(self, data_ranks: int) -> int:
         """Samples of a step on all ranks."""

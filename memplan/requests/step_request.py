@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.requests.layout_request import sequence_parallel_option
 
 if TYPE_CHECKING:
     from memplan.models.steps import ServedStep
@@ -19,43 +20,43 @@ _PHASES = ("decode", "prefill")
 class StepRequest:
     """A prefill or decode step, and what of it is spread over ranks besides attention."""
 
-    phase: str = option("--phase", default="decode", help="decode or prefill.", panel=_PANEL)
+    phase: str = option("--phase", default="decode", about="decode or prefill.", panel=_PANEL)
     batch: int | None = option(
         "--batch",
         default=None,
-        help="Sequences of the step on all ranks; by default one a replica.",
+        about="Sequences of the step on all ranks; by default one a replica.",
         panel=_PANEL,
         least=1,
     )
     context: int = option(
-        "--context", default=4096, help="Tokens of a sequence, those of the step included.", panel=_PANEL, least=1
+        "--context",
+        "--sequence",
+        "-s",
+        default=4096,
+        about="Tokens of a sequence, those of the step included.",
+        panel=_PANEL,
+        least=1,
     )
-    cached: int = option("--cached", default=0, help="Tokens of a prompt that are cached.", panel=_PANEL, least=0)
-    mtp: int = option("--mtp", default=0, help="Draft tokens of multi-token prediction.", panel=_PANEL, least=0)
+    cached: int = option("--cached", default=0, about="Tokens of a prompt that are cached.", panel=_PANEL, least=0)
+    mtp: int = option("--mtp", default=0, about="Draft tokens of multi-token prediction.", panel=_PANEL, least=0)
     weights: str = option(
-        "--weights", default="published", help="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_PANEL
+        "--weights", default="published", about="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_PANEL
     )
-    kv_dtype: str = option("--kv-dtype", default="bf16", help="bf16, int8 or fp8.", panel=_PANEL)
-    index_c8: bool = option("--index-c8", default=False, help="Keys of the indexer in 8 bits.", panel=_PANEL)
+    kv_dtype: str = option("--kv-dtype", default="bf16", about="bf16, int8 or fp8.", panel=_PANEL)
+    index_c8: bool = option("--index-c8", default=False, about="Keys of the indexer in 8 bits.", panel=_PANEL)
     random_routing: bool = option(
-        "--random-routing", default=False, help="Experts are hit at random, not evenly.", panel=_PANEL
+        "--random-routing", default=False, about="Experts are hit at random, not evenly.", panel=_PANEL
     )
-    sp: bool = option(
-        "--sp",
-        "--sequence-parallel",
-        default=False,
-        help="Spread the residual stream over the TP ranks.",
-        panel=_LAYOUT,
-    )
+    sequence_parallel: bool = sequence_parallel_option()
     output_tp: int = option(
-        "--output-tp", default=1, help="Ranks that share attention's output projection.", panel=_LAYOUT, least=1
+        "--output-tp", default=1, about="Ranks that share attention's output projection.", panel=_LAYOUT, least=1
     )
-    head_tp: int = option("--head-tp", default=1, help="Ranks that share the head.", panel=_LAYOUT, least=1)
+    head_tp: int = option("--head-tp", default=1, about="Ranks that share the head.", panel=_LAYOUT, least=1)
     dense_tp: int = option(
-        "--dense-tp", default=1, help="Ranks that share dense feed-forward layers.", panel=_LAYOUT, least=1
+        "--dense-tp", default=1, about="Ranks that share dense feed-forward layers.", panel=_LAYOUT, least=1
     )
     embedding_tp: int = option(
-        "--embedding-tp", default=1, help="Ranks that share the embedding.", panel=_LAYOUT, least=1
+        "--embedding-tp", default=1, about="Ranks that share the embedding.", panel=_LAYOUT, least=1
     )
 
     def step(self, data_ranks: int) -> ServedStep:
@@ -73,7 +74,7 @@ class StepRequest:
             precision=self.weights,
             kv=self.kv_dtype,
             index_c8=self.index_c8,
-            sequence_parallel=self.sp,
+            sequence_parallel=self.sequence_parallel,
             even_routing=not self.random_routing,
             output_parallel=self.output_tp,
             head_parallel=self.head_tp,

@@ -19,7 +19,8 @@ def plan_headline(plan: Plan) -> str:
         answer = f"does not fit in {format_bytes(use.capacity)}: {format_bytes(plan.missing_bytes)} missing"
     moved = sum(transfer.size for transfer in plan.transfers)
     host = f", {format_bytes(moved)} moved to the host and back" if moved else ""
+    length = format_duration(plan.makespan_ns) if plan.timed else "it has no times"
     return (
         f"{answer}; HBM peak {format_bytes(use.peak)}, lower bound {format_bytes(use.lower_bound)}, "
-        f"gap {format_share(use.gap, 2)}; {format_duration(plan.makespan_ns)}{host}"
+        f"gap {format_share(use.gap, 2)}; {length}{host}"
     )

@@ -25,7 +25,7 @@ def step_graph(model: ModelConfig, layout: Layout, step: ServedStep, *, stage: i
     Raises `InputError` for a layout that does not divide the model.
     """
     check_layout(model, layout, step)
-    span = stage_spans(len(model.layers), layout.pipeline)[stage]
+    span = stage_spans(len(model.layers), layout)[stage]
     e = StepEmitter(model, layout, step)
     pieces = StepPieces(e, e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION]))
     x = pieces.widen(pieces.embed()) if span.start == 0 else pieces.receive(stage)
@@ -64,7 +64,7 @@ def check_layout(model: ModelConfig, layout: Layout, step: ServedStep) -> None:
             f"{model.name}: every layer has an embedding of its own, which pipeline stages would have to share",
             remedy="take one stage",
         )
-    for span in stage_spans(len(model.layers), layout.pipeline):
+    for span in stage_spans(len(model.layers), layout):
         held = model.layers[span.start : span.stop]
         indices = {layer.index for layer in held}
         for layer in held:

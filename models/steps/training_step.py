@@ -14,7 +14,7 @@ from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.training.memory import Recipe, Schedule, Sharding, training_span
+from memplan.models.training.memory import Recipe, Schedule, Sharding, training_spans
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
 
@@ -64,7 +64,7 @@ def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, in
 
 class _Training:
     def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int, data_rank: int) -> None:
-        span = training_span(model, layout, stage)
+        (span,) = training_spans(model, layout, recipe, stage)
         self.layers = model.layers[span.start : span.stop]
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
         self.is_last = stage == layout.pipeline - 1

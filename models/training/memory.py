@@ -7,7 +7,7 @@ from enum import Enum
 
 from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.parallel import Layout, rank_elements
+from memplan.models.parallel import Layout, rank_elements, stage_spans
 from memplan.models.training.saved import Saved, saved_tensors
 from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights
@@ -102,26 +102,36 @@ class TrainingMemory:
         return sum(part.nbytes for part in self.parts)
 
 
-def training_span(model: ModelConfig, layout: Layout, stage: int) -> range:
-    """The layers of pipeline stage `stage`; raises `InputError` where stages can't have as many each."""
-    layers = len(model.layers)
-    if layers % layout.pipeline:
-        raise InputError(f"{layers} layers can't be divided evenly among {layout.pipeline} pipeline stages")
+def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tuple[range, ...]:
+    """
+    The runs of layers that pipeline stage `stage` holds, several with the interleaved and the V-shaped schedule.
+
+    Raises `InputError` for a stage that isn't there, or layers that can't be divided so.
+    """
     if not 0 <= stage < layout.pipeline:
         raise InputError(f"there is no stage {stage} among {layout.pipeline}")
-    each = layers // layout.pipeline
-    return range(stage * each, (stage + 1) * each)
-
-
-def _spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tuple[range, ...]:
-    """The runs of layers a rank holds: one, or several with the interleaved and the V-shaped schedule."""
+    stages = layout.pipeline
+    held: tuple[int, ...]
     if recipe.schedule is Schedule.DUALPIPE_V:
-        halves = replace(layout, pipeline=2 * layout.pipeline)
-        return (training_span(model, halves, stage), training_span(model, halves, 2 * layout.pipeline - 1 - stage))
-    if recipe.schedule is Schedule.INTERLEAVED:
-        whole = replace(layout, pipeline=layout.pipeline * recipe.chunks)
-        return tuple(training_span(model, whole, stage + chunk * layout.pipeline) for chunk in range(recipe.chunks))
-    return (training_span(model, layout, stage),)
+        held = (stage, 2 * stages - 1 - stage)
+    elif recipe.schedule is Schedule.INTERLEAVED:
+        held = tuple(stage + chunk * stages for chunk in range(recipe.chunks))
+    else:
+        held = (stage,)
+    spans = stage_spans(len(model.layers), _in_runs(layout, recipe, len(held)))
+    return tuple(spans[number] for number in held)
+
+
+def _in_runs(layout: Layout, recipe: Recipe, runs: int) -> Layout:
+    """The layout with every run of layers as a stage of its own, in the order that a token meets them."""
+    each = []
+    for count in layout.stage_layers:
+        if count is not None and count % runs:
+            raise InputError(f"{count} layers of a pipeline stage can't be divided into {runs} equal runs")
+        each.append(count if count is None else count // runs)
+    backwards = recipe.schedule is Schedule.DUALPIPE_V
+    order = [item for run in range(runs) for item in (reversed(each) if backwards and run else each)]
+    return replace(layout, pipeline=layout.pipeline * runs, stage_layers=tuple(order))
 
 
 def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
@@ -173,9 +183,11 @@ def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe) -> float:
     return sum(item.nbytes for item in kept if not (item.cheap and recipe.recompute_cheap))
 
 
-def _static_parts(
-    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
-) -> tuple[int, list[MemoryPart]]:
+def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int, int]:
+    """
+    Elements of the weights of the layers of `spans` on one rank: those of experts apart from the rest, and how many
+    ranks repeat the same experts.
+    """
     dense = experts = 0
     for item in weights(model):
         if _held(model, item, spans):
@@ -187,7 +199,14 @@ def _static_parts(
     # Experts are repeated on fewer ranks than the rest: world / (expert ranks x pipeline).
     data_ranks = layout.data * layout.context
     sharing = layout.expert if layout.expert > 1 else layout.tensor
-    expert_ranks = max(1, data_ranks * layout.tensor // sharing)
+    return dense, experts, max(1, data_ranks * layout.tensor // sharing)
+
+
+def _static_parts(
+    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
+) -> tuple[int, list[MemoryPart]]:
+    dense, experts, expert_ranks = held_elements(model, layout, spans)
+    data_ranks = layout.data * layout.context
     parts = []
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
@@ -209,9 +228,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
 
     Raises `InputError` where the layout does not divide the model or a kind of layer is not modelled.
     """
-    if not 0 <= stage < layout.pipeline:
-        raise InputError(f"there is no stage {stage} among {layout.pipeline}")
-    spans = _spans(model, layout, recipe, stage)
+    spans = training_spans(model, layout, recipe, stage)
     parameters, parts = _static_parts(model, layout, recipe, spans)
     tokens = recipe.sequence * recipe.micro_batch / layout.context
     shards = layout.tensor if recipe.sequence_parallel else 1
@@ -248,6 +265,10 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
     if any(getattr(layer.mixer, "top_k", 0) for layer in layers):
         notes.append("what the layers' indexers keep for their way back is not counted")
+    uneven = {len(span) for span in stage_spans(len(model.layers), layout)}
+    if len(uneven) > 1 and not layout.stage_layers:
+        counts = "+".join(str(len(span)) for span in stage_spans(len(model.layers), layout))
+        notes.append(f"stages can't have as many layers each: {counts} were taken (--stage-layers gives others)")
     if recipe.swap_optimizer:
         notes.append(f"{12 * parameters / (layout.data * layout.context):,.0f} B of optimiser states are on the host")
     return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes))

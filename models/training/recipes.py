@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from memplan.core.bisection import largest_fitting
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, stage_spans
 from memplan.models.training.memory import Recipe, TrainingMemory, training_memory
 
 _MOST = (1 << 16) - 1
@@ -24,8 +24,13 @@ class Change:
 
 
 def tightest_stage(model: ModelConfig, layout: Layout, recipe: Recipe) -> TrainingMemory:
-    """The pipeline stage with the highest peak; only the first, a middle and the last one can be it."""
+    """
+    The pipeline stage with the highest peak: the first, a middle or the last one, or the first of those that have
+    another number of layers.
+    """
     stages = {0, layout.pipeline // 2, layout.pipeline - 1}
+    spans = stage_spans(len(model.layers), layout)
+    stages |= {stage for stage in range(1, layout.pipeline) if len(spans[stage]) != len(spans[stage - 1])}
     return max(
         (training_memory(model, layout, recipe, stage) for stage in sorted(stages)),
         key=lambda memory: memory.peak_bytes,

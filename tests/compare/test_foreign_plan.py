@@ -87,6 +87,13 @@ def test_what_somas_planned_keeps_to_itself(name: str) -> None:
     assert any("no times" in note for note in result.notes)
 
 
+def test_a_plan_without_times_is_shown_without_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(DATA / "somas_cnn.ir")]) == 0
+    said = capsys.readouterr().out
+    assert "it has no times" in said
+    assert "Longest" not in said
+
+
 def test_the_profile_of_another_model_still_deviates_from_a_foreign_plan() -> None:
     plan = read_plan(DATA / "somas_cnn.ir")
     result = compare(plan, Rank(kernels([("other/Op-op0", "Other", 0, 10), ("other/Op-op1", "Other", 20, 10)])))

@@ -20,8 +20,8 @@ pytest.importorskip("PySide6.QtWidgets")
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import Session
 from memplan.gui.window.main_window import MainWindow
 
 SAMPLES = Path(str(resources.files("memplan.samples")))

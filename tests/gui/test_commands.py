@@ -12,12 +12,14 @@ from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog
 
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import SliceRef
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.window_commands import window_commands
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
@@ -92,7 +94,7 @@ class Scene:
 
 def _open_file(scene: Scene) -> None:
     scene.answer(QFileDialog, "getOpenFileNames", ([str(SAMPLES / "llama_train.plan.json")], ""))
-    scene.window.close_document()
+    scene.window.opener.close()
     scene.press("open-file")
     assert scene.window.session.document.plan is not None
     assert scene.window.session.document.profile is None
@@ -100,14 +102,14 @@ def _open_file(scene: Scene) -> None:
 
 def _open_folder(scene: Scene) -> None:
     scene.answer(QFileDialog, "getExistingDirectory", str(PROFILE))
-    scene.window.close_document()
+    scene.window.opener.close()
     scene.press("open-folder")
     assert scene.window.session.document.profile is not None
 
 
 def _open_recent(scene: Scene) -> None:
-    scene.window.open_request(Request(PLAN, PROFILE))
-    scene.window.close_document()
+    scene.window.opener.open_request(Request(PLAN, PROFILE))
+    scene.window.opener.close()
     asked = scene.answer(QInputDialog, "getItem", (f"{PLAN} + {PROFILE}", True))
     scene.press("open-recent")
     if scene.window.settings.recent:
@@ -117,14 +119,14 @@ def _open_recent(scene: Scene) -> None:
 
 
 def _open_sample(scene: Scene) -> None:
-    scene.window.close_document()
+    scene.window.opener.close()
     scene.press("open-sample")
     assert scene.window.session.document.simulated
 
 
 def _cancel(scene: Scene) -> None:
     scene.window.jobs.background = True
-    scene.window.open_request(Request(PLAN, PROFILE), new_tab=True)
+    scene.window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     scene.press("cancel")
     scene.until(lambda: not scene.window.jobs.running)
     assert len(scene.window.documents.opened) == 1
@@ -173,7 +175,7 @@ def _close_document(scene: Scene) -> None:
 def _documents(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
         first = scene.window.session
-        scene.window.open_request(Request(PLAN, PROFILE), new_tab=True)
+        scene.window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
         assert scene.window.session is not first
         assert scene.window.tabs.count() == 2
         scene.press(name)
@@ -241,12 +243,12 @@ def _peak(scene: Scene) -> None:
     scene.press("peak")
     assert viewport.span < (viewport.bounds[1] - viewport.bounds[0]) / 5, "the peak is shown close up"
     assert viewport.start <= peak.time_ns - scene.window.session.origin_ns < viewport.end
-    assert "peaks" in scene.window.details.toPlainText()
+    assert "peaks" in scene.window.docks.view(DetailsView).toPlainText()
 
 
 def _costliest(scene: Scene) -> None:
     scene.press("costliest")
-    table = scene.window.deviations
+    table = scene.window.docks.view(DeviationsView)
     first = table.row_at(table.table.currentIndex())
     costs = [row.sort_keys[-1] for row in table.model.rows]
     assert first.sort_keys[-1] == max(costs)  # type: ignore[type-var]
@@ -304,10 +306,10 @@ def _across(name: str) -> Callable[[Scene], None]:
 def _next_view(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
         scene.press(name)  # from the timeline
-        seen = [scene.window.active_view()]
+        seen = [scene.window.docks.active()]
         while seen[-1] != "timeline" and len(seen) < 12:
             scene.window.commands.run(name)
-            seen.append(scene.window.active_view())
+            seen.append(scene.window.docks.active())
         assert seen[-1] == "timeline", seen
         assert {"map", "curve", "details"} <= set(seen)
         assert len(set(seen)) == len(seen)
@@ -414,7 +416,7 @@ def _dock(name: str) -> Callable[[Scene], None]:
 
 
 def _side_by_side(scene: Scene) -> None:
-    scene.window.open_request(Request(PLAN), new_tab=True)
+    scene.window.opener.open_request(Request(PLAN), new_tab=True)
     scene.press("side-by-side")
     assert scene.window.side_by_side.view is not None
     assert scene.window.side_by_side.view.timeline.isVisible()
@@ -433,8 +435,8 @@ def _kernel(scene: Scene) -> None:
     scene.select_a_kernel()
     scene.press("kernel")
     assert scene.window.docks["kernel"].isVisible()
-    assert scene.window.lazy_docks.kernel is not None
-    assert scene.window.lazy_docks.kernel.facts.name
+    assert scene.window.docks.find(KernelView) is not None
+    assert scene.window.docks.view(KernelView).facts.name
 
 
 def _kv(scene: Scene) -> None:
@@ -560,7 +562,7 @@ def scene(window: MainWindow, qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_every_command_has_a_case(window: MainWindow) -> None:
-    assert {command.name for command in window_commands(window)} == set(CASES)
+    assert {command.name for command in window.commands.commands} == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
-from memplan.gui.model.document.open_request import (
+from memplan.gui.model.compare.ab_differences import AmountUnit
+from memplan.gui.model.compare.ab_plan import plan_ledgers
+from memplan.gui.model.details.details import overview
+from memplan.gui.model.session.open_request import (
     Request,
     notes_of,
     open_session,
@@ -107,3 +110,11 @@ def test_a_file_that_is_not_there_is_said_when_it_is_opened(tmp_path: Path) -> N
     request = request_for([tmp_path / "missing.json"])
     with pytest.raises(InputError, match="can't be read"):
         open_session(request)
+
+
+def test_a_plan_without_times_is_shown_and_compared_without_any() -> None:
+    foreign, ours = (open_session(Request(path)) for path in (READERS / "somas_cnn.ir", PLAN))
+    said = {str(fact.label) for section in overview(foreign) for fact in section.facts}
+    assert "predicted time" not in said
+    assert AmountUnit.TIME not in {ledger.measure for ledger in plan_ledgers(foreign, ours)}
+    assert AmountUnit.TIME in {ledger.measure for ledger in plan_ledgers(ours, ours)}

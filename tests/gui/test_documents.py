@@ -14,16 +14,17 @@ from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
 
-from memplan.gui.model.document.open_documents import OpenDocuments
-from memplan.gui.model.document.open_request import Request, open_session, requests_for
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_documents import OpenDocuments
+from memplan.gui.model.session.open_request import Request, open_session, requests_for
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.settings import Settings
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours_dialog import ColoursDialog
-from memplan.gui.window.file_commands import choose_rank
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.settings import Settings
 from memplan.traces.rank import RankProfile
 from memplan.traces.readers.text import TextReader
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
@@ -86,9 +87,9 @@ def test_documents_are_tabs_that_can_be_closed() -> None:
 def test_a_second_profile_opens_beside_the_first(qtbot: Any, tmp_path: Path) -> None:
     window = make(qtbot)
     assert not window.tabs.isVisible()
-    window.open([PROFILE])
+    window.opener.open([PROFILE])
     first = window.session
-    window.open([other_profile(tmp_path)])
+    window.opener.open([other_profile(tmp_path)])
     assert [window.tabs.tabText(index) for index in range(2)] == ["llama_train_profile", "other_profile"]
     assert window.tabs.isVisible()
     assert window.session.document.name == "other_profile"
@@ -97,8 +98,8 @@ def test_a_second_profile_opens_beside_the_first(qtbot: Any, tmp_path: Path) -> 
     QTest.mouseClick(window.tabs, Qt.MouseButton.LeftButton, pos=tab)
     assert window.session is first
     assert window.timeline.session is first
-    assert window.curve.session is first
-    window.open([PLAN])  # goes with the profile that is shown
+    assert window.docks.view(CurveView).session is first
+    window.opener.open([PLAN])  # goes with the profile that is shown
     assert len(window.documents.opened) == 2
     assert window.session.document.comparison is not None
     window.tabs.tabCloseRequested.emit(0)
@@ -108,7 +109,7 @@ def test_a_second_profile_opens_beside_the_first(qtbot: Any, tmp_path: Path) -> 
 
 def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
-    first.open_request(Request(PLAN, PROFILE))
+    first.opener.open_request(Request(PLAN, PROFILE))
     first.session.viewport.show(1_000.0, 50_000.0)
     key = first.session.tracks.all[-1].key
     first.session.tracks.pin(key)
@@ -116,14 +117,14 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
     first.commands.run("theme-dark")
     first.close()
     second = make(qtbot, store)
-    second.reopen()
+    second.opener.reopen()
     assert second.session.document.comparison is not None
     assert (second.session.viewport.start, second.session.viewport.end) == (1_000.0, 50_000.0)
     assert second.session.tracks.pinned == [key]
     assert "Plan" in second.session.tracks.folded
     assert second.colours.theme == "dark"
     second.commands.run("theme-light")
-    second.close_document()
+    second.opener.close()
     button = second.welcome.recent_buttons[0]
     assert PLAN.name in button.text()
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
@@ -133,8 +134,8 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
 
 def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
-    first.lazy_docks.show_kv()
-    first.lazy_docks.show("kernel")
+    first.docks.show("kv")
+    first.docks.show("kernel")
     qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(first.docks), timeout=20_000)
     first.docks["kv"].setFloating(True)
     first.docks["roofline" if "roofline" in first.docks else "kernel"].raise_()
@@ -154,13 +155,13 @@ def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QS
 def test_what_has_gone_since_is_a_line(qtbot: Any, store: QSettings, tmp_path: Path) -> None:
     profile = other_profile(tmp_path)
     first = make(qtbot, store)
-    first.open([profile])
+    first.opener.open([profile])
     first.close()
     shutil.rmtree(profile)
     second = MainWindow(settings=store)
     qtbot.addWidget(second)
     second.show()
-    second.reopen()
+    second.opener.reopen()
     qtbot.waitUntil(lambda: bool(second.problems.errors), timeout=10_000)
     assert "other_profile" in second.problems.errors[0]
     assert second.session.document.empty
@@ -242,7 +243,7 @@ def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: Any, monke
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#123456"))
     QTest.mouseClick(dialog.change, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == 0xFF123456
-    assert 0xFF123456 in window.memory_map._colours
+    assert 0xFF123456 in window.docks.view(MemoryMapView)._colours
     QTest.mouseClick(dialog.reset, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == load_palette().kind("weight")
     dialog.reject()
@@ -266,10 +267,10 @@ def test_the_shape_that_a_graph_leaves_open_is_asked_for_and_kept(
     qtbot.addWidget(window)
     window.show()
     for says in ("is not NAME=1,128", "has open dimensions"):
-        window.open([graph])
+        window.opener.open([graph])
         qtbot.waitUntil(lambda says=says: any(says in text for text in window.problems.errors), timeout=10_000)
         assert window.session.document.empty
-    window.open([graph])
+    window.opener.open([graph])
     qtbot.waitUntil(lambda: window.session.document.plan is not None, timeout=20_000)
     assert [suggestion for _, suggestion in asked] == ["x=DIM,64"] * 3
     plan = window.session.document.plan
@@ -278,7 +279,7 @@ def test_the_shape_that_a_graph_leaves_open_is_asked_for_and_kept(
     assert Settings(store).recent[0].shapes == (("x", (8, 64)),)
     window.close()
     second = make(qtbot, store)
-    second.reopen()
+    second.opener.reopen()
     assert second.session.document.plan is not None, "without being asked again"
     second.close()
 
@@ -288,26 +289,26 @@ def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.
     if folder is None:
         pytest.skip("no profile of several ranks")
     window = make(qtbot)
-    window.open([folder])
+    window.opener.open([folder])
     profile = window.session.document.profile
     assert profile is not None
     if len(profile.ranks) < 2:
         pytest.skip("no profile of several ranks")
     last = str(profile.ranks[-1])
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: (last, True))
-    choose_rank(window)
+    window.opener.open_rank()
     assert len(window.documents.opened) == 1
     assert window.session.document.rank is not None
     assert str(window.session.document.rank.rank) == last
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: (str(profile.ranks[0]), True))
-    choose_rank(window, new_tab=True)
+    window.opener.open_rank(new_tab=True)
     assert len(window.documents.opened) == 2
     window.close()
 
 
 def test_the_language_is_changed_in_place(qtbot: Any, store: QSettings) -> None:
     window = make(qtbot, store)
-    window.open([SAMPLES / "llama_train.plan.json"])
+    window.opener.open([SAMPLES / "llama_train.plan.json"])
     window.commands.run("language-zh")
     assert window.docks["map"].windowTitle() == "内存分布图"
     assert window.commands.menus["File"].title() == "文件"
@@ -323,7 +324,7 @@ def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_pat
     qtbot.addWidget(window)
     window.show()
     others = [other_profile(tmp_path / name) for name in ("one", "two")]
-    window.open([PROFILE, *others, PLAN])
+    window.opener.open([PROFILE, *others, PLAN])
     qtbot.waitUntil(lambda: len(window.documents.opened) == 3, timeout=30_000)
     qtbot.waitUntil(lambda: not window.loader.opening, timeout=30_000)
     assert {item.request.profile for item in window.documents.opened} == {PROFILE, *others}

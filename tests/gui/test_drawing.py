@@ -148,7 +148,7 @@ def test_opening_loads_what_the_first_frame_paints_with() -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from memplan.gui.model.document.open_request import Request, open_session\n"
+        "from memplan.gui.model.session.open_request import Request, open_session\n"
         f"open_session(Request(Path({str(PLAN)!r})))\n"
         "from memplan.gui.model import raster\n"
         "kernels = [raster.paint_rectangles, raster.roomy_rectangles, raster.columns_of_steps, raster.paint_line,\n"

@@ -10,8 +10,8 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.progress import Progress
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.document import make_document
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Jobs

@@ -13,13 +13,13 @@ import pytest
 from memplan.cost.kernel import kernel_of_row
 from memplan.cost.kernel_time import kernel_cost
 from memplan.cost.machine import machine
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.document import make_document
 from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 from memplan.gui.model.kernel.kernel_facts import LANES, KernelFacts, kernel_sheet
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.kernel.roofline_points import plan_roofline
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
 from memplan.hardware import chip, chips
 from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind

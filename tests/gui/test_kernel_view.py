@@ -1,4 +1,4 @@
-"""The kernel view in the window: what is shown of an item, what the mouse tells, themes, languages and missing parts."""
+"""The kernel view in the window: what is shown, what the mouse tells, themes, languages and missing parts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolTip, QWidget
 
 from memplan.gui.i18n import catalogue, choose_language
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.document import make_document
 from memplan.gui.model.kernel import kernel_analysis
 from memplan.gui.model.kernel.kernel_facts import BufferLane
 from memplan.gui.model.kernel.kernel_layout import cells, heights, operand_of, operands
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.views.kernel.kernel_view import KernelView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.work.jobs import Jobs
 from memplan.placement.onchip import OnChipBuffer
@@ -36,9 +37,9 @@ pytestmark = pytest.mark.gui
 def shown(window: MainWindow) -> KernelView:
     """The window's kernel view, in front."""
     window.commands.run("kernel")
-    assert window.lazy_docks.kernel is not None
+    assert window.docks.find(KernelView) is not None
     QApplication.processEvents()
-    return window.lazy_docks.kernel
+    return window.docks.view(KernelView)
 
 
 def op_of(session: Session, kind: str) -> OpRef:
@@ -112,8 +113,8 @@ def test_a_click_on_a_tensor_shows_the_kernel_that_makes_it(window: MainWindow, 
     assert mapped is not None
     made = [place for place in range(len(mapped)) if session.planned_op_of(TensorRef(place)) is not None]
     largest = max(made, key=lambda i: (mapped.high[i] - mapped.low[i]) * float(mapped.end_ns[i] - mapped.start_ns[i]))
-    at = window.memory_map.rectangle(mapped, largest).center().toPoint()
-    qtbot.mouseClick(window.memory_map, Qt.MouseButton.LeftButton, pos=at)
+    at = window.docks.view(MemoryMapView).rectangle(mapped, largest).center().toPoint()
+    qtbot.mouseClick(window.docks.view(MemoryMapView), Qt.MouseButton.LeftButton, pos=at)
     step = session.planned_op_of(session.selected)
     plan = session.document.plan
     assert step is not None
@@ -127,7 +128,7 @@ def test_a_view_that_cannot_be_seen_works_nothing_out_until_it_is(window: MainWi
     QApplication.processEvents()
     window.session.select(op_of(window.session, "MatMul"))
     assert view.facts.name == ""
-    window.show_view("kernel")
+    window.docks.bring("kernel")
     QApplication.processEvents()
     assert "MatMul" in view.facts.name
 
@@ -137,19 +138,19 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
     window.session.select(op_of(window.session, "MatMul"))
     try:
         window.commands.run("language-zh")
-        assert window.lazy_docks.kernel is not None
-        assert window.lazy_docks.kernel is not view
+        assert window.docks.find(KernelView) is not None
+        assert window.docks.view(KernelView) is not view
         QApplication.processEvents()
-        window.show_view("kernel")
+        window.docks.bring("kernel")
         QApplication.processEvents()
         assert window.docks["kernel"].windowTitle() == "算子"
-        assert "预测" in window.lazy_docks.kernel.head.text()
-        assert "切分" in window.lazy_docks.kernel.words.text()
+        assert "预测" in window.docks.view(KernelView).head.text()
+        assert "切分" in window.docks.view(KernelView).words.text()
     finally:
         window.commands.run("language-en")
-    window.close_document()
-    assert window.lazy_docks.kernel is not None
-    assert window.lazy_docks.kernel.facts.name == ""
+    window.opener.close()
+    assert window.docks.find(KernelView) is not None
+    assert window.docks.view(KernelView).facts.name == ""
 
 
 # -- on worker threads ------------------------------------------------------------------------------------------------

@@ -15,15 +15,15 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.progress import Progress
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.kv.kv_budget import stack
 from memplan.gui.model.kv.kv_offer import SAMPLE
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.session import Session
+from memplan.gui.settings import Settings
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.kv import kv_budget_view
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.settings import Settings
 from memplan.gui.work.jobs import Jobs
 from memplan.reports.kv_report import budget_document
 from tests.gui.test_kv_model import plain, printed
@@ -363,11 +363,12 @@ def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session,
     for first in (config, None):
         window = MainWindow(session, settings=kept, background=False)
         qtbot.addWidget(window)
-        window.lazy_docks.show_kv(first)
-        assert window.lazy_docks.kv is not None
-        assert window.lazy_docks.kv.models == [config]
-        assert [
-            window.lazy_docks.kv.form.model.itemText(place) for place in range(window.lazy_docks.kv.form.model.count())
-        ].count("own") == 1
+        window.docks.show("kv")
+        view = window.docks.view(KvBudgetView)
+        if first is not None:
+            view.show_model(first)
+        assert view.models == [config]
+        model = view.form.model
+        assert [model.itemText(place) for place in range(model.count())].count("own") == 1
         window.close()
     assert Settings(kept).models == [config]

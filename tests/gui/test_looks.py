@@ -14,10 +14,12 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import Session
 from memplan.gui.screenshots import render_window
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN, PROFILE, pixels
 
@@ -93,7 +95,7 @@ def test_a_dense_screen_is_painted_dot_by_dot(tmp_path: Path) -> None:
 def test_every_command_and_view_is_translated(language: str, window: MainWindow) -> None:
     words = catalogue(language)
     texts = {command.text for command in window.commands.commands} | {c.menu for c in window.commands.commands}
-    texts |= set(window.titles.values())
+    texts |= set(window.docks.titles.values())
     assert texts <= set(words), sorted(texts - set(words))
     translator = CatalogueTranslator(language)
     assert translator.translate("memplan", "File") == words["File"]
@@ -104,7 +106,7 @@ def test_an_empty_window_says_what_to_do(qtbot: object) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)  # type: ignore[attr-defined]
     window.show()
-    assert "Open a plan" in window.details.toPlainText()
+    assert "Open a plan" in window.docks.view(DetailsView).toPlainText()
     assert window.windowTitle() == "memplan"
     window.close()
 
@@ -115,9 +117,9 @@ def test_every_group_of_tabs_has_one_tab_bar(window: MainWindow) -> None:
 
 
 def test_only_the_peak_is_dashed_in_the_map(window: MainWindow) -> None:
-    window.memory_map.grab()
+    window.docks.view(MemoryMapView).grab()
     assert window.session.peak is not None
-    assert window.memory_map.pen("text").style() == Qt.PenStyle.SolidLine
+    assert window.docks.view(MemoryMapView).pen("text").style() == Qt.PenStyle.SolidLine
 
 
 def test_a_small_window_s_welcome_cuts_no_line(qtbot: object) -> None:
@@ -139,7 +141,7 @@ def test_a_timeline_without_tracks_says_why(window: MainWindow, tmp_path: Path) 
         window.session.tracks.hide(track.key)
     hidden = pixels(view.grab().toImage())[:, GUTTER_PX:]
     (tmp_path / "step_trace_time.csv").write_text("Device_id,Step,Computing\n0,1,10.0\n")
-    window.open_request(Request(None, tmp_path), new_tab=True)
+    window.opener.open_request(Request(None, tmp_path), new_tab=True)
     assert window.session.tracks.all == ()
     bare = pixels(view.grab().toImage())[:, GUTTER_PX:]
     middle = slice(view.plot.height() // 2 - 20, view.plot.height() // 2 + 60)

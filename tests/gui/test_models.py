@@ -12,15 +12,15 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.open_request import Request, open_session, request_for
-from memplan.gui.model.document.session import OpRef, Session, TensorRef
-from memplan.gui.model.memory.live_tensors import live_rows
+from memplan.gui.model.details.range_statistics import range_sections
+from memplan.gui.model.document import make_document
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_request import Request, open_session, request_for
+from memplan.gui.model.session.session import OpRef, Session, TensorRef
+from memplan.gui.model.slices.slice_search import search_slices
+from memplan.gui.model.tables.live_tensors import live_rows
 from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
 from memplan.gui.model.timeline.lanes import build_lanes
-from memplan.gui.model.timeline.range_statistics import range_sections
-from memplan.gui.model.timeline.slice_search import search_slices
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
@@ -94,16 +94,6 @@ def test_differences_are_listed_as_the_comparison_ranks_them(session: Session) -
     assert str(verdict(session.document)).startswith("deviates: ")
 
 
-def test_the_verdict_says_how_many_differences_there_are_where_not_all_are_listed(session: Session) -> None:
-    found = session.document.comparison
-    assert found is not None
-    assert len(found.deviations) == found.deviations_total > 3
-    assert "listed" not in str(verdict(session.document))
-    few = replace(session.document, comparison=replace(found, deviations=found.deviations[:3]))
-    assert len(deviation_rows(few)) == 3
-    assert str(verdict(few)).endswith(f"; the 3 costliest of {found.deviations_total:,} differences are listed")
-
-
 def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     peak = session.peak
     assert peak is not None
@@ -112,6 +102,16 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     sizes = [row.sort_keys[-1] for row in rows]
     assert sizes == sorted(sizes, reverse=True)
     assert sum(sizes) == total  # type: ignore[arg-type]
+
+
+def test_the_verdict_says_how_many_differences_there_are_where_not_all_are_listed(session: Session) -> None:
+    found = session.document.comparison
+    assert found is not None
+    assert len(found.deviations) == found.deviations_total > 3
+    assert "listed" not in str(verdict(session.document))
+    few = replace(session.document, comparison=replace(found, deviations=found.deviations[:3]))
+    assert len(deviation_rows(few)) == 3
+    assert str(verdict(few)).endswith(f"; the 3 costliest of {found.deviations_total:,} differences are listed")
 
 
 def _kinds(session: Session, track: TimelineTrack) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from PySide6.QtCore import QPoint
 from memplan.cli import main
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpRef, SliceRef
-from memplan.gui.model.timeline.slice_text import slice_lines
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import OpRef, SliceRef
+from memplan.gui.model.slices.slice_text import slice_lines
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN
@@ -71,16 +72,16 @@ def test_very_long_names_and_arguments_do_not_bury_the_rest(window: MainWindow, 
     name = "first_" + "x" * 5_000 + "_last"
     event = {"ph": "X", "pid": 1, "tid": 1, "ts": "1000", "dur": 5, "name": name, "args": {"key" * 300: "<b>" * 9_000}}
     (tmp_path / "trace_view.json").write_text(json.dumps([event]))
-    window.open_request(Request(None, tmp_path), new_tab=True)
+    window.opener.open_request(Request(None, tmp_path), new_tab=True)
     track = window.session.tracks.all[0]
     window.session.tracks.load(track)
     item = SliceRef(track.key, 0)
     window.session.select(item)
-    shown = window.details.toPlainText()
+    shown = window.docks.view(DetailsView).toPlainText()
     assert "first_" in shown
     assert "_last" in shown
     assert len(shown) < 2_500
-    assert any(name in map(str, cells) for cells in window.details.sheet().rows)
+    assert any(name in map(str, cells) for cells in window.docks.view(DetailsView).sheet().rows)
     assert str(slice_lines(window.session, item)[1]) == "5.000 µs @ 0 ns", "there is no category to name"
 
 
@@ -89,14 +90,14 @@ def test_what_was_chosen_last_comes_first_in_the_details(window: MainWindow) -> 
     track = next(track for track in session.tracks.all if track.kind == "stream")
     session.tracks.load(track)
     session.viewport.selected_range = session.viewport.bounds
-    assert window.details.sections[0].title == Sentence("Selection")
+    assert window.docks.view(DetailsView).sections[0].title == Sentence("Selection")
     session.select(SliceRef(track.key, 2))
-    assert window.details.sections[0].title == Sentence("Slice")
-    assert Sentence("Selection") in [section.title for section in window.details.sections]
+    assert window.docks.view(DetailsView).sections[0].title == Sentence("Slice")
+    assert Sentence("Selection") in [section.title for section in window.docks.view(DetailsView).sections]
     session.viewport.selected_range = (0.0, 1_000.0)
-    assert window.details.sections[0].title == Sentence("Selection")
+    assert window.docks.view(DetailsView).sections[0].title == Sentence("Selection")
     window.commands.run("clear")
-    assert window.details.sections[0].title == Sentence("Plan")
+    assert window.docks.view(DetailsView).sections[0].title == Sentence("Plan")
 
 
 def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) -> None:
@@ -104,7 +105,11 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
     assert comparison is not None
     op = int(comparison.matches.op[5])
     window.session.select(OpRef(op))
-    facts = {str(fact.label): str(fact.value) for section in window.details.sections for fact in section.facts}
+    facts = {
+        str(fact.label): str(fact.value)
+        for section in window.docks.view(DetailsView).sections
+        for fact in section.facts
+    }
     assert facts["measured"].endswith("%)")
 
 
@@ -117,7 +122,9 @@ def test_a_plan_s_bytes_through_global_memory_have_one_name(
     op = next(op for op in plan.ops if op.type == "MatMul")
     named = f"{format_bytes(op.gm_bytes)} of GM traffic"
     session.select(OpRef(op.index))
-    assert any(named in str(fact.value) for section in window.details.sections for fact in section.facts)
+    assert any(
+        named in str(fact.value) for section in window.docks.view(DetailsView).sections for fact in section.facts
+    )
     track, planned = next(
         (track, track.planned)
         for track in session.tracks.all

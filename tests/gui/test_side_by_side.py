@@ -23,11 +23,11 @@ from memplan.gui.model.compare.ab_differences import (
     differences_sheet,
 )
 from memplan.gui.model.compare.ab_profile import collective_pairs
-from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments, one_clock
 from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
-from memplan.gui.model.document.document import make_document
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef
+from memplan.gui.model.compare.viewport_link import AlignBy, ViewportLink, default_moments, moments, one_clock
+from memplan.gui.model.document import make_document
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Plan, Tier, load_plan
 from tests.gui.conftest import PLAN, PROFILE, slower
@@ -159,15 +159,15 @@ def test_aligning_puts_the_chosen_moments_on_each_other_and_shows_them() -> None
 def test_profiles_of_one_time_share_the_clock_and_plans_begin_together(tmp_path: Path) -> None:
     first, second = profile(), profile(slower(tmp_path, 2.0))
     assert one_clock(first, second)
-    assert moments(first, second, Alignment.CLOCK) == (0.0, float(first.origin_ns - second.origin_ns))
+    assert moments(first, second, AlignBy.CLOCK) == (0.0, float(first.origin_ns - second.origin_ns))
     plans = open_session(Request(PLAN)), open_session(Request(PLAN))
-    assert moments(*plans, Alignment.CLOCK) is None
+    assert moments(*plans, AlignBy.CLOCK) is None
     assert default_moments(*plans) == (0.0, 0.0)
 
 
 def test_a_plan_and_a_profile_are_aligned_at_the_step() -> None:
     plan, run = open_session(Request(PLAN)), profile()
-    found = moments(plan, run, Alignment.STEPS)
+    found = moments(plan, run, AlignBy.STEPS)
     assert found is not None
     kernels = run.document.rank.kernels()  # type: ignore[union-attr]
     assert kernels is not None
@@ -176,11 +176,11 @@ def test_a_plan_and_a_profile_are_aligned_at_the_step() -> None:
 
 def test_the_selected_items_are_aligned_once_something_is_selected_in_both() -> None:
     model = SideBySide(open_session(Request(PLAN)), open_session(Request(PLAN)))
-    assert not model.align(Alignment.SELECTED)
+    assert not model.align(AlignBy.SELECTED)
     model.first.select(OpRef(3))
-    assert not model.align(Alignment.SELECTED)
+    assert not model.align(AlignBy.SELECTED)
     model.second.select(OpRef(9))
-    assert model.align(Alignment.SELECTED)
+    assert model.align(AlignBy.SELECTED)
     ops = model.first.document.plan.ops  # type: ignore[union-attr]
     assert model.link.offset == float(ops[9].start_ns - ops[3].start_ns)
 

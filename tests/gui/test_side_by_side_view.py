@@ -24,7 +24,7 @@ from memplan.gui.model.compare.ab_choice import (
     listed,
 )
 from memplan.gui.model.compare.ab_differences import (
-    SHEET_HEADER,
+    AB_SHEET_HEADER,
     AbAmount,
     AbDifferences,
     AbGroup,
@@ -32,14 +32,13 @@ from memplan.gui.model.compare.ab_differences import (
     AmountUnit,
     compared,
 )
-from memplan.gui.model.compare.alignment import Alignment
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef
-from memplan.gui.model.timeline.slice_text import selected_line
+from memplan.gui.model.compare.viewport_link import AlignBy
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef
+from memplan.gui.model.slices.slice_text import selected_line
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY, SideBySideView
-from memplan.gui.window.file_commands import save_view
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.side_by_side_controller import TABLE, VIEW
 from tests.gui.conftest import PLAN, PROFILE, slower
@@ -103,7 +102,7 @@ def is_off(window: MainWindow) -> bool:
     return (
         not side_by_side.on
         and (side_by_side.view, side_by_side.table, side_by_side.model) == (None, None, None)
-        and not {VIEW, TABLE} & {*window.views, *window.docks}
+        and not {VIEW, TABLE} & {*window.docks.views, *window.docks}
         and not window.commands.actions["side-by-side"].isChecked()
         and side_by_side.bar.isHidden()
         and side_by_side.split.count() == 1
@@ -127,8 +126,8 @@ def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     qtbot.addWidget(window)
     window.resize(1500, 920)
     window.show()
-    window.open_request(Request(None, slower(tmp_path)))
-    window.open_request(Request(PLAN, PROFILE), new_tab=True)
+    window.opener.open_request(Request(None, slower(tmp_path)))
+    window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     settle()
     yield window
     window.close()
@@ -203,33 +202,33 @@ def test_the_alignment_is_chosen_from_a_menu(both: MainWindow) -> None:
     bar, model = both.side_by_side.bar, both.side_by_side.model
     assert model is not None
     bar.align_menu.aboutToShow.emit()
-    assert not bar.alignments[Alignment.SELECTED].isEnabled()
-    assert bar.alignments[Alignment.CLOCK].isEnabled()  # both ran at the same time
+    assert not bar.alignments[AlignBy.SELECTED].isEnabled()
+    assert bar.alignments[AlignBy.CLOCK].isEnabled()  # both ran at the same time
     track = next(track for track in model.first.tracks.all if track.kind == "stream")
     for session, index in ((model.first, 3), (model.second, 9)):
         session.tracks.load(session.tracks.track(track.key))
         session.select(SliceRef(track.key, index))
     bar.align_menu.aboutToShow.emit()
-    bar.alignments[Alignment.SELECTED].trigger()
+    bar.alignments[AlignBy.SELECTED].trigger()
     one, other = model.first.selected_span(), model.second.selected_span()
     assert one is not None
     assert other is not None
     assert model.link.offset == other[0] - one[0]
-    bar.alignments[Alignment.BEGINNINGS].trigger()
+    bar.alignments[AlignBy.BEGINNINGS].trigger()
     assert model.link.offset == 0.0
     assert bar.offset.whole == "time in B = time in A"
     model.link.on = False
-    bar.alignments[Alignment.STEPS].trigger()
+    bar.alignments[AlignBy.STEPS].trigger()
     assert model.link.on
     assert bar.link.isChecked()
 
 
 def test_an_alignment_that_is_not_to_be_had_is_said(two: MainWindow) -> None:
-    two.open_request(Request(PLAN), new_tab=True)
+    two.opener.open_request(Request(PLAN), new_tab=True)
     two.documents.close(0)
     press(two)
     offset = two.side_by_side.model.link.offset  # type: ignore[union-attr]
-    two.side_by_side.align(Alignment.CLOCK)
+    two.side_by_side.align(AlignBy.CLOCK)
     assert "not known of both" in two.statusBar().currentMessage()
     assert two.side_by_side.model.link.offset == offset  # type: ignore[union-attr]
 
@@ -336,7 +335,7 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
     QTest.keyClicks(view.name, "matm")
     assert [view.difference_at(view.sorted.index(0, 0)).name] == ["MatMul"]
     sheet = view.sheet()
-    assert sheet.header == SHEET_HEADER
+    assert sheet.header == AB_SHEET_HEADER
     assert [row[:3] for row in sheet.rows if row[1] == "MatMul"] == [("Op type", "MatMul", "ns")]
     view.name.clear()
     view.choose_group(None)
@@ -352,12 +351,12 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
 def test_the_table_is_saved_as_it_is_chosen(both: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "differences.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
-    save_view(both, TABLE)
+    both.exports.save_view(TABLE)
     lines = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
-    assert tuple(lines[0]) == SHEET_HEADER
+    assert tuple(lines[0]) == AB_SHEET_HEADER
     assert len(lines) - 1 == len(table(both).listed.found)
     target = tmp_path / "b.csv"
-    save_view(both, VIEW)
+    both.exports.save_view(VIEW)
     assert target.read_text(encoding="utf-8").startswith("group,track")
 
 
@@ -420,7 +419,7 @@ def test_turning_to_b_ends_it(both: MainWindow) -> None:
 
 def test_a_third_document_takes_the_place_of_a(both: MainWindow) -> None:
     second = second_view(both).session
-    both.open_request(Request(PLAN), new_tab=True)
+    both.opener.open_request(Request(PLAN), new_tab=True)
     settle()
     assert both.side_by_side.model is not None
     assert both.side_by_side.model.first is both.session
@@ -459,7 +458,7 @@ def test_more_is_opened_into_a_while_b_stays(qtbot: Any, two: MainWindow) -> Non
     two.documents.select(0)
     press(two)  # A is a profile without its plan
     before = two.session
-    two.open([PLAN])
+    two.opener.open([PLAN])
     settle()
     assert two.session is not before
     assert two.session.document.comparison is not None
@@ -492,7 +491,7 @@ def test_themes_languages_and_layouts_keep_it(both: MainWindow) -> None:
 
 
 def test_one_run_opened_twice_differs_in_nothing(qtbot: Any, two: MainWindow) -> None:
-    two.open_request(Request(PLAN, PROFILE), new_tab=True)
+    two.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     two.documents.close(0)
     press(two)
     assert two.side_by_side.model is not None
@@ -532,7 +531,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str, sure: bool = True) -> lis
 
 
 def test_one_of_several_is_chosen(two: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    two.open_request(Request(PLAN), new_tab=True)
+    two.opener.open_request(Request(PLAN), new_tab=True)
     offered = answer(monkeypatch, "slower")
     press(two)
     assert offered[0][:2] == ["1: slower", "2: llama_train.plan.json + llama_train_profile"]
@@ -659,8 +658,8 @@ def test_the_next_start_shows_the_stretch_each_document_had(qtbot: Any, tmp_path
     window = MainWindow(settings=store, background=False)
     qtbot.addWidget(window)
     window.show()
-    window.open_request(Request(None, slower(tmp_path)))
-    window.open_request(Request(PLAN, PROFILE), new_tab=True)
+    window.opener.open_request(Request(None, slower(tmp_path)))
+    window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     press(window)
     window.side_by_side.model.link.align(0.0, 50_000.0)  # type: ignore[union-attr]
     window.session.viewport.show_all()
@@ -676,7 +675,7 @@ def test_two_ranks_of_one_run(qtbot: Any, shared_data: Path, monkeypatch: pytest
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.show()
-    window.open_request(Request(None, shared_data / "profiles" / "alexnet-ddp-2rank" / "text" / "level2", 0))
+    window.opener.open_request(Request(None, shared_data / "profiles" / "alexnet-ddp-2rank" / "text" / "level2", 0))
     given: list[list[str]] = []
 
     def reply(*arguments: Any, **_: Any) -> tuple[str, bool]:

@@ -9,7 +9,10 @@ import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtWidgets import QFileDialog, QTextBrowser, QWidget
 
-from memplan.gui.model.document.session import TensorRef
+from memplan.gui.model.session.session import TensorRef
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
@@ -42,7 +45,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     qtbot.addWidget(window)
     window.resize(1400, 900)
     window.show()
-    window.reopen()
+    window.opener.reopen()
 
     # Open the sample: the first thing offered.
     assert window.middle.currentWidget() is window.welcome
@@ -53,7 +56,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
 
     # What makes the peak: the reason is at the right, its largest tensor one click away.
     press(qtbot, window, "peak")
-    text = window.details.toPlainText()
+    text = window.docks.view(DetailsView).toPlainText()
     peak = window.session.peak
     assert peak is not None
     assert "Why HBM peaks" in text
@@ -63,15 +66,17 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     assert mapped is not None
     name = mapped.tensors[mapped.plan.placements[int(mapped.placement[largest])].tensor].name
     qtbot.mouseClick(
-        window.details.viewport(), Qt.MouseButton.LeftButton, pos=link_at(window.details, name.split(".")[0])
+        window.docks.view(DetailsView).viewport(),
+        Qt.MouseButton.LeftButton,
+        pos=link_at(window.docks.view(DetailsView), name.split(".")[0]),
     )
     selected = window.session.selected
     assert isinstance(selected, TensorRef)
-    assert name in window.details.toPlainText()
+    assert name in window.docks.view(DetailsView).toPlainText()
 
     # The costliest difference: the table's first row, shown in every view.
     press(qtbot, window, "costliest")
-    table = window.deviations
+    table = window.docks.view(DeviationsView)
     assert table.isVisible()
     first = table.row_at(table.sorted.index(0, 0))
     assert first.sort_keys[-1] == max(row.sort_keys[-1] for row in table.model.rows)
@@ -81,8 +86,8 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
 
     # The KV budget: a model is there, the figures follow the slider.
     press(qtbot, window, "kv")
-    qtbot.waitUntil(lambda: window.lazy_docks.kv is not None, timeout=10_000)
-    kv = window.lazy_docks.kv
+    qtbot.waitUntil(lambda: window.docks.find(KvBudgetView) is not None, timeout=10_000)
+    kv = window.docks.view(KvBudgetView)
     assert kv is not None
     assert kv.isVisible()
     before = kv.verdict.text()

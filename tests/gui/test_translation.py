@@ -16,20 +16,28 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 import memplan
 from memplan.gui.i18n import CatalogueTranslator, catalogue, choose_language, say, tr
-from memplan.gui.model.compare.alignment import Alignment
-from memplan.gui.model.document.open_request import Request, open_session
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.compare.viewport_link import AlignBy
 from memplan.gui.model.kernel.kernel_layout import cells
 from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
 from memplan.gui.model.kv.kv_further import further, further_lines
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.timeline.slice_text import slice_lines
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.slices.slice_text import slice_lines
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kernel.kernel_view import KernelView
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.views.kv.kv_pool_view import PoolView
 from memplan.gui.views.kv.kv_stack import HbmStack
+from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.memory.transfers_view import TransfersView
 from memplan.gui.views.table_view import RowsModel, TableView
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.window_commands import choose_colours, view_menu
 from memplan.requests.kv_request import KvRequest
 from memplan.schema import Tier
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, slower
@@ -174,12 +182,17 @@ def hover_texts(window: MainWindow) -> list[str]:
     mapped = session.map
     if mapped is not None:
         for index in range(len(mapped)):
-            said += window.memory_map.lines(mapped, index)
-    window.curve.hidden.clear()
+            said += window.docks.view(MemoryMapView).lines(mapped, index)
+    window.docks.view(CurveView).hidden.clear()
     low, high = session.viewport.bounds
     for share in (0.3, 0.5, 0.7):
-        said += window.curve.lines(low + share * (high - low))
-    for view in (window.timeline, window.memory_map, window.curve, window.difference):
+        said += window.docks.view(CurveView).lines(low + share * (high - low))
+    for view in (
+        window.timeline,
+        window.docks.view(MemoryMapView),
+        window.docks.view(CurveView),
+        window.docks.view(MemoryDeltaView),
+    ):
         view._mouse = QPointF(view.width() / 2, view.height() / 2)
         view.moved(view._mouse)
         view.grab()
@@ -212,10 +225,10 @@ def details_texts(window: MainWindow) -> list[str]:
     session, said = window.session, []
     for item in selectable(session):
         session.select(item)
-        said.append(window.details.toPlainText())
+        said.append(window.docks.view(DetailsView).toPlainText())
     session.select(None)
     session.viewport.selected_range = session.viewport.bounds
-    said.append(window.details.toPlainText())
+    said.append(window.docks.view(DetailsView).toPlainText())
     session.viewport.selected_range = None
     return said
 
@@ -281,10 +294,14 @@ def english_left(said: Iterable[str], session: Session) -> set[str]:
 def test_all_of_plan_and_profile(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
     for name in window.docks:
-        window.show_view(name)
+        window.docks.bring(name)
         settle()
     said = [*details_texts(window), *hover_texts(window)]
-    for view in (window.deviations, window.alive, window.transfers):
+    for view in (
+        window.docks.view(DeviationsView),
+        window.docks.view(LiveTensorsView),
+        window.docks.view(TransfersView),
+    ):
         said += texts(view)
     assert_all_known(chinese)
     assert english_left(said, session) == set()
@@ -294,8 +311,12 @@ def test_all_of_a_plan_that_moves(offloading: Path, chinese: Recorder, shown: An
     session = load(open_session(Request(offloading)))
     window = shown(session)
     said = [*details_texts(window), *hover_texts(window)]
-    for view in (window.deviations, window.alive, window.transfers):
-        window.show_view(view.objectName())
+    for view in (
+        window.docks.view(DeviationsView),
+        window.docks.view(LiveTensorsView),
+        window.docks.view(TransfersView),
+    ):
+        window.docks.bring(view.objectName())
         settle()
         said += texts(view)
     assert_all_known(chinese)
@@ -306,24 +327,24 @@ def test_all_of_a_profile_and_of_nothing(chinese: Recorder, shown: Any) -> None:
     for session in (load(open_session(Request(None, PROFILE))), None):
         window = shown(session)
         for name in list(window.docks):
-            window.show_view(name)
+            window.docks.bring(name)
             settle()
         details_texts(window)
         hover_texts(window)
-        window.lazy_docks.show("roofline")
-        window.lazy_docks.show("kernel")
+        window.docks.show("roofline")
+        window.docks.show("kernel")
         settle()
     assert_all_known(chinese)
 
 
 def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
-    window.lazy_docks.show("roofline")
+    window.docks.show("roofline")
     settle()
     CommandPalette(window.commands, window)
-    choose_colours(window)
-    for name in window.views:
-        view_menu(window, name)
+    window.commands.run("colours")
+    for name in window.docks.views:
+        window.docks.menu(name)
     window.search.open()
     window.search.edit.setText("MatMul")
     window.search.step()
@@ -339,7 +360,7 @@ def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Re
     ):
         window.commands.run(command)
         settle()
-    window.open_request(Request(Path("moved-away.plan.json")))
+    window.opener.open_request(Request(Path("moved-away.plan.json")))
     settle()
     assert window.docks["problems"].windowTitle() == "问题 (1)"
     assert_all_known(chinese)
@@ -347,15 +368,15 @@ def test_menus_palette_dialogs_and_lines_of_status(session: Session, chinese: Re
 
 def test_all_of_kernels(session: Session, chinese: Recorder, shown: Any) -> None:
     window = shown(load(session))
-    window.lazy_docks.show("kernel")
-    assert window.lazy_docks.kernel is not None
+    window.docks.show("kernel")
+    assert window.docks.find(KernelView) is not None
     for item in selectable(session):
         session.select(item)
         settle()
-        maps = window.lazy_docks.kernel.maps
+        maps = window.docks.view(KernelView).maps
         for place, lane in enumerate(maps.lanes):
             maps.free_text(place)
-            for cell in cells(lane, window.lazy_docks.kernel.facts.slots):
+            for cell in cells(lane, window.docks.view(KernelView).facts.slots):
                 maps.cell_text(lane, cell)
     assert_all_known(chinese)
 
@@ -374,7 +395,7 @@ def test_all_of_two_documents(
         table.changed_only.click()
         settle()
         texts(table)
-        for how in Alignment:
+        for how in AlignBy:
             window.side_by_side.align(how)
         table.jump(table.sorted.index(0, 0))
         settle()
@@ -408,9 +429,9 @@ def test_all_of_kv_budgets(qtbot: Any, choice: KvRequest, chinese: Recorder) -> 
 
 def test_the_form_of_the_kv_budget(shown: Any, chinese: Recorder) -> None:
     window = shown(None)
-    window.lazy_docks.show_kv()
-    assert window.lazy_docks.kv is not None
-    window.lazy_docks.kv.form.more_button.click()
+    window.docks.show("kv")
+    assert window.docks.find(KvBudgetView) is not None
+    window.docks.view(KvBudgetView).form.more_button.click()
     settle()
-    window.lazy_docks.kv.grab()
+    window.docks.view(KvBudgetView).grab()
     assert_all_known(chinese)

@@ -13,13 +13,13 @@ from PySide6.QtCore import QSettings
 
 from memplan.cli import main
 from memplan.core.errors import InputError
-from memplan.gui.model.document.open_request import Request, open_session
 from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.timeline import timeline_tracks
+from memplan.gui.settings import Settings
 from memplan.gui.views.problems_panel import ProblemsView
-from memplan.gui.window.file_commands import OWN_FORMAT, write_plan
+from memplan.gui.window.export_dialogs import OWN_FORMAT
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.settings import Settings
 from memplan.gui.work import loader
 from memplan.schema import load_plan
 from memplan.traces.readers import trace_file
@@ -40,7 +40,7 @@ def opened(qtbot: Any, request: Request) -> MainWindow:
     window = MainWindow()
     qtbot.addWidget(window)
     window.show()
-    window.open_request(request)
+    window.opener.open_request(request)
     qtbot.waitUntil(lambda: not window.session.document.empty or bool(window.problems.errors), timeout=30_000)
     read_all(qtbot, window)
     return window
@@ -94,14 +94,14 @@ def test_a_worker_that_fails_leaves_what_was_open(
         raise error
 
     monkeypatch.setattr(loader, "open_session", fail)
-    window.open_request(Request(PLAN, PROFILE))
+    window.opener.open_request(Request(PLAN, PROFILE))
     qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=10_000)
     (line,) = window.problems.errors
     assert (str(error) or type(error).__name__) in line
     assert "\n" not in line
     assert window.session is shown
     monkeypatch.undo()
-    window.open_request(Request(PLAN, PROFILE))
+    window.opener.open_request(Request(PLAN, PROFILE))
     qtbot.waitUntil(lambda: window.session.document.profile is not None, timeout=30_000)
     window.close()
 
@@ -143,7 +143,7 @@ def test_a_plan_that_cannot_be_written_is_a_line(qtbot: Any, tmp_path: Path) -> 
     window = opened(qtbot, Request(PLAN))
     for to in (OWN_FORMAT, "chrome-trace", "csv"):
         before = len(window.problems.errors)
-        write_plan(window, load_plan(PLAN), to, tmp_path / "file" / to)
+        window.exports.write_plan(load_plan(PLAN), to, tmp_path / "file" / to)
         qtbot.waitUntil(lambda before=before: len(window.problems.errors) > before, timeout=10_000)
         assert str(tmp_path / "file") in window.problems.errors[0]
     assert (tmp_path / "file").read_text() == "in the way"
@@ -177,7 +177,7 @@ def test_two_windows_import_one_folder_at_once(qtbot: Any, large: None) -> None:
     for window in windows:
         qtbot.addWidget(window)
         window.show()
-        window.open_request(Request(PLAN, PROFILE))
+        window.opener.open_request(Request(PLAN, PROFILE))
     for window in windows:
         qtbot.waitUntil(lambda window=window: not window.session.document.empty, timeout=30_000)
     for window in windows:
@@ -248,11 +248,11 @@ def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: ob
     window = MainWindow()
     qtbot.addWidget(window)  # type: ignore[attr-defined]
     window.show()
-    window.open_request(Request(PLAN, PROFILE))
+    window.opener.open_request(Request(PLAN, PROFILE))
     assert window.session.document.empty
     qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
     assert window.session.document.comparison is not None
-    window.open([tmp_path / "missing.json"])
+    window.opener.open([tmp_path / "missing.json"])
     qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
     assert "missing.json" in window.problems.errors[0]
     assert not window.session.document.empty
@@ -264,7 +264,7 @@ def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbo
     shutil.copytree(PROFILE, folder)
     window = MainWindow()
     qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.open_request(Request(PLAN, folder))
+    window.opener.open_request(Request(PLAN, folder))
     qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
     shutil.rmtree(folder)
     window.show()
@@ -273,7 +273,7 @@ def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbo
     qtbot.waitUntil(  # type: ignore[attr-defined]
         lambda: bool(window.problems.errors) or all(tracks.loaded(track) for track in tracks.all), timeout=20_000
     )
-    window.open_request(Request(PLAN, folder))
+    window.opener.open_request(Request(PLAN, folder))
     qtbot.waitUntil(lambda: any("run" in text for text in window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
     assert not window.session.document.empty
     window.close()
@@ -287,7 +287,7 @@ def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: object, tmp_p
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     window = MainWindow(background=False)
     qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.open_request(Request(PLAN, folder))
+    window.opener.open_request(Request(PLAN, folder))
     window.show()
     window.commands.run("find")
     window.grab()
@@ -300,7 +300,7 @@ def test_two_windows_may_show_one_folder(qtbot: object) -> None:
     windows = [MainWindow(background=False) for _ in range(2)]
     for window in windows:
         qtbot.addWidget(window)  # type: ignore[attr-defined]
-        window.open_request(Request(PLAN, PROFILE))
+        window.opener.open_request(Request(PLAN, PROFILE))
         window.show()
     windows[0].session.viewport.zoom(0.1, 0.0)
     assert windows[1].session.viewport.span > windows[0].session.viewport.span

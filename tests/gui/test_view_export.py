@@ -17,9 +17,9 @@ from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.export import EXPORTERS
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.lanes import Lane
-from memplan.gui.window.file_commands import copy_view, save_view
+from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.gui
 def test_every_view_is_saved_as_picture_and_table(
     suffix: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
 ) -> None:
-    window.lazy_docks.show("roofline")
-    for name, view in window.views.items():
+    window.docks.show("roofline")
+    for name, view in window.docks.views.items():
         target = tmp_path / f"{name}{suffix}"
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
         if name in window.docks:
-            window.show_view(name)
+            window.docks.bring(name)
             qtbot.wait(20)  # type: ignore[attr-defined]
-        save_view(window, name)
+        window.exports.save_view(name)
         assert not window.problems.errors
         if suffix == ".csv":
             rows = list(csv.reader(target.open(encoding="utf-8")))
@@ -56,16 +56,18 @@ def test_saving_and_copying_go_by_the_view_with_the_keyboard(
 ) -> None:
     window.activateWindow()
     window.docks["deviations"].raise_()
-    window.deviations.table.setFocus()
-    qtbot.waitUntil(lambda: window.active_view() == "deviations", timeout=2000)  # type: ignore[attr-defined]
+    window.docks.view(DeviationsView).table.setFocus()
+    qtbot.waitUntil(lambda: window.docks.active() == "deviations", timeout=2000)  # type: ignore[attr-defined]
     window.commands.run("copy-view")
     lines = QGuiApplication.clipboard().text().splitlines()
-    assert len(lines) == 1 + len(window.deviations.model.rows)
-    assert lines[0].split("\t") == list(window.deviations.sheet().header)
+    assert len(lines) == 1 + len(window.docks.view(DeviationsView).model.rows)
+    assert lines[0].split("\t") == list(window.docks.view(DeviationsView).sheet().header)
     assert not QGuiApplication.clipboard().image().isNull()
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "differences"), "CSV (*.csv)"))
     window.commands.run("save-view")
-    assert (tmp_path / "differences.csv").read_text(encoding="utf-8") == window.deviations.sheet().text()
+    assert (tmp_path / "differences.csv").read_text(encoding="utf-8") == window.docks.view(
+        DeviationsView
+    ).sheet().text()
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "such.csv"), ""))
     window.commands.run("save-view")
     assert "such.csv" in window.problems.errors[0]
@@ -87,7 +89,7 @@ def test_a_full_disk_is_a_line_and_leaves_the_old_file(
 
     monkeypatch.setattr("memplan.core.files.os.fsync", full)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
-    save_view(window, "map")
+    window.exports.save_view("map")
     assert "No space left" in window.problems.errors[0]
     assert target.read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -125,8 +127,8 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
     target = tmp_path / "slices.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), ""))
     QGuiApplication.clipboard().clear()
-    save_view(window, "timeline")
-    copy_view(window, "timeline")
+    window.exports.save_view("timeline")
+    window.exports.copy_view("timeline")
     assert window.jobs.running
     qtbot.waitUntil(target.exists, timeout=10_000)
     qtbot.waitUntil(lambda: QGuiApplication.clipboard().text() != "", timeout=10_000)
@@ -139,10 +141,10 @@ def test_a_long_table_is_written_and_copied_on_a_worker(
 def test_what_was_copied_does_not_outlive_the_app_in_a_way_that_crashes() -> None:
     code = (
         "import sys; from pathlib import Path; from memplan.gui.application import application; qt = application();"
-        "from memplan.gui.window.main_window import MainWindow; from memplan.gui.window.file_commands import copy_view;"
-        "from memplan.gui.model.document.open_request import Request, open_session;"
+        "from memplan.gui.model.session.open_request import Request, open_session;"
+        "from memplan.gui.window.main_window import MainWindow;"
         "window = MainWindow(open_session(Request(Path(sys.argv[1]))), background=False); window.show();"
-        "copy_view(window, 'curve'); qt.processEvents(); window.close()"
+        "window.exports.copy_view('curve'); qt.processEvents(); window.close()"
     )
     ended = subprocess.run([sys.executable, "-c", code, str(PLAN)], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr

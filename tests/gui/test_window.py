@@ -12,17 +12,22 @@ from PySide6.QtGui import QDropEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QInputDialog
 
 from memplan.core.sentence import Sentence
-from memplan.gui.model.document.open_request import Request
-from memplan.gui.model.document.session import OpRef, Session, SliceRef, TensorRef
-from memplan.gui.model.table import TableRow
-from memplan.gui.model.timeline.flows import arrows
+from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.tables.table import TableRow
 from memplan.gui.views import search_bar as search
 from memplan.gui.views import table_view as table
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.kernel.roofline_view import RooflineView
+from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.table_view import RowsModel
 from memplan.gui.window.main_window import MainWindow
-from memplan.gui.window.window_commands import view_menu
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 
 pytestmark = pytest.mark.gui
@@ -40,7 +45,7 @@ def wheel(view: object, x: float, y: float, delta: int, modifiers: Qt.KeyboardMo
 def test_the_window_draws_every_view_and_says_that_the_profile_is_simulated(window: MainWindow) -> None:
     assert "[simulated profile]" in window.windowTitle()
     assert window.simulated_mark.isVisible()
-    for view in (window.timeline, window.memory_map, window.curve):
+    for view in (window.timeline, window.docks.view(MemoryMapView), window.docks.view(CurveView)):
         drawn = pixels(view.grab().toImage())[:, GUTTER_PX:]
         assert len(np.unique(drawn)) > 5, view
 
@@ -52,8 +57,8 @@ def test_ctrl_and_wheel_zoom_all_views_at_the_mouse(window: MainWindow) -> None:
     wheel(view, 700.0, 100.0, 120, Qt.KeyboardModifier.ControlModifier)
     assert window.session.viewport.span < span
     assert view.time_at(700.0) == pytest.approx(before, abs=view.ns_per_px)
-    assert window.memory_map.time_at(700.0) == pytest.approx(
-        before, abs=abs(window.memory_map.ns_per_px - view.ns_per_px) * 700 + view.ns_per_px
+    assert window.docks.view(MemoryMapView).time_at(700.0) == pytest.approx(
+        before, abs=abs(window.docks.view(MemoryMapView).ns_per_px - view.ns_per_px) * 700 + view.ns_per_px
     )
 
 
@@ -76,7 +81,7 @@ def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: obj
     viewport = window.session.viewport
     viewport.zoom(0.2, (viewport.start + viewport.end) / 2)
     start = viewport.start
-    view = window.curve
+    view = window.docks.view(CurveView)
     qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(600, 80))  # type: ignore[attr-defined]
     qtbot.mouseMove(view, QPoint(550, 80))  # type: ignore[attr-defined]
     qtbot.mouseMove(view, QPoint(500, 80))  # type: ignore[attr-defined]
@@ -88,13 +93,13 @@ def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: obj
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))  # type: ignore[attr-defined]
     assert viewport.selected_range is not None
     assert viewport.selected_range[1] - viewport.selected_range[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
-    assert window.details.sections[0].title == Sentence("Selection")
+    assert window.docks.view(DetailsView).sections[0].title == Sentence("Selection")
     window.commands.run("clear")
-    assert window.details.sections[0].title == Sentence("Plan")
+    assert window.docks.view(DetailsView).sections[0].title == Sentence("Plan")
 
 
 def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: object) -> None:
-    view, mapped = window.memory_map, window.session.map
+    view, mapped = window.docks.view(MemoryMapView), window.session.map
     assert mapped is not None
     largest = int(np.argmax((mapped.high - mapped.low) * (mapped.end_ns - mapped.start_ns)))
     middle = view.rectangle(mapped, largest).center().toPoint()
@@ -102,7 +107,7 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)  # type: ignore[attr-defined]
     selected = window.session.selected
     assert isinstance(selected, TensorRef)
-    text = window.details.toPlainText()
+    text = window.docks.view(DetailsView).toPlainText()
     assert "Tensor" in text
     assert "HBM" in text
     lines = view.lines(mapped, selected.rectangle)
@@ -137,14 +142,14 @@ def test_the_selected_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow
         assert arrow.target.item == SliceRef(stream.key, 3)
         assert arrow.source.time_ns <= arrow.target.time_ns
         assert arrow.source.track != stream.key
-    assert "Arrows" in {str(section.title) for section in window.details.sections}
+    assert "Arrows" in {str(section.title) for section in window.docks.view(DetailsView).sections}
     with_arrows = pixels(window.timeline.grab().toImage())
     window.timeline._arrows = []
     assert not np.array_equal(pixels(window.timeline.grab().toImage()), with_arrows)
 
 
 def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None:
-    table = window.deviations
+    table = window.docks.view(DeviationsView)
     indices = [table.sorted.index(row, 0) for row in range(table.sorted.rowCount())]
     index = next(index for index in indices if table.row_at(index).item is not None)
     row = table.row_at(index)
@@ -153,20 +158,20 @@ def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None
     assert window.session.selected == row.item
     viewport, origin = window.session.viewport, window.session.origin_ns
     assert viewport.start <= row.span_ns[0] - origin < viewport.end
-    assert "Op" in window.details.toPlainText()
+    assert "Op" in window.docks.view(DetailsView).toPlainText()
 
 
 def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> None:
     window.docks["alive"].raise_()
-    assert "peak" in window.alive.headline.text()
-    at_peak = window.alive.sorted.rowCount()
+    assert "peak" in window.docks.view(LiveTensorsView).headline.text()
+    at_peak = window.docks.view(LiveTensorsView).sorted.rowCount()
     mapped = window.session.map
     assert mapped is not None
     last = float(mapped.end_ns.max() - window.session.origin_ns) - 1.0
     window.session.viewport.cursor = last
-    qtbot.waitUntil(lambda: "cursor" in window.alive.headline.text(), timeout=5000)  # type: ignore[attr-defined]
-    assert window.alive.sorted.rowCount() < at_peak
-    window.alive.jump(window.alive.sorted.index(0, 0))
+    qtbot.waitUntil(lambda: "cursor" in window.docks.view(LiveTensorsView).headline.text(), timeout=5000)  # type: ignore[attr-defined]
+    assert window.docks.view(LiveTensorsView).sorted.rowCount() < at_peak
+    window.docks.view(LiveTensorsView).jump(window.docks.view(LiveTensorsView).sorted.index(0, 0))
     assert isinstance(window.session.selected, TensorRef)
 
 
@@ -221,7 +226,7 @@ def test_the_command_palette_filters_and_runs(window: MainWindow, qtbot: object)
 
 
 def test_curves_are_turned_on_and_off_by_their_names(window: MainWindow, qtbot: object) -> None:
-    view = window.curve
+    view = window.docks.view(CurveView)
     view.grab()
     top, name = next((top, name) for top, name in view._legend if name in view.hidden)
     position = QPoint(40, int(top) + 4)
@@ -233,16 +238,16 @@ def test_curves_are_turned_on_and_off_by_their_names(window: MainWindow, qtbot: 
 
 
 def test_the_menu_of_the_curve_turns_every_line_on_and_off(window: MainWindow, qtbot: object) -> None:
-    curve = window.curve
+    curve = window.docks.view(CurveView)
     fragmentation = window.session.curves.unused
     assert fragmentation is not None
     assert [line.name for line, _ in curve.lines_shown()] == [window.session.curves.measured[0].name]
-    menu = view_menu(window, "curve")
+    menu = window.docks.menu("curve")
     entries = {action.text(): action for action in menu.actions()}
     assert set(entries) >= {line.name for line, _ in curve.all_lines()}
     entries[fragmentation.name].trigger()
     assert fragmentation.name in {line.name for line, _ in curve.lines_shown()}
-    entries = {action.text(): action for action in view_menu(window, "curve").actions()}
+    entries = {action.text(): action for action in window.docks.menu("curve").actions()}
     assert entries[fragmentation.name].isChecked()
     entries[fragmentation.name].trigger()
     assert fragmentation.name not in {line.name for line, _ in curve.lines_shown()}
@@ -251,9 +256,9 @@ def test_the_menu_of_the_curve_turns_every_line_on_and_off(window: MainWindow, q
 def test_a_plan_alone_shows_its_planned_curve_and_offers_the_fragmentation(qtbot: object) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.open_request(Request(PLAN))
-    assert window.curve.lines_shown() == []
-    assert [line.name for line, _ in window.curve.all_lines()] == ["fragmentation"]
+    window.opener.open_request(Request(PLAN))
+    assert window.docks.view(CurveView).lines_shown() == []
+    assert [line.name for line, _ in window.docks.view(CurveView).all_lines()] == ["fragmentation"]
     window.close()
 
 
@@ -296,12 +301,12 @@ def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: object, monkey
     window = MainWindow(background=False)
     qtbot.addWidget(window)  # type: ignore[attr-defined]
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("910B4", True))
-    window.open([SAMPLES / "cnn.mindir"])
+    window.opener.open([SAMPLES / "cnn.mindir"])
     assert window.session.document.plan is not None
     assert window.session.document.plan.chip == "Ascend910B4"
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("", False))
     before = window.session
-    window.open([SAMPLES / "llama_infer.mindir"])
+    window.opener.open([SAMPLES / "llama_infer.mindir"])
     assert window.session is before
     window.close()
 
@@ -316,7 +321,7 @@ def test_the_sample_is_one_command_away(qtbot: object) -> None:
 
 def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: MainWindow, qtbot: object) -> None:
     window.commands.run("roofline")
-    view = window.lazy_docks.roofline
+    view = window.docks.view(RooflineView)
     assert view is not None
     for _ in range(3):
         view.draw()
@@ -329,17 +334,17 @@ def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: Mai
 
 def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> None:
     window.commands.run("roofline")
-    view = window.lazy_docks.roofline
+    view = window.docks.view(RooflineView)
     assert view is not None
     assert view.plot.isVisibleTo(view)
-    window.close_document()
+    window.opener.close()
     assert not view.plot.isVisibleTo(view)
     assert view.hint.text() == "No plan is open: the roofline needs one"
 
 
 def test_the_roofline_shows_every_op_and_marks_the_selected_one(window: MainWindow) -> None:
     window.commands.run("roofline")
-    view = window.lazy_docks.roofline
+    view = window.docks.view(RooflineView)
     assert view is not None
     plan = window.session.document.plan
     assert plan is not None
@@ -370,9 +375,9 @@ def test_showing_a_long_table_looks_at_few_of_its_rows(
 
     row = TableRow(("op", "Add", "1 µs", "2 µs", "1 µs", "1 µs"), ("op", "Add", 1.0, 2.0, 1.0, 1.0))
     monkeypatch.setattr(table, "RowsModel", Noted)
-    window.deviations.show_rows([row] * 3_000, "")
+    window.docks.view(DeviationsView).show_rows([row] * 3_000, "")
     asked.clear()
-    window.show_view("deviations")
+    window.docks.bring("deviations")
     qtbot.waitUntil(lambda: bool(asked))  # type: ignore[attr-defined]
     qtbot.wait(50)  # type: ignore[attr-defined]
     assert len(asked) < 300
@@ -385,7 +390,7 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
         for level in range(depth)
     ]
     (tmp_path / "trace_view.json").write_text(json.dumps(events))
-    window.open_request(Request(None, tmp_path), new_tab=True)
+    window.opener.open_request(Request(None, tmp_path), new_tab=True)
     view, session = window.timeline, window.session
     track = session.tracks.all[0]
     session.tracks.load(track)
@@ -404,14 +409,14 @@ def test_the_deepest_call_of_a_stack_can_be_reached(window: MainWindow, tmp_path
 
 
 def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> None:
-    window.close_document()
+    window.opener.close()
     window.commands.run("peak")
     assert "memory curve" in window.statusBar().currentMessage()
-    window.open_request(Request(None, PROFILE))
-    window.show_view("difference")
+    window.opener.open_request(Request(None, PROFILE))
+    window.docks.bring("difference")
     moment, _ = window.session.curves.measured[0].peak
     window.commands.run("peak")
     viewport = window.session.viewport
     assert viewport.start <= moment - window.session.origin_ns < viewport.end
     assert viewport.span < (viewport.bounds[1] - viewport.bounds[0]) / 4
-    assert not window.curve.visibleRegion().isEmpty()
+    assert not window.docks.view(CurveView).visibleRegion().isEmpty()

@@ -159,7 +159,7 @@ def test_train_memory_answers_no_and_names_what_would_help(llama: str, capsys: p
     [
         (["--sharding", "zero9"], "no sharding is called 'zero9'; known: none, distributed"),
         (["--schedule", "fast"], "no schedule is called 'fast'"),
-        (["--pp", "5"], "can't be divided evenly among 5 pipeline stages"),
+        (["--pp", "500"], "can't be divided among 500 pipeline stages"),
         (["--dp", "4", "--global-batch", "6"], "can't be divided among 4 ranks"),
     ],
 )

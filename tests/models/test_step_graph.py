@@ -40,9 +40,7 @@ PRODUCTS = ("MatMul", "QuantBatchMatmul", "WeightQuantBatchMatmul", "BatchMatMul
 
 def shares_over_stages(model: ModelConfig, layout: Layout) -> bool:
     """Whether a layer reads the cache of one on another pipeline stage."""
-    stage_of = {
-        layer: stage for stage, span in enumerate(stage_spans(len(model.layers), layout.pipeline)) for layer in span
-    }
+    stage_of = {layer: stage for stage, span in enumerate(stage_spans(len(model.layers), layout)) for layer in span}
     reads = [(layer.index, layer.mixer.reads) for layer in model.layers if layer.mixer is not None]
     return any(read is not None and stage_of[read] != stage_of[index] for index, read in reads)
 
@@ -52,7 +50,7 @@ def weight_bytes(graph: Graph) -> int:
 
 
 def held_bytes(model: ModelConfig, layout: Layout, stage: int, *, mtp: bool = False) -> int:
-    span = stage_spans(len(model.layers), layout.pipeline)[stage]
+    span = stage_spans(len(model.layers), layout)[stage]
     return sum(rank_weight_bytes(model, layout, precision("published", model), span, mtp=mtp, vision=False).values())
 
 

@@ -12,7 +12,15 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe, Schedule, Sharding, TrainingMemory, in_flight, training_memory
+from memplan.models.training.memory import (
+    Recipe,
+    Schedule,
+    Sharding,
+    TrainingMemory,
+    in_flight,
+    training_memory,
+    training_spans,
+)
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
 from memplan.models.training.saved import saved_tensors
 
@@ -163,5 +171,27 @@ def test_what_is_not_modelled_is_named(shared_data: Path, qwen: ModelConfig) -> 
     hybrid = load_config(shared_data / "configs" / "Qwen--Qwen3-Next-80B-A3B-Instruct.json")
     with pytest.raises(InputError, match="GatedDeltaNet are not modelled"):
         training_memory(hybrid, Layout(), Recipe(sequence=4096))
-    with pytest.raises(InputError, match="28 layers can't be divided evenly among 3"):
-        training_memory(qwen, Layout(pipeline=3), RECIPE)
+    with pytest.raises(InputError, match="28 layers can't be divided among 3 pipeline stages of 9, 9, 9"):
+        training_memory(qwen, Layout(pipeline=3, stage_layers=(9, 9, 9)), RECIPE)
+
+
+def test_uneven_stages(qwen: ModelConfig) -> None:
+    """28 layers on three stages: dealt by default, as told where it is told; the parameters add up to the model's."""
+    whole = training_memory(qwen, Layout(), RECIPE).parameters
+    tied = qwen.vocab_size * qwen.hidden_size  # held by the first and by the last stage
+    for told in ((), (8, None, None), (None, None, 4), (5, 11, 12)):
+        layout = Layout(pipeline=3, stage_layers=told)
+        stages = [training_memory(qwen, layout, RECIPE, stage) for stage in range(3)]
+        assert sum(stage.parameters for stage in stages) == whole + tied
+        assert any("were taken" in note for note in stages[0].notes) == (not told)
+    heavy = Layout(pipeline=4, stage_layers=(5, 5, 13, 5))
+    assert tightest_stage(qwen, heavy, RECIPE).stage == 2
+    (first, second), (last,) = (
+        training_spans(qwen, Layout(pipeline=2, stage_layers=(16, 12)), recipe, stage)
+        for recipe, stage in ((replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2), 0), (RECIPE, 1))
+    )
+    assert (first, second, last) == (range(8), range(14, 22), range(16, 28))
+    vee = training_spans(
+        qwen, Layout(pipeline=2, stage_layers=(16, 12)), replace(RECIPE, schedule=Schedule.DUALPIPE_V), 0
+    )
+    assert vee == (range(8), range(20, 28))

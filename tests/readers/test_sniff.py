@@ -71,7 +71,8 @@ def test_an_actor_set_holds_a_plan_only_where_somas_was_on(tmp_path: Path) -> No
     (tmp_path / "off.ir").write_text(re.sub(r"\tsomas_offset:\d+\tsomas_aligned_size:\d+", "", text))
     kind = sniff(tmp_path / "off.ir")
     assert kind is ContentKind.ACTOR_SET
-    assert kind.is_graph and not kind.is_plan
+    assert kind.is_graph
+    assert not kind.is_plan
 
 
 def test_a_plan_whose_keys_were_sorted_by_another_tool_is_a_plan(tmp_path: Path) -> None:
@@ -107,7 +108,10 @@ def test_a_folder_is_one_and_what_is_not_there_or_empty_is_an_error(tmp_path: Pa
 
 
 def test_only_kinds_that_fit_are_planned_imported_or_shown_as_profiles() -> None:
-    assert ContentKind.SOMAS.is_graph and ContentKind.SOMAS.is_plan
-    assert ContentKind.PLAN.is_plan and not ContentKind.PLAN.is_graph
-    assert not ContentKind.CALIBRATION.is_plan and not ContentKind.CALIBRATION.is_profile
+    assert ContentKind.SOMAS.is_graph
+    assert ContentKind.SOMAS.is_plan
+    assert ContentKind.PLAN.is_plan
+    assert not ContentKind.PLAN.is_graph
+    assert not ContentKind.CALIBRATION.is_plan
+    assert not ContentKind.CALIBRATION.is_profile
     assert {kind for kind in ContentKind if kind.is_graph and kind.is_profile} == set()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,8 +41,6 @@ REQUESTS = st.builds(
 
 def parsed(request: Any, line: list[str]) -> Any:
     """What a command whose only parameter is a request gets of the words of a command line."""
-    import typer
-
     taken: list[Any] = []
 
     def command(asked: Any) -> Report:
@@ -112,3 +111,26 @@ def test_requests_become_what_is_planned() -> None:
 def test_what_no_request_can_be_is_said(ask: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         ask()
+
+
+def test_one_option_answers_two_requests_that_ask_the_same() -> None:
+    taken: list[Any] = []
+
+    def command(step: StepRequest, recipe: RecipeRequest) -> Report:
+        taken.append((step.sequence_parallel, recipe.sequence_parallel, recipe.micro_batch))
+        return Report("taken")
+
+    command.__annotations__ = {"step": StepRequest, "recipe": RecipeRequest, "return": Report}
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(reporting(command))
+    app(args=["--sp", "--micro-batch", "2"], standalone_mode=False)
+    assert taken == [(True, True, 2)]
+
+
+def test_two_options_of_one_name_are_a_mistake() -> None:
+    def command(serving: ServingRequest, step: StepRequest) -> Report:
+        return Report(str(serving) + str(step))
+
+    command.__annotations__ = {"serving": ServingRequest, "step": StepRequest, "return": Report}
+    with pytest.raises(TypeError, match="two different options are called context"):
+        reporting(command)

@@ -1,4 +1,4 @@
-"""Small files in the formats that the readers know, written here by hand: what a clone without real profiles is tested on."""
+"""Small files in the formats that the readers know, written here by hand, for tests that need no real profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 SNAPSHOT = {
     "segments": [
         {
-            "device": 0, "address": 0x1000, "total_size": 4096, "allocated_size": 1536, "active_size": 1536, "stream": 0,
+            "device": 0, "address": 0x1000, "total_size": 4096, "allocated_size": 1536, "active_size": 1536,
+                "stream": 0,
             "segment_type": "small",
             "blocks": [
                 {"address": 0x1000, "size": 1024, "requested_size": 1000, "state": "active_allocated"},
@@ -47,8 +48,9 @@ ID,Event,Event Type,Name,Timestamp(ns),Process Id,Thread Id,Device Id,Ptr,Attr,C
 """
 
 OP_SUMMARY = """\
-Device_id,Model ID,Task ID,Stream ID,Op Name,OP Type,Task Type,Task Start Time(us),Task Duration(us),Task Wait Time(us),\
-Block Num,Mix Block Num,Input Shapes,Input Data Types,Output Shapes,Output Data Types,aic_mac_ratio,aiv_vec_ratio
+Device_id,Model ID,Task ID,Stream ID,Op Name,OP Type,Task Type,Task Start Time(us),Task Duration(us),\
+Task Wait Time(us),Block Num,Mix Block Num,Input Shapes,Input Data Types,\
+Output Shapes,Output Data Types,aic_mac_ratio,aiv_vec_ratio
 0,1,11,2,MatMul_1,MatMulV2,AI_CORE,1700000000000001.250\t,12.5,0,24,0,"""  + '"""512,16;16,64"""' + """,\
 FLOAT16;FLOAT16,""" + '"""512,64"""' + """,FLOAT16,0.625,N/A
 0,1,12,2,Add_2,Add,AI_VECTOR_CORE,1700000000000020.001\t,3.75,1.2,40,0,""" + '"""512,64;512,64"""' + """,\
@@ -79,7 +81,8 @@ LINKS = {
         },
         "collective": {
             "Total Op Info": {"0-1": {"Transit Size(MB)": 1, "Transit Time(ms)": 1}},
-            "allreduce-top1@group": {"0-2": {"Transport Type": "RDMA", "Transit Size(MB)": 1.0, "Transit Time(ms)": 0.25}},
+            "allreduce-top1@group": {"0-2": {"Transport Type": "RDMA", "Transit Size(MB)": 1.0,
+                "Transit Time(ms)": 0.25}},
         },
     }
 }  # fmt: skip
@@ -109,8 +112,10 @@ def links(folder: Path) -> Path:
 
 DATABASE = """
 CREATE TABLE STRING_IDS (id INTEGER PRIMARY KEY, value TEXT);
-INSERT INTO STRING_IDS VALUES (1, 'MatMul_1'), (2, 'MatMul'), (3, 'AI_CORE'), (4, '"64,64;64,64"'), (5, 'FLOAT16;FLOAT16'),
-    (6, '"64,64"'), (7, 'FLOAT16'), (8, 'hcom_allReduce__1'), (9, 'hcom_allReduce_'), (10, 'group'), (11, 'Reduce_Inline'),
+INSERT INTO STRING_IDS VALUES (1, 'MatMul_1'), (2, 'MatMul'), (3, 'AI_CORE'), (4, '"64,64;64,64"'), (5,
+    'FLOAT16;FLOAT16'),
+    (6, '"64,64"'), (7, 'FLOAT16'), (8, 'hcom_allReduce__1'), (9, 'hcom_allReduce_'), (10, 'group'), (11,
+        'Reduce_Inline'),
     (12, 'aic_total_time'), (13, 'aic_mac_ratio'), (14, 'PTA'), (15, 'aten::mm'), (16, 'launch'), (17, 'read'),
     (18, 'app'), (19, 'INT'), (20, 'Notify_Wait'), (21, 'EVENT');
 CREATE TABLE RANK_DEVICE_MAP (rankId INTEGER, deviceId INTEGER);
@@ -127,18 +132,22 @@ INSERT INTO TASK VALUES (1000, 3000, 6, 70, 0, 1, 3, 0, 2, 0, 0), (2500, 4000, 6
     (5000, 6000, 6, 72, 2, 1, 3, 0, 2, 2, 0);
 CREATE TABLE COMPUTE_TASK_INFO (name INTEGER, globalTaskId INTEGER, blockDim INTEGER, opType INTEGER, taskType INTEGER,
     inputShapes INTEGER, inputDataTypes INTEGER, outputShapes INTEGER, outputDataTypes INTEGER);
-INSERT INTO COMPUTE_TASK_INFO VALUES (1, 0, 20, 2, 3, 4, 5, 6, 7), (1, 2, 20, 2, 3, 4, 5, 6, 7), (1, 9, 20, 2, 3, 4, 5, 6, 7);
+INSERT INTO COMPUTE_TASK_INFO VALUES (1, 0, 20, 2, 3, 4, 5, 6, 7), (1, 2, 20, 2, 3, 4, 5, 6, 7), (1, 9, 20, 2, 3, 4,
+    5, 6, 7);
 CREATE TABLE TASK_PMU_INFO (globalTaskId INTEGER, name INTEGER, value NUMERIC);
 INSERT INTO TASK_PMU_INFO VALUES (0, 12, 1900.0), (0, 13, 0.75), (2, 13, 0.5);
 CREATE TABLE COMMUNICATION_OP (opName INTEGER, startNs INTEGER, endNs INTEGER, connectionId INTEGER, groupName INTEGER,
     opId INTEGER, opType INTEGER);
 INSERT INTO COMMUNICATION_OP VALUES (8, 2500, 4000, 71, 10, 0, 9);
-CREATE TABLE COMMUNICATION_TASK_INFO (name INTEGER, globalTaskId INTEGER, taskType INTEGER, planeId INTEGER, groupName INTEGER,
+CREATE TABLE COMMUNICATION_TASK_INFO (name INTEGER, globalTaskId INTEGER, taskType INTEGER, planeId INTEGER,
+    groupName INTEGER,
     opId INTEGER);
 INSERT INTO COMMUNICATION_TASK_INFO VALUES (8, 1, 11, 0, 10, 0);
-CREATE TABLE CANN_API (startNs INTEGER, endNs INTEGER, type INTEGER, globalTid INTEGER, connectionId INTEGER, name INTEGER);
+CREATE TABLE CANN_API (startNs INTEGER, endNs INTEGER, type INTEGER, globalTid INTEGER, connectionId INTEGER,
+    name INTEGER);
 INSERT INTO CANN_API VALUES (800, 900, 5000, 77, 70, 16);
-CREATE TABLE PYTORCH_API (startNs INTEGER, endNs INTEGER, globalTid INTEGER, connectionId INTEGER, name INTEGER, type INTEGER);
+CREATE TABLE PYTORCH_API (startNs INTEGER, endNs INTEGER, globalTid INTEGER, connectionId INTEGER, name INTEGER,
+    type INTEGER);
 INSERT INTO PYTORCH_API VALUES (700, 950, 78, 0, 15, 50001);
 CREATE TABLE CONNECTION_IDS (id INTEGER, connectionId INTEGER);
 INSERT INTO CONNECTION_IDS VALUES (0, 70);
@@ -166,7 +175,8 @@ CREATE TABLE StepTraceTime (deviceId INTEGER, step TEXT, computing NUMERIC, comm
 INSERT INTO StepTraceTime VALUES (6, '4', 3.0, 1.0, 0.5, 1.5, 1.0, 5.0, 0, 0);
 CREATE TABLE CommAnalyzerMatrix (hccl_op_name TEXT, group_name TEXT, src_rank TEXT, dst_rank TEXT, transport_type TEXT,
     transit_size NUMERIC, transit_time NUMERIC, bandwidth NUMERIC, step TEXT, type TEXT, op_name TEXT);
-INSERT INTO CommAnalyzerMatrix VALUES ('allreduce-top1', '77', '0', '1', 'HCCS', 2.5, 0.125, 20.0, 'step4', 'collective', 'x');
+INSERT INTO CommAnalyzerMatrix VALUES ('allreduce-top1', '77', '0', '1', 'HCCS', 2.5, 0.125, 20.0, 'step4',
+    'collective', 'x');
 """
 
 
@@ -184,8 +194,10 @@ def database(folder: Path) -> Path:
 TRACE_2023 = [
     {"name": "process_name", "pid": 100, "tid": 0, "ph": "M", "args": {"name": "Ascend Hardware"}},
     {"name": "thread_name", "pid": 100, "tid": 2, "ph": "M", "args": {"name": "Stream 2"}},
-    {"name": "MatMul_1", "pid": 100, "tid": 2, "ts": 56635864386.8, "dur": 12.5, "ph": "X", "args": {"Task Type": "AI_CORE"}},
-    {"name": "Add_2", "pid": 100, "tid": 2, "ts": 56635864400.25, "dur": 2.0, "ph": "X", "args": {"Task Type": "AI_VECTOR_CORE"}},
+    {"name": "MatMul_1", "pid": 100, "tid": 2, "ts": 56635864386.8, "dur": 12.5, "ph": "X",
+        "args": {"Task Type": "AI_CORE"}},
+    {"name": "Add_2", "pid": 100, "tid": 2, "ts": 56635864400.25, "dur": 2.0, "ph": "X",
+        "args": {"Task Type": "AI_VECTOR_CORE"}},
 ]  # fmt: skip
 """Times in microseconds since boot, as floats."""
 

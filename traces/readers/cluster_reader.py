@@ -1,4 +1,4 @@
-"""The profile of a rank of which only a `cluster_analysis_output` tells, where the rank's own directory is not there."""
+"""The profile of a rank of which only a `cluster_analysis_output` tells: its own directory is not there."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share, format_signed
 from memplan.gui.model import amount_names as names
 from memplan.gui.model.sheet import Sheet, SheetCell
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.tables.table import TableRow, TableShape
 
 AB_MOST = 20_000
 """Names of one group that are listed; those that differ most come first."""
@@ -20,7 +20,7 @@ AB_MOST = 20_000
 AB_SHAPE = TableShape(
     ("What", "Name", "Count", "A", "B", "B − A", "Change", "Share of A"), wide=1, numbers=2, sorted_by=5
 )
-SHEET_HEADER = ("group", "name", "unit", "count_a", "count_b", "a", "b", "b_minus_a", "share_of_a")
+AB_SHEET_HEADER = ("group", "name", "unit", "count_a", "count_b", "a", "b", "b_minus_a", "share_of_a")
 
 
 class AmountUnit(str, Enum):
@@ -107,8 +107,8 @@ class AbDifferences:
     """
     All differences of two documents, those of a group largest first.
 
-    `totals` are the sums of A and of B over the groups that add up; `left_out` names are beyond `AB_MOST`. `reason` says
-    why there are none.
+    `totals` are the sums of A and of B over the groups that add up; `left_out` names are beyond `AB_MOST`. `reason`
+    says why there are none.
     """
 
     found: tuple[AbDifference, ...] = ()
@@ -254,4 +254,4 @@ def differences_sheet(found: Iterable[AbDifference]) -> Sheet:
                 item.delta, item.share,
             )
         )  # fmt: skip
-    return Sheet(SHEET_HEADER, rows)
+    return Sheet(AB_SHEET_HEADER, rows)

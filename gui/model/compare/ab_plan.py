@@ -8,8 +8,8 @@ from typing import TypeVar
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.memory.memory_map import tiers_with_addresses
+from memplan.gui.model.session.session import Session
 from memplan.schema import Plan, plan_peak
 
 _Item = TypeVar("_Item")
@@ -21,12 +21,14 @@ def plan_ledgers(first: Session, second: Session, progress: Progress = silent) -
     if one is None or other is None:
         return []
     progress(0, 3, "planned times")
-    ledgers = [
-        AbLedger(AbGroup.PLANNED_TIME, AmountUnit.TIME, _times(one), _times(other), adds_up=False),
-        AbLedger(AbGroup.PLANNED_TYPE, AmountUnit.TIME, by_op_type(one), by_op_type(other)),
-        AbLedger(AbGroup.MOVE, AmountUnit.TIME, _move_times(one), _move_times(other)),
-        AbLedger(AbGroup.MOVE, AmountUnit.BYTES, _move_bytes(one), _move_bytes(other)),
-    ]
+    ledgers: list[AbLedger] = []
+    if one.timed and other.timed:  # the plans of other planners say nothing of time
+        ledgers += [
+            AbLedger(AbGroup.PLANNED_TIME, AmountUnit.TIME, _times(one), _times(other), adds_up=False),
+            AbLedger(AbGroup.PLANNED_TYPE, AmountUnit.TIME, by_op_type(one), by_op_type(other)),
+            AbLedger(AbGroup.MOVE, AmountUnit.TIME, _move_times(one), _move_times(other)),
+        ]
+    ledgers.append(AbLedger(AbGroup.MOVE, AmountUnit.BYTES, _move_bytes(one), _move_bytes(other)))
     progress(1, 3, "planned memory")
     ledgers.append(AbLedger(AbGroup.TIER, AmountUnit.BYTES, _tiers(one), _tiers(other), adds_up=False))
     progress(2, 3, "planned peaks")

@@ -13,10 +13,10 @@ from memplan.compare.measured import operation_tracks
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.amount_names import step_name, step_number
 from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
-from memplan.gui.model.compare.alignment import matched_steps
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.compare.viewport_link import matched_steps
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.timeline.steps import ShownStep, steps
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.slices.shown_steps import ShownStep, steps
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.op_totals import largest_totals
 from memplan.traces.profile import Kernels, OpTotal, StepTimes, TrackKind

@@ -6,9 +6,9 @@ import numpy as np
 
 from memplan.compare import Deviation
 from memplan.core.sentence import Sentence, joined
-from memplan.gui.model.document.document import Document
-from memplan.gui.model.document.session import OpRef
-from memplan.gui.model.table import TableRow, TableShape
+from memplan.gui.model.document import Document
+from memplan.gui.model.session.session import OpRef
+from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.reports.compare_report import deviation_row
 from memplan.reports.report import Quantity, cell_text
 

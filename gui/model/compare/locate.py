@@ -12,9 +12,9 @@ from memplan.compare.measured import operation_tracks
 from memplan.gui.model.amount_names import MAKESPAN, link_of_moves, step_number
 from memplan.gui.model.compare.ab_differences import AbDifference, AbGroup
 from memplan.gui.model.compare.ab_profile import is_collective
-from memplan.gui.model.document.session import ItemRef, OpRef, Session, SliceRef
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.timeline.steps import steps
+from memplan.gui.model.session.session import ItemRef, OpRef, Session, SliceRef
+from memplan.gui.model.slices.shown_steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import dictionary_encoded

@@ -9,10 +9,10 @@ from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, compared
 from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.compare.ab_profile import profile_ledgers
-from memplan.gui.model.compare.alignment import Alignment, ViewportLink, default_moments, moments
 from memplan.gui.model.compare.locate import Location, locate
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.compare.viewport_link import AlignBy, ViewportLink, default_moments, moments
 from memplan.gui.model.event import Event
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 
 _OF_ONE = Sentence("A plan and a profile are compared when they are opened as one document.")
@@ -54,7 +54,7 @@ class SideBySide:
         if self.first.tier in self.second.tiers and self.second.tier is not self.first.tier:
             self.second.show_tier(self.first.tier)
 
-    def align(self, how: Alignment) -> bool:
+    def align(self, how: AlignBy) -> bool:
         """Link both with the moments that `how` names on each other; false where it names none."""
         found = moments(self.first, self.second, how)
         if found is None:
@@ -72,7 +72,7 @@ class SideBySide:
         self.show(self.locate(difference))
 
     def locate(self, difference: AbDifference, progress: Progress = silent) -> Located:
-        """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles, any thread."""
+        """Where `difference` is best seen in A and in B, with their tracks read; long for large profiles."""
         for session in (self.first, self.second):
             if session.document.rank is not None:
                 session.document.rank.kernels(progress)

@@ -13,7 +13,6 @@ from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.cost.kernel_time import KernelCost
 from memplan.cost.machine import Machine, machine
-from memplan.gui.model.document.session import ItemRef, Session
 from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, BufferLane, KernelFacts, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel.kernel_subject import (
@@ -24,6 +23,7 @@ from memplan.gui.model.kernel.kernel_subject import (
     subject_of,
 )
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
+from memplan.gui.model.session.session import ItemRef, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
@@ -43,7 +43,7 @@ _NO_CHIP = Sentence("The profile does not name its chip: choose one to see a pre
 
 def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRef | None = None) -> KernelFacts:
     """
-    What is known of the kernel that `item`, else the session's selection stands for, on the chip of the plan, else of the
+    What is known of the kernel that `item`, else the selected one, stands for, on the chip of the plan, else of the
     profile.
 
     `chip_name` stands in where neither names one. Never raises for what can't be worked out: `problem` says so.

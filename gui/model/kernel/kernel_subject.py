@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.cost.kernel import Kernel, Operand, kernel_of_plan, kernel_of_row
 from memplan.graph.op_names import op_spellings
-from memplan.gui.model.document.session import ItemRef, Session, SliceRef
+from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp
 from memplan.traces.profile import Kernels, TrackKind
 

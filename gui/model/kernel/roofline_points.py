@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.sentence import Text
 from memplan.cost import machine
-from memplan.gui.model.document.document import Document
+from memplan.gui.model.document import Document
 from memplan.gui.model.kernel.kernel_roofline import hbm_text
 from memplan.hardware import chip
 

@@ -20,7 +20,9 @@ _MOST_RANKS = 128
 @dataclass(frozen=True, slots=True)
 class Further:
     """
-    What follows from a `choice` of `context` tokens: the `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
+    What follows from a `choice` of `context` tokens.
+
+    `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
     sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
     ranks that has room for the batch, `None` where the choice has room itself or none was found.
     """

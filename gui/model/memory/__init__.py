@@ -1,1 +1,1 @@
-"""Memory over time: the planned map, the curves, the live tensors and the moves between tiers."""
+"""Memory over time: the planned map and the curves."""

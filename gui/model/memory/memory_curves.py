@@ -11,7 +11,7 @@ from memplan.compare import Comparison, TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
-from memplan.gui.model.document.document import Document
+from memplan.gui.model.document import Document
 from memplan.gui.model.memory.memory_map import MemoryMap, unused_bytes
 from memplan.schema import Plan, Tier, memory_curve, step_starts
 from memplan.traces.rank import RankProfile

@@ -1,1 +1,1 @@
-"""The tracks of the timeline: their lanes, their slices, and what is said of them."""
+"""The tracks of the timeline, planned and measured, made ready for drawing."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
-from memplan.gui.model.document.document import Document
+from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
@@ -220,7 +220,7 @@ class TimelineTracks:
         self._arranged()
 
     def neighbours(self, key: str) -> list[str]:
-        """The shown tracks among which track `key` can be moved, itself included: pinned ones, or those of its group."""
+        """The shown tracks among which `key` can be moved, itself included: pinned ones, or those of its group."""
         if key in self.pinned:
             return list(self.pinned)
         group = self._by_key[key].group

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_change
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.ab_choice import READING_ORDER, AbChoice, AbListing, ab_total, groups_of, listed
@@ -19,7 +20,7 @@ from memplan.gui.model.compare.ab_differences import (
     difference_rows,
     differences_sheet,
 )
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.table_view import RowsModel, TableView
 
@@ -54,8 +55,10 @@ class AbDifferencesView(TableView):
 
     asked = Signal(object)
 
+    shape = AB_SHAPE
+
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, AB_SHAPE, parent)
+        super().__init__(session, parent)
         self.differences: AbDifferences | None = None
         self.listed = AbListing(())
         self.choice = AbChoice()
@@ -132,7 +135,7 @@ class AbDifferencesView(TableView):
             parts.append(tr("A click on a row shows it in both."))
         left_out = self.listed.left_out + differences.left_out
         if left_out:
-            parts.append(f"{left_out:,} {tr('smaller differences are not listed')}")
+            parts.append(say(Sentence("{} smaller differences are not listed", (f"{left_out:,}",))))
         return "  ·  ".join(parts)
 
     def jump(self, index: QModelIndex) -> None:

@@ -19,15 +19,16 @@ from PySide6.QtWidgets import (
 
 from memplan.core.units import format_duration
 from memplan.gui.i18n import tr
-from memplan.gui.model.compare.alignment import Alignment, one_clock
 from memplan.gui.model.compare.side_by_side import SideBySide
-from memplan.gui.model.document.session import Session
+from memplan.gui.model.compare.viewport_link import AlignBy, one_clock
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.model.timeline.slice_text import selected_line
+from memplan.gui.model.slices.slice_text import selected_line
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
-from memplan.gui.views.timeline.timeline_view import Loader, TimelineView
+from memplan.gui.views.timeline.timeline_view import TimelineView
+from memplan.gui.views.view import TrackLoader
 
 _STRIP_PX = 24
 _ROOMY_PX = 420
@@ -124,8 +125,8 @@ class SideBySideBar(QWidget):
         self.link.clicked.connect(self._turn_link)
         self.align = self._button("Line up", "Which moment of B lies under which moment of A")
         self.align_menu = QMenu(self.align)
-        self.alignments: dict[Alignment, QAction] = {}
-        for how in Alignment:
+        self.alignments: dict[AlignBy, QAction] = {}
+        for how in AlignBy:
             action = self.align_menu.addAction(tr(how.value))
             action.triggered.connect(lambda *_, how=how: self.align_asked.emit(how))
             self.alignments[how] = action
@@ -209,9 +210,9 @@ class SideBySideBar(QWidget):
         if self._model is None:
             return
         first, second = self._model.first, self._model.second
-        self.alignments[Alignment.CLOCK].setEnabled(one_clock(first, second))
+        self.alignments[AlignBy.CLOCK].setEnabled(one_clock(first, second))
         selected = first.selected_span() is not None and second.selected_span() is not None
-        self.alignments[Alignment.SELECTED].setEnabled(selected)
+        self.alignments[AlignBy.SELECTED].setEnabled(selected)
 
 
 class SideBySideView(QWidget):
@@ -222,7 +223,7 @@ class SideBySideView(QWidget):
     """
 
     def __init__(
-        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: Loader | None = None
+        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
     ) -> None:
         super().__init__(parent)
         self.session = session

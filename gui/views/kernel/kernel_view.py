@@ -22,13 +22,14 @@ from PySide6.QtWidgets import (
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kernel.kernel_buffers import BufferMaps
 from memplan.gui.views.kernel.kernel_pipes import PipeBars
 from memplan.gui.views.kernel.kernel_words import difference_text, time_text
+from memplan.gui.views.view import ViewServices
 from memplan.gui.work.jobs import Jobs
 from memplan.hardware import chips
 
@@ -60,6 +61,11 @@ class KernelView(QWidget):
         self._make_parts()
         self._listener = session.selected_changed.connect(self.show_selected)
         self._draw()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.jobs, services.parent)
 
     def _make_parts(self) -> None:
         self.head, self.words = QLabel(self), QLabel(self)

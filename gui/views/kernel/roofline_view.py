@@ -8,10 +8,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import OpRef, Session
 from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.views.view import ViewServices
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
 
@@ -46,6 +47,11 @@ class RooflineView(QWidget):
         self.mark = pg.ScatterPlotItem(size=16, symbol="o", brush=None)
         self._listener = session.selected_changed.connect(self.show_selected)
         self.draw()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent)
 
     def show_session(self, session: Session) -> None:
         """Show the ops of another session."""

@@ -33,6 +33,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.kv.kv_form import KvForm
 from memplan.gui.views.kv.kv_pool_view import PoolView
 from memplan.gui.views.kv.kv_stack import HbmStack
+from memplan.gui.views.view import ViewServices
 from memplan.gui.work.jobs import Jobs
 from memplan.requests.kv_request import KvRequest
 
@@ -50,7 +51,8 @@ class KvBudgetView(QWidget):
     """
     The choosers at the left; the answer, the stack of HBM, the pool and all figures at the right.
 
-    Pictures follow each change at once; figures that take longer are left to `jobs` when nothing has changed for a moment.
+    Pictures follow each change at once; figures that take longer are left to `jobs` when nothing has changed for a
+    moment.
     `model_opened` gives the path of each model that was opened and could be read.
     """
 
@@ -93,6 +95,13 @@ class KvBudgetView(QWidget):
         self.setAcceptDrops(True)
         self.form.set_palette(palette)
         self.evaluate()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view, of the sample's model; models that are opened in it are kept in the settings."""
+        view = cls(services.palette, services.jobs, services.parent, models=services.settings.models)
+        view.model_opened.connect(services.settings.model_opened)
+        return view
 
     def _label(self) -> QLabel:
         label = QLabel(self)

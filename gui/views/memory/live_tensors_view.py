@@ -9,9 +9,9 @@ from PySide6.QtWidgets import QWidget
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session
 from memplan.gui.model.event import Event, Listener
-from memplan.gui.model.memory.live_tensors import LIVE_SHAPE, live_rows
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.tables.live_tensors import LIVE_SHAPE, live_rows
 from memplan.gui.views.table_view import TableView
 
 _DELAY_MS = 80
@@ -20,8 +20,10 @@ _DELAY_MS = 80
 class LiveTensorsView(TableView):
     """Follows the cursor with a short delay, so that moving the mouse stays smooth."""
 
+    shape = LIVE_SHAPE
+
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, LIVE_SHAPE, parent)
+        super().__init__(session, parent)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
@@ -10,13 +13,15 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.core.units import format_bytes, format_duration, format_signed
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session
-from memplan.gui.model.document.time_sheets import curves_sheet
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.tables.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.memory.memory_map_view import ShowTier, tier_entries
+from memplan.gui.views.view import MenuEntry, ViewServices
 
 
 class CurveView(TimeCanvas):
@@ -26,12 +31,32 @@ class CurveView(TimeCanvas):
     Bytes run from zero to a little above the highest value, or above the capacity when `show_capacity` is set.
     """
 
-    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        palette: Palette,
+        parent: QWidget | None = None,
+        show_tier: ShowTier = Session.show_tier,
+    ) -> None:
         super().__init__(session, palette, parent)
+        self._show_tier = show_tier
         self.show_capacity = False
         self.hidden: set[str] = set()
         self._legend: list[tuple[float, str]] = []
         self.session_changed()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent, services.loader.show_tier)
+
+    def menu_entries(self) -> Sequence[MenuEntry | None]:
+        """The curves to turn on and off, and the tiers to choose from."""
+        curves: list[MenuEntry | None] = [
+            MenuEntry(say(curve.title), partial(self.toggle, curve.name), checked=curve.name not in self.hidden)
+            for curve, _ in self.all_lines()
+        ]
+        return [*curves, None, *tier_entries(self.session, self._show_tier)]
 
     def session_changed(self) -> None:
         """Another session: its first measured curve, which is the one compared with the plan where there is a plan."""

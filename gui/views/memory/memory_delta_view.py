@@ -9,9 +9,9 @@ from PySide6.QtGui import QPainter
 
 from memplan.core.units import format_duration
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.time_sheets import curves_sheet
 from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.tables.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import signed_bytes
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
@@ -10,17 +13,30 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import tr
-from memplan.gui.model.document.session import Session, TensorRef
-from memplan.gui.model.document.time_sheets import map_sheet
 from memplan.gui.model.memory.memory_map import MemoryMap, occupant
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
+from memplan.gui.model.session.session import Session, TensorRef
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.tables.time_sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.view import MenuEntry, ViewServices
+from memplan.schema import Tier
 
 _NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle shows
 _MAX_NAMES = 300
+
+
+ShowTier = Callable[[Session, Tier], object]
+
+
+def tier_entries(session: Session, show_tier: ShowTier) -> list[MenuEntry | None]:
+    """The tiers of the session as entries of a menu, the one that is shown with a mark."""
+    entries: list[MenuEntry | None] = [
+        MenuEntry(tier.value, partial(show_tier, session, tier), checked=tier is session.tier) for tier in session.tiers
+    ]
+    return [*entries, None]
 
 
 class MemoryMapView(TimeCanvas):
@@ -30,13 +46,29 @@ class MemoryMapView(TimeCanvas):
     `low` and `high` are the visible addresses.
     """
 
-    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        palette: Palette,
+        parent: QWidget | None = None,
+        show_tier: ShowTier = Session.show_tier,
+    ) -> None:
         super().__init__(session, palette, parent)
+        self._show_tier = show_tier
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
         self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent, services.loader.show_tier)
+
+    def menu_entries(self) -> Sequence[MenuEntry | None]:
+        """The tiers to choose from."""
+        return tier_entries(self.session, self._show_tier)
 
     def session_changed(self) -> None:
         """Another session: all its addresses."""

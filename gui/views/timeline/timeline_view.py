@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +13,48 @@ from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPai
 from PySide6.QtWidgets import QScrollBar, QWidget
 
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.document.session import Session, SliceRef
-from memplan.gui.model.document.time_sheets import slices_sheet
 from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.slices.flows import Arrow, arrows
+from memplan.gui.model.slices.slice_text import short_name, slice_lines
+from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.timeline.flows import Arrow, arrows
 from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
-from memplan.gui.model.timeline.slice_text import short_name, slice_lines
-from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, PINNED_GROUP, Placed, TimelineTrack, group_name
+from memplan.gui.model.timeline.timeline_tracks import (
+    MAX_LANES,
+    PINNED_GROUP,
+    Placed,
+    TimelineTrack,
+    TimelineTracks,
+    group_name,
+)
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
 _MAX_LABELS = 300
 _SLACK_PX = 3
 
-Loader = Callable[[Session, Sequence[TimelineTrack]], None]
+
+@dataclass(frozen=True, slots=True)
+class TrackAction:
+    """What can be done to one track, by a key or in its menu; `text` is English."""
+
+    name: str
+    text: str
+    keys: tuple[str, ...]
+    run: Callable[[TimelineTracks, str], None]
+
+
+TRACK_ACTIONS = (
+    TrackAction("pin-track", "Pin the track, or let it go", ("T",), TimelineTracks.pin),
+    TrackAction("hide-track", "Hide the track", ("H",), TimelineTracks.hide),
+    TrackAction("track-up", "Move the track up", ("Shift+Up",), lambda tracks, key: tracks.shift(key, -1)),
+    TrackAction("track-down", "Move the track down", ("Shift+Down",), lambda tracks, key: tracks.shift(key, 1)),
+)
 
 
 class TimelineView(TimeCanvas):
@@ -40,7 +66,7 @@ class TimelineView(TimeCanvas):
     """
 
     def __init__(
-        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: Loader | None = None
+        self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
     ) -> None:
         super().__init__(session, palette, parent)
         self.loader = loader
@@ -55,6 +81,24 @@ class TimelineView(TimeCanvas):
         self._gutter: QImage | None = None
         self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services.session, services.palette, services.parent, services.track_loader)
+
+    def menu_entries(self) -> Sequence[MenuEntry | None]:
+        """What can be done to the track under the mouse, or to that of the selected slice."""
+        track, tracks = self.acted_track(), self.session.tracks
+        actions: list[MenuEntry | None] = [
+            MenuEntry(
+                tr(action.text),
+                partial(action.run, tracks, track.key if track is not None else ""),
+                enabled=track is not None,
+            )
+            for action in TRACK_ACTIONS
+        ]
+        return [*actions, MenuEntry(tr("Show hidden tracks"), tracks.show_hidden, enabled=bool(tracks.hidden)), None]
 
     # -- tracks ----------------------------------------------------------------------------------------------------
 

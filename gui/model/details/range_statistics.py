@@ -1,0 +1,70 @@
+"""Statistics of a selected time range: what ran in it, and for how long."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
+from memplan.gui.model.details.facts import Fact, Section, fact
+from memplan.gui.model.session.session import Session
+from memplan.gui.model.timeline.lanes import TrackLanes
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
+
+_MOST = 8
+_MOST_ROWS = 60
+
+
+def range_sections(session: Session) -> list[Section]:
+    """
+    Per loaded track with slices in the selected time range: how many, the time under any, and what kinds take how much.
+
+    Times count what lies inside it only. Kinds count each of their slices, also those within slices. Of very many
+    tracks the first are listed.
+    """
+    selected = session.viewport.selected_range
+    if selected is None:
+        return []
+    start = session.origin_ns + int(selected[0])
+    end = session.origin_ns + int(np.ceil(selected[1]))
+    length = max(end - start, 1)
+    sections: list[Section] = []
+    further = 0
+    for track in session.tracks.all:
+        lanes = session.tracks.lanes(track)
+        if lanes is None:
+            continue
+        times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
+        for lane in lanes.lanes:
+            lane.add_times(start, end, times, counts)
+        count = int(counts.sum())
+        if not count:
+            continue
+        if len(sections) == _MOST_ROWS:
+            further += 1
+            continue
+        busy = _busy(session, track, lanes, start, end)
+        facts = [
+            fact("slices", f"{count:,}"),
+            fact("time", f"{format_duration(busy)} ({format_share(busy / length, 0)})"),
+        ]
+        present = np.flatnonzero(counts).tolist()
+        if [lanes.kinds[code] for code in present] != [track.label]:  # else the time of all of them stands above
+            largest = sorted(present, key=lambda code: -int(times[code]))[:_MOST]
+            facts += [Fact(lanes.kinds[code], format_duration(times[code])) for code in largest]
+        sections.append(Section(track.title, tuple(facts)))
+    whole = [fact("length", format_duration(end - start))]
+    if further:
+        whole.append(fact("further tracks", f"{further:,}"))
+    return [Section(Sentence("Selection"), tuple(whole)), *sections]
+
+
+def _busy(session: Session, track: TimelineTrack, lanes: TrackLanes, start: int, end: int) -> int:
+    """Nanoseconds of `[start, end)` under any slice: where slices lie in or over one another, it counts once."""
+    rank = session.document.rank
+    if len(lanes.lanes) > 1 and rank is not None and track.track_id is not None:
+        return rank.busy_ns(track.track_id, start, end)
+    times, counts = np.zeros((2, len(lanes.kinds)), dtype=np.int64)
+    for lane in lanes.lanes[:1]:
+        lane.add_times(start, end, times, counts)
+    return int(times.sum())

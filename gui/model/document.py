@@ -1,0 +1,117 @@
+"""What one window shows: a plan, a profile, or both on one time axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from memplan.compare import Comparison, TimeMap, compare
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
+from memplan.schema import Plan
+from memplan.traces.directory import Profile
+from memplan.traces.rank import RankProfile
+
+
+def shifted(profile_ns: int) -> TimeMap:
+    """The map that puts the plan's start at `profile_ns` and keeps its own pace."""
+    return TimeMap(np.zeros(1, dtype=np.int64), np.array([profile_ns], dtype=np.int64), anchored=False)
+
+
+_PLAN_TIME = Sentence("plan time")
+MOST_DEVIATIONS = 500
+"""Differences between plan and profile that a document keeps, the costliest; how many there are in all is kept too."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """
+    A plan and the profile of one rank; either may be missing.
+
+    `axis` puts planned time on the profile's clock and `basis` says what that rests on. `comparison` is there when
+    both are and the profile holds kernels.
+    """
+
+    plan: Plan | None = None
+    plan_path: Path | None = None
+    profile: Profile | None = None
+    rank: RankProfile | None = None
+    comparison: Comparison | None = None
+    axis: TimeMap = field(default_factory=lambda: shifted(0))
+    basis: Text = _PLAN_TIME
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return self.plan is None and self.profile is None and self.rank is None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the profile says that a simulator wrote it."""
+        return self.profile is not None and self.profile.simulated
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """From the earliest to the latest moment of what is shown, on the profile's clock."""
+        spans = []
+        if self.rank is not None:
+            spans.append(self.rank.span_ns)
+        if self.plan is not None:
+            spans.append((self.axis.to_profile(0), self.axis.to_profile(self.plan.makespan_ns)))
+        spans = [span for span in spans if span[1] > span[0]]
+        if not spans:
+            return 0, 1_000_000
+        return min(start for start, _ in spans), max(end for _, end in spans)
+
+    @property
+    def origin_ns(self) -> int:
+        """What the views' time zero is on the profile's clock."""
+        return self.span_ns[0]
+
+    @property
+    def name(self) -> str:
+        """Short name for the window's title."""
+        parts = []
+        if self.plan is not None:
+            parts.append(self.plan_path.name if self.plan_path is not None else self.plan.origin.graph)
+        if self.profile is not None:
+            parts.append(self.profile.path.name or str(self.profile.path))
+        return " + ".join(parts)
+
+
+def make_document(
+    plan: Plan | None = None,
+    profile: Profile | None = None,
+    *,
+    plan_path: Path | None = None,
+    rank: int | None = None,
+    progress: Progress = silent,
+) -> Document:
+    """
+    A document of `plan` and rank `rank` of `profile` (its first by default), compared if both are there.
+
+    Raises `KeyError` for a rank that the profile doesn't hold.
+    """
+    ranks = tuple(profile.ranks) if profile is not None else ()
+    chosen = None
+    if profile is not None and ranks:
+        chosen = profile.rank(ranks[0] if rank is None else rank)
+        chosen.read_for_window(progress)
+    if plan is None or profile is None or chosen is None:
+        return Document(plan, plan_path, profile, chosen)
+    try:
+        found = compare(plan, profile, rank=chosen.rank, limit=MOST_DEVIATIONS, progress=progress)
+    except InputError as error:
+        start = shifted(chosen.span_ns[0])
+        why = Sentence("both begin together: {}", (error.message,))
+        return Document(plan, plan_path, profile, chosen, None, start, why)
+    summary = found.summary
+    basis = (
+        Sentence("{} of {} planned ops found in the profile", (f"{summary.matched_ops:,}", f"{summary.planned_ops:,}"))
+        if found.time_map.anchored
+        else Sentence("both begin together: no op of the plan is in the profile")
+    )
+    return Document(plan, plan_path, profile, chosen, found, found.time_map, basis)

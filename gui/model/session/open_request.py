@@ -1,0 +1,148 @@
+"""Opens what a window is asked to show: plans, graphs and profiles, told apart by what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from memplan.core.errors import InputError
+from memplan.core.progress import Progress, silent
+from memplan.gui.model.document import make_document
+from memplan.gui.model.session.session import Session
+from memplan.imports import read_plan
+from memplan.readers.sniff import ContentKind, sniff
+from memplan.schema import Plan
+from memplan.traces import open_profile
+from memplan.traces.directory import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open."""
+
+    plan: Path | None = None
+    profile: Path | None = None
+    rank: int | None = None
+    chip: str | None = None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files and folders."""
+        return tuple(path for path in (self.plan, self.profile) if path is not None)
+
+
+PLAN_PATTERNS = "*.json *.mindir *.ir *.onnx *.csv *.log *.txt"
+"""Names that plans, ours and others', and graphs usually have; their content says what they are."""
+
+
+def request_for(paths: list[Path], current: Request = Request()) -> Request:
+    """
+    `current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans.
+
+    The chip of `current` stays for graphs; what holds a plan is shown as it stands.
+    """
+    plan, profile, rank, chip = current.plan, current.profile, current.rank, current.chip
+    for path in paths:
+        kind = kind_of_path(path)
+        if kind is ContentKind.FOLDER:
+            profile, rank = path, None
+        elif kind is ContentKind.PROFILE_FILE:
+            profile, rank = path.parent, None
+        else:
+            plan = path
+            chip = None if kind is not None and kind.is_plan else chip
+    return Request(plan, profile, rank, chip)
+
+
+def requests_for(paths: list[Path], current: Request = Request()) -> list[Request]:
+    """
+    What opening `paths` together means, one request a document.
+
+    One plan and one profile make one document, and so does one of them that `current` lacks with what it has. Several
+    plans or several profiles make several documents; a single plan goes with each of several profiles.
+    """
+    plans: list[Path] = []
+    profiles: list[Path] = []
+    for path in paths:
+        asked = request_for([path])
+        plans += [asked.plan] if asked.plan is not None and asked.plan not in plans else []
+        profiles += [asked.profile] if asked.profile is not None and asked.profile not in profiles else []
+    if len(plans) <= 1 and len(profiles) <= 1:
+        if plans and not profiles and current.plan is None:
+            return [request_for(plans, current)]
+        if profiles and not plans and current.profile is None:
+            return [replace(current, profile=profiles[0], rank=None)]
+    if len(plans) == 1 and profiles:
+        return [Request(plans[0], profile) for profile in profiles]
+    if len(profiles) == 1 and plans:
+        return [Request(plan, profiles[0]) for plan in plans]
+    return [*(Request(plan) for plan in plans), *(Request(None, profile) for profile in profiles)]
+
+
+def kind_of_path(path: Path) -> ContentKind | None:
+    """What `path` is; `None` where it can't be read, which opening it then says."""
+    try:
+        return sniff(path)
+    except InputError:
+        return None
+
+
+def wants_chip(request: Request) -> bool:
+    """Whether `request` names a graph and no chip to plan it for; dumps that hold a plan too need none."""
+    kind = kind_of_path(request.plan) if request.plan is not None and request.chip is None else None
+    return kind is not None and kind.is_graph and not kind.is_plan
+
+
+def open_session(request: Request, progress: Progress = silent) -> Session:
+    """
+    Everything that `request` names, ready to show. Long; meant for a worker.
+
+    Raises `InputError` for files that can't be used and `CancelledError` when `progress` says so.
+    """
+    plan = _open_plan(request, request.plan, progress) if request.plan is not None else None
+    profile: Profile | None = None
+    if request.profile is not None:
+        progress(0, 1, request.profile.name)
+        profile = open_profile(request.profile)
+        if request.rank is not None and request.rank not in profile.ranks:
+            raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
+    document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
+    progress(0, 1, "views")
+    from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
+
+    warm()
+    return Session(document)
+
+
+_REMEDIES = {
+    ContentKind.CALIBRATION: "give it to `memplan plan --calibration`",
+    ContentKind.MODEL_CONFIG: "choose it in the KV cache view",
+    ContentKind.TEXT: "open a plan, a graph or a profile",
+}
+
+
+def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
+    progress(0, 1, path.name)
+    kind = sniff(path)
+    if kind.is_plan and (request.chip is None or not kind.is_graph):
+        return read_plan(path)
+    if not kind.is_graph:
+        raise InputError(f"this is {kind.value}", path=path, remedy=_REMEDIES.get(kind))
+    if request.chip is None:
+        raise InputError("a graph needs a chip to be planned for", path=path, remedy="choose one")
+    import memplan
+
+    return memplan.plan(path, chip=request.chip, shapes=dict(request.shapes), progress=progress)
+
+
+def notes_of(session: Session) -> list[str]:
+    """What was skipped, repaired or assumed in the open files, one line each."""
+    document = session.document
+    lines = [f"{session.tracks.track(key).label}: {why}" for key, why in session.tracks.unreadable.items()]
+    if document.profile is not None:
+        lines += [f"{note.file}: {note.text}" for note in document.profile.notes]
+    if document.plan is not None:
+        lines += [f"not valid: {wrong}" for wrong in document.plan.violations]
+        lines += list(document.plan.notes)
+    return lines

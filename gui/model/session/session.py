@@ -1,0 +1,165 @@
+"""Everything one window shows of a document, and what the user has selected in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplan.gui.model.document import Document
+from memplan.gui.model.event import Event
+from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
+from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.model.viewport import Viewport
+from memplan.schema import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRef:
+    """A slice of a timeline's track: `index` is its position in the track's slices."""
+
+    track: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A rectangle of the memory map."""
+
+    rectangle: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpRef:
+    """An op of the plan."""
+
+    op: int
+
+
+ItemRef = SliceRef | TensorRef | OpRef
+
+
+@dataclass(frozen=True, slots=True)
+class TierMemory:
+    """What there is to show of one memory tier: its map and peak where there is a plan, and its curves."""
+
+    map: MemoryMap | None
+    peak: Peak | None
+    curves: TierCurves
+
+
+class Session:
+    """
+    The models behind one window: viewport, tracks, map, curves, and the selected item.
+
+    Building one does the work that grows with the document, so it can be done off the interface's thread; nothing in
+    it touches Qt.
+    """
+
+    def __init__(self, document: Document, tier: Tier | None = None) -> None:
+        self.document = document
+        self.origin_ns = document.origin_ns
+        start, end = document.span_ns
+        margin = max((end - start) // 100, 1)
+        self.viewport = Viewport((float(-margin), float(end - start + margin)))
+        self.tracks = TimelineTracks(document)
+        self.selected_changed = Event()
+        self.markers_changed = Event()
+        self.tier_changed = Event()
+        self.markers: list[float] = []
+        self._selected: ItemRef | None = None
+        self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
+        self._tiers: dict[Tier, TierMemory] = {}
+        self.map: MemoryMap | None = None
+        self.peak: Peak | None = None
+        self.curves = TierCurves()
+        self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
+
+    def tier_memory(self, tier: Tier) -> TierMemory:
+        """The map and the curve of `tier`: what takes time of `show_tier`; for any thread, it changes nothing here."""
+        if (kept := self._tiers.get(tier)) is not None:
+            return kept
+        plan, axis = self.document.plan, self.document.axis
+        mapped = memory_map(plan, axis, tier) if plan is not None else None
+        peak = explain_peak(mapped, axis) if mapped is not None else None
+        return TierMemory(mapped, peak, memory_curves(self.document, tier, mapped))
+
+    def show_tier(self, tier: Tier, memory: TierMemory | None = None) -> None:
+        """Show the map and the curve of `tier`, as `tier_memory` gave them if it was asked before."""
+        if tier not in self._tiers:
+            self._tiers[tier] = memory or self.tier_memory(tier)
+        self.tier, shown = tier, self._tiers[tier]
+        self.map, self.peak, self.curves = shown.map, shown.peak, shown.curves
+        if isinstance(self._selected, TensorRef):
+            self.select(None)
+        self.tier_changed.emit()
+
+    @property
+    def peak_ns(self) -> int | None:
+        """When memory peaks on the profile's clock: as planned, else as measured; `None` without any memory curve."""
+        if self.peak is not None:
+            return self.peak.time_ns
+        return self.curves.measured[0].peak[0] if self.curves.measured else None
+
+    @property
+    def selected(self) -> ItemRef | None:
+        """What the user clicked last, or `None`."""
+        return self._selected
+
+    def select(self, item: ItemRef | None) -> None:
+        """Make `item` the selected item in every view."""
+        if item != self._selected:
+            self._selected = item
+            self.selected_changed.emit()
+
+    def selected_span(self) -> tuple[float, float] | None:
+        """Where the selected item lies, in nanoseconds from the origin."""
+        item = self._selected
+        if isinstance(item, SliceRef):
+            lanes = self.tracks.lanes(self.tracks.track(item.track))
+            if lanes is None:
+                return None
+            start = int(lanes.slices.start_ns[item.index])
+            end = start + int(lanes.slices.duration_ns[item.index])
+        elif isinstance(item, TensorRef) and self.map is not None:
+            start, end = int(self.map.start_ns[item.rectangle]), int(self.map.end_ns[item.rectangle])
+        elif isinstance(item, OpRef) and self.document.plan is not None:
+            op = self.document.plan.ops[item.op]
+            axis = self.document.axis
+            start, end = axis.to_profile(op.start_ns), axis.to_profile(op.start_ns + op.duration_ns)
+        else:
+            return None
+        return float(start - self.origin_ns), float(end - self.origin_ns)
+
+    def reveal_selected(self) -> None:
+        """Bring the selected item into view in every view."""
+        span = self.selected_span()
+        if span is not None:
+            self.viewport.reveal(*span)
+
+    def planned_op_of(self, item: ItemRef | None) -> int | None:
+        """The plan's op behind `item`: the op itself, that of a planned slice, or a tensor's producer."""
+        plan = self.document.plan
+        if plan is None:
+            return None
+        if isinstance(item, OpRef):
+            return item.op
+        if isinstance(item, SliceRef):
+            track = self.tracks.track(item.track)
+            return track.planned.ops[item.index].index if track.planned is not None and track.planned.ops else None
+        if isinstance(item, TensorRef) and self.map is not None:
+            placement = plan.placements[int(self.map.placement[item.rectangle])]
+            return self.map.tensors[placement.tensor].producer
+        return None
+
+    def add_marker(self, time: float) -> None:
+        """Put a marker at `time`, or take away the one that is there."""
+        if time in self.markers:
+            self.markers.remove(time)
+        else:
+            self.markers = sorted([*self.markers, time])
+        self.markers_changed.emit()
+
+    def clear_markers(self) -> None:
+        """Take every marker away."""
+        self.markers = []
+        self.markers_changed.emit()

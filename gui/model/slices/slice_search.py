@@ -1,0 +1,95 @@
+"""Finding slices and planned ops by name, in time order, across the tracks that are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.core.arrays import Int64s
+from memplan.core.progress import Progress, silent
+from memplan.gui.model.session.session import SliceRef
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+
+HITS_MOST = 100_000
+"""Hits kept; a search that finds more says so."""
+_HELD = 10 * HITS_MOST
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """
+    Slices whose name contains `text`, ordered by start: slice `index[i]` of track `tracks[track[i]]`, `start_ns[i]`.
+
+    `total` counts all of them; the earliest `HITS_MOST` are kept.
+    """
+
+    text: str
+    tracks: tuple[str, ...]
+    track: Int64s
+    index: Int64s
+    start_ns: Int64s
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def item(self, position: int) -> SliceRef:
+        """Hit number `position`."""
+        return SliceRef(self.tracks[int(self.track[position])], int(self.index[position]))
+
+    def at_or_after(self, time_ns: int) -> int:
+        """Position of the first hit that starts at `time_ns` or later; the first of all when there is none."""
+        position = int(np.searchsorted(self.start_ns, time_ns))
+        return position if position < len(self) else 0
+
+
+def no_hits(text: str = "") -> Hits:
+    """What a search for nothing finds."""
+    nothing = np.zeros(0, dtype=np.int64)
+    return Hits(text, (), nothing, nothing, nothing, 0)
+
+
+def search_slices(tracks: TimelineTracks, text: str, progress: Progress = silent) -> Hits:
+    """Every slice of the loaded tracks whose name contains `text`, whatever its case; nothing for an empty text."""
+    wanted = text.casefold().strip()
+    keys: list[str] = []
+    parts: list[Int64s] = []
+    held = total = 0
+    # Tracks of one profile share their table of names.
+    of_table: dict[int, tuple[Sequence[str], NDArray[np.bool_]]] = {}
+    for number, track in enumerate(tracks.all if wanted else ()):
+        progress(number, len(tracks.all), track.label)
+        lanes = tracks.lanes(track)
+        if lanes is None:
+            continue
+        slices = lanes.slices
+        if id(slices.names) not in of_table:
+            of_table[id(slices.names)] = slices.names, _matches(slices.names, wanted)
+        index = np.flatnonzero(of_table[id(slices.names)][1][slices.name])
+        if not len(index):
+            continue
+        total += len(index)
+        index = index[:HITS_MOST]  # a track's slices are ordered by start
+        parts.append(np.stack([np.full(len(index), len(keys)), index, slices.start_ns[index]]))
+        keys.append(track.key)
+        held += len(index)
+        if held > _HELD:
+            parts = [_earliest(parts)]
+            held = parts[0].shape[1]
+    if not parts:
+        return no_hits(text)
+    row_of, index_of, start_ns = _earliest(parts)
+    return Hits(text, tuple(keys), row_of, index_of, start_ns, total)
+
+
+def _matches(names: Sequence[str], wanted: str) -> NDArray[np.bool_]:
+    return np.fromiter((wanted in name.casefold() for name in names), dtype=bool, count=len(names))
+
+
+def _earliest(parts: Sequence[Int64s]) -> Int64s:
+    """Of the columns (track, index, start), the `HITS_MOST` that start first, in that order."""
+    together = np.concatenate(parts, axis=1)
+    return np.asarray(together[:, np.argsort(together[2], kind="stable")[:HITS_MOST]])

@@ -1,0 +1,56 @@
+"""What is said of a slice under the mouse or selected: plain lines and label-value pairs."""
+
+from __future__ import annotations
+
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, format_duration
+from memplan.gui.model.memory.memory_map import occupant
+from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.schema import Bound
+
+
+def slice_lines(session: Session, item: SliceRef) -> list[Text]:
+    """A slice in a few lines: name, category and length, and for planned ops what bounds them."""
+    track = session.tracks.track(item.track)
+    lanes = session.tracks.lanes(track)
+    if lanes is None:
+        return []
+    slices, index = lanes.slices, item.index
+    start = float(slices.start_ns[index] - session.origin_ns)
+    category = slices.categories[slices.category[index]]
+    when = f"{format_duration(slices.duration_ns[index])} @ {format_duration(start)}"
+    lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
+    if track.planned is not None and track.planned.ops:
+        op = track.planned.ops[index]
+        if op.bound is not Bound.UNKNOWN:
+            values = (Sentence(op.bound.value), f"{op.flops:,}", format_bytes(op.gm_bytes))
+            lines.append(Sentence("limited by {} · {} FLOP · {} of GM traffic", values))
+        if op.source:
+            lines.append(op.source)
+    if track.planned is not None and track.planned.transfers:
+        move = track.planned.transfers[index]
+        lines.append(Sentence("{} over {}", (format_bytes(move.size), move.link)))
+    return lines
+
+
+def selected_line(session: Session) -> str:
+    """What is selected, in one line: its name, and how long or how large it is; empty where nothing is."""
+    selected = session.selected
+    if isinstance(selected, SliceRef):
+        lanes = session.tracks.lanes(session.tracks.track(selected.track))
+        if lanes is None:
+            return ""
+        slices, index = lanes.slices, selected.index
+        return f"{short_name(slices.names[slices.name[index]])} · {format_duration(slices.duration_ns[index])}"
+    if isinstance(selected, TensorRef) and session.map is not None:
+        item = occupant(session.map, selected.rectangle)
+        return f"{short_name(item.tensor.name)} · {format_bytes(item.size)}"
+    if isinstance(selected, OpRef) and session.document.plan is not None:
+        op = session.document.plan.ops[selected.op]
+        return f"{short_name(op.name)} · {format_duration(op.duration_ns)}"
+    return ""
+
+
+def short_name(name: str) -> str:
+    """The last part of a scope name, which is what tells ops apart."""
+    return name.rsplit("/", 1)[-1] or name

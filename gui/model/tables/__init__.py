@@ -1,0 +1,1 @@
+"""What is listed: the tables of views, and what views on the time axis are as tables."""

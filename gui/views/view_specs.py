@@ -1,0 +1,80 @@
+"""Every view of the window, in the order of its menu: to add one, describe it here."""
+
+from __future__ import annotations
+
+from memplan.gui.views.view import ViewArea, ViewSpec
+
+_RIGHT, _BOTTOM = ViewArea.RIGHT, ViewArea.BOTTOM
+_VIEWS = "memplan.gui.views"
+
+VIEW_SPECS = (
+    ViewSpec("timeline", "Timeline", f"{_VIEWS}.timeline.timeline_view:TimelineView", ViewArea.MIDDLE),
+    ViewSpec("details", "Details", f"{_VIEWS}.details_panel:DetailsView", _RIGHT, size_px=360),
+    ViewSpec("problems", "Problems", f"{_VIEWS}.problems_panel:ProblemsView", _RIGHT, tab_with="details"),
+    ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM, size_px=250),
+    ViewSpec(
+        "curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map", size_px=220
+    ),
+    ViewSpec(
+        "difference",
+        "Planned − measured",
+        f"{_VIEWS}.memory.memory_delta_view:MemoryDeltaView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="difference",
+    ),
+    ViewSpec(
+        "deviations",
+        "Plan against profile",
+        f"{_VIEWS}.compare.deviations_view:DeviationsView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="differences",
+    ),
+    ViewSpec(
+        "alive",
+        "Alive at the cursor",
+        f"{_VIEWS}.memory.live_tensors_view:LiveTensorsView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="alive",
+    ),
+    ViewSpec(
+        "transfers",
+        "Moves",
+        f"{_VIEWS}.memory.transfers_view:TransfersView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="moves",
+    ),
+    ViewSpec(
+        "roofline",
+        "Roofline",
+        f"{_VIEWS}.kernel.roofline_view:RooflineView",
+        _BOTTOM,
+        tab_with="curve",
+        lazy=True,
+        keys=("Ctrl+R",),
+        picture="roofline",
+    ),
+    ViewSpec(
+        "kernel",
+        "Kernel",
+        f"{_VIEWS}.kernel.kernel_view:KernelView",
+        _BOTTOM,
+        tab_with="curve",
+        lazy=True,
+        keys=("Ctrl+Shift+E",),
+        picture="kernel",
+    ),
+    ViewSpec(
+        "kv",
+        "KV budget",
+        f"{_VIEWS}.kv.kv_budget_view:KvBudgetView",
+        _BOTTOM,
+        tab_with="curve",
+        lazy=True,
+        keys=("Ctrl+K",),
+        picture="kv-budget",
+    ),
+)

@@ -1,0 +1,198 @@
+"""Opens documents for a window: asks for what is missing, reads on workers, and shows what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from PySide6.QtWidgets import QFileDialog, QWidget
+
+from memplan.core.errors import InputError, UnboundShapeError
+from memplan.gui.i18n import tr
+from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
+from memplan.gui.model.session.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
+from memplan.gui.model.session.session import Session
+from memplan.gui.settings import Settings
+from memplan.gui.window.dialogs import ask_chip, ask_item, ask_shape
+from memplan.gui.work.loader import DocumentLoader
+
+
+class DocumentOpener:
+    """
+    What opens and closes `documents`. Dialogs stand over `parent`; `say` shows a line, `problem` what went wrong.
+
+    What was read is kept in the settings as recent, and so is how the user arranged the tracks that are left.
+    """
+
+    def __init__(
+        self,
+        parent: QWidget,
+        documents: OpenDocuments,
+        loader: DocumentLoader,
+        settings: Settings,
+        *,
+        say: Callable[[str], object],
+        problem: Callable[[str], object],
+    ) -> None:
+        self._parent = parent
+        self._documents = documents
+        self._loader = loader
+        self._settings = settings
+        self._say, self._problem = say, problem
+        loader.unbound.connect(self._ask_shape)
+
+    @property
+    def request(self) -> Request:
+        """What the document that is shown was opened from."""
+        return self._documents.current.request
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def open(self, paths: Sequence[Path], chip: str | None = None) -> None:
+        """Open files and folders: together with what is open of the other kind, else as further documents."""
+        for request in requests_for(list(paths), self.request):
+            if not self.open_planned(replace(request, chip=chip or request.chip)):
+                return
+
+    def open_planned(self, request: Request) -> bool:
+        """Open `request`, of a graph after asking for the chip to plan it for; false if the user gave up."""
+        with_chip = self._with_chip(request)
+        if with_chip is not None:
+            self.open_request(with_chip)
+        return with_chip is not None
+
+    def open_request(
+        self, request: Request, time_range: tuple[float, float] | None = None, *, new_tab: bool = False
+    ) -> None:
+        """
+        Show what `request` names, at `time_range` of it; while it is read, what was open stays.
+
+        It takes the place of a document that it holds all of, unless it is to have a `new_tab`.
+        """
+
+        def done(request: Request, session: Session) -> None:
+            if time_range is not None:
+                session.viewport.show(*time_range)
+            self._settings.opened(request)
+            self.keep_arrangement()
+            now = self.request  # of several that were asked for together, the first to be read may be shown by now
+            extends = now.plan in (None, request.plan) and now.profile in (None, request.profile) and not new_tab
+            self._documents.show(request, session, new_tab=not extends)
+
+        self._loader.open(request, done)
+
+    def add(self, paths: Sequence[Path], done: Callable[[OpenDocument], object]) -> None:
+        """Open files and folders as further documents that aren't shown; each is given to `done` once it is read."""
+        for request in requests_for(list(paths)):
+            with_chip = self._with_chip(request, self.request.chip)
+            if with_chip is None:
+                return
+            self.add_request(with_chip, done)
+
+    def add_request(self, request: Request, done: Callable[[OpenDocument], object]) -> None:
+        """Open what `request` names as a further document that isn't shown, and give it to `done` once it is read."""
+
+        def keep(request: Request, session: Session) -> None:
+            self._settings.opened(request)
+            self.keep_arrangement()
+            done(self._documents.add(request, session))
+
+        self._loader.open(request, keep)
+
+    def reopen(self) -> None:
+        """Open what was open when the app ended; what has gone since is a problem."""
+        for request, time_range in self._settings.open_at_start:
+            self.open_request(request, time_range)
+
+    def close(self, index: int | None = None) -> None:
+        """Close document `index`, the shown one without; the last one gives way to an empty one."""
+        self.keep_arrangement()
+        self._documents.close(self._documents.index if index is None else index)
+
+    def keep_arrangement(self) -> None:
+        """Keep how the tracks are arranged, if the user arranged any."""
+        tracks = self._documents.current.session.tracks
+        if tracks.arranged:
+            self._settings.arrangement = tracks.arrangement(self._settings.arrangement)
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def open_sample(self) -> None:
+        """Open the bundled plan and the profile that was simulated from it."""
+        samples = Path(str(resources.files("memplan.samples")))
+        self.open_request(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
+
+    def open_file(self) -> None:
+        """Ask for plans, or graphs to plan first, and open them."""
+        names, _ = QFileDialog.getOpenFileNames(self._parent, tr("Open plan or graph"), "", _plan_kinds())
+        if names:
+            self.open([Path(name) for name in names])
+
+    def open_folder(self) -> None:
+        """Ask for a profile directory and open it."""
+        path = self.ask_folder()
+        if path is not None:
+            self.open([path])
+
+    def open_recent(self) -> None:
+        """Ask for one of the documents that were open before."""
+        recent = self._settings.recent
+        names = [" + ".join(str(path) for path in item.paths) for item in recent]
+        if not names:
+            self._say(tr("Nothing was opened yet."))
+            return
+        chosen = ask_item(self._parent, tr("Open recent"), tr("What to open again"), names, names[0])
+        if chosen is not None:
+            self.open_request(recent[names.index(chosen)])
+
+    def open_rank(self, *, new_tab: bool = False) -> None:
+        """Ask for a rank of the open profile and show it: in place of the present one or in a `new_tab`."""
+        document = self._documents.current.session.document
+        if document.profile is None or document.rank is None or len(document.profile.ranks) < 2:
+            self._say(tr("The open profile holds one rank only."))
+            return
+        request = self.ask_rank(tuple(document.profile.ranks), document.rank.rank)
+        if request is not None:
+            self.open_request(request, new_tab=new_tab)
+
+    def ask_rank(self, ranks: Sequence[int], now: int) -> Request | None:
+        """The open profile at one of `ranks`."""
+        names = [str(rank) for rank in ranks]
+        chosen = ask_item(self._parent, tr("Choose a rank"), tr("Rank"), names, str(now))
+        return replace(self.request, rank=int(chosen)) if chosen is not None else None
+
+    def ask_file(self) -> Path | None:
+        """One plan or graph."""
+        name, _ = QFileDialog.getOpenFileName(self._parent, tr("Open plan or graph"), "", _plan_kinds())
+        return Path(name) if name else None
+
+    def ask_folder(self) -> Path | None:
+        """One profile directory."""
+        name = QFileDialog.getExistingDirectory(self._parent, tr("Open profile directory"))
+        return Path(name) if name else None
+
+    def _with_chip(self, request: Request, known: str | None = None) -> Request | None:
+        """`request` with the chip to plan its graph for: the one that is known, else one to ask for."""
+        if not wants_chip(request):
+            return request
+        chip = known or ask_chip(self._parent)
+        return replace(request, chip=chip) if chip is not None else None
+
+    def _ask_shape(self, request: Request, error: UnboundShapeError, done: Callable[[Request, Session], None]) -> None:
+        """Ask for the shape that an input leaves open, and read on with it."""
+        try:
+            shape = ask_shape(self._parent, error)
+        except InputError as wrong:
+            self._problem(str(wrong))
+            return
+        if shape is None:
+            self._problem(str(error))
+            return
+        kept = tuple(item for item in request.shapes if item[0] != shape[0])
+        self._loader.open(replace(request, shapes=(*kept, shape)), done)
+
+
+def _plan_kinds() -> str:
+    return f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"

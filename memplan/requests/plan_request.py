@@ -1,0 +1,153 @@
+"""A plan as asked for: of a graph, or of one step of a published model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memplan.core.errors import InputError
+from memplan.core.options import argument, option, options_of
+from memplan.core.progress import Progress, silent
+from memplan.core.units import parse_bytes
+from memplan.requests.layout_request import LayoutRequest
+from memplan.requests.recipe_request import RecipeRequest
+from memplan.requests.step_request import StepRequest
+
+if TYPE_CHECKING:
+    from memplan.models.steps import ServedStep
+    from memplan.models.training.memory import Recipe
+    from memplan.schema import Plan
+    from memplan.traces.directory import Profile
+
+_PANEL = "Model"
+TRAIN_PHASE = "train"
+MODEL_PHASES = (TRAIN_PHASE, "prefill", "decode")
+_SHARED = frozenset({"phase", "context", "sequence_parallel"})
+"""What a training step and a served one are both asked with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
+    """
+    One step of a model on one rank of a layout: training, prefill or decode.
+
+    `given` names the fields that were said rather than left as by default.
+    """
+
+    phase: str = option("--phase", default="", about="Of a model: the step, train, prefill or decode.", panel=_PANEL)
+    stage: int = option("--stage", default=0, about="The pipeline stage.", panel=_PANEL, least=0)
+    data_rank: int = option("--data-rank", default=0, about="Which replica of its stage.", panel=_PANEL, least=0)
+    given: frozenset[str] = frozenset()
+
+    def model_step(self) -> Recipe | ServedStep:
+        """How the step is trained or served; raises `InputError` for options that go with another kind of step."""
+        if self.phase not in MODEL_PHASES:
+            what = "the step of a model is not given" if not self.phase else f"--phase {self.phase!r:.20} is not known"
+            raise InputError(what, remedy=f"give --phase {', '.join(MODEL_PHASES[:-1])} or {MODEL_PHASES[-1]}")
+        training = self.phase == TRAIN_PHASE
+        self.refuse(StepRequest if training else RecipeRequest, f"--phase {self.phase}")
+        if training:
+            return self.recipe(self.context, self.micro_batches_of(self.dp))
+        return self.step(self.dp)
+
+    def refuse(self, kind: type[Any], where: str) -> None:
+        """Raise `InputError` if an option of `kind` alone was given, which `where` has no use for."""
+        shared = _SHARED if kind is not ModelStepRequest else frozenset()
+        for item, spec in options_of(kind):
+            if item.name in self.given - shared:
+                raise InputError(f"{spec.flags[0]} means nothing with {where}", remedy="leave it out")
+
+
+@dataclass(frozen=True)
+class PlanRequest(ModelStepRequest):
+    """What to plan on which chip; the options of a model's step are for models alone."""
+
+    source: Path = field(metadata=argument("A compiled graph such as model.mindir, or a model's config.json."))
+    chip: str = option("--chip", "-c", default="910B3", about="The chip, such as 910B3 or 910C.", always=True)
+    hbm: str | None = option(
+        "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
+    )
+    like: str | None = option(
+        "--like",
+        default=None,
+        about="A profile: layout, recipe, stage and chip are read from it, where no option gives them.",
+        panel=_PANEL,
+    )
+    rank: int | None = option(
+        "--rank", default=None, about="The rank of that profile; by default the first with kernels.", panel=_PANEL
+    )
+
+    def plan(
+        self,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        calibration: Path | None = None,
+        progress: Progress = silent,
+    ) -> Plan:
+        """
+        The plan of what is asked; what the source is, its content tells.
+
+        `shapes` binds dynamic inputs of a graph. Raises `InputError` for a source, or options, that can't be used.
+        """
+        from memplan.models import load_config
+        from memplan.planner import plan
+        from memplan.readers.sniff import ContentKind, sniff
+
+        room = parse_bytes(self.hbm) if self.hbm is not None else None
+        if sniff(self.source) not in (ContentKind.MODEL_CONFIG, ContentKind.FOLDER):
+            self.refuse(ModelStepRequest, "a graph")
+            return plan(
+                self.source, chip=self.chip, hbm=room, shapes=shapes, calibration=calibration, progress=progress
+            )
+        if shapes:
+            raise InputError("--shape means nothing with a model", remedy="give --sequence and --batch")
+        if self.like is not None:
+            from memplan.traces import open_profile
+
+            return self.plan_like(open_profile(self.like), calibration=calibration, progress=progress)
+        if self.rank is not None:
+            raise InputError("--rank is of a profile, and none is given", remedy="give --like")
+        return plan(
+            load_config(self.source),
+            chip=self.chip,
+            hbm=room,
+            calibration=calibration,
+            phase=self.phase,
+            layout=self.layout,
+            recipe=self.model_step(),
+            stage=self.stage,
+            data_rank=self.data_rank,
+            progress=progress,
+        )
+
+    def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
+        """
+        The plan of the step that rank `rank` of `profile` shows, with the options that were given.
+
+        `Plan.settings` says what the others rest on. Raises `InputError` where one can't be found out, naming it.
+        """
+        from memplan.likeness import like_profile
+        from memplan.models import load_config
+        from memplan.planner import plan
+
+        model = load_config(self.source)
+        options = {item.name for item, _ in options_of(ModelStepRequest)}
+        given = {name: getattr(self, name) for name in self.given & (options | {"chip"})}
+        found = like_profile(model, profile, self.rank, given=given, progress=progress)
+        asked = replace(self, **{name: value for name, value in found.values.items() if name in options})
+        result = plan(
+            model,
+            chip=found.chip,
+            hbm=parse_bytes(self.hbm) if self.hbm is not None else None,
+            calibration=calibration,
+            phase=asked.phase,
+            layout=asked.layout,
+            recipe=asked.model_step(),
+            stage=asked.stage,
+            data_rank=asked.data_rank,
+            settings=found.settings,
+            progress=progress,
+        )
+        return replace(result, notes=(*found.contradictions, *result.notes))

@@ -1,0 +1,84 @@
+"""`model_graph`: a published model as the graph of one rank, whatever kind of step it is planned for."""
+
+from __future__ import annotations
+
+from memplan.core.errors import InputError
+from memplan.graph import Graph
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import ONE_RANK, Layout
+from memplan.models.steps.options import ServedStep
+from memplan.models.steps.served_step import step_graph
+from memplan.models.steps.training_step import training_graph
+from memplan.models.training.memory import Recipe
+from memplan.schema import Certainty, PlanSetting
+
+TRAIN = "train"
+STEP_PHASES = (TRAIN, "prefill", "decode")
+"""Kinds of steps a model can be planned for."""
+
+
+def phase_of(recipe: Recipe | ServedStep) -> str:
+    """The kind of step that `recipe` describes."""
+    return TRAIN if isinstance(recipe, Recipe) else recipe.phase.value
+
+
+def model_graph(
+    model: ModelConfig,
+    phase: str | None,
+    layout: Layout | None,
+    recipe: Recipe | ServedStep | None,
+    *,
+    stage: int = 0,
+    data_rank: int = 0,
+) -> Graph:
+    """
+    The graph of one rank of pipeline stage `stage` for one step as `recipe` says: a `Recipe` trains, a `ServedStep`
+    serves. `phase` (`train`, `prefill` or `decode`) may be left out, as the recipe tells it.
+
+    Raises `InputError` where there is no recipe, it is of another phase, or the layout doesn't divide the model.
+    """
+    if phase is not None and phase not in STEP_PHASES:
+        raise InputError(f"no phase is called {phase!r:.20}", remedy=f"known: {', '.join(STEP_PHASES)}")
+    if recipe is None:
+        raise InputError(
+            "a model is planned for a step, and none is given",
+            remedy="give recipe=Recipe(sequence=...) to train, recipe=ServedStep(...) to serve",
+        )
+    if phase is not None and phase != phase_of(recipe):
+        raise InputError(f"phase is {phase!r}, but the recipe is one to {phase_of(recipe)}", remedy="give one of them")
+    ranks = layout or ONE_RANK
+    if isinstance(recipe, Recipe):
+        return training_graph(model, ranks, recipe, stage=stage, data_rank=data_rank)
+    if not 0 <= stage < ranks.pipeline:
+        raise InputError(f"there is no stage {stage} among {ranks.pipeline}")
+    return step_graph(model, ranks, recipe, stage=stage)
+
+
+def model_settings(
+    layout: Layout | None, recipe: Recipe | ServedStep | None, stage: int, data_rank: int
+) -> tuple[PlanSetting, ...]:
+    """What a plan of a model's step was made for, all of it given."""
+    if recipe is None:
+        return ()
+    ranks = layout or ONE_RANK
+    rows: list[tuple[str, object]] = [
+        ("phase", phase_of(recipe)), ("tp", ranks.tensor), ("pp", ranks.pipeline), ("dp", ranks.data),
+        ("cp", ranks.context), ("ep", ranks.expert), ("stage", stage), ("data-rank", data_rank),
+    ]  # fmt: skip
+    if ranks.stage_layers:
+        rows.append(("stage-layers", ",".join("" if count is None else str(count) for count in ranks.stage_layers)))
+    if isinstance(recipe, Recipe):
+        rows += [
+            ("sequence", recipe.sequence), ("micro-batch", recipe.micro_batch),
+            ("micro-batches", recipe.micro_batches), ("sharding", recipe.sharding.value),
+            ("schedule", recipe.schedule.value), ("recompute-layers", recipe.recompute_layers),
+            ("recompute-cheap", recipe.recompute_cheap),
+        ]  # fmt: skip
+    else:
+        rows += [("batch", recipe.batch), ("context", recipe.context), ("weights", recipe.precision)]
+    rows.append(("sequence-parallel", recipe.sequence_parallel))
+    shown = {True: "yes", False: "no"}
+    return tuple(
+        PlanSetting(name, shown[value] if isinstance(value, bool) else str(value), "", Certainty.GIVEN)
+        for name, value in rows
+    )

@@ -1,0 +1,105 @@
+"""`memplan plan CONFIG`: a published model is a source of plans like any graph."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import memplan
+from memplan.cli import main
+from memplan.core.errors import InputError
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, ServedStep
+from memplan.models.training.memory import Recipe, training_memory
+from memplan.schema import Tier
+
+CONFIG = str(resources.files("memplan.samples") / "example_config.json")
+SMALL = ["--sequence", "256"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "options", "named"),
+    [
+        ("train", ["--tp", "2", "--pp", "2", "--stage", "1", "--micro-batch", "2"], "training, stage 1"),
+        ("prefill", ["--tp", "2", "--batch", "4"], "prefill"),
+        ("decode", ["--pp", "2", "--stage", "1", "--batch", "4"], "decode"),
+    ],
+)
+def test_a_plan_of_a_config_is_a_plan_like_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], phase: str, options: list[str], named: str
+) -> None:
+    target = tmp_path / "plan.json"
+    assert main(["plan", CONFIG, "--phase", phase, *SMALL, *options, "-o", str(target), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    plan = memplan.load_plan(target)
+    assert not plan.violations
+    assert plan.fits
+    assert named in plan.origin.graph
+    assert {op.phase for op in plan.ops} >= ({"forward", "backward", "optimizer"} if phase == "train" else {phase})
+    assert shown["makespan_ns"] == plan.makespan_ns
+    assert main(["show", str(target)]) == 0
+
+
+def test_a_folder_with_a_config_is_its_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(Path(CONFIG).read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["plan", str(tmp_path), "--phase", "decode", *SMALL]) == 0
+
+
+def test_python_plans_a_model_as_the_command_does(tmp_path: Path) -> None:
+    model = load_config(CONFIG)
+    layout, recipe = Layout(pipeline=2, data=2), Recipe(sequence=256, micro_batches=2)
+    plan = memplan.plan(model, phase="train", layout=layout, recipe=recipe, stage=1, data_rank=1, chip="910B3")
+    target = tmp_path / "plan.json"
+    options = ["--pp", "2", "--dp", "2", "--global-batch", "4", "--stage", "1", "--data-rank", "1"]
+    main(["plan", CONFIG, "--phase", "train", *SMALL, *options, "-o", str(target)])
+    assert memplan.load_plan(target) == plan
+    use = plan.tier(Tier.HBM)
+    assert use is not None
+    assert use.peak == pytest.approx(training_memory(model, layout, recipe, 1).peak_bytes, rel=0.05)
+    with pytest.raises(InputError, match="phase is 'train', but the recipe is one to decode"):
+        memplan.plan(model, phase="train", recipe=ServedStep(Phase.DECODE, 1, 64), chip="910B3")
+    with pytest.raises(InputError, match="a model is planned for a step, and none is given"):
+        memplan.plan(model, chip="910B3")
+
+
+def test_uneven_stages_are_planned_as_told(tmp_path: Path) -> None:
+    layers = len(load_config(CONFIG).layers)
+    rest = layers - 1
+    target = tmp_path / "plan.json"
+    for options in (["--first-stage-layers", "1"], ["--stage-layers", f"1,{rest}"], ["--num-layer-list", f"1,{rest}"]):
+        assert main(["plan", CONFIG, "--phase", "train", *SMALL, "--pp", "2", *options, "-o", str(target)]) == 0
+        assert {op.layer for op in memplan.load_plan(target).ops} == {None, 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "the step of a model is not given; give --phase train, prefill or decode"),
+        (["--phase", "guess"], "--phase 'guess' is not known"),
+        (["--phase", "decode", "--micro-batch", "1"], "--micro-batch means nothing with --phase decode"),
+        (["--phase", "train", "--batch", "4"], "--batch means nothing with --phase train"),
+        (["--phase", "train", "--shape", "x=1,2"], "--shape means nothing with a model"),
+        (["--phase", "train", "--pp", "2", "--stage", "2"], "there is no stage 2 among 2"),
+        (["--phase", "train", "--stage-layers", "1,x"], "--stage-layers '1,x' is no list of numbers"),
+        (["--phase", "train", "--first-stage-layers", "1"], "one pipeline stage has all layers"),
+        (
+            ["--phase", "train", "--pp", "2", "--stage-layers", "1,1"],
+            "can't be divided among 2 pipeline stages of 1, 1",
+        ),
+    ],
+)
+def test_what_cant_be_meant_is_one_line(capsys: pytest.CaptureFixture[str], options: list[str], words: str) -> None:
+    assert main(["plan", CONFIG, *SMALL, *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_options_of_a_model_are_refused_with_a_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    graph = next(Path(str(resources.files("memplan.samples"))).rglob("*.mindir"))
+    assert main(["plan", str(graph), "--tp", "2"]) == 2
+    assert "--tp means nothing with a graph" in capsys.readouterr().err
