@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,15 @@ class PlanRequest(ModelStepRequest):
     hbm: str | None = option(
         "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
     )
+    like: str | None = option(
+        "--like",
+        default=None,
+        about="A profile: layout, recipe, stage and chip are read from it, where no option gives them.",
+        panel=_PANEL,
+    )
+    rank: int | None = option(
+        "--rank", default=None, about="The rank of that profile; by default the first with kernels.", panel=_PANEL
+    )
 
     def plan(
         self,
@@ -93,6 +102,10 @@ class PlanRequest(ModelStepRequest):
             )
         if shapes:
             raise InputError("--shape means nothing with a model", remedy="give --sequence and --batch")
+        if self.like is not None:
+            return self._like(Path(self.like), room, calibration, progress)
+        if self.rank is not None:
+            raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         return plan(
             load_config(self.source),
             chip=self.chip,
@@ -105,3 +118,30 @@ class PlanRequest(ModelStepRequest):
             data_rank=self.data_rank,
             progress=progress,
         )
+
+    def _like(self, path: Path, room: int | None, calibration: Path | None, progress: Progress) -> Plan:
+        """The plan of the step that the profile at `path` shows."""
+        from memplan.likeness import like_profile
+        from memplan.models import load_config
+        from memplan.planner import plan
+        from memplan.traces import open_profile
+
+        model = load_config(self.source)
+        options = {item.name for item, _ in options_of(ModelStepRequest)}
+        given = {name: getattr(self, name) for name in self.given & (options | {"chip"})}
+        found = like_profile(model, open_profile(path), self.rank, given=given, progress=progress)
+        asked = replace(self, **{name: value for name, value in found.values.items() if name in options})
+        result = plan(
+            model,
+            chip=found.chip,
+            hbm=room,
+            calibration=calibration,
+            phase=asked.phase,
+            layout=asked.layout,
+            recipe=asked.model_step(),
+            stage=asked.stage,
+            data_rank=asked.data_rank,
+            settings=found.settings,
+            progress=progress,
+        )
+        return replace(result, notes=(*found.contradictions, *result.notes))
