@@ -114,6 +114,10 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         if rule.kernels[0] == transfers:
             joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
         fused[row] = np.exp(joint)
+    # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
+    rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
+    for table_ in (core, part, again, fused):
+        table_ *= rarely
     return Likelihoods(core, part, again, fused)
 
 
