@@ -27,7 +27,7 @@ _NEAR, _AMONG_OTHERS = 5.0, 3
 """Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
 
 
-_REACH, _NEIGHBOURS = 24, 4
+_REACH, _NEIGHBOURS = 24, 10
 """Rows by which a run departs from the plan's order now and then, and often: ops that don't need one another."""
 
 _FASTER, _LEAST = 1.0, 0.01

@@ -114,8 +114,9 @@ def planned_sequence(plan: Plan, update_order: Sequence[int] = ()) -> PlannedSeq
     may_begin = np.zeros(len(rows), dtype=np.bool_)
     may_begin[1 : begins + 1] = True
     ends = np.zeros(len(rows), dtype=np.float32)
-    if updates:
-        ends[np.flatnonzero(columns[:, 0] == ops[updates[0]])[0] :] = _ENDS_EARLY  # some left out, or in another order
+    inside = [op for op, code in zip(ops, codes.tolist(), strict=True) if not _is_last(found[code].families[0])]
+    if updates and inside:
+        ends[np.flatnonzero(columns[:, 0] == inside[-1])[0] + 1 :] = _ENDS_EARLY  # some left out, or in another order
     ends[-1] = 1.0
     return PlannedSequence(
         columns[:, 0],
@@ -129,6 +130,11 @@ def planned_sequence(plan: Plan, update_order: Sequence[int] = ()) -> PlannedSeq
         ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
     )
+
+
+def _is_last(family: int) -> bool:
+    """Whether ops of a family end a step: updates of weights and exchanges."""
+    return family == family_table().number("optimizer") or family in family_table().collectives
 
 
 def _zeroing(
@@ -157,4 +163,5 @@ def _extra_rule(entry: Mapping[str, Any]) -> LoweringRule:
         frozenset(number(name) for name in entry["parts"]),
         repeats=False,
         written_out=False,
+        piecewise=True,
     )

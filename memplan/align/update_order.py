@@ -66,15 +66,18 @@ def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: 
     widest = int(np.argmax(np.diff(edges)))
     stretch = kernel_class[edges[widest] + 1 : edges[widest + 1]][:_MOST]
     largest = kernels.inputs.max(axis=1)[stretch]
-    largest = largest[np.isin(largest, list(sizes))]
+    divides = {one: any(size % one == 0 for size in sizes) for one in np.unique(largest[largest > 0]).tolist()}
+    largest = largest[[divides.get(one, False) for one in largest.tolist()]]
     kept: Int64s = largest[np.concatenate(([True], np.diff(largest) != 0))] if len(largest) else largest
     return kept
 
 
 def _common(planned: Sequence[int], ran: Int64s) -> float:
-    """Length of the longest common subsequence."""
-    best = np.zeros(len(ran) + 1, dtype=np.int64)
+    """The heaviest common subsequence: large weights and whole ones tell more than small ones and pieces."""
+    best = np.zeros(len(ran) + 1)
+    weight = np.log2(np.maximum(ran, 1) + 1.0)
     for size in planned:
-        longer = np.where(ran == size, best[:-1] + 1, best[1:])
-        best[1:] = np.maximum.accumulate(longer)
+        fits = size % np.maximum(ran, 1) == 0
+        worth = np.where(ran == size, weight, np.where(fits, weight / 2, 0.0))
+        best[1:] = np.maximum.accumulate(np.maximum(best[:-1] + worth, best[1:]))
     return float(best[-1])
