@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.errors import InputError
 from memplan.hardware import Link
 from memplan.placement.residency import Gap, Residency, Storage, gaps_of, live_bytes
+from memplan.placement.schedule import transfer_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,6 @@ class HostMoves:
 
     gaps: tuple[Gap, ...]
     live: NDArray[np.int64]
-
-
-def transfer_ns(size: int, link: Link) -> int:
-    """
-    Time of one transfer of `size` bytes over `link`, its latency included, rounded up.
-
-    Raises `InputError` for a link whose rate no source gives.
-    """
-    if link.bytes_per_second is None:
-        raise InputError(f"the rate of link {link.name} is not known", remedy="choose a chip that has it")
-    return (link.latency_ns or 0) + -int(-size * 1e9 // link.bytes_per_second)
 
 
 def choose_moves(
