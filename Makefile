@@ -36,7 +36,7 @@ lint:  ## style, types, structure and layers
 	@$(BIN)/ruff format --check .
 	@tools/typecheck
 	@MYPYPATH=tools $(BIN)/mypy tools/*.py
-	@$(BIN)/python tools/structure.py --report
+	@$(BIN)/python tools/structure.py
 	@$(BIN)/python -m pytest -q tests/test_layers.py
 
 clean:  ## remove what was built, but not .venv

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from memplan.core.version import MEMPLAN_VERSION as __version__
+from memplan.core import version
 
 if TYPE_CHECKING:
     from memplan.core.errors import InputError, MemplanError
     from memplan.planner import plan
     from memplan.schema import Plan, load_plan
     from memplan.traces import open_profile
+
+__version__ = version.MEMPLAN_VERSION
 
 _EXPORTS = {
     "InputError": "memplan.core.errors",

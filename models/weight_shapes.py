@@ -45,8 +45,8 @@ class Weight:
     One weight tensor of `shape` elements; `copies` of it exist (routed experts).
 
     `units` is what a rank gets a whole number of along the split side: heads, key/value heads, columns. `linear` is
-    true for the matrices of products, which quantisation applies to unless they are `wide`. `layer` is `None` outside the layers, and for the layers of
-    multi-token prediction counts on behind the decoder's last one.
+    true for the matrices of products, which quantisation applies to unless they are `wide`. `layer` is `None` outside
+    the layers, and for the layers of multi-token prediction counts on behind the decoder's last one.
     """
 
     name: str

@@ -140,8 +140,8 @@ def plans(draw: st.DrawFn) -> Plan:
     optional_step = st.none() | st.integers(0, max(steps - 1, 0))
     ops = tuple(
         PlannedOp(index, draw(_TEXT), draw(_TEXT), draw(st.integers(0, 3)), draw(_TIMES), draw(_TIMES), draw(_TIMES),
-                  draw(st.sampled_from(Bound)), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT), draw(which),
-                  draw(st.none() | st.floats(0, 1)), launches=draw(st.none() | st.booleans()))
+                  draw(st.sampled_from(Bound)), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT),
+                  draw(which), draw(st.none() | st.floats(0, 1)), launches=draw(st.none() | st.booleans()))
         for index in range(steps)
     )  # fmt: skip
     indices = draw(st.lists(st.integers(0, 100), unique=True, max_size=5).map(sorted))

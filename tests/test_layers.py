@@ -13,7 +13,7 @@ TOP = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for folder in ("memplan", "gui", "traces", "models") for path in (TOP / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("contract", ["floors", "qt", "model", "model-qt", "mindspore"])
+@pytest.mark.parametrize("contract", ["floors", "circles", "qt", "model", "model-qt", "mindspore"])
 def test_the_import_contract_is_kept(contract: str) -> None:
     command = [sys.executable, str(TOP / "tools" / "layers.py"), contract]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from memplan.core.progress import Progress
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.notes import Notebook
+from memplan.traces.parallel_groups import parallel_groups
 from memplan.traces.profile import Note
 from memplan.traces.rank import RankProfile, RankReader
 from memplan.traces.readers.choice import open_reader
@@ -28,7 +29,10 @@ class Profile:
         self._notes = notes
         self._producer = sources[0].producer
         self._simulated = any(source.metadata.get(_SIMULATED) is True for source in sources)
-        self._ranks = {source.rank: RankProfile(source.rank, _opener(source, notes, cache)) for source in sources}
+        self._ranks = {
+            source.rank: RankProfile(source.rank, _opener(source, notes, cache), parallel_groups(source.metadata))
+            for source in sources
+        }
 
     @property
     def path(self) -> Path:

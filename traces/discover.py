@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -21,6 +22,9 @@ _PRODUCERS = {
     FileKind.MINDIE: "msServiceProfiler",
     FileKind.OPERATOR: "msopprof",
 }
+KINETO = "torch.profiler"
+"""The producer of traces that name the schema of Kineto, or end as its handler for TensorBoard names them."""
+_KINETO_KEYS = (b'"schemaVersion"', b'"deviceProperties"')
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 _UNPARSED = "holds raw data that no profiler has parsed yet"
 _PARSE = "run `msprof --export=on --output=<folder>` on it first"
@@ -37,6 +41,7 @@ _PROFILE_KINDS = frozenset(
         FileKind.MINDIE, FileKind.OPERATOR,
     }
 )  # fmt: skip
+_IN_FRAMEWORK = frozenset({FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE, FileKind.HOST_OPS, FileKind.HOST_LAUNCHES})
 _ALONE = frozenset({FileKind.MEMSCOPE, FileKind.SNAPSHOT, FileKind.MEMORY_BLOCKS})  # each file is a profile
 
 
@@ -99,7 +104,9 @@ def _single(path: Path, notes: Notebook) -> RankSource:
     if kind is FileKind.CLUSTER_STEPS or kind not in _PROFILE_KINDS | _ALONE:
         raise InputError("is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote")
     described = _described(path.parent, [path], notes)
-    return RankSource(described.rank, path.parent, described.producer, {kind: [path]}) if kind else described
+    files: dict[FileKind, list[Path]] = {kind: [path]} if kind else {}
+    producer = KINETO if kind is FileKind.TRACE and _is_kineto(path) else described.producer
+    return RankSource(described.rank, path.parent, producer, files) if kind else described
 
 
 def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
@@ -177,12 +184,7 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
 def _framework(folders: Sequence[Path], notes: Notebook) -> list[Path]:
     """Files of the FRAMEWORK folder that hold what the output folder may lack."""
     found = [entry for entry in folders if entry.name == "FRAMEWORK"]
-    return [
-        file
-        for folder in found
-        for file in _entries(folder, notes)[0]
-        if kind_by_name(file.name) in (FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE)
-    ]
+    return [file for folder in found for file in _entries(folder, notes)[0] if kind_by_name(file.name) in _IN_FRAMEWORK]
 
 
 def _msprof_files(folder: Path, notes: Notebook) -> list[Path]:
@@ -252,9 +254,21 @@ def _producer(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapp
     for kind, producer in _PRODUCERS.items():
         if kind in files:
             return producer
+    if any(_is_kineto(file) for file in files.get(FileKind.TRACE, ())[:1]):
+        return KINETO
     if "_ascend_pt" in folder.name or "torch_npu_version" in info or any("pytorch" in name for name in databases):
         return "torch_npu"
     return "torch_npu" if "config" in info else "CANN"
+
+
+def _is_kineto(path: Path) -> bool:
+    """Whether a trace begins as Kineto writes one."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(4096)
+    except (OSError, EOFError):
+        return False
+    return any(key in head for key in _KINETO_KEYS) and b"traceEvents" not in head[:16]
 
 
 def _small_json(paths: Sequence[Path], notes: Notebook) -> Mapping[str, object]:

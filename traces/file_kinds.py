@@ -34,13 +34,15 @@ class FileKind(str, Enum):
     MINDIE = "service table"
     CLUSTER_STEPS = "cluster steps"
     OPERATOR = "operator metrics"
+    HOST_OPS = "times of ops on the host"
+    HOST_LAUNCHES = "launches of ops on the host"
     TABLE = "table"
     IGNORED = "ignored"
 
 
 _NUMBERED = r"(?:_slice_\d+)?(?:_\d+)*"
 _NAMES: tuple[tuple[FileKind, str], ...] = (
-    (FileKind.TRACE, rf"(?:trace_view|msprof){_NUMBERED}\.json"),
+    (FileKind.TRACE, rf"(?:trace_view|msprof){_NUMBERED}\.json|.*\.pt\.trace\.json"),
     (
         FileKind.PARTIAL_TRACE,
         rf"(?:hccl|task_time|step_trace|msprof_tx|api|thread_group|ai_stack_time){_NUMBERED}\.json",
@@ -70,6 +72,8 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
         r"(?:OpBasicInfo|PipeUtilization|ArithmeticUtilization|Memory|MemoryL0|MemoryUB|L2Cache|ResourceConflictRatio)"
         r"(?:_\d+)*\.csv",
     ),
+    (FileKind.HOST_OPS, r"cpu_op_execute_timestamp_\d+\.txt"),
+    (FileKind.HOST_LAUNCHES, r"cpu_framework_\d+\.txt"),
     (FileKind.TABLE, r".*\.csv"),
     (
         FileKind.IGNORED,

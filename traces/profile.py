@@ -31,7 +31,10 @@ class TrackKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One row of the timeline; `id` indexes `memplan.traces.rank.RankProfile.tracks`. `count` is its slices or counter samples."""
+    """
+    One row of the timeline; `id` indexes `memplan.traces.rank.RankProfile.tracks`. `count` is its slices or counter
+    samples.
+    """
 
     id: int
     kind: TrackKind

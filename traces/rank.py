@@ -16,6 +16,7 @@ from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
+from memplan.traces.parallel_groups import ParallelGroups
 from memplan.traces.profile import (
     Allocations,
     CounterSeries,
@@ -98,8 +99,15 @@ class RankProfile:
     answers without a progress (`tracks`, `slices`, ...) reads what it needs unwatched: a job asks for `timeline` first.
     """
 
-    def __init__(self, rank: int, open_reader: Callable[[Progress], RankReader]) -> None:
+    def __init__(
+        self,
+        rank: int,
+        open_reader: Callable[[Progress], RankReader],
+        groups: ParallelGroups | None = None,
+    ) -> None:
         self._rank = rank
+        self.groups = groups or ParallelGroups()
+        """The parallel groups that the profile's metadata tells of."""
         self._reader = Once(open_reader)
         self._device = self._part(lambda reader, progress: reader.device(progress))
         self._chip = self._part(lambda reader, progress: reader.chip(progress))

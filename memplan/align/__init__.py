@@ -3,5 +3,17 @@
 from memplan.align.alignment import Alignment, OpMatches, align
 from memplan.align.assignment import HOW, MatchedBy
 from memplan.align.kernel_scopes import KernelScopes
+from memplan.align.scope_times import ScopeTime, ScopeTimes, mean_probability, scope_times
 
-__all__ = ["HOW", "Alignment", "KernelScopes", "MatchedBy", "OpMatches", "align"]
+__all__ = [
+    "HOW",
+    "Alignment",
+    "KernelScopes",
+    "MatchedBy",
+    "OpMatches",
+    "ScopeTime",
+    "ScopeTimes",
+    "align",
+    "mean_probability",
+    "scope_times",
+]

@@ -45,6 +45,10 @@ class KernelScopes:
     def __len__(self) -> int:
         return len(self.phase)
 
+    def named(self, kernel: int) -> str:
+        """What an unplanned kernel is, empty for a planned one and where it is not known."""
+        return self.whats[self.what[kernel]] if self.what[kernel] >= 0 else ""
+
     def path(self, kernel: int) -> str:
         """A kernel in the model's words: `layers.12.attention, backward, micro-batch 1`; empty if nothing is known."""
         words = []

@@ -21,7 +21,7 @@ class FamilyTable:
     Families by number (0 is the unknown one), and the family of every known type.
 
     `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
-    move data and compute nothing.
+    move data and compute nothing, those `keeping_size` make as much as the largest thing they read.
     """
 
     names: tuple[str, ...]
@@ -30,6 +30,7 @@ class FamilyTable:
     collectives: frozenset[int]
     apart: frozenset[int]
     movers: frozenset[int]
+    keeping_size: frozenset[int]
 
     def number(self, name: str) -> int:
         """The number of family `name`; raises `ValueError` for a name that is none."""
@@ -46,7 +47,15 @@ def family_table() -> FamilyTable:
     def numbers(key: str) -> frozenset[int]:
         return frozenset(names.index(name) for name in document[key])
 
-    return FamilyTable(names, of_type, numbers("heavy"), numbers("collectives"), numbers("apart"), numbers("movers"))
+    return FamilyTable(
+        names,
+        of_type,
+        numbers("heavy"),
+        numbers("collectives"),
+        numbers("apart"),
+        numbers("movers"),
+        numbers("keeping_size"),
+    )
 
 
 @lru_cache(maxsize=1 << 14)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.align.inferred_outputs import inferred_outputs
 from memplan.align.op_families import families_of, family_table
 from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import DTYPE_BITS
@@ -102,10 +104,11 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
     for row in first.tolist():
         text, inputs, outputs, in_types, out_types = (column[row] for column in columns)
         type_, _, name = text.partition("\0")
-        sizes, made = _sizes(inputs), _sizes(outputs)
-        found.append(
-            TokenClass(families_of(type_, name), sizes, made, _bits(out_types, made) or _bits(in_types, sizes))
-        )
+        families = families_of(type_, name)
+        read = _dims(inputs)
+        sizes, made = tuple(map(prod, read)), tuple(map(prod, _dims(outputs)))
+        bits = _bits(out_types, made) or _bits(in_types, sizes)
+        found.append(TokenClass(families, sizes, made or inferred_outputs(families[0], read), bits))
     return found, classes.astype(np.int32)
 
 
@@ -124,19 +127,15 @@ def _types_or_names(kernels: Kernels) -> DictionaryArray:
     return DictionaryArray(codes.astype(np.int32), texts)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    """Elements of each operand of `4096,1024;1024;`; empty for what the file leaves out."""
+def _dims(text: str) -> tuple[tuple[int, ...], ...]:
+    """Shapes of each operand of `4096,1024;1024;`; empty for what the file leaves out."""
     text = text.strip().strip('"')
     if text in ("", "N/A"):
         return ()
-    sizes = []
-    for operand in text.split(";"):
-        size = 1
-        for dim in operand.split(","):
-            if dim.strip():
-                size *= int(dim) if dim.strip().lstrip("-").isdigit() else 1
-        sizes.append(abs(size))
-    return tuple(sizes)
+    return tuple(
+        tuple(abs(int(dim)) if dim.strip().lstrip("-").isdigit() else 1 for dim in operand.split(",") if dim.strip())
+        for operand in text.split(";")
+    )
 
 
 def _bits(text: str, sizes: Sequence[int]) -> int:

@@ -2,26 +2,30 @@
 
 from memplan.compare.comparison import compare
 from memplan.compare.curve_table import write_curves
+from memplan.compare.op_matches import Matches
 from memplan.compare.result import (
     ComparedMemory,
     Comparison,
     Deviation,
     DeviationKind,
     DeviationWhat,
-    Matches,
     Summary,
     Tolerance,
     UnmatchedKernels,
 )
+from memplan.compare.step_causes import CauseKind, StepCause, StepCauses
 from memplan.compare.timemap import TimeMap
 
 __all__ = [
+    "CauseKind",
     "ComparedMemory",
     "Comparison",
     "Deviation",
     "DeviationKind",
     "DeviationWhat",
     "Matches",
+    "StepCause",
+    "StepCauses",
     "Summary",
     "TimeMap",
     "Tolerance",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 
+from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -16,18 +18,21 @@ from memplan.compare.memory import (
     memory_deviations,
     op_at,
     pair_allocations,
+    pairs_of_join,
 )
+from memplan.compare.op_matches import Matches
+from memplan.compare.rank_blocks import RankBlocks, holders_of, joined_blocks
 from memplan.compare.result import (
     ComparedMemory,
     Comparison,
     Deviation,
     DeviationKind,
     DeviationWhat,
-    Matches,
     Summary,
     Tolerance,
     UnmatchedKernels,
 )
+from memplan.compare.step_causes import step_causes
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
@@ -36,6 +41,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.schema import Plan, Tier, memory_curve
 from memplan.traces.directory import Profile
+from memplan.traces.process_memory import process_memory
 from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
 
@@ -64,9 +70,12 @@ def compare(
     measured_rank, simulated = _pick_rank(profile, rank)
     progress(0, 4, "reading kernels")
     everything = measured_ops(measured_rank, progress)
-    steps = find_steps(everything, own_name_matches(plan, everything))
+    names = own_name_matches(plan, everything)
+    alignment = aligned(plan, measured_rank.kernels(progress), everything, names)
+    steps = find_steps(everything, names) if alignment is None else aligned_steps(everything, alignment)
     position = choose_step(everything, steps, step)
-    ops = everything.take(np.flatnonzero(steps.position == position))
+    rows = np.flatnonzero(steps.position == position)
+    ops = everything.take(rows)
     notes = [f"kernels are those of the {everything.source}"] if everything.source != "kernel table" else []
     if steps.inferred and len(steps.numbers) > 1:
         notes.append(f"the profile numbers no steps; {len(steps.numbers)} were told apart by their repeated ops")
@@ -78,7 +87,9 @@ def compare(
         )
 
     progress(1, 4, "matching ops")
-    matches, owner = match(plan, ops)
+    found_by = None if alignment is None else aligned_step(plan, alignment, ops, rows)
+    matches, owner = match(plan, ops) if found_by is None else (found_by.matches, found_by.owner)
+    inside = found_by.inside if found_by is not None else frozenset[int]()
     clock = _device_clock(plan, ops, matches)
     if not clock.anchored:
         notes.append("no op of the plan is in the profile: the two are laid side by side at their beginnings only")
@@ -88,18 +99,19 @@ def compare(
     if not clock.anchored and len(ops):
         end_ns = max(end_ns, int(ops.end_ns.max() - ops.start_ns[0]))
     places = (position, len(steps.numbers))
-    memory, memory_found = _memory(plan, measured_rank, component, clock, places, end_ns, peak, notes)
+    join = joined_blocks(plan, measured_rank, found_by, progress) if clock.anchored else None
+    memory, memory_found = _memory(plan, measured_rank, component, clock, places, join, end_ns, peak, notes)
     progress(3, 4, "ranking deviations")
     found = memory_found
     if clock.anchored:
-        found = found + _time_deviations(plan, ops, matches, owner, clock)
+        found = found + _time_deviations(plan, ops, matches, owner, clock, found_by)
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
-    summary = _summary(plan, ops, matches, owner, memory, peak)
+    summary = _summary(plan, ops, matches, owner, memory, peak, len(inside))
     # At steps of which the plan's file doesn't say what runs, any kernel may run.
     named = all(op.launches is not None for op in plan.ops)
     reasons = _reasons(summary, tolerance, named)
     notes += _left_out(plan, summary, named)
-    missing = np.setdiff1d([op.index for op in plan.ops if op.launches], matches.op)
+    missing = np.setdiff1d([op.index for op in plan.ops if op.launches and op.index not in inside], matches.op)
     return Comparison(
         graph=plan.origin.graph,
         chip=plan.chip,
@@ -112,12 +124,18 @@ def compare(
         deviations=tuple(found[:limit]),
         deviations_total=len(found),
         unmatched_ops=tuple(missing.tolist()),
-        unmatched_kernels=_unmatched(ops, owner),
+        unmatched_kernels=_unmatched(ops, owner, found_by),
         summary=summary,
         tolerance=tolerance,
         deviates=bool(reasons),
         reasons=tuple(reasons),
         notes=tuple(notes),
+        causes=step_causes(plan, ops, owner, inside, _whats(ops, found_by)) if clock.anchored else None,
+        aligned=found_by,
+        holders=None
+        if join is None or memory is None
+        else holders_of(plan, measured_rank, join, memory, len(steps.numbers)),
+        process=process_memory(measured_rank.memory_curves(progress)),
     )
 
 
@@ -157,6 +175,7 @@ def _memory(
     component: str | None,
     device: TimeMap,
     places: tuple[int, int],
+    join: RankBlocks | None,
     end_ns: int,
     peak: int,
     notes: list[str],
@@ -169,9 +188,11 @@ def _memory(
     nothing = np.zeros(0, dtype=np.int64)
     allocations = rank.allocations() or Allocations((), nothing, nothing, nothing)
     pairs = pair_allocations(plan, allocations, *places)
+    if not len(pairs.ops) and join is not None:
+        pairs = pairs_of_join(plan, join.allocations, join.join, join.repetition)
     clock, paired = allocator_clock(plan, pairs, device)
     if not paired and device.anchored:
-        notes.append("no allocation has the name of a planned op: the allocator's clock is taken to be the device's")
+        notes.append("no allocation is known to be a planned tensor: the allocator's clock is taken to be the device's")
     axis, planned, measured = align(plan, curve, values, clock, end_ns)
     curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
     if not device.anchored:
@@ -179,7 +200,9 @@ def _memory(
     return curves, memory_deviations(plan, curves, pairs, paired and quantity == "allocated", peak)
 
 
-def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, clock: TimeMap) -> list[Deviation]:
+def _time_deviations(
+    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, clock: TimeMap, aligned_as: AlignedStep | None
+) -> list[Deviation]:
     """Ops that took longer or shorter, waits before them, kernels without an op and ops without a kernel."""
     found: list[Deviation] = []
     measured_ns = int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0
@@ -194,7 +217,7 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
             found.append(Deviation(DeviationKind.TIME, what, where, op, *span, planned, took, delta, cost))
 
     def add_unplanned() -> list[Deviation]:
-        for kernels, first_ns, last_ns in _groups(ops, owner):
+        for kernels, first_ns, last_ns in _groups(ops, owner, aligned_as):
             span = (clock.to_plan(first_ns), clock.to_plan(last_ns))
             add(DeviationWhat.NOT_IN_PLAN, None, kernels.name, span, None, kernels.total_ns)
         return found
@@ -216,7 +239,8 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
     for row, index in enumerate(matches.op.tolist()):
         op = plan.ops[index]
         span = (op.start_ns, op.start_ns + op.duration_ns)
-        add(DeviationWhat.DURATION, index, op.name, span, op.duration_ns, int(matches.duration_ns[row]))
+        planned_ns = op.duration_ns + (aligned_as.joined.get(index, 0) if aligned_as is not None else 0)
+        add(DeviationWhat.DURATION, index, op.name, span, planned_ns, int(matches.duration_ns[row]))
         before = (int(planned_waits[index]), int(measured_waits[row]))
         if abs(before[1] - before[0]) >= _NOTABLE_WAIT * makespan:
             add(DeviationWhat.WAIT, index, op.name, (op.start_ns - before[0], op.start_ns), *before)
@@ -232,7 +256,7 @@ def _time_deviations(plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int6
         sum(wait for wait, _ in short),
         sum(wait for _, wait in short),
     )
-    matched = set(matches.op.tolist())
+    matched = {*matches.op.tolist(), *(aligned_as.inside if aligned_as is not None else ())}
     for op in plan.ops:
         if op.launches and op.index not in matched:
             span = (op.start_ns, op.start_ns + op.duration_ns)
@@ -249,11 +273,22 @@ def _waits(start_ns: Int64s, end_ns: Int64s) -> Int64s:
     return waits
 
 
-def _groups(ops: MeasuredOps, owner: Int64s) -> list[tuple[UnmatchedKernels, int, int]]:
-    """Kernels without an op by name and type, with the start of the first and the end of the last."""
+def _whats(ops: MeasuredOps, aligned_as: AlignedStep | None) -> Sequence[str]:
+    """What each kernel that no plan has is, empty where that is not known."""
+    if aligned_as is None:
+        return [""] * len(ops)
+    return [aligned_as.alignment.scopes.named(row) for row in aligned_as.rows.tolist()]
+
+
+def _groups(ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> list[tuple[UnmatchedKernels, int, int]]:
+    """
+    Kernels without an op by what they are, if that is known, or name, and by type; with the start of the first and the
+    end of the last.
+    """
+    whats = _whats(ops, aligned_as)
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in np.flatnonzero(owner < 0).tolist():
-        rows[ops.name[row], ops.type[row]].append(row)
+        rows[whats[row] or ops.name[row], ops.type[row]].append(row)
     groups = []
     for (name, kind), found in rows.items():
         total = int(ops.duration_ns[found].sum())
@@ -262,8 +297,8 @@ def _groups(ops: MeasuredOps, owner: Int64s) -> list[tuple[UnmatchedKernels, int
     return groups
 
 
-def _unmatched(ops: MeasuredOps, owner: Int64s) -> tuple[UnmatchedKernels, ...]:
-    groups = [kernels for kernels, _, _ in _groups(ops, owner)]
+def _unmatched(ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> tuple[UnmatchedKernels, ...]:
+    groups = [kernels for kernels, _, _ in _groups(ops, owner, aligned_as)]
     return tuple(sorted(groups, key=lambda kernels: (-kernels.total_ns, kernels.name, kernels.type)))
 
 
@@ -277,7 +312,13 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 
 
 def _summary(
-    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, memory: ComparedMemory | None, peak: int
+    plan: Plan,
+    ops: MeasuredOps,
+    matches: Matches,
+    owner: Int64s,
+    memory: ComparedMemory | None,
+    peak: int,
+    inside: int,
 ) -> Summary:
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
@@ -298,7 +339,7 @@ def _summary(
         planned_busy_ns=_busy(spans[:, 0], spans[:, 1]) if plan.timed else None,
         measured_busy_ns=_busy(ops.start_ns, ops.end_ns),
         planned_ops=len(launched),
-        matched_ops=int(counted.sum()),
+        matched_ops=int(counted.sum()) + inside,
         matched_by_name=int((counted & matches.by_name).sum()),
         measured_kernels=len(ops),
         measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else float(len(matches) > 0),

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from memplan.compare.measured import MeasuredOps
-from memplan.compare.result import Matches
+from memplan.compare.op_matches import Matches, matches_of
 from memplan.core.arrays import Int64s
 from memplan.core.ascending import rising
 from memplan.graph.op_names import op_family, op_spellings
@@ -58,22 +58,7 @@ def match(plan: Plan, step: MeasuredOps) -> tuple[Matches, Int64s]:
         explained = len(np.unique(op[op >= 0]))
         if explained < _ENOUGH_BY_TYPE * max(launched, 1) or (op >= 0).sum() < _ENOUGH_BY_TYPE * len(op):
             op[:] = -1
-    rows = np.flatnonzero(op >= 0)
-    rows = rows[np.argsort(op[rows], kind="stable")]
-    ops, first = np.unique(op[rows], return_index=True)
-    if not len(ops):
-        nothing = np.zeros(0, dtype=np.int64)
-        return Matches(nothing, nothing, nothing, nothing, np.zeros(0, dtype=bool)), op
-    return (
-        Matches(
-            ops,
-            np.minimum.reduceat(step.start_ns[rows], first),
-            np.maximum.reduceat(step.end_ns[rows], first),
-            np.add.reduceat(step.duration_ns[rows], first),
-            np.logical_or.reduceat(by_name[rows], first),
-        ),
-        op,
-    )
+    return matches_of(op, by_name, step.start_ns, step.end_ns, step.duration_ns), op
 
 
 def _share_names(plan: Plan, op: Int64s) -> Int64s:

@@ -14,6 +14,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.graph.op_names import op_spellings
+from memplan.holders import BlockJoin
 from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankProfile
@@ -96,6 +97,26 @@ def pair_allocations(plan: Plan, allocations: Allocations, position: int, steps:
         placements += sorted(group, key=lambda p: (p.size, p.end, p.tensor))
         rows += sorted(chosen, key=lambda row: (int(allocations.size[row]), _release(allocations, row), row))
     index = np.array(rows, dtype=np.int64)
+    release = allocations.release_ns[index]
+    return Pairs(
+        tuple(placements),
+        np.array([placement.start for placement in placements], dtype=np.int64),
+        allocations.size[index],
+        allocations.allocation_ns[index],
+        np.where(release < 0, _NEVER, release),
+    )
+
+
+def pairs_of_join(plan: Plan, allocations: Allocations, join: BlockJoin, repetition: int) -> Pairs:
+    """Placements of HBM and the blocks that were joined to their tensors in one repetition of the plan."""
+    rows = np.flatnonzero((join.tensor >= 0) & (join.step == repetition) & (allocations.allocation_ns >= 0))
+    block = dict(zip(join.tensor[rows].tolist(), rows.tolist(), strict=True))
+    placements = [
+        placement
+        for placement in plan.placements
+        if placement.tier is Tier.HBM and placement.tensor in block and placement.start < placement.end
+    ]
+    index = np.array([block[placement.tensor] for placement in placements], dtype=np.int64)
     release = allocations.release_ns[index]
     return Pairs(
         tuple(placements),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
-from numpy.typing import NDArray
-
+from memplan.compare.aligned_ops import AlignedStep
+from memplan.compare.op_matches import Matches
+from memplan.compare.step_causes import StepCauses
 from memplan.compare.timemap import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
+from memplan.holders import PeakHolders
+from memplan.traces.process_memory import ProcessMemory
 
 
 class DeviationKind(str, Enum):
@@ -76,25 +78,6 @@ class UnmatchedKernels:
     type: str
     count: int
     total_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """
-    Planned ops found in the step, ascending by op: rows of equal length.
-
-    `start_ns` and `end_ns` are measured times of an op's first and last kernel, `duration_ns` the sum over its
-    kernels, `by_name` whether it was found by name (else by type and order).
-    """
-
-    op: Int64s
-    start_ns: Int64s
-    end_ns: Int64s
-    duration_ns: Int64s
-    by_name: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.op)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +165,9 @@ class Comparison:
     ops that were not found,
     `unmatched_kernels` measured ones without a plan, the longest first. `reasons` say why it `deviates`, `notes` what
     was assumed or is missing.
+
+    `causes` are what makes the step longer or shorter; `aligned` is how ops and kernels were matched where names don't
+    tell. `holders` say who holds the measured peak, `process` what the process holds beside the allocator.
     """
 
     graph: str
@@ -201,3 +187,7 @@ class Comparison:
     deviates: bool
     reasons: tuple[Sentence, ...]
     notes: tuple[str, ...]
+    causes: StepCauses | None = None
+    aligned: AlignedStep | None = None
+    holders: PeakHolders | None = None
+    process: ProcessMemory | None = None

@@ -1,4 +1,4 @@
-"""Arithmetic of half-open intervals `[start, end)` of whole numbers (ns or bytes), given as arrays of starts and ends."""
+"""Arithmetic of half-open intervals `[start, end)` of whole numbers (ns, bytes) as arrays of starts and ends."""
 
 from __future__ import annotations
 

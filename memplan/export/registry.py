@@ -1,4 +1,8 @@
-"""The formats a plan can be exported to. Writers are imported when they are used: command line and window list formats."""
+"""
+The formats a plan can be exported to.
+
+Command line and window list them when they start, so that a writer is imported only when it is used.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def logical_cache(
     ranks: Layout = ONE_RANK,
 ) -> LogicalCache:
     """
-    The cache of one sequence of `length` tokens on one of `ranks`, in the formats of `engine`; `span` keeps those layers.
+    The cache of one sequence of `length` tokens on one of `ranks`, in the formats of `engine`; `span` keeps those
+    layers.
 
     A window counts the tokens it looks at; a compressor's state is the float32 keys and scores of its window.
     """

@@ -3,8 +3,9 @@ Protobuf wire format, as far as it takes to leave out what a planner doesn't nee
 
 A MindIR file holds up to a gigabyte of weights. They are skipped while the file is read, so that memory is bounded by
 the graph, not by its weights. Protobuf's own library can't do that: it takes a message as one run of bytes and keeps
-each field of it, also those that its description leaves out. To pass over a field takes its number and its length only,
-so this stays as small as the wire format is, which has not changed since 2008; the messages themselves are the library's.
+each field of it, also those that its description leaves out. To pass over a field takes its number and its length
+only, so this stays as small as the wire format is, which has not changed since 2008; the messages themselves are the
+library's.
 """
 
 from __future__ import annotations

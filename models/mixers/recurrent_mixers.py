@@ -131,7 +131,8 @@ class KimiDelta(TokenMixer):
         for name in ("q", "k", "v"):
             yield matrix_weight(f"{name}_proj", group, width, hidden, Split.HEADS, heads)
             yield Weight(f"{name}_conv1d", group, (width, self.conv_kernel), Split.HEADS, heads)
-        # Checkpoints with the full-rank gate hold as many decay rates as a head has elements (Kimi-K3: 128 for 96 heads).
+        # Checkpoints with the full-rank gate hold as many decay rates as a head has elements (Kimi-K3: 128 for 96
+        # heads).
         yield (
             vector_weight("A_log", group, dim)
             if self.full_rank_gate

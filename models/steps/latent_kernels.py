@@ -9,7 +9,7 @@ from memplan.models.steps.options import Phase
 
 
 def latent_attention(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
-    """Attention of `x`, over what an indexer (this layer's or, where it shares one, an earlier layer's) keeps, or all."""
+    """Attention of `x` over what an indexer keeps (this layer's, or the earlier one's that it shares), or all."""
     top_k = mixer.top_k
     hidden, tokens = e.model.hidden_size, e.tokens
     heads = e.own(mixer.heads, "heads")

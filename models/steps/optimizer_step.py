@@ -115,10 +115,12 @@ def _owned(e: StepEmitter, weights: Sequence[int], rank: int, ranks: int) -> lis
 def _update(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
     """Adam of `own` elements of a weight, whose float32 states are of those alone."""
     name = e.graph.names[weight]
-    states = []
+    states: list[int] = []
     if not recipe.swap_optimizer:
         nbytes = dense_bytes((own,), "float32")
-        for label in _STATES:
-            states.append(e.graph.tensor(f"{name}.{label}", (own,), "float32", nbytes, TensorKind.OPTIMIZER_STATE))
+        states = [
+            e.graph.tensor(f"{name}.{label}", (own,), "float32", nbytes, TensorKind.OPTIMIZER_STATE)
+            for label in _STATES
+        ]
     gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), "float32"))
     e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, e.shape(weight))))

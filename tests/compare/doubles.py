@@ -77,6 +77,9 @@ class Rank:
     def kernels(self, progress: Progress = silent) -> Kernels | None:
         return self.table
 
+    def memory_curves(self, progress: Progress = silent) -> Mapping[str, MemoryCurve]:
+        return self.curves
+
     def memory_components(self) -> Sequence[str]:
         return list(self.curves)
 

@@ -20,7 +20,8 @@ def open_reader(
     """
     The reader for the files of a rank.
 
-    `progress` is that of whoever asks for the reader; each part is told its own. Text is read where there is a trace or kernels in it, else the database; a note tells of the choice.
+    `progress` is that of whoever asks for the reader; each part is told its own. Text is read where there is a trace
+    or kernels in it, else the database; a note tells of the choice.
     """
     databases = source.of(FileKind.DATABASE)
     has_text = any(source.of(kind) for kind in _TEXT)

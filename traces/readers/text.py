@@ -12,7 +12,7 @@ from memplan.core.progress import Progress
 from memplan.core.units import MIB
 from memplan.traces import dictionary_array
 from memplan.traces.decimals import ABSENT
-from memplan.traces.discover import RankSource
+from memplan.traces.discover import KINETO, RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
@@ -20,8 +20,10 @@ from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurv
 from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import read_links
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
+from memplan.traces.readers.host_ops import mindspore_host_kernels
 from memplan.traces.readers.kernel_tables import UNUSED, is_kernel_table, kernels_of
 from memplan.traces.readers.kernel_tracks import timeline_of
+from memplan.traces.readers.kineto_ops import kineto_kernels
 from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merge_curves
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
@@ -60,7 +62,17 @@ class TextReader(RankReader):
             parts = [kernels for table in tables if (kernels := kernels_of(table, self._notes)) is not None]
             if parts:
                 return concatenate_kernels(parts)
-        return None
+        of = self._source.of
+        if of(FileKind.HOST_OPS):
+            return mindspore_host_kernels(of(FileKind.HOST_OPS), of(FileKind.HOST_LAUNCHES), self._notes)
+        return self._kineto_kernels(progress)
+
+    def _kineto_kernels(self, progress: Progress) -> Kernels | None:
+        """Ops of torch.profiler's trace, where the run had no device; what is wrong with it the timeline tells."""
+        if not self._source.of(FileKind.TRACE) or self._source.producer != KINETO:
+            return None
+        view = load_timeline(self._source, dict, self._cache, Notebook(self._notes.root), progress, self._threads)
+        return None if view is None else kineto_kernels(view, progress)
 
     def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
         """Curves by component; those of further devices carry the device in their name."""

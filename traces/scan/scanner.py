@@ -1,9 +1,9 @@
 """
 The compiled reader of trace JSON: bytes to event columns, without a Python object per event.
 
-One call of `scan` reads the events that begin in one piece of a file; `memplan.traces.scan.threads` cuts files into pieces
-and runs the calls on threads. `memplan.traces.timeline.events.read_events` does the same in plain Python and is what the
-tests hold this against.
+One call of `scan` reads the events that begin in one piece of a file; `memplan.traces.scan.threads` cuts files into
+pieces and runs the calls on threads. `memplan.traces.timeline.events.read_events` does the same in plain Python and is
+what the tests hold this against.
 """
 
 # mypy: ignore-errors

@@ -1,8 +1,8 @@
 """
 Large CSV tables, read by Arrow.
 
-The same columns with the same meaning as `memplan.traces.tables.csv_table` gives, an order of magnitude faster, for files that
-are in order; whatever is not (ragged rows, odd bytes) is left to that reader.
+The same columns with the same meaning as `memplan.traces.tables.csv_table` gives, an order of magnitude faster, for
+files that are in order; whatever is not (ragged rows, odd bytes) is left to that reader.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _COLUMNS = {
 
 
 def step_table(database: Database, name: str) -> TextTable | None:
-    """The step table called `name` of a database, under the headers that it has in text; `None` where it has no rows."""
+    """The step table `name` of a database, under the headers that it has in text; `None` where it has no rows."""
     columns = {_COLUMNS.get(column, column): texts for column, texts in database.texts(name).items()}
     rows = len(next(iter(columns.values()), ()))
     return TextTable(database.path, columns, rows) if rows else None

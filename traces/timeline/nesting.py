@@ -1,7 +1,8 @@
 """
 The loop over sorted slices: nesting depth and covered time.
 
-Plain Python over arrays, also compiled for large traces (`memplan.traces.timeline.nesting_jit`); keep to what Numba understands.
+Plain Python over arrays, also compiled for large traces (`memplan.traces.timeline.nesting_jit`); keep to what Numba
+understands.
 """
 
 from __future__ import annotations

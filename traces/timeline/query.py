@@ -129,6 +129,12 @@ class TimelineQuery:
             return {}
         return self._read_arguments(int(columns.arguments_at[row]), int(columns.arguments_size[row]))
 
+    def arguments_of_row(self, track: int, row: int) -> Mapping[str, object]:
+        """The `args` of one of all slices of `track`, in their order."""
+        columns = self._timeline.slices
+        at = self._rows(track)[0] + row
+        return self._read_arguments(int(columns.arguments_at[at]), int(columns.arguments_size[at]))
+
     def overlap(self) -> Overlap | None:
         """Sums over the overlap-analysis tracks, `None` where there are none."""
         totals: dict[str, int] = {}

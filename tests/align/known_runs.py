@@ -1,0 +1,93 @@
+"""Runs whose truth is known: recorded ops with the planned ops they may be, and how an alignment does on them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import memplan
+from memplan.align import Alignment, align
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.memory import Recipe
+from memplan.schema import Plan
+from memplan.traces.profile import Kernels
+from memplan.traces.readers.host_ops import host_kernels
+from tests.align.torch_runs import BATCH, CONFIGS, MICRO_BATCHES, SEQUENCE
+
+RECORDED = Path(__file__).with_name("recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRun:
+    """A plan, what ran, without names, and for each kernel the names of planned ops that it may be; `-what` if none."""
+
+    plan: Plan
+    kernels: Kernels
+    truth: tuple[frozenset[str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of each kernel: whether it is matched right, the probability given, its time in nanoseconds."""
+
+    right: list[bool]
+    chance: list[float]
+    duration_ns: list[int]
+
+    @property
+    def time_right(self) -> float:
+        """Share of the time of all kernels that is matched right."""
+        return sum(time for time, right in zip(self.duration_ns, self.right, strict=True) if right) / sum(
+            self.duration_ns
+        )
+
+
+def recorded_run(name: str, folder: Path) -> KnownRun:
+    """The recorded run of a model in PyTorch (`torch_runs`) with a plan from its config; `folder` is scratch."""
+    with gzip.open(RECORDED / f"{name}.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kernels = host_kernels(
+        [int(row["start_ns"]) for row in rows],
+        [int(row["duration_ns"]) for row in rows],
+        [0] * len(rows),
+        [""] * len(rows),
+        [row["type"] for row in rows],
+        [row["input_shapes"] for row in rows],
+        [row["input_dtypes"] for row in rows],
+    )
+    return KnownRun(torch_plan(name, folder), kernels, tuple(frozenset(row["truth"].split("|")) for row in rows))
+
+
+def torch_plan(name: str, folder: Path) -> Plan:
+    """The plan of a training step of that model, from its config alone."""
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(CONFIGS[name]), encoding="utf-8")
+    recipe = Recipe(sequence=SEQUENCE, micro_batch=BATCH, micro_batches=MICRO_BATCHES)
+    return memplan.plan(training_graph(load_config(path), Layout(), recipe), chip="910B2")
+
+
+def outcome(run: KnownRun, found: Alignment) -> Outcome:
+    """How an alignment does on a run: an unplanned kernel is right when it is named as what it is."""
+    names = named_matches(run.plan, found)
+    right = [name in truth for name, truth in zip(names, run.truth, strict=True)]
+    return Outcome(right, found.scopes.probability.tolist(), run.kernels.duration_ns.tolist())
+
+
+def named_matches(plan: Plan, found: Alignment) -> Sequence[str]:
+    """For each kernel the name of its planned op, `-what` where it has none."""
+    scopes = found.scopes
+    return [
+        plan.ops[op].name if op >= 0 else f"-{scopes.whats[scopes.what[kernel]] if scopes.what[kernel] >= 0 else ''}"
+        for kernel, op in enumerate(found.op_of_kernel().tolist())
+    ]
+
+
+def aligned(run: KnownRun) -> Outcome:
+    """The outcome of aligning a run."""
+    return outcome(run, align(run.plan, run.kernels))
