@@ -60,7 +60,8 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
     All gaps of all storages, by storage and start.
 
     A persistent storage has a gap before its first and after its last use; a copy of it exists on the host as long as
-    nothing has written it.
+    nothing has written it. What some step writes has the gap after its last use also where no step is left in it: the
+    bytes are on the host again before the schedule is run once more.
     """
     gaps = []
     for index, storage in enumerate(storages):
@@ -75,7 +76,7 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
             dirty = dirty or before in written
             if after - before > 1:
                 gaps.append(Gap(index, before + 1, after, before, after, dirty=dirty))
-        if storage.persistent and used[-1] + 1 < steps:
+        if storage.persistent and (used[-1] + 1 < steps or written):
             gaps.append(Gap(index, used[-1] + 1, steps, used[-1], None, dirty=dirty or used[-1] in written))
     return gaps
 

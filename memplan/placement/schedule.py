@@ -53,11 +53,6 @@ class GapColumns:
     out_ns: NDArray[np.int64]
     in_ns: NDArray[np.int64]
 
-    def taken(self, chosen: NDArray[np.int64]) -> GapColumns:
-        """The rows of `chosen`, in that order."""
-        columns = (self.size, self.start, self.end, self.leaves, self.returns, self.out_ns, self.in_ns)
-        return GapColumns(tuple(self.gaps[i] for i in chosen.tolist()), *(column[chosen] for column in columns))
-
 
 def transfer_ns(size: int, link: Link) -> int:
     """
@@ -105,17 +100,27 @@ class QueueTimes:
 
 
 def run_gaps(
-    columns: GapColumns, durations_ns: NDArray[np.int64], live: NDArray[np.int64], capacity: int
+    columns: GapColumns,
+    durations_ns: NDArray[np.int64],
+    live: NDArray[np.int64],
+    capacity: int,
+    chosen: NDArray[np.bool_],
+    leaves: NDArray[np.int64],
 ) -> QueueTimes:
-    """Run ops and links with the storages of `columns` absent during their gaps; `live` is the rest at each step."""
+    """
+    Run ops and links with the storages of the `chosen` rows absent during their gaps.
+
+    `leaves` is the step after which each row is copied out, -1 where it needn't be; `live` is the bytes in HBM at each
+    step then.
+    """
     from memplan.placement.schedule_kernels import run_queues
 
     count, steps = len(columns.gaps), len(durations_ns)
-    out = np.flatnonzero(columns.leaves >= 0)
-    clean = np.flatnonzero(columns.leaves < 0)
-    back = np.flatnonzero(columns.returns >= 0)
-    per_step = [np.zeros(steps, dtype=np.int64) for _ in range(2)]
-    per_gap = [np.zeros(count, dtype=np.int64) for _ in range(2)]
+    out = np.flatnonzero(chosen & (leaves >= 0))
+    clean = np.flatnonzero(chosen & (leaves < 0))
+    back = np.flatnonzero(chosen & (columns.returns >= 0))
+    step_start, stalled = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
+    out_start, in_start = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     gone, first = np.full(count, steps, dtype=np.int64), columns.end.copy()
     makespan = run_queues(
         durations_ns,
@@ -123,19 +128,21 @@ def run_gaps(
         min(capacity, 2**62),
         columns.size,
         columns.start,
-        columns.leaves,
+        leaves,
         columns.returns,
         columns.out_ns,
         columns.in_ns,
-        out[np.lexsort((out, columns.returns[out], columns.leaves[out]))],
+        out[np.lexsort((out, columns.returns[out], leaves[out]))],
         clean[np.lexsort((clean, columns.start[clean]))],
         back[np.lexsort((back, columns.returns[back]))],
-        *per_step,
-        *per_gap,
+        step_start,
+        stalled,
+        out_start,
+        in_start,
         gone,
         first,
     )
-    return QueueTimes(int(makespan), *per_step, *per_gap, gone, first)
+    return QueueTimes(int(makespan), step_start, stalled, out_start, in_start, gone, first)
 
 
 def run_schedule(
@@ -161,7 +168,7 @@ def run_schedule(
         spans = tuple(_complement(storages, []))
         return StepSchedule(starts, np.zeros(steps, dtype=np.int64), int(durations.sum()), (), spans)
     columns = gap_columns(gaps, storages, out_link, in_link)
-    times = run_gaps(columns, durations, live, capacity)
+    times = run_gaps(columns, durations, live, capacity, np.ones(len(gaps), dtype=bool), columns.leaves)
     moves = []
     away = []
     for index, gap in enumerate(gaps):
