@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import OpCost, calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import Kernel, planned_kernel
 from memplan.graph import Graph, Op
+from memplan.graph.access import Access, accesses
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.hardware import link as find_link
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import ServedStep, model_graph
+from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.memory import Recipe
 from memplan.placement import plan_records
 from memplan.placement.memory_layout import hbm_room, lay_out_graph
 from memplan.placement.rounding import rounding
 from memplan.readers.replicate import replicate_layers
-from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, Source
+from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
 from memplan.schema.storages import planned_tensors
 
@@ -42,6 +43,7 @@ def plan(
     recipe: Recipe | ServedStep | None = None,
     stage: int = 0,
     data_rank: int = 0,
+    settings: Sequence[PlanSetting] = (),
     progress: Progress = silent,
 ) -> Plan:
     """
@@ -50,7 +52,8 @@ def plan(
     `source` is a graph file, a `Graph`, or a MindSpore cell with the `inputs` it will be called with: the cell is
     compiled, not run, and with `layers` one built with a few equal layers is planned with that many. It may also be
     what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step is planned, on
-    replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or `decode`. `hbm` is the
+    replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or `decode`, and
+    `settings` says what each of these rests on where they were not simply given. `hbm` is the
     bytes of HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back; when even that does not suffice,
@@ -58,6 +61,7 @@ def plan(
     can't be used.
     """
     if isinstance(source, ModelConfig):
+        settings = settings or model_settings(layout, recipe, stage, data_rank)
         source = model_graph(source, phase, layout, recipe, stage=stage, data_rank=data_rank)
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
@@ -91,7 +95,9 @@ def plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
         memplan_version=MEMPLAN_VERSION,
-        ops=tuple(_planned_op(*row, number) for row in zip(graph.ops, costs, starts, stalls, strict=True)),
+        ops=tuple(
+            _planned_op(*row, number) for row in zip(graph.ops, accesses(graph), costs, starts, stalls, strict=True)
+        ),
         tensors=tensors,
         placements=plan_records.placement_records(placed),
         transfers=plan_records.transfer_records(placed),
@@ -104,6 +110,7 @@ def plan(
         rests_on=(*core.sources, Source(allocator.name, allocator.source)),
         notes=(*graph.notes, *room.notes, *advice, *placed.notes),
         kernels=tuple(map(planned_kernel, kernels)),
+        settings=tuple(settings),
     )
     wrong = violations(result)
     if wrong:
@@ -140,7 +147,9 @@ def _read(
     return graph, digest.hexdigest()
 
 
-def _planned_op(op: Op, cost: OpCost, start_ns: int, stalled_ns: int, number: Mapping[Kernel, int]) -> PlannedOp:
+def _planned_op(
+    op: Op, access: Access, cost: OpCost, start_ns: int, stalled_ns: int, number: Mapping[Kernel, int]
+) -> PlannedOp:
     bound = Bound(cost.bound)
     return PlannedOp(
         index=op.index,
@@ -161,4 +170,6 @@ def _planned_op(op: Op, cost: OpCost, start_ns: int, stalled_ns: int, number: Ma
         layer=None if op.scope is None else op.scope.layer,
         part=None if op.scope is None else op.scope.part,
         launches=bound is not Bound.NONE,
+        reads=access.reads,
+        writes=access.writes,
     )

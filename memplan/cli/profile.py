@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +12,17 @@ from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.reports.report import Report
 
+if TYPE_CHECKING:
+    from memplan.core.progress import Progress
+    from memplan.traces.directory import Profile
+
 ProfileArgument = Annotated[Path, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)]
 RankOption = Annotated[int | None, typer.Option(help="The rank to look at; the first by default.", show_default=False)]
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="config.json of the model that ran: the plan is made like the profile."),
+]
 
 
 @reporting
@@ -20,9 +30,12 @@ def command(
     directory: ProfileArgument,
     rank: RankOption = None,
     top: Annotated[int, typer.Option(help="How many op types to list.", min=1)] = 10,
+    model: ModelOption = None,
 ) -> Report:
     """
     Print what a profile holds: ranks, tracks, steps, op types by time, memory peaks, and what could not be read.
+
+    With a model, also which of its layers and parts the time went to.
 
     Exits with 2 when there is no profile in the folder.
     """
@@ -41,4 +54,24 @@ def command(
         for done, number in enumerate(chosen):
             progress(done, len(chosen), "ranks")
             found.append(rank_facts(profile.rank(number), top, progress))
-    return profile_report(profile, found)
+        report = profile_report(profile, found)
+        return report if model is None else _with_model(report, model, profile, rank, progress)
+
+
+def _with_model(report: Report, config: Path, profile: Profile, rank: int | None, progress: Progress) -> Report:
+    """`report` with the time of the rank by layers and parts of the model at `config`."""
+    from memplan.compare import compare
+    from memplan.reports.plan_report import settings_document, settings_sections
+    from memplan.reports.scope_sections import scope_document, scope_section
+    from memplan.requests.plan_request import PlanRequest
+
+    plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
+    times = compare(plan, profile, rank=rank, progress=progress).times
+    further = settings_sections(plan) if times is None else [*settings_sections(plan), scope_section(times)]
+    told = {"settings": settings_document(plan), "times": scope_document(times)}
+    document = report.document
+    return replace(
+        report,
+        sections=(*report.sections, *further),
+        document=None if document is None else lambda: {**document(), "model": told},
+    )

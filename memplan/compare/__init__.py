@@ -1,5 +1,6 @@
 """Plans against profiles: one time axis, and the signed differences with what they cost."""
 
+from memplan.compare.aligned_ops import AlignedStep
 from memplan.compare.comparison import compare
 from memplan.compare.curve_table import write_curves
 from memplan.compare.op_matches import Matches
@@ -17,6 +18,7 @@ from memplan.compare.step_causes import CauseKind, StepCause, StepCauses
 from memplan.compare.timemap import TimeMap
 
 __all__ = [
+    "AlignedStep",
     "CauseKind",
     "ComparedMemory",
     "Comparison",

@@ -7,9 +7,12 @@ from functools import partial
 from memplan.core.units import format_duration
 from memplan.reports.charts import area_chart
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
-from memplan.schema import Plan, memory_curve, plan_headline, plan_peak, plan_to_json
+from memplan.schema import Certainty, Plan, memory_curve, plan_headline, plan_peak, plan_to_json
 
 _LONGEST = 10
+
+_SETTINGS = (Column("setting"), Column("value"), Column("how sure"), Column("told by"))
+_STEP = (Column("part"), Column("time", Quantity.DURATION), Column("what it is"))
 
 _TIERS = (
     Column("tier"),
@@ -47,7 +50,7 @@ _MOVES = (
 
 def plan_report(plan: Plan) -> Report:
     """`plan` as a report; its document is the plan itself."""
-    sections = [_tiers(plan), *_peak(plan)]
+    sections = [*settings_sections(plan), _tiers(plan), *_peak(plan), *_step(plan)]
     if plan.timed:
         sections.append(_ops(plan))
     if plan.transfers:
@@ -61,6 +64,34 @@ def plan_report(plan: Plan) -> Report:
         answer=plan.fits and not plan.violations,
         document=partial(plan_to_json, plan),
     )
+
+
+def settings_sections(plan: Plan) -> list[ReportSection]:
+    """What a plan of a model's step was made for; what was simply given is one line."""
+    if not plan.settings:
+        return []
+    simple = [item for item in plan.settings if item.certainty is Certainty.GIVEN and not item.evidence]
+    line = ", ".join(f"{item.name} {item.value}" for item in simple)
+    rows = tuple(
+        (item.name, item.value, item.certainty.value, item.evidence) for item in plan.settings if item not in simple
+    )
+    return [section("Planned for", *([ReportTable(_SETTINGS, rows)] if rows else []), *([line] if line else []))]
+
+
+def settings_document(plan: Plan) -> list[dict[str, str]]:
+    """The same as JSON values."""
+    return [
+        {"name": item.name, "value": item.value, "evidence": item.evidence, "certainty": item.certainty.value}
+        for item in plan.settings
+    ]
+
+
+def _step(plan: Plan) -> list[ReportSection]:
+    """What the time of the whole step is made of, of which the plan's own ops are a part."""
+    if not plan.step_parts:
+        return []
+    rows = tuple((part.name, part.duration_ns, part.note) for part in plan.step_parts)
+    return [section(f"The step: {format_duration(plan.step_ns)}", ReportTable(_STEP, rows))]
 
 
 def _tiers(plan: Plan) -> ReportSection:

@@ -74,7 +74,7 @@ class LayoutRequest:
         if first is not None or last is not None:
             raise InputError("--stage-layers says it of the first and the last stage too", remedy="give one of them")
         try:
-            return tuple(int(item) for item in self.stage_layers.split(","))
+            return tuple(int(item) if item.strip() else None for item in self.stage_layers.split(","))
         except ValueError:
             raise InputError(
                 f"--stage-layers {self.stage_layers!r:.40} is no list of numbers", remedy="write it as 13,16,16,16"

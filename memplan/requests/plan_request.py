@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memplan.models.steps import ServedStep
     from memplan.models.training.memory import Recipe
     from memplan.schema import Plan
+    from memplan.traces.directory import Profile
 
 _PANEL = "Model"
 TRAIN_PHASE = "train"
@@ -68,6 +69,15 @@ class PlanRequest(ModelStepRequest):
     hbm: str | None = option(
         "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
     )
+    like: str | None = option(
+        "--like",
+        default=None,
+        about="A profile: layout, recipe, stage and chip are read from it, where no option gives them.",
+        panel=_PANEL,
+    )
+    rank: int | None = option(
+        "--rank", default=None, about="The rank of that profile; by default the first with kernels.", panel=_PANEL
+    )
 
     def plan(
         self,
@@ -93,6 +103,12 @@ class PlanRequest(ModelStepRequest):
             )
         if shapes:
             raise InputError("--shape means nothing with a model", remedy="give --sequence and --batch")
+        if self.like is not None:
+            from memplan.traces import open_profile
+
+            return self.plan_like(open_profile(self.like), calibration=calibration, progress=progress)
+        if self.rank is not None:
+            raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         return plan(
             load_config(self.source),
             chip=self.chip,
@@ -105,3 +121,33 @@ class PlanRequest(ModelStepRequest):
             data_rank=self.data_rank,
             progress=progress,
         )
+
+    def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
+        """
+        The plan of the step that rank `rank` of `profile` shows, with the options that were given.
+
+        `Plan.settings` says what the others rest on. Raises `InputError` where one can't be found out, naming it.
+        """
+        from memplan.likeness import like_profile
+        from memplan.models import load_config
+        from memplan.planner import plan
+
+        model = load_config(self.source)
+        options = {item.name for item, _ in options_of(ModelStepRequest)}
+        given = {name: getattr(self, name) for name in self.given & (options | {"chip"})}
+        found = like_profile(model, profile, self.rank, given=given, progress=progress)
+        asked = replace(self, **{name: value for name, value in found.values.items() if name in options})
+        result = plan(
+            model,
+            chip=found.chip,
+            hbm=parse_bytes(self.hbm) if self.hbm is not None else None,
+            calibration=calibration,
+            phase=asked.phase,
+            layout=asked.layout,
+            recipe=asked.model_step(),
+            stage=asked.stage,
+            data_rank=asked.data_rank,
+            settings=found.settings,
+            progress=progress,
+        )
+        return replace(result, notes=(*found.contradictions, *result.notes))

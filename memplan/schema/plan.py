@@ -95,6 +95,8 @@ class PlannedOp:
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
     beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
+    `reads` and `writes` are the tensors whose bytes it needs as they are and those whose bytes it changes; `None`: the
+    plan's file doesn't say.
     """
 
     index: int
@@ -115,6 +117,8 @@ class PlannedOp:
     layer: int | None = None
     part: str | None = None
     launches: bool | None = True
+    reads: tuple[int, ...] | None = None
+    writes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,40 @@ class PlanOrigin:
     producer: str
 
 
+class Certainty(str, Enum):
+    """
+    How sure a setting of a plan is: `given` by who asked for it, `told` by a file in so many words, it `follows` from
+    what was measured and fits nothing else, it is `likely`, or `assumed` for want of anything that tells it.
+    """
+
+    GIVEN = "given"
+    TOLD = "told"
+    FOLLOWS = "follows"
+    LIKELY = "likely"
+    ASSUMED = "assumed"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSetting:
+    """What a plan of a model was made for: an option by its name, its value, and what that rests on."""
+
+    name: str
+    value: str
+    evidence: str
+    certainty: Certainty
+
+
+@dataclass(frozen=True, slots=True)
+class StepPart:
+    """One part of the time of a step, nanoseconds (less than zero: saved), and what it is."""
+
+    name: str
+    duration_ns: int
+    note: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
@@ -228,6 +266,10 @@ class Plan:
     `ops` are in schedule order and `ops[i].index == i`; `tensors` are storages, ordered by `index` but not dense.
     `rests_on` says what the times rest on, `notes` what was assumed, skipped or unknown. `kernels` are what ops
     launch, equal ones once; empty where the plan's file doesn't say.
+
+    `settings` says what a plan of a model's step was made for; empty for graphs. `step_parts` add up to the time of the
+    whole step, of which the ops of this plan are the first: gaps, the host, other pipeline stages; empty where the
+    step is the ops alone.
 
     Where not `timed`, the plan says nothing of time: each step counts one nanosecond, so that the time axis is the
     order. `violations` is what makes the plan impossible, found when it was read; empty for a valid plan.
@@ -250,11 +292,18 @@ class Plan:
     notes: tuple[str, ...] = ()
     kernels: tuple[PlannedKernel, ...] = ()
     timed: bool = True
+    settings: tuple[PlanSetting, ...] = ()
+    step_parts: tuple[StepPart, ...] = ()
     violations: tuple[str, ...] = field(default=(), compare=False)
 
     def tier(self, tier: Tier) -> TierUse | None:
         """How full `tier` gets, or `None` if the plan says nothing of it."""
         return next((use for use in self.tiers if use.tier is tier), None)
+
+    @property
+    def step_ns(self) -> int:
+        """The time of the step that the plan is a part of, in nanoseconds; its own where nothing else is known."""
+        return sum(part.duration_ns for part in self.step_parts) if self.step_parts else self.makespan_ns
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON to `path`, replacing it in one step."""

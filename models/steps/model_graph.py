@@ -10,6 +10,7 @@ from memplan.models.steps.options import ServedStep
 from memplan.models.steps.served_step import step_graph
 from memplan.models.steps.training_step import training_graph
 from memplan.models.training.memory import Recipe
+from memplan.schema import Certainty, PlanSetting
 
 TRAIN = "train"
 STEP_PHASES = (TRAIN, "prefill", "decode")
@@ -51,3 +52,33 @@ def model_graph(
     if not 0 <= stage < ranks.pipeline:
         raise InputError(f"there is no stage {stage} among {ranks.pipeline}")
     return step_graph(model, ranks, recipe, stage=stage)
+
+
+def model_settings(
+    layout: Layout | None, recipe: Recipe | ServedStep | None, stage: int, data_rank: int
+) -> tuple[PlanSetting, ...]:
+    """What a plan of a model's step was made for, all of it given."""
+    if recipe is None:
+        return ()
+    ranks = layout or ONE_RANK
+    rows: list[tuple[str, object]] = [
+        ("phase", phase_of(recipe)), ("tp", ranks.tensor), ("pp", ranks.pipeline), ("dp", ranks.data),
+        ("cp", ranks.context), ("ep", ranks.expert), ("stage", stage), ("data-rank", data_rank),
+    ]  # fmt: skip
+    if ranks.stage_layers:
+        rows.append(("stage-layers", ",".join("" if count is None else str(count) for count in ranks.stage_layers)))
+    if isinstance(recipe, Recipe):
+        rows += [
+            ("sequence", recipe.sequence), ("micro-batch", recipe.micro_batch),
+            ("micro-batches", recipe.micro_batches), ("sharding", recipe.sharding.value),
+            ("schedule", recipe.schedule.value), ("recompute-layers", recipe.recompute_layers),
+            ("recompute-cheap", recipe.recompute_cheap),
+        ]  # fmt: skip
+    else:
+        rows += [("batch", recipe.batch), ("context", recipe.context), ("weights", recipe.precision)]
+    rows.append(("sequence-parallel", recipe.sequence_parallel))
+    shown = {True: "yes", False: "no"}
+    return tuple(
+        PlanSetting(name, shown[value] if isinstance(value, bool) else str(value), "", Certainty.GIVEN)
+        for name, value in rows
+    )

@@ -183,9 +183,11 @@ def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe) -> float:
     return sum(item.nbytes for item in kept if not (item.cheap and recipe.recompute_cheap))
 
 
-def _static_parts(
-    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
-) -> tuple[int, list[MemoryPart]]:
+def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int, int]:
+    """
+    Elements of the weights of the layers of `spans` on one rank: those of experts apart from the rest, and how many
+    ranks repeat the same experts.
+    """
     dense = experts = 0
     for item in weights(model):
         if _held(model, item, spans):
@@ -197,7 +199,14 @@ def _static_parts(
     # Experts are repeated on fewer ranks than the rest: world / (expert ranks x pipeline).
     data_ranks = layout.data * layout.context
     sharing = layout.expert if layout.expert > 1 else layout.tensor
-    expert_ranks = max(1, data_ranks * layout.tensor // sharing)
+    return dense, experts, max(1, data_ranks * layout.tensor // sharing)
+
+
+def _static_parts(
+    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
+) -> tuple[int, list[MemoryPart]]:
+    dense, experts, expert_ranks = held_elements(model, layout, spans)
+    data_ranks = layout.data * layout.context
     parts = []
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
