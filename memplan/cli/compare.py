@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import ProfileArgument, RankOption
+from memplan.cli.profile import KernelsOption, ProfileArgument, RankOption, write_placed_kernels
 from memplan.cli.reporting import reporting
 from memplan.cli.show import PlanArgument
 from memplan.reports.report import Report
@@ -35,6 +35,7 @@ def command(
         Path | None,
         typer.Option(help="Write planned and measured memory over time here, as CSV.", show_default=False),
     ] = None,
+    kernels: KernelsOption = None,
 ) -> Report:  # fmt: skip
     """
     Put a plan and a profile on one axis and list the differences that cost most.
@@ -62,4 +63,6 @@ def command(
         )
     if curves is not None:
         write_curves(result, curves)
+    if kernels is not None:
+        write_placed_kernels(result, profile, kernels)
     return compare_report(result, {op.index: op.name for op in loaded.ops})
