@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 ProfileArgument = Annotated[Path, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)]
 RankOption = Annotated[int | None, typer.Option(help="The rank to look at; the first by default.", show_default=False)]
 
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="config.json of the model that ran: the plan is made like the profile."),
+]
+
 KernelsOption = Annotated[
     Path | None,
     typer.Option(
@@ -34,18 +39,13 @@ def command(
     directory: ProfileArgument,
     rank: RankOption = None,
     top: Annotated[int, typer.Option(help="How many op types to list.", min=1)] = 10,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="The config.json of the model that ran: tells time and memory in its words.", show_default=False
-        ),
-    ] = None,
+    model: ModelOption = None,
     kernels: KernelsOption = None,
 ) -> Report:
     """
     Print what a profile holds: ranks, tracks, steps, op types by time, memory peaks, and what could not be read.
 
-    With a model, a plan like the profile is made, kernels are matched with its ops and blocks with its tensors.
+    With a model, also which of its layers and parts the time went to, and which of its tensors hold memory.
 
     Exits with 2 when there is no profile in the folder.
     """
@@ -65,39 +65,30 @@ def command(
             progress(done, len(chosen), "ranks")
             found.append(rank_facts(profile.rank(number), top, progress))
         report = profile_report(profile, found)
-        if model is not None:
-            report = _in_words(report, model, directory, profile, rank, kernels, progress)
-        elif kernels is not None:
+        if model is None and kernels is not None:
             raise InputError("--kernels takes the words of a model", remedy="give --model")
-    return report
+        return report if model is None else _with_model(report, model, profile, rank, kernels, progress)
 
 
-def _in_words(
-    report: Report,
-    model: Path,
-    directory: Path,
-    profile: Profile,
-    rank: int | None,
-    kernels: Path | None,
-    progress: Progress,
+def _with_model(
+    report: Report, config: Path, profile: Profile, rank: int | None, kernels: Path | None, progress: Progress
 ) -> Report:
-    """`report` with the profile in the words of `model`."""
+    """`report` with the time and memory of the rank by layers and parts of the model at `config`."""
     from memplan.compare import compare
     from memplan.reports.model_sections import model_document, model_sections
+    from memplan.reports.plan_report import settings_document, settings_sections
     from memplan.requests.plan_request import PlanRequest
 
-    chosen = rank
-    if chosen is None:
-        chosen = next((number for number in profile.ranks if profile.rank(number).kernels(progress) is not None), None)
-    plan = PlanRequest(source=model, like=str(directory), rank=chosen).plan(progress=progress)
-    result = compare(plan, profile, rank=chosen, progress=progress)
+    plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
+    result = compare(plan, profile, rank=rank, progress=progress)
     if kernels is not None:
         write_placed_kernels(result, profile, kernels)
+    told = {"settings": settings_document(plan), **model_document(result, plan)}
     document = report.document
     return replace(
         report,
-        sections=(*model_sections(result, plan), *report.sections),
-        document=lambda: {**(document() if document is not None else {}), "model": model_document(result, plan)},
+        sections=(*model_sections(result, plan), *report.sections, *settings_sections(plan)),
+        document=None if document is None else lambda: {**document(), "model": told},
         written=(*report.written, *(() if kernels is None else (kernels,))),
     )
 
