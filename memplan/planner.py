@@ -13,6 +13,7 @@ from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import OpCost, calibrated, costs_and_advice, load_calibration, machine
 from memplan.cost.kernel import Kernel, planned_kernel
 from memplan.graph import Graph, Op
+from memplan.graph.access import Access, accesses
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.hardware import link as find_link
@@ -94,7 +95,9 @@ def plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
         memplan_version=MEMPLAN_VERSION,
-        ops=tuple(_planned_op(*row, number) for row in zip(graph.ops, costs, starts, stalls, strict=True)),
+        ops=tuple(
+            _planned_op(*row, number) for row in zip(graph.ops, accesses(graph), costs, starts, stalls, strict=True)
+        ),
         tensors=tensors,
         placements=plan_records.placement_records(placed),
         transfers=plan_records.transfer_records(placed),
@@ -144,7 +147,9 @@ def _read(
     return graph, digest.hexdigest()
 
 
-def _planned_op(op: Op, cost: OpCost, start_ns: int, stalled_ns: int, number: Mapping[Kernel, int]) -> PlannedOp:
+def _planned_op(
+    op: Op, access: Access, cost: OpCost, start_ns: int, stalled_ns: int, number: Mapping[Kernel, int]
+) -> PlannedOp:
     bound = Bound(cost.bound)
     return PlannedOp(
         index=op.index,
@@ -165,4 +170,6 @@ def _planned_op(op: Op, cost: OpCost, start_ns: int, stalled_ns: int, number: Ma
         layer=None if op.scope is None else op.scope.layer,
         part=None if op.scope is None else op.scope.part,
         launches=bound is not Bound.NONE,
+        reads=access.reads,
+        writes=access.writes,
     )

@@ -89,6 +89,9 @@ def process_memory(curves: Mapping[str, MemoryCurve], at_ns: int | None = None) 
     sampled = np.flatnonzero(total > 0)
     if not len(sampled):
         return None
+    # Before the allocator's first event there is no telling what it had reserved.
+    beside = sampled[process.time_ns[sampled] >= main.time_ns[0]]
+    sampled = beside if len(beside) else sampled
     moment = at_ns
     if moment is None:
         used = main.allocated if main.allocated is not None else _values(main)

@@ -190,7 +190,9 @@ class LinkTraffic:
     """
     What one collective or transfer moved over one link: bytes, ns, and the profiler's own bytes per second.
 
-    `source` and `target` are ranks; a rank's copy to itself has transport `LOCAL`. `step` is `None` where unknown.
+    `source` and `target` are places in the group that `op` names after its `@`; a rank's copy to itself has transport
+    `LOCAL`. `step` is `None` where unknown. `op` tells which of the profiler's choices it is (`-top1`, `-middle`, ...,
+    or `-total`, the sum over all); `single` is the communication that was chosen, empty where none is named.
     """
 
     step: int | None
@@ -201,6 +203,51 @@ class LinkTraffic:
     size: int
     duration_ns: int
     bytes_per_second: float | None
+    single: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTraffic:
+    """
+    What a communication moved in packets of one size: all their bytes, the time they took on their links, summed over
+    these, and how many there were (`None` where the file gives no sizes of packets).
+    """
+
+    transport: str
+    size: int
+    duration_ns: int
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommunicationTime:
+    """
+    One communication of a rank as the profiler takes it apart; `group` is the id of its communicator.
+
+    `transit_ns` is the time in which bytes were moved, `wait_ns` that of waiting for others, of which
+    `synchronisation_ns` before the first byte. Some versions leave these 0 though `packets` took time.
+    """
+
+    step: int | None
+    op: str
+    group: str
+    peer_to_peer: bool
+    start_ns: int
+    elapsed_ns: int
+    transit_ns: int
+    wait_ns: int
+    synchronisation_ns: int
+    packets: Sequence[PacketTraffic]
+
+    @property
+    def end_ns(self) -> int:
+        """When it was done."""
+        return self.start_ns + self.elapsed_ns
+
+    @property
+    def size(self) -> int:
+        """Bytes over links to other ranks."""
+        return sum(packet.size for packet in self.packets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from memplan.traces.op_totals import largest_types
 from memplan.traces.parallel_groups import ParallelGroups
 from memplan.traces.profile import (
     Allocations,
+    CommunicationTime,
     CounterSeries,
     Flow,
     Kernels,
@@ -80,6 +81,10 @@ class RankReader:
         """Traffic over links between ranks."""
         return ()
 
+    def communications(self, progress: Progress) -> Sequence[CommunicationTime]:
+        """Communications taken apart into transfer and waiting."""
+        return ()
+
     def tables(self) -> Sequence[str]:
         """Names of further tables."""
         return list(self._further)
@@ -121,6 +126,8 @@ class RankProfile:
         """Steps as the vendor's summary has them."""
         self.links = self._part(lambda reader, progress: reader.links(progress))
         """Traffic over links between ranks that this rank's communication matrix tells of."""
+        self.communications = self._part(lambda reader, progress: reader.communications(progress))
+        """Communications in order of start, each taken apart into transfer and waiting."""
         self.timeline = self._part(lambda reader, progress: reader.timeline(self.kernels(progress), progress))
         """The timeline, or `None` where there is no trace."""
 

@@ -14,8 +14,8 @@ from memplan.traces.profile import LinkTraffic
 
 _MB = 10**6
 _PAIR = re.compile(r"(\d{1,7})-(\d{1,7})")
-_STEP = re.compile(r"(?:step)?(\d{1,9})")
-_MOST_BYTES = 256 * 1024 * 1024
+STEP_NAME = re.compile(r"(?:step)?(\d{1,9})")
+MOST_MATRIX_BYTES = 256 * 1024 * 1024
 
 
 def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
@@ -27,7 +27,7 @@ def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
     found: list[LinkTraffic] = []
     for path in paths:
         try:
-            if path.stat().st_size > _MOST_BYTES:
+            if path.stat().st_size > MOST_MATRIX_BYTES:
                 notes.add(path, "skipped: far larger than such a file is")
                 continue
             value = json.loads(path.read_bytes(), parse_float=str, strict=False)
@@ -42,7 +42,7 @@ def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
     for outer, inner_of in _items(value):
         for inner, ops in _items(inner_of):
             names = [name for name in (outer, inner) if name not in ("p2p", "collective")]
-            match = _STEP.fullmatch(names[0]) if names else None
+            match = STEP_NAME.fullmatch(names[0]) if names else None
             step = int(match.group(1)) if match else None
             for op, pairs in _items(ops):
                 for pair, told in _items(pairs) if op != "Total Op Info" else ():
@@ -65,7 +65,10 @@ def link_traffic(step: int | None, op: str, source: int, target: int, told: Mapp
         return None
     rate = number(str(told.get("Bandwidth(GB/s)", "")))
     transport = str(told.get("Transport Type", ""))
-    return LinkTraffic(step, op, source, target, transport, size, time, None if math.isnan(rate) else rate * 1e9)
+    single = told.get("Op Name")
+    return LinkTraffic(
+        step, op, source, target, transport, size, time, None if math.isnan(rate) else rate * 1e9, str(single or "")
+    )
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:

@@ -10,9 +10,12 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from memplan.align.alignment import Alignment
+from memplan.align.kernel_scopes import KernelScopes
 from memplan.core.arrays import Int64s
-from memplan.schema import Plan
+from memplan.schema import Plan, PlannedOp
 
+UNNAMED_PART = "not in the plan"
+"""The part of kernels that no plan has and of which nothing more is known."""
 _Key = TypeVar("_Key")
 
 
@@ -38,31 +41,39 @@ class ScopeTimes:
     layers: Mapping[tuple[str, int], ScopeTime]
 
 
-def scope_times(plan: Plan, alignment: Alignment, duration_ns: Int64s, rows: Int64s) -> ScopeTimes:
-    """Roll up the kernels `rows` of one step; `duration_ns` is that of all kernels."""
+def scope_times(
+    plan: Plan, owner: Int64s, duration_ns: Int64s, scopes: KernelScopes | None = None, rows: Int64s | None = None
+) -> ScopeTimes:
+    """
+    Roll up the kernels of one step: the planned op of each, -1 where it has none, and its duration.
+
+    `scopes` say what kernels without an op are; `rows` are their rows in it, all by default.
+    """
     parts, layers = _Times[tuple[str, str]](), _Times[tuple[str, int]]()
     for op in plan.ops:
         if op.launches:
-            phase = op.phase or ""
-            parts.plan((phase, op.part or op.type), op.duration_ns)
+            parts.plan(_part_of(op), op.duration_ns)
             if op.layer is not None:
-                layers.plan((phase, op.layer), op.duration_ns)
-    scopes = alignment.scopes
-    owner = alignment.op_of_kernel()
-    for row in rows.tolist():
-        took = int(duration_ns[row])
-        phase = scopes.phases[scopes.phase[row]] if scopes.phase[row] >= 0 else ""
-        named, op_index = scopes.named(row), int(owner[row])
-        if named or op_index < 0:
-            part = named or "unknown"
-        else:
-            op = plan.ops[op_index]
-            part, phase = op.part or op.type, op.phase or phase
-        parts.measure((phase, part), took)
-        if scopes.layer[row] >= 0:
+                layers.plan((op.phase or "", op.layer), op.duration_ns)
+    places = np.arange(len(owner)) if rows is None else rows
+    for index, took, row in zip(owner.tolist(), duration_ns.tolist(), places.tolist(), strict=True):
+        if index >= 0:
+            op = plan.ops[index]
+            parts.measure(_part_of(op), took)
+            if op.layer is not None:
+                layers.measure((op.phase or "", op.layer), took)
+            continue
+        phase = "" if scopes is None or scopes.phase[row] < 0 else scopes.phases[scopes.phase[row]]
+        what = "" if scopes is None else scopes.named(row)
+        parts.measure((phase, what or UNNAMED_PART), took)
+        if scopes is not None and scopes.layer[row] >= 0:
             layers.measure((phase, int(scopes.layer[row])), took)
     by_time = sorted(parts.found().items(), key=lambda entry: (-max(entry[1].measured, entry[1].planned), entry[0]))
     return ScopeTimes(dict(by_time), dict(sorted(layers.found().items())))
+
+
+def _part_of(op: PlannedOp) -> tuple[str, str]:
+    return op.phase or "", op.part or op.type
 
 
 def mean_probability(alignment: Alignment, duration_ns: Int64s, rows: Int64s) -> float:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import ProfileArgument, RankOption
+from memplan.cli.profile import KernelsOption, ModelOption, RankOption, write_placed_kernels
 from memplan.cli.reporting import reporting
-from memplan.cli.show import PlanArgument
+from memplan.core.errors import InputError
 from memplan.reports.report import Report
 
 
 @reporting
 def command(
-    plan: PlanArgument,
-    directory: ProfileArgument,
+    plan: Annotated[
+        Path, typer.Argument(help="A plan; with --model the profile, as the plan is made like it.", show_default=False)
+    ],
+    directory: Annotated[
+        Path | None, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)
+    ] = None,
     rank: RankOption = None,
+    model: ModelOption = None,
     step: Annotated[
         int | None, typer.Option(help="The step to compare with; the median one by default.", show_default=False)
     ] = None,
@@ -35,9 +41,12 @@ def command(
         Path | None,
         typer.Option(help="Write planned and measured memory over time here, as CSV.", show_default=False),
     ] = None,
+    kernels: KernelsOption = None,
 ) -> Report:  # fmt: skip
     """
     Put a plan and a profile on one axis and list the differences that cost most.
+
+    With --model the plan is made on the fly, like the profile, of a published model's config.json.
 
     Exits with 0 when the profile keeps to the plan, 1 when it deviates, 2 when either can't be read.
     """
@@ -45,11 +54,18 @@ def command(
     from memplan.compare import Tolerance, compare, write_curves
     from memplan.imports import read_plan
     from memplan.reports.compare_report import compare_report
+    from memplan.reports.plan_report import settings_document, settings_sections
+    from memplan.requests.plan_request import PlanRequest
 
-    loaded = read_plan(plan)
+    if (model is None) is (directory is None):
+        what = "a profile is missing" if directory is None else "--model makes the plan, and one is given"
+        raise InputError(what, remedy="give PLAN and PROFILE, or --model CONFIG and PROFILE")
     tolerance = Tolerance(memory=memory_tolerance, time=time_tolerance, coverage=coverage)
     with progress_bar() as progress:
-        profile = memplan.open_profile(directory)
+        profile = memplan.open_profile(directory or plan)
+        loaded = (
+            read_plan(plan) if model is None else PlanRequest(model, rank=rank).plan_like(profile, progress=progress)
+        )
         result = compare(
             loaded,
             profile,
@@ -62,4 +78,15 @@ def command(
         )
     if curves is not None:
         write_curves(result, curves)
-    return compare_report(result, {op.index: op.name for op in loaded.ops})
+    if kernels is not None:
+        write_placed_kernels(result, profile, kernels)
+    report = compare_report(result, {op.index: op.name for op in loaded.ops})
+    document = report.document
+    if not loaded.settings or document is None:
+        return report
+    told = {"plan_settings": settings_document(loaded)}
+    return replace(
+        report,
+        sections=(*report.sections, *settings_sections(loaded)),
+        document=lambda: {**document(), **told},
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +12,26 @@ from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.reports.report import Report
 
+if TYPE_CHECKING:
+    from memplan.compare import Comparison
+    from memplan.core.progress import Progress
+    from memplan.traces.directory import Profile
+
 ProfileArgument = Annotated[Path, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)]
 RankOption = Annotated[int | None, typer.Option(help="The rank to look at; the first by default.", show_default=False)]
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="config.json of the model that ran: the plan is made like the profile."),
+]
+
+KernelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write every kernel with its place in the model here: a CSV table, or a trace where it ends with .json.",
+        show_default=False,
+    ),
+]
 
 
 @reporting
@@ -20,9 +39,13 @@ def command(
     directory: ProfileArgument,
     rank: RankOption = None,
     top: Annotated[int, typer.Option(help="How many op types to list.", min=1)] = 10,
+    model: ModelOption = None,
+    kernels: KernelsOption = None,
 ) -> Report:
     """
     Print what a profile holds: ranks, tracks, steps, op types by time, memory peaks, and what could not be read.
+
+    With a model, also which of its layers and parts the time went to, and which of its tensors hold memory.
 
     Exits with 2 when there is no profile in the folder.
     """
@@ -41,4 +64,41 @@ def command(
         for done, number in enumerate(chosen):
             progress(done, len(chosen), "ranks")
             found.append(rank_facts(profile.rank(number), top, progress))
-    return profile_report(profile, found)
+        report = profile_report(profile, found)
+        if model is None and kernels is not None:
+            raise InputError("--kernels takes the words of a model", remedy="give --model")
+        return report if model is None else _with_model(report, model, profile, rank, kernels, progress)
+
+
+def _with_model(
+    report: Report, config: Path, profile: Profile, rank: int | None, kernels: Path | None, progress: Progress
+) -> Report:
+    """`report` with the time and memory of the rank by layers and parts of the model at `config`."""
+    from memplan.compare import compare
+    from memplan.reports.model_sections import model_document, model_sections
+    from memplan.reports.plan_report import settings_document, settings_sections
+    from memplan.requests.plan_request import PlanRequest
+
+    plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
+    result = compare(plan, profile, rank=rank, progress=progress)
+    if kernels is not None:
+        write_placed_kernels(result, profile, kernels)
+    told = {"settings": settings_document(plan), **model_document(result, plan)}
+    document = report.document
+    return replace(
+        report,
+        sections=(*model_sections(result, plan), *report.sections, *settings_sections(plan)),
+        document=None if document is None else lambda: {**document(), "model": told},
+        written=(*report.written, *(() if kernels is None else (kernels,))),
+    )
+
+
+def write_placed_kernels(result: Comparison, profile: Profile, path: Path) -> None:
+    """Write the kernels of the compared rank with their places; raises `InputError` where none has one."""
+    from memplan.compare import write_kernels
+    from memplan.core.errors import InputError
+
+    kernels = profile.rank(result.rank).kernels()
+    if result.places is None or kernels is None:
+        raise InputError("no kernel has a place in the plan", path=path, remedy="compare with a plan of the same model")
+    write_kernels(result.places, kernels, path)

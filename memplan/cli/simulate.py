@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ def command(
     exact: Annotated[
         bool, typer.Option("--exact", help="Run as planned: no noise, no gaps, nothing freed late.")
     ] = False,
+    hide_names: Annotated[
+        bool, typer.Option("--hide-names", help="Name kernels and allocations as torch_npu does, not as the plan.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the profile of an earlier simulation.")] = False,
 ) -> Report:
     """
@@ -40,7 +44,7 @@ def command(
     from memplan.simulator import Behaviour, simulate
 
     loaded = read_plan(plan)
-    behaviour = Behaviour.exact() if exact else Behaviour()
+    behaviour = dataclasses.replace(Behaviour.exact() if exact else Behaviour(), hidden_names=hide_names)
     with progress_bar() as progress:
         written = simulate(
             loaded,

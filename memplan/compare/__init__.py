@@ -1,7 +1,9 @@
 """Plans against profiles: one time axis, and the signed differences with what they cost."""
 
+from memplan.compare.aligned_ops import AlignedStep
 from memplan.compare.comparison import compare
 from memplan.compare.curve_table import write_curves
+from memplan.compare.kernel_places import KernelPlaces, write_kernels
 from memplan.compare.op_matches import Matches
 from memplan.compare.result import (
     ComparedMemory,
@@ -17,12 +19,14 @@ from memplan.compare.step_causes import CauseKind, StepCause, StepCauses
 from memplan.compare.timemap import TimeMap
 
 __all__ = [
+    "AlignedStep",
     "CauseKind",
     "ComparedMemory",
     "Comparison",
     "Deviation",
     "DeviationKind",
     "DeviationWhat",
+    "KernelPlaces",
     "Matches",
     "StepCause",
     "StepCauses",
@@ -32,4 +36,5 @@ __all__ = [
     "UnmatchedKernels",
     "compare",
     "write_curves",
+    "write_kernels",
 ]

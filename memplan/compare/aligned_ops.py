@@ -25,13 +25,15 @@ class AlignedStep:
     """
     One step of an alignment: rows of the kernel table, and the planned op of each, -1 where there is none.
 
-    `joined[op]` is the planned time of the ops that run in the kernel of `op` beside it, `inside` are those ops.
+    `durations` are those of all kernels of the rank. `joined[op]` is the planned time of the ops that run in the kernel
+    of `op` beside it, `inside` are those ops.
     """
 
     alignment: Alignment
     rows: Int64s
     owner: Int64s
     matches: Matches
+    durations: Int64s
     joined: dict[int, int]
     inside: frozenset[int]
 
@@ -66,8 +68,9 @@ def aligned_steps(measured: MeasuredOps, alignment: Alignment) -> MeasuredSteps:
     return MeasuredSteps(found.tolist(), position.astype(np.int64), inferred=True)
 
 
-def aligned_step(plan: Plan, alignment: Alignment, measured: MeasuredOps, rows: Int64s) -> AlignedStep:
-    """What the alignment says of the kernels `rows` of one step; `measured` holds these alone."""
+def aligned_step(plan: Plan, alignment: Alignment, everything: MeasuredOps, rows: Int64s) -> AlignedStep:
+    """What the alignment says of the kernels `rows` of one step, which are rows of `everything`."""
+    measured = everything.take(rows)
     owner = alignment.op_of_kernel()[rows]
     by_name = np.zeros(len(rows), dtype=np.bool_)
     place = np.full(len(alignment.step), -1, dtype=np.int64)
@@ -84,5 +87,5 @@ def aligned_step(plan: Plan, alignment: Alignment, measured: MeasuredOps, rows: 
             joined[first] = joined.get(first, 0) + plan.ops[op].duration_ns
     return AlignedStep(
         alignment, rows, owner, matches_of(owner, by_name, measured.start_ns, measured.end_ns, measured.duration_ns),
-        joined, frozenset(inside - set(owner.tolist())),
+        everything.duration_ns, joined, frozenset(inside - set(owner.tolist())),
     )  # fmt: skip

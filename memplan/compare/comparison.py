@@ -8,7 +8,9 @@ from typing import cast
 
 import numpy as np
 
+from memplan.align import ScopeTimes, scope_times
 from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
+from memplan.compare.kernel_places import kernel_places
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -87,7 +89,7 @@ def compare(
         )
 
     progress(1, 4, "matching ops")
-    found_by = None if alignment is None else aligned_step(plan, alignment, ops, rows)
+    found_by = None if alignment is None else aligned_step(plan, alignment, everything, rows)
     matches, owner = match(plan, ops) if found_by is None else (found_by.matches, found_by.owner)
     inside = found_by.inside if found_by is not None else frozenset[int]()
     clock = _device_clock(plan, ops, matches)
@@ -136,6 +138,8 @@ def compare(
         if join is None or memory is None
         else holders_of(plan, measured_rank, join, memory, len(steps.numbers)),
         process=process_memory(measured_rank.memory_curves(progress)),
+        places=kernel_places(plan, len(everything), rows, owner, alignment) if clock.anchored else None,
+        times=_times(plan, ops, owner, found_by) if clock.anchored else None,
     )
 
 
@@ -271,6 +275,12 @@ def _waits(start_ns: Int64s, end_ns: Int64s) -> Int64s:
     reached = np.maximum.accumulate(end_ns)
     waits: Int64s = np.maximum(start_ns - np.concatenate((start_ns[:1], reached[:-1])), 0)
     return waits
+
+
+def _times(plan: Plan, ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> ScopeTimes:
+    if aligned_as is None:
+        return scope_times(plan, owner, ops.duration_ns)
+    return scope_times(plan, owner, ops.duration_ns, aligned_as.alignment.scopes, aligned_as.rows)
 
 
 def _whats(ops: MeasuredOps, aligned_as: AlignedStep | None) -> Sequence[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from memplan.align import ScopeTimes
 from memplan.compare.aligned_ops import AlignedStep
+from memplan.compare.kernel_places import KernelPlaces
 from memplan.compare.op_matches import Matches
 from memplan.compare.step_causes import StepCauses
 from memplan.compare.timemap import TimeMap
@@ -167,7 +169,8 @@ class Comparison:
     was assumed or is missing.
 
     `causes` are what makes the step longer or shorter; `aligned` is how ops and kernels were matched where names don't
-    tell. `holders` say who holds the measured peak, `process` what the process holds beside the allocator.
+    tell, `times` roll planned and measured times up by part and layer of the model. `holders` say who holds the
+    measured peak, `process` what the process holds beside the allocator; `places` are all kernels in the model's words.
     """
 
     graph: str
@@ -191,3 +194,5 @@ class Comparison:
     aligned: AlignedStep | None = None
     holders: PeakHolders | None = None
     process: ProcessMemory | None = None
+    times: ScopeTimes | None = None
+    places: KernelPlaces | None = None

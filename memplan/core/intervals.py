@@ -41,3 +41,14 @@ def interval_difference(whole: Intervals, part: Intervals) -> Intervals:
 def interval_total(start: Int64s, end: Int64s) -> int:
     """Sum of the lengths of disjoint intervals."""
     return int((end - start).sum())
+
+
+def interval_intersection(one: Intervals, other: Intervals) -> Intervals:
+    """What the disjoint intervals `one` and the disjoint intervals `other` both cover."""
+    return interval_difference(one, interval_difference(one, other))
+
+
+def intervals_within(whole: Intervals, start: int, end: int) -> Intervals:
+    """The parts of disjoint, ordered intervals that lie in `[start, end)`."""
+    low, high = np.clip(whole[0], start, end), np.clip(whole[1], start, end)
+    return low[high > low], high[high > low]

@@ -104,8 +104,9 @@ class GraphBuilder:
         attrs: Mapping[str, object] | None = None,
         source: str | None = None,
         scope: OpScope | None = None,
+        writes: Iterable[int] = (),
     ) -> int:
-        """Append an op as the next step of the schedule and return its index."""
+        """Append an op as the next step of the schedule and return its index; `writes` are inputs that it changes."""
         index = len(self.ops)
         for tensor in outputs:
             if self.producers[tensor] is None:
@@ -123,6 +124,7 @@ class GraphBuilder:
                 attrs=attrs or _NO_ATTRS,
                 source=source,
                 scope=scope,
+                writes=tuple(writes),
             )
         )
         return index

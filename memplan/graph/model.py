@@ -96,7 +96,8 @@ class Op:
     `launches` is false for nodes that cost no kernel (views, `Depend`, tuple plumbing). `attrs` holds what the cost
     model and the views need (for example `transpose_a`), `after` the ops that must have run before although no data
     passes, `listed` the op's place in the file; `source` is the line of user code as `file:line`. `scope` is known of
-    graphs that memplan makes from a model's config.
+    graphs that memplan makes from a model's config. `writes` are those of `inputs` that the op changes in place though
+    none of its outputs says so: optimiser state, running statistics, a KV cache (`memplan.graph.access`).
     """
 
     index: int
@@ -110,6 +111,7 @@ class Op:
     attrs: Mapping[str, object] = field(default_factory=dict)
     source: str | None = None
     scope: OpScope | None = None
+    writes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from memplan.traces.profile import Allocations, Kernels
 
 _SLACK = 1024
 """Bytes by which a block may exceed the tensor that it holds: rounding to 512 and a tail of 32."""
+_BRIEFLY = 3
+"""Ops that a tensor lives for whose block may be gone before another is asked for."""
 _NEAR = 16
 """Ops by which a tensor's planned and measured making may be apart."""
 _NEVER = np.iinfo(np.int64).max
@@ -117,7 +119,8 @@ def join_blocks(
         ops = [(row % len(plan.ops),) if row >= 0 else () for row in made.maker.tolist()]
         output = made.output
         chance[known] = np.where(made.output[known] >= 0, _LIKELY, _BY_ORDER)
-    return _Joiner(plan, allocations, held, ops, kernel, step, chance, how).joined()
+    written = output >= 0 if how is not JoinedBy.NAME else np.ones(count, dtype=np.bool_)
+    return _Joiner(plan, allocations, held, ops, kernel, step, chance, how, written).joined()
 
 
 def _in_order(plan: Plan, allocations: Allocations) -> MadeBlocks:
@@ -159,9 +162,10 @@ class _Joiner:
         step: Int64s,
         chance: Floats,
         how: JoinedBy,
+        written: NDArray[np.bool_],
     ) -> None:
         self.plan, self.allocations, self.held, self.ops = plan, allocations, held, ops
-        self.kernel, self.step, self.chance = kernel, step, chance
+        self.kernel, self.step, self.chance, self.written = kernel, step, chance, written
         self.brief = brief_blocks(allocations)
         self.release = np.where(allocations.release_ns < 0, _NEVER, allocations.release_ns)
         self.how = np.full(len(allocations), -1, dtype=np.int8)
@@ -198,8 +202,8 @@ class _Joiner:
         missing = []
         for item in sorted(tensors, key=lambda item: (-item.end, -item.nbytes)):
             fitting = [block for block in free if self._fits(block, item)]
-            if not fitting and item.kind == _WORKSPACE:
-                fitting = [block for block in free if self.brief[block]]
+            if not fitting:
+                fitting = [block for block in free if self._may_be(block, item)]
             if not fitting:
                 missing.append(item)
                 continue
@@ -215,10 +219,18 @@ class _Joiner:
         )
 
     def _fits(self, block: int, item: HeldTensor) -> bool:
+        return self.brief[block] == (item.kind == _WORKSPACE) and self._holds(block, item)
+
+    def _holds(self, block: int, item: HeldTensor) -> bool:
         size = int(self.allocations.size[block])
-        if self.brief[block] != (item.kind == _WORKSPACE):
-            return False
         return 0 <= size - item.tensor.nbytes <= _SLACK or abs(size - item.nbytes) <= _SLACK
+
+    def _may_be(self, block: int, item: HeldTensor) -> bool:
+        """Scratch of another size than planned, or an output that only an op without a block of its own reads."""
+        if item.kind == _WORKSPACE:
+            return bool(self.brief[block]) and not self.written[block]
+        brief = item.end - item.start <= _BRIEFLY
+        return brief and bool(self.brief[block] and self.written[block]) and self._holds(block, item)
 
     def _set(self, block: int, item: HeldTensor) -> None:
         self.tensor[block] = item.tensor.index

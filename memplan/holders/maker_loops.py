@@ -20,14 +20,16 @@ _SLACK = 1024
 """Bytes by which a block may exceed what it holds: rounding to 512 and a tail of 32."""
 _NEVER = np.float32(-1e30)
 _TIGHT, _LOOSE = 1.0, 0.3
-_FOREIGN, _LONG_LIVED = 0.0, -1.5
+_FOREIGN, _LONG_LIVED = 0.0, -1.0
 """Scores of a block that is no output: a short-lived one is scratch, a lasting one hardly."""
-_BRIEF = -4.0
+_BRIEF = -1.5
 """What it costs to take a block that is gone before the next is asked for as an output."""
 _TOO_EARLY = -4.0
 """What it costs that a kernel started before the block was there."""
 _BEGIN_LATER = 0.5
 """Share of the price of leaving out the makers before the first block: the host may have asked for theirs before."""
+_END_EARLIER = 0.5
+"""Share of that price for the makers after the last block: the profile may have ended before the host came to them."""
 _SAME_FAMILY, _OTHER_FAMILY = 1.0, -1.0
 
 
@@ -75,7 +77,7 @@ def trace(
     fresh, taken = np.empty(width, dtype=np.float32), np.zeros(width, dtype=np.int64)
     base, top = 0, 0
     for block in range(blocks):
-        begin = max(base, top - width // 4, min(least[block], makers - 1))
+        begin = max(base, top - width * 3 // 4, min(least[block], makers - 1))
         low[block] = begin
         best, best_from = np.float32(_BEGIN_LATER * left[begin]), -1
         if block > 0:
@@ -139,7 +141,11 @@ def trace(
     maker_of = np.full(blocks, -1, dtype=np.int64)
     output_of = np.full(blocks, -1, dtype=np.int64)
     reached_by = np.zeros(blocks, dtype=np.float32)
-    at = top
+    at, best = base, _NEVER
+    for maker in range(base, min(base + width, makers)):
+        value_end = score[maker - base] - np.float32(_END_EARLIER * (left[makers] - left[maker + 1]))
+        if value_end > best:
+            best, at = value_end, maker
     for block in range(blocks - 1, -1, -1):
         place = at - low[block]
         if place < 0 or place >= width:

@@ -21,14 +21,14 @@ from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Allocations, Kernels
 
-_WIDTH, _LEAST_WIDTH, _CELLS = 256, 32, 1 << 26
+_WIDTH, _LEAST_WIDTH, _CELLS = 512, 64, 1 << 26
 """Kernels looked at for a block, and how many pairs are kept in memory at most."""
 _CLOCKS_NS = 200_000
 """By which the clocks of host and device may differ."""
 _BEHIND_NS = 50_000_000
 """How much earlier than the block a kernel may start at most, however far the clocks are apart."""
 _IN_PLACE = 0.1
-_LEFT_OUT = 1.0
+_LEFT_OUT = 2.0
 _MOST_OUTPUTS = 62
 
 

@@ -12,7 +12,7 @@ from memplan.hardware import Chip
 from memplan.likeness.chip_like import chip_like, chip_traces
 from memplan.likeness.kernel_kinds import KernelSteps, one_step
 from memplan.likeness.layout_like import told_ranks
-from memplan.likeness.serving_like import serving_like
+from memplan.likeness.serving_like import context_like, serving_like
 from memplan.likeness.setting import Settings
 from memplan.likeness.training_like import training_like
 from memplan.likeness.training_shapes import training_shapes
@@ -75,6 +75,8 @@ def like_profile(
         serving_like(model, step, chosen.groups, chosen.rank, settings)
     traces = None if kernels is None or step is None else chip_traces(whose, kernels, step, progress)
     die = chip_like(chosen.chip or whose.chip, traces, settings)
+    if phase != "train" and kernels is not None and step is not None:
+        context_like(model, kernels, step, die, settings)
     return Likeness(
         rank=chosen.rank,
         values=settings.values(),

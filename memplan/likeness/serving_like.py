@@ -3,97 +3,88 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+
+import numpy as np
 
 from memplan.core.errors import InputError
-from memplan.likeness.kernel_kinds import KernelKind, KernelSteps
+from memplan.core.units import format_duration
+from memplan.hardware import Chip
+from memplan.likeness.kernel_kinds import KernelSteps
 from memplan.likeness.layout_like import place_in_layout
+from memplan.likeness.model_products import context_of, layer_products, plain_dtype
 from memplan.likeness.setting import Settings
 from memplan.likeness.training_shapes import held_experts, makes_logits, norm_rows
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, ServedStep, step_graph
+from memplan.models.precision import precision_names
 from memplan.schema import Certainty
 from memplan.traces.parallel_groups import ParallelGroups
+from memplan.traces.profile import Kernels
 
-_CANDIDATES = (1, 2, 4, 8, 16, 32)
+_RANKS = (1, 2, 4, 8, 16, 32)
 _CONTEXT = 4096
 
 
 def serving_like(model: ModelConfig, step: KernelSteps, groups: ParallelGroups, rank: int, settings: Settings) -> None:
     """Find out which step of `model` the kernels of `step` are."""
-    if "tp" not in settings:
-        _tensor_ranks(model, step, settings)
     rows, sampled = norm_rows(model, step), _sampled_rows(model, step)
     if rows is None:
         raise InputError(
-            f"no kernel of the profile is a norm as wide as {model.name} ({model.hidden_size:,})",
+            f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
             remedy="give the config.json of the model that ran",
         )
-    if "phase" not in settings:
-        decode = sampled is None or sampled >= rows
-        why = f"{rows:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
-        settings.put(
-            "phase", "decode" if decode else "prefill", why, Certainty.LIKELY if sampled is None else Certainty.FOLLOWS
-        )
+    _products(model, step, settings)
+    _phase(rows, sampled, settings)
     experts = held_experts(step)
-    if model.experts is not None and experts and "ep" not in settings and model.experts.experts % experts == 0:
+    if model.experts is not None and experts and model.experts.experts % experts == 0:
         settings.put("ep", model.experts.experts // experts, f"{experts} of {model.experts.experts} experts a rank")
+    if "dp" not in settings and "ep" in settings and settings.get("ep") > 1 and "tp" in settings:
+        replicas = max(1, settings.get("ep") // settings.get("tp"))
+        settings.put("dp", replicas, "engines share experts among the ranks of all replicas", Certainty.LIKELY)
     for name in ("tp", "pp", "dp", "cp", "ep"):
         if name not in settings:
             settings.put(name, 1, "nothing in the profile tells it", Certainty.ASSUMED)
     place_in_layout(groups, rank, settings)
     if "stage" not in settings:
         settings.put("stage", 0, "nothing in the profile tells it", Certainty.ASSUMED)
-    _sequences(rows, sampled, settings)
-    _precision(model, step, settings)
+    _sequences(model, step, rows, sampled, settings)
 
 
-def _tensor_ranks(model: ModelConfig, step: KernelSteps, settings: Settings) -> None:
-    """The division under which most of the model's weights are operands of products that ran."""
-    found = {pair for kind, _ in step.counted() if kind.product is not None for pair in _pairs(kind)}
-    best: tuple[float, int] = (0.0, 1)
-    for ranks in _CANDIDATES:
-        try:
-            expected = _weight_shapes(model, ranks)
-        except InputError:
-            continue
-        share = len(expected & found) / len(expected) if expected else 0.0
-        best = max(best, (share, -ranks))
-    share, ranks = best[0], abs(best[1])
-    if share:
-        settings.put(
-            "tp",
-            ranks,
-            f"{share:.0%} of the shapes of a layer's weights are those of {ranks} ranks",
-            Certainty.FOLLOWS if share > 0.6 else Certainty.LIKELY,
-        )
-
-
-def _pairs(kind: KernelKind) -> set[tuple[int, int]]:
-    """Columns and depth of a product, the weight's two dimensions."""
-    found = kind.product
-    return set() if found is None else {(found[1], found[2])}
-
-
-def _weight_shapes(model: ModelConfig, ranks: int) -> set[tuple[int, int]]:
-    """Shapes of the matrices that products of one layer of each kind read on one of `ranks` ranks."""
-    kinds = {
-        (layer.mixer, layer.ffn, layer.norms): layer
-        for layer in model.layers
-        if layer.mixer is None or layer.mixer.reads is None
+def _products(model: ModelConfig, step: KernelSteps, settings: Settings) -> None:
+    """The division and the precision under which the model's products are those that ran."""
+    found = {
+        (kind.product[1], kind.product[2], plain_dtype(kind.dtypes[0]))
+        for kind, _ in step.counted()
+        if kind.product is not None and kind.dtypes
     }
-    short = replace(model, layers=tuple(kinds.values()), mtp_layers=())
-    graph = step_graph(short, Layout(tensor=ranks), ServedStep(Phase.DECODE, 1, 64))
-    return {
-        (shape[0], shape[1])
-        for op in graph.ops
-        if op.type in ("MatMul", "QuantBatchMatmul", "WeightQuantBatchMatmul")
-        and op.scope is not None
-        and op.scope.layer is not None
-        for shape in [graph.tensors[op.inputs[1]].shape]
-        if len(shape) == 2
-    }
+    shapes = {item[:2] for item in found}
+    best = (0.0, 0, 0.0, "")
+    for ranks in (settings.get("tp"),) if "tp" in settings else _RANKS:
+        for order, name in enumerate(precision_names()):
+            try:
+                expected = layer_products(model, ranks, name)
+            except InputError:
+                continue
+            same = len({item[:2] for item in expected} & shapes) / max(1, len(expected))
+            typed = len(expected & found) / max(1, len(expected))
+            if (same, -ranks, typed) > best[:3] and (typed or not order):
+                best = same, -ranks, typed, name
+    same, ranks, typed, name = best
+    if not same:
+        settings.contradictions.append(f"none of the products that ran is one of {model.name} as it is published")
+        return
+    sure = Certainty.FOLLOWS if same > 0.6 else Certainty.LIKELY
+    settings.put("tp", -ranks, f"{same:.0%} of a layer's weights have their shapes on so many ranks", sure)
+    if typed:
+        settings.put("weights", name, f"{typed:.0%} of a layer's products read the types it says", Certainty.LIKELY)
+
+
+def _phase(rows: int, sampled: int | None, settings: Settings) -> None:
+    decode = sampled is None or sampled >= rows
+    why = f"{rows:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
+    settings.put(
+        "phase", "decode" if decode else "prefill", why, Certainty.LIKELY if sampled is None else Certainty.FOLLOWS
+    )
 
 
 def _sampled_rows(model: ModelConfig, step: KernelSteps) -> int | None:
@@ -106,19 +97,18 @@ def _sampled_rows(model: ModelConfig, step: KernelSteps) -> int | None:
     return max(rows, key=lambda row: rows[row], default=None)
 
 
-def _sequences(rows: int, sampled: int | None, settings: Settings) -> None:
-    data, ranks = settings.get("dp"), settings.get("tp")
-    spread = "sequence_parallel" in settings and settings.get("sequence_parallel")
-    tokens = rows * (ranks if spread else 1)
+def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | None, settings: Settings) -> None:
+    data = settings.get("dp")
     if "sequence_parallel" not in settings:
-        settings.put("sequence_parallel", False, "norms see all tokens", Certainty.ASSUMED)
+        spread = sampled is not None and settings.get("tp") > 1 and rows * settings.get("tp") == sampled
+        settings.put("sequence_parallel", spread, "norms see all tokens" if not spread else f"norms of {rows:,} rows")
+    tokens = rows * (settings.get("tp") if settings.get("sequence_parallel") else 1)
     if settings.get("phase") == "decode":
-        drafts = settings.take("mtp") or 0
-        settings.put("batch", tokens // (1 + drafts) * data, f"{tokens:,} tokens a step on each of {data} replicas")
-        if settings.take("context") is None:
-            settings.put(
-                "context", _CONTEXT, "kernels don't tell how long the sequences are: give --context", Certainty.ASSUMED
-            )
+        drafts = _drafts(model, step)
+        if model.mtp_layers:
+            settings.put("mtp", drafts, f"{drafts} joins of token and hidden state a step", Certainty.LIKELY)
+        each = 1 + (settings.get("mtp") if "mtp" in settings else settings.take("mtp") or 0)
+        settings.put("batch", max(1, tokens // each) * data, f"{tokens:,} tokens a step on each of {data} replicas")
     else:
         number = sampled or 1
         settings.put("batch", number * data, f"{number:,} rows sampled on each of {data} replicas")
@@ -127,20 +117,32 @@ def _sequences(rows: int, sampled: int | None, settings: Settings) -> None:
         )
 
 
-def _precision(model: ModelConfig, step: KernelSteps, settings: Settings) -> None:
-    """Eight-bit products where the profile has them; the model's own precision otherwise."""
-    types = Counter[str]()
-    for kind, number in step.counted():
-        if (kind.product is not None and kind.dtypes) or (
-            "Quant" in kind.type and ("MatMul" in kind.type or "Matmul" in kind.type) and kind.dtypes
-        ):
-            types[kind.dtypes[0].removeprefix("DT_").upper()] += number
-    if not types:
+def _drafts(model: ModelConfig, step: KernelSteps) -> int:
+    """Runs of multi-token prediction for one run of the head on the verified tokens."""
+    width = model.hidden_size
+    joins = step.count(lambda kind: kind.product is not None and kind.product[1:] == (width, 2 * width))
+    heads = step.count(lambda kind: makes_logits(kind, model))
+    return round(joins / (heads - joins)) if joins and heads > joins else 0
+
+
+def context_like(model: ModelConfig, kernels: Kernels, step: KernelSteps, chip: Chip, settings: Settings) -> None:
+    """How many tokens a decode step finds cached: as many as make attention take as long as it did."""
+    if settings.get("phase") != "decode" or settings.take("context") is not None:
         return
-    most = max(types, key=lambda name: types[name])
-    eight = most == "INT8"
-    published = model.quantization is not None
-    value = "w8a8" if eight and not published else "published" if published or not eight else "w8a8"
-    if not eight and published and most in ("BF16", "FLOAT16"):
-        value = "bf16"
-    settings.put("weights", value, f"most products read {most}", Certainty.LIKELY)
+    taken = max(
+        (
+            float(np.median(kernels.duration_ns[step.kind == number]))
+            for number, kind in enumerate(step.kinds)
+            if kind.family == "attention"
+        ),
+        default=0.0,
+    )
+    layout = Layout(tensor=settings.get("tp"), data=settings.get("dp"), expert=settings.get("ep"))
+    precision = settings.get("weights") if "weights" in settings else precision_names()[0]
+    found = context_of(model, layout, settings.get("batch"), precision, chip, taken) if taken else None
+    if found is None:
+        why = "kernels don't tell how long the sequences are: give --sequence"
+        settings.put("context", _CONTEXT, why, Certainty.ASSUMED)
+    else:
+        why = f"attention takes {format_duration(round(taken))}, as predicted for so many tokens"
+        settings.put("context", found, why, Certainty.LIKELY)

@@ -37,8 +37,10 @@ class Settings:
         Evidence for the same value adds up; another value is a contradiction, and the first one stays.
         """
         before = self._found.get(name)
-        if before is not None and certainty is not Certainty.ASSUMED and name not in self._given:
-            if before.value == value:
+        if before is not None and name not in self._given:
+            if certainty is Certainty.ASSUMED:
+                pass
+            elif before.value == value:
                 self._found[name] = replace(before, evidence=f"{before.evidence}; {evidence}")
             else:
                 self.contradictions.append(
@@ -52,6 +54,7 @@ class Settings:
                     text += f", and so it is in the profile: {evidence}"
                 else:
                     text += f"; the profile tells {value}: {evidence}"
+                if given != value and before is None:
                     self.contradictions.append(
                         f"{shown_name(name)} {given} was given, but the profile tells {value}: {evidence}"
                     )

@@ -11,6 +11,7 @@ from memplan.likeness.layout_like import place_in_layout, stage_by_order
 from memplan.likeness.setting import Settings
 from memplan.likeness.training_shapes import TrainingShapes
 from memplan.models.architecture import ModelConfig
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout, stage_spans
 from memplan.models.training.memory import Schedule, Sharding, held_elements
 from memplan.schema import Certainty
@@ -34,7 +35,13 @@ def training_like(
 ) -> None:
     """Find out how `model` was trained; `shapes` are those of the rank's kernels, `None` where it has none."""
     if shapes is not None:
+        if shapes.norm_rows is None and shapes.norms[0]:
+            raise InputError(
+                f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
+                remedy="give the config.json of the model that ran",
+            )
         _tensor_ranks(model, shapes, settings)
+        _context_ranks(model, shapes, settings)
         _tokens(shapes, settings)
         _layers(model, shapes, settings)
         _experts(model, shapes, settings)
@@ -95,6 +102,18 @@ def _one_sample(tokens: int, evidence: str, settings: Settings) -> None:
     if "micro_batch" not in settings:
         settings.put("micro_batch", 1, f"{evidence}: how many samples they are is not told", Certainty.ASSUMED)
     settings.put("context", tokens // size, evidence, Certainty.LIKELY)
+
+
+def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
+    """Keys and values that were gathered for fewer queries."""
+    heads = next((layer.mixer for layer in model.layers if isinstance(layer.mixer, GroupedAttention)), None)
+    if "cp" in settings or heads is None or shapes.keys_per_query is None or "tp" not in settings:
+        return
+    ranks = settings.get("tp")
+    usual = max(1, heads.kv_heads // ranks) / (heads.heads / ranks)
+    times = shapes.keys_per_query / usual
+    if round(times) > 1 and abs(times - round(times)) < 0.01:
+        settings.put("cp", round(times), f"attention reads {round(times)} times as many keys as it has queries")
 
 
 def _layers(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
@@ -182,7 +201,13 @@ def _replicas(model: ModelConfig, shapes: TrainingShapes, settings: Settings) ->
         return
     _, size, sharding = best
     evidence = f"{shapes.updated:,} elements updated by {shapes.optimizer}"
-    settings.put("dp", size, f"{evidence}: the rank's share of its parameters") if "dp" not in settings else None
+    if "dp" not in settings and size > 1:
+        settings.put("dp", size, f"{evidence}: the rank's share of its parameters")
+    elif "dp" not in settings:
+        settings.put(
+            "dp", 1, f"{evidence}, all of the rank's: one replica, or some that share nothing (--dp, --sharding none)",
+            Certainty.ASSUMED,
+        )  # fmt: skip
     if size * layout.context == 1:
         settings.put("sharding", Sharding.DISTRIBUTED, "one replica: nothing to share", Certainty.ASSUMED)
     else:

@@ -33,7 +33,9 @@ class TrainingShapes:
 
     `forward` and `backward` are runs of attention and of its gradient; `layer_run` is how many attentions follow each
     other within one micro-batch on its way forward, `ahead` how many run before the first gradient. `embeddings` and
-    `heads` are lookups of tokens and products that make logits.
+    `heads` are lookups of tokens and products that make logits; `norms` and `gates` (activation
+    functions) those forward and their gradients. `keys_per_query` is elements of keys for one of queries, `updated` the
+    elements that the optimiser updates, `experts` how many experts the rank holds.
     """
 
     attention: AttentionShape | None
@@ -46,7 +48,7 @@ class TrainingShapes:
     norms: tuple[int, int]
     gates: tuple[int, int]
     norm_rows: int | None
-    key_tokens: int | None
+    keys_per_query: float | None
     updated: int
     optimizer: str | None
     dtype: str | None
@@ -71,7 +73,7 @@ def training_shapes(model: ModelConfig, step: KernelSteps) -> TrainingShapes:
         norms=(families["norm"], families["norm_grad"]),
         gates=(families["gate"], families["gate_grad"]),
         norm_rows=norm_rows(model, step),
-        key_tokens=None,
+        keys_per_query=_keys_per_query(step),
         updated=_updated(step),
         optimizer=next((kind.type for kind, _ in step.counted() if kind.family == "optimizer"), None),
         dtype=product_dtype(step),
@@ -93,6 +95,13 @@ def _attention(step: KernelSteps) -> AttentionShape | None:
                 return AttentionShape(shape[0], shape[1], shape[2])
             if len(shape) == 3 and shape[-1] == _STATISTICS:
                 return AttentionShape(None, shape[1], shape[0])
+    return None
+
+
+def _keys_per_query(step: KernelSteps) -> float | None:
+    for kind, _ in step.counted():
+        if kind.family == "attention" and len(kind.inputs) > 1 and all(kind.inputs[:2]):
+            return prod(kind.inputs[1]) / prod(kind.inputs[0])
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from memplan.core.progress import Progress, silent
@@ -29,9 +29,15 @@ def lay_out(
     steps: int,
     *,
     alignment: int,
+    begin_away: Set[int] = frozenset(),
     progress: Progress = silent,
 ) -> HbmLayout:
-    """Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything."""
+    """
+    Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything.
+
+    A persistent storage ends at the address at which it begins, or the steps could not be run again; not those of
+    `begin_away`, which are fetched before their first use.
+    """
     offsets = [0] * len(residencies)
     fixed = 0
     moving = []
@@ -46,21 +52,26 @@ def lay_out(
     max_live = int(live.max()) if steps else fixed
     if not moving:
         return HbmLayout(tuple(offsets), fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
+    owner = _same_address(storages, residencies, moving, steps, begin_away)
+    intervals: dict[int, list[tuple[int, int]]] = {}
+    for index in sorted(moving, key=lambda index: residencies[index].start):
+        intervals.setdefault(owner.get(index, index), []).append((residencies[index].start, residencies[index].end))
     problem = Problem(
         buffers=tuple(
             Buffer(
                 id=index,
                 size=storages[residencies[index].storage].size,
-                intervals=((residencies[index].start, residencies[index].end),),
+                intervals=tuple(intervals[index]),
                 alignment=alignment,
             )
             for index in moving
+            if index in intervals
         ),
         pools=(Pool(id=0, name="HBM"),),
     )
     assignment = assign(problem, progress=progress)
     for index in moving:
-        offsets[index] = fixed + assignment.placed[index][1]
+        offsets[index] = fixed + assignment.placed[owner.get(index, index)][1]
     (pool,) = assignment.pools
     return HbmLayout(
         offsets=tuple(offsets),
@@ -71,3 +82,23 @@ def lay_out(
         lower_bound_method=pool.lower_bound_method,
         method=assignment.method,
     )
+
+
+def _same_address(
+    storages: Sequence[Storage],
+    residencies: Sequence[Residency],
+    moving: Sequence[int],
+    steps: int,
+    begin_away: Set[int],
+) -> dict[int, int]:
+    """The residency that a persistent storage begins with, by the one that it ends with."""
+    first = {residencies[i].storage: i for i in moving if residencies[i].start == 0}
+    return {
+        index: first[residency.storage]
+        for index in moving
+        for residency in (residencies[index],)
+        if residency.end == steps
+        and storages[residency.storage].persistent
+        and residency.storage in first
+        and residency.storage not in begin_away
+    }

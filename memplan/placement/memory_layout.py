@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
+from memplan.graph.access import accesses, carried
 from memplan.hardware import Chip, Link
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
+from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.residency import Gap, Storage, least_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
@@ -96,10 +96,10 @@ def lay_out_graph(
 def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
     """What has to be placed, in the order of `tensors`."""
     writes: dict[int, list[int]] = {}
-    for op in graph.ops:
-        for index in op.outputs:
-            if op.launches:
-                writes.setdefault(graph.tensors[index].storage, []).append(op.index)
+    for step, access in enumerate(accesses(graph)):
+        for storage in access.writes:
+            writes.setdefault(storage, []).append(step)
+    kept = carried(graph)
     return [
         Storage(
             tensor=tensor.index,
@@ -108,7 +108,7 @@ def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Roundi
             end=tensor.end,
             uses=tensor.uses,
             writes=tuple(writes.get(tensor.index, ())),
-            persistent=tensor.persistent,
+            persistent=tensor.persistent or tensor.index in kept,
         )
         for tensor in tensors
     ]
@@ -130,17 +130,19 @@ def _fitted(
     less room until they do.
     """
     steps = len(durations_ns)
-    starts = np.concatenate(([0], np.cumsum(np.asarray(durations_ns, dtype=np.int64)))).astype(np.int64)
     room = capacity
+    problem: MoveProblem | None = None
     tried: list[tuple[StepSchedule, HbmLayout]] = []
     while len(tried) < _PACKING_ROUNDS:
         moves: tuple[Gap, ...] = ()
         if room is not None:
-            moves = choose_moves(storages, starts, room, out_link=out_link, in_link=in_link).gaps
+            problem = problem or move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
+            moves = choose_moves(problem, room).gaps
         schedule = run_schedule(
             storages, durations_ns, moves, room if room is not None else 2**62, out_link=out_link, in_link=in_link
         )
-        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, progress=progress)
+        away = {move.gap.storage for move in schedule.moves if move.gap.leaves_after is None}
+        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, begin_away=away, progress=progress)
         tried.append((schedule, layout))
         if capacity is None or room is None or layout.peak <= capacity:
             return schedule, layout

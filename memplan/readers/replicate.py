@@ -295,7 +295,8 @@ class _Extension:
         for tensor in outputs:
             if self.tensors[tensor].producer is not None:
                 self.tensors[tensor] = replace(self.tensors[tensor], producer=place)
-        return replace(op, index=place, name=name, inputs=inputs, outputs=outputs, attrs=attrs)
+        writes = tuple(inputs[op.inputs.index(tensor)] for tensor in op.writes)
+        return replace(op, index=place, name=name, inputs=inputs, outputs=outputs, attrs=attrs, writes=writes)
 
     def _settle_storages(self, plan: list[tuple[int, int | None]]) -> None:
         """Let views and in-place results occupy what they occupy in their own layer."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from memplan.compare import Comparison, Deviation, DeviationKind
+from memplan.compare import AlignedStep, Comparison, Deviation, DeviationKind, StepCauses
 from memplan.core.units import format_duration, format_share
+from memplan.reports.compare_words import comparison_words
+from memplan.reports.holders_sections import holders_document, holders_sections, process_document, process_section
 from memplan.reports.report import (
     Column,
     Part,
@@ -20,8 +22,9 @@ from memplan.reports.report import (
     ReportTable,
     section,
 )
+from memplan.reports.scope_sections import scope_document, scope_section
 
-_MOST_UNMATCHED = 5
+_MOST_UNMATCHED, _MOST_CAUSES = 5, 10
 
 _TOTALS = (
     Column("", key="figure"),
@@ -39,6 +42,13 @@ _DEVIATIONS = (
     Column("difference", Quantity.NUMBER),
     Column("cost", Quantity.SHARE, 2),
 )
+_CAUSES = (
+    Column("what"),
+    Column("planned", Quantity.DURATION),
+    Column("measured", Quantity.DURATION),
+    Column("difference", Quantity.NUMBER),
+    Column("most in"),
+)
 _KERNELS = (Column("kernel"), Column("type"), Column("count", Quantity.COUNT), Column("time", Quantity.DURATION))
 
 
@@ -50,11 +60,40 @@ def compare_report(result: Comparison, names: Mapping[int, str]) -> Report:
     return Report(
         title=f"Plan of {result.graph} on {result.chip} against rank {result.rank}{step} of the {kind}",
         headline=verdict,
-        sections=(_totals(result, names), *_deviations(result), *_unmatched(result)),
+        sections=tuple(_sections(result, names)),
         notes=tuple(Remark(note) for note in result.notes),
         answer=not result.deviates,
-        document=partial(_document, result),
+        document=partial(_document, result, names),
     )
+
+
+def _sections(result: Comparison, names: Mapping[int, str]) -> Iterator[ReportSection]:
+    yield section("", comparison_words(result, names))
+    yield _totals(result, names)
+    if result.causes is not None and result.causes.causes:
+        yield _causes(result.causes)
+    yield from _deviations(result)
+    yield from _unmatched(result)
+    if result.times is not None:
+        yield scope_section(result.times)
+    if result.holders is not None:
+        yield from holders_sections(result.holders, names)
+    if result.process is not None:
+        yield process_section(result.process)
+
+
+def _causes(causes: StepCauses) -> ReportSection:
+    rows = tuple(
+        (
+            cause.family or cause.kind.value,
+            cause.planned,
+            cause.measured,
+            Quantified(cause.delta, Quantity.DURATION, signed=True),
+            ", ".join(name for name, _ in cause.where),
+        )
+        for cause in causes.causes[:_MOST_CAUSES]
+    )
+    return section("Where the step's time goes", ReportTable(_CAUSES, rows, total=len(causes.causes)))
 
 
 def _totals(result: Comparison, names: Mapping[int, str]) -> ReportSection:
@@ -116,7 +155,7 @@ def _unmatched(result: Comparison) -> Iterator[ReportSection]:
         yield section(f"Kernels that are not in the plan, {total} in all", table)
 
 
-def _document(result: Comparison) -> dict[str, Any]:
+def _document(result: Comparison, names: Mapping[int, str]) -> dict[str, Any]:
     """The figures and lists of a comparison as JSON values; bytes and nanoseconds, curves left out."""
     summary = result.summary
     return {
@@ -176,4 +215,49 @@ def _document(result: Comparison) -> dict[str, Any]:
             for item in result.unmatched_kernels
         ],
         "notes": list(result.notes),
+        "words": comparison_words(result, names),
+        "causes": _causes_document(result.causes),
+        "alignment": _alignment_document(result.aligned),
+        "times": scope_document(result.times),
+        "holders": holders_document(result.holders),
+        "process": process_document(result.process),
+    }
+
+
+def _causes_document(causes: StepCauses | None) -> dict[str, Any] | None:
+    if causes is None:
+        return None
+    return {
+        "planned_ns": causes.planned,
+        "measured_ns": causes.measured,
+        "causes": [
+            {
+                "kind": cause.kind.value,
+                "family": cause.family or None,
+                "planned_ns": cause.planned,
+                "measured_ns": cause.measured,
+                "delta_ns": cause.delta,
+                "where": [{"part": name, "delta_ns": delta} for name, delta in cause.where],
+            }
+            for cause in causes.causes
+        ],
+    }
+
+
+def _alignment_document(aligned: AlignedStep | None) -> dict[str, Any] | None:
+    """Every kernel of the step with its place in the model, `None` where names matched."""
+    if aligned is None:
+        return None
+    scopes = aligned.alignment.scopes
+    return {
+        "kernels": [
+            {
+                "row": row,
+                "op": op if op >= 0 else None,
+                "scope": scopes.path(row),
+                "what": scopes.named(row) or None,
+                "probability": round(float(scopes.probability[row]), 4),
+            }
+            for row, op in zip(aligned.rows.tolist(), aligned.owner.tolist(), strict=True)
+        ]
     }

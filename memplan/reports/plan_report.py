@@ -50,7 +50,7 @@ _MOVES = (
 
 def plan_report(plan: Plan) -> Report:
     """`plan` as a report; its document is the plan itself."""
-    sections = [*_settings(plan), _tiers(plan), *_peak(plan), *_step(plan)]
+    sections = [*settings_sections(plan), _tiers(plan), *_peak(plan), *_step(plan)]
     if plan.timed:
         sections.append(_ops(plan))
     if plan.transfers:
@@ -66,7 +66,7 @@ def plan_report(plan: Plan) -> Report:
     )
 
 
-def _settings(plan: Plan) -> list[ReportSection]:
+def settings_sections(plan: Plan) -> list[ReportSection]:
     """What a plan of a model's step was made for; what was simply given is one line."""
     if not plan.settings:
         return []
@@ -76,6 +76,14 @@ def _settings(plan: Plan) -> list[ReportSection]:
         (item.name, item.value, item.certainty.value, item.evidence) for item in plan.settings if item not in simple
     )
     return [section("Planned for", *([ReportTable(_SETTINGS, rows)] if rows else []), *([line] if line else []))]
+
+
+def settings_document(plan: Plan) -> list[dict[str, str]]:
+    """The same as JSON values."""
+    return [
+        {"name": item.name, "value": item.value, "evidence": item.evidence, "certainty": item.certainty.value}
+        for item in plan.settings
+    ]
 
 
 def _step(plan: Plan) -> list[ReportSection]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memplan.models.steps import ServedStep
     from memplan.models.training.memory import Recipe
     from memplan.schema import Plan
+    from memplan.traces.directory import Profile
 
 _PANEL = "Model"
 TRAIN_PHASE = "train"
@@ -103,7 +104,9 @@ class PlanRequest(ModelStepRequest):
         if shapes:
             raise InputError("--shape means nothing with a model", remedy="give --sequence and --batch")
         if self.like is not None:
-            return self._like(Path(self.like), room, calibration, progress)
+            from memplan.traces import open_profile
+
+            return self.plan_like(open_profile(self.like), calibration=calibration, progress=progress)
         if self.rank is not None:
             raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         return plan(
@@ -119,22 +122,25 @@ class PlanRequest(ModelStepRequest):
             progress=progress,
         )
 
-    def _like(self, path: Path, room: int | None, calibration: Path | None, progress: Progress) -> Plan:
-        """The plan of the step that the profile at `path` shows."""
+    def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
+        """
+        The plan of the step that rank `rank` of `profile` shows, with the options that were given.
+
+        `Plan.settings` says what the others rest on. Raises `InputError` where one can't be found out, naming it.
+        """
         from memplan.likeness import like_profile
         from memplan.models import load_config
         from memplan.planner import plan
-        from memplan.traces import open_profile
 
         model = load_config(self.source)
         options = {item.name for item, _ in options_of(ModelStepRequest)}
         given = {name: getattr(self, name) for name in self.given & (options | {"chip"})}
-        found = like_profile(model, open_profile(path), self.rank, given=given, progress=progress)
+        found = like_profile(model, profile, self.rank, given=given, progress=progress)
         asked = replace(self, **{name: value for name, value in found.values.items() if name in options})
         result = plan(
             model,
             chip=found.chip,
-            hbm=room,
+            hbm=parse_bytes(self.hbm) if self.hbm is not None else None,
             calibration=calibration,
             phase=asked.phase,
             layout=asked.layout,

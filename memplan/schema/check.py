@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import replace
 
+from memplan.schema.contents import content_violations
 from memplan.schema.plan import Placement, Plan, Tier, Transfer
 
 
 def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
     """Everything that makes `plan` impossible, at most `most` sentences; empty for a valid plan."""
     found: list[str] = []
-    for check in (_addresses, _capacity, _residency, _order, _moving, _links):
+    for check in (_addresses, _capacity, _residency, _order, _moving, _links, content_violations):
         found += check(plan)
         if len(found) >= most:
             break

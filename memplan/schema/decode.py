@@ -155,6 +155,7 @@ def _check_references(plan: Plan) -> None:
         check(positive, "a time or size is negative", f"ops[{row}]")
         known_kernel = op.kernel is None or 0 <= op.kernel < len(plan.kernels)
         check(known_kernel, f"kernel {op.kernel} does not exist", f"ops.kernel[{row}]")
+        check(known.issuperset((*(op.reads or ()), *(op.writes or ()))), "a tensor does not exist", f"ops[{row}]")
         check(op.hot_share is None or 0 <= op.hot_share <= 1, "this is no share", f"ops.hot_share[{row}]")
     for row, kernel in enumerate(plan.kernels):
         operands = [item for item in (*kernel.inputs, *kernel.outputs) if item is not None]

@@ -95,6 +95,8 @@ class PlannedOp:
     `kernel` is the index in `Plan.kernels` of what it launches and `hot_share` the share of its reads that L2 holds
     beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
+    `reads` and `writes` are the tensors whose bytes it needs as they are and those whose bytes it changes; `None`: the
+    plan's file doesn't say.
     """
 
     index: int
@@ -115,6 +117,8 @@ class PlannedOp:
     layer: int | None = None
     part: str | None = None
     launches: bool | None = True
+    reads: tuple[int, ...] | None = None
+    writes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

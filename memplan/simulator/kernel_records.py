@@ -10,8 +10,9 @@ from typing import Any
 from memplan.core.resources import table
 from memplan.graph.op_names import op_family
 from memplan.hardware import Chip
-from memplan.schema import Plan, PlannedOp, PlannedTensor
+from memplan.schema import Plan, PlannedOp, PlannedOperand, PlannedTensor
 from memplan.simulator.execution import Execution
+from memplan.simulator.hidden_names import hidden_op
 from memplan.simulator.noise import Behaviour, Chance
 
 COMMUNICATION = "COMMUNICATION"
@@ -85,7 +86,7 @@ def core_of(op_type: str) -> str:
     return _cores().get(op_family(op_type), str(_facts()["default"]))
 
 
-def _operands(tensors: Sequence[PlannedTensor]) -> Operands:
+def _operands(tensors: Sequence[PlannedTensor | PlannedOperand]) -> Operands:
     facts = _facts()
     return Operands(
         shapes=";".join(",".join(map(str, tensor.shape)) for tensor in tensors),
@@ -114,6 +115,14 @@ class KernelRecorder:
                 (outputs if step == tensor.producer else inputs).setdefault(step, []).append(tensor)
         self._inputs = {step: _operands(found) for step, found in inputs.items()}
         self._outputs = {step: _operands(found) for step, found in outputs.items()}
+        # What an op launches says its operands in order and as the op sees them; a storage may have another shape.
+        launched = [
+            (_operands([item for item in kernel.inputs if item is not None]), _operands(kernel.outputs))
+            for kernel in plan.kernels
+        ]
+        for op in plan.ops:
+            if op.kernel is not None:
+                self._inputs[op.index], self._outputs[op.index] = launched[op.kernel]
         self._written = {step: sum(t.nbytes for t in found) for step, found in outputs.items()}
         self._task = 0
         self._last_end: dict[int, int] = {}
@@ -135,7 +144,7 @@ class KernelRecorder:
             kernels.append(
                 SimulatedKernel(
                     step=step,
-                    op=op,
+                    op=hidden_op(op, core == COMMUNICATION) if self._behaviour.hidden_names else op,
                     core=core,
                     start_ns=start,
                     duration_ns=duration,

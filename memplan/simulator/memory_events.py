@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from memplan.core.progress import Progress
-from memplan.schema import Placement, Plan, Tier
+from memplan.schema import Placement, Plan, PlannedTensor, Tier
 from memplan.simulator.caching_allocator import CachingAllocator, occupied_bytes
 from memplan.simulator.execution import Execution
 from memplan.simulator.noise import Behaviour, Chance
+
+NO_TENSOR = -1
+"""The tensor of a block that no plan has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,11 @@ class SimulatedMemoryEvent:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """`size` bytes for tensor `tensor`, made by op `op` of run `step`; `release_ns` is `None` if never freed."""
+    """
+    `size` bytes for tensor `tensor`, -1 for what no plan has, made by op `op` of run `step`.
+
+    `release_ns` is `None` if never freed.
+    """
 
     step: int
     op: int
@@ -70,7 +77,7 @@ def record_memory(
     passing: list[Placement] = []
     for placement in plan.placements:
         if placement.tier is Tier.HBM and placement.size > 0:
-            whole = placement.start == 0 and placement.end == steps and tensors[placement.tensor].persistent
+            whole = placement.start == 0 and placement.end == steps and _there_before(tensors[placement.tensor])
             (staying if whole else passing).append(placement)
     passing = [placement for placement in passing if placement.start < placement.end]
     allocator = CachingAllocator(behaviour)
@@ -98,6 +105,13 @@ def record_memory(
             if freed is not None:
                 pending.append((max(freed, made), 0 if freed > made else 2, len(allocations)))
             allocations.append(Allocation(step, placement.start, placement.tensor, occupied(placement), made, freed))
+        for foreign in _foreign(passing, steps, behaviour, chance):
+            size, begin, end = occupied(passing[foreign[0]]), foreign[1], foreign[2]
+            made = origin + int(run.issue_ns[begin])
+            freed = max(origin + _release_ns(run, end, behaviour), made)
+            pending.append((made, 1, len(allocations)))
+            pending.append((freed, 0 if freed > made else 2, len(allocations)))
+            allocations.append(Allocation(step, begin, NO_TENSOR, size, made, freed))
     pending.sort()
     events: list[SimulatedMemoryEvent] = []
     blocks = {}
@@ -110,6 +124,24 @@ def record_memory(
             allocator.free(blocks.pop(row))
         events.append(SimulatedMemoryEvent(time_ns, row, order != 1, allocator.allocated, allocator.reserved))
     return MemoryLog(tuple(allocations), tuple(events), before, before_reserved)
+
+
+def _there_before(tensor: PlannedTensor) -> bool:
+    """Whether a tensor that lives throughout exists before the first op, as weights and gradient buffers do."""
+    return tensor.persistent or tensor.producer is None or tensor.producer > tensor.start
+
+
+def _foreign(
+    passing: Sequence[Placement], steps: int, behaviour: Behaviour, chance: Chance
+) -> Iterator[tuple[int, int, int]]:
+    """Blocks that no plan has: the placement that each is as large as, and the steps `[begin, end)` of each."""
+    if not behaviour.foreign_share or not passing:
+        return
+    drawn = [chance.uniform(steps) for _ in range(3)]
+    for step, (happens, which, long) in enumerate(zip(*(column.tolist() for column in drawn), strict=True)):
+        if happens < behaviour.foreign_share:
+            lasts = 1 + int(long * behaviour.foreign_steps)
+            yield int(which * len(passing)), step, min(step + lasts, steps)
 
 
 def _release_ns(run: Execution, end: int, behaviour: Behaviour) -> int:

@@ -28,7 +28,11 @@ class Behaviour:
     (`None`: sizes as planned), and takes `small_segment_bytes` or `large_segment_bytes` from the device at a time,
     or `huge_granularity_bytes` multiples for requests of half a large segment and more. `late_free_share` of the
     tensors are freed up to `late_free_steps` steps too late; `leaked_tensors` (indices) are never freed.
-    `process_bytes` is what the process holds outside of the allocator.
+    `process_bytes` is what the process holds outside of the allocator, of which `modules` hold (name, bytes).
+    Before a `foreign_share` of the ops the framework asks for a block that is in no plan, as large as one of the
+    plan's, and keeps it for up to `foreign_steps` steps.
+
+    With `hidden_names`, kernels and allocations are named as torch_npu names them (`simulator.hidden_names`).
 
     Sources: padding, block and segments from the allocations of the AlexNet profile in Ascend/msinsight
     (19,267,584 B become 18,816.5 KiB) and the defaults of torch_npu's allocator; gaps, jitter, efficiencies and
@@ -55,13 +59,17 @@ class Behaviour:
     late_free_steps: int = 64
     leaked_tensors: tuple[int, ...] = ()
     process_bytes: int = 1553 * MIB
+    modules: tuple[tuple[str, int], ...] = ()
+    foreign_share: float = 0.0
+    foreign_steps: int = 64
+    hidden_names: bool = False
     step_gap_ns: int = 200_000
 
     def __post_init__(self) -> None:
         for name in ("cube_efficiency", "vector_efficiency", "hbm_efficiency"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}", remedy="give a share above 0 and up to 1")
-        for name in ("jitter", "slow_share", "late_free_share"):
+        for name in ("jitter", "slow_share", "late_free_share", "foreign_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}", remedy="give a share from 0 to below 1")
         if self.slow_factor < 1.5:
@@ -71,10 +79,13 @@ class Behaviour:
                 raise InputError(f"the factor of op {index} is {factor}", remedy="give a factor above 0")
         counts = (
             "launch_gap_ns", "host_call_ns", "padding_bytes", "late_free_steps", "process_bytes", "step_gap_ns",
+            "foreign_steps",
         )  # fmt: skip
         for name in counts:
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}", remedy="give 0 or more")
+        if sum(size for _, size in self.modules) > self.process_bytes or any(size < 0 for _, size in self.modules):
+            raise InputError("modules hold more than the process", remedy="give process_bytes that holds them")
         sizes = ("small_request_bytes", "small_segment_bytes", "large_segment_bytes", "huge_granularity_bytes")
         for name in sizes:
             if getattr(self, name) < KIB:

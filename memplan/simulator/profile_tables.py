@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from memplan.core.units import KIB, MIB, microseconds
-from memplan.schema import Plan
 from memplan.simulator.kernel_records import COMMUNICATION, SimulatedKernel
 from memplan.simulator.memory_events import MemoryLog
 
@@ -38,6 +37,7 @@ OPERATOR_MEMORY = (
     "Allocation Total Active(MB)", "Release Total Allocated(MB)", "Release Total Reserved(MB)",
     "Release Total Active(MB)", "Stream Ptr", "Device Type",
 )  # fmt: skip
+MODULE_MEMORY = ("Device_id", "Component", "Timestamp(us)", "Total Reserved(MB)", "Device")
 STEP_TRACE_TIME = (
     "Device_id", "Step", "Computing", "Communication(Not Overlapped)", "Overlapped", "Communication", "Free", "Stage",
     "Bubble", "Communication(Not Overlapped and Exclude Receive)", "Preparing",
@@ -125,12 +125,32 @@ def memory_record_rows(
             yield component, _stamp(epoch_ns + event.time_ns), allocated, reserved_mb, allocated, 0, npu
 
 
-def operator_memory_rows(log: MemoryLog, plan: Plan, epoch_ns: int, device: int) -> Iterator[Sequence[object]]:
-    """Rows of operator_memory.csv in order of allocation; release columns are empty for what is never freed."""
+def module_memory_rows(
+    modules: Sequence[tuple[str, int]], log: MemoryLog, epoch_ns: int, end_ns: int, device: int
+) -> Iterator[Sequence[object]]:
+    """Rows of npu_module_mem.csv: what each module of CANN holds whenever the sampler looks."""
+    for time_ns, _ in process_samples(log, end_ns, 0):
+        for name, held in modules:
+            yield device, name, _stamp(epoch_ns + time_ns), _mb(held), f"NPU:{device}"
+
+
+def allocations_in_order(log: MemoryLog) -> list[int]:
+    """Rows of `log.allocations` as operator_memory.csv has them: in order of allocation."""
+    made = {event.allocation: event for event in log.events if not event.release}
+    return sorted(made, key=lambda row: (made[row].time_ns, row))
+
+
+def operator_memory_rows(
+    log: MemoryLog, names: Sequence[str], streams: Sequence[int], epoch_ns: int, device: int
+) -> Iterator[Sequence[object]]:
+    """
+    Rows of operator_memory.csv in order of allocation; release columns are empty for what is never freed.
+
+    `names` and `streams` are those of the plan's ops.
+    """
     made = {event.allocation: event for event in log.events if not event.release}
     freed = {event.allocation: event for event in log.events if event.release}
-    order = sorted(made, key=lambda row: (made[row].time_ns, row))
-    for row in order:
+    for row in allocations_in_order(log):
         allocation, begin, end = log.allocations[row], made[row], freed.get(row)
         release: tuple[str, ...] = ("",) * 4
         totals: tuple[str, ...] = ("",) * 3
@@ -139,10 +159,10 @@ def operator_memory_rows(log: MemoryLog, plan: Plan, epoch_ns: int, device: int)
             release = (_stamp(epoch_ns + end.time_ns), _stamp(epoch_ns + end.time_ns), held, held)
             totals = (_mb(end.allocated), _mb(end.reserved), _mb(end.allocated))
         yield (
-            _one_line(plan.ops[allocation.op].name), str(allocation.size / KIB),
+            _one_line(names[allocation.op]), str(allocation.size / KIB),
             _stamp(epoch_ns + begin.time_ns), *release,
             _mb(begin.allocated), _mb(begin.reserved), _mb(begin.allocated), *totals,
-            plan.ops[allocation.op].stream, f"NPU:{device}",
+            streams[allocation.op], f"NPU:{device}",
         )  # fmt: skip
 
 

@@ -18,19 +18,23 @@ from memplan.core.version import MEMPLAN_VERSION
 from memplan.hardware import chip
 from memplan.schema import Plan
 from memplan.simulator.execution import execute
+from memplan.simulator.hidden_names import asking_name
 from memplan.simulator.kernel_records import COMMUNICATION, KernelRecorder, SimulatedKernel
-from memplan.simulator.memory_events import record_memory
+from memplan.simulator.memory_events import MemoryLog, record_memory
 from memplan.simulator.noise import Behaviour, Chance
 from memplan.simulator.profile_tables import (
     API_STATISTIC,
     KERNEL_DETAILS,
     MEMORY_RECORD,
+    MODULE_MEMORY,
     OP_STATISTIC,
     OPERATOR_MEMORY,
     STEP_TRACE_TIME,
+    allocations_in_order,
     api_statistic_rows,
     kernel_rows,
     memory_record_rows,
+    module_memory_rows,
     op_statistic_rows,
     operator_memory_rows,
     write_table,
@@ -56,6 +60,8 @@ def simulate(
 ) -> Path:
     """
     Run `plan` on a simulated machine and write the profile that torch_npu (CANN 8.3, Level1) would have left.
+
+    With names hidden, `truth_kernels.csv` and `truth_blocks.csv` beside it tell what they hide; nothing reads them.
 
     `directory` becomes the profile and is returned; `msprof-analyze` takes it for torch_npu's without a word if its
     name ends with `_ascend_pt`, and warns that it has to guess otherwise. `profiler_metadata.json` says that it is
@@ -116,7 +122,14 @@ def _write(
     write_table(output / "kernel_details.csv", KERNEL_DETAILS, kernel_rows(kernels, rank))
     record = memory_record_rows(log, EPOCH_NS, done[-1].end_ns - EPOCH_NS, behaviour.process_bytes, rank)
     write_table(output / "memory_record.csv", MEMORY_RECORD, record)
-    write_table(output / "operator_memory.csv", OPERATOR_MEMORY, operator_memory_rows(log, plan, EPOCH_NS, rank))
+    names = [asking_name(op) if behaviour.hidden_names else op.name for op in plan.ops]
+    blocks = operator_memory_rows(log, names, [op.stream for op in plan.ops], EPOCH_NS, rank)
+    write_table(output / "operator_memory.csv", OPERATOR_MEMORY, blocks)
+    if behaviour.modules:
+        modules = module_memory_rows(behaviour.modules, log, EPOCH_NS, done[-1].end_ns - EPOCH_NS, rank)
+        write_table(output / "npu_module_mem.csv", MODULE_MEMORY, modules)
+    if behaviour.hidden_names:
+        _write_truth(folder, log, kernels)
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(done, kernels, overlap, rank))
     write_table(output / "op_statistic.csv", OP_STATISTIC, op_statistic_rows(kernels, rank))
     write_table(output / "api_statistic.csv", API_STATISTIC, api_statistic_rows(kernels))
@@ -134,6 +147,15 @@ def _write(
     )
     _write_json(folder / f"profiler_info_{rank}.json", _info(rank, first_step, steps, done[-1].end_ns))
     _write_json(folder / "profiler_metadata.json", _metadata(plan))
+
+
+def _write_truth(folder: Path, log: MemoryLog, kernels: Sequence[SimulatedKernel]) -> None:
+    """What the names hide, beside the profile: the planned op of each kernel and the planned tensor of each block."""
+    ordered = sorted(kernels, key=lambda kernel: kernel.start_ns)
+    write_table(folder / "truth_kernels.csv", ("row", "op"), ((row, item.op.index) for row, item in enumerate(ordered)))
+    found = [log.allocations[row] for row in allocations_in_order(log)]
+    blocks = ((row, item.op, item.tensor) for row, item in enumerate(found))
+    write_table(folder / "truth_blocks.csv", ("row", "op", "tensor"), blocks)
 
 
 def _overlap(kernels: Sequence[SimulatedKernel]) -> list[tuple[Int64s, Int64s]]:

@@ -11,12 +11,13 @@ from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
 from memplan.core.units import MIB
 from memplan.traces import dictionary_array
+from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
 from memplan.traces.discover import KINETO, RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
-from memplan.traces.profile import Allocations, Kernels, LinkTraffic, MemoryCurve, StepTimes
+from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import read_links
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
@@ -121,9 +122,10 @@ class TextReader(RankReader):
         return timeline_of(kernels)
 
     def links(self, progress: Progress) -> list[LinkTraffic]:
-        for path in self._source.of(FileKind.COMMUNICATION):
-            self._notes.add(path, "not read: of the communication, the matrix and the timeline are")
         return read_links(self._source.of(FileKind.COMMUNICATION_MATRIX), self._notes)
+
+    def communications(self, progress: Progress) -> list[CommunicationTime]:
+        return read_communication_times(self._source.of(FileKind.COMMUNICATION), self._notes)
 
     def _tables(self, kind: FileKind, progress: Progress, unused: frozenset[str] = frozenset()) -> list[TextTable]:
         paths = self._source.of(kind)

@@ -115,6 +115,14 @@ class TimelineQuery:
             for row in [*range(*outgoing), *incoming.tolist()]
         ]
 
+    def launches(self, category: str) -> tuple[Int64s, Int64s]:
+        """Ends and starts in ns of all arrows of `category`, in order of their ends."""
+        columns = self._timeline.flows
+        wanted = [code for code, text in enumerate(self._timeline.strings) if text == category]
+        rows = np.flatnonzero(np.isin(columns.category, wanted))
+        rows = rows[np.argsort(columns.target_ns[rows], kind="stable")]
+        return columns.target_ns[rows], columns.source_ns[rows]
+
     def _read_targets(self, _: Progress) -> tuple[Int32s, Int64s]:
         """Tracks and times at which arrows end, in order."""
         columns = self._timeline.flows

@@ -150,11 +150,13 @@ class OpEmitter:
         attrs = {**node.attrs, "listed": len(builder.ops)}
         inputs: list[int] = []
         named: dict[str, int] = {}
+        groups: dict[str, tuple[int, ...]] = {}
         after: list[int] = []
         for position, argument in enumerate(arguments):
             if type(argument) is int:
                 inputs.append(argument)
                 named[table.argument(node.target, position)] = argument
+                groups[table.argument(node.target, position)] = (argument,)
             elif isinstance(argument, Literal):
                 attrs[table.argument(node.target, position)] = argument.value
             elif isinstance(argument, Monad):
@@ -164,6 +166,7 @@ class OpEmitter:
                 raise InputError("the result of a recursive call is used", place=node.name, remedy=_RECURSION)
             else:
                 inputs.extend(tensors_of(argument))
+                groups[table.argument(node.target, position)] = tuple(tensors_of(argument))
                 plain = as_plain(argument)
                 if plain is not None:
                     attrs[table.argument(node.target, position)] = plain
@@ -188,6 +191,7 @@ class OpEmitter:
             launches=launches,
             attrs=attrs,
             source=node.source,
+            writes=self._written(node.target, attrs, groups),
         )
         self.roles.op(node.target, node.scope, launches, inputs, named)
         return (Monad(op) if isinstance(kind, MonadType) else result), op
@@ -216,6 +220,15 @@ class OpEmitter:
         if self.target is not Target.CPU or not outputs:
             return 0
         return self.table.cpu_workspace_outputs.get(node.target, 0) * self.builder.nbytes[outputs[0]]
+
+    def _written(
+        self, type_: str, attrs: Mapping[str, object], groups: Mapping[str, tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        """The tensors among the arguments that the op changes."""
+        entry = self.table.in_place.get(type_)
+        if entry is None or (entry.where is not None and not attrs.get(entry.where, True)):
+            return ()
+        return tuple(tensor for name in entry.writes for tensor in groups.get(name, ()))
 
     def _share(self, node: Node, inputs: list[int], named: Mapping[str, int], outputs: tuple[int, ...]) -> None:
         """Let views and in-place results occupy the bytes of their argument."""

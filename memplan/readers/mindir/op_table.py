@@ -20,10 +20,15 @@ class Target(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
-    """Arguments an op writes, and the written argument that each of its outputs occupies (none: own bytes)."""
+    """
+    Arguments an op writes, and the written argument that each of its outputs occupies (none: own bytes).
+
+    `where` names the attribute without which, or with which false, it writes none of them.
+    """
 
     writes: tuple[str, ...]
     outputs: tuple[str, ...]
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ def op_table() -> OpTable:
         arguments={op: tuple(names) for op, names in document["arguments"].items()},
         views=frozenset(document["views"]),
         in_place={
-            op: InPlace(writes=tuple(entry["writes"]), outputs=tuple(entry["outputs"]))
+            op: InPlace(tuple(entry["writes"]), tuple(entry["outputs"]), entry.get("where"))
             for op, entry in document["in_place"].items()
         },
         optimizers=re.compile(document["optimizer_scopes"]),

@@ -270,7 +270,7 @@ def _arguments(text: str) -> str:
 
 _KEPT = re.compile(
     r"(?:^|[{,] )(kernel_size|stride|strides|pad|pad_list|pad_mode|dilation|group|groups|axis|epsilon|format|"
-    r"transpose_a|transpose_b|transpose_x1|transpose_x2|backward_prefetch|stream_id|recompute|recompute_id|unique_id|"
+    r"is_training|transpose_a|transpose_b|transpose_x1|transpose_x2|backward_prefetch|stream_id|recompute|recompute_id|unique_id|"
     r"forward_unique_id|forward_node_name): (\"[^\"]*\"|\([^()]*\)|[^,{}]+)"
 )
 _RENAMED = {"forward_unique_id": "forward_id", "forward_node_name": "forward_name"}

@@ -1,0 +1,40 @@
+"""`memplan diagnose DIR`: what costs time or memory in a profile, why, and what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from memplan.cli.console import progress_bar
+from memplan.cli.profile import ProfileArgument
+from memplan.cli.reporting import reporting
+from memplan.reports.report import Report
+
+
+@reporting
+def command(
+    directory: ProfileArgument,
+    *,
+    rank: Annotated[int | None, typer.Option(help="Only this rank; all by default.", show_default=False)] = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(help="Chip to hold kernels against; the profile's own by default.", show_default=False),
+    ] = None,
+) -> Report:
+    """
+    Find what costs time or memory in a profile: where, how much, what shows it, and what to change.
+
+    Costs of a rank's findings are disjoint: they never add up to more than its steps.
+    """
+    import memplan
+    from memplan.findings import diagnose
+    from memplan.reports.diagnosis_report import diagnosis_report
+
+    with progress_bar() as progress:
+        profile = memplan.open_profile(directory)
+        found = diagnose(profile, ranks=None if rank is None else [rank], chip=chip, progress=progress)
+    notes = [f"{note.file}: {note.text}" for note in profile.notes]
+    if profile.simulated:
+        notes.insert(0, "The profile is SIMULATED.")
+    return diagnosis_report(found, str(profile.path), notes)

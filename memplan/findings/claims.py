@@ -1,0 +1,59 @@
+"""Who has explained which time: costs of a rank's findings are disjoint because each is claimed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memplan.core.arrays import Int64s
+from memplan.findings.rank_case import RankCase
+from memplan.findings.step_breakdown import StepBreakdown
+
+COMPUTING, TRANSFER, WAITING, BUBBLE, COPYING = "computing", "transfer", "waiting", "bubble", "copying"
+
+
+def idle_part(cause: str) -> str:
+    """The part of a step that is idle time of `cause`."""
+    return f"idle {cause}"
+
+
+class Claims:
+    """
+    The parts of a rank's steps that no finding has explained yet, in ns, and the computing kernels by row.
+
+    Where transfer and waiting are not told apart, all exposed communication counts as waiting.
+    """
+
+    def __init__(self, case: RankCase, steps: Sequence[StepBreakdown]) -> None:
+        self._left = {
+            COMPUTING: sum(step.computing_ns + step.overlapped_ns for step in steps),
+            TRANSFER: sum(step.transfer_ns or 0 for step in steps),
+            WAITING: sum(step.exposed_ns - (step.transfer_ns or 0) for step in steps),
+            BUBBLE: sum(step.bubble_ns for step in steps),
+            COPYING: sum(step.copying_ns for step in steps),
+        }
+        for step in steps:
+            for cause, length in step.idle_ns.items():
+                part = idle_part(cause)
+                self._left[part] = self._left.get(part, 0) + length
+        self._free = np.ones(len(case.computing_rows), dtype=bool)
+
+    def left(self, part: str) -> int:
+        """What of `part` no finding has explained yet."""
+        return self._left.get(part, 0)
+
+    def take(self, part: str, length_ns: int) -> int:
+        """Claim up to `length_ns` of `part`; what there was to claim."""
+        granted = max(min(length_ns, self.left(part)), 0)
+        self._left[part] = self.left(part) - granted
+        return granted
+
+    def unclaimed(self, rows: Int64s) -> Int64s:
+        """Those of `rows` (positions among the computing kernels) that no finding has claimed."""
+        return np.asarray(rows[self._free[rows]], dtype=np.int64)
+
+    def take_kernels(self, rows: Int64s, length_ns: int) -> int:
+        """Claim kernels and up to `length_ns` of the computing time."""
+        self._free[rows] = False
+        return self.take(COMPUTING, length_ns)

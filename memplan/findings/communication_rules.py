@@ -1,0 +1,208 @@
+"""Communication that nothing hides: pipeline bubbles, waiting, transfers, small and unaligned packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
+from memplan.findings.claims import BUBBLE, TRANSFER, WAITING
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.step_breakdown import ExposedCommunication
+from memplan.traces.profile import PacketTraffic
+
+_MOST_PLACES = 10
+
+
+def communication_findings(job: JobCase) -> Iterator[Finding]:
+    """Findings of every rank's communication, the more particular first."""
+    for facts in job.ranks.values():
+        yield from _bubble(facts)
+        yield from _small_packets(facts)
+        yield from _unaligned(facts)
+        yield from _exposed(facts)
+
+
+def _bubble(facts: RankFacts) -> Iterator[Finding]:
+    waits = [one for one in facts.exposed if one.is_bubble]
+    total = facts.claims.left(BUBBLE)
+    if not facts.worth(total):
+        return
+    moved = sum(one.transfer_ns or 0 for one in waits)
+    longest = max(waits, key=lambda one: one.exposed_ns)
+    yield Finding(
+        kind="pipeline.bubble",
+        title=Sentence(
+            "Pipeline bubble: sends and receives wait {} for the other stage, {} of the step",
+            (format_duration(total), format_share(total / facts.length_ns)),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take(BUBBLE, total),
+        cost_bytes=None,
+        bound="a pipeline whose stages never wait",
+        formula="exposed time of sends and receives that move bytes in less than half of it",
+        confidence=Confidence.MEASURED,
+        places=places_of(facts, waits),
+        evidence=(
+            Evidence("sends and receives", len(waits), "count"),
+            Evidence("bytes moving", moved, "ns"),
+            Evidence("waiting", total - min(moved, total), "ns"),
+            Evidence("longest", longest.communication.name),
+            Evidence("longest takes", longest.exposed_ns, "ns"),
+        ),
+    )
+
+
+def _exposed(facts: RankFacts) -> Iterator[Finding]:
+    claims = facts.claims
+    transfer, waiting = claims.left(TRANSFER), claims.left(WAITING)
+    total = transfer + waiting
+    if not facts.worth(total):
+        return
+    told = all(step.transfer_ns is not None for step in facts.steps)
+    rest = [one for one in facts.exposed if not one.is_bubble and one.exposed_ns]
+    longest = max(rest, key=lambda one: one.exposed_ns, default=None)
+    claims.take(TRANSFER, transfer)
+    claims.take(WAITING, waiting)
+    evidence = [Evidence("exposed", total, "ns"), Evidence("of the steps", total / facts.length_ns, "share")]
+    if told:
+        evidence += [Evidence("waiting for others", waiting, "ns"), Evidence("bytes moving", transfer, "ns")]
+    if longest is not None:
+        evidence += [
+            Evidence("longest", longest.communication.name),
+            Evidence("longest takes", longest.exposed_ns, "ns"),
+        ]
+        if longest.transfer_ns is not None:
+            evidence.append(Evidence("longest moves bytes for", longest.transfer_ns, "ns"))
+    split = (
+        Sentence(": {} waiting, {} moving bytes", (format_duration(waiting), format_duration(transfer)))
+        if told
+        else Sentence("; waiting and transfer are not told apart")
+    )
+    yield Finding(
+        kind="communication.waiting" if told and waiting > transfer else "communication.exposed",
+        title=Sentence(
+            "Communication that no computing hides: {} of {} ({}){}{}",
+            (
+                format_duration(total),
+                format_duration(facts.length_ns),
+                format_share(total / facts.length_ns),
+                split,
+                _most_of_it(longest, total),
+            ),
+        ),
+        rank=facts.case.rank,
+        cost_ns=total,
+        cost_bytes=None,
+        bound="communication wholly hidden behind computing",
+        formula="communication intervals less computing intervals; waiting = exposed - moving bytes",
+        confidence=Confidence.MEASURED,
+        places=places_of(facts, rest),
+        evidence=tuple(evidence),
+    )
+
+
+def _most_of_it(longest: ExposedCommunication | None, total: int) -> Sentence:
+    if longest is None or longest.exposed_ns < total / 2:
+        return Sentence("")
+    return Sentence("; {} alone {}", (longest.communication.name, format_duration(longest.exposed_ns)))
+
+
+def places_of(facts: RankFacts, found: Sequence[ExposedCommunication]) -> tuple[Place, ...]:
+    """The communications that cost most, as places to open."""
+    worst = sorted(found, key=lambda one: -one.exposed_ns)[:_MOST_PLACES]
+    return tuple(
+        Place(
+            ranks=(facts.case.rank,),
+            step=_step_at(facts, one.communication.start_ns),
+            span_ns=(one.communication.start_ns, one.communication.end_ns),
+            ops=(one.communication.name,),
+        )
+        for one in worst
+        if one.exposed_ns
+    )
+
+
+def _step_at(facts: RankFacts, time_ns: int) -> int | None:
+    return next(
+        (window.number for window in facts.case.windows if window.start_ns <= time_ns < window.end_ns),
+        None,
+    )
+
+
+def _packets(facts: RankFacts) -> list[PacketTraffic]:
+    return [
+        packet
+        for one in facts.exposed
+        if one.communication.told is not None
+        for packet in one.communication.told.packets
+        if packet.count
+    ]
+
+
+def _small_packets(facts: RankFacts) -> Iterator[Finding]:
+    for transport, limit in (("SDMA", "small_packet_sdma_bytes"), ("RDMA", "small_packet_rdma_bytes")):
+        mine = [one for one in _packets(facts) if (one.transport == "RDMA") == (transport == "RDMA")]
+        least = threshold(limit)
+        small = [one for one in mine if one.count and one.size / one.count < least]
+        large = [one for one in mine if one.count and one.size / one.count >= least]
+        moved = sum(one.size for one in mine)
+        few = sum(one.size for one in small)
+        number, among = sum(one.count or 0 for one in small), sum(one.count or 0 for one in mine)
+        if not moved or not few or max(few / moved, number / among) < threshold("small_packet_share"):
+            continue
+        time = sum(one.duration_ns for one in small)
+        links = max(sum(one.duration_ns for one in mine), 1)
+        transfer = sum(one.transfer_ns or 0 for one in facts.exposed)
+        cost: int | None = None
+        if large and time:
+            rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
+            excess = max(time - few / rate, 0.0)
+            cost = round(excess / links * transfer)
+        worth = cost is not None and facts.worth(cost)
+        yield Finding(
+            kind="communication.small_packets",
+            title=Sentence(
+                "Small packets: {} of {} packets over {} are smaller than {} MB and carry {} of the bytes",
+                (f"{number:,}", f"{among:,}", transport, f"{least / 1e6:g}", format_share(few / moved)),
+            ),
+            rank=facts.case.rank,
+            cost_ns=facts.claims.take(TRANSFER, cost or 0) if worth else None,
+            cost_bytes=None,
+            bound="the rate that the profile's own large packets reach" if large else "",
+            formula="time of small packets less their bytes at the rate of large ones, as a share of the transfer",
+            confidence=Confidence.DERIVED,
+            places=(Place(ranks=(facts.case.rank,)),),
+            evidence=(
+                Evidence("bytes in small packets", few, "bytes"),
+                Evidence("small packets", number, "count"),
+                Evidence("all packets", among, "count"),
+                Evidence("time on links", time, "ns"),
+            ),
+        )
+
+
+def _unaligned(facts: RankFacts) -> Iterator[Finding]:
+    unit = int(threshold("alignment_bytes"))
+    found = []
+    for one in facts.exposed:
+        told = one.communication.told
+        packets = told.packets if told else ()
+        if any(packet.count and packet.size // packet.count % unit for packet in packets):
+            found.append(one)
+    if found:
+        yield Finding(
+            kind="communication.unaligned",
+            title=Sentence(
+                "{} communications move packets that are no multiples of {} B", (str(len(found)), str(unit))
+            ),
+            rank=facts.case.rank,
+            cost_ns=None,
+            cost_bytes=None,
+            bound="",
+            formula=f"size of a packet % {unit} != 0",
+            confidence=Confidence.ASSUMED,
+            places=places_of(facts, found),
+            evidence=tuple(Evidence("communication", one.communication.name) for one in found[:_MOST_PLACES]),
+        )

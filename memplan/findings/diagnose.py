@@ -1,0 +1,92 @@
+"""The findings of a profile: every rule asked in order, findings ranked by what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from memplan.core.errors import InputError, MemplanError
+from memplan.core.progress import Progress, silent
+from memplan.cost import Machine, machine
+from memplan.findings.claims import COMPUTING
+from memplan.findings.communication_rules import communication_findings
+from memplan.findings.finding import Finding
+from memplan.findings.host_rules import host_findings
+from memplan.findings.job_case import JobCase, RankFacts, rank_facts_of
+from memplan.findings.kernel_rules import kernel_findings
+from memplan.findings.memory_rules import memory_findings
+from memplan.findings.rank_case import rank_case
+from memplan.findings.rank_rules import rank_findings
+from memplan.hardware import chip as find_chip
+from memplan.traces.directory import Profile
+
+Rule = Callable[[JobCase], Iterable[Finding]]
+
+RULES: tuple[Rule, ...] = (rank_findings, communication_findings, host_findings, kernel_findings, memory_findings)
+"""Families of rules in the order in which they claim time: what is more particular goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """
+    Findings by cost, the dearest first, those without a cost last, and the steps that they explain.
+
+    `chip` is what kernels were held against, `None` where neither profile nor caller names one.
+    """
+
+    findings: Sequence[Finding]
+    job: JobCase
+    chip: str | None
+
+    def explained_ns(self, rank: int) -> int:
+        """What the findings of `rank` cost together; never more than its steps took."""
+        return sum(one.cost_ns or 0 for one in self.findings if one.rank == rank)
+
+    def working_ns(self, rank: int) -> int:
+        """Computing of `rank` that no finding objects to."""
+        return self.job.ranks[rank].claims.left(COMPUTING)
+
+    def unexplained_ns(self, rank: int) -> int:
+        """Time of `rank` that is neither work nor a finding: many small things, each below what is reported."""
+        return self.job.ranks[rank].length_ns - self.explained_ns(rank) - self.working_ns(rank)
+
+
+def diagnose(
+    profile: Profile, *, ranks: Sequence[int] | None = None, chip: str | None = None, progress: Progress = silent
+) -> Diagnosis:
+    """
+    What costs time or memory in `profile`, on `ranks` (all by default).
+
+    Kernels are held against the cost model of `chip`, else of the chip that the profile names. Raises `InputError` for
+    a rank that is not there, a chip that is not known, or a profile that tells of no time at all.
+    """
+    chosen = list(profile.ranks) if ranks is None else list(ranks)
+    absent = [rank for rank in chosen if rank not in profile.ranks]
+    if absent:
+        have = ", ".join(map(str, list(profile.ranks)[:10]))
+        raise InputError(f"the profile has no rank {absent[0]}", path=profile.path, remedy=f"it has {have}")
+    found: dict[int, RankFacts] = {}
+    for done, number in enumerate(chosen):
+        progress(done, len(chosen), "ranks")
+        found[number] = rank_facts_of(rank_case(profile.rank(number), progress))
+    name = chip or next((told for number in chosen if (told := profile.rank(number).chip)), None)
+    return ranked(JobCase(found, _machine(name, asked=chip is not None)), name)
+
+
+def ranked(job: JobCase, chip: str | None) -> Diagnosis:
+    """The findings of `job`, by cost."""
+    findings = [finding for rule in RULES for finding in rule(job)]
+    findings.sort(key=lambda one: (-(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0))
+    return Diagnosis(findings, job, chip)
+
+
+def _machine(name: str | None, *, asked: bool) -> Machine | None:
+    """The cost model of chip `name`; `None` where the profile names one that is not known."""
+    if name is None:
+        return None
+    try:
+        return machine(find_chip(name))
+    except MemplanError:
+        if asked:
+            raise
+        return None

@@ -1,0 +1,93 @@
+"""Idle devices: what kept the host from giving them work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
+from memplan.findings.claims import COPYING, idle_part
+from memplan.findings.finding import Confidence, Evidence, Finding, Place
+from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, waits_for_host
+
+_MOST_GAPS = 5
+_TITLES = {
+    "garbage": "The device idles {} ({}) while Python collects garbage",
+    "compile": "The device idles {} ({}) while ops are compiled",
+    "dataloader": "The device idles {} ({}) while the host waits for data",
+    "checkpoint": "The device idles {} ({}) while a checkpoint is saved",
+    "allocate": "The device idles {} ({}) while device memory is allocated or freed",
+    "synchronise": "The device idles {} ({}) after calls that waited for it",
+    "between": "The device idles {} ({}) between steps",
+    "host": "Host bound: the device idles {} ({}) until the host launches the next kernel",
+    "dispatch": "The device idles {} ({}) between a launch and the start of its kernel",
+    "unexplained": "The device idles {} ({}) for a reason that the profile doesn't tell",
+}
+
+
+def host_findings(job: JobCase) -> Iterator[Finding]:
+    """A finding for every cause of idle time that is worth one, and one for copies that nothing hides."""
+    for facts in job.ranks.values():
+        yield from _idle(facts)
+        yield from _copies(facts)
+
+
+def _idle(facts: RankFacts) -> Iterator[Finding]:
+    gaps = idle_by_cause(facts.case) if facts.case.windows else {}
+    for cause in IDLE_CAUSES:
+        total = facts.claims.left(idle_part(cause))
+        if not facts.worth(total):
+            continue
+        start, end = gaps.get(cause, (np.empty(0, np.int64), np.empty(0, np.int64)))
+        worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
+        evidence = [
+            Evidence("idle", total, "ns"),
+            Evidence("gaps", len(start), "count"),
+            Evidence("longest gap", int((end - start).max(initial=0)), "ns"),
+        ]
+        if cause == "host":
+            evidence.append(Evidence("kernels that wait longer than they run", waits_for_host(facts.case), "share"))
+        sure = cause not in ("unexplained",) and (facts.case.has_host or cause == "between")
+        yield Finding(
+            kind=f"idle.{cause}",
+            title=Sentence(_TITLES[cause], (format_duration(total), format_share(total / facts.length_ns))),
+            rank=facts.case.rank,
+            cost_ns=facts.claims.take(idle_part(cause), total),
+            cost_bytes=None,
+            bound="a device that always has a kernel to run",
+            formula=_FORMULAS.get(cause, "idle time under host events of this kind"),
+            confidence=Confidence.MEASURED if sure else Confidence.ASSUMED,
+            places=tuple(Place((facts.case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
+            evidence=tuple(evidence),
+        )
+
+
+_FORMULAS = {
+    "between": "from the last kernel of a step to the first of the next",
+    "host": "from the end of the kernel before to the host's launch of the next one",
+    "dispatch": "from the host's launch to the start of the kernel, while nothing else ran",
+    "synchronise": "gaps that begin when a synchronising call comes back",
+    "unexplained": "idle time less what has a cause",
+}
+
+
+def _copies(facts: RankFacts) -> Iterator[Finding]:
+    total = facts.claims.left(COPYING)
+    if facts.worth(total):
+        yield Finding(
+            kind="copy.exposed",
+            title=Sentence(
+                "Copies between host and device take {} ({}) that no computing hides",
+                (format_duration(total), format_share(total / facts.length_ns)),
+            ),
+            rank=facts.case.rank,
+            cost_ns=facts.claims.take(COPYING, total),
+            cost_bytes=None,
+            bound="copies wholly hidden behind computing",
+            formula="copy intervals less computing and communication intervals",
+            confidence=Confidence.MEASURED,
+            places=(Place((facts.case.rank,)),),
+        )

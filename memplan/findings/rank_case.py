@@ -1,0 +1,270 @@
+"""What the rules look at: one rank's profile as intervals of its clock, read once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.core.arrays import Int64s
+from memplan.core.intervals import Intervals, interval_difference, interval_union
+from memplan.core.progress import Progress, silent
+from memplan.core.resources import table
+from memplan.traces.profile import CommunicationTime, Kernels, StepTimes, TrackKind
+from memplan.traces.rank import RankProfile
+from memplan.traces.steps import step_spans
+
+_COLLECTIVE_CORES = ("HCCL", "COMMUNICATION")
+_WAITING = re.compile(r"(?:EVENT|NOTIFY)_(?:WAIT|RECORD)(?:_SQE)?|MEMCPY_ASYNC|PCIE_DMA_SQE")
+"""Tasks that are no kernels, as tables of all tasks have them; MemSet and its like are kernels."""
+_COPY = re.compile(r"MEMCPY|PCIE_DMA|SDMA_SQE", re.IGNORECASE)
+_SEND_RECEIVE = re.compile(r"send|recv|receive", re.IGNORECASE)
+
+NOTHING: Intervals = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """
+    One communication on the device; `transfer_ns` is how much of it moved bytes, `None` where nothing tells.
+
+    `peer_to_peer` is a send, a receive or both. `told` is what the profiler's own analysis says of it.
+    """
+
+    name: str
+    start_ns: int
+    end_ns: int
+    peer_to_peer: bool
+    transfer_ns: int | None
+    told: CommunicationTime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepWindow:
+    """A step from its first kernel to that of the next one, or to its own end where it is the last; ns."""
+
+    number: int | None
+    start_ns: int
+    end_ns: int
+    busy_until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankCase:
+    """
+    A rank's device time: what computes, communicates, copies, and what the host did meanwhile, as disjoint intervals.
+
+    `computing_rows` are the kernels that compute, in order of start. `host` holds the spans of host events by what they
+    are (keys of `host_events.json`). `launch_ns` is when the host launched each of them, -1 where no arrow tells it.
+    """
+
+    rank: int
+    profile: RankProfile
+    kernels: Kernels | None
+    computing_rows: Int64s
+    launch_ns: Int64s
+    communications: Sequence[Communication]
+    windows: Sequence[StepWindow]
+    computing: Intervals
+    communicating: Intervals
+    copying: Intervals
+    steps: Sequence[StepTimes]
+    host: Mapping[str, Intervals] = field(default_factory=dict)
+    has_host: bool = False
+
+    @property
+    def length_ns(self) -> int:
+        """Of all steps together."""
+        if self.windows:
+            return sum(window.end_ns - window.start_ns for window in self.windows)
+        return sum(step_length(step) for step in self.steps)
+
+    @property
+    def idle(self) -> Intervals:
+        """When the device did nothing within the steps."""
+        start = np.array([window.start_ns for window in self.windows], dtype=np.int64)
+        end = np.array([window.end_ns for window in self.windows], dtype=np.int64)
+        parts = (self.computing, self.communicating, self.copying)
+        starts, ends = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        return interval_difference((start, end), interval_union(starts, ends))
+
+
+def step_length(step: StepTimes) -> int:
+    """Length of a step of which only the vendor's sums are known."""
+    return step.computing_ns + step.communication_not_overlapped_ns + step.free_ns
+
+
+def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
+    """Read of `rank` what the rules need."""
+    kernels = rank.kernels(progress)
+    told = rank.communications(progress)
+    rank.timeline(progress)
+    copies = _copies(rank)
+    if kernels is None or not len(kernels):
+        found = [_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
+        return RankCase(
+            rank.rank, rank, None, NOTHING[0], NOTHING[0], found, [], NOTHING, NOTHING, copies, rank.steps(progress)
+        )
+    communicating, waiting = _kinds_of(kernels)
+    end = kernels.start_ns + kernels.duration_ns
+    rows = np.flatnonzero(~communicating & ~waiting)
+    communications = _communications(rank, kernels, communicating, told)
+    starts = np.array([one.start_ns for one in communications], dtype=np.int64)
+    ends = np.array([one.end_ns for one in communications], dtype=np.int64)
+    computing = interval_union(kernels.start_ns[rows], end[rows])
+    communication = interval_union(starts, ends)
+    host = _host_events(rank)
+    return RankCase(
+        rank=rank.rank,
+        profile=rank,
+        kernels=kernels,
+        computing_rows=rows,
+        launch_ns=_launches(rank, kernels.start_ns[rows]),
+        communications=communications,
+        windows=_windows(rank, kernels, progress),
+        computing=computing,
+        communicating=communication,
+        copying=copies,
+        steps=rank.steps(progress),
+        host=host,
+        has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
+    )
+
+
+def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which kernels communicate, and which only wait or copy."""
+    core = np.array([text.upper() in _COLLECTIVE_CORES for text in kernels.core], dtype=bool)
+    named = np.array([text.startswith("hcom_") for text in kernels.type], dtype=bool)
+    waits = np.array([bool(_WAITING.fullmatch(text)) for text in kernels.type], dtype=bool)
+    return core | named, waits
+
+
+def _communications(
+    rank: RankProfile, kernels: Kernels, rows: NDArray[np.bool_], told: Sequence[CommunicationTime]
+) -> list[Communication]:
+    """Communications by the kernel table, else by the profiler's analysis; by the trace where neither has any."""
+    by_name: dict[str, list[CommunicationTime]] = {}
+    for one in told:
+        by_name.setdefault(one.op, []).append(one)
+    links = _link_times(rank)
+    chosen = np.flatnonzero(rows).tolist()
+    found = []
+    for row in chosen:
+        start, name = int(kernels.start_ns[row]), kernels.name[row]
+        near = min(by_name.get(name, ()), key=lambda one: abs(one.start_ns - start), default=None)
+        found.append(_communication(name, start, start + int(kernels.duration_ns[row]), near, links))
+    if not chosen:
+        found = [_communication(one.op, one.start_ns, one.end_ns, one, links) for one in told]
+    if not found:
+        found = _traced_communications(rank)
+    return sorted(found, key=lambda one: one.start_ns)
+
+
+def _traced_communications(rank: RankProfile) -> list[Communication]:
+    found = []
+    for track in rank.tracks:
+        if track.kind is TrackKind.COMMUNICATION and "plane" not in track.thread.casefold():
+            slices = rank.slices(track.id)
+            for start, length, name in zip(
+                slices.start_ns.tolist(), slices.duration_ns.tolist(), slices.name.tolist(), strict=True
+            ):
+                found.append(_communication(slices.names[name], start, start + length, None, {}))
+    return found
+
+
+def _link_times(rank: RankProfile) -> dict[str, int]:
+    """The longest time that any one link was busy in a communication, by its name."""
+    found: dict[str, int] = {}
+    for use in rank.links():
+        if use.single and use.source != use.target:
+            found[use.single] = max(found.get(use.single, 0), use.duration_ns)
+    return found
+
+
+def _communication(
+    name: str, start: int, end: int, told: CommunicationTime | None, links: Mapping[str, int]
+) -> Communication:
+    """
+    One communication with the part of it that moved bytes.
+
+    That is the profiler's own transit time; where it is left 0 although bytes moved, the longest time of any one link
+    of the op, else the times of all packets, which is exact for one link and too much for several.
+    """
+    transfer: int | None = None
+    if told is not None:
+        packets = sum(packet.duration_ns for packet in told.packets)
+        transfer = told.transit_ns or links.get(name, 0) or packets
+        transfer = min(transfer, end - start)
+    peer = told.peer_to_peer if told is not None else bool(_SEND_RECEIVE.search(name))
+    return Communication(name, start, end, peer, transfer, told)
+
+
+def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[StepWindow]:
+    spans = step_spans(rank, progress)
+    first = int(kernels.start_ns.min())
+    last = int((kernels.start_ns + kernels.duration_ns).max())
+    if not spans:
+        return [StepWindow(None, first, last, last)]
+    marked = not (kernels.step >= 0).any()
+    # Marks of the host are not kernels: a step then is what lies between two marks.
+    ends = [span.start_ns for span in spans[1:]] + [max(spans[-1].end_ns, last) if marked else spans[-1].end_ns]
+    return [
+        StepWindow(span.number, span.start_ns, end, min(span.end_ns, end))
+        for span, end in zip(spans, ends, strict=True)
+        if end > span.start_ns
+    ]
+
+
+def _copies(rank: RankProfile) -> Intervals:
+    """Copies between host and device on the streams of the trace."""
+    starts, ends = [], []
+    for track in rank.tracks:
+        if track.kind is not TrackKind.STREAM:
+            continue
+        slices = rank.slices(track.id)
+        codes = [code for code in np.unique(slices.name).tolist() if _COPY.search(slices.names[code])]
+        rows = np.isin(slices.name, codes)
+        starts.append(slices.start_ns[rows])
+        ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
+    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else NOTHING
+
+
+def _host_events(rank: RankProfile) -> dict[str, Intervals]:
+    kinds = {
+        kind: [re.compile(pattern, re.IGNORECASE) for pattern in entry["patterns"]]
+        for kind, entry in table("memplan.findings", "host_events.json").items()
+    }
+    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in kinds}
+    for track in rank.tracks:
+        if track.kind not in (TrackKind.HOST, TrackKind.CANN):
+            continue
+        slices = rank.slices(track.id)
+        used = np.unique(slices.name).tolist()
+        for kind, patterns in kinds.items():
+            codes = [code for code in used if any(pattern.search(slices.names[code]) for pattern in patterns)]
+            if codes or (kind == "garbage" and track.process == "GC"):
+                rows = np.isin(slices.name, codes) if codes else np.ones(len(slices), dtype=bool)
+                found[kind].append((slices.start_ns[rows], slices.start_ns[rows] + slices.duration_ns[rows]))
+    return {
+        kind: interval_union(np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
+        for kind, parts in found.items()
+        if parts
+    }
+
+
+def _launches(rank: RankProfile, starts: Int64s) -> Int64s:
+    """When the host launched the kernels that start at `starts`, -1 where the trace has no arrow to one."""
+    timeline = rank.timeline()
+    found = np.full(len(starts), -1, dtype=np.int64)
+    if timeline is None:
+        return found
+    for category in ("async_npu", "HostToDevice"):  # the launch itself goes before the framework's call
+        ends, begins = timeline.launches(category)
+        if len(ends):
+            place = np.minimum(np.searchsorted(ends, starts), len(ends) - 1)
+            near = np.abs(ends[place] - starts) <= 1000
+            found = np.where(near, begins[place], found)
+    return found

@@ -1,0 +1,247 @@
+"""Where the time of a step went: disjoint parts that add up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.core.arrays import Int64s
+from memplan.core.intervals import (
+    Intervals,
+    interval_difference,
+    interval_intersection,
+    interval_total,
+    interval_union,
+    intervals_within,
+)
+from memplan.findings.finding import threshold
+from memplan.findings.rank_case import NOTHING, Communication, RankCase, StepWindow
+from memplan.traces.profile import StepTimes
+
+IDLE_CAUSES = (
+    "garbage", "compile", "dataloader", "checkpoint", "allocate", "synchronise", "between", "host", "dispatch",
+    "unexplained",
+)  # fmt: skip
+"""Why a device is idle, in the order in which gaps are explained: what is more particular goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepBreakdown:
+    """
+    A step in ns: computing with nothing beside it, computing that hides communication, communication that nothing
+    hides (split into transfer and waiting), waiting of sends and receives for other pipeline stages (bubble), copies
+    that nothing hides, and idle time by cause. The parts add up to `length_ns`.
+
+    `transfer_ns` and `waiting_ns` are `None` where the profile doesn't tell them apart; then `exposed_ns` alone counts.
+    """
+
+    step: int | None
+    start_ns: int | None
+    length_ns: int
+    computing_ns: int
+    overlapped_ns: int
+    exposed_ns: int
+    transfer_ns: int | None
+    waiting_ns: int | None
+    bubble_ns: int
+    copying_ns: int
+    idle_ns: Mapping[str, int]
+
+    @property
+    def idle_total_ns(self) -> int:
+        """Idle time of all causes."""
+        return sum(self.idle_ns.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ExposedCommunication:
+    """A communication with what no computing hides of it, and how much of that moved bytes (`None`: unknown); ns."""
+
+    communication: Communication
+    exposed: Intervals
+    exposed_ns: int
+    transfer_ns: int | None
+
+    @property
+    def waiting_ns(self) -> int | None:
+        """What it waited for others."""
+        return None if self.transfer_ns is None else self.exposed_ns - self.transfer_ns
+
+    @property
+    def is_bubble(self) -> bool:
+        """Whether it is a send or receive that mostly waits for its peer, which works on another pipeline stage."""
+        if not self.communication.peer_to_peer or self.transfer_ns is None:
+            return False
+        return self.transfer_ns < threshold("bubble_share") * self.exposed_ns
+
+
+def exposed_communications(case: RankCase) -> list[ExposedCommunication]:
+    """
+    The communications of a rank with what of each is exposed; where several run at once the first takes the time.
+
+    Bytes move last: a collective first waits until all are there. So of a communication that is partly hidden the
+    transfer is what lies at its end.
+    """
+    found = []
+    taken = case.computing
+    for one in case.communications:
+        whole = (np.array([one.start_ns]), np.array([one.end_ns]))
+        exposed = interval_difference(whole, taken)
+        length = interval_total(*exposed)
+        transfer: int | None = None
+        if one.transfer_ns is not None:
+            moving = intervals_within(exposed, one.end_ns - one.transfer_ns, one.end_ns)
+            transfer = interval_total(*moving)
+        found.append(ExposedCommunication(one, exposed, length, transfer))
+        if length:
+            taken = interval_union(np.append(taken[0], exposed[0]), np.append(taken[1], exposed[1]))
+    return found
+
+
+def idle_by_cause(case: RankCase) -> dict[str, Intervals]:
+    """The idle time of a rank by cause: disjoint, together `case.idle`."""
+    rest = case.idle
+    found: dict[str, Intervals] = {}
+    for cause in IDLE_CAUSES[:5]:
+        part = interval_intersection(rest, case.host.get(cause, NOTHING))
+        found[cause] = part
+        rest = interval_difference(rest, part)
+    between = _between_steps(case.windows)
+    found["synchronise"], rest = _after_synchronising(case, rest, between)
+    found["between"] = interval_intersection(rest, between)
+    rest = interval_difference(rest, found["between"])
+    found |= _by_launch(case, rest)
+    return found
+
+
+def _between_steps(windows: Sequence[StepWindow]) -> Intervals:
+    starts = np.array([window.busy_until_ns for window in windows], dtype=np.int64)
+    ends = np.array([window.end_ns for window in windows], dtype=np.int64)
+    return interval_union(starts, ends)
+
+
+def _after_synchronising(case: RankCase, rest: Intervals, between: Intervals) -> tuple[Intervals, Intervals]:
+    """
+    Gaps within steps that follow a call that waited for the device: the queue had run empty when it came back.
+
+    The gap belongs to the call where that began before the gap and came back soon after its start.
+    """
+    calls = case.host.get("synchronise", NOTHING)
+    if not len(calls[0]):
+        return NOTHING, rest
+    start, end = rest
+    place = np.searchsorted(calls[0], start, side="left") - 1
+    inside = place >= 0
+    ended = calls[1][np.maximum(place, 0)]
+    tail = int(threshold("sync_tail_ns"))
+    waited = inside & (ended >= start - tail) & (ended <= np.maximum(start + tail, end))
+    part = interval_difference((start[waited], end[waited]), between)
+    return part, interval_difference(rest, part)
+
+
+def _by_launch(case: RankCase, rest: Intervals) -> dict[str, Intervals]:
+    """
+    What is left of the gaps by when the kernel after each was launched.
+
+    Until then the host was late; from then on the launch was under way, or other streams were waited for. Without
+    arrows from the host, gaps before kernels that wait longer than they run are taken as the host's where many do.
+    """
+    start, end = rest
+    if case.kernels is None or not len(start):
+        return {"host": NOTHING, "dispatch": NOTHING, "unexplained": rest}
+    begins = case.kernels.start_ns[case.computing_rows]
+    place = np.searchsorted(begins, end, side="left")
+    known = place < len(begins)
+    place = np.minimum(place, max(len(begins) - 1, 0))
+    launch = np.where(known, case.launch_ns[place], -1)
+    if (case.launch_ns >= 0).any():
+        middle = np.clip(launch, start, end)
+        told = launch >= 0
+        return {
+            "host": interval_union(start[told], middle[told]),
+            "dispatch": interval_union(middle[told], end[told], keep_touching=True),
+            "unexplained": (start[~told], end[~told]),
+        }
+    if waits_for_host(case) >= threshold("host_bound_kernels"):
+        return {"host": rest, "dispatch": NOTHING, "unexplained": NOTHING}
+    return {"host": NOTHING, "dispatch": NOTHING, "unexplained": rest}
+
+
+def waits_for_host(case: RankCase) -> float:
+    """Share of the computing kernels that waited for longer than they ran."""
+    if case.kernels is None or not len(case.computing_rows):
+        return 0.0
+    wait, run = case.kernels.wait_ns[case.computing_rows], case.kernels.duration_ns[case.computing_rows]
+    return float((wait > run).mean())
+
+
+def breakdown(case: RankCase) -> list[StepBreakdown]:
+    """The steps of a rank, each taken apart; by the vendor's own sums where there are no kernels."""
+    exposed = exposed_communications(case)
+    if not case.windows:
+        return [_of_sums(step, exposed) for step in case.steps]
+    idle = idle_by_cause(case)
+    both = interval_intersection(case.computing, case.communicating)
+    covered = interval_union(*_joined(case.computing, case.communicating))
+    copies = interval_difference(case.copying, covered)
+    found = []
+    for window in case.windows:
+        inside = (window.start_ns, window.end_ns)
+        inner = [(one, _length(one.exposed, inside)) for one in exposed]
+        bubble = sum(length for one, length in inner if one.is_bubble)
+        alone = sum(length for one, length in inner if not one.is_bubble)
+        known = [(one, length) for one, length in inner if not one.is_bubble and length]
+        transfer = _moving(known) if all(one.transfer_ns is not None for one, _ in known) else None
+        overlapped = _length(both, inside)
+        found.append(
+            StepBreakdown(
+                step=window.number,
+                start_ns=window.start_ns,
+                length_ns=window.end_ns - window.start_ns,
+                computing_ns=_length(case.computing, inside) - overlapped,
+                overlapped_ns=overlapped,
+                exposed_ns=alone,
+                transfer_ns=transfer,
+                waiting_ns=None if transfer is None else alone - transfer,
+                bubble_ns=bubble,
+                copying_ns=_length(copies, inside),
+                idle_ns={cause: _length(part, inside) for cause, part in idle.items()},
+            )
+        )
+    return found
+
+
+def _moving(known: Sequence[tuple[ExposedCommunication, int]]) -> int:
+    """Time in which bytes moved; of one that reaches over a step's end, in proportion."""
+    return sum((one.transfer_ns or 0) * length // one.exposed_ns for one, length in known if one.exposed_ns)
+
+
+def _of_sums(step: StepTimes, exposed: Sequence[ExposedCommunication]) -> StepBreakdown:
+    own = [one for one in exposed if one.communication.told is not None and one.communication.told.step == step.step]
+    bubble = min(sum(one.exposed_ns for one in own if one.is_bubble), step.communication_not_overlapped_ns)
+    alone = step.communication_not_overlapped_ns - bubble
+    known = [one.transfer_ns for one in own if not one.is_bubble]
+    moved = min(sum(one or 0 for one in known), alone) if known and None not in known else None
+    return StepBreakdown(
+        step=step.step,
+        start_ns=None,
+        length_ns=step.computing_ns + step.communication_not_overlapped_ns + step.free_ns,
+        computing_ns=max(step.computing_ns - step.overlapped_ns, 0),
+        overlapped_ns=min(step.overlapped_ns, step.computing_ns),
+        exposed_ns=alone,
+        transfer_ns=moved,
+        waiting_ns=None if moved is None else alone - moved,
+        bubble_ns=bubble,
+        copying_ns=0,
+        idle_ns={"unexplained": step.free_ns},
+    )
+
+
+def _length(parts: Intervals, inside: tuple[int, int]) -> int:
+    return interval_total(*intervals_within(parts, *inside))
+
+
+def _joined(one: Intervals, other: Intervals) -> tuple[Int64s, Int64s]:
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])

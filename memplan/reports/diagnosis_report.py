@@ -1,0 +1,235 @@
+"""What a diagnosis found: findings by cost, what shows each and what to do, steps taken apart, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from memplan.core.intervals import Intervals
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
+from memplan.findings.diagnose import Diagnosis
+from memplan.findings.finding import Evidence, Finding, Place
+from memplan.findings.step_breakdown import StepBreakdown
+from memplan.reports.report import (
+    Column,
+    Part,
+    Quantified,
+    Quantity,
+    Remark,
+    Report,
+    ReportCell,
+    ReportSection,
+    ReportTable,
+    Severity,
+    section,
+)
+from memplan.reports.step_pictures import STEP_PARTS, device_strip, stacked_steps
+from memplan.schema import Source
+
+_MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
+_UNITS = {
+    "ns": Quantity.DURATION, "bytes": Quantity.BYTES, "share": Quantity.SHARE, "count": Quantity.COUNT,
+    "B/s": Quantity.RATE,
+}  # fmt: skip
+_FINDINGS = (
+    Column("#", Quantity.COUNT),
+    Column("rank"),
+    Column("finding"),
+    Column("cost", Quantity.DURATION),
+    Column("of the steps", Quantity.SHARE),
+    Column("memory", Quantity.BYTES),
+    Column("how known"),
+    Column("kind", shown=False),
+)
+_EVIDENCE = (Column("evidence"), Column("value", Quantity.NUMBER))
+_REMEDIES = (Column("framework"), Column("what to change"), Column("why"), Column("read in"))
+_PLACES = (
+    Column("rank"), Column("step"), Column("op"), Column("from", Quantity.DURATION), Column("for", Quantity.DURATION),
+)  # fmt: skip
+_STEPS = (
+    Column("rank"),
+    Column("step"),
+    Column("length", Quantity.DURATION),
+    Column("computing", Quantity.DURATION),
+    Column("beside communication", Quantity.DURATION),
+    Column("transfer", Quantity.DURATION),
+    Column("waiting", Quantity.DURATION),
+    Column("exposed", Quantity.DURATION),
+    Column("bubble", Quantity.DURATION),
+    Column("copies", Quantity.DURATION),
+    Column("idle", Quantity.DURATION),
+    Column("idle: mostly"),
+)
+_BALANCE = (
+    Column("rank"),
+    Column("steps", Quantity.DURATION),
+    Column("findings", Quantity.DURATION),
+    Column("computing without objection", Quantity.DURATION),
+    Column("not explained", Quantity.DURATION),
+)
+
+
+def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()) -> Report:
+    """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
+    findings = list(diagnosis.findings)
+    rows = tuple(_row(number, one, diagnosis) for number, one in enumerate(findings, 1))
+    sections = [section("Findings", ReportTable(_FINDINGS, rows) if rows else "Nothing costs enough to be reported.")]
+    sections.append(section("Where the time went", *_time_parts(diagnosis)))
+    sections += [_details(number, one, diagnosis) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
+    remarks = [Remark(text) for text in notes]
+    if diagnosis.chip is None:
+        remarks.append(
+            Remark("The profile does not name its chip: kernels are held against their own counters; give --chip",
+                   Severity.WARNING)
+        )  # fmt: skip
+    return Report(
+        title=f"Diagnosis of {title}",
+        headline=findings[0].title if findings else Sentence("Nothing costs enough to be reported"),
+        sections=tuple(sections),
+        notes=tuple(remarks),
+        sources=(Source("thresholds", "memplan/findings/thresholds.json, each with its source"),),
+        document=lambda: _document(diagnosis, title, notes),
+    )
+
+
+def _row(number: int, one: Finding, diagnosis: Diagnosis) -> tuple[ReportCell, ...]:
+    return (
+        number, "all" if one.rank is None else one.rank, one.title, one.cost_ns, _share(one, diagnosis), one.cost_bytes,
+        one.confidence.value, one.kind,
+    )  # fmt: skip
+
+
+def _share(one: Finding, diagnosis: Diagnosis) -> float | None:
+    if one.cost_ns is None or one.rank is None or one.rank not in diagnosis.job.ranks:
+        return None
+    return one.cost_ns / max(diagnosis.job.ranks[one.rank].length_ns, 1)
+
+
+def _details(number: int, one: Finding, diagnosis: Diagnosis) -> ReportSection:
+    parts: list[Part] = [one.title]
+    if one.bound or one.formula:
+        parts.append(Sentence("Cost against {}; {}.", (one.bound or "no bound", one.formula)))
+    if one.evidence:
+        parts.append(ReportTable(_EVIDENCE, tuple((item.label, _value(item)) for item in one.evidence)))
+    places = [row for row in (_place(item, diagnosis) for item in one.places) if row is not None]
+    if places:
+        parts.append(ReportTable(_PLACES, tuple(places), "Where"))
+    if one.remedies:
+        remedies = tuple(
+            (item.framework, item.knob, item.text, ", ".join(filter(None, (item.version, item.source))))
+            for item in one.remedies
+        )
+        parts.append(ReportTable(_REMEDIES, remedies, "What to do"))
+    whose = "" if one.rank is None else f", rank {one.rank}"
+    cost = "" if one.cost_ns is None else f": {format_duration(one.cost_ns)}"
+    return section(f"{number}. {one.kind}{whose}{cost}", *parts)
+
+
+def _value(item: Evidence) -> ReportCell:
+    if isinstance(item.value, str):
+        return item.value
+    return Quantified(item.value, _UNITS.get(item.unit, Quantity.NUMBER))
+
+
+def _place(place: Place, diagnosis: Diagnosis) -> tuple[ReportCell, ...] | None:
+    if place.span_ns is None and not place.ops and not place.tensors:
+        return None
+    rank = place.ranks[0] if place.ranks else None
+    origin = None
+    if rank is not None and rank in diagnosis.job.ranks and diagnosis.job.ranks[rank].case.windows:
+        origin = diagnosis.job.ranks[rank].case.windows[0].start_ns
+    start = place.span_ns[0] - origin if place.span_ns and origin is not None else None
+    length = place.span_ns[1] - place.span_ns[0] if place.span_ns else None
+    names = ", ".join((*place.ops, *place.tensors))
+    return (", ".join(map(str, place.ranks)), None if place.step is None else str(place.step), names, start, length)
+
+
+def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
+    rows, bars = [], []
+    for rank, facts in diagnosis.job.ranks.items():
+        for step in facts.steps[:_MOST_STEPS]:
+            rows.append(_step_row(rank, step))
+            bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", _stacked(step)))
+    total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
+    yield stacked_steps(bars, title="Steps taken apart")
+    yield ReportTable(_STEPS, tuple(rows), "Steps", total=total)
+    for rank, facts in list(diagnosis.job.ranks.items())[:_MOST_STRIPS]:
+        if facts.case.windows:
+            span = facts.case.windows[0].start_ns, facts.case.windows[-1].end_ns
+            lanes: list[tuple[str, Intervals]] = [
+                ("computing", facts.case.computing),
+                ("communication", facts.case.communicating),
+                ("copies", facts.case.copying),
+                ("idle", facts.case.idle),
+            ]
+            first = next((one for one in diagnosis.findings if one.rank == rank and one.places), None)
+            marks = [place.span_ns for place in (first.places[:3] if first else ()) if place.span_ns]
+            yield device_strip(
+                [lane for lane in lanes if len(lane[1][0])], span, marks,
+                title=f"Rank {rank}: what the device did; framed, where the dearest finding is",
+            )  # fmt: skip
+    told_of = (diagnosis.explained_ns, diagnosis.working_ns, diagnosis.unexplained_ns)
+    balance = tuple(
+        (rank, facts.length_ns, *(told(rank) for told in told_of)) for rank, facts in diagnosis.job.ranks.items()
+    )
+    yield ReportTable(_BALANCE, balance, "What the findings explain")
+
+
+def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:
+    cause = max(step.idle_ns, key=lambda name: step.idle_ns[name], default=None)
+    mostly = ""
+    if cause is not None and step.idle_ns[cause]:
+        mostly = f"{cause} {format_share(step.idle_ns[cause] / max(step.idle_total_ns, 1), 0)}"
+    return (
+        rank, None if step.step is None else str(step.step), step.length_ns, step.computing_ns, step.overlapped_ns,
+        step.transfer_ns, step.waiting_ns, step.exposed_ns, step.bubble_ns, step.copying_ns, step.idle_total_ns, mostly,
+    )  # fmt: skip
+
+
+def _stacked(step: StepBreakdown) -> dict[str, int]:
+    transfer = step.exposed_ns if step.transfer_ns is None else step.transfer_ns
+    values = (
+        step.computing_ns, step.overlapped_ns, transfer, step.waiting_ns or 0, step.bubble_ns, step.copying_ns,
+        step.idle_total_ns,
+    )  # fmt: skip
+    return dict(zip(STEP_PARTS, values, strict=True))
+
+
+def _document(diagnosis: Diagnosis, title: str, notes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "profile": title,
+        "chip": diagnosis.chip,
+        "findings": [
+            _plain(asdict(one)) | {"title": str(one.title), "remedies": [asdict(item) for item in one.remedies]}
+            for one in diagnosis.findings
+        ],
+        "steps": [
+            _plain(asdict(step)) | {"rank": rank, "idle_total_ns": step.idle_total_ns}
+            for rank, facts in diagnosis.job.ranks.items()
+            for step in facts.steps
+        ],
+        "balance": [
+            {
+                "rank": rank,
+                "length_ns": facts.length_ns,
+                "explained_ns": diagnosis.explained_ns(rank),
+                "working_ns": diagnosis.working_ns(rank),
+                "unexplained_ns": diagnosis.unexplained_ns(rank),
+            }
+            for rank, facts in diagnosis.job.ranks.items()
+        ],
+        "notes": list(notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """`value` with numpy's numbers as Python's own, as JSON wants them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if key != "title"}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,155 @@
+"""Pictures of a diagnosis: a stacked bar for each step, and a strip of what a device did over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from memplan.core.intervals import Intervals, intervals_within
+from memplan.core.units import format_duration
+from memplan.reports.report import Drawing
+
+_WIDTH, _LABEL, _ROW, _HEAD = 800, 120, 26, 22
+_COLOURS = (
+    ("computing", "var(--accent)", ".95"),
+    ("computing over communication", "var(--accent)", ".6"),
+    ("communication: transfer", "var(--mind)", ".95"),
+    ("communication: waiting", "var(--mind)", ".5"),
+    ("pipeline bubble", "var(--no)", ".45"),
+    ("copies", "var(--yes)", ".8"),
+    ("idle", "currentColor", ".22"),
+)
+STEP_PARTS = tuple(name for name, _, _ in _COLOURS)
+"""What a step is made of, in the order in which it is drawn."""
+_LANES = {"computing": ("var(--accent)", 0.9), "communication": ("var(--mind)", 0.9), "copies": ("var(--yes)", 0.9)}
+_MOST_BARS = 64
+_MOST_BOXES = 1200
+
+
+def stacked_steps(steps: Sequence[tuple[str, Mapping[str, int]]], *, title: str = "") -> Drawing:
+    """A bar for each (label, ns by `STEP_PARTS`), all to one scale."""
+    longest = max((sum(parts.values()) for _, parts in steps), default=0)
+    if longest <= 0:
+        return Drawing(title=title)
+    room = _WIDTH - _LABEL - 90
+    lines = []
+    for row, (label, parts) in enumerate(steps[:_MOST_BARS]):
+        x, y = float(_LABEL), _HEAD + row * _ROW
+        lines.append(_words(_LABEL - 8, y + 15, label, "end"))
+        for name, colour, opacity in _COLOURS:
+            width = room * parts.get(name, 0) / longest
+            if width > 0:
+                words = escape(f"{name} {format_duration(parts[name])}")
+                lines.append(
+                    f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW - 7}" fill="{colour}" '
+                    f'fill-opacity="{opacity}"><title>{words}</title></rect>'
+                )
+                x += width
+        total = format_duration(sum(parts.values()))
+        lines.append(_words(x + 6, y + 15, total))
+    used = [part for part in _COLOURS if any(parts.get(part[0], 0) for _, parts in steps)]
+    height = _HEAD + min(len(steps), _MOST_BARS) * _ROW
+    return Drawing(_picture(height, "".join(_legend(used)) + "".join(lines), title), title=title)
+
+
+def device_strip(
+    lanes: Sequence[tuple[str, Intervals]], span: tuple[int, int], marks: Sequence[tuple[int, int]], *, title: str = ""
+) -> Drawing:
+    """
+    What ran when: a lane for each name over `span` ns, with `marks` (the dearest findings' places) framed.
+
+    Where a lane has more intervals than can be drawn, columns of the picture are as dark as they are busy.
+    """
+    start, end = span
+    if end <= start:
+        return Drawing(title=title)
+    room = _WIDTH - _LABEL
+    lines = []
+    for row, (name, intervals) in enumerate(lanes):
+        y = row * _ROW + 2
+        colour, opacity = _LANES.get(name, ("currentColor", 0.3))
+        lines.append(_words(_LABEL - 8, y + 14, name, "end"))
+        for low, high, share in _columns(intervals, start, end):
+            x, width = _LABEL + room * low, max(room * (high - low), 0.4)
+            lines.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW - 7}" fill="{colour}" '
+                f'fill-opacity="{opacity * share:.2f}"/>'
+            )
+    foot = len(lanes) * _ROW
+    for begin, stop in marks:
+        low, high = (max(begin, start) - start) / (end - start), (min(stop, end) - start) / (end - start)
+        if high > low:
+            lines.append(
+                f'<rect x="{_LABEL + room * low:.1f}" y="0" width="{max(room * (high - low), 2):.1f}" height="{foot}" '
+                f'fill="none" stroke="var(--no)" stroke-width="1.5"/>'
+            )
+    lines += [_words(_LABEL, foot + 13, "0"), _words(_WIDTH, foot + 13, format_duration(end - start), "end")]
+    return Drawing(_picture(foot + 18, "".join(lines), title), title=title)
+
+
+def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *, title: str = "") -> Drawing:
+    """Rates of the links between `ranks` in bytes per second: rows send, columns receive, darker is faster."""
+    size = len(ranks)
+    highest = max(rates.values(), default=0.0)
+    if not size or size > _MOST_BARS or highest <= 0:
+        return Drawing(title=title)
+    cell = min(64, 640 // size)
+    lines = []
+    for row, source in enumerate(ranks):
+        lines.append(_words(50, _HEAD + row * cell + cell / 2 + 4, str(source), "end"))
+        lines.append(_words(60 + row * cell + cell / 2, 14, str(source), "middle"))
+        for column, target in enumerate(ranks):
+            rate = rates.get((source, target))
+            if rate is None:
+                continue
+            x, y = 60 + column * cell, _HEAD + row * cell
+            words = f"{source} -> {target}: {rate / 1e9:.1f} GB/s"
+            lines.append(
+                f'<rect x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}" fill="var(--accent)" '
+                f'fill-opacity="{0.1 + 0.8 * rate / highest:.2f}"><title>{words}</title></rect>'
+            )
+            if cell >= 40:
+                lines.append(_words(x + cell / 2 - 1, y + cell / 2 + 4, f"{rate / 1e9:.1f}", "middle"))
+    return Drawing(_picture(_HEAD + size * cell + 4, "".join(lines), title), title=title)
+
+
+def _columns(intervals: Intervals, start: int, end: int) -> list[tuple[float, float, float]]:
+    """Intervals as (from, to, darkness) in shares of the span; merged to columns where there are too many."""
+    low, high = intervals_within(intervals, start, end)
+    length = end - start
+    if len(low) <= _MOST_BOXES:
+        return [
+            ((a - start) / length, (b - start) / length, 1.0) for a, b in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+    edges = start + (np.arange(_MOST_BOXES + 1) * length) // _MOST_BOXES
+    reach = np.concatenate([[0], np.cumsum(high - low)])
+    place = np.searchsorted(low, edges, side="right")
+    before = reach[place] - np.where(place > 0, np.maximum(high[np.maximum(place - 1, 0)] - edges, 0), 0)
+    share = np.diff(before) / np.diff(edges)
+    return [
+        (column / _MOST_BOXES, (column + 1) / _MOST_BOXES, float(dark))
+        for column, dark in enumerate(share.tolist())
+        if dark > 0
+    ]
+
+
+def _legend(used: Sequence[tuple[str, str, str]]) -> list[str]:
+    lines, x = [], 0.0
+    for name, colour, opacity in used:
+        lines.append(f'<rect x="{x:.0f}" y="2" width="11" height="11" fill="{colour}" fill-opacity="{opacity}"/>')
+        lines.append(_words(x + 15, 12, name))
+        x += 24 + 6.3 * len(name)
+    return lines
+
+
+def _words(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor">{escape(text)}</text>'
+
+
+def _picture(height: float, inside: str, title: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
+        f'<g font-size="11">{inside}</g></svg>'
+    )

@@ -1,0 +1,62 @@
+"""What is found in real profiles, beside figures that were taken from their files by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import memplan
+from memplan.findings import Confidence, diagnose
+from memplan.findings.diagnose import Diagnosis
+
+
+def _diagnosis(path: Path) -> Diagnosis:
+    return diagnose(memplan.open_profile(path))
+
+
+def test_exposed_communication_is_the_first_finding_with_waiting_and_transfer_apart(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/alexnet-ddp-2rank/text/level2")
+    first = next(one for one in found.findings if one.rank == 0)
+    told = {item.label: item.value for item in first.evidence}
+    assert first.kind == "communication.waiting"
+    assert first.cost_ns is not None
+    assert abs(first.cost_ns - 95_962_016) < 1000  # step_trace_time.csv
+    assert abs(found.job.ranks[0].length_ns - 129_862_750) < 1000
+    assert told["longest"] == "hcom_allReduce__271_0_1"
+    assert told["bytes moving"] == 4_041_881  # Total Op Info of communication.json
+    assert told["waiting for others"] + told["bytes moving"] == first.cost_ns
+    assert first.places[0].ops == ("hcom_allReduce__271_0_1",)
+    assert first.remedies
+
+
+def test_waiting_of_sends_and_receives_is_a_bubble(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    bubble = next(one for one in found.findings if one.rank == 0)
+    told = {item.label: item.value for item in bubble.evidence}
+    assert bubble.kind == "pipeline.bubble"
+    assert bubble.cost_ns == 313_877_800  # Total Op Info, p2p
+    assert told["bytes moving"] == 802_380  # batchsendrecv-total of the matrix
+    exposed = next(one for one in found.findings if one.rank == 0 and one.kind == "communication.exposed")
+    assert exposed.cost_ns == 106_296_460
+
+
+def test_ranks_of_which_only_sums_are_there_are_taken_apart_too(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    (step,) = found.job.ranks[3].steps
+    assert step.computing_ns == 401_131_700
+    assert step.exposed_ns + step.bubble_ns == 261_498_440
+    assert step.idle_total_ns == 147_520_200
+    idle = next(one for one in found.findings if one.rank == 3 and one.kind == "idle.unexplained")
+    assert idle.confidence is Confidence.ASSUMED
+
+
+def test_costs_of_a_rank_never_exceed_its_steps_and_parts_add_up(shared_data: Path) -> None:
+    folders = ("alexnet-ddp-2rank/text/level2", "alexnet-ddp-2rank/db/level2", "qwen3-0.6b-train-4rank",
+               "mindspore-alexnet-2023", "gpt3-2023-handcut")  # fmt: skip
+    for folder in folders:
+        found = _diagnosis(shared_data / "profiles" / folder)
+        for rank, facts in found.job.ranks.items():
+            for step in facts.steps:
+                parts = (step.computing_ns, step.overlapped_ns, step.exposed_ns, step.bubble_ns, step.copying_ns)
+                assert sum(parts) + step.idle_total_ns == step.length_ns, (folder, rank, step.step)
+            assert 0 <= found.explained_ns(rank) <= facts.length_ns
+            assert found.unexplained_ns(rank) >= 0

@@ -1,0 +1,104 @@
+"""How long each communication of a rank took and waited: `communication.json`. Its MB are 10⁶ bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from memplan.traces.decimals import scaled
+from memplan.traces.notes import Notebook
+from memplan.traces.profile import CommunicationTime, PacketTraffic
+from memplan.traces.rank_links import MOST_MATRIX_BYTES, STEP_NAME
+
+_MB, _MS = 10**6, 10**6
+_TRANSPORTS = ("RDMA", "HCCS", "PCIE", "SIO", "UB")
+"""Of the entries of a bandwidth table; `SDMA` is the sum of those that the copy engine serves."""
+
+
+def read_communication_times(paths: Sequence[Path], notes: Notebook) -> list[CommunicationTime]:
+    """The communications that `communication.json` files tell of, in order of start; sums over ops are left out."""
+    found: list[CommunicationTime] = []
+    for path in paths:
+        try:
+            if path.stat().st_size > MOST_MATRIX_BYTES:
+                notes.add(path, "skipped: far larger than such a file is")
+                continue
+            value = json.loads(path.read_bytes(), parse_float=str, strict=False)
+        except (OSError, ValueError, RecursionError) as error:
+            notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
+            continue
+        found.extend(_told(value, path, notes))
+    return sorted(found, key=lambda one: (one.start_ns, one.op))
+
+
+def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationTime]:
+    for step_name, kinds in _members(value):
+        match = STEP_NAME.fullmatch(step_name)
+        step = int(match.group(1)) if match else None
+        for kind, ops in _members(kinds):
+            for name, entry in _members(ops):
+                if name == "Total Op Info":
+                    continue
+                times = entry.get("Communication Time Info") if isinstance(entry, dict) else None
+                links = entry.get("Communication Bandwidth Info") if isinstance(entry, dict) else None
+                one = communication_time(step, kind, name, times, links)
+                if one is None:
+                    notes.add(path, f"{name}: no usable start and time; skipped")
+                else:
+                    yield one
+
+
+def communication_time(
+    step: int | None, kind: str, name: str, times: object, links: object
+) -> CommunicationTime | None:
+    """One communication from its times in ms and its traffic in MB; `None` where its start or length is no number."""
+    told = times if isinstance(times, Mapping) else {}
+    start = scaled(str(told.get("Start Timestamp(us)", "")), 1000)
+    elapsed = scaled(str(told.get("Elapse Time(ms)", "")), _MS)
+    if start is None or elapsed is None or elapsed < 0:
+        return None
+    op, _, group = name.partition("@")
+    return CommunicationTime(
+        step=step,
+        op=op,
+        group=group,
+        peer_to_peer=kind == "p2p",
+        start_ns=start,
+        elapsed_ns=elapsed,
+        transit_ns=_ns(told.get("Transit Time(ms)")),
+        wait_ns=_ns(told.get("Wait Time(ms)")),
+        synchronisation_ns=_ns(told.get("Synchronization Time(ms)")),
+        packets=tuple(_packets(links)),
+    )
+
+
+def _packets(links: object) -> Iterator[PacketTraffic]:
+    """Traffic by transport and size of packet; one entry without a packet size where the file has no distribution."""
+    for transport, told in _members(links):
+        size, time = _bytes(_member(told, "Transit Size(MB)")), _ns(_member(told, "Transit Time(ms)"))
+        if transport not in _TRANSPORTS or not size:
+            continue
+        sizes = list(_members(_member(told, "Size Distribution")))
+        for packet, counted in sizes:
+            if isinstance(counted, list) and len(counted) == 2:
+                count = scaled(str(counted[0]), 1) or 0
+                yield PacketTraffic(transport, (_bytes(packet) or 0) * count, _ns(counted[1]), count)
+        if not sizes:
+            yield PacketTraffic(transport, size, time, None)
+
+
+def _ns(value: object) -> int:
+    return max(scaled(str(value), _MS) or 0, 0)
+
+
+def _bytes(value: object) -> int:
+    return max(scaled(str(value), _MB) or 0, 0)
+
+
+def _member(value: object, key: str) -> object:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _members(value: object) -> Iterator[tuple[str, object]]:
+    return iter(value.items()) if isinstance(value, dict) else iter(())
