@@ -1,9 +1,9 @@
 """
 What a pair model leaves over, because the run has another order than the plan: matched by what kernels read and make.
 
-A kernel that updates many weights at once has them all. An op that was left out takes the nearest kernel that could run it and runs nothing else of importance. A kernel that
-moves data (a slice, a copy) goes to the op whose operands are its own: a view made contiguous in the middle of other
-work, or once more on the way back.
+A kernel that updates many weights at once has them all. An op that was left out takes the nearest kernel that could
+run it and runs nothing else of importance. A kernel that moves data (a slice, a copy) goes to the op whose operands
+are its own: a view made contiguous in the middle of other work, or once more on the way back.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class LoweringRule:
     """
     What runs an op of a family: families of the kernel itself (the usual one first) and of parts before and after it.
 
-    `repeats` is whether several such kernels may run it, `written_out` whether parts alone may, `piecewise` whether each
-    may do an equal share of it.
+    `repeats` is whether several such kernels may run it, `written_out` whether parts alone may, `piecewise` whether
+    each may do an equal share of it.
     """
 
     kernels: tuple[int, ...]
@@ -233,7 +233,7 @@ def _factors(kernels: TokenClasses) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools]:
-    """Products with the matrix of one group, or an equal part of it, and some of the tokens; whether in the op's order."""
+    """Products with the matrix of one group, or an equal part of it, and some tokens; whether in the op's order."""
     a, b = (float(size) for size in ops.inputs[row, :2])
     c, groups = float(ops.outputs[row, 0]), int(ops.groups[row])
     x, y, z = _factors(kernels)

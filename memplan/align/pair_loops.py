@@ -83,14 +83,13 @@ def forward(
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
     `core`, `part`, `again`, `fused` hold likelihood ratios by class; `stay`, `bare`, `skip`, `skip_on` are by op:
-    going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
-    of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, the
-    factors of names that are equal or differ, and the prices of a jump within `_REACH` rows and
-    of one among `_NEIGHBOURS`. `start` is the mass that stands before each op; `entry` is 1 for ops with
-    which a step may begin, 0 for others, `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
+    going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of
+    an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors
+    of names that are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`.
+    `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
+    `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
-    as do ops of a longer planned `op_time` than its `kernel_time`.
-    The first op is a sentinel that no kernel runs.
+    as do ops of a longer planned `op_time` than its `kernel_time`. The first op is a sentinel that no kernel runs.
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]

@@ -60,7 +60,7 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
 
 
 def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> Int64s:
-    """Sizes that updates may have, of the kernels in the longest stretch without a product; equal neighbours are one."""
+    """Sizes that updates may have, of kernels in the longest stretch without a product; equal neighbours are one."""
     heavy = np.isin(kernels.main, list(family_table().heavy))[kernel_class]
     edges = np.concatenate(([-1], np.flatnonzero(heavy), [len(kernel_class)]))
     widest = int(np.argmax(np.diff(edges)))
