@@ -44,7 +44,7 @@ def convolutional(classes: int = 10) -> Any:
 
 
 def alexnet(classes: int = 1000) -> Any:
-    """AlexNet in one column (Krizhevsky 2014, arXiv:1404.5997): `(batch, 3, 224, 224)` float32 to `(batch, classes)`."""
+    """AlexNet in one column (arXiv:1404.5997), from `(batch, 3, 224, 224)` float32 to `(batch, classes)`."""
     from mindspore import nn, ops
 
     class AlexNet(nn.Cell):  # type: ignore[misc]
