@@ -71,9 +71,7 @@ def test_a_stage_waits_for_slower_ones() -> None:
         sum(op.duration_ns for op in plan.ops if op.phase not in ("pipeline", "grad_sync", "optimizer"))
         for plan in plans
     ]
-    waits = [
-        dict((part.name, part.duration_ns) for part in plan.step_parts)["waiting for other stages"] for plan in plans
-    ]
+    waits = [{part.name: part.duration_ns for part in plan.step_parts}["waiting for other stages"] for plan in plans]
     assert works[0] + waits[0] == pytest.approx(works[1] + waits[1], rel=1e-3)
     assert waits[works.index(min(works))] > waits[works.index(max(works))] > 0
 
