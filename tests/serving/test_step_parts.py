@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def test_a_pipeline_of_equal_stages_takes_as_long_as_the_closed_form_says(
 
 def test_a_stage_waits_for_slower_ones() -> None:
     layout, recipe = Layout(pipeline=2), Recipe(sequence=512, micro_batches=4)
-    plans = [memplan.plan(MODEL, layout=layout, recipe=recipe, stage=stage, chip="910B3") for stage in range(2)]
+    short = replace(MODEL, layers=MODEL.layers[:4])
+    plans = [memplan.plan(short, layout=layout, recipe=recipe, stage=stage, chip="910B3") for stage in range(2)]
     works = [
         sum(op.duration_ns for op in plan.ops if op.phase not in ("pipeline", "grad_sync", "optimizer"))
         for plan in plans
