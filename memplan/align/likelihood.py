@@ -109,16 +109,16 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
                 ~kernels.known,
                 relation.kernel_share >= 1.0,
                 relation.largest,
-                (relation.kernel_share > 0.0) | relation.half,
                 relation.even & rule.piecewise,
+                (relation.kernel_share > 0.0) | relation.half,
             ],
             [
                 weights["part_scalar"],
                 weights["part_unknown"],
                 weights["part_related"],
                 weights["part_largest"],
-                weights["part_half_related"],
                 weights["part_piece"],
+                weights["part_half_related"],
             ],
             weights["part_unrelated"],
         )
