@@ -261,6 +261,8 @@ def _shape_weight(
     """What operand sizes and the output's dtype add to the weight of a family that fits."""
     if not ops.known[row]:
         return np.zeros(len(kernels))
+    if ops.scalar[row]:
+        return np.select([~kernels.known, kernels.scalar], [0.0, weights["mostly"]], weights["no_operand"])
     without = ~kernels.outputs.any(axis=1)  # the table leaves outputs out
     everything = (relation.kernel_share >= 1.0) & (relation.op_share >= 1.0)
     exact = everything & (relation.output | without)
