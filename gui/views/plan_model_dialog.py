@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -13,7 +14,6 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QFileDialog,
     QFormLayout,
-    QLabel,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -90,17 +90,15 @@ class PlanModelDialog(QDialog):
         self.recompute = self._count(tr("Layers computed again"), 0, 1023, 0, _TRAINING)
         self.sequence_parallel = QCheckBox(tr("Sequence parallel"), self)
         self._add("", self.sequence_parallel, "")
-        self.command = QLabel(self)
-        self.command.setWordWrap(True)
-        self.command.setTextInteractionFlags(self.command.textInteractionFlags().TextSelectableByMouse)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel, self)
         self.plan = self.buttons.addButton(tr("Plan"), QDialogButtonBox.ButtonRole.AcceptRole)
         self.plan.setDefault(True)
+        self.copy = self.buttons.addButton(tr("Copy as command line"), QDialogButtonBox.ButtonRole.ActionRole)
+        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.command_line))
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
         rows = QVBoxLayout(self)
         rows.addLayout(self._form)
-        rows.addWidget(self.command)
         rows.addWidget(self.buttons)
         for box in (self.model, self.chip, self.phase, self.weights, self.sharding, self.schedule):
             box.currentIndexChanged.connect(self._changed)
@@ -124,12 +122,11 @@ class PlanModelDialog(QDialog):
         return box
 
     def _changed(self) -> None:
-        """Show the rows that the step has, and what to type for the same plan."""
+        """Show the rows that the step has."""
         like = self.like.isChecked()
         kind = _TRAINING if self.phase.currentData() == _TRAINING else _SERVED
         for widget, step in self._rows:
             self._form.setRowVisible(widget, not like and step in ("", kind))
-        self.command.setText(shlex.join(["memplan", "plan", *words(self.request())]))
         self.adjustSize()
 
     def _browse(self) -> None:
@@ -142,6 +139,11 @@ class PlanModelDialog(QDialog):
         if self.model.findData(str(path)) < 0:
             self.model.insertItem(0, _shown(path), str(path))
         self.model.setCurrentIndex(self.model.findData(str(path)))
+
+    @property
+    def command_line(self) -> str:
+        """What to type for the same plan."""
+        return shlex.join(["memplan", "plan", *words(self.request())])
 
     def request(self) -> PlanRequest:
         """What is asked for now."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QSettings, Qt
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 import memplan
@@ -49,8 +50,10 @@ def test_a_step_is_planned_by_hand(qtbot: object, window: MainWindow) -> None:
     typed(qtbot, dialog.ranks.boxes["pp"], "2")
     typed(qtbot, dialog.stage, "1")
     typed(qtbot, dialog.global_batch, "2")
-    assert "--phase train" in dialog.command.text()
-    assert "--pp 2" in dialog.command.text()
+    assert "--phase train" in dialog.command_line
+    assert "--pp 2" in dialog.command_line
+    qtbot.mouseClick(dialog.copy, Qt.MouseButton.LeftButton)
+    assert QGuiApplication.clipboard().text() == dialog.command_line
     qtbot.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
     plan = window.session.document.plan
     assert plan is not None
@@ -70,7 +73,7 @@ def test_a_served_step_has_rows_of_its_own(qtbot: object, window: MainWindow) ->
     qtbot.keyClicks(dialog.phase, "D")
     assert dialog.batch.isVisible()
     assert not dialog.micro_batch.isVisible()
-    assert "--phase decode" in dialog.command.text()
+    assert "--phase decode" in dialog.command_line
     qtbot.keyClick(dialog, Qt.Key.Key_Escape)
     assert window.session.document.plan is None
 
@@ -85,7 +88,8 @@ def test_a_plan_like_the_open_profile(qtbot: object, window: MainWindow, tmp_pat
     assert dialog.like.isVisible()
     assert dialog.like.isChecked()
     assert not dialog.ranks.isVisible()
-    assert f"--like {folder}" in dialog.command.text()
+    assert f"--like {folder}" in dialog.command_line
+    assert "--chip" not in dialog.command_line  # which would be given, and win
     qtbot.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
     document = window.session.document
     assert document.plan is not None
