@@ -141,8 +141,7 @@ def _fitted(
         schedule = run_schedule(
             storages, durations_ns, moves, room if room is not None else 2**62, out_link=out_link, in_link=in_link
         )
-        away = {move.gap.storage for move in schedule.moves if move.gap.leaves_after is None}
-        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, begin_away=away, progress=progress)
+        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, progress=progress)
         tried.append((schedule, layout))
         if capacity is None or room is None or layout.peak <= capacity:
             return schedule, layout
