@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from memplan.core.resources import table
+from memplan.graph.op_names import op_family
 
 UNKNOWN_FAMILY = 0
 """The number of the family of types that no table knows."""
@@ -42,7 +43,9 @@ def family_table() -> FamilyTable:
     """The families of `families.json`."""
     document = table("memplan.align", "families.json")
     names = ("unknown", *document["families"])
-    of_type = {type_: number for number, name in enumerate(names) if number for type_ in document["families"][name]}
+    of_type = {
+        _stem(type_): number for number, name in enumerate(names) if number for type_ in document["families"][name]
+    }
 
     def numbers(key: str) -> frozenset[int]:
         return frozenset(names.index(name) for name in document[key])
@@ -113,13 +116,10 @@ def _families(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=1 << 14)
 def _stem(type_: str) -> str:
     """A type as all agree on it: `aten::add_`, `aclnnInplaceAdd`, `AddV2` and `Add` are `add`."""
-    stem = re.sub(r"^(aclnn|aten::|npu::|_npu_|te_|prim::|torch_npu::)", "", type_.strip())
-    stem = re.sub(r"(?:_?out|_)$", "", stem) if len(stem) > 4 else stem.rstrip("_")
-    stem = re.sub(r"(AiCore|AiCpu|Ext|Kernel|Common)+$", "", stem)
-    stem = stem.replace("_", "").replace("-", "").casefold()
-    return re.sub(r"v\d+$", "", stem)
+    return op_family(type_.strip().rpartition("::")[2].replace("_", "").replace("-", ""))
 
 
 @lru_cache(maxsize=1 << 14)

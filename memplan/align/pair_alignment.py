@@ -24,7 +24,7 @@ _PIECE, _OVERLAP = 60_000, 300
 """Kernels of a piece, and by how many neighbours overlap: what is near an end is taken from the piece that goes on."""
 _WIDTH, _BEHIND = 72, 28
 """Rows that a kernel is compared with, and how many of them lie before where a coarse alignment puts it."""
-_COARSE_KERNELS, _COARSE_OVERLAP, _COARSE_ROWS, _COARSE_BEHIND = 256, 32, 448, 96
+_COARSE_KERNELS, _COARSE_OVERLAP, _COARSE_LEAST, _COARSE_ROWS, _COARSE_BEHIND = 192, 32, 16, 448, 96
 """The same of the coarse alignment, whose pieces follow one another."""
 _FEW, _ABLE = 40, 100.0
 """One row in so many must be heavy to go by those alone; the ratio from which a kernel counts as one of them."""
@@ -34,8 +34,10 @@ _EDGE = 8
 """Rows that a collective before the first or after the last kernel of the chain may be from it."""
 _SPARE = 6
 """Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
-_SURE = 0.8
+_SURE = 0.6
 """Probability from which a match of the coarse alignment counts."""
+_FROM_NEAR = 0.6
+"""How much less likely a piece begins a row further on than where the one before it ended."""
 _LOST = 0.5
 """Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
 
@@ -300,9 +302,9 @@ def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32
     """The row near which every kernel stands, counted on over steps: from heavy ops, and in between in proportion."""
     heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
     rows = len(heavy_rows)
-    # Two steps side by side, of which the second goes on to the first.
-    doubled = model.taken(heavy_rows).repeated(2)
-    doubled = replace(doubled, entry=(np.arange(2 * rows) == 0).astype(np.float32))
+    # A band may reach into the next step; where all rows are seen, the last goes on to the first.
+    single = replace(model.taken(heavy_rows), entry=(np.arange(rows) == 0).astype(np.float32))
+    doubled = single.repeated(2)
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
     places, certain = np.zeros(len(classes), dtype=np.int64), np.zeros(len(classes), dtype=np.bool_)
     begin, at, turn = 0, 0, 0
@@ -315,14 +317,18 @@ def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32
             piece = _run(doubled, classes[begin:look], names[begin:look], low, _COARSE_ROWS, near=at)
         if piece is None or float((piece.row >= 0).mean()) < _LOST:
             low = np.zeros(look - begin, dtype=np.int64)
-            piece = _run(doubled, classes[begin:look], names[begin:look], low, 2 * rows, near=at)
-        sure = np.flatnonzero((piece.row[: end - begin] >= 0) & (piece.chance[: end - begin] >= _SURE))
+            piece = _run(single, classes[begin:look], names[begin:look], low, rows, near=at)
+        matched = np.flatnonzero(piece.row[: end - begin] >= 0)
+        sure = matched[piece.chance[matched] >= _SURE]
+        if len(sure) < _COARSE_LEAST:
+            sure = matched  # rather the likeliest than none
         if len(sure):
             # Forwards by up to three quarters of a step, or back by the rest.
             moves = (np.diff(piece.row[sure], prepend=at) + rows // 4) % rows - rows // 4
             places[begin + sure] = at + turn * rows + np.cumsum(moves)
-            certain[begin + sure] = True
+            certain[begin + sure] = piece.chance[sure] >= _SURE
             turn, at = divmod(int(places[begin + sure[-1]]), rows)
+            end = begin + int(sure[-1]) + 1  # what follows is sought again from there
         begin = end
     places, heavy_kernels = places[certain], heavy_kernels[certain]
     if not len(places):
@@ -399,8 +405,9 @@ def _run(
         stretch = model.entry[low[0] : low[0] + width]
         start[: len(stretch)][stretch > 0] = 1.0
     else:
-        start *= model.start_inside
-        start[max(0, near - int(low[0]) - 1) : near - int(low[0]) + 2] = 1.0
+        # Where the piece before ended, or a little further on.
+        ahead = np.arange(width + 1) + int(low[0]) - near - 1
+        start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     shared = (
         model.token, kernel_class, low, model.ratios.core, model.ratios.part, model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
