@@ -52,7 +52,7 @@ def choose_moves(
     """
     steps = len(step_start_ns) - 1
     live = live_bytes(storages, [Residency(i, s.start, s.end) for i, s in enumerate(storages)], steps)
-    candidates = _closable(gaps_of(storages, steps))
+    candidates = gaps_of(storages, steps)
     if not candidates or steps == 0 or int(live.max()) <= capacity:
         return HostMoves((), live)
     start = np.array([gap.start for gap in candidates])
@@ -92,12 +92,6 @@ def _close_cycles(gaps: list[Gap], candidates: Sequence[Gap]) -> list[Gap]:
     ends = {gap.storage for gap in gaps if gap.leaves_after is None or gap.returns_at is None}
     closing = [g for g in candidates if g.storage in ends and (g.leaves_after is None or g.returns_at is None)]
     return list(dict.fromkeys([*gaps, *closing]))
-
-
-def _closable(gaps: Sequence[Gap]) -> list[Gap]:
-    """`gaps` without those that end the schedule on the host where it begins in HBM."""
-    opened = {gap.storage for gap in gaps if gap.leaves_after is None}
-    return [gap for gap in gaps if gap.returns_at is not None or gap.storage in opened]
 
 
 def _needed(
