@@ -22,6 +22,7 @@ from memplan.align.likelihood import likelihoods
 from memplan.align.pair_alignment import align_pairs
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.tokens import kernel_tokens, token_classes
+from memplan.align.update_order import updates_as_run
 from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
@@ -75,9 +76,9 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
 
     Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
     """
-    sequence = planned_sequence(plan)
     found, kernel_class = kernel_tokens(kernels)
     classes = token_classes(found)
+    sequence = planned_sequence(plan, updates_as_run(plan, classes, kernel_class))
     ratios = likelihoods(sequence.classes, sequence.rules, classes)
     row_names, kernel_names = _shared_names(plan, sequence, kernels)
     times = kernels.duration_ns.astype(np.float32)

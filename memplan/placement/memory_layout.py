@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
-from memplan.graph.access import accesses, carried
+from memplan.graph.access import accesses, carried, loop_spans
 from memplan.hardware import Chip, Link
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
+from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.residency import Gap, Storage, least_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
@@ -100,19 +99,32 @@ def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Roundi
     for step, access in enumerate(accesses(graph)):
         for storage in access.writes:
             writes.setdefault(storage, []).append(step)
-    kept = carried(graph)
+    kept, loops = carried(graph), loop_spans(graph)
     return [
         Storage(
             tensor=tensor.index,
             size=round_size(tensor.nbytes),
             start=tensor.start,
             end=tensor.end,
-            uses=tensor.uses,
+            uses=_needed_at(tensor, loops),
             writes=tuple(writes.get(tensor.index, ())),
             persistent=tensor.persistent or tensor.index in kept,
         )
         for tensor in tensors
     ]
+
+
+def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """
+    The steps at which a tensor has to be in HBM: those that use it, and all of a loop that finds it there.
+
+    Every pass of a loop begins where the one before ended, so what was there before it stays where it is.
+    """
+    steps = set(tensor.uses)
+    for begin, end in loops:
+        if tensor.start <= begin and any(begin <= step <= end for step in tensor.uses):
+            steps.update(range(begin, end + 1))
+    return tuple(sorted(steps)) if len(steps) > len(tensor.uses) else tensor.uses
 
 
 def _fitted(
@@ -131,13 +143,14 @@ def _fitted(
     less room until they do.
     """
     steps = len(durations_ns)
-    starts = np.concatenate(([0], np.cumsum(np.asarray(durations_ns, dtype=np.int64)))).astype(np.int64)
     room = capacity
+    problem: MoveProblem | None = None
     tried: list[tuple[StepSchedule, HbmLayout]] = []
     while len(tried) < _PACKING_ROUNDS:
         moves: tuple[Gap, ...] = ()
         if room is not None:
-            moves = choose_moves(storages, starts, room, out_link=out_link, in_link=in_link).gaps
+            problem = problem or move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
+            moves = choose_moves(problem, room).gaps
         schedule = run_schedule(
             storages, durations_ns, moves, room if room is not None else 2**62, out_link=out_link, in_link=in_link
         )

@@ -13,9 +13,9 @@ from memplan.readers.mindir.op_table import op_table
 WITHOUT_TENSORS = frozenset(
     {
         # Order of side effects only, copies with an output of their own, and tables that are no tensors.
-        "Barrier", "CopyToDevice", "CopyToHost", "Detach", "DistCommIsend", "GetData", "InnerCommIrecv", "InnerCommIsend",
-        "MapTensorErase", "MapTensorGet", "MapTensorGetData", "MapTensorGetGrad", "MapTensorGetKeys", "MapTensorGetValues",
-        "MapTensorPut", "Morph",
+        "Barrier", "CopyToDevice", "CopyToHost", "Detach", "DistCommIsend", "GetData", "InnerCommIrecv",
+        "InnerCommIsend", "MapTensorErase", "MapTensorGet", "MapTensorGetData", "MapTensorGetGrad",
+        "MapTensorGetKeys", "MapTensorGetValues", "MapTensorPut", "Morph",
         # The class behind ScatterUpdate and its kin.
         "_ScatterOp", "_ScatterOpDynamic",
     }
@@ -65,7 +65,7 @@ def test_every_argument_that_mindspore_marks_as_written_is_in_the_table() -> Non
             continue
         entry = table.in_place.get(op)
         for position, name in enumerate(names):
-            # The table goes by its own names for arguments, which MindSpore's two kinds of definition spell differently.
+            # MindSpore's two kinds of definition spell some arguments differently; the table has one name for each.
             ours = table.argument(op, position)
             if name in written and (entry is None or not {name, ours} & set(entry.writes)):
                 missing.append(f"{op}.{name}")
