@@ -163,12 +163,21 @@ def run_queues(
     limit = last + 1
     for place in range(by_return.size):
         limit = max(limit, step_start[returns[by_return[place]]])
+    freed = np.zeros(steps + 1, np.int64)  # when the last bytes are out that are gone by a step
+    for place in range(by_leave.size):
+        gap = by_leave[place]
+        freed[gone[gap]] = max(freed[gone[gap]], out_start[gap] + out_ns[gap])
     order = by_return[np.argsort(in_start[by_return], kind="mergesort")]
     for place in range(order.size - 1, -1, -1):
         gap = order[place]
         limit = min(limit, step_start[returns[gap]])
         in_start[gap] = max(limit - in_ns[gap], in_start[gap])
         limit = in_start[gap]
-        while first[gap] < returns[gap] and step_start[first[gap]] + duration[first[gap]] <= in_start[gap]:
+        # An op may wait while one storage is still on its way out and another already comes in: not into its bytes.
+        while (
+            first[gap] < returns[gap]
+            and step_start[first[gap]] + duration[first[gap]] <= in_start[gap]
+            and freed[first[gap] + 1] <= in_start[gap]
+        ):
             first[gap] += 1
     return max(clock, out_free, last)
