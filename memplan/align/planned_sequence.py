@@ -65,10 +65,8 @@ class PlannedSequence:
         return len(self.op)
 
 
-def planned_sequence(plan: Plan, update_order: Sequence[int] = ()) -> PlannedSequence:
-    """The rows of `plan`; ops that launch nothing are left out; `update_order` tells the order of updates."""
-    places, order = set(update_order), iter(update_order)
-    ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
+def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
+    """The rows of `plan`: those ops in that order (`run_order`), and what frameworks do beside them."""
     found, codes = plan_tokens(plan, ops)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]

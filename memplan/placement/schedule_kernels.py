@@ -82,6 +82,7 @@ def run_queues(
     blocked = np.full(gaps, -1, np.int64)  # last step at which there was no room for it
     issued = np.zeros(gaps, np.bool_)
     at_leave = at_start = at_return = 0
+    free_at = np.zeros(steps, np.int64)  # when all that leaves before the step has left
     clock = out_free = in_free = last = 0
     for step in range(steps):
         ready = clock
@@ -110,7 +111,7 @@ def run_queues(
             gone[gap] = step
             if returns[gap] >= 0:
                 waits = _up(waiting, waits, key, gap)
-        begin_here = ready
+        begin_here = free_at[step] = ready
         while at_return < look:
             gap = by_return[at_return]
             at_return += 1
@@ -163,21 +164,12 @@ def run_queues(
     limit = last + 1
     for place in range(by_return.size):
         limit = max(limit, step_start[returns[by_return[place]]])
-    freed = np.zeros(steps + 1, np.int64)  # when the last bytes are out that are gone by a step
-    for place in range(by_leave.size):
-        gap = by_leave[place]
-        freed[gone[gap]] = max(freed[gone[gap]], out_start[gap] + out_ns[gap])
     order = by_return[np.argsort(in_start[by_return], kind="mergesort")]
     for place in range(order.size - 1, -1, -1):
         gap = order[place]
         limit = min(limit, step_start[returns[gap]])
         in_start[gap] = max(limit - in_ns[gap], in_start[gap])
         limit = in_start[gap]
-        # An op may wait while one storage is still on its way out and another already comes in: not into its bytes.
-        while (
-            first[gap] < returns[gap]
-            and step_start[first[gap]] + duration[first[gap]] <= in_start[gap]
-            and freed[first[gap] + 1] <= in_start[gap]
-        ):
+        while first[gap] < returns[gap] and free_at[first[gap] + 1] <= in_start[gap]:
             first[gap] += 1
     return max(clock, out_free, last)
