@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.progress import Progress, silent
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
@@ -29,13 +29,14 @@ def lay_out(
     steps: int,
     *,
     alignment: int,
+    enough: int | None = None,
     progress: Progress = silent,
 ) -> HbmLayout:
     """
     Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything.
 
     A persistent storage that is there at both ends of the schedule ends at the address at which it begins, or the
-    schedule could not be run again.
+    schedule could not be run again. Where the peak need be no lower than `enough` bytes, the search ends there.
     """
     offsets = [0] * len(residencies)
     fixed = 0
@@ -66,8 +67,10 @@ def lay_out(
             for index in moving
             if index in intervals
         ),
-        pools=(Pool(id=0, name="HBM"),),
+        pools=(Pool(id=0, name="HBM", capacity=None if enough is None else max(enough - fixed, 1)),),
     )
+    if enough is not None:
+        problem = replace(problem, objective=("capacity_overflow",))
     assignment = assign(problem, progress=progress)
     for index in moving:
         offsets[index] = fixed + assignment.placed[owner.get(index, index)][1]
