@@ -8,7 +8,7 @@ work, or once more on the way back.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -101,13 +101,25 @@ class LeftOver:
         whole: dict[int, float] = defaultdict(float)
         for weight, _, _, _, kernel in pairs:
             whole[kernel] += weight
+        chosen: list[tuple[int, int, float]] = []
         for weight, _, _, row, kernel in sorted(pairs, reverse=True):
-            if row in used or kernel in taken:
-                continue
-            used.add(row)
-            taken.add(kernel)
-            rest = whole[kernel] - weight + self.rules["prior"]
-            self._assign(kernel, row, weight / (weight + rest), MatchedBy.DATAFLOW, core=True)
+            if row not in used and kernel not in taken:
+                used.add(row)
+                taken.add(kernel)
+                rest = whole[kernel] - weight + self.rules["prior"]
+                chosen.append((kernel, row, weight / (weight + rest)))
+        self._settle(chosen, missed)
+
+    def _settle(self, chosen: Sequence[tuple[int, int, float]], missed: Sequence[int]) -> None:
+        """Assign pairs; one that repeats wherever such an op was missed is surer: a run has another order throughout."""
+        token = self.sequence.token
+        wanted = Counter(int(token[row]) for row in missed)
+        alike = Counter((int(token[row]), int(self.kernel_class[kernel])) for kernel, row, _ in chosen)
+        for kernel, row, chance in chosen:
+            kind = int(token[row])
+            times = alike[kind, int(self.kernel_class[kernel])]
+            repeated = times / wanted[kind] * (1.0 - 1.0 / times)
+            self._assign(kernel, row, 1.0 - (1.0 - chance) * (1.0 - repeated), MatchedBy.DATAFLOW, core=True)
 
     def _movers(self) -> None:
         """Give kernels that move data to the op of the layer whose operands they have."""
@@ -131,7 +143,7 @@ class LeftOver:
             ratio, row = best[layer, kind]
             now = 0.0
             if found.row[kernel] >= 0:
-                now = float(self.ratios.part[sequence.token[found.row[kernel]], kind])
+                now = float(self.ratios.behind[sequence.token[found.row[kernel]], kind])
             if ratio < self.rules["least_mover_ratio"] or ratio <= now * self.rules["mover_margin"]:
                 continue
             again = bool(self.forward[row]) and not self.forward[int(found.place[kernel])]

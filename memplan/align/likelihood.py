@@ -66,12 +66,13 @@ class Likelihoods:
     """
     Ratios by class of op and class of kernel.
 
-    `core`: the kernel runs the op; `part`: it is something before or after that; `again`: another kernel of an op that
+    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `again`: another kernel of an op that
     several run; `fused`: a kernel that ran the op before runs this one too.
     """
 
     core: Singles
-    part: Singles
+    before: Singles
+    behind: Singles
     again: Singles
     fused: Singles
 
@@ -114,7 +115,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         if rule.kernels[0] == transfers:
             joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
         fused[row] = np.exp(joint)
-    return Likelihoods(core, part, again, fused)
+    return Likelihoods(core, part, part, again, fused)
 
 
 @dataclass(frozen=True, slots=True)
