@@ -422,7 +422,8 @@ def _run(
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     shared = (
-        model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind, model.ratios.again, model.ratios.fused,
+        model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
+        model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
         model.skip, model.skip_on, model.entry, model.prices,
     )  # fmt: skip

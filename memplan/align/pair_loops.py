@@ -79,7 +79,8 @@ def forward(
     """
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
-    `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class; `stay`, `bare`, `skip`, `skip_on` are by op:
+    `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class;
+    `stay`, `bare`, `skip`, `skip_on` are by op:
     going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
     of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, and the
     factors of names that are equal or differ. `start` is the mass that stands before each op; `entry` is 1 for ops with
