@@ -50,6 +50,7 @@ def screenshots(
     profile_path: Path,
     offloading_path: Path,
     config: Path,
+    hidden: tuple[Path, Path],
     out_dir: Path,
     *,
     size: tuple[int, int] = (1400, 900),
@@ -58,10 +59,12 @@ def screenshots(
     A picture of every view in both themes, and of the window in Chinese: the whole window, with that view in front.
 
     `offloading_path` is a plan of the same graph in less memory: with moves, and something to lay beside the first.
+    `hidden` is a plan and the profile of its run that does not have its names.
     """
     _prepare()
     session = open_session(Request(plan_path, profile_path))
     offloading = open_session(Request(offloading_path))
+    named = open_session(Request(*hidden))
     empty = open_session(Request())
 
     def front(name: str) -> Arrange:
@@ -92,6 +95,16 @@ def screenshots(
         plan = window.session.document.plan
         if plan is not None:
             window.session.select(OpRef(max(plan.ops, key=lambda op: op.flops).index))
+
+    def model_words(window: MainWindow) -> None:
+        window.search.open()
+        window.search.edit.setText("o_proj, forward")
+        window.search.step()
+        viewport = window.session.viewport
+        span = window.session.selected_span()
+        if span is not None:
+            length = span[1] - span[0]
+            viewport.show(span[0] - 12 * length, span[1] + 12 * length)
 
     def roofline(window: MainWindow) -> None:
         window.docks.show("roofline")
@@ -128,6 +141,7 @@ def screenshots(
         "side-by-side": (session, side_by_side),
         "selection": (session, selection),
         "search": (session, search),
+        "model-words": (named, model_words),
         "roofline": (session, roofline),
         "kernel": (session, kernel),
         "kv-budget": (session, kv_budget),

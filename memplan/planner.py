@@ -18,7 +18,7 @@ from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.hardware import link as find_link
 from memplan.models import ModelConfig
-from memplan.models.parallel import Layout
+from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.memory import Recipe
 from memplan.placement import plan_records
@@ -28,6 +28,7 @@ from memplan.readers.replicate import replicate_layers
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
 from memplan.schema.storages import planned_tensors
+from memplan.serving.step_parts import model_step_parts
 
 
 def plan(
@@ -60,9 +61,10 @@ def plan(
     the plan says `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that
     can't be used.
     """
-    if isinstance(source, ModelConfig):
+    model = source if isinstance(source, ModelConfig) else None
+    if model is not None:
         settings = settings or model_settings(layout, recipe, stage, data_rank)
-        source = model_graph(source, phase, layout, recipe, stage=stage, data_rank=data_rank)
+        source = model_graph(model, phase, layout, recipe, stage=stage, data_rank=data_rank)
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
     graph, digest = _read(source, inputs, layers, shapes, progress)
@@ -91,6 +93,7 @@ def plan(
 
     progress(2, 3, "checking")
     starts, stalls = placed.schedule.start_ns.tolist(), placed.schedule.stalled_ns.tolist()
+    makespan = placed.schedule.makespan_ns
     result = Plan(
         origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
         chip=target.name,
@@ -105,12 +108,17 @@ def plan(
         links=plan_records.link_records(placed),
         fits=not placed.missing,
         missing_bytes=placed.missing,
-        makespan_ns=placed.schedule.makespan_ns,
+        makespan_ns=makespan,
         allocator=allocator.name,
         rests_on=(*core.sources, Source(allocator.name, allocator.source)),
         notes=(*graph.notes, *room.notes, *advice, *placed.notes),
         kernels=tuple(map(planned_kernel, kernels)),
         settings=tuple(settings),
+        step_parts=()
+        if model is None or recipe is None
+        else model_step_parts(
+            model, layout or ONE_RANK, recipe, target, stage=stage, graph=graph, makespan_ns=makespan
+        ),
     )
     wrong = violations(result)
     if wrong:

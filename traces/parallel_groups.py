@@ -53,6 +53,13 @@ class ParallelGroups:
         found = [group for group in self.groups if group.dimension == dimension]
         return max(found, key=lambda group: len(group.ranks), default=None)
 
+    def stage_of(self, rank: int) -> int | None:
+        """The pipeline stage of global `rank`: its place in its `pp` group; 0 in a job without stages, else `None`."""
+        if self.sizes.get("pp") == 1:
+            return 0
+        group = self.of("pp")
+        return group.ranks.index(rank) if group is not None and rank in group.ranks else None
+
     def __bool__(self) -> bool:
         return bool(self.groups or self.sizes)
 

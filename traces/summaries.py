@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from statistics import mean
@@ -22,7 +22,9 @@ from memplan.core.errors import CancelledError, InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.file_kinds import FileKind
+from memplan.traces.link_totals import LinkTotal, link_totals
 from memplan.traces.notes import Notebook
+from memplan.traces.parallel_groups import ParallelGroups, parallel_groups
 from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
 from memplan.traces.rank import RankProfile
 from memplan.traces.readers.choice import open_reader
@@ -33,7 +35,8 @@ SLOW_RANK = 0.05
 SLOW_LINK = 0.05
 _MOST_OPS = 50
 _KILLED = "the process that read it was killed, perhaps for want of memory; try again with one worker"
-_SMALLEST_USE = 10**6  # bytes; shorter messages measure latency
+_STAGED = ("batchsendrecv", "send", "receive", "hcom_send", "hcom_receive", "hcom_batchSendRecv")
+"""How communications between pipeline stages are called in a matrix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,12 @@ class RankSummary:
     links: Sequence[LinkTraffic]
     notes: Sequence[Note]
     error: str | None = None
+    groups: ParallelGroups = field(default_factory=ParallelGroups)
+
+    @property
+    def stage(self) -> int | None:
+        """Its pipeline stage, `None` where the profile doesn't tell."""
+        return self.groups.stage_of(self.rank)
 
 
 def summarise_ranks(
@@ -91,6 +100,7 @@ def summary_of(
 ) -> RankSummary:
     """The summary of one rank, read with so many threads (`None`: one for each processor)."""
     notes = Notebook(root)
+    groups = parallel_groups(source.metadata)
     try:
         rank = RankProfile(source.rank, lambda progress: open_reader(source, notes, progress, cache, threads))
         curves = rank.memory_curves(progress).values()
@@ -112,6 +122,7 @@ def summary_of(
             peaks=peaks,
             links=list(rank.links(progress)),
             notes=notes.notes,
+            groups=groups,
         )
     except CancelledError:
         raise
@@ -208,23 +219,34 @@ def _on_dask(
         client.close()
 
 
-def slow_ranks(summaries: Sequence[RankSummary], threshold: float = SLOW_RANK) -> list[tuple[int, int, float]]:
+def slow_ranks(summaries: Sequence[RankSummary], threshold: float = SLOW_RANK) -> list[tuple[int, int | None, float]]:
     """
-    Ranks that compute longer than the mean of the step by more than `threshold` of it: rank, step, excess as a share.
+    Ranks that compute longer than the mean of their peers by more than `threshold` of it: rank, step, excess (a share).
 
-    In synchronous training every other rank waits for these. Steps are matched by number; worst first.
+    In synchronous training every other rank waits for these. Peers are the ranks of one pipeline stage in one step:
+    other stages have other work. Ranks whose stage is unknown are peers of each other unless they send to and receive
+    from each other, which ranks of several stages do. Worst first.
     """
-    by_step: dict[int | None, list[tuple[int, int]]] = {}
+    peers: dict[tuple[int | None, int | None], list[tuple[int, int]]] = {}
     for summary in summaries:
-        for step in summary.steps:
-            by_step.setdefault(step.step, []).append((summary.rank, step.computing_ns))
+        if summary.stage is None and any(use.op.startswith(_STAGED) for use in summary.links):
+            continue
+        for step in {step.step: step for step in summary.steps}.values():
+            peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
     found = []
-    for number, times in by_step.items():
+    for (_, number), times in peers.items():
         average = mean(time for _, time in times)
         for rank, time in times:
             if len(times) > 1 and average > 0 and time > average * (1 + threshold):
-                found.append((rank, -1 if number is None else number, time / average - 1))
+                found.append((rank, number, time / average - 1))
     return sorted(found, key=lambda entry: (-entry[2], entry[0]))
+
+
+def job_links(summaries: Sequence[RankSummary]) -> list[LinkTotal]:
+    """Totals of all links between the ranks, by global rank."""
+    return link_totals(
+        {summary.rank: summary.links for summary in summaries}, {summary.rank: summary.groups for summary in summaries}
+    )
 
 
 def slow_links(
@@ -235,15 +257,17 @@ def slow_links(
 
     Each is source, target, transport, bytes per second over all its uses, and that as a share of the mean.
     """
-    totals: dict[tuple[int, int, str], tuple[int, int]] = {}
-    for use in {use for summary in summaries for use in summary.links}:
-        if use.source != use.target and use.duration_ns > 0 and use.size >= _SMALLEST_USE:
-            size, time = totals.get((use.source, use.target, use.transport), (0, 0))
-            totals[use.source, use.target, use.transport] = size + use.size, time + use.duration_ns
-    rates = {key: size / time * 1e9 for key, (size, time) in totals.items()}
-    found: list[tuple[int, int, str, float, float]] = []
-    for transport in {key[2] for key in rates}:
-        peers = {key: rate for key, rate in rates.items() if key[2] == transport}
-        average = mean(peers.values())
-        found.extend((*key, rate, rate / average) for key, rate in peers.items() if rate < average * (1 - threshold))
-    return sorted(found, key=lambda entry: (entry[4], entry[0], entry[1]))
+    return [
+        (link.source, link.target, link.transport, link.bytes_per_second, share)
+        for link, share in slower_links(job_links(summaries), threshold)
+    ]
+
+
+def slower_links(links: Sequence[LinkTotal], threshold: float = SLOW_LINK) -> list[tuple[LinkTotal, float]]:
+    """Links slower than the mean of their transport by more than `threshold` of it, with their share; worst first."""
+    found = []
+    for transport in {link.transport for link in links}:
+        peers = [link for link in links if link.transport == transport]
+        average = mean(link.bytes_per_second for link in peers)
+        found += [(link, share) for link in peers if (share := link.bytes_per_second / average) < 1 - threshold]
+    return sorted(found, key=lambda entry: (entry[1], entry[0].source, entry[0].target))

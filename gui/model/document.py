@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from memplan.compare import Comparison, TimeMap, compare
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
+from memplan.gui.model.model_places import ModelPlaces
 from memplan.schema import Plan
 from memplan.traces.directory import Profile
 from memplan.traces.rank import RankProfile
@@ -42,6 +44,13 @@ class Document:
     comparison: Comparison | None = None
     axis: TimeMap = field(default_factory=lambda: shifted(0))
     basis: Text = _PLAN_TIME
+
+    @cached_property
+    def places(self) -> ModelPlaces | None:
+        """The kernels in the model's words; `None` where no op of a plan was found in the profile."""
+        found = self.comparison.places if self.comparison is not None else None
+        kernels = self.rank.kernels() if found is not None and self.rank is not None else None
+        return ModelPlaces(found, kernels) if found is not None and kernels is not None else None
 
     @property
     def empty(self) -> bool:
@@ -114,4 +123,7 @@ def make_document(
         if found.time_map.anchored
         else Sentence("both begin together: no op of the plan is in the profile")
     )
-    return Document(plan, plan_path, profile, chosen, found, found.time_map, basis)
+    document = Document(plan, plan_path, profile, chosen, found, found.time_map, basis)
+    progress(0, 1, "naming kernels")
+    _ = document.places  # here, on the thread that reads, and not when the first of them is painted
+    return document

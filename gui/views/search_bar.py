@@ -53,12 +53,14 @@ class SearchBar(QWidget):
     def search_for(self, text: str) -> None:
         """Find `text` and count its hits; the view stays where it is until the user steps."""
         self._jobs.drop(self)
-        tracks = self.session.tracks
+        tracks, places = self.session.tracks, self.session.document.places
         if not text.strip() or sum(track.count for track in tracks.all) <= _AT_ONCE:
-            self._show(search_slices(tracks, text))
+            self._show(search_slices(tracks, text, places=places))
             return
         self.count.setText(tr("searching …"))
-        self._jobs.latest(self, tr("searching …"), lambda progress: search_slices(tracks, text, progress), self._show)
+        self._jobs.latest(
+            self, tr("searching …"), lambda progress: search_slices(tracks, text, progress, places=places), self._show
+        )
 
     def _show(self, hits: Hits) -> None:
         self.hits = hits

@@ -2,7 +2,7 @@
 
 from memplan.align.alignment import Alignment, OpMatches, align
 from memplan.align.assignment import HOW, MatchedBy
-from memplan.align.kernel_scopes import KernelScopes
+from memplan.align.kernel_scopes import KernelScopes, place_in_words
 from memplan.align.scope_times import ScopeTime, ScopeTimes, mean_probability, scope_times
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "ScopeTimes",
     "align",
     "mean_probability",
+    "place_in_words",
     "scope_times",
 ]

@@ -21,6 +21,7 @@ from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import likelihoods
 from memplan.align.pair_alignment import align_pairs
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.run_order import ops_as_run
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
@@ -75,9 +76,9 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
 
     Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
     """
-    sequence = planned_sequence(plan)
     found, kernel_class = kernel_tokens(kernels)
     classes = token_classes(found)
+    sequence = planned_sequence(plan, ops_as_run(plan, classes, kernel_class))
     ratios = likelihoods(sequence.classes, sequence.rules, classes)
     row_names, kernel_names = _shared_names(plan, sequence, kernels)
     times = kernels.duration_ns.astype(np.float32)

@@ -51,15 +51,23 @@ class KernelScopes:
 
     def path(self, kernel: int) -> str:
         """A kernel in the model's words: `layers.12.attention, backward, micro-batch 1`; empty if nothing is known."""
-        words = []
         part = self.parts[self.part[kernel]] if self.part[kernel] >= 0 else ""
-        if self.layer[kernel] >= 0:
-            part = f"layers.{self.layer[kernel]}.{part}".rstrip(".")
-        words += [part] if part else []
-        words += [self.whats[self.what[kernel]]] if self.what[kernel] >= 0 else []
-        words += [self.phases[self.phase[kernel]]] if self.phase[kernel] >= 0 else []
-        words += [f"micro-batch {self.micro_batch[kernel]}"] if self.micro_batch[kernel] >= 0 else []
-        return ", ".join(words)
+        phase = self.phases[self.phase[kernel]] if self.phase[kernel] >= 0 else ""
+        return _words(int(self.layer[kernel]), part, self.named(kernel), phase, int(self.micro_batch[kernel]))
+
+
+def place_in_words(op: PlannedOp) -> str:
+    """A planned op in the model's words: `layers.12.o_proj, backward, micro-batch 1`."""
+    layer, batch = (-1 if number is None else number for number in (op.layer, op.micro_batch))
+    return _words(layer, op.part or op.name, "", op.phase or "", batch)
+
+
+def _words(layer: int, part: str, what: str, phase: str, micro_batch: int) -> str:
+    """One spelling for what of a model something is; -1 and empty texts are left out."""
+    if layer >= 0:
+        part = f"layers.{layer}.{part}".rstrip(".")
+    batch = f"micro-batch {micro_batch}" if micro_batch >= 0 else ""
+    return ", ".join(text for text in (part, what, phase, batch) if text)
 
 
 class _Numbers:

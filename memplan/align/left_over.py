@@ -1,9 +1,9 @@
 """
 What a pair model leaves over, because the run has another order than the plan: matched by what kernels read and make.
 
-An op that was left out takes the nearest kernel that could run it and runs nothing else of importance. A kernel that
-moves data (a slice, a copy) goes to the op whose operands are its own: a view made contiguous in the middle of other
-work, or once more on the way back.
+A kernel that updates many weights at once has them all. An op that was left out takes the nearest kernel that could
+run it and runs nothing else of importance. A kernel that moves data (a slice, a copy) goes to the op whose operands
+are its own: a view made contiguous in the middle of other work, or once more on the way back.
 """
 
 from __future__ import annotations
@@ -45,8 +45,36 @@ class LeftOver:
 
     def run(self) -> None:
         """Match missed ops, then kernels that move data."""
+        self._many_tensors()
         self._missed_ops()
         self._movers()
+
+    def _many_tensors(self) -> None:
+        """
+        Give kernels that work on many tensors, all of them as large as weights, to the updates: foreach optimisers.
+
+        What isn't the optimiser's own (a norm or a scaling of many gradients) stays what it is called.
+        """
+        found, sequence, known = self.found, self.sequence, family_table()
+        optimizer = known.number("optimizer")
+        rows = np.flatnonzero((sequence.op >= 0) & (sequence.classes.main[sequence.token] == optimizer))
+        if len(rows) < self.rules["many_tensors"]:
+            return
+        sizes = np.unique(sequence.classes.inputs[sequence.token[rows]].max(axis=1))
+        inputs = self.kernels.inputs
+        many = (inputs > 0).sum(axis=1) >= self.rules["many_tensors"]
+        own = [
+            known.number(name)
+            for name in ("optimizer", "add", "sub", "mul", "div", "fused_multiply_add", "sqrt", "pow")
+        ]
+        fits = (np.isin(inputs, sizes) | (inputs == 0)).all(axis=1) & many & np.isin(self.kernels.main, own)
+        several = np.array([len(np.unique(row[row > 0])) > 1 for row in inputs])
+        between = sequence.op[rows[0] : rows[-1] + 1]
+        whole = bool(np.isin(between, sequence.op[rows]).all())
+        for kernel in np.flatnonzero((fits & several)[self.kernel_class] & ~found.core).tolist():
+            self._assign(kernel, int(rows[0]), self.rules["many_tensors_chance"], MatchedBy.FUSED, core=True)
+            if whole:
+                found.last[kernel] = rows[-1]
 
     def _missed_ops(self) -> None:
         """Give ops without a kernel the nearest free one that could run them; of equal ones in order."""

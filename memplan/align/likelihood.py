@@ -21,19 +21,26 @@ from memplan.core.resources import table
 
 Singles = NDArray[np.float32]
 
+_MOST_PIECES = 256
+"""Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
+_MOST_PARTS = 4
+"""Equal parts at most into which a matrix is cut: keys, values and queries, or gate and up."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoweringRule:
     """
     What runs an op of a family: families of the kernel itself (the usual one first) and of parts before and after it.
 
-    `repeats` is whether several such kernels may run it, `written_out` whether parts alone may.
+    `repeats` is whether several such kernels may run it, `written_out` whether parts alone may, `piecewise` whether
+    each may do an equal share of it.
     """
 
     kernels: tuple[int, ...]
     parts: frozenset[int]
     repeats: bool
     written_out: bool
+    piecewise: bool = False
 
 
 @cache
@@ -47,6 +54,7 @@ def lowering_rules() -> Mapping[int, LoweringRule]:
             frozenset(known.number(item) for item in rule["parts"]),
             bool(rule.get("repeats", False)),
             bool(rule.get("written_out", False)),
+            bool(rule.get("piecewise", False)),
         )
     return found
 
@@ -97,8 +105,22 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         core[row] = np.exp(runs + sized)
         helps = np.isin(kernels.main, list(rule.parts))
         near = np.select(
-            [kernels.scalar, ~kernels.known, relation.kernel_share >= 1.0, relation.kernel_share > 0.0],
-            [weights["part_scalar"], weights["part_unknown"], weights["part_related"], weights["part_half_related"]],
+            [
+                kernels.scalar,
+                ~kernels.known,
+                relation.kernel_share >= 1.0,
+                relation.largest,
+                (relation.kernel_share > 0.0) | relation.half,
+                relation.even & rule.piecewise,
+            ],
+            [
+                weights["part_scalar"],
+                weights["part_unknown"],
+                weights["part_related"],
+                weights["part_largest"],
+                weights["part_half_related"],
+                weights["part_piece"],
+            ],
             weights["part_unrelated"],
         )
         moved = movers & (relation.kernel_share > 0.0)
@@ -115,6 +137,10 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         if rule.kernels[0] == transfers:
             joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
         fused[row] = np.exp(joint)
+    # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
+    rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
+    for table_ in (core, part, again, fused):
+        table_ *= rarely
     return Likelihoods(core, part, part, again, fused)
 
 
@@ -124,7 +150,9 @@ class _Relation:
     How the operands of one class of ops compare with those of all classes of kernels.
 
     `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
-    has, `output` whether the main output is among the op's; `piece` and `covers` are for products: one dimension is
+    has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
+    whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
+    times; `piece` and `covers` are for products: one dimension is
     smaller or larger, the others equal.
     """
 
@@ -134,6 +162,10 @@ class _Relation:
     inputs_known: Bools
     piece: Bools
     covers: Bools
+    largest: Bools
+    half: Bools
+    even: Bools
+    in_order: Bools
 
 
 def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
@@ -148,24 +180,34 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
     op_share = np.mean(found, axis=0) if found else np.zeros(len(kernels))
     output = np.isin(kernels.outputs.max(axis=1), made) & (kernels.outputs.max(axis=1) > 0)
     nothing = np.zeros(len(kernels), dtype=np.bool_)
-    piece = covers = nothing
+    piece = covers = in_order = nothing
     if family_table().names[int(ops.main[row])] in ("product", "grouped_product") and len(made) >= 1:
-        piece, covers = _pieces(ops, row, kernels)
-    return _Relation(kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers)
+        piece, covers, in_order = _pieces(ops, row, kernels)
+        if ops.groups[row] > 1:
+            of_group, as_planned = _of_one_group(ops, row, kernels)
+            piece, in_order = piece | of_group, in_order | as_planned
+    most = operands.max(axis=1)
+    largest, half = np.isin(most, mine) & (most > 0), np.isin(most * 2, mine) & (most > 0)
+    size = max(mine, default=0)
+    even = (most > 0) & (size % np.maximum(most, 1) == 0) & (size // np.maximum(most, 1) <= _MOST_PIECES)
+    return _Relation(
+        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order
+    )
 
 
-def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools]:
-    """Products with one dimension cut or grown: two of the three sizes scale alike, the third is equal."""
+def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools, Bools]:
+    """
+    Products with one dimension cut or grown: two of the three sizes scale alike, the third is equal.
+
+    Also whether the factors stand in the op's order.
+    """
     a, b = (float(size) for size in ops.inputs[row, :2])
     c = float(ops.outputs[row, 0])
-    x, y, z = (
-        kernels.inputs[:, 0].astype(float),
-        kernels.inputs[:, 1].astype(float),
-        kernels.outputs[:, 0].astype(float),
-    )
+    x, y, z = _factors(kernels)
+    piece, covers = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
+    in_order = (x == a) & (y == b)
     if min(a, b, c) <= 0:
-        return np.zeros(len(kernels), dtype=np.bool_), np.zeros(len(kernels), dtype=np.bool_)
-    piece, covers = np.zeros(len(kernels), dtype=np.bool_), np.zeros(len(kernels), dtype=np.bool_)
+        return piece, covers, in_order
     for first, second in ((x, y), (y, x)):
         for equal, grown in (
             ((first, a), ((second, b), (z, c))),
@@ -177,7 +219,41 @@ def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, 
             alike = np.isclose(ratios[0], ratios[1], rtol=1e-9) & same & (z > 0)
             piece |= alike & (ratios[0] < 1.0) & (ratios[0] > 0.0)
             covers |= alike & (ratios[0] > 1.0)
-    return piece, covers
+            if first is x:
+                in_order |= alike
+    return piece, covers, in_order
+
+
+def _factors(kernels: TokenClasses) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Sizes of both factors and of the product."""
+    return (
+        kernels.inputs[:, 0].astype(np.float64),
+        kernels.inputs[:, 1].astype(np.float64),
+        kernels.outputs[:, 0].astype(np.float64),
+    )
+
+
+def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools]:
+    """Products with the matrix of one group, or an equal part of it, and some tokens; whether in the op's order."""
+    a, b = (float(size) for size in ops.inputs[row, :2])
+    c, groups = float(ops.outputs[row, 0]), int(ops.groups[row])
+    x, y, z = _factors(kernels)
+    found, in_order = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
+    of_weight = c > b  # its gradient: the matrices come out
+    known = (x > 0) & (y > 0) & (z > 0)
+    for first, second in ((x, y), (y, x)):
+        matrix, tokens, others, whole, wide, narrow = (
+            (z, first, second, c, a, b) if of_weight else (second, first, z, b, a, c)
+        )
+        parts = whole / groups / np.where(known, matrix, 1.0)
+        share, other = tokens / wide, others / narrow
+        some = known & (share <= 1.0) & (other <= 1.0)
+        equal = np.isclose(parts, np.round(parts)) & (parts >= 1.0) & (parts <= _MOST_PARTS)
+        alike = np.isclose(share, other) | np.isclose(share, other * parts) | np.isclose(share * parts, other)
+        found |= some & equal & alike
+        if first is x:
+            in_order |= some & equal & alike
+    return found, in_order
 
 
 def _shape_weight(
@@ -213,6 +289,12 @@ def _shape_weight(
     if family_table().names[int(ops.main[row])] in ("product", "grouped_product"):
         # Which of the three sizes comes out tells the product from its two gradients.
         sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
+        # All three sizes of a product are told, whatever else it reads (a bias).
+        same = (relation.op_share >= 1.0) & relation.output
+        alone = ~without & relation.inputs_known & ~same & ~relation.piece & ~relation.covers
+        sized = np.where(alone, np.minimum(sized, weights["other_sizes"]), sized)
+        fits = relation.piece | relation.covers | everything
+        sized = np.where(fits & ~relation.in_order, sized + weights["other_order"], sized)
     bits = int(ops.bits[row])
     told = (kernels.bits > 0) & (bits > 0)
     weight: NDArray[np.float64] = sized + np.where(

@@ -106,6 +106,7 @@ class _Model:
     skip: Singles
     skip_on: Singles
     entry: Singles
+    ends: Singles
     prices: Floats
     start_inside: float
 
@@ -129,6 +130,7 @@ class _Model:
             skip=change(self.skip),
             skip_on=change(self.skip_on),
             entry=change(self.entry),
+            ends=change(self.ends),
         )
 
 
@@ -216,7 +218,7 @@ def _collectives(
     first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
     # Neither jumps nor another step: places tell.
-    prices = np.array([beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:]])
+    prices = np.array([beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, 0.0])
     main = kernels.main[kernel_class[which]]
     there = set(main.tolist())
     for kind in there:
@@ -371,7 +373,17 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
     apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
     free = sequence.opens | ((sequence.op < 0) & ~extra)
     beside = apart[sequence.token] & (sequence.op >= 0)
-    ordered = ("unplanned", "unplanned_on", "back", "jump", "wrap", "same_name", "other_name")
+    ordered = (
+        "unplanned",
+        "unplanned_on",
+        "back",
+        "jump",
+        "wrap",
+        "same_name",
+        "other_name",
+        "near_jump",
+        "neighbour_jump",
+    )
     return _Model(
         sequence.token,
         ratios,
@@ -383,6 +395,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
         np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
         sequence.begins.astype(np.float32),
+        sequence.ends,
         np.array([prices[name] for name in ordered]),
         float(prices["start_inside"]),
     )
@@ -425,7 +438,7 @@ def _run(
         model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
         model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
-        model.skip, model.skip_on, model.entry, model.prices,
+        model.skip, model.skip_on, model.entry, model.ends, model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
     final = np.full(width, model.start_inside)

@@ -27,6 +27,9 @@ _NEAR, _AMONG_OTHERS = 5.0, 3
 """Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
 
 
+_REACH, _NEIGHBOURS = 24, 10
+"""Rows by which a run departs from the plan's order now and then, and often: ops that don't need one another."""
+
 _FASTER, _LEAST = 1.0, 0.01
 """Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
 
@@ -70,6 +73,7 @@ def forward(
     skip: Singles,
     skip_on: Singles,
     entry: Singles,
+    ends: Singles,
     prices: Floats,
     start: Floats,
     cells: Singles,
@@ -81,23 +85,24 @@ def forward(
 
     `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class;
     `stay`, `bare`, `skip`, `skip_on` are by op:
-    going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those
-    of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, and the
-    factors of names that are equal or differ. `start` is the mass that stands before each op; `entry` is 1 for ops with
-    which a step may begin, 0 for others. A kernel with a `kernel_to` of at least 0 stands between two places, with
+    going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of
+    an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors
+    of names that are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`.
+    `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
+    `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
-    as do ops of a longer planned `op_time` than its `kernel_time`.
-    The first op is a sentinel that no kernel runs.
+    as do ops of a longer planned `op_time` than its `kernel_time`. The first op is a sentinel that no kernel runs.
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
     before = np.zeros(width + 1)
+    until = np.zeros(width + 1)
     for j in range(kernels):
         offset = low[j]
         moved = offset - low[j - 1] if j > 0 else 0
         kind = kernel_class[j]
-        mass = 0.0
+        mass = round_again = 0.0
         if j > 0:
             for i in range(width):
                 a = cells[j - 1, i, 0]
@@ -106,13 +111,13 @@ def forward(
                 if at < total:
                     done += bare[at] * a
                 before[i] = done
+                until[i] = mass
                 mass += done
+                if at < total:
+                    round_again += ends[at] * done
             before[width] = 0.0
-        round_again = 0.0
-        if j > 0:
-            last = total - 1 - low[j - 1]
-            if last >= 0 and last < width:
-                round_again = wrap * before[last]
+            until[width] = mass
+        round_again *= wrap
         column = 0.0
         for i in range(width):
             at = offset + i
@@ -142,7 +147,10 @@ def forward(
             if j == 0:
                 first = start[i]
             else:
-                first = jump * mass
+                begin, stop = min(max(old - 1 - _REACH, 0), width), min(max(old + _REACH, 0), width)
+                first = jump * mass + near * (until[stop] - until[begin])
+                begin, stop = min(max(old - 1 - _NEIGHBOURS, 0), width), min(max(old + _NEIGHBOURS, 0), width)
+                first += beside * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
                     first += before[old - 1]
                 first += entry[at] * round_again
@@ -200,6 +208,7 @@ def posterior(
     skip: Singles,
     skip_on: Singles,
     entry: Singles,
+    ends: Singles,
     prices: Floats,
     cells: Singles,
     scale: Floats,
@@ -221,10 +230,11 @@ def posterior(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
     enter = np.zeros(width + 1)
+    until = np.zeros(width + 1)
     for j in range(kernels - 1, -1, -1):
         offset = low[j]
         kind = kernel_class[j]
@@ -237,6 +247,7 @@ def posterior(
             for i in range(width):
                 at = low[j + 1] + i
                 enter[i] = 0.0
+                until[i] = jumped
                 if at < total:
                     cls = op_class[at]
                     factor = 1.0
@@ -250,6 +261,7 @@ def posterior(
                     enter[i] = fit * next_c[i] + leads * stay[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
+            until[width] = jumped
             jumped *= jump
             again_from_first *= wrap
         for i in range(width - 1, -1, -1):
@@ -266,10 +278,14 @@ def posterior(
             else:
                 leave = jumped
                 new = i - moved
+                begin, stop = min(max(new + 1 - _REACH, 0), width), min(max(new + 2 + _REACH, 0), width)
+                leave += near * (until[stop] - until[begin])
+                begin = min(max(new + 1 - _NEIGHBOURS, 0), width)
+                stop = min(max(new + 2 + _NEIGHBOURS, 0), width)
+                leave += beside * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:
                     leave += enter[new + 1]
-                if at == total - 1:
-                    leave += again_from_first
+                leave += ends[at] * again_from_first
                 stay_c = stay_a = stay_u = next_none = to_core = none_on = 0.0
                 if new >= 0 and new < width:
                     factor = 1.0

@@ -22,6 +22,9 @@ from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan
 
+_ENDS_EARLY = 0.03
+"""How likely a step ends among its updates, relatively to its last op."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExtraOp:
@@ -43,7 +46,8 @@ class PlannedSequence:
     Rows of the alignment: a sentinel, then ops of the plan and extra ones.
 
     `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
-    what a row is compared by and `rules` what runs each class. `begins` marks rows a step may begin with.
+    what a row is compared by and `rules` what runs each class. `begins` marks rows a step may begin with, `ends` how
+    likely it is, relatively, that it ends after a row.
     """
 
     op: Int64s
@@ -54,15 +58,15 @@ class PlannedSequence:
     rules: tuple[LoweringRule, ...]
     begins: NDArray[np.bool_]
     opens: NDArray[np.bool_]
+    ends: NDArray[np.float32]
     time: Int64s
 
     def __len__(self) -> int:
         return len(self.op)
 
 
-def planned_sequence(plan: Plan) -> PlannedSequence:
-    """The rows of `plan`; ops that launch nothing are left out."""
-    ops = [op.index for op in plan.ops if op.launches or op.kernel is not None]
+def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
+    """The rows of `plan`: those ops in that order (`run_order`), and what frameworks do beside them."""
     found, codes = plan_tokens(plan, ops)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
@@ -107,6 +111,11 @@ def planned_sequence(plan: Plan) -> PlannedSequence:
     opens = np.array([bool(name) and name != before for name, before in zip(what, ["", *what], strict=False)])
     may_begin = np.zeros(len(rows), dtype=np.bool_)
     may_begin[1 : begins + 1] = True
+    ends = np.zeros(len(rows), dtype=np.float32)
+    inside = [op for op, code in zip(ops, codes.tolist(), strict=True) if not _is_last(found[code].families[0])]
+    if updates and inside:
+        ends[np.flatnonzero(columns[:, 0] == inside[-1])[0] + 1 :] = _ENDS_EARLY  # some left out, or in another order
+    ends[-1] = 1.0
     return PlannedSequence(
         columns[:, 0],
         columns[:, 1],
@@ -116,8 +125,14 @@ def planned_sequence(plan: Plan) -> PlannedSequence:
         tuple(rules),
         may_begin,
         opens,
+        ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
     )
+
+
+def _is_last(family: int) -> bool:
+    """Whether ops of a family end a step: updates of weights and exchanges."""
+    return family == family_table().number("optimizer") or family in family_table().collectives
 
 
 def _zeroing(
@@ -146,4 +161,5 @@ def _extra_rule(entry: Mapping[str, Any]) -> LoweringRule:
         frozenset(number(name) for name in entry["parts"]),
         repeats=False,
         written_out=False,
+        piecewise=True,
     )

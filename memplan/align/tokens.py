@@ -31,12 +31,17 @@ _SIXTEEN, _UNKNOWN_BITS = 16, 0
 
 @dataclass(frozen=True, slots=True)
 class TokenClass:
-    """One class: families (the main one first), elements of each operand, bits of an element of the main output."""
+    """
+    One class: families (the main one first), elements of each operand, bits of an element of the main output.
+
+    `groups` is over how many matrices the weight of a grouped product goes.
+    """
 
     families: tuple[int, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     bits: int
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class TokenClasses:
     known: Bools
     scalar: Bools
     bits: Int32s
+    groups: Int32s
 
     def __len__(self) -> int:
         return len(self.main)
@@ -81,7 +87,8 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
         scalar[row] = known[row] and not (inputs[row].any() or outputs[row].any())
     main = np.array([item.families[0] for item in found], dtype=np.int32)
     bits = np.array([item.bits for item in found], dtype=np.int32)
-    return TokenClasses(main, families, inputs, outputs, known, scalar, bits)
+    groups = np.array([item.groups for item in found], dtype=np.int32)
+    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups)
 
 
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
@@ -176,7 +183,12 @@ def _planned_class(type_: str, kernel: PlannedKernel | None) -> TokenClass:
     )
     main = max(kernel.outputs, key=lambda item: _elements(item.shape), default=None)
     bits = _UNKNOWN_BITS if main is None else DTYPE_BITS.get(main.dtype, _UNKNOWN_BITS)
-    return TokenClass(families_of(type_), tuple(inputs), tuple(outputs), bits)
+    families = families_of(type_)
+    groups = 1
+    if families[0] == family_table().number("grouped_product"):
+        shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
+        groups = next((shape[0] for shape in shapes if len(shape) == 3), 1)
+    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups)
 
 
 def _elements(shape: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import ModelOption, RankOption
+from memplan.cli.profile import KernelsOption, ModelOption, RankOption, write_placed_kernels
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.reports.report import Report
@@ -41,6 +41,7 @@ def command(
         Path | None,
         typer.Option(help="Write planned and measured memory over time here, as CSV.", show_default=False),
     ] = None,
+    kernels: KernelsOption = None,
 ) -> Report:  # fmt: skip
     """
     Put a plan and a profile on one axis and list the differences that cost most.
@@ -77,6 +78,8 @@ def command(
         )
     if curves is not None:
         write_curves(result, curves)
+    if kernels is not None:
+        write_placed_kernels(result, profile, kernels)
     report = compare_report(result, {op.index: op.name for op in loaded.ops})
     document = report.document
     if not loaded.settings or document is None:

@@ -13,6 +13,7 @@ from memplan.cli.reporting import reporting
 from memplan.reports.report import Report
 
 if TYPE_CHECKING:
+    from memplan.compare import Comparison
     from memplan.core.progress import Progress
     from memplan.traces.directory import Profile
 
@@ -24,6 +25,14 @@ ModelOption = Annotated[
     typer.Option("--model", "-m", help="config.json of the model that ran: the plan is made like the profile."),
 ]
 
+KernelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write every kernel with its place in the model here: a CSV table, or a trace where it ends with .json.",
+        show_default=False,
+    ),
+]
+
 
 @reporting
 def command(
@@ -31,11 +40,12 @@ def command(
     rank: RankOption = None,
     top: Annotated[int, typer.Option(help="How many op types to list.", min=1)] = 10,
     model: ModelOption = None,
+    kernels: KernelsOption = None,
 ) -> Report:
     """
     Print what a profile holds: ranks, tracks, steps, op types by time, memory peaks, and what could not be read.
 
-    With a model, also which of its layers and parts the time went to.
+    With a model, also which of its layers and parts the time went to, and which of its tensors hold memory.
 
     Exits with 2 when there is no profile in the folder.
     """
@@ -55,23 +65,40 @@ def command(
             progress(done, len(chosen), "ranks")
             found.append(rank_facts(profile.rank(number), top, progress))
         report = profile_report(profile, found)
-        return report if model is None else _with_model(report, model, profile, rank, progress)
+        if model is None and kernels is not None:
+            raise InputError("--kernels takes the words of a model", remedy="give --model")
+        return report if model is None else _with_model(report, model, profile, rank, kernels, progress)
 
 
-def _with_model(report: Report, config: Path, profile: Profile, rank: int | None, progress: Progress) -> Report:
-    """`report` with the time of the rank by layers and parts of the model at `config`."""
+def _with_model(
+    report: Report, config: Path, profile: Profile, rank: int | None, kernels: Path | None, progress: Progress
+) -> Report:
+    """`report` with the time and memory of the rank by layers and parts of the model at `config`."""
     from memplan.compare import compare
+    from memplan.reports.model_sections import model_document, model_sections
     from memplan.reports.plan_report import settings_document, settings_sections
-    from memplan.reports.scope_sections import scope_document, scope_section
     from memplan.requests.plan_request import PlanRequest
 
     plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
-    times = compare(plan, profile, rank=rank, progress=progress).times
-    further = settings_sections(plan) if times is None else [*settings_sections(plan), scope_section(times)]
-    told = {"settings": settings_document(plan), "times": scope_document(times)}
+    result = compare(plan, profile, rank=rank, progress=progress)
+    if kernels is not None:
+        write_placed_kernels(result, profile, kernels)
+    told = {"settings": settings_document(plan), **model_document(result, plan)}
     document = report.document
     return replace(
         report,
-        sections=(*report.sections, *further),
+        sections=(*model_sections(result, plan), *report.sections, *settings_sections(plan)),
         document=None if document is None else lambda: {**document(), "model": told},
+        written=(*report.written, *(() if kernels is None else (kernels,))),
     )
+
+
+def write_placed_kernels(result: Comparison, profile: Profile, path: Path) -> None:
+    """Write the kernels of the compared rank with their places; raises `InputError` where none has one."""
+    from memplan.compare import write_kernels
+    from memplan.core.errors import InputError
+
+    kernels = profile.rank(result.rank).kernels()
+    if result.places is None or kernels is None:
+        raise InputError("no kernel has a place in the plan", path=path, remedy="compare with a plan of the same model")
+    write_kernels(result.places, kernels, path)

@@ -142,7 +142,7 @@ def _typer_parameter(spec: OptionSpec) -> Any:
 
 def _chosen(as_json: bool, form: str | None, target: Path | None) -> str:
     """The format to render; unknown ones are refused before any work is done."""
-    from memplan.reports.render import REPORT_FORMATS, format_of
+    from memplan.reports.renderers.render import REPORT_FORMATS, format_of
 
     if as_json and form not in (None, "json"):
         raise InputError(f"--json and --format {form!r:.20} are two things", remedy="give one of them")
@@ -155,8 +155,8 @@ def _chosen(as_json: bool, form: str | None, target: Path | None) -> str:
 
 def deliver(report: Report, form: str, target: Path | None) -> None:
     """Write `report` in format `form` into `target`, in one step, or print it where that is `None`."""
-    from memplan.reports.render import render_report
-    from memplan.reports.render_console import print_report
+    from memplan.reports.renderers.render import render_report
+    from memplan.reports.renderers.render_console import print_report
 
     if target is not None:
         with replacing_file(target) as file:

@@ -47,7 +47,7 @@ def command(
     if output is not None:
         from memplan.planner import plan
 
-        plan(result.stages[0].graph, chip=die).save(output)
+        plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
     return replace(step_report(result, _room(die)), written=() if output is None else (output,))
 
 

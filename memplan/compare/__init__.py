@@ -3,6 +3,7 @@
 from memplan.compare.aligned_ops import AlignedStep
 from memplan.compare.comparison import compare
 from memplan.compare.curve_table import write_curves
+from memplan.compare.kernel_places import KernelPlaces, write_kernels
 from memplan.compare.op_matches import Matches
 from memplan.compare.result import (
     ComparedMemory,
@@ -25,6 +26,7 @@ __all__ = [
     "Deviation",
     "DeviationKind",
     "DeviationWhat",
+    "KernelPlaces",
     "Matches",
     "StepCause",
     "StepCauses",
@@ -34,4 +36,5 @@ __all__ = [
     "UnmatchedKernels",
     "compare",
     "write_curves",
+    "write_kernels",
 ]

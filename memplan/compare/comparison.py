@@ -10,6 +10,7 @@ import numpy as np
 
 from memplan.align import ScopeTimes, scope_times
 from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
+from memplan.compare.kernel_places import kernel_places
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
@@ -137,6 +138,7 @@ def compare(
         if join is None or memory is None
         else holders_of(plan, measured_rank, join, memory, len(steps.numbers)),
         process=process_memory(measured_rank.memory_curves(progress)),
+        places=kernel_places(plan, len(everything), rows, owner, alignment) if clock.anchored else None,
         times=_times(plan, ops, owner, found_by) if clock.anchored else None,
     )
 

@@ -7,6 +7,7 @@ from enum import Enum
 
 from memplan.align import ScopeTimes
 from memplan.compare.aligned_ops import AlignedStep
+from memplan.compare.kernel_places import KernelPlaces
 from memplan.compare.op_matches import Matches
 from memplan.compare.step_causes import StepCauses
 from memplan.compare.timemap import TimeMap
@@ -169,7 +170,7 @@ class Comparison:
 
     `causes` are what makes the step longer or shorter; `aligned` is how ops and kernels were matched where names don't
     tell, `times` roll planned and measured times up by part and layer of the model. `holders` say who holds the
-    measured peak, `process` what the process holds beside the allocator.
+    measured peak, `process` what the process holds beside the allocator; `places` are all kernels in the model's words.
     """
 
     graph: str
@@ -194,3 +195,4 @@ class Comparison:
     holders: PeakHolders | None = None
     process: ProcessMemory | None = None
     times: ScopeTimes | None = None
+    places: KernelPlaces | None = None

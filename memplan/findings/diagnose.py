@@ -13,13 +13,16 @@ from memplan.findings.communication_rules import communication_findings
 from memplan.findings.finding import Finding
 from memplan.findings.host_rules import host_findings
 from memplan.findings.job_case import JobCase, RankFacts, rank_facts_of
+from memplan.findings.kernel_rules import kernel_findings
+from memplan.findings.memory_rules import memory_findings
 from memplan.findings.rank_case import rank_case
+from memplan.findings.rank_rules import rank_findings
 from memplan.hardware import chip as find_chip
 from memplan.traces.directory import Profile
 
 Rule = Callable[[JobCase], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = (communication_findings, host_findings)
+RULES: tuple[Rule, ...] = (rank_findings, communication_findings, host_findings, kernel_findings, memory_findings)
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 
 

@@ -1,135 +1,120 @@
 """
-Host placement: what leaves HBM when not everything fits, chosen so that as little time as possible is lost.
+Host placement: what leaves HBM when not everything fits, chosen so that the simulated step is shortest.
 
-A greedy over idle gaps: at the fullest step, the gap that frees most for the time its transfers don't hide goes first.
-It is a heuristic; the simulated timeline, not this choice, says what it costs.
+The linear program of the bound says how much of every tensor to move and when each step starts then. Rounding its
+answer, and the orders that other planners use, give the candidates; a local search improves the best of them. The
+simulated schedule scores everything, and the choice is a function of the arguments alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.errors import InputError
-from memplan.hardware import Link
-from memplan.placement.residency import Gap, Residency, Storage, gaps_of, live_bytes
+from memplan.placement.move_bound import MoveBound, move_bound
+from memplan.placement.move_orders import MOVE_RULES, kept_first
+from memplan.placement.move_problem import Bools, MoveProblem
+from memplan.placement.residency import Gap
+
+_SLACK = (0.0, 0.01, 0.03, 0.06, 0.1)
+"""Shares of the room left free for what is under way, tried one after the other."""
+_SEARCH_WORK = 60_000_000
+"""Steps and gaps that the local search may run through; a schedule costs at least `_LEAST_WORK` of it."""
+_LEAST_WORK = 30_000
+_PATIENCE = 300
+"""Schedules in a row that the local search tries without finding a better one before it stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostMoves:
-    """The gaps during which storages are on the host, and the bytes that are live at each step then."""
+    """The gaps during which storages are on the host, the step time with them and the bound on any choice."""
 
     gaps: tuple[Gap, ...]
-    live: NDArray[np.int64]
+    makespan_ns: int
+    bound_ns: int | None
+    rule: str
 
 
-def transfer_ns(size: int, link: Link) -> int:
-    """
-    Time of one transfer of `size` bytes over `link`, its latency included, rounded up.
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    moved: Bools
+    makespan_ns: int
+    moved_bytes: int
+    over: int
+    rule: str
 
-    Raises `InputError` for a link whose rate no source gives.
-    """
-    if link.bytes_per_second is None:
-        raise InputError(f"the rate of link {link.name} is not known", remedy="choose a chip that has it")
-    return (link.latency_ns or 0) + -int(-size * 1e9 // link.bytes_per_second)
-
-
-def choose_moves(
-    storages: Sequence[Storage],
-    step_start_ns: NDArray[np.int64],
-    capacity: int,
-    *,
-    out_link: Link,
-    in_link: Link,
-) -> HostMoves:
-    """
-    Gaps to spend on the host so that every step's live bytes are at most `capacity`, or as near as gaps allow.
-
-    `step_start_ns` has one entry a step and the end of the last one. The result is a function of its arguments alone.
-    """
-    steps = len(step_start_ns) - 1
-    live = live_bytes(storages, [Residency(i, s.start, s.end) for i, s in enumerate(storages)], steps)
-    candidates = _closable(gaps_of(storages, steps))
-    if not candidates or steps == 0 or int(live.max()) <= capacity:
-        return HostMoves((), live)
-    start = np.array([gap.start for gap in candidates])
-    end = np.array([gap.end for gap in candidates])
-    size = np.array([storages[gap.storage].size for gap in candidates], dtype=np.int64)
-    exposed = np.array([_exposed_ns(gap, storages, step_start_ns, out_link, in_link) for gap in candidates])
-    moved = np.array([_moved_bytes(gap, storages) for gap in candidates], dtype=np.int64)
-    free = np.ones(len(candidates), dtype=bool)
-    chosen = []
-    while True:
-        fullest = int(np.argmax(live))
-        over = int(live[fullest]) - capacity
-        if over <= 0:
-            break
-        covering = np.flatnonzero(free & (start <= fullest) & (fullest < end))
-        if not len(covering):
-            break
-        gain = np.minimum(size[covering], over)
-        # First the least exposed time per byte freed, then the fewest bytes moved, then the longest gap.
-        order = np.lexsort(
-            (covering, start[covering] - end[covering], moved[covering] / gain, exposed[covering] / gain)
-        )
-        best = int(covering[order[0]])
-        free[best] = False
-        chosen.append(best)
-        live[start[best] : end[best]] -= size[best]
-    # What closing a cycle frees beyond need is left out of `live`, which only ever overstates.
-    gaps = _close_cycles([candidates[i] for i in _needed(chosen, start, end, size, live, capacity)], candidates)
-    return HostMoves(tuple(sorted(gaps, key=lambda gap: (gap.start, gap.storage))), live)
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """What is better comes first: what fits, then what is fast, then what moves little."""
+        return self.over, self.makespan_ns, self.moved_bytes
 
 
-def _close_cycles(gaps: list[Gap], candidates: Sequence[Gap]) -> list[Gap]:
-    """
-    `gaps` with every persistent storage on the host at both ends of the schedule or at neither, so that the plan
-    can be run step after step.
-    """
-    ends = {gap.storage for gap in gaps if gap.leaves_after is None or gap.returns_at is None}
-    closing = [g for g in candidates if g.storage in ends and (g.leaves_after is None or g.returns_at is None)]
-    return list(dict.fromkeys([*gaps, *closing]))
+def choose_moves(problem: MoveProblem, capacity: int) -> HostMoves:
+    """Gaps to spend on the host so that every step has at most `capacity` bytes in HBM, or as near as gaps allow."""
+    compute = int(problem.durations.sum())
+    if not problem.units or int(problem.live.max(initial=0)) <= capacity:
+        return HostMoves((), compute, compute, "nothing moves")
+    bound = move_bound(problem, capacity)
+    best: _Candidate | None = None
+    for rule, moved in _candidates(problem, capacity, bound):
+        found = _scored(problem, moved, capacity, rule)
+        if best is None or found.rank < best.rank:
+            best = found
+    if best is None:
+        return HostMoves((), compute, None, "nothing moves")
+    if bound is None or best.makespan_ns > bound.makespan_ns:
+        best = _searched(problem, best, capacity, bound)
+    return HostMoves(
+        problem.gaps(best.moved), best.makespan_ns, None if bound is None else bound.makespan_ns, best.rule
+    )
 
 
-def _closable(gaps: Sequence[Gap]) -> list[Gap]:
-    """`gaps` without those that end the schedule on the host where it begins in HBM."""
-    opened = {gap.storage for gap in gaps if gap.leaves_after is None}
-    return [gap for gap in gaps if gap.returns_at is not None or gap.storage in opened]
+def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
+    seen = set()
+    for rule, choose in MOVE_RULES.items():
+        moved = choose(problem, capacity)
+        if moved.tobytes() not in seen:
+            seen.add(moved.tobytes())
+            yield rule, moved
+    elapsed = np.concatenate(([0], np.cumsum(problem.durations))).astype(np.float64)
+    times = [elapsed] if bound is None else [bound.step_start_ns, elapsed]
+    share = np.zeros(problem.units) if bound is None else bound.share
+    for slack in _SLACK:
+        for step_start in times:
+            moved = kept_first(problem, capacity, share, step_start=step_start, slack=slack)
+            if moved.tobytes() not in seen:
+                seen.add(moved.tobytes())
+                yield "linear program", moved
 
 
-def _needed(
-    chosen: list[int],
-    start: NDArray[np.int64],
-    end: NDArray[np.int64],
-    size: NDArray[np.int64],
-    live: NDArray[np.int64],
-    capacity: int,
-) -> list[int]:
-    """`chosen` without the gaps that later choices made unnecessary; `live` is brought up to date."""
-    kept = []
-    for index in sorted(chosen, key=lambda i: (int(size[i]), i)):
-        span = live[start[index] : end[index]]
-        if len(span) and int(span.max()) + int(size[index]) <= capacity:
-            span += size[index]
-        else:
-            kept.append(index)
-    return kept
+def _scored(problem: MoveProblem, moved: Bools, capacity: int, rule: str) -> _Candidate:
+    times = problem.run(moved, capacity)
+    over = int(problem.live_without(moved[problem.unit]).max(initial=0)) - capacity
+    return _Candidate(moved, times.makespan_ns, problem.moved_bytes(moved), max(over, 0), rule)
 
 
-def _moved_bytes(gap: Gap, storages: Sequence[Storage]) -> int:
-    size = storages[gap.storage].size
-    return size * (int(gap.dirty) + int(gap.returns_at is not None))
-
-
-def _exposed_ns(
-    gap: Gap, storages: Sequence[Storage], step_start_ns: NDArray[np.int64], out_link: Link, in_link: Link
-) -> int:
-    """Time of the gap's transfers that its own idle time can't hide."""
-    size = storages[gap.storage].size
-    cost = transfer_ns(size, out_link) if gap.dirty else 0
-    if gap.returns_at is not None:
-        cost += transfer_ns(size, in_link)
-    return max(0, cost - int(step_start_ns[gap.end] - step_start_ns[gap.start]))
+def _searched(problem: MoveProblem, best: _Candidate, capacity: int, bound: MoveBound | None) -> _Candidate:
+    """`best` improved by keeping, moving and exchanging single units as long as work is left."""
+    rng = np.random.default_rng(0)
+    size: NDArray[np.int64] = np.zeros(problem.units, dtype=np.int64)
+    np.maximum.at(size, problem.unit, problem.columns.size)
+    goal = 0 if bound is None else bound.makespan_ns
+    work, each = _SEARCH_WORK, _LEAST_WORK + 4 * problem.steps + 20 * len(problem.unit)
+    patience = _PATIENCE
+    while work > 0 and patience and best.makespan_ns > goal:
+        work -= each
+        patience -= 1
+        moved = best.moved.copy()
+        away, here = np.flatnonzero(moved), np.flatnonzero(~moved & (size > 0))
+        kind = int(rng.integers(3))
+        if kind != 1 and len(away):
+            moved[rng.choice(away)] = False
+        if kind != 0 and len(here):
+            moved[rng.choice(here)] = True
+        found = _scored(problem, moved, capacity, best.rule)
+        if found.rank < best.rank:
+            best, patience = found, _PATIENCE
+    return best

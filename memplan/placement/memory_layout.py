@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
@@ -14,6 +12,7 @@ from memplan.graph.access import accesses, carried
 from memplan.hardware import Chip, Link
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
+from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.residency import Gap, Storage, least_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
@@ -131,13 +130,14 @@ def _fitted(
     less room until they do.
     """
     steps = len(durations_ns)
-    starts = np.concatenate(([0], np.cumsum(np.asarray(durations_ns, dtype=np.int64)))).astype(np.int64)
     room = capacity
+    problem: MoveProblem | None = None
     tried: list[tuple[StepSchedule, HbmLayout]] = []
     while len(tried) < _PACKING_ROUNDS:
         moves: tuple[Gap, ...] = ()
         if room is not None:
-            moves = choose_moves(storages, starts, room, out_link=out_link, in_link=in_link).gaps
+            problem = problem or move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
+            moves = choose_moves(problem, room).gaps
         schedule = run_schedule(
             storages, durations_ns, moves, room if room is not None else 2**62, out_link=out_link, in_link=in_link
         )

@@ -8,15 +8,14 @@ its outputs to fit has left.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.errors import InputError
 from memplan.hardware import Link
-from memplan.placement.host import transfer_ns
 from memplan.placement.residency import Gap, Residency, Storage, live_bytes
 
 
@@ -41,36 +40,109 @@ class StepSchedule:
     residencies: tuple[Residency, ...]
 
 
-def prefetch_steps(
-    gaps: Sequence[Gap],
-    storages: Sequence[Storage],
-    step_start_ns: NDArray[np.int64],
+@dataclass(frozen=True, slots=True)
+class GapColumns:
+    """`gaps` as columns, with the time that each one's transfers take on their links."""
+
+    gaps: tuple[Gap, ...]
+    size: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    leaves: NDArray[np.int64]
+    returns: NDArray[np.int64]
+    out_ns: NDArray[np.int64]
+    in_ns: NDArray[np.int64]
+
+
+def transfer_ns(size: int, link: Link) -> int:
+    """
+    Time of one transfer of `size` bytes over `link`, its latency included, rounded up.
+
+    Raises `InputError` for a link whose rate no source gives.
+    """
+    if link.bytes_per_second is None:
+        raise InputError(f"the rate of link {link.name} is not known", remedy="choose a chip that has it")
+    return (link.latency_ns or 0) + -int(-size * 1e9 // link.bytes_per_second)
+
+
+def gap_columns(gaps: Sequence[Gap], storages: Sequence[Storage], out_link: Link, in_link: Link) -> GapColumns:
+    """Columns of `gaps`; `leaves` is -1 where nothing is copied out, `returns` where nothing comes back."""
+
+    def column(values: Iterable[int]) -> NDArray[np.int64]:
+        return np.fromiter(values, dtype=np.int64, count=len(gaps))
+
+    sizes = [storages[gap.storage].size for gap in gaps]
+    out_of = {size: transfer_ns(size, out_link) for size in set(sizes)}
+    into = {size: transfer_ns(size, in_link) for size in set(sizes)}
+    return GapColumns(
+        tuple(gaps),
+        column(sizes),
+        column(gap.start for gap in gaps),
+        column(gap.end for gap in gaps),
+        column(gap.leaves_after if gap.dirty and gap.leaves_after is not None else -1 for gap in gaps),
+        column(-1 if gap.returns_at is None else gap.returns_at for gap in gaps),
+        column(out_of[size] for size in sizes),
+        column(into[size] for size in sizes),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTimes:
+    """What became of every row of `GapColumns`, and of every step, in one run of the queues; times in ns."""
+
+    makespan_ns: int
+    step_start: NDArray[np.int64]
+    stalled: NDArray[np.int64]
+    out_start: NDArray[np.int64]
+    in_start: NDArray[np.int64]
+    gone: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+def run_gaps(
+    columns: GapColumns,
+    durations_ns: NDArray[np.int64],
     live: NDArray[np.int64],
     capacity: int,
-    in_link: Link,
-) -> tuple[list[int], NDArray[np.int64]]:
+    chosen: NDArray[np.bool_],
+    leaves: NDArray[np.int64],
+) -> QueueTimes:
     """
-    For each gap the step at whose start its transfer back may begin, as late as hides it and room allows.
+    Run ops and links with the storages of the `chosen` rows absent during their gaps.
 
-    Gaps that need no transfer back get -1. Also returns `live` with the room that early returns take.
+    `leaves` is the step after which each row is copied out, -1 where it needn't be; `live` is the bytes in HBM at each
+    step then.
     """
-    room = live.copy()
-    first = [-1] * len(gaps)
-    link_free = int(step_start_ns[-1])
-    for index in sorted(range(len(gaps)), key=lambda i: (-(gaps[i].returns_at or 0), i)):
-        gap = gaps[index]
-        if gap.returns_at is None:
-            continue
-        size = storages[gap.storage].size
-        wanted = min(int(step_start_ns[gap.returns_at]), link_free) - transfer_ns(size, in_link)
-        step = min(max(int(np.searchsorted(step_start_ns, wanted, side="right")) - 1, gap.start), gap.returns_at)
-        blocked = np.flatnonzero(room[step : gap.returns_at] + size > capacity)
-        if len(blocked):
-            step += int(blocked[-1]) + 1
-        room[step : gap.returns_at] += size
-        first[index] = step
-        link_free = max(wanted, 0)
-    return first, room
+    from memplan.placement.schedule_kernels import run_queues
+
+    count, steps = len(columns.gaps), len(durations_ns)
+    out = np.flatnonzero(chosen & (leaves >= 0))
+    clean = np.flatnonzero(chosen & (leaves < 0))
+    back = np.flatnonzero(chosen & (columns.returns >= 0))
+    step_start, stalled = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
+    out_start, in_start = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    gone, first = np.full(count, steps, dtype=np.int64), columns.end.copy()
+    makespan = run_queues(
+        durations_ns,
+        live,
+        min(capacity, 2**62),
+        columns.size,
+        columns.start,
+        leaves,
+        columns.returns,
+        columns.out_ns,
+        columns.in_ns,
+        out[np.lexsort((out, columns.returns[out], leaves[out]))],
+        clean[np.lexsort((clean, columns.start[clean]))],
+        back[np.lexsort((back, columns.returns[back]))],
+        step_start,
+        stalled,
+        out_start,
+        in_start,
+        gone,
+        first,
+    )
+    return QueueTimes(int(makespan), step_start, stalled, out_start, in_start, gone, first)
 
 
 def run_schedule(
@@ -88,61 +160,27 @@ def run_schedule(
     Live bytes, transfers under way included, never exceed `capacity` unless the steps' own operands do.
     """
     steps = len(durations_ns)
-    unstalled = np.concatenate(([0], np.cumsum(np.asarray(durations_ns, dtype=np.int64)))).astype(np.int64)
     absent = [(gap.storage, gap.start, gap.end) for gap in gaps]
     live = live_bytes(storages, _complement(storages, absent), steps)
-    first, live = prefetch_steps(gaps, storages, unstalled, live, capacity, in_link)
-    leaving: dict[int, list[int]] = {}
-    returning: dict[int, list[int]] = {}
-    needing: dict[int, list[int]] = {}
+    durations = np.asarray(durations_ns, dtype=np.int64)
+    if not gaps:
+        starts = np.cumsum(durations) - durations
+        spans = tuple(_complement(storages, []))
+        return StepSchedule(starts, np.zeros(steps, dtype=np.int64), int(durations.sum()), (), spans)
+    columns = gap_columns(gaps, storages, out_link, in_link)
+    times = run_gaps(columns, durations, live, capacity, np.ones(len(gaps), dtype=bool), columns.leaves)
+    moves = []
+    away = []
     for index, gap in enumerate(gaps):
-        if gap.leaves_after is not None and gap.dirty:
-            leaving.setdefault(gap.leaves_after, []).append(index)
+        if columns.leaves[index] >= 0:
+            begin = int(times.out_start[index])
+            moves.append(Move(gap, out=True, start_ns=begin, end_ns=begin + int(columns.out_ns[index])))
         if gap.returns_at is not None:
-            returning.setdefault(first[index], []).append(index)
-            needing.setdefault(gap.returns_at, []).append(index)
-
-    start = np.zeros(steps, dtype=np.int64)
-    stalled = np.zeros(steps, dtype=np.int64)
-    moves: list[Move] = []
-    pending: deque[tuple[int, int, int]] = deque()  # transfers out under way: end, gap, bytes
-    gone_at: dict[int, int] = {}  # first step at which the gap's bytes are out of HBM
-    out_ns: dict[int, int] = {}
-    back_ns: dict[int, int] = {}
-    clock = out_free = in_free = 0
-    for step in range(steps):
-        ready = clock
-        while pending and (pending[0][0] <= ready or int(live[step]) + _bytes(pending) > capacity):
-            end, index, _ = pending.popleft()
-            ready = max(ready, end)
-            gone_at[index] = step
-        # Transfers back are queued in the order of need; each starts when this step may start and the link is free.
-        for index in sorted(returning.get(step, ()), key=lambda i: (gaps[i].returns_at or 0, i)):
-            begin = max(ready, in_free, out_ns.get(index, 0))
-            in_free = begin + transfer_ns(storages[gaps[index].storage].size, in_link)
-            back_ns[index] = in_free
-            moves.append(Move(gaps[index], out=False, start_ns=begin, end_ns=in_free))
-        ready = max([ready, *(back_ns[index] for index in needing.get(step, ()))])
-        stalled[step] = ready - clock
-        start[step] = ready
-        clock = ready + int(durations_ns[step])
-        for index in leaving.get(step, ()):
-            begin = max(clock, out_free)
-            size = storages[gaps[index].storage].size
-            out_free = out_ns[index] = begin + transfer_ns(size, out_link)
-            pending.append((out_free, index, size))
-            moves.append(Move(gaps[index], out=True, start_ns=begin, end_ns=out_free))
-    makespan = max([clock, *(move.end_ns for move in moves)])
-    spans = []
-    for index, gap in enumerate(gaps):
-        left = gone_at.get(index, steps) if gap.dirty and gap.leaves_after is not None else gap.start
-        back = first[index] if gap.returns_at is not None else gap.end
-        spans.append((gap.storage, max(left, gap.start), back))
-    return StepSchedule(start, stalled, makespan, tuple(moves), tuple(_complement(storages, spans)))
-
-
-def _bytes(pending: deque[tuple[int, int, int]]) -> int:
-    return sum(size for _, _, size in pending)
+            begin = int(times.in_start[index])
+            moves.append(Move(gap, out=False, start_ns=begin, end_ns=begin + int(columns.in_ns[index])))
+        away.append((gap.storage, max(int(times.gone[index]), gap.start), int(times.first[index])))
+    residencies = tuple(_complement(storages, away))
+    return StepSchedule(times.step_start, times.stalled, times.makespan_ns, tuple(moves), residencies)
 
 
 def _complement(storages: Sequence[Storage], absent: Sequence[tuple[int, int, int]]) -> list[Residency]:

@@ -1,6 +1,6 @@
 """What commands and pages find, as reports, and the renderers that make text, JSON, CSV, Markdown and HTML of them."""
 
-from memplan.reports.render import REPORT_FORMATS, format_of, render_report
+from memplan.reports.renderers.render import REPORT_FORMATS, format_of, render_report
 from memplan.reports.report import (
     Column,
     Drawing,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from memplan.core.units import format_duration
 from memplan.reports.charts import area_chart
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
-from memplan.schema import Certainty, Plan, memory_curve, plan_headline, plan_peak, plan_to_json
+from memplan.schema import Certainty, Plan, StepPart, memory_curve, plan_headline, plan_peak, plan_to_json
 
 _LONGEST = 10
 
@@ -88,10 +89,14 @@ def settings_document(plan: Plan) -> list[dict[str, str]]:
 
 def _step(plan: Plan) -> list[ReportSection]:
     """What the time of the whole step is made of, of which the plan's own ops are a part."""
-    if not plan.step_parts:
-        return []
-    rows = tuple((part.name, part.duration_ns, part.note) for part in plan.step_parts)
-    return [section(f"The step: {format_duration(plan.step_ns)}", ReportTable(_STEP, rows))]
+    return [] if len(plan.step_parts) < 2 else [step_section(plan.step_parts)]
+
+
+def step_section(parts: Sequence[StepPart]) -> ReportSection:
+    """The parts of a step's time, which add up to it."""
+    rows = tuple((part.name, part.duration_ns, part.note) for part in parts)
+    total = sum(part.duration_ns for part in parts)
+    return section(f"The step, {format_duration(total)}, is made of", ReportTable(_STEP, rows))
 
 
 def _tiers(plan: Plan) -> ReportSection:

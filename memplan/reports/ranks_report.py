@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from memplan.reports.report import Column, Quantity, Report, ReportCell, ReportTable, section
-from memplan.traces.summaries import RankSummary, slow_links, slow_ranks
+from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, Severity, section
+from memplan.reports.step_pictures import rank_matrix
+from memplan.traces.summaries import RankSummary, job_links, slow_links, slow_ranks
 
 _MOST_ROWS = 20
+_MOST_WORLD = 65536
+_MOST_NOTES = 3
 
 _RANKS = (
     Column("rank", Quantity.TEXT),
     Column("device"),
+    Column("stage"),
     Column("step"),
     Column("computing", Quantity.DURATION),
     Column("comm. not overlapped", Quantity.DURATION),
@@ -22,6 +26,8 @@ _RANKS = (
     Column("", key="remark"),
 )
 _SLOW_RANKS = (Column("rank"), Column("step"), Column("excess", Quantity.CHANGE))
+_MOST_LINKS = 64
+_LINKS = (Column("link"), Column("transport"), Column("moved", Quantity.BYTES), Column("rate", Quantity.RATE))
 _SLOW_LINKS = (
     Column("link"),
     Column("transport"),
@@ -38,7 +44,21 @@ def ranks_report(summaries: Sequence[RankSummary]) -> Report:
     if ranks:
         slow = tuple(ranks[:_MOST_ROWS])
         sections.append(
-            section("Ranks that compute longer than the mean", ReportTable(_SLOW_RANKS, slow, total=len(ranks)))
+            section(
+                "Ranks that compute longer than the mean of their stage",
+                ReportTable(_SLOW_RANKS, slow, total=len(ranks)),
+            )
+        )
+    totals = job_links(list(summaries))
+    if totals:
+        rates = {(link.source, link.target): link.bytes_per_second for link in totals}
+        rows_of = tuple(
+            (f"{one.source} -> {one.target}", one.transport, one.size, one.bytes_per_second) for one in totals
+        )
+        table = ReportTable(_LINKS, rows_of[:_MOST_LINKS], total=len(rows_of))
+        everyone = sorted({end for pair in rates for end in pair})
+        sections.append(
+            section("Links between ranks", table, rank_matrix(everyone, rates, title="GB/s from row to column"))
         )
     if links:
         slowest = tuple(
@@ -54,19 +74,37 @@ def ranks_report(summaries: Sequence[RankSummary]) -> Report:
         return {
             "ranks": [asdict(summary) for summary in summaries],
             "slow_ranks": [{"rank": rank, "step": step, "excess": excess} for rank, step, excess in ranks],
+            "links": [asdict(link) for link in totals],
             "slow_links": [dict(zip(keys, link, strict=True)) for link in links],
         }
 
-    return Report(title=f"{len(summaries)} ranks", sections=tuple(sections), document=document)
+    return Report(
+        title=f"{len(summaries)} ranks", sections=tuple(sections), notes=tuple(_remarks(summaries)), document=document
+    )
+
+
+def _remarks(summaries: Sequence[RankSummary]) -> Iterator[Remark]:
+    """What the table leaves unsaid: ranks that are not there, stages that nothing tells, notes of the readers."""
+    world = max((summary.groups.world or 0 for summary in summaries), default=0)
+    absent = sorted(set(range(min(world, _MOST_WORLD))) - {summary.rank for summary in summaries})
+    if absent and world <= _MOST_WORLD:
+        listed = ", ".join(map(str, absent[:_MOST_ROWS]))
+        yield Remark(f"Of a job of {world} ranks these are not here: {listed}", Severity.WARNING)
+    if len({summary.stage for summary in summaries}) > 1:
+        yield Remark("Ranks are compared within their pipeline stage: other stages have other work")
+    for summary in summaries:
+        for note in list(summary.notes)[:_MOST_NOTES]:
+            yield Remark(f"rank {summary.rank}: {note.file}: {note.text}")
 
 
 def _rows(summary: RankSummary) -> Iterator[tuple[ReportCell, ...]]:
     """One row for each step of a rank, or one that says why there is none."""
     peak = max((size for _, size in summary.peaks), default=None)
     if summary.error is not None or not summary.steps:
-        yield summary.rank, summary.device, None, None, None, None, peak, summary.error or "no steps"
+        yield summary.rank, summary.device, summary.stage, None, None, None, None, peak, summary.error or "no steps"
         return
     remark = f"notes: {len(summary.notes)}" if summary.notes else ""
     for step in summary.steps:
         times = (step.computing_ns, step.communication_not_overlapped_ns, step.free_ns)
-        yield summary.rank, summary.device, step.step, *times, peak, remark
+        number = None if step.step is None else str(step.step)
+        yield summary.rank, summary.device, summary.stage, number, *times, peak, remark

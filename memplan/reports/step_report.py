@@ -7,8 +7,10 @@ from typing import Any
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.reports.charts import bar_chart
+from memplan.reports.plan_report import step_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
 from memplan.serving import StepTime
+from memplan.serving.step_parts import served_parts
 
 _CLASSES = (
     Column("class"),
@@ -66,6 +68,7 @@ def step_report(result: StepTime, room: int | None) -> Report:
                 ReportTable(_CLASSES, classes),
                 bar_chart([(share.name, share.duration_ns) for share in result.by_class], Quantity.DURATION),
             ),
+            step_section(served_parts(result)),
             section(
                 "What limits it",
                 ReportTable(
@@ -98,6 +101,9 @@ def _document(result: StepTime, room: int | None) -> dict[str, Any]:
         "tpot_ns": result.tpot_ns,
         "tokens_per_second": result.tokens_per_second,
         "tokens_per_second_per_die": result.tokens_per_second_per_die,
+        "step_parts": [
+            {"name": part.name, "duration_ns": part.duration_ns, "note": part.note} for part in served_parts(result)
+        ],
         "by_class": [
             {"class": share.name, "launches": share.launches, "duration_ns": share.duration_ns}
             for share in result.by_class

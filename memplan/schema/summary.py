@@ -20,6 +20,8 @@ def plan_headline(plan: Plan) -> str:
     moved = sum(transfer.size for transfer in plan.transfers)
     host = f", {format_bytes(moved)} moved to the host and back" if moved else ""
     length = format_duration(plan.makespan_ns) if plan.timed else "it has no times"
+    if plan.step_parts and plan.step_ns != plan.makespan_ns:
+        length += f", the whole step {format_duration(plan.step_ns)}"
     return (
         f"{answer}; HBM peak {format_bytes(use.peak)}, lower bound {format_bytes(use.lower_bound)}, "
         f"gap {format_share(use.gap, 2)}; {length}{host}"

@@ -52,12 +52,17 @@ class StageTime:
     """
     One pipeline stage: its graph and ops, the time from its first op to its last, and its bytes on one rank.
 
-    `activation_bytes` is the most that is alive at once beside weights and caches.
+    `kernels_ns` is what its kernels take one after the other as a plan has them, `running_ns` the time from the first
+    to the last in a running model, without the gaps before the `launches` kernels. `activation_bytes` is the most
+    that is alive at once beside weights and caches.
     """
 
     graph: Graph
     ops: tuple[OpTime, ...]
     duration_ns: int
+    kernels_ns: int
+    running_ns: int
+    launches: int
     weight_bytes: int
     cache_bytes: int
     activation_bytes: int
@@ -163,8 +168,9 @@ def _stage(
     notes: list[str],
 ) -> StageTime:
     graph = step_graph(model, layout, step, stage=number)
-    durations, bounds, flops = _durations(graph, graph_costs(graph, core), chip, core, table, notes)
-    ops = _run(graph, durations, bounds, flops)
+    costs = graph_costs(graph, core)
+    durations, gaps, bounds, flops = _durations(graph, costs, chip, core, table, notes)
+    ops = _run(graph, [time + gap for time, gap in zip(durations, gaps, strict=True)], bounds, flops)
     size = {TensorKind.WEIGHT: 0, TensorKind.INPUT: 0}
     for tensor in graph.tensors:
         if tensor.storage == tensor.index and tensor.kind in size:
@@ -173,26 +179,34 @@ def _stage(
     return StageTime(
         graph=graph,
         ops=ops,
-        duration_ns=max((item.start_ns + item.duration_ns for item in ops), default=0),
+        duration_ns=_end(ops),
+        kernels_ns=sum(cost.duration_ns for cost in costs if cost is not None),
+        running_ns=_end(_run(graph, durations, bounds, flops)),
+        launches=sum(gap > 0 for gap in gaps),
         weight_bytes=size[TensorKind.WEIGHT],
         cache_bytes=size[TensorKind.INPUT],
         activation_bytes=int(np.max(activations, initial=0)),
     )
 
 
+def _end(ops: Sequence[OpTime]) -> int:
+    return max((item.start_ns + item.duration_ns for item in ops), default=0)
+
+
 def _durations(
     graph: Graph, costs: Sequence[KernelCost | None], chip: Chip, core: Machine, table: Constants, notes: list[str]
-) -> tuple[list[int], list[str], list[int]]:
+) -> tuple[list[int], list[int], list[str], list[int]]:
     """
-    Nanoseconds, limit and FLOPs of every op: its kernel and the gap before it.
+    Nanoseconds of every op's kernel and of the gap before it, its limit and its FLOPs.
 
     An op fused into the kernel before it pays neither launch nor gap, only its slowest pipe. Matrix products reach a
     share of the rate that they have alone.
     """
-    durations, bounds, flops = [], [], []
+    durations, gaps, bounds, flops = [], [], [], []
     for op, cost in zip(graph.ops, costs, strict=True):
         if cost is None:
             durations.append(0)
+            gaps.append(0)
             bounds.append("none")
             flops.append(0)
             continue
@@ -212,12 +226,11 @@ def _durations(
         if op.attrs.get("within"):
             # What was measured for the whole kernel has it.
             time = 0.0
-        elif not op.attrs.get("fused"):
-            time += table.kernel_gap_ns
         durations.append(round(time))
+        gaps.append(round(table.kernel_gap_ns) if _launches(op) else 0)
         bounds.append(bound)
         flops.append(cost.flops)
-    return durations, bounds, flops
+    return durations, gaps, bounds, flops
 
 
 def _mixing_ns(op: Op, graph: Graph, core: Machine, table: Constants) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memplan.models.samples.decoder import DecoderShape, decoder, train_step
-from memplan.models.samples.small import branching, classifier_step, convolutional, perceptron
+from memplan.models.samples.small import alexnet, branching, classifier_step, convolutional, perceptron
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,9 @@ SAMPLES: Mapping[str, Callable[[], Sample]] = {
     "mlp": lambda: Sample(perceptron().set_train(False), (_zeros(32, 64),)),
     "mlp_train": lambda: Sample(classifier_step(perceptron()).set_train(), (_zeros(32, 64), _labels(32))),
     "cnn_train": lambda: Sample(classifier_step(convolutional()).set_train(), (_zeros(8, 3, 32, 32), _labels(8))),
+    "alexnet_train": lambda: Sample(
+        classifier_step(alexnet(), momentum=0.9).set_train(), (_zeros(32, 3, 224, 224), _labels(32))
+    ),
     "control_flow": _branching,
     "dynamic_batch": _dynamic_batch,
     "llama_recompute": lambda: _llama_train(adapt=lambda block: block.recompute()),

@@ -1,4 +1,4 @@
-"""Small MindSpore models: a perceptron, a convolutional network, and one with data-dependent control flow."""
+"""MindSpore models: a perceptron, convolutional networks, and one with data-dependent control flow."""
 
 from __future__ import annotations
 
@@ -43,6 +43,35 @@ def convolutional(classes: int = 10) -> Any:
     return Convolutional()
 
 
+def alexnet(classes: int = 1000) -> Any:
+    """AlexNet in one column (arXiv:1404.5997), from `(batch, 3, 224, 224)` float32 to `(batch, classes)`."""
+    from mindspore import nn, ops
+
+    class AlexNet(nn.Cell):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 64, 11, stride=4, padding=2, pad_mode="pad", has_bias=True)
+            self.conv2 = nn.Conv2d(64, 192, 5, padding=2, pad_mode="pad", has_bias=True)
+            self.conv3 = nn.Conv2d(192, 384, 3, padding=1, pad_mode="pad", has_bias=True)
+            self.conv4 = nn.Conv2d(384, 256, 3, padding=1, pad_mode="pad", has_bias=True)
+            self.conv5 = nn.Conv2d(256, 256, 3, padding=1, pad_mode="pad", has_bias=True)
+            self.pool1, self.pool2, self.pool5 = (nn.MaxPool2d(3, 2) for _ in range(3))
+            self.drop6, self.drop7 = nn.Dropout(p=0.5), nn.Dropout(p=0.5)
+            self.fc6 = nn.Dense(256 * 6 * 6, 4096)
+            self.fc7 = nn.Dense(4096, 4096)
+            self.fc8 = nn.Dense(4096, classes)
+
+        def construct(self, x: Any) -> Any:
+            x = self.pool1(ops.relu(self.conv1(x)))
+            x = self.pool2(ops.relu(self.conv2(x)))
+            x = ops.relu(self.conv4(ops.relu(self.conv3(x))))
+            x = self.pool5(ops.relu(self.conv5(x)))
+            x = ops.relu(self.fc6(self.drop6(x.reshape(x.shape[0], -1))))
+            return self.fc8(ops.relu(self.fc7(self.drop7(x))))
+
+    return AlexNet()
+
+
 def branching(width: int = 64) -> Any:
     """A branch and a loop that depend on the data, over `(width, width)` float32 and an int32 count."""
     from mindspore import Parameter, Tensor, nn, ops
@@ -67,9 +96,12 @@ def branching(width: int = 64) -> Any:
     return Branching()
 
 
-def classifier_step(network: Any, learning_rate: float = 1e-3) -> Any:
-    """`network` as one training step on class labels: cross entropy, its gradient and Adam."""
+def classifier_step(network: Any, learning_rate: float = 1e-3, momentum: float | None = None) -> Any:
+    """`network` as one training step on class labels: cross entropy, its gradient and Adam, or SGD with `momentum`."""
     from mindspore import nn
 
     loss = nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"))
-    return nn.TrainOneStepCell(loss, nn.Adam(network.trainable_params(), learning_rate=learning_rate))
+    weights = network.trainable_params()
+    if momentum is None:
+        return nn.TrainOneStepCell(loss, nn.Adam(weights, learning_rate=learning_rate))
+    return nn.TrainOneStepCell(loss, nn.Momentum(weights, learning_rate, momentum, weight_decay=1e-4))

@@ -49,7 +49,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     return _Training(model, layout, recipe, stage, data_rank).graph()
 
 
-def _order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, int]]:
+def micro_batch_order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, int]]:
     """`("forward" or "backward", micro-batch)` in the order that the stage runs them."""
     total = recipe.micro_batches
     ahead = total if recipe.schedule is Schedule.GPIPE else min(layout.pipeline - stage - 1, total)
@@ -82,7 +82,7 @@ class _Training:
 
     def graph(self) -> Graph:
         running: dict[int, _Forward] = {}
-        for what, number in _order(self.layout, self.recipe, self.stage):
+        for what, number in micro_batch_order(self.layout, self.recipe, self.stage):
             self.e.run, self.e.micro_batch = f"micro_batch.{number}.", number
             if what == "forward":
                 running[number] = self._forward()

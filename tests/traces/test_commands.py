@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
+from memplan.traces.profile import LinkTraffic, StepTimes
 from memplan.traces.readers import trace_file
-from memplan.traces.summaries import RankSummary, slow_links, slow_ranks, summarise_ranks
+from memplan.traces.summaries import job_links, slow_links, slow_ranks, summarise_ranks
 from tests.traces.whole import read_whole
 
 QWEN = "profiles/qwen3-0.6b-train-4rank"
@@ -47,24 +50,32 @@ def test_a_rank_that_cannot_be_read_does_not_stop_the_others(shared_data: Path, 
     assert "SQLite" in str(summaries[2].error)
 
 
-def test_slow_ranks_and_links(shared_data: Path, tmp_path: Path) -> None:
+def test_ranks_are_slow_among_those_of_their_stage(shared_data: Path, tmp_path: Path) -> None:
     summaries = summarise_ranks(shared_data / QWEN, workers=1, cache=tmp_path)
-    ((rank, step, excess),) = slow_ranks(summaries)
-    assert (rank, step) == (3, 13)
-    assert excess == pytest.approx(401131.7 / ((231290.1 + 230903.72 + 401131.7) / 3) - 1)
+    assert [summary.stage for summary in summaries] == [0, 0, 1]
+    assert slow_ranks(summaries) == []  # rank 3 computes longest: it is the second stage and holds head and loss
+    slower = [replace(one, steps=_slower(one.steps)) if one.rank == 1 else one for one in summaries]
+    ((rank, step, excess),) = slow_ranks(slower)
+    assert (rank, step) == (1, 13)
+    assert excess == pytest.approx(2 * 230903.72 / ((231290.1 + 2 * 230903.72) / 2) / 1 - 1)
+
+
+def _slower(steps: Sequence[StepTimes]) -> list[StepTimes]:
+    return [replace(step, computing_ns=2 * step.computing_ns) for step in steps]
+
+
+def test_links_are_those_between_global_ranks_and_count_once(shared_data: Path, tmp_path: Path) -> None:
+    summaries = summarise_ranks(shared_data / QWEN, workers=1, cache=tmp_path)
+    moved = {(link.source, link.target): link.size / 1e6 for link in job_links(summaries)}
+    inside, across = pytest.approx(1127.4, abs=0.1), pytest.approx(639.1, abs=0.1)
+    assert moved == {(0, 1): inside, (1, 0): inside, (3, 2): inside, (0, 2): across, (1, 3): across, (3, 1): across}
     assert slow_links(summaries) == []
-    slower = [with_slow_link(summary) for summary in summaries]
-    assert [(source, target) for source, target, *_ in slow_links(slower)] == [(0, 1)]
+    slower = [replace(one, links=_slower_links(one.links)) if one.rank == 0 else one for one in summaries]
+    assert {(source, target) for source, target, *_ in slow_links(slower)} == {(0, 1), (0, 2)}
 
 
-def with_slow_link(summary: RankSummary) -> RankSummary:
-    from dataclasses import replace
-
-    links = [
-        replace(use, duration_ns=use.duration_ns * 3) if (use.source, use.target) == (0, 1) else use
-        for use in summary.links
-    ]
-    return replace(summary, links=links)
+def _slower_links(links: Sequence[LinkTraffic]) -> list[LinkTraffic]:
+    return [replace(use, duration_ns=use.duration_ns * 3) for use in links]
 
 
 @pytest.mark.slow
@@ -88,11 +99,14 @@ def test_a_scheduler_that_is_not_there_is_one_clear_error(shared_data: Path, mon
 
 def test_the_ranks_command(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ranks", str(shared_data / QWEN), "--workers", "1"]) == 0
-    assert "Ranks that compute longer than the mean" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "compute longer" not in shown
+    assert "these are not here: 2" in shown
     assert main(["ranks", str(shared_data / QWEN), "--workers", "1", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [rank["rank"] for rank in document["ranks"]] == [0, 1, 3]
-    assert document["slow_ranks"][0]["rank"] == 3
+    assert document["slow_ranks"] == []
+    assert {(link["source"], link["target"]) for link in document["links"]} >= {(0, 2), (3, 2)}
 
 
 def test_the_cache_command(

@@ -12,6 +12,7 @@ from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.session.session import ItemRef, OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.schema import Plan, PlannedOp, TierUse
+from memplan.traces.profile import Slices
 
 
 def overview(session: Session) -> list[Section]:
@@ -217,6 +218,23 @@ def _slice_name(session: Session, item: SliceRef) -> Text:
     return Sentence("{} ({})", (name, track.title))
 
 
+def _place_sections(session: Session, kind: str, slices: Slices, index: int) -> list[Section]:
+    """Where in the model a measured kernel is, and the planned op that it runs; nothing for other slices."""
+    places, plan = session.document.places, session.document.plan
+    row = places.row(kind, slices, index) if places is not None else -1
+    if places is None or plan is None or row < 0 or not places.texts[row]:
+        return []
+    facts = [fact("place", places.texts[row])]
+    sure = places.probability(row)
+    if sure is not None:
+        facts.append(fact("surely", format_share(sure, 0)))
+    sections = [Section(Sentence("In the model"), tuple(facts))]
+    op = int(places.places.op[row])
+    if op >= 0:
+        sections.append(Section(Sentence("Planned op"), tuple(_op_facts(plan.ops[op], session))))
+    return sections
+
+
 def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
     track = session.tracks.track(item.track)
     lanes = session.tracks.lanes(track)
@@ -234,7 +252,7 @@ def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
         ),
         fact("length", format_duration(slices.duration_ns[index])),
     ]
-    sections = [Section(Sentence("Slice"), tuple(facts))]
+    sections = [Section(Sentence("Slice"), tuple(facts)), *_place_sections(session, track.kind, slices, index)]
     rank = session.document.rank
     if rank is not None and track.track_id is not None:
         arguments = rank.arguments(track.track_id, start)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
+from memplan.gui.model.model_places import ModelPlaces
 from memplan.gui.model.session.session import SliceRef
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 
@@ -52,8 +53,14 @@ def no_hits(text: str = "") -> Hits:
     return Hits(text, (), nothing, nothing, nothing, 0)
 
 
-def search_slices(tracks: TimelineTracks, text: str, progress: Progress = silent) -> Hits:
-    """Every slice of the loaded tracks whose name contains `text`, whatever its case; nothing for an empty text."""
+def search_slices(
+    tracks: TimelineTracks, text: str, progress: Progress = silent, *, places: ModelPlaces | None = None
+) -> Hits:
+    """
+    Every slice of the loaded tracks whose name, or place in the model, contains `text`, whatever its case.
+
+    Nothing for an empty text.
+    """
     wanted = text.casefold().strip()
     keys: list[str] = []
     parts: list[Int64s] = []
@@ -68,7 +75,10 @@ def search_slices(tracks: TimelineTracks, text: str, progress: Progress = silent
         slices = lanes.slices
         if id(slices.names) not in of_table:
             of_table[id(slices.names)] = slices.names, _matches(slices.names, wanted)
-        index = np.flatnonzero(of_table[id(slices.names)][1][slices.name])
+        found = of_table[id(slices.names)][1][slices.name]
+        if places is not None and track.planned is None:
+            found = found | places.matching(track.kind, slices, wanted)
+        index = np.flatnonzero(found)
         if not len(index):
             continue
         total += len(index)

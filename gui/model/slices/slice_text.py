@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.model.memory.memory_map import occupant
@@ -20,6 +22,10 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     category = slices.categories[slices.category[index]]
     when = f"{format_duration(slices.duration_ns[index])} @ {format_duration(start)}"
     lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
+    places = session.document.places
+    if places is not None and track.planned is None:
+        place = places.labels(track.kind, slices, np.array([index], dtype=np.int64))[0]
+        lines[:0] = [place] if place else []
     if track.planned is not None and track.planned.ops:
         op = track.planned.ops[index]
         if op.bound is not Bound.UNKNOWN:

@@ -326,13 +326,18 @@ class TimelineView(TimeCanvas):
         whole, fraction = self.whole_start()
         width, ns_per_px = self.plot.width(), self.ns_per_px
         names, name_of = lanes.slices.names, lanes.slices.name
+        track = placed.track
+        kind = track.kind if track is not None else ""
+        places = self.session.document.places if track is not None and track.planned is None else None
         drawn = 0
         for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
             found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
-            codes = name_of[found if lane.indices is None else lane.indices[found]].tolist()
-            for code, left, right in zip(codes, lefts.tolist(), rights.tolist(), strict=True):
-                text = self._fitted.text(short_name(names[code]), right - left - 6)
+            index = found if lane.indices is None else lane.indices[found]
+            codes = name_of[index].tolist()
+            told = places.labels(kind, lanes.slices, index) if places is not None else [""] * len(codes)
+            for code, place, left, right in zip(codes, told, lefts.tolist(), rights.tolist(), strict=True):
+                text = self._fitted.text(place or short_name(names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
             drawn += len(codes)
         return drawn

@@ -10,31 +10,31 @@ from memplan.reports.report import Report
 
 
 def _table(report: Report) -> str:
-    from memplan.reports.render_console import render_console
+    from memplan.reports.renderers.render_console import render_console
 
     return render_console(report)
 
 
 def _json(report: Report) -> str:
-    from memplan.reports.render_json import render_json
+    from memplan.reports.renderers.render_json import render_json
 
     return render_json(report)
 
 
 def _html(report: Report) -> str:
-    from memplan.reports.render_html import render_html
+    from memplan.reports.renderers.render_html import render_html
 
     return render_html(report)
 
 
 def _markdown(report: Report) -> str:
-    from memplan.reports.render_markdown import render_markdown
+    from memplan.reports.renderers.render_markdown import render_markdown
 
     return render_markdown(report)
 
 
 def _csv(report: Report) -> str:
-    from memplan.reports.render_csv import render_csv
+    from memplan.reports.renderers.render_csv import render_csv
 
     return render_csv(report)
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from memplan.reports.render_json import Raw, raw_value
+from memplan.reports.renderers.render_json import Raw, raw_value
 from memplan.reports.report import Figures, Report, ReportTable
 
 

@@ -16,7 +16,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 def render_html(report: Report) -> str:
     """`report` as a page of its own."""
-    style = resources.files("memplan.reports").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("memplan.reports.renderers").joinpath("report.css").read_text(encoding="utf-8")
     return "\n".join(
         [
             "<!DOCTYPE html>",

@@ -1,0 +1,150 @@
+"""
+The order in which a run does what a plan may do in any: updates of weights, and the two gradients of a product.
+
+Updates come as planned, as weights were registered, or either reversed; every one has the size of its weight, and the
+candidate whose sizes are most like those of the kernels between the last product of a step and the first of the next
+is the run's. Of the two gradients of a product the one comes first that makes the sequence of products more like the
+run's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from memplan.align.op_families import families_of, family_table
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Int32s, Int64s
+from memplan.graph import TensorKind
+from memplan.schema import Plan
+
+Shape = tuple[int, ...]
+_MOST = 20_000
+"""Kernels looked at; a step's updates are fewer."""
+_CLEARLY = 2
+"""How much more often gradients must come the other way round than as planned."""
+_BETTER = 1.1
+"""By how much more of another order must be found than of the planned one."""
+
+
+def ops_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
+    """The ops of `plan` that launch something, by index, in the order of the run."""
+    updates = updates_as_run(plan, kernels, kernel_class)
+    places, order = set(updates), iter(updates)
+    ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
+    pairs = [place for place in range(len(ops) - 1) if _both_gradients(plan, ops[place], ops[place + 1])]
+    if not pairs:
+        return ops
+    turned = list(ops)
+    for place in pairs:
+        turned[place], turned[place + 1] = ops[place + 1], ops[place]
+    ran = _products_run(kernels, kernel_class)
+    votes = Counter(pairwise(ran))
+    following = {(_told(plan, ops[place]), _told(plan, ops[place + 1])) for place in pairs}
+    planned = sum(votes[pair] for pair in following)
+    other = sum(votes[second, first] for first, second in following if first != second)
+    return turned if other > planned * _CLEARLY else ops
+
+
+def _both_gradients(plan: Plan, first: int, second: int) -> bool:
+    """Whether two products that follow one another are the gradients of what one product read."""
+    a, b = _product(plan, first), _product(plan, second)
+    if a is None or b is None:
+        return False
+    (gradient, _), made = a
+    (again, source), _ = b
+    return gradient == again and made == source
+
+
+def _product(plan: Plan, op: int) -> tuple[tuple[Shape, Shape], Shape] | None:
+    """Shapes of the factors and of the product; `None` for other ops."""
+    kernel = plan.ops[op].kernel
+    if kernel is None or families_of(plan.ops[op].type)[0] not in _products():
+        return None
+    shapes = [item.shape for item in plan.kernels[kernel].inputs if item is not None]
+    made = plan.kernels[kernel].outputs
+    return ((shapes[0], shapes[1]), made[0].shape) if len(shapes) > 1 and made else None
+
+
+def _products() -> tuple[int, int]:
+    return family_table().number("product"), family_table().number("grouped_product")
+
+
+def _told(plan: Plan, op: int) -> int:
+    """What tells a planned product, as a number."""
+    found = _product(plan, op)
+    return -1 if found is None else hash((prod(found[0][0]), prod(found[0][1]), prod(found[1])))
+
+
+def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
+    """The same of the products that ran."""
+    chosen = kernel_class[np.isin(kernels.main, _products())[kernel_class]][:_MOST]
+    told = [
+        hash((int(row[0]), int(row[1]), int(made)))
+        for row, made in zip(kernels.inputs, kernels.outputs.max(axis=1), strict=True)
+    ]
+    return [told[kind] for kind in chosen.tolist()]
+
+
+def updates_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s) -> tuple[int, ...]:
+    """The updates of `plan`, ops by index, in the order of the run; as planned where that tells no other."""
+    optimizer = family_table().number("optimizer")
+    updates = [op.index for op in plan.ops if op.launches and families_of(op.type)[0] == optimizer]
+    if len(updates) < 3:
+        return tuple(updates)
+    size = {op: _elements(plan, op) for op in updates}
+    ran = _sizes_between_products(kernels, kernel_class, set(size.values()))
+    best, most = updates, _common([size[op] for op in updates], ran) * _BETTER
+    for order in _other_orders(plan, updates):
+        found = _common([size[op] for op in order], ran)
+        if found > most:
+            best, most = order, found
+    return tuple(best)
+
+
+def _elements(plan: Plan, op: int) -> int:
+    kernel = plan.ops[op].kernel
+    shapes = [] if kernel is None else [item.shape for item in plan.kernels[kernel].inputs if item is not None]
+    return max((int(np.prod(shape)) for shape in shapes), default=0)
+
+
+def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
+    """The orders that frameworks have: of registration, which is that of first use, all in one or matrices first."""
+    wanted = set(updates)
+    first: dict[int, int] = {}
+    matrix: dict[int, bool] = {}
+    for tensor in plan.tensors:
+        if tensor.kind == TensorKind.WEIGHT.value:
+            for op in wanted.intersection(tensor.uses):
+                first[op], matrix[op] = min(tensor.uses), len(tensor.shape) > 1
+    registered = sorted(updates, key=lambda op: first.get(op, op))
+    grouped = sorted(registered, key=lambda op: not matrix.get(op, False))
+    return [registered, list(reversed(updates)), list(reversed(registered)), grouped]
+
+
+def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> Int64s:
+    """Sizes that updates may have, of kernels in the longest stretch without a product; equal neighbours are one."""
+    heavy = np.isin(kernels.main, list(family_table().heavy))[kernel_class]
+    edges = np.concatenate(([-1], np.flatnonzero(heavy), [len(kernel_class)]))
+    widest = int(np.argmax(np.diff(edges)))
+    stretch = kernel_class[edges[widest] + 1 : edges[widest + 1]][:_MOST]
+    largest = kernels.inputs.max(axis=1)[stretch]
+    divides = {one: any(size % one == 0 for size in sizes) for one in np.unique(largest[largest > 0]).tolist()}
+    largest = largest[[divides.get(one, False) for one in largest.tolist()]]
+    kept: Int64s = largest[np.concatenate(([True], np.diff(largest) != 0))] if len(largest) else largest
+    return kept
+
+
+def _common(planned: Sequence[int], ran: Int64s) -> float:
+    """The heaviest common subsequence: large weights and whole ones tell more than small ones and pieces."""
+    best = np.zeros(len(ran) + 1)
+    weight = np.log2(np.maximum(ran, 1) + 1.0)
+    for size in planned:
+        fits = size % np.maximum(ran, 1) == 0
+        worth = np.where(ran == size, weight, np.where(fits, weight / 2, 0.0))
+        best[1:] = np.maximum.accumulate(np.maximum(best[:-1] + worth, best[1:]))
+    return float(best[-1])

@@ -1,0 +1,112 @@
+"""How far each kernel is from what bounds it: the cost model where the chip is known, else its own busiest pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.core.arrays import Floats, Int64s
+from memplan.core.errors import MemplanError
+from memplan.core.resources import table
+from memplan.cost import Machine, kernel_cost, kernel_of_row
+from memplan.findings.finding import threshold
+from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
+from memplan.traces.profile import Kernels
+
+LAUNCH, MEMORY, NO_PIPE = "launch", "memory", "no pipe"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelBounds:
+    """
+    For each row: the ns that its kernel would take at its bound (its own duration where nothing tells it), what bounds
+    it (index into `limits`), and whether the cost model says so.
+    """
+
+    bound_ns: Floats
+    limit: NDArray[np.int8]
+    limits: Sequence[str]
+    modelled: NDArray[np.bool_]
+
+
+def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None) -> KernelBounds:
+    """
+    Bounds of the kernels in `rows`.
+
+    A pipe that is busy for `bound_ratio` of the time bounds its kernel; so does the model's time divided by that ratio,
+    as kernels reach no more of a chip's rates. Transfers in and out share the memory: their ratios are added.
+    """
+    ratio = threshold("bound_ratio")
+    duration = kernels.duration_ns[rows].astype(np.float64)
+    pipes = table("memplan.findings", "kernel_kinds.json")["pipes"]
+    names = [name for name in pipes if name not in ("source", "memory in", "memory out")]
+    busy = [_busiest(kernels, rows, pipes[name]) for name in names]
+    into, out = _busiest(kernels, rows, pipes["memory in"]), _busiest(kernels, rows, pipes["memory out"])
+    # Vector kernels stream: what goes in and out shares the memory. Products overlap the two with their work.
+    cubes = np.zeros(len(rows), dtype=bool)
+    for header in pipes["cube"]:
+        if header in kernels.pmu:
+            cubes |= np.nan_to_num(kernels.pmu[header][rows]) > 0
+    memory = np.where(cubes, np.maximum(into, out), np.minimum(into + out, 1.0))
+    shares = np.vstack([*busy, memory])
+    best = shares.argmax(axis=0)
+    most = shares.max(axis=0)
+    counted = most > 0
+    bound = np.where(counted, duration * np.minimum(most / ratio, 1.0), duration)
+    limits = [*names, MEMORY, LAUNCH, NO_PIPE]
+    limit = np.where(counted & (most >= ratio), best, limits.index(NO_PIPE)).astype(np.int8)
+    limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(LAUNCH)
+    modelled = np.zeros(len(rows), dtype=bool)
+    if machine is not None:
+        predicted = _predicted(kernels, rows, machine)
+        modelled = ~np.isnan(predicted)
+        bound = np.where(modelled, np.minimum(predicted / ratio, duration), bound)
+    return KernelBounds(bound, limit, limits, modelled)
+
+
+def column_codes(column: Sequence[str]) -> DictionaryArray:
+    """A column of texts as codes into its distinct values."""
+    return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
+
+
+def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
+    """Kernels of one type, core and operands have one number: the first row of each number, and the number of each."""
+    columns = (kernels.type, kernels.core, kernels.input_shapes, kernels.input_dtypes, kernels.output_shapes)
+    key = np.zeros(len(rows), dtype=np.int64)
+    for column in columns:
+        coded = column_codes(column)
+        key = key * (len(coded.values) + 1) + coded.codes[rows]
+        key = np.unique(key, return_inverse=True)[1].reshape(-1)
+    _, first, number = np.unique(key, return_index=True, return_inverse=True)
+    return first.astype(np.int64), number.reshape(-1).astype(np.int64)
+
+
+def _busiest(kernels: Kernels, rows: Int64s, headers: Sequence[str]) -> Floats:
+    found = np.zeros(len(rows))
+    for header in headers:
+        if header in kernels.pmu:
+            found = np.fmax(found, np.nan_to_num(kernels.pmu[header][rows]))
+    return np.clip(found, 0.0, 1.0)
+
+
+def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
+    """The model's ns for each kernel, NaN where its operands don't tell enough."""
+    first, number = signatures(kernels, rows)
+    found = np.full(len(first), np.nan)
+    for place, row in enumerate(rows[first].tolist()):
+        if not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
+            continue
+        try:
+            kernel = kernel_of_row(
+                kernels.type[row], kernels.input_shapes[row], kernels.input_dtypes[row], kernels.output_shapes[row],
+                kernels.output_dtypes[row], core=kernels.core[row],
+            )  # fmt: skip
+            cost = kernel_cost(kernel, machine)
+        except MemplanError:
+            continue
+        if cost.known and kernel.operands:
+            found[place] = cost.duration_ns
+    return found[number]

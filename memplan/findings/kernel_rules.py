@@ -1,0 +1,272 @@
+"""Kernels: those on AI CPUs, those that only change a layout, those far from their bound, and clocks that dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.core.arrays import Int64s
+from memplan.core.resources import table
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
+from memplan.findings.claims import COMPUTING
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.kernel_bounds import KernelBounds, column_codes, kernel_bounds, signatures
+from memplan.graph.op_names import op_family
+from memplan.traces.profile import Kernels, TrackKind
+
+_MOST_KERNELS = 8
+
+
+def kernel_findings(job: JobCase) -> Iterator[Finding]:
+    """Findings of every rank's kernels, each kernel in one of them."""
+    for facts in job.ranks.values():
+        kernels = facts.case.kernels
+        if kernels is None or not len(facts.case.computing_rows):
+            continue
+        yield from _on_cpu(facts, kernels)
+        yield from _layouts(facts, kernels)
+        yield from _clock(facts)
+        yield from _irregular(facts, kernels)
+        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine)
+        yield from _far_from_bound(facts, kernels, bounds)
+        yield from _limits_of(facts, kernels, bounds)
+
+
+def _where(column_rows: NDArray[np.bool_]) -> Int64s:
+    return np.flatnonzero(column_rows).astype(np.int64)
+
+
+def _on_cpu(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+    names = table("memplan.findings", "kernel_kinds.json")["cpu_cores"]["names"]
+    coded = column_codes(kernels.core)
+    wanted = np.array([text.upper() in names for text in coded.values], dtype=bool)
+    rows = _where(wanted[coded.codes[facts.case.computing_rows]])
+    length = kernels.duration_ns[facts.case.computing_rows[rows]]
+    slow = rows[length >= threshold("aicpu_ns")]
+    total = int(kernels.duration_ns[facts.case.computing_rows[slow]].sum())
+    if not len(slow):
+        return
+    double = [row for row in slow.tolist() if "DOUBLE" in kernels.input_dtypes[int(facts.case.computing_rows[row])]]
+    yield Finding(
+        kind="kernel.aicpu",
+        title=Sentence(
+            "{} ops run on AI CPUs for {} ({})",
+            (f"{len(slow):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take_kernels(slow, total),
+        cost_bytes=None,
+        bound="the same work on AI cores, which takes next to no time",
+        formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more",
+        confidence=Confidence.MEASURED,
+        places=_places(facts, kernels, slow),
+        evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
+    )
+
+
+def _layouts(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+    families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")["formats"]["names"]}
+    coded = column_codes(kernels.type)
+    wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
+    rows = facts.claims.unclaimed(_where(wanted[coded.codes[facts.case.computing_rows]]))
+    total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
+    if total < threshold("format_share") * facts.length_ns or not total:
+        return
+    yield Finding(
+        kind="kernel.format",
+        title=Sentence(
+            "{} kernels only change layouts: {} ({})",
+            (f"{len(rows):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take_kernels(rows, total),
+        cost_bytes=None,
+        bound="tensors that stay in the layout that their readers want",
+        formula="time of kernels that move elements and compute nothing",
+        confidence=Confidence.MEASURED,
+        places=_places(facts, kernels, rows),
+        evidence=_types(facts, kernels, rows),
+    )
+
+
+def _clock(facts: RankFacts) -> Iterator[Finding]:
+    for track in facts.case.profile.tracks:
+        if track.kind is not TrackKind.COUNTER or "freq" not in track.label.casefold():
+            continue
+        for series in facts.case.profile.counters(track.id):
+            usable = series.values > 0
+            times, values = series.time_ns[usable], series.values[usable]
+            if len(values) < 2 or not facts.case.windows:
+                continue
+            end = max(facts.case.windows[-1].end_ns, int(times[-1]))
+            start = facts.case.windows[0].start_ns
+            edges = np.clip(np.append(times, end), start, None)
+            weights = np.diff(edges).astype(np.float64)
+            if weights.sum() <= 0:
+                continue
+            mean, most = float(np.average(values, weights=weights)), float(values.max())
+            drop = 1 - mean / most
+            cost = round(facts.claims.left(COMPUTING) * drop)
+            if drop >= threshold("clock_drop_share") and facts.worth(cost):
+                low = int(values.argmin())
+                yield Finding(
+                    kind="device.clock",
+                    title=Sentence(
+                        "The clock drops: {} MHz on average of {} MHz", (f"{mean:,.0f}", f"{most:,.0f}")
+                    ),
+                    rank=facts.case.rank,
+                    cost_ns=facts.claims.take(COMPUTING, cost),
+                    cost_bytes=None,
+                    bound="the highest clock of the profile all the time",
+                    formula="computing time x (1 - mean / highest clock)",
+                    confidence=Confidence.DERIVED,
+                    places=(Place((facts.case.rank,), span_ns=(int(times[low]), end), tracks=(track.label,)),),
+                    evidence=(
+                        Evidence("mean clock", mean * 1e6, "Hz"), Evidence("highest clock", most * 1e6, "Hz"),
+                        Evidence("lowest clock", float(values.min()) * 1e6, "Hz"),
+                    ),
+                )  # fmt: skip
+                return
+
+
+def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+    """Runs of a kernel that took far longer than most runs of the same kernel on the same operands."""
+    rows = facts.claims.unclaimed(np.arange(len(facts.case.computing_rows), dtype=np.int64))
+    if not len(rows):
+        return
+    length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)
+    _, number = signatures(kernels, facts.case.computing_rows[rows])
+    order = np.lexsort((length, number))
+    begins = np.flatnonzero(np.append(True, np.diff(number[order]) != 0))
+    counts = np.diff(np.append(begins, len(order)))
+    usual = length[order][begins + (counts - 1) // 2][number]
+    often = counts[number] >= 4
+    slow = often & (length > threshold("irregular_factor") * usual)
+    cost = int((length - usual)[slow].sum())
+    if cost < threshold("irregular_share") * facts.length_ns or not slow.any():
+        return
+    yield Finding(
+        kind="kernel.irregular",
+        title=Sentence(
+            "{} kernels take far longer than the same kernels do otherwise: {} ({})",
+            (f"{int(slow.sum()):,}", format_duration(cost), format_share(cost / facts.length_ns)),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take_kernels(rows[slow], cost),
+        cost_bytes=None,
+        bound="the median of the same kernel on the same operands",
+        formula=f"duration - median, where that is more than {threshold('irregular_factor'):g} times the median",
+        confidence=Confidence.MEASURED,
+        places=_places(facts, kernels, rows[slow]),
+        evidence=_types(facts, kernels, rows[slow]),
+    )
+
+
+_LIMITS = {
+    "cube": "cube", "vector": "vector", "scalar": "scalar", "mte1": "mte", "memory": "memory", "launch": "launch",
+    "no pipe": "unbound",
+}  # fmt: skip
+_TITLES = {
+    "cube": "Cube-bound kernels run {} ({}) beyond what the chip needs for them",
+    "vector": "Vector-bound kernels run {} ({}) beyond what the chip needs for them",
+    "scalar": "Kernels bound by their scalar unit run {} ({}) beyond what the chip needs for them",
+    "mte": "Kernels bound by copies into L0 run {} ({}) beyond what the chip needs for them",
+    "memory": "Memory-bound kernels run {} ({}) beyond what the chip needs for them",
+    "launch": "Kernels that are shorter than their launch leave {} ({})",
+    "unbound": "Kernels that keep no pipe busy leave {} ({})",
+}
+
+
+def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
+    everything = np.arange(len(facts.case.computing_rows), dtype=np.int64)
+    free = facts.claims.unclaimed(everything)
+    length = kernels.duration_ns[facts.case.computing_rows].astype(np.float64)
+    excess = np.maximum(length - bounds.bound_ns, 0.0)
+    for code, limit in enumerate(bounds.limits):
+        rows = free[(bounds.limit[free] == code) & (excess[free] > 0)]
+        cost = int(excess[rows].sum())
+        if not facts.worth(cost):
+            continue
+        kind = _LIMITS[limit]
+        modelled = float(bounds.modelled[rows].mean())
+        rows = rows[np.argsort(-excess[rows], kind="stable")]
+        yield Finding(
+            kind=f"kernel.{kind}",
+            title=Sentence(_TITLES[kind], (format_duration(cost), format_share(cost / facts.length_ns))),
+            rank=facts.case.rank,
+            cost_ns=facts.claims.take_kernels(rows, cost),
+            cost_bytes=None,
+            bound="the cost model of the chip" if modelled else "the kernel's own busiest pipe",
+            formula=f"duration - bound / {threshold('bound_ratio'):g}, summed over kernels",
+            confidence=Confidence.DERIVED,
+            places=_places(facts, kernels, rows),
+            evidence=(
+                Evidence("kernels", len(rows), "count"),
+                Evidence("they take", int(length[rows].sum()), "ns"),
+                Evidence("at their bound", int(bounds.bound_ns[rows].sum()), "ns"),
+                Evidence("held against the cost model", modelled, "share"),
+                *_types(facts, kernels, rows),
+            ),
+        )
+
+
+def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
+    """What bounds the computing time: a fact to know rather than a fault, so it costs nothing."""
+    length = kernels.duration_ns[facts.case.computing_rows]
+    sums = np.bincount(bounds.limit, weights=length, minlength=len(bounds.limits))
+    total = sums.sum()
+    if total <= 0 or not kernels.pmu:
+        return
+    order = [code for code in np.argsort(-sums, kind="stable").tolist() if sums[code]]
+    words = ", ".join(f"{format_share(sums[code] / total, 0)} {_WORDS[bounds.limits[code]]}" for code in order[:3])
+    evidence = []
+    for code in order:
+        evidence.append(Evidence(_WORDS[bounds.limits[code]], int(sums[code]), "ns"))
+        evidence += [
+            Evidence(f"  {item.label}", item.value, item.unit)
+            for item in _types(facts, kernels, _where(bounds.limit == code))[:3]
+        ]
+    yield Finding(
+        kind="kernel.limits",
+        title=Sentence("Computing is {}", (words,)),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=None,
+        bound="",
+        formula=f"kernels by the pipe that is busy for at least {threshold('bound_ratio'):g} of their time",
+        confidence=Confidence.MEASURED,
+        evidence=tuple(evidence),
+    )
+
+
+_WORDS = {
+    "cube": "cube bound", "vector": "vector bound", "scalar": "scalar bound", "mte1": "bound by copies into L0",
+    "memory": "memory bound", "launch": "shorter than a launch", "no pipe": "bound by no pipe",
+}  # fmt: skip
+
+
+def _types(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Evidence, ...]:
+    """Types by the time they take, the longest first."""
+    coded = column_codes(kernels.type)
+    mine = facts.case.computing_rows[rows]
+    totals = np.bincount(coded.codes[mine], weights=kernels.duration_ns[mine], minlength=len(coded.values))
+    order = np.argsort(-totals, kind="stable")[:_MOST_KERNELS].tolist()
+    return tuple(Evidence(coded.values[code], int(totals[code]), "ns") for code in order if totals[code])
+
+
+def _places(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Place, ...]:
+    mine = facts.case.computing_rows[rows]
+    worst = mine[np.argsort(-kernels.duration_ns[mine], kind="stable")[:_MOST_KERNELS]]
+    return tuple(
+        Place(
+            (facts.case.rank,),
+            step=int(kernels.step[row]) if kernels.step[row] >= 0 else None,
+            span_ns=(int(kernels.start_ns[row]), int(kernels.start_ns[row] + kernels.duration_ns[row])),
+            ops=(kernels.name[row],),
+        )
+        for row in worst.tolist()
+    )

@@ -1,0 +1,191 @@
+"""Memory: what makes the peak, what fragments, what grows, what lies outside of the allocator, what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_bytes, format_share
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.job_case import JobCase, RankFacts
+from memplan.traces.process_memory import ProcessPart, process_memory
+from memplan.traces.profile import Allocations, MemoryCurve
+
+_ALLOCATORS = ("PTA", "MindSpore", "GE", "PTA+GE", "Caching allocator", "snapshot")
+_MOST_OWNERS = 8
+
+
+def memory_findings(job: JobCase) -> Iterator[Finding]:
+    """Findings of every rank's memory."""
+    for facts in job.ranks.values():
+        curves = facts.case.profile.memory_curves()
+        name = next((name for name in (*_ALLOCATORS, *curves) if name in curves and _used(curves[name])), None)
+        yield from _outside(facts)
+        if name is None:
+            continue
+        yield from _fragmented(facts, curves[name])
+        yield from _growing(facts, curves[name])
+        yield from _peak(facts, curves[name])
+
+
+def _used(curve: MemoryCurve) -> bool:
+    return curve.allocated is not None and bool(len(curve.allocated)) and int(curve.allocated.max()) > 0
+
+
+def _outside(facts: RankFacts) -> Iterator[Finding]:
+    memory = process_memory(facts.case.profile.memory_curves())
+    if memory is None or memory.gap < threshold("outside_share") * memory.held:
+        return
+    inner = (ProcessPart.ALLOCATED, ProcessPart.CACHED)
+    items = [item for item in memory.items if item.part not in inner and item.nbytes > 0]
+    named = ", ".join(f"{item.name or 'not itemised'} {format_bytes(item.nbytes)}" for item in items[:3])
+    yield Finding(
+        kind="memory.outside",
+        title=Sentence("{} of the process lie outside of the allocator: {}", (format_bytes(memory.gap), named)),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=memory.gap,
+        bound="",
+        formula="memory of the process less what the framework's allocator reserved, at its peak",
+        confidence=Confidence.MEASURED,
+        places=(Place((facts.case.rank,), span_ns=(memory.time_ns, memory.time_ns), tracks=("APP",)),),
+        evidence=(
+            Evidence("process", memory.held, "bytes"),
+            Evidence("reserved by the allocator", memory.reserved, "bytes"),
+            *(Evidence(item.name or "not itemised", item.nbytes, "bytes") for item in items),
+        ),
+    )
+
+
+def _fragmented(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
+    if curve.allocated is None or curve.reserved is None:
+        return
+    peak = int(curve.allocated.argmax())
+    allocated, reserved = int(curve.allocated[peak]), int(curve.reserved.max())
+    unused = reserved - allocated
+    if unused < threshold("fragmentation_share") * reserved:
+        return
+    last = int(np.argmax(curve.reserved >= reserved))
+    yield Finding(
+        kind="memory.fragmentation",
+        title=Sentence(
+            "{} are reserved and hold nothing when most is allocated ({} of what is reserved)",
+            (format_bytes(unused), format_share(unused / reserved)),
+        ),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=unused,
+        bound="an allocator that reserves what is allocated at the peak",
+        formula="highest reserved - highest allocated",
+        confidence=Confidence.MEASURED,
+        places=(
+            Place((facts.case.rank,), span_ns=(int(curve.time_ns[last]), int(curve.time_ns[last])),
+                  tracks=(curve.component,)),
+        ),
+        evidence=(
+            Evidence("highest allocated", allocated, "bytes"),
+            Evidence("highest reserved", reserved, "bytes"),
+            Evidence("reserved when most is allocated", int(curve.reserved[peak]), "bytes"),
+        ),
+    )  # fmt: skip
+
+
+def _growing(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
+    """Memory that is higher at the end of every step than at the end of the one before."""
+    windows = facts.case.windows
+    if curve.allocated is None or len(windows) < 3:
+        return
+    ends = np.array([window.end_ns for window in windows], dtype=np.int64)
+    place = np.searchsorted(curve.time_ns, ends, side="right") - 1
+    if (place < 0).any():
+        return
+    # A host that runs ahead allocates the next step early: of each step the lowest level counts.
+    lows = []
+    for window in windows:
+        inside = slice(*np.searchsorted(curve.time_ns, [window.start_ns, window.end_ns]).tolist())
+        values = curve.allocated[inside]
+        if not len(values):
+            return
+        lows.append(int(values.min()))
+    steps = np.diff(lows)
+    if not (steps > 0).all():
+        return
+    each = int(np.median(steps))
+    if each < threshold("growth_share") * max(lows[0], 1):
+        return
+    total = lows[-1] - lows[0]
+    owners = _kept(facts, windows[0].start_ns, windows[-1].start_ns)
+    named = f"; most of it by {owners[0].label}" if owners else ""
+    yield Finding(
+        kind="memory.growth",
+        title=Sentence(
+            "Memory grows by {} a step, {} in all{}", (format_bytes(each), format_bytes(total), named)
+        ),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=total,
+        bound="a step that ends as it began",
+        formula="lowest level of each step less that of the step before; in every step above 0",
+        confidence=Confidence.MEASURED,
+        places=(
+            Place((facts.case.rank,), span_ns=(windows[0].start_ns, windows[-1].end_ns), tracks=(curve.component,),
+                  tensors=tuple(one.label for one in owners[:_MOST_OWNERS])),
+        ),
+        evidence=(
+            Evidence("steps", len(windows), "count"),
+            Evidence("first step's lowest", lows[0], "bytes"),
+            Evidence("last step's lowest", lows[-1], "bytes"),
+            *owners,
+        ),
+    )  # fmt: skip
+
+
+def _kept(facts: RankFacts, start_ns: int, end_ns: int) -> list[Evidence]:
+    """Who made the blocks of all steps but the last that were never released, by bytes."""
+    blocks = facts.case.profile.allocations()
+    if blocks is None:
+        return []
+    kept = (blocks.release_ns < 0) & (blocks.allocation_ns >= start_ns) & (blocks.allocation_ns < end_ns)
+    return _owners(blocks, np.flatnonzero(kept).tolist())
+
+
+def _owners(blocks: Allocations, rows: list[int]) -> list[Evidence]:
+    sums: dict[str, int] = {}
+    for row in rows:
+        sums[blocks.name[row]] = sums.get(blocks.name[row], 0) + int(blocks.size[row])
+    largest = sorted(sums.items(), key=lambda entry: (-entry[1], entry[0]))[:_MOST_OWNERS]
+    return [Evidence(name, size, "bytes") for name, size in largest]
+
+
+def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
+    """What is alive when most is allocated; a fact to know rather than a fault, so it costs nothing."""
+    if curve.allocated is None:
+        return
+    row = int(curve.allocated.argmax())
+    peak, time = int(curve.allocated[row]), int(curve.time_ns[row])
+    blocks = facts.case.profile.allocations()
+    evidence = [Evidence("allocated at the peak", peak, "bytes")]
+    if curve.reserved is not None:
+        evidence.append(Evidence("reserved then", int(curve.reserved[row]), "bytes"))
+    owners: list[Evidence] = []
+    if blocks is not None and len(blocks):
+        alive = (blocks.allocation_ns <= time) & ((blocks.release_ns > time) | (blocks.release_ns < 0))
+        rows = np.flatnonzero(alive).tolist()
+        owners = _owners(blocks, rows)
+        known = int(blocks.size[rows].sum())
+        evidence.append(Evidence("from before the profile began", max(peak - known, 0), "bytes"))
+    largest = f"; the largest share made since the start by {owners[0].label}" if owners else ""
+    yield Finding(
+        kind="memory.peak",
+        title=Sentence("The peak is {}{}", (format_bytes(peak), largest)),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=None,
+        bound="",
+        formula="blocks alive when most is allocated, by the op that made them",
+        confidence=Confidence.MEASURED,
+        places=(Place((facts.case.rank,), span_ns=(time, time), tensors=tuple(one.label for one in owners)),),
+        evidence=(*evidence, *owners),
+    )

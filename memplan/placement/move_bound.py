@@ -1,0 +1,220 @@
+"""
+Least step time that any choice of host moves can reach: a linear program over bytes, link time and room.
+
+Tensors may move in parts and every part counts from the moment its bytes have moved, which no real schedule can
+better. At chosen steps the bytes in HBM are those that nothing moves, less what was dropped or copied out, plus what
+has come back; a link carries its rate in the time between two steps; a step's operands are back when it starts. Rows
+for more steps make the bound tighter, never wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.placement.move_problem import MoveProblem
+
+MOST_ROWS = 400
+"""Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
+_TIDY = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class MoveBound:
+    """
+    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), and
+    `step_start_ns` when it starts each step, the end of the last one appended.
+    """
+
+    makespan_ns: int
+    share: NDArray[np.float64]
+    step_start_ns: NDArray[np.float64]
+
+
+def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) -> MoveBound | None:
+    """The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that."""
+    from scipy.optimize import linprog
+    from scipy.sparse import coo_array
+
+    at = _steps(problem, rows)
+    count, units = len(at), problem.units
+    columns = problem.columns
+    total = max(int(problem.durations.sum()), 1)
+    elapsed = np.concatenate(([0], np.cumsum(problem.durations)))
+    rate_out, rate_in = (
+        (link.bytes_per_second or 0.0) * total / 1e9 / capacity for link in (problem.out_link, problem.in_link)
+    )
+    gaps = len(columns.gaps)
+    size = columns.size / capacity
+    chain, surely = _chains(problem)
+    chains = int(chain.max(initial=-1)) + 1
+    # Columns: a share of each unit, of each chain of gaps one copy out serves, then per step: time, in, out.
+    share, copy = 0, units
+    time, into, out = (units + chains + block * (count + 1) for block in range(3))
+    width = units + chains + 3 * (count + 1)
+    entries: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    limits: list[NDArray[np.float64]] = []
+    height = 0
+
+    def add(
+        limit: NDArray[np.float64], *parts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+    ) -> None:
+        nonlocal height
+        for row, column, value in parts:
+            entries.append((row + height, column, np.broadcast_to(value, row.shape).astype(float)))
+        limits.append(limit)
+        height += len(limit)
+
+    row = np.arange(count)
+    one = np.ones(1)
+    first = np.searchsorted(at, columns.start)  # first chosen step at or after the gap's start
+    due = np.where(columns.returns >= 0, np.searchsorted(at, columns.returns), count)
+    instant = (~surely).nonzero()[0]
+    chain_gap = np.full(chains, gaps, dtype=np.int64)
+    np.minimum.at(chain_gap, chain[chain >= 0], np.flatnonzero(chain >= 0))
+    chain_size = size[chain_gap] if chains else np.zeros(0)
+
+    # Running sums are columns of their own, so that every gap appears once: dropped, due and copied up to each step.
+    dropped, owed, supplied = (width + block * count for block in range(3))
+    width += 3 * count
+    equal: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    for block, base, step, unit, amount in (
+        (0, dropped, first[instant], share + problem.unit[instant], size[instant]),
+        (1, owed, due, share + problem.unit, size),
+        (2, supplied, first[surely], share + problem.unit[surely], size[surely]),
+    ):
+        inside = step < count
+        equal.append((row + block * count, base + row, one))
+        equal.append((row[1:] + block * count, base + row[:-1], -one))
+        equal.append((step[inside] + block * count, unit[inside], -amount[inside]))
+
+    span = np.diff(np.concatenate((elapsed[at], [total]))) / total
+    add(-span, (row, time + row, one), (row, time + row + 1, -one))  # ops take their time
+    add(np.zeros(count), (row, into + row + 1, one), (row, into + row, -one), (row, time + row + 1, -rate_in * one),
+        (row, time + row, rate_in * one))  # fmt: skip
+    add(np.zeros(count), (row, out + row + 1, one), (row, out + row, -one), (row, time + row + 1, -rate_out * one),
+        (row, time + row, rate_out * one))  # fmt: skip
+    start = np.zeros(1, dtype=np.int64)
+    add(np.zeros(1), (start, into + start, one), (start, time + start, -rate_in * one))
+    add(np.zeros(1), (start, out + start, one), (start, time + start, -rate_out * one))
+    add(np.zeros(count), (row, owed + row, one), (row, into + row, -one))  # operands are back
+    add(np.zeros(count), (row, out + row, one), (row, supplied + row, -one))  # only what may leave leaves
+    add(np.zeros(count), (row, into + row, one), (row, dropped + row, -one), (row, out + row, -one))
+    room = 1 - problem.live[at] / capacity
+    add(room, (row, into + row, one), (row, dropped + row, -one), (row, out + row, -one))
+    # All that comes back and goes out does so within the step.
+    back = np.flatnonzero(columns.returns >= 0)
+    zero = np.zeros(len(back), dtype=np.int64)
+    add(np.zeros(1), (zero, problem.unit[back], size[back]), (start, into + count + start, -one))
+    zero = np.zeros(chains, dtype=np.int64)
+    add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
+    # A chain is copied out as far as any of its gaps is used; what begins on the host has a copy there.
+    linked = np.flatnonzero(chain >= 0)
+    begins = _begins_current(problem)[linked]
+    number = np.arange(len(linked))
+    opened = begins >= 0
+    add(
+        np.zeros(len(linked)),
+        (number, problem.unit[linked], one),
+        (number, copy + chain[linked], -one),
+        (number[opened], begins[opened], -one),
+    )
+
+    moved = size + 0.0
+    cost = np.zeros(width)
+    cost[time + count] = 1.0
+    np.add.at(cost, problem.unit, _TIDY * moved / max(float(moved.sum()), 1e-9))
+    cost[into : into + count] += _TIDY / max(count, 1) * 1e-3
+    low = np.zeros(width)
+    high = np.full(width, np.inf)
+    high[: units + chains] = 1.0
+    low[time] = elapsed[at[0]] / total
+    rows_, columns_, values_ = (np.concatenate(part) for part in zip(*entries, strict=True))
+    equal_rows, equal_columns, equal_values = (
+        np.concatenate([np.broadcast_to(item[place], item[0].shape) for item in equal]) for place in range(3)
+    )
+    answer = linprog(
+        cost,
+        A_ub=coo_array((values_, (rows_, columns_)), shape=(height, width)).tocsc(),
+        b_ub=np.concatenate(limits),
+        A_eq=coo_array((equal_values, (equal_rows, equal_columns)), shape=(3 * count, width)).tocsc(),
+        b_eq=np.zeros(3 * count),
+        bounds=np.column_stack((low, high)),
+        method="highs",
+    )
+    if answer.status != 0:
+        return None
+    solved = np.asarray(answer.x)
+    # What the second aim, to move little, may have cost is taken off again.
+    least = max(float(answer.fun) - 1.1 * _TIDY - 1e-6, 1.0)
+    starts = np.interp(
+        np.arange(problem.steps + 1),
+        np.append(at, problem.steps),
+        (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
+    )
+    return MoveBound(int(least * total), solved[:units].clip(0, 1), starts + elapsed)
+
+
+def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:
+    """The steps with rows: all, or the fullest of each of `rows` stretches of equal time or number."""
+    steps = problem.steps
+    if steps <= rows:
+        return np.arange(steps)
+    elapsed = np.cumsum(problem.durations)
+    rank = np.arange(steps) / steps + elapsed / max(int(elapsed[-1]), 1)
+    stretch = np.minimum((rank * rows / 2).astype(np.int64), rows - 1)
+    edges = np.flatnonzero(np.diff(stretch, prepend=-1))
+    return np.array([
+        low + int(np.argmax(problem.live[low:high]))
+        for low, high in zip(edges, np.append(edges[1:], steps), strict=True)
+    ])  # fmt: skip
+
+
+def _chains(problem: MoveProblem) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """
+    For each gap the number of the chain of gaps that one copy out serves, -1 where the host has its bytes anyway;
+    and whether its bytes leave only once copied: those of the first gap of a chain.
+    """
+    storage, before = problem.storage, problem.before
+    chain = np.full(len(storage), -1, dtype=np.int64)
+    surely = np.zeros(len(storage), dtype=bool)
+    number, stale = -1, False
+    for gap in range(len(storage)):
+        if gap == 0 or storage[gap] != storage[gap - 1]:
+            stale = not problem.current[gap] and before[gap] >= 0
+            fresh = stale
+        else:
+            fresh = bool(problem.changed[gap])
+        if problem.changed[gap]:
+            stale = fresh = True
+        if before[gap] < 0:
+            # It begins on the host, or in HBM with bytes that the host may lack.
+            stale, fresh = not problem.current[gap], not problem.current[gap]
+            if fresh:
+                number += 1
+            continue
+        if fresh:
+            number += 1
+            surely[gap] = True
+        if stale:
+            chain[gap] = number
+    _, dense = np.unique(chain[chain >= 0], return_inverse=True)
+    chain[chain >= 0] = dense
+    return chain, surely
+
+
+def _begins_current(problem: MoveProblem) -> NDArray[np.int64]:
+    """For each gap the unit whose move makes the host's copy current before anything was written, -1 for none."""
+    storage = problem.storage
+    found = np.full(len(storage), -1, dtype=np.int64)
+    opening = -1
+    for gap in range(len(storage)):
+        if gap == 0 or storage[gap] != storage[gap - 1]:
+            opening = int(problem.unit[gap]) if problem.before[gap] < 0 else -1
+        elif problem.changed[gap]:
+            opening = -1
+        if problem.before[gap] >= 0:
+            found[gap] = opening
+    return found

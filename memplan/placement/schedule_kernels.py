@@ -1,0 +1,175 @@
+"""
+Compiled run of one schedule: ops in order on the compute stream, a queue for each direction of the host link.
+
+What leaves is queued in the order in which it leaves. What returns is queued in the order of need, as soon as the link
+will be free for it and its bytes have room until they are needed; an op whose operand is not back waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memplan.core.jit import jit
+
+
+@jit
+def _up(heap: Any, count: int, key: Any, value: int) -> int:
+    """Add `value` to the `count` entries of a heap, least key first; returns the new count."""
+    at = count
+    while at > 0 and key[heap[(at - 1) >> 1]] > key[value]:
+        heap[at] = heap[(at - 1) >> 1]
+        at = (at - 1) >> 1
+    heap[at] = value
+    return count + 1
+
+
+@jit
+def _down(heap: Any, count: int, key: Any) -> int:
+    """Remove the least entry of a heap; returns the new count."""
+    count -= 1
+    last = heap[count]
+    at = 0
+    while 2 * at + 1 < count:
+        child = 2 * at + 1
+        if child + 1 < count and key[heap[child + 1]] < key[heap[child]]:
+            child += 1
+        if key[heap[child]] >= key[last]:
+            break
+        heap[at] = heap[child]
+        at = child
+    if count:
+        heap[at] = last
+    return count
+
+
+@jit
+def run_queues(
+    duration: Any,  # int64[steps] ns
+    live: Any,  # int64[steps]: bytes in HBM with every gap's storage absent during it
+    capacity: int,
+    size: Any,  # int64[gaps]
+    start: Any,  # int64[gaps]: first step of the gap
+    leaves: Any,  # int64[gaps]: step after which it is copied out, -1: it is not
+    returns: Any,  # int64[gaps]: step that needs it back, -1: none
+    out_ns: Any,  # int64[gaps]
+    in_ns: Any,
+    by_leave: Any,  # gaps with leaves >= 0 by leaves
+    by_start: Any,  # gaps that are not copied out by start
+    by_return: Any,  # gaps with returns >= 0 by returns
+    step_start: Any,  # int64[steps], written
+    stalled: Any,  # int64[steps], written
+    out_start: Any,  # int64[gaps], written
+    in_start: Any,  # int64[gaps], written
+    gone: Any,  # int64[gaps], written: first step at which the bytes are out of HBM
+    first: Any,  # int64[gaps], written: first step at which they are in HBM again
+) -> int:
+    """End of the last op and transfer in ns."""
+    steps, gaps = duration.size, size.size
+    elapsed = np.zeros(steps + 1, np.int64)
+    for step in range(steps):
+        elapsed[step + 1] = elapsed[step] + duration[step]
+    key = np.empty(gaps, np.int64)
+    for place in range(by_return.size):
+        key[by_return[place]] = place
+    waiting = np.empty(gaps + 1, np.int64)  # a heap of what could come back
+    waits = 0
+    early = np.zeros(steps + 1, np.int64)  # bytes of what returned before it is needed
+    pending = np.empty(gaps, np.int64)  # a queue of what is on its way out
+    head = tail = 0
+    under_way = 0
+    blocked = np.full(gaps, -1, np.int64)  # last step at which there was no room for it
+    issued = np.zeros(gaps, np.bool_)
+    at_leave = at_start = at_return = 0
+    free_at = np.zeros(steps, np.int64)  # when all that leaves before the step has left
+    clock = out_free = in_free = last = 0
+    for step in range(steps):
+        ready = clock
+        while at_start < by_start.size and start[by_start[at_start]] <= step:
+            gap = by_start[at_start]
+            at_start += 1
+            gone[gap] = start[gap]
+            if returns[gap] >= 0:
+                waits = _up(waiting, waits, key, gap)
+        # Room for the step's operands, and what it needs back must have left before.
+        until = ready
+        look = at_return
+        while look < by_return.size and returns[by_return[look]] <= step:
+            gap = by_return[look]
+            look += 1
+            if not issued[gap] and leaves[gap] >= 0:
+                until = max(until, out_start[gap] + out_ns[gap])
+        while head < tail:
+            gap = pending[head]
+            end = out_start[gap] + out_ns[gap]
+            if end > until and live[step] + early[step] + under_way <= capacity:
+                break
+            head += 1
+            under_way -= size[gap]
+            ready = max(ready, end)
+            gone[gap] = step
+            if returns[gap] >= 0:
+                waits = _up(waiting, waits, key, gap)
+        begin_here = free_at[step] = ready
+        while at_return < look:
+            gap = by_return[at_return]
+            at_return += 1
+            if not issued[gap]:
+                issued[gap] = True
+                first[gap] = step
+                in_start[gap] = max(begin_here, in_free)
+                in_free = in_start[gap] + in_ns[gap]
+            ready = max(ready, in_start[gap] + in_ns[gap])
+        # What is needed later comes back as soon as the link is free for it and there is room until then.
+        while waits:
+            gap = waiting[0]
+            if issued[gap]:
+                waits = _down(waiting, waits, key)
+                continue
+            if in_free > ready + duration[step] or blocked[gap] >= step:
+                break
+            slot, rest = head, under_way
+            worst = -1
+            for later in range(step, returns[gap]):
+                arrives = ready + elapsed[later] - elapsed[step]
+                while slot < tail and out_start[pending[slot]] + out_ns[pending[slot]] <= arrives:
+                    rest -= size[pending[slot]]
+                    slot += 1
+                if live[later] + early[later] + rest + size[gap] > capacity:
+                    worst = later if live[later] + early[later] + size[gap] > capacity else max(worst, step)
+            if worst >= 0:
+                blocked[gap] = worst
+                break
+            waits = _down(waiting, waits, key)
+            issued[gap] = True
+            first[gap] = step
+            in_start[gap] = max(begin_here, in_free)
+            in_free = in_start[gap] + in_ns[gap]
+            for later in range(step, returns[gap]):
+                early[later] += size[gap]
+        stalled[step] = ready - clock
+        step_start[step] = ready
+        clock = ready + duration[step]
+        while at_leave < by_leave.size and leaves[by_leave[at_leave]] <= step:
+            gap = by_leave[at_leave]
+            at_leave += 1
+            out_start[gap] = max(clock, out_free)
+            out_free = out_start[gap] + out_ns[gap]
+            pending[tail] = gap
+            tail += 1
+            under_way += size[gap]
+        last = max(last, in_free)
+    # Each return as late as the ops allow: it takes less room and nothing waits longer.
+    limit = last + 1
+    for place in range(by_return.size):
+        limit = max(limit, step_start[returns[by_return[place]]])
+    order = by_return[np.argsort(in_start[by_return], kind="mergesort")]
+    for place in range(order.size - 1, -1, -1):
+        gap = order[place]
+        limit = min(limit, step_start[returns[gap]])
+        in_start[gap] = max(limit - in_ns[gap], in_start[gap])
+        limit = in_start[gap]
+        while first[gap] < returns[gap] and free_at[first[gap] + 1] <= in_start[gap]:
+            first[gap] += 1
+    return max(clock, out_free, last)

@@ -1,0 +1,142 @@
+"""What the time of a step is made of besides the kernels that a plan holds: one figure wherever a step is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from memplan.cost import machine, op_costs
+from memplan.graph import Graph
+from memplan.hardware import Chip
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout, stage_spans
+from memplan.models.steps import ServedStep, training_graph
+from memplan.models.steps.training_step import micro_batch_order
+from memplan.models.training.memory import Recipe
+from memplan.schema import StepPart
+from memplan.serving.constants import constants
+from memplan.serving.steptime import StepTime, step_time
+
+OPS_PART = "ops of the plan"
+_FORWARD = frozenset({"embedding", "forward", "loss"})
+_BACKWARD = frozenset({"backward", "recompute"})
+
+
+def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int | None = None) -> tuple[StepPart, ...]:
+    """
+    The parts of a prefill or decode step, the kernels of `stage` first (of all stages by default).
+
+    They add up to `result.duration_ns`, and to what a plan's own `makespan_ns` has beyond its kernels: waits for
+    transfers to and from the host.
+    """
+    own = list(result.stages) if stage is None else [result.stages[stage]]
+    others = [item for number, item in enumerate(result.stages) if stage is not None and number != stage]
+    table = constants()
+    kernels = sum(item.kernels_ns for item in own)
+    running = sum(item.running_ns for item in own)
+    gaps = sum(item.duration_ns - item.running_ns for item in own)
+    launches = sum(item.launches for item in own)
+    parts = [
+        StepPart(OPS_PART, kernels if makespan_ns is None else makespan_ns, "kernels one after the other"),
+        StepPart(
+            "in a running model", running - kernels,
+            f"products reach {table.product_share:.1%} of their rate alone, fused ops need no launch, side streams run "
+            "beside, collectives between dies by measured constants",
+        ),
+        StepPart("gaps between kernels", gaps, f"before {launches:,} kernels on the main chain and beside it"),
+        StepPart("other pipeline stages", sum(item.duration_ns for item in others), "one after the other"),
+    ]  # fmt: skip
+    known = sum(item.duration_ns for item in result.stages)
+    runs = 1 + result.step.speculative
+    parts.append(StepPart("launch of the step", result.duration_ns - known, f"the host, {runs} run(s) of the model"))
+    return tuple(part for part in parts if part.duration_ns or part.name == OPS_PART)
+
+
+def training_parts(
+    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, stage: int, graph: Graph, makespan_ns: int
+) -> tuple[StepPart, ...]:
+    """
+    The parts of a training step: the ops of `stage`, whose plan takes `makespan_ns`, and its wait for other stages.
+
+    That wait is what 1F1B (or GPipe) leaves between a stage's own micro-batches, for stages that take turns without a
+    gap. Time of the host and waiting for other replicas are in no part.
+    """
+    parts = [StepPart(OPS_PART, makespan_ns, f"all {recipe.micro_batches} micro-batches, exchange and optimiser")]
+    if layout.pipeline > 1:
+        times = _stage_times(model, layout, recipe, chip, stage, graph)
+        span = pipeline_span_ns(times, layout, recipe)
+        wait = span - recipe.micro_batches * sum(times[stage])
+        slowest = max(range(layout.pipeline), key=lambda number: sum(times[number]))
+        order = f"{recipe.schedule.value} of {recipe.micro_batches} micro-batches on {layout.pipeline} stages"
+        note = f"{order}; stage {slowest} is the slowest"
+        parts.append(StepPart("waiting for other stages", max(0, wait), note))
+    return tuple(parts)
+
+
+def _stage_times(
+    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, stage: int, graph: Graph
+) -> list[tuple[int, int]]:
+    """Nanoseconds of one micro-batch forward and backward on every stage; stages of equal layers are costed once."""
+    one = replace(recipe, micro_batches=1)
+    known: dict[object, tuple[int, int]] = {}
+    found = []
+    for number, span in enumerate(stage_spans(len(model.layers), layout)):
+        ends = number == 0, number == layout.pipeline - 1
+        key = (ends, tuple((layer.mixer, layer.ffn) for layer in model.layers[span.start : span.stop]))
+        if key not in known:
+            own = number == stage
+            other = graph if own else training_graph(model, layout, one, stage=number)
+            known[key] = _both_ways(other, chip, recipe.micro_batches if own else 1)
+        found.append(known[key])
+    return found
+
+
+def _both_ways(graph: Graph, chip: Chip, micro_batches: int) -> tuple[int, int]:
+    forward = backward = 0
+    for op, cost in zip(graph.ops, op_costs(graph, machine(chip)), strict=True):
+        phase = "" if op.scope is None else op.scope.phase
+        if phase in _FORWARD:
+            forward += cost.duration_ns
+        elif phase in _BACKWARD:
+            backward += cost.duration_ns
+    return forward // micro_batches, backward // micro_batches
+
+
+def pipeline_span_ns(times: list[tuple[int, int]], layout: Layout, recipe: Recipe) -> int:
+    """
+    From the first micro-batch's way forward to the last one's way back, every stage in its order.
+
+    `times` are nanoseconds of one micro-batch forward and backward on each stage.
+    """
+    orders = [list(micro_batch_order(layout, recipe, stage)) for stage in range(layout.pipeline)]
+    stages = layout.pipeline
+    done: dict[tuple[int, str, int], int] = {}
+    free, place = [0] * stages, [0] * stages
+    while any(place[stage] < len(orders[stage]) for stage in range(stages)):
+        for stage in range(stages):
+            while place[stage] < len(orders[stage]):
+                way, number = orders[stage][place[stage]]
+                neighbour = stage - 1 if way == "forward" else stage + 1
+                needed = (neighbour, way, number) if 0 <= neighbour < stages else (stage, "forward", number)
+                first = way == "forward" and stage == 0
+                if not first and needed not in done:
+                    break
+                start = max(free[stage], 0 if first else done[needed])
+                free[stage] = done[stage, way, number] = start + times[stage][0 if way == "forward" else 1]
+                place[stage] += 1
+    return max(free)
+
+
+def model_step_parts(
+    model: ModelConfig,
+    layout: Layout,
+    recipe: Recipe | ServedStep,
+    chip: Chip,
+    *,
+    stage: int,
+    graph: Graph,
+    makespan_ns: int,
+) -> tuple[StepPart, ...]:
+    """The parts of the step that `graph` is stage `stage` of, when its plan takes `makespan_ns`."""
+    if isinstance(recipe, Recipe):
+        return training_parts(model, layout, recipe, chip, stage=stage, graph=graph, makespan_ns=makespan_ns)
+    return served_parts(step_time(model, layout, recipe, chip), stage, makespan_ns=makespan_ns)
