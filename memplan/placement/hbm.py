@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.progress import Progress, silent
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
@@ -30,13 +30,15 @@ def lay_out(
     *,
     alignment: int,
     begin_away: Set[int] = frozenset(),
+    enough: int | None = None,
     progress: Progress = silent,
 ) -> HbmLayout:
     """
     Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything.
 
     A persistent storage ends at the address at which it begins, or the steps could not be run again; not those of
-    `begin_away`, which are fetched before their first use.
+    `begin_away`, which are fetched before their first use. Where the peak need be no lower than `enough` bytes, the
+    search ends there.
     """
     offsets = [0] * len(residencies)
     fixed = 0
@@ -67,8 +69,10 @@ def lay_out(
             for index in moving
             if index in intervals
         ),
-        pools=(Pool(id=0, name="HBM"),),
+        pools=(Pool(id=0, name="HBM", capacity=None if enough is None else max(enough - fixed, 1)),),
     )
+    if enough is not None:
+        problem = replace(problem, objective=("capacity_overflow",))
     assignment = assign(problem, progress=progress)
     for index in moving:
         offsets[index] = fixed + assignment.placed[owner.get(index, index)][1]

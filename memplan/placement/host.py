@@ -15,16 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.placement.move_bound import MoveBound, move_bound
-from memplan.placement.move_orders import MOVE_RULES, kept_first
+from memplan.placement.move_orders import MOVE_RULES, kept_first, rounded
 from memplan.placement.move_problem import Bools, MoveProblem
 from memplan.placement.residency import Gap
 
 _SLACK = (0.0, 0.01, 0.03, 0.06, 0.1)
 """Shares of the room left free for what is under way, tried one after the other."""
+_THRESHOLDS = (0.01, 0.3, 0.5, 0.7, 0.99)
+"""Shares of the linear program from which on a unit is moved as a whole."""
+_STARTS = 3
+"""How many of the best candidates the local search begins with."""
 _SEARCH_WORK = 60_000_000
 """Steps and gaps that the local search may run through; a schedule costs at least `_LEAST_WORK` of it."""
 _LEAST_WORK = 30_000
-_PATIENCE = 300
+_PATIENCE = 600
 """Schedules in a row that the local search tries without finding a better one before it stops."""
 
 
@@ -34,7 +38,7 @@ class HostMoves:
 
     gaps: tuple[Gap, ...]
     makespan_ns: int
-    bound_ns: int | None
+    bound: MoveBound | None
     rule: str
 
 
@@ -52,24 +56,26 @@ class _Candidate:
         return self.over, self.makespan_ns, self.moved_bytes
 
 
-def choose_moves(problem: MoveProblem, capacity: int) -> HostMoves:
-    """Gaps to spend on the host so that every step has at most `capacity` bytes in HBM, or as near as gaps allow."""
+def choose_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None = None) -> HostMoves:
+    """
+    Gaps to spend on the host so that every step has at most `capacity` bytes in HBM, or as near as gaps allow.
+
+    `bound` is that of a larger capacity, where one is known: it guides as well.
+    """
     compute = int(problem.durations.sum())
     if not problem.units or int(problem.live.max(initial=0)) <= capacity:
-        return HostMoves((), compute, compute, "nothing moves")
-    bound = move_bound(problem, capacity)
-    best: _Candidate | None = None
-    for rule, moved in _candidates(problem, capacity, bound):
-        found = _scored(problem, moved, capacity, rule)
-        if best is None or found.rank < best.rank:
-            best = found
-    if best is None:
         return HostMoves((), compute, None, "nothing moves")
-    if bound is None or best.makespan_ns > bound.makespan_ns:
-        best = _searched(problem, best, capacity, bound)
-    return HostMoves(
-        problem.gaps(best.moved), best.makespan_ns, None if bound is None else bound.makespan_ns, best.rule
+    bound = bound or move_bound(problem, capacity)
+    found = [_scored(problem, moved, capacity, rule) for rule, moved in _candidates(problem, capacity, bound)]
+    found.sort(key=lambda candidate: candidate.rank)
+    # What doesn't fit is not made faster.
+    starts = found[:_STARTS] if found[0].over == 0 else []
+    best = min(
+        (_searched(problem, start, capacity, bound) for start in starts),
+        key=lambda candidate: candidate.rank,
+        default=found[0],
     )
+    return HostMoves(problem.gaps(best.moved), best.makespan_ns, bound, best.rule)
 
 
 def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
@@ -82,6 +88,12 @@ def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) ->
     elapsed = np.concatenate(([0], np.cumsum(problem.durations))).astype(np.float64)
     times = [elapsed] if bound is None else [bound.step_start_ns, elapsed]
     share = np.zeros(problem.units) if bound is None else bound.share
+    for threshold in _THRESHOLDS if bound is not None else ():
+        for slack in _SLACK:
+            moved = rounded(problem, capacity, share, threshold, slack)
+            if moved.tobytes() not in seen:
+                seen.add(moved.tobytes())
+                yield "linear program", moved
     for slack in _SLACK:
         for step_start in times:
             moved = kept_first(problem, capacity, share, step_start=step_start, slack=slack)

@@ -12,14 +12,14 @@ from memplan.graph.access import accesses, carried
 from memplan.hardware import Chip, Link
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
-from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.move_problem import move_problem
 from memplan.placement.residency import Gap, Storage, least_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
 from memplan.schema import PlannedTensor
 
-_PACKING_ROUNDS = 6
-"""How often host moves are chosen anew with less room because addresses did not pack into all of it."""
+_PACKING_PARTS = (0.25, 0.5, 1.0, 1.5, 2.5, 4.0)
+"""Parts of the bytes that did not pack by which the room shrinks when host moves are chosen anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class MemoryLayout:
     """
     Addresses, schedule and moves of one graph in `room`.
 
-    `missing` is how many bytes of HBM are lacking, 0 where everything fits; `notes` is what else there is to say of it.
+    `bound_ns` is what no choice of moves is faster than; `None` where nothing moves or none is known. `missing` is how
+    many bytes of HBM are lacking, 0 where everything fits; `notes` is what else there is to say of it.
     """
 
     storages: tuple[Storage, ...]
@@ -60,6 +61,7 @@ class MemoryLayout:
     out_link: Link
     in_link: Link
     missing: int
+    bound_ns: int | None
     notes: tuple[str, ...]
 
 
@@ -80,7 +82,9 @@ def lay_out_graph(
     `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
     """
     storages = _storages(graph, tensors, round_size)
-    schedule, layout = _fitted(storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress)
+    schedule, layout, bound_ns = _fitted(
+        storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress
+    )
     missing, notes = 0, []
     if room.capacity is not None and layout.peak > room.capacity:
         least = int(least_bytes(storages, len(graph.ops)).max(initial=0))
@@ -90,7 +94,7 @@ def lay_out_graph(
             notes.append("the bytes fit but no addresses were found for them; a better packing may exist")
     if schedule.moves:
         notes += [f"link {link.name}: {link.note}" for link in (out_link, in_link) if link.note]
-    return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, tuple(notes))
+    return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, bound_ns, tuple(notes))
 
 
 def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
@@ -122,31 +126,41 @@ def _fitted(
     out_link: Link,
     in_link: Link,
     progress: Progress,
-) -> tuple[StepSchedule, HbmLayout]:
+) -> tuple[StepSchedule, HbmLayout, int | None]:
     """
-    The schedule and addresses that need the fewest bytes over `capacity`; host moves only where needed.
+    The schedule and addresses that need the fewest bytes over `capacity`; host moves only where needed. Also
+    the bound on the step time of any choice of moves.
 
     Addresses may not pack into all of the room that bytes alone would fit in, so the moves are chosen again with
     less room until they do.
     """
     steps = len(durations_ns)
-    room = capacity
-    problem: MoveProblem | None = None
-    tried: list[tuple[StepSchedule, HbmLayout]] = []
-    while len(tried) < _PACKING_ROUNDS:
-        moves: tuple[Gap, ...] = ()
-        if room is not None:
-            problem = problem or move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
-            moves = choose_moves(problem, room).gaps
-        schedule = run_schedule(
-            storages, durations_ns, moves, room if room is not None else 2**62, out_link=out_link, in_link=in_link
-        )
+
+    def placed(moves: Sequence[Gap], room: int) -> tuple[StepSchedule, HbmLayout]:
+        schedule = run_schedule(storages, durations_ns, moves, room, out_link=out_link, in_link=in_link)
         away = {move.gap.storage for move in schedule.moves if move.gap.leaves_after is None}
-        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, begin_away=away, progress=progress)
-        tried.append((schedule, layout))
-        if capacity is None or room is None or layout.peak <= capacity:
-            return schedule, layout
-        room -= layout.peak - capacity
-        if room <= 0:
+        layout = lay_out(
+            storages,
+            schedule.residencies,
+            steps,
+            alignment=alignment,
+            begin_away=away,
+            enough=capacity if moves else None,
+            progress=progress,
+        )
+        return schedule, layout
+
+    if capacity is None:
+        return (*placed((), 2**62), None)
+    problem = move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
+    chosen = choose_moves(problem, capacity)
+    tried = [placed(chosen.gaps, capacity)]
+    over = tried[0][1].peak - capacity
+    bound = chosen.bound
+    for part in _PACKING_PARTS if over > 0 and bound is not None else ():
+        room = capacity - int(over * part)
+        if room <= 0 or tried[-1][1].peak <= capacity:
             break
-    return min(tried, key=lambda pair: pair[1].peak)
+        tried.append(placed(choose_moves(problem, room, bound).gaps, room))
+    schedule, layout = min(tried, key=lambda pair: (max(pair[1].peak, capacity), pair[0].makespan_ns))
+    return schedule, layout, None if bound is None else bound.makespan_ns

@@ -18,6 +18,8 @@ from memplan.placement.move_problem import MoveProblem
 
 MOST_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
+_EXACT_UNITS, _NODES = 100, 2000
+"""Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
 _TIDY = 1e-4
 
 
@@ -35,7 +37,7 @@ class MoveBound:
 
 def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) -> MoveBound | None:
     """The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that."""
-    from scipy.optimize import linprog
+    from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
     at = _steps(problem, rows)
@@ -135,20 +137,27 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
     equal_rows, equal_columns, equal_values = (
         np.concatenate([np.broadcast_to(item[place], item[0].shape) for item in equal]) for place in range(3)
     )
-    answer = linprog(
-        cost,
-        A_ub=coo_array((values_, (rows_, columns_)), shape=(height, width)).tocsc(),
-        b_ub=np.concatenate(limits),
-        A_eq=coo_array((equal_values, (equal_rows, equal_columns)), shape=(3 * count, width)).tocsc(),
-        b_eq=np.zeros(3 * count),
-        bounds=np.column_stack((low, high)),
-        method="highs",
+    at_most = LinearConstraint(
+        coo_array((values_, (rows_, columns_)), shape=(height, width)).tocsc(), ub=np.concatenate(limits)
     )
+    exactly = LinearConstraint(
+        coo_array((equal_values, (equal_rows, equal_columns)), shape=(3 * count, width)).tocsc(), lb=0, ub=0
+    )
+    limits_of = Bounds(low, high)
+    answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
-    solved = np.asarray(answer.x)
+    solved, proven = np.asarray(answer.x), float(answer.fun)
+    if units <= _EXACT_UNITS:
+        whole = (np.arange(width) < units).astype(int)
+        answer = milp(
+            cost, integrality=whole, bounds=limits_of, constraints=(at_most, exactly), options={"node_limit": _NODES}
+        )
+        proven = max(proven, float(answer.mip_dual_bound or 0.0))
+        if answer.x is not None:
+            solved = np.asarray(answer.x)
     # What the second aim, to move little, may have cost is taken off again.
-    least = max(float(answer.fun) - 1.1 * _TIDY - 1e-6, 1.0)
+    least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
         np.arange(problem.steps + 1),
         np.append(at, problem.steps),

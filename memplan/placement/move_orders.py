@@ -29,7 +29,7 @@ def kept_first(
     With `step_start` (ns, the end appended) the time that transfers take is counted as time in HBM, and `slack` is the
     share of the room that stays free.
     """
-    from memplan.placement.move_kernels import keep_in_order, leave_in_order
+    from memplan.placement.move_kernels import keep_in_order
 
     columns = problem.columns
     order = np.lexsort((_bytes_time(problem), share.round(6)))
@@ -43,30 +43,36 @@ def kept_first(
     keep_in_order(order, pointer, low[by_unit], high[by_unit], columns.size[by_unit], load, kept)
     moved = ~kept
     left = _load(problem, columns.start, columns.end, moved) - capacity
-    more = np.zeros(problem.units, dtype=bool)
     rest = order[::-1][kept[order[::-1]]].copy()
-    leave_in_order(
-        rest, pointer, columns.start[by_unit], columns.end[by_unit], columns.size[by_unit], left, more
-    )  # fmt: skip
-    return np.logical_or(moved, more)
+    return np.logical_or(moved, _relieved(problem, rest, left))
+
+
+def rounded(
+    problem: MoveProblem, capacity: int, share: NDArray[np.float64], threshold: float, slack: float = 0.0
+) -> Bools:
+    """Units to move: those with more than `threshold` of `share`, and the next ones as long as too much is in HBM."""
+    moved = share > threshold
+    order = np.lexsort((-_bytes_time(problem), -share.round(6)))
+    order = order[~moved[order]]
+    columns = problem.columns
+    load = _load(problem, columns.start, columns.end, moved)
+    return np.logical_or(moved, _relieved(problem, order, load - int(capacity * (1 - slack))))
 
 
 def left_first(problem: MoveProblem, capacity: int, order: Ints) -> Bools:
     """Units to move when the first of `order` that frees bytes where too many are leaves first."""
+    return _relieved(problem, order, problem.live - capacity)
+
+
+def _relieved(problem: MoveProblem, order: Ints, load: Ints) -> Bools:
+    """The units of `order` that leave, one after the other, where `load` is above 0."""
     from memplan.placement.move_kernels import leave_in_order
 
     pointer, by_unit = _windows(problem)
     columns = problem.columns
     moved = np.zeros(problem.units, dtype=bool)
-    leave_in_order(
-        order,
-        pointer,
-        columns.start[by_unit],
-        columns.end[by_unit],
-        columns.size[by_unit],
-        problem.live - capacity,
-        moved,
-    )
+    low, high, size = columns.start[by_unit], columns.end[by_unit], columns.size[by_unit]
+    leave_in_order(order, pointer, low, high, size, load, moved)
     return moved
 
 
