@@ -41,8 +41,6 @@ _FROM_NEAR = 0.6
 """How much less likely a piece begins a row further on than where the one before it ended."""
 _MOVED = 0.01
 """Share of kernels that may move by more rows than a band has when habits are learnt."""
-_HABITS = 2
-"""Times that an alignment is made anew with the habits that the one before showed."""
 _LOST = 0.5
 """Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
 
@@ -165,9 +163,8 @@ def align_pairs(
             def whole(model: _Model) -> PairResult:
                 return _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
 
-            first = result = whole(model)
-            for _ in range(_HABITS):
-                result = whole(replace(model, ratios=with_habits(ratios, model.token, result.row, classes)))
+            first = whole(model)
+            result = whole(replace(model, ratios=with_habits(ratios, model.token, first.row, classes)))
             # Habits tell where small kernels belong, not where in the step anything stands.
             if (np.abs(result.place - first.place) > _WIDTH).mean() > _MOVED:
                 result = first
