@@ -26,12 +26,14 @@ _TIDY = 1e-4
 @dataclass(frozen=True, slots=True)
 class MoveBound:
     """
-    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), and
-    `step_start_ns` when it starts each step, the end of the last one appended.
+    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), `whole`
+    the same where tensors move as a whole (`None` where that was not solved), and `step_start_ns` when it starts each
+    step, the end of the last one appended.
     """
 
     makespan_ns: int
     share: NDArray[np.float64]
+    whole: NDArray[np.float64] | None
     step_start_ns: NDArray[np.float64]
 
 
@@ -147,7 +149,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
     answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
-    solved, proven = np.asarray(answer.x), float(answer.fun)
+    solved, proven, exact = np.asarray(answer.x), float(answer.fun), None
     if units <= _EXACT_UNITS:
         whole = (np.arange(width) < units).astype(int)
         answer = milp(
@@ -155,7 +157,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
         )
         proven = max(proven, float(answer.mip_dual_bound or 0.0))
         if answer.x is not None:
-            solved = np.asarray(answer.x)
+            exact = np.asarray(answer.x)[:units].clip(0, 1)
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
@@ -163,7 +165,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
         np.append(at, problem.steps),
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
-    return MoveBound(int(least * total), solved[:units].clip(0, 1), starts + elapsed)
+    return MoveBound(int(least * total), solved[:units].clip(0, 1), exact, starts + elapsed)
 
 
 def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:
