@@ -170,6 +170,8 @@ class LeftOver:
         """Which classes of ops read the largest thing that a class of kernels reads, and make the largest it makes."""
         ops = self.sequence.classes
         read, made = self.kernels.inputs[kind].max(), self.kernels.outputs[kind].max()
+        if not read or not made:
+            return np.zeros(len(token), dtype=np.bool_)  # the table leaves one of them out
         takes: Bools = (ops.inputs[token] == read).any(axis=1) & (ops.outputs[token] == made).any(axis=1)
         return takes
 

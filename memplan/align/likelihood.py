@@ -109,16 +109,16 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
                 ~kernels.known,
                 relation.kernel_share >= 1.0,
                 relation.largest,
-                (relation.kernel_share > 0.0) | relation.half,
                 relation.even & rule.piecewise,
+                (relation.kernel_share > 0.0) | relation.half,
             ],
             [
                 weights["part_scalar"],
                 weights["part_unknown"],
                 weights["part_related"],
                 weights["part_largest"],
-                weights["part_half_related"],
                 weights["part_piece"],
+                weights["part_half_related"],
             ],
             weights["part_unrelated"],
         )
@@ -261,6 +261,8 @@ def _shape_weight(
     """What operand sizes and the output's dtype add to the weight of a family that fits."""
     if not ops.known[row]:
         return np.zeros(len(kernels))
+    if ops.scalar[row]:
+        return np.select([~kernels.known, kernels.scalar], [0.0, weights["mostly"]], weights["no_operand"])
     without = ~kernels.outputs.any(axis=1)  # the table leaves outputs out
     everything = (relation.kernel_share >= 1.0) & (relation.op_share >= 1.0)
     exact = everything & (relation.output | without)

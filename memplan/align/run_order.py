@@ -97,10 +97,14 @@ def updates_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s) -> t
     if len(updates) < 3:
         return tuple(updates)
     size = {op: _elements(plan, op) for op in updates}
-    ran = _sizes_between_products(kernels, kernel_class, set(size.values()))
-    best, most = updates, _common([size[op] for op in updates], ran) * _BETTER
+    passes = _sizes_between_products(kernels, kernel_class, set(size.values()))
+
+    def likeness(order: Sequence[int]) -> float:
+        return sum(_common([size[op] for op in order], ran) for ran in passes)
+
+    best, most = updates, likeness(updates) * _BETTER
     for order in _other_orders(plan, updates):
-        found = _common([size[op] for op in order], ran)
+        found = likeness(order)
         if found > most:
             best, most = order, found
     return tuple(best)
@@ -126,17 +130,25 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
     return [registered, list(reversed(updates)), list(reversed(registered)), grouped]
 
 
-def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> Int64s:
-    """Sizes that updates may have, of kernels in the longest stretch without a product; equal neighbours are one."""
+def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> list[Int64s]:
+    """
+    Sizes that updates may have, of kernels in the longest stretch without a product; equal neighbours are one.
+
+    Kernels of each family by themselves: norms of all gradients come before all of the updates.
+    """
     heavy = np.isin(kernels.main, list(family_table().heavy))[kernel_class]
     edges = np.concatenate(([-1], np.flatnonzero(heavy), [len(kernel_class)]))
     widest = int(np.argmax(np.diff(edges)))
     stretch = kernel_class[edges[widest] + 1 : edges[widest + 1]][:_MOST]
     largest = kernels.inputs.max(axis=1)[stretch]
     divides = {one: any(size % one == 0 for size in sizes) for one in np.unique(largest[largest > 0]).tolist()}
-    largest = largest[[divides.get(one, False) for one in largest.tolist()]]
-    kept: Int64s = largest[np.concatenate(([True], np.diff(largest) != 0))] if len(largest) else largest
-    return kept
+    chosen = np.array([divides.get(one, False) for one in largest.tolist()], dtype=np.bool_)
+    found = []
+    for family in np.unique(kernels.main[stretch]).tolist():
+        mine = largest[chosen & (kernels.main[stretch] == family)]
+        if len(mine):
+            found.append(mine[np.concatenate(([True], np.diff(mine) != 0))])
+    return found
 
 
 def _common(planned: Sequence[int], ran: Int64s) -> float:

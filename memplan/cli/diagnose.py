@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,10 @@ def command(
     directory: ProfileArgument,
     *,
     rank: Annotated[int | None, typer.Option(help="Only this rank; all by default.", show_default=False)] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="A plan to hold kernels against.", show_default=False),
+    ] = None,
     chip: Annotated[
         str | None,
         typer.Option(help="Chip to hold kernels against; the profile's own by default.", show_default=False),
@@ -29,11 +34,13 @@ def command(
     """
     import memplan
     from memplan.findings import diagnose
+    from memplan.imports import read_plan
     from memplan.reports.diagnosis_report import diagnosis_report
 
+    loaded = None if plan is None else read_plan(plan)
     with progress_bar() as progress:
         profile = memplan.open_profile(directory)
-        found = diagnose(profile, ranks=None if rank is None else [rank], chip=chip, progress=progress)
+        found = diagnose(profile, ranks=None if rank is None else [rank], chip=chip, plan=loaded, progress=progress)
     notes = [f"{note.file}: {note.text}" for note in profile.notes]
     if profile.simulated:
         notes.insert(0, "The profile is SIMULATED.")

@@ -34,16 +34,36 @@ def command(
         bool, typer.Option("--hide-names", help="Name kernels and allocations as torch_npu does, not as the plan.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the profile of an earlier simulation.")] = False,
-) -> Report:
+    ranks: Annotated[
+        int | None,
+        typer.Option(help="Run a job of so many ranks and write all their profiles; 4 with a fault.",
+                     min=1, max=4096, show_default=False),
+    ] = None,
+    fault: Annotated[
+        str | None,
+        typer.Option(help="Plant a fault, as KIND or KIND:STRENGTH (weak, medium, strong or a share).",
+                     metavar="KIND[:STRENGTH]", show_default=False),
+    ] = None,
+) -> Report:  # fmt: skip
     """
     Run a plan on a simulated machine and write its profile in torch_npu's format.
 
     The same plan and seed give the same files. The profile says in profiler_metadata.json that it is simulated.
     """
     from memplan.imports import read_plan
-    from memplan.simulator import Behaviour, simulate
+    from memplan.simulator import Behaviour, chosen_fault, simulate, simulate_job
 
+    chosen = None if fault is None else chosen_fault(fault)
     loaded = read_plan(plan)
+    if chosen is not None or ranks is not None:
+        count = ranks or 4
+        folder = simulate_job(loaded, directory, fault=chosen, ranks=count, steps=steps, seed=seed, replace=replace)
+        what = "without a fault" if chosen is None else f"with {chosen.kind} of {chosen.strength:g}"
+        return Report(
+            title=f"A job of {loaded.origin.graph} on {count} x {loaded.chip} {what}, {steps:,} step(s)",
+            document=lambda: {"written": str(folder), "seed": seed, "steps": steps, "ranks": count, "fault": fault},
+            written=(folder,),
+        )
     behaviour = dataclasses.replace(Behaviour.exact() if exact else Behaviour(), hidden_names=hide_names)
     with progress_bar() as progress:
         written = simulate(

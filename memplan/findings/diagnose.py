@@ -18,6 +18,7 @@ from memplan.findings.memory_rules import memory_findings
 from memplan.findings.rank_case import rank_case
 from memplan.findings.rank_rules import rank_findings
 from memplan.hardware import chip as find_chip
+from memplan.schema import Plan
 from memplan.traces.directory import Profile
 
 Rule = Callable[[JobCase], Iterable[Finding]]
@@ -40,7 +41,8 @@ class Diagnosis:
 
     def explained_ns(self, rank: int) -> int:
         """What the findings of `rank` cost together; never more than its steps took."""
-        return sum(one.cost_ns or 0 for one in self.findings if one.rank == rank)
+        own = sum(one.cost_ns or 0 for one in self.findings if one.rank == rank)
+        return own + sum(length for one in self.findings for other, length in one.waits_ns if other == rank)
 
     def working_ns(self, rank: int) -> int:
         """Computing of `rank` that no finding objects to."""
@@ -52,12 +54,18 @@ class Diagnosis:
 
 
 def diagnose(
-    profile: Profile, *, ranks: Sequence[int] | None = None, chip: str | None = None, progress: Progress = silent
+    profile: Profile,
+    *,
+    ranks: Sequence[int] | None = None,
+    chip: str | None = None,
+    plan: Plan | None = None,
+    progress: Progress = silent,
 ) -> Diagnosis:
     """
     What costs time or memory in `profile`, on `ranks` (all by default).
 
-    Kernels are held against the cost model of `chip`, else of the chip that the profile names. Raises `InputError` for
+    Kernels are held against `plan` where it names them, else against the cost model of `chip`, of the plan's chip, or
+    of the one that the profile names. Raises `InputError` for
     a rank that is not there, a chip that is not known, or a profile that tells of no time at all.
     """
     chosen = list(profile.ranks) if ranks is None else list(ranks)
@@ -69,8 +77,12 @@ def diagnose(
     for done, number in enumerate(chosen):
         progress(done, len(chosen), "ranks")
         found[number] = rank_facts_of(rank_case(profile.rank(number), progress))
-    name = chip or next((told for number in chosen if (told := profile.rank(number).chip)), None)
-    return ranked(JobCase(found, _machine(name, asked=chip is not None)), name)
+    name = (
+        chip
+        or (plan.chip if plan else None)
+        or next((told for number in chosen if (told := profile.rank(number).chip)), None)
+    )
+    return ranked(JobCase(found, _machine(name, asked=chip is not None), plan), name)
 
 
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:

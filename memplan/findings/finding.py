@@ -58,7 +58,8 @@ class Finding:
     One bottleneck; `kind` is a key of `kinds.json`.
 
     `cost_ns` is the time a step would be shorter by at most, summed over the steps of the profile, against `bound`;
-    costs of a rank's findings are disjoint. `cost_bytes` is the memory. Either is `None` where the finding is not of
+    costs of a rank's findings are disjoint. `cost_bytes` is the memory. `waits_ns` is how long other ranks wait for it,
+    by rank: time of their steps that no other finding counts. Either cost is `None` where the finding is not of
     that sort or the profile doesn't tell. `formula` says how the cost was made from the evidence.
     """
 
@@ -70,6 +71,7 @@ class Finding:
     bound: str
     formula: str
     confidence: Confidence
+    waits_ns: tuple[tuple[int, int], ...] = ()
     places: tuple[Place, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 

@@ -10,6 +10,7 @@ from memplan.findings.claims import Claims
 from memplan.findings.finding import threshold
 from memplan.findings.rank_case import RankCase
 from memplan.findings.step_breakdown import ExposedCommunication, StepBreakdown, breakdown, exposed_communications
+from memplan.schema import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,11 @@ class RankFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobCase:
-    """All ranks that are looked at, and the chip's cost model where the chip is known."""
+    """All ranks that are looked at, the chip's cost model and the plan where these are known."""
 
     ranks: Mapping[int, RankFacts]
     machine: Machine | None = None
+    plan: Plan | None = None
 
 
 def rank_facts_of(case: RankCase) -> RankFacts:

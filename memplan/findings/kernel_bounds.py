@@ -13,6 +13,7 @@ from memplan.core.errors import MemplanError
 from memplan.core.resources import table
 from memplan.cost import Machine, kernel_cost, kernel_of_row
 from memplan.findings.finding import threshold
+from memplan.schema import Plan
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
@@ -32,12 +33,12 @@ class KernelBounds:
     modelled: NDArray[np.bool_]
 
 
-def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None) -> KernelBounds:
+def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan: Plan | None = None) -> KernelBounds:
     """
     Bounds of the kernels in `rows`.
 
     A pipe that is busy for `bound_ratio` of the time bounds its kernel; so does the model's time divided by that ratio,
-    as kernels reach no more of a chip's rates. Transfers in and out share the memory: their ratios are added.
+    as kernels reach no more of a chip's rates. Where `plan` names a kernel its time goes before the model's.
     """
     ratio = threshold("bound_ratio")
     duration = kernels.duration_ns[rows].astype(np.float64)
@@ -60,8 +61,11 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None) -> Ke
     limit = np.where(counted & (most >= ratio), best, limits.index(NO_PIPE)).astype(np.int8)
     limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(LAUNCH)
     modelled = np.zeros(len(rows), dtype=bool)
-    if machine is not None:
-        predicted = _predicted(kernels, rows, machine)
+    if machine is not None or plan is not None:
+        predicted = np.full(len(rows), np.nan) if machine is None else _predicted(kernels, rows, machine)
+        if plan is not None:
+            planned = _planned(kernels, rows, plan)
+            predicted = np.where(np.isnan(planned), predicted, planned)
         modelled = ~np.isnan(predicted)
         bound = np.where(modelled, np.minimum(predicted / ratio, duration), bound)
     return KernelBounds(bound, limit, limits, modelled)
@@ -90,6 +94,14 @@ def _busiest(kernels: Kernels, rows: Int64s, headers: Sequence[str]) -> Floats:
         if header in kernels.pmu:
             found = np.fmax(found, np.nan_to_num(kernels.pmu[header][rows]))
     return np.clip(found, 0.0, 1.0)
+
+
+def _planned(kernels: Kernels, rows: Int64s, plan: Plan) -> Floats:
+    """Planned ns of kernels that are called as ops of the plan, NaN of others."""
+    times = {op.name: float(op.duration_ns) for op in plan.ops if op.duration_ns > 0}
+    coded = column_codes(kernels.name)
+    by_name = np.array([times.get(text, np.nan) for text in coded.values], dtype=np.float64)
+    return np.asarray(by_name[coded.codes[rows]], dtype=np.float64)
 
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:

@@ -16,6 +16,7 @@ from memplan.findings.finding import Confidence, Evidence, Finding, Place, thres
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import KernelBounds, column_codes, kernel_bounds, signatures
 from memplan.graph.op_names import op_family
+from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels, TrackKind
 
 _MOST_KERNELS = 8
@@ -31,7 +32,7 @@ def kernel_findings(job: JobCase) -> Iterator[Finding]:
         yield from _layouts(facts, kernels)
         yield from _clock(facts)
         yield from _irregular(facts, kernels)
-        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine)
+        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine, job.plan)
         yield from _far_from_bound(facts, kernels, bounds)
         yield from _limits_of(facts, kernels, bounds)
 
@@ -134,8 +135,10 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
 
 
 def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
-    """Runs of a kernel that took far longer than most runs of the same kernel on the same operands."""
-    rows = facts.claims.unclaimed(np.arange(len(facts.case.computing_rows), dtype=np.int64))
+    """Runs of a kernel that took far longer than most on the same operands, where the profile tells these."""
+    shapes = column_codes(kernels.input_shapes)
+    told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)
+    rows = facts.claims.unclaimed(_where(told[shapes.codes[facts.case.computing_rows]]))
     if not len(rows):
         return
     length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)
@@ -200,7 +203,7 @@ def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) ->
             rank=facts.case.rank,
             cost_ns=facts.claims.take_kernels(rows, cost),
             cost_bytes=None,
-            bound="the cost model of the chip" if modelled else "the kernel's own busiest pipe",
+            bound="the plan and the cost model of the chip" if modelled else "the kernel's own busiest pipe",
             formula=f"duration - bound / {threshold('bound_ratio'):g}, summed over kernels",
             confidence=Confidence.DERIVED,
             places=_places(facts, kernels, rows),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from statistics import median
+
+import numpy as np
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_rate, format_share
 from memplan.findings.claims import COMPUTING, TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.kernel_bounds import column_codes
 from memplan.traces.link_totals import LinkTotal, link_totals
 from memplan.traces.summaries import slower_links
 
@@ -46,10 +50,14 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             facts = job.ranks[rank]
             if usual <= 0 or excess < threshold("slow_rank_share") * usual or not facts.worth(int(excess)):
                 continue
+            experts = _expert_excess(job, rank, peers)
+            uneven = experts >= excess / 2
             yield Finding(
-                kind="rank.slow",
+                kind="rank.experts" if uneven else "rank.slow",
                 title=Sentence(
-                    "Rank {} computes {} longer than its peers ({}): the others wait for it",
+                    "Rank {} computes {} longer for its experts than its peers ({}): the others wait for it"
+                    if uneven
+                    else "Rank {} computes {} longer than its peers ({}): the others wait for it",
                     (str(rank), format_duration(excess), format_change(excess / usual)),
                 ),
                 rank=rank,
@@ -58,11 +66,36 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                 bound="the median of the other ranks of its pipeline stage",
                 formula="computing time - median of the peers' computing time",
                 confidence=Confidence.MEASURED,
+                waits_ns=_waiting_peers(job, rank, peers, int(excess)),
                 places=(Place((rank, *(other for other in peers if other != rank))),),
                 evidence=tuple(
                     Evidence(f"rank {other} computes", time, "ns") for other, time in list(times.items())[:16]
                 ),
             )
+
+
+def _waiting_peers(job: JobCase, rank: int, peers: Sequence[int], excess: int) -> tuple[tuple[int, int], ...]:
+    """How long each peer of a slow rank waits for it, as far as its waiting is not explained otherwise."""
+    found = [(other, job.ranks[other].claims.take(WAITING, excess)) for other in peers if other != rank]
+    return tuple((other, length) for other, length in found if length)
+
+
+def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> float:
+    """How much longer a rank's kernels of experts take than the median of its peers'."""
+
+    def experts(number: int) -> int:
+        case = job.ranks[number].case
+        if case.kernels is None:
+            return 0
+        coded = column_codes(case.kernels.type)
+        wanted = np.array([bool(_EXPERTS.search(text)) for text in coded.values], dtype=bool)
+        rows = case.computing_rows[wanted[coded.codes[case.computing_rows]]]
+        return int(case.kernels.duration_ns[rows].sum())
+
+    return experts(rank) - median(experts(other) for other in peers if other != rank)
+
+
+_EXPERTS = re.compile(r"grouped_?mat_?mul|moe|expert", re.IGNORECASE)
 
 
 def _slow_links(job: JobCase) -> Iterator[Finding]:
@@ -89,6 +122,7 @@ def _slow_links(job: JobCase) -> Iterator[Finding]:
             bound="the median rate of the other links of its kind",
             formula="time of its transfers - their bytes / median rate",
             confidence=Confidence.MEASURED,
+            waits_ns=_slowed_peers(job, facts.case.rank, excess) if worth else (),
             places=(Place((link.source, link.target)),),
             evidence=(
                 Evidence("moved", link.size, "bytes"),
@@ -96,6 +130,12 @@ def _slow_links(job: JobCase) -> Iterator[Finding]:
                 Evidence("median of the others", usual, "B/s"),
             ),
         )  # fmt: skip
+
+
+def _slowed_peers(job: JobCase, rank: int, excess: int) -> tuple[tuple[int, int], ...]:
+    """How much longer transfers of the other ranks take for a slow link: a ring is as fast as its slowest link."""
+    found = [(other, facts.claims.take(TRANSFER, excess)) for other, facts in job.ranks.items() if other != rank]
+    return tuple((other, length) for other, length in found if length)
 
 
 def _usual_rate(link: LinkTotal, links: Sequence[LinkTotal]) -> float:

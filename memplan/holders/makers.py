@@ -21,7 +21,7 @@ from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Allocations, Kernels
 
-_WIDTH, _LEAST_WIDTH, _CELLS = 512, 64, 1 << 26
+_WIDTH, _LEAST_WIDTH, _CELLS = 512, 32, 1 << 24
 """Kernels looked at for a block, and how many pairs are kept in memory at most."""
 _CLOCKS_NS = 200_000
 """By which the clocks of host and device may differ."""

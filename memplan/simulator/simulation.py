@@ -76,15 +76,16 @@ def simulate(
         raise InputError(f"{steps} steps from {first_step} of rank {rank} can't be simulated", remedy="give 1 or more")
     behaviour = behaviour or Behaviour()
     target = Path(directory)
-    if target.is_dir() and not (replace and _is_simulated(target)) and any(target.iterdir()):
-        remedy = "name a new folder" if not _is_simulated(target) else "name a new folder, or replace it with --replace"
+    if target.is_dir() and not (replace and is_simulated(target)) and any(target.iterdir()):
+        remedy = "name a new folder" if not is_simulated(target) else "name a new folder, or replace it with --replace"
         raise InputError("this folder is not empty", path=target, remedy=remedy)
     with replacing_folder(target, replace=replace) as folder:
         _write(folder, plan, behaviour, Chance(seed), steps, rank, first_step, progress)
     return target
 
 
-def _is_simulated(folder: Path) -> bool:
+def is_simulated(folder: Path) -> bool:
+    """Whether a simulator wrote the profile in `folder`."""
     try:
         metadata = json.loads((folder / "profiler_metadata.json").read_bytes())
     except (OSError, ValueError):

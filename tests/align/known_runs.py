@@ -48,9 +48,9 @@ class Outcome:
         )
 
 
-def recorded_run(name: str, folder: Path) -> KnownRun:
+def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRun:
     """The recorded run of a model in PyTorch (`torch_runs`) with a plan from its config; `folder` is scratch."""
-    with gzip.open(RECORDED / f"{name}.csv.gz", "rt", encoding="utf-8", newline="") as file:
+    with gzip.open(source or RECORDED / f"{name}.csv.gz", "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     kernels = host_kernels(
         [int(row["start_ns"]) for row in rows],

@@ -1,0 +1,340 @@
+"""Known defects for simulated jobs: what each does to the programs of the ranks, and what finding names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from memplan.core.errors import InputError
+from memplan.simulator.job_program import (
+    Doing,
+    Item,
+    Program,
+    collective,
+    computing_ns,
+    scaled_kernels,
+    spread_out,
+)
+
+STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
+"""Time of a fault as a share of a step's computing; of memory, bytes as a share of the peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """
+    What a simulated job does beside its programs.
+
+    `clock` is the share of the highest clock after a third of the run. Of the peak, `leak` is kept anew by every step,
+    `cached` is reserved beyond it, and `outside` is held outside of the allocator. `slow_link` divides the rate of the
+    link from rank 1 to the next. `stages` are pipeline stages; `call_ns` is the host's time to launch a kernel.
+    `gap_ns` lies between steps.
+    """
+
+    clock: float = 1.0
+    leak: float = 0.0
+    cached: float = 0.0
+    outside: float = 0.02
+    slow_link: float = 1.0
+    stages: int = 1
+    call_ns: int = 1000
+    gap_ns: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyJob:
+    """The program of every rank, and the settings."""
+
+    programs: tuple[Program, ...]
+    settings: JobSettings
+
+
+_EXPOSED = ("communication.exposed", "communication.waiting")
+
+Planting = Callable[[FaultyJob, float], FaultyJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    A defect: what it is in words, the kinds of findings that name it, and how it is planted with a strength (a share).
+
+    `memory` faults cost bytes. `ranks` is how many ranks it takes at least.
+    """
+
+    words: str
+    findings: tuple[str, ...]
+    plant: Planting
+    memory: bool = False
+    ranks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenFault:
+    """A fault as asked for, `KIND` or `KIND:STRENGTH`."""
+
+    kind: str
+    fault: Fault
+    strength: float
+
+
+def chosen_fault(text: str) -> ChosenFault:
+    """The fault that `KIND[:STRENGTH]` names; STRENGTH is weak, medium, strong or a share such as 0.2."""
+    kind, _, given = text.partition(":")
+    if kind not in FAULTS:
+        raise InputError(f"fault {kind!r:.40} is not known", remedy=f"write one of {', '.join(FAULTS)}")
+    try:
+        strength = STRENGTHS[given or "medium"] if (given or "medium") in STRENGTHS else float(given)
+    except ValueError:
+        strength = 0.0
+    if not 0 < strength <= 2:
+        raise InputError(
+            f"{given!r:.20} is no strength of a fault", remedy=f"write {', '.join(STRENGTHS)} or a share up to 2"
+        )
+    return ChosenFault(kind, FAULTS[kind], strength)
+
+
+def _all(job: FaultyJob, change: Callable[[Program], Program]) -> FaultyJob:
+    return replace(job, programs=tuple(change(program) for program in job.programs))
+
+
+def _one(job: FaultyJob, change: Callable[[Program], Program], rank: int = 1) -> FaultyJob:
+    chosen = min(rank, len(job.programs) - 1)
+    programs = [change(program) if number == chosen else program for number, program in enumerate(job.programs)]
+    return replace(job, programs=tuple(programs))
+
+
+def _settings(job: FaultyJob, **changes: float) -> FaultyJob:
+    return replace(job, settings=replace(job.settings, **changes))  # type: ignore[arg-type]
+
+
+def _host(name: str, count: int) -> Planting:
+    def plant(job: FaultyJob, strength: float) -> FaultyJob:
+        def change(program: Program) -> Program:
+            item = Item(Doing.HOST, name, "", round(strength * computing_ns(program) / count))
+            return drained(spread_out(program, item, count), count)
+
+        return _all(job, change)
+
+    return plant
+
+
+def drained(program: Program, count: int) -> Program:
+    """`program`, made so that nothing queues up where host work is put in: the device idles as long as that takes."""
+    return spread_out(program, Item(Doing.SYNCHRONISE, "drained", "quiet", 0), count)
+
+
+def _kernels(type_name: str, core: str, count: int, dtype: str = "") -> Planting:
+    def plant(job: FaultyJob, strength: float) -> FaultyJob:
+        def change(program: Program) -> Program:
+            length = round(strength * computing_ns(program) / count)
+            item = Item(Doing.KERNEL, type_name, type_name, length, core=core, dtype=dtype)
+            return spread_out(program, item, count)
+
+        return _all(job, change)
+
+    return plant
+
+
+def _synchronise(job: FaultyJob, strength: float) -> FaultyJob:
+    def change(program: Program) -> Program:
+        item = Item(Doing.SYNCHRONISE, "aten::item", "", round(strength * computing_ns(program) / 12))
+        return spread_out(program, item, 12)
+
+    return _all(job, change)
+
+
+def _exposed(job: FaultyJob, strength: float) -> FaultyJob:
+    def change(program: Program) -> Program:
+        extra = collective("hcom_allGather__900_1_1", round(strength * computing_ns(program)))
+        return (*program[:-1], extra, Item(Doing.AWAIT, "await", "", 0), program[-1])
+
+    return _all(job, change)
+
+
+def _not_overlapped(job: FaultyJob, strength: float) -> FaultyJob:
+    def change(program: Program) -> Program:
+        buckets = [item for item in program if item.doing is Doing.COLLECTIVE]
+        length = round(strength * computing_ns(program) / max(len(buckets), 1))
+        found: list[Item] = []
+        for item in program:
+            if item.doing is Doing.COLLECTIVE:
+                found += [replace(item, duration_ns=length), Item(Doing.AWAIT, "await", "", 0)]
+            else:
+                found.append(item)
+        return tuple(found)
+
+    return _all(job, change)
+
+
+def _small_packets(job: FaultyJob, strength: float) -> FaultyJob:
+    """Buckets in packets of 100 KB, each with so much latency that all of what is added is exposed."""
+
+    def change(program: Program) -> Program:
+        extra = collective("hcom_allReduce__901_1_1", round(strength * computing_ns(program)), packet=100_000)
+        return (*program[:-1], extra, Item(Doing.AWAIT, "await", "", 0), program[-1])
+
+    return _all(job, change)
+
+
+def _bubble(job: FaultyJob, strength: float) -> FaultyJob:
+    half = len(job.programs) // 2
+
+    def change(program: Program, waits: bool) -> Program:
+        length = round(strength * computing_ns(program))
+        place = len(program) // 3
+        await_it = Item(Doing.AWAIT, "await", "", 0)
+        exchange = Item(Doing.EXCHANGE, "hcom_batchSendRecv__100_1_1", "hcom_batchSendRecv_", 20_000, packet=360_000)
+        # The first stage has computed what the second waits for; both then do equal work.
+        work = Item(Doing.KERNEL, "StageWork", "MatMul", length, core="AI_CORE")
+        before = (exchange, await_it) if waits else (work, exchange, await_it)
+        after = (*program[place:-1], work, program[-1]) if waits else program[place:]
+        return (*program[:place], *before, *after)
+
+    programs = tuple(change(program, rank >= half) for rank, program in enumerate(job.programs))
+    return FaultyJob(programs, replace(job.settings, stages=2))
+
+
+def _late_prefetch(job: FaultyJob, strength: float) -> FaultyJob:
+    def change(program: Program) -> Program:
+        item = Item(Doing.COPY, "MEMCPY_ASYNC", "host to device", round(strength * computing_ns(program) / 6))
+        return spread_out(program, item, 6)
+
+    return _all(job, change)
+
+
+def _irregular(job: FaultyJob, strength: float) -> FaultyJob:
+    def change(program: Program) -> Program:
+        # A kernel of which there are many equals, some of them many times as long.
+        kernels = Item(
+            Doing.KERNEL, "Irregular", "IrregularMul", round(0.05 * computing_ns(program) / 40), core="AI_VECTOR_CORE"
+        )
+        spread = spread_out(program, kernels, 40)
+        extra = round(strength * computing_ns(program) / 10)
+        return tuple(
+            replace(item, duration_ns=item.duration_ns + extra)
+            if item.type == "IrregularMul" and int(item.name.rpartition("_")[2]) % 4 == 1
+            else item
+            for item in spread
+        )
+
+    return _all(job, change)
+
+
+def _experts(job: FaultyJob, strength: float) -> FaultyJob:
+    def with_experts(program: Program, share: float) -> Program:
+        item = Item(Doing.KERNEL, "Experts", "GroupedMatmul", round(share * computing_ns(program) / 8), core="AI_CORE")
+        return spread_out(program, item, 8)
+
+    programs = tuple(
+        with_experts(program, 0.1 + (strength if rank == 1 else 0.0)) for rank, program in enumerate(job.programs)
+    )
+    return replace(job, programs=programs)
+
+
+def _dispatch(job: FaultyJob, strength: float) -> FaultyJob:
+    def change(program: Program) -> Program:
+        kernels = sum(item.doing is Doing.KERNEL for item in program)
+        late = round(strength * computing_ns(program) / kernels)
+        return tuple(replace(item, late_ns=late) if item.doing is Doing.KERNEL else item for item in program)
+
+    return _all(job, change)
+
+
+def _host_bound(job: FaultyJob, strength: float) -> FaultyJob:
+    """The host needs longer to launch than the device to run."""
+
+    def change(program: Program) -> Program:
+        kernels = [place for place, item in enumerate(program) if item.doing is Doing.KERNEL]
+        chosen = frozenset(kernels[:: max(len(kernels) // 40, 1)])
+        length = round(strength * computing_ns(program) / max(len(chosen), 1))
+        found: list[Item] = []
+        for place, item in enumerate(program):
+            if place in chosen:
+                found.append(Item(Doing.SYNCHRONISE, "drained", "quiet", 0))
+                found.append(Item(Doing.HOST, "aten::view", "", length))
+            found.append(item)
+        return tuple(found)
+
+    return _all(job, change)
+
+
+def _slow_rank(job: FaultyJob, strength: float) -> FaultyJob:
+    return _one(job, lambda program: scaled_kernels(program, 1 + strength))
+
+
+def _slow_link(job: FaultyJob, strength: float) -> FaultyJob:
+    return _settings(_not_overlapped(job, 0.25), slow_link=1 + 4 * strength)
+
+
+def _slow_hbm(job: FaultyJob, strength: float) -> FaultyJob:
+    return _all(job, lambda program: scaled_kernels(program, 1 + 4 * strength, bound="hbm"))
+
+
+def _clock(job: FaultyJob, strength: float) -> FaultyJob:
+    return _settings(job, clock=1 / (1 + 1.5 * strength))
+
+
+def _between(job: FaultyJob, strength: float) -> FaultyJob:
+    return _settings(job, gap_ns=round(strength * computing_ns(job.programs[0])))
+
+
+def _leak(job: FaultyJob, strength: float) -> FaultyJob:
+    return _settings(job, leak=strength)
+
+
+def _cached(job: FaultyJob, strength: float) -> FaultyJob:
+    return _settings(job, cached=0.1 + strength)
+
+
+def _outside(job: FaultyJob, strength: float) -> FaultyJob:
+    return _settings(job, outside=0.02 + strength)
+
+
+_ROWS: tuple[tuple[str, str, tuple[str, ...], Planting, int], ...] = (
+    ("slow-rank", "one rank computes slower", ("rank.slow",), _slow_rank, 2),
+    ("expert-imbalance", "one rank has more tokens for its experts", ("rank.experts",), _experts, 2),
+    ("slow-link", "one link is slow", ("link.slow",), _slow_link, 3),
+    ("exposed-transfer", "a collective with nothing beside it", _EXPOSED, _exposed, 2),
+    ("missing-overlap", "computing waits for every collective", _EXPOSED, _not_overlapped, 2),
+    ("small-packets", "a collective in small packets", ("communication.small_packets",), _small_packets, 2),
+    ("bubble", "the second pipeline stage waits for the first", ("pipeline.bubble",), _bubble, 2),
+    ("late-prefetch", "copies from the host come late", ("copy.exposed",), _late_prefetch, 1),
+    ("hbm-slowdown", "memory-bound kernels are slow", ("kernel.memory",), _slow_hbm, 1),
+    ("clock-drop", "the clock drops", ("device.clock",), _clock, 1),
+    ("aicpu", "ops on AI CPUs", ("kernel.aicpu",), _kernels("ArgSort", "AI_CPU", 8, "DOUBLE"), 1),
+    ("format-conversion", "layouts are converted", ("kernel.format",), _kernels("TransData", "AI_VECTOR_CORE", 20), 1),
+    ("irregular-kernels", "some runs of a kernel are slow", ("kernel.irregular",), _irregular, 1),
+    ("host-gaps", "the host launches late", ("idle.host",), _host_bound, 1),
+    ("synchronisation", "the host waits for the device", ("idle.synchronise",), _synchronise, 1),
+    ("recompile", "ops are compiled in steps", ("idle.compile",), _host("AscendCL@aclopCompileAndExecute", 6), 1),
+    ("dataloader", "the host waits for data", ("idle.dataloader",), _host("enumerate(DataLoader)#__next__", 1), 1),
+    ("garbage", "Python collects garbage", ("idle.garbage",), _host("GC", 2), 1),
+    ("checkpoint", "a checkpoint is saved within steps", ("idle.checkpoint",), _host("save_checkpoint", 1), 1),
+    ("allocation", "memory is allocated in steps", ("idle.allocate",), _host("AscendCL@aclMallocMemInner", 5), 1),
+    ("between-steps", "the host is busy between steps", ("idle.between",), _between, 1),
+    ("dispatch", "kernels start late after their launch", ("idle.dispatch",), _dispatch, 1),
+    ("leaked-tensor", "every step keeps a tensor", ("memory.growth",), _leak, 1),
+    ("fragmented-pool", "the allocator reserves far more than it allocates", ("memory.fragmentation",), _cached, 1),
+    ("outside-memory", "buffers outside of the allocator", ("memory.outside",), _outside, 1),
+)
+FAULTS: Mapping[str, Fault] = MappingProxyType(
+    {
+        kind: Fault(words, found, plant, found[0].startswith("memory."), ranks)
+        for kind, words, found, plant, ranks in _ROWS
+    }
+)
+"""Every fault by its kind."""
+
+
+def planted(programs: Sequence[Program], chosen: ChosenFault | None) -> FaultyJob:
+    """The job with its fault, or without any; raises `InputError` where it takes more ranks than there are."""
+    job = FaultyJob(tuple(programs), JobSettings())
+    if chosen is None:
+        return job
+    if len(programs) < chosen.fault.ranks:
+        raise InputError(
+            f"{chosen.kind} takes {chosen.fault.ranks} ranks at least", remedy=f"add --ranks {chosen.fault.ranks}"
+        )
+    return chosen.fault.plant(job, chosen.strength)

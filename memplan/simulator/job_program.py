@@ -1,0 +1,108 @@
+"""What each rank of a simulated job does in a step: computing, communication, copies and what its host does besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from memplan.schema import Plan, PlannedOp
+from memplan.simulator.kernel_records import COMMUNICATION, core_of
+
+BUCKETS = (0.45, 0.6, 0.75, 0.85)
+"""After which shares of a step's computing gradients are reduced: early enough that computing hides them."""
+BUCKET_SHARE = 0.03
+"""Time of one bucket's transfer as a share of the step's computing."""
+LINK_BYTES_PER_NS = 18.0
+"""Rate of the simulated links; round, near the 18.9 GB/s of HCCS in a real profile of four ranks."""
+
+
+class Doing(str, Enum):
+    """What an item of a program is."""
+
+    KERNEL = "kernel"
+    COLLECTIVE = "collective"
+    EXCHANGE = "exchange"
+    AWAIT = "await"
+    COPY = "copy"
+    HOST = "host"
+    SYNCHRONISE = "synchronise"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    One thing that a rank does in a step, `duration_ns` long.
+
+    A `COLLECTIVE` or `EXCHANGE` (send and receive) runs on a stream of its own: `duration_ns` is its transfer, in
+    packets of `packet` bytes, after all ranks are there; computing goes on until an `AWAIT`. A `COPY` keeps computing
+    waiting. `HOST` work keeps the host from launching, under `name`. `SYNCHRONISE` makes the host wait for the device
+    and takes `duration_ns` more until the next launch. A kernel waits `late_ns` between its launch and its start.
+    """
+
+    doing: Doing
+    name: str
+    type: str
+    duration_ns: int
+    op: PlannedOp | None = None
+    core: str = ""
+    packet: int = 0
+    late_ns: int = 0
+    busy: float = 0.9
+    dtype: str = ""
+
+
+Program = tuple[Item, ...]
+
+
+def program_of(plan: Plan, ranks: int) -> Program:
+    """One step of `plan` as every rank runs it: its computing ops, and the collectives of its gradients beside them."""
+    ops = [op for op in plan.ops if op.launches and op.duration_ns > 0 and core_of(op.type) != COMMUNICATION]
+    total = sum(op.duration_ns for op in ops)
+    items: list[Item] = []
+    done, bucket = 0, 0
+    for op in ops:
+        items.append(Item(Doing.KERNEL, op.name, op.type, op.duration_ns, op, core_of(op.type)))
+        done += op.duration_ns
+        while ranks > 1 and bucket < len(BUCKETS) and done >= BUCKETS[bucket] * total:
+            items.append(collective(f"hcom_allReduce__{bucket:03}_1_1", round(BUCKET_SHARE * total)))
+            bucket += 1
+    if ranks > 1:
+        # The optimiser's last op needs all gradients.
+        items.insert(len(items) - 1, Item(Doing.AWAIT, "await", "", 0))
+    return tuple(items)
+
+
+def collective(name: str, transfer_ns: int, packet: int = 64_000_000) -> Item:
+    """A collective that moves bytes for `transfer_ns`."""
+    return Item(Doing.COLLECTIVE, name, "hcom_allReduce_", transfer_ns, packet=packet)
+
+
+def computing_ns(program: Program) -> int:
+    """Planned time of the kernels of a program."""
+    return sum(item.duration_ns for item in program if item.doing is Doing.KERNEL)
+
+
+def scaled_kernels(program: Program, factor: float, *, bound: str | None = None, types: str = "") -> Program:
+    """`program` with kernels (those that `bound` bounds, of a type that holds `types`) `factor` times as long."""
+    return tuple(
+        replace(item, duration_ns=round(item.duration_ns * factor))
+        if item.doing is Doing.KERNEL
+        and (bound is None or (item.op is not None and item.op.bound == bound))
+        and types.casefold() in item.type.casefold()
+        else item
+        for item in program
+    )
+
+
+def spread_out(program: Program, item: Item, count: int) -> Program:
+    """`program` with `item` put in `count` times, evenly after its kernels, each with a number of its own."""
+    kernels = [place for place, one in enumerate(program) if one.doing is Doing.KERNEL]
+    after = {kernels[(number + 1) * (len(kernels) - 1) // (count + 1)]: number for number in range(count)}
+    found: list[Item] = []
+    for place, one in enumerate(program):
+        found.append(one)
+        if place in after:
+            found.append(
+                replace(item, name=f"{item.name}_{after[place]}" if item.doing is not Doing.HOST else item.name)
+            )
+    return tuple(found)

@@ -1,0 +1,51 @@
+"""Runs whose truth is known and whose names are hidden: MindSpore's, PyTorch's, and a real profile told by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memplan.align import align
+from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
+from tests.align.known_runs import aligned, recorded_run
+from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
+from tests.align.torch_runs import CONFIGS, record
+
+
+@pytest.mark.mindspore
+@pytest.mark.parametrize("name", SAMPLES_RUN)
+def test_a_run_of_a_mindir_is_matched_with_its_plan(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("mindspore")
+    found = aligned(mindspore_run(name, tmp_path))
+    assert found.time_right >= 0.97
+
+
+@pytest.mark.parametrize(("name", "least"), [("llama", 0.92), ("moe", 0.86)])
+def test_a_run_in_pytorch_is_matched_with_the_plan_of_its_config(name: str, least: float, tmp_path: Path) -> None:
+    """Norms, rotary embeddings and the optimiser written out; weights apart that the plan has as one; two steps."""
+    run = recorded_run(name, tmp_path)
+    assert len(run.kernels) > 3000
+    assert aligned(run).time_right >= least
+
+
+def test_kernels_of_a_recorded_run_have_no_names(tmp_path: Path) -> None:
+    run = recorded_run("llama", tmp_path)
+    assert set(run.kernels.name) == {""}
+    assert {name for truth in run.truth for name in truth if not name.startswith("-")} > {
+        "micro_batch.0.layers.0.o_proj.dw", "micro_batch.1.lm_head", "layers.3.down_proj.adam",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_new_run_in_pytorch_is_recorded(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    record(name, tmp_path / "run.csv.gz")
+    assert aligned(recorded_run(name, tmp_path, tmp_path / "run.csv.gz")).time_right > 0.8
+
+
+def test_alexnet_by_torch_npu_is_matched_with_a_plan_from_mindspore(shared_data: Path, tmp_path: Path) -> None:
+    """Every layer's way forth and back; the optimiser is three kernels over all weights."""
+    plan, kernels = alexnet_plan(tmp_path), alexnet_kernels(shared_data)
+    assert alexnet_outcome(plan, kernels, align(plan, kernels)).time_right >= 0.9

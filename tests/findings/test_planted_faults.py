@@ -1,0 +1,79 @@
+"""Faults that were planted in simulated jobs are found, and clean jobs are left in peace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import memplan
+from memplan.cli.app import main
+from memplan.core.errors import InputError
+from memplan.findings import Finding, diagnose
+from memplan.schema import Plan
+from memplan.simulator import FAULTS, chosen_fault, planted_ns, simulate_job
+from tests.small_plans import layered_plan
+
+PLAN: Plan = layered_plan(60, op_ns=80_000)
+
+
+def _found(folder: Path, fault: str | None, seed: int = 3) -> list[Finding]:
+    chosen = None if fault is None else chosen_fault(fault)
+    simulate_job(PLAN, folder, fault=chosen, ranks=4, steps=4, seed=seed)
+    found = diagnose(memplan.open_profile(folder), plan=PLAN).findings
+    return [one for one in found if one.cost_ns or one.cost_bytes]
+
+
+def test_a_clean_job_has_no_findings(tmp_path: Path) -> None:
+    assert _found(tmp_path / "clean", None) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["slow-rank", "exposed-transfer", "bubble", "aicpu", "format-conversion", "dataloader", "garbage", "clock-drop",
+     "between-steps", "leaked-tensor", "fragmented-pool", "outside-memory"],
+)  # fmt: skip
+def test_a_planted_fault_is_the_first_finding(tmp_path: Path, fault: str) -> None:
+    first = _found(tmp_path / "run", f"{fault}:strong")[0]
+    assert first.kind in FAULTS[fault].findings
+    assert first.remedies
+
+
+def test_the_cost_of_a_slow_rank_is_what_the_job_loses(tmp_path: Path) -> None:
+    first = _found(tmp_path / "run", "slow-rank:0.2")[0]
+    truth = planted_ns(PLAN, chosen_fault("slow-rank:0.2"), ranks=4, steps=4, seed=3)
+    assert first.rank == 1
+    assert first.cost_ns == pytest.approx(truth, rel=0.1)
+    assert {rank for rank, _ in first.waits_ns} == {0, 2, 3}
+
+
+def test_a_job_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        simulate_job(PLAN, tmp_path / name, ranks=2, steps=2, seed=seed)
+    table = "rank_1_ascend_pt/ASCEND_PROFILER_OUTPUT/kernel_details.csv"
+    texts = [(tmp_path / name / table).read_bytes() for name in "abc"]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("text", ["nothing", "slow-rank:huge", "slow-rank:-1", "aicpu:9"])
+def test_faults_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        chosen_fault(text)
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    PLAN.save(tmp_path / "plan.json")
+    job = tmp_path / "job"
+    plan = str(tmp_path / "plan.json")
+    assert main(["simulate", plan, str(job), "--fault", "dataloader:strong", "--ranks", "2", "--steps", "3"]) == 0
+    capsys.readouterr()
+    assert main(["diagnose", str(job), "--plan", plan, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["findings"][0]["kind"] == "idle.dataloader"
+    assert told["findings"][0]["remedies"]
+    page = tmp_path / "report.html"
+    assert main(["diagnose", str(job), "-o", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert "http" not in text.replace("http-equiv", "")
