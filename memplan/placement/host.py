@@ -23,6 +23,8 @@ _SLACK = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2)
 """Shares of the room left free for what is under way, tried one after the other."""
 _THRESHOLDS = (0.01, 0.3, 0.5, 0.7, 0.99)
 """Shares of the linear program from which on a unit is moved as a whole."""
+_MANY_UNITS = 20_000
+"""With more units than that, fewer roundings are tried."""
 _STARTS = 3
 """How many of the best candidates the local search begins with."""
 _SEARCH_WORK = 60_000_000
@@ -96,8 +98,9 @@ def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> I
     for share in (bound.share, bound.whole):
         if share is None:
             continue
-        for slack in _SLACK:
-            for threshold in _THRESHOLDS:
+        few = problem.units > _MANY_UNITS
+        for slack in _SLACK[::2] if few else _SLACK:
+            for threshold in _THRESHOLDS[1:4:2] if few else _THRESHOLDS:
                 yield "linear program", rounded(problem, capacity, share, threshold, slack)
             for step_start in (bound.step_start_ns, elapsed):
                 yield "linear program", kept_first(problem, capacity, share, step_start=step_start, slack=slack)

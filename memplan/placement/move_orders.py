@@ -191,26 +191,33 @@ def _evenly_streamed(problem: MoveProblem, capacity: int) -> Bools:
 def _least_recently_used(problem: MoveProblem, capacity: int) -> Bools:
     """On demand: when a step lacks room, what was used longest ago leaves and comes back at its next use."""
     columns = problem.columns
-    load = problem.live - capacity
     of_unit: dict[int, list[int]] = {}
     for gap, unit in enumerate(problem.unit.tolist()):
         of_unit.setdefault(unit, []).append(gap)
     order = np.argsort(columns.start, kind="stable").tolist()
-    starts, ends = columns.start.tolist(), columns.end.tolist()
+    starts, ends, sizes = columns.start.tolist(), columns.end.tolist(), columns.size.tolist()
     idle: list[tuple[int, int]] = []
     moved = np.zeros(problem.units, dtype=bool)
-    at = 0
-    for step in np.flatnonzero(load > 0).tolist():
+    change = [0] * (problem.steps + 1)
+    at = away = 0
+    for step, over in enumerate((problem.live - capacity).tolist()):
+        away += change[step]
         while at < len(order) and starts[order[at]] <= step:
             heappush(idle, (starts[order[at]], order[at]))
             at += 1
-        while load[step] > 0 and idle:
+        while over > away and idle:
             _, gap = heappop(idle)
             unit = int(problem.unit[gap])
-            if ends[gap] > step and not moved[unit]:
-                moved[unit] = True
-                for index in of_unit[unit]:
-                    load[starts[index] : ends[index]] -= columns.size[index]
+            if ends[gap] <= step or moved[unit]:
+                continue
+            moved[unit] = True
+            for index in of_unit[unit]:
+                if starts[index] <= step < ends[index]:
+                    away += sizes[index]
+                elif starts[index] > step:
+                    change[starts[index]] += sizes[index]
+                if ends[index] > step:
+                    change[ends[index]] -= sizes[index]
     return moved
 
 
