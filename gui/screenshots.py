@@ -145,6 +145,7 @@ def screenshots(
         "roofline": (session, roofline),
         "kernel": (session, kernel),
         "kv-budget": (session, kv_budget),
+        "plan-model": (session, command("plan-model")),
         "commands": (session, command("commands")),
         "colours": (session, command("colours")),
         "problems": (session, problems),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QByteArray, QSettings
 
+from memplan.core.options import options_of
 from memplan.gui.i18n import LANGUAGES, system_language
 from memplan.gui.model.palette import Palette, load_palette
 from memplan.gui.model.session.open_request import Request
+from memplan.requests.plan_request import PlanRequest
 
 _RECENT = 10
 
@@ -166,6 +169,7 @@ def _plain(request: Request) -> dict[str, object]:
         "rank": request.rank,
         "chip": request.chip,
         "shapes": [[name, list(shape)] for name, shape in request.shapes],
+        "step": None if request.step is None else _plain_step(request.step),
     }
 
 
@@ -179,8 +183,28 @@ def _request(item: object) -> Request | None:
         rank=rank if isinstance(rank, int) else None,
         chip=chip if isinstance(chip, str) else None,
         shapes=_shapes(item.get("shapes")),
+        step=_step(item.get("step")),
     )
     return request if request.plan is not None or request.profile is not None else None
+
+
+def _plain_step(step: PlanRequest) -> dict[str, object]:
+    """The options of a step that are not as by default."""
+    values = {field.name: getattr(step, field.name) for field, _ in options_of(step)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _step(found: object) -> PlanRequest | None:
+    if not isinstance(found, dict) or not isinstance(found.get("source"), str):
+        return None
+    usual = PlanRequest(Path(found["source"]))
+    known = {field.name: getattr(usual, field.name) for field, _ in options_of(usual)}
+    kept = {
+        name: value
+        for name, value in found.items()
+        if name in known and name != "source" and (known[name] is None or type(value) is type(known[name]))
+    }
+    return replace(usual, **kept)
 
 
 def _shapes(found: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:

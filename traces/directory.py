@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from memplan.core.progress import Progress
@@ -30,7 +30,12 @@ class Profile:
         self._producer = sources[0].producer
         self._simulated = any(source.metadata.get(_SIMULATED) is True for source in sources)
         self._ranks = {
-            source.rank: RankProfile(source.rank, _opener(source, notes, cache), parallel_groups(source.metadata))
+            source.rank: RankProfile(
+                source.rank,
+                _opener(source, notes, cache),
+                parallel_groups(source.metadata),
+                _environment(source.metadata),
+            )
             for source in sources
         }
 
@@ -75,6 +80,12 @@ def open_profile(path: str | Path, *, cache: Path | None = None) -> Profile:
     path = Path(path)
     notes = Notebook(path if path.is_dir() else path.parent)
     return Profile(path, find_ranks(path, notes), notes, cache)
+
+
+def _environment(metadata: Mapping[str, object]) -> dict[str, str]:
+    """Environment variables as torch_npu writes them into a profile's metadata."""
+    told = metadata.get("ENV_VARIABLES")
+    return {str(name): str(value) for name, value in told.items()} if isinstance(told, Mapping) else {}
 
 
 def _opener(source: RankSource, notes: Notebook, cache: Path | None) -> Callable[[Progress], RankReader]:

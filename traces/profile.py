@@ -139,13 +139,15 @@ class Allocations:
     """
     Allocations by op (`operator_memory.csv`): bytes, and when each was made and released.
 
-    `release_ns` is -1 where the block outlives the profile, `allocation_ns` -1 where it predates it.
+    `release_ns` is -1 where the block outlives the profile, `allocation_ns` -1 where it predates it. `component` is the
+    memory curve that counts each block, empty where all are of the framework's allocator.
     """
 
     name: Sequence[str]
     size: Int64s
     allocation_ns: Int64s
     release_ns: Int64s
+    component: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.size)

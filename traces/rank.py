@@ -109,10 +109,13 @@ class RankProfile:
         rank: int,
         open_reader: Callable[[Progress], RankReader],
         groups: ParallelGroups | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._rank = rank
         self.groups = groups or ParallelGroups()
         """The parallel groups that the profile's metadata tells of."""
+        self.environment = environment or {}
+        """Environment variables of the run that the metadata tells of; empty text where one was not set."""
         self._reader = Once(open_reader)
         self._device = self._part(lambda reader, progress: reader.device(progress))
         self._chip = self._part(lambda reader, progress: reader.chip(progress))

@@ -12,11 +12,19 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.gui.i18n import tr
 from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
-from memplan.gui.model.session.open_request import PLAN_PATTERNS, Request, requests_for, wants_chip
+from memplan.gui.model.session.open_request import (
+    PLAN_PATTERNS,
+    Request,
+    requests_for,
+    wants_chip,
+    wants_step,
+)
 from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
+from memplan.gui.views.plan_model_dialog import PlanModelDialog
 from memplan.gui.window.dialogs import ask_chip, ask_item, ask_shape
 from memplan.gui.work.loader import DocumentLoader
+from memplan.requests.plan_request import PlanRequest
 
 
 class DocumentOpener:
@@ -57,7 +65,14 @@ class DocumentOpener:
                 return
 
     def open_planned(self, request: Request) -> bool:
-        """Open `request`, of a graph after asking for the chip to plan it for; false if the user gave up."""
+        """
+        Open `request`, of a graph after asking for the chip to plan it for; false if the user gave up.
+
+        A model is asked about in a dialog of its own, which opens it.
+        """
+        if wants_step(request):
+            self.plan_model(request.plan)
+            return True
         with_chip = self._with_chip(request)
         if with_chip is not None:
             self.open_request(with_chip)
@@ -123,6 +138,30 @@ class DocumentOpener:
         """Open the bundled plan and the profile that was simulated from it."""
         samples = Path(str(resources.files("memplan.samples")))
         self.open_request(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
+
+    def plan_model(self, config: Path | None = None) -> PlanModelDialog:
+        """Ask which step of a model to plan, of the one at `config` where it is given, and open the plan."""
+        now = self._documents.current.session.document
+        profile = now.profile
+        dialog = PlanModelDialog(
+            self._settings.models,
+            self._open_step,
+            profile=None if profile is None else profile.path,
+            rank=None if now.rank is None else now.rank.rank,
+            parent=self._parent,
+        )
+        if config is not None:
+            dialog.show_model(config)
+        dialog.open()
+        return dialog
+
+    def _open_step(self, step: PlanRequest) -> None:
+        self._settings.model_opened(step.source)
+        now = self.request
+        beside = (
+            Request(step.source, now.profile, now.rank, step=step) if step.like else Request(step.source, step=step)
+        )
+        self.open_request(beside)
 
     def open_file(self) -> None:
         """Ask for plans, or graphs to plan first, and open them."""

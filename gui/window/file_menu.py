@@ -41,6 +41,7 @@ def file_commands(
     return [
         Command("open-file", "File", "Open plan or graph …", opener.open_file, ("Ctrl+O",)),
         Command("open-folder", "File", "Open profile directory …", opener.open_folder, ("Ctrl+Shift+O",)),
+        Command("plan-model", "File", "Plan a model …", lambda: opener.plan_model(), ("Ctrl+Shift+M",)),
         Command("open-recent", "File", "Open recent …", opener.open_recent, ("Ctrl+Shift+R",)),
         Command("open-sample", "File", "Open the sample", opener.open_sample),
         Command("rank", "File", "Choose a rank …", opener.open_rank, ("Ctrl+Shift+K",), enabled=several_ranks),

@@ -159,6 +159,7 @@ class MainWindow(QMainWindow):
             ("Open the sample", "A small Llama training step: its plan and a profile of it", opener.open_sample),
             ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", opener.open_file),
             ("Open profile directory …", "What the CANN profiler left: one rank or many", opener.open_folder),
+            ("Plan a model …", "A step of a published model: training, prefill or decode", lambda: opener.plan_model()),
             ("KV budget …", "How many tokens a served model has room for", lambda: self.docks.show("kv")),
         ]
 

@@ -2,7 +2,7 @@
 How much more likely a kernel is where an op runs it than anywhere: ratios by pair of classes.
 
 The sizes of operands tell most: products of dimensions, so that views and transposes don't count. The weights are
-natural logarithms of likelihood ratios; they and the prices of `pair_model.json` are set on simulated runs alone.
+natural logarithms of likelihood ratios; where they and the prices of `pair_model.json` come from is said there.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import KernelsOption, ModelOption, RankOption, write_placed_kernels
+from memplan.cli.profile import KernelsOption, ModelOption, RankOption, planned_rank, write_placed_kernels
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.reports.report import Report
@@ -66,6 +66,8 @@ def command(
         loaded = (
             read_plan(plan) if model is None else PlanRequest(model, rank=rank).plan_like(profile, progress=progress)
         )
+        if rank is None and model is not None:
+            rank = planned_rank(loaded)
         result = compare(
             loaded,
             profile,

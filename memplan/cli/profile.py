@@ -15,6 +15,7 @@ from memplan.reports.report import Report
 if TYPE_CHECKING:
     from memplan.compare import Comparison
     from memplan.core.progress import Progress
+    from memplan.schema import Plan
     from memplan.traces.directory import Profile
 
 ProfileArgument = Annotated[Path, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)]
@@ -70,6 +71,11 @@ def command(
         return report if model is None else _with_model(report, model, profile, rank, kernels, progress)
 
 
+def planned_rank(plan: Plan) -> int | None:
+    """The rank of a profile that `plan` was made like, where the profile has several."""
+    return next((int(item.value) for item in plan.settings if item.name == "rank"), None)
+
+
 def _with_model(
     report: Report, config: Path, profile: Profile, rank: int | None, kernels: Path | None, progress: Progress
 ) -> Report:
@@ -80,7 +86,7 @@ def _with_model(
     from memplan.requests.plan_request import PlanRequest
 
     plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
-    result = compare(plan, profile, rank=rank, progress=progress)
+    result = compare(plan, profile, rank=planned_rank(plan) if rank is None else rank, progress=progress)
     if kernels is not None:
         write_placed_kernels(result, profile, kernels)
     told = {"settings": settings_document(plan), **model_document(result, plan)}

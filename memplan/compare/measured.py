@@ -12,7 +12,8 @@ from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph.op_names import type_of_kernel
-from memplan.traces.profile import Track, TrackKind
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.profile import Kernels, Track, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import numbered_steps, spans_of_steps
 
@@ -60,13 +61,22 @@ def measured_ops(rank: RankProfile, progress: Progress = silent) -> MeasuredOps:
     kernels = rank.kernels(progress)
     if kernels is not None and len(kernels):
         return MeasuredOps(
-            kernels.start_ns, kernels.duration_ns, kernels.step, kernels.name, kernels.type, "kernel table"
+            kernels.start_ns, kernels.duration_ns, kernels.step, kernels.name, _types(kernels), "kernel table"
         )
     rank.timeline(progress)
     source, tracks = operation_tracks(rank)
     if tracks:
         return _from_slices(rank, [track.id for track in tracks], source)
     raise InputError("the profile holds no kernels", remedy="compare with a profile taken on a device")
+
+
+def _types(kernels: Kernels) -> Sequence[str]:
+    """Types as the table has them; kernels that MindSpore put in the place of an op are of that op's type."""
+    names = dictionary_encoded(kernels.name)
+    placed = {name: type_of_kernel(name) for name in names.values if name.startswith("Expand/")}
+    if not placed:
+        return kernels.type
+    return [placed.get(name) or kind for name, kind in zip(names, kernels.type, strict=True)]
 
 
 def operation_tracks(rank: RankProfile) -> tuple[str, list[Track]]:

@@ -9,10 +9,13 @@ import numpy as np
 from memplan.compare.aligned_ops import AlignedStep
 from memplan.compare.result import ComparedMemory
 from memplan.core.progress import Progress
-from memplan.holders import BlockJoin, PeakHolders, join_blocks, peak_holders
+from memplan.holders import JOINED_BY, BlockJoin, JoinedBy, PeakHolders, join_blocks, peak_holders
 from memplan.schema import Plan
 from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
+
+_ENOUGH = 0.4
+"""Share of the bytes that a plan makes in a step which order and size alone have to find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,15 @@ class RankBlocks:
     aligned: AlignedStep | None
 
 
-def joined_blocks(plan: Plan, rank: RankProfile, aligned: AlignedStep | None, progress: Progress) -> RankBlocks | None:
-    """The join of the rank's blocks, `None` where it lists none or none of them is of the plan."""
-    allocations = rank.allocations(progress)
+def joined_blocks(
+    plan: Plan, rank: RankProfile, aligned: AlignedStep | None, component: str | None, progress: Progress
+) -> RankBlocks | None:
+    """
+    The join of the rank's blocks that `component` counts; `None` where it lists none or they are not of the plan.
+
+    Order and size alone tell only where they find most of what the plan makes.
+    """
+    allocations = blocks_of(rank.allocations(progress), component)
     if allocations is None or not len(allocations):
         return None
     alignment = aligned.alignment if aligned is not None else None
@@ -39,7 +48,25 @@ def joined_blocks(plan: Plan, rank: RankProfile, aligned: AlignedStep | None, pr
         repetition = int(np.bincount(aligned.alignment.step[aligned.rows]).argmax())
     else:
         repetition = int(np.bincount(steps).argmax())
+    if bool((join.how[join.tensor >= 0] == JOINED_BY.index(JoinedBy.ORDER)).any()):
+        mine = set(join.tensor[(join.step == repetition) & (join.tensor >= 0)].tolist())
+        made = [item for item in join.held if not item.stands]
+        if sum(item.nbytes for item in made if item.tensor.index in mine) < _ENOUGH * sum(item.nbytes for item in made):
+            return None
     return RankBlocks(allocations, join, repetition, aligned)
+
+
+def blocks_of(allocations: Allocations | None, component: str | None) -> Allocations | None:
+    """The blocks that one memory curve counts; all of them where the profile doesn't tell which."""
+    if allocations is None or not allocations.component or component not in allocations.component:
+        return allocations
+    rows = np.flatnonzero([name == component for name in allocations.component])
+    return Allocations(
+        [allocations.name[row] for row in rows.tolist()],
+        allocations.size[rows],
+        allocations.allocation_ns[rows],
+        allocations.release_ns[rows],
+    )
 
 
 def holders_of(

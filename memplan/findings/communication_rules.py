@@ -153,13 +153,7 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
         if not moved or not few or max(few / moved, number / among) < threshold("small_packet_share"):
             continue
         time = sum(one.duration_ns for one in small)
-        links = max(sum(one.duration_ns for one in mine), 1)
-        transfer = sum(one.transfer_ns or 0 for one in facts.exposed)
-        cost: int | None = None
-        if large and time:
-            rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
-            excess = max(time - few / rate, 0.0)
-            cost = round(excess / links * transfer)
+        cost = _small_packet_excess(facts, least, transport == "RDMA", large)
         worth = cost is not None and facts.worth(cost)
         yield Finding(
             kind="communication.small_packets",
@@ -181,6 +175,23 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
                 Evidence("time on links", time, "ns"),
             ),
         )
+
+
+def _small_packet_excess(facts: RankFacts, least: float, rdma: bool, large: list[PacketTraffic]) -> int | None:
+    """How much shorter exposed transfers were at the rate of large packets; `None` where there are none to tell it."""
+    if not large:
+        return None
+    rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
+    total = 0.0
+    for one in facts.exposed:
+        told = one.communication.told
+        packets = [packet for packet in (told.packets if told else ()) if (packet.transport == "RDMA") == rdma]
+        time = sum(packet.duration_ns for packet in packets)
+        small = [packet for packet in packets if packet.count and packet.size / packet.count < least]
+        if time and one.transfer_ns:
+            excess = sum(max(packet.duration_ns - packet.size / rate, 0.0) for packet in small)
+            total += one.transfer_ns * excess / time
+    return round(total)
 
 
 def _unaligned(facts: RankFacts) -> Iterator[Finding]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, idle_part
-from memplan.findings.finding import Confidence, Evidence, Finding, Place
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, waits_for_host
 
@@ -33,6 +34,37 @@ def host_findings(job: JobCase) -> Iterator[Finding]:
     for facts in job.ranks.values():
         yield from _idle(facts)
         yield from _copies(facts)
+    first = next(iter(job.ranks.values()), None)
+    if first is not None:
+        yield from _environment(first)
+
+
+def _environment(facts: RankFacts) -> Iterator[Finding]:
+    """Environment variables that are advised to be otherwise; what that would bring, the profile doesn't tell."""
+    told = facts.case.profile.environment
+    host_bound = waits_for_host(facts.case) >= threshold("host_bound_kernels")
+    found = []
+    for name, rule in table("memplan.findings", "environment.json").items():
+        value = told.get(name)
+        if value is None or (rule.get("host_bound") and not host_bound) or value == rule["advised"]:
+            continue
+        if value in rule["bad"] or ("*" in rule["bad"] and value):
+            wanted = rule["advised"] or "not set"
+            found.append(
+                Evidence(f"{name}={value or 'not set'}", f"advised: {wanted}; {rule['why']} ({rule['source']})")
+            )
+    if found:
+        yield Finding(
+            kind="settings.environment",
+            title=Sentence("{} environment variables are advised to be set otherwise", (str(len(found)),)),
+            rank=facts.case.rank,
+            cost_ns=None,
+            cost_bytes=None,
+            bound="",
+            formula="ENV_VARIABLES of profiler_metadata.json against environment.json",
+            confidence=Confidence.ASSUMED,
+            evidence=tuple(found),
+        )
 
 
 def _idle(facts: RankFacts) -> Iterator[Finding]:

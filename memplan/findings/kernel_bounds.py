@@ -68,6 +68,13 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan:
             predicted = np.where(np.isnan(planned), predicted, planned)
         modelled = ~np.isnan(predicted)
         bound = np.where(modelled, np.minimum(predicted / ratio, duration), bound)
+        if plan is not None:
+            # What most planned kernels reach can be reached: they are held against that where it is less.
+            usual = duration / np.maximum(planned, 1.0)
+            most_reach = float(np.nanmedian(usual)) if np.isfinite(usual).any() else 1 / ratio
+            reached = planned * min(max(most_reach, 1.0), 1 / ratio)
+            near = duration < threshold("planned_spread") * reached
+            bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
     return KernelBounds(bound, limit, limits, modelled)
 
 

@@ -55,3 +55,15 @@ def carried(graph: Graph) -> set[int]:
         held.update(root[tensor] for tensor in op.inputs if root[tensor] not in made)
         made.update(root[tensor] for tensor in op.outputs)
     return held
+
+
+def loop_spans(graph: Graph) -> list[tuple[int, int]]:
+    """First and last op of every loop that runs an unknown number of times, inner loops before outer ones."""
+    open_at: list[int] = []
+    found = []
+    for op in graph.ops:
+        if op.type == "LoopBegin":
+            open_at.append(op.index)
+        elif op.type == "LoopEnd" and open_at:
+            found.append((open_at.pop(), op.index))
+    return found

@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.hardware import Chip
 from memplan.likeness.chip_like import chip_like, chip_traces
-from memplan.likeness.kernel_kinds import KernelSteps, one_step
+from memplan.likeness.kernel_kinds import KernelSteps, one_step, operand_shapes
 from memplan.likeness.layout_like import told_ranks
 from memplan.likeness.serving_like import context_like, serving_like
 from memplan.likeness.setting import Settings
@@ -18,6 +18,7 @@ from memplan.likeness.training_like import training_like
 from memplan.likeness.training_shapes import training_shapes
 from memplan.models.architecture import ModelConfig
 from memplan.schema import Certainty, PlanSetting
+from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.directory import Profile
 from memplan.traces.profile import Kernels
 from memplan.traces.rank import RankProfile
@@ -57,6 +58,9 @@ def like_profile(
     """
     chosen = _rank(profile, rank, progress)
     settings = Settings(given or {})
+    if len(profile.ranks) > 1:
+        why = "asked for" if rank is not None else "the first with kernels"
+        settings.put("rank", chosen.rank, why, Certainty.TOLD)
     kernels, whose = _kernels(profile, chosen, progress)
     step = None if kernels is None else one_step(kernels)
     phase = _phase(step, chosen, settings, progress)
@@ -70,7 +74,7 @@ def like_profile(
     else:
         if step is None:
             raise InputError(
-                "the profile holds no kernels to tell a step by", remedy="give --phase, --batch, --context"
+                "the profile holds no kernels with shapes to tell a step by", remedy="give --phase, --batch, --context"
             )
         serving_like(model, step, chosen.groups, chosen.rank, settings)
     traces = None if kernels is None or step is None else chip_traces(whose, kernels, step, progress)
@@ -100,8 +104,12 @@ def _rank(profile: Profile, rank: int | None, progress: Progress) -> RankProfile
 
 
 def _shaped(rank: RankProfile, progress: Progress) -> Kernels | None:
+    """The kernels of `rank` where they have shapes, which the lowest level of profiling leaves out."""
     kernels = rank.kernels(progress)
-    return kernels if kernels is not None and len(kernels) else None
+    if kernels is None:
+        return None
+    shapes = dictionary_encoded(kernels.input_shapes).values
+    return kernels if any(operand_shapes(text) for text in shapes) else None
 
 
 def _kernels(profile: Profile, chosen: RankProfile, progress: Progress) -> tuple[Kernels | None, RankProfile]:

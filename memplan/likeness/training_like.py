@@ -35,7 +35,7 @@ def training_like(
 ) -> None:
     """Find out how `model` was trained; `shapes` are those of the rank's kernels, `None` where it has none."""
     if shapes is not None:
-        if shapes.norm_rows is None and shapes.norms[0]:
+        if shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
             raise InputError(
                 f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
                 remedy="give the config.json of the model that ran",

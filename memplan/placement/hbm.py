@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.progress import Progress, silent
@@ -29,16 +29,14 @@ def lay_out(
     steps: int,
     *,
     alignment: int,
-    begin_away: Set[int] = frozenset(),
     enough: int | None = None,
     progress: Progress = silent,
 ) -> HbmLayout:
     """
     Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything.
 
-    A persistent storage ends at the address at which it begins, or the steps could not be run again; not those of
-    `begin_away`, which are fetched before their first use. Where the peak need be no lower than `enough` bytes, the
-    search ends there.
+    A persistent storage that is there at both ends of the schedule ends at the address at which it begins, or the
+    schedule could not be run again. Where the peak need be no lower than `enough` bytes, the search ends there.
     """
     offsets = [0] * len(residencies)
     fixed = 0
@@ -54,7 +52,7 @@ def lay_out(
     max_live = int(live.max()) if steps else fixed
     if not moving:
         return HbmLayout(tuple(offsets), fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
-    owner = _same_address(storages, residencies, moving, steps, begin_away)
+    owner = _same_address(storages, residencies, moving, steps)
     intervals: dict[int, list[tuple[int, int]]] = {}
     for index in sorted(moving, key=lambda index: residencies[index].start):
         intervals.setdefault(owner.get(index, index), []).append((residencies[index].start, residencies[index].end))
@@ -89,11 +87,7 @@ def lay_out(
 
 
 def _same_address(
-    storages: Sequence[Storage],
-    residencies: Sequence[Residency],
-    moving: Sequence[int],
-    steps: int,
-    begin_away: Set[int],
+    storages: Sequence[Storage], residencies: Sequence[Residency], moving: Sequence[int], steps: int
 ) -> dict[int, int]:
     """The residency that a persistent storage begins with, by the one that it ends with."""
     first = {residencies[i].storage: i for i in moving if residencies[i].start == 0}
@@ -101,8 +95,5 @@ def _same_address(
         index: first[residency.storage]
         for index in moving
         for residency in (residencies[index],)
-        if residency.end == steps
-        and storages[residency.storage].persistent
-        and residency.storage in first
-        and residency.storage not in begin_away
+        if residency.end == steps and storages[residency.storage].persistent and residency.storage in first
     }

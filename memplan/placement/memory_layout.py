@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
-from memplan.graph.access import accesses, carried
+from memplan.graph.access import accesses, carried, loop_spans
 from memplan.hardware import Chip, Link
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
@@ -81,7 +81,7 @@ def lay_out_graph(
 
     `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
     """
-    storages = _storages(graph, tensors, round_size)
+    storages = storages_of(graph, tensors, round_size)
     schedule, layout, bound_ns = _fitted(
         storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress
     )
@@ -97,25 +97,38 @@ def lay_out_graph(
     return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, bound_ns, tuple(notes))
 
 
-def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
+def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
     """What has to be placed, in the order of `tensors`."""
     writes: dict[int, list[int]] = {}
     for step, access in enumerate(accesses(graph)):
         for storage in access.writes:
             writes.setdefault(storage, []).append(step)
-    kept = carried(graph)
+    kept, loops = carried(graph), loop_spans(graph)
     return [
         Storage(
             tensor=tensor.index,
             size=round_size(tensor.nbytes),
             start=tensor.start,
             end=tensor.end,
-            uses=tensor.uses,
+            uses=_needed_at(tensor, loops),
             writes=tuple(writes.get(tensor.index, ())),
             persistent=tensor.persistent or tensor.index in kept,
         )
         for tensor in tensors
     ]
+
+
+def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """
+    The steps at which a tensor has to be in HBM: those that use it, and all of a loop that finds it there.
+
+    Every pass of a loop begins where the one before ended, so what was there before it stays where it is.
+    """
+    steps = set(tensor.uses)
+    for begin, end in loops:
+        if tensor.start <= begin and any(begin <= step <= end for step in tensor.uses):
+            steps.update(range(begin, end + 1))
+    return tuple(sorted(steps)) if len(steps) > len(tensor.uses) else tensor.uses
 
 
 def _fitted(
@@ -138,13 +151,11 @@ def _fitted(
 
     def placed(moves: Sequence[Gap], room: int) -> tuple[StepSchedule, HbmLayout]:
         schedule = run_schedule(storages, durations_ns, moves, room, out_link=out_link, in_link=in_link)
-        away = {move.gap.storage for move in schedule.moves if move.gap.leaves_after is None}
         layout = lay_out(
             storages,
             schedule.residencies,
             steps,
             alignment=alignment,
-            begin_away=away,
             enough=capacity if moves else None,
             progress=progress,
         )

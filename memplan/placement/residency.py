@@ -60,8 +60,8 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
     All gaps of all storages, by storage and start.
 
     A persistent storage has a gap before its first and after its last use; a copy of it exists on the host as long as
-    nothing has written it. What some step writes has the gap after its last use also where no step is left in it: the
-    bytes are on the host again before the schedule is run once more.
+    nothing has written it. Either of these gaps exists also without a step in it if the other has steps: what the first
+    op uses can be fetched before it, and what the last one changes be on the host again before the next run.
     """
     gaps = []
     for index, storage in enumerate(storages):
@@ -70,12 +70,13 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
             continue
         # Unless the schedule ends with it on the host, the host's copy of what is written is one run old.
         dirty = not storage.persistent or bool(storage.writes)
-        if storage.persistent and used[0] > 0:
+        away = used[0] > 0 or used[-1] + 1 < steps
+        if storage.persistent and away:
             gaps.append(Gap(index, 0, used[0], None, used[0], dirty=False))
         for before, after in pairwise(used):
             if after - before > 1:
                 gaps.append(Gap(index, before + 1, after, before, after, dirty=dirty))
-        if storage.persistent and (used[-1] + 1 < steps or storage.writes):
+        if storage.persistent and away and (used[-1] + 1 < steps or storage.writes):
             gaps.append(Gap(index, used[-1] + 1, steps, used[-1], None, dirty=dirty))
     return gaps
 

@@ -31,6 +31,7 @@ from memplan.reports.step_pictures import STEP_PARTS, device_strip, stacked_step
 from memplan.schema import Source
 
 _MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
+_MOST_FINDINGS, _MOST_ROWS = 60, 200
 _UNITS = {
     "ns": Quantity.DURATION, "bytes": Quantity.BYTES, "share": Quantity.SHARE, "count": Quantity.COUNT,
     "B/s": Quantity.RATE,
@@ -77,7 +78,8 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
     findings = list(diagnosis.findings)
     rows = tuple(_row(number, one, diagnosis) for number, one in enumerate(findings, 1))
-    sections = [section("Findings", ReportTable(_FINDINGS, rows) if rows else "Nothing costs enough to be reported.")]
+    table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
+    sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
     sections.append(section("Where the time went", *_time_parts(diagnosis)))
     sections += [_details(number, one, diagnosis) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
@@ -156,7 +158,7 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
             bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", _stacked(step)))
     total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
     yield stacked_steps(bars, title="Steps taken apart")
-    yield ReportTable(_STEPS, tuple(rows), "Steps", total=total)
+    yield ReportTable(_STEPS, tuple(rows[:_MOST_ROWS]), "Steps", total=total)
     for rank, facts in list(diagnosis.job.ranks.items())[:_MOST_STRIPS]:
         if facts.case.windows:
             span = facts.case.windows[0].start_ns, facts.case.windows[-1].end_ns
@@ -176,7 +178,7 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
     balance = tuple(
         (rank, facts.length_ns, *(told(rank) for told in told_of)) for rank, facts in diagnosis.job.ranks.items()
     )
-    yield ReportTable(_BALANCE, balance, "What the findings explain")
+    yield ReportTable(_BALANCE, balance[:_MOST_ROWS], "What the findings explain", total=len(balance))
 
 
 def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:

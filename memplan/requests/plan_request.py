@@ -65,7 +65,7 @@ class PlanRequest(ModelStepRequest):
     """What to plan on which chip; the options of a model's step are for models alone."""
 
     source: Path = field(metadata=argument("A compiled graph such as model.mindir, or a model's config.json."))
-    chip: str = option("--chip", "-c", default="910B3", about="The chip, such as 910B3 or 910C.", always=True)
+    chip: str = option("--chip", "-c", default="910B3", about="The chip, such as 910B3 or 910C.")
     hbm: str | None = option(
         "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
     )

@@ -46,11 +46,15 @@ class _AddressMap:
     def put(self, low: int, high: int, content: Content) -> None:
         """Let `[low, high)` hold `content`."""
         starts, held = self.starts, self.held
-        first, last = bisect_left(starts, low), bisect_right(starts, high)
+        self.changes += 1
+        first = bisect_left(starts, low)
+        if starts[first : first + 2] == [low, high]:  # most often a piece that is there already
+            held[first] = content
+            return
+        last = bisect_right(starts, high)
         behind = held[last - 1]
         starts[first:last] = [low, high]
         held[first:last] = [content, behind]
-        self.changes += 1
 
     def holds(self, low: int, high: int, content: Content) -> bool:
         """Whether all of `[low, high)` is `content`."""
@@ -78,7 +82,7 @@ class _Simulation:
     def __init__(self, plan: Plan, most: int) -> None:
         self.plan, self.most = plan, most
         self.found: list[str] = []
-        self.where = "?"
+        self.where = "every run"
         self.tensors = {tensor.index: tensor for tensor in plan.tensors}
         self.places: dict[int, list[Placement]] = {}
         self.elsewhere: dict[tuple[Tier, int], list[Placement]] = {}
@@ -104,6 +108,7 @@ class _Simulation:
         self.start_place: dict[int, Placement] = {}
         self.carried = self._carried()
         self._begin()
+        self._stay_in_loops()
 
     def _spans(self, step: int, tensors: Sequence[int]) -> list[tuple[int, int, int]]:
         """`(tensor, low, high)` of those of `tensors` that have a place in HBM at `step`."""
@@ -148,6 +153,23 @@ class _Simulation:
         for (tier, index), places in self.elsewhere.items():
             if index in self.newest and any(place.start == 0 for place in places):
                 self.copies[tier, index] = 0
+
+    def _stay_in_loops(self) -> None:
+        """What a pass of a loop finds where the pass before left it may not move meanwhile."""
+        begins: list[int] = []
+        for op in self.plan.ops:
+            if op.type == "LoopBegin":
+                begins.append(op.index)
+            if op.type != "LoopEnd" or not begins:
+                continue
+            begin = begins.pop()
+            inside = zip(self.reads[begin : op.index + 1], self.writes[begin : op.index + 1], strict=True)
+            used = {tensor for reads, writes in inside for tensor, _, _ in (*reads, *writes)}
+            for tensor in sorted(used):
+                if self.tensors[tensor].start > begin:
+                    continue
+                if not any(place.start <= begin and op.index < place.end for place in self.places.get(tensor, ())):
+                    self._say(f"{self._label(tensor)} moves within the loop of steps {begin} to {op.index}")
 
     def _whole(self, place: Placement) -> tuple[int, int]:
         low = place.offset or 0

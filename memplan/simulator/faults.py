@@ -60,7 +60,8 @@ class Fault:
     """
     A defect: what it is in words, the kinds of findings that name it, and how it is planted with a strength (a share).
 
-    `memory` faults cost bytes. `ranks` is how many ranks it takes at least.
+    `memory` faults cost bytes. `ranks` is how many ranks it takes at least. `without` makes the job that it is held
+    against where planting changes more than the fault: the same experts evenly, the same work without waiting.
     """
 
     words: str
@@ -68,6 +69,7 @@ class Fault:
     plant: Planting
     memory: bool = False
     ranks: int = 1
+    without: Planting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,16 @@ def _bubble(job: FaultyJob, strength: float) -> FaultyJob:
     return FaultyJob(programs, replace(job.settings, stages=2))
 
 
+def _even_stages(job: FaultyJob, strength: float) -> FaultyJob:
+    """The work of the stages of a pipeline without anybody waiting."""
+
+    def change(program: Program) -> Program:
+        work = Item(Doing.KERNEL, "StageWork", "MatMul", round(strength * computing_ns(program)), core="AI_CORE")
+        return (*program[:-1], work, program[-1])
+
+    return _all(job, change)
+
+
 def _late_prefetch(job: FaultyJob, strength: float) -> FaultyJob:
     def change(program: Program) -> Program:
         item = Item(Doing.COPY, "MEMCPY_ASYNC", "host to device", round(strength * computing_ns(program) / 6))
@@ -207,9 +219,8 @@ def _late_prefetch(job: FaultyJob, strength: float) -> FaultyJob:
 def _irregular(job: FaultyJob, strength: float) -> FaultyJob:
     def change(program: Program) -> Program:
         # A kernel of which there are many equals, some of them many times as long.
-        kernels = Item(
-            Doing.KERNEL, "Irregular", "IrregularMul", round(0.05 * computing_ns(program) / 40), core="AI_VECTOR_CORE"
-        )
+        length = round(0.05 * computing_ns(program) / 40)
+        kernels = Item(Doing.KERNEL, "Irregular", "IrregularMul", length, core="AI_VECTOR_CORE", dtype="FLOAT")
         spread = spread_out(program, kernels, 40)
         extra = round(strength * computing_ns(program) / 10)
         return tuple(
@@ -223,14 +234,15 @@ def _irregular(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def _experts(job: FaultyJob, strength: float) -> FaultyJob:
-    def with_experts(program: Program, share: float) -> Program:
-        item = Item(Doing.KERNEL, "Experts", "GroupedMatmul", round(share * computing_ns(program) / 8), core="AI_CORE")
-        return spread_out(program, item, 8)
-
     programs = tuple(
-        with_experts(program, 0.1 + (strength if rank == 1 else 0.0)) for rank, program in enumerate(job.programs)
+        _with_experts(program, 0.1 + (strength if rank == 1 else 0.0)) for rank, program in enumerate(job.programs)
     )
     return replace(job, programs=programs)
+
+
+def _with_experts(program: Program, share: float) -> Program:
+    item = Item(Doing.KERNEL, "Experts", "GroupedMatmul", round(share * computing_ns(program) / 8), core="AI_CORE")
+    return spread_out(program, item, 8)
 
 
 def _dispatch(job: FaultyJob, strength: float) -> FaultyJob:
@@ -264,8 +276,12 @@ def _slow_rank(job: FaultyJob, strength: float) -> FaultyJob:
     return _one(job, lambda program: scaled_kernels(program, 1 + strength))
 
 
+_BARE = 0.05
+"""Exposed communication of a job whose link is slow, as a share of its computing."""
+
+
 def _slow_link(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(_not_overlapped(job, 0.25), slow_link=1 + 4 * strength)
+    return _settings(_not_overlapped(job, _BARE), slow_link=1 + strength / _BARE)
 
 
 def _slow_hbm(job: FaultyJob, strength: float) -> FaultyJob:
@@ -319,9 +335,17 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...], Planting, int], ...] = (
     ("fragmented-pool", "the allocator reserves far more than it allocates", ("memory.fragmentation",), _cached, 1),
     ("outside-memory", "buffers outside of the allocator", ("memory.outside",), _outside, 1),
 )
+_WITHOUT: Mapping[str, Planting] = MappingProxyType(
+    {
+        "slow-link": lambda job, _: _not_overlapped(job, _BARE),
+        "expert-imbalance": lambda job, _: _all(job, lambda program: _with_experts(program, 0.1)),
+        "bubble": _even_stages,
+        "irregular-kernels": lambda job, _: _irregular(job, 0.0),
+    }
+)
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {
-        kind: Fault(words, found, plant, found[0].startswith("memory."), ranks)
+        kind: Fault(words, found, plant, found[0].startswith("memory."), ranks, _WITHOUT.get(kind))
         for kind, words, found, plant, ranks in _ROWS
     }
 )

@@ -15,7 +15,7 @@ from memplan.core.intervals import interval_difference, interval_total, interval
 from memplan.core.units import KIB, MIB, microseconds
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.schema import Plan, Tier
-from memplan.simulator.faults import ChosenFault, FaultyJob, planted
+from memplan.simulator.faults import ChosenFault, FaultyJob, JobSettings, planted
 from memplan.simulator.job_program import LINK_BYTES_PER_NS, Doing, program_of
 from memplan.simulator.job_run import Ran, RankRun, run_job
 from memplan.simulator.noise import Chance
@@ -69,10 +69,10 @@ def simulate_job(
 
 def planted_ns(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int = 4, seed: int = 0) -> int:
     """How much longer the slowest rank of the job takes with `fault` than without; ns over all steps."""
-    ends = []
-    for chosen in (fault, None):
-        job = planted([program_of(plan, ranks)] * ranks, chosen)
-        ends.append(max(run.steps[-1][1] for run in run_job(job, steps, Chance(seed))))
+    whole = FaultyJob((program_of(plan, ranks),) * ranks, JobSettings())
+    without = fault.fault.without
+    jobs = (planted(whole.programs, fault), whole if without is None else without(whole, fault.strength))
+    ends = [max(run.steps[-1][1] for run in run_job(job, steps, Chance(seed))) for job in jobs]
     return ends[0] - ends[1]
 
 

@@ -102,7 +102,7 @@ def spread_out(program: Program, item: Item, count: int) -> Program:
     for place, one in enumerate(program):
         found.append(one)
         if place in after:
-            found.append(
-                replace(item, name=f"{item.name}_{after[place]}" if item.doing is not Doing.HOST else item.name)
-            )
+            # Host events keep their names, which tell what they are.
+            name = f"{item.name}_{after[place]}" if item.doing is Doing.KERNEL else item.name
+            found.append(replace(item, name=name))
     return tuple(found)

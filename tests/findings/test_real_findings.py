@@ -60,3 +60,25 @@ def test_costs_of_a_rank_never_exceed_its_steps_and_parts_add_up(shared_data: Pa
                 assert sum(parts) + step.idle_total_ns == step.length_ns, (folder, rank, step.step)
             assert 0 <= found.explained_ns(rank) <= facts.length_ns
             assert found.unexplained_ns(rank) >= 0
+
+
+def test_settings_of_the_run_are_looked_at(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    (settings,) = [one for one in found.findings if one.kind == "settings.environment"]
+    names = {item.label.partition("=")[0] for item in settings.evidence}
+    assert "PYTORCH_NPU_ALLOC_CONF" not in names  # it is set as advised
+    assert "ACLNN_CACHE_LIMIT" in names
+
+
+def test_memory_outside_of_the_allocator_is_itemised(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    outside = next(one for one in found.findings if one.kind == "memory.outside")
+    told = {item.label: item.value for item in outside.evidence}
+    assert outside.cost_bytes == told["process"] - told["reserved by the allocator"]
+    assert told["HCCL"] > 2**30
+    assert told["not itemised"] <= 100 * 2**20
+
+
+def test_no_rank_of_another_stage_is_slow(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    assert not [one for one in found.findings if one.kind.startswith(("rank.", "link."))]

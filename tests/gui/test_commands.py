@@ -19,6 +19,7 @@ from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.kernel.kernel_view import KernelView
+from memplan.gui.views.plan_model_dialog import PlanModelDialog
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
@@ -105,6 +106,12 @@ def _open_folder(scene: Scene) -> None:
     scene.window.opener.close()
     scene.press("open-folder")
     assert scene.window.session.document.profile is not None
+
+
+def _plan_model(scene: Scene) -> None:
+    scene.press("plan-model")
+    dialog = next(item for item in scene.window.findChildren(PlanModelDialog) if item.isVisible())
+    dialog.reject()
 
 
 def _open_recent(scene: Scene) -> None:
@@ -496,6 +503,7 @@ def _rank(name: str) -> Callable[[Scene], None]:
 CASES: dict[str, Callable[[Scene], None]] = {
     "open-file": _open_file,
     "open-folder": _open_folder,
+    "plan-model": _plan_model,
     "open-recent": _open_recent,
     "open-sample": _open_sample,
     "rank": _rank("rank"),

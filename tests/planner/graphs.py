@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import strategies as st
 
 from memplan.graph import Graph, Op, Tensor, TensorKind
@@ -34,7 +36,14 @@ class Builder:
             self.given.append(index)
         return index
 
-    def op(self, inputs: list[int], outputs: list[int], workspace: int = 0, launches: bool = True) -> None:
+    def op(
+        self,
+        inputs: list[int],
+        outputs: list[int],
+        workspace: int = 0,
+        launches: bool = True,
+        writes: Sequence[int] = (),
+    ) -> None:
         number = len(self.ops)
         self.ops.append(
             Op(
@@ -45,6 +54,7 @@ class Builder:
                 outputs=tuple(outputs),
                 workspace_bytes=workspace,
                 launches=launches,
+                writes=tuple(writes),
             )
         )
 
@@ -79,20 +89,27 @@ def forward_and_back(layers: int, size: int) -> Graph:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
-    """Random graphs with weights, in-place updates, views and workspace."""
+def graphs(draw: st.DrawFn, largest: int = 100_000, most_ops: int = 25) -> Graph:
+    """Random graphs with weights, state, updates in place with and without an output, partial writes and views."""
     build = Builder()
-    sizes = st.integers(min_value=0, max_value=100_000)
+    sizes = st.integers(min_value=0, max_value=largest)
     values = [build.tensor(draw(sizes), TensorKind.INPUT)]
     values += [build.tensor(draw(sizes), TensorKind.WEIGHT) for _ in range(draw(st.integers(0, 4)))]
-    for _ in range(draw(st.integers(0, 25))):
+    values += [build.tensor(draw(sizes), TensorKind.OPTIMIZER_STATE) for _ in range(draw(st.integers(0, 3)))]
+    for _ in range(draw(st.integers(0, most_ops))):
         inputs = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True))
-        shape = draw(st.sampled_from(["new", "new", "new", "view", "in place"]))
+        shape = draw(st.sampled_from(["new", "new", "new", "view", "in place", "part", "silent", "silent"]))
+        base = build.tensors[inputs[0]]
+        writes: list[int] = []
         if shape == "new":
             outputs = [build.tensor(draw(sizes)) for _ in range(draw(st.integers(1, 2)))]
+        elif shape == "silent":
+            outputs = [build.tensor(draw(sizes)) for _ in range(draw(st.integers(0, 1)))]
+            writes = inputs[:1]
         else:
-            base = build.tensors[inputs[0]]
-            outputs = [build.tensor(base.nbytes, storage=base.storage)]
-        build.op(inputs, outputs, workspace=draw(st.sampled_from([0, 0, 5000])), launches=shape != "view")
+            size = base.nbytes if shape != "part" else draw(st.integers(0, base.nbytes))
+            outputs = [build.tensor(size, storage=base.storage)]
+        read = inputs[1:] if shape == "part" else inputs
+        build.op(read, outputs, workspace=draw(st.sampled_from([0, 0, 5000])), launches=shape != "view", writes=writes)
         values += outputs
     return build.graph(draw(st.lists(st.sampled_from(values), max_size=3, unique=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,15 @@ def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, in
     names: list[str] = []
     open_blocks: dict[tuple[str, str, int], int] = {}
     lost = 0
+    curves: dict[tuple[str, str], str] = {}
+    found: list[str] = []
     for event in events:
         key = (event.pool, event.device, event.address)
         if event.size is not None:
             open_blocks[key] = len(rows)
             rows.append([event.size, event.time, -1])
             names.append(event.name)
+            found.append(curves.setdefault((event.pool, event.device), _curve_name(event, curves)))
         elif key in open_blocks:
             rows[open_blocks.pop(key)][2] = event.time
         else:
@@ -42,7 +45,16 @@ def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, in
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
     order = np.argsort(columns[:, 1], kind="stable")
     size, start, end = columns[order].T
-    return Allocations([names[row] for row in order.tolist()], size, start, end), lost
+    rows_in_order = order.tolist()
+    components = [found[row] for row in rows_in_order]
+    return Allocations([names[row] for row in rows_in_order], size, start, end, components), lost
+
+
+def _curve_name(event: BlockEvent, known: Mapping[tuple[str, str], str]) -> str:
+    """The curve of a pool: its name, for further devices with the device."""
+    if event.pool not in known.values():
+        return event.pool
+    return f"{event.pool} NPU:{event.device}" if event.device.isdigit() else f"{event.pool} {event.device}"
 
 
 def running_totals(events: Sequence[BlockEvent], component: str, device: str) -> MemoryCurve:

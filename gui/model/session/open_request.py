@@ -11,6 +11,7 @@ from memplan.gui.model.document import make_document
 from memplan.gui.model.session.session import Session
 from memplan.imports import read_plan
 from memplan.readers.sniff import ContentKind, sniff
+from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan
 from memplan.traces import open_profile
 from memplan.traces.directory import Profile
@@ -18,13 +19,18 @@ from memplan.traces.directory import Profile
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open."""
+    """
+    What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open.
+
+    `step` says which step of the model a config.json is planned for.
+    """
 
     plan: Path | None = None
     profile: Path | None = None
     rank: int | None = None
     chip: str | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    step: PlanRequest | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -94,6 +100,13 @@ def wants_chip(request: Request) -> bool:
     return kind is not None and kind.is_graph and not kind.is_plan
 
 
+def wants_step(request: Request) -> bool:
+    """Whether `request` names a model's config.json and no step to plan it for."""
+    if request.plan is None or request.step is not None:
+        return False
+    return kind_of_path(request.plan) is ContentKind.MODEL_CONFIG
+
+
 def open_session(request: Request, progress: Progress = silent) -> Session:
     """
     Everything that `request` names, ready to show. Long; meant for a worker.
@@ -117,7 +130,6 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
 
 _REMEDIES = {
     ContentKind.CALIBRATION: "give it to `memplan plan --calibration`",
-    ContentKind.MODEL_CONFIG: "choose it in the KV cache view",
     ContentKind.TEXT: "open a plan, a graph or a profile",
 }
 
@@ -127,6 +139,10 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     kind = sniff(path)
     if kind.is_plan and (request.chip is None or not kind.is_graph):
         return read_plan(path)
+    if kind is ContentKind.MODEL_CONFIG:
+        if request.step is None:
+            raise InputError("a model is planned for a step, and none is chosen", path=path, remedy="choose one")
+        return replace(request.step, source=path).plan(progress=progress)
     if not kind.is_graph:
         raise InputError(f"this is {kind.value}", path=path, remedy=_REMEDIES.get(kind))
     if request.chip is None:

@@ -11,11 +11,8 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
-    QGridLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
-    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -31,20 +28,13 @@ from memplan.gui.model.kv.kv_offer import (
     engine_versions,
 )
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.kv.kv_inputs import DoublingSpin, StepSlider, WheelGuard, fill
+from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, StepSlider, WheelGuard, fill
 from memplan.kv.budget import DEFAULT_SEQUENCES
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
 from memplan.models.precision import PUBLISHED, precision_names
 from memplan.requests.kv_request import KvRequest
 
 _WIDTH, _FIELD = 330, 150
-_RANKS = (
-    ("tp", "TP", "Ranks of tensor parallelism"),
-    ("pp", "PP", "Ranks of pipeline parallelism"),
-    ("dp", "DP", "Ranks of data parallelism"),
-    ("ep", "EP", "Ranks that share the experts; 1 splits each expert by TP"),
-    ("cp", "CP", "Ranks of context parallelism"),
-)
 _COUNTS = (
     ("block_size", "Block size", "Tokens of a block", 0, 1 << 16, 16),
     ("batched_tokens", "Tokens of a step", "Most tokens of one step (max_num_batched_tokens)", 0, 1 << 20, 1024),
@@ -118,20 +108,10 @@ class KvForm(QWidget):
         self._fill_versions()
         self.context = self._slider("Context", "Longest sequence in tokens", context_steps(1), choice.context or 1)
         self.batch = self._slider("Batch", "Sequences wanted at once on one rank", batch_steps(), choice.batch or 1)
-        self.ranks = {name: DoublingSpin(1, 1024, self) for name, _, _ in _RANKS}
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(3)
-        grid.setVerticalSpacing(0)
-        for column, (name, label, what) in enumerate(_RANKS):
-            text = QLabel(label, self)
-            text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-            self._prepare(self.ranks[name], label, what)
-            self.ranks[name].setMinimumWidth(30)
-            self.ranks[name].setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            grid.setColumnStretch(column, 1)
-            self.ranks[name].valueChanged.connect(self.changed)
-            grid.addWidget(text, 0, column)
-            grid.addWidget(self.ranks[name], 1, column)
+        grid = RankGrid({}, self)
+        grid.changed.connect(self.changed)
+        self.ranks = grid.boxes
+        self._guard.guard(*self.ranks.values())
         self._form.addRow(grid)
         self.weights = self._box("Weights", "How the weights are stored")
         names = [(name, tr("as published") if name == PUBLISHED else name) for name in precision_names()]

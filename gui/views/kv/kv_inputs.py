@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal
-from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QHBoxLayout, QSlider, QSpinBox, QWidget
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QSpinBox,
+    QWidget,
+)
 
+from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_offer import doubled
+
+RANKS = (
+    ("tp", "TP", "Ranks of tensor parallelism"),
+    ("pp", "PP", "Ranks of pipeline parallelism"),
+    ("dp", "DP", "Ranks of data parallelism"),
+    ("ep", "EP", "Ranks that share the experts; 1 splits each expert by TP"),
+    ("cp", "CP", "Ranks of context parallelism"),
+)
 
 
 class WheelGuard(QObject):
@@ -48,6 +67,37 @@ class DoublingSpin(QSpinBox):
             self.setValue(self._first if steps > 0 else 0)
         else:
             self.setValue(doubled(value, steps, low=low, high=self.maximum()))
+
+
+class RankGrid(QWidget):
+    """A number of ranks for each dimension of a layout, its name above it; `changed` follows each change."""
+
+    changed = Signal()
+
+    def __init__(self, values: Mapping[str, int], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.boxes = {name: DoublingSpin(1, 1024, self) for name, _, _ in RANKS}
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(3)
+        grid.setVerticalSpacing(0)
+        for column, (name, label, what) in enumerate(RANKS):
+            text = QLabel(label, self)
+            text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+            box = self.boxes[name]
+            box.setToolTip(tr(what))
+            box.setAccessibleName(tr(label))
+            box.setMinimumWidth(30)
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            box.setValue(values.get(name, 1))
+            box.valueChanged.connect(self.changed)
+            grid.setColumnStretch(column, 1)
+            grid.addWidget(text, 0, column)
+            grid.addWidget(box, 1, column)
+
+    def values(self) -> dict[str, int]:
+        """Ranks by dimension."""
+        return {name: box.value() for name, box in self.boxes.items()}
 
 
 class StepSlider(QWidget):

@@ -1,0 +1,180 @@
+"""Two profiles, or two ranks, beside each other: where a step became longer or shorter, and what explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.findings.diagnose import Diagnosis
+from memplan.findings.job_case import RankFacts
+from memplan.findings.kernel_bounds import column_codes
+from memplan.findings.step_breakdown import StepBreakdown
+
+
+@dataclass(frozen=True, slots=True)
+class PartChange:
+    """One part of a step in both profiles: mean ns a step."""
+
+    part: str
+    before_ns: int
+    after_ns: int
+
+    @property
+    def change_ns(self) -> int:
+        """Positive where it takes longer afterwards."""
+        return self.after_ns - self.before_ns
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChange:
+    """Kernels of one type in both: how many a step, and their ns a step."""
+
+    type: str
+    before_count: float
+    after_count: float
+    before_ns: int
+    after_ns: int
+
+    @property
+    def change_ns(self) -> int:
+        """Positive where they take longer afterwards."""
+        return self.after_ns - self.before_ns
+
+
+@dataclass(frozen=True, slots=True)
+class FindingChange:
+    """A kind of finding in both: its cost a step, `None` where it is not found."""
+
+    kind: str
+    before_ns: int | None
+    after_ns: int | None
+    before_bytes: int | None
+    after_bytes: int | None
+
+    @property
+    def change_ns(self) -> int:
+        """Positive where it costs more afterwards."""
+        return (self.after_ns or 0) - (self.before_ns or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileChange:
+    """
+    What differs between `before` and `after`, ns a step: parts add up to the difference of the step.
+
+    Types are sorted by how much they changed; memory is the highest allocated and reserved of each, `None` if unknown.
+    """
+
+    before_ns: int
+    after_ns: int
+    before_steps: int
+    after_steps: int
+    parts: Sequence[PartChange]
+    types: Sequence[TypeChange]
+    findings: Sequence[FindingChange]
+    before_peak: int | None
+    after_peak: int | None
+
+    @property
+    def change_ns(self) -> int:
+        """Positive where a step takes longer afterwards."""
+        return self.after_ns - self.before_ns
+
+
+def profile_change(before: Diagnosis, before_rank: int, after: Diagnosis, after_rank: int) -> ProfileChange:
+    """What differs between a rank of one diagnosis and a rank of another, or of the same."""
+    first, second = before.job.ranks[before_rank], after.job.ranks[after_rank]
+    one, other = _mean_parts(first.steps), _mean_parts(second.steps)
+    parts = [PartChange(name, one.get(name, 0), other.get(name, 0)) for name in dict.fromkeys([*one, *other])]
+    parts = [part for part in parts if part.before_ns or part.after_ns]
+    return ProfileChange(
+        before_ns=sum(one.values()),
+        after_ns=sum(other.values()),
+        before_steps=len(first.steps),
+        after_steps=len(second.steps),
+        parts=sorted(parts, key=lambda part: -abs(part.change_ns)),
+        types=_types(first, second),
+        findings=_findings(before, before_rank, after, after_rank),
+        before_peak=_peak(first),
+        after_peak=_peak(second),
+    )
+
+
+def _mean_parts(steps: Sequence[StepBreakdown]) -> dict[str, int]:
+    """Mean ns of each part of a step; where waiting is told for some steps only, exposed communication is one part."""
+    count = max(len(steps), 1)
+    told = all(step.transfer_ns is not None for step in steps)
+    sums: dict[str, int] = {}
+
+    def add(name: str, length: int) -> None:
+        sums[name] = sums.get(name, 0) + length
+
+    for step in steps:
+        add("computing", step.computing_ns + step.overlapped_ns)
+        if told:
+            add("communication: bytes moving", step.transfer_ns or 0)
+            add("communication: waiting", step.waiting_ns or 0)
+        else:
+            add("communication, exposed", step.exposed_ns)
+        add("pipeline bubble", step.bubble_ns)
+        add("copies", step.copying_ns)
+        for cause, length in step.idle_ns.items():
+            add(f"idle: {cause}", length)
+    return {name: length // count for name, length in sums.items()}
+
+
+def _type_sums(facts: RankFacts) -> dict[str, tuple[float, int]]:
+    kernels, rows = facts.case.kernels, facts.case.computing_rows
+    if kernels is None:
+        return {}
+    steps = max(len(facts.steps), 1)
+    coded = column_codes(kernels.type)
+    codes = coded.codes[rows]
+    counts = np.bincount(codes, minlength=len(coded.values))
+    times = np.bincount(codes, weights=kernels.duration_ns[rows], minlength=len(coded.values))
+    return {
+        coded.values[code]: (counts[code] / steps, int(times[code] / steps)) for code in np.flatnonzero(counts).tolist()
+    }
+
+
+def _types(first: RankFacts, second: RankFacts) -> list[TypeChange]:
+    one, other = _type_sums(first), _type_sums(second)
+    found = []
+    for name in dict.fromkeys([*one, *other]):
+        before, after = one.get(name, (0.0, 0)), other.get(name, (0.0, 0))
+        found.append(TypeChange(name, before[0], after[0], before[1], after[1]))
+    return sorted(found, key=lambda row: (-abs(row.change_ns), row.type))
+
+
+def _findings(before: Diagnosis, before_rank: int, after: Diagnosis, after_rank: int) -> list[FindingChange]:
+    def of(diagnosis: Diagnosis, rank: int) -> dict[str, tuple[int | None, int | None]]:
+        steps = max(len(diagnosis.job.ranks[rank].steps), 1)
+        found: dict[str, tuple[int | None, int | None]] = {}
+        for one in diagnosis.findings:
+            if one.rank == rank and (one.cost_ns or one.cost_bytes):
+                # Waiting and transfer are one matter whichever is the larger.
+                kind = "communication.exposed" if one.kind == "communication.waiting" else one.kind
+                time = None if one.cost_ns is None else (found.get(kind, (0, None))[0] or 0) + one.cost_ns // steps
+                found[kind] = (time, one.cost_bytes)
+        return found
+
+    first, second = of(before, before_rank), of(after, after_rank)
+    found = [
+        FindingChange(
+            kind, *(first.get(kind, (None, None))[0], second.get(kind, (None, None))[0]),
+            *(first.get(kind, (None, None))[1], second.get(kind, (None, None))[1]),
+        )
+        for kind in dict.fromkeys([*first, *second])
+    ]  # fmt: skip
+    return sorted(found, key=lambda row: -abs(row.change_ns))
+
+
+def _peak(facts: RankFacts) -> int | None:
+    peaks = [
+        int(curve.allocated.max())
+        for curve in facts.case.profile.memory_curves().values()
+        if curve.allocated is not None and len(curve.allocated)
+    ]
+    return max(peaks, default=None)

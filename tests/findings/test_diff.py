@@ -1,0 +1,54 @@
+"""What changed between two profiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import memplan
+from memplan.cli.app import main
+from memplan.findings import diagnose
+from memplan.findings.profile_change import profile_change
+from memplan.simulator import chosen_fault, planted_ns, simulate_job
+from tests.small_plans import layered_plan
+
+PLAN = layered_plan(60, op_ns=80_000)
+
+
+def test_a_fault_is_what_changed(tmp_path: Path) -> None:
+    fault = chosen_fault("dataloader:0.2")
+    simulate_job(PLAN, tmp_path / "before", ranks=1, steps=3, seed=5)
+    simulate_job(PLAN, tmp_path / "after", fault=fault, ranks=1, steps=3, seed=5)
+    before, after = (diagnose(memplan.open_profile(tmp_path / name), plan=PLAN) for name in ("before", "after"))
+    change = profile_change(before, 0, after, 0)
+    assert change.parts[0].part == "idle: dataloader"
+    assert change.change_ns * 3 == pytest.approx(planted_ns(PLAN, fault, ranks=1, steps=3, seed=5), rel=0.02)
+    assert sum(part.change_ns for part in change.parts) == change.change_ns
+    (found,) = [one for one in change.findings if one.kind == "idle.dataloader"]
+    assert found.before_ns is None
+    assert found.after_ns == pytest.approx(change.parts[0].after_ns, abs=3)
+
+
+def test_a_profile_and_itself_differ_in_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_job(PLAN, tmp_path / "run", ranks=2, steps=2, seed=5)
+    run = str(tmp_path / "run")
+    assert main(["diff", run, run, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["change_ns"] == 0
+    assert all(part["before_ns"] == part["after_ns"] for part in told["parts"])
+
+
+def test_two_ranks_of_one_profile_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_job(PLAN, tmp_path / "run", fault=chosen_fault("slow-rank:strong"), ranks=2, steps=2, seed=5)
+    assert main(["diff", str(tmp_path / "run"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    computing = next(part for part in told["parts"] if part["part"] == "computing")
+    assert computing["after_ns"] == pytest.approx(1.3 * computing["before_ns"], rel=0.02)
+
+
+def test_one_rank_alone_is_one_line_of_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_job(PLAN, tmp_path / "run", ranks=1, steps=2)
+    assert main(["diff", str(tmp_path / "run")]) == 2
+    assert "one rank" in capsys.readouterr().err
