@@ -109,6 +109,7 @@ def plan(
         fits=not placed.missing,
         missing_bytes=placed.missing,
         makespan_ns=makespan,
+        makespan_bound_ns=placed.bound_ns,
         allocator=allocator.name,
         rests_on=(*core.sources, Source(allocator.name, allocator.source)),
         notes=(*graph.notes, *room.notes, *advice, *placed.notes),

@@ -10,9 +10,10 @@ import typer
 
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
-from memplan.core.units import parse_shape
+from memplan.core.units import parse_shape, parse_share
 from memplan.reports.report import Report
 from memplan.requests.plan_request import PlanRequest
+from memplan.schema import Plan
 
 
 @reporting
@@ -25,6 +26,11 @@ def command(
     calibration: Annotated[
         Path | None, typer.Option(help="Rest the times on what `memplan calibrate` wrote.", show_default=False)
     ] = None,
+    max_slowdown: Annotated[
+        str | None,
+        typer.Option(help="Plan with the least HBM that makes the step at most so much longer, such as 5%."),
+    ] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="Add the step time against HBM, with its knee.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
 ) -> Report:
     """
@@ -32,11 +38,21 @@ def command(
 
     Exits with 0 when it fits, 1 when it does not, 2 when the source can't be read.
     """
-    from memplan.reports.plan_report import plan_report
+    from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
+    from memplan.reports.plan_report import curve_section, plan_report
 
     shapes = dict(parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
-        result = asked.plan(shapes=shapes, calibration=calibration, progress=progress)
+
+        def plan_with(hbm: int) -> Plan:
+            return replace(asked, hbm=str(hbm)).plan(shapes=shapes, calibration=calibration, progress=progress)
+
+        if max_slowdown is None:
+            result = asked.plan(shapes=shapes, calibration=calibration, progress=progress)
+        else:
+            result = smallest_hbm(plan_with, parse_share(max_slowdown))
+        sections = (curve_section(hbm_curve(plan_with)),) if curve else ()
     if output is not None:
         result.save(output)
-    return replace(plan_report(result), written=() if output is None else (output,))
+    report = plan_report(result)
+    return replace(report, sections=(*report.sections, *sections), written=() if output is None else (output,))

@@ -121,6 +121,15 @@ def round_up(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
+def parse_share(text: str) -> float:
+    """A share such as `5%` or `0.05`; raises `InputError` for what is none."""
+    number = text.strip()
+    try:
+        return float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        raise InputError(f"{text!r:.40} is not a share", remedy="write 5% or 0.05") from None
+
+
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """The name and the dimensions of `NAME=1,128`; raises `InputError` for anything else."""
     name, equals, dims = text.partition("=")

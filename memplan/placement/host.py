@@ -19,10 +19,12 @@ from memplan.placement.move_orders import MOVE_RULES, kept_first, rounded
 from memplan.placement.move_problem import Bools, MoveProblem
 from memplan.placement.residency import Gap
 
-_SLACK = (0.0, 0.01, 0.03, 0.06, 0.1)
+_SLACK = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2)
 """Shares of the room left free for what is under way, tried one after the other."""
 _THRESHOLDS = (0.01, 0.3, 0.5, 0.7, 0.99)
 """Shares of the linear program from which on a unit is moved as a whole."""
+_MANY_UNITS = 20_000
+"""With more units than that, fewer roundings are tried."""
 _STARTS = 3
 """How many of the best candidates the local search begins with."""
 _SEARCH_WORK = 60_000_000
@@ -79,27 +81,29 @@ def choose_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None = 
 
 
 def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
+    """Choices worth scoring, each once."""
     seen = set()
-    for rule, choose in MOVE_RULES.items():
-        moved = choose(problem, capacity)
+    for rule, moved in _proposed(problem, capacity, bound):
         if moved.tobytes() not in seen:
             seen.add(moved.tobytes())
             yield rule, moved
+
+
+def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
+    for rule, choose in MOVE_RULES.items():
+        yield rule, choose(problem, capacity)
+    if bound is None:
+        return
     elapsed = np.concatenate(([0], np.cumsum(problem.durations))).astype(np.float64)
-    times = [elapsed] if bound is None else [bound.step_start_ns, elapsed]
-    share = np.zeros(problem.units) if bound is None else bound.share
-    for threshold in _THRESHOLDS if bound is not None else ():
-        for slack in _SLACK:
-            moved = rounded(problem, capacity, share, threshold, slack)
-            if moved.tobytes() not in seen:
-                seen.add(moved.tobytes())
-                yield "linear program", moved
-    for slack in _SLACK:
-        for step_start in times:
-            moved = kept_first(problem, capacity, share, step_start=step_start, slack=slack)
-            if moved.tobytes() not in seen:
-                seen.add(moved.tobytes())
-                yield "linear program", moved
+    for share in (bound.share, bound.whole):
+        if share is None:
+            continue
+        few = problem.units > _MANY_UNITS
+        for slack in _SLACK[::2] if few else _SLACK:
+            for threshold in _THRESHOLDS[1:4:2] if few else _THRESHOLDS:
+                yield "linear program", rounded(problem, capacity, share, threshold, slack)
+            for step_start in (bound.step_start_ns, elapsed):
+                yield "linear program", kept_first(problem, capacity, share, step_start=step_start, slack=slack)
 
 
 def _scored(problem: MoveProblem, moved: Bools, capacity: int, rule: str) -> _Candidate:

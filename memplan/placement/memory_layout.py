@@ -81,7 +81,7 @@ def lay_out_graph(
 
     `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
     """
-    storages = _storages(graph, tensors, round_size)
+    storages = storages_of(graph, tensors, round_size)
     schedule, layout, bound_ns = _fitted(
         storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress
     )
@@ -97,7 +97,7 @@ def lay_out_graph(
     return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, bound_ns, tuple(notes))
 
 
-def _storages(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
+def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
     """What has to be placed, in the order of `tensors`."""
     writes: dict[int, list[int]] = {}
     for step, access in enumerate(accesses(graph)):

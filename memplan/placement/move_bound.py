@@ -18,6 +18,8 @@ from memplan.placement.move_problem import MoveProblem
 
 MOST_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
+_MOST_UNITS, _LARGE_ROWS = 15_000, 150
+"""With more units, those whose gaps lie alike between the steps with rows are decided as one, and rows are fewer."""
 _EXACT_UNITS, _NODES = 100, 2000
 """Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
 _TIDY = 1e-4
@@ -26,12 +28,14 @@ _TIDY = 1e-4
 @dataclass(frozen=True, slots=True)
 class MoveBound:
     """
-    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), and
-    `step_start_ns` when it starts each step, the end of the last one appended.
+    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), `whole`
+    the same where tensors move as a whole (`None` where that was not solved), and `step_start_ns` when it starts each
+    step, the end of the last one appended.
     """
 
     makespan_ns: int
     share: NDArray[np.float64]
+    whole: NDArray[np.float64] | None
     step_start_ns: NDArray[np.float64]
 
 
@@ -40,17 +44,26 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
-    at = _steps(problem, rows)
-    count, units = len(at), problem.units
+    large = problem.units > _MOST_UNITS
+    at = _steps(problem, min(rows, _LARGE_ROWS) if large else rows)
+    count = len(at)
     columns = problem.columns
     total = max(int(problem.durations.sum()), 1)
     elapsed = np.concatenate(([0], np.cumsum(problem.durations)))
     rate_out, rate_in = (
         (link.bytes_per_second or 0.0) * total / 1e9 / capacity for link in (problem.out_link, problem.in_link)
     )
-    gaps = len(columns.gaps)
+    first = np.searchsorted(at, columns.start)  # first chosen step at or after the gap's start
+    due = np.where(columns.returns >= 0, np.searchsorted(at, columns.returns), count)
     size = columns.size / capacity
     chain, surely = _chains(problem)
+    begins = _begins_current(problem)
+    group = _alike(problem, first, due, surely + 4 * (begins >= 0)) if large else np.arange(problem.units)
+    unit_of, units = group[problem.unit], int(group.max(initial=-1)) + 1
+    if large:
+        # Only the first gap of a chain is alike in all that are decided as one.
+        chain = np.where(surely & (begins < 0), unit_of, -1)
+        chain[chain >= 0] = np.unique(chain[chain >= 0], return_inverse=True)[1]
     chains = int(chain.max(initial=-1)) + 1
     # Columns: a share of each unit, of each chain of gaps one copy out serves, then per step: time, in, out.
     share, copy = 0, units
@@ -71,21 +84,21 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
 
     row = np.arange(count)
     one = np.ones(1)
-    first = np.searchsorted(at, columns.start)  # first chosen step at or after the gap's start
-    due = np.where(columns.returns >= 0, np.searchsorted(at, columns.returns), count)
     instant = (~surely).nonzero()[0]
-    chain_gap = np.full(chains, gaps, dtype=np.int64)
-    np.minimum.at(chain_gap, chain[chain >= 0], np.flatnonzero(chain >= 0))
-    chain_size = size[chain_gap] if chains else np.zeros(0)
+    chain_size = np.zeros(chains)
+    if large:
+        np.add.at(chain_size, chain[chain >= 0], size[chain >= 0])
+    else:
+        chain_size[chain[chain >= 0]] = size[chain >= 0]
 
     # Running sums are columns of their own, so that every gap appears once: dropped, due and copied up to each step.
     dropped, owed, supplied = (width + block * count for block in range(3))
     width += 3 * count
     equal: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
     for block, base, step, unit, amount in (
-        (0, dropped, first[instant], share + problem.unit[instant], size[instant]),
-        (1, owed, due, share + problem.unit, size),
-        (2, supplied, first[surely], share + problem.unit[surely], size[surely]),
+        (0, dropped, first[instant], share + unit_of[instant], size[instant]),
+        (1, owed, due, share + unit_of, size),
+        (2, supplied, first[surely], share + unit_of[surely], size[surely]),
     ):
         inside = step < count
         equal.append((row + block * count, base + row, one))
@@ -109,25 +122,27 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
     # All that comes back and goes out does so within the step.
     back = np.flatnonzero(columns.returns >= 0)
     zero = np.zeros(len(back), dtype=np.int64)
-    add(np.zeros(1), (zero, problem.unit[back], size[back]), (start, into + count + start, -one))
+    add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
     zero = np.zeros(chains, dtype=np.int64)
     add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
     # A chain is copied out as far as any of its gaps is used; what begins on the host has a copy there.
     linked = np.flatnonzero(chain >= 0)
-    begins = _begins_current(problem)[linked]
+    if large:
+        linked = linked[np.unique(chain[linked], return_index=True)[1]]
+    begins = begins[linked]
     number = np.arange(len(linked))
     opened = begins >= 0
     add(
         np.zeros(len(linked)),
-        (number, problem.unit[linked], one),
+        (number, unit_of[linked], one),
         (number, copy + chain[linked], -one),
-        (number[opened], begins[opened], -one),
+        (number[opened], group[begins[opened]], -one),
     )
 
     moved = size + 0.0
     cost = np.zeros(width)
     cost[time + count] = 1.0
-    np.add.at(cost, problem.unit, _TIDY * moved / max(float(moved.sum()), 1e-9))
+    np.add.at(cost, unit_of, _TIDY * moved / max(float(moved.sum()), 1e-9))
     cost[into : into + count] += _TIDY / max(count, 1) * 1e-3
     low = np.zeros(width)
     high = np.full(width, np.inf)
@@ -147,15 +162,15 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
     answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
-    solved, proven = np.asarray(answer.x), float(answer.fun)
-    if units <= _EXACT_UNITS:
+    solved, proven, exact = np.asarray(answer.x), float(answer.fun), None
+    if problem.units <= _EXACT_UNITS:
         whole = (np.arange(width) < units).astype(int)
         answer = milp(
             cost, integrality=whole, bounds=limits_of, constraints=(at_most, exactly), options={"node_limit": _NODES}
         )
         proven = max(proven, float(answer.mip_dual_bound or 0.0))
         if answer.x is not None:
-            solved = np.asarray(answer.x)
+            exact = np.asarray(answer.x)[:units].clip(0, 1)
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
@@ -163,7 +178,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) ->
         np.append(at, problem.steps),
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
-    return MoveBound(int(least * total), solved[:units].clip(0, 1), starts + elapsed)
+    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], exact, starts + elapsed)
 
 
 def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:
@@ -179,6 +194,18 @@ def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:
         low + int(np.argmax(problem.live[low:high]))
         for low, high in zip(edges, np.append(edges[1:], steps), strict=True)
     ])  # fmt: skip
+
+
+def _alike(
+    problem: MoveProblem, first: NDArray[np.int64], due: NDArray[np.int64], sort: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The number of each unit's group: its gaps begin and end between the same steps with rows and are of one sort."""
+    opens, closes = problem.before < 0, (problem.before >= 0) & (problem.columns.returns < 0)
+    key = np.full((problem.units, 6), -1, dtype=np.int64)
+    for block, gaps in ((0, ~closes), (3, closes)):
+        rows = np.column_stack((first, due, sort + 2 * opens))[gaps]
+        key[problem.unit[gaps], block : block + 3] = rows
+    return np.unique(key, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _chains(problem: MoveProblem) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

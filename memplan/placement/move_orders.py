@@ -8,6 +8,7 @@ chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,12 +188,46 @@ def _evenly_streamed(problem: MoveProblem, capacity: int) -> Bools:
     return best
 
 
+def _least_recently_used(problem: MoveProblem, capacity: int) -> Bools:
+    """On demand: when a step lacks room, what was used longest ago leaves and comes back at its next use."""
+    columns = problem.columns
+    of_unit: dict[int, list[int]] = {}
+    for gap, unit in enumerate(problem.unit.tolist()):
+        of_unit.setdefault(unit, []).append(gap)
+    order = np.argsort(columns.start, kind="stable").tolist()
+    starts, ends, sizes = columns.start.tolist(), columns.end.tolist(), columns.size.tolist()
+    idle: list[tuple[int, int]] = []
+    moved = np.zeros(problem.units, dtype=bool)
+    change = [0] * (problem.steps + 1)
+    at = away = 0
+    for step, over in enumerate((problem.live - capacity).tolist()):
+        away += change[step]
+        while at < len(order) and starts[order[at]] <= step:
+            heappush(idle, (starts[order[at]], order[at]))
+            at += 1
+        while over > away and idle:
+            _, gap = heappop(idle)
+            unit = int(problem.unit[gap])
+            if ends[gap] <= step or moved[unit]:
+                continue
+            moved[unit] = True
+            for index in of_unit[unit]:
+                if starts[index] <= step < ends[index]:
+                    away += sizes[index]
+                elif starts[index] > step:
+                    change[starts[index]] += sizes[index]
+                if ends[index] > step:
+                    change[ends[index]] -= sizes[index]
+    return moved
+
+
 _STREAM_ROOM = 0.985
 """Share of the room that streamed weights may fill; the rest is for those under way."""
 
 MOVE_RULES: Mapping[str, Callable[[MoveProblem, int], Bools]] = {
     "size times gap": _size_times_gap,
     "prefetch benefit": _prefetch_benefit,
+    "least recently used": _least_recently_used,
     "biggest first": _biggest,
     "longest gap first": _longest,
     "evenly streamed weights": _evenly_streamed,

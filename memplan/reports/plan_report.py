@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from memplan.core.units import format_duration
+from memplan.deployment.hbm_curve import HbmCurve
 from memplan.reports.charts import area_chart
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, memory_curve, plan_headline, plan_peak, plan_to_json
@@ -35,6 +36,12 @@ _OPS = (
     Column("bound"),
     Column("flops", Quantity.COUNT),
     Column("GM traffic", Quantity.BYTES),
+)
+_CURVE = (
+    Column("HBM", Quantity.BYTES),
+    Column("step", Quantity.DURATION),
+    Column("longer by", Quantity.SHARE),
+    Column(""),
 )
 _MOVES = (
     Column("tensor"),
@@ -97,6 +104,23 @@ def step_section(parts: Sequence[StepPart]) -> ReportSection:
     rows = tuple((part.name, part.duration_ns, part.note) for part in parts)
     total = sum(part.duration_ns for part in parts)
     return section(f"The step, {format_duration(total)}, is made of", ReportTable(_STEP, rows))
+
+
+def curve_section(curve: HbmCurve) -> ReportSection:
+    """Step time against HBM as a table and a chart."""
+    rows = tuple(
+        (
+            point.hbm,
+            point.step_ns,
+            None if point.step_ns is None else point.step_ns / max(curve.unlimited_ns, 1) - 1,
+            "knee" if point == curve.knee else "" if point.step_ns is not None else "does not fit",
+        )
+        for point in curve.points
+    )
+    chart = area_chart(
+        [point.step_ns or 0 for point in curve.points], Quantity.DURATION, across="budgets", title="step time over HBM"
+    )
+    return section("Step time against HBM", ReportTable(_CURVE, rows), chart)
 
 
 def _tiers(plan: Plan) -> ReportSection:

@@ -46,11 +46,15 @@ class _AddressMap:
     def put(self, low: int, high: int, content: Content) -> None:
         """Let `[low, high)` hold `content`."""
         starts, held = self.starts, self.held
-        first, last = bisect_left(starts, low), bisect_right(starts, high)
+        self.changes += 1
+        first = bisect_left(starts, low)
+        if starts[first : first + 2] == [low, high]:  # most often a piece that is there already
+            held[first] = content
+            return
+        last = bisect_right(starts, high)
         behind = held[last - 1]
         starts[first:last] = [low, high]
         held[first:last] = [content, behind]
-        self.changes += 1
 
     def holds(self, low: int, high: int, content: Content) -> bool:
         """Whether all of `[low, high)` is `content`."""

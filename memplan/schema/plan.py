@@ -271,6 +271,9 @@ class Plan:
     whole step, of which the ops of this plan are the first: gaps, the host, other pipeline stages; empty where the
     step is the ops alone.
 
+    `makespan_bound_ns`: no choice of moves in this HBM makes the makespan shorter; `None` where nothing moves or nobody
+    computed it.
+
     Where not `timed`, the plan says nothing of time: each step counts one nanosecond, so that the time axis is the
     order. `violations` is what makes the plan impossible, found when it was read; empty for a valid plan.
     """
@@ -294,6 +297,7 @@ class Plan:
     timed: bool = True
     settings: tuple[PlanSetting, ...] = ()
     step_parts: tuple[StepPart, ...] = ()
+    makespan_bound_ns: int | None = None
     violations: tuple[str, ...] = field(default=(), compare=False)
 
     def tier(self, tier: Tier) -> TierUse | None:

@@ -1,0 +1,158 @@
+"""
+Host moves against their bound and other planners' rules: `python benchmarks/host_moves.py [--out FILE] [CASE ...]`.
+
+Every case is planned at 90, 75, 60, 45 and 30 % of its peak. All rules are scored by the one simulated schedule, before
+addresses are given; the last column is the step of the whole plan, with addresses, which `memplan.plan` has checked.
+Published configs are read from the shared data folder beside the project (or `--data`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import memplan
+from memplan.cost import costs_and_advice, machine
+from memplan.graph import Graph
+from memplan.hardware import chip as find_chip
+from memplan.hardware import link as find_link
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
+from memplan.models.training.memory import Recipe
+from memplan.placement.host import choose_moves
+from memplan.placement.memory_layout import storages_of
+from memplan.placement.move_bound import move_bound
+from memplan.placement.move_orders import MOVE_RULES
+from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.rounding import rounding
+from memplan.readers import read_graph
+from memplan.schema.storages import planned_tensors
+
+PROJECT = Path(__file__).resolve().parents[1]
+SHARES = (0.9, 0.75, 0.6, 0.45, 0.3)
+Case = tuple[Callable[[], Graph], str]
+
+
+def cases(data: Path) -> dict[str, Case]:
+    """Graphs by name, with the chip that each is planned on."""
+
+    def file(path: Path) -> Case:
+        return lambda: read_graph(path), "910B3"
+
+    def served(config: str, chip: str, step: ServedStep, layout: Layout | None = None) -> Case:
+        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout or Layout(), step), chip
+
+    def trained(config: str, chip: str, layout: Layout, recipe: Recipe) -> Case:
+        return lambda: training_graph(load_config(data / "configs" / f"{config}.json"), layout, recipe), chip
+
+    samples, field = PROJECT / "memplan" / "samples", data / "field-cases" / "graphs"
+    return {
+        "sample cnn": file(samples / "cnn.mindir"),
+        "sample llama_infer": file(samples / "llama_infer.mindir"),
+        "sample llama_train": file(samples / "llama_train.mindir"),
+        "paged decode": file(field / "03-host-moves-lose-updates" / "ascend_decode_paged.mindir"),
+        "Qwen3-8B decode": served("Qwen--Qwen3-8B", "910B3", ServedStep(Phase.DECODE, batch=32, context=4096)),
+        "Qwen3-8B prefill": served("Qwen--Qwen3-8B", "910B3", ServedStep(Phase.PREFILL, batch=1, context=8192)),
+        "DeepSeek-R1 prefill": served("deepseek-ai--DeepSeek-R1", "910C",
+                                      ServedStep(Phase.PREFILL, batch=2, context=4096, precision="w8a8"),
+                                      Layout(tensor=8, data=2, expert=16)),
+        "DeepSeek-V3 decode": served("deepseek-ai--DeepSeek-V3", "910C",
+                                     ServedStep(Phase.DECODE, batch=64, context=4096, precision="w8a8"),
+                                     Layout(data=64, expert=64)),
+        "Llama-3.1-70B decode": served("meta-llama--Meta-Llama-3.1-70B", "910B3",
+                                       ServedStep(Phase.DECODE, batch=16, context=8192), Layout(tensor=8)),
+        "Mixtral prefill": served("mistralai--Mixtral-8x7B-v0.1", "910B3",
+                                  ServedStep(Phase.PREFILL, batch=4, context=4096), Layout(tensor=8)),
+        "Llama-3.1-8B training": trained("meta-llama--Meta-Llama-3.1-8B", "910B3", Layout(tensor=8),
+                                         Recipe(sequence=8192)),
+        "Qwen3-8B training": trained("Qwen--Qwen3-8B", "910B3", Layout(tensor=8),
+                                     Recipe(sequence=4096, micro_batches=4)),
+        "Qwen3-30B-A3B training": trained("Qwen--Qwen3-30B-A3B", "910B3", Layout(tensor=4, data=2, expert=8),
+                                          Recipe(sequence=4096, micro_batches=2)),
+        "DeepSeek-V3 training": trained("deepseek-ai--DeepSeek-V3", "910C", Layout(tensor=8, data=8, expert=64),
+                                        Recipe(sequence=4096)),
+    }  # fmt: skip
+
+
+def problem_of(graph: Graph, chip: str) -> MoveProblem:
+    """What can be moved of `graph` on `chip`."""
+    target = find_chip(chip)
+    costs, _ = costs_and_advice(graph, machine(target))
+    storages = storages_of(graph, planned_tensors(graph), rounding(target.npu_arch or ""))
+    durations = np.array([cost.duration_ns for cost in costs], dtype=np.int64)
+    return move_problem(
+        storages, durations, out_link=find_link(target, "d2h"), in_link=find_link(target, "h2d")
+    )  # fmt: skip
+
+
+def times(value: int | None, compute: int) -> str:
+    """A step time as a multiple of the compute."""
+    return "-" if value is None else f"{value / compute:.3f}"
+
+
+def main() -> None:
+    """Print the table, and write it to `--out`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--choice-only", action="store_true", help="score choices, make no plans")
+    options = parser.parse_args()
+    head = ["case", "HBM", "bound", "memplan", "over bound", *MOVE_RULES, "choice s", "plan", "plan s"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    over, slower = [], []
+    for name, (build, chip) in cases(options.data).items():
+        if options.cases and name not in options.cases:
+            continue
+        graph = build()
+        problem = problem_of(graph, chip)
+        peak, compute = int(problem.live.max()), int(problem.durations.sum())
+        for share in SHARES:
+            capacity = int(peak * share)
+            start = time.perf_counter()
+            bound = move_bound(problem, capacity)
+            if bound is None:
+                lines.append(f"| {name} | {share:.0%} | can't fit |" + " |" * (len(head) - 3))
+                continue
+            chosen = choose_moves(problem, capacity, bound)
+            seconds = time.perf_counter() - start
+            rules: list[int | None] = []
+            for rule in MOVE_RULES.values():
+                moved = rule(problem, capacity)
+                fits = int(problem.live_without(moved[problem.unit]).max()) <= capacity
+                rules.append(problem.run(moved, capacity).makespan_ns if fits else None)
+            if any(value is not None and value < chosen.makespan_ns for value in rules):
+                slower.append(f"{name} {share:.0%}")
+            gap = chosen.makespan_ns / bound.makespan_ns - 1
+            if bound.makespan_ns > compute:
+                over.append(gap)
+            row = [name, f"{share:.0%}", times(bound.makespan_ns, compute), times(chosen.makespan_ns, compute)]
+            row += [f"{gap:.1%}", *(times(value, compute) for value in rules), f"{seconds:.1f}"]
+            if options.choice_only:
+                row += ["", ""]
+            else:
+                start = time.perf_counter()
+                plan = memplan.plan(graph, chip=chip, hbm=capacity)
+                row += [times(plan.makespan_ns if plan.fits else None, compute)]
+                row += [f"{time.perf_counter() - start:.1f}"]
+            lines.append("| " + " | ".join(row) + " |")
+            print(lines[-1], flush=True)
+    verdict = [
+        f"Over the bound, where it is above compute ({len(over)} of the rows): median {statistics.median(over):.1%}, "
+        f"worst {max(over):.1%}." if over else "Nowhere is the bound above compute.",
+        f"Slower than a rule: {', '.join(slower) or 'nowhere'}.",
+    ]  # fmt: skip
+    print("\n".join(verdict))
+    if options.out:
+        text = (__doc__ or "").strip() + "\n\nTimes are multiples of the time that the ops take alone.\n\n"
+        options.out.write_text("# Host moves\n\n" + text + "\n".join([*lines, "", *verdict]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

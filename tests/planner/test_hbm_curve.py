@@ -1,0 +1,47 @@
+"""Step time against HBM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import memplan
+from memplan.core.errors import InputError
+from memplan.core.units import parse_share
+from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
+from memplan.readers import read_graph
+from memplan.schema import Plan
+
+GRAPH = read_graph(Path(memplan.__file__).parent / "samples" / "llama_infer.mindir")
+
+
+def plan_with(hbm: int) -> Plan:
+    """The sample in `hbm` bytes."""
+    return memplan.plan(GRAPH, chip="910B3", hbm=hbm)
+
+
+def test_more_memory_never_makes_a_step_longer() -> None:
+    curve = hbm_curve(plan_with, points=20)
+    times = [point.step_ns for point in curve.points if point.step_ns is not None]
+    assert len(times) > 10
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == curve.unlimited_ns
+    assert curve.knee in curve.points
+
+
+def test_the_smallest_memory_for_a_slowdown_keeps_to_it() -> None:
+    whole, less = plan_with(2**50), smallest_hbm(plan_with, 0.05)
+    assert less.fits
+    assert less.makespan_ns <= whole.makespan_ns * 1.05
+    assert less.tiers[0].peak < whole.tiers[0].peak
+    assert less.makespan_bound_ns is None or less.makespan_bound_ns <= less.makespan_ns
+
+
+def test_a_slowdown_is_a_share_that_is_not_below_nothing() -> None:
+    assert parse_share("5%") == pytest.approx(0.05)
+    assert parse_share("0.1") == pytest.approx(0.1)
+    with pytest.raises(InputError):
+        parse_share("much")
+    with pytest.raises(InputError):
+        smallest_hbm(plan_with, -0.1)
