@@ -95,7 +95,7 @@ def _main_kernels(
     main = np.zeros(len(row), dtype=np.bool_)
     matched = np.flatnonzero(row >= 0)
     token, kind = sequence.token[row[matched]], kernel_class[matched]
-    core, part, again = ratios.core[token, kind], ratios.part[token, kind], ratios.again[token, kind]
+    core, part, again = ratios.core[token, kind], ratios.behind[token, kind], ratios.again[token, kind]
     able = core >= part
     run = step[matched] * len(sequence) + row[matched]
     order = np.lexsort((-core, run))

@@ -74,12 +74,13 @@ class Likelihoods:
     """
     Ratios by class of op and class of kernel.
 
-    `core`: the kernel runs the op; `part`: it is something before or after that; `again`: another kernel of an op that
-    several run; `fused`: a kernel that ran the op before runs this one too.
+    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `again`: another kernel of
+    an op that several run; `fused`: a kernel that ran the op before runs this one too.
     """
 
     core: Singles
-    part: Singles
+    before: Singles
+    behind: Singles
     again: Singles
     fused: Singles
 
@@ -140,7 +141,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
     for table_ in (core, part, again, fused):
         table_ *= rarely
-    return Likelihoods(core, part, again, fused)
+    return Likelihoods(core, part, part, again, fused)
 
 
 @dataclass(frozen=True, slots=True)

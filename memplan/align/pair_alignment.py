@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.run_habits import with_habits
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.ascending import rising
@@ -38,6 +39,8 @@ _SURE = 0.6
 """Probability from which a match of the coarse alignment counts."""
 _FROM_NEAR = 0.6
 """How much less likely a piece begins a row further on than where the one before it ended."""
+_MOVED = 0.01
+"""Share of kernels that may move by more rows than a band has when habits are learnt."""
 _LOST = 0.5
 """Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
 
@@ -156,9 +159,21 @@ def align_pairs(
         classes, names = kernel_class[chain], kernel_names[chain]
         if len(chain) * len(sequence) <= _MOST_CELLS:
             low = np.zeros(len(chain), dtype=np.int64)
-            result = _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
+
+            def whole(model: _Model) -> PairResult:
+                return _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
+
+            first = whole(model)
+            result = whole(replace(model, ratios=with_habits(ratios, model.token, first.row, classes)))
+            # Habits tell where small kernels belong, not where in the step anything stands.
+            if (np.abs(result.place - first.place) > _WIDTH).mean() > _MOVED:
+                result = first
         else:
-            result = _near(model, classes, names, _coarse_places(sequence, model, classes, names))
+            places = _coarse_places(sequence, model, classes, names)
+            some = slice(0, _PIECE)
+            first = _near(model, classes[some], names[some], places[some])
+            model = replace(model, ratios=with_habits(model.ratios, model.token, first.row, classes[some]))
+            result = _near(model, classes, names, places)
         found.put(chain, result)
     collectives = np.flatnonzero(beside)
     _collectives(sequence, model, kernels, kernel_class, kernel_names, times, collectives, found)
@@ -422,7 +437,8 @@ def _run(
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     shared = (
-        model.token, kernel_class, low, model.ratios.core, model.ratios.part, model.ratios.again, model.ratios.fused,
+        model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
+        model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
         model.skip, model.skip_on, model.entry, model.ends, model.prices,
     )  # fmt: skip
