@@ -51,10 +51,10 @@ class Item:
     dtype: str = ""
 
 
-Program = tuple[Item, ...]
+RankProgram = tuple[Item, ...]
 
 
-def program_of(plan: Plan, ranks: int) -> Program:
+def program_of(plan: Plan, ranks: int) -> RankProgram:
     """One step of `plan` as every rank runs it: its computing ops, and the collectives of its gradients beside them."""
     ops = [op for op in plan.ops if op.launches and op.duration_ns > 0 and core_of(op.type) != COMMUNICATION]
     total = sum(op.duration_ns for op in ops)
@@ -77,12 +77,12 @@ def collective(name: str, transfer_ns: int, packet: int = 64_000_000) -> Item:
     return Item(Doing.COLLECTIVE, name, "hcom_allReduce_", transfer_ns, packet=packet)
 
 
-def computing_ns(program: Program) -> int:
+def computing_ns(program: RankProgram) -> int:
     """Planned time of the kernels of a program."""
     return sum(item.duration_ns for item in program if item.doing is Doing.KERNEL)
 
 
-def scaled_kernels(program: Program, factor: float, *, bound: str | None = None, types: str = "") -> Program:
+def scaled_kernels(program: RankProgram, factor: float, *, bound: str | None = None, types: str = "") -> RankProgram:
     """`program` with kernels (those that `bound` bounds, of a type that holds `types`) `factor` times as long."""
     return tuple(
         replace(item, duration_ns=round(item.duration_ns * factor))
@@ -94,7 +94,7 @@ def scaled_kernels(program: Program, factor: float, *, bound: str | None = None,
     )
 
 
-def spread_out(program: Program, item: Item, count: int) -> Program:
+def spread_out(program: RankProgram, item: Item, count: int) -> RankProgram:
     """`program` with `item` put in `count` times, evenly after its kernels, each with a number of its own."""
     kernels = [place for place, one in enumerate(program) if one.doing is Doing.KERNEL]
     after = {kernels[(number + 1) * (len(kernels) - 1) // (count + 1)]: number for number in range(count)}
