@@ -21,9 +21,9 @@ from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
 from memplan.traces.directory import Profile
 
-DiagnosisRule = Callable[[JobCase], Iterable[Finding]]
+FindingRule = Callable[[JobCase], Iterable[Finding]]
 
-RULES: tuple[DiagnosisRule, ...] = (
+RULES: tuple[FindingRule, ...] = (
     rank_findings,
     communication_findings,
     host_findings,

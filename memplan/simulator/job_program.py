@@ -10,7 +10,7 @@ from memplan.simulator.kernel_records import COMMUNICATION, core_of
 
 _BUCKETS = (0.45, 0.6, 0.75, 0.85)
 """After which shares of a step's computing gradients are reduced: early enough that computing hides them."""
-BUCKET_SHARE = 0.03
+_BUCKET_SHARE = 0.03
 """Time of one bucket's transfer as a share of the step's computing."""
 LINK_BYTES_PER_NS = 18.0
 """Rate of the simulated links; round, near the 18.9 GB/s of HCCS in a real profile of four ranks."""
@@ -64,7 +64,7 @@ def program_of(plan: Plan, ranks: int) -> RankProgram:
         items.append(Item(Doing.KERNEL, op.name, op.type, op.duration_ns, op, core_of(op.type)))
         done += op.duration_ns
         while ranks > 1 and bucket < len(_BUCKETS) and done >= _BUCKETS[bucket] * total:
-            items.append(collective(f"hcom_allReduce__{bucket:03}_1_1", round(BUCKET_SHARE * total)))
+            items.append(collective(f"hcom_allReduce__{bucket:03}_1_1", round(_BUCKET_SHARE * total)))
             bucket += 1
     if ranks > 1:
         # The optimiser's last op needs all gradients.
