@@ -8,17 +8,17 @@ are its own: a view made contiguous in the middle of other work, or once more on
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.align.assignment import HOW, Assignment, MatchedBy
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Bools, TokenClasses
-from memplan.core.arrays import Int32s
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Bools, Int32s
 from memplan.schema import Plan
 
 
@@ -32,7 +32,7 @@ class LeftOver:
         ratios: Likelihoods,
         kernels: TokenClasses,
         kernel_class: Int32s,
-        found: Assignment,
+        found: KernelAssignment,
     ) -> None:
         self.sequence, self.ratios, self.kernels, self.kernel_class = sequence, ratios, kernels, kernel_class
         self.found = found
@@ -129,13 +129,25 @@ class LeftOver:
         whole: dict[int, float] = defaultdict(float)
         for weight, _, _, _, kernel in pairs:
             whole[kernel] += weight
+        chosen: list[tuple[int, int, float]] = []
         for weight, _, _, row, kernel in sorted(pairs, reverse=True):
-            if row in used or kernel in taken:
-                continue
-            used.add(row)
-            taken.add(kernel)
-            rest = whole[kernel] - weight + self.rules["prior"]
-            self._assign(kernel, row, weight / (weight + rest), MatchedBy.DATAFLOW, core=True)
+            if row not in used and kernel not in taken:
+                used.add(row)
+                taken.add(kernel)
+                rest = whole[kernel] - weight + self.rules["prior"]
+                chosen.append((kernel, row, weight / (weight + rest)))
+        self._settle(chosen, missed)
+
+    def _settle(self, chosen: Sequence[tuple[int, int, float]], missed: Sequence[int]) -> None:
+        """Assign pairs; one found wherever such an op was missed is surer: a run has its own order throughout."""
+        token = self.sequence.token
+        wanted = Counter(int(token[row]) for row in missed)
+        alike = Counter((int(token[row]), int(self.kernel_class[kernel])) for kernel, row, _ in chosen)
+        for kernel, row, chance in chosen:
+            kind = int(token[row])
+            times = alike[kind, int(self.kernel_class[kernel])]
+            repeated = times / wanted[kind] * (1.0 - 1.0 / times)
+            self._assign(kernel, row, _surer(chance, repeated), MatchedBy.DATAFLOW, core=True)
 
     def _movers(self) -> None:
         """Give kernels that move data to the op of the layer whose operands they have."""
@@ -147,10 +159,13 @@ class LeftOver:
             if layer is not None:
                 by_layer[layer].append(row)
         best: dict[tuple[object, int], tuple[float, int]] = {}
+        moved: list[tuple[int, int, float, MatchedBy]] = []
+        there: Counter[tuple[int, bool]] = Counter()
         for kernel in np.flatnonzero(movers).tolist():
             layer, kind = self.layer[int(found.place[kernel])], int(self.kernel_class[kernel])
             if layer is None:
                 continue
+            there[kind, bool(self.forward[int(found.place[kernel])])] += 1
             if (layer, kind) not in best:
                 rows = np.array(by_layer[layer])
                 core = self.ratios.core[sequence.token[rows], kind] * self._takes(sequence.token[rows], kind)
@@ -159,12 +174,20 @@ class LeftOver:
             ratio, row = best[layer, kind]
             now = 0.0
             if found.row[kernel] >= 0:
-                now = float(self.ratios.part[sequence.token[found.row[kernel]], kind])
+                now = float(self.ratios.behind[sequence.token[found.row[kernel]], kind])
             if ratio < self.rules["least_mover_ratio"] or ratio <= now * self.rules["mover_margin"]:
                 continue
             again = bool(self.forward[row]) and not self.forward[int(found.place[kernel])]
             how = MatchedBy.AGAIN if again else MatchedBy.DATAFLOW
-            self._assign(kernel, row, ratio / (ratio + now + self.rules["prior"]), how, core=False)
+            moved.append((kernel, row, ratio / (ratio + now + self.rules["prior"]), how))
+        alike = Counter(
+            (int(sequence.token[row]), int(self.kernel_class[kernel]), how) for kernel, row, _, how in moved
+        )
+        for kernel, row, chance, how in moved:
+            kind = int(self.kernel_class[kernel])
+            times = alike[int(sequence.token[row]), kind, how]
+            repeated = times / there[kind, bool(self.forward[int(found.place[kernel])])] * (1.0 - 1.0 / times)
+            self._assign(kernel, row, _surer(chance, min(repeated, 1.0)), how, core=False)
 
     def _takes(self, token: Int32s, kind: int) -> Bools:
         """Which classes of ops read the largest thing that a class of kernels reads, and make the largest it makes."""
@@ -179,3 +202,8 @@ class LeftOver:
         found = self.found
         found.row[kernel] = found.first[kernel] = found.last[kernel] = row
         found.chance[kernel], found.how[kernel], found.core[kernel] = chance, HOW.index(how), core
+
+
+def _surer(chance: float, repeated: float) -> float:
+    """A probability, where the same is found in a share `repeated` of its like."""
+    return 1.0 - (1.0 - chance) * (1.0 - repeated)

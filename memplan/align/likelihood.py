@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.op_families import UNKNOWN_FAMILY, family_table
-from memplan.align.tokens import Bools, TokenClasses
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Bools, Float32s
 from memplan.core.resources import table
-
-Singles = NDArray[np.float32]
 
 _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
@@ -74,14 +73,15 @@ class Likelihoods:
     """
     Ratios by class of op and class of kernel.
 
-    `core`: the kernel runs the op; `part`: it is something before or after that; `again`: another kernel of an op that
-    several run; `fused`: a kernel that ran the op before runs this one too.
+    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `again`: another kernel of
+    an op that several run; `fused`: a kernel that ran the op before runs this one too.
     """
 
-    core: Singles
-    part: Singles
-    again: Singles
-    fused: Singles
+    core: Float32s
+    before: Float32s
+    behind: Float32s
+    again: Float32s
+    fused: Float32s
 
 
 def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: TokenClasses) -> Likelihoods:
@@ -140,7 +140,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
     for table_ in (core, part, again, fused):
         table_ *= rarely
-    return Likelihoods(core, part, again, fused)
+    return Likelihoods(core, part, part, again, fused)
 
 
 @dataclass(frozen=True, slots=True)

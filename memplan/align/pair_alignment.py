@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.run_habits import with_habits
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 from memplan.core.ascending import rising
-
-Singles = NDArray[np.float32]
 
 _MOST_CELLS = 12_000_000
 """Cells held at once: four states of four bytes each."""
@@ -38,6 +37,8 @@ _SURE = 0.6
 """Probability from which a match of the coarse alignment counts."""
 _FROM_NEAR = 0.6
 """How much less likely a piece begins a row further on than where the one before it ended."""
+_MOVED = 0.01
+"""Share of kernels that may move by more rows than a band has when habits are learnt."""
 _LOST = 0.5
 """Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
 
@@ -97,13 +98,13 @@ class _Model:
     ratios: Likelihoods
     names: Int64s
     place: Int64s
-    time: Singles
-    stay: Singles
-    bare: Singles
-    skip: Singles
-    skip_on: Singles
-    entry: Singles
-    ends: Singles
+    time: Float32s
+    stay: Float32s
+    bare: Float32s
+    skip: Float32s
+    skip_on: Float32s
+    entry: Float32s
+    ends: Float32s
     prices: Floats
     start_inside: float
 
@@ -138,7 +139,7 @@ def align_pairs(
     row_names: Int64s,
     kernel_class: Int32s,
     kernel_names: Int64s,
-    times: Singles,
+    times: Float32s,
 ) -> PairResult:
     """
     Posterior of every kernel over the rows of `sequence`.
@@ -156,9 +157,21 @@ def align_pairs(
         classes, names = kernel_class[chain], kernel_names[chain]
         if len(chain) * len(sequence) <= _MOST_CELLS:
             low = np.zeros(len(chain), dtype=np.int64)
-            result = _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
+
+            def whole(model: _Model) -> PairResult:
+                return _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
+
+            first = whole(model)
+            result = whole(replace(model, ratios=with_habits(ratios, model.token, first.row, classes)))
+            # Habits tell where small kernels belong, not where in the step anything stands.
+            if (np.abs(result.place - first.place) > _WIDTH).mean() > _MOVED:
+                result = first
         else:
-            result = _near(model, classes, names, _coarse_places(sequence, model, classes, names))
+            places = _coarse_places(sequence, model, classes, names)
+            some = slice(0, _PIECE)
+            first = _near(model, classes[some], names[some], places[some])
+            model = replace(model, ratios=with_habits(model.ratios, model.token, first.row, classes[some]))
+            result = _near(model, classes, names, places)
         found.put(chain, result)
     collectives = np.flatnonzero(beside)
     _collectives(sequence, model, kernels, kernel_class, kernel_names, times, collectives, found)
@@ -184,7 +197,7 @@ def _collectives(
     kernels: TokenClasses,
     kernel_class: Int32s,
     kernel_names: Int64s,
-    times: Singles,
+    times: Float32s,
     which: Int64s,
     found: PairResult,
 ) -> None:
@@ -397,7 +410,7 @@ def _run(
     *,
     near: int | None = None,
     spans: tuple[Int64s, Int64s, Int64s] | None = None,
-    times: Singles | None = None,
+    times: Float32s | None = None,
 ) -> PairResult:
     """
     Kernels against `width` rows from `low` on.
@@ -422,7 +435,8 @@ def _run(
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     shared = (
-        model.token, kernel_class, low, model.ratios.core, model.ratios.part, model.ratios.again, model.ratios.fused,
+        model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
+        model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
         model.skip, model.skip_on, model.entry, model.ends, model.prices,
     )  # fmt: skip

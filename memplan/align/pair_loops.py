@@ -12,14 +12,11 @@ never leave the range of floats. Banded: column `j` sees ops `low[j] .. low[j] +
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 from memplan.core.jit import jit_numpy_division
 
-Singles = NDArray[np.float32]
-
-PART, CORE, NONE, MISSED = 0, 1, 2, 3
+PART, CORE, UNPLACED, MISSED = 0, 1, 2, 3
 """States of a cell: parts so far, core seen, kernel in no plan, op left out."""
 
 
@@ -55,34 +52,36 @@ def forward(
     op_class: Int32s,
     kernel_class: Int32s,
     low: Int64s,
-    core: Singles,
-    part: Singles,
-    again: Singles,
-    fused: Singles,
+    core: Float32s,
+    before_core: Float32s,
+    behind_core: Float32s,
+    again: Float32s,
+    fused: Float32s,
     op_name: Int64s,
     kernel_name: Int64s,
     op_place: Int64s,
     kernel_from: Int64s,
     kernel_to: Int64s,
     kernel_off: Int64s,
-    op_time: Singles,
-    kernel_time: Singles,
-    stay: Singles,
-    bare: Singles,
-    skip: Singles,
-    skip_on: Singles,
-    entry: Singles,
-    ends: Singles,
+    op_time: Float32s,
+    kernel_time: Float32s,
+    stay: Float32s,
+    bare: Float32s,
+    skip: Float32s,
+    skip_on: Float32s,
+    entry: Float32s,
+    ends: Float32s,
     prices: Floats,
     start: Floats,
-    cells: Singles,
+    cells: Float32s,
     scale: Floats,
     end: Floats,
 ) -> None:
     """
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
-    `core`, `part`, `again`, `fused` hold likelihood ratios by class; `stay`, `bare`, `skip`, `skip_on` are by op:
+    `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class;
+    `stay`, `bare`, `skip`, `skip_on` are by op:
     going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of
     an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors
     of names that are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`.
@@ -124,11 +123,13 @@ def forward(
                     cells[j, i, state] = 0.0
                 continue
             cls = op_class[at]
-            fit, helps, more = core[cls, kind], part[cls, kind], again[cls, kind]
+            fit, more = core[cls, kind], again[cls, kind]
+            leads, helps = before_core[cls, kind], behind_core[cls, kind]
             name = kernel_name[j]
             if name >= 0:
                 factor = same if op_name[at] == name else other
                 fit *= factor
+                leads *= factor
                 helps *= factor
                 more *= factor
             if kernel_to[j] >= 0:
@@ -151,7 +152,7 @@ def forward(
                     first += before[old - 1]
                 first += entry[at] * round_again
             new_c = fit * (first + was_a) + helps * stay[at] * (was_c + back * was_u) + more * was_c
-            new_a = helps * (stay[at] * first + stay[at] * was_a)
+            new_a = leads * (stay[at] * first + stay[at] * was_a)
             if i > 0:
                 new_c += fused[cls, kind] * cells[j, i - 1, 1]
             new_u = unplanned * (was_c + bare[at] * was_a + was_m) + unplanned_on * was_u
@@ -186,26 +187,27 @@ def posterior(
     op_class: Int32s,
     kernel_class: Int32s,
     low: Int64s,
-    core: Singles,
-    part: Singles,
-    again: Singles,
-    fused: Singles,
+    core: Float32s,
+    before_core: Float32s,
+    behind_core: Float32s,
+    again: Float32s,
+    fused: Float32s,
     op_name: Int64s,
     kernel_name: Int64s,
     op_place: Int64s,
     kernel_from: Int64s,
     kernel_to: Int64s,
     kernel_off: Int64s,
-    op_time: Singles,
-    kernel_time: Singles,
-    stay: Singles,
-    bare: Singles,
-    skip: Singles,
-    skip_on: Singles,
-    entry: Singles,
-    ends: Singles,
+    op_time: Float32s,
+    kernel_time: Float32s,
+    stay: Float32s,
+    bare: Float32s,
+    skip: Float32s,
+    skip_on: Float32s,
+    entry: Float32s,
+    ends: Float32s,
     prices: Floats,
-    cells: Singles,
+    cells: Float32s,
     scale: Floats,
     final: Floats,
     total_mass: float,
@@ -248,12 +250,12 @@ def posterior(
                     factor = 1.0
                     if name >= 0:
                         factor = same if op_name[at] == name else other
-                    fit, helps = core[cls, following] * factor, part[cls, following] * factor
+                    fit, leads = core[cls, following] * factor, before_core[cls, following] * factor
                     if kernel_to[j + 1] >= 0:
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
                         ) * _lasting(op_time[at], kernel_time[j + 1])
-                    enter[i] = fit * next_c[i] + helps * stay[at] * next_a[i]
+                    enter[i] = fit * next_c[i] + leads * stay[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
             until[width] = jumped
@@ -292,9 +294,10 @@ def posterior(
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
                         ) * _lasting(op_time[at], kernel_time[j + 1])
-                    helps = part[cls, following] * stay[at] * factor
+                    helps = behind_core[cls, following] * stay[at] * factor
+                    leads = before_core[cls, following] * stay[at] * factor
                     stay_c = (helps + again[cls, following] * factor) * next_c[new]
-                    stay_a = helps * next_a[new]
+                    stay_a = leads * next_a[new]
                     to_core = fit * next_c[new]
                     stay_u = helps * back * next_c[new]
                     next_none = unplanned * next_u[new]

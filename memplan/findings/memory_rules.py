@@ -10,6 +10,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.hardware import chip as find_chip
 from memplan.traces.process_memory import ProcessPart, process_memory
 from memplan.traces.profile import Allocations, MemoryCurve
 
@@ -23,6 +24,7 @@ def memory_findings(job: JobCase) -> Iterator[Finding]:
         curves = facts.case.profile.memory_curves()
         name = next((name for name in (*_ALLOCATORS, *curves) if name in curves and _used(curves[name])), None)
         yield from _outside(facts)
+        yield from _headroom(facts, job)
         if name is None:
             continue
         yield from _fragmented(facts, curves[name])
@@ -56,6 +58,34 @@ def _outside(facts: RankFacts) -> Iterator[Finding]:
             Evidence("reserved by the allocator", memory.reserved, "bytes"),
             *(Evidence(item.name or "not itemised", item.nbytes, "bytes") for item in items),
         ),
+    )
+
+
+def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
+    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+    memory = process_memory(facts.case.profile.memory_curves())
+    chip = find_chip(job.machine.name) if job.machine is not None else None
+    if memory is None or chip is None or chip.hbm_bytes is None:
+        return
+    usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
+    free = usable - memory.held
+    wanted = round(threshold("headroom_share") * usable)
+    if free >= wanted:
+        return
+    yield Finding(
+        kind="memory.headroom",
+        title=Sentence(
+            "{} of {} are left when most is allocated: the next larger batch fails",
+            (format_bytes(max(free, 0)), format_bytes(usable)),
+        ),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=wanted - free,
+        bound=f"{threshold('headroom_share'):.0%} of the device memory free",
+        formula="device memory less what the driver keeps and what the process holds",
+        confidence=Confidence.DERIVED,
+        places=(Place((facts.case.rank,), span_ns=(memory.time_ns, memory.time_ns), tracks=("APP",)),),
+        evidence=(Evidence("usable", usable, "bytes"), Evidence("held", memory.held, "bytes")),
     )
 
 

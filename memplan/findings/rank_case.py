@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,8 @@ from memplan.traces.steps import step_spans
 _COLLECTIVE_CORES = ("HCCL", "COMMUNICATION")
 _WAITING = re.compile(r"(?:EVENT|NOTIFY)_(?:WAIT|RECORD)(?:_SQE)?|MEMCPY_ASYNC|PCIE_DMA_SQE")
 """Tasks that are no kernels, as tables of all tasks have them; MemSet and its like are kernels."""
+_TASKS = re.compile(r"(?:event|notify)[ _](?:wait|record)|memcpy|sdma|pcie_dma|reduce_inline|hcom_", re.IGNORECASE)
+"""Tasks on streams of a trace that compute nothing."""
 _COPY = re.compile(r"MEMCPY|PCIE_DMA|SDMA_SQE", re.IGNORECASE)
 _SEND_RECEIVE = re.compile(r"send|recv|receive", re.IGNORECASE)
 
@@ -27,7 +29,7 @@ NOTHING: Intervals = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class Communication:
+class DeviceCommunication:
     """
     One communication on the device; `transfer_ns` is how much of it moved bytes, `None` where nothing tells.
 
@@ -66,7 +68,7 @@ class RankCase:
     kernels: Kernels | None
     computing_rows: Int64s
     launch_ns: Int64s
-    communications: Sequence[Communication]
+    communications: Sequence[DeviceCommunication]
     windows: Sequence[StepWindow]
     computing: Intervals
     communicating: Intervals
@@ -104,6 +106,9 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
     rank.timeline(progress)
     copies = _copies(rank)
     if kernels is None or not len(kernels):
+        traced = _traced_case(rank, copies, progress)
+        if traced is not None:
+            return traced
         found = [_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
         return RankCase(
             rank.rank, rank, None, NOTHING[0], NOTHING[0], found, [], NOTHING, NOTHING, copies, rank.steps(progress)
@@ -134,6 +139,55 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
     )
 
 
+def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> RankCase | None:
+    """A rank without a kernel table, by its trace: by the profiler's own analysis of overlap, else by its streams."""
+    computing = _slices_of(rank, TrackKind.OVERLAP, lambda track, _: track == "Computing")
+    if not len(computing[0]):
+        computing = _slices_of(rank, TrackKind.STREAM, lambda _, name: not _TASKS.search(name))
+    if not len(computing[0]):
+        return None
+    communications = sorted(_traced_communications(rank), key=lambda one: one.start_ns)
+    starts = np.array([one.start_ns for one in communications], dtype=np.int64)
+    ends = np.array([one.end_ns for one in communications], dtype=np.int64)
+    first = min(int(computing[0][0]), int(starts.min(initial=computing[0][0])))
+    last = max(int(computing[1][-1]), int(ends.max(initial=0)))
+    spans = step_spans(rank, progress)
+    begins = [span.start_ns for span in spans] or [first]
+    stops = [*begins[1:], max(last, spans[-1].end_ns) if spans else last]
+    return RankCase(
+        rank=rank.rank,
+        profile=rank,
+        kernels=None,
+        computing_rows=NOTHING[0],
+        launch_ns=NOTHING[0],
+        communications=communications,
+        windows=[
+            StepWindow(spans[place].number if spans else None, begin, stop, stop)
+            for place, (begin, stop) in enumerate(zip(begins, stops, strict=True))
+            if stop > begin
+        ],
+        computing=computing,
+        communicating=interval_union(starts, ends),
+        copying=copies,
+        steps=rank.steps(progress),
+        host=_host_events(rank),
+        has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
+    )
+
+
+def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], bool]) -> Intervals:
+    """All slices of tracks of `kind` for whose thread and name `wanted` says yes, as disjoint intervals."""
+    starts, ends = [], []
+    for track in rank.tracks:
+        if track.kind is kind:
+            slices = rank.slices(track.id)
+            codes = [code for code in np.unique(slices.name).tolist() if wanted(track.thread, slices.names[code])]
+            rows = np.isin(slices.name, codes)
+            starts.append(slices.start_ns[rows])
+            ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
+    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else NOTHING
+
+
 def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which kernels communicate, and which only wait or copy."""
     core = np.array([text.upper() in _COLLECTIVE_CORES for text in kernels.core], dtype=bool)
@@ -144,7 +198,7 @@ def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 def _communications(
     rank: RankProfile, kernels: Kernels, rows: NDArray[np.bool_], told: Sequence[CommunicationTime]
-) -> list[Communication]:
+) -> list[DeviceCommunication]:
     """Communications by the kernel table, else by the profiler's analysis; by the trace where neither has any."""
     by_name: dict[str, list[CommunicationTime]] = {}
     for one in told:
@@ -163,7 +217,7 @@ def _communications(
     return sorted(found, key=lambda one: one.start_ns)
 
 
-def _traced_communications(rank: RankProfile) -> list[Communication]:
+def _traced_communications(rank: RankProfile) -> list[DeviceCommunication]:
     found = []
     for track in rank.tracks:
         if track.kind is TrackKind.COMMUNICATION and "plane" not in track.thread.casefold():
@@ -186,7 +240,7 @@ def _link_times(rank: RankProfile) -> dict[str, int]:
 
 def _communication(
     name: str, start: int, end: int, told: CommunicationTime | None, links: Mapping[str, int]
-) -> Communication:
+) -> DeviceCommunication:
     """
     One communication with the part of it that moved bytes.
 
@@ -199,7 +253,7 @@ def _communication(
         transfer = told.transit_ns or links.get(name, 0) or packets
         transfer = min(transfer, end - start)
     peer = told.peer_to_peer if told is not None else bool(_SEND_RECEIVE.search(name))
-    return Communication(name, start, end, peer, transfer, told)
+    return DeviceCommunication(name, start, end, peer, transfer, told)
 
 
 def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[StepWindow]:
@@ -220,16 +274,7 @@ def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[St
 
 def _copies(rank: RankProfile) -> Intervals:
     """Copies between host and device on the streams of the trace."""
-    starts, ends = [], []
-    for track in rank.tracks:
-        if track.kind is not TrackKind.STREAM:
-            continue
-        slices = rank.slices(track.id)
-        codes = [code for code in np.unique(slices.name).tolist() if _COPY.search(slices.names[code])]
-        rows = np.isin(slices.name, codes)
-        starts.append(slices.start_ns[rows])
-        ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
-    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else NOTHING
+    return _slices_of(rank, TrackKind.STREAM, lambda _, name: bool(_COPY.search(name)))
 
 
 def _host_events(rank: RankProfile) -> dict[str, Intervals]:

@@ -8,6 +8,7 @@ from functools import partial
 from memplan.core.units import format_duration
 from memplan.deployment.hbm_curve import HbmCurve
 from memplan.reports.charts import area_chart
+from memplan.reports.plan_moves import move_actions
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, memory_curve, plan_headline, plan_peak, plan_to_json
 
@@ -43,6 +44,13 @@ _CURVE = (
     Column("longer by", Quantity.SHARE),
     Column(""),
 )
+_ACTIONS = (
+    Column("what is done"),
+    Column("kind"),
+    Column("tensors", Quantity.COUNT),
+    Column("bytes moved", Quantity.BYTES),
+    Column("layers"),
+)
 _MOVES = (
     Column("tensor"),
     Column("from"),
@@ -62,7 +70,7 @@ def plan_report(plan: Plan) -> Report:
     if plan.timed:
         sections.append(_ops(plan))
     if plan.transfers:
-        sections.append(_transfers(plan))
+        sections += [_actions(plan), _transfers(plan)]
     return Report(
         title=f"{plan.origin.file} ({plan.origin.producer}) on {plan.chip}",
         headline=plan_headline(plan),
@@ -175,6 +183,11 @@ def _ops(plan: Plan) -> ReportSection:
     )
     title = f"Longest ops; all take {format_duration(total)}"
     return section(title, ReportTable(_OPS, rows, total=len(plan.ops)))
+
+
+def _actions(plan: Plan) -> ReportSection:
+    rows = tuple((item.action, item.kind, item.tensors, item.nbytes, item.layers) for item in move_actions(plan))
+    return section("What moves between HBM and the host in every step", ReportTable(_ACTIONS, rows))
 
 
 def _transfers(plan: Plan) -> ReportSection:

@@ -271,12 +271,11 @@ class _Simulator:
         return (self.plan.ops[row.ops[0]].part or "") + row.type
 
     def _disturbed(self, rows: list[RunKernel]) -> list[RunKernel]:
-        kept = [row for row in rows if self.chance.random() >= self.what.drop * self.chance.random() * 2 / 2]
+        kept = [row for row in rows if self.chance.random() >= self.what.drop]
         sizes = [shape for row in kept[:200] for shape in row.outputs] or [(8,)]
         found: list[RunKernel] = []
-        adding = self.what.add * self.chance.random()
         for row in kept:
-            if self.chance.random() < adding:
+            if self.chance.random() < self.what.add:
                 found.append(self._stranger(sizes))
             found.append(row)
         for place in range(len(found) - 1):
@@ -345,8 +344,20 @@ def _size(shape: Shape) -> int:
 
 
 def disturbance(seed: int) -> Disturbance:
-    """What is done to run `seed`: one step to three, every fourth run begins in the middle of one."""
-    return Disturbance(steps=1 + seed % 3, cut=0.5 if seed % 4 == 3 else 0.0)
+    """
+    What is done to run `seed`: up to a tenth of the kernels added and dropped, in one to three steps.
+
+    Every fourth run begins in the middle of a step.
+    """
+    strength = random.Random(seed).random()
+    return Disturbance(
+        add=0.1 * strength,
+        drop=0.1 * strength,
+        alone=0.03 * strength,
+        swap=0.03 * strength,
+        steps=1 + seed % 3,
+        cut=0.5 if seed % 4 == 3 else 0.0,
+    )
 
 
 def right_share(run: SimulatedRun, found: Sequence[int]) -> float:

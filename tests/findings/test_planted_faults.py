@@ -77,3 +77,13 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = page.read_text(encoding="utf-8")
     assert "<svg" in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+def test_a_trace_without_a_kernel_table_is_taken_apart_too(tmp_path: Path) -> None:
+    simulate_job(PLAN, tmp_path / "run", fault=chosen_fault("dataloader:strong"), ranks=1, steps=3, seed=3)
+    whole = diagnose(memplan.open_profile(tmp_path / "run", cache=tmp_path / "cache")).job.ranks[0]
+    (tmp_path / "run/rank_0_ascend_pt/ASCEND_PROFILER_OUTPUT/kernel_details.csv").unlink()
+    found = diagnose(memplan.open_profile(tmp_path / "run", cache=tmp_path / "cache"))
+    assert found.findings[0].kind == "idle.dataloader"
+    steps = found.job.ranks[0].steps
+    assert [step.computing_ns for step in steps] == [step.computing_ns for step in whole.steps]

@@ -82,3 +82,9 @@ def test_memory_outside_of_the_allocator_is_itemised(shared_data: Path) -> None:
 def test_no_rank_of_another_stage_is_slow(shared_data: Path) -> None:
     found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
     assert not [one for one in found.findings if one.kind.startswith(("rank.", "link."))]
+
+
+def test_headroom_is_told_where_the_chip_is_known(shared_data: Path) -> None:
+    profile = memplan.open_profile(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    roomy = diagnose(profile, ranks=[0], chip="910B3").findings  # 11.65 GiB of 64
+    assert "memory.headroom" not in {one.kind for one in roomy}

@@ -11,6 +11,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import parse_share
 from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
 from memplan.readers import read_graph
+from memplan.reports.plan_moves import move_actions
 from memplan.schema import Plan
 
 GRAPH = read_graph(Path(memplan.__file__).parent / "samples" / "llama_infer.mindir")
@@ -45,3 +46,14 @@ def test_a_slowdown_is_a_share_that_is_not_below_nothing() -> None:
         parse_share("much")
     with pytest.raises(InputError):
         smallest_hbm(plan_with, -0.1)
+
+
+def test_what_moves_is_said_by_kind_and_counts_every_byte() -> None:
+    plan = plan_with(plan_with(2**50).tiers[0].peak * 6 // 10)
+    actions = move_actions(plan)
+    assert plan.transfers
+    assert sum(action.nbytes for action in actions) == sum(transfer.size for transfer in plan.transfers)
+    assert {action.action for action in actions} <= {
+        "stream in from the host", "move out to the host", "move out to the host and back",
+    }  # fmt: skip
+    assert sum(action.tensors for action in actions) == len({transfer.tensor for transfer in plan.transfers})

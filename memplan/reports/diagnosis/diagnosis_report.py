@@ -90,12 +90,18 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
         )  # fmt: skip
     return Report(
         title=f"Diagnosis of {title}",
-        headline=findings[0].title if findings else Sentence("Nothing costs enough to be reported"),
+        headline=findings[0].title if findings else _nothing(diagnosis),
         sections=tuple(sections),
         notes=tuple(remarks),
         sources=(Source("thresholds", "memplan/findings/thresholds.json, each with its source"),),
         document=lambda: _document(diagnosis, title, notes),
     )
+
+
+def _nothing(diagnosis: Diagnosis) -> Sentence:
+    if not any(facts.steps for facts in diagnosis.job.ranks.values()):
+        return Sentence("The profile tells neither of steps nor of kernels: there is no time to be explained")
+    return Sentence("Nothing costs enough to be reported")
 
 
 def _row(number: int, one: Finding, diagnosis: Diagnosis) -> tuple[ReportCell, ...]:

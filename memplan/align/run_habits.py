@@ -1,0 +1,54 @@
+"""
+What a run does to an op it does in every layer: the habits of one run, learnt from a first alignment of it.
+
+A small kernel between two ops may belong to either; where it stands before the first such op and behind none, it is
+each time before. The shares in which kernels of a class stand before and behind ops of a class change the ratios that
+a second alignment goes by (expectation-maximisation with hard assignments).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.core.arrays import Float32s, Int32s, Int64s
+
+
+def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: Int32s) -> Likelihoods:
+    """
+    Ratios of parts as one run has them: `row` is the row of each kernel, counted on over steps, -1 for none.
+
+    `token` is the class of every row of a step.
+    """
+    matched = np.flatnonzero(row >= 0)
+    if not len(matched):
+        return ratios
+    rows, kind = row[matched], kernel_class[matched]
+    mine = token[rows % len(token)]
+    core, part = ratios.core[mine, kind], np.maximum(ratios.before[mine, kind], ratios.behind[mine, kind])
+    place = np.arange(len(matched))
+    # The main kernel of each run of an op is the one that fits it best.
+    order = np.lexsort((-core, rows))
+    first = np.concatenate(([True], np.diff(rows[order]) != 0))
+    mains = order[first]
+    main_of = np.empty(len(matched), dtype=np.int64)
+    main_of[order] = mains[np.cumsum(first) - 1]
+    has_main = (core >= part)[main_of]
+    helper = has_main & (place != main_of)
+    before, behind = helper & (place < main_of), helper & (place > main_of)
+    shape = ratios.core.shape
+    runs = np.zeros(shape[0])
+    np.add.at(runs, mine[mains], 1.0)
+
+    def habit(chosen: NDArray[np.bool_]) -> Float32s:
+        counts = np.zeros(shape)
+        np.add.at(counts, (mine[chosen], kind[chosen]), 1.0)
+        rules = pair_model()["habits"]
+        share = (counts + rules["prior"] * rules["usual"]) / (runs[:, None] + rules["prior"])
+        factor: Float32s = np.clip(share / rules["usual"], rules["least"], rules["most"]).astype(np.float32)
+        return factor
+
+    return replace(ratios, before=ratios.before * habit(before), behind=ratios.behind * habit(behind))
