@@ -12,7 +12,6 @@ from tests.align.known_runs import aligned, recorded_run
 from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
 from tests.align.torch_runs import CONFIGS, record
 
-
 LIVE_RUNS = [
     # A thousand kernels of a few microseconds each: on a busy machine their times, and with them the share, waver.
     pytest.param(name, marks=pytest.mark.slow) if name == "llama_train" else name
