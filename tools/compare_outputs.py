@@ -2,7 +2,7 @@
 """
 Runs two memplans on the same commands and lists every value they disagree about.
 
-usage: tools/compare_outputs.py BASE NEW [--data FOLDER] [--only WORD] [--all]
+usage: tools/compare_outputs.py BASE NEW [--data FOLDER] [--samples FOLDER] [--only WORD] [--all]
 
 BASE and NEW are `memplan` executables, such as those of two worktrees. Exit codes, what is printed (as JSON where a
 command prints JSON) and every file written are compared, on the bundled samples and, with --data, on the configs and
@@ -175,6 +175,7 @@ def main() -> int:
     parser.add_argument("base", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--data", type=Path, help="folder with configs/ and profiles/ of your own")
+    parser.add_argument("--samples", type=Path, default=SAMPLES, help="the samples of BASE, where it can't read ours")
     parser.add_argument("--only", default="", help="only commands whose name holds this")
     parser.add_argument("--all", action="store_true", help=f"list all differences, not {SHOWN} a command")
     options = parser.parse_args()
@@ -189,7 +190,7 @@ def main() -> int:
         for name, command, extra in cases(options.data):
             if options.only not in name:
                 continue
-            places = {"samples": str(SAMPLES), "inputs": str(inputs), **extra}
+            places = {"samples": str(options.samples.absolute()), "inputs": str(inputs), **extra}
             base, new = (
                 run(getattr(options, side).absolute(), command, places, Path(work, side)) for side in ("base", "new")
             )
