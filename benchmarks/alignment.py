@@ -99,8 +99,8 @@ def labelled(plan: Plan, found: Alignment, kernels: Kernels, labels: Path) -> li
     """The verdict on each kernel of a profile with labels (`data/labels/README`)."""
     planned: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for op in plan.ops:
-        numbers = ("" if number is None else str(number) for number in (op.micro_batch, op.layer))
-        planned[op.phase or "", *numbers].add(op.part or op.name)
+        micro_batch, layer = ("" if number is None else str(number) for number in (op.micro_batch, op.layer))
+        planned[op.phase or "", micro_batch, layer].add(op.part or op.name)
     with labels.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     scopes, verdicts = found.scopes, []
@@ -175,7 +175,7 @@ def label_table(shared: Path) -> Iterator[str]:
     for title, coarse in (
         ("Probability of phase, micro-batch, layer and part, where the label means one planned part:", False),
         (
-            "Where it takes several for right (angles and rotary; updates of all weights of a layer), so that right is too much:",
+            "Where it takes several for right (angles or rotary, updates of all weights of a layer), so that more is right:",
             True,
         ),
     ):

@@ -71,9 +71,9 @@ class PairResult:
     def empty(kernels: int) -> PairResult:
         """Nothing matched yet."""
         nowhere = [np.full(kernels, -1, dtype=np.int64) for _ in range(4)]
-        chances = [np.zeros(kernels), np.ones(kernels), np.ones(kernels)]
         place = np.zeros(kernels, dtype=np.int64)
-        return PairResult(nowhere[0], *chances, nowhere[1], nowhere[2], place)
+        chance, alone, of_scope = np.zeros(kernels), np.ones(kernels), np.ones(kernels)
+        return PairResult(nowhere[0], chance, alone, of_scope, nowhere[1], nowhere[2], place)
 
     def put(self, which: Int64s, other: PairResult) -> None:
         """Replace kernels `which` by those of `other`."""
@@ -464,5 +464,5 @@ def _run(
         best, chance, alone, of_scope, first_op, last_op, place,
     )  # fmt: skip
     row = np.where(chance > alone, best, -1)
-    chances = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
-    return PairResult(row, *chances, first_op, last_op, place)
+    chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
+    return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
