@@ -175,7 +175,7 @@ def label_table(shared: Path) -> Iterator[str]:
     for title, coarse in (
         ("Probability of phase, micro-batch, layer and part, where the label means one planned part:", False),
         (
-            "Where it takes several for right (angles or rotary, updates of all weights of a layer), so that more is right:",
+            "Where it takes several for right (angles or rotary, updates of all weights), so that more is right:",
             True,
         ),
     ):

@@ -35,8 +35,8 @@ class OpMatches:
     Pairs of a planned op and a measured kernel, ascending by kernel: rows of equal length.
 
     `kernel` is a row of the kernel table; an op has several where several ran it or the run has several steps, a
-    kernel several where it runs fused ops. `probability` is that the kernel runs this op and not another, calibrated: of pairs
-    given with p a share of p is right. That it is of the op's phase, micro-batch, layer and part is likelier:
+    kernel several where it runs fused ops. `probability` is that the kernel runs this op and not another, calibrated: of
+    pairs given with p a share of p is right. It is likelier of the same phase, micro-batch, layer and part:
     `KernelScopes.probability`. `how[i]` numbers `memplan.align.HOW`.
     """
 
