@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.assignment import HOW, Assignment, MatchedBy, assignment_of
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.calibrated_chance import calibrated_chance
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
@@ -35,7 +35,7 @@ class OpMatches:
     Pairs of a planned op and a measured kernel, ascending by kernel: rows of equal length.
 
     `kernel` is a row of the kernel table; an op has several where several ran it or the run has several steps, a
-    kernel several where it runs fused ops. `probability` is that the kernel runs this op and not another, calibrated: of
+    kernel several where it runs fused ops. `probability` is that the kernel runs this op, calibrated: of
     pairs given with p a share of p is right. It is likelier of the same phase, micro-batch, layer and part:
     `KernelScopes.probability`. `how[i]` numbers `memplan.align.HOW`.
     """
@@ -125,7 +125,7 @@ def _spelled(name: str, index: dict[str, int]) -> int:
     return -1 if number is None else number
 
 
-def _matches(sequence: PlannedSequence, found: Assignment) -> OpMatches:
+def _matches(sequence: PlannedSequence, found: KernelAssignment) -> OpMatches:
     """Pairs of planned ops and kernels; kernels of fused ops have one for each."""
     matched = np.flatnonzero(found.row >= 0)
     count = found.last[matched] - found.first[matched] + 1
@@ -138,7 +138,7 @@ def _matches(sequence: PlannedSequence, found: Assignment) -> OpMatches:
     return OpMatches(op, kernel, found.chance[kernel], found.how[kernel])
 
 
-def _missed(sequence: PlannedSequence, found: Assignment) -> tuple[Int64s, Int64s]:
+def _missed(sequence: PlannedSequence, found: KernelAssignment) -> tuple[Int64s, Int64s]:
     """Planned ops that no kernel ran, between the first and the last place of each step."""
     rows = len(sequence)
     steps, step = np.unique(found.step, return_inverse=True)

@@ -36,7 +36,7 @@ HOW = tuple(MatchedBy)
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class KernelAssignment:
     """
     One row a kernel: `row` of the planned sequence or -1, the `step` (repetition of the plan) it belongs to, `place`,
     the row that is current there whatever the kernel is.
@@ -63,7 +63,7 @@ def assignment_of(
     kernel_class: Int32s,
     pairs: PairResult,
     named: NDArray[np.bool_],
-) -> Assignment:
+) -> KernelAssignment:
     """What the pair model found, with rows that count on over steps taken apart; `named` tells equal names."""
     rows = len(sequence)
     matched = pairs.row >= 0
@@ -74,7 +74,7 @@ def assignment_of(
     how = np.where(core, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART))
     how = np.where(core & (pairs.first < pairs.last), HOW.index(MatchedBy.FUSED), how)
     how = np.where(matched & named, HOW.index(MatchedBy.NAME), how)
-    return Assignment(
+    return KernelAssignment(
         row,
         step,
         place,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.assignment import HOW, Assignment, MatchedBy
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
@@ -85,7 +85,7 @@ class _Numbers:
 
 
 def kernel_scopes(
-    plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: Assignment
+    plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
 ) -> KernelScopes:
     """The scopes of all kernels of an assignment."""
     phases, parts, whats = _Numbers(), _Numbers(), _Numbers()
@@ -138,7 +138,7 @@ def _op_scope(op: PlannedOp, phases: _Numbers, parts: _Numbers) -> tuple[int, in
     )
 
 
-def _joint(of_row: NDArray[np.int32], found: Assignment, columns: NDArray[np.int32]) -> None:
+def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[np.int32]) -> None:
     """A kernel that runs ops of several micro-batches or layers is of none of them."""
     for kernel in np.flatnonzero((found.row >= 0) & (found.first != found.last)).tolist():
         span = of_row[found.first[kernel] : found.last[kernel] + 1]
@@ -154,7 +154,7 @@ class _Unplanned:
         self,
         kernels: TokenClasses,
         kernel_class: Int32s,
-        found: Assignment,
+        found: KernelAssignment,
         columns: NDArray[np.int32],
     ) -> None:
         self.kernels, self.kernel_class, self.columns = kernels, kernel_class, columns

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.align.assignment import HOW, Assignment, MatchedBy
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import Bools, TokenClasses
-from memplan.core.arrays import Int32s
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Bools, Int32s
 from memplan.schema import Plan
 
 
@@ -32,7 +32,7 @@ class LeftOver:
         ratios: Likelihoods,
         kernels: TokenClasses,
         kernel_class: Int32s,
-        found: Assignment,
+        found: KernelAssignment,
     ) -> None:
         self.sequence, self.ratios, self.kernels, self.kernel_class = sequence, ratios, kernels, kernel_class
         self.found = found

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.op_families import UNKNOWN_FAMILY, family_table
-from memplan.align.tokens import Bools, TokenClasses
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Bools, Float32s
 from memplan.core.resources import table
-
-Singles = NDArray[np.float32]
 
 _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
@@ -78,11 +77,11 @@ class Likelihoods:
     an op that several run; `fused`: a kernel that ran the op before runs this one too.
     """
 
-    core: Singles
-    before: Singles
-    behind: Singles
-    again: Singles
-    fused: Singles
+    core: Float32s
+    before: Float32s
+    behind: Float32s
+    again: Float32s
+    fused: Float32s
 
 
 def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: TokenClasses) -> Likelihoods:

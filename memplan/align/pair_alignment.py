@@ -14,10 +14,8 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.run_habits import with_habits
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 from memplan.core.ascending import rising
-
-Singles = NDArray[np.float32]
 
 _MOST_CELLS = 12_000_000
 """Cells held at once: four states of four bytes each."""
@@ -104,13 +102,13 @@ class _Model:
     ratios: Likelihoods
     names: Int64s
     place: Int64s
-    time: Singles
-    stay: Singles
-    bare: Singles
-    skip: Singles
-    skip_on: Singles
-    entry: Singles
-    ends: Singles
+    time: Float32s
+    stay: Float32s
+    bare: Float32s
+    skip: Float32s
+    skip_on: Float32s
+    entry: Float32s
+    ends: Float32s
     prices: Floats
     start_inside: float
 
@@ -146,7 +144,7 @@ def align_pairs(
     row_names: Int64s,
     kernel_class: Int32s,
     kernel_names: Int64s,
-    times: Singles,
+    times: Float32s,
 ) -> PairResult:
     """
     Posterior of every kernel over the rows of `sequence`.
@@ -204,7 +202,7 @@ def _collectives(
     kernels: TokenClasses,
     kernel_class: Int32s,
     kernel_names: Int64s,
-    times: Singles,
+    times: Float32s,
     which: Int64s,
     found: PairResult,
 ) -> None:
@@ -422,7 +420,7 @@ def _run(
     *,
     near: int | None = None,
     spans: tuple[Int64s, Int64s, Int64s] | None = None,
-    times: Singles | None = None,
+    times: Float32s | None = None,
 ) -> PairResult:
     """
     Kernels against `width` rows from `low` on.

@@ -12,14 +12,11 @@ never leave the range of floats. Banded: column `j` sees ops `low[j] .. low[j] +
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 from memplan.core.jit import jit_numpy_division
 
-Singles = NDArray[np.float32]
-
-PART, CORE, NONE, MISSED = 0, 1, 2, 3
+PART, CORE, UNPLACED, MISSED = 0, 1, 2, 3
 """States of a cell: parts so far, core seen, kernel in no plan, op left out."""
 
 
@@ -55,28 +52,28 @@ def forward(
     op_class: Int32s,
     kernel_class: Int32s,
     low: Int64s,
-    core: Singles,
-    before_core: Singles,
-    behind_core: Singles,
-    again: Singles,
-    fused: Singles,
+    core: Float32s,
+    before_core: Float32s,
+    behind_core: Float32s,
+    again: Float32s,
+    fused: Float32s,
     op_name: Int64s,
     kernel_name: Int64s,
     op_place: Int64s,
     kernel_from: Int64s,
     kernel_to: Int64s,
     kernel_off: Int64s,
-    op_time: Singles,
-    kernel_time: Singles,
-    stay: Singles,
-    bare: Singles,
-    skip: Singles,
-    skip_on: Singles,
-    entry: Singles,
-    ends: Singles,
+    op_time: Float32s,
+    kernel_time: Float32s,
+    stay: Float32s,
+    bare: Float32s,
+    skip: Float32s,
+    skip_on: Float32s,
+    entry: Float32s,
+    ends: Float32s,
     prices: Floats,
     start: Floats,
-    cells: Singles,
+    cells: Float32s,
     scale: Floats,
     end: Floats,
 ) -> None:
@@ -190,28 +187,28 @@ def posterior(
     op_class: Int32s,
     kernel_class: Int32s,
     low: Int64s,
-    core: Singles,
-    before_core: Singles,
-    behind_core: Singles,
-    again: Singles,
-    fused: Singles,
+    core: Float32s,
+    before_core: Float32s,
+    behind_core: Float32s,
+    again: Float32s,
+    fused: Float32s,
     op_name: Int64s,
     kernel_name: Int64s,
     op_place: Int64s,
     kernel_from: Int64s,
     kernel_to: Int64s,
     kernel_off: Int64s,
-    op_time: Singles,
-    kernel_time: Singles,
-    stay: Singles,
-    bare: Singles,
-    skip: Singles,
-    skip_on: Singles,
-    entry: Singles,
-    ends: Singles,
+    op_time: Float32s,
+    kernel_time: Float32s,
+    stay: Float32s,
+    bare: Float32s,
+    skip: Float32s,
+    skip_on: Float32s,
+    entry: Float32s,
+    ends: Float32s,
     prices: Floats,
     op_scope: Int64s,
-    cells: Singles,
+    cells: Float32s,
     scale: Floats,
     final: Floats,
     total_mass: float,

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.likelihood import Likelihoods, pair_model
-from memplan.core.arrays import Int32s, Int64s
-
-Singles = NDArray[np.float32]
+from memplan.core.arrays import Float32s, Int32s, Int64s
 
 
 def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: Int32s) -> Likelihoods:
@@ -45,12 +43,12 @@ def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: I
     runs = np.zeros(shape[0])
     np.add.at(runs, mine[mains], 1.0)
 
-    def habit(chosen: NDArray[np.bool_]) -> Singles:
+    def habit(chosen: NDArray[np.bool_]) -> Float32s:
         counts = np.zeros(shape)
         np.add.at(counts, (mine[chosen], kind[chosen]), 1.0)
         rules = pair_model()["habits"]
         share = (counts + rules["prior"] * rules["usual"]) / (runs[:, None] + rules["prior"])
-        factor: Singles = np.clip(share / rules["usual"], rules["least"], rules["most"]).astype(np.float32)
+        factor: Float32s = np.clip(share / rules["usual"], rules["least"], rules["most"]).astype(np.float32)
         return factor
 
     return replace(ratios, before=ratios.before * habit(before), behind=ratios.behind * habit(behind))

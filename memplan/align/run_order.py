@@ -22,7 +22,7 @@ from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import TensorKind
 from memplan.schema import Plan
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 _MOST = 20_000
 """Kernels looked at; a step's updates are fewer."""
 _CLEARLY = 2
@@ -60,7 +60,7 @@ def _both_gradients(plan: Plan, first: int, second: int) -> bool:
     return gradient == again and made == source
 
 
-def _product(plan: Plan, op: int) -> tuple[tuple[Shape, Shape], Shape] | None:
+def _product(plan: Plan, op: int) -> tuple[tuple[_Shape, _Shape], _Shape] | None:
     """Shapes of the factors and of the product; `None` for other ops."""
     kernel = plan.ops[op].kernel
     if kernel is None or families_of(plan.ops[op].type)[0] not in _products():

@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.align.inferred_outputs import inferred_outputs
 from memplan.align.op_families import families_of, family_table
-from memplan.core.arrays import Int32s, Int64s
+from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
-
-Bools = NDArray[np.bool_]
 
 _OPERANDS = 12
 """Sizes kept of the inputs and of the outputs of a class; attention and its gradient have up to fifteen, most empty."""

@@ -53,7 +53,7 @@ def command(
     import memplan
     from memplan.compare import Tolerance, compare, write_curves
     from memplan.imports import read_plan
-    from memplan.reports.compare_report import compare_report
+    from memplan.reports.comparison.compare_report import compare_report
     from memplan.reports.plan_report import settings_document, settings_sections
     from memplan.requests.plan_request import PlanRequest
 

@@ -35,7 +35,7 @@ def command(
     import memplan
     from memplan.findings import diagnose
     from memplan.imports import read_plan
-    from memplan.reports.diagnosis_report import diagnosis_report
+    from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
 
     loaded = None if plan is None else read_plan(plan)
     with progress_bar() as progress:

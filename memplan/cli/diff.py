@@ -34,7 +34,7 @@ def command(
     from memplan.core.errors import InputError
     from memplan.findings import diagnose
     from memplan.findings.profile_change import profile_change
-    from memplan.reports.diff_report import diff_report
+    from memplan.reports.diagnosis.diff_report import diff_report
 
     with progress_bar() as progress:
         one = memplan.open_profile(before)

@@ -12,7 +12,7 @@ from memplan.compare.kernel_places import kernel_places
 from memplan.compare.matching import match, own_name_matches
 from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
 from memplan.compare.memory import (
-    align,
+    align_memory,
     allocator_clock,
     choose_component,
     memory_deviations,
@@ -208,7 +208,7 @@ def _memory(
     clock, paired = allocator_clock(plan, pairs, device)
     if not paired and device.anchored:
         notes.append("no allocation is known to be a planned tensor: the allocator's clock is taken to be the device's")
-    axis, planned, measured = align(plan, curve, values, clock, end_ns)
+    axis, planned, measured = align_memory(plan, curve, values, clock, end_ns)
     curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
     if not device.anchored and not paired:
         return curves, []

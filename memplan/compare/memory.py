@@ -151,7 +151,9 @@ def allocator_clock(plan: Plan, pairs: Pairs, device: TimeMap) -> tuple[TimeMap,
     return (mapped, True) if len(mapped.plan_ns) >= 2 else (device, False)
 
 
-def align(plan: Plan, curve: MemoryCurve, values: Int64s, clock: TimeMap, end_ns: int) -> tuple[Int64s, Int64s, Int64s]:
+def align_memory(
+    plan: Plan, curve: MemoryCurve, values: Int64s, clock: TimeMap, end_ns: int
+) -> tuple[Int64s, Int64s, Int64s]:
     """The axis in planned time over `[0, end_ns)`, and both curves on it."""
     expected = memory_curve(plan)
     mapped = clock.to_plan(curve.time_ns)

@@ -21,7 +21,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class L2Access:
     """What one op touches: `(key, bytes)` of each storage it reads, and of each it writes."""
 
     reads: tuple[tuple[Hashable, int], ...]
@@ -65,7 +65,7 @@ class ReuseStack:
         return share * min(1.0, self._recent[key] / size) if size else share
 
 
-def hot_shares(accesses: Sequence[Access], l2_bytes: int) -> list[float]:
+def hot_shares(accesses: Sequence[L2Access], l2_bytes: int) -> list[float]:
     """For each op the share of its read bytes that L2 serves, ops in order and L2 cold at first."""
     stack = ReuseStack(l2_bytes)
     shares = []
@@ -78,11 +78,11 @@ def hot_shares(accesses: Sequence[Access], l2_bytes: int) -> list[float]:
     return shares
 
 
-def graph_accesses(graph: Graph) -> list[Access]:
+def graph_accesses(graph: Graph) -> list[L2Access]:
     """Accesses of every op of `graph` in order; ops that launch nothing touch nothing."""
     tensors = graph.tensors
     return [
-        Access(
+        L2Access(
             reads=tuple({tensors[i].storage: tensors[i].nbytes for i in op.inputs}.items()) if op.launches else (),
             writes=tuple({tensors[i].storage: tensors[i].nbytes for i in op.outputs}.items()) if op.launches else (),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import BUBBLE, TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
@@ -103,9 +103,9 @@ def _exposed(facts: RankFacts) -> Iterator[Finding]:
     )
 
 
-def _most_of_it(longest: ExposedCommunication | None, total: int) -> Sentence:
+def _most_of_it(longest: ExposedCommunication | None, total: int) -> Text:
     if longest is None or longest.exposed_ns < total / 2:
-        return Sentence("")
+        return ""
     return Sentence("; {} alone {}", (longest.communication.name, format_duration(longest.exposed_ns)))
 
 

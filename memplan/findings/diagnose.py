@@ -21,9 +21,15 @@ from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
 from memplan.traces.directory import Profile
 
-Rule = Callable[[JobCase], Iterable[Finding]]
+FindingRule = Callable[[JobCase], Iterable[Finding]]
 
-RULES: tuple[Rule, ...] = (rank_findings, communication_findings, host_findings, kernel_findings, memory_findings)
+RULES: tuple[FindingRule, ...] = (
+    rank_findings,
+    communication_findings,
+    host_findings,
+    kernel_findings,
+    memory_findings,
+)
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 
 

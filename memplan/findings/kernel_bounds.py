@@ -17,7 +17,7 @@ from memplan.schema import Plan
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
-LAUNCH, MEMORY, NO_PIPE = "launch", "memory", "no pipe"
+_LAUNCH, _MEMORY, _NO_PIPE = "launch", "memory", "no pipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan:
     most = shares.max(axis=0)
     counted = most > 0
     bound = np.where(counted, duration * np.minimum(most / ratio, 1.0), duration)
-    limits = [*names, MEMORY, LAUNCH, NO_PIPE]
-    limit = np.where(counted & (most >= ratio), best, limits.index(NO_PIPE)).astype(np.int8)
-    limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(LAUNCH)
+    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE]
+    limit = np.where(counted & (most >= ratio), best, limits.index(_NO_PIPE)).astype(np.int8)
+    limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(_LAUNCH)
     modelled = np.zeros(len(rows), dtype=bool)
     if machine is not None or plan is not None:
         predicted = np.full(len(rows), np.nan) if machine is None else _predicted(kernels, rows, machine)

@@ -29,7 +29,7 @@ NOTHING: Intervals = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class Communication:
+class DeviceCommunication:
     """
     One communication on the device; `transfer_ns` is how much of it moved bytes, `None` where nothing tells.
 
@@ -68,7 +68,7 @@ class RankCase:
     kernels: Kernels | None
     computing_rows: Int64s
     launch_ns: Int64s
-    communications: Sequence[Communication]
+    communications: Sequence[DeviceCommunication]
     windows: Sequence[StepWindow]
     computing: Intervals
     communicating: Intervals
@@ -198,7 +198,7 @@ def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 def _communications(
     rank: RankProfile, kernels: Kernels, rows: NDArray[np.bool_], told: Sequence[CommunicationTime]
-) -> list[Communication]:
+) -> list[DeviceCommunication]:
     """Communications by the kernel table, else by the profiler's analysis; by the trace where neither has any."""
     by_name: dict[str, list[CommunicationTime]] = {}
     for one in told:
@@ -217,7 +217,7 @@ def _communications(
     return sorted(found, key=lambda one: one.start_ns)
 
 
-def _traced_communications(rank: RankProfile) -> list[Communication]:
+def _traced_communications(rank: RankProfile) -> list[DeviceCommunication]:
     found = []
     for track in rank.tracks:
         if track.kind is TrackKind.COMMUNICATION and "plane" not in track.thread.casefold():
@@ -240,7 +240,7 @@ def _link_times(rank: RankProfile) -> dict[str, int]:
 
 def _communication(
     name: str, start: int, end: int, told: CommunicationTime | None, links: Mapping[str, int]
-) -> Communication:
+) -> DeviceCommunication:
     """
     One communication with the part of it that moved bytes.
 
@@ -253,7 +253,7 @@ def _communication(
         transfer = told.transit_ns or links.get(name, 0) or packets
         transfer = min(transfer, end - start)
     peer = told.peer_to_peer if told is not None else bool(_SEND_RECEIVE.search(name))
-    return Communication(name, start, end, peer, transfer, told)
+    return DeviceCommunication(name, start, end, peer, transfer, told)
 
 
 def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[StepWindow]:

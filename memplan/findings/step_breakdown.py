@@ -17,7 +17,7 @@ from memplan.core.intervals import (
     intervals_within,
 )
 from memplan.findings.finding import threshold
-from memplan.findings.rank_case import NOTHING, Communication, RankCase, StepWindow
+from memplan.findings.rank_case import NOTHING, DeviceCommunication, RankCase, StepWindow
 from memplan.traces.profile import StepTimes
 
 IDLE_CAUSES = (
@@ -59,7 +59,7 @@ class StepBreakdown:
 class ExposedCommunication:
     """A communication with what no computing hides of it, and how much of that moved bytes (`None`: unknown); ns."""
 
-    communication: Communication
+    communication: DeviceCommunication
     exposed: Intervals
     exposed_ns: int
     transfer_ns: int | None

@@ -16,7 +16,7 @@ from memplan.hardware import Chip, chips
 from memplan.hardware import chip as find_chip
 from memplan.hardware.chip import SourcedValue
 from memplan.likeness.kernel_kinds import KernelKind, KernelSteps
-from memplan.likeness.setting import Settings
+from memplan.likeness.setting import LikeSettings
 from memplan.schema import Certainty
 from memplan.traces.profile import Kernels
 from memplan.traces.rank import RankProfile
@@ -98,7 +98,7 @@ def _bits(name: str) -> int:
     return DTYPE_BITS.get(_DTYPE_NAMES.get(plain, plain), 0)
 
 
-def chip_like(told: str | None, traces: ChipTraces | None, settings: Settings) -> Chip:
+def chip_like(told: str | None, traces: ChipTraces | None, settings: LikeSettings) -> Chip:
     """
     The chip a profile was taken on; `told` is its name where the files have it.
 

@@ -14,7 +14,7 @@ from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
 
-Shape = tuple[int, ...]
+KernelShape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class KernelKind:
 
     type: str
     families: tuple[str, ...]
-    inputs: tuple[Shape, ...]
-    outputs: tuple[Shape, ...]
+    inputs: tuple[KernelShape, ...]
+    outputs: tuple[KernelShape, ...]
     dtypes: tuple[str, ...]
 
     @property
@@ -107,7 +107,7 @@ def kernel_kinds(kernels: Kernels) -> tuple[tuple[KernelKind, ...], Int64s]:
     return tuple(found), kind.astype(np.int64)
 
 
-def operand_shapes(text: str) -> tuple[Shape, ...]:
+def operand_shapes(text: str) -> tuple[KernelShape, ...]:
     """The shapes of `4096,1024;1024;` as profilers print operands; empty where they are left out."""
     text = text.strip().strip('"')
     if text in ("", "N/A"):

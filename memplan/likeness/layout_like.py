@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memplan.likeness.setting import Settings
+from memplan.likeness.setting import LikeSettings
 from memplan.schema import Certainty
 from memplan.traces.parallel_groups import ParallelGroups
 
@@ -14,7 +14,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def told_ranks(groups: ParallelGroups, settings: Settings) -> None:
+def told_ranks(groups: ParallelGroups, settings: LikeSettings) -> None:
     """Take the ranks by dimension that the metadata of a profile tells."""
     for name in _NAMES:
         group = groups.of(name)
@@ -44,7 +44,7 @@ def told_ranks(groups: ParallelGroups, settings: Settings) -> None:
     _check_world(groups, settings)
 
 
-def _check_world(groups: ParallelGroups, settings: Settings) -> None:
+def _check_world(groups: ParallelGroups, settings: LikeSettings) -> None:
     """What one dimension lacks follows from the others and from how many ranks there are."""
     if groups.world is None:
         return
@@ -62,7 +62,7 @@ def _check_world(groups: ParallelGroups, settings: Settings) -> None:
         settings.contradictions.append(f"{_text(known)} are {product} ranks, but the run has {groups.world}")
 
 
-def place_in_layout(groups: ParallelGroups, rank: int, settings: Settings) -> None:
+def place_in_layout(groups: ParallelGroups, rank: int, settings: LikeSettings) -> None:
     """Which pipeline stage and which replica `rank` is, as its groups or the order of ranks tell."""
     pipeline, data, inner = settings.get("pp"), settings.get("dp"), settings.get("tp") * settings.get("cp")
     for name, dimensions, size in (("stage", ("pp",), pipeline), ("data_rank", ("dp", "dp_cp"), data)):
@@ -90,7 +90,7 @@ def place_in_layout(groups: ParallelGroups, rank: int, settings: Settings) -> No
         )
 
 
-def stage_by_order(rank: int, settings: Settings) -> tuple[int, str]:
+def stage_by_order(rank: int, settings: LikeSettings) -> tuple[int, str]:
     """The stage of `rank` where ranks are numbered as Megatron does it, and why."""
     inner = settings.get("tp") * settings.get("cp") * settings.get("dp")
     return rank // inner % settings.get("pp"), f"rank {rank} in the order of ranks tp, cp, dp, pp (Megatron's)"

@@ -13,7 +13,7 @@ from memplan.likeness.chip_like import chip_like, chip_traces
 from memplan.likeness.kernel_kinds import KernelSteps, one_step, operand_shapes
 from memplan.likeness.layout_like import told_ranks
 from memplan.likeness.serving_like import context_like, serving_like
-from memplan.likeness.setting import Settings
+from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_like import training_like
 from memplan.likeness.training_shapes import training_shapes
 from memplan.models.architecture import ModelConfig
@@ -57,7 +57,7 @@ def like_profile(
     tells something else, that is said. Raises `InputError` where something can't be found out, naming the option.
     """
     chosen = _rank(profile, rank, progress)
-    settings = Settings(given or {})
+    settings = LikeSettings(given or {})
     if len(profile.ranks) > 1:
         why = "asked for" if rank is not None else "the first with kernels"
         settings.put("rank", chosen.rank, why, Certainty.TOLD)
@@ -121,7 +121,7 @@ def _kernels(profile: Profile, chosen: RankProfile, progress: Progress) -> tuple
     return None, chosen
 
 
-def _phase(step: KernelSteps | None, rank: RankProfile, settings: Settings, progress: Progress) -> str:
+def _phase(step: KernelSteps | None, rank: RankProfile, settings: LikeSettings, progress: Progress) -> str:
     if step is not None and step.count(lambda kind: bool(_TRAINS & set(kind.families))):
         names = sorted({kind.type for kind, _ in step.counted() if kind.family in _TRAINS})[:3]
         found, evidence, certainty = "train", f"kernels such as {', '.join(names)}", Certainty.FOLLOWS
@@ -136,9 +136,9 @@ def _phase(step: KernelSteps | None, rank: RankProfile, settings: Settings, prog
     return str(settings.put("phase", found, evidence, certainty))
 
 
-def _from_sibling(model: ModelConfig, step: KernelSteps, whose: RankProfile, settings: Settings) -> None:
+def _from_sibling(model: ModelConfig, step: KernelSteps, whose: RankProfile, settings: LikeSettings) -> None:
     """What all ranks of a run have alike, from one whose kernels are known."""
-    shared = Settings({})
+    shared = LikeSettings({})
     told_ranks(whose.groups, shared)
     training_like(model, training_shapes(model, step), (), whose.groups, whose.rank, shared)
     for name in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "context", "micro_batches", "sharding", "schedule",

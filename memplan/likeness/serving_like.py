@@ -12,7 +12,7 @@ from memplan.hardware import Chip
 from memplan.likeness.kernel_kinds import KernelSteps
 from memplan.likeness.layout_like import place_in_layout
 from memplan.likeness.model_products import context_of, layer_products, plain_dtype
-from memplan.likeness.setting import Settings
+from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import held_experts, makes_logits, norm_rows
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
@@ -25,7 +25,9 @@ _RANKS = (1, 2, 4, 8, 16, 32)
 _CONTEXT = 4096
 
 
-def serving_like(model: ModelConfig, step: KernelSteps, groups: ParallelGroups, rank: int, settings: Settings) -> None:
+def serving_like(
+    model: ModelConfig, step: KernelSteps, groups: ParallelGroups, rank: int, settings: LikeSettings
+) -> None:
     """Find out which step of `model` the kernels of `step` are."""
     rows, sampled = norm_rows(model, step), _sampled_rows(model, step)
     if rows is None:
@@ -50,7 +52,7 @@ def serving_like(model: ModelConfig, step: KernelSteps, groups: ParallelGroups, 
     _sequences(model, step, rows, sampled, settings)
 
 
-def _products(model: ModelConfig, step: KernelSteps, settings: Settings) -> None:
+def _products(model: ModelConfig, step: KernelSteps, settings: LikeSettings) -> None:
     """The division and the precision under which the model's products are those that ran."""
     found = {
         (kind.product[1], kind.product[2], plain_dtype(kind.dtypes[0]))
@@ -79,7 +81,7 @@ def _products(model: ModelConfig, step: KernelSteps, settings: Settings) -> None
         settings.put("weights", name, f"{typed:.0%} of a layer's products read the types it says", Certainty.LIKELY)
 
 
-def _phase(rows: int, sampled: int | None, settings: Settings) -> None:
+def _phase(rows: int, sampled: int | None, settings: LikeSettings) -> None:
     decode = sampled is None or sampled >= rows
     why = f"{rows:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
     settings.put(
@@ -97,7 +99,7 @@ def _sampled_rows(model: ModelConfig, step: KernelSteps) -> int | None:
     return max(rows, key=lambda row: rows[row], default=None)
 
 
-def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | None, settings: Settings) -> None:
+def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | None, settings: LikeSettings) -> None:
     data = settings.get("dp")
     if "sequence_parallel" not in settings:
         spread = sampled is not None and settings.get("tp") > 1 and rows * settings.get("tp") == sampled
@@ -125,7 +127,7 @@ def _drafts(model: ModelConfig, step: KernelSteps) -> int:
     return round(joins / (heads - joins)) if joins and heads > joins else 0
 
 
-def context_like(model: ModelConfig, kernels: Kernels, step: KernelSteps, chip: Chip, settings: Settings) -> None:
+def context_like(model: ModelConfig, kernels: Kernels, step: KernelSteps, chip: Chip, settings: LikeSettings) -> None:
     """How many tokens a decode step finds cached: as many as make attention take as long as it did."""
     if settings.get("phase") != "decode" or settings.take("context") is not None:
         return

@@ -18,7 +18,7 @@ class Found:
     certainty: Certainty
 
 
-class Settings:
+class LikeSettings:
     """
     Values of options as they are found out, each with its evidence, in order.
 

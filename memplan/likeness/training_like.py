@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.likeness.layout_like import place_in_layout, stage_by_order
-from memplan.likeness.setting import Settings
+from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import TrainingShapes
 from memplan.models.architecture import ModelConfig
 from memplan.models.mixers.grouped_attention import GroupedAttention
@@ -31,7 +31,7 @@ def training_like(
     links: Sequence[LinkTraffic],
     groups: ParallelGroups,
     rank: int,
-    settings: Settings,
+    settings: LikeSettings,
 ) -> None:
     """Find out how `model` was trained; `shapes` are those of the rank's kernels, `None` where it has none."""
     if shapes is not None:
@@ -64,7 +64,7 @@ def training_like(
     _samples(settings)
 
 
-def _tensor_ranks(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
+def _tensor_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
     heads = next((found for layer in model.layers if (found := getattr(layer.mixer, "heads", None))), None)
     if shapes.attention is None or heads is None or heads % shapes.attention.heads:
         return
@@ -72,7 +72,7 @@ def _tensor_ranks(model: ModelConfig, shapes: TrainingShapes, settings: Settings
     settings.put("tp", heads // each, f"attention of {each} heads a rank; the model has {heads}")
 
 
-def _tokens(shapes: TrainingShapes, settings: Settings) -> None:
+def _tokens(shapes: TrainingShapes, settings: LikeSettings) -> None:
     context = settings.get("cp") if "cp" in settings else 1
     if shapes.attention is None:
         if shapes.norm_rows is not None:
@@ -96,7 +96,7 @@ def _tokens(shapes: TrainingShapes, settings: Settings) -> None:
             )
 
 
-def _one_sample(tokens: int, evidence: str, settings: Settings) -> None:
+def _one_sample(tokens: int, evidence: str, settings: LikeSettings) -> None:
     """Samples and tokens of each can't be told apart: one sample, unless it is given how many."""
     size = settings.take("micro_batch") or 1
     if "micro_batch" not in settings:
@@ -104,7 +104,7 @@ def _one_sample(tokens: int, evidence: str, settings: Settings) -> None:
     settings.put("context", tokens // size, evidence, Certainty.LIKELY)
 
 
-def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
+def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
     """Keys and values that were gathered for fewer queries."""
     heads = next((layer.mixer for layer in model.layers if isinstance(layer.mixer, GroupedAttention)), None)
     if "cp" in settings or heads is None or shapes.keys_per_query is None or "tp" not in settings:
@@ -116,7 +116,7 @@ def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: Setting
         settings.put("cp", round(times), f"attention reads {round(times)} times as many keys as it has queries")
 
 
-def _layers(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
+def _layers(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
     """Micro-batches, and how many layers each goes through on this rank."""
     marks = shapes.embeddings or shapes.heads
     gradients = shapes.backward
@@ -145,7 +145,7 @@ def _layers(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> N
         )
 
 
-def _experts(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
+def _experts(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
     if model.experts is None or not shapes.experts or "ep" in settings:
         return
     if model.experts.experts % shapes.experts == 0:
@@ -154,7 +154,7 @@ def _experts(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> 
         )
 
 
-def _transferred(model: ModelConfig, links: Sequence[LinkTraffic], settings: Settings) -> None:
+def _transferred(model: ModelConfig, links: Sequence[LinkTraffic], settings: LikeSettings) -> None:
     """Tokens and micro-batches from what pipeline stages send each other: `tokens x hidden` in 16 bits each time."""
     sent = [link for link in links if "sendrecv" in link.op.lower() and link.transport != "LOCAL" and link.size]
     each = [link.size for link in sent if "-total" not in link.op]
@@ -179,7 +179,7 @@ def _transferred(model: ModelConfig, links: Sequence[LinkTraffic], settings: Set
         )
 
 
-def _replicas(model: ModelConfig, shapes: TrainingShapes, settings: Settings) -> None:
+def _replicas(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
     """Replicas, and whether they share the optimiser's states, from how many elements one rank updates."""
     if not shapes.updated:
         return
@@ -230,7 +230,7 @@ def _updated(
     return dense / (data * layout.context) + experts / expert_ranks
 
 
-def _layout(settings: Settings) -> Layout:
+def _layout(settings: LikeSettings) -> Layout:
     return Layout(
         tensor=settings.get("tp"),
         pipeline=settings.get("pp"),
@@ -249,7 +249,7 @@ def _with_layers(model: ModelConfig, layout: Layout, stage: int, layers: int | N
     return replace(layout, stage_layers=tuple(told))
 
 
-def _stage(model: ModelConfig, shapes: TrainingShapes | None, rank: int, settings: Settings) -> None:
+def _stage(model: ModelConfig, shapes: TrainingShapes | None, rank: int, settings: LikeSettings) -> None:
     """The pipeline stage, and its layers where stages are uneven."""
     stages = settings.get("pp")
     if "stage" not in settings:
@@ -280,7 +280,7 @@ def _stage(model: ModelConfig, shapes: TrainingShapes | None, rank: int, setting
         settings.put("stage_layers", text, f"{layers} layers on stage {stage}; the other stages share the rest")
 
 
-def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: Settings) -> None:
+def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSettings) -> None:
     """Recomputation, schedule and what else a recipe holds."""
     if shapes is not None and shapes.backward:
         layers = settings.get("layers_of_stage") if "layers_of_stage" in settings else shapes.backward
@@ -317,7 +317,7 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: Setting
         settings.put("optimizer", shapes.optimizer, "its kernels")
 
 
-def _samples(settings: Settings) -> None:
+def _samples(settings: LikeSettings) -> None:
     """Samples of a step, which say how many micro-batches there are where they are given."""
     each = settings.get("micro_batch") * settings.get("dp")
     total = settings.take("global_batch")
@@ -330,7 +330,7 @@ def _samples(settings: Settings) -> None:
     settings.correct("micro_batches", count, f"{total} samples a step, as given")
 
 
-def _schedule(shapes: TrainingShapes, settings: Settings) -> None:
+def _schedule(shapes: TrainingShapes, settings: LikeSettings) -> None:
     if "layers_of_stage" not in settings:
         return
     layers, total = settings.get("layers_of_stage"), settings.get("micro_batches")

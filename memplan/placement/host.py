@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Bools
 from memplan.placement.move_bound import MoveBound, move_bound
 from memplan.placement.move_orders import MOVE_RULES, kept_first, rounded
-from memplan.placement.move_problem import Bools, MoveProblem
+from memplan.placement.move_problem import MoveProblem
 from memplan.placement.residency import Gap
 
 _SLACK = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memplan.placement.move_problem import MoveProblem
 
-MOST_ROWS = 400
+MOST_LP_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
 _MOST_UNITS, _LARGE_ROWS = 15_000, 150
 """With more units, those whose gaps lie alike between the steps with rows are decided as one, and rows are fewer."""
@@ -39,7 +39,7 @@ class MoveBound:
     step_start_ns: NDArray[np.float64]
 
 
-def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_ROWS) -> MoveBound | None:
+def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS) -> MoveBound | None:
     """The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array

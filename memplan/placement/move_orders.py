@@ -13,7 +13,8 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.placement.move_problem import Bools, Ints, MoveProblem
+from memplan.core.arrays import Bools, Int64s
+from memplan.placement.move_problem import MoveProblem
 
 
 def kept_first(
@@ -60,12 +61,12 @@ def rounded(
     return np.logical_or(moved, _relieved(problem, order, load - int(capacity * (1 - slack))))
 
 
-def left_first(problem: MoveProblem, capacity: int, order: Ints) -> Bools:
+def left_first(problem: MoveProblem, capacity: int, order: Int64s) -> Bools:
     """Units to move when the first of `order` that frees bytes where too many are leaves first."""
     return _relieved(problem, order, problem.live - capacity)
 
 
-def _relieved(problem: MoveProblem, order: Ints, load: Ints) -> Bools:
+def _relieved(problem: MoveProblem, order: Int64s, load: Int64s) -> Bools:
     """The units of `order` that leave, one after the other, where `load` is above 0."""
     from memplan.placement.move_kernels import leave_in_order
 
@@ -77,14 +78,14 @@ def _relieved(problem: MoveProblem, order: Ints, load: Ints) -> Bools:
     return moved
 
 
-def _windows(problem: MoveProblem) -> tuple[Ints, Ints]:
+def _windows(problem: MoveProblem) -> tuple[Int64s, Int64s]:
     """The gaps of each unit: where its own begin in the second array, and that array."""
     by_unit = np.argsort(problem.unit, kind="stable").astype(np.int64)
     counts = np.bincount(problem.unit, minlength=problem.units)
     return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), by_unit
 
 
-def _load(problem: MoveProblem, low: Ints, high: Ints, moved: Bools) -> Ints:
+def _load(problem: MoveProblem, low: Int64s, high: Int64s, moved: Bools) -> Int64s:
     """Bytes in HBM at each step with the `moved` units absent over `[low, high)` of their gaps."""
     columns = problem.columns
     chosen = moved[problem.unit] & (low < high)
@@ -94,7 +95,7 @@ def _load(problem: MoveProblem, low: Ints, high: Ints, moved: Bools) -> Ints:
     return (problem.live + np.cumsum(change)[: problem.steps]).astype(np.int64)
 
 
-def _free_windows(problem: MoveProblem, step_start: NDArray[np.float64]) -> tuple[Ints, Ints]:
+def _free_windows(problem: MoveProblem, step_start: NDArray[np.float64]) -> tuple[Int64s, Int64s]:
     """Steps of each gap at which its bytes are neither there nor under way."""
     columns = problem.columns
     gone = step_start[columns.start] + np.where(problem.changed, columns.out_ns, 0)
@@ -115,13 +116,13 @@ def _bytes_time(problem: MoveProblem) -> NDArray[np.float64]:
     return total
 
 
-def _unit_size(problem: MoveProblem) -> Ints:
+def _unit_size(problem: MoveProblem) -> Int64s:
     size = np.zeros(problem.units, dtype=np.int64)
     np.maximum.at(size, problem.unit, problem.columns.size)
     return size
 
 
-def _unit_length(problem: MoveProblem) -> Ints:
+def _unit_length(problem: MoveProblem) -> Int64s:
     length = np.zeros(problem.units, dtype=np.int64)
     np.add.at(length, problem.unit, problem.columns.end - problem.columns.start)
     return length

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from memplan.core.arrays import Bools, Int64s
 from memplan.hardware import Link
 from memplan.placement.residency import Gap, Residency, Storage, gaps_of, live_bytes
 from memplan.placement.schedule import GapColumns, QueueTimes, gap_columns, run_gaps
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +25,15 @@ class MoveProblem:
     """
 
     storages: Sequence[Storage]
-    durations: Ints
+    durations: Int64s
     columns: GapColumns
-    storage: Ints
-    before: Ints
+    storage: Int64s
+    before: Int64s
     changed: Bools
     current: Bools
-    unit: Ints
+    unit: Int64s
     units: int
-    live: Ints
+    live: Int64s
     out_link: Link
     in_link: Link
 
@@ -60,7 +57,7 @@ class MoveProblem:
         chosen, copied = self._copies(moved)
         return run_gaps(self.columns, self.durations, self.live_without(chosen), capacity, chosen, copied)
 
-    def live_without(self, chosen: Bools) -> Ints:
+    def live_without(self, chosen: Bools) -> Int64s:
         """Bytes in HBM at each step with the storages of the `chosen` gaps absent all through them."""
         columns = self.columns
         change = np.zeros(self.steps + 1, dtype=np.int64)
@@ -74,7 +71,7 @@ class MoveProblem:
         size = self.columns.size
         return int(size[copied >= 0].sum() + size[chosen & (self.columns.returns >= 0)].sum())
 
-    def _copies(self, moved: Bools) -> tuple[Bools, Ints]:
+    def _copies(self, moved: Bools) -> tuple[Bools, Int64s]:
         from memplan.placement.move_kernels import needed_copies
 
         chosen = moved[self.unit]
@@ -84,7 +81,7 @@ class MoveProblem:
 
 
 def move_problem(
-    storages: Sequence[Storage], durations_ns: Sequence[int] | Ints, *, out_link: Link, in_link: Link
+    storages: Sequence[Storage], durations_ns: Sequence[int] | Int64s, *, out_link: Link, in_link: Link
 ) -> MoveProblem:
     """What can be moved of `storages` while ops of `durations_ns` run."""
     durations = np.asarray(durations_ns, dtype=np.int64)

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from memplan.compare import Comparison
-from memplan.reports.compare_words import comparison_words
-from memplan.reports.holders_sections import holders_document, holders_sections, process_document, process_section
+from memplan.reports.comparison.compare_words import comparison_words
+from memplan.reports.comparison.holders_sections import (
+    holders_document,
+    holders_sections,
+    process_document,
+    process_section,
+)
+from memplan.reports.comparison.scope_sections import scope_document, scope_section
 from memplan.reports.report import ReportSection, section
-from memplan.reports.scope_sections import scope_document, scope_section
 from memplan.schema import Plan
 
 

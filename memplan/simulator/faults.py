@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.simulator.job_program import (
     Doing,
     Item,
-    Program,
+    RankProgram,
     collective,
     computing_ns,
     scaled_kernels,
@@ -46,7 +46,7 @@ class JobSettings:
 class FaultyJob:
     """The program of every rank, and the settings."""
 
-    programs: tuple[Program, ...]
+    programs: tuple[RankProgram, ...]
     settings: JobSettings
 
 
@@ -97,11 +97,11 @@ def chosen_fault(text: str) -> ChosenFault:
     return ChosenFault(kind, FAULTS[kind], strength)
 
 
-def _all(job: FaultyJob, change: Callable[[Program], Program]) -> FaultyJob:
+def _all(job: FaultyJob, change: Callable[[RankProgram], RankProgram]) -> FaultyJob:
     return replace(job, programs=tuple(change(program) for program in job.programs))
 
 
-def _one(job: FaultyJob, change: Callable[[Program], Program], rank: int = 1) -> FaultyJob:
+def _one(job: FaultyJob, change: Callable[[RankProgram], RankProgram], rank: int = 1) -> FaultyJob:
     chosen = min(rank, len(job.programs) - 1)
     programs = [change(program) if number == chosen else program for number, program in enumerate(job.programs)]
     return replace(job, programs=tuple(programs))
@@ -113,7 +113,7 @@ def _settings(job: FaultyJob, **changes: float) -> FaultyJob:
 
 def _host(name: str, count: int) -> Planting:
     def plant(job: FaultyJob, strength: float) -> FaultyJob:
-        def change(program: Program) -> Program:
+        def change(program: RankProgram) -> RankProgram:
             item = Item(Doing.HOST, name, "", round(strength * computing_ns(program) / count))
             return drained(spread_out(program, item, count), count)
 
@@ -122,14 +122,14 @@ def _host(name: str, count: int) -> Planting:
     return plant
 
 
-def drained(program: Program, count: int) -> Program:
+def drained(program: RankProgram, count: int) -> RankProgram:
     """`program`, made so that nothing queues up where host work is put in: the device idles as long as that takes."""
     return spread_out(program, Item(Doing.SYNCHRONISE, "drained", "quiet", 0), count)
 
 
 def _kernels(type_name: str, core: str, count: int, dtype: str = "") -> Planting:
     def plant(job: FaultyJob, strength: float) -> FaultyJob:
-        def change(program: Program) -> Program:
+        def change(program: RankProgram) -> RankProgram:
             length = round(strength * computing_ns(program) / count)
             item = Item(Doing.KERNEL, type_name, type_name, length, core=core, dtype=dtype)
             return spread_out(program, item, count)
@@ -140,7 +140,7 @@ def _kernels(type_name: str, core: str, count: int, dtype: str = "") -> Planting
 
 
 def _synchronise(job: FaultyJob, strength: float) -> FaultyJob:
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         item = Item(Doing.SYNCHRONISE, "aten::item", "", round(strength * computing_ns(program) / 12))
         return spread_out(program, item, 12)
 
@@ -148,7 +148,7 @@ def _synchronise(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def _exposed(job: FaultyJob, strength: float) -> FaultyJob:
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         extra = collective("hcom_allGather__900_1_1", round(strength * computing_ns(program)))
         return (*program[:-1], extra, Item(Doing.AWAIT, "await", "", 0), program[-1])
 
@@ -156,7 +156,7 @@ def _exposed(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def _not_overlapped(job: FaultyJob, strength: float) -> FaultyJob:
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         buckets = [item for item in program if item.doing is Doing.COLLECTIVE]
         length = round(strength * computing_ns(program) / max(len(buckets), 1))
         found: list[Item] = []
@@ -173,7 +173,7 @@ def _not_overlapped(job: FaultyJob, strength: float) -> FaultyJob:
 def _small_packets(job: FaultyJob, strength: float) -> FaultyJob:
     """Buckets in packets of 100 KB, each with so much latency that all of what is added is exposed."""
 
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         extra = collective("hcom_allReduce__901_1_1", round(strength * computing_ns(program)), packet=100_000)
         return (*program[:-1], extra, Item(Doing.AWAIT, "await", "", 0), program[-1])
 
@@ -183,7 +183,7 @@ def _small_packets(job: FaultyJob, strength: float) -> FaultyJob:
 def _bubble(job: FaultyJob, strength: float) -> FaultyJob:
     half = len(job.programs) // 2
 
-    def change(program: Program, waits: bool) -> Program:
+    def change(program: RankProgram, waits: bool) -> RankProgram:
         length = round(strength * computing_ns(program))
         place = len(program) // 3
         await_it = Item(Doing.AWAIT, "await", "", 0)
@@ -201,7 +201,7 @@ def _bubble(job: FaultyJob, strength: float) -> FaultyJob:
 def _even_stages(job: FaultyJob, strength: float) -> FaultyJob:
     """The work of the stages of a pipeline without anybody waiting."""
 
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         work = Item(Doing.KERNEL, "StageWork", "MatMul", round(strength * computing_ns(program)), core="AI_CORE")
         return (*program[:-1], work, program[-1])
 
@@ -209,7 +209,7 @@ def _even_stages(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def _late_prefetch(job: FaultyJob, strength: float) -> FaultyJob:
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         item = Item(Doing.COPY, "MEMCPY_ASYNC", "host to device", round(strength * computing_ns(program) / 6))
         return spread_out(program, item, 6)
 
@@ -217,7 +217,7 @@ def _late_prefetch(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def _irregular(job: FaultyJob, strength: float) -> FaultyJob:
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         # A kernel of which there are many equals, some of them many times as long.
         length = round(0.05 * computing_ns(program) / 40)
         kernels = Item(Doing.KERNEL, "Irregular", "IrregularMul", length, core="AI_VECTOR_CORE", dtype="FLOAT")
@@ -240,13 +240,13 @@ def _experts(job: FaultyJob, strength: float) -> FaultyJob:
     return replace(job, programs=programs)
 
 
-def _with_experts(program: Program, share: float) -> Program:
+def _with_experts(program: RankProgram, share: float) -> RankProgram:
     item = Item(Doing.KERNEL, "Experts", "GroupedMatmul", round(share * computing_ns(program) / 8), core="AI_CORE")
     return spread_out(program, item, 8)
 
 
 def _dispatch(job: FaultyJob, strength: float) -> FaultyJob:
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         kernels = sum(item.doing is Doing.KERNEL for item in program)
         late = round(strength * computing_ns(program) / kernels)
         return tuple(replace(item, late_ns=late) if item.doing is Doing.KERNEL else item for item in program)
@@ -257,7 +257,7 @@ def _dispatch(job: FaultyJob, strength: float) -> FaultyJob:
 def _host_bound(job: FaultyJob, strength: float) -> FaultyJob:
     """The host needs longer to launch than the device to run."""
 
-    def change(program: Program) -> Program:
+    def change(program: RankProgram) -> RankProgram:
         kernels = [place for place, item in enumerate(program) if item.doing is Doing.KERNEL]
         chosen = frozenset(kernels[:: max(len(kernels) // 40, 1)])
         length = round(strength * computing_ns(program) / max(len(chosen), 1))
@@ -352,7 +352,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 """Every fault by its kind."""
 
 
-def planted(programs: Sequence[Program], chosen: ChosenFault | None) -> FaultyJob:
+def planted(programs: Sequence[RankProgram], chosen: ChosenFault | None) -> FaultyJob:
     """The job with its fault, or without any; raises `InputError` where it takes more ranks than there are."""
     job = FaultyJob(tuple(programs), JobSettings())
     if chosen is None:

@@ -8,9 +8,9 @@ from enum import Enum
 from memplan.schema import Plan, PlannedOp
 from memplan.simulator.kernel_records import COMMUNICATION, core_of
 
-BUCKETS = (0.45, 0.6, 0.75, 0.85)
+_BUCKETS = (0.45, 0.6, 0.75, 0.85)
 """After which shares of a step's computing gradients are reduced: early enough that computing hides them."""
-BUCKET_SHARE = 0.03
+_BUCKET_SHARE = 0.03
 """Time of one bucket's transfer as a share of the step's computing."""
 LINK_BYTES_PER_NS = 18.0
 """Rate of the simulated links; round, near the 18.9 GB/s of HCCS in a real profile of four ranks."""
@@ -51,10 +51,10 @@ class Item:
     dtype: str = ""
 
 
-Program = tuple[Item, ...]
+RankProgram = tuple[Item, ...]
 
 
-def program_of(plan: Plan, ranks: int) -> Program:
+def program_of(plan: Plan, ranks: int) -> RankProgram:
     """One step of `plan` as every rank runs it: its computing ops, and the collectives of its gradients beside them."""
     ops = [op for op in plan.ops if op.launches and op.duration_ns > 0 and core_of(op.type) != COMMUNICATION]
     total = sum(op.duration_ns for op in ops)
@@ -63,8 +63,8 @@ def program_of(plan: Plan, ranks: int) -> Program:
     for op in ops:
         items.append(Item(Doing.KERNEL, op.name, op.type, op.duration_ns, op, core_of(op.type)))
         done += op.duration_ns
-        while ranks > 1 and bucket < len(BUCKETS) and done >= BUCKETS[bucket] * total:
-            items.append(collective(f"hcom_allReduce__{bucket:03}_1_1", round(BUCKET_SHARE * total)))
+        while ranks > 1 and bucket < len(_BUCKETS) and done >= _BUCKETS[bucket] * total:
+            items.append(collective(f"hcom_allReduce__{bucket:03}_1_1", round(_BUCKET_SHARE * total)))
             bucket += 1
     if ranks > 1:
         # The optimiser's last op needs all gradients.
@@ -77,12 +77,12 @@ def collective(name: str, transfer_ns: int, packet: int = 64_000_000) -> Item:
     return Item(Doing.COLLECTIVE, name, "hcom_allReduce_", transfer_ns, packet=packet)
 
 
-def computing_ns(program: Program) -> int:
+def computing_ns(program: RankProgram) -> int:
     """Planned time of the kernels of a program."""
     return sum(item.duration_ns for item in program if item.doing is Doing.KERNEL)
 
 
-def scaled_kernels(program: Program, factor: float, *, bound: str | None = None, types: str = "") -> Program:
+def scaled_kernels(program: RankProgram, factor: float, *, bound: str | None = None, types: str = "") -> RankProgram:
     """`program` with kernels (those that `bound` bounds, of a type that holds `types`) `factor` times as long."""
     return tuple(
         replace(item, duration_ns=round(item.duration_ns * factor))
@@ -94,7 +94,7 @@ def scaled_kernels(program: Program, factor: float, *, bound: str | None = None,
     )
 
 
-def spread_out(program: Program, item: Item, count: int) -> Program:
+def spread_out(program: RankProgram, item: Item, count: int) -> RankProgram:
     """`program` with `item` put in `count` times, evenly after its kernels, each with a number of its own."""
     kernels = [place for place, one in enumerate(program) if one.doing is Doing.KERNEL]
     after = {kernels[(number + 1) * (len(kernels) - 1) // (count + 1)]: number for number in range(count)}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import memplan
 from memplan.cli.app import app
 from memplan.compare import CauseKind, Comparison, compare
-from memplan.reports.compare_report import compare_report
+from memplan.reports.comparison.compare_report import compare_report
 from memplan.schema import Plan
 from memplan.simulator import Behaviour, simulate
 from tests.align.simulated_runs import model_plans

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import machine
-from memplan.cost.l2 import Access, bypasses, graph_costs, held_share, hot_shares, prefetches
+from memplan.cost.l2 import L2Access, bypasses, graph_costs, held_share, hot_shares, prefetches
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 
@@ -14,7 +14,7 @@ B3 = machine(chip("910B3"))
 MIB = 1 << 20
 
 
-def reference(accesses: list[Access], size: int) -> list[float]:
+def reference(accesses: list[L2Access], size: int) -> list[float]:
     """Shares by the definition: bytes of the distinct tensors touched since, each with its latest size."""
     history: list[tuple[object, int]] = []
     shares = []
@@ -36,17 +36,17 @@ keys = st.integers(0, 8)
 touched = st.lists(keys.map(lambda key: (key, (key * 37) % 90 + 1)), max_size=3, unique=True).map(tuple)
 
 
-@given(st.lists(st.builds(Access, touched, touched), max_size=25), st.integers(50, 400))
-def test_reuse_distances_are_those_of_the_definition(accesses: list[Access], size: int) -> None:
+@given(st.lists(st.builds(L2Access, touched, touched), max_size=25), st.integers(50, 400))
+def test_reuse_distances_are_those_of_the_definition(accesses: list[L2Access], size: int) -> None:
     for found, wanted in zip(hot_shares(accesses, size), reference(accesses, size), strict=True):
         assert abs(found - wanted) < 1e-9
 
 
 def test_what_is_written_and_read_at_once_comes_from_l2_and_what_is_too_large_does_not() -> None:
     size = 192 * MIB
-    assert hot_shares([Access((), (("a", MIB),)), Access((("a", MIB),), ())], size)[1] == 1.0
-    assert hot_shares([Access((), (("a", size),)), Access((("a", size),), ())], size)[1] == 0.0
-    between = [Access((), (("a", MIB),)), Access((("b", size),), ()), Access((("a", MIB),), ())]
+    assert hot_shares([L2Access((), (("a", MIB),)), L2Access((("a", MIB),), ())], size)[1] == 1.0
+    assert hot_shares([L2Access((), (("a", size),)), L2Access((("a", size),), ())], size)[1] == 0.0
+    between = [L2Access((), (("a", MIB),)), L2Access((("b", size),), ()), L2Access((("a", MIB),), ())]
     assert hot_shares(between, size)[2] == 0.0
 
 

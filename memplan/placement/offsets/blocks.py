@@ -14,10 +14,9 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.placement.offsets.problem import Buffer, Problem
-
-Ints = NDArray[np.int64]
 
 FAR = 2**62
 """Above every address and every capacity; what has no limit."""
@@ -40,23 +39,23 @@ class Blocks:
       what the parts say. In `graph` mode the pairs say everything and there are no parts.
     """
 
-    size: Ints
-    modulus: Ints
-    residue: Ints
-    fixed: Ints
+    size: Int64s
+    modulus: Int64s
+    residue: Int64s
+    fixed: Int64s
     allowed: tuple[tuple[int, ...], ...]
-    member_block: Ints
-    member_rel: Ints
-    part_ptr: Ints
-    part_lo: Ints
-    part_hi: Ints
-    part_start: Ints
-    part_end: Ints
-    times: Ints
-    pair_a: Ints
-    pair_b: Ints
-    pair_lo: Ints
-    pair_hi: Ints
+    member_block: Int64s
+    member_rel: Int64s
+    part_ptr: Int64s
+    part_lo: Int64s
+    part_hi: Int64s
+    part_start: Int64s
+    part_end: Int64s
+    times: Int64s
+    pair_a: Int64s
+    pair_b: Int64s
+    pair_lo: Int64s
+    pair_hi: Int64s
     graph: bool
 
     @property
@@ -136,7 +135,7 @@ def _index(problem: Problem) -> dict[int, int]:
     return index
 
 
-def _rigid(problem: Problem, index: dict[int, int]) -> tuple[Ints, Ints]:
+def _rigid(problem: Problem, index: dict[int, int]) -> tuple[Int64s, Int64s]:
     """Block number and distance from the block's base of every buffer (union-find that keeps distances)."""
     buffers = problem.buffers
     parent = list(range(len(buffers)))
@@ -181,8 +180,8 @@ def _rigid(problem: Problem, index: dict[int, int]) -> tuple[Ints, Ints]:
 
 
 def _addresses(
-    problem: Problem, block_of: Ints, rel: Ints, count: int
-) -> tuple[Ints, Ints, Ints, tuple[tuple[int, ...], ...]]:
+    problem: Problem, block_of: Int64s, rel: Int64s, count: int
+) -> tuple[Int64s, Int64s, Int64s, tuple[tuple[int, ...], ...]]:
     """Modulus, residue, pinned base and allowed pools of every block."""
     position = {pool.id: k for k, pool in enumerate(problem.pools)}
     modulus, residue, fixed = [1] * count, [0] * count, [-1] * count
@@ -222,7 +221,7 @@ def _congruence(modulus: int, residue: int, other: int, remainder: int, place: s
     return combined, (residue + modulus * steps) % combined
 
 
-def _intervals(buffers: tuple[Buffer, ...]) -> tuple[Ints, Ints, Ints, Ints]:
+def _intervals(buffers: tuple[Buffer, ...]) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     """Distinct times, and rank of start, rank of end and buffer of every interval that is not empty."""
     if all(len(buffer.intervals) == 1 for buffer in buffers):  # the common case, and there may be a million of them
         spans = [buffer.intervals[0] for buffer in buffers]
@@ -241,8 +240,8 @@ def _intervals(buffers: tuple[Buffer, ...]) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def _parts(
-    buffers: tuple[Buffer, ...], block_of: Ints, rel: Ints, count: int, starts: Ints, ends: Ints, owner: Ints
-) -> tuple[Ints, Ints]:
+    buffers: tuple[Buffer, ...], block_of: Int64s, rel: Int64s, count: int, starts: Int64s, ends: Int64s, owner: Int64s
+) -> tuple[Int64s, Int64s]:
     """Disjoint rectangles by block: `part_ptr` and rows lo, hi, start, end."""
     sizes = np.fromiter((buffer.size for buffer in buffers), np.int64, len(buffers))
     low = rel[owner]
@@ -253,7 +252,7 @@ def _parts(
     per_block = np.bincount(block, minlength=count)
     if (per_block > 1).any():
         bounds = np.concatenate([[0], np.cumsum(per_block)])
-        pieces: list[Ints] = []
+        pieces: list[Int64s] = []
         done = 0
         for b in np.flatnonzero(per_block > 1):
             pieces.append(rows[:, done : bounds[b]])
@@ -265,7 +264,7 @@ def _parts(
     return np.concatenate([[0], np.cumsum(per_block)]).astype(np.int64), np.ascontiguousarray(rows)
 
 
-def _disjoint(rows: Ints) -> Ints:
+def _disjoint(rows: Int64s) -> Int64s:
     """The same area as `rows` (lo, hi, start, end) in as few disjoint rectangles as slabs of equal time allow."""
     cuts = np.unique(rows[2:])
     open_since: dict[tuple[int, int], int] = {}
@@ -288,8 +287,12 @@ def _disjoint(rows: Ints) -> Ints:
 
 
 def _pairs_of(
-    pairs: tuple[tuple[int, int], ...], index: dict[int, int], buffers: tuple[Buffer, ...], block_of: Ints, rel: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
+    pairs: tuple[tuple[int, int], ...],
+    index: dict[int, int],
+    buffers: tuple[Buffer, ...],
+    block_of: Int64s,
+    rel: Int64s,
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     """Forbidden differences of block bases for buffers that must not overlap in address."""
     first = np.fromiter((index[a] for a, _ in pairs), np.int64, len(pairs))
     second = np.fromiter((index[b] for _, b in pairs), np.int64, len(pairs))
@@ -297,8 +300,8 @@ def _pairs_of(
 
 
 def _forbidden(
-    first: Ints, second: Ints, buffers: tuple[Buffer, ...], block_of: Ints, rel: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
+    first: Int64s, second: Int64s, buffers: tuple[Buffer, ...], block_of: Int64s, rel: Int64s
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     sizes = np.fromiter((buffer.size for buffer in buffers), np.int64, len(buffers))
     block_a, block_b = block_of[first], block_of[second]
     # base_b + rel_j < base_a + rel_i + size_i and base_a + rel_i < base_b + rel_j + size_j
@@ -320,15 +323,15 @@ def _forbidden(
     return table[0], table[1], table[2], table[3]
 
 
-def forbidden_differences(buffers: tuple[Buffer, ...], rel: Ints, first: int, second: int) -> tuple[int, int]:
+def forbidden_differences(buffers: tuple[Buffer, ...], rel: Int64s, first: int, second: int) -> tuple[int, int]:
     """Between which differences of block bases (second less first) two buffers share addresses."""
     distance = int(rel[first] - rel[second])
     return distance - buffers[second].size, distance + buffers[first].size
 
 
 def _graph_pairs(
-    problem: Problem, index: dict[int, int], block_of: Ints, rel: Ints, starts: Ints, ends: Ints, owner: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
+    problem: Problem, index: dict[int, int], block_of: Int64s, rel: Int64s, starts: Int64s, ends: Int64s, owner: Int64s
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     """All pairs of buffers that must not overlap in address, when lifetimes alone do not say so."""
     n = len(problem.buffers)
     if problem.conflicts is not None:
@@ -350,7 +353,7 @@ def _graph_pairs(
     return _forbidden(key // max(n, 1), key % max(n, 1), problem.buffers, block_of, rel)
 
 
-def overlapping_pairs(starts: Ints, ends: Ints, owner: Ints) -> NDArray[np.int64]:
+def overlapping_pairs(starts: Int64s, ends: Int64s, owner: Int64s) -> NDArray[np.int64]:
     """
     Pairs of `owner` with intervals that overlap, shape `[pairs, 2]`, possibly repeated.
 
@@ -369,7 +372,7 @@ def overlapping_pairs(starts: Ints, ends: Ints, owner: Ints) -> NDArray[np.int64
     return np.stack([owner[left], owner[right]], axis=1)
 
 
-def take(blocks: Blocks, chosen: Ints) -> Blocks:
+def take(blocks: Blocks, chosen: Int64s) -> Blocks:
     """The blocks `chosen` (ascending indices) alone, renumbered; `member_*` are left empty."""
     number = np.full(blocks.count, -1, np.int64)
     number[chosen] = np.arange(len(chosen))
@@ -392,7 +395,7 @@ def take(blocks: Blocks, chosen: Ints) -> Blocks:
     )  # fmt: skip
 
 
-def with_pairs(blocks: Blocks, pairs: tuple[Ints, Ints, Ints, Ints]) -> Blocks:
+def with_pairs(blocks: Blocks, pairs: tuple[Int64s, Int64s, Int64s, Int64s]) -> Blocks:
     """`blocks` with more pairs (a, b, lo, hi) that exclude each other."""
     a, b, low, high = pairs
     return replace(

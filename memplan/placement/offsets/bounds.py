@@ -6,13 +6,14 @@ from math import gcd
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import Blocks, Ints
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import Blocks
 
 EXAMINED = 256
 """Steps at which the bound is refined; any choice of steps gives a valid bound."""
 
 
-def step_loads(blocks: Blocks, granule: int = 1) -> Ints:
+def step_loads(blocks: Blocks, granule: int = 1) -> Int64s:
     """Bytes occupied in each section `[times[k], times[k + 1])`, every rectangle rounded up to `granule`."""
     height = -((blocks.part_lo - blocks.part_hi) // granule) * granule
     change = np.zeros(max(len(blocks.times), 1), np.int64)

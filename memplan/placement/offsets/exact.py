@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.placement.offsets.blocks import Blocks, Ints, overlapping_pairs
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import Blocks, overlapping_pairs
 from memplan.placement.offsets.bounds import granule_of
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.orders import features
@@ -25,20 +26,20 @@ FIRST_NODES = 4
 class SearchData:
     """Arrays that `search_kernels.search_offsets` works on, for the blocks `chosen`; see there for their meaning."""
 
-    chosen: Ints
-    size: Ints
-    modulus: Ints
-    residue: Ints
-    bans: tuple[Ints, Ints, Ints]
-    hull: tuple[Ints, Ints]
-    spans: tuple[Ints, Ints, Ints]
-    near: tuple[Ints, NDArray[np.int32]]
-    links: tuple[Ints, Ints, Ints, Ints]
-    sections: tuple[Ints, NDArray[np.int32]]
+    chosen: Int64s
+    size: Int64s
+    modulus: Int64s
+    residue: Int64s
+    bans: tuple[Int64s, Int64s, Int64s]
+    hull: tuple[Int64s, Int64s]
+    spans: tuple[Int64s, Int64s, Int64s]
+    near: tuple[Int64s, NDArray[np.int32]]
+    links: tuple[Int64s, Int64s, Int64s, Int64s]
+    sections: tuple[Int64s, NDArray[np.int32]]
     timed: int
     area: NDArray[np.float64]
-    width: Ints
-    total: Ints
+    width: Int64s
+    total: Int64s
     unit: int
     granule: int
     slack: int
@@ -125,18 +126,18 @@ def searchable(blocks: Blocks, space: Space) -> SearchData | None:
     )  # fmt: skip
 
 
-def _pointers(owner: Ints, count: int) -> Ints:
+def _pointers(owner: Int64s, count: int) -> Int64s:
     return np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))]).astype(np.int64)
 
 
-def _csr(a: Ints, b: Ints, count: int) -> tuple[Ints, NDArray[np.int32]]:
+def _csr(a: Int64s, b: Int64s, count: int) -> tuple[Int64s, NDArray[np.int32]]:
     """Neighbours of every block, both ways."""
     left, right = np.concatenate([a, b]), np.concatenate([b, a])
     order = np.lexsort((right, left))
     return _pointers(left, count), right[order].astype(np.int32)
 
 
-def _sections(start: Ints, end: Ints) -> tuple[Ints, Ints, int]:
+def _sections(start: Int64s, end: Int64s) -> tuple[Int64s, Int64s, int]:
     """
     Spans of sections that matter, and their number.
 
@@ -154,7 +155,7 @@ def _sections(start: Ints, end: Ints) -> tuple[Ints, Ints, int]:
     return before[start], before[end], int(before[-1])
 
 
-def _bans(blocks: Blocks, space: Space, free: Ints, a: Ints, b: Ints) -> tuple[Ints, Ints, Ints]:
+def _bans(blocks: Blocks, space: Space, free: Int64s, a: Int64s, b: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """Addresses that reserved ranges and pinned neighbours take from each free block: pointers, low, high."""
     owner, low, high = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     number = np.full(blocks.count, -1, np.int64)
@@ -174,7 +175,9 @@ def _bans(blocks: Blocks, space: Space, free: Ints, a: Ints, b: Ints) -> tuple[I
     return _pointers(who, len(free)), lower[order], upper[order]
 
 
-def _links(separate: Ints, number: Ints, first: Ints, last: Ints, count: int) -> tuple[Ints, Ints, Ints, Ints]:
+def _links(
+    separate: Int64s, number: Int64s, first: Int64s, last: Int64s, count: int
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     """Separations between blocks whose hulls do not meet: they tie the sections between them together."""
     a, b = number[separate[:, 0]], number[separate[:, 1]]
     keep = (a >= 0) & (b >= 0)
@@ -188,7 +191,7 @@ def _links(separate: Ints, number: Ints, first: Ints, last: Ints, count: int) ->
     return _pointers(left, count), right[order], np.tile(begin, 2)[order], np.tile(end, 2)[order]
 
 
-def _cliques(near: tuple[Ints, NDArray[np.int32]], size: Ints) -> list[Ints]:
+def _cliques(near: tuple[Int64s, NDArray[np.int32]], size: Int64s) -> list[Int64s]:
     """Heavy sets of blocks that all exclude each other, one grown from each block, the heaviest few."""
     pointers, other = near
     found: dict[tuple[int, ...], int] = {}
@@ -236,7 +239,7 @@ def sections_over(data: SearchData, capacity: int) -> list[list[int]]:
     return [list(kept) for kept in out]
 
 
-def _orders(data: SearchData, seed: int, round_: int) -> list[tuple[Ints, Ints, int]]:
+def _orders(data: SearchData, seed: int, round_: int) -> list[tuple[Int64s, Int64s, int]]:
     """Which blocks to try first: order, rank among those with as many bytes alive, and whether to sort by these."""
     wide, large, full = -data.width, -data.area, -data.total
     by_width, by_area = np.lexsort((large, wide)), np.lexsort((wide, large))
@@ -254,7 +257,7 @@ def _orders(data: SearchData, seed: int, round_: int) -> list[tuple[Ints, Ints, 
     return out
 
 
-def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, rounds: int = 64) -> tuple[int, Ints]:
+def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, rounds: int = 64) -> tuple[int, Int64s]:
     """
     Whether the blocks of `data` fit into `capacity`, and addresses if so.
 
@@ -286,14 +289,14 @@ def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, round
 
 def lower(
     data: SearchData, peak: int, bound: int, budget: Budget, *, seed: int = 0, least: int = 0
-) -> tuple[int, int, Ints | None]:
+) -> tuple[int, int, Int64s | None]:
     """
     Lowest peak found, the bound proven, and addresses if better than `peak`.
 
     Capacities between bound and peak are tried by bisection with few rounds of search first and ever more; one that is
     shown to be infeasible raises the bound. Peaks at or below `least` are good enough.
     """
-    best: Ints | None = None
+    best: Int64s | None = None
     unit = data.unit
     bound = -(-bound // unit) * unit
     rounds = 3

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import FAR, Blocks, Ints
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import FAR, Blocks
 
 BUCKETS = 4096
 ROOM = 8
@@ -25,18 +26,18 @@ class Space:
 class Rectangles:
     """Simple blocks of one pool for `place_rectangles`; reserved ranges follow as blocks that are always alive."""
 
-    size: Ints
-    start: Ints
-    end: Ints
-    modulus: Ints
-    residue: Ints
-    fixed: Ints
+    size: Int64s
+    start: Int64s
+    end: Int64s
+    modulus: Int64s
+    residue: Int64s
+    fixed: Int64s
     shift: int
-    bucket_ptr: Ints
+    bucket_ptr: Int64s
     counted: int
-    first: Ints = field(repr=False)
+    first: Int64s = field(repr=False)
 
-    def place(self, order: Ints, best_fit: bool, limit: int = FAR) -> tuple[int, Ints, int]:
+    def place(self, order: Int64s, best_fit: bool, limit: int = FAR) -> tuple[int, Int64s, int]:
         """Peak (-1 when above `limit`), address of each block and the work done, placing blocks in `order`."""
         from memplan.placement.offsets.greedy_kernels import place_rectangles
 
@@ -68,7 +69,7 @@ def rectangles(blocks: Blocks, space: Space) -> Rectangles:
     )  # fmt: skip
 
 
-def _buckets(start: Ints, end: Ints, steps: int) -> tuple[int, Ints]:
+def _buckets(start: Int64s, end: Int64s, steps: int) -> tuple[int, Int64s]:
     """Width of time buckets, as a power of two of ranks, and how many entries each must hold."""
     shift = 0
     while ((steps - 1) >> shift) + 1 > BUCKETS or int((((end - 1) >> shift) - (start >> shift) + 1).sum()) > ROOM * len(
@@ -81,7 +82,9 @@ def _buckets(start: Ints, end: Ints, steps: int) -> tuple[int, Ints]:
     return shift, np.concatenate([[0], np.cumsum(np.cumsum(change)[:-1])]).astype(np.int64)
 
 
-def place_general(blocks: Blocks, spaces: tuple[Space, ...], order: Ints, best_fit: bool) -> tuple[Ints, Ints, int]:
+def place_general(
+    blocks: Blocks, spaces: tuple[Space, ...], order: Int64s, best_fit: bool
+) -> tuple[Int64s, Int64s, int]:
     """Pool index and address of every block of any kind, and the work done, placing blocks in `order`."""
     from memplan.placement.offsets.greedy_kernels import place_blocks
 
@@ -102,7 +105,7 @@ def place_general(blocks: Blocks, spaces: tuple[Space, ...], order: Ints, best_f
     return pool, base, int(looked) + 8 * blocks.count
 
 
-def adjacency(blocks: Blocks) -> tuple[Ints, Ints, Ints, Ints]:
+def adjacency(blocks: Blocks) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     """The pairs by block: pointers, neighbour, and between which differences (theirs less ours) must not lie."""
     a = np.concatenate([blocks.pair_a, blocks.pair_b])
     other = np.concatenate([blocks.pair_b, blocks.pair_a])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.units import format_bytes
-from memplan.placement.offsets.blocks import Blocks, Ints, take
+from memplan.placement.offsets.blocks import Blocks, take
 from memplan.placement.offsets.bounds import step_loads
 from memplan.placement.offsets.exact import searchable, sections_over
 from memplan.placement.offsets.greedy import Space
@@ -102,7 +103,7 @@ def _thin_out(blocks: Blocks, space: Space, budget: Budget) -> tuple[list[int], 
         run = max(run // 4, 1)
 
 
-def _common_step(blocks: Blocks, kept: Ints) -> int | None:
+def _common_step(blocks: Blocks, kept: Int64s) -> int | None:
     """The first time at which all blocks `kept` are alive, `None` if there is none."""
     if blocks.graph or not len(blocks.times):
         return None

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import Blocks, Ints
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import Blocks
 from memplan.placement.offsets.bounds import step_loads
 
 MOST_FOR_ALL = 100_000
@@ -17,11 +18,11 @@ MOST_FOR_ALL = 100_000
 class Features:
     """What orders are made of, by block: ranks of first and last section, duration in time, size, most bytes alive."""
 
-    start: Ints
-    end: Ints
-    duration: Ints
-    size: Ints
-    total: Ints
+    start: Int64s
+    end: Int64s
+    duration: Int64s
+    size: Int64s
+    total: Int64s
 
 
 def features(blocks: Blocks) -> Features:
@@ -45,7 +46,7 @@ def features(blocks: Blocks) -> Features:
     return Features(start, end, times[end] - times[start], blocks.size, total)
 
 
-def _range_max(values: Ints, start: Ints, end: Ints) -> Ints:
+def _range_max(values: Int64s, start: Int64s, end: Int64s) -> Int64s:
     """Maximum of `values[start:end]` for each pair, ranges not empty (sparse table, one level at a time)."""
     out = np.zeros(len(start), np.int64)
     level = np.frexp((end - start).astype(np.float64))[1] - 1
@@ -58,10 +59,10 @@ def _range_max(values: Ints, start: Ints, end: Ints) -> Ints:
     return out
 
 
-def portfolio(known: Features) -> list[tuple[str, Ints]]:
+def portfolio(known: Features) -> list[tuple[str, Int64s]]:
     """Orders by name, the ones that most often win first."""
     area = known.size.astype(np.float64) * known.duration
-    keys: list[tuple[str, tuple[Ints | np.ndarray[tuple[int], np.dtype[np.float64]], ...]]] = [
+    keys: list[tuple[str, tuple[Int64s | np.ndarray[tuple[int], np.dtype[np.float64]], ...]]] = [
         ("most alive, then size", (-known.total, -known.size, -known.duration)),
         ("size", (-known.size, -known.duration)),
         ("size, then birth", (-known.size, known.start)),

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import Blocks, Ints, forbidden_differences
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import Blocks, forbidden_differences
 from memplan.placement.offsets.problem import Problem
 from memplan.placement.offsets.reuse import Penalty
 
@@ -46,7 +47,7 @@ def reuse_cost(problem: Problem, placed: Mapping[int, tuple[int, int]]) -> int:
     return total
 
 
-def by_pool(problem: Problem, blocks: Blocks, pool: Ints) -> tuple[list[tuple[Penalty, ...]], int, bool]:
+def by_pool(problem: Problem, blocks: Blocks, pool: Int64s) -> tuple[list[tuple[Penalty, ...]], int, bool]:
     """
     Penalties by pool in numbers of the blocks of that pool, what is paid in any case, and whether pools were chosen.
 

@@ -7,7 +7,8 @@ from random import Random
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import FAR, Blocks, Ints, take
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import FAR, Blocks, take
 from memplan.placement.offsets.bounds import peak_bound
 from memplan.placement.offsets.exact import (
     MOST_BLOCKS,
@@ -30,7 +31,7 @@ TRIES = 200
 class Packing:
     """Addresses of all blocks in one pool, their peak, the bound proven for it and who found them."""
 
-    base: Ints
+    base: Int64s
     peak: int
     bound: int
     bound_method: str
@@ -139,7 +140,7 @@ def _exactly(
     """`found` made better or proven by exact search."""
     pinned = int((blocks.fixed + blocks.size)[blocks.fixed >= 0].max(initial=0))
 
-    def addresses(offset: Ints) -> Ints:
+    def addresses(offset: Int64s) -> Int64s:
         base = np.maximum(blocks.fixed, 0)
         still = np.setdiff1d(np.arange(blocks.count), data.chosen)
         for b in still:
@@ -173,8 +174,8 @@ def _exactly(
 
 
 def _shuffle(
-    blocks: Blocks, space: Space, order: Ints, peak: int, base: Ints, goal: int, budget: Budget, seed: int
-) -> tuple[int, Ints]:
+    blocks: Blocks, space: Space, order: Int64s, peak: int, base: Int64s, goal: int, budget: Budget, seed: int
+) -> tuple[int, Int64s]:
     """Greedy placement in ever changed orders: a block that makes the peak is moved forward; any kind of block."""
     random = Random(seed)  # noqa: S311
     idle = 0

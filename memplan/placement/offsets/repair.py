@@ -11,7 +11,8 @@ from random import Random
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import Blocks, Ints
+from memplan.core.arrays import Int64s
+from memplan.placement.offsets.blocks import Blocks
 from memplan.placement.offsets.bounds import step_loads
 from memplan.placement.offsets.greedy import Rectangles
 from memplan.placement.offsets.work_limit import Budget
@@ -23,13 +24,13 @@ PATIENCE = 400
 def repair_gaps(
     blocks: Blocks,
     ready: Rectangles,
-    order: Ints,
+    order: Int64s,
     best_fit: bool,
     goal: int,
     budget: Budget,
     seed: int,
     patience: int = PATIENCE,
-) -> tuple[int, Ints]:
+) -> tuple[int, Int64s]:
     """Lowest peak found and its addresses, starting from greedy placement in `order`; stops at `goal`."""
     live = step_loads(blocks)
     start, end, size = blocks.part_start, blocks.part_end, blocks.size
@@ -72,7 +73,9 @@ def repair_gaps(
     return peak, base
 
 
-def _blockers(blocks: Blocks, base: Ints, top: Ints, position: Ints, block: int, step: int, random: Random) -> Ints:
+def _blockers(
+    blocks: Blocks, base: Int64s, top: Int64s, position: Int64s, block: int, step: int, random: Random
+) -> Int64s:
     """Blocks placed before that keep what lies above a gap under `block`, drawn by its bytes, from sinking into it."""
     start, end = blocks.part_start, blocks.part_end
     alive = np.flatnonzero((start <= step) & (end > step))

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
-from memplan.placement.offsets.blocks import FAR, Blocks, Ints, compile_blocks, take
+from memplan.placement.offsets.blocks import FAR, Blocks, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
 from memplan.placement.offsets.greedy import Space, place_general
 from memplan.placement.offsets.infeasible import explain
@@ -132,12 +133,12 @@ def _check_pins(problem: Problem, blocks: Blocks) -> None:
             raise InputError(f"pins contradict each other, what they are tied to or a reserved range ({broken})")
 
 
-def _choose_pools(blocks: Blocks, spaces: tuple[Space, ...], budget: Budget) -> Ints:
+def _choose_pools(blocks: Blocks, spaces: tuple[Space, ...], budget: Budget) -> Int64s:
     """Pool index of every block; where there is a choice, that of the greedy placement that exceeds least."""
     if all(len(pools) == 1 for pools in blocks.allowed):
         return np.array([pools[0] for pools in blocks.allowed], np.int64)
     capacity = np.array([space.capacity for space in spaces])
-    best: tuple[tuple[int, int], Ints] | None = None
+    best: tuple[tuple[int, int], Int64s] | None = None
     for _, order in portfolio(features(blocks)):
         for best_fit in (True, False):
             pool, base, work = place_general(blocks, spaces, order, best_fit)

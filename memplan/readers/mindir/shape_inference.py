@@ -235,9 +235,9 @@ def _target_shape(_declared: Shape, _inputs: Sequence[Shape], attrs: Mapping[str
     return _ints(attrs.get("shape", attrs.get("size")))
 
 
-Rule = Callable[[Shape, Sequence[Shape], Mapping[str, object]], Shape | None]
+InferenceRule = Callable[[Shape, Sequence[Shape], Mapping[str, object]], Shape | None]
 
-_RULES: Mapping[str, Rule] = {
+_RULES: Mapping[str, InferenceRule] = {
     **dict.fromkeys(("Reshape", "ReshapeExt", "View"), _reshape),
     **dict.fromkeys(("MatMul", "BatchMatMul", "MatMulExt", "BatchMatMulExt", "Mm"), _matmul),
     "Dense": _dense,

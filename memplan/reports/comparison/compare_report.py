@@ -8,8 +8,14 @@ from typing import Any
 
 from memplan.compare import AlignedStep, Comparison, Deviation, DeviationKind, StepCauses
 from memplan.core.units import format_duration, format_share
-from memplan.reports.compare_words import comparison_words
-from memplan.reports.holders_sections import holders_document, holders_sections, process_document, process_section
+from memplan.reports.comparison.compare_words import comparison_words
+from memplan.reports.comparison.holders_sections import (
+    holders_document,
+    holders_sections,
+    process_document,
+    process_section,
+)
+from memplan.reports.comparison.scope_sections import scope_document, scope_section
 from memplan.reports.report import (
     Column,
     Part,
@@ -22,7 +28,6 @@ from memplan.reports.report import (
     ReportTable,
     section,
 )
-from memplan.reports.scope_sections import scope_document, scope_section
 
 _MOST_UNMATCHED, _MOST_CAUSES = 5, 10
 

@@ -1,0 +1,1 @@
+"""Reports of what costs time or memory, and of what changed between two profiles."""
