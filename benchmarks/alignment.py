@@ -231,8 +231,8 @@ def known_table(shared: Path) -> Iterator[str]:
         yield line("AlexNet by torch_npu, plan from MindSpore", plan, len(kernels), found)
     yield ""
     yield (
-        "Prices of other orders and weights of pieces of products and updates were chosen with the PyTorch runs and "
-        "llama_train in view, all other constants on simulated runs. So of these rows the small MindSpore runs and "
+        "The constants that `memplan/align/pair_model.json` names were set when the PyTorch runs and llama_train "
+        "were at hand and partly with them in view, all others on simulated runs. So of these rows the small MindSpore runs and "
         "AlexNet are fresh."
     )
 
