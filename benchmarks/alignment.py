@@ -232,8 +232,8 @@ def known_table(shared: Path) -> Iterator[str]:
     yield ""
     yield (
         "The constants that `memplan/align/pair_model.json` names were set when the PyTorch runs and llama_train "
-        "were at hand and partly with them in view, all others on simulated runs. So of these rows the small MindSpore runs and "
-        "AlexNet are fresh."
+        "were at hand and partly with them in view, all others on simulated runs. So of these rows the small MindSpore "
+        "runs and AlexNet are fresh."
     )
 
 
