@@ -74,13 +74,18 @@ _UNPLANNED: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What of one labelled kernel was found right: phase and micro-batch and layer, and its part or what it is."""
+    """
+    What of one labelled kernel was found right: phase and micro-batch and layer, and its part or what it is.
+
+    `coarse` is whether the label takes several planned parts for right, so that it can't check the probability of one.
+    """
 
     part_label: str
     duration_us: float
     probability: float
     planned: bool
     collective: bool
+    coarse: bool
     scope: bool
     part: bool
 
@@ -90,8 +95,12 @@ class Verdict:
         return self.scope and self.part
 
 
-def labelled(found: Alignment, kernels: Kernels, labels: Path) -> list[Verdict]:
+def labelled(plan: Plan, found: Alignment, kernels: Kernels, labels: Path) -> list[Verdict]:
     """The verdict on each kernel of a profile with labels (`data/labels/README`)."""
+    planned: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for op in plan.ops:
+        micro_batch, layer = ("" if number is None else str(number) for number in (op.micro_batch, op.layer))
+        planned[op.phase or "", micro_batch, layer].add(op.part or op.name)
     with labels.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     scopes, verdicts = found.scopes, []
@@ -105,6 +114,8 @@ def labelled(found: Alignment, kernels: Kernels, labels: Path) -> list[Verdict]:
                 float(scopes.probability[place]),
                 not what,
                 kernels.core[place] in ("COMMUNICATION", "HCCL"),
+                sum(_is_part(row["part"], name) for name in planned[row["phase"], row["micro_batch"], row["layer"]])
+                > 1,
                 _text(scopes.phases, int(scopes.phase[place])) == row["phase"]
                 and _number(int(scopes.micro_batch[place])) == row["micro_batch"]
                 and (_number(int(scopes.layer[place])) == row["layer"]),
@@ -147,7 +158,8 @@ def label_table(shared: Path) -> Iterator[str]:
     """Lines of the table of the labelled profile."""
     kernels = memplan.open_profile(shared / "profiles" / "qwen3-0.6b-train-4rank").rank(0).kernels()
     assert kernels is not None
-    verdicts = labelled(align(labelled_plan(shared), kernels), kernels, shared / "labels" / "qwen3_rank0.csv")
+    plan = labelled_plan(shared)
+    verdicts = labelled(plan, align(plan, kernels), kernels, shared / "labels" / "qwen3_rank0.csv")
     compute = [item for item in verdicts if not item.collective]
     total = sum(item.duration_us for item in compute)
     yield "| what | right |"
@@ -160,12 +172,21 @@ def label_table(shared: Path) -> Iterator[str]:
     unplanned = [item for item in verdicts if item.part_label in _UNPLANNED]
     yield f"| kernels that no plan has, named | {sum(item.part for item in unplanned)} of {len(unplanned)} |"
     yield ""
-    yield from calibration_table([(item.probability, item.right) for item in verdicts])
+    for title, coarse in (
+        ("Probability of phase, micro-batch, layer and part, where the label means one planned part:", False),
+        (
+            "Where it takes several for right (angles or rotary, updates of all weights), so that more is right:",
+            True,
+        ),
+    ):
+        yield title
+        yield ""
+        yield from calibration_table([(item.probability, item.right) for item in verdicts if item.coarse is coarse])
+        yield ""
     wrong: Counter[str] = Counter()
     for item in verdicts:
         if not item.right:
             wrong[item.part_label] += 1
-    yield ""
     yield "wrong: " + ", ".join(f"{name} {count}" for name, count in wrong.most_common())
 
 
@@ -210,9 +231,9 @@ def known_table(shared: Path) -> Iterator[str]:
         yield line("AlexNet by torch_npu, plan from MindSpore", plan, len(kernels), found)
     yield ""
     yield (
-        "Prices of other orders and weights of pieces of products and updates were chosen with the PyTorch runs and "
-        "llama_train in view, all other constants on simulated runs. So of these rows the small MindSpore runs and "
-        "AlexNet are fresh."
+        "The constants that `memplan/align/pair_model.json` names were set when the PyTorch runs and llama_train "
+        "were at hand and partly with them in view, all others on simulated runs. So of these rows the small MindSpore "
+        "runs and AlexNet are fresh."
     )
 
 
@@ -229,28 +250,35 @@ def _off(pairs: Sequence[tuple[float, bool]]) -> str:
 
 def simulated_table(shared: Path, runs: int) -> Iterator[str]:
     """Lines of the table of simulated runs, by plan."""
-    from tests.align.simulated_runs import disturbance, model_plans, right_share, simulate_run
+    from tests.align.simulated_runs import checked_claims, disturbance, model_plans, right_share, simulate_run
 
     plans = model_plans(shared / "configs")
     shares: dict[str, list[float]] = defaultdict(list)
-    pairs: list[tuple[float, bool]] = []
+    of_ops: list[tuple[float, bool]] = []
+    of_scopes: list[tuple[float, bool]] = []
     names = list(plans)
     for seed in range(runs):
         name = names[seed % len(names)]
         run = simulate_run(plans[name], seed, disturbance(seed))
         found = align(run.plan, run.kernels)
-        ops = found.op_of_kernel().tolist()
-        shares[name].append(right_share(run, ops))
-        right = [op in truth if op >= 0 else not truth for op, truth in zip(ops, run.truth, strict=True)]
-        pairs += zip(found.scopes.probability.tolist(), right, strict=True)
+        shares[name].append(right_share(run, found.op_of_kernel().tolist()))
+        pairs, kernels = checked_claims(run, found)
+        of_ops += pairs
+        of_scopes += kernels
     yield "| plan | runs | time right, mean | least |"
     yield "|---|---|---|---|"
     for name, found_shares in shares.items():
         yield f"| {name} | {len(found_shares)} | {np.mean(found_shares):.2%} | {min(found_shares):.2%} |"
     every = [share for group in shares.values() for share in group]
     yield f"| all | {len(every)} | {np.mean(every):.2%} | {min(every):.2%} |"
-    yield ""
-    yield from calibration_table(pairs)
+    for title, pairs in (
+        ("Probability of matches, that the kernel runs the op:", of_ops),
+        ("Probability of kernels, that they are of that phase, micro-batch, layer and part, or of no plan:", of_scopes),
+    ):
+        yield ""
+        yield title
+        yield ""
+        yield from calibration_table(pairs)
 
 
 def speed_table(shared: Path, count: int) -> Iterator[str]:

@@ -35,8 +35,9 @@ class OpMatches:
     Pairs of a planned op and a measured kernel, ascending by kernel: rows of equal length.
 
     `kernel` is a row of the kernel table; an op has several where several ran it or the run has several steps, a
-    kernel several where it runs fused ops. `probability` is calibrated: of pairs given with p a share of p is right.
-    `how[i]` numbers `memplan.align.HOW`.
+    kernel several where it runs fused ops. `probability` is that the kernel runs this op, calibrated: of
+    pairs given with p a share of p is right. It is likelier of the same phase, micro-batch, layer and part:
+    `KernelScopes.probability`. `how[i]` numbers `memplan.align.HOW`.
     """
 
     op: Int64s
@@ -87,7 +88,12 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     named[named] = row_names[pairs.row[named] % len(sequence)] == kernel_names[named]
     settled = assignment_of(sequence, ratios, kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, kernel_class, settled).run()
-    settled.chance[:] = calibrated_chance(settled.chance, settled.how, settled.row >= 0)
+    planned = settled.row >= 0
+    planned[planned] = sequence.scope[settled.row[planned]] >= 0
+    settled.chance[:] = calibrated_chance(settled.chance, settled.how, planned, "op")
+    of_scope = calibrated_chance(settled.scope_chance, settled.how, planned, "scope")
+    # The two curves are fitted apart; a scope is never less likely than an op of it.
+    settled.scope_chance[:] = np.where(planned, np.maximum(of_scope, settled.chance), of_scope)
     missed, missed_step = _missed(sequence, settled)
     return Alignment(
         _matches(sequence, settled),

@@ -41,7 +41,8 @@ class KernelAssignment:
     One row a kernel: `row` of the planned sequence or -1, the `step` (repetition of the plan) it belongs to, `place`,
     the row that is current there whatever the kernel is.
 
-    `chance` is the probability of `row`, or of being in no plan where it is -1; `how` numbers `HOW`. Where a kernel
+    `chance` is the probability of `row`, or of being in no plan where it is -1, `scope_chance` that of what `row` is of
+    the model: its phase, micro-batch, layer and part, or no planned op's; `how` numbers `HOW`. Where a kernel
     runs several ops, `first` to `last` are their rows. The arrays are changed in place until the alignment is done.
     """
 
@@ -49,6 +50,7 @@ class KernelAssignment:
     step: Int64s
     place: Int64s
     chance: Floats
+    scope_chance: Floats
     how: NDArray[np.int8]
     first: Int64s
     last: Int64s
@@ -77,6 +79,7 @@ def assignment_of(
         step,
         place,
         np.where(matched, pairs.chance, pairs.alone),
+        pairs.of_scope,
         how.astype(np.int8),
         np.where(matched, pairs.first % rows, -1),
         np.where(matched, pairs.last % rows, -1),

@@ -12,14 +12,14 @@ from memplan.core.arrays import Floats
 from memplan.core.resources import table
 
 
-def calibrated_chance(chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_]) -> Floats:
+def calibrated_chance(chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_], claim: str) -> Floats:
     """
     The share of right ones among matches that the model gave `chance`.
 
-    `how` numbers `HOW` where `matched`; the others are kernels said to be in no plan. Between the points of the table
-    (`calibration.json`) the line is straight.
+    `claim` is what that is the probability of: of the `op`, or of its `scope`. `how` numbers `HOW` where `matched`; the
+    others are kernels said to be in no plan. Between the points of the table (`calibration.json`) the line is straight.
     """
-    curves: Mapping[str, Sequence[Sequence[float]]] = table("memplan.align", "calibration.json")["curves"]
+    curves: Mapping[str, Sequence[Sequence[float]]] = table("memplan.align", "calibration.json")[claim]
     found = np.clip(chance, 0.0, 1.0)
     for number, name in enumerate([*(way.value for way in HOW), "unplanned"]):
         chosen = matched & (how == number) if number < len(HOW) else ~matched

@@ -29,7 +29,8 @@ class KernelScopes:
     What of the model each kernel is, planned or not, one row a kernel: `phases[phase]`, `parts[part]`.
 
     `micro_batch` and `layer` are -1 where none applies; `what` is -1 for planned kernels, else numbers `whats`: what
-    an unplanned kernel is. `probability` is that of the match, or of being in no plan.
+    an unplanned kernel is. `probability` is that of phase, micro-batch, layer and part together, whichever op of
+    them it runs; of an unplanned kernel that no planned op runs it. Both are calibrated.
     """
 
     phase: Int32s
@@ -107,7 +108,7 @@ def kernel_scopes(
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
     return KernelScopes(
-        columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], columns[:, 4], found.chance.copy(),
+        columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], columns[:, 4], found.scope_chance.copy(),
         phases.values(), parts.values(), whats.values(),
     )  # fmt: skip
 

@@ -199,7 +199,10 @@ class LeftOver:
         return takes
 
     def _assign(self, kernel: int, row: int, chance: float, how: MatchedBy, *, core: bool) -> None:
-        found = self.found
+        found, scope = self.found, self.sequence.scope
+        old = int(found.row[kernel])
+        same = old >= 0 and scope[old] == scope[row] and how is not MatchedBy.AGAIN
+        found.scope_chance[kernel] = max(chance, float(found.scope_chance[kernel])) if same else chance
         found.row[kernel] = found.first[kernel] = found.last[kernel] = row
         found.chance[kernel], found.how[kernel], found.core[kernel] = chance, HOW.index(how), core
 

@@ -48,12 +48,15 @@ class PairResult:
     """
     For every kernel: the likeliest row (-1: none) and its probability, that of being in no plan, the rows fused in it.
 
+    `of_scope` is the probability of the scope of `row`, or that no planned op runs the kernel where `row` has none.
+
     `place` is the row that is current there, whatever the kernel is; rows count on over repeated steps.
     """
 
     row: Int64s
     chance: Floats
     alone: Floats
+    of_scope: Floats
     first: Int64s
     last: Int64s
     place: Int64s
@@ -66,9 +69,9 @@ class PairResult:
     def empty(kernels: int) -> PairResult:
         """Nothing matched yet."""
         nowhere = [np.full(kernels, -1, dtype=np.int64) for _ in range(4)]
-        chances = [np.zeros(kernels), np.ones(kernels)]
         place = np.zeros(kernels, dtype=np.int64)
-        return PairResult(nowhere[0], chances[0], chances[1], nowhere[1], nowhere[2], place)
+        chance, alone, of_scope = np.zeros(kernels), np.ones(kernels), np.ones(kernels)
+        return PairResult(nowhere[0], chance, alone, of_scope, nowhere[1], nowhere[2], place)
 
     def put(self, which: Int64s, other: PairResult) -> None:
         """Replace kernels `which` by those of `other`."""
@@ -87,7 +90,7 @@ class PairResult:
         return PairResult(*columns)
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
-        return self.row, self.chance, self.alone, self.first, self.last, self.place
+        return self.row, self.chance, self.alone, self.of_scope, self.first, self.last, self.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class _Model:
     """Columns that the loops take: classes, ratios, prices by row."""
 
     token: Int32s
+    scope: Int64s
     ratios: Likelihoods
     names: Int64s
     place: Int64s
@@ -120,6 +124,7 @@ class _Model:
         return replace(
             self,
             token=change(self.token),
+            scope=change(self.scope),
             names=change(self.names),
             place=change(self.place),
             time=change(self.time),
@@ -255,7 +260,11 @@ def _one_each(found: PairResult) -> PairResult:
     order = np.lexsort((-found.chance, found.row))
     twice = np.zeros(len(found.row), dtype=np.bool_)
     twice[order[1:]] = found.row[order[1:]] == found.row[order[:-1]]
-    return replace(found, row=np.where(twice, -1, found.row))
+    return replace(
+        found,
+        row=np.where(twice, -1, found.row),
+        of_scope=np.where(twice, found.alone, found.of_scope),
+    )
 
 
 def _neighbours(found: PairResult, which: Int64s) -> tuple[Int64s, Int64s, Int64s]:
@@ -293,7 +302,7 @@ def _parts_of_neighbours(
         rule = sequence.rules[int(sequence.token[row % rows])]
         if int(kernels.main[kernel_class[kernel]]) in rule.parts:
             found.row[kernel] = found.first[kernel] = found.last[kernel] = row
-            found.chance[kernel] = found.alone[kernel] = 0.5
+            found.chance[kernel] = found.alone[kernel] = found.of_scope[kernel] = 0.5
 
 
 def _near(model: _Model, kernel_class: Int32s, kernel_names: Int64s, places: Int64s) -> PairResult:
@@ -386,6 +395,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
     )
     return _Model(
         sequence.token,
+        sequence.scope,
         ratios,
         names,
         np.arange(len(sequence), dtype=np.int64),
@@ -446,7 +456,11 @@ def _run(
         final[len(model.token) - int(low[-1]) - 1] = 1.0
     total = float((end * final).sum())
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
-    chance, alone = np.empty(kernels), np.empty(kernels)
-    posterior(*shared, cells, scale, final, total if total > 0 else 1.0, best, chance, alone, first_op, last_op, place)
+    chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
+    posterior(
+        *shared, model.scope, cells, scale, final, total if total > 0 else 1.0,
+        best, chance, alone, of_scope, first_op, last_op, place,
+    )  # fmt: skip
     row = np.where(chance > alone, best, -1)
-    return PairResult(row, np.minimum(chance, 1.0), np.minimum(alone, 1.0), first_op, last_op, place)
+    chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
+    return PairResult(row, chance, alone, of_scope, first_op, last_op, place)

@@ -207,6 +207,7 @@ def posterior(
     entry: Float32s,
     ends: Float32s,
     prices: Floats,
+    op_scope: Int64s,
     cells: Float32s,
     scale: Floats,
     final: Floats,
@@ -214,6 +215,7 @@ def posterior(
     best: Int64s,
     chance: Floats,
     alone: Floats,
+    of_scope: Floats,
     first_op: Int64s,
     last_op: Int64s,
     place: Int64s,
@@ -221,8 +223,9 @@ def posterior(
     """
     Go back through what `forward` filled: the likeliest op of each kernel and with what probability.
 
-    `alone` is the probability that the kernel is in no plan, `first_op` to `last_op` the ops that are fused in it,
-    `place` the op that is current there whatever the kernel is.
+    `alone` is the probability that the kernel is in no plan, `of_scope` that of what the likelier of the two says it is
+    of the model: of any op with the `op_scope` of the likeliest, or of no op that is planned (scope -1). `first_op` to
+    `last_op` are the ops that are fused in it, `place` the op that is current there whatever the kernel is.
     `final` is the weight of ending after each op.
     """
     kernels, width = cells.shape[0], cells.shape[1]
@@ -230,6 +233,7 @@ def posterior(
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
+    joined = np.zeros(width)
     enter = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels - 1, -1, -1):
@@ -264,7 +268,7 @@ def posterior(
         for i in range(width - 1, -1, -1):
             at = offset + i
             if at >= total:
-                now_a[i] = now_c[i] = now_u[i] = now_m[i] = 0.0
+                now_a[i] = now_c[i] = now_u[i] = now_m[i] = joined[i] = 0.0
                 continue
             cls = op_class[at]
             if j == kernels - 1:
@@ -307,6 +311,7 @@ def posterior(
                 missed = skip[at + 1] * now_m[i + 1]
                 missed_on = skip_on[at + 1] * now_m[i + 1]
                 joint = fused[op_class[at + 1], kind] * now_c[i + 1]
+            joined[i] = joint
             now_c[i] = leave + stay_c + next_none + joint + missed
             now_a[i] = bare[at] * (leave + next_none + missed) + stay_a + to_core
             now_u[i] = leave + stay_u + none_on + missed
@@ -323,6 +328,16 @@ def posterior(
         best[j] = offset + top_at if top_at >= 0 else -1
         place[j] = offset + where_at
         chance[j], alone[j] = top / total_mass, none / total_mass
+        scope = op_scope[offset + top_at] if top > none else -1
+        alike = none if scope < 0 else 0.0
+        for i in range(width):
+            at = offset + i
+            if at < total and op_scope[at] == scope:
+                alike += cells[j, i, 1] * now_c[i] + cells[j, i, 0] * now_a[i]
+                # Ops of one scope fused in this kernel count once.
+                if i + 1 < width and at + 1 < total and op_scope[at + 1] == scope:
+                    alike -= cells[j, i, 1] * joined[i]
+        of_scope[j] = alike / total_mass
         first_op[j] = last_op[j] = best[j]
         if top_at >= 0:
             i = top_at

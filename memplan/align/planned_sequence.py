@@ -20,7 +20,7 @@ from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
 from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
-from memplan.schema import Plan
+from memplan.schema import Plan, PlannedOp
 
 _ENDS_EARLY = 0.03
 """How likely a step ends among its updates, relatively to its last op."""
@@ -46,7 +46,8 @@ class PlannedSequence:
     Rows of the alignment: a sentinel, then ops of the plan and extra ones.
 
     `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
-    what a row is compared by and `rules` what runs each class. `begins` marks rows a step may begin with, `ends` how
+    what a row is compared by and `rules` what runs each class. `scope` numbers phase, micro-batch, layer and part of
+    planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how
     likely it is, relatively, that it ends after a row.
     """
 
@@ -54,6 +55,7 @@ class PlannedSequence:
     extra: Int64s
     extras: tuple[ExtraOp, ...]
     token: Int32s
+    scope: Int64s
     classes: TokenClasses
     rules: tuple[LoweringRule, ...]
     begins: NDArray[np.bool_]
@@ -121,6 +123,7 @@ def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
         columns[:, 1],
         tuple(extras),
         columns[:, 2].astype(np.int32),
+        _scopes(plan, columns[:, 0]),
         token_classes(classes),
         tuple(rules),
         may_begin,
@@ -128,6 +131,17 @@ def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
         ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
     )
+
+
+def _scopes(plan: Plan, ops: Int64s) -> Int64s:
+    """What of the model each row is, numbered: equal phase, micro-batch, layer and part; -1 where no op is planned."""
+    index: dict[object, int] = {}
+
+    def number(op: PlannedOp) -> int:
+        name = op.part if op.part is not None else op.name
+        return index.setdefault((op.phase, op.micro_batch, op.layer, name), len(index))
+
+    return np.array([number(plan.ops[op]) if op >= 0 else -1 for op in ops.tolist()], dtype=np.int64)
 
 
 def _is_last(family: int) -> bool:

@@ -11,7 +11,7 @@ import memplan
 from memplan.align import Alignment
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
-from tests.align.known_runs import RECORDED, Outcome, named_matches
+from tests.align.known_runs import RECORDED, Outcome, claimed_chance, named_matches
 
 _NONE = "-"
 # Last kernel of a stretch, and what its kernels are: words of the planned op's name, or that no plan has them (copies
@@ -107,13 +107,13 @@ def alexnet_kernels(shared: Path) -> Kernels:
 def alexnet_outcome(plan: Plan, kernels: Kernels, found: Alignment) -> Outcome:
     """How an alignment does on what computes; exchanges between ranks aside, which a plan of one rank has not."""
     right, chance, times = [], [], []
-    names = named_matches(plan, found)
+    names, chances = named_matches(plan, found), claimed_chance(found)
     for kernel, truth in enumerate(_truths()):
         if kernels.type[kernel].startswith("hcom"):
             continue
         name = names[kernel]
         right.append(name.startswith("-") if truth == _NONE else bool(re.search(truth, name)))
-        chance.append(float(found.scopes.probability[kernel]))
+        chance.append(chances[kernel])
         times.append(int(kernels.duration_ns[kernel]))
     return Outcome(right, chance, times)
 

@@ -76,7 +76,7 @@ def outcome(run: KnownRun, found: Alignment) -> Outcome:
     """How an alignment does on a run: an unplanned kernel is right when it is named as what it is."""
     names = named_matches(run.plan, found)
     right = [name in truth for name, truth in zip(names, run.truth, strict=True)]
-    return Outcome(right, found.scopes.probability.tolist(), run.kernels.duration_ns.tolist())
+    return Outcome(right, claimed_chance(found), run.kernels.duration_ns.tolist())
 
 
 def named_matches(plan: Plan, found: Alignment) -> Sequence[str]:
@@ -86,6 +86,13 @@ def named_matches(plan: Plan, found: Alignment) -> Sequence[str]:
         plan.ops[op].name if op >= 0 else f"-{scopes.whats[scopes.what[kernel]] if scopes.what[kernel] >= 0 else ''}"
         for kernel, op in enumerate(found.op_of_kernel().tolist())
     ]
+
+
+def claimed_chance(found: Alignment) -> list[float]:
+    """For each kernel the probability of what `named_matches` says: of its (first) op, or of being in no plan."""
+    chance = found.scopes.probability.copy()
+    chance[found.matches.kernel[::-1]] = found.matches.probability[::-1]
+    return list(chance.tolist())
 
 
 def aligned(run: KnownRun) -> Outcome:

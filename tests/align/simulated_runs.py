@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
+from memplan.align import Alignment
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
@@ -367,6 +368,26 @@ def right_share(run: SimulatedRun, found: Sequence[int]) -> float:
         time for time, op, truth in zip(times, found, run.truth, strict=True) if (op in truth if op >= 0 else not truth)
     )
     return float(right / sum(times))
+
+
+def checked_claims(run: SimulatedRun, found: Alignment) -> tuple[list[tuple[float, bool]], list[tuple[float, bool]]]:
+    """
+    Probabilities given and whether that was right: of every pair that the kernel runs the op, and of every kernel that
+    it is of the scope said, its phase, micro-batch, layer and part, or of no plan.
+    """
+    matches = found.matches
+    pairs = [
+        (chance, op in run.truth[kernel])
+        for op, kernel, chance in zip(
+            matches.op.tolist(), matches.kernel.tolist(), matches.probability.tolist(), strict=True
+        )
+    ]
+    scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
+    right = [
+        scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
+        for op, truth in zip(found.op_of_kernel().tolist(), run.truth, strict=True)
+    ]
+    return pairs, list(zip(found.scopes.probability.tolist(), right, strict=True))
 
 
 @cache

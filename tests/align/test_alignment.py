@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from benchmarks.alignment import labelled, labelled_plan
 from memplan.align import HOW, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
 from memplan.traces.profile import Kernels
-from tests.align.simulated_runs import Disturbance, disturbance, model_plans, right_share, simulate_run
+from tests.align.simulated_runs import Disturbance, checked_claims, disturbance, model_plans, right_share, simulate_run
 
 ENOUGH = 0.97
+_EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.01)
+_TELLING = 200
 
 
 def family(type_: str, name: str = "") -> list[str]:
@@ -71,24 +74,33 @@ def test_an_undisturbed_run_is_matched_whole(shared_data: Path) -> None:
 def test_300_simulated_runs_are_matched_and_probabilities_mean_what_they_say(shared_data: Path) -> None:
     plans = list(model_plans(shared_data / "configs").values())
     shares: list[float] = []
-    chances: list[float] = []
-    right: list[bool] = []
+    claims: list[tuple[list[tuple[float, bool]], list[tuple[float, bool]]]] = []
     for seed in range(1000, 1300):
         run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
         found = align(run.plan, run.kernels)
-        ops = found.op_of_kernel().tolist()
-        shares.append(right_share(run, ops))
-        chances += found.scopes.probability.tolist()
-        right += [op in truth if op >= 0 else not truth for op, truth in zip(ops, run.truth, strict=True)]
+        shares.append(right_share(run, found.op_of_kernel().tolist()))
+        claims.append(checked_claims(run, found))
     assert np.mean(shares) >= ENOUGH
-    assert_calibrated(np.array(chances), np.array(right))
+    for side in (0, 1):
+        assert_calibrated([pair for claim in claims for pair in claim[side]])
 
 
-def assert_calibrated(chances: np.ndarray, right: np.ndarray, least: int = 200) -> None:
-    """Of matches given with probability p, a share of p within 5 points is right."""
-    for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.95), (0.95, 1.01)):
+def test_probabilities_of_ops_and_of_scopes_mean_what_they_say(shared_data: Path) -> None:
+    plans = list(model_plans(shared_data / "configs").values())
+    claims = []
+    for seed in range(7000, 7040):
+        run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
+        claims.append(checked_claims(run, align(run.plan, run.kernels)))
+    for side in (0, 1):
+        assert_calibrated([pair for claim in claims for pair in claim[side]], edges=(0.5, 0.9, 1.01))
+
+
+def assert_calibrated(pairs: Sequence[tuple[float, bool]], edges: Sequence[float] = _EDGES) -> None:
+    """Of what is given with probability p, a share of p within 5 points is right."""
+    chances, right = np.array(pairs).T
+    for low, high in pairwise(edges):
         inside = (chances >= low) & (chances < high)
-        if inside.sum() >= least:
+        if inside.sum() >= _TELLING:
             assert right[inside].mean() == pytest.approx(chances[inside].mean(), abs=0.05), (low, high)
 
 
@@ -96,8 +108,10 @@ def test_a_labelled_profile_is_matched(shared_data: Path) -> None:
     """Phase, micro-batch, layer and part of the kernels of a real run, whose labels are no input."""
     kernels = memplan.open_profile(shared_data / "profiles" / "qwen3-0.6b-train-4rank").rank(0).kernels()
     assert kernels is not None
-    found = align(labelled_plan(shared_data), kernels)
-    verdicts = labelled(found, kernels, shared_data / "labels" / "qwen3_rank0.csv")
+    plan = labelled_plan(shared_data)
+    found = align(plan, kernels)
+    assert (found.scopes.probability[found.matches.kernel] >= found.matches.probability).all()
+    verdicts = labelled(plan, found, kernels, shared_data / "labels" / "qwen3_rank0.csv")
     compute = [item for item in verdicts if not item.collective]
     total = sum(item.duration_us for item in compute)
     assert sum(item.duration_us for item in compute if item.right) / total > 0.99
