@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ class Document:
     A plan and the profile of one rank; either may be missing.
 
     `axis` puts planned time on the profile's clock and `basis` says what that rests on. `comparison` is there when
-    both are and the profile holds kernels.
+    both are and the profile holds kernels; `places` are its kernels in the model's words, where planned ops were found.
     """
 
     plan: Plan | None = None
@@ -44,13 +43,7 @@ class Document:
     comparison: Comparison | None = None
     axis: TimeMap = field(default_factory=lambda: shifted(0))
     basis: Text = _PLAN_TIME
-
-    @cached_property
-    def places(self) -> ModelPlaces | None:
-        """The kernels in the model's words; `None` where no op of a plan was found in the profile."""
-        found = self.comparison.places if self.comparison is not None else None
-        kernels = self.rank.kernels() if found is not None and self.rank is not None else None
-        return ModelPlaces(found, kernels) if found is not None and kernels is not None else None
+    places: ModelPlaces | None = None
 
     @property
     def empty(self) -> bool:
@@ -123,7 +116,7 @@ def make_document(
         if found.time_map.anchored
         else Sentence("both begin together: no op of the plan is in the profile")
     )
-    document = Document(plan, plan_path, profile, chosen, found, found.time_map, basis)
     progress(0, 1, "naming kernels")
-    _ = document.places  # here, on the thread that reads, and not when the first of them is painted
-    return document
+    kernels = chosen.kernels(progress) if found.places is not None else None
+    places = ModelPlaces(found.places, kernels) if found.places is not None and kernels is not None else None
+    return Document(plan, plan_path, profile, chosen, found, found.time_map, basis, places)

@@ -34,7 +34,7 @@ def test_json_is_the_plan_itself(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_too_little_hbm_moves_tensors_to_the_host(tmp_path: Path) -> None:
     target = tmp_path / "plan.json"
-    assert main(["plan", str(TRAINING), "--hbm", "4MiB", "-o", str(target)]) == 0
+    assert main(["plan", str(TRAINING), "--hbm", "2MiB", "-o", str(target)]) == 0
     plan = load_plan(target)
     assert plan.transfers
     assert any(op.stalled_ns for op in plan.ops)

@@ -230,6 +230,6 @@ def test_what_has_no_order_is_refused(family_models: Mapping[str, ModelConfig], 
     with pytest.raises(InputError, match="backward"):
         training_graph(family_models["kimi_linear"], Layout(), RECIPE)
     with pytest.raises(InputError, match="stages"):
-        training_graph(small, Layout(pipeline=3), RECIPE)
+        training_graph(small, Layout(pipeline=5), RECIPE)
     with pytest.raises(InputError, match="there is no stage 2 among 2"):
         training_graph(small, Layout(pipeline=2), RECIPE, stage=2)
