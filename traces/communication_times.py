@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from memplan.traces.decimals import scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import CommunicationTime, PacketTraffic
-from memplan.traces.rank_links import MOST_MATRIX_BYTES, STEP_NAME
+from memplan.traces.rank_links import STEP_NAME, communication_documents
 
 _MB, _MS = 10**6, 10**6
 _TRANSPORTS = ("RDMA", "HCCS", "PCIE", "SIO", "UB")
@@ -19,15 +18,7 @@ _TRANSPORTS = ("RDMA", "HCCS", "PCIE", "SIO", "UB")
 def read_communication_times(paths: Sequence[Path], notes: Notebook) -> list[CommunicationTime]:
     """The communications that `communication.json` files tell of, in order of start; sums over ops are left out."""
     found: list[CommunicationTime] = []
-    for path in paths:
-        try:
-            if path.stat().st_size > MOST_MATRIX_BYTES:
-                notes.add(path, "skipped: far larger than such a file is")
-                continue
-            value = json.loads(path.read_bytes(), parse_float=str, strict=False)
-        except (OSError, ValueError, RecursionError) as error:
-            notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
-            continue
+    for path, value in communication_documents(paths, notes):
         found.extend(_told(value, path, notes))
     return sorted(found, key=lambda one: (one.start_ns, one.op))
 

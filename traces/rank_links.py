@@ -18,13 +18,8 @@ STEP_NAME = re.compile(r"(?:step)?(\d{1,9})")
 MOST_MATRIX_BYTES = 256 * 1024 * 1024
 
 
-def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
-    """
-    The uses of links in `communication_matrix.json` or `cluster_communication_matrix.json` files.
-
-    The first nests step, kind, op; the second kind, step, op; both then hold pairs of ranks.
-    """
-    found: list[LinkTraffic] = []
+def communication_documents(paths: Sequence[Path], notes: Notebook) -> Iterator[tuple[Path, object]]:
+    """Each of `paths` with the JSON in it, numbers with a point as text; those that can't be read are noted."""
     for path in paths:
         try:
             if path.stat().st_size > MOST_MATRIX_BYTES:
@@ -34,6 +29,17 @@ def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
         except (OSError, ValueError, RecursionError) as error:
             notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
             continue
+        yield path, value
+
+
+def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
+    """
+    The uses of links in `communication_matrix.json` or `cluster_communication_matrix.json` files.
+
+    The first nests step, kind, op; the second kind, step, op; both then hold pairs of ranks.
+    """
+    found: list[LinkTraffic] = []
+    for path, value in communication_documents(paths, notes):
         found.extend(_uses(value, path, notes))
     return found
 
