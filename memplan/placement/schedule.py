@@ -153,15 +153,19 @@ def run_schedule(
     *,
     out_link: Link,
     in_link: Link,
+    lost: NDArray[np.int64] | None = None,
 ) -> StepSchedule:
     """
     Run the schedule with the storages of `gaps` on the host during them.
 
-    Live bytes, transfers under way included, never exceed `capacity` unless the steps' own operands do.
+    Live bytes, transfers under way included, never exceed `capacity`, less the `lost` bytes of each step, unless the
+    steps' own operands do.
     """
     steps = len(durations_ns)
     absent = [(gap.storage, gap.start, gap.end) for gap in gaps]
     live = live_bytes(storages, _complement(storages, absent), steps)
+    if lost is not None:
+        live = live + lost
     durations = np.asarray(durations_ns, dtype=np.int64)
     if not gaps:
         starts = np.cumsum(durations) - durations
