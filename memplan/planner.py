@@ -181,4 +181,5 @@ def _planned_op(
         launches=bound is not Bound.NONE,
         reads=access.reads,
         writes=access.writes,
+        repeats=op.repeats,
     )
