@@ -27,7 +27,7 @@ def accesses(graph: Graph) -> tuple[Access, ...]:
     root = [tensor.storage for tensor in graph.tensors]
     on_host = {tensor.storage for tensor in graph.tensors if tensor.on_host}
     filled = carried(graph)
-    found = []
+    found: list[Access] = []
     for op in graph.ops:
         if op.repeats is not None:
             found.append(found[op.repeats])

@@ -1,8 +1,8 @@
 """
 Recomputation as a rewrite of a graph: what is given up between two uses is made anew by running ops once more.
 
-Every storage has versions, one a writing op. A repeated op reads the versions that it read the first time and makes the
-ones that it made, so that the ops behind it find the same bytes; whether that can be done is a matter of the graph alone.
+Every storage has versions, one a writing op. A repeated op reads the versions that it read the first time and makes
+those that it made, so that the ops behind it find the same bytes; whether that can be done the graph alone tells.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from memplan.core.resources import table
 from memplan.graph.access import Access, accesses, carried
 from memplan.graph.model import Graph, Op
 from memplan.graph.op_names import op_family
 
+Value = TypeVar("Value")
 Version = tuple[int, int]
 """A storage and how many ops had written it."""
 
@@ -276,3 +278,12 @@ def _moved(op: Op, index: int, place: Mapping[int, int]) -> Op:
     if not isinstance(after, tuple):
         return replace(op, index=index)
     return replace(op, index=index, attrs={**op.attrs, "after": tuple(place[step] for step in after)})
+
+
+def along_repeats(graph: Graph, values: Sequence[Value]) -> list[Value]:
+    """`values` of the ops of a graph for those of `graph`, which repeats some of them."""
+    found: list[Value] = []
+    first = iter(values)
+    for op in graph.ops:
+        found.append(next(first) if op.repeats is None else found[op.repeats])
+    return found

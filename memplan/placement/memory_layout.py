@@ -109,13 +109,14 @@ def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Roun
             elif storage not in access.reads:
                 remade.setdefault(storage, []).append(op.index)
     kept, loops = carried(graph), loop_spans(graph)
+    by_several = {storage for storage in remade if len(writes[storage]) > 1}
     return [
         Storage(
             tensor=tensor.index,
             size=round_size(tensor.nbytes),
             start=tensor.start,
             end=tensor.end,
-            uses=_needed_at(tensor, loops, remade.get(tensor.index, ()) if len(writes.get(tensor.index, ())) > 1 else ()),
+            uses=_needed_at(tensor, loops, remade[tensor.index] if tensor.index in by_several else ()),
             writes=tuple(writes.get(tensor.index, ())),
             persistent=tensor.persistent or tensor.index in kept,
             remade=tuple(remade.get(tensor.index, ())),
@@ -124,9 +125,7 @@ def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Roun
     ]
 
 
-def _needed_at(
-    tensor: PlannedTensor, loops: Sequence[tuple[int, int]], redone: Sequence[int] = ()
-) -> tuple[int, ...]:
+def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]], redone: Sequence[int] = ()) -> tuple[int, ...]:
     """
     The steps at which a tensor has to be in HBM: those that use it, and all of a loop that finds it there.
 

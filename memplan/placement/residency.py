@@ -92,7 +92,7 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
 
 
 def stays(storages: Sequence[Storage], absent: Sequence[tuple[int, int, int]]) -> list[Residency]:
-    """Residencies left when each `(storage, start, end)` of `absent`, and what is made anew, is cut out of a lifetime."""
+    """Residencies left of lifetimes without each `(storage, start, end)` of `absent` and what waits to be remade."""
     holes: dict[int, list[tuple[int, int]]] = {}
     for index, start, end in absent:
         if start < end:

@@ -221,7 +221,7 @@ class _Simulation:
         return f"tensor {other[0]} lies there"
 
     def _start(self, step: int) -> None:
-        hbm, newest = self.hbm, self.newest
+        hbm = self.hbm
         seen: dict[int, int] = {}
         wanted = self._read_before(step)
         for tensor, low, high in self.reads[step]:

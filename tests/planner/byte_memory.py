@@ -104,7 +104,9 @@ class ByteMemory:
             if op.repeats is None:
                 wanted = self.truth[root][:length].copy()
             else:  # the bytes that the op found when it ran first, newer ones or not
-                wanted = next(held for other, size, held in self.read_before[op.repeats] if (other, size) == (root, length))
+                wanted = next(
+                    held for other, size, held in self.read_before[op.repeats] if (other, size) == (root, length)
+                )
             self._compare(op, root, wanted, here, run)
             read.append((root, length, wanted))
         self.inputs[op.index] = read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ def with_given_up(graph: Graph, data: st.DataObject) -> Graph:
     gaps = [
         GivenUp(storage, before, after)
         for storage, uses in rules.uses.items()
-        for before, after in zip(uses, uses[1:], strict=False)
+        for before, after in pairwise(uses)
         if storage not in rules.fixed
     ]
     assume(gaps)
