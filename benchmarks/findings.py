@@ -126,9 +126,11 @@ def main() -> int:
         good &= tally.right >= 0.95 * tally.total and tally.quiet >= 0.95 * tally.clean and middle <= 0.15
         lines += ["", f"## {title}", "", "| fault | first | error of cost (median) | found |", "|---|---|---|---|",
                   *tally.rows, "",
-                  f"Planted fault ranked first: {tally.right} of {tally.total} ({tally.right / max(tally.total, 1):.1%}).",
+                  f"Planted fault ranked first: {tally.right} of {tally.total}, "
+                  f"{tally.right / max(tally.total, 1):.1%}.",
                   f"Clean runs without a finding: {tally.quiet} of {tally.clean}.",
-                  f"Error of cost, median over kinds: {middle:.1%}; largest {max(tally.errors, default=0):.1%}."]  # fmt: skip
+                  f"Error of cost, median over kinds: {middle:.1%}; largest {max(tally.errors, default=0):.1%}.",
+                  ]  # fmt: skip
     lines += ["", f"A clean run is simulated, read and diagnosed in {spent:.2f} s."]
     print("\n".join(lines))
     if given.markdown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from memplan.simulator.job_memory import planted_bytes, write_job_memory
 from memplan.simulator.job_program import Doing
 from memplan.simulator.job_run import RankRun, run_job, shifted
 from memplan.simulator.job_settings import FaultyJob
+from memplan.simulator.kernel_records import operand_texts
 from memplan.simulator.noise import Chance
 from memplan.simulator.profile_tables import (
     KERNEL_DETAILS,
@@ -105,7 +106,8 @@ def _jobs(
 def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int, run: RankRun) -> None:
     output = folder / "ASCEND_PROFILER_OUTPUT"
     output.mkdir(parents=True)
-    write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run))
+    operands = _operand_columns(plan) if job.settings.conditions.speeds else {}
+    write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run, operands))
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
     write_job_memory(output, plan, job.settings.memory, rank, run)
     ranks, settings = len(job.programs), job.settings
@@ -136,7 +138,24 @@ def _stamp(time_ns: int) -> str:
     return microseconds(EPOCH_NS + time_ns) + "\t"
 
 
-def _kernel_rows(run: RankRun) -> Iterator[Sequence[object]]:
+def _operand_columns(plan: Plan) -> dict[int, dict[str, object]]:
+    """The columns of kernel_details.csv that tell the operands of an op, by its index."""
+    found: dict[int, dict[str, object]] = {}
+    for op in plan.ops:
+        if op.kernel is None:
+            continue
+        kernel = plan.kernels[op.kernel]
+        inputs = operand_texts([item for item in kernel.inputs if item is not None])
+        outputs = operand_texts(kernel.outputs)
+        found[op.index] = {
+            "Input Shapes": f'"{inputs.shapes}"', "Input Data Types": inputs.dtypes, "Input Formats": inputs.formats,
+            "Output Shapes": f'"{outputs.shapes}"', "Output Data Types": outputs.dtypes,
+            "Output Formats": outputs.formats,
+        }  # fmt: skip
+    return found
+
+
+def _kernel_rows(run: RankRun, operands: Mapping[int, Mapping[str, object]]) -> Iterator[Sequence[object]]:
     last = 0
     for task, one in enumerate(sorted(run.ran, key=lambda one: one.start_ns)):
         item = one.item
@@ -144,7 +163,7 @@ def _kernel_rows(run: RankRun) -> Iterator[Sequence[object]]:
             continue
         row: list[object] = ["N/A"] * len(KERNEL_DETAILS)
 
-        def put(values: dict[str, object], row: list[object] = row) -> None:
+        def put(values: Mapping[str, object], row: list[object] = row) -> None:
             for name, value in values.items():
                 row[_COLUMNS[name]] = value
 
@@ -157,6 +176,8 @@ def _kernel_rows(run: RankRun) -> Iterator[Sequence[object]]:
         })  # fmt: skip
         if not communicates:
             put({"Task ID": task, "Stream ID": _COMPUTE, "Block Dim": 20, "OP State": "static"})
+            if item.op is not None and item.op.index in operands:
+                put(operands[item.op.index])
             if item.dtype:
                 put({"Input Data Types": item.dtype, "Input Shapes": '"1024"'})
             put(_counters(item.op.bound if item.op else "hbm", item.core, one.end_ns - one.start_ns, item.busy))

@@ -46,7 +46,6 @@ class _Pace:
     kernels: Floats
     launches: Floats
     slowed: float
-    memory_slowed: float
 
 
 def run_job(job: FaultyJob, steps: int, chance: Chance) -> list[RankRun]:
@@ -121,7 +120,7 @@ def _pace(settings: JobSettings, program: RankProgram, rank: int, step: int, ste
         kernels = kernels * (1 + rare * chance.uniform(len(program)))
     speed = conditions.speeds[rank] if conditions.speeds else 1.0
     slowed = 1 / settings.clock_at(rank, step, steps)
-    return _Pace(kernels * speed, launches, slowed, 1.0 if settings.ramp else slowed)
+    return _Pace(kernels * speed, launches, slowed)
 
 
 def _until_meeting(
@@ -143,11 +142,9 @@ def _until_meeting(
             launch = run.host
             run.host += round(call_ns * float(pace.launches[index]))
             length = item.duration_ns * float(pace.kernels[index])
-            if item.op is not None:
-                bound = item.op.bound == "hbm"
-                length *= unplanned.get(item.type, 1.0) * (pace.memory_slowed if bound else pace.slowed)
-            else:
-                length *= pace.slowed
+            # Memory has a clock of its own.
+            length *= 1.0 if item.op is not None and item.op.bound == "hbm" else pace.slowed
+            length *= unplanned.get(item.type, 1.0) if item.op is not None else 1.0
             start = max(run.stream + 200, launch + _LAUNCH_NS) + item.late_ns
             if item.late_ns:
                 launch = min(launch, run.stream)

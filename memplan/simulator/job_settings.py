@@ -54,10 +54,10 @@ class JobSettings:
     What a simulated job does beside its programs.
 
     `clock` is the share of the highest clock after a third of the run; with `ramp` it falls step by step from the
-    second on and leaves ops that wait for memory alone, on `slow_clock` alone if it is a rank. `slow_link` divides the
-    rate of the link from rank 1 to the next, for packets of `slow_from` bytes and more. `stages` are pipeline stages,
-    `tensor` ranks share each layer; `call_ns` is the host's time to launch a kernel. `gaps_ns` lie between steps, the
-    last of them over and over. Of `preempted` sequences a serving engine computes the prompt again in every step.
+    second on; on `slow_clock` alone if it is a rank. Ops that wait for memory are as fast as ever. `slow_link` divides
+    the rate of the link from rank 1 to the next, for packets of `slow_from` bytes and more. `stages` are pipeline
+    stages, `tensor` ranks share each layer; `call_ns` is the host's time to launch a kernel. `gaps_ns` lie between
+    steps, the last of them over and over. Of `preempted` sequences a serving engine computes the prompt again.
     """
 
     clock: float = 1.0
