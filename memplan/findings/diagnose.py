@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.cost import Machine, machine
+from memplan.findings.affinity_rules import affinity_findings
 from memplan.findings.claims import COMPUTING
 from memplan.findings.communication_rules import communication_findings
 from memplan.findings.finding import Finding
@@ -15,8 +16,10 @@ from memplan.findings.host_rules import host_findings
 from memplan.findings.job_case import JobCase, RankFacts, rank_facts_of
 from memplan.findings.kernel_rules import kernel_findings
 from memplan.findings.memory_rules import memory_findings
+from memplan.findings.packet_rules import packet_findings
 from memplan.findings.rank_case import rank_case
 from memplan.findings.rank_rules import rank_findings
+from memplan.findings.sequence_rules import sequence_findings
 from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
 from memplan.traces.directory import Profile
@@ -25,9 +28,12 @@ FindingRule = Callable[[JobCase], Iterable[Finding]]
 
 RULES: tuple[FindingRule, ...] = (
     rank_findings,
+    packet_findings,
     communication_findings,
     host_findings,
+    affinity_findings,
     kernel_findings,
+    sequence_findings,
     memory_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
