@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.likelihood import LoweringRule, rule_of
+from memplan.align.loose_groups import loose_groups
 from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
 from memplan.core.arrays import Int32s, Int64s
@@ -48,7 +49,7 @@ class PlannedSequence:
     `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
     what a row is compared by and `rules` what runs each class. `scope` numbers phase, micro-batch, layer and part of
     planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how
-    likely it is, relatively, that it ends after a row.
+    likely it is, relatively, that it ends after a row. `group` numbers neighbours that run in any order (`loose_groups`).
     """
 
     op: Int64s
@@ -62,6 +63,7 @@ class PlannedSequence:
     opens: NDArray[np.bool_]
     ends: NDArray[np.float32]
     time: Int64s
+    group: Int64s
 
     def __len__(self) -> int:
         return len(self.op)
@@ -130,7 +132,14 @@ def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
         opens,
         ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
+        _groups(columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()])),
     )
+
+
+def _groups(rows: Int64s, ops: Sequence[int], groups: Int64s) -> Int64s:
+    """The group of every row; what is no op is one of its own."""
+    of_op = dict(zip(ops, groups.tolist(), strict=True))
+    return np.array([of_op[op] if op >= 0 else -1 - place for place, op in enumerate(rows.tolist())], dtype=np.int64)
 
 
 def _scopes(plan: Plan, ops: Int64s) -> Int64s:

@@ -15,6 +15,7 @@ import numpy as np
 
 from memplan.align.inferred_outputs import inferred_outputs
 from memplan.align.op_families import families_of, family_table
+from memplan.align.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
@@ -31,7 +32,8 @@ class TokenClass:
     """
     One class: families (the main one first), elements of each operand, bits of an element of the main output.
 
-    `groups` is over how many matrices the weight of a grouped product goes.
+    `groups` is over how many matrices the weight of a grouped product goes, `pieces` the operands of the pieces in
+    which a run may do it.
     """
 
     families: tuple[int, ...]
@@ -39,6 +41,7 @@ class TokenClass:
     outputs: tuple[int, ...]
     bits: int
     groups: int = 1
+    pieces: Pieces = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class TokenClasses:
 
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
-    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown.
+    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces` as
+    in `TokenClass`.
     """
 
     main: Int32s
@@ -59,6 +63,7 @@ class TokenClasses:
     scalar: Bools
     bits: Int32s
     groups: Int32s
+    pieces: tuple[Pieces, ...]
 
     def __len__(self) -> int:
         return len(self.main)
@@ -85,7 +90,8 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     main = np.array([item.families[0] for item in found], dtype=np.int32)
     bits = np.array([item.bits for item in found], dtype=np.int32)
     groups = np.array([item.groups for item in found], dtype=np.int32)
-    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups)
+    pieces = tuple(item.pieces for item in found)
+    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups, pieces)
 
 
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
@@ -160,19 +166,20 @@ def dtype_bits(name: str) -> int:
 def plan_tokens(plan: Plan, ops: Iterable[int]) -> tuple[list[TokenClass], Int32s]:
     """The classes of those ops of a plan, and the class of each."""
     index: dict[TokenClass, int] = {}
-    known: dict[tuple[str, int | None], int] = {}
+    known: dict[tuple[str, int | None, Pieces], int] = {}
+    pieces = pieces_of_ops(plan)
     codes = []
     for number in ops:
         op = plan.ops[number]
-        key = op.type, op.kernel
+        key = op.type, op.kernel, pieces.get(number, ())
         if key not in known:
             launched = None if op.kernel is None else plan.kernels[op.kernel]
-            known[key] = index.setdefault(_planned_class(op.type, launched), len(index))
+            known[key] = index.setdefault(_planned_class(op.type, launched, key[2]), len(index))
         codes.append(known[key])
     return list(index), np.array(codes, dtype=np.int32)
 
 
-def _planned_class(type_: str, kernel: PlannedKernel | None) -> TokenClass:
+def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces) -> TokenClass:
     if kernel is None:
         return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS)
     inputs, outputs = (
@@ -185,7 +192,7 @@ def _planned_class(type_: str, kernel: PlannedKernel | None) -> TokenClass:
     if families[0] == family_table().number("grouped_product"):
         shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
         groups = next((shape[0] for shape in shapes if len(shape) == 3), 1)
-    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups)
+    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces)
 
 
 def _elements(shape: Sequence[int]) -> int:
