@@ -165,6 +165,10 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
     if rule.kernels[0] == known.number("send_receive"):
         joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
+    # A matrix and its transpose are different weights of one size.
+    turned = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
+    if int(ops.main[row]) == known.number("optimizer"):
+        sized = np.where(turned & usual, sized + weights["other_rows"], sized)
     return _Logarithms(runs + sized, part, repeated, joint)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.align.op_families import families_of, family_table
+from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan, PlannedOp
@@ -31,10 +31,12 @@ def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]) 
 
 
 def _together(before: PlannedOp, op: PlannedOp, branches: dict[tuple[int | None, str], int]) -> bool:
-    if op.part is None or before.part is None or op.phase == "optimizer":
+    if op.part is None or before.part is None:
         return False
     if (before.phase, before.micro_batch, before.layer) != (op.phase, op.micro_batch, op.layer):
         return False
+    if op.phase == "optimizer":
+        return op.layer is not None
     first, second = _branch(before, branches), _branch(op, branches)
     if first is not None or second is not None:
         return first == second
@@ -52,18 +54,14 @@ def _stem(op: PlannedOp) -> str:
     return part.rpartition(".")[0] or part
 
 
-def _branches(
-    plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]
-) -> dict[tuple[int | None, str], int]:
+def _branches(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]) -> dict[tuple[int | None, str], int]:
     """Layer and part of the ops from a product that may be cut to where its pieces meet, numbered by product."""
     known = family_table()
-    routing, merging, grouped = (
-        known.number(name) for name in ("expert_routing", "expert_merging", "grouped_product")
-    )
+    routing, merging, grouped = (known.number(name) for name in ("expert_routing", "expert_merging", "grouped_product"))
     found: dict[tuple[int | None, str], int] = {}
     for place, (index, kind) in enumerate(zip(ops, classes, strict=True)):
         op = plan.ops[index]
-        if not kind.pieces or op.part is None or (op.layer, op.part) in found or "." in op.part and kind.groups == 1:
+        if not kind.pieces or op.part is None or (op.layer, op.part) in found or ("." in op.part and kind.groups == 1):
             continue
         over_experts = kind.families[0] == grouped
         begin = place

@@ -224,8 +224,10 @@ def _collectives(
     runs = [frozenset(rule.kernels) for rule in sequence.rules]
     first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
-    # Neither jumps nor another step: places tell.
-    prices = np.array([beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, 0.0, 0.0])
+    # Neither far jumps nor another step: places tell.
+    prices = np.array(
+        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"], 0.0]
+    )
     main = kernels.main[kernel_class[which]]
     there = set(main.tolist())
     for kind in there:
@@ -237,7 +239,10 @@ def _collectives(
             continue
         chosen = which[main == kind]
         step = found.place[chosen] // rows
-        whole = np.concatenate([planned + rows * turn for turn in np.unique(step).tolist()])
+        # What stands at the edge of one step may be of the next one or the one before.
+        ends = (before[main == kind] - _EDGE, after[main == kind] + _EDGE)
+        steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
+        whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
         some = model.taken(whole % rows)
         skip = np.full(len(whole), beside["skip"], dtype=np.float32)
         some = replace(some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip)

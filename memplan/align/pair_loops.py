@@ -29,6 +29,8 @@ _REACH, _NEIGHBOURS = 24, 10
 
 _FASTER, _LEAST = 1.0, 0.01
 """Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
+_SLOWER, _LEAST_SLOWER = 1.0, 0.15
+"""The same above it: of two it is rather the longer one, but any may wait for others."""
 
 
 @jit_numpy_division
@@ -41,8 +43,11 @@ def _nearness(place: int, begin: int, end: int, off: int) -> float:
 @jit_numpy_division
 def _lasting(planned: float, measured: float) -> float:
     """How well durations fit: a collective often waits for others, but is hardly faster than its links."""
-    if planned <= 0.0 or measured <= 0.0 or measured >= planned:
+    if planned <= 0.0 or measured <= 0.0:
         return 1.0
+    if measured >= planned:
+        long = np.log(measured / planned) / _SLOWER
+        return max(float(np.exp(-0.5 * long * long)), _LEAST_SLOWER)
     short = np.log(planned / measured) / _FASTER
     return max(float(np.exp(-0.5 * short * short)), _LEAST)
 

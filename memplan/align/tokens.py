@@ -33,7 +33,7 @@ class TokenClass:
     One class: families (the main one first), elements of each operand, bits of an element of the main output.
 
     `groups` is over how many matrices the weight of a grouped product goes, `pieces` the operands of the pieces in
-    which a run may do it.
+    which a run may do it. `rows` are those of the largest input where it is a matrix.
     """
 
     families: tuple[int, ...]
@@ -42,6 +42,7 @@ class TokenClass:
     bits: int
     groups: int = 1
     pieces: Pieces = ()
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class TokenClasses:
 
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
-    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces` as
-    in `TokenClass`.
+    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces` and
+    `rows` as in `TokenClass`, 0 where there are none.
     """
 
     main: Int32s
@@ -64,6 +65,7 @@ class TokenClasses:
     bits: Int32s
     groups: Int32s
     pieces: tuple[Pieces, ...]
+    rows: Int64s
 
     def __len__(self) -> int:
         return len(self.main)
@@ -91,7 +93,8 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     bits = np.array([item.bits for item in found], dtype=np.int32)
     groups = np.array([item.groups for item in found], dtype=np.int32)
     pieces = tuple(item.pieces for item in found)
-    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups, pieces)
+    rows = np.array([item.rows for item in found], dtype=np.int64)
+    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows)
 
 
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
@@ -118,7 +121,8 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         read = _dims(inputs)
         sizes, made = tuple(map(prod, read)), tuple(map(prod, _dims(outputs)))
         bits = _bits(out_types, made) or _bits(in_types, sizes)
-        found.append(TokenClass(families, sizes, made or inferred_outputs(families[0], read), bits))
+        made = made or inferred_outputs(families[0], read)
+        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read)))
     return found, classes.astype(np.int32)
 
 
@@ -146,6 +150,12 @@ def _dims(text: str) -> tuple[tuple[int, ...], ...]:
         tuple(abs(int(dim)) if dim.strip().lstrip("-").isdigit() else 1 for dim in operand.split(",") if dim.strip())
         for operand in text.split(";")
     )
+
+
+def _rows(shapes: Sequence[Sequence[int]]) -> int:
+    """Rows of the largest of several shapes, 0 where it is no matrix."""
+    largest = max(shapes, key=prod, default=())
+    return largest[0] if len(largest) == 2 else 0
 
 
 def _bits(text: str, sizes: Sequence[int]) -> int:

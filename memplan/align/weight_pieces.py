@@ -8,12 +8,13 @@ both gradients, the sum of gradients, the update) may then run piece by piece, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 from memplan.align.op_families import families_of, family_table
 from memplan.graph import TensorKind
-from memplan.schema import Plan, PlannedOp
+from memplan.schema import Plan, PlannedKernel, PlannedOp
 
 Pieces = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 """Elements of each input and of each output of every piece that differs in size from the others."""
@@ -22,25 +23,65 @@ _OF_FORWARD, _OF_DX, _OF_DW = (False, True, True), (True, True, False), (True, F
 """Which of the two factors and the product have the side that is cut, by what of the weight the op makes."""
 
 
+@dataclass(frozen=True, slots=True)
+class WeightPiece:
+    """A weight or a piece of one: its elements, and its rows where it is a matrix, else 0."""
+
+    elements: int
+    rows: int
+
+
 def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     """The pieces in which ops of `plan` may run, by op; ops that run whole are left out."""
-    shares = dict(_shares(plan))
+    cuts = dict(_cuts(plan))
     found: dict[int, Pieces] = {}
     for op in plan.ops:
         if op.kernel is None or op.part is None:
             continue
         stem, _, end = op.part.rpartition(".")
-        cut = shares.get((op.layer, op.part))
+        cut = cuts.get((op.layer, op.part))
         sides: Sequence[bool] = _OF_FORWARD
         if cut is None:
-            cut, sides = shares.get((op.layer, stem)), {"dx": _OF_DX, "dw": _OF_DW}.get(end, ())
+            cut, sides = cuts.get((op.layer, stem)), {"dx": _OF_DX, "dw": _OF_DW}.get(end, ())
         if cut is not None:
-            found[op.index] = tuple(dict.fromkeys(_piece(plan, op, share, sides) for share in cut))
+            shares = dict.fromkeys(width for widths in cut.ways for width in widths)
+            kernel, whole = plan.kernels[op.kernel], cut.width * cut.groups
+            found[op.index] = tuple(dict.fromkeys(_piece(kernel, width, whole, sides) for width in sorted(shares)))
     return found
 
 
-def _shares(plan: Plan) -> Iterator[tuple[tuple[int | None, str], tuple[tuple[int, int], ...]]]:
-    """Layer and part of every product whose weight may be cut, with the shares of its pieces as fractions."""
+def pieces_of_updates(plan: Plan, updates: Iterable[int]) -> Mapping[int, tuple[tuple[WeightPiece, ...], ...]]:
+    """For each update of a weight the ways in which a run may keep it, whole first: all pieces, in order."""
+    cuts = dict(_cuts(plan))
+    found = {}
+    for update in updates:
+        op = plan.ops[update]
+        if op.kernel is None:
+            continue
+        kernel = plan.kernels[op.kernel]
+        shapes = [item.shape for item in (*kernel.outputs, *kernel.inputs) if item is not None]
+        shape = max(shapes, key=lambda shape: (prod(shape), len(shape)), default=())
+        size = prod(shape)
+        ways: list[tuple[WeightPiece, ...]] = [(WeightPiece(size, shape[0] if len(shape) == 2 else 0),)]
+        cut = None if op.part is None else cuts.get((op.layer, op.part.rpartition(".")[0]))
+        if cut is not None and size % (cut.width * cut.groups) == 0:
+            each = size // (cut.width * cut.groups)
+            ways += [tuple(WeightPiece(width * each, width) for width in widths) for widths in cut.ways]
+        found[update] = tuple(ways)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a weight of `groups` matrices with `width` rows each may be cut: the rows of all pieces, in each way."""
+
+    width: int
+    groups: int
+    ways: tuple[tuple[int, ...], ...]
+
+
+def _cuts(plan: Plan) -> Iterator[tuple[tuple[int | None, str], _Cut]]:
+    """Layer and part of every product whose weight may be cut, and how."""
     products = family_table().number("product"), family_table().number("grouped_product")
     readers: dict[int, list[int]] = {}
     for op in plan.ops:
@@ -58,13 +99,12 @@ def _shares(plan: Plan) -> Iterator[tuple[tuple[int | None, str], tuple[tuple[in
         groups = weight.shape[0] if len(weight.shape) == 3 else 1
         width = made[0].shape[-1]
         after = [plan.ops[op] for tensor in first.writes or () for op in readers.get(tensor, ()) if op != first.index]
-        widths = next((found for op in after if len(found := _cut_by(plan, op, width)) > 1), (width,))
-        shares = {(part, width * groups) for part in widths}
-        if groups > 1:
-            shares.add((width, width * groups))
-        shares.discard((width, width))
-        if shares:
-            yield (first.layer, first.part), tuple(sorted(shares))
+        widths = next((found for op in after if len(found := _cut_by(plan, op, width)) > 1), ())
+        ways = [(width,) * groups] if groups > 1 else []
+        if widths:
+            ways.append(widths * groups)
+        if ways:
+            yield (first.layer, first.part), _Cut(width, groups, tuple(ways))
 
 
 def _cut_by(plan: Plan, op: PlannedOp, width: int) -> tuple[int, ...]:
@@ -81,17 +121,15 @@ def _cut_by(plan: Plan, op: PlannedOp, width: int) -> tuple[int, ...]:
 
 
 def _piece(
-    plan: Plan, op: PlannedOp, share: tuple[int, int], sides: Sequence[bool]
+    kernel: PlannedKernel, width: int, whole: int, sides: Sequence[bool]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Elements of inputs and outputs of a share of an op."""
-    assert op.kernel is not None
-    kernel = plan.kernels[op.kernel]
-    shapes = [*(None if item is None else item.shape for item in kernel.inputs), *(item.shape for item in kernel.outputs)]
-    count, whole = len(kernel.inputs), share[1]
+    """Elements of inputs and outputs of what runs an op with `width` of `whole` rows of its weight."""
+    read = [None if item is None else item.shape for item in kernel.inputs]
+    made = [item.shape for item in kernel.outputs]
     sizes = []
-    for place, shape in enumerate(shapes):
+    for place, shape in enumerate([*read, *made]):
         size = 1 if shape is None else prod(shape)
-        side = place if place < 2 else 2 if place == count else -1
+        side = place if place < 2 else 2 if place == len(read) else -1
         cut = side < 0 or side >= len(sides) or sides[side]
-        sizes.append(size * share[0] // whole if cut and size % whole == 0 and size >= whole else size)
-    return tuple(sizes[:count]), tuple(sizes[count:])
+        sizes.append(size * width // whole if cut and size % whole == 0 else size)
+    return tuple(sizes[: len(read)]), tuple(sizes[len(read) :])
