@@ -54,17 +54,18 @@ def meetings_of(exposed: Mapping[int, Sequence[ExposedCommunication]]) -> Meetin
     """
     The meetings of the ranks of a job, by their communications.
 
-    Communications of one name in one communicator are one on all ranks, the n-th with the n-th. A communication ends on
-    all its ranks at once: ends align the clocks. Names without a communicator are no sign that ranks met.
+    Communications of one name in one communicator and step are one on all ranks, the n-th with the n-th. A
+    communication ends on all its ranks at once: ends align the clocks. Names without a communicator don't tell that
+    ranks met.
     """
-    together: dict[tuple[str, str, int], dict[int, int]] = {}
+    together: dict[tuple[int | None, str, str, int], dict[int, int]] = {}
     for rank, ran in exposed.items():
-        count: dict[tuple[str, str], int] = {}
+        count: dict[tuple[int | None, str, str], int] = {}
         for place, one in enumerate(ran):
             told = one.communication.told
             if told is None or not told.group:
                 continue
-            key = (told.group, told.op)
+            key = (told.step, told.group, told.op)
             count[key] = count.get(key, -1) + 1
             together.setdefault((*key, count[key]), {})[rank] = place
     shared = {key: met for key, met in together.items() if len(met) > 1}
@@ -75,7 +76,7 @@ def meetings_of(exposed: Mapping[int, Sequence[ExposedCommunication]]) -> Meetin
         aligned = [end - offsets[rank] for rank, end in met_ends.items()]
         spreads.append(max(aligned) - min(aligned))
     found = []
-    for (group, op, _), met in shared.items():
+    for (_, group, op, _), met in shared.items():
         ran_together = {rank: exposed[rank][place].communication for rank, place in met.items()}
         found.append(
             Meeting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import MIB
 from memplan.likeness import like_profile
 from memplan.likeness.kernel_kinds import operand_shapes
+from memplan.likeness.layer_passes import layer_passes
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
@@ -85,6 +86,64 @@ def test_a_training_step_is_told_by_its_kernels_alone(
     }  # fmt: skip
     assert not wrong(found.values, expected)
     assert not found.contradictions
+
+
+WINDOWS = [(0.03, 1.0), (0.3, 1.0), (0.0, 0.6), (0.15, 0.75)]
+
+
+def cut_steps(folder: Path) -> Iterator[Path]:
+    """The profile `folder` holding only kernels of its first step, from one share of them to another."""
+    table = next(folder.rglob("kernel_details.csv"))
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    step = rows[: len(rows) // 2]
+    for path in table.parent.iterdir():
+        path.unlink()
+    for begin, end in WINDOWS:
+        table.write_text(
+            "\n".join([head, *step[int(begin * len(step)) : int(end * len(step))]]) + "\n", encoding="utf-8"
+        )
+        yield folder
+
+
+@pytest.mark.parametrize("case", [TRAINED[0], TRAINED[3]])
+def test_part_of_a_step_tells_it_too(shared_data: Path, tmp_path: Path, case: tuple[Any, ...]) -> None:
+    """The profiler was started or stopped in the middle of a step: micro-batches it doesn't hold are not counted."""
+    name, layers, layout, recipe, stage, data_rank, chip = case
+    model = cut(shared_data, name, layers)
+    rank = (stage * layout.data + data_rank) * layout.context * layout.tensor
+    asked = {"chip": chip, "layout": layout, "recipe": recipe, "stage": stage, "data_rank": data_rank}
+    for folder in cut_steps(run(model, tmp_path, rank, **asked)):
+        found = like_profile(model, memplan.open_profile(folder))
+        expected = {
+            "phase": "train", "tp": layout.tensor, "pp": layout.pipeline, "cp": layout.context, "ep": layout.expert,
+            "stage": stage, "context": recipe.sequence, "micro_batch": recipe.micro_batch,
+            "sequence_parallel": recipe.sequence_parallel, "recompute_layers": recipe.recompute_layers,
+            "recompute_cheap": recipe.recompute_cheap,
+        }  # fmt: skip
+        assert not wrong(found.values, expected)
+        assert recipe.micro_batches - 1 <= found.values["micro_batches"] <= recipe.micro_batches
+
+
+@pytest.mark.parametrize(
+    ("order", "layers", "forward", "backward", "ahead", "cut"),
+    [
+        ("eFFFhHBBBEeFFFhHBBBE", 3, 2, 2, 1, False),
+        ("eFFFpeFFFppBBBEpBBBE", 3, 2, 2, 2, False),
+        ("FpeFFFppBBBEpBBBE", 3, 2, 2, None, True),
+        ("eFFFpeFFFppBBBEpB", 3, 2, 2, 2, True),
+        ("pFFFhHFBFBFBppFFFhHFBFB", 3, 2, 2, 1, True),
+        ("pFFFFppFFFFpBBFBFBppFFFFppBBFBFB", 4, 3, 2, 2, True),
+        ("BBEeFFFFhHBBBBE", 4, 1, 2, None, True),
+    ],
+)
+def test_passes_through_layers_are_read_off_the_order_of_attentions(
+    order: str, layers: int, forward: int, backward: int, ahead: int | None, cut: bool
+) -> None:
+    found = layer_passes(order)
+    assert found is not None
+    assert (found.layers, found.forward, found.backward, found.ahead, found.cut) == (
+        layers, forward, backward, ahead, cut,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "layers", "layout", "step", "chip"), SERVED)
