@@ -149,12 +149,12 @@ def _late_ranks(job: JobCase) -> Iterator[Finding]:
 
     A collective ends on all its ranks at once: ends align the clocks, what is left over is the residual.
     """
-    groups: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+    groups: dict[tuple[int | None, str, str], dict[int, tuple[int, int]]] = {}
     for rank, facts in job.ranks.items():
         for one in facts.exposed:
             told = one.communication.told
             if told is not None and not told.peer_to_peer:
-                key = (told.group, told.op)
+                key = (told.step, told.group, told.op)
                 groups.setdefault(key, {})[rank] = (one.communication.start_ns, one.communication.end_ns)
     shared = {key: met for key, met in groups.items() if len(met) > 1}
     offsets = clock_offsets(list(shared.values()))
@@ -171,9 +171,10 @@ def _late_ranks(job: JobCase) -> Iterator[Finding]:
         return
     worst = max(late, key=lambda rank: sum(late[rank]))
     waiting = {rank: facts for rank, facts in job.ranks.items() if rank != worst}
-    total = sum(late[worst])
     victim = max(waiting, key=lambda rank: waiting[rank].claims.left(WAITING))
     facts = waiting[victim]
+    # What computing hides of the others' waiting costs nothing.
+    total = min(sum(late[worst]), facts.claims.left(WAITING))
     # Only where most collectives wait for the same rank is that rank the cause.
     if len(late[worst]) < 0.5 * len(shared) or not facts.worth(total):
         return
