@@ -69,7 +69,7 @@ def kernel(type_: str, *shape: int) -> TokenClass:
 
 def test_a_series_that_repeats_is_one_unit_a_weight() -> None:
     series = ("mul_", "lerp_", "addcmul_", "sqrt", "addcdiv_")
-    weights = ((8, 4), (8, 4), (16, 4), (4, 8))
+    weights = ((8, 4), (8, 4), (16, 4), (4, 8), (16, 4))
     found: list[TokenClass] = []
     for shape in weights:
         found += [kernel(f"aten::{type_}", *shape) for type_ in series]
@@ -78,14 +78,14 @@ def test_a_series_that_repeats_is_one_unit_a_weight() -> None:
     unnamed = np.zeros(len(codes), dtype=np.bool_)
     pieces = [WeightPiece(32, 8), WeightPiece(64, 16), WeightPiece(32, 4)]
     units = update_units(kinds, codes, pieces, unnamed)
-    assert units.owner.tolist() == [weight for weight in range(4) for _ in series]
-    assert units.seen == {WeightPiece(32, 8): 2, WeightPiece(64, 16): 1, WeightPiece(32, 4): 1}
+    assert units.owner.tolist() == [weight for weight in range(5) for _ in series]
+    assert units.seen == {WeightPiece(32, 8): 2, WeightPiece(64, 16): 2, WeightPiece(32, 4): 1}
     # One kernel less is still a unit; a kernel on another size stands for itself.
     lacking = update_units(kinds, np.delete(codes, 3), pieces, unnamed[1:])
-    assert lacking.owner.tolist() == [0] * 4 + [1] * 5 + [2] * 5 + [3] * 5
+    assert lacking.owner.tolist() == [0] * 4 + [1] * 5 + [2] * 5 + [3] * 5 + [4] * 5
     stranger = replace(kinds[0], inputs=(77, 77), outputs=(77,))
-    among = update_units([*kinds, stranger], np.insert(codes, 7, len(kinds)), pieces, np.zeros(21, dtype=np.bool_))
-    assert np.unique(among.owner, return_counts=True)[1].tolist() == [5, 5, 1, 5, 5]
+    among = update_units([*kinds, stranger], np.insert(codes, 7, len(kinds)), pieces, np.zeros(26, dtype=np.bool_))
+    assert np.unique(among.owner, return_counts=True)[1].tolist() == [5, 5, 1, 5, 5, 5]
     assert len(update_units(kinds, codes, (), unnamed).kept) == len(codes)
 
 
