@@ -9,7 +9,7 @@ from dataclasses import replace
 from memplan.core.errors import InputError
 from memplan.likeness.layout_like import place_in_layout, stage_by_order
 from memplan.likeness.setting import LikeSettings
-from memplan.likeness.training_shapes import TrainingShapes
+from memplan.likeness.training_shapes import TrainingShapes, tensor_ranks
 from memplan.models.architecture import ModelConfig
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout, stage_spans
@@ -35,7 +35,7 @@ def training_like(
 ) -> None:
     """Find out how `model` was trained; `shapes` are those of the rank's kernels, `None` where it has none."""
     if shapes is not None:
-        if shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
+        if shapes.shaped and shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
             raise InputError(
                 f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
                 remedy="give the config.json of the model that ran",
@@ -57,7 +57,9 @@ def training_like(
     if shapes is not None:
         _replicas(model, shapes, settings)
     if "dp" not in settings:
-        settings.put("dp", 1, "nothing in the profile tells it", Certainty.ASSUMED)
+        # So many replicas at least are needed for experts to be dealt over their ranks.
+        least = max(1, settings.get("ep") // (settings.get("tp") * settings.get("cp")))
+        settings.put("dp", least, "nothing in the profile tells it", Certainty.ASSUMED)
     place_in_layout(groups, rank, settings)
     _stage(model, shapes, rank, settings)
     _recipe(model, shapes, settings)
@@ -65,11 +67,11 @@ def training_like(
 
 
 def _tensor_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
-    heads = next((found for layer in model.layers if (found := getattr(layer.mixer, "heads", None))), None)
-    if shapes.attention is None or heads is None or heads % shapes.attention.heads:
+    ranks = None if shapes.attention is None else tensor_ranks(model, shapes.attention)
+    if shapes.attention is None or ranks is None:
         return
     each = shapes.attention.heads
-    settings.put("tp", heads // each, f"attention of {each} heads a rank; the model has {heads}")
+    settings.put("tp", ranks, f"attention of {each} heads a rank; the model has {ranks * each}")
 
 
 def _tokens(shapes: TrainingShapes, settings: LikeSettings) -> None:
@@ -118,20 +120,28 @@ def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSet
 
 def _layers(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
     """Micro-batches, and how many layers each goes through on this rank."""
-    marks = shapes.embeddings or shapes.heads
+    marks, passes = shapes.embeddings or shapes.heads, shapes.passes
     gradients = shapes.backward
-    if not gradients:
+    if not gradients or passes is None:
         return
-    if marks and gradients % marks == 0:
+    if marks and not passes.cut and gradients % marks == 0:
         what = "lookups of tokens" if shapes.embeddings else "products that make logits"
         settings.put("micro_batches", marks, f"{marks} {what} a step")
         layers, evidence = gradients // marks, f"{gradients} gradients of attention in {marks} micro-batches"
-    elif shapes.layer_run and gradients % shapes.layer_run == 0:
-        layers = shapes.layer_run
+    elif passes.cut:
+        layers, evidence = passes.layers, f"runs of {passes.layers} attentions, or gradients of it"
+        number = max(marks, passes.micro_batches)
+        settings.put(
+            "micro_batches",
+            number,
+            f"the profile holds part of a step, with {passes.forward} ways forward and {passes.backward} back: "
+            "there may be more",
+            Certainty.LIKELY,
+        )
+    else:
+        layers = passes.layers
         evidence = f"runs of {layers} attentions between transfers"
         settings.put("micro_batches", gradients // layers, f"{gradients} gradients of attention in {evidence}")
-    else:
-        return
     settings.put("layers_of_stage", layers, evidence)
     if "pp" not in settings:
         whole = len(model.layers)
@@ -260,7 +270,7 @@ def _stage(model: ModelConfig, shapes: TrainingShapes | None, rank: int, setting
             elif shapes.heads:
                 found, evidence, certainty = stages - 1, "logits are made", Certainty.FOLLOWS
             elif "layers_of_stage" in settings and "micro_batches" in settings:
-                first = shapes.ahead // settings.get("layers_of_stage")
+                first = 0 if shapes.passes is None else shapes.passes.ahead or 0
                 if 0 < first < settings.get("micro_batches") and 0 < stages - first < stages - 1:
                     found, certainty = stages - first, Certainty.FOLLOWS
                     evidence = f"{first} micro-batches go forward before the first comes back (1F1B)"
@@ -309,7 +319,7 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSet
     ):  # fmt: skip
         if name not in settings:
             settings.put(name, value, f"nothing in the profile tells it{': ' + why if why else ''}", Certainty.ASSUMED)
-    if "context" not in settings:
+    if "context" not in settings and settings.take("context") is None:
         raise InputError(f"the profile does not tell how long sequences of {model.name} are", remedy="give --sequence")
     if shapes is not None and shapes.dtype is not None:
         settings.put("precision", shapes.dtype.removeprefix("DT_").lower(), "type of most matrix products")
@@ -331,10 +341,9 @@ def _samples(settings: LikeSettings) -> None:
 
 
 def _schedule(shapes: TrainingShapes, settings: LikeSettings) -> None:
-    if "layers_of_stage" not in settings:
+    if shapes.passes is None or shapes.passes.ahead is None:
         return
-    layers, total = settings.get("layers_of_stage"), settings.get("micro_batches")
-    first = shapes.ahead / layers
+    first, total = shapes.passes.ahead, settings.get("micro_batches")
     expected = min(settings.get("pp") - settings.get("stage"), total)
     if settings.get("pp") > 1 and first == total > expected:
         settings.put("schedule", Schedule.GPIPE, f"all {total} micro-batches go forward before the first comes back")
