@@ -35,7 +35,7 @@ def training_like(
 ) -> None:
     """Find out how `model` was trained; `shapes` are those of the rank's kernels, `None` where it has none."""
     if shapes is not None:
-        if shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
+        if shapes.shaped and shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
             raise InputError(
                 f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
                 remedy="give the config.json of the model that ran",
@@ -319,7 +319,7 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSet
     ):  # fmt: skip
         if name not in settings:
             settings.put(name, value, f"nothing in the profile tells it{': ' + why if why else ''}", Certainty.ASSUMED)
-    if "context" not in settings:
+    if "context" not in settings and settings.take("context") is None:
         raise InputError(f"the profile does not tell how long sequences of {model.name} are", remedy="give --sequence")
     if shapes is not None and shapes.dtype is not None:
         settings.put("precision", shapes.dtype.removeprefix("DT_").lower(), "type of most matrix products")

@@ -39,9 +39,10 @@ class TrainingShapes:
     those forward and their gradients; of a step that was cut they are those of one way back, as if all of it had gone
     forward once. `embeddings` and `heads` are lookups of tokens and products that make logits, or gradients of them
     where those are more. `keys_per_query` is elements of keys for one of queries, `updated` the elements that the
-    optimiser updates, `experts` how many experts the rank holds.
+    optimiser updates, `experts` how many experts the rank holds. `shaped` is whether kernels have shapes at all.
     """
 
+    shaped: bool
     attention: AttentionShape | None
     forward: int
     backward: int
@@ -81,6 +82,7 @@ def training_shapes(model: ModelConfig, step: KernelSteps) -> TrainingShapes:
         )
         forward = backward + seen[letters.FORWARD]
     return TrainingShapes(
+        shaped=step.shaped,
         attention=attention,
         forward=forward,
         backward=backward,
@@ -158,7 +160,11 @@ def _looks_up_tokens(kind: KernelKind, model: ModelConfig, ranks: int | None) ->
 
 def _takes_token_gradients(kind: KernelKind, model: ModelConfig, ranks: int | None) -> bool:
     """Whether gradients of tokens are added up in a table as long as the embedding."""
-    if kind.family != "embedding_grad" or not kind.outputs or len(kind.outputs[0]) != 2:
+    if kind.family != "embedding_grad":
+        return False
+    if not kind.inputs:  # recorded without shapes: its name tells it
+        return "embedding" in kind.type.lower()
+    if not kind.outputs or len(kind.outputs[0]) != 2:
         return False
     rows, width = kind.outputs[0]
     return width == model.hidden_size and _divides_vocabulary(rows, model, ranks)

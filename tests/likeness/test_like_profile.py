@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -122,6 +123,54 @@ def test_part_of_a_step_tells_it_too(shared_data: Path, tmp_path: Path, case: tu
         }  # fmt: skip
         assert not wrong(found.values, expected)
         assert recipe.micro_batches - 1 <= found.values["micro_batches"] <= recipe.micro_batches
+
+
+def test_a_profile_without_shapes_is_told_by_names_counts_and_time(shared_data: Path, tmp_path: Path) -> None:
+    """The lowest level of profiling: names, times and cores used; metadata tells the layout."""
+    model = cut(shared_data, SMALL, 8)
+    layout, recipe = Layout(pipeline=2, data=2), Recipe(2048, 1, 3)
+    folder = run(model, tmp_path, 0, chip="910B4", layout=layout, recipe=recipe)
+    table = next(folder.rglob("kernel_details.csv"))
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [
+        "Step Id",
+        "Name",
+        "Type",
+        "Accelerator Core",
+        "Start Time(us)",
+        "Duration(us)",
+        "Wait Time(us)",
+        "Block Dim",
+    ]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in kept if name in rows[0]], extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            planned = {
+                "Name": f"aclnn{row['Type']}_{row['Type']}_{row['Type']}",
+                "Type": "N/A",
+                "Accelerator Core": "N/A",
+            }
+            writer.writerow(row if row["Type"].startswith("hcom") else {**row, **planned})
+    sizes = {
+        "pipeline_model_parallel_size": 2,
+        "data_parallel_size": 2,
+        "tensor_model_parallel_size": 1,
+        "world_size": 4,
+    }
+    (folder / "profiler_metadata.json").write_text(json.dumps({"distributed_args": sizes}), encoding="utf-8")
+    found = like_profile(model, memplan.open_profile(folder))
+    expected = {
+        "phase": "train", "tp": 1, "pp": 2, "dp": 2, "stage": 0, "context": 2048, "micro_batch": 1, "micro_batches": 3,
+        "recompute_layers": 0, "schedule": "1f1b",
+    }  # fmt: skip
+    assert not wrong(found.values, expected)
+    sure = {item.name: item.certainty for item in found.settings}
+    assert sure["sequence"] is Certainty.LIKELY
+    assert sure["micro-batch"] is Certainty.ASSUMED
+    given = like_profile(model, memplan.open_profile(folder), given={"context": 512})
+    assert given.values["context"] == 512
 
 
 @pytest.mark.parametrize(
