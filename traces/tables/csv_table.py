@@ -41,9 +41,9 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     if _size(path) > _LARGE:
         from memplan.traces.tables.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
 
-        table = read_arrow_table(path, unused)
-        if table is not None:
-            return table
+        large = read_arrow_table(path, unused)
+        if large is not None:
+            return large
     elif (table := _regular_table(path)) is not None:
         return table
     header: list[str] = []
