@@ -18,7 +18,7 @@ def communication_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's communication, the more particular first."""
     for facts in job.ranks.values():
         yield from _bubble(facts)
-        yield from _exposed(facts)
+        yield from _exposed(job, facts)
 
 
 def _bubble(facts: RankFacts) -> Iterator[Finding]:
@@ -51,7 +51,7 @@ def _bubble(facts: RankFacts) -> Iterator[Finding]:
     )
 
 
-def _exposed(facts: RankFacts) -> Iterator[Finding]:
+def _exposed(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
     claims = facts.claims
     transfer, waiting = claims.left(TRANSFER), claims.left(WAITING)
     total = transfer + waiting
@@ -65,6 +65,11 @@ def _exposed(facts: RankFacts) -> Iterator[Finding]:
     evidence = [Evidence("exposed", total, "ns"), Evidence("of the steps", total / facts.length_ns, "share")]
     if told:
         evidence += [Evidence("waiting for others", waiting, "ns"), Evidence("bytes moving", transfer, "ns")]
+        stalled = _stalled(job, facts)
+        if stalled:
+            evidence.append(
+                Evidence("of the waiting, while all profiled ranks were there", min(stalled, waiting), "ns")
+            )
     if longest is not None:
         evidence += [
             Evidence("longest", longest.communication.name),
@@ -98,6 +103,20 @@ def _exposed(facts: RankFacts) -> Iterator[Finding]:
         places=places_of(facts, rest),
         evidence=tuple(evidence),
     )
+
+
+def _stalled(job: JobCase, facts: RankFacts) -> int:
+    """Time in communications, exposed, after the last rank had come and in which nothing moved: no peer explains it."""
+    total = 0
+    for one in job.meetings.all:
+        place = one.place.get(facts.case.rank)
+        if place is None or facts.exposed[place].is_bubble:
+            continue
+        ran = facts.exposed[place]
+        late = one.start_ns[one.last] - one.start_ns[facts.case.rank]
+        rest = ran.communication.end_ns - ran.communication.start_ns - late - (ran.communication.transfer_ns or 0)
+        total += max(min(rest, ran.waiting_ns or 0), 0)
+    return total
 
 
 def _most_of_it(longest: ExposedCommunication | None, total: int) -> Text:

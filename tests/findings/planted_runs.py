@@ -19,21 +19,31 @@ PLAN: Plan = layered_plan(60, op_ns=80_000)
 Change = Callable[[RankProgram], RankProgram]
 
 
-def simulated(folder: Path, change: Change, *, ranks: int = 1, steps: int = 3, only: int | None = None) -> Path:
-    """A job in which `change` alters the program of every rank, or of rank `only`."""
+def unchanged(program: RankProgram) -> RankProgram:
+    """The program as it is."""
+    return program
+
+
+def simulated(
+    folder: Path, change: Change, *, ranks: int = 1, steps: int = 3, only: int | None = None, others: Change = unchanged
+) -> Path:
+    """A job in which `change` alters the program of every rank, or of rank `only` and `others` those of the others."""
 
     def plant(job: FaultyJob, _: float) -> FaultyJob:
         chosen = range(ranks) if only is None else (only,)
-        programs = [change(own) if rank in chosen else own for rank, own in enumerate(job.programs)]
+        programs = [change(own) if rank in chosen else others(own) for rank, own in enumerate(job.programs)]
         return replace(job, programs=tuple(programs))
 
     fault = ChosenFault("of a test", Fault("of a test", (), plant), 1.0)
     return simulate_job(PLAN, folder, fault=fault, ranks=ranks, steps=steps, seed=3)
 
 
-def diagnosed(folder: Path, change: Change, *, ranks: int = 1, steps: int = 3, only: int | None = None) -> Diagnosis:
+def diagnosed(
+    folder: Path, change: Change, *, ranks: int = 1, steps: int = 3, only: int | None = None, others: Change = unchanged
+) -> Diagnosis:
     """What is found in such a job."""
-    return diagnose(memplan.open_profile(simulated(folder, change, ranks=ranks, steps=steps, only=only)), plan=PLAN)
+    job = simulated(folder, change, ranks=ranks, steps=steps, only=only, others=others)
+    return diagnose(memplan.open_profile(job), plan=PLAN)
 
 
 def named(found: Diagnosis, kind: str) -> list[Finding]:
