@@ -96,7 +96,8 @@ class Kernels:
     Kernels of a rank ordered by start (`kernel_details.csv`, `op_summary` or the trace), one row each.
 
     `step` is -1 where the file has no step. `pmu` holds every numeric hardware column under its own header, with
-    NaN where the file has N/A. `stream`, `wait_ns` and `block_count` (cores used) are -1 where unknown.
+    NaN where the file has N/A. `stream`, `wait_ns` and `block_count` (cores used) are -1 where unknown. `state` says
+    whether a kernel is made for one shape (`static`) or for any (`dynamic`); empty where the file doesn't tell.
     """
 
     start_ns: Int64s
@@ -113,6 +114,7 @@ class Kernels:
     output_shapes: Sequence[str]
     output_dtypes: Sequence[str]
     pmu: Mapping[str, Floats]
+    state: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.start_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -103,34 +104,43 @@ def lay_out_graph(
 def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
     """What has to be placed, in the order of `tensors`."""
     writes: dict[int, list[int]] = {}
-    for step, access in enumerate(accesses(graph)):
+    remade: dict[int, list[int]] = {}
+    for op, access in zip(graph.ops, accesses(graph), strict=True):
         for storage in access.writes:
-            writes.setdefault(storage, []).append(step)
+            if op.repeats is None:
+                writes.setdefault(storage, []).append(op.index)
+            elif storage not in access.reads:
+                remade.setdefault(storage, []).append(op.index)
     kept, loops = carried(graph), loop_spans(graph)
+    by_several = {storage for storage in remade if len(writes[storage]) > 1}
     return [
         Storage(
             tensor=tensor.index,
             size=round_size(tensor.nbytes),
             start=tensor.start,
             end=tensor.end,
-            uses=_needed_at(tensor, loops),
+            uses=_needed_at(tensor, loops, remade[tensor.index] if tensor.index in by_several else ()),
             writes=tuple(writes.get(tensor.index, ())),
             persistent=tensor.persistent or tensor.index in kept,
+            remade=tuple(remade.get(tensor.index, ())),
         )
         for tensor in tensors
     ]
 
 
-def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]], redone: Sequence[int] = ()) -> tuple[int, ...]:
     """
     The steps at which a tensor has to be in HBM: those that use it, and all of a loop that finds it there.
 
-    Every pass of a loop begins where the one before ended, so what was there before it stays where it is.
+    Every pass of a loop begins where the one before ended, so what was there before it stays where it is. So does
+    what is being made anew from one of the steps `redone` on by several ops: until the last of them its bytes are old.
     """
     steps = set(tensor.uses)
     for begin, end in loops:
         if tensor.start <= begin and any(begin <= step <= end for step in tensor.uses):
             steps.update(range(begin, end + 1))
+    for begin, after in pairwise((*redone, tensor.end)):
+        steps.update(range(begin, max(step for step in tensor.uses if begin <= step < after) + 1))
     return tuple(sorted(steps)) if len(steps) > len(tensor.uses) else tensor.uses
 
 

@@ -172,4 +172,5 @@ def concatenate_kernels(parts: Sequence[Kernels]) -> Kernels:
             ]
             for header in headers
         },
+        state=texts([part.state for part in parts]) if all(part.state for part in parts) else (),
     )
