@@ -559,7 +559,7 @@ CASES: dict[str, Callable[[Scene], None]] = {
     "reset-layout": _reset,
 } | {
     f"dock-{name}": _dock(f"dock-{name}")
-    for name in ("details", "problems", "map", "curve", "difference", "deviations", "alive", "transfers")
+    for name in ("details", "problems", "map", "curve", "difference", "deviations", "alive", "transfers", "arcs")
 }
 
 
