@@ -190,7 +190,7 @@ def test_a_misspelt_field_is_pointed_at() -> None:
         ({"num_key_value_heads": 5}, "field num_key_value_heads: 5 does not divide num_attention_heads = 32"),
         ({"num_attention_heads": 3, "num_key_value_heads": 3}, "3 does not divide hidden_size"),
         ({"intermediate_size": 10**12}, "field intermediate_size: must be at most"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "field quantization_config.quant_method: 'gptq'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config.quant_method: 'bits"),
     ],
 )
 def test_a_wrong_value_is_named(change: dict[str, Any], message: str) -> None:
