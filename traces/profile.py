@@ -96,7 +96,8 @@ class Kernels:
     Kernels of a rank ordered by start (`kernel_details.csv`, `op_summary` or the trace), one row each.
 
     `step` is -1 where the file has no step. `pmu` holds every numeric hardware column under its own header, with
-    NaN where the file has N/A. `stream`, `wait_ns` and `block_count` (cores used) are -1 where unknown.
+    NaN where the file has N/A. `stream`, `wait_ns` and `block_count` (cores used) are -1 where unknown. `state` says
+    whether a kernel is made for one shape (`static`) or for any (`dynamic`); empty where the file doesn't tell.
     """
 
     start_ns: Int64s
@@ -113,6 +114,7 @@ class Kernels:
     output_shapes: Sequence[str]
     output_dtypes: Sequence[str]
     pmu: Mapping[str, Floats]
+    state: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -148,6 +150,45 @@ class Allocations:
     allocation_ns: Int64s
     release_ns: Int64s
     component: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAllocation:
+    """
+    An allocation of device memory that failed: bytes asked for, and how much was free, allocated, reserved and there in
+    all at that moment; `None` for what isn't told. `time_ns` is -1 where only the fact is known. `name` is the op, or
+    the place in the code, that asked; `source` the file and line that tells of it.
+    """
+
+    time_ns: int
+    device: str
+    size: int | None
+    free: int | None
+    allocated: int | None
+    reserved: int | None
+    capacity: int | None
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySegments:
+    """
+    Segments of an allocator at one moment, one row each: bytes in all, allocated, and in the largest free piece.
+
+    `holder` is where the largest block in it was asked for, empty where it is not known.
+    """
+
+    device: Int64s
+    address: Int64s
+    size: Int64s
+    allocated: Int64s
+    largest_free: Int64s
+    expandable: NDArray[np.bool_]
+    holder: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.size)

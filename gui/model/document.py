@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.compare import Comparison, TimeMap, compare
+from memplan.compare import TimeMap
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.model_places import ModelPlaces
 from memplan.schema import Plan
-from memplan.traces.directory import Profile
-from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.compare import Comparison
+    from memplan.traces.directory import Profile
+    from memplan.traces.rank import RankProfile
 
 
 def shifted(profile_ns: int) -> TimeMap:
@@ -104,6 +108,8 @@ def make_document(
         chosen.read_for_window(progress)
     if plan is None or profile is None or chosen is None:
         return Document(plan, plan_path, profile, chosen)
+    from memplan.compare import compare  # with the alignment and all that it knows of ops: a window starts without
+
     try:
         found = compare(plan, profile, rank=chosen.rank, limit=MOST_DEVIATIONS, progress=progress)
     except InputError as error:

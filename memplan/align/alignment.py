@@ -9,6 +9,7 @@ matched by what it reads and makes (`left_over`); kernels that no plan has are n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,10 @@ from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import likelihoods
 from memplan.align.pair_alignment import align_pairs
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.run_order import ops_as_run
+from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
+from memplan.align.update_units import update_units, ways_run
+from memplan.align.weight_pieces import pieces_of_updates
 from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
@@ -78,23 +81,31 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
     """
     found, kernel_class = kernel_tokens(kernels)
-    classes = token_classes(found)
-    sequence = planned_sequence(plan, ops_as_run(plan, classes, kernel_class))
+    updates = planned_updates(plan)
+    ways = pieces_of_updates(plan, updates)
+    every = {piece for several in ways.values() for way in several for piece in way}
+    index, kernel_names = _shared_names(plan, kernels)
+    units = update_units(found, kernel_class, every, kernel_names >= 0)
+    classes = token_classes(units.classes)
+    pieces = ways_run(ways, units.seen) if units.seen else {}
+    sequence = planned_sequence(plan, ops_as_run(plan, classes, units.kernel_class, pieces), pieces)
     ratios = likelihoods(sequence.classes, sequence.rules, classes)
-    row_names, kernel_names = _shared_names(plan, sequence, kernels)
-    times = kernels.duration_ns.astype(np.float32)
-    pairs = align_pairs(sequence, ratios, classes, row_names, kernel_class, kernel_names, times)
-    named = (kernel_names >= 0) & (pairs.row >= 0)
-    named[named] = row_names[pairs.row[named] % len(sequence)] == kernel_names[named]
-    settled = assignment_of(sequence, ratios, kernel_class, pairs, named)
-    LeftOver(plan, sequence, ratios, classes, kernel_class, settled).run()
+    row_names = np.array([index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()], np.int64)
+    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
+    names_kept = kernel_names[units.kept]
+    pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)
+    named = (names_kept >= 0) & (pairs.row >= 0)
+    named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
+    settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
+    LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
+    missed, missed_step = _missed(sequence, settled)
+    settled = settled.of_each(units.owner)
     planned = settled.row >= 0
     planned[planned] = sequence.scope[settled.row[planned]] >= 0
     settled.chance[:] = calibrated_chance(settled.chance, settled.how, planned, "op")
     of_scope = calibrated_chance(settled.scope_chance, settled.how, planned, "scope")
     # The two curves are fitted apart; a scope is never less likely than an op of it.
     settled.scope_chance[:] = np.where(planned, np.maximum(of_scope, settled.chance), of_scope)
-    missed, missed_step = _missed(sequence, settled)
     return Alignment(
         _matches(sequence, settled),
         kernel_scopes(plan, sequence, classes, kernel_class, settled),
@@ -104,20 +115,15 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     )
 
 
-def _shared_names(plan: Plan, sequence: PlannedSequence, kernels: Kernels) -> tuple[Int64s, Int64s]:
-    """Names that both sides have, numbered: of every row and of every kernel, -1 for others."""
-    index: dict[str, int] = {}
-    rows = np.array(
-        [index.setdefault(plan.ops[op].name, len(index)) if op >= 0 else -1 for op in sequence.op.tolist()],
-        dtype=np.int64,
-    )
+def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Mapping[str, int], Int64s]:
+    """Numbers of the names of planned ops, and of every kernel that of its name, -1 where no planned op has it."""
+    index = {name: number for number, name in enumerate(dict.fromkeys(op.name for op in plan.ops))}
     names = dictionary_encoded(kernels.name)
     numbers = np.array([_spelled(name, index) for name in names.values], dtype=np.int64)
-    found = numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
-    return rows, found
+    return index, numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
 
 
-def _spelled(name: str, index: dict[str, int]) -> int:
+def _spelled(name: str, index: Mapping[str, int]) -> int:
     """The number of a name, or of the op in `<op>/<device kernel>`; -1 where there is none."""
     number = index.get(name)
     if number is None and "/" in name:

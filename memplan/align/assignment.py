@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
 import numpy as np
@@ -55,6 +55,10 @@ class KernelAssignment:
     first: Int64s
     last: Int64s
     core: NDArray[np.bool_]
+
+    def of_each(self, owner: Int64s) -> KernelAssignment:
+        """That of every kernel, of which some count as one here: `owner` is the place of each."""
+        return KernelAssignment(*(getattr(self, column.name)[owner] for column in fields(self)))
 
 
 def assignment_of(

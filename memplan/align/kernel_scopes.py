@@ -159,6 +159,7 @@ class _Unplanned:
     ) -> None:
         self.kernels, self.kernel_class, self.columns = kernels, kernel_class, columns
         self.free = found.row < 0
+        self.step = found.step
         known = family_table()
         self.positions = {known.number("range")}
         self.collective = known.collectives
@@ -184,7 +185,8 @@ class _Unplanned:
         mains = self.kernels.main[classes].tolist()
         phase: int | str = OTHER_PHASE
         micro_batch = layer = -1
-        if before is not None and after is not None:
+        outside = before is None or after is None or self.step[begin - 1] != self.step[end]
+        if before is not None and after is not None and not outside:
             if before[0] == after[0]:
                 phase = int(before[0])
             elif before[1] == after[1] and before[1] >= 0:
@@ -192,16 +194,18 @@ class _Unplanned:
             if phase != OTHER_PHASE and before[1] == after[1]:
                 micro_batch = int(before[1])
                 layer = int(before[2]) if before[2] == after[2] else -1
-        serves_positions = bool(self.positions & set(mains)) and after is not None
-        outside = before is None or after is None
+        # Positions are made for what comes next, whatever ended before them.
+        positions = next((place for place, main in enumerate(mains) if main in self.positions), len(mains))
         communicates = bool(self.collective & set(mains))
         for place, main in enumerate(mains):
             kernel = begin + place
             size = int(max(self.kernels.inputs[classes[place]].max(), self.kernels.outputs[classes[place]].max()))
             what = self._what(main, int(classes[place]))
-            if serves_positions:
-                what = "positions"
-            elif (outside or communicates) and size <= _SMALL and what not in ("check for NaN", "gradient norm"):
+            if place >= positions and after is not None:
+                self.columns[kernel, 1], self.columns[kernel, 2] = after[1], layer
+                yield kernel, int(after[0]), "positions"
+                continue
+            if (outside or communicates) and size <= _SMALL and what not in ("check for NaN", "gradient norm"):
                 what = "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what

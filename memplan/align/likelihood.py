@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.op_families import UNKNOWN_FAMILY, family_table
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Float32s
+from memplan.align.tokens import TokenClass, TokenClasses, token_classes
+from memplan.core.arrays import Bools, Float32s, Floats
 from memplan.core.resources import table
 
 _MOST_PIECES = 256
@@ -90,57 +90,92 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     shape = len(ops), len(kernels)
     core, part, again, fused = (np.zeros(shape, dtype=np.float32) for _ in range(4))
     known = family_table()
-    transfers = known.number("send_receive")
-    movers = np.isin(kernels.main, list(known.movers))
-    for row in range(len(ops)):
-        rule = rules[row]
-        relation = _relation(ops, row, kernels)
-        sized = _shape_weight(ops, row, kernels, relation, weights)
+    for row, rule in enumerate(rules):
         if not rule.kernels:
             continue  # the sentinel
-        usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
-        other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
-        runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
-        core[row] = np.exp(runs + sized)
-        helps = np.isin(kernels.main, list(rule.parts))
-        near = np.select(
-            [
-                kernels.scalar,
-                ~kernels.known,
-                relation.kernel_share >= 1.0,
-                relation.largest,
-                relation.even & rule.piecewise,
-                (relation.kernel_share > 0.0) | relation.half,
-            ],
-            [
-                weights["part_scalar"],
-                weights["part_unknown"],
-                weights["part_related"],
-                weights["part_largest"],
-                weights["part_piece"],
-                weights["part_half_related"],
-            ],
-            weights["part_unrelated"],
-        )
-        moved = movers & (relation.kernel_share > 0.0)
-        part[row] = np.exp(
-            np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
-        )
-        repeated = runs + np.where(relation.piece, weights["piece"], -np.inf)
-        if rule.repeats:
-            repeated = np.maximum(repeated, runs + np.minimum(sized, 0.0) + weights["repeat"])
-        again[row] = np.exp(repeated)
-        both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
-        joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
-        joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
-        if rule.kernels[0] == transfers:
-            joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
-        fused[row] = np.exp(joint)
+        whole = _logarithms(ops, row, rule, kernels)
+        runs, helps, repeated = whole.core, whole.part, whole.again
+        pieces = _as_classes(ops, row)
+        for piece in range(len(pieces)):
+            cut = _logarithms(pieces, piece, rule, kernels)
+            runs = np.maximum(runs, cut.core + weights["known_piece"])
+            helps = np.maximum(helps, cut.part + weights["known_piece"])
+            repeated = np.maximum(repeated, cut.core + weights["known_piece"])
+        core[row], part[row], again[row], fused[row] = (np.exp(item) for item in (runs, helps, repeated, whole.fused))
     # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
     for table_ in (core, part, again, fused):
         table_ *= rarely
     return Likelihoods(core, part, part, again, fused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Logarithms:
+    """Logarithms of the ratios of one class of ops with all classes of kernels."""
+
+    core: Floats
+    part: Floats
+    again: Floats
+    fused: Floats
+
+
+def _as_classes(ops: TokenClasses, row: int) -> TokenClasses:
+    """The pieces of a class of ops as classes; of products over several matrices, whose tokens differ, none."""
+    main, bits = int(ops.main[row]), int(ops.bits[row])
+    if main == family_table().number("grouped_product"):
+        return token_classes([])
+    return token_classes([TokenClass((main,), inputs, outputs, bits) for inputs, outputs in ops.pieces[row]])
+
+
+def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> _Logarithms:
+    weights, known = pair_model()["weights"], family_table()
+    movers = np.isin(kernels.main, list(known.movers))
+    relation = _relation(ops, row, kernels)
+    sized = _shape_weight(ops, row, kernels, relation, weights)
+    usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
+    other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
+    runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
+    helps = np.isin(kernels.main, list(rule.parts))
+    near = np.select(
+        [
+            kernels.scalar,
+            ~kernels.known,
+            relation.kernel_share >= 1.0,
+            relation.largest,
+            relation.even & rule.piecewise,
+            (relation.kernel_share > 0.0) | relation.half,
+        ],
+        [
+            weights["part_scalar"],
+            weights["part_unknown"],
+            weights["part_related"],
+            weights["part_largest"],
+            weights["part_piece"],
+            weights["part_half_related"],
+        ],
+        weights["part_unrelated"],
+    )
+    moved = movers & (relation.kernel_share > 0.0)
+    part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
+    repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights), -np.inf)
+    if rule.repeats:
+        repeated = np.maximum(repeated, runs + np.minimum(sized, 0.0) + weights["repeat"])
+    both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
+    joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
+    joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
+    if rule.kernels[0] == known.number("send_receive"):
+        joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
+    # A matrix and its transpose are different weights of one size.
+    turned = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
+    if int(ops.main[row]) == known.number("optimizer"):
+        sized = np.where(turned & usual, sized + weights["other_rows"], sized)
+    return _Logarithms(runs + sized, part, repeated, joint)
+
+
+def _piece_weight(ops: TokenClasses, row: int, weights: Mapping[str, float]) -> float:
+    """What being any share of a product adds: less where the plan tells in which ones it may be cut."""
+    known = ops.pieces[row] and family_table().names[int(ops.main[row])] == "product"
+    return weights["other_piece"] if known else weights["piece"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +315,7 @@ def _shape_weight(
             0.0,
             weights["exact"],
             weights["mostly"],
-            weights["piece"],
+            _piece_weight(ops, row, weights),
             weights["output_only"],
             weights["half"],
             weights["some"],

@@ -109,6 +109,7 @@ class _Model:
     skip_on: Float32s
     entry: Float32s
     ends: Float32s
+    group: Int64s
     prices: Floats
     start_inside: float
 
@@ -134,6 +135,7 @@ class _Model:
             skip_on=change(self.skip_on),
             entry=change(self.entry),
             ends=change(self.ends),
+            group=change(self.group),
         )
 
 
@@ -222,8 +224,10 @@ def _collectives(
     runs = [frozenset(rule.kernels) for rule in sequence.rules]
     first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
-    # Neither jumps nor another step: places tell.
-    prices = np.array([beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, 0.0])
+    # Neither far jumps nor another step: places tell.
+    prices = np.array(
+        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"], 0.0]
+    )
     main = kernels.main[kernel_class[which]]
     there = set(main.tolist())
     for kind in there:
@@ -235,7 +239,10 @@ def _collectives(
             continue
         chosen = which[main == kind]
         step = found.place[chosen] // rows
-        whole = np.concatenate([planned + rows * turn for turn in np.unique(step).tolist()])
+        # What stands at the edge of one step may be of the next one or the one before.
+        ends = (before[main == kind] - _EDGE, after[main == kind] + _EDGE)
+        steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
+        whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
         some = model.taken(whole % rows)
         skip = np.full(len(whole), beside["skip"], dtype=np.float32)
         some = replace(some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip)
@@ -392,6 +399,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         "other_name",
         "near_jump",
         "neighbour_jump",
+        "loose",
     )
     return _Model(
         sequence.token,
@@ -406,6 +414,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
         sequence.begins.astype(np.float32),
         sequence.ends,
+        sequence.group,
         np.array([prices[name] for name in ordered]),
         float(prices["start_inside"]),
     )
@@ -448,7 +457,7 @@ def _run(
         model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
         model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
-        model.skip, model.skip_on, model.entry, model.ends, model.prices,
+        model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
     final = np.full(width, model.start_inside)
@@ -464,3 +473,10 @@ def _run(
     row = np.where(chance > alone, best, -1)
     chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
     return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
+
+
+def _spans(group: Int64s) -> tuple[Int64s, Int64s]:
+    """The first row and the row after the last of the group of each row."""
+    edges = np.concatenate(([0], np.flatnonzero(np.diff(group)) + 1, [len(group)]))
+    sizes = np.diff(edges)
+    return np.repeat(edges[:-1], sizes), np.repeat(edges[1:], sizes)

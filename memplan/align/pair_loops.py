@@ -29,6 +29,8 @@ _REACH, _NEIGHBOURS = 24, 10
 
 _FASTER, _LEAST = 1.0, 0.01
 """Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
+_SLOWER, _LEAST_SLOWER = 1.0, 0.15
+"""The same above it: of two it is rather the longer one, but any may wait for others."""
 
 
 @jit_numpy_division
@@ -41,8 +43,11 @@ def _nearness(place: int, begin: int, end: int, off: int) -> float:
 @jit_numpy_division
 def _lasting(planned: float, measured: float) -> float:
     """How well durations fit: a collective often waits for others, but is hardly faster than its links."""
-    if planned <= 0.0 or measured <= 0.0 or measured >= planned:
+    if planned <= 0.0 or measured <= 0.0:
         return 1.0
+    if measured >= planned:
+        long = np.log(measured / planned) / _SLOWER
+        return max(float(np.exp(-0.5 * long * long)), _LEAST_SLOWER)
     short = np.log(planned / measured) / _FASTER
     return max(float(np.exp(-0.5 * short * short)), _LEAST)
 
@@ -71,6 +76,8 @@ def forward(
     skip_on: Float32s,
     entry: Float32s,
     ends: Float32s,
+    group_from: Int64s,
+    group_to: Int64s,
     prices: Floats,
     start: Floats,
     cells: Float32s,
@@ -84,7 +91,8 @@ def forward(
     `stay`, `bare`, `skip`, `skip_on` are by op:
     going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of
     an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors
-    of names that are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`.
+    of names that are equal or differ, and the prices of a jump within `_REACH` rows, of one among `_NEIGHBOURS` and of
+    one within a group, whose rows are `group_from` to `group_to`.
     `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
     `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
@@ -92,7 +100,7 @@ def forward(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, loose = prices
     before = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels):
@@ -148,6 +156,10 @@ def forward(
                 first = jump * mass + near * (until[stop] - until[begin])
                 begin, stop = min(max(old - 1 - _NEIGHBOURS, 0), width), min(max(old + _NEIGHBOURS, 0), width)
                 first += beside * (until[stop] - until[begin])
+                if group_to[at] - group_from[at] > 1:
+                    was = at - old
+                    begin, stop = min(max(group_from[at] - was, 0), width), min(max(group_to[at] - was, 0), width)
+                    first += loose * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
                     first += before[old - 1]
                 first += entry[at] * round_again
@@ -206,6 +218,8 @@ def posterior(
     skip_on: Float32s,
     entry: Float32s,
     ends: Float32s,
+    group_from: Int64s,
+    group_to: Int64s,
     prices: Floats,
     op_scope: Int64s,
     cells: Float32s,
@@ -230,7 +244,7 @@ def posterior(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, loose = prices
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
     joined = np.zeros(width)
@@ -284,6 +298,10 @@ def posterior(
                 begin = min(max(new + 1 - _NEIGHBOURS, 0), width)
                 stop = min(max(new + 2 + _NEIGHBOURS, 0), width)
                 leave += beside * (until[stop] - until[begin])
+                if group_to[at] - group_from[at] > 1:
+                    shift = at - new
+                    begin, stop = min(max(group_from[at] - shift, 0), width), min(max(group_to[at] - shift, 0), width)
+                    leave += loose * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:
                     leave += enter[new + 1]
                 leave += ends[at] * again_from_first

@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.likelihood import LoweringRule, rule_of
+from memplan.align.loose_groups import loose_groups
 from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
+from memplan.align.update_units import unit_class
+from memplan.align.weight_pieces import WeightPiece
 from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
@@ -47,8 +50,8 @@ class PlannedSequence:
 
     `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
     what a row is compared by and `rules` what runs each class. `scope` numbers phase, micro-batch, layer and part of
-    planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how
-    likely it is, relatively, that it ends after a row.
+    planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how likely it is, relatively, that
+    it ends after a row. `group` numbers neighbours that run in any order (`loose_groups`).
     """
 
     op: Int64s
@@ -62,19 +65,26 @@ class PlannedSequence:
     opens: NDArray[np.bool_]
     ends: NDArray[np.float32]
     time: Int64s
+    group: Int64s
 
     def __len__(self) -> int:
         return len(self.op)
 
 
-def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
-    """The rows of `plan`: those ops in that order (`run_order`), and what frameworks do beside them."""
+def planned_sequence(
+    plan: Plan, ops: Sequence[int], pieces: Mapping[int, Sequence[WeightPiece]] | None = None
+) -> PlannedSequence:
+    """
+    The rows of `plan`: those ops in that order (`run_order`), and what frameworks do beside them.
+
+    Updates have a row for each of the `pieces` in which the run keeps the weight.
+    """
     found, codes = plan_tokens(plan, ops)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
     rows: list[tuple[int, int, int]] = [(-1, -1, 0)]
     extras: list[ExtraOp] = []
-    index: dict[tuple[str, int], int] = {}
+    index: dict[tuple[str, int | WeightPiece], int] = {}
 
     def extra(entries: Iterable[tuple[Mapping[str, Any], int, int]]) -> None:
         for entry, of, size in entries:
@@ -86,6 +96,18 @@ def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
                 rules.append(rule)
             rows.append((-1, len(extras), index[key]))
             extras.append(ExtraOp(entry["what"], of, entry["of"] == "bucket", entry["phase"]))
+
+    def update(op: int, code: int) -> Iterator[int]:
+        of_pieces = () if pieces is None else pieces.get(op, ())
+        if not of_pieces:
+            yield code + 1
+        for piece in of_pieces:
+            key = "", piece
+            if key not in index:
+                index[key] = len(classes)
+                classes.append(unit_class(piece, found[code].bits))
+                rules.append(rules[code + 1])
+            yield index[key]
 
     around = table("memplan.align", "lowering.json")["around_the_optimizer"]
     optimizer = family_table().number("optimizer")
@@ -105,7 +127,7 @@ def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
             extra((entry, op, buckets[place]) for entry in entries)
         if updates and place == updates[0]:
             extra(_each(around["before_the_updates"], ops, updates, sizes))
-        rows.append((op, -1, code + 1))
+        rows += [(op, -1, number) for number in update(op, code)] if place in sizes else [(op, -1, code + 1)]
         if updates and place == updates[-1]:
             extra(_each(around["after_the_updates"], ops, updates, sizes))
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
@@ -130,7 +152,14 @@ def planned_sequence(plan: Plan, ops: Sequence[int]) -> PlannedSequence:
         opens,
         ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
+        _groups(columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()])),
     )
+
+
+def _groups(rows: Int64s, ops: Sequence[int], groups: Int64s) -> Int64s:
+    """The group of every row; what is no op is one of its own."""
+    of_op = dict(zip(ops, groups.tolist(), strict=True))
+    return np.array([of_op[op] if op >= 0 else -1 - place for place, op in enumerate(rows.tolist())], dtype=np.int64)
 
 
 def _scopes(plan: Plan, ops: Int64s) -> Int64s:

@@ -41,7 +41,8 @@ def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: I
     before, behind = helper & (place < main_of), helper & (place > main_of)
     shape = ratios.core.shape
     runs = np.zeros(shape[0])
-    np.add.at(runs, mine[mains], 1.0)
+    with_main = mains[has_main[mains]]  # an op written out in parts tells nothing of what stands around a kernel
+    np.add.at(runs, mine[with_main], 1.0)
 
     def habit(chosen: NDArray[np.bool_]) -> Float32s:
         counts = np.zeros(shape)

@@ -10,7 +10,7 @@ run's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClasses
+from memplan.align.weight_pieces import WeightPiece
 from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import TensorKind
 from memplan.schema import Plan
@@ -25,15 +26,26 @@ from memplan.schema import Plan
 _Shape = tuple[int, ...]
 _MOST = 20_000
 """Kernels looked at; a step's updates are fewer."""
+_FEWEST = 3
+"""Updates from which their order is asked for."""
 _CLEARLY = 2
 """How much more often gradients must come the other way round than as planned."""
 _BETTER = 1.1
 """By how much more of another order must be found than of the planned one."""
 
 
-def ops_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
-    """The ops of `plan` that launch something, by index, in the order of the run."""
-    updates = updates_as_run(plan, kernels, kernel_class)
+def ops_as_run(
+    plan: Plan, kernels: TokenClasses, kernel_class: Int32s, pieces: Mapping[int, Sequence[WeightPiece]]
+) -> list[int]:
+    """
+    The ops of `plan` that launch something, by index, in the order of the run.
+
+    `pieces` are those in which the run updates weights, one kernel each; empty where that isn't known.
+    """
+    if pieces:
+        updates = units_as_run(plan, kernels, kernel_class, pieces)
+    else:
+        updates = updates_as_run(plan, kernels, kernel_class)
     places, order = set(updates), iter(updates)
     ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
     pairs = [place for place in range(len(ops) - 1) if _both_gradients(plan, ops[place], ops[place + 1])]
@@ -90,11 +102,42 @@ def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
     return [told[kind] for kind in chosen.tolist()]
 
 
+def planned_updates(plan: Plan) -> list[int]:
+    """The updates of weights of `plan`, ops by index."""
+    optimizer = family_table().number("optimizer")
+    return [
+        op.index for op in plan.ops if op.launches and op.kernel is not None and families_of(op.type)[0] == optimizer
+    ]
+
+
+def units_as_run(
+    plan: Plan, kernels: TokenClasses, kernel_class: Int32s, pieces: Mapping[int, Sequence[WeightPiece]]
+) -> tuple[int, ...]:
+    """The updates of `plan` in the order in which a run updates `pieces` of their weights, one kernel each."""
+    updates = planned_updates(plan)
+    if len(updates) < _FEWEST:
+        return tuple(updates)
+    optimizer = family_table().number("optimizer")
+    chosen = kernel_class[(kernels.main == optimizer)[kernel_class]][: sum(map(len, pieces.values()))]
+    told = {kind: hash((int(kernels.inputs[kind].max()), int(kernels.rows[kind]))) for kind in set(chosen.tolist())}
+    ran = np.array([told[kind] for kind in chosen.tolist()], dtype=np.int64)
+
+    def likeness(order: Sequence[int]) -> int:
+        planned = [hash((piece.elements, piece.rows)) for op in order for piece in pieces[op]]
+        best = np.zeros(len(ran) + 1, dtype=np.int64)
+        for one in planned:
+            best[1:] = np.maximum.accumulate(np.maximum(best[:-1] + (ran == one), best[1:]))
+        return int(best[-1])
+
+    orders = [updates, *_other_orders(plan, updates)]
+    found = [likeness(order) for order in orders]
+    return tuple(orders[found.index(max(found))])
+
+
 def updates_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s) -> tuple[int, ...]:
     """The updates of `plan`, ops by index, in the order of the run; as planned where that tells no other."""
-    optimizer = family_table().number("optimizer")
-    updates = [op.index for op in plan.ops if op.launches and families_of(op.type)[0] == optimizer]
-    if len(updates) < 3:
+    updates = planned_updates(plan)
+    if len(updates) < _FEWEST:
         return tuple(updates)
     size = {op: _elements(plan, op) for op in updates}
     passes = _sizes_between_products(kernels, kernel_class, set(size.values()))
@@ -127,7 +170,18 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
                 first[op], matrix[op] = min(tensor.uses), len(tensor.shape) > 1
     registered = sorted(updates, key=lambda op: first.get(op, op))
     grouped = sorted(registered, key=lambda op: not matrix.get(op, False))
-    return [registered, list(reversed(updates)), list(reversed(registered)), grouped]
+    begins: dict[int | None, int] = {}
+    for place, op in enumerate(registered):
+        begins.setdefault(plan.ops[op].layer, place)
+    place_of = {op: place for place, op in enumerate(registered)}
+
+    def layer(op: int) -> int:
+        number = plan.ops[op].layer
+        return place_of[op] if number is None else begins[number]
+
+    matrices_first = sorted(registered, key=lambda op: (layer(op), not matrix.get(op, False)))
+    vectors_first = sorted(registered, key=lambda op: (layer(op), matrix.get(op, False)))
+    return [registered, list(reversed(updates)), list(reversed(registered)), grouped, matrices_first, vectors_first]
 
 
 def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> list[Int64s]:

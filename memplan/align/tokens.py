@@ -15,6 +15,7 @@ import numpy as np
 
 from memplan.align.inferred_outputs import inferred_outputs
 from memplan.align.op_families import families_of, family_table
+from memplan.align.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
@@ -31,7 +32,8 @@ class TokenClass:
     """
     One class: families (the main one first), elements of each operand, bits of an element of the main output.
 
-    `groups` is over how many matrices the weight of a grouped product goes.
+    `groups` is over how many matrices the weight of a grouped product goes, `pieces` the operands of the pieces in
+    which a run may do it. `rows` are those of the largest input where it is a matrix.
     """
 
     families: tuple[int, ...]
@@ -39,6 +41,8 @@ class TokenClass:
     outputs: tuple[int, ...]
     bits: int
     groups: int = 1
+    pieces: Pieces = ()
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class TokenClasses:
 
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
-    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown.
+    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces` and
+    `rows` as in `TokenClass`, 0 where there are none.
     """
 
     main: Int32s
@@ -59,6 +64,8 @@ class TokenClasses:
     scalar: Bools
     bits: Int32s
     groups: Int32s
+    pieces: tuple[Pieces, ...]
+    rows: Int64s
 
     def __len__(self) -> int:
         return len(self.main)
@@ -85,7 +92,9 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     main = np.array([item.families[0] for item in found], dtype=np.int32)
     bits = np.array([item.bits for item in found], dtype=np.int32)
     groups = np.array([item.groups for item in found], dtype=np.int32)
-    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups)
+    pieces = tuple(item.pieces for item in found)
+    rows = np.array([item.rows for item in found], dtype=np.int64)
+    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows)
 
 
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
@@ -112,7 +121,8 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         read = _dims(inputs)
         sizes, made = tuple(map(prod, read)), tuple(map(prod, _dims(outputs)))
         bits = _bits(out_types, made) or _bits(in_types, sizes)
-        found.append(TokenClass(families, sizes, made or inferred_outputs(families[0], read), bits))
+        made = made or inferred_outputs(families[0], read)
+        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read)))
     return found, classes.astype(np.int32)
 
 
@@ -142,6 +152,12 @@ def _dims(text: str) -> tuple[tuple[int, ...], ...]:
     )
 
 
+def _rows(shapes: Sequence[Sequence[int]]) -> int:
+    """Rows of the largest of several shapes, 0 where it is no matrix."""
+    largest = max(shapes, key=prod, default=())
+    return largest[0] if len(largest) == 2 else 0
+
+
 def _bits(text: str, sizes: Sequence[int]) -> int:
     """Bits of an element of the largest operand; 16-bit types are one."""
     types = text.strip().strip('"').split(";")
@@ -160,19 +176,20 @@ def dtype_bits(name: str) -> int:
 def plan_tokens(plan: Plan, ops: Iterable[int]) -> tuple[list[TokenClass], Int32s]:
     """The classes of those ops of a plan, and the class of each."""
     index: dict[TokenClass, int] = {}
-    known: dict[tuple[str, int | None], int] = {}
+    known: dict[tuple[str, int | None, Pieces], int] = {}
+    pieces = pieces_of_ops(plan)
     codes = []
     for number in ops:
         op = plan.ops[number]
-        key = op.type, op.kernel
+        key = op.type, op.kernel, pieces.get(number, ())
         if key not in known:
             launched = None if op.kernel is None else plan.kernels[op.kernel]
-            known[key] = index.setdefault(_planned_class(op.type, launched), len(index))
+            known[key] = index.setdefault(_planned_class(op.type, launched, key[2]), len(index))
         codes.append(known[key])
     return list(index), np.array(codes, dtype=np.int32)
 
 
-def _planned_class(type_: str, kernel: PlannedKernel | None) -> TokenClass:
+def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces) -> TokenClass:
     if kernel is None:
         return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS)
     inputs, outputs = (
@@ -185,7 +202,7 @@ def _planned_class(type_: str, kernel: PlannedKernel | None) -> TokenClass:
     if families[0] == family_table().number("grouped_product"):
         shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
         groups = next((shape[0] for shape in shapes if len(shape) == 3), 1)
-    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups)
+    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces)
 
 
 def _elements(shape: Sequence[int]) -> int:

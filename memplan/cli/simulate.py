@@ -44,6 +44,15 @@ def command(
         typer.Option(help="Plant a fault, as KIND or KIND:STRENGTH (weak, medium, strong or a share).",
                      metavar="KIND[:STRENGTH]", show_default=False),
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(help="How a job's ranks share the work: data, tensor, pipeline, expert; by default as the fault "
+                     "needs it.", show_default=False),
+    ] = "",
+    background: Annotated[
+        bool,
+        typer.Option("--background", help="Make a job's machines as noisy, unlike and busy as real ones are."),
+    ] = False,
 ) -> Report:  # fmt: skip
     """
     Run a plan on a simulated machine and write its profile in torch_npu's format.
@@ -55,9 +64,12 @@ def command(
 
     chosen = None if fault is None else chosen_fault(fault)
     loaded = read_plan(plan)
-    if chosen is not None or ranks is not None:
+    if chosen is not None or ranks is not None or layout or background:
         count = ranks or 4
-        folder = simulate_job(loaded, directory, fault=chosen, ranks=count, steps=steps, seed=seed, replace=replace)
+        folder = simulate_job(
+            loaded, directory, fault=chosen, ranks=count, steps=steps, seed=seed, layout=layout,
+            background=background, replace=replace,
+        )  # fmt: skip
         what = "without a fault" if chosen is None else f"with {chosen.kind} of {chosen.strength:g}"
         return Report(
             title=f"A job of {loaded.origin.graph} on {count} x {loaded.chip} {what}, {steps:,} step(s)",

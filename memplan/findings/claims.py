@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,15 @@ COMPUTING, TRANSFER, WAITING, BUBBLE, COPYING = "computing", "transfer", "waitin
 def idle_part(cause: str) -> str:
     """The part of a step that is idle time of `cause`."""
     return f"idle {cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a finding was granted of a part, ns; `rows` are the places of the computing kernels that it is about."""
+
+    part: str
+    length_ns: int
+    rows: Int64s | None = None
 
 
 class Claims:
@@ -38,16 +48,29 @@ class Claims:
                 part = idle_part(cause)
                 self._left[part] = self._left.get(part, 0) + length
         self._free = np.ones(len(case.computing_rows), dtype=bool)
+        self._whole = dict(self._left)
+        self._taken: list[Taken] = []
 
     def left(self, part: str) -> int:
         """What of `part` no finding has explained yet."""
         return self._left.get(part, 0)
 
-    def take(self, part: str, length_ns: int) -> int:
+    def whole(self, part: str) -> int:
+        """All of `part`, explained or not."""
+        return self._whole.get(part, 0)
+
+    def take(self, part: str, length_ns: int, rows: Int64s | None = None) -> int:
         """Claim up to `length_ns` of `part`; what there was to claim."""
         granted = max(min(length_ns, self.left(part)), 0)
         self._left[part] = self.left(part) - granted
+        if granted:
+            self._taken.append(Taken(part, granted, rows))
         return granted
+
+    def newly_taken(self) -> list[Taken]:
+        """What was claimed since this was last asked."""
+        found, self._taken = self._taken, []
+        return found
 
     def unclaimed(self, rows: Int64s) -> Int64s:
         """Those of `rows` (positions among the computing kernels) that no finding has claimed."""
@@ -56,4 +79,4 @@ class Claims:
     def take_kernels(self, rows: Int64s, length_ns: int) -> int:
         """Claim kernels and up to `length_ns` of the computing time."""
         self._free[rows] = False
-        return self.take(COMPUTING, length_ns)
+        return self.take(COMPUTING, length_ns, rows)

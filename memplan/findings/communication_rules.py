@@ -1,4 +1,4 @@
-"""Communication that nothing hides: pipeline bubbles, waiting, transfers, small and unaligned packets."""
+"""Communication that nothing hides: pipeline bubbles, waiting, transfers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import BUBBLE, TRANSFER, WAITING
-from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.finding import Confidence, Evidence, Finding, Place
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.step_breakdown import ExposedCommunication
-from memplan.traces.profile import PacketTraffic
 
 _MOST_PLACES = 10
 
@@ -19,9 +18,7 @@ def communication_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's communication, the more particular first."""
     for facts in job.ranks.values():
         yield from _bubble(facts)
-        yield from _small_packets(facts)
-        yield from _unaligned(facts)
-        yield from _exposed(facts)
+        yield from _exposed(job, facts)
 
 
 def _bubble(facts: RankFacts) -> Iterator[Finding]:
@@ -54,7 +51,7 @@ def _bubble(facts: RankFacts) -> Iterator[Finding]:
     )
 
 
-def _exposed(facts: RankFacts) -> Iterator[Finding]:
+def _exposed(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
     claims = facts.claims
     transfer, waiting = claims.left(TRANSFER), claims.left(WAITING)
     total = transfer + waiting
@@ -68,6 +65,11 @@ def _exposed(facts: RankFacts) -> Iterator[Finding]:
     evidence = [Evidence("exposed", total, "ns"), Evidence("of the steps", total / facts.length_ns, "share")]
     if told:
         evidence += [Evidence("waiting for others", waiting, "ns"), Evidence("bytes moving", transfer, "ns")]
+        stalled = _stalled(job, facts)
+        if stalled:
+            evidence.append(
+                Evidence("of the waiting, while all profiled ranks were there", min(stalled, waiting), "ns")
+            )
     if longest is not None:
         evidence += [
             Evidence("longest", longest.communication.name),
@@ -103,6 +105,20 @@ def _exposed(facts: RankFacts) -> Iterator[Finding]:
     )
 
 
+def _stalled(job: JobCase, facts: RankFacts) -> int:
+    """Time in communications, exposed, after the last rank had come and in which nothing moved: no peer explains it."""
+    total = 0
+    for one in job.meetings.all:
+        place = one.place.get(facts.case.rank)
+        if place is None or facts.exposed[place].is_bubble:
+            continue
+        ran = facts.exposed[place]
+        late = one.start_ns[one.last] - one.start_ns[facts.case.rank]
+        rest = ran.communication.end_ns - ran.communication.start_ns - late - (ran.communication.transfer_ns or 0)
+        total += max(min(rest, ran.waiting_ns or 0), 0)
+    return total
+
+
 def _most_of_it(longest: ExposedCommunication | None, total: int) -> Text:
     if longest is None or longest.exposed_ns < total / 2:
         return ""
@@ -129,91 +145,3 @@ def _step_at(facts: RankFacts, time_ns: int) -> int | None:
         (window.number for window in facts.case.windows if window.start_ns <= time_ns < window.end_ns),
         None,
     )
-
-
-def _packets(facts: RankFacts) -> list[PacketTraffic]:
-    return [
-        packet
-        for one in facts.exposed
-        if one.communication.told is not None
-        for packet in one.communication.told.packets
-        if packet.count
-    ]
-
-
-def _small_packets(facts: RankFacts) -> Iterator[Finding]:
-    for transport, limit in (("SDMA", "small_packet_sdma_bytes"), ("RDMA", "small_packet_rdma_bytes")):
-        mine = [one for one in _packets(facts) if (one.transport == "RDMA") == (transport == "RDMA")]
-        least = threshold(limit)
-        small = [one for one in mine if one.count and one.size / one.count < least]
-        large = [one for one in mine if one.count and one.size / one.count >= least]
-        moved = sum(one.size for one in mine)
-        few = sum(one.size for one in small)
-        number, among = sum(one.count or 0 for one in small), sum(one.count or 0 for one in mine)
-        if not moved or not few or max(few / moved, number / among) < threshold("small_packet_share"):
-            continue
-        time = sum(one.duration_ns for one in small)
-        cost = _small_packet_excess(facts, least, transport == "RDMA", large)
-        worth = cost is not None and facts.worth(cost)
-        yield Finding(
-            kind="communication.small_packets",
-            title=Sentence(
-                "Small packets: {} of {} packets over {} are smaller than {} MB and carry {} of the bytes",
-                (f"{number:,}", f"{among:,}", transport, f"{least / 1e6:g}", format_share(few / moved)),
-            ),
-            rank=facts.case.rank,
-            cost_ns=facts.claims.take(TRANSFER, cost or 0) if worth else None,
-            cost_bytes=None,
-            bound="the rate that the profile's own large packets reach" if large else "",
-            formula="time of small packets less their bytes at the rate of large ones, as a share of the transfer",
-            confidence=Confidence.DERIVED,
-            places=(Place(ranks=(facts.case.rank,)),),
-            evidence=(
-                Evidence("bytes in small packets", few, "bytes"),
-                Evidence("small packets", number, "count"),
-                Evidence("all packets", among, "count"),
-                Evidence("time on links", time, "ns"),
-            ),
-        )
-
-
-def _small_packet_excess(facts: RankFacts, least: float, rdma: bool, large: list[PacketTraffic]) -> int | None:
-    """How much shorter exposed transfers were at the rate of large packets; `None` where there are none to tell it."""
-    if not large:
-        return None
-    rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
-    total = 0.0
-    for one in facts.exposed:
-        told = one.communication.told
-        packets = [packet for packet in (told.packets if told else ()) if (packet.transport == "RDMA") == rdma]
-        time = sum(packet.duration_ns for packet in packets)
-        small = [packet for packet in packets if packet.count and packet.size / packet.count < least]
-        if time and one.transfer_ns:
-            excess = sum(max(packet.duration_ns - packet.size / rate, 0.0) for packet in small)
-            total += one.transfer_ns * excess / time
-    return round(total)
-
-
-def _unaligned(facts: RankFacts) -> Iterator[Finding]:
-    unit = int(threshold("alignment_bytes"))
-    found = []
-    for one in facts.exposed:
-        told = one.communication.told
-        packets = told.packets if told else ()
-        if any(packet.count and packet.size // packet.count % unit for packet in packets):
-            found.append(one)
-    if found:
-        yield Finding(
-            kind="communication.unaligned",
-            title=Sentence(
-                "{} communications move packets that are no multiples of {} B", (str(len(found)), str(unit))
-            ),
-            rank=facts.case.rank,
-            cost_ns=None,
-            cost_bytes=None,
-            bound="",
-            formula=f"size of a packet % {unit} != 0",
-            confidence=Confidence.ASSUMED,
-            places=places_of(facts, found),
-            evidence=tuple(Evidence("communication", one.communication.name) for one in found[:_MOST_PLACES]),
-        )

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.cost import Machine, machine
+from memplan.findings.affinity_rules import affinity_findings
 from memplan.findings.claims import COMPUTING
 from memplan.findings.communication_rules import communication_findings
+from memplan.findings.failure_rules import failure_findings
 from memplan.findings.finding import Finding
 from memplan.findings.host_rules import host_findings
-from memplan.findings.job_case import JobCase, RankFacts, rank_facts_of
+from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
 from memplan.findings.kernel_rules import kernel_findings
+from memplan.findings.late_rules import late_findings
 from memplan.findings.memory_rules import memory_findings
+from memplan.findings.packet_rules import packet_findings
+from memplan.findings.path_rules import path_findings
 from memplan.findings.rank_case import rank_case
 from memplan.findings.rank_rules import rank_findings
+from memplan.findings.sequence_rules import sequence_findings
 from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
 from memplan.traces.directory import Profile
@@ -24,10 +30,16 @@ from memplan.traces.directory import Profile
 FindingRule = Callable[[JobCase], Iterable[Finding]]
 
 RULES: tuple[FindingRule, ...] = (
+    path_findings,
     rank_findings,
+    late_findings,
+    packet_findings,
     communication_findings,
     host_findings,
+    affinity_findings,
     kernel_findings,
+    sequence_findings,
+    failure_findings,
     memory_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
@@ -88,13 +100,19 @@ def diagnose(
         or (plan.chip if plan else None)
         or next((told for number in chosen if (told := profile.rank(number).chip)), None)
     )
-    return ranked(JobCase(found, _machine(name, asked=chip is not None), plan), name)
+    return ranked(job_case(found, _machine(name, asked=chip is not None), plan), name)
 
 
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:
     """The findings of `job`, by cost."""
-    findings = [finding for rule in RULES for finding in rule(job)]
-    findings.sort(key=lambda one: (-(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0))
+    # A rule claims what a finding explains right before it yields it.
+    findings = [replace(finding, path_ns=job.on_path_ns(finding)) for rule in RULES for finding in rule(job)]
+    # What ended the run goes before whatever slowed it.
+    findings.sort(
+        key=lambda one: (
+            not one.kind.startswith("oom."), -(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0
+        )
+    )  # fmt: skip
     return Diagnosis(findings, job, chip)
 
 

@@ -60,7 +60,8 @@ class Finding:
     `cost_ns` is the time a step would be shorter by at most, summed over the steps of the profile, against `bound`;
     costs of a rank's findings are disjoint. `cost_bytes` is the memory. `waits_ns` is how long other ranks wait for it,
     by rank: time of their steps that no other finding counts. Either cost is `None` where the finding is not of
-    that sort or the profile doesn't tell. `formula` says how the cost was made from the evidence.
+    that sort or the profile doesn't tell. `formula` says how the cost was made from the evidence. `path_ns` is how much
+    of cost and waits lies on the job's critical path, `None` where that is not known.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Finding:
     waits_ns: tuple[tuple[int, int], ...] = ()
     places: tuple[Place, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    path_ns: int | None = None
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:

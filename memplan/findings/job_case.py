@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from memplan.cost import Machine
 from memplan.findings.claims import Claims
-from memplan.findings.finding import threshold
+from memplan.findings.critical_path import CriticalPath, critical_path
+from memplan.findings.finding import Finding, threshold
+from memplan.findings.meetings import Meetings, meetings_of
 from memplan.findings.rank_case import RankCase
 from memplan.findings.step_breakdown import ExposedCommunication, StepBreakdown, breakdown, exposed_communications
 from memplan.schema import Plan
@@ -34,11 +36,40 @@ class RankFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobCase:
-    """All ranks that are looked at, the chip's cost model and the plan where these are known."""
+    """
+    All ranks that are looked at, what they ran together, the critical path (`None` where nothing has times), the chip's
+    cost model and the plan where these are known.
+    """
 
     ranks: Mapping[int, RankFacts]
+    meetings: Meetings
+    path: CriticalPath | None
     machine: Machine | None = None
     plan: Plan | None = None
+
+    def on_path_ns(self, finding: Finding) -> int | None:
+        """
+        How much of what `finding` has just claimed, on all its ranks, lies on the critical path; `None` without one.
+
+        Of kernels exactly; of other parts of a step in the share that the path has of them.
+        """
+        if self.path is None or finding.rank is None or finding.rank not in self.ranks:
+            return None
+        found = 0.0
+        for rank in {finding.rank, *(other for other, _ in finding.waits_ns)}:
+            facts = self.ranks[rank]
+            for taken in facts.claims.newly_taken():
+                share = self.path.share_of(rank, taken, facts.case, facts.claims.whole(taken.part))
+                found += share * taken.length_ns
+        return round(found) if finding.cost_ns is not None else None
+
+
+def job_case(ranks: Mapping[int, RankFacts], machine: Machine | None = None, plan: Plan | None = None) -> JobCase:
+    """`ranks` beside each other: where they met, and the critical path through all of them."""
+    exposed = {rank: facts.exposed for rank, facts in ranks.items()}
+    meetings = meetings_of(exposed)
+    path = critical_path({rank: facts.case for rank, facts in ranks.items()}, exposed, meetings)
+    return JobCase(ranks, meetings, path, machine, plan)
 
 
 def rank_facts_of(case: RankCase) -> RankFacts:

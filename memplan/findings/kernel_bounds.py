@@ -24,13 +24,14 @@ _LAUNCH, _MEMORY, _NO_PIPE = "launch", "memory", "no pipe"
 class KernelBounds:
     """
     For each row: the ns that its kernel would take at its bound (its own duration where nothing tells it), what bounds
-    it (index into `limits`), and whether the cost model says so.
+    it (index into `limits`), and whether the cost model says so. `busy` is how much of it its busiest pipe works.
     """
 
     bound_ns: Floats
     limit: NDArray[np.int8]
     limits: Sequence[str]
     modelled: NDArray[np.bool_]
+    busy: Floats
 
 
 def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan: Plan | None = None) -> KernelBounds:
@@ -75,7 +76,7 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan:
             reached = planned * min(max(most_reach, 1.0), 1 / ratio)
             near = duration < threshold("planned_spread") * reached
             bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
-    return KernelBounds(bound, limit, limits, modelled)
+    return KernelBounds(bound, limit, limits, modelled, most)
 
 
 def column_codes(column: Sequence[str]) -> DictionaryArray:

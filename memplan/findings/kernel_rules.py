@@ -233,6 +233,7 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
             Evidence(f"  {item.label}", item.value, item.unit)
             for item in _types(facts, kernels, _where(bounds.limit == code))[:3]
         ]
+    evidence += _longest(facts, kernels, bounds)
     yield Finding(
         kind="kernel.limits",
         title=Sentence("Computing is {}", (words,)),
@@ -244,6 +245,23 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
         confidence=Confidence.MEASURED,
         evidence=tuple(evidence),
     )
+
+
+def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Evidence]:
+    """The kernels, with their operands, that take longest, and how much of their time their busiest pipe works."""
+    rows = facts.case.computing_rows
+    first, number = signatures(kernels, rows)
+    length = kernels.duration_ns[rows]
+    time = np.bincount(number, weights=length)
+    busy = np.bincount(number, weights=length * bounds.busy) / np.maximum(time, 1)
+    count = np.bincount(number)
+    for kind in np.argsort(-time, kind="stable")[:_MOST_KERNELS].tolist():
+        row, place = int(rows[first[kind]]), int(first[kind])
+        shapes = kernels.input_shapes[row]
+        operands = "" if shapes.strip() in ABSENT else f" {shapes:.60}"
+        limit = _WORDS[bounds.limits[bounds.limit[place]]]
+        words = f"{count[kind]} x {kernels.type[row]}{operands}: {limit}, busiest pipe {format_share(busy[kind], 0)}"
+        yield Evidence(words, int(time[kind]), "ns")
 
 
 _WORDS = {

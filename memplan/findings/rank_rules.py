@@ -1,4 +1,4 @@
-"""Ranks beside each other: who is slow among equals, which link is slow, who comes late, how far clocks are apart."""
+"""Ranks beside each other: who is slow among equals and which link is slow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def rank_findings(job: JobCase) -> Iterator[Finding]:
     if len(job.ranks) > 1:
         yield from _slow_links(job)
         yield from _slow_ranks(job)
-        yield from _late_ranks(job)
 
 
 def stage_peers(job: JobCase) -> list[list[int]]:
@@ -141,81 +140,3 @@ def _slowed_peers(job: JobCase, rank: int, excess: int) -> tuple[tuple[int, int]
 def _usual_rate(link: LinkTotal, links: Sequence[LinkTotal]) -> float:
     others = [one.bytes_per_second for one in links if one.transport == link.transport and one is not link]
     return median(others) if others else 0.0
-
-
-def _late_ranks(job: JobCase) -> Iterator[Finding]:
-    """
-    Ranks that enter collectives later than their peers although they don't compute longer.
-
-    A collective ends on all its ranks at once: ends align the clocks, what is left over is the residual.
-    """
-    groups: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
-    for rank, facts in job.ranks.items():
-        for one in facts.exposed:
-            told = one.communication.told
-            if told is not None and not told.peer_to_peer:
-                key = (told.group, told.op)
-                groups.setdefault(key, {})[rank] = (one.communication.start_ns, one.communication.end_ns)
-    shared = {key: met for key, met in groups.items() if len(met) > 1}
-    offsets = clock_offsets(list(shared.values()))
-    residual = _residual(list(shared.values()), offsets)
-    late: dict[int, list[int]] = {}
-    for met in shared.values():
-        starts = {rank: start - offsets[rank] for rank, (start, _) in met.items()}
-        order = sorted(starts.values())
-        last = max(starts, key=lambda rank: starts[rank])
-        lag = starts[last] - (order[-2] if len(order) > 2 else order[0])
-        if lag > residual:
-            late.setdefault(last, []).append(lag)
-    if not late:
-        return
-    worst = max(late, key=lambda rank: sum(late[rank]))
-    waiting = {rank: facts for rank, facts in job.ranks.items() if rank != worst}
-    total = sum(late[worst])
-    victim = max(waiting, key=lambda rank: waiting[rank].claims.left(WAITING))
-    facts = waiting[victim]
-    # Only where most collectives wait for the same rank is that rank the cause.
-    if len(late[worst]) < 0.5 * len(shared) or not facts.worth(total):
-        return
-    share = total / max(facts.claims.left(WAITING), 1)
-    if share < threshold("late_share"):
-        return
-    yield Finding(
-        kind="rank.late",
-        title=Sentence(
-            "Rank {} comes {} late to collectives: the others wait for it", (str(worst), format_duration(total))
-        ),
-        rank=victim,
-        cost_ns=facts.claims.take(WAITING, total),
-        cost_bytes=None,
-        bound="all ranks entering at once",
-        formula="start of the last rank - start of the one before, clocks aligned by the ends of collectives",
-        confidence=Confidence.DERIVED,
-        places=(Place((worst,)),),
-        evidence=(
-            Evidence("collectives that waited for it", len(late[worst]), "count"),
-            Evidence("collectives of several ranks", len(shared), "count"),
-            Evidence("residual of the alignment", residual, "ns"),
-        ),
-    )
-
-
-def clock_offsets(met: Sequence[dict[int, tuple[int, int]]]) -> dict[int, int]:
-    """How much later each rank's clock shows the ends of collectives than the first rank's, ns; medians."""
-    ranks = sorted({rank for one in met for rank in one})
-    offsets = dict.fromkeys(ranks, 0)
-    for rank in ranks:
-        reference = min(ranks)
-        gaps = [one[rank][1] - one[reference][1] for one in met if rank in one and reference in one]
-        if gaps and rank != reference:
-            offsets[rank] = round(median(gaps))
-    return offsets
-
-
-def _residual(met: Sequence[dict[int, tuple[int, int]]], offsets: dict[int, int]) -> int:
-    """The median spread of aligned ends: what the alignment doesn't explain."""
-    spreads = []
-    for one in met:
-        ends = [end - offsets[rank] for rank, (_, end) in one.items()]
-        spreads.append(max(ends) - min(ends))
-    return round(median(spreads)) if spreads else 0

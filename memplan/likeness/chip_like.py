@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from memplan.core.arrays import Bools
 from memplan.core.progress import Progress, silent
 from memplan.core.units import format_bytes
 from memplan.graph import DTYPE_BITS
@@ -48,8 +49,7 @@ class ChipTraces:
 
 def chip_traces(rank: RankProfile, kernels: Kernels, step: KernelSteps, progress: Progress = silent) -> ChipTraces:
     """What the kernels and the memory of `rank` tell of its chip."""
-    cores = np.array([str(core) for core in kernels.core])
-    most = [int(np.max(kernels.block_count[np.isin(cores, kind)], initial=0)) for kind in (_CUBE, _VECTOR)]
+    most = [int(np.max(kernels.block_count[used], initial=0)) for used in _core_kinds(kernels, step)]
     curves = rank.memory_curves(progress)
     held = [
         int(np.max(column, initial=0))
@@ -58,6 +58,16 @@ def chip_traces(rank: RankProfile, kernels: Kernels, step: KernelSteps, progress
         if column is not None
     ]
     return ChipTraces(most[0], most[1], _clock(kernels), _stream(kernels, step), max(held, default=0))
+
+
+def _core_kinds(kernels: Kernels, step: KernelSteps) -> tuple[Bools, Bools]:
+    """Kernels that use cube and vector cores: as they say, else products and work on single elements."""
+    cores = np.array([str(core) for core in kernels.core])
+    cube, vector = np.isin(cores, _CUBE), np.isin(cores, _VECTOR)
+    if not cube.any() and not vector.any():
+        families = np.array([kind.family for kind in step.kinds])[step.kind]
+        cube, vector = families == "product", np.isin(families, list(_STREAMS))
+    return cube, vector
 
 
 def _clock(kernels: Kernels) -> float | None:

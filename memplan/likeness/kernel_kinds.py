@@ -19,7 +19,10 @@ KernelShape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class KernelKind:
-    """Equal kernels: their type and family, and shape and dtype of every operand (`()`: a scalar or none)."""
+    """
+    Equal kernels: their type (their name where none is recorded) and families, and shape and dtype of every operand
+    (`()`: a scalar or none).
+    """
 
     type: str
     families: tuple[str, ...]
@@ -62,6 +65,11 @@ class KernelSteps:
     rows: Int64s
     steps: int
 
+    @property
+    def shaped(self) -> bool:
+        """Whether kernels have shapes, which the lowest level of profiling leaves out."""
+        return any(kind.inputs for kind in self.kinds)
+
     def count(self, wanted: Callable[[KernelKind], bool]) -> int:
         """How many kernels of the step are `wanted`."""
         return sum(number for item, number in self.counted() if wanted(item))
@@ -97,7 +105,7 @@ def kernel_kinds(kernels: Kernels) -> tuple[tuple[KernelKind, ...], Int64s]:
         type_, name, inputs, outputs, dtypes = (column[row] for column in columns)
         found.append(
             KernelKind(
-                type=type_,
+                type=name if type_ in ("", "N/A") else type_,
                 families=tuple(names[number] for number in families_of(type_, name)),
                 inputs=operand_shapes(inputs),
                 outputs=operand_shapes(outputs),

@@ -10,9 +10,10 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.hardware import Chip
 from memplan.likeness.chip_like import chip_like, chip_traces
+from memplan.likeness.context_like import context_like, trained_context_like
 from memplan.likeness.kernel_kinds import KernelSteps, one_step, operand_shapes
 from memplan.likeness.layout_like import told_ranks
-from memplan.likeness.serving_like import context_like, serving_like
+from memplan.likeness.serving_like import serving_like
 from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_like import training_like
 from memplan.likeness.training_shapes import training_shapes
@@ -62,24 +63,25 @@ def like_profile(
         why = "asked for" if rank is not None else "the first with kernels"
         settings.put("rank", chosen.rank, why, Certainty.TOLD)
     kernels, whose = _kernels(profile, chosen, progress)
-    step = None if kernels is None else one_step(kernels)
+    step = None if kernels is None or not len(kernels.name) else one_step(kernels)
     phase = _phase(step, chosen, settings, progress)
     told_ranks(chosen.groups, settings)
+    traces = None if kernels is None or step is None else chip_traces(whose, kernels, step, progress)
+    die = chip_like(chosen.chip or whose.chip, traces, settings)
     if phase == "train":
         own = step if whose is chosen else None
         if own is None and step is not None:
             _from_sibling(model, step, whose, settings)
         shapes = training_shapes(model, own) if own is not None else None
+        if kernels is not None and own is not None and not own.shaped:
+            trained_context_like(model, kernels, own, die, settings)
         training_like(model, shapes, chosen.links(progress), chosen.groups, chosen.rank, settings)
     else:
-        if step is None:
+        if kernels is None or step is None or not step.shaped:
             raise InputError(
-                "the profile holds no kernels with shapes to tell a step by", remedy="give --phase, --batch, --context"
+                "the profile holds no kernels with shapes to tell a step by", remedy="give --phase, --batch, --sequence"
             )
         serving_like(model, step, chosen.groups, chosen.rank, settings)
-    traces = None if kernels is None or step is None else chip_traces(whose, kernels, step, progress)
-    die = chip_like(chosen.chip or whose.chip, traces, settings)
-    if phase != "train" and kernels is not None and step is not None:
         context_like(model, kernels, step, die, settings)
     return Likeness(
         rank=chosen.rank,
@@ -113,8 +115,11 @@ def _shaped(rank: RankProfile, progress: Progress) -> Kernels | None:
 
 
 def _kernels(profile: Profile, chosen: RankProfile, progress: Progress) -> tuple[Kernels | None, RankProfile]:
-    """Kernels of the rank, or of another rank of the same run where it has none."""
-    for item in (chosen, *(profile.rank(number) for number in profile.ranks if number != chosen.rank)):
+    """Kernels of the rank, with shapes or without, or of another rank of the same run where it has none."""
+    own = chosen.kernels(progress)
+    if own is not None:
+        return own, chosen
+    for item in (profile.rank(number) for number in profile.ranks if number != chosen.rank):
         found = _shaped(item, progress)
         if found is not None:
             return found, item

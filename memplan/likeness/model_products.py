@@ -37,8 +37,10 @@ def _short(model: ModelConfig) -> ModelConfig:
     return replace(model, layers=tuple(kinds.values()))
 
 
-def _graph(model: ModelConfig, layout: Layout, batch: int, context: int, precision: str) -> Graph:
-    step = ServedStep(Phase.DECODE, batch, context, precision=precision)
+def _graph(
+    model: ModelConfig, layout: Layout, batch: int, context: int, precision: str, phase: Phase = Phase.DECODE
+) -> Graph:
+    step = ServedStep(phase, batch, context, precision=precision)
     return step_graph(_short(model), layout, step)
 
 
@@ -62,17 +64,17 @@ def layer_products(model: ModelConfig, ranks: int, precision: str = PUBLISHED) -
 
 
 def context_of(
-    model: ModelConfig, layout: Layout, batch: int, precision: str, chip: Chip, attention_ns: float
+    model: ModelConfig, layout: Layout, batch: int, precision: str, chip: Chip, attention_ns: float, phase: Phase
 ) -> int | None:
     """
-    Tokens of a sequence for which attention of a decode step is predicted to take `attention_ns`.
+    Tokens of a sequence for which attention of a step is predicted to take `attention_ns`.
 
     `None` where even a short context would take as long, or the longest one less: its time then tells nothing.
     """
     core = machine(chip)
 
     def time(context: int) -> float:
-        graph = _graph(model, layout, batch, context, precision)
+        graph = _graph(model, layout, batch, context, precision, phase)
         attention = family_table().number("attention")
         costs = op_costs(graph, core)
         return max(

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
-
 from memplan.core.errors import InputError
-from memplan.core.units import format_duration
-from memplan.hardware import Chip
 from memplan.likeness.kernel_kinds import KernelSteps
 from memplan.likeness.layout_like import place_in_layout
-from memplan.likeness.model_products import context_of, layer_products, plain_dtype
+from memplan.likeness.model_products import layer_products, plain_dtype
 from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import held_experts, makes_logits, norm_rows
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout
 from memplan.models.precision import precision_names
 from memplan.schema import Certainty
 from memplan.traces.parallel_groups import ParallelGroups
-from memplan.traces.profile import Kernels
 
 _RANKS = (1, 2, 4, 8, 16, 32)
-_CONTEXT = 4096
 
 
 def serving_like(
@@ -125,26 +118,3 @@ def _drafts(model: ModelConfig, step: KernelSteps) -> int:
     joins = step.count(lambda kind: kind.product is not None and kind.product[1:] == (width, 2 * width))
     heads = step.count(lambda kind: makes_logits(kind, model))
     return round(joins / (heads - joins)) if joins and heads > joins else 0
-
-
-def context_like(model: ModelConfig, kernels: Kernels, step: KernelSteps, chip: Chip, settings: LikeSettings) -> None:
-    """How many tokens a decode step finds cached: as many as make attention take as long as it did."""
-    if settings.get("phase") != "decode" or settings.take("context") is not None:
-        return
-    taken = max(
-        (
-            float(np.median(kernels.duration_ns[step.kind == number]))
-            for number, kind in enumerate(step.kinds)
-            if kind.family == "attention"
-        ),
-        default=0.0,
-    )
-    layout = Layout(tensor=settings.get("tp"), data=settings.get("dp"), expert=settings.get("ep"))
-    precision = settings.get("weights") if "weights" in settings else precision_names()[0]
-    found = context_of(model, layout, settings.get("batch"), precision, chip, taken) if taken else None
-    if found is None:
-        why = "kernels don't tell how long the sequences are: give --sequence"
-        settings.put("context", _CONTEXT, why, Certainty.ASSUMED)
-    else:
-        why = f"attention takes {format_duration(round(taken))}, as predicted for so many tokens"
-        settings.put("context", found, why, Certainty.LIKELY)

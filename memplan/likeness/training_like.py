@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.likeness.layout_like import place_in_layout, stage_by_order
+from memplan.likeness.pass_like import passes_like, schedule_like
 from memplan.likeness.setting import LikeSettings
-from memplan.likeness.training_shapes import TrainingShapes
+from memplan.likeness.training_shapes import TrainingShapes, tensor_ranks
 from memplan.models.architecture import ModelConfig
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout, stage_spans
@@ -35,7 +35,7 @@ def training_like(
 ) -> None:
     """Find out how `model` was trained; `shapes` are those of the rank's kernels, `None` where it has none."""
     if shapes is not None:
-        if shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
+        if shapes.shaped and shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
             raise InputError(
                 f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
                 remedy="give the config.json of the model that ran",
@@ -43,7 +43,7 @@ def training_like(
         _tensor_ranks(model, shapes, settings)
         _context_ranks(model, shapes, settings)
         _tokens(shapes, settings)
-        _layers(model, shapes, settings)
+        passes_like(model, shapes, settings)
         _experts(model, shapes, settings)
     _transferred(model, links, settings)
     for name, what in (
@@ -57,7 +57,9 @@ def training_like(
     if shapes is not None:
         _replicas(model, shapes, settings)
     if "dp" not in settings:
-        settings.put("dp", 1, "nothing in the profile tells it", Certainty.ASSUMED)
+        # So many replicas at least are needed for experts to be dealt over their ranks.
+        least = max(1, settings.get("ep") // (settings.get("tp") * settings.get("cp")))
+        settings.put("dp", least, "nothing in the profile tells it", Certainty.ASSUMED)
     place_in_layout(groups, rank, settings)
     _stage(model, shapes, rank, settings)
     _recipe(model, shapes, settings)
@@ -65,11 +67,11 @@ def training_like(
 
 
 def _tensor_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
-    heads = next((found for layer in model.layers if (found := getattr(layer.mixer, "heads", None))), None)
-    if shapes.attention is None or heads is None or heads % shapes.attention.heads:
+    ranks = None if shapes.attention is None else tensor_ranks(model, shapes.attention)
+    if shapes.attention is None or ranks is None:
         return
     each = shapes.attention.heads
-    settings.put("tp", heads // each, f"attention of {each} heads a rank; the model has {heads}")
+    settings.put("tp", ranks, f"attention of {each} heads a rank; the model has {ranks * each}")
 
 
 def _tokens(shapes: TrainingShapes, settings: LikeSettings) -> None:
@@ -114,35 +116,6 @@ def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSet
     times = shapes.keys_per_query / usual
     if round(times) > 1 and abs(times - round(times)) < 0.01:
         settings.put("cp", round(times), f"attention reads {round(times)} times as many keys as it has queries")
-
-
-def _layers(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
-    """Micro-batches, and how many layers each goes through on this rank."""
-    marks = shapes.embeddings or shapes.heads
-    gradients = shapes.backward
-    if not gradients:
-        return
-    if marks and gradients % marks == 0:
-        what = "lookups of tokens" if shapes.embeddings else "products that make logits"
-        settings.put("micro_batches", marks, f"{marks} {what} a step")
-        layers, evidence = gradients // marks, f"{gradients} gradients of attention in {marks} micro-batches"
-    elif shapes.layer_run and gradients % shapes.layer_run == 0:
-        layers = shapes.layer_run
-        evidence = f"runs of {layers} attentions between transfers"
-        settings.put("micro_batches", gradients // layers, f"{gradients} gradients of attention in {evidence}")
-    else:
-        return
-    settings.put("layers_of_stage", layers, evidence)
-    if "pp" not in settings:
-        whole = len(model.layers)
-        alone = shapes.embeddings and shapes.heads
-        stages = 1 if alone or layers >= whole else math.ceil(whole / layers)
-        settings.put(
-            "pp",
-            stages,
-            f"{layers} of {whole} layers a rank",
-            Certainty.FOLLOWS if whole % layers == 0 else Certainty.LIKELY,
-        )
 
 
 def _experts(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
@@ -260,7 +233,7 @@ def _stage(model: ModelConfig, shapes: TrainingShapes | None, rank: int, setting
             elif shapes.heads:
                 found, evidence, certainty = stages - 1, "logits are made", Certainty.FOLLOWS
             elif "layers_of_stage" in settings and "micro_batches" in settings:
-                first = shapes.ahead // settings.get("layers_of_stage")
+                first = 0 if shapes.passes is None else shapes.passes.ahead or 0
                 if 0 < first < settings.get("micro_batches") and 0 < stages - first < stages - 1:
                     found, certainty = stages - first, Certainty.FOLLOWS
                     evidence = f"{first} micro-batches go forward before the first comes back (1F1B)"
@@ -288,19 +261,16 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSet
         norms = shapes.norms[0] / shapes.norms[1] - 1 if shapes.norms[1] else 0.0
         told = f"{shapes.forward} attentions, {shapes.backward} gradients of it"
         if again > 0 and norms < again / layers / 2:
-            settings.put(
-                "recompute_layers",
-                0,
-                f"{told}, but norms once: attention alone is computed again, which is not planned",
-                Certainty.LIKELY,
-            )
+            why = f"{told}, but norms once: attention alone is computed again"
+            settings.put("recompute_layers", 0, why)
+            settings.put("recompute_attention", True, why)
         else:
             settings.put("recompute_layers", min(max(again, 0), layers), told)
         cheap = again <= 0 and shapes.gates[1] > 0 and shapes.gates[0] >= 1.5 * shapes.gates[1]
         settings.put(
             "recompute_cheap", cheap, f"{shapes.gates[0]} activation functions, {shapes.gates[1]} gradients of them"
         )
-        _schedule(shapes, settings)
+        schedule_like(shapes, settings)
     for name, value, why in (
         ("micro_batch", 1, ""), ("micro_batches", 1, "one a rank"), ("sequence_parallel", False, ""),
         ("sharding", Sharding.DISTRIBUTED, "Megatron's and MindSpeed's usual way"),
@@ -309,7 +279,7 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSet
     ):  # fmt: skip
         if name not in settings:
             settings.put(name, value, f"nothing in the profile tells it{': ' + why if why else ''}", Certainty.ASSUMED)
-    if "context" not in settings:
+    if "context" not in settings and settings.take("context") is None:
         raise InputError(f"the profile does not tell how long sequences of {model.name} are", remedy="give --sequence")
     if shapes is not None and shapes.dtype is not None:
         settings.put("precision", shapes.dtype.removeprefix("DT_").lower(), "type of most matrix products")
@@ -328,17 +298,3 @@ def _samples(settings: LikeSettings) -> None:
     if rest or not count:
         raise InputError(f"{total} samples a step can't be divided into micro-batches of {each} on all replicas")
     settings.correct("micro_batches", count, f"{total} samples a step, as given")
-
-
-def _schedule(shapes: TrainingShapes, settings: LikeSettings) -> None:
-    if "layers_of_stage" not in settings:
-        return
-    layers, total = settings.get("layers_of_stage"), settings.get("micro_batches")
-    first = shapes.ahead / layers
-    expected = min(settings.get("pp") - settings.get("stage"), total)
-    if settings.get("pp") > 1 and first == total > expected:
-        settings.put("schedule", Schedule.GPIPE, f"all {total} micro-batches go forward before the first comes back")
-    elif settings.get("pp") > 1 and first == expected:
-        settings.put(
-            "schedule", Schedule.ONE_F_ONE_B, f"{expected} micro-batches go forward before the first comes back"
-        )

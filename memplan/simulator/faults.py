@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from memplan.core.errors import InputError
+from memplan.simulator.field_faults import FIELD_FAULTS
 from memplan.simulator.job_program import (
     Doing,
     Item,
@@ -16,38 +17,10 @@ from memplan.simulator.job_program import (
     scaled_kernels,
     spread_out,
 )
+from memplan.simulator.job_settings import FaultyJob, MemoryTrouble
 
 STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
 """Time of a fault as a share of a step's computing; of memory, bytes as a share of the peak."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobSettings:
-    """
-    What a simulated job does beside its programs.
-
-    `clock` is the share of the highest clock after a third of the run. Of the peak, `leak` is kept anew by every step,
-    `cached` is reserved beyond it, and `outside` is held outside of the allocator. `slow_link` divides the rate of the
-    link from rank 1 to the next. `stages` are pipeline stages; `call_ns` is the host's time to launch a kernel.
-    `gap_ns` lies between steps.
-    """
-
-    clock: float = 1.0
-    leak: float = 0.0
-    cached: float = 0.0
-    outside: float = 0.02
-    slow_link: float = 1.0
-    stages: int = 1
-    call_ns: int = 1000
-    gap_ns: int = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class FaultyJob:
-    """The program of every rank, and the settings."""
-
-    programs: tuple[RankProgram, ...]
-    settings: JobSettings
 
 
 _EXPOSED = ("communication.exposed", "communication.waiting")
@@ -61,7 +34,8 @@ class Fault:
     A defect: what it is in words, the kinds of findings that name it, and how it is planted with a strength (a share).
 
     `memory` faults cost bytes. `ranks` is how many ranks it takes at least. `without` makes the job that it is held
-    against where planting changes more than the fault: the same experts evenly, the same work without waiting.
+    against where planting changes more than the fault: the same experts evenly, the same work without waiting. It is
+    planted in a job of `layout`, with the noise of real machines if `background`; `batches` tells the micro-batches.
     """
 
     words: str
@@ -70,6 +44,9 @@ class Fault:
     memory: bool = False
     ranks: int = 1
     without: Planting | None = None
+    layout: str = "data"
+    background: bool = False
+    batches: Callable[[float], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +84,9 @@ def _one(job: FaultyJob, change: Callable[[RankProgram], RankProgram], rank: int
     return replace(job, programs=tuple(programs))
 
 
-def _settings(job: FaultyJob, **changes: float) -> FaultyJob:
-    return replace(job, settings=replace(job.settings, **changes))  # type: ignore[arg-type]
+def with_memory(job: FaultyJob, memory: MemoryTrouble) -> FaultyJob:
+    """`job` with other trouble with its memory."""
+    return replace(job, settings=replace(job.settings, memory=memory))
 
 
 def _host(name: str, count: int) -> Planting:
@@ -281,7 +259,8 @@ _BARE = 0.05
 
 
 def _slow_link(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(_not_overlapped(job, _BARE), slow_link=1 + strength / _BARE)
+    settings = replace(job.settings, slow_link=1 + strength / _BARE)
+    return replace(_not_overlapped(job, _BARE), settings=settings)
 
 
 def _slow_hbm(job: FaultyJob, strength: float) -> FaultyJob:
@@ -289,23 +268,24 @@ def _slow_hbm(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def _clock(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(job, clock=1 / (1 + 1.5 * strength))
+    return replace(job, settings=replace(job.settings, clock=1 / (1 + 1.5 * strength)))
 
 
 def _between(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(job, gap_ns=round(strength * computing_ns(job.programs[0])))
+    gap = round(strength * computing_ns(job.programs[0]))
+    return replace(job, settings=replace(job.settings, gaps_ns=(gap,)))
 
 
 def _leak(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(job, leak=strength)
+    return with_memory(job, MemoryTrouble(leaks=(("Leaky", strength),)))
 
 
 def _cached(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(job, cached=0.1 + strength)
+    return with_memory(job, MemoryTrouble(cached=0.1 + strength))
 
 
 def _outside(job: FaultyJob, strength: float) -> FaultyJob:
-    return _settings(job, outside=0.02 + strength)
+    return with_memory(job, MemoryTrouble(outside=0.02 + strength))
 
 
 _ROWS: tuple[tuple[str, str, tuple[str, ...], Planting, int], ...] = (
@@ -348,16 +328,27 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         kind: Fault(words, found, plant, found[0].startswith("memory."), ranks, _WITHOUT.get(kind))
         for kind, words, found, plant, ranks in _ROWS
     }
+    | {
+        kind: Fault(
+            one.words,
+            one.findings,
+            one.plant,
+            memory=one.findings[0].startswith("memory."),
+            ranks=one.ranks,
+            without=one.without,
+            layout=one.layout,
+            background=True,
+            batches=one.batches,
+        )
+        for kind, one in FIELD_FAULTS.items()
+    }
 )
 """Every fault by its kind."""
 
 
-def planted(programs: Sequence[RankProgram], chosen: ChosenFault | None) -> FaultyJob:
-    """The job with its fault, or without any; raises `InputError` where it takes more ranks than there are."""
-    job = FaultyJob(tuple(programs), JobSettings())
-    if chosen is None:
-        return job
-    if len(programs) < chosen.fault.ranks:
+def planted(job: FaultyJob, chosen: ChosenFault) -> FaultyJob:
+    """`job` with the fault; raises `InputError` where it takes more ranks than there are."""
+    if len(job.programs) < chosen.fault.ranks:
         raise InputError(
             f"{chosen.kind} takes {chosen.fault.ranks} ranks at least", remedy=f"add --ranks {chosen.fault.ranks}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import numpy as np
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_folder
 from memplan.core.intervals import interval_difference, interval_total, interval_union, intervals_within
-from memplan.core.units import KIB, MIB, microseconds
+from memplan.core.units import microseconds
 from memplan.core.version import MEMPLAN_VERSION
-from memplan.schema import Plan, Tier
-from memplan.simulator.faults import ChosenFault, FaultyJob, JobSettings, planted
-from memplan.simulator.job_program import LINK_BYTES_PER_NS, Doing, program_of
-from memplan.simulator.job_run import Ran, RankRun, run_job
+from memplan.schema import Plan
+from memplan.simulator.faults import ChosenFault, planted
+from memplan.simulator.job_communication import communication_document, group_document, matrix_document
+from memplan.simulator.job_layouts import job_of
+from memplan.simulator.job_memory import planted_bytes, write_job_memory
+from memplan.simulator.job_program import Doing
+from memplan.simulator.job_run import RankRun, run_job, shifted
+from memplan.simulator.job_settings import FaultyJob
+from memplan.simulator.kernel_records import operand_texts
 from memplan.simulator.noise import Chance
 from memplan.simulator.profile_tables import (
     KERNEL_DETAILS,
-    MEMORY_RECORD,
-    OPERATOR_MEMORY,
     STEP_TRACE_TIME,
     write_table,
 )
@@ -31,7 +34,6 @@ from memplan.simulator.simulation import EPOCH_NS, is_simulated
 _COMPUTE, _LINK, _COPIES = 2, 9, 11
 _COLUMNS = {name: place for place, name in enumerate(KERNEL_DETAILS)}
 _CLOCK_MHZ = 1800
-_SAMPLES = 40
 
 
 def simulate_job(
@@ -42,14 +44,18 @@ def simulate_job(
     ranks: int = 4,
     steps: int = 4,
     seed: int = 0,
+    layout: str = "",
+    background: bool = False,
     replace: bool = False,
 ) -> Path:
     """
     Run `plan` on `ranks` ranks and write their profiles below `directory`, which is returned.
 
-    All ranks run the plan's computing ops and reduce gradients over a ring; `fault` is planted in them. The same plan,
-    fault and seed give the same files; they say that they are simulated, and what was planted. Raises `InputError`
-    for a plan without times, numbers out of range, or a folder that is in the way.
+    All ranks run the plan's computing ops and reduce gradients over a ring; `fault` is planted in them. `layout` is one
+    of `LAYOUTS`; the fault's own by default. With `background`, or a fault that comes with it, machines and hosts are
+    as unlike and as busy as real ones. The same plan, fault and seed give the same files; they say that they are
+    simulated, and what was planted. Raises `InputError` for a plan without times, numbers out of range, a layout that
+    doesn't fit, or a folder that is in the way.
     """
     if not any(op.launches and op.duration_ns > 0 for op in plan.ops):
         raise InputError("the plan has no ops with times", remedy="plan a graph that computes something")
@@ -58,34 +64,56 @@ def simulate_job(
     target = Path(directory)
     if target.is_dir() and any(target.iterdir()) and not (replace and is_simulated(target)):
         raise InputError("this folder is not empty", path=target, remedy="name a new folder, or add --replace")
-    job = planted([program_of(plan, ranks)] * ranks, fault)
+    job, _ = _jobs(plan, fault, ranks, seed, layout, background)
     runs = run_job(job, steps, Chance(seed))
+    conditions = job.settings.conditions
     with replacing_folder(target, replace=replace) as folder:
         _write_json(folder / "profiler_metadata.json", {"memplan_simulated": True})
         for rank, run in enumerate(runs):
+            if conditions.speeds:
+                run = shifted(run, conditions.skews_ns[rank], conditions.drifts[rank])
             _write_rank(folder / f"rank_{rank}_ascend_pt", plan, job, fault, rank, run)
     return target
 
 
 def planted_ns(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int = 4, seed: int = 0) -> int:
     """How much longer the slowest rank of the job takes with `fault` than without; ns over all steps."""
-    whole = FaultyJob((program_of(plan, ranks),) * ranks, JobSettings())
-    without = fault.fault.without
-    jobs = (planted(whole.programs, fault), whole if without is None else without(whole, fault.strength))
+    jobs = _jobs(plan, fault, ranks, seed)
     ends = [max(run.steps[-1][1] for run in run_job(job, steps, Chance(seed))) for job in jobs]
     return ends[0] - ends[1]
+
+
+def planted_memory(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int = 4, seed: int = 0) -> int:
+    """How many bytes `fault` costs a rank by the end of the last step."""
+    job, _ = _jobs(plan, fault, ranks, seed)
+    return planted_bytes(plan, job.settings.memory, steps)
+
+
+def _jobs(
+    plan: Plan, fault: ChosenFault | None, ranks: int, seed: int, layout: str = "", background: bool = False
+) -> tuple[FaultyJob, FaultyJob]:
+    """The job with its fault, and what it is held against."""
+    noisy = background or (fault is not None and fault.fault.background)
+    chosen = layout or (fault.fault.layout if fault is not None else "data")
+    batches = None if fault is None or fault.fault.batches is None else fault.fault.batches(fault.strength)
+    base = job_of(plan, chosen, ranks, background=seed if noisy else None, batches=batches)
+    if fault is None:
+        return base, base
+    without = fault.fault.without
+    return planted(base, fault), base if without is None else without(base, fault.strength)
 
 
 def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int, run: RankRun) -> None:
     output = folder / "ASCEND_PROFILER_OUTPUT"
     output.mkdir(parents=True)
-    write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run))
+    operands = _operand_columns(plan) if job.settings.conditions.speeds else {}
+    write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run, operands))
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
-    _write_memory(output, plan, job, rank, run)
-    ranks = len(job.programs)
-    _write_json(output / "communication.json", _communication(run))
-    _write_json(output / "communication_matrix.json", _matrix(job, run, rank))
-    _write_json(output / "trace_view.json", list(_events(job, run)))
+    write_job_memory(output, plan, job.settings.memory, rank, run)
+    ranks, settings = len(job.programs), job.settings
+    _write_json(output / "communication.json", communication_document(job, run, rank))
+    _write_json(output / "communication_matrix.json", matrix_document(job, run, rank))
+    _write_json(output / "trace_view.json", list(_events(job, run, rank)))
     _write_json(folder / f"profiler_info_{rank}.json", {"rank_id": rank, "config": {}})
     _write_json(
         folder / "profiler_metadata.json",
@@ -95,35 +123,39 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
             "memplan_fault": None if fault is None else {"kind": fault.kind, "strength": fault.strength},
             "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip},
             "distributed_args": {
-                "tensor_model_parallel_size": 1,
-                "pipeline_model_parallel_size": job.settings.stages,
-                "data_parallel_size": ranks // job.settings.stages,
+                "tensor_model_parallel_size": settings.tensor,
+                "pipeline_model_parallel_size": settings.stages,
+                "data_parallel_size": ranks // settings.stages // settings.tensor,
                 "world_size": ranks,
                 "rank": rank,
             },
-            "parallel_group_info": _groups(rank, ranks, job.settings.stages),
+            "parallel_group_info": group_document(job, rank),
         },
     )
-
-
-def _groups(rank: int, ranks: int, stages: int) -> dict[str, Any]:
-    each = ranks // stages
-    stage, place = divmod(rank, each) if each else (0, 0)
-    data = [stage * each + number for number in range(each)]
-    line = [number * each + place for number in range(stages)]
-    members = {"default_group": list(range(ranks)), "dp": data, "pp": line}
-    return {
-        f"group_name_{number}": {"group_name": name, "group_rank": own.index(rank), "global_ranks": own}
-        for number, (name, own) in enumerate(members.items())
-        if rank in own
-    }
 
 
 def _stamp(time_ns: int) -> str:
     return microseconds(EPOCH_NS + time_ns) + "\t"
 
 
-def _kernel_rows(run: RankRun) -> Iterator[Sequence[object]]:
+def _operand_columns(plan: Plan) -> dict[int, dict[str, object]]:
+    """The columns of kernel_details.csv that tell the operands of an op, by its index."""
+    found: dict[int, dict[str, object]] = {}
+    for op in plan.ops:
+        if op.kernel is None:
+            continue
+        kernel = plan.kernels[op.kernel]
+        inputs = operand_texts([item for item in kernel.inputs if item is not None])
+        outputs = operand_texts(kernel.outputs)
+        found[op.index] = {
+            "Input Shapes": f'"{inputs.shapes}"', "Input Data Types": inputs.dtypes, "Input Formats": inputs.formats,
+            "Output Shapes": f'"{outputs.shapes}"', "Output Data Types": outputs.dtypes,
+            "Output Formats": outputs.formats,
+        }  # fmt: skip
+    return found
+
+
+def _kernel_rows(run: RankRun, operands: Mapping[int, Mapping[str, object]]) -> Iterator[Sequence[object]]:
     last = 0
     for task, one in enumerate(sorted(run.ran, key=lambda one: one.start_ns)):
         item = one.item
@@ -131,7 +163,7 @@ def _kernel_rows(run: RankRun) -> Iterator[Sequence[object]]:
             continue
         row: list[object] = ["N/A"] * len(KERNEL_DETAILS)
 
-        def put(values: dict[str, object], row: list[object] = row) -> None:
+        def put(values: Mapping[str, object], row: list[object] = row) -> None:
             for name, value in values.items():
                 row[_COLUMNS[name]] = value
 
@@ -144,6 +176,8 @@ def _kernel_rows(run: RankRun) -> Iterator[Sequence[object]]:
         })  # fmt: skip
         if not communicates:
             put({"Task ID": task, "Stream ID": _COMPUTE, "Block Dim": 20, "OP State": "static"})
+            if item.op is not None and item.op.index in operands:
+                put(operands[item.op.index])
             if item.dtype:
                 put({"Input Data Types": item.dtype, "Input Shapes": '"1024"'})
             put(_counters(item.op.bound if item.op else "hbm", item.core, one.end_ns - one.start_ns, item.busy))
@@ -185,106 +219,10 @@ def _step_rows(run: RankRun, device: int) -> Iterator[Sequence[object]]:
         yield (device, number + 1, *(value / 1000 for value in figures), 0, bare / 1000, 0)
 
 
-def _write_memory(output: Path, plan: Plan, job: FaultyJob, device: int, run: RankRun) -> None:
-    """Memory that rises and falls within each step; what a fault keeps, reserves or holds outside comes on top."""
-    peak = max((use.peak for use in plan.tiers if use.tier is Tier.HBM), default=0) or 64 * MIB
-    settings, npu = job.settings, f"NPU:{device}"
-    end = run.steps[-1][1]
-    rows: list[Sequence[object]] = []
-    blocks: list[Sequence[object]] = []
-    level = 0
-    for begin, stop in run.steps:
-        leak = round(settings.leak * peak)
-        if leak:
-            blocks.append(_block("Leaky", leak, begin + 1, None, level + leak, npu))
-            level += leak
-        for sample in range(_SAMPLES + 1):
-            time = begin + 1 + (stop - begin - 2) * sample // _SAMPLES
-            used = peak // 2 + (peak // 2) * (_SAMPLES // 2 - abs(sample - _SAMPLES // 2)) // (_SAMPLES // 2) + level
-            reserved = round((peak + level) * (1.01 + settings.cached / (1 - min(settings.cached, 0.9))))
-            rows.append(("PTA", _stamp(time), used / MIB, reserved / MIB, used / MIB, 0, npu))
-        blocks.append(_block("Passing", peak // 2, begin + 1, stop - 1, peak + level, npu))
-    top = round((peak + level) * (1.01 + settings.cached / (1 - min(settings.cached, 0.9))))
-    outside = round(settings.outside / (1 - min(settings.outside, 0.9)) * top)
-    held = (top + outside) / MIB
-    rows.extend(("APP", _stamp(time), "", held, "", "", npu) for time in range(0, end, max(end // 50, 1)))
-    write_table(output / "memory_record.csv", MEMORY_RECORD, rows)
-    write_table(output / "operator_memory.csv", OPERATOR_MEMORY, blocks)
-    modules = [("HCCL", _stamp(time), round(outside * 0.9) / KIB, npu) for time in range(0, end, max(end // 50, 1))]
-    write_table(
-        output / "npu_module_mem.csv", ("Component", "Timestamp(us)", "Total Reserved(KB)", "Device Type"), modules
-    )
-
-
-def _block(name: str, size: int, begin: int, end: int | None, total: int, npu: str) -> Sequence[object]:
-    times = ("", "", "", "") if end is None else (_stamp(end), _stamp(end), *(microseconds(end - begin),) * 2)
-    return (name, str(size / KIB), _stamp(begin), *times, *(total / MIB,) * 3, "", "", "", 0, npu)
-
-
-def _communication(run: RankRun) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for one in run.ran:
-        if one.item.doing not in (Doing.COLLECTIVE, Doing.EXCHANGE):
-            continue
-        kind = "collective" if one.item.doing is Doing.COLLECTIVE else "p2p"
-        elapsed, size = one.end_ns - one.start_ns, _bytes(one)
-        packet = max(min(one.item.packet, size), 1)
-        count = max(size // packet, 1)
-        # Ops are called alike in every step, as HCCL numbers them anew.
-        found.setdefault(f"step{one.step + 1}", {"p2p": {}, "collective": {}})[kind][f"{one.item.name}@77"] = {
-            "Communication Time Info": {
-                "Start Timestamp(us)": float(microseconds(EPOCH_NS + one.start_ns)),
-                "Elapse Time(ms)": elapsed / 1e6,
-                "Transit Time(ms)": one.transfer_ns / 1e6,
-                "Wait Time(ms)": (elapsed - one.transfer_ns) / 1e6,
-                "Synchronization Time(ms)": (elapsed - one.transfer_ns) / 1e6,
-                "Idle Time(ms)": 0,
-            },
-            "Communication Bandwidth Info": {
-                "HCCS": {
-                    "Transit Size(MB)": size / 1e6,
-                    "Transit Time(ms)": one.transfer_ns / 1e6,
-                    "Bandwidth(GB/s)": size / max(one.transfer_ns, 1),
-                    "Size Distribution": {str(packet / 1e6): [count, one.transfer_ns / 1e6]},
-                }
-            },
-        }
-    return found
-
-
-def _bytes(one: Ran) -> int:
-    rate = LINK_BYTES_PER_NS if one.item.packet >= 1_000_000 else LINK_BYTES_PER_NS / 20
-    return round(one.item.duration_ns * rate)
-
-
-def _matrix(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
-    ranks = len(job.programs)
-    found: dict[str, Any] = {}
-    slow = job.settings.slow_link if rank == 1 else 1.0
-    for one in run.ran:
-        if one.item.doing is not Doing.COLLECTIVE or ranks < 2:
-            continue
-        size = _bytes(one)
-        link = {
-            f"{rank}-{rank}": {"Transport Type": "LOCAL", "Transit Size(MB)": size / 1e6, "Transit Time(ms)": 0.01},
-            f"{rank}-{(rank + 1) % ranks}": {
-                "Transport Type": "HCCS",
-                "Transit Size(MB)": size / 1e6,
-                "Transit Time(ms)": one.item.duration_ns * slow / 1e6,
-                "Bandwidth(GB/s)": size / max(one.item.duration_ns * slow, 1),
-                "Op Name": one.item.name,
-            },
-        }
-        found.setdefault(f"step{one.step + 1}", {"p2p": {}, "collective": {}})["collective"][f"{one.item.name}@77"] = (
-            link
-        )
-    return found
-
-
 _HOST, _CANN, _DEVICE, _FREQUENCY, _GARBAGE = 1000, 2001, 2002, 2003, 2004
 
 
-def _events(job: FaultyJob, run: RankRun) -> Iterator[dict[str, Any]]:
+def _events(job: FaultyJob, run: RankRun, rank: int) -> Iterator[dict[str, Any]]:
     names = {_HOST: "Python", _CANN: "CANN", _DEVICE: "Ascend Hardware", _FREQUENCY: "AI Core Freq", _GARBAGE: "GC"}
     for pid, name in names.items():
         yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": name}}
@@ -315,8 +253,7 @@ def _events(job: FaultyJob, run: RankRun) -> Iterator[dict[str, Any]]:
             }
     steps = len(run.steps)
     for number, (begin, _) in enumerate(run.steps):
-        low = job.settings.clock < 1 and number >= max(steps // 3, 1)
-        clock = round(_CLOCK_MHZ * (job.settings.clock if low else 1.0))
+        clock = round(_CLOCK_MHZ * job.settings.clock_at(rank, number, steps))
         yield {"ph": "C", "name": "AI Core Freq", "pid": _FREQUENCY, "tid": 0, "ts": microseconds(EPOCH_NS + begin),
                "args": {"MHz": clock}}  # fmt: skip
 

@@ -35,8 +35,10 @@ class Item:
 
     A `COLLECTIVE` or `EXCHANGE` (send and receive) runs on a stream of its own: `duration_ns` is its transfer, in
     packets of `packet` bytes, after all ranks are there; computing goes on until an `AWAIT`. A `COPY` keeps computing
-    waiting. `HOST` work keeps the host from launching, under `name`. `SYNCHRONISE` makes the host wait for the device
-    and takes `duration_ns` more until the next launch. A kernel waits `late_ns` between its launch and its start.
+    waiting, or runs `beside` it until an `AWAIT` of type `copy`. `HOST` work keeps the host from launching, under
+    `name`. `SYNCHRONISE` makes the host wait for the device and takes `duration_ns` more until the next launch. A
+    kernel waits `late_ns` between its launch and its start. Communication joins the ranks of `group`, or all of them,
+    and moves `size` bytes, or as many as links move in its time; what is `only` in some steps is left out of others.
     """
 
     doing: Doing
@@ -49,6 +51,10 @@ class Item:
     late_ns: int = 0
     busy: float = 0.9
     dtype: str = ""
+    group: tuple[int, ...] = ()
+    only: frozenset[int] | None = None
+    beside: bool = False
+    size: int | None = None
 
 
 RankProgram = tuple[Item, ...]
@@ -72,9 +78,10 @@ def program_of(plan: Plan, ranks: int) -> RankProgram:
     return tuple(items)
 
 
-def collective(name: str, transfer_ns: int, packet: int = 64_000_000) -> Item:
-    """A collective that moves bytes for `transfer_ns`."""
-    return Item(Doing.COLLECTIVE, name, "hcom_allReduce_", transfer_ns, packet=packet)
+def collective(name: str, transfer_ns: int, packet: int = 64_000_000, group: tuple[int, ...] = ()) -> Item:
+    """A collective that moves bytes for `transfer_ns` among the ranks of `group`, or all; its type is in its name."""
+    kind = name.partition("__")[0]
+    return Item(Doing.COLLECTIVE, name, f"{kind}_", transfer_ns, packet=packet, group=group)
 
 
 def computing_ns(program: RankProgram) -> int:

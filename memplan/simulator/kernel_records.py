@@ -86,7 +86,8 @@ def core_of(op_type: str) -> str:
     return _cores().get(op_family(op_type), str(_facts()["default"]))
 
 
-def _operands(tensors: Sequence[PlannedTensor | PlannedOperand]) -> Operands:
+def operand_texts(tensors: Sequence[PlannedTensor | PlannedOperand]) -> Operands:
+    """What the profilers print of `tensors`."""
     facts = _facts()
     return Operands(
         shapes=";".join(",".join(map(str, tensor.shape)) for tensor in tensors),
@@ -113,11 +114,11 @@ class KernelRecorder:
         for tensor in plan.tensors:
             for step in tensor.uses:
                 (outputs if step == tensor.producer else inputs).setdefault(step, []).append(tensor)
-        self._inputs = {step: _operands(found) for step, found in inputs.items()}
-        self._outputs = {step: _operands(found) for step, found in outputs.items()}
+        self._inputs = {step: operand_texts(found) for step, found in inputs.items()}
+        self._outputs = {step: operand_texts(found) for step, found in outputs.items()}
         # What an op launches says its operands in order and as the op sees them; a storage may have another shape.
         launched = [
-            (_operands([item for item in kernel.inputs if item is not None]), _operands(kernel.outputs))
+            (operand_texts([item for item in kernel.inputs if item is not None]), operand_texts(kernel.outputs))
             for kernel in plan.kernels
         ]
         for op in plan.ops:
@@ -133,7 +134,7 @@ class KernelRecorder:
         launched = [op for op in plan.ops if op.launches]
         launched.sort(key=lambda op: (int(run.start_ns[op.index]), op.index))
         noise = chance.spread(len(launched))
-        nothing = _operands(())
+        nothing = operand_texts(())
         last_end = self._last_end
         kernels = []
         for op, wobble in zip(launched, noise, strict=True):

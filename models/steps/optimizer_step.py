@@ -55,6 +55,8 @@ def _buckets(e: StepEmitter, buffers: Mapping[int, int], stage: int) -> dict[str
     """
     Weights by bucket; a matrix that the first and the last stage share has one of its own, and so have experts that
     ranks share: fewer ranks repeat them.
+
+    The last stage registers its copy of the shared matrix as its head, behind its layers, so that there it comes first.
     """
     weights = sorted(buffers, key=lambda weight: _registered(e, weight), reverse=True)
     tied = e.model.tied_embeddings and e.layout.pipeline > 1 and stage in (0, e.layout.pipeline - 1)
@@ -64,7 +66,7 @@ def _buckets(e: StepEmitter, buffers: Mapping[int, int], stage: int) -> dict[str
     if experts:
         found["experts"] = experts
     if alone:
-        found["embedding"] = alone
+        found = {"embedding": alone, **found} if stage > 0 else {**found, "embedding": alone}
     return found
 
 

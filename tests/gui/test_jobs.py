@@ -127,6 +127,7 @@ def test_after_the_stop_nothing_is_begun(qtbot: Any) -> None:
 
 
 def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> None:
+    """Went wrong once: workers wrote what the window iterated: a dictionary changed its size."""
     session = Session(make_document(layered_plan(3)))
     jobs = Jobs()
     loader = DocumentLoader(jobs)

@@ -199,6 +199,7 @@ def test_longest_context_follows_when_nothing_changes_for_a_moment(view: KvBudge
 
 
 def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Went wrong once: the view had threads of its own that nobody saw and no closing stopped."""
     stopped = threading.Event()
 
     def endless(choice: object, progress: Progress) -> None:
@@ -226,6 +227,7 @@ def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, mo
 def test_without_workers_slower_answers_are_there_at_once(
     qtbot: Any, monkeypatch: pytest.MonkeyPatch, make: Callable[..., KvBudgetView]
 ) -> None:
+    """Went wrong once: the view worked on threads where the window was to work without."""
     where = []
 
     def further(choice: object, progress: Progress) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import MIB
 from memplan.likeness import like_profile
 from memplan.likeness.kernel_kinds import operand_shapes
+from memplan.likeness.layer_passes import layer_passes
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
@@ -38,6 +40,9 @@ TRAINED = [
     (DENSE, 4, Layout(data=4), Recipe(1024, 2, 1, recompute_cheap=True), 0, 0, "910B3"),
     (SPARSE, 4, Layout(data=8, expert=8, tensor=2), Recipe(1024, 1, 2), 0, 0, "910B1"),
     (LATENT, 6, Layout(data=4, expert=8, tensor=4, pipeline=2), Recipe(1024, 1, 4, recompute_layers=2), 1, 0, "910B1"),
+    (SMALL, 12, Layout(pipeline=2, data=2), Recipe(512, 1, 4, schedule=Schedule.INTERLEAVED, chunks=3), 0, 1, "910B3"),
+    (SMALL, 8, Layout(pipeline=2), Recipe(512, 1, 6, schedule=Schedule.INTERLEAVED, chunks=2), 1, 0, "910B3"),
+    (SMALL, 8, Layout(pipeline=2, data=2), Recipe(512, 1, 3, recompute_attention=True), 1, 0, "910B3"),
 ]  # fmt: skip
 SERVED = [
     (SMALL, 28, Layout(tensor=2), ServedStep(Phase.DECODE, 16, 2048), "910B3"),
@@ -82,9 +87,117 @@ def test_a_training_step_is_told_by_its_kernels_alone(
         "schedule": recipe.schedule.value, "sequence_parallel": recipe.sequence_parallel,
         "recompute_layers": recipe.recompute_layers, "recompute_cheap": recipe.recompute_cheap,
         "precision": "bf16", "chip": f"Ascend{chip}", "stage_layers": told or None,
+        "chunks": recipe.chunks if recipe.chunks > 1 else None,
+        "recompute_attention": recipe.recompute_attention or None,
     }  # fmt: skip
     assert not wrong(found.values, expected)
     assert not found.contradictions
+
+
+WINDOWS = [(0.03, 1.0), (0.3, 1.0), (0.0, 0.6), (0.15, 0.75)]
+
+
+def cut_steps(folder: Path) -> Iterator[Path]:
+    """The profile `folder` holding only kernels of its first step, from one share of them to another."""
+    table = next(folder.rglob("kernel_details.csv"))
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    step = rows[: len(rows) // 2]
+    for path in table.parent.iterdir():
+        path.unlink()
+    for begin, end in WINDOWS:
+        table.write_text(
+            "\n".join([head, *step[int(begin * len(step)) : int(end * len(step))]]) + "\n", encoding="utf-8"
+        )
+        yield folder
+
+
+@pytest.mark.parametrize("case", [TRAINED[0], TRAINED[3]])
+def test_part_of_a_step_tells_it_too(shared_data: Path, tmp_path: Path, case: tuple[Any, ...]) -> None:
+    """The profiler was started or stopped in the middle of a step: micro-batches it doesn't hold are not counted."""
+    name, layers, layout, recipe, stage, data_rank, chip = case
+    model = cut(shared_data, name, layers)
+    rank = (stage * layout.data + data_rank) * layout.context * layout.tensor
+    asked = {"chip": chip, "layout": layout, "recipe": recipe, "stage": stage, "data_rank": data_rank}
+    for folder in cut_steps(run(model, tmp_path, rank, **asked)):
+        found = like_profile(model, memplan.open_profile(folder))
+        expected = {
+            "phase": "train", "tp": layout.tensor, "pp": layout.pipeline, "cp": layout.context, "ep": layout.expert,
+            "stage": stage, "context": recipe.sequence, "micro_batch": recipe.micro_batch,
+            "sequence_parallel": recipe.sequence_parallel, "recompute_layers": recipe.recompute_layers,
+            "recompute_cheap": recipe.recompute_cheap,
+        }  # fmt: skip
+        assert not wrong(found.values, expected)
+        assert recipe.micro_batches - 1 <= found.values["micro_batches"] <= recipe.micro_batches
+
+
+def test_a_profile_without_shapes_is_told_by_names_counts_and_time(shared_data: Path, tmp_path: Path) -> None:
+    """The lowest level of profiling: names, times and cores used; metadata tells the layout."""
+    model = cut(shared_data, SMALL, 8)
+    layout, recipe = Layout(pipeline=2, data=2), Recipe(2048, 1, 3)
+    folder = run(model, tmp_path, 0, chip="910B4", layout=layout, recipe=recipe)
+    table = next(folder.rglob("kernel_details.csv"))
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [
+        "Step Id",
+        "Name",
+        "Type",
+        "Accelerator Core",
+        "Start Time(us)",
+        "Duration(us)",
+        "Wait Time(us)",
+        "Block Dim",
+    ]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in kept if name in rows[0]], extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            planned = {
+                "Name": f"aclnn{row['Type']}_{row['Type']}_{row['Type']}",
+                "Type": "N/A",
+                "Accelerator Core": "N/A",
+            }
+            writer.writerow(row if row["Type"].startswith("hcom") else {**row, **planned})
+    sizes = {
+        "pipeline_model_parallel_size": 2,
+        "data_parallel_size": 2,
+        "tensor_model_parallel_size": 1,
+        "world_size": 4,
+    }
+    (folder / "profiler_metadata.json").write_text(json.dumps({"distributed_args": sizes}), encoding="utf-8")
+    found = like_profile(model, memplan.open_profile(folder))
+    expected = {
+        "phase": "train", "tp": 1, "pp": 2, "dp": 2, "stage": 0, "context": 2048, "micro_batch": 1, "micro_batches": 3,
+        "recompute_layers": 0, "schedule": "1f1b",
+    }  # fmt: skip
+    assert not wrong(found.values, expected)
+    sure = {item.name: item.certainty for item in found.settings}
+    assert sure["sequence"] is Certainty.LIKELY
+    assert sure["micro-batch"] is Certainty.ASSUMED
+    given = like_profile(model, memplan.open_profile(folder), given={"context": 512})
+    assert given.values["context"] == 512
+
+
+@pytest.mark.parametrize(
+    ("order", "layers", "forward", "backward", "ahead", "cut"),
+    [
+        ("eFFFhHBBBEeFFFhHBBBE", 3, 2, 2, 1, False),
+        ("eFFFpeFFFppBBBEpBBBE", 3, 2, 2, 2, False),
+        ("FpeFFFppBBBEpBBBE", 3, 2, 2, None, True),
+        ("eFFFpeFFFppBBBEpB", 3, 2, 2, 2, True),
+        ("pFFFhHFBFBFBppFFFhHFBFB", 3, 2, 2, 1, True),
+        ("pFFFFppFFFFpBBFBFBppFFFFppBBFBFB", 4, 3, 2, 2, True),
+        ("BBEeFFFFhHBBBBE", 4, 1, 2, None, True),
+    ],
+)
+def test_passes_through_layers_are_read_off_the_order_of_attentions(
+    order: str, layers: int, forward: int, backward: int, ahead: int | None, cut: bool
+) -> None:
+    found = layer_passes(order)
+    assert found is not None
+    assert (found.layers, found.forward, found.backward, found.ahead, found.cut) == (
+        layers, forward, backward, ahead, cut,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "layers", "layout", "step", "chip"), SERVED)

@@ -22,7 +22,7 @@ _START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_star
 _DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
 UNUSED = frozenset(
     {
-        "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "OP State", "Mix Block Dim", "Mix Block Num",
+        "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "Mix Block Dim", "Mix Block Num",
         "HF32 Eligible", "Input Formats", "Output Formats", "Context ID", "Batch ID", "Infer ID", "Index ID",
     }
 )  # fmt: skip
@@ -30,7 +30,7 @@ _DESCRIBING = UNUSED | frozenset(
     {
         *_START, *_DURATION, "Wait Time(us)", "Task Wait Time(us)", "Step Id", "Step ID", "Device_id", "Device ID",
         "Stream ID", "Stream Id", "Name", "Op Name", "Type",
-        "OP Type", "Accelerator Core", "Task Type", "Block Dim", "Block Num",
+        "OP Type", "OP State", "Accelerator Core", "Task Type", "Block Dim", "Block Num",
         "Input Shapes", "Input Data Types", "Output Shapes", "Output Data Types", "kernel_name",
         "kernel_type", "stream_id", "task_id", "task_stop(us)",
     }
@@ -74,6 +74,7 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         output_shapes=_unquoted(take_rows(_texts(table, "Output Shapes"), order)),
         output_dtypes=take_rows(_texts(table, "Output Data Types"), order),
         pmu=_counters(table, order),
+        state=take_rows(_texts(table, "OP State"), order) if table.has("OP State") else (),
     )
 
 

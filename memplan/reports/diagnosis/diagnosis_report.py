@@ -42,6 +42,7 @@ _FINDINGS = (
     Column("finding"),
     Column("cost", Quantity.DURATION),
     Column("of the steps", Quantity.SHARE),
+    Column("on the critical path", Quantity.DURATION),
     Column("memory", Quantity.BYTES),
     Column("how known"),
     Column("kind", shown=False),
@@ -106,8 +107,8 @@ def _nothing(diagnosis: Diagnosis) -> Sentence:
 
 def _row(number: int, one: Finding, diagnosis: Diagnosis) -> tuple[ReportCell, ...]:
     return (
-        number, "all" if one.rank is None else one.rank, one.title, one.cost_ns, _share(one, diagnosis), one.cost_bytes,
-        one.confidence.value, one.kind,
+        number, "all" if one.rank is None else one.rank, one.title, one.cost_ns, _share(one, diagnosis), one.path_ns,
+        one.cost_bytes, one.confidence.value, one.kind,
     )  # fmt: skip
 
 

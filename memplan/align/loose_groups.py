@@ -1,0 +1,82 @@
+"""
+Groups of planned ops that a run takes in any order, and in turns: what the order of a plan doesn't tell.
+
+The gradients of a product and the sum of one with those before have no order among them. Where a weight may be cut into
+pieces, what follows its product up to where the pieces meet (the rotary embedding of queries and of keys, an activation
+between gate and up, the path through one expert after another) may be done piece by piece, forth and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from memplan.align.op_families import family_table
+from memplan.align.tokens import TokenClass
+from memplan.core.arrays import Int64s
+from memplan.schema import Plan, PlannedOp
+
+
+def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]) -> Int64s:
+    """For each of `ops`, of those `classes`, the number of its group; members of one follow one another."""
+    branches = _branches(plan, ops, classes)
+    found = np.zeros(len(ops), dtype=np.int64)
+    number = 0
+    for place in range(1, len(ops)):
+        before, op = plan.ops[ops[place - 1]], plan.ops[ops[place]]
+        number += not _together(before, op, branches)
+        found[place] = number
+    return found
+
+
+def _together(before: PlannedOp, op: PlannedOp, branches: dict[tuple[int | None, str], int]) -> bool:
+    if op.part is None or before.part is None:
+        return False
+    if (before.phase, before.micro_batch, before.layer) != (op.phase, op.micro_batch, op.layer):
+        return False
+    if op.phase == "optimizer":
+        return op.layer is not None
+    first, second = _branch(before, branches), _branch(op, branches)
+    if first is not None or second is not None:
+        return first == second
+    return op.phase != "forward" and _stem(before) == _stem(op)
+
+
+def _branch(op: PlannedOp, branches: dict[tuple[int | None, str], int]) -> int | None:
+    part = op.part or ""
+    own = branches.get((op.layer, part))
+    return branches.get((op.layer, part.rpartition(".")[0])) if own is None else own
+
+
+def _stem(op: PlannedOp) -> str:
+    part = op.part or ""
+    return part.rpartition(".")[0] or part
+
+
+def _branches(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]) -> dict[tuple[int | None, str], int]:
+    """Layer and part of the ops from a product that may be cut to where its pieces meet, numbered by product."""
+    known = family_table()
+    routing, merging, grouped = (known.number(name) for name in ("expert_routing", "expert_merging", "grouped_product"))
+    found: dict[tuple[int | None, str], int] = {}
+    for place, (index, kind) in enumerate(zip(ops, classes, strict=True)):
+        op = plan.ops[index]
+        if not kind.pieces or op.part is None or (op.layer, op.part) in found or ("." in op.part and kind.groups == 1):
+            continue
+        over_experts = kind.families[0] == grouped
+        begin = place
+        if over_experts and place and classes[place - 1].families[0] == routing:
+            begin -= 1
+        for other in range(begin, len(ops)):
+            member, family = plan.ops[ops[other]], classes[other].families[0]
+            if (member.phase, member.micro_batch, member.layer) != (op.phase, op.micro_batch, op.layer):
+                break
+            if other > place and not over_experts and family in known.heavy:
+                break
+            if over_experts and family in known.heavy and family != grouped:
+                break
+            if member.part is not None:
+                found.setdefault((member.layer, member.part), place)
+            if over_experts and family == merging:
+                break
+    return found

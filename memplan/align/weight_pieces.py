@@ -1,0 +1,135 @@
+"""
+The pieces in which a run may keep what a plan has as one weight: queries, keys and values, gate and up, experts.
+
+What reads the product of a weight tells where it may be cut: a split into parts of certain widths, a gate that takes
+two halves. A weight over several matrices (experts) may be one for each of them. Every op of the weight (its product,
+both gradients, the sum of gradients, the update) may then run piece by piece, and a piece has sizes of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from memplan.align.op_families import families_of, family_table
+from memplan.graph import TensorKind
+from memplan.schema import Plan, PlannedKernel, PlannedOp
+
+Pieces = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+"""Elements of each input and of each output of every piece that differs in size from the others."""
+
+_OF_FORWARD, _OF_DX, _OF_DW = (False, True, True), (True, True, False), (True, False, True)
+"""Which of the two factors and the product have the side that is cut, by what of the weight the op makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPiece:
+    """A weight or a piece of one: its elements, and its rows where it is a matrix, else 0."""
+
+    elements: int
+    rows: int
+
+
+def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
+    """The pieces in which ops of `plan` may run, by op; ops that run whole are left out."""
+    cuts = dict(_cuts(plan))
+    found: dict[int, Pieces] = {}
+    for op in plan.ops:
+        if op.kernel is None or op.part is None:
+            continue
+        stem, _, end = op.part.rpartition(".")
+        cut = cuts.get((op.layer, op.part))
+        sides: Sequence[bool] = _OF_FORWARD
+        if cut is None:
+            cut, sides = cuts.get((op.layer, stem)), {"dx": _OF_DX, "dw": _OF_DW}.get(end, ())
+        if cut is not None:
+            shares = dict.fromkeys(width for widths in cut.ways for width in widths)
+            kernel, whole = plan.kernels[op.kernel], cut.width * cut.groups
+            found[op.index] = tuple(dict.fromkeys(_piece(kernel, width, whole, sides) for width in sorted(shares)))
+    return found
+
+
+def pieces_of_updates(plan: Plan, updates: Iterable[int]) -> Mapping[int, tuple[tuple[WeightPiece, ...], ...]]:
+    """For each update of a weight the ways in which a run may keep it, whole first: all pieces, in order."""
+    cuts = dict(_cuts(plan))
+    found = {}
+    for update in updates:
+        op = plan.ops[update]
+        if op.kernel is None:
+            continue
+        kernel = plan.kernels[op.kernel]
+        shapes = [item.shape for item in (*kernel.outputs, *kernel.inputs) if item is not None]
+        shape = max(shapes, key=lambda shape: (prod(shape), len(shape)), default=())
+        size = prod(shape)
+        ways: list[tuple[WeightPiece, ...]] = [(WeightPiece(size, shape[0] if len(shape) == 2 else 0),)]
+        cut = None if op.part is None else cuts.get((op.layer, op.part.rpartition(".")[0]))
+        if cut is not None and size % (cut.width * cut.groups) == 0:
+            each = size // (cut.width * cut.groups)
+            ways += [tuple(WeightPiece(width * each, width) for width in widths) for widths in cut.ways]
+        found[update] = tuple(ways)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a weight of `groups` matrices with `width` rows each may be cut: the rows of all pieces, in each way."""
+
+    width: int
+    groups: int
+    ways: tuple[tuple[int, ...], ...]
+
+
+def _cuts(plan: Plan) -> Iterator[tuple[tuple[int | None, str], _Cut]]:
+    """Layer and part of every product whose weight may be cut, and how."""
+    products = family_table().number("product"), family_table().number("grouped_product")
+    readers: dict[int, list[int]] = {}
+    for op in plan.ops:
+        for tensor in op.reads or ():
+            readers.setdefault(tensor, []).append(op.index)
+    for weight in plan.tensors:
+        if weight.kind != TensorKind.WEIGHT.value or len(weight.shape) < 2 or not weight.uses:
+            continue
+        first = plan.ops[min(weight.uses)]
+        if first.kernel is None or first.part is None or families_of(first.type)[0] not in products:
+            continue
+        made = plan.kernels[first.kernel].outputs
+        if not made or not made[0].shape:
+            continue
+        groups = weight.shape[0] if len(weight.shape) == 3 else 1
+        width = made[0].shape[-1]
+        after = [plan.ops[op] for tensor in first.writes or () for op in readers.get(tensor, ()) if op != first.index]
+        widths = next((found for op in after if len(found := _cut_by(plan, op, width)) > 1), ())
+        ways = [(width,) * groups] if groups > 1 else []
+        if widths:
+            ways.append(widths * groups)
+        if ways:
+            yield (first.layer, first.part), _Cut(width, groups, tuple(ways))
+
+
+def _cut_by(plan: Plan, op: PlannedOp, width: int) -> tuple[int, ...]:
+    """The widths into which `op` cuts what it reads."""
+    if op.kernel is None:
+        return ()
+    family = families_of(op.type)[0]
+    made = [item.shape[-1] for item in plan.kernels[op.kernel].outputs if item.shape]
+    if family == family_table().number("split") and sum(made) == width:
+        return tuple(made)
+    if family == family_table().number("gate") and made and made[0] * 2 == width:
+        return made[0], made[0]
+    return ()
+
+
+def _piece(
+    kernel: PlannedKernel, width: int, whole: int, sides: Sequence[bool]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Elements of inputs and outputs of what runs an op with `width` of `whole` rows of its weight."""
+    read = [None if item is None else item.shape for item in kernel.inputs]
+    made = [item.shape for item in kernel.outputs]
+    sizes = []
+    for place, shape in enumerate([*read, *made]):
+        size = 1 if shape is None else prod(shape)
+        side = place if place < 2 else 2 if place == len(read) else -1
+        cut = side < 0 or side >= len(sides) or sides[side]
+        sizes.append(size * width // whole if cut and size % whole == 0 else size)
+    return tuple(sizes[: len(read)]), tuple(sizes[len(read) :])

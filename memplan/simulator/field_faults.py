@@ -1,0 +1,131 @@
+"""Known defects as they look in the field, among the noise of real machines: what they are, and what names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from memplan.simulator import field_device_faults as device
+from memplan.simulator import field_host_faults as host
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFault:
+    """
+    A defect in words, the kinds of findings that name it, and how it is planted.
+
+    It takes `ranks` at least in a job of `layout`, and is held against the job that `without` makes; `batches` tells
+    the micro-batches of a step where they make the fault.
+    """
+
+    words: str
+    findings: tuple[str, ...]
+    plant: device.Planting
+    ranks: int = 1
+    layout: str = "data"
+    without: device.Planting | None = None
+    batches: Callable[[float], int] | None = None
+
+
+_EXPOSED = ("communication.exposed", "communication.waiting")
+_AICPU = (("Unique2", "AI_CPU", "INT64", 5.0), ("NonZero", "AI_CPU", "BOOL", 2.0), ("Sort", "AI_CPU", "DOUBLE", 1.0))
+_LAYOUTS = (("TransData", "AI_VECTOR_CORE", "DT_BF16", 5.0), ("TransData", "AI_VECTOR_CORE", "FLOAT", 1.0))
+_COMPILES = "AscendCL@aclopCompileAndExecuteV2"
+
+FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
+    {
+        "slow-rank-cube": FieldFault(
+            "one rank is slow at matrix work alone", ("rank.slow",), device.cube_of_one, ranks=2
+        ),
+        "slow-rank-warm": FieldFault(
+            "one rank's clock falls step by step", ("device.clock", "rank.slow"), device.one_gets_warm, ranks=2
+        ),
+        "slow-link-large": FieldFault(
+            "one link is slow with large messages", ("link.slow",), device.large_messages, ranks=3,
+            without=device.many_sizes,
+        ),
+        "exposed-tail": FieldFault(
+            "sharded gradients and weights are sent at a step's end", _EXPOSED, device.sharded_tail, ranks=2
+        ),
+        "missing-overlap-layers": FieldFault(
+            "every layer waits for its sums", _EXPOSED, device.layers_wait, ranks=2, layout="tensor"
+        ),
+        "small-packets-many": FieldFault(
+            "every gradient is reduced by itself", ("communication.small_packets",), device.tensor_by_tensor, ranks=2
+        ),
+        "bubble-few-batches": FieldFault(
+            "a pipeline with few micro-batches", ("pipeline.bubble",), device.same, ranks=2, layout="pipeline",
+            without=device.back_to_back, batches=lambda strength: max(round(1 / strength), 2),
+        ),
+        "bubble-uneven-stages": FieldFault(
+            "the last pipeline stage has more to do", ("pipeline.bubble", "pipeline.uneven"), device.uneven_stages,
+            ranks=2, layout="pipeline", without=device.evened_stages, batches=lambda _: 24,
+        ),
+        "expert-imbalance-layers": FieldFault(
+            "each layer's experts are hot on another rank", ("rank.experts",), device.hot_experts, ranks=2,
+            layout="expert",
+        ),
+        "expert-imbalance-rank": FieldFault(
+            "one rank has the experts that tokens want", ("rank.experts",), device.hot_rank, ranks=2, layout="expert"
+        ),
+        "late-prefetch-deep": FieldFault(
+            "weights of some layers come late from the host", ("copy.exposed",), device.deep_prefetch
+        ),
+        "hbm-slowdown-large": FieldFault(
+            "long memory-bound kernels are slow", ("kernel.memory",), device.slow_streaming
+        ),
+        "clock-drop-slow": FieldFault("the clock falls step by step", ("device.clock",), device.all_get_warm),
+        "aicpu-mixed": FieldFault(
+            "several kinds of ops run on AI CPUs", ("kernel.aicpu",), device.strewn(_AICPU, 3)
+        ),
+        "format-conversion-mixed": FieldFault(
+            "layouts are converted by long and short kernels", ("kernel.format",), device.strewn(_LAYOUTS, 8)
+        ),
+        "irregular-kernels-rare": FieldFault(
+            "few runs of a kernel are very slow", ("kernel.irregular",), device.now_and_then
+        ),
+        "host-gaps-backward": FieldFault("the host launches backward late", ("idle.host",), host.host_in_backward),
+        "synchronisation-uneven": FieldFault(
+            "values are read on the host", ("idle.synchronise",), host.reads_values
+        ),
+        "recompile-once": FieldFault(
+            "a new shape is compiled in one step", ("idle.compile",), host.in_step(_COMPILES, 2, (0.5, 0.3, 0.2))
+        ),
+        "dataloader-uneven": FieldFault(
+            "loaders of some ranks stall now and then", ("idle.dataloader",), host.uneven_loader
+        ),
+        "garbage-in-turn": FieldFault(
+            "ranks collect garbage one after another", ("idle.garbage",), host.one_after_another("GC")
+        ),
+        "checkpoint-one-rank": FieldFault(
+            "one rank saves a checkpoint in one step", ("idle.checkpoint",),
+            host.in_step("save_checkpoint", 2, (1.0,), rank=0),
+        ),
+        "allocation-at-first": FieldFault(
+            "memory is allocated in the first steps", ("idle.allocate",), host.allocates_at_first
+        ),
+        "between-steps-uneven": FieldFault(
+            "the host is busy between some steps", ("idle.between",), host.evaluates
+        ),
+        "dispatch-backward": FieldFault("kernels of backward start late", ("idle.dispatch",), host.late_starts),
+        "leaked-tensors-mixed": FieldFault(
+            "one rank keeps tensors of several sizes", ("memory.growth",), host.mixed_leak
+        ),
+        "growth": FieldFault(
+            "every step needs more memory than the last", ("memory.growth",), host.memory_trouble(growth=0.5)
+        ),
+        "fragmented-pool-grown": FieldFault(
+            "the pool grows while what is allocated doesn't", ("memory.fragmentation",),
+            host.memory_trouble(cached=0.5, cached_growth=0.3),
+        ),
+        "outside-memory-grown": FieldFault(
+            "buffers outside of the allocator grow", ("memory.outside",),
+            host.memory_trouble(outside=0.7, outside_growth=0.15),
+        ),
+        "kv-over-commit": FieldFault(
+            "more sequences run than the KV cache holds", ("kv.preemption",), host.preempted
+        ),
+    }
+)  # fmt: skip
+"""Every fault as it looks in the field, by its kind."""

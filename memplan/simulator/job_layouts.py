@@ -1,0 +1,199 @@
+"""Parallel layouts of simulated jobs: which ranks compute what, and what they send each other for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from memplan.core.errors import InputError
+from memplan.schema import Plan
+from memplan.simulator.job_program import (
+    Doing,
+    Item,
+    RankProgram,
+    collective,
+    computing_ns,
+    program_of,
+    spread_out,
+)
+from memplan.simulator.job_settings import FaultyJob, JobConditions, JobSettings, MemoryTrouble
+from memplan.simulator.noise import Chance
+
+LAYOUTS = ("data", "tensor", "pipeline", "expert")
+"""All ranks run everything; pairs share each layer; two stages share the layers; ranks share the experts."""
+
+_STAGES = 2
+_MICRO_BATCHES = 24
+_BUSY_BLOCKS = 60
+_FEW_MEETINGS = 8
+
+
+def job_of(
+    plan: Plan, layout: str, ranks: int, *, background: int | None = None, batches: int | None = None
+) -> FaultyJob:
+    """
+    One step of `plan` by `ranks` ranks in one of `LAYOUTS`, without a fault.
+
+    With `background`, a seed, machines are as unlike as real ones, and hosts do a little of everything that hosts do.
+    `batches` are the micro-batches of a step of a pipeline. Raises `InputError` for a layout that is not known or does
+    not fit the number of ranks.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"layout {layout!r:.20} is not known", remedy=f"write one of {', '.join(LAYOUTS)}")
+    whole = program_of(plan, ranks)
+    if layout == "data" or (layout == "expert" and ranks == 1):
+        job = FaultyJob((whole,) * ranks, JobSettings())
+    elif ranks % 2:
+        raise InputError(f"{ranks} ranks have no {layout} layout", remedy="give an even number of ranks")
+    elif layout == "tensor":
+        programs = tuple(_sharing(whole, rank, ranks) for rank in range(ranks))
+        job = FaultyJob(programs, JobSettings(tensor=2))
+    elif layout == "expert":
+        job = FaultyJob((_exchanging(whole),) * ranks, JobSettings())
+    else:
+        programs = tuple(_stage(whole, rank, ranks, batches or _MICRO_BATCHES) for rank in range(ranks))
+        job = FaultyJob(programs, JobSettings(stages=_STAGES))
+    return job if background is None else _in_the_field(job, background)
+
+
+def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
+    """
+    `job` as it would be measured: 5 % of noise, ranks half a percent apart with clocks of their own, and busy hosts.
+
+    Every step fetches data, reads the loss and collects a little garbage: less than a hundredth of it together.
+    """
+    chance = Chance(seed)
+    ranks = len(job.programs)
+
+    def among(low: float, high: float) -> tuple[float, ...]:
+        return tuple(low + (high - low) * float(value) for value in chance.uniform(ranks))
+
+    meets = sum(item.doing is Doing.AWAIT for item in job.programs[0])
+    conditions = JobConditions(
+        # Where ranks meet at every layer, what scatters is waited for each time: that alone would cost a hundredth.
+        spread=0.05 if meets < _FEW_MEETINGS else 0.03,
+        tail=0.002,
+        launch_spread=0.5,
+        unplanned=0.1,
+        speeds=among(0.9975, 1.0025),
+        skews_ns=tuple(round(value) for value in among(0, 3_000_000)),
+        drifts=among(0.0, 1e-5),
+        seed=seed,
+    )
+    memory = MemoryTrouble(cached=0.02 + 0.03 * among(0, 1)[0], outside=0.02, busy=_BUSY_BLOCKS)
+    settings = replace(job.settings, call_ns=2500, conditions=conditions, memory=memory)
+    return replace(job, programs=tuple(_with_host(program) for program in job.programs), settings=settings)
+
+
+def _with_host(program: RankProgram) -> RankProgram:
+    length = computing_ns(program)
+    fetch = Item(Doing.HOST, "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", "", length // 500)
+    garbage = Item(Doing.HOST, "GC", "", length // 2000)
+    loss = Item(Doing.SYNCHRONISE, "aten::item", "", 15_000)
+    clipped = Item(Doing.SYNCHRONISE, "AscendCL@aclrtSynchronizeStreamWithTimeout", "", 10_000)
+    return (fetch, *spread_out(program[:-1], garbage, 1), clipped, program[-1], loss)
+
+
+def phases(program: RankProgram) -> tuple[RankProgram, RankProgram, RankProgram]:
+    """Forward, backward and update of a step, by the names of its ops; what is not told goes in halves."""
+    kernels = [place for place, item in enumerate(program) if item.doing is Doing.KERNEL]
+    named = [place for place in kernels if "grad" in program[place].name.casefold()]
+    updates = [place for place in kernels if program[place].type.startswith("Apply")]
+    first = named[0] if named else kernels[len(kernels) // 2]
+    last = updates[0] if updates else len(program) - 1
+    return program[:first], program[first:last], program[last:]
+
+
+def _sharing(program: RankProgram, rank: int, ranks: int) -> RankProgram:
+    """Pairs of ranks sum what each has of a layer after attention and after its MLP, and wait for it."""
+    pair = (rank // 2 * 2, rank // 2 * 2 + 1)
+    group = tuple(range(rank % 2, ranks, 2))
+    summed = ("o_proj", "down_proj")
+    count = sum(any(name in item.name for name in summed) for item in program) or 1
+    transfer = round(0.006 * computing_ns(program) / count)
+    found: list[Item] = []
+    for item in program:
+        found.append(replace(item, group=group) if item.doing is Doing.COLLECTIVE else item)
+        if item.doing is Doing.KERNEL and any(name in item.name for name in summed):
+            name = f"hcom_allReduce__2{len(found):04}_1_1"
+            found += [collective(name, transfer, group=pair), Item(Doing.AWAIT, "await", "", 0, group=pair)]
+    return tuple(found)
+
+
+def _exchanging(program: RankProgram) -> RankProgram:
+    """Tokens go to the ranks of their experts and back: an all-to-all before and after the experts of a layer."""
+    places = [
+        place for place, item in enumerate(program) if item.doing is Doing.KERNEL and item.type == "GroupedMatmul"
+    ]
+    if not places:
+        raise InputError("the plan has no experts", remedy="plan a model that has, or choose another layout")
+    transfer = round(0.003 * computing_ns(program) / (2 * len(places)))
+    chosen = set(places)
+    found: list[Item] = []
+    for place, item in enumerate(program):
+        for side in ("before", "after"):
+            if side == "after":
+                found.append(item)
+            if place in chosen:
+                name = f"hcom_alltoallv__3{place:04}_{side == 'after':d}_1"
+                found += [collective(name, transfer), Item(Doing.AWAIT, "await", "", 0)]
+    return tuple(found)
+
+
+def _stage(program: RankProgram, rank: int, ranks: int, batches: int) -> RankProgram:
+    """
+    What one stage of a pipeline does: half of the layers, one micro-batch forward and one backward in turns.
+
+    The schedule is Megatron's 1F1B: https://github.com/NVIDIA/Megatron-LM megatron/core/pipeline_parallel/schedules.py.
+    """
+    each = ranks // _STAGES
+    stage, place = divmod(rank, each)
+    line = tuple(number * each + place for number in range(_STAGES))
+    forward, backward, update = (tuple(item for item in part if item.doing is Doing.KERNEL) for part in phases(program))
+    halves = (halved(forward), halved(backward)[::-1], halved(update))
+    ahead, back, rest = (half[stage] for half in halves)
+    warm = min(_STAGES - 1 - stage, batches)
+    first, last = stage == 0, stage == _STAGES - 1
+    number = 0
+
+    def exchange(waits: bool) -> list[Item]:
+        nonlocal number
+        number += 1
+        sent = Item(
+            Doing.EXCHANGE,
+            f"hcom_batchSendRecv__{number:04}_1_1",
+            "hcom_batchSendRecv_",
+            8_000,
+            packet=360_000,
+            group=line,
+        )
+        return [sent, Item(Doing.AWAIT, "await", "", 0, group=line)] if waits else [sent]
+
+    found: list[Item] = []
+    for _ in range(warm):
+        found += [] if first else exchange(True)
+        found += ahead
+        found += [] if last else exchange(False)
+    found += [] if first or batches == warm else exchange(True)
+    for which in range(warm, batches):
+        found += ahead
+        found += [] if last else exchange(True)
+        found += back
+        found += [] if first else exchange(which + 1 < batches)
+    for _ in range(warm):
+        found += [] if last else exchange(True)
+        found += back
+        found += [] if first else exchange(False)
+    total = computing_ns(tuple(found))
+    data = tuple(stage * each + one for one in range(each))
+    reduce = collective(f"hcom_reduceScatter__4{stage}_1_1", round(0.004 * total), group=data)
+    return (*found, reduce, Item(Doing.AWAIT, "await", "", 0), *rest)
+
+
+def halved(part: RankProgram) -> tuple[RankProgram, RankProgram]:
+    """`part` in two halves of about the same computing time, and the same kernels a layer."""
+    total, done = computing_ns(part), 0
+    for place, item in enumerate(part):
+        done += item.duration_ns
+        if 2 * done >= total:
+            return part[: place + 1], part[place + 1 :]
+    return part, ()

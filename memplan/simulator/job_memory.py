@@ -1,0 +1,99 @@
+"""Memory of a simulated job: the tables of one rank, with what is kept, reserved or held outside by a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memplan.core.units import KIB, MIB, microseconds
+from memplan.schema import Plan, Tier
+from memplan.simulator.job_run import RankRun
+from memplan.simulator.job_settings import MemoryTrouble
+from memplan.simulator.noise import Chance
+from memplan.simulator.profile_tables import MEMORY_RECORD, OPERATOR_MEMORY, write_table
+from memplan.simulator.simulation import EPOCH_NS
+
+_SAMPLES = 40
+_PASSING = ("aten::empty", "aten::mm", "aten::add", "aten::cat", "aten::empty_strided", "npu::npu_fusion_attention")
+
+
+def peak_of(plan: Plan) -> int:
+    """Device memory that the plan needs at most, bytes."""
+    return max((use.peak for use in plan.tiers if use.tier is Tier.HBM), default=0) or 64 * MIB
+
+
+def planted_bytes(plan: Plan, memory: MemoryTrouble, steps: int) -> int:
+    """Bytes that `memory` costs after `steps` steps: what has grown, or is reserved or held outside in vain."""
+    peak = peak_of(plan)
+    if memory.leaks or memory.growth:
+        return round((sum(share for _, share in memory.leaks) + memory.growth) * peak) * (steps - 1)
+    if memory.cached or memory.cached_growth:
+        return round(peak * (0.01 + _beyond(memory.cached + memory.cached_growth * (steps - 1))))
+    return round(_beyond(memory.outside + memory.outside_growth * (steps - 1)) * 1.01 * peak)
+
+
+def _beyond(share: float) -> float:
+    """What is added to a whole so that it is `share` of the sum."""
+    return share / (1 - min(share, 0.9))
+
+
+def write_job_memory(output: Path, plan: Plan, memory: MemoryTrouble, rank: int, run: RankRun) -> None:
+    """Memory that rises and falls within each step; what a fault keeps, reserves or holds outside comes on top."""
+    peak, npu = peak_of(plan), f"NPU:{rank}"
+    end, first = run.steps[-1][1], run.steps[0][0]
+    rows: list[Sequence[object]] = []
+    blocks: list[Sequence[object]] = []
+    kept, level, reserved = 0, 0, 0
+    chance = Chance(rank)
+    for number, (begin, stop) in enumerate(run.steps):
+        for place, (name, share) in enumerate(memory.leaks if memory.leaking in (None, rank) else ()):
+            size = round(share * peak)
+            blocks.append(_block(name, size, begin + 1 + place, None, kept + size, npu))
+            kept += size
+        level = kept + round(memory.growth * peak) * number
+        cached = _beyond(memory.cached + memory.cached_growth * number)
+        reserved = round((peak + level) * (1.01 + cached))
+        for sample in range(_SAMPLES + 1):
+            time = begin + 1 + (stop - begin - 2) * sample // _SAMPLES
+            used = peak // 2 + (peak // 2) * (_SAMPLES // 2 - abs(sample - _SAMPLES // 2)) // (_SAMPLES // 2) + level
+            rows.append(("PTA", _stamp(time), used / MIB, reserved / MIB, used / MIB, 0, npu))
+        if memory.busy == 1:
+            blocks.append(_block("Passing", peak // 2, begin + 1, stop - 1, peak + level, npu))
+        else:
+            blocks += _passing(memory.busy, peak // 2 + level - kept, begin, stop, peak + level, npu, chance)
+    samples = range(first, end, max((end - first) // 50, 1))
+    held: list[Sequence[object]] = []
+    for time in samples:
+        step = max(sum(begin <= time for begin, _ in run.steps) - 1, 0)
+        outside = round(_beyond(memory.outside + memory.outside_growth * step) * reserved)
+        rows.append(("APP", _stamp(time), "", (reserved + outside) / MIB, "", "", npu))
+        held.append(("HCCL", _stamp(time), round(outside * 0.9) / KIB, npu))
+    write_table(output / "memory_record.csv", MEMORY_RECORD, rows)
+    write_table(output / "operator_memory.csv", OPERATOR_MEMORY, blocks)
+    write_table(
+        output / "npu_module_mem.csv", ("Component", "Timestamp(us)", "Total Reserved(KB)", "Device Type"), held
+    )
+
+
+def _passing(
+    count: int, total: int, begin: int, stop: int, level: int, npu: str, chance: Chance
+) -> list[Sequence[object]]:
+    """Blocks of all sizes that come and go within a step, `total` bytes together."""
+    sizes = chance.uniform(count) ** 3 + 0.01
+    starts, lengths = chance.uniform(count), chance.uniform(count)
+    found: list[tuple[int, Sequence[object]]] = []
+    for place in range(count):
+        size = max(round(total * float(sizes[place] / sizes.sum())) // 512 * 512, 512)
+        at = begin + 10 + int((stop - begin - 20) * float(starts[place]) * 0.9)
+        until = at + 1 + int((stop - 1 - at) * float(lengths[place]))
+        found.append((at, _block(_PASSING[place % len(_PASSING)], size, at, until, level, npu)))
+    return [block for _, block in sorted(found, key=lambda pair: pair[0])]
+
+
+def _stamp(time_ns: int) -> str:
+    return microseconds(EPOCH_NS + time_ns) + "\t"
+
+
+def _block(name: str, size: int, begin: int, end: int | None, total: int, npu: str) -> Sequence[object]:
+    times = ("", "", "", "") if end is None else (_stamp(end), _stamp(end), *(microseconds(end - begin),) * 2)
+    return (name, str(size / KIB), _stamp(begin), *times, *(total / MIB,) * 3, "", "", "", 0, npu)

@@ -1,0 +1,104 @@
+"""Weights that a run keeps in pieces, updates that it writes out, and planned ops that it takes in any order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memplan.align.loose_groups import loose_groups
+from memplan.align.op_families import families_of
+from memplan.align.run_order import planned_updates
+from memplan.align.tokens import TokenClass, plan_tokens
+from memplan.align.update_units import update_units, ways_run
+from memplan.align.weight_pieces import WeightPiece, pieces_of_ops, pieces_of_updates
+from memplan.schema import Plan
+from tests.align.known_runs import torch_plan
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return torch_plan("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return torch_plan("moe", tmp_path_factory.mktemp("moe"))
+
+
+def op_of(plan: Plan, name: str) -> int:
+    return next(op.index for op in plan.ops if op.name == name)
+
+
+def test_what_reads_a_product_tells_how_its_weight_may_be_cut(dense: Plan) -> None:
+    pieces = pieces_of_ops(dense)
+    # 320 tokens, 256 wide; queries are 256 wide, keys and values 128.
+    assert set(pieces[op_of(dense, "micro_batch.0.layers.1.q_proj+k_proj+v_proj")]) == {
+        ((320 * 256, 256 * 256), (320 * 256,)),
+        ((320 * 256, 128 * 256), (320 * 128,)),
+    }
+    assert set(pieces[op_of(dense, "micro_batch.0.layers.1.gate_proj+up_proj.dw")]) == {
+        ((320 * 704, 320 * 256), (704 * 256,))
+    }
+    assert op_of(dense, "micro_batch.0.layers.1.o_proj") not in pieces
+
+
+def test_an_update_is_of_a_whole_weight_or_of_all_its_pieces(dense: Plan, experts: Plan) -> None:
+    ways = pieces_of_updates(dense, planned_updates(dense))[op_of(dense, "layers.1.q_proj+k_proj+v_proj.adam")]
+    assert ways == (
+        (WeightPiece(512 * 256, 512),),
+        (WeightPiece(256 * 256, 256), WeightPiece(128 * 256, 128), WeightPiece(128 * 256, 128)),
+    )
+    ways = pieces_of_updates(experts, planned_updates(experts))[op_of(experts, "layers.1.experts.down_proj.adam")]
+    assert ways[1] == (WeightPiece(256 * 192, 256),) * 8
+
+
+def test_a_run_has_the_pieces_that_are_seen() -> None:
+    whole, piece = WeightPiece(512, 8), WeightPiece(256, 4)
+    ways = {0: ((whole,), (piece, piece))}
+    assert ways_run(ways, {piece: 2})[0] == (piece, piece)
+    assert ways_run(ways, {whole: 1})[0] == (whole,)
+    assert ways_run(ways, {})[0] == (whole,)
+
+
+def kernel(type_: str, *shape: int) -> TokenClass:
+    size = int(np.prod(shape))
+    return TokenClass(families_of(type_), (size, size), (size,), 32, rows=shape[0] if len(shape) == 2 else 0)
+
+
+def test_a_series_that_repeats_is_one_unit_a_weight() -> None:
+    series = ("mul_", "lerp_", "addcmul_", "sqrt", "addcdiv_")
+    weights = ((8, 4), (8, 4), (16, 4), (4, 8), (16, 4))
+    found: list[TokenClass] = []
+    for shape in weights:
+        found += [kernel(f"aten::{type_}", *shape) for type_ in series]
+    kinds = list(dict.fromkeys(found))
+    codes = np.array([kinds.index(kind) for kind in found], dtype=np.int32)
+    unnamed = np.zeros(len(codes), dtype=np.bool_)
+    pieces = [WeightPiece(32, 8), WeightPiece(64, 16), WeightPiece(32, 4)]
+    units = update_units(kinds, codes, pieces, unnamed)
+    assert units.owner.tolist() == [weight for weight in range(5) for _ in series]
+    assert units.seen == {WeightPiece(32, 8): 2, WeightPiece(64, 16): 2, WeightPiece(32, 4): 1}
+    # One kernel less is still a unit; a kernel on another size stands for itself.
+    lacking = update_units(kinds, np.delete(codes, 3), pieces, unnamed[1:])
+    assert lacking.owner.tolist() == [0] * 4 + [1] * 5 + [2] * 5 + [3] * 5 + [4] * 5
+    stranger = replace(kinds[0], inputs=(77, 77), outputs=(77,))
+    among = update_units([*kinds, stranger], np.insert(codes, 7, len(kinds)), pieces, np.zeros(26, dtype=np.bool_))
+    assert np.unique(among.owner, return_counts=True)[1].tolist() == [5, 5, 1, 5, 5, 5]
+    assert len(update_units(kinds, codes, (), unnamed).kept) == len(codes)
+
+
+def test_ops_that_a_run_takes_in_any_order_are_one_group(dense: Plan) -> None:
+    ops = [op.index for op in dense.ops if op.kernel is not None]
+    classes, codes = plan_tokens(dense, ops)
+    groups = dict(zip(ops, loose_groups(dense, ops, [classes[code] for code in codes]).tolist(), strict=True))
+
+    def group(name: str) -> int:
+        return groups[op_of(dense, f"micro_batch.0.layers.1.{name}")]
+
+    assert group("o_proj.dx") == group("o_proj.dw") == group("o_proj.add")
+    assert group("q.rotary") == group("k.rotary") == group("q_proj+k_proj+v_proj")
+    assert group("activation.grad") == group("gate_proj+up_proj.dw") == group("gate_proj+up_proj.add")
+    assert group("attention") not in (group("k.rotary"), group("o_proj"))
+    assert group("down_proj.dx") != group("activation.grad")

@@ -1,0 +1,157 @@
+"""Faults as they look in the field, and the jobs with layouts and real machines that they are planted in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import memplan
+from memplan.core.errors import InputError
+from memplan.findings import Finding, diagnose
+from memplan.models import load_config
+from memplan.models.training.memory import Recipe
+from memplan.schema import Plan
+from memplan.simulator import FAULTS, LAYOUTS, chosen_fault, planted_memory, planted_ns, simulate_job
+from memplan.traces.profile import Kernels
+
+WANTED = {
+    "slow rank": "slow-rank", "slow link": "slow-link", "exposed transfer": "exposed-transfer",
+    "late prefetch": "late-prefetch", "HBM slowdown": "hbm-slowdown", "leaked tensor": "leaked-tensor",
+    "growth": "growth", "fragmented pool": "fragmented-pool", "AICPU op": "aicpu", "host gaps": "host-gaps",
+    "synchronisation": "synchronisation", "clock drop": "clock-drop", "KV over-commit": "kv-over-commit",
+    "expert imbalance": "expert-imbalance", "small packets": "small-packets", "recompile": "recompile",
+    "bubble": "bubble", "format conversion": "format-conversion", "missing overlap": "missing-overlap",
+    "data loader": "dataloader",
+}  # fmt: skip
+EXPERTS = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 1024, "intermediate_size": 3072,
+    "moe_intermediate_size": 768, "num_experts": 16, "num_experts_per_tok": 4, "num_hidden_layers": 2,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 16000,
+    "max_position_embeddings": 4096, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "decoder_sparse_step": 1,
+    "norm_topk_prob": True, "mlp_only_layers": [],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    path = tmp_path_factory.mktemp("model") / "config.json"
+    path.write_text(json.dumps(EXPERTS), encoding="utf-8")
+    return memplan.plan(load_config(path), chip="910B3", phase="train", recipe=Recipe(sequence=1024))
+
+
+def _output(folder: Path, rank: int) -> Path:
+    return folder / f"rank_{rank}_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+
+
+def _costly(folder: Path, plan: Plan) -> list[Finding]:
+    found = diagnose(memplan.open_profile(folder, cache=folder.parent / "cache"), plan=plan).findings
+    return [one for one in found if one.cost_ns or one.cost_bytes]
+
+
+def _kernels(folder: Path, rank: int) -> Kernels:
+    kernels = memplan.open_profile(folder, cache=folder.parent / "cache").rank(rank).kernels()
+    assert kernels is not None
+    return kernels
+
+
+def test_every_kind_that_users_ask_for_can_be_planted() -> None:
+    assert len(WANTED) == 20
+    assert set(WANTED.values()) <= set(FAULTS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_job_of_each_layout_is_read_as_what_it_is(tmp_path: Path, plan: Plan, layout: str) -> None:
+    simulate_job(plan, tmp_path / "job", ranks=4, steps=2, seed=5, layout=layout, background=True)
+    profile = memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache")
+    assert list(profile.ranks) == [0, 1, 2, 3]
+    stages = [profile.rank(rank).groups.stage_of(rank) for rank in profile.ranks]
+    assert stages == ([0, 0, 1, 1] if layout == "pipeline" else [0, 0, 0, 0])
+    sizes = profile.rank(0).groups.sizes
+    assert (sizes["tp"], sizes["pp"], sizes["dp"]) == {
+        "tensor": (2, 1, 2), "pipeline": (1, 2, 2)}.get(layout, (1, 1, 4))  # fmt: skip
+    assert len(profile.rank(3).steps()) == 2
+    peer = [one for one in profile.rank(0).communications() if one.peer_to_peer]
+    assert bool(peer) == (layout == "pipeline")
+
+
+def test_a_layout_that_does_not_fit_is_refused(tmp_path: Path, plan: Plan) -> None:
+    for ranks, layout in ((3, "pipeline"), (5, "tensor"), (4, "star")):
+        with pytest.raises(InputError):
+            simulate_job(plan, tmp_path / "job", ranks=ranks, layout=layout)
+
+
+def test_ranks_meet_at_one_time_that_their_clocks_show_differently(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "alike", ranks=2, steps=1, seed=5)
+    simulate_job(plan, tmp_path / "real", ranks=2, steps=1, seed=5, background=True)
+
+    def ends(folder: str) -> list[float]:
+        found = []
+        for rank in (0, 1):
+            told = json.loads((_output(tmp_path / folder, rank) / "communication.json").read_text())
+            one: dict[str, Any] = told["step1"]["collective"]["hcom_allReduce__000_1_1@77"]["Communication Time Info"]
+            found.append(one["Start Timestamp(us)"] + 1000 * one["Elapse Time(ms)"])
+        return found
+
+    first, second = ends("alike")
+    assert abs(first - second) < 1
+    first, second = ends("real")
+    assert abs(first - second) > 10
+
+
+def test_a_link_that_is_slow_with_large_messages_carries_small_ones_as_fast(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("slow-link-large:strong"), ranks=4, steps=1, seed=5)
+    told = json.loads((_output(tmp_path / "job", 1) / "communication_matrix.json").read_text())
+    ops = told["step1"]["collective"]
+    fast, slow = (ops[f"allreduce-{which}@77"]["1-2"]["Bandwidth(GB/s)"] for which in ("middle", "bottom1"))
+    assert "allreduce-total@77" in ops
+    assert ops["allreduce-top1@77"]["1-2"]["Bandwidth(GB/s)"] > 2 * slow
+    assert fast > 0
+
+
+def test_only_one_rank_leaks(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("leaked-tensors-mixed"), ranks=3, steps=4, seed=5)
+    kept = []
+    for rank in range(3):
+        blocks = memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache").rank(rank).allocations()
+        assert blocks is not None
+        kept.append(int((blocks.release_ns < 0).sum()))
+    assert kept == [0, 0, 12]
+    grown = [one for one in _costly(tmp_path / "job", plan) if one.kind == "memory.growth"]
+    assert [one.rank for one in grown] == [2]
+    truth = planted_memory(plan, chosen_fault("leaked-tensors-mixed"), ranks=3, steps=4, seed=5)
+    assert grown[0].cost_bytes == pytest.approx(truth, rel=0.01)
+
+
+def test_a_rank_slow_at_matrix_work_is_no_slower_at_the_rest(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("slow-rank-cube:strong"), ranks=3, steps=2, seed=5)
+    times: dict[str, list[int]] = {"AI_CORE": [], "AI_VECTOR_CORE": []}
+    for rank in (0, 2):
+        kernels = _kernels(tmp_path / "job", rank)
+        for core, found in times.items():
+            rows = [row for row in range(len(kernels)) if kernels.core[row] == core]
+            found.append(int(kernels.duration_ns[rows].sum()))
+    assert times["AI_CORE"][1] > 1.1 * times["AI_CORE"][0]
+    assert times["AI_VECTOR_CORE"][1] == pytest.approx(times["AI_VECTOR_CORE"][0], rel=0.05)
+
+
+def test_what_is_compiled_once_is_compiled_in_one_step(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("recompile-once:strong"), ranks=2, steps=4, seed=5)
+    steps = memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache").rank(0).steps()
+    free = [step.free_ns for step in steps]
+    assert free.index(max(free)) == 2
+    assert max(free) > 4 * sorted(free)[2]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, fault in FAULTS.items() if fault.background and not fault.memory])
+def test_a_fault_costs_time_in_a_job_of_its_layout(plan: Plan, kind: str) -> None:
+    if kind == "hbm-slowdown-large":
+        pytest.skip("the small plan has no long memory-bound ops")
+    assert planted_ns(plan, chosen_fault(f"{kind}:strong"), ranks=4, steps=5, seed=5) > 0
+
+
+def test_real_machines_without_a_fault_are_left_in_peace(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", ranks=4, steps=4, seed=5, background=True)
+    assert _costly(tmp_path / "job", plan) == []
