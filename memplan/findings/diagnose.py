@@ -11,6 +11,7 @@ from memplan.cost import Machine, machine
 from memplan.findings.affinity_rules import affinity_findings
 from memplan.findings.claims import COMPUTING
 from memplan.findings.communication_rules import communication_findings
+from memplan.findings.expert_rules import expert_findings
 from memplan.findings.failure_rules import failure_findings
 from memplan.findings.finding import Finding
 from memplan.findings.host_rules import host_findings
@@ -32,10 +33,11 @@ FindingRule = Callable[[JobCase], Iterable[Finding]]
 RULES: tuple[FindingRule, ...] = (
     path_findings,
     rank_findings,
+    host_findings,
+    expert_findings,
     late_findings,
     packet_findings,
     communication_findings,
-    host_findings,
     affinity_findings,
     kernel_findings,
     sequence_findings,
