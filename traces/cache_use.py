@@ -17,6 +17,7 @@ import numpy as np
 from memplan.core.arrays import Floats
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.units import GIB
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.csv_table import read_table
 from memplan.traces.tables.text_table import TextTable
@@ -32,7 +33,8 @@ class CacheUse:
     """
     A KV cache as it was, `None` for what `source` doesn't tell.
 
-    `blocks` and `tokens` it has room for, `used_blocks` of them at most, `usage` the largest share in use.
+    `blocks` and `tokens` it has room for in `nbytes`, `used_blocks` and `used_tokens` of them at most, `usage` the
+    largest share in use.
     `sequences` ran at once at most, `waiting` were waiting; `concurrency` is how many sequences of `context` tokens the
     engine says fit.
     """
@@ -46,6 +48,8 @@ class CacheUse:
     usage: float | None = None
     sequences: int | None = None
     waiting: int | None = None
+    nbytes: int | None = None
+    used_tokens: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -142,22 +146,25 @@ def _of_log(path: Path) -> CacheUse:
     def whole(found: Mapping[str, float], name: str) -> int | None:
         return int(found[name]) if name in found else None
 
-    blocks, usage = whole(last, "blocks"), most.get("usage_percent")
+    blocks, percent, gib = whole(last, "blocks"), most.get("usage_percent"), last.get("gib")
+    usage = most.get("usage_share") if percent is None else percent / 100
     return CacheUse(
         str(path),
         blocks=blocks,
         tokens=whole(last, "tokens"),
         context=whole(last, "context"),
         concurrency=last.get("concurrency"),
-        used_blocks=None if blocks is None or usage is None else round(blocks * usage / 100),
-        usage=None if usage is None else usage / 100,
+        used_blocks=None if blocks is None or usage is None else round(blocks * usage),
+        usage=usage,
         sequences=whole(most, "running"),
         waiting=whole(most, "waiting"),
+        nbytes=None if gib is None else round(gib * GIB),
+        used_tokens=whole(most, "used_tokens"),
     )
 
 
-def _patterns(found: Mapping[str, Sequence[str]]) -> dict[str, list[re.Pattern[str]]]:
-    return {name: [re.compile(text) for text in texts] for name, texts in found.items()}
+def _patterns(found: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, list[re.Pattern[str]]]:
+    return {name: [re.compile(item["line"]) for item in items] for name, items in found.items()}
 
 
 def _value(patterns: Sequence[re.Pattern[str]], line: str) -> float | None:
