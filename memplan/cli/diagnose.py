@@ -34,10 +34,13 @@ def command(
     """
     import memplan
     from memplan.findings import diagnose
-    from memplan.imports import read_plan
     from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
 
-    loaded = None if plan is None else read_plan(plan)
+    loaded = None
+    if plan is not None:
+        from memplan.imports import read_plan  # readers of every format, which take as long to load as a profile
+
+        loaded = read_plan(plan)
     with progress_bar() as progress:
         profile = memplan.open_profile(directory)
         found = diagnose(profile, ranks=None if rank is None else [rank], chip=chip, plan=loaded, progress=progress)

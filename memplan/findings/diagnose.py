@@ -9,8 +9,10 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.cost import Machine, machine
 from memplan.findings.affinity_rules import affinity_findings
+from memplan.findings.cache_rules import cache_findings
 from memplan.findings.claims import COMPUTING
 from memplan.findings.communication_rules import communication_findings
+from memplan.findings.failure_rules import failure_findings
 from memplan.findings.finding import Finding
 from memplan.findings.host_rules import host_findings
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
@@ -38,7 +40,9 @@ RULES: tuple[FindingRule, ...] = (
     affinity_findings,
     kernel_findings,
     sequence_findings,
+    failure_findings,
     memory_findings,
+    cache_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 
@@ -105,7 +109,12 @@ def ranked(job: JobCase, chip: str | None) -> Diagnosis:
     """The findings of `job`, by cost."""
     # A rule claims what a finding explains right before it yields it.
     findings = [replace(finding, path_ns=job.on_path_ns(finding)) for rule in RULES for finding in rule(job)]
-    findings.sort(key=lambda one: (-(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0))
+    # What ended the run goes before whatever slowed it.
+    findings.sort(
+        key=lambda one: (
+            not one.kind.startswith("oom."), -(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0
+        )
+    )  # fmt: skip
     return Diagnosis(findings, job, chip)
 
 

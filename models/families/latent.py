@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, moe_layers, numbered_mtp
 from memplan.models.feed_forward import MoeFfn
@@ -19,13 +21,16 @@ def _experts(fields: Fields) -> MoeFfn:
     )
 
 
-def _build(fields: Fields, family: str, mixers: list[LatentAttention]) -> ModelConfig:
+def _build(
+    fields: Fields, family: str, mixers: list[LatentAttention], drafting: LatentAttention | None = None
+) -> ModelConfig:
     layers = len(mixers)
     frequency = fields.count_or("moe_layer_freq", 1, least=1)
     sparse = moe_layers(fields, layers, fields.count("first_k_dense_replace", least=0), frequency)
     ffns = choose(sparse, _experts(fields), None, fields)
     stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=True))]
-    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, stack[-1])
+    last = stack[-1] if drafting is None else replace(stack[-1], mixer=drafting)
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, last)
     return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
 
 
@@ -62,7 +67,8 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
         if kinds[0] == "shared":
             raise fields.wrong("indexer_types[0]", "the first layer has no earlier indexer to share")
     mixers = [_attention(fields, indexer) if kind == "full" else _attention(fields, None, indexer) for kind in kinds]
-    return _build(fields, model_type, mixers)
+    # Layers of multi-token prediction pick tokens themselves, whatever the decoder's last layer shares.
+    return _build(fields, model_type, mixers, drafting=_attention(fields, indexer))
 
 
 def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it

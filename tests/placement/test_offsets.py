@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,6 +15,7 @@ from memplan.core.errors import CancelledError, InputError
 from memplan.placement.offsets import Assignment, Buffer, Limits, Pool, Problem, assign, validate
 from memplan.placement.offsets.bounds import lift
 from memplan.placement.offsets.formats import read_problem
+from memplan.placement.offsets.spill import least_spill
 from memplan.placement.offsets.svg import to_svg
 
 MIB = 1_048_576
@@ -218,6 +220,18 @@ def test_the_command_packs_and_says_no(tmp_path: Path) -> None:
     run = subprocess.run([*command, "--capacity", "100", "--json"], capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     assert json.loads(run.stdout)["infeasibility"]["names"] == ["x", "y"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_what_is_spilled_the_rest_fits(seed: int) -> None:
+    random = Random(seed)
+    spans = [sorted(random.sample(range(30), 2)) for _ in range(40)]
+    buffers = tuple(Buffer(i, random.randint(0, 9), ((low, high),)) for i, (low, high) in enumerate(spans))
+    whole = Problem(buffers, (Pool(0, "HBM", 60),), objective=("capacity_overflow",))
+    spilled = least_spill(whole)
+    live = [sum(b.size for b, (low, high) in zip(buffers, spans, strict=True) if low <= t < high) for t in range(30)]
+    assert bool(spilled) == (max(live) > 60)
+    assert assign(replace(whole, buffers=tuple(b for b in buffers if b.id not in spilled))).within_capacity
 
 
 def test_importing_the_problem_does_not_import_the_compiler() -> None:

@@ -46,15 +46,13 @@ ASCEND = "\n".join(
         "11 generation requests, 11 generation tokens, iteration elapsed time: 41.20 ms, NPU KV cache usage: 26.0%",
     )
 )
-SGLANG = "\n".join(
-    (
-        "[2026-10-01 08:00:00 TP0] max_total_num_tokens=402816, chunked_prefill_size=8192, max_prefill_tokens=16384, "
-        "max_running_requests=2048, context_len=40960, available_gpu_mem=6.12 GB",
-        "[2026-10-01 08:01:00 TP0] Prefill batch, #new-seq: 2, #new-token: 900, #cached-token: 0, token usage: 0.02, "
-        "#running-req: 3, #queue-req: 8, #pending-token: 0, ",
-        "[2026-10-01 08:02:00 TP0] Decode batch, #running-req: 12, #token: 100704, token usage: 0.25, npu graph: True, "
-        "gen throughput (token/s): 310.40, #queue-req: 1",
-    )
+SGLANG = (
+    "[2026-10-01 08:00:00 TP0] max_total_num_tokens=402816, chunked_prefill_size=8192, max_prefill_tokens=16384, "
+    "max_running_requests=2048, context_len=40960, available_gpu_mem=6.12 GB\n"
+    "[2026-10-01 08:01:00 TP0] Prefill batch, #new-seq: 2, #new-token: 900, #cached-token: 0, token usage: 0.02, "
+    "#running-req: 3, #queue-req: 8, #pending-token: 0, \n"
+    "[2026-10-01 08:02:00 TP0] Decode batch, #running-req: 12, #token: 100704, token usage: 0.25, npu graph: True, "
+    "gen throughput (token/s): 310.40, #queue-req: 1\n"
 )
 HYBRID = (
     "[2026-10-01 08:02:00 TP0] Decode batch, #running-req: 4, #full token: 4000, full token usage: 0.10, "
@@ -70,6 +68,7 @@ HYBRID = (
             {
                 "nbytes": round(30.25 * GIB), "tokens": 1_228_800, "context": 40_960, "concurrency": 30.0,
                 "blocks": 9600, "used_blocks": 2496, "usage": 0.26, "sequences": 11, "waiting": 2,
+                "preemptions": 4,
             },
         ),
         (
@@ -92,7 +91,7 @@ def test_lines_are_read_as_the_engines_write_them(tmp_path: Path, log: str, expe
 
 def test_every_line_names_where_its_text_is_made() -> None:
     lines = table("memplan.traces", "engine_log_lines.json")
-    for items in (*lines["limits"].values(), *lines["used"].values()):
+    for items in (*lines["limits"].values(), *lines["used"].values(), *lines["summed"].values()):
         for item in items:
             assert item["source"]
             assert re.compile(item["line"]).groups == 1
