@@ -10,7 +10,7 @@ from memplan.hardware import Chip, link
 from memplan.kv.budget import KvBudget, Memory, budget
 from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, block_sizes, kv_types
-from memplan.kv.stage_pools import ServingOptions
+from memplan.kv.settings import ServingOptions
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
@@ -19,11 +19,7 @@ from memplan.serving import step_time
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """
-    One thing to serve: a model on a chip with an engine, its options, layout and memory.
-
-    Raises `InputError` where tokens are to be drafted by a model that has no layers for it.
-    """
+    """One thing to serve: a model on a chip with an engine, its options, layout and memory."""
 
     model: ModelConfig
     chip: Chip
@@ -31,11 +27,6 @@ class Case:
     options: ServingOptions
     layout: Layout
     memory: Memory
-
-    def __post_init__(self) -> None:
-        """Refuse drafts that no layer makes."""
-        if self.options.caches.speculative_tokens and not self.model.mtp_layers:
-            raise InputError(f"{self.model.name} has no layers of multi-token prediction to draft with")
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""

@@ -9,6 +9,7 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.cost import Machine, machine
 from memplan.findings.affinity_rules import affinity_findings
+from memplan.findings.cache_rules import cache_findings
 from memplan.findings.claims import COMPUTING
 from memplan.findings.communication_rules import communication_findings
 from memplan.findings.expert_rules import expert_findings
@@ -16,11 +17,12 @@ from memplan.findings.failure_rules import failure_findings
 from memplan.findings.finding import Finding
 from memplan.findings.host_rules import host_findings
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
-from memplan.findings.kernel_rules import kernel_findings
+from memplan.findings.kernel_rules import bound_findings, kernel_findings
 from memplan.findings.late_rules import late_findings
 from memplan.findings.memory_rules import memory_findings
 from memplan.findings.packet_rules import packet_findings
 from memplan.findings.path_rules import path_findings
+from memplan.findings.plan_rules import plan_findings
 from memplan.findings.rank_case import rank_case
 from memplan.findings.rank_rules import rank_findings
 from memplan.findings.sequence_rules import sequence_findings
@@ -40,9 +42,12 @@ RULES: tuple[FindingRule, ...] = (
     communication_findings,
     affinity_findings,
     kernel_findings,
+    plan_findings,
+    bound_findings,
     sequence_findings,
     failure_findings,
     memory_findings,
+    cache_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 
@@ -102,7 +107,7 @@ def diagnose(
         or (plan.chip if plan else None)
         or next((told for number in chosen if (told := profile.rank(number).chip)), None)
     )
-    return ranked(job_case(found, _machine(name, asked=chip is not None), plan), name)
+    return ranked(job_case(found, _machine(name, asked=chip is not None), plan, progress), name)
 
 
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:

@@ -23,17 +23,31 @@ _MOST_KERNELS = 8
 
 def kernel_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's kernels, each kernel in one of them."""
-    for facts in job.ranks.values():
+    for rank, facts in job.ranks.items():
         kernels = facts.case.kernels
         if kernels is None or not len(facts.case.computing_rows):
             continue
         yield from _on_cpu(facts, kernels)
         yield from _layouts(facts, kernels)
-        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine, job.plan)
-        yield from _clock(facts, kernels, bounds)
+        yield from _clock(facts, kernels, _bounds_of(job, rank, kernels))
         yield from _irregular(facts, kernels)
+
+
+def bound_findings(job: JobCase) -> Iterator[Finding]:
+    """What is left of every rank's kernels, by what bounds them."""
+    for rank, facts in job.ranks.items():
+        kernels = facts.case.kernels
+        if kernels is None or not len(facts.case.computing_rows):
+            continue
+        bounds = _bounds_of(job, rank, kernels)
         yield from _far_from_bound(facts, kernels, bounds)
         yield from _limits_of(facts, kernels, bounds)
+
+
+def _bounds_of(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
+    planned = job.planned.get(rank)
+    times = None if planned is None else planned.planned_ns
+    return kernel_bounds(kernels, job.ranks[rank].case.computing_rows, job.machine, times)
 
 
 def _where(column_rows: NDArray[np.bool_]) -> Int64s:

@@ -15,7 +15,8 @@ from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages
+from memplan.kv.settings import Choice, ServingOptions, Settings, resolve
+from memplan.kv.stage_pools import settings_load, settings_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
 from memplan.models.precision import PUBLISHED, precision
@@ -86,7 +87,7 @@ class KvBudget:
     engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in them; `waste_bytes` is the
     difference for one sequence of `context` tokens. `tokens` is how many tokens of one length `context` fit in all.
     `refusal` is what the engine says of the first stage on which it would not start, which need not be the tightest:
-    it counts every group of layers on each stage, held there or not.
+    it counts every group of layers on each stage, held there or not. `choices` are the settings the engine runs with.
     """
 
     model: str
@@ -110,6 +111,7 @@ class KvBudget:
     missing_bytes: int
     refusal: Refusal | None
     notes: tuple[Text, ...]
+    choices: tuple[Choice, ...]
 
 
 def _stage_items(
@@ -216,12 +218,14 @@ def budget(
     layout = layout or ONE_RANK
     memory = memory or Memory()
     stages = stage_spans(len(model.layers), layout)
+    settings = resolve(model, engine, options, layout)
+    options = settings.options
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
-    pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms), layout)
+    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
     return _report(
-        model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
+        model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
     )
 
 
@@ -229,7 +233,7 @@ def _report(
     model: ModelConfig,
     chip: Chip,
     engine: Engine,
-    options: ServingOptions,
+    settings: Settings,
     layout: Layout,
     stage: int,
     items: tuple[BudgetItem, ...],
@@ -237,8 +241,8 @@ def _report(
     pools: tuple[BlockPool, ...],
     precision_name: str,
 ) -> KvBudget:
-    pool = pools[stage]
-    load = load_of(engine, options, layout)
+    pool, options = pools[stage], settings.options
+    load = settings_load(settings, layout)
     growing = [group for group in pool.groups if group.kind.grows]
     spans = [group.block_size * group.specs[0].entry_tokens for group in growing]
     span = stage_spans(len(model.layers), layout)[stage]
@@ -296,4 +300,5 @@ def _report(
         missing_bytes=missing,
         refusal=refusal,
         notes=tuple(notes),
+        choices=settings.choices,
     )

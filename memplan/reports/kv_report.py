@@ -34,6 +34,7 @@ _GROUPS = (
     Column("page B", Quantity.COUNT, key="page_bytes"),
     Column("padding", Quantity.SHARE),
 )
+_SETTINGS = (Column("setting"), Column("value"), Column("why"))
 _TIERS = (
     Column("memory"),
     Column("size", Quantity.BYTES),
@@ -79,6 +80,8 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     items = tuple((item.name, "unknown" if item.nbytes is None else item.nbytes, item.source) for item in result.items)
     figures = (*fit_figures(result), *cost_figures(result), *pool_figures(result), *layout_figures(result))
     sections = [section("", ReportTable(_MEMORY, items))]
+    settings = tuple((item.setting, item.value, item.reason) for item in result.choices)
+    sections.append(section("Settings as the engine runs with them", ReportTable(_SETTINGS, settings)))
     if result.pool.groups:
         blocks = f"{result.pool.num_blocks:,} blocks of {result.pool.planned_per_block:,} B"
         sections.append(section(blocks, _groups(result)))
@@ -244,7 +247,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
     document = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in ("items", "pool", "layout", "refusal", "notes")
+        if field.name not in ("items", "pool", "layout", "refusal", "notes", "choices")
     }
     return {
         **document,
@@ -273,4 +276,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
         },
         "refusal": None if result.refusal is None else dataclasses.asdict(result.refusal),
         "notes": [str(note) for note in result.notes],
+        "settings": [
+            {"setting": str(item.setting), "value": str(item.value), "why": str(item.reason)} for item in result.choices
+        ],
     }

@@ -69,7 +69,18 @@ class KvRequest(LayoutRequest, ServingRequest):
     step_sequences: int | None = option(
         "--max-num-seqs", default=None, about="Most sequences of one step; by default 256.", panel=_SERVING, least=1
     )
-    asynchronous: bool = option("--async-scheduling", default=False, about="Steps are scheduled ahead.", panel=_SERVING)
+    asynchronous: bool | None = option(
+        "--async-scheduling/--no-async-scheduling",
+        default=None,
+        about="Steps are scheduled ahead; by default as the engine does.",
+        panel=_SERVING,
+    )
+    prefix_caching: bool | None = option(
+        "--enable-prefix-caching/--no-enable-prefix-caching",
+        default=None,
+        about="Blocks are kept for later requests; by default as the engine does.",
+        panel=_SERVING,
+    )
     kv_dtype: str | None = option(
         "--kv-dtype", default=None, about="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
     )
@@ -132,6 +143,7 @@ class KvRequest(LayoutRequest, ServingRequest):
                 ),
                 batched_tokens=self.batched_tokens,
                 asynchronous=self.asynchronous,
+                prefix_caching=self.prefix_caching,
             ),
             self.layout,
             Memory(

@@ -73,7 +73,7 @@ def test_more_in_flight_costs_a_v4_request_more_and_its_tokens_nothing(shared_da
     layout, memory = Layout(tensor=16, expert=16), Memory(precision="w4a8", hbm=128 * GIB)
 
     def at(batched: int) -> KvBudget:
-        asked = ServingOptions(1_048_576, CacheOptions(block_size=128), batched_tokens=batched)
+        asked = ServingOptions(1_048_576, CacheOptions(block_size=128), batched_tokens=batched, asynchronous=False)
         return budget(model, die, engine("vllm-ascend", die), asked, layout, memory)
 
     small, large = at(2048), at(8192)
