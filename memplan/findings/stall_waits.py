@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.findings.claims import WAITING
 from memplan.findings.job_case import JobCase
-from memplan.findings.step_breakdown import StepBreakdown
+from memplan.findings.step_breakdown import HOST_EVENT_CAUSES, StepBreakdown
 
 _MOST_STALLED = 8
 
@@ -73,13 +73,13 @@ def _worst(beside: Mapping[int, StepBreakdown], own: StepBreakdown) -> _Stall:
 
 
 def _more_idle(of: StepBreakdown, than: StepBreakdown) -> dict[str, int]:
-    """By cause that the profile tells, how much longer one rank was idle in a step than another."""
-    told = {cause: length for cause, length in of.idle_ns.items() if cause != "unexplained"}
-    more = {cause: length - than.idle_ns.get(cause, 0) for cause, length in told.items()}
+    """By what its host is seen to do, how much longer one rank was idle in a step than another."""
+    more = {cause: of.idle_ns.get(cause, 0) - than.idle_ns.get(cause, 0) for cause in HOST_EVENT_CAUSES}
     return {cause: length for cause, length in more.items() if length > 0}
 
 
 def claimed_waits(job: JobCase, waits: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    """Claim `waits` of the ranks that wait, as far as nothing else explains their waiting."""
-    found = [(rank, job.ranks[rank].claims.take(WAITING, length)) for rank, length in sorted(waits.items())]
+    """Claim `waits` of the ranks for which they are worth it, as far as nothing else explains their waiting."""
+    worth = [(rank, length) for rank, length in sorted(waits.items()) if job.ranks[rank].worth(length)]
+    found = [(rank, job.ranks[rank].claims.take(WAITING, length)) for rank, length in worth]
     return tuple((rank, length) for rank, length in found if length)

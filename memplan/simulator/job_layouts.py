@@ -73,7 +73,7 @@ def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
         spread=0.05 if meets < _FEW_MEETINGS else 0.02,
         tail=0.002,
         launch_spread=0.5,
-        unplanned=0.1,
+        unplanned=0.05,
         speeds=among(0.9975, 1.0025),
         skews_ns=tuple(round(value) for value in among(0, 3_000_000)),
         drifts=among(0.0, 1e-5),
