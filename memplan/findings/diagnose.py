@@ -16,11 +16,12 @@ from memplan.findings.failure_rules import failure_findings
 from memplan.findings.finding import Finding
 from memplan.findings.host_rules import host_findings
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
-from memplan.findings.kernel_rules import kernel_findings
+from memplan.findings.kernel_rules import bound_findings, kernel_findings
 from memplan.findings.late_rules import late_findings
 from memplan.findings.memory_rules import memory_findings
 from memplan.findings.packet_rules import packet_findings
 from memplan.findings.path_rules import path_findings
+from memplan.findings.plan_rules import plan_findings
 from memplan.findings.rank_case import rank_case
 from memplan.findings.rank_rules import rank_findings
 from memplan.findings.sequence_rules import sequence_findings
@@ -39,6 +40,8 @@ RULES: tuple[FindingRule, ...] = (
     host_findings,
     affinity_findings,
     kernel_findings,
+    plan_findings,
+    bound_findings,
     sequence_findings,
     failure_findings,
     memory_findings,
@@ -102,7 +105,7 @@ def diagnose(
         or (plan.chip if plan else None)
         or next((told for number in chosen if (told := profile.rank(number).chip)), None)
     )
-    return ranked(job_case(found, _machine(name, asked=chip is not None), plan), name)
+    return ranked(job_case(found, _machine(name, asked=chip is not None), plan, progress), name)
 
 
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:
