@@ -14,7 +14,7 @@ from memplan.findings.claims import WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase
 from memplan.findings.kernel_bounds import rows_of_type
-from memplan.findings.rank_rules import stage_peers
+from memplan.findings.rules.rank_rules import stage_peers
 from memplan.findings.stall_waits import claimed_waits
 
 _PRODUCTS = re.compile(r"grouped_?mat_?mul", re.IGNORECASE)
