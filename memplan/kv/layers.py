@@ -223,7 +223,7 @@ def _compressed_specs(
 ) -> Iterator[CacheSpec]:
     """The compressed entries of a layer with their keys, its window, and what its compressors have not used up."""
     layout = compressed_layout(engine)
-    size = options.block_size or engine.default_block_size
+    size = layout.page_tokens or options.block_size or engine.default_block_size
     kept = entry_format(layout.formats, engine, options, "compressed cache")
     blocks = layout.blocks[None] if None in layout.blocks else layout.blocks[size]
     for part in parts:
@@ -244,7 +244,10 @@ def _compressed_specs(
                 )
             keys = part.content is CacheContent.ENTRY_KEYS
             alignment = max(_entry_keys(layout, engine, options).alignment, 1) if keys else kept.alignment
-            yield _entry_spec(layer, part, size, layout, entry, alignment)
+            spec = _entry_spec(layer, part, size, layout, entry, alignment)
+            yield spec
+            if keys and part.ratio == layout.folded_ratio:
+                yield replace(spec, part=f"{part.part}_folded", layout=("folded", *spec.layout))
 
 
 def _window_spec(layer: int, part: CachePart, rows: int, entry: int, alignment: int, pad: int | None) -> CacheSpec:

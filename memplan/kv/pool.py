@@ -207,8 +207,6 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
     checked = bytes_per_block(groups) if widest is None else widest
     planned = planned_per_block(groups, whole_tuples=rules.whole_tuples) if widest is None else widest
     allocated = allocated_per_block(groups, whole_tuples=rules.whole_tuples) if widest is None else widest
-    if rules.planner.scales_groups:
-        available = scaled_memory(groups, available, planned)
     if rules.blocks is not None:
         available = rules.blocks * (checked if widest is None else widest)
     number = max(0, available // planned) if rules.blocks is None else rules.blocks
@@ -234,15 +232,17 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
     )
 
 
-def scaled_memory(groups: Sequence[CacheGroup], available: int, per_block: int) -> int:
+def buffered_memory(groups: Sequence[CacheGroup], available: int) -> int:
     """
-    Bytes an engine with buffers for each layer advertises of `available`, so that those of all groups fit.
+    Bytes that an engine with buffers for each layer says it has of `available`, so that those of all groups fit.
 
-    vllm-ascend 0.30.0rc2 worker/worker.py `_scale_kv_cache_memory_for_multi_group`: not for compressed caches, nor for
-    attention beside recurrent states.
+    Not for compressed caches, nor for attention beside recurrent states (vllm-ascend 0.30.0rc2 worker/worker.py
+    `_scale_kv_cache_memory_for_multi_group`).
     """
-    kinds = {spec.kind for group in groups for spec in group.members}
-    pages = sum(spec.page_bytes for group in groups for spec in group.members)
-    if kinds & {CacheKind.SLIDING_LATENT, CacheKind.STATE} or pages <= per_block:
+    if any(spec.kind in (CacheKind.SLIDING_LATENT, CacheKind.STATE) for group in groups for spec in group.members):
         return available
-    return available * per_block // pages
+    pages = [sum(spec.page_bytes for spec in group.members) for group in groups]
+    if not pages or sum(pages) <= max(pages):
+        return available
+    # In floats, as the engine computes it.
+    return int(available * (max(pages) / sum(pages)))
