@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
+from memplan.traces.cache_use import CacheUse, use_in_log
 from memplan.traces.failure_log import failures_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
@@ -78,6 +79,11 @@ class RankReader:
         """Allocations that failed, by default as the logs tell them."""
         return [found for path in self._logs for found in failures_in_log(path, self._notes, progress)]
 
+    def cache_use(self, progress: Progress) -> CacheUse | None:
+        """What of a KV cache was used, by default as the first log that knows tells it."""
+        found = (use_in_log(path) for path in self._logs)
+        return next((use for use in found if not use.empty), None)
+
     def segments(self, progress: Progress) -> MemorySegments | None:
         """Segments of the framework's allocator."""
         return None
@@ -140,6 +146,8 @@ class RankProfile:
         """Allocations by op, or `None`."""
         self.failures = self._part(lambda reader, progress: reader.failures(progress))
         """Allocations that failed, in their order."""
+        self.cache_use = self._part(lambda reader, progress: reader.cache_use(progress))
+        """What of a serving engine's KV cache was used, or `None`."""
         self.segments = self._part(lambda reader, progress: reader.segments(progress))
         """Segments of the framework's allocator at the moment of the snapshot, or `None`."""
         self.steps = self._part(lambda reader, progress: reader.steps(progress))

@@ -9,6 +9,7 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.cost import Machine, machine
 from memplan.findings.affinity_rules import affinity_findings
+from memplan.findings.cache_rules import cache_findings
 from memplan.findings.claims import COMPUTING
 from memplan.findings.communication_rules import communication_findings
 from memplan.findings.failure_rules import failure_findings
@@ -41,6 +42,7 @@ RULES: tuple[FindingRule, ...] = (
     sequence_findings,
     failure_findings,
     memory_findings,
+    cache_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 
