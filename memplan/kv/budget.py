@@ -282,6 +282,13 @@ def _report(
                 "lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),)
             )
         )
+    if pool.available_bytes < room and not engine.workspace_share:
+        notes.append(
+            Sentence(
+                "{} of the {} left are used: buffers are kept for each layer, so those of all groups must fit ({})",
+                (format_bytes(pool.available_bytes), format_bytes(room), engine.name),
+            )
+        )
     if unknown:
         notes.append(
             Sentence("not known and taken as 0: {}", (joined((Sentence(name) for name in unknown), "{}, {}"),))

@@ -172,8 +172,8 @@ class PlannerRules:
     size) or the `widest` group's pages. `concurrency` divides blocks by those of each group (`groups`) or by all
     groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
     `pads_pages` pads pages that do not divide the largest. `packs` puts pages of several sizes side by side in blocks.
-    `buffers_by_layer` shrinks the memory found by what all groups' pages are more than one block's, for buffers are kept
-    for each layer.
+    `buffers_by_layer` shrinks the memory found by what all groups' pages are more than one block's, for buffers are
+    kept for each layer.
     """
 
     block_bytes: str = "tuples"

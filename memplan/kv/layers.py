@@ -74,6 +74,8 @@ def block_sizes(model: ModelConfig, engine: Engine) -> tuple[int, ...] | None:
     compressed = engine_of(model, engine).compressed
     if compressed and None not in compressed[0].blocks and _holds(model, CacheContent.WINDOW):
         return tuple(sorted(key for key in compressed[0].blocks if key is not None))
+    if engine.forced_block is not None and not _holds(model, CacheContent.RECURRENT):
+        return (engine.forced_block,)
     return engine.block_sizes
 
 

@@ -31,9 +31,10 @@ class BlockPool:
     A pool planned for `available_bytes`.
 
     `bytes_per_block` is what the engine's admission check takes a block for, `planned_per_block` what it divides its
-    memory by, `allocated_per_block` what is allocated for one. `max_concurrency` is the engine's own figure;
-    `sequences` how many longest requests, of `length` tokens, find all their blocks at the same time, one block being
-    the engine's null block. `refusal` is set where the engine would not start.
+    memory by, `allocated_per_block` what is allocated for one. `counted_per_request` is how many blocks of a request
+    the engine counts for its figure of concurrency; `sequences` how many longest requests, of `length` tokens, find all
+    their blocks at the same time, one block being the engine's null block. `refusal` is set where the engine would not
+    start.
     """
 
     groups: tuple[CacheGroup, ...]
@@ -43,10 +44,15 @@ class BlockPool:
     planned_per_block: int
     allocated_per_block: int
     blocks_per_request: int
-    max_concurrency: float
+    counted_per_request: int
     sequences: int
     length: int
     refusal: Refusal | None
+
+    @property
+    def max_concurrency(self) -> float:
+        """The engine's own figure: its blocks over those it counts for one request."""
+        return self.num_blocks / self.counted_per_request
 
     @property
     def allocated_bytes(self) -> int:
@@ -167,16 +173,12 @@ def _check(groups: Sequence[CacheGroup], load: Load, available: int, per_block: 
     return Refusal(needed, available, longest, message)
 
 
-def _concurrency(groups: Sequence[CacheGroup], load: Load, num_blocks: int, rule: str) -> float:
-    """
-    The engine's figure: blocks over those of one request.
-
-    By the rule `bytes` every group's bytes are told in blocks of the first group.
-    """
+def _counted(groups: Sequence[CacheGroup], load: Load, rule: str) -> int:
+    """Blocks of one request; by the rule `bytes` every group's bytes are told in blocks of the first group."""
     if rule == "groups":
-        return num_blocks / sum(group.blocks(load) for group in groups)
+        return sum(group.blocks(load) for group in groups)
     needed = sum(group.blocks(load) * group.page_bytes for group in groups)
-    return num_blocks / -(-needed // groups[0].page_bytes)
+    return -(-needed // groups[0].page_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
         planned_per_block=planned,
         allocated_per_block=allocated,
         blocks_per_request=per_request,
-        max_concurrency=_concurrency(groups, load, number, rules.planner.concurrency),
+        counted_per_request=_counted(groups, load, rules.planner.concurrency),
         sequences=max(0, number - 1) // per_request,
         length=load.length,
         refusal=refusal,

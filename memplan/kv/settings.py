@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
-from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of
+from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of, kv_types
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -132,6 +132,13 @@ def chosen_backend(
     raise InputError(f"{engine.name} has no attention kernel that takes {what} in {asked!r}")
 
 
+def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
+    """The types that can be asked for of the caches of `model`."""
+    kind = attention_of(model, engine_of(model, engine))
+    names = [name for item in engine.backends if item.attention == kind for name in item.kv if name != "auto"]
+    return tuple(dict.fromkeys(names)) if engine.backends else kv_types(model, engine)
+
+
 def _default_block(engine: Engine, backend: AttentionBackend | None) -> tuple[int, Text]:
     """The block size that the engine takes when none is asked for."""
     size = engine.default_block_size
@@ -152,7 +159,7 @@ def _block_size(
     if engine.forced_block is not None and forced and not stateful and options.in_flight_tokens is None:
         return engine.forced_block, Sentence("forced with prefix caching and chunked prefill")
     size, reason = (asked, _GIVEN) if asked is not None else _default_block(engine, backend)
-    allowed = block_sizes(model, engine)
+    allowed = block_sizes(model, engine) if kind == "compressed" or engine.forced_block is None else None
     if asked is not None and allowed is not None and size not in allowed and engine.compressed_block is not None:
         return engine.compressed_block, Sentence("in place of {}, which compressed caches can't have", (str(size),))
     if size < 1 or (allowed is not None and size not in allowed):

@@ -131,7 +131,6 @@ def settings_pools(
         replace(
             pool,
             num_blocks=least,
-            max_concurrency=pool.max_concurrency * least / pool.num_blocks if pool.num_blocks else 0.0,
             sequences=max(0, least - 1) // pool.blocks_per_request,
         )
         for pool in pools
@@ -157,7 +156,7 @@ def _unpaged(
                 planned_per_block=1,
                 allocated_per_block=1,
                 blocks_per_request=needed,
-                max_concurrency=memory / needed,
+                counted_per_request=needed,
                 sequences=memory // needed,
                 length=options.length,
                 refusal=None if needed <= memory else Refusal(needed, memory, 0, message),
