@@ -37,12 +37,6 @@ class Case:
         return replace(self, options=replace(self.options, length=length))
 
 
-def largest_batch(case: Case) -> int:
-    """Sequences of the case's context that one rank holds at once; 0 if none fits."""
-    result = case.budget()
-    return result.sequences if result.fits else 0
-
-
 def longest_context(case: Case, batch: int, *, most: int | None = None) -> int:
     """The longest context, up to `most` or the model's own, at which `batch` sequences fit on one rank; 0 if none."""
     limit = most or case.model.max_positions

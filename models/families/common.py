@@ -41,7 +41,7 @@ def moe_layers(fields: Fields, layers: int, first_dense: int, frequency: int = 1
     return [index >= first_dense and index % frequency == 0 for index in range(layers)]
 
 
-def routed_experts(fields: Fields, shared: int) -> MoeFfn:
+def expert_ffn(fields: Fields, shared: int) -> MoeFfn:
     """Routed experts under DeepSeek's names, beside `shared` experts that every token passes."""
     intermediate = fields.count("moe_intermediate_size")
     return MoeFfn(

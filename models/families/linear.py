@@ -7,7 +7,7 @@ from dataclasses import replace
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
-from memplan.models.families.latent import latent_attention
+from memplan.models.families.latent import latent_mixer
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
@@ -115,7 +115,7 @@ def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001
     """
     layers = layer_count(fields)
     full_layers, delta = _kimi_layers(fields, layers)
-    latent = replace(latent_attention(fields), bias=False, gated=fields.flag("mla_use_output_gate", False))
+    latent = replace(latent_mixer(fields), bias=False, gated=fields.flag("mla_use_output_gate", False))
     intermediate = fields.count("moe_intermediate_size")
     expert = MoeFfn(
         experts=fields.count_any("num_experts", "n_routed_experts", "num_local_experts"),

@@ -148,7 +148,7 @@ def test_attention_of_hybrids(shared_data: Path) -> None:
     scout = mixers("meta-llama--Llama-4-Scout-17B-16E-Instruct", GroupedAttention)
     assert [mixer.chunk for mixer in scout[:4]] == [8192] * 3 + [None]
     assert len(mixers("Qwen--Qwen3-Next-80B-A3B-Instruct", GatedDeltaNet)) == 36
-    shared = [mixer.shares_index for mixer in mixers("zai-org--GLM-5.2", LatentAttention)]
+    shared = [mixer.shared_indexer is not None for mixer in mixers("zai-org--GLM-5.2", LatentAttention)]
     assert (shared.count(False), shared.count(True)) == (21, 57)
 
 

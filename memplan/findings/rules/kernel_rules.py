@@ -32,7 +32,17 @@ def kernel_findings(job: JobCase) -> Iterator[Finding]:
         yield from _layouts(facts, kernels)
         yield from _clock(facts)
         yield from _irregular(facts, kernels)
-        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine, job.plan)
+
+
+def bound_findings(job: JobCase) -> Iterator[Finding]:
+    """What is left of every rank's kernels, by what bounds them."""
+    for rank, facts in job.ranks.items():
+        kernels = facts.case.kernels
+        if kernels is None or not len(facts.case.computing_rows):
+            continue
+        planned = job.planned.get(rank)
+        times = None if planned is None else planned.planned_ns
+        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine, times)
         yield from _far_from_bound(facts, kernels, bounds)
         yield from _limits_of(facts, kernels, bounds)
 
