@@ -17,7 +17,7 @@ from memplan.findings.finding import threshold
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
-_LAUNCH, _MEMORY, _NO_PIPE = "launch", "memory", "no pipe"
+_LAUNCH, _MEMORY, _NO_PIPE, _NOT_COUNTED = "launch", "memory", "no pipe", "not counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,9 @@ def kernel_bounds(
     most = shares.max(axis=0)
     counted = most > 0
     bound = np.where(counted, duration * np.minimum(most / ratio, 1.0), duration)
-    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE]
+    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE, _NOT_COUNTED]
     limit = np.where(counted & (most >= ratio), best, limits.index(_NO_PIPE)).astype(np.int8)
+    limit[~counted] = limits.index(_NOT_COUNTED)
     limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(_LAUNCH)
     modelled = np.zeros(len(rows), dtype=bool)
     if machine is not None or planned is not None:

@@ -191,7 +191,7 @@ def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
 
 _LIMITS = {
     "cube": "cube", "vector": "vector", "scalar": "scalar", "mte1": "mte", "memory": "memory", "launch": "launch",
-    "no pipe": "unbound",
+    "no pipe": "unbound", "not counted": "uncounted",
 }  # fmt: skip
 _TITLES = {
     "cube": "Cube-bound kernels run {} ({}) beyond what the chip needs for them",
@@ -201,6 +201,7 @@ _TITLES = {
     "memory": "Memory-bound kernels run {} ({}) beyond what the chip needs for them",
     "launch": "Kernels that are shorter than their launch leave {} ({})",
     "unbound": "Kernels that keep no pipe busy leave {} ({})",
+    "uncounted": "Kernels without counters run {} ({}) beyond what the chip needs for them",
 }
 
 
@@ -242,7 +243,7 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
     length = kernels.duration_ns[facts.case.computing_rows]
     sums = np.bincount(bounds.limit, weights=length, minlength=len(bounds.limits))
     total = sums.sum()
-    if total <= 0 or not kernels.pmu:
+    if total <= 0 or not (length * bounds.busy).any():
         return
     order = [code for code in np.argsort(-sums, kind="stable").tolist() if sums[code]]
     words = ", ".join(f"{format_share(sums[code] / total, 0)} {_WORDS[bounds.limits[code]]}" for code in order[:3])
@@ -287,6 +288,7 @@ def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterat
 _WORDS = {
     "cube": "cube bound", "vector": "vector bound", "scalar": "scalar bound", "mte1": "bound by copies into L0",
     "memory": "memory bound", "launch": "shorter than a launch", "no pipe": "bound by no pipe",
+    "not counted": "of unknown bound",
 }  # fmt: skip
 
 

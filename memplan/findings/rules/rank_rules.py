@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
@@ -24,14 +25,44 @@ def rank_findings(job: JobCase) -> Iterator[Finding]:
 
 
 def stage_peers(job: JobCase) -> list[list[int]]:
-    """Ranks with the same work: those of one pipeline stage; ranks of unknown stage that meet others are no peers."""
-    found: dict[int | None, list[int]] = {}
+    """
+    Ranks with the same work: those of one pipeline stage that ran as many steps and about as many kernels.
+
+    Ranks of unknown stage that meet others are no peers; nor is one whose profile holds part of its kernels only.
+    """
+    found: dict[tuple[int | None, int], list[int]] = {}
     for rank, facts in job.ranks.items():
         stage = facts.case.profile.groups.stage_of(rank)
         if stage is None and any(one.communication.peer_to_peer for one in facts.exposed):
             continue
-        found.setdefault(stage, []).append(rank)
-    return [ranks for ranks in found.values() if len(ranks) > 1]
+        found.setdefault((stage, len(facts.steps)), []).append(rank)
+    alike = [_alike(job, ranks) for ranks in found.values()]
+    return [ranks for ranks in alike if len(ranks) > 1]
+
+
+def _alike(job: JobCase, ranks: Sequence[int]) -> list[int]:
+    """Those of `ranks` that ran about the same kernels as the middle one; where none are known all of them."""
+    counts = {rank: _type_counts(job.ranks[rank]) for rank in ranks}
+    known = sorted((rank for rank in ranks if counts[rank]), key=lambda rank: (counts[rank].total(), rank))
+    if not known:
+        return list(ranks)
+    middle = counts[known[len(known) // 2]]
+    least = 1 - threshold("alike_kernels_share")
+
+    def same(mine: Counter[str]) -> bool:
+        return (mine & middle).total() >= least * max(mine.total(), middle.total())
+
+    return [rank for rank in ranks if not counts[rank] or same(counts[rank])]
+
+
+def _type_counts(facts: RankFacts) -> Counter[str]:
+    """Computing kernels by type."""
+    kernels, rows = facts.case.kernels, facts.case.computing_rows
+    if kernels is None:
+        return Counter()
+    coded = column_codes(kernels.type)
+    counts = np.bincount(coded.codes[rows], minlength=len(coded.values))
+    return Counter({coded.values[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()})
 
 
 def _computing(facts: RankFacts) -> int:
