@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+import numpy as np
+
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_rate, format_share
 from memplan.findings.claims import TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import rows_of_type
+from memplan.findings.kernel_bounds import column_codes, rows_of_type
 from memplan.traces.link_totals import LinkTotal, link_totals
 from memplan.traces.summaries import slower_links
 
