@@ -33,7 +33,8 @@ class CacheUse:
     """
     A KV cache as it was, `None` for what `source` doesn't tell.
 
-    `blocks` and `tokens` it has room for, `used_blocks` of them at most, `usage` the largest share in use.
+    `blocks` and `tokens` it has room for, `used_blocks` and `used_tokens` of them at most, `usage` the largest share in
+    use.
     `sequences` ran at once at most, `waiting` were waiting; `concurrency` is how many sequences of `context` tokens the
     engine says fit. `preemptions` are sequences thrown out again. `nbytes` is the memory of the cache on one device;
     pages hold `page_tokens`, states are padded by `page_padding` (a share of what they are) to fill one, and up to
@@ -54,6 +55,7 @@ class CacheUse:
     page_tokens: int | None = None
     page_padding: float | None = None
     layer_padding: float | None = None
+    used_tokens: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -156,15 +158,16 @@ def use_in_log(path: Path) -> CacheUse:
     def whole(found: Mapping[str, float], name: str) -> int | None:
         return int(found[name]) if name in found else None
 
-    blocks, usage = whole(last, "blocks"), most.get("usage_percent")
+    blocks, percent = whole(last, "blocks"), most.get("usage_percent")
+    usage = most.get("usage_share") if percent is None else percent / 100
     return CacheUse(
         str(path),
         blocks=blocks,
         tokens=whole(last, "tokens"),
         context=whole(last, "context"),
         concurrency=last.get("concurrency"),
-        used_blocks=None if blocks is None or usage is None else round(blocks * usage / 100),
-        usage=None if usage is None else usage / 100,
+        used_blocks=None if blocks is None or usage is None else round(blocks * usage),
+        usage=usage,
         sequences=whole(most, "running"),
         waiting=whole(most, "waiting"),
         preemptions=_largest(whole(sums, "preemptions"), whole(most, "preempted_in_all")),
@@ -172,6 +175,7 @@ def use_in_log(path: Path) -> CacheUse:
         page_tokens=whole(last, "page_tokens"),
         page_padding=_share(last, "page_padding_percent"),
         layer_padding=_share(last, "layer_padding_percent"),
+        used_tokens=whole(most, "used_tokens"),
     )
 
 
@@ -179,8 +183,8 @@ def _share(found: Mapping[str, float], name: str) -> float | None:
     return found[name] / 100 if name in found else None
 
 
-def _patterns(found: Mapping[str, Sequence[str]]) -> dict[str, list[re.Pattern[str]]]:
-    return {name: [re.compile(text) for text in texts] for name, texts in found.items()}
+def _patterns(found: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, list[re.Pattern[str]]]:
+    return {name: [re.compile(item["line"]) for item in items] for name, items in found.items()}
 
 
 def _value(patterns: Sequence[re.Pattern[str]], line: str) -> float | None:

@@ -14,11 +14,10 @@ from memplan.findings.kernel_bounds import column_codes
 from memplan.findings.step_breakdown import StepBreakdown
 
 
-@dataclass(frozen=True, slots=True)
-class PartChange:
-    """One part of a step in both profiles: mean ns a step."""
+class _TimeChange:
+    """What takes a time in both profiles."""
 
-    part: str
+    __slots__ = ()
     before_ns: int
     after_ns: int
 
@@ -29,7 +28,16 @@ class PartChange:
 
 
 @dataclass(frozen=True, slots=True)
-class TypeChange:
+class PartChange(_TimeChange):
+    """One part of a step in both profiles: mean ns a step."""
+
+    part: str
+    before_ns: int
+    after_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChange(_TimeChange):
     """Kernels of one type in both: how many a step, and their ns a step."""
 
     type: str
@@ -37,11 +45,6 @@ class TypeChange:
     after_count: float
     before_ns: int
     after_ns: int
-
-    @property
-    def change_ns(self) -> int:
-        """Positive where they take longer afterwards."""
-        return self.after_ns - self.before_ns
 
 
 @dataclass(frozen=True, slots=True)

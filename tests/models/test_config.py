@@ -148,7 +148,7 @@ def test_attention_of_hybrids(shared_data: Path) -> None:
     scout = mixers("meta-llama--Llama-4-Scout-17B-16E-Instruct", GroupedAttention)
     assert [mixer.chunk for mixer in scout[:4]] == [8192] * 3 + [None]
     assert len(mixers("Qwen--Qwen3-Next-80B-A3B-Instruct", GatedDeltaNet)) == 36
-    shared = [mixer.shares_index for mixer in mixers("zai-org--GLM-5.2", LatentAttention)]
+    shared = [mixer.shared_indexer is not None for mixer in mixers("zai-org--GLM-5.2", LatentAttention)]
     assert (shared.count(False), shared.count(True)) == (21, 57)
 
 
@@ -180,7 +180,8 @@ def test_every_field_a_published_config_needs_is_named_when_it_is_gone(published
         for field in list(holder):
             value = holder.pop(field)
             refusal = _refusal(document)
-            assert refusal is None or field in refusal, (path.name, field, refusal)
+            # Gemma-4's kinds of layers follow from the list or from the pattern; the latter is asked for.
+            assert refusal is None or field in refusal or field == "layer_types", (path.name, field, refusal)
             holder[field] = value
 
 
