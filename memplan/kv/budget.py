@@ -197,6 +197,12 @@ def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> 
     )
 
 
+def _kernels(engine: Engine, nbytes: int) -> BudgetItem:
+    """What an engine keeps from the cache of the memory it finds."""
+    share = Sentence("{} of what is left ({})", (str(engine.workspace_share), engine.name))
+    return BudgetItem(BudgetPart.WORKSPACE, "kept for kernels", nbytes, share)
+
+
 def _available(items: tuple[BudgetItem, ...]) -> int:
     first, *rest = (item.nbytes or 0 for item in items)
     return first - sum(rest)
@@ -222,7 +228,11 @@ def budget(
     options = settings.options
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
-    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout)
+    if engine.workspace_share:
+        kept = [round(max(0, room) * engine.workspace_share) for room in rooms]
+        items = [(*stage, _kernels(engine, share)) for stage, share in zip(items, kept, strict=True)]
+        rooms = [_available(stage) for stage in items]
+    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=True)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
     return _report(
         model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
@@ -270,6 +280,13 @@ def _report(
         notes.append(
             Sentence(
                 "lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),)
+            )
+        )
+    if pool.available_bytes < room and not engine.workspace_share:
+        notes.append(
+            Sentence(
+                "{} of the {} left are used: buffers are kept for each layer, so those of all groups must fit ({})",
+                (format_bytes(pool.available_bytes), format_bytes(room), engine.name),
             )
         )
     if unknown:
