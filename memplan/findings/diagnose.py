@@ -15,6 +15,7 @@ from memplan.findings.rank_case import rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.communication_rules import communication_findings
+from memplan.findings.rules.expert_rules import expert_findings
 from memplan.findings.rules.failure_rules import failure_findings
 from memplan.findings.rules.host_rules import host_findings
 from memplan.findings.rules.kernel_rules import bound_findings, kernel_findings
@@ -34,10 +35,11 @@ FindingRule = Callable[[JobCase], Iterable[Finding]]
 RULES: tuple[FindingRule, ...] = (
     path_findings,
     rank_findings,
+    host_findings,
+    expert_findings,
     late_findings,
     packet_findings,
     communication_findings,
-    host_findings,
     affinity_findings,
     kernel_findings,
     plan_findings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,13 @@ def kernel_bounds(
 def column_codes(column: Sequence[str]) -> DictionaryArray:
     """A column of texts as codes into its distinct values."""
     return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
+
+
+def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) -> Int64s:
+    """Those of the kernels in `rows` in whose type `wanted` is found."""
+    coded = column_codes(types)
+    named = np.array([bool(wanted.search(text)) for text in coded.values], dtype=bool)
+    return np.asarray(rows[named[coded.codes[rows]]], dtype=np.int64)
 
 
 def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:

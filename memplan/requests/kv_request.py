@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memplan.core.options import argument, option, words
-from memplan.core.units import parse_bytes
+from memplan.core.units import parse_size
 from memplan.requests.layout_request import LayoutRequest
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class KvRequest(LayoutRequest, ServingRequest):
     def memories(self) -> dict[str, tuple[int, str]]:
         """Memory asked about outside the die: its name, bytes, and the link it is read over."""
         asked = (("host", self.host_memory, "h2d"), ("pool", self.pooled_memory, "ub_host"))
-        return {name: (parse_bytes(size), link) for name, size, link in asked if size is not None}
+        return {name: (parse_size(size), link) for name, size, link in asked if size is not None}
 
     def case(self) -> Case:
         """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
@@ -159,4 +159,4 @@ class KvRequest(LayoutRequest, ServingRequest):
 
 
 def _size(text: str | None) -> int | None:
-    return None if text is None else parse_bytes(text)
+    return None if text is None else parse_size(text)

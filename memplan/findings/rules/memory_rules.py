@@ -40,7 +40,7 @@ def _used(curve: MemoryCurve) -> bool:
 
 
 def _outside(facts: RankFacts) -> Iterator[Finding]:
-    memory = process_memory(facts.case.profile.memory_curves())
+    memory = process_memory(facts.case.profile.memory_curves(), _fullest_ns(facts))
     if memory is None or memory.gap < threshold("outside_share") * memory.held:
         return
     inner = (ProcessPart.ALLOCATED, ProcessPart.CACHED)
@@ -62,6 +62,15 @@ def _outside(facts: RankFacts) -> Iterator[Finding]:
             *(Evidence(item.name or "not itemised", item.nbytes, "bytes") for item in items),
         ),
     )
+
+
+def _fullest_ns(facts: RankFacts) -> int | None:
+    """When the process held most, ns; `None` where the profile doesn't tell."""
+    process = facts.case.profile.memory_curves().get("APP")
+    held = None if process is None else process.reserved if process.reserved is not None else process.allocated
+    if process is None or held is None or not len(held):
+        return None
+    return int(process.time_ns[int(held.argmax())])
 
 
 def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:

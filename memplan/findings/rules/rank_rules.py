@@ -11,10 +11,10 @@ import numpy as np
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_rate, format_share
-from memplan.findings.claims import COMPUTING, TRANSFER, WAITING
+from memplan.findings.claims import TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import column_codes
+from memplan.findings.kernel_bounds import column_codes, rows_of_type
 from memplan.traces.link_totals import LinkTotal, link_totals
 from memplan.traces.summaries import slower_links
 
@@ -91,7 +91,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                     (str(rank), format_duration(excess), format_change(excess / usual)),
                 ),
                 rank=rank,
-                cost_ns=facts.claims.take(COMPUTING, int(excess)),
+                cost_ns=facts.claims.take_spread(int(excess)),
                 cost_bytes=None,
                 bound="the median of the other ranks of its pipeline stage",
                 formula="computing time - median of the peers' computing time",
@@ -117,9 +117,7 @@ def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> float:
         case = job.ranks[number].case
         if case.kernels is None:
             return 0
-        coded = column_codes(case.kernels.type)
-        wanted = np.array([bool(_EXPERTS.search(text)) for text in coded.values], dtype=bool)
-        rows = case.computing_rows[wanted[coded.codes[case.computing_rows]]]
+        rows = rows_of_type(case.kernels.type, case.computing_rows, _EXPERTS)
         return int(case.kernels.duration_ns[rows].sum())
 
     return experts(rank) - median(experts(other) for other in peers if other != rank)
