@@ -13,6 +13,7 @@ from memplan.requests.layout_request import LayoutRequest
 
 if TYPE_CHECKING:
     from memplan.deployment.cases import Case
+    from memplan.kv import Engine
 
 _SERVING, _MEMORY = "Serving", "Memory"
 
@@ -101,6 +102,9 @@ class KvRequest(LayoutRequest, ServingRequest):
     pooled_memory: str | None = option(
         "--pooled-memory", default=None, about="Also say what so much memory of a UB pool a die adds.", panel=_MEMORY
     )
+    against: str | None = option(
+        "--against", default=None, about="Also say which rule of another engine changes how much, such as vllm-0.33.0."
+    )
     effects: bool = option(
         "--effects", default=False, about="Also say what other block sizes, batches and KV types would do."
     )
@@ -115,6 +119,13 @@ class KvRequest(LayoutRequest, ServingRequest):
         """Memory asked about outside the die: its name, bytes, and the link it is read over."""
         asked = (("host", self.host_memory, "h2d"), ("pool", self.pooled_memory, "ub_host"))
         return {name: (parse_size(size), link) for name, size, link in asked if size is not None}
+
+    def other_engine(self) -> Engine | None:
+        """The engine to compare with; raises `InputError` for a name that is not known."""
+        from memplan.hardware import chip as find_chip
+        from memplan.kv import engine as find_engine
+
+        return None if self.against is None else find_engine(self.against, find_chip(self.chip))
 
     def case(self) -> Case:
         """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
