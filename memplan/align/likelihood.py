@@ -104,7 +104,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         core[row], part[row], again[row], fused[row] = (np.exp(item) for item in (runs, helps, repeated, whole.fused))
     # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
-    for table_ in (core, part, again, fused):
+    for table_ in (core, part, again):
         table_ *= rarely
     return Likelihoods(core, part, part, again, fused)
 
