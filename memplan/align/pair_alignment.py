@@ -109,6 +109,7 @@ class _Model:
     place: Int64s
     time: Float32s
     stay: Float32s
+    lead: Float32s
     bare: Float32s
     skip: Float32s
     skip_on: Float32s
@@ -135,6 +136,7 @@ class _Model:
             place=change(self.place),
             time=change(self.time),
             stay=change(self.stay),
+            lead=change(self.lead),
             bare=change(self.bare),
             skip=change(self.skip),
             skip_on=change(self.skip_on),
@@ -398,7 +400,15 @@ def _between(
     whole = rows[places % len(rows)] + places // len(rows) * len(sequence)
     # Equal places ascend with their kernels; what jumps ahead or back alone is left out.
     kept = rising(whole * len(whole) + np.arange(len(whole)))
-    return np.interp(np.arange(count), kernels[kept], whole[kept]).astype(np.int64)
+    whole, kernels = whole[kept], kernels[kept]
+    # Before the first and after the last of them a step goes on, to its end where kernels are enough.
+    ahead, left = len(sequence) - 1 - int(whole[-1]) % len(sequence), count - 1 - int(kernels[-1])
+    ends = (
+        [int(whole[0]) - min(int(kernels[0]), int(whole[0]))],
+        [int(whole[-1]) + (ahead if 2 * left > ahead else left)],
+    )
+    at = np.concatenate(([0], kernels, [count - 1]))
+    return np.interp(np.arange(count), at, np.concatenate((ends[0], whole, ends[1]))).astype(np.int64)
 
 
 def _landmark_places(model: _Model, kernel_class: Int32s, kernel_names: Int64s) -> Int64s | None:
@@ -455,6 +465,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
     prices = pair_model()["prices"]
     parted = np.array([bool(rule.parts) for rule in sequence.rules])[sequence.token]
     written = np.array([rule.written_out for rule in sequence.rules])[sequence.token]
+    simple = np.isin(sequence.classes.main, list(family_table().keeping_size))[sequence.token]
     extra = sequence.extra >= 0
     apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
     free = sequence.opens | ((sequence.op < 0) & ~extra)
@@ -471,6 +482,9 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         "neighbour_jump",
         "loose",
     )
+    stay = np.select(
+        [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
+    )
     return _Model(
         sequence.token,
         sequence.scope,
@@ -478,7 +492,8 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         names,
         np.arange(len(sequence), dtype=np.int64),
         sequence.time.astype(np.float32),
-        np.where(parted, prices["stay_with_parts"], prices["stay"]).astype(np.float32),
+        stay.astype(np.float32),
+        np.where(written, prices["lead_written_out"], stay).astype(np.float32),
         np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
         np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
         np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
@@ -526,7 +541,7 @@ def _run(
     shared = (
         model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
         model.ratios.again, model.ratios.fused,
-        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
+        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
         model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
