@@ -11,9 +11,10 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import OpCost, calibrated, costs_and_advice, load_calibration, machine
-from memplan.cost.kernel import Kernel, planned_kernel
+from memplan.cost.kernel import Kernel, op_class, planned_kernel
 from memplan.graph import Graph, Op
 from memplan.graph.access import Access, accesses
+from memplan.graph.repeats import along_repeats
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.hardware import link as find_link
@@ -22,7 +23,8 @@ from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.memory import Recipe
 from memplan.placement import plan_records
-from memplan.placement.memory_layout import hbm_room, lay_out_graph
+from memplan.placement.memory_layout import hbm_room
+from memplan.placement.recompute_layout import RecomputePolicy, lay_out_recomputed
 from memplan.placement.rounding import rounding
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
@@ -45,6 +47,7 @@ def plan(
     stage: int = 0,
     data_rank: int = 0,
     settings: Sequence[PlanSetting] = (),
+    recompute: RecomputePolicy = RecomputePolicy.AUTO,
     progress: Progress = silent,
 ) -> Plan:
     """
@@ -57,8 +60,9 @@ def plan(
     `settings` says what each of these rests on where they were not simply given. `hbm` is the
     bytes of HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
-    When the graph's peak exceeds `hbm`, tensors are moved to the host and back; when even that does not suffice,
-    the plan says `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that
+    When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
+    time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
+    `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that
     can't be used.
     """
     model = source if isinstance(source, ModelConfig) else None
@@ -78,18 +82,19 @@ def plan(
     number = {kernel: place for place, kernel in enumerate(kernels)}
 
     progress(1, 3, "placing")
-    tensors = planned_tensors(graph)
     allocator = rounding(target.npu_arch or "")
-    placed = lay_out_graph(
+    may_repeat = recompute is RecomputePolicy.AUTO
+    graph, placed = lay_out_recomputed(
         graph,
-        tensors,
         [cost.duration_ns for cost in costs],
+        [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops],
         room,
         allocator,
         out_link=find_link(target, "d2h"),
         in_link=find_link(target, "h2d"),
         progress=progress,
     )
+    costs = along_repeats(graph, costs)
 
     progress(2, 3, "checking")
     starts, stalls = placed.schedule.start_ns.tolist(), placed.schedule.stalled_ns.tolist()
@@ -101,7 +106,7 @@ def plan(
         ops=tuple(
             _planned_op(*row, number) for row in zip(graph.ops, accesses(graph), costs, starts, stalls, strict=True)
         ),
-        tensors=tensors,
+        tensors=planned_tensors(graph),
         placements=plan_records.placement_records(placed),
         transfers=plan_records.transfer_records(placed),
         tiers=plan_records.tier_records(placed),
@@ -181,4 +186,5 @@ def _planned_op(
         launches=bound is not Bound.NONE,
         reads=access.reads,
         writes=access.writes,
+        repeats=op.repeats,
     )

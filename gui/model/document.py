@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.compare import Comparison, TimeMap, compare
+from memplan.compare import TimeMap
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.model_places import ModelPlaces
 from memplan.schema import Plan
-from memplan.traces.directory import Profile
-from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.compare import Comparison
+    from memplan.traces.directory import Profile
+    from memplan.traces.rank import RankProfile
 
 
-def shifted(profile_ns: int) -> TimeMap:
+def moved_to(profile_ns: int) -> TimeMap:
     """The map that puts the plan's start at `profile_ns` and keeps its own pace."""
     return TimeMap(np.zeros(1, dtype=np.int64), np.array([profile_ns], dtype=np.int64), anchored=False)
 
@@ -41,7 +45,7 @@ class Document:
     profile: Profile | None = None
     rank: RankProfile | None = None
     comparison: Comparison | None = None
-    axis: TimeMap = field(default_factory=lambda: shifted(0))
+    axis: TimeMap = field(default_factory=lambda: moved_to(0))
     basis: Text = _PLAN_TIME
     places: ModelPlaces | None = None
 
@@ -104,10 +108,12 @@ def make_document(
         chosen.read_for_window(progress)
     if plan is None or profile is None or chosen is None:
         return Document(plan, plan_path, profile, chosen)
+    from memplan.compare import compare  # with the alignment and all that it knows of ops: a window starts without
+
     try:
         found = compare(plan, profile, rank=chosen.rank, limit=MOST_DEVIATIONS, progress=progress)
     except InputError as error:
-        start = shifted(chosen.span_ns[0])
+        start = moved_to(chosen.span_ns[0])
         why = Sentence("both begin together: {}", (error.message,))
         return Document(plan, plan_path, profile, chosen, None, start, why)
     summary = found.summary

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.compare import KernelPlaces
 from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels, Slices, TrackKind
+
+if TYPE_CHECKING:
+    from memplan.compare import KernelPlaces
 
 _SAME_START = 4
 """Kernels that may begin in the same nanosecond."""

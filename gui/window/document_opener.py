@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QFileDialog, QWidget
 
@@ -21,10 +22,12 @@ from memplan.gui.model.session.open_request import (
 )
 from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
-from memplan.gui.views.plan_model_dialog import PlanModelDialog
 from memplan.gui.window.dialogs import ask_chip, ask_item, ask_shape
 from memplan.gui.work.loader import DocumentLoader
 from memplan.requests.plan_request import PlanRequest
+
+if TYPE_CHECKING:
+    from memplan.gui.views.plan_model_dialog import PlanModelDialog
 
 
 class DocumentOpener:
@@ -141,6 +144,8 @@ class DocumentOpener:
 
     def plan_model(self, config: Path | None = None) -> PlanModelDialog:
         """Ask which step of a model to plan, of the one at `config` where it is given, and open the plan."""
+        from memplan.gui.views.plan_model_dialog import PlanModelDialog  # knows every model, which takes a while
+
         now = self._documents.current.session.document
         profile = now.profile
         dialog = PlanModelDialog(

@@ -20,6 +20,7 @@ from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
+from memplan.traces.operand_shapes import operand_shapes
 from memplan.traces.profile import Kernels
 
 _OPERANDS = 12
@@ -123,8 +124,8 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         text, inputs, outputs, in_types, out_types = (column[row] for column in columns)
         type_, _, name = text.partition("\0")
         families = families_of(type_, name)
-        read = _dims(inputs)
-        sizes, made = tuple(map(prod, read)), tuple(map(prod, _dims(outputs)))
+        read = operand_shapes(inputs)
+        sizes, made = tuple(map(prod, read)), tuple(map(prod, operand_shapes(outputs)))
         bits = _bits(out_types, made) or _bits(in_types, sizes)
         made = made or inferred_outputs(families[0], read)
         found.append(TokenClass(families, sizes, made, bits, rows=_rows(read)))
@@ -144,17 +145,6 @@ def _types_or_names(kernels: Kernels) -> DictionaryArray:
         kind, place = divmod(value, len(names.values) + 1)
         texts.append(types.values[kind] + ("\0" + names.values[place - 1] if place else ""))
     return DictionaryArray(codes.astype(np.int32), texts)
-
-
-def _dims(text: str) -> tuple[tuple[int, ...], ...]:
-    """Shapes of each operand of `4096,1024;1024;`; empty for what the file leaves out."""
-    text = text.strip().strip('"')
-    if text in ("", "N/A"):
-        return ()
-    return tuple(
-        tuple(abs(int(dim)) if dim.strip().lstrip("-").isdigit() else 1 for dim in operand.split(",") if dim.strip())
-        for operand in text.split(";")
-    )
 
 
 def _rows(shapes: Sequence[Sequence[int]]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from memplan.cli.reporting import reporting
 from memplan.core.units import parse_shape, parse_share
 from memplan.reports.report import Report
 from memplan.requests.plan_request import PlanRequest
-from memplan.schema import Plan
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan
 
 
 @reporting

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from memplan.align import ScopeTimes
-from memplan.compare.aligned_ops import AlignedStep
-from memplan.compare.kernel_places import KernelPlaces
 from memplan.compare.op_matches import Matches
-from memplan.compare.step_causes import StepCauses
 from memplan.compare.timemap import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
-from memplan.holders import PeakHolders
-from memplan.traces.process_memory import ProcessMemory
+
+if TYPE_CHECKING:
+    from memplan.align import ScopeTimes
+    from memplan.compare.aligned_ops import AlignedStep
+    from memplan.compare.kernel_places import KernelPlaces
+    from memplan.compare.step_causes import StepCauses
+    from memplan.holders import PeakHolders
+    from memplan.traces.process_memory import ProcessMemory
 
 
 class DeviationKind(str, Enum):

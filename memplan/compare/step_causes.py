@@ -15,7 +15,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.op_families import families_of, family_table
+from memplan.align.op_families import UNKNOWN_FAMILY, families_of, family_table
 from memplan.compare.measured import MeasuredOps
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
@@ -102,12 +102,13 @@ def step_causes(
 
 
 def _families(ops: MeasuredOps) -> Int64s:
-    known: dict[tuple[str, str], int] = {}
+    known: dict[str, int] = {}
     found = np.zeros(len(ops), dtype=np.int64)
-    for row, key in enumerate(zip(ops.type, ops.name, strict=True)):
-        if key not in known:
-            known[key] = families_of(*key)[0]
-        found[row] = known[key]
+    for row, (type_, name) in enumerate(zip(ops.type, ops.name, strict=True)):
+        if type_ not in known:
+            known[type_] = families_of(type_)[0]
+        # Of most kernels the type tells, and there are few types; names may be as many as kernels.
+        found[row] = known[type_] if known[type_] != UNKNOWN_FAMILY else families_of(type_, name)[0]
     return found
 
 

@@ -21,14 +21,17 @@ def accesses(graph: Graph) -> tuple[Access, ...]:
 
     An op writes what it lists in `Op.writes`, and its outputs where it launches a kernel or nothing has filled them
     yet: a view changes nothing. It reads its inputs and whatever already held something of what it writes, for it may
-    write a part of it (a slot of a cache), or not run at all (a branch not taken). What the graph keeps on the host is
-    left out.
+    write a part of it (a slot of a cache), or not run at all (a branch not taken). An op that repeats another does what
+    that one does. What the graph keeps on the host is left out.
     """
     root = [tensor.storage for tensor in graph.tensors]
     on_host = {tensor.storage for tensor in graph.tensors if tensor.on_host}
     filled = carried(graph)
-    found = []
+    found: list[Access] = []
     for op in graph.ops:
+        if op.repeats is not None:
+            found.append(found[op.repeats])
+            continue
         reads = dict.fromkeys(root[tensor] for tensor in op.inputs)
         written = dict.fromkeys(root[tensor] for tensor in op.writes)
         for tensor in op.outputs:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import networkx as nx
 import numpy as np
 
 from memplan.graph.conflicts import Precedence
@@ -33,6 +32,8 @@ def heaviest_antichain(order: Precedence, sizes: tuple[int, ...] | None = None) 
 
     `sizes` replaces the storages' own bytes, for example by what an allocator rounds them up to.
     """
+    import networkx as nx  # slow to import, and few graphs run on several streams
+
     weights = sizes if sizes is not None else order.nbytes
     count = len(order.storages)
     if not count:

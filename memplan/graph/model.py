@@ -97,7 +97,9 @@ class Op:
     model and the views need (for example `transpose_a`), `after` the ops that must have run before although no data
     passes, `listed` the op's place in the file; `source` is the line of user code as `file:line`. `scope` is known of
     graphs that memplan makes from a model's config. `writes` are those of `inputs` that the op changes in place though
-    none of its outputs says so: optimiser state, running statistics, a KV cache (`memplan.graph.access`).
+    none of its outputs says so: optimiser state, running statistics, a KV cache (`memplan.graph.access`). `repeats` is
+    the earlier op that this one runs once more, on the same inputs, to make anew what was given up
+    (`memplan.graph.repeats`).
     """
 
     index: int
@@ -112,6 +114,7 @@ class Op:
     source: str | None = None
     scope: OpScope | None = None
     writes: tuple[int, ...] = ()
+    repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

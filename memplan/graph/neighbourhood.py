@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.graph.model import Graph
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MAX_NODES = 5_000
 """More nodes than this can't be drawn."""
@@ -36,6 +39,8 @@ def neighbourhood(graph: Graph, centre: int, *, hops: int = 2) -> nx.DiGraph:
     Nodes are op indices with `label`, `type`, `step`, `stream` and `source`; edges carry `tensor`, `bytes`, `shape` and
     `dtype`. Weights and inputs appear as nodes of their own. Raises `InputError` above `MAX_NODES` nodes.
     """
+    import networkx as nx  # slow to import
+
     users: dict[int, list[int]] = {}
     for op in graph.ops:
         for used in op.inputs:
@@ -105,4 +110,6 @@ def _quoted(text: str) -> str:
 
 def to_graphml(drawn: nx.DiGraph) -> str:
     """A neighbourhood as GraphML."""
+    import networkx as nx
+
     return "\n".join(nx.generate_graphml(drawn)) + "\n"

@@ -51,15 +51,6 @@ JOINED_BY = tuple(JoinedBy)
 """Ways by number."""
 
 
-class BlockRole(str, Enum):
-    """What a block is to the op that asked for it: what it writes, or scratch that is gone with it."""
-
-    OUTPUT = "output"
-    SCRATCH = "scratch"
-
-    __str__ = str.__str__  # the same text in every version of Python
-
-
 @dataclass(frozen=True, slots=True)
 class BlockJoin:
     """
@@ -99,7 +90,7 @@ def join_blocks(
     chance = np.zeros(count, dtype=np.float64)
     if listed.any() and (named[listed] >= 0).mean() >= _BY_NAMES:
         ops: list[tuple[int, ...]] = [(op,) if op >= 0 else () for op in named.tolist()]
-        step, how, sure = _rounds(plan, named), JoinedBy.NAME, _SURE
+        step, how, sure = _rounds(named), JoinedBy.NAME, _SURE
         chance[named >= 0] = sure
     elif kernels is not None and alignment is not None and len(kernels):
         made = made_by(allocations, makers_of_kernels(kernels, plan, alignment))
@@ -139,13 +130,13 @@ def _by_name(plan: Plan, allocations: Allocations) -> Int64s:
     return np.array([known[name] for name in allocations.name], dtype=np.int64)
 
 
-def _rounds(plan: Plan, op: Int64s) -> Int64s:
-    """Which repetition of the plan each block is of: ops begin anew where they fall back by half of the plan."""
+def _rounds(op: Int64s) -> Int64s:
+    """Which repetition of the plan each block is of: ops begin anew where they fall back by half of all that ask."""
     step = np.full(len(op), -1, dtype=np.int64)
     rows = np.flatnonzero(op >= 0)
     if len(rows):
-        back = np.concatenate(([0], (np.diff(op[rows]) < -len(plan.ops) // 2).astype(np.int64)))
-        step[rows] = np.cumsum(back)
+        half = np.ptp(op[rows]) / 2
+        step[rows] = np.cumsum(np.concatenate(([0], (np.diff(op[rows]) < -half).astype(np.int64))))
     return step
 
 
@@ -182,19 +173,49 @@ class _Joiner:
         self.how[self.op >= 0] = self.way
         arrived, rounds = self._arrivals()
         self.released = np.where(arrived < 0, _NEVER, rounds * len(self.plan.ops) + arrived)
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for block, (found, step) in enumerate(zip(self.ops, self.step.tolist(), strict=True)):
-            for op in found:
-                groups[step, op].append(block)
-        for step in sorted({step for step, _ in groups}):
+        settled = self._settle()
+        groups: dict[int, dict[int, list[int]]] = {step: defaultdict(list) for step in sorted(settled)}
+        for block in np.flatnonzero(self.tensor < 0).tolist():
+            step = int(self.step[block])
+            for op in self.ops[block]:
+                groups[step][op].append(block)
+        for step, asked in groups.items():
             left = []
             for op, tensors in self.made.items():
-                left += self._give(tensors, groups.get((step, op), ()), step)
+                if op not in settled[step]:
+                    left += self._give(tensors, asked.get(op, ()), step)
             self._near(left, step)
         return BlockJoin(
             self.op, self.kernel, self.tensor, self.step, self.how, self.brief, self.chance, arrived, rounds,
             tuple(self.held),
         )  # fmt: skip
+
+    def _settle(self) -> dict[int, set[int]]:
+        """
+        Give each block that alone was asked for by an op, in one step, the tensor that alone is made there, if it fits.
+
+        Most blocks are such, and they are given at once. Returns the ops for which that was done, for every step.
+        """
+        rows = np.array([row for row, ops in enumerate(self.ops) for _ in ops], dtype=np.int64)
+        ops = np.array([op for ops in self.ops for op in ops], dtype=np.int64)
+        settled: dict[int, set[int]] = {step: set() for step in np.unique(self.step[rows]).tolist()}
+        single = {op: tensors[0] for op, tensors in self.made.items() if len(tensors) == 1}
+        if not single or not len(rows):
+            return settled
+        exact, rounded, scratch = (np.full(len(self.plan.ops), -1, dtype=np.int64) for _ in range(3))
+        tensor = exact.copy()
+        for op, item in single.items():
+            exact[op], rounded[op], tensor[op] = item.tensor.nbytes, item.nbytes, item.tensor.index
+            scratch[op] = item.kind == _WORKSPACE
+        _, place, count = np.unique(self.step[rows] * len(self.plan.ops) + ops, return_inverse=True, return_counts=True)
+        alone = (count[place] == 1) & (np.bincount(rows)[rows] == 1)
+        spare = self.allocations.size[rows] - exact[ops]
+        holds = ((spare >= 0) & (spare <= _SLACK)) | (np.abs(self.allocations.size[rows] - rounded[ops]) <= _SLACK)
+        given = np.flatnonzero(alone & holds & (tensor[ops] >= 0) & (self.brief[rows] == (scratch[ops] == 1)))
+        self.tensor[rows[given]] = tensor[ops[given]]
+        for step, op in zip(self.step[rows[given]].tolist(), ops[given].tolist(), strict=True):
+            settled[step].add(op)
+        return settled
 
     def _give(self, tensors: Sequence[HeldTensor], blocks: Sequence[int], step: int) -> list[HeldTensor]:
         """Give the tensors of an op those of its blocks that have their size; returns those without any."""

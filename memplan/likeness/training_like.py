@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.likeness.layout_like import place_in_layout, stage_by_order
+from memplan.likeness.pass_like import passes_like, schedule_like
 from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import TrainingShapes, tensor_ranks
 from memplan.models.architecture import ModelConfig
@@ -43,7 +43,7 @@ def training_like(
         _tensor_ranks(model, shapes, settings)
         _context_ranks(model, shapes, settings)
         _tokens(shapes, settings)
-        _layers(model, shapes, settings)
+        passes_like(model, shapes, settings)
         _experts(model, shapes, settings)
     _transferred(model, links, settings)
     for name, what in (
@@ -116,43 +116,6 @@ def _context_ranks(model: ModelConfig, shapes: TrainingShapes, settings: LikeSet
     times = shapes.keys_per_query / usual
     if round(times) > 1 and abs(times - round(times)) < 0.01:
         settings.put("cp", round(times), f"attention reads {round(times)} times as many keys as it has queries")
-
-
-def _layers(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
-    """Micro-batches, and how many layers each goes through on this rank."""
-    marks, passes = shapes.embeddings or shapes.heads, shapes.passes
-    gradients = shapes.backward
-    if not gradients or passes is None:
-        return
-    if marks and not passes.cut and gradients % marks == 0:
-        what = "lookups of tokens" if shapes.embeddings else "products that make logits"
-        settings.put("micro_batches", marks, f"{marks} {what} a step")
-        layers, evidence = gradients // marks, f"{gradients} gradients of attention in {marks} micro-batches"
-    elif passes.cut:
-        layers, evidence = passes.layers, f"runs of {passes.layers} attentions, or gradients of it"
-        number = max(marks, passes.micro_batches)
-        settings.put(
-            "micro_batches",
-            number,
-            f"the profile holds part of a step, with {passes.forward} ways forward and {passes.backward} back: "
-            "there may be more",
-            Certainty.LIKELY,
-        )
-    else:
-        layers = passes.layers
-        evidence = f"runs of {layers} attentions between transfers"
-        settings.put("micro_batches", gradients // layers, f"{gradients} gradients of attention in {evidence}")
-    settings.put("layers_of_stage", layers, evidence)
-    if "pp" not in settings:
-        whole = len(model.layers)
-        alone = shapes.embeddings and shapes.heads
-        stages = 1 if alone or layers >= whole else math.ceil(whole / layers)
-        settings.put(
-            "pp",
-            stages,
-            f"{layers} of {whole} layers a rank",
-            Certainty.FOLLOWS if whole % layers == 0 else Certainty.LIKELY,
-        )
 
 
 def _experts(model: ModelConfig, shapes: TrainingShapes, settings: LikeSettings) -> None:
@@ -298,19 +261,16 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSet
         norms = shapes.norms[0] / shapes.norms[1] - 1 if shapes.norms[1] else 0.0
         told = f"{shapes.forward} attentions, {shapes.backward} gradients of it"
         if again > 0 and norms < again / layers / 2:
-            settings.put(
-                "recompute_layers",
-                0,
-                f"{told}, but norms once: attention alone is computed again, which is not planned",
-                Certainty.LIKELY,
-            )
+            why = f"{told}, but norms once: attention alone is computed again"
+            settings.put("recompute_layers", 0, why)
+            settings.put("recompute_attention", True, why)
         else:
             settings.put("recompute_layers", min(max(again, 0), layers), told)
         cheap = again <= 0 and shapes.gates[1] > 0 and shapes.gates[0] >= 1.5 * shapes.gates[1]
         settings.put(
             "recompute_cheap", cheap, f"{shapes.gates[0]} activation functions, {shapes.gates[1]} gradients of them"
         )
-        _schedule(shapes, settings)
+        schedule_like(shapes, settings)
     for name, value, why in (
         ("micro_batch", 1, ""), ("micro_batches", 1, "one a rank"), ("sequence_parallel", False, ""),
         ("sharding", Sharding.DISTRIBUTED, "Megatron's and MindSpeed's usual way"),
@@ -338,16 +298,3 @@ def _samples(settings: LikeSettings) -> None:
     if rest or not count:
         raise InputError(f"{total} samples a step can't be divided into micro-batches of {each} on all replicas")
     settings.correct("micro_batches", count, f"{total} samples a step, as given")
-
-
-def _schedule(shapes: TrainingShapes, settings: LikeSettings) -> None:
-    if shapes.passes is None or shapes.passes.ahead is None:
-        return
-    first, total = shapes.passes.ahead, settings.get("micro_batches")
-    expected = min(settings.get("pp") - settings.get("stage"), total)
-    if settings.get("pp") > 1 and first == total > expected:
-        settings.put("schedule", Schedule.GPIPE, f"all {total} micro-batches go forward before the first comes back")
-    elif settings.get("pp") > 1 and first == expected:
-        settings.put(
-            "schedule", Schedule.ONE_F_ONE_B, f"{expected} micro-batches go forward before the first comes back"
-        )

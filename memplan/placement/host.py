@@ -40,6 +40,7 @@ class HostMoves:
     """The gaps during which storages are on the host, the step time with them and the bound on any choice."""
 
     gaps: tuple[Gap, ...]
+    moved: Bools
     makespan_ns: int
     bound: MoveBound | None
     rule: str
@@ -59,17 +60,21 @@ class _Candidate:
         return self.over, self.makespan_ns, self.moved_bytes
 
 
-def choose_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None = None) -> HostMoves:
+def choose_moves(
+    problem: MoveProblem, capacity: int, bound: MoveBound | None = None, near: Bools | None = None
+) -> HostMoves:
     """
     Gaps to spend on the host so that every step has at most `capacity` bytes in HBM, or as near as gaps allow.
 
-    `bound` is that of a larger capacity, where one is known: it guides as well.
+    `bound` is that of a larger capacity, where one is known: it guides as well. With `near`, units that were chosen
+    with more room, the choice is looked for in their neighbourhood.
     """
     compute = int(problem.durations.sum())
     if not problem.units or int(problem.live.max(initial=0)) <= capacity:
-        return HostMoves((), compute, None, "nothing moves")
+        return HostMoves((), np.zeros(problem.units, dtype=bool), compute, None, "nothing moves")
     bound = bound or move_bound(problem, capacity)
-    found = [_scored(problem, moved, capacity, rule) for rule, moved in _candidates(problem, capacity, bound)]
+    proposed = _candidates(problem, capacity, bound) if near is None else _near(problem, capacity, bound, near)
+    found = [_scored(problem, moved, capacity, rule) for rule, moved in proposed]
     found.sort(key=lambda candidate: candidate.rank)
     # What doesn't fit is not made faster.
     starts = found[:_STARTS] if found[0].over == 0 else []
@@ -78,7 +83,7 @@ def choose_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None = 
         key=lambda candidate: candidate.rank,
         default=found[0],
     )
-    return HostMoves(problem.gaps(best.moved), best.makespan_ns, bound, best.rule)
+    return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule)
 
 
 def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
@@ -88,6 +93,11 @@ def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) ->
         if moved.tobytes() not in seen:
             seen.add(moved.tobytes())
             yield rule, moved
+
+
+def _near(problem: MoveProblem, capacity: int, bound: MoveBound | None, moved: Bools) -> Iterator[tuple[str, Bools]]:
+    share = np.ones(problem.units) if bound is None else bound.share
+    yield "near another choice", rounded(problem, capacity, np.where(moved, 2.0, share), 1.5)
 
 
 def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
+
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
 from memplan.hardware import Chip, Link
-from memplan.placement.hbm import HbmLayout, lay_out
+from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
 from memplan.placement.host import choose_moves
 from memplan.placement.move_problem import move_problem
-from memplan.placement.residency import Gap, Storage, least_bytes
+from memplan.placement.residency import Gap, Storage, least_bytes, live_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
 from memplan.schema import PlannedTensor
 
-_PACKING_PARTS = (0.25, 0.5, 1.0, 1.5, 2.5, 4.0)
-"""Parts of the bytes that did not pack by which the room shrinks when host moves are chosen anew."""
+_LARGE = 20_000
+"""With more residencies, what was placed before is placed anew only where it has to be."""
+_PACKINGS, _GROWTH = 12, 1.25
+"""How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,34 +106,43 @@ def lay_out_graph(
 def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
     """What has to be placed, in the order of `tensors`."""
     writes: dict[int, list[int]] = {}
-    for step, access in enumerate(accesses(graph)):
+    remade: dict[int, list[int]] = {}
+    for op, access in zip(graph.ops, accesses(graph), strict=True):
         for storage in access.writes:
-            writes.setdefault(storage, []).append(step)
+            if op.repeats is None:
+                writes.setdefault(storage, []).append(op.index)
+            elif storage not in access.reads:
+                remade.setdefault(storage, []).append(op.index)
     kept, loops = carried(graph), loop_spans(graph)
+    by_several = {storage for storage in remade if len(writes[storage]) > 1}
     return [
         Storage(
             tensor=tensor.index,
             size=round_size(tensor.nbytes),
             start=tensor.start,
             end=tensor.end,
-            uses=_needed_at(tensor, loops),
+            uses=_needed_at(tensor, loops, remade[tensor.index] if tensor.index in by_several else ()),
             writes=tuple(writes.get(tensor.index, ())),
             persistent=tensor.persistent or tensor.index in kept,
+            remade=tuple(remade.get(tensor.index, ())),
         )
         for tensor in tensors
     ]
 
 
-def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]], redone: Sequence[int] = ()) -> tuple[int, ...]:
     """
     The steps at which a tensor has to be in HBM: those that use it, and all of a loop that finds it there.
 
-    Every pass of a loop begins where the one before ended, so what was there before it stays where it is.
+    Every pass of a loop begins where the one before ended, so what was there before it stays where it is. So does
+    what is being made anew from one of the steps `redone` on by several ops: until the last of them its bytes are old.
     """
     steps = set(tensor.uses)
     for begin, end in loops:
         if tensor.start <= begin and any(begin <= step <= end for step in tensor.uses):
             steps.update(range(begin, end + 1))
+    for begin, after in pairwise((*redone, tensor.end)):
+        steps.update(range(begin, max(step for step in tensor.uses if begin <= step < after) + 1))
     return tuple(sorted(steps)) if len(steps) > len(tensor.uses) else tensor.uses
 
 
@@ -144,34 +159,48 @@ def _fitted(
     The schedule and addresses that need the fewest bytes over `capacity`; host moves only where needed. Also
     the bound on the step time of any choice of moves.
 
-    Addresses may not pack into all of the room that bytes alone would fit in, so the moves are chosen again with
-    less room until they do.
+    Addresses may not pack into all of the room that bytes alone would fit in. Then the moves are chosen again near the
+    last choice, with less room at the steps of what found no address, until all do.
     """
     steps = len(durations_ns)
 
-    def placed(moves: Sequence[Gap], room: int) -> tuple[StepSchedule, HbmLayout]:
-        schedule = run_schedule(storages, durations_ns, moves, room, out_link=out_link, in_link=in_link)
-        layout = lay_out(
-            storages,
-            schedule.residencies,
-            steps,
-            alignment=alignment,
-            enough=capacity if moves else None,
-            progress=progress,
-        )
-        return schedule, layout
+    def scheduled(moves: Sequence[Gap], room: int, lost: Int64s | None = None) -> StepSchedule:
+        return run_schedule(storages, durations_ns, moves, room, out_link=out_link, in_link=in_link, lost=lost)
+
+    def addressed(schedule: StepSchedule, enough: int | None) -> HbmLayout:
+        return lay_out(
+            storages, schedule.residencies, steps, alignment=alignment, enough=enough, progress=progress
+        )  # fmt: skip
 
     if capacity is None:
-        return (*placed((), 2**62), None)
+        schedule = scheduled((), 2**62)
+        return schedule, addressed(schedule, None), None
     problem = move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
     chosen = choose_moves(problem, capacity)
-    tried = [placed(chosen.gaps, capacity)]
-    over = tried[0][1].peak - capacity
     bound = chosen.bound
-    for part in _PACKING_PARTS if over > 0 and bound is not None else ():
-        room = capacity - int(over * part)
-        if room <= 0 or tried[-1][1].peak <= capacity:
+    schedule = scheduled(chosen.gaps, capacity)
+    layout = addressed(schedule, capacity if chosen.gaps else None)
+    tried = [(schedule, layout)]
+    lost = np.zeros(steps, dtype=np.int64)
+    large = len(schedule.residencies) > _LARGE
+    for turn in range(_PACKINGS if bound is not None else 0):
+        if layout.peak <= capacity:
             break
-        tried.append(placed(choose_moves(problem, room, bound).gaps, room))
+        lost = lost + (_spilled(storages, schedule, layout, steps) * _GROWTH**turn).astype(np.int64)
+        chosen = choose_moves(replace(problem, live=problem.live + lost), capacity, bound, chosen.moved)
+        before, schedule = schedule, scheduled(chosen.gaps, capacity, lost)
+        again = None
+        if large:
+            again = lay_out_again(
+                storages, schedule.residencies, steps, before.residencies, layout.kept,
+                alignment=alignment, enough=capacity,
+            )  # fmt: skip
+        layout = again or addressed(schedule, capacity)
+        tried.append((schedule, layout))
     schedule, layout = min(tried, key=lambda pair: (max(pair[1].peak, capacity), pair[0].makespan_ns))
     return schedule, layout, None if bound is None else bound.makespan_ns
+
+
+def _spilled(storages: Sequence[Storage], schedule: StepSchedule, layout: HbmLayout, steps: int) -> Int64s:
+    """Bytes at each step that found no address."""
+    return live_bytes(storages, [schedule.residencies[index] for index in layout.spilled], steps)

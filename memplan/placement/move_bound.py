@@ -9,6 +9,7 @@ for more steps make the bound tighter, never wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,21 +27,44 @@ _TIDY = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
+class RecomputeColumns:
+    """
+    What could be made anew instead: `size` bytes less over the steps `[start, end)` for `cost_ns` before step `end`.
+
+    `gap` is the row of the move problem that lies alike, -1 for none.
+    """
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    size: NDArray[np.int64]
+    cost_ns: NDArray[np.int64]
+    gap: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class MoveBound:
     """
     `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), `whole`
     the same where tensors move as a whole (`None` where that was not solved), and `step_start_ns` when it starts each
-    step, the end of the last one appended.
+    step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to 1).
     """
 
     makespan_ns: int
     share: NDArray[np.float64]
     whole: NDArray[np.float64] | None
     step_start_ns: NDArray[np.float64]
+    anew: NDArray[np.float64] | None = None
 
 
-def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS) -> MoveBound | None:
-    """The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that."""
+def move_bound(
+    problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS, recompute: RecomputeColumns | None = None
+) -> MoveBound | None:
+    """
+    The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that.
+
+    With `recompute` also over the choice of what is made anew. Ops that run again may do so at any time before the step
+    that needs them, while it waits for a link as well; that their operands have to be there is not asked for.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
@@ -74,11 +98,14 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
     height = 0
 
     def add(
-        limit: NDArray[np.float64], *parts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+        limit: NDArray[np.float64],
+        *parts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]],
+        absolute: bool = False,
     ) -> None:
         nonlocal height
         for row, column, value in parts:
-            entries.append((row + height, column, np.broadcast_to(value, row.shape).astype(float)))
+            place = row if absolute else row + height
+            entries.append((place, column, np.broadcast_to(value, row.shape).astype(float)))
         limits.append(limit)
         height += len(limit)
 
@@ -93,7 +120,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
 
     # Running sums are columns of their own, so that every gap appears once: dropped, due and copied up to each step.
     dropped, owed, supplied = (width + block * count for block in range(3))
-    width += 3 * count
+    width, equal_height = width + 3 * count, 3 * count
     equal: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
     for block, base, step, unit, amount in (
         (0, dropped, first[instant], share + unit_of[instant], size[instant]),
@@ -117,7 +144,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
     add(np.zeros(count), (row, owed + row, one), (row, into + row, -one))  # operands are back
     add(np.zeros(count), (row, out + row, one), (row, supplied + row, -one))  # only what may leave leaves
     add(np.zeros(count), (row, into + row, one), (row, dropped + row, -one), (row, out + row, -one))
-    room = 1 - problem.live[at] / capacity
+    room, room_row = 1 - problem.live[at] / capacity, height
     add(room, (row, into + row, one), (row, dropped + row, -one), (row, out + row, -one))
     # All that comes back and goes out does so within the step.
     back = np.flatnonzero(columns.returns >= 0)
@@ -139,6 +166,11 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
         (number[opened], group[begins[opened]], -one),
     )
 
+    anew: NDArray[np.int64] | None = None
+    if recompute is not None and len(recompute.size):
+        anew, width = _made_anew(recompute, at, elapsed, capacity, width, add, equal, room_row, time, unit_of)
+        equal_height += 2 * count
+
     moved = size + 0.0
     cost = np.zeros(width)
     cost[time + count] = 1.0
@@ -147,6 +179,9 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
     low = np.zeros(width)
     high = np.full(width, np.inf)
     high[: units + chains] = 1.0
+    if anew is not None:
+        high[anew] = 1.0
+        cost[anew] += _TIDY / len(problem.storages)
     low[time] = elapsed[at[0]] / total
     rows_, columns_, values_ = (np.concatenate(part) for part in zip(*entries, strict=True))
     equal_rows, equal_columns, equal_values = (
@@ -156,7 +191,7 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
         coo_array((values_, (rows_, columns_)), shape=(height, width)).tocsc(), ub=np.concatenate(limits)
     )
     exactly = LinearConstraint(
-        coo_array((equal_values, (equal_rows, equal_columns)), shape=(3 * count, width)).tocsc(), lb=0, ub=0
+        coo_array((equal_values, (equal_rows, equal_columns)), shape=(equal_height, width)).tocsc(), lb=0, ub=0
     )
     limits_of = Bounds(low, high)
     answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
@@ -178,7 +213,67 @@ def move_bound(problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS)
         np.append(at, problem.steps),
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
-    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], exact, starts + elapsed)
+    made = None if anew is None else solved[anew].clip(0, 1)
+    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], exact, starts + elapsed, made)
+
+
+def _made_anew(
+    recompute: RecomputeColumns,
+    at: NDArray[np.int64],
+    elapsed: NDArray[np.int64],
+    capacity: int,
+    width: int,
+    add: Callable[..., None],
+    equal: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]],
+    room_row: int,
+    time: int,
+    unit_of: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], int]:
+    """
+    Columns and rows for what is made anew, added to a linear program; the column of each, and the new width.
+
+    Those that lie alike between the steps with rows and cost the same for their bytes are one column.
+    """
+    count, total = len(at), max(int(elapsed[-1]), 1)
+    first, due = np.searchsorted(at, recompute.start), np.searchsorted(at, recompute.end)
+    price = recompute.cost_ns / np.maximum(recompute.size, 1)
+    key = np.column_stack((first, due, np.unique(price.round(6), return_inverse=True)[1].reshape(-1)))
+    _, group = np.unique(key, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    groups = int(group.max()) + 1
+    size, cost = (
+        np.bincount(group, recompute.size, groups) / capacity,
+        np.bincount(group, recompute.cost_ns, groups) / total,
+    )
+    begin, end = np.zeros(groups, dtype=np.int64), np.zeros(groups, dtype=np.int64)
+    begin[group], end[group] = first, due
+    column = width + np.arange(groups)
+    spared, spent = width + groups, width + groups + count
+    row, one, base = np.arange(count), np.ones(1), 3 * count
+    for place, block in ((0, spared), (1, spent)):
+        equal.append((row + base + place * count, block + row, one))
+        equal.append((row[1:] + base + place * count, block + row[:-1], -one))
+    inside, ended = begin < count, end < count
+    equal.append((begin[inside] + base, column[inside], -size[inside]))
+    equal.append((end[ended] + base, column[ended], size[ended]))
+    equal.append((end[ended] + base + count, column[ended], -cost[ended]))
+    add(np.zeros(0), (row + room_row, spared + row, -one), absolute=True)
+    # What runs again has run before the step that needs it.
+    add(-elapsed[at] / total, (row, spent + row, one), (row, time + row, -one))
+    late = np.flatnonzero(~ended)
+    zero = np.zeros(1, dtype=np.int64)
+    add(
+        -np.ones(1),
+        (zero, spent + count - 1 + zero, one),
+        (zero, time + count + zero, -one),
+        (np.zeros(len(late), dtype=np.int64), column[late], cost[late]),
+    )
+    # Bytes are moved or made anew, not both.
+    alike = np.flatnonzero(recompute.gap >= 0)
+    number = np.arange(groups)
+    sizes = recompute.size[alike] / capacity
+    add(size, (number, column, size), (group[alike], unit_of[recompute.gap[alike]], sizes))
+    return column[group], spent + count
 
 
 def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
 from memplan.hardware import Link
-from memplan.placement.residency import Gap, Residency, Storage, gaps_of, live_bytes
+from memplan.placement.residency import Gap, Storage, gaps_of, live_bytes, stays
 from memplan.placement.schedule import GapColumns, QueueTimes, gap_columns, run_gaps
 
 
@@ -86,7 +86,7 @@ def move_problem(
     """What can be moved of `storages` while ops of `durations_ns` run."""
     durations = np.asarray(durations_ns, dtype=np.int64)
     steps = len(durations)
-    live = live_bytes(storages, [Residency(i, s.start, s.end) for i, s in enumerate(storages)], steps)
+    live = live_bytes(storages, stays(storages, ()), steps)
     gaps = _closable(gaps_of(storages, steps))
     columns = gap_columns(gaps, storages, out_link, in_link)
     changed = np.zeros(len(gaps), dtype=bool)

@@ -16,7 +16,8 @@ class Storage:
     Bytes that live together: `size` (allocator rounding included) needed over the half-open steps `[start, end)`.
 
     `uses` are the steps that touch it, `writes` those that change it. `persistent` storages exist before the first
-    step and after the last.
+    step and after the last. `remade` are the steps that make all of it anew, so that it need not exist between the use
+    before and that step.
     """
 
     tensor: int
@@ -26,6 +27,15 @@ class Storage:
     uses: tuple[int, ...]
     writes: tuple[int, ...]
     persistent: bool
+    remade: tuple[int, ...] = ()
+
+    @property
+    def absences(self) -> list[tuple[int, int]]:
+        """Spans of steps in which nothing needs the bytes, for they are made anew after it."""
+        if not self.remade:
+            return []
+        used, remade = sorted(set(self.uses)), set(self.remade)
+        return [(before + 1, after) for before, after in pairwise(used) if after in remade and after - before > 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
     """
     gaps = []
     for index, storage in enumerate(storages):
-        used = sorted(set(storage.uses))
+        used, remade = sorted(set(storage.uses)), set(storage.remade)
         if not used or storage.size == 0:
             continue
         # Unless the schedule ends with it on the host, the host's copy of what is written is one run old.
@@ -74,11 +84,29 @@ def gaps_of(storages: Sequence[Storage], steps: int) -> list[Gap]:
         if storage.persistent and away:
             gaps.append(Gap(index, 0, used[0], None, used[0], dirty=False))
         for before, after in pairwise(used):
-            if after - before > 1:
+            if after - before > 1 and after not in remade:
                 gaps.append(Gap(index, before + 1, after, before, after, dirty=dirty))
         if storage.persistent and away and (used[-1] + 1 < steps or storage.writes):
             gaps.append(Gap(index, used[-1] + 1, steps, used[-1], None, dirty=dirty))
     return gaps
+
+
+def stays(storages: Sequence[Storage], absent: Sequence[tuple[int, int, int]]) -> list[Residency]:
+    """Residencies left of lifetimes without each `(storage, start, end)` of `absent` and what waits to be remade."""
+    holes: dict[int, list[tuple[int, int]]] = {}
+    for index, start, end in absent:
+        if start < end:
+            holes.setdefault(index, []).append((start, end))
+    result = []
+    for index, storage in enumerate(storages):
+        at = storage.start
+        for start, end in sorted((*holes.get(index, ()), *storage.absences)):
+            if start > at:
+                result.append(Residency(index, at, start))
+            at = max(at, end)
+        if at < storage.end:
+            result.append(Residency(index, at, storage.end))
+    return result
 
 
 def live_bytes(storages: Sequence[Storage], residencies: Sequence[Residency], steps: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memplan.core.errors import InputError
 from memplan.hardware import Link
-from memplan.placement.residency import Gap, Residency, Storage, live_bytes
+from memplan.placement.residency import Gap, Residency, Storage, live_bytes, stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +153,23 @@ def run_schedule(
     *,
     out_link: Link,
     in_link: Link,
+    lost: NDArray[np.int64] | None = None,
 ) -> StepSchedule:
     """
     Run the schedule with the storages of `gaps` on the host during them.
 
-    Live bytes, transfers under way included, never exceed `capacity` unless the steps' own operands do.
+    Live bytes, transfers under way included, never exceed `capacity`, less the `lost` bytes of each step, unless the
+    steps' own operands do.
     """
     steps = len(durations_ns)
     absent = [(gap.storage, gap.start, gap.end) for gap in gaps]
-    live = live_bytes(storages, _complement(storages, absent), steps)
+    live = live_bytes(storages, stays(storages, absent), steps)
+    if lost is not None:
+        live = live + lost
     durations = np.asarray(durations_ns, dtype=np.int64)
     if not gaps:
         starts = np.cumsum(durations) - durations
-        spans = tuple(_complement(storages, []))
+        spans = tuple(stays(storages, []))
         return StepSchedule(starts, np.zeros(steps, dtype=np.int64), int(durations.sum()), (), spans)
     columns = gap_columns(gaps, storages, out_link, in_link)
     times = run_gaps(columns, durations, live, capacity, np.ones(len(gaps), dtype=bool), columns.leaves)
@@ -179,23 +183,5 @@ def run_schedule(
             begin = int(times.in_start[index])
             moves.append(Move(gap, out=False, start_ns=begin, end_ns=begin + int(columns.in_ns[index])))
         away.append((gap.storage, max(int(times.gone[index]), gap.start), int(times.first[index])))
-    residencies = tuple(_complement(storages, away))
+    residencies = tuple(stays(storages, away))
     return StepSchedule(times.step_start, times.stalled, times.makespan_ns, tuple(moves), residencies)
-
-
-def _complement(storages: Sequence[Storage], absent: Sequence[tuple[int, int, int]]) -> list[Residency]:
-    """Residencies left when each `(storage, start, end)` of `absent` is cut out of its storage's lifetime."""
-    holes: dict[int, list[tuple[int, int]]] = {}
-    for index, start, end in absent:
-        if start < end:
-            holes.setdefault(index, []).append((start, end))
-    result = []
-    for index, storage in enumerate(storages):
-        at = storage.start
-        for start, end in sorted(holes.get(index, ())):
-            if start > at:
-                result.append(Residency(index, at, start))
-            at = max(at, end)
-        if at < storage.end:
-            result.append(Residency(index, at, storage.end))
-    return result

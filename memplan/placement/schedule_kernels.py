@@ -132,7 +132,8 @@ def run_queues(
             slot, rest = head, under_way
             worst = -1
             for later in range(step, returns[gap]):
-                arrives = ready + elapsed[later] - elapsed[step]
+                # What leaves while this step waits for its operands still holds its room when the step begins.
+                arrives = begin_here if later == step else ready + elapsed[later] - elapsed[step]
                 while slot < tail and out_start[pending[slot]] + out_ns[pending[slot]] <= arrives:
                     rest -= size[pending[slot]]
                     slot += 1

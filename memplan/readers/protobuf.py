@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
-
 from memplan.core.errors import InputError
 
 _SCALARS = {
@@ -37,6 +34,8 @@ def message_class(package: str, table: MessageTable, root: str, *, lossless: boo
     Normally strings that are not UTF-8 are refused while parsing. A `lossless` class takes them, and writes back the
     very bytes it was given.
     """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # slow to import
+
     syntax = "proto2" if lossless else "proto3"
     file = descriptor_pb2.FileDescriptorProto(name=f"memplan/{package}.proto", package=package, syntax=syntax)
     for name, fields in table.items():
@@ -59,6 +58,8 @@ def message_class(package: str, table: MessageTable, root: str, *, lossless: boo
 
 def parse(cls: Any, data: bytes, *, path: str | Path, what: str, remedy: str) -> Any:
     """`data` as a message of class `cls`; raises `InputError` when it is none."""
+    from google.protobuf.message import DecodeError
+
     try:
         return cls.FromString(data)
     except (DecodeError, UnicodeDecodeError, ValueError):

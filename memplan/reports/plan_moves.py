@@ -1,12 +1,12 @@
-"""What a plan moves between HBM and the host, in words that a person can act on."""
+"""What a plan moves between HBM and the host and what it computes anew, in words that a person can act on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from memplan.core.units import format_bytes
-from memplan.schema import Plan, PlannedTensor, Tier
+from memplan.core.units import format_bytes, format_change
+from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,64 @@ def move_actions(plan: Plan) -> tuple[MoveAction, ...]:
         for (action, kind), members in groups.items()
     ]
     return tuple(sorted(found, key=lambda item: (-item.nbytes, item.action, item.kind)))
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputeAction:
+    """One kind of op that runs a second time: how often, the bytes that need not be kept for it, and what it takes."""
+
+    part: str
+    ops: int
+    nbytes: int
+    duration_ns: int
+    slowdown: float
+    layers: str
+
+    def __str__(self) -> str:
+        where = f" of layers {self.layers}" if self.layers else ""
+        return f"recompute {self.part}{where}: {format_bytes(self.nbytes)}, {format_change(self.slowdown)}"
+
+
+def recompute_actions(plan: Plan) -> tuple[RecomputeAction, ...]:
+    """What runs a second time, by the part of a layer that it is, most bytes first."""
+    spared = _spared(plan)
+    groups: dict[str, list[PlannedOp]] = {}
+    for op in plan.ops:
+        if op.repeats is not None:
+            groups.setdefault(op.part or op.type, []).append(op)
+    once = max(sum(op.duration_ns for op in plan.ops if op.repeats is None), 1)
+    found = [
+        RecomputeAction(
+            part,
+            len(ops),
+            sum(spared.get(op.index, 0) for op in ops),
+            sum(op.duration_ns for op in ops),
+            sum(op.duration_ns for op in ops) / once,
+            _ranges({op.layer for op in ops if op.layer is not None}),
+        )
+        for part, ops in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda item: (-item.nbytes, item.part)))
+
+
+def _spared(plan: Plan) -> dict[int, int]:
+    """By step of an op that runs again, the bytes that were not in HBM until it made them anew."""
+    ends: dict[int, set[int]] = {}
+    begins: dict[int, set[int]] = {}
+    for place in plan.placements:
+        if place.tier is Tier.HBM:
+            ends.setdefault(place.tensor, set()).add(place.end)
+            begins.setdefault(place.tensor, set()).add(place.start)
+    size = {tensor.index: tensor.nbytes for tensor in plan.tensors}
+    return {
+        op.index: sum(
+            size[tensor]
+            for tensor in op.writes or ()
+            if op.index in begins.get(tensor, ()) and any(end < op.index for end in ends[tensor])
+        )
+        for op in plan.ops
+        if op.repeats is not None
+    }
 
 
 def _layer(plan: Plan, tensor: PlannedTensor) -> int | None:

@@ -8,7 +8,7 @@ from functools import partial
 from memplan.core.units import format_duration
 from memplan.deployment.hbm_curve import HbmCurve
 from memplan.reports.charts import area_chart
-from memplan.reports.plan_moves import move_actions
+from memplan.reports.plan_moves import move_actions, recompute_actions
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, memory_curve, plan_headline, plan_peak, plan_to_json
 
@@ -51,6 +51,14 @@ _ACTIONS = (
     Column("bytes moved", Quantity.BYTES),
     Column("layers"),
 )
+_RECOMPUTED = (
+    Column("recompute"),
+    Column("ops", Quantity.COUNT),
+    Column("bytes not kept", Quantity.BYTES),
+    Column("time", Quantity.DURATION),
+    Column("longer by", Quantity.SHARE, 1),
+    Column("layers"),
+)
 _MOVES = (
     Column("tensor"),
     Column("from"),
@@ -69,6 +77,8 @@ def plan_report(plan: Plan) -> Report:
     sections = [*settings_sections(plan), _tiers(plan), *_peak(plan), *_step(plan)]
     if plan.timed:
         sections.append(_ops(plan))
+    if any(op.repeats is not None for op in plan.ops):
+        sections.append(_recomputed(plan))
     if plan.transfers:
         sections += [_actions(plan), _transfers(plan)]
     return Report(
@@ -188,6 +198,14 @@ def _ops(plan: Plan) -> ReportSection:
 def _actions(plan: Plan) -> ReportSection:
     rows = tuple((item.action, item.kind, item.tensors, item.nbytes, item.layers) for item in move_actions(plan))
     return section("What moves between HBM and the host in every step", ReportTable(_ACTIONS, rows))
+
+
+def _recomputed(plan: Plan) -> ReportSection:
+    rows = tuple(
+        (item.part, item.ops, item.nbytes, item.duration_ns, item.slowdown, item.layers)
+        for item in recompute_actions(plan)
+    )
+    return section("What is computed anew rather than kept", ReportTable(_RECOMPUTED, rows))
 
 
 def _transfers(plan: Plan) -> ReportSection:

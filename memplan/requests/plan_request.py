@@ -11,6 +11,7 @@ from memplan.core.errors import InputError
 from memplan.core.options import argument, option, options_of
 from memplan.core.progress import Progress, silent
 from memplan.core.units import parse_bytes
+from memplan.placement.recompute_layout import RecomputePolicy
 from memplan.requests.layout_request import LayoutRequest
 from memplan.requests.recipe_request import RecipeRequest
 from memplan.requests.step_request import StepRequest
@@ -69,6 +70,11 @@ class PlanRequest(ModelStepRequest):
     hbm: str | None = option(
         "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
     )
+    recompute: str = option(
+        "--recompute",
+        default="auto",
+        about="Whether ops may run twice where that is faster than moving what they make: auto or never.",
+    )
     like: str | None = option(
         "--like",
         default=None,
@@ -78,6 +84,15 @@ class PlanRequest(ModelStepRequest):
     rank: int | None = option(
         "--rank", default=None, about="The rank of that profile; by default the first with kernels.", panel=_PANEL
     )
+
+    @property
+    def policy(self) -> RecomputePolicy:
+        """Whether ops may run twice; raises `InputError` for another word than `auto` and `never`."""
+        try:
+            return RecomputePolicy(self.recompute)
+        except ValueError:
+            known = " or ".join(policy.value for policy in RecomputePolicy)
+            raise InputError(f"--recompute {self.recompute!r:.20} is not known", remedy=f"give {known}") from None
 
     def plan(
         self,
@@ -99,7 +114,13 @@ class PlanRequest(ModelStepRequest):
         if sniff(self.source) not in (ContentKind.MODEL_CONFIG, ContentKind.FOLDER):
             self.refuse(ModelStepRequest, "a graph")
             return plan(
-                self.source, chip=self.chip, hbm=room, shapes=shapes, calibration=calibration, progress=progress
+                self.source,
+                chip=self.chip,
+                hbm=room,
+                shapes=shapes,
+                calibration=calibration,
+                recompute=self.policy,
+                progress=progress,
             )
         if shapes:
             raise InputError("--shape means nothing with a model", remedy="give --sequence and --batch")
@@ -119,6 +140,7 @@ class PlanRequest(ModelStepRequest):
             recipe=self.model_step(),
             stage=self.stage,
             data_rank=self.data_rank,
+            recompute=self.policy,
             progress=progress,
         )
 
@@ -148,6 +170,7 @@ class PlanRequest(ModelStepRequest):
             stage=asked.stage,
             data_rank=asked.data_rank,
             settings=found.settings,
+            recompute=self.policy,
             progress=progress,
         )
         return replace(result, notes=(*found.contradictions, *result.notes))

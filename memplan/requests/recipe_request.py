@@ -41,6 +41,9 @@ class RecipeRequest:
     recompute_cheap: bool = option(
         "--recompute-cheap", default=False, about="Recompute norms and activation functions.", panel=_PANEL
     )
+    recompute_attention: bool = option(
+        "--recompute-attention", default=False, about="Run attention again on the way back.", panel=_PANEL
+    )
     swap_optimizer: bool = option(
         "--swap-optimizer", default=False, about="Optimiser states on the host.", panel=_PANEL
     )
@@ -67,6 +70,7 @@ class RecipeRequest:
             sequence_parallel=self.sequence_parallel,
             recompute_layers=self.recompute_layers,
             recompute_cheap=self.recompute_cheap,
+            recompute_attention=self.recompute_attention,
             swap_optimizer=self.swap_optimizer,
         )
 

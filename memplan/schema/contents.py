@@ -2,13 +2,14 @@
 Whether every op of a plan reads the newest bytes, however often the plan is run.
 
 Two runs of the plan, one after the other, are followed through time: what lies at each HBM address, which copies there
-are elsewhere, and which of them is the newest. Nothing but the plan is looked at.
+are elsewhere, and which of them is the newest. An op that repeats another has to read the very versions that the other
+read, and makes the version that it made. Nothing but the plan is looked at.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from memplan.schema.plan import Placement, Plan, Tier, Transfer
 
@@ -104,6 +105,9 @@ class _Simulation:
         self.copies: dict[tuple[Tier, int], int | None] = {}
         self.newest: dict[int, int] = {}
         self.under_way: dict[int, tuple[int, dict[int, int]]] = {}
+        self.read_at: dict[int, dict[int, int]] = {}
+        self.made_at: dict[int, dict[int, int]] = {}
+        self.repeated = {op.repeats for op in plan.ops if op.repeats is not None}
         self.moving: dict[int, tuple[int, int | None]] = {}
         self.start_place: dict[int, Placement] = {}
         self.carried = self._carried()
@@ -217,10 +221,11 @@ class _Simulation:
         return f"tensor {other[0]} lies there"
 
     def _start(self, step: int) -> None:
-        hbm, newest = self.hbm, self.newest
+        hbm = self.hbm
         seen: dict[int, int] = {}
+        wanted = self._read_before(step)
         for tensor, low, high in self.reads[step]:
-            version = seen[tensor] = newest.get(tensor, -1)
+            version = seen[tensor] = wanted.get(tensor, -1)
             if version < 0:
                 self._say(f"{self._op(step)} reads {self._label(tensor)}, which no op has written")
             elif not hbm.holds(low, high, (tensor, version)):
@@ -230,6 +235,19 @@ class _Simulation:
         for _, low, high in self.writes[step]:
             hbm.put(low, high, (_OP, step))
         self.under_way[step] = hbm.changes, seen
+        if step in self.repeated:
+            self.read_at[step] = seen
+
+    def _read_before(self, step: int) -> Mapping[int, int]:
+        """The version of each tensor that an op has to read: the newest, or what the op that it repeats has read."""
+        again = self.plan.ops[step].repeats
+        if again is None:
+            return self.newest
+        first, second = self.plan.ops[again] if 0 <= again < step else None, self.plan.ops[step]
+        if first is None or (first.type, first.reads, first.writes) != (second.type, second.reads, second.writes):
+            self._say(f"{self._op(step)} is said to repeat step {again}, which is not an earlier op like it")
+            return self.newest
+        return self.read_at.get(again, {})
 
     def _finish(self, step: int) -> None:
         hbm = self.hbm
@@ -244,9 +262,16 @@ class _Simulation:
                 if not hbm.holds(low, high, (_OP, step)):
                     why = self._instead(low, high, (_OP, step))
                     self._say(f"{self._op(step)} still writes {self._label(tensor)} at {low}, but {why}")
+        again = self.plan.ops[step].repeats
+        made = {} if again is None else self.made_at.get(again, {})
+        if again is None:
+            for tensor, _, _ in self.writes[step]:
+                self.newest[tensor] = made[tensor] = self.newest.get(tensor, -1) + 1
+            if step in self.repeated:
+                self.made_at[step] = made
         for tensor, low, high in self.writes[step]:
-            self.newest[tensor] = version = self.newest.get(tensor, -1) + 1
-            hbm.put(low, high, (tensor, version))
+            # What is made anew is what it was, not something newer.
+            hbm.put(low, high, (tensor, made.get(tensor, -1)))
 
     def _side(self, move: Transfer, *, source: bool) -> tuple[int, int] | None:
         """The HBM bytes that `move` comes from or goes to; `None` where the plan has none for it."""

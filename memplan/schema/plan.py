@@ -96,7 +96,7 @@ class PlannedOp:
     beforehand; `None` for ops that launch nothing and where the plan's file doesn't say. `phase`, `micro_batch`,
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
     `reads` and `writes` are the tensors whose bytes it needs as they are and those whose bytes it changes; `None`: the
-    plan's file doesn't say.
+    plan's file doesn't say. `repeats` is the earlier op that this one runs once more, to make anew what was given up.
     """
 
     index: int
@@ -119,6 +119,7 @@ class PlannedOp:
     launches: bool | None = True
     reads: tuple[int, ...] | None = None
     writes: tuple[int, ...] | None = None
+    repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,14 @@ def plan_headline(plan: Plan) -> str:
         answer = f"does not fit in {format_bytes(use.capacity)}: {format_bytes(plan.missing_bytes)} missing"
     moved = sum(transfer.size for transfer in plan.transfers)
     host = f", {format_bytes(moved)} moved to the host and back" if moved else ""
-    if moved and plan.fits and plan.makespan_bound_ns:
+    again = sum(op.duration_ns for op in plan.ops if op.repeats is not None)
+    if again:
+        host += f", {format_duration(again)} of ops run a second time"
+    if host and plan.fits and plan.makespan_bound_ns:
         least = format_duration(plan.makespan_bound_ns)
         over = format_share(plan.makespan_ns / plan.makespan_bound_ns - 1, 1)
-        host += f" (no choice of moves takes less than {least}: gap {over})"
+        what = "moves and ops" if again else "moves"
+        host += f" (no choice of {what} takes less than {least}: gap {over})"
     length = format_duration(plan.makespan_ns) if plan.timed else "it has no times"
     if plan.step_parts and plan.step_ns != plan.makespan_ns:
         length += f", the whole step {format_duration(plan.step_ns)}"

@@ -8,10 +8,10 @@ from memplan.cost import machine, op_costs
 from memplan.graph import Graph
 from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, stage_spans
+from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep, training_graph
-from memplan.models.steps.training_step import micro_batch_order
-from memplan.models.training.memory import Recipe
+from memplan.models.steps.pipeline_order import PipelinePass, pass_before, pipeline_order
+from memplan.models.training.memory import Recipe, Schedule, training_spans
 from memplan.schema import StepPart
 from memplan.serving.constants import constants
 from memplan.serving.steptime import StepTime, step_time
@@ -57,8 +57,8 @@ def training_parts(
     """
     The parts of a training step: the ops of `stage`, whose plan takes `makespan_ns`, and its wait for other stages.
 
-    That wait is what 1F1B (or GPipe) leaves between a stage's own micro-batches, for stages that take turns without a
-    gap. Time of the host and waiting for other replicas are in no part.
+    That wait is what 1F1B (interleaved or not) or GPipe leaves between a stage's own micro-batches, for stages that
+    take turns without a gap. Time of the host and waiting for other replicas are in no part.
     """
     parts = [StepPart(OPS_PART, makespan_ns, f"all {recipe.micro_batches} micro-batches, exchange and optimiser")]
     if layout.pipeline > 1:
@@ -79,9 +79,11 @@ def _stage_times(
     one = replace(recipe, micro_batches=1)
     known: dict[object, tuple[int, int]] = {}
     found = []
-    for number, span in enumerate(stage_spans(len(model.layers), layout)):
+    for number in range(layout.pipeline):
         ends = number == 0, number == layout.pipeline - 1
-        key = (ends, tuple((layer.mixer, layer.ffn) for layer in model.layers[span.start : span.stop]))
+        spans = training_spans(model, layout, recipe, number)
+        layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
+        key = (ends, tuple((layer.mixer, layer.ffn) for layer in layers))
         if key not in known:
             own = number == stage
             other = graph if own else training_graph(model, layout, one, stage=number)
@@ -105,23 +107,21 @@ def pipeline_span_ns(times: list[tuple[int, int]], layout: Layout, recipe: Recip
     """
     From the first micro-batch's way forward to the last one's way back, every stage in its order.
 
-    `times` are nanoseconds of one micro-batch forward and backward on each stage.
+    `times` are nanoseconds of one micro-batch forward and backward on each stage, all its runs of layers together.
     """
-    orders = [list(micro_batch_order(layout, recipe, stage)) for stage in range(layout.pipeline)]
-    stages = layout.pipeline
-    done: dict[tuple[int, str, int], int] = {}
+    orders = [list(pipeline_order(layout, recipe, stage)) for stage in range(layout.pipeline)]
+    stages, chunks = layout.pipeline, recipe.chunks if recipe.schedule is Schedule.INTERLEAVED else 1
+    done: dict[tuple[int, PipelinePass], int] = {}
     free, place = [0] * stages, [0] * stages
     while any(place[stage] < len(orders[stage]) for stage in range(stages)):
         for stage in range(stages):
             while place[stage] < len(orders[stage]):
-                way, number = orders[stage][place[stage]]
-                neighbour = stage - 1 if way == "forward" else stage + 1
-                needed = (neighbour, way, number) if 0 <= neighbour < stages else (stage, "forward", number)
-                first = way == "forward" and stage == 0
-                if not first and needed not in done:
+                item = orders[stage][place[stage]]
+                needed = pass_before(item, stage, stages, chunks)
+                if needed is not None and needed not in done:
                     break
-                start = max(free[stage], 0 if first else done[needed])
-                free[stage] = done[stage, way, number] = start + times[stage][0 if way == "forward" else 1]
+                start = max(free[stage], 0 if needed is None else done[needed])
+                free[stage] = done[stage, item] = start + times[stage][0 if item.forward else 1] // chunks
                 place[stage] += 1
     return max(free)
 

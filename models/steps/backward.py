@@ -16,6 +16,7 @@ from memplan.models.steps.emit import StepEmitter
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
 CHEAP = frozenset({"RmsNorm", "SwiGlu", "Relu"})
+ATTENTION = "FlashAttentionScore"
 _SYSTEM_WORKSPACE = 16 * 2**20
 """Workspace of every kernel of the high-level Ascend C API (asc-devkit platform_ascendc.cpp WORK_SPACE_SIZE_910B)."""
 _FLOAT32 = 4
@@ -55,11 +56,16 @@ _UNDONE: Mapping[str, str] = MappingProxyType(
 
 
 class Backward:
-    """Emits gradients into an emitter's graph; `recompute_cheap` makes norms and activation functions anew."""
+    """
+    Emits gradients into an emitter's graph.
 
-    def __init__(self, e: StepEmitter, *, recompute_cheap: bool = False) -> None:
+    `recompute_cheap` makes norms and activation functions anew, `recompute_attention` runs attention again before its
+    gradient, so that what it keeps of its softmax need not be kept.
+    """
+
+    def __init__(self, e: StepEmitter, *, recompute_cheap: bool = False, recompute_attention: bool = False) -> None:
         self.e = e
-        self.cheap = recompute_cheap
+        self.cheap, self.attention = recompute_cheap, recompute_attention
         self.buffers: dict[int, int] = {}
         self._gradients: dict[int, int] = {}
 
@@ -173,7 +179,8 @@ class Backward:
         e = self.e
         inputs, outputs = _READS.get(op.type, ((), ()))
         read = [op.inputs[i] for i in inputs if i < len(op.inputs)]
-        read += [op.outputs[i] for i in outputs if i < len(op.outputs)]
+        made = self._attend_again(op) if self.attention and op.type == ATTENTION else op.outputs
+        read += [made[i] for i in outputs if i < len(made)]
         kinds = e.graph.kinds
         targets = [
             index
@@ -207,13 +214,23 @@ class Backward:
         for index, gradient in zip(targets, fresh, strict=True):
             self._collect(op, index, gradient)
 
+    def _attend_again(self, op: Op) -> Sequence[int]:
+        """The outputs of attention, run again from its inputs."""
+        e = self.e
+        name, phase, e.run, e.phase = e.run, e.phase, f"{e.run}again.", "recompute"
+        short = op.name.removeprefix(name + e.scope)
+        made = [e.act(f"{short}.out", e.shape(index), e.graph.dtypes[index]) for index in op.outputs]
+        e.op(short, op.type, op.inputs, made, **op.attrs)
+        e.run, e.phase = name, phase
+        return made
+
     def _short(self, op: Op) -> str:
         """An op's name within its layer and micro-batch."""
         return op.name.removeprefix(self.e.run + self.e.scope)
 
     def _workspace(self, op: Op) -> int:
         """Attention's gradients are summed in float32 before they are cast."""
-        if op.type != "FlashAttentionScore":
+        if op.type != ATTENTION:
             return 0
         return _SYSTEM_WORKSPACE + sum(_FLOAT32 * prod(self.e.shape(index)) for index in op.inputs[:3])
 

@@ -289,7 +289,9 @@ class StepEmitter:
         out = self.act(f"{name}.out", self.shape(x))
         gamma = self.spend(*weights)
         if self.training:
-            statistics = self.act(f"{name}.rstd", (*self.shape(x)[:-1], 1), "float32")
+            # One value for each row that is as wide as the weight: a norm of heads has one for each head.
+            width = prod(self.shape(gamma[0])) if gamma else self.shape(x)[-1]
+            statistics = self.act(f"{name}.rstd", (prod(self.shape(x)) // width, 1), "float32")
             self.op(name, "RmsNorm", (x, *gamma), (out, statistics))
         elif residual is None:
             self.op(name, "RmsNorm", (x, *gamma), (out,), fused=fused)

@@ -72,7 +72,8 @@ def model_settings(
             ("sequence", recipe.sequence), ("micro-batch", recipe.micro_batch),
             ("micro-batches", recipe.micro_batches), ("sharding", recipe.sharding.value),
             ("schedule", recipe.schedule.value), ("recompute-layers", recipe.recompute_layers),
-            ("recompute-cheap", recipe.recompute_cheap),
+            ("recompute-cheap", recipe.recompute_cheap), ("recompute-attention", recipe.recompute_attention),
+            ("chunks", recipe.chunks),
         ]  # fmt: skip
     else:
         rows += [("batch", recipe.batch), ("context", recipe.context), ("weights", recipe.precision)]

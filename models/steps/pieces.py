@@ -77,19 +77,19 @@ class StepPieces:
             return wide
         return x
 
-    def receive(self, stage: int) -> int:
-        """The residual stream of the stage before."""
+    def receive(self, peer: int) -> int:
+        """The residual stream of stage `peer`."""
         e = self.e
         streams = e.model.hyper.streams if e.model.hyper is not None else 1
         shape = (e.residual_tokens, streams * e.model.hidden_size)
         x = e.graph.tensor("from_stage", shape, e.dtype, dense_bytes(shape, e.dtype))
-        e.op("receive", "Receive", (), (x,), rank_size=2, group="pp", peer=stage - 1)
+        e.op("receive", "Receive", (), (x,), rank_size=2, group="pp", peer=peer)
         return x
 
-    def send(self, x: int, stage: int) -> None:
-        """The residual stream to the next stage."""
+    def send(self, x: int, peer: int) -> None:
+        """The residual stream to stage `peer`."""
         sent = self.e.act("to_stage", self.e.shape(x))
-        self.e.op("send", "Send", (x,), (sent,), rank_size=2, group="pp", peer=stage + 1)
+        self.e.op("send", "Send", (x,), (sent,), rank_size=2, group="pp", peer=peer)
 
     def layer(self, layer: Layer, x: int, scope: str) -> int:
         """One layer: `x` is the residual stream before it, the result the one after it."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.graph import Graph, Op
-from memplan.models.architecture import ModelConfig
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps.backward import Backward
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.training.memory import Recipe, Schedule, Sharding, training_spans
+from memplan.models.steps.pipeline_order import PipelinePass, pipeline_order
+from memplan.models.training.memory import Recipe, Sharding, training_spans
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
 
@@ -33,15 +33,13 @@ class _Forward:
 def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage: int = 0, data_rank: int = 0) -> Graph:
     """
     The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and
-    backward in the order of 1F1B (or GPipe), the exchange of gradients between replicas, and Adam.
+    backward in the order of 1F1B (interleaved or not) or GPipe, the exchange of gradients between replicas, and Adam.
 
     Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
     backward. Recomputed layers keep their input alone and run again before their backward.
 
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
-    if recipe.schedule not in (Schedule.ONE_F_ONE_B, Schedule.GPIPE):
-        raise InputError(f"the order of the {recipe.schedule.value} schedule is not modelled as a graph")
     if recipe.sharding is Sharding.ZERO3:
         raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
     if model.hyper is not None or model.per_layer_inputs is not None:
@@ -49,25 +47,12 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     return _Training(model, layout, recipe, stage, data_rank).graph()
 
 
-def micro_batch_order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[tuple[str, int]]:
-    """`("forward" or "backward", micro-batch)` in the order that the stage runs them."""
-    total = recipe.micro_batches
-    ahead = total if recipe.schedule is Schedule.GPIPE else min(layout.pipeline - stage - 1, total)
-    for number in range(ahead):
-        yield "forward", number
-    for number in range(total - ahead):
-        yield "forward", ahead + number
-        yield "backward", number
-    for number in range(total - ahead, total):
-        yield "backward", number
-
-
 class _Training:
     def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int, data_rank: int) -> None:
-        (span,) = training_spans(model, layout, recipe, stage)
-        self.layers = model.layers[span.start : span.stop]
+        spans = training_spans(model, layout, recipe, stage)
+        self.chunks = [model.layers[span.start : span.stop] for span in spans]
+        self.order = list(pipeline_order(layout, recipe, stage))
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
-        self.is_last = stage == layout.pipeline - 1
         step = ServedStep(
             Phase.PREFILL,
             batch=recipe.micro_batch * layout.data,
@@ -78,44 +63,64 @@ class _Training:
         self.e = StepEmitter(model, layout, step, training=True)
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
-        self.backward = Backward(self.e, recompute_cheap=recipe.recompute_cheap)
+        self.backward = Backward(
+            self.e, recompute_cheap=recipe.recompute_cheap, recompute_attention=recipe.recompute_attention
+        )
 
     def graph(self) -> Graph:
-        running: dict[int, _Forward] = {}
-        for what, number in micro_batch_order(self.layout, self.recipe, self.stage):
-            self.e.run, self.e.micro_batch = f"micro_batch.{number}.", number
-            if what == "forward":
-                running[number] = self._forward()
+        running: dict[tuple[int, int], _Forward] = {}
+        for item in self.order:
+            chunk = f"chunk.{item.chunk}." if len(self.chunks) > 1 else ""
+            self.e.run, self.e.micro_batch = f"micro_batch.{item.micro_batch}.{chunk}", item.micro_batch
+            if item.forward:
+                running[item.micro_batch, item.chunk] = self._forward(item.chunk)
             else:
-                self._back(running.pop(number))
+                self._back(running.pop((item.micro_batch, item.chunk)), item)
         self.e.run, self.e.micro_batch = "", None
         optimise(self.e, self.backward.buffers, self.recipe, stage=self.stage, data_rank=self.data_rank)
         return self.e.finish(f"{self.e.model.name} training, stage {self.stage}", ())
 
-    def _forward(self) -> _Forward:
+    def _is_first(self, chunk: int) -> bool:
+        """Whether tokens are looked up before the layers of a chunk."""
+        return self.stage == 0 and chunk == 0
+
+    def _is_last(self, chunk: int) -> bool:
+        """Whether the loss is made behind the layers of a chunk."""
+        return self.stage == self.layout.pipeline - 1 and chunk == len(self.chunks) - 1
+
+    @property
+    def _before(self) -> int:
+        """The stage that sends what a chunk begins with, for all but the first chunk of the model."""
+        return (self.stage - 1) % self.layout.pipeline
+
+    @property
+    def _behind(self) -> int:
+        return (self.stage + 1) % self.layout.pipeline
+
+    def _forward(self, chunk: int) -> _Forward:
         ops = self.e.graph.ops
         first = len(ops)
         e = self.e
-        if self.stage == 0:
+        if self._is_first(chunk):
             e.phase = "embedding"
             x = self.pieces.widen(self.pieces.embed())
         else:
             e.phase = "pipeline"
-            x = self.pieces.receive(self.stage)
+            x = self.pieces.receive(self._before)
         e.phase = "forward"
         spans, starts = [], []
-        for layer in self.layers:
+        for layer in self.chunks[chunk]:
             begin = len(ops)
             starts.append(x)
             x = self.pieces.layer(layer, x, f"layers.{layer.index}.")
             spans.append((begin, len(ops)))
         loss = None
-        if self.is_last:
+        if self._is_last(chunk):
             e.phase = "loss"
             loss = self._loss(x)
         else:
             e.phase = "pipeline"
-            self.pieces.send(x, self.stage)
+            self.pieces.send(x, self._behind)
         return _Forward(tuple(spans), tuple(starts), first, x, loss)
 
     def _loss(self, x: int) -> int:
@@ -134,7 +139,8 @@ class _Training:
         e.leave()
         return logits
 
-    def _back(self, run: _Forward) -> None:
+    def _back(self, run: _Forward, item: PipelinePass) -> None:
+        layers = self.chunks[item.chunk]
         e, ops, back = self.e, self.e.graph.ops, self.backward
         end = run.spans[-1][1]
         e.phase = "backward"
@@ -148,32 +154,31 @@ class _Training:
         else:
             gradient = e.act("gradient.received", e.shape(run.out))
             e.phase = "pipeline"
-            e.op("receive_gradient", "Receive", (), (gradient,), rank_size=2, group="pp", peer=self.stage + 1)
+            e.op("receive_gradient", "Receive", (), (gradient,), rank_size=2, group="pp", peer=self._behind)
             e.phase = "backward"
             back.seed(run.out, gradient)
-        again = min(self.recipe.recompute_layers, len(self.layers))
-        for position in reversed(range(len(self.layers))):
-            layer, (begin, stop) = self.layers[position], run.spans[position]
+        again = self.recipe.recompute_layers - sum(len(other) for other in self.chunks[: item.chunk])
+        for position in reversed(range(len(layers))):
+            layer, (begin, stop) = layers[position], run.spans[position]
             if position < again:
-                self._recompute(position, run)
+                self._recompute(layer, position, run)
             else:
                 e.scope = f"layers.{layer.index}."
                 back.run(ops[begin:stop])
             e.scope = ""
-        if self.stage == 0:
+        if self._is_first(item.chunk):
             back.run(ops[run.first : run.spans[0][0]])
         else:
             gradient_out = back.take(run.starts[0])
             if gradient_out is not None:
                 e.phase = "pipeline"
                 sent = e.act("gradient.sent", e.shape(gradient_out))
-                e.op("send_gradient", "Send", (gradient_out,), (sent,), rank_size=2, group="pp", peer=self.stage - 1)
+                e.op("send_gradient", "Send", (gradient_out,), (sent,), rank_size=2, group="pp", peer=self._before)
 
-    def _recompute(self, position: int, run: _Forward) -> None:
+    def _recompute(self, layer: Layer, position: int, run: _Forward) -> None:
         """Run a layer again from its input, and go back through the second run."""
         e, ops, back = self.e, self.e.graph.ops, self.backward
-        layer = self.layers[position]
-        before = run.starts[position + 1] if position + 1 < len(self.layers) else run.out
+        before = run.starts[position + 1] if position + 1 < len(run.starts) else run.out
         gradient = back.take(before)
         begin = len(ops)
         name, e.run, e.phase = e.run, f"{e.run}again.", "recompute"

@@ -48,8 +48,8 @@ class Recipe:
     `sequence` tokens a sample, `micro_batch` samples a micro-batch, `micro_batches` of them a step on each
     data-parallel rank. `chunks` is how many parts of the model an interleaved rank holds. `recompute_layers` is how
     many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product (norm outputs,
-    activation functions). `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no
-    separate 16-bit weights.
+    activation functions), `recompute_attention` what attention alone needs of its forward run, which is repeated.
+    `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no separate 16-bit weights.
     """
 
     sequence: int
@@ -61,6 +61,7 @@ class Recipe:
     sequence_parallel: bool = False
     recompute_layers: int = 0
     recompute_cheap: bool = False
+    recompute_attention: bool = False
     swap_optimizer: bool = False
     reuse_fp32: bool = False
 
@@ -180,7 +181,11 @@ def _kept(model: ModelConfig, layer: Layer, layout: Layout, recipe: Recipe) -> t
 
 
 def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe) -> float:
-    return sum(item.nbytes for item in kept if not (item.cheap and recipe.recompute_cheap))
+    return sum(
+        item.nbytes
+        for item in kept
+        if not (item.cheap and recipe.recompute_cheap) and not (item.softmax and recipe.recompute_attention)
+    )
 
 
 def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int, int]:
@@ -315,6 +320,9 @@ def _backward_parts(
         parts.append(
             MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
         )
+    if recipe.recompute_attention and not recomputed:
+        again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
+        parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))
     return parts
 
 

@@ -31,13 +31,16 @@ class Saved:
     One tensor kept from forward to backward: `nbytes` per token on one rank.
 
     `part` is `residual`, `norm`, `attention`, `ffn` or `experts`; `cheap` says that it is recomputed from another
-    kept tensor without a matrix product (norm outputs, activation functions).
+    kept tensor without a matrix product (norm outputs, activation functions). `attended` is what attention makes and
+    `softmax` what it needs again for its way back alone.
     """
 
     name: str
     part: str
     nbytes: float
     cheap: bool = False
+    attended: bool = False
+    softmax: bool = False
 
 
 def _norm(name: str, width: int, shards: int) -> Iterator[Saved]:
@@ -57,8 +60,8 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int) -> Iterator[
     yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
     yield Saved("rotated queries and keys", "attention", _HALF * (queries + keys))
     yield Saved("values", "attention", _HALF * values)
-    yield Saved("attention output", "attention", _HALF * heads * mixer.head_dim_v)
-    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads)
+    yield Saved("attention output", "attention", _HALF * heads * mixer.head_dim_v, attended=True)
+    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 
 def _latent(mixer: LatentAttention, layout: Layout, shards: int) -> Iterator[Saved]:
@@ -73,8 +76,8 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int) -> Iterator[Sav
     yield Saved("queries", "attention", _HALF * heads * qk_dim)
     yield Saved("keys", "attention", _HALF * heads * qk_dim)
     yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
-    yield Saved("attention output", "attention", _HALF * heads * mixer.v_dim)
-    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads)
+    yield Saved("attention output", "attention", _HALF * heads * mixer.v_dim, attended=True)
+    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 
 _MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int], Iterator[Saved]]] = MappingProxyType(

@@ -130,3 +130,10 @@ def test_importing_memplan_is_quick_and_light() -> None:
     assert min(float(run.stdout.split()[0]) for run in runs) < 0.3
     loaded = set(runs[0].stdout.split()[1:])
     assert not loaded & {"PySide6", "pyqtgraph", "mindspore", "numpy", "pyarrow", "numba", "networkx"}
+
+
+def test_a_command_that_reads_a_table_imports_no_numpy() -> None:
+    """Went wrong once: one command's types brought numpy and the schema of plans to all of them."""
+    code = "import sys; from memplan.cli import main; main(['chips', '910B3']); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numpy", "memplan.schema"} & set(run.stdout.splitlines()[-1].split())

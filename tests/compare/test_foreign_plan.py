@@ -54,6 +54,7 @@ def ge_log(plan: Plan) -> str:
 def test_what_ge_planned_is_found_in_the_profile_of_its_run(
     name: str, write: Callable[[Plan], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Went wrong once: ops of unknown time counted as ops that launch nothing, so none was found."""
     ours = load_plan(SAMPLES / "llama_train.plan.json")
     file = tmp_path / name
     file.write_text(write(ours))
@@ -129,6 +130,7 @@ def test_a_cache_that_names_no_op_says_so_of_every_step(tmp_path: Path) -> None:
 
 
 def test_the_number_of_differences_is_told_beyond_the_limit() -> None:
+    """Went wrong once: beyond the limit nothing said how many differences there were."""
     plan = load_plan(SAMPLES / "llama_train.plan.json")
     few, all_of_them = (compare(plan, memplan.open_profile(PROFILE), limit=limit) for limit in (3, 10**6))
     assert len(few.deviations) == 3

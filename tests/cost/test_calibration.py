@@ -118,7 +118,11 @@ def test_a_damaged_file_is_refused_in_one_line(calibration: Calibration, tmp_pat
 def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
     calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a crash at any moment there is the old file or the new one, never an empty one."""
+    """
+    Went wrong once: a calibration took the old one's place before it was on the disk.
+
+    After a crash at any moment there is the old file or the new one, never an empty one.
+    """
     path = tmp_path / "cal.json"
     done: list[str] = []
     synced, replaced = os.fsync, Path.replace
@@ -133,6 +137,7 @@ def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
 def test_one_that_was_stopped_leaves_the_old_file_and_nothing_else(
     calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Went wrong once: a calibration that was stopped left a part of itself behind."""
     path = tmp_path / "cal.json"
     path.write_text("old")
 

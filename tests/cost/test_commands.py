@@ -25,6 +25,7 @@ def test_a_matmul_is_reported_with_tile_buffers_traffic_and_bounds(capsys: pytes
 
 @pytest.mark.parametrize("name", ["910B4", "910B3", "950DT_9573", "310P3"])
 def test_op_and_chips_tell_the_same_bandwidth_and_its_source(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: `chips` called a rate unknown that `op` computed with."""
     assert main(["chips", name, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     # A product of one row waits for its weights: at the roofline's best, its time is their bytes over HBM's rate.

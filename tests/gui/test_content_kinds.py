@@ -51,6 +51,7 @@ CACHE = {
     ],
 )
 def test_plans_of_other_planners_open_as_plans(name: str, content: str, tmp_path: Path) -> None:
+    """Went wrong once: the window told files by their suffix: tables and caches were opened as profiles."""
     file = tmp_path / name
     file.write_text(content)
     request = request_for([file], Request(chip="910B3"))
@@ -97,6 +98,7 @@ def test_a_plan_of_any_name_goes_with_the_file_of_a_profile(tmp_path: Path) -> N
     ],
 )
 def test_what_is_neither_is_named(name: str, content: str, said: str, tmp_path: Path) -> None:
+    """Went wrong once: by their suffix a calibration was a profile and any text a graph."""
     file = tmp_path / name
     file.write_text(content)
     request = request_for([file])

@@ -213,6 +213,7 @@ def test_a_chip_that_is_not_known_is_a_line() -> None:
 
 @pytest.mark.parametrize("name", [item.name for item in chips()])
 def test_a_kernel_has_its_roof_on_every_chip_of_the_database(name: str) -> None:
+    """Went wrong once: where the chip's own rate was unknown, the kernel view raised instead."""
     plan = dataclasses.replace(load_plan(PLAN), chip=name)
     session = Session(make_document(plan))
     session.select(OpRef(of_type(plan, "MatMul")))

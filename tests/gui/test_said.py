@@ -116,6 +116,7 @@ def test_an_op_shows_its_measured_time_beside_the_predicted(window: MainWindow) 
 def test_a_plan_s_bytes_through_global_memory_have_one_name(
     window: MainWindow, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Went wrong once: the command line called HBM traffic what the window called global memory's."""
     session = window.session
     plan = session.document.plan
     assert plan is not None

@@ -93,6 +93,7 @@ def test_a_bad_record_is_named(monkeypatch: pytest.MonkeyPatch, record: Any, sai
 
 @pytest.mark.parametrize("name", [item.name for item in chips()])
 def test_every_chip_has_one_hbm_rate_that_says_what_it_rests_on(name: str) -> None:
+    """Went wrong once: chip and machine each had an HBM rate of their own, and they differed."""
     found = chip(name)
     stated = found.values["hbm_bw"]
     assert found.hbm_bytes_per_second == machine(found).hbm_bytes_per_second == stated.value * 1e9

@@ -40,6 +40,9 @@ TRAINED = [
     (DENSE, 4, Layout(data=4), Recipe(1024, 2, 1, recompute_cheap=True), 0, 0, "910B3"),
     (SPARSE, 4, Layout(data=8, expert=8, tensor=2), Recipe(1024, 1, 2), 0, 0, "910B1"),
     (LATENT, 6, Layout(data=4, expert=8, tensor=4, pipeline=2), Recipe(1024, 1, 4, recompute_layers=2), 1, 0, "910B1"),
+    (SMALL, 12, Layout(pipeline=2, data=2), Recipe(512, 1, 4, schedule=Schedule.INTERLEAVED, chunks=3), 0, 1, "910B3"),
+    (SMALL, 8, Layout(pipeline=2), Recipe(512, 1, 6, schedule=Schedule.INTERLEAVED, chunks=2), 1, 0, "910B3"),
+    (SMALL, 8, Layout(pipeline=2, data=2), Recipe(512, 1, 3, recompute_attention=True), 1, 0, "910B3"),
 ]  # fmt: skip
 SERVED = [
     (SMALL, 28, Layout(tensor=2), ServedStep(Phase.DECODE, 16, 2048), "910B3"),
@@ -84,6 +87,8 @@ def test_a_training_step_is_told_by_its_kernels_alone(
         "schedule": recipe.schedule.value, "sequence_parallel": recipe.sequence_parallel,
         "recompute_layers": recipe.recompute_layers, "recompute_cheap": recipe.recompute_cheap,
         "precision": "bf16", "chip": f"Ascend{chip}", "stage_layers": told or None,
+        "chunks": recipe.chunks if recipe.chunks > 1 else None,
+        "recompute_attention": recipe.recompute_attention or None,
     }  # fmt: skip
     assert not wrong(found.values, expected)
     assert not found.contradictions

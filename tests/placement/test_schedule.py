@@ -12,7 +12,7 @@ from memplan.placement.host import choose_moves
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_orders import MOVE_RULES
 from memplan.placement.move_problem import MoveProblem, move_problem
-from memplan.placement.residency import Storage, gaps_of
+from memplan.placement.residency import Storage, gaps_of, live_bytes
 from memplan.placement.schedule import StepSchedule, run_schedule
 
 MIB = 2**20
@@ -75,26 +75,41 @@ def test_latency_is_paid_once_a_transfer() -> None:
     assert streamed(4, 1, 2 * MIB, slow).makespan_ns == 4 * (MIB // 2 + 1000) + 1
 
 
-def test_links_carry_one_transfer_at_a_time() -> None:
-    rng = np.random.default_rng(1)
-    steps = 60
-    storages = []
-    for index in range(40):
+def mixed(seed: int, *, steps: int, storages: int) -> MoveProblem:
+    """Weights and activations of random sizes with up to four uses each, written by the first."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for index in range(storages):
         uses = tuple(sorted({int(step) for step in rng.integers(0, steps, 4)}))
         kept = bool(rng.integers(2))
         span = (0, steps) if kept else (uses[0], uses[-1] + 1)
-        storages.append(Storage(index, int(rng.integers(1, 9)) * MIB, *span, uses, uses[:1], persistent=kept))
-    problem = problem_of(storages, rng.integers(10, MIB, steps).tolist())
+        made.append(Storage(index, int(rng.integers(1, 9)) * MIB, *span, uses, uses[:1], persistent=kept))
+    return problem_of(made, rng.integers(10, MIB, steps).tolist())
+
+
+def test_links_carry_one_transfer_at_a_time() -> None:
+    problem = mixed(1, steps=60, storages=40)
     capacity = int(problem.live.max() * 0.7)
     chosen = choose_moves(problem, capacity)
     schedule = run_schedule(
-        storages, problem.durations.tolist(), chosen.gaps, capacity, out_link=OUT, in_link=IN
+        problem.storages, problem.durations.tolist(), chosen.gaps, capacity, out_link=OUT, in_link=IN
     )  # fmt: skip
     assert schedule.moves
     assert schedule.makespan_ns == chosen.makespan_ns
     for out in (True, False):
         moves = sorted((move for move in schedule.moves if move.out is out), key=lambda move: move.start_ns)
         assert all(a.end_ns <= b.start_ns for a, b in pairwise(moves))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_step_has_more_than_the_room_in_hbm(seed: int) -> None:
+    problem = mixed(seed, steps=50, storages=30)
+    every = np.ones(problem.units, dtype=bool)
+    room = int(problem.live_without(every[problem.unit]).max()) + MIB
+    schedule = run_schedule(
+        problem.storages, problem.durations.tolist(), problem.gaps(every), room, out_link=OUT, in_link=IN
+    )
+    assert int(live_bytes(problem.storages, schedule.residencies, problem.steps).max()) <= room
 
 
 @pytest.mark.parametrize("seed", range(8))

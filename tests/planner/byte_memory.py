@@ -7,6 +7,8 @@ Nothing of memplan's own check is used here.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,9 @@ class ByteMemory:
         self.host: dict[int, Bytes] = {}
         self.snapshot: dict[object, Bytes] = {}
         self.inputs: dict[int, list[tuple[int, int, Bytes]]] = {}
+        self.ops = _as_planned(graph, plan)
+        self.read_before: dict[int, list[tuple[int, int, Bytes]]] = {}
+        self.made_before: dict[int, list[tuple[int, Bytes]]] = {}
         for tensor in graph.tensors:
             if tensor.storage == tensor.index and tensor.index in self.size and self._exists(tensor.index):
                 self.truth[tensor.index] = _noise(tensor.index, 0, self.size[tensor.index])
@@ -79,9 +84,9 @@ class ByteMemory:
         for run in range(_RUNS):
             for _, _, number, what in happenings:
                 if what in ("start", "both"):
-                    self._start(self.graph.ops[number], run)
+                    self._start(self.ops[number], run)
                 if what in ("end", "both"):
-                    self._end(self.graph.ops[number], run)
+                    self._end(self.ops[number], run)
                 if what == "leave":
                     self._leave(number, plan.transfers[number])
                 if what == "arrive":
@@ -96,17 +101,22 @@ class ByteMemory:
             if root not in self.size or not length:
                 continue
             here = self._at(root, op.index)
-            self._compare(op, root, length, here, run)
-            read.append((root, length, self.truth[root][:length].copy()))
+            if op.repeats is None:
+                wanted = self.truth[root][:length].copy()
+            else:  # the bytes that the op found when it ran first, newer ones or not
+                wanted = next(
+                    held for other, size, held in self.read_before[op.repeats] if (other, size) == (root, length)
+                )
+            self._compare(op, root, wanted, here, run)
+            read.append((root, length, wanted))
         self.inputs[op.index] = read
         for root, length in self._written(op):
             here = self._at(root, op.index)
             if here is not None:
                 here[:length] = _UNKNOWN - 1  # under construction
 
-    def _compare(self, op: Op, root: int, length: int, here: Bytes | None, run: int) -> None:
-        wanted = self.truth[root][:length]
-        known = wanted != _UNKNOWN
+    def _compare(self, op: Op, root: int, wanted: Bytes, here: Bytes | None, run: int) -> None:
+        length, known = len(wanted), wanted != _UNKNOWN
         if here is None or not np.array_equal(here[:length][known], wanted[known]):
             self.wrong.append(f"run {run}: {op.name} reads other bytes of {root} than it should")
             if here is not None:
@@ -132,9 +142,21 @@ class ByteMemory:
                 if here is None or not np.array_equal(here[:length][known], before[known]):
                     self.wrong.append(f"run {run}: what {op.name} reads of {root} changes meanwhile")
         mixed = sum(int(before[before >= 0].sum()) * (place + 1) for place, (_, _, before) in enumerate(read))
-        for place, (root, length) in enumerate(self._written(op)):
-            made = _noise(op.index * 7 + place, mixed, length)
-            self.truth[root][:length] = made
+        results = [
+            (root, _noise((op.index if op.repeats is None else op.repeats) * 7 + place, mixed, length))
+            for place, (root, length) in enumerate(self._written(op))
+        ]
+        if op.repeats is None:
+            self.read_before[op.index], self.made_before[op.index] = read, results
+            for root, made in results:
+                self.truth[root][: len(made)] = made
+        else:
+            before = self.made_before[op.repeats]
+            same = all(np.array_equal(old, new) for (_, old), (_, new) in zip(before, results, strict=True))
+            if not same:
+                self.wrong.append(f"run {run}: {op.name} makes something else than the first time")
+        for root, made in results:
+            length = len(made)
             here = self._at(root, op.index)
             if here is None:
                 self.wrong.append(f"run {run}: {op.name} has no place to write {root}")
@@ -191,6 +213,19 @@ class ByteMemory:
                 places.append(self.host[tensor.index])
             if not any(np.array_equal(place[known], wanted[known]) for place in places):
                 self.wrong.append(f"run {run}: {tensor.index} is nowhere at the end")
+
+
+def _as_planned(graph: Graph, plan: Plan) -> list[Op]:
+    """The ops of `graph` as the plan runs them: in order, some of them more than once."""
+    if len(graph.ops) == len(plan.ops):
+        return list(graph.ops)
+    ops: list[Op] = []
+    first = iter(graph.ops)
+    for planned in plan.ops:
+        op = next(first) if planned.repeats is None else ops[planned.repeats]
+        ops.append(replace(op, index=planned.index, repeats=planned.repeats))
+    assert next(first, None) is None
+    return ops
 
 
 def _noise(seed: int, salt: int, length: int) -> Bytes:

@@ -33,6 +33,7 @@ def test_a_sound_plan_has_none(tmp_path: Path) -> None:
 def test_a_saved_plan_says_what_is_wrong_with_it_and_is_still_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Went wrong once: plans that were read were never checked."""
     path = tmp_path / "plan.json"
     bad = moved(layered_plan(4), 0)
     bad.save(path)
@@ -108,6 +109,7 @@ def half_over_another(tensors: list[dict[str, int]]) -> None:
 def test_blocks_that_share_bytes_in_any_other_way_are_a_fault(
     change: Callable[[list[dict[str, int]]], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Went wrong once: plans of other planners were never checked, and said to fit."""
     plan = cache(tmp_path, change)
     assert any("share HBM bytes" in wrong for wrong in plan.violations)
     assert len(plan.tensors) >= 2

@@ -106,6 +106,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_part_read_late_reports_to_who_asks_for_it_now(folder: Path, tmp_path: Path) -> None:
+    """Went wrong once: parts read late reported to the job that had opened the folder, long over."""
     rank = open_profile(folder, cache=tmp_path / "cache").rank(0)
     kernels, timeline = Watch(), Watch()
     assert rank.kernels(kernels) is not None
@@ -116,6 +117,7 @@ def test_a_part_read_late_reports_to_who_asks_for_it_now(folder: Path, tmp_path:
 
 
 def test_who_waits_can_cancel_and_the_next_who_asks_gets_the_part(folder: Path, tmp_path: Path) -> None:
+    """Went wrong once: to cancel the job that waited did not reach what it waited for."""
     rank = open_profile(folder, cache=tmp_path / "cache").rank(0)
     cancelled = Watch()
     cancelled.stop.set()
@@ -146,6 +148,7 @@ def test_of_two_jobs_that_wait_for_one_part_either_can_be_cancelled(rank: RankPr
 
 
 def test_many_threads_read_each_part_once(rank: RankProfile, reader: SlowReader) -> None:
+    """Went wrong once: from Python 3.12 on every thread read the part anew."""
     start = threading.Barrier(THREADS)
 
     def ask(number: int) -> None:
@@ -162,6 +165,7 @@ def test_many_threads_read_each_part_once(rank: RankProfile, reader: SlowReader)
 
 
 def test_many_threads_read_each_file_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Went wrong once: from Python 3.12 on every thread read the file anew."""
     read: Counter[str] = Counter()
     read_table, start = text.read_table, threading.Barrier(THREADS)
 
@@ -238,6 +242,7 @@ def test_to_sum_ranks_up_in_one_process_can_be_stopped_within_a_rank(folder: Pat
 
 
 def test_nothing_rests_on_a_cached_property_which_has_no_lock_from_python_3_12_on() -> None:
+    """Went wrong once: cached properties were shared by threads."""
     users = [
         path.relative_to(TOP).as_posix()
         for folder in ("traces", "gui")

@@ -31,7 +31,7 @@ class DatabaseReader(RankReader):
     """Reads the profiler's database, and what an analysis put into one beside it."""
 
     def __init__(self, source: RankSource, notes: Notebook) -> None:
-        super().__init__(notes)
+        super().__init__(notes, logs=source.of(FileKind.LOG))
         main, *further = source.of(FileKind.DATABASE)
         for path in further:
             notes.add(path, "not read: the rank has another database")

@@ -41,11 +41,13 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     if _size(path) > _LARGE:
         from memplan.traces.tables.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
 
-        table = read_arrow_table(path, unused)
-        if table is not None:
-            return table
+        large = read_arrow_table(path, unused)
+        if large is not None:
+            return large
+    elif (table := _regular_table(path)) is not None:
+        return table
     header: list[str] = []
-    fields: list[list[str]] = []
+    cells: list[list[str]] = []
     rows = ragged = 0
     first_ragged = 0
     lines = _Lines(path)
@@ -59,7 +61,6 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
                 if not header or len(header) > 4096:
                     notes.add(path, "skipped: the first line is not a header")
                     return None
-                fields = [[] for _ in header]
                 continue
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
@@ -67,8 +68,7 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
                 ragged += 1
                 first_ragged = first_ragged or line
             rows += 1
-            for index, column in enumerate(fields):
-                column.append(row[index].strip() if index < len(row) else "")
+            cells.append(row if len(row) == len(header) else [*row[: len(header)], *[""] * (len(header) - len(row))])
     except (csv.Error, EOFError, OSError, zlib.error) as error:
         notes.add(path, f"stopped after {rows} rows: {error}")
     if not header:
@@ -79,12 +79,38 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     if lines.replaced:
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
     columns: dict[str, Sequence[str]] = {}
+    fields = [[cell.strip() for cell in column] for column in zip(*cells, strict=True)] or [[] for _ in header]
     for name, column in zip(header, fields, strict=True):
         if name in columns:
             notes.add(path, f"column {name!r} occurs twice; the first is used")
         else:
             columns[name] = column
     return TextTable(path, columns, rows)
+
+
+def _regular_table(path: Path) -> TextTable | None:
+    """A small file whose rows are all as long as its header, read at once; `None` where anything is out of the way."""
+    try:
+        if is_gzip(path):
+            return None
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text or "\ufffd" in text:
+            return None
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except (csv.Error, OSError, UnicodeDecodeError):
+        return None
+    if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1:
+        return None
+    columns: dict[str, Sequence[str]] = {}
+    for name, *cells in zip(*rows, strict=True):
+        column = list(map(str.strip, cells))
+        if name.strip() in columns or (not name.strip() and any(column)):
+            return None
+        columns[name.strip()] = column
+    ends = list(columns)[-1]
+    if not ends:
+        del columns[ends]  # a comma at the end of every line
+    return None if "" in columns else TextTable(path, columns, len(rows) - 1)
 
 
 def _size(path: Path) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.traces.decimals import nanoseconds, number, scaled
+from memplan.traces.decimals import number, scaled
+from memplan.traces.dictionary_array import DictionaryArray
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,23 @@ class TextTable:
 
     def times_ns(self, *headers: str) -> Int64s | None:
         """A column of microseconds as nanoseconds, -1 where a field is absent or no number; `None` if no header."""
-        return self._converted(nanoseconds, headers)
+        return self._converted(1000, headers)
 
     def whole(self, factor: int, *headers: str) -> Int64s | None:
         """A column of numbers times `factor` as whole numbers, -1 where absent; `None` if no header."""
-        return self._converted(lambda text: scaled(text, factor), headers)
+        return self._converted(factor, headers)
 
     def integers(self, *headers: str) -> Int64s | None:
         """A column of whole numbers, exact to 63 bits, -1 where absent; `None` if no header."""
-        return self._converted(lambda text: scaled(text, 1), headers)
+        return self._converted(1, headers)
 
     def floats(self, header: str) -> Floats:
         """A column of measured quantities, NaN where absent."""
-        return np.array([number(text) for text in self.columns[header]], dtype=np.float64)
+        found = self.columns[header]
+        if isinstance(found, DictionaryArray):
+            return np.array([number(text) for text in found.values], dtype=np.float64)[found.codes]
+        values = {text: number(text) for text in set(found)}
+        return np.array([values[text] for text in found], dtype=np.float64)
 
     def has(self, *headers: str) -> bool:
         """Whether the table has a column under any of `headers`."""
@@ -56,9 +62,28 @@ class TextTable:
         """Whether a number in this column is written as `1.7E+15`, which leaves its last digits out."""
         return any("E" in text or "e" in text for text in self.find(*headers) or ())
 
-    def _converted(self, convert: Callable[[str], int | None], headers: Sequence[str]) -> Int64s | None:
+    def _converted(self, factor: int, headers: Sequence[str]) -> Int64s | None:
         found = self.find(*headers)
         if found is None:
             return None
-        values = (convert(text) for text in found)
-        return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+        if isinstance(found, DictionaryArray):
+            return _whole_numbers(found.values, factor)[found.codes]
+        return _whole_numbers(found, factor)
+
+
+_STAMPS = re.compile(r"(?:[0-9]{1,15}\.[0-9]{3}\n)*")
+"""Lines of microseconds since 1970 with three decimals, as times of profiles mostly are."""
+
+
+def _whole_numbers(texts: Sequence[str], factor: int) -> Int64s:
+    """Decimal numbers times `factor`, -1 where a text is none; each distinct text is worked out once."""
+    if factor == 1000:
+        joined = "\n".join((*texts, ""))
+        if _STAMPS.fullmatch(joined):
+            return np.array(list(map(int, joined.replace(".", "").split("\n")[:-1])), dtype=np.int64)
+    values: dict[str, int] = {}
+    for text in texts:
+        if text not in values:
+            value = scaled(text, factor)
+            values[text] = -1 if value is None else value
+    return np.array([values[text] for text in texts], dtype=np.int64)

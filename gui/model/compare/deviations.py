@@ -9,7 +9,7 @@ from memplan.core.sentence import Sentence, joined
 from memplan.gui.model.document import Document
 from memplan.gui.model.session.session import OpRef
 from memplan.gui.model.tables.table import TableRow, TableShape
-from memplan.reports.comparison.compare_report import deviation_row
+from memplan.reports.comparison.deviation_table import deviation_row
 from memplan.reports.report import Quantity, cell_text
 
 DEVIATION_SHAPE = TableShape(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.document import make_document
 from memplan.gui.model.session.session import Session
-from memplan.imports import read_plan
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan
-from memplan.traces import open_profile
-from memplan.traces.directory import Profile
+
+if TYPE_CHECKING:
+    from memplan.traces.directory import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,8 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     plan = _open_plan(request, request.plan, progress) if request.plan is not None else None
     profile: Profile | None = None
     if request.profile is not None:
+        from memplan.traces import open_profile  # with its readers: a window starts without
+
         progress(0, 1, request.profile.name)
         profile = open_profile(request.profile)
         if request.rank is not None and request.rank not in profile.ranks:
@@ -135,6 +138,8 @@ _REMEDIES = {
 
 
 def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
+    from memplan.imports import read_plan
+
     progress(0, 1, path.name)
     kind = sniff(path)
     if kind.is_plan and (request.chip is None or not kind.is_graph):

@@ -35,13 +35,15 @@ def assign(
     limits: Limits | None = None,
     seed: int = 0,
     check: bool = True,
+    explained: bool = True,
     progress: Progress = silent,
 ) -> Assignment:
     """
     Addresses for all buffers of `problem`, as low as the search finds within `limits`.
 
     Always answers: when a capacity can't be met, the assignment exceeds it and says by how much and why. The answer is
-    the same for the same problem, `seed` and work limit. `check` runs the independent validator on it.
+    the same for the same problem, `seed` and work limit. `check` runs the independent validator on it; with
+    `explained` it says why a capacity can't be met.
     Raises `InputError` for a problem that contradicts itself.
     """
     limits = limits or Limits()
@@ -81,7 +83,7 @@ def assign(
         if any(len(blocks.allowed[int(b)]) > 1 for b in chosen):
             bound, how = _bound_of_forced(blocks, k, space)
         peak = int((base + blocks.size)[chosen].max(initial=0))
-        if peak > spaces[k].capacity and reason is None:
+        if explained and peak > spaces[k].capacity and reason is None:
             members: list[list[int]] = [[] for _ in chosen]
             for i in np.flatnonzero(np.isin(blocks.member_block, chosen)):
                 members[int(np.searchsorted(chosen, blocks.member_block[i]))].append(int(i))

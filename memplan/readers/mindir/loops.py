@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import networkx as nx
-
 from memplan.core.errors import InputError
 from memplan.graph.builder import Companions, GraphBuilder
 from memplan.readers.mindir.values import NO_VALUE, Closure, ClosureChoice, GraphValue, leaves, tensors_of
@@ -16,9 +14,7 @@ class LoopFinder:
     """Which functions form a loop, given which functions each one names."""
 
     def __init__(self, calls: Mapping[str, frozenset[str]]) -> None:
-        self._graph = nx.DiGraph()
-        self._graph.add_nodes_from(calls)
-        self._graph.add_edges_from((name, callee) for name, callees in calls.items() for callee in callees)
+        self._calls = calls
         self._cyclic: dict[frozenset[str], dict[str, frozenset[str]]] = {}
 
     @property
@@ -36,14 +32,21 @@ class LoopFinder:
 
     def _loops(self, heads: frozenset[str]) -> dict[str, frozenset[str]]:
         if heads not in self._cyclic:
-            graph = self._graph.subgraph(name for name in self._graph if name not in heads)
-            found: dict[str, frozenset[str]] = {}
-            for part in nx.strongly_connected_components(graph):
-                if len(part) > 1 or any(graph.has_edge(name, name) for name in part):
-                    members = frozenset(part)
-                    found.update(dict.fromkeys(members, members))
-            self._cyclic[heads] = found
+            calls = {name: callees - heads for name, callees in self._calls.items() if name not in heads}
+            self._cyclic[heads] = _circles(calls) if any(calls.values()) else {}
         return self._cyclic[heads]
+
+
+def _circles(calls: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Functions that reach themselves, each with all that are in the same circle."""
+    import networkx as nx  # slow to import, and most graphs call nothing
+
+    found: dict[str, frozenset[str]] = {}
+    for part in nx.strongly_connected_components(nx.DiGraph(calls)):
+        if len(part) > 1 or any(name in calls.get(name, ()) for name in part):
+            members = frozenset(part)
+            found.update(dict.fromkeys(members, members))
+    return found
 
 
 class Loop:

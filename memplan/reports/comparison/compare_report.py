@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from memplan.compare import AlignedStep, Comparison, Deviation, DeviationKind, StepCauses
+from memplan.compare import AlignedStep, Comparison, StepCauses
 from memplan.core.units import format_duration, format_share
 from memplan.reports.comparison.compare_words import comparison_words
+from memplan.reports.comparison.deviation_table import deviation_table
 from memplan.reports.comparison.holders_sections import (
     holders_document,
     holders_sections,
@@ -37,15 +38,6 @@ _TOTALS = (
     Column("planned", Quantity.NUMBER),
     Column("measured", Quantity.NUMBER),
     Column("change", Quantity.CHANGE),
-)
-_DEVIATIONS = (
-    Column("what"),
-    Column("where"),
-    Column("unit", shown=False),
-    Column("planned", Quantity.NUMBER),
-    Column("measured", Quantity.NUMBER),
-    Column("difference", Quantity.NUMBER),
-    Column("cost", Quantity.SHARE, 2),
 )
 _CAUSES = (
     Column("what"),
@@ -137,16 +129,7 @@ def _totals(result: Comparison, names: Mapping[int, str]) -> ReportSection:
 
 def _deviations(result: Comparison) -> Iterator[ReportSection]:
     if result.deviations:
-        rows = tuple(deviation_row(item) for item in result.deviations)
-        yield section("Largest differences", ReportTable(_DEVIATIONS, rows, total=result.deviations_total))
-
-
-def deviation_row(item: Deviation) -> tuple[ReportCell, ...]:
-    """One difference as a row: what, where, unit, planned, measured, difference, cost."""
-    quantity = Quantity.BYTES if item.kind is DeviationKind.MEMORY else Quantity.DURATION
-    planned, measured = Quantified(item.planned, quantity), Quantified(item.measured, quantity)
-    difference = Quantified(item.delta, quantity, signed=True)
-    return item.what.value, str(item.where), quantity.value, planned, measured, difference, item.cost
+        yield section("Largest differences", deviation_table(result.deviations, result.deviations_total))
 
 
 def _unmatched(result: Comparison) -> Iterator[ReportSection]:

@@ -1,0 +1,116 @@
+"""The kernels of a rank as a plan has them: planned times, places in the model's words, what no plan has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.align import Alignment, place_in_words
+from memplan.compare.aligned_ops import aligned
+from memplan.compare.matching import own_name_matches
+from memplan.compare.measured import measured_ops
+from memplan.core.arrays import Floats, Int64s
+from memplan.core.progress import Progress
+from memplan.findings.rank_case import RankCase
+from memplan.schema import Plan
+
+_MOST_ALIGNED = 8
+"""Ranks that are aligned without names: each takes seconds for 100,000 kernels, and ranks of a stage are alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedKernels:
+    """
+    For each computing kernel of a rank: the (first) planned op that it runs, -1 where none, and the planned ns of what
+    it runs of its ops, NaN where none.
+
+    An op that several kernels run divides its time among them as they took it. `alignment` is how they were matched
+    where names don't tell; only then it is known what unplanned kernels are.
+    """
+
+    plan: Plan
+    op: Int64s
+    planned_ns: Floats
+    rows: Int64s
+    alignment: Alignment | None
+
+    def place(self, kernel: int) -> str:
+        """Computing kernel `kernel` in the model's words, `layers.12.o_proj, backward`; empty where not known."""
+        if self.op[kernel] >= 0:
+            return place_in_words(self.plan.ops[int(self.op[kernel])])
+        return "" if self.alignment is None else self.alignment.scopes.path(int(self.rows[kernel]))
+
+    def what(self, kernel: int) -> str:
+        """What an unplanned computing kernel is, empty where that is not known."""
+        return "" if self.alignment is None else self.alignment.scopes.named(int(self.rows[kernel]))
+
+
+def planned_kernels(cases: Mapping[int, RankCase], plan: Plan, progress: Progress) -> dict[int, PlannedKernels]:
+    """
+    The kernels of those ranks that `plan` is of, matched with it.
+
+    Those are the ranks of the stage of the rank that it was made like, where it was made like a profile, else all whose
+    kernels it explains.
+    """
+    found: dict[int, PlannedKernels] = {}
+    unnamed = 0
+    chosen = _of_its_stage(cases, plan)
+    for done, rank in enumerate(chosen):
+        progress(done, len(chosen), "matching kernels with the plan")
+        case = cases[rank]
+        if case.kernels is None or not len(case.computing_rows) or unnamed >= _MOST_ALIGNED:
+            continue
+        matched = _matched(case, plan, progress)
+        if matched is not None:
+            found[rank] = matched
+            unnamed += matched.alignment is not None
+    return found
+
+
+def _of_its_stage(cases: Mapping[int, RankCase], plan: Plan) -> Sequence[int]:
+    own = next((int(item.value) for item in plan.settings if item.name == "rank"), None)
+    if own is None or own not in cases:
+        return list(cases)
+    groups = cases[own].profile.groups
+    stage = groups.stage_of(own)
+    if stage is None:
+        return [own]
+    return [rank for rank, case in cases.items() if case.profile.groups.stage_of(rank) == stage]
+
+
+def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels | None:
+    kernels = case.kernels
+    if kernels is None:
+        return None
+    measured = measured_ops(case.profile, progress)
+    named = own_name_matches(plan, measured)
+    alignment = aligned(plan, kernels, measured, named)
+    if alignment is None and not (named >= 0).any():
+        return None
+    if alignment is not None:
+        op, kernel = alignment.matches.op, alignment.matches.kernel
+        first, step = alignment.op_of_kernel(), alignment.step[kernel]
+    else:
+        kernel = np.flatnonzero(named >= 0).astype(np.int64)
+        op, first = named[kernel], named
+        starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
+        step = np.searchsorted(starts, kernels.start_ns[kernel], side="right").astype(np.int64)
+    planned = _shares(plan, op, kernel, step, kernels.duration_ns)
+    rows = case.computing_rows
+    return PlannedKernels(plan, first[rows], planned[rows], rows, alignment)
+
+
+def _shares(plan: Plan, op: Int64s, kernel: Int64s, step: Int64s, duration_ns: Int64s) -> Floats:
+    """Planned ns of each kernel: of its ops what it has of their measured time in that step."""
+    planned = np.full(len(duration_ns), np.nan)
+    if not len(op):
+        return planned
+    times = np.array([item.duration_ns for item in plan.ops], dtype=np.float64)
+    took = np.maximum(duration_ns[kernel], 1).astype(np.float64)
+    _, one = np.unique(np.stack((op, step)), axis=1, return_inverse=True)
+    whole = np.bincount(one.reshape(-1), weights=took)[one.reshape(-1)]
+    sums = np.bincount(kernel, weights=times[op] * took / whole, minlength=len(duration_ns))
+    matched = np.bincount(kernel, minlength=len(duration_ns)) > 0
+    return np.where(matched, sums, planned)

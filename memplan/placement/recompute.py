@@ -1,0 +1,224 @@
+"""
+Which tensors to compute anew rather than keep or move, decided together with the moves.
+
+A linear program over both says how much of what to make anew; layers of a kind are decided together, those first whose
+tensors wait longest. Every choice is a graph in which ops run more than once (`memplan.graph.repeats`), scored like the
+graph itself: by the bound of what moves would cost it, then by the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from memplan.core.arrays import Floats, Int64s
+from memplan.graph import Graph
+from memplan.graph.repeats import RepeatRules, along_repeats, repeated_ops, with_repeats
+from memplan.hardware import Link
+from memplan.placement.memory_layout import storages_of
+from memplan.placement.move_bound import MoveBound, RecomputeColumns, move_bound
+from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.recompute_options import (
+    RecomputeOption,
+    RecomputeTarget,
+    recompute_options,
+    recompute_targets,
+)
+from memplan.placement.rounding import Rounding
+from memplan.schema.storages import planned_tensors
+
+_PARTS = (1.0, 1.25, 0.75, 0.5)
+"""Parts of what the linear program makes anew that are tried."""
+_QUICK_ROWS = 100
+"""Steps with rows in the linear programs that compare choices."""
+_FULLER = (1.0, 0.97)
+"""Parts of the room that what is kept may fill where nothing is to move."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputeChoice:
+    """A graph in which ops run again, what no choice of moves for it is faster than, and the rule that found it."""
+
+    graph: Graph
+    problem: MoveProblem
+    least_ns: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputeChoices:
+    """Graphs to choose from, the most promising first, and the bound over all of them and all moves."""
+
+    choices: tuple[RecomputeChoice, ...]
+    bound: MoveBound | None
+
+
+def recompute_choices(
+    graph: Graph,
+    durations_ns: Sequence[int],
+    allowed: Sequence[bool],
+    capacity: int,
+    round_size: Rounding,
+    *,
+    out_link: Link,
+    in_link: Link,
+) -> RecomputeChoices:
+    """
+    Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM; `graph` is one of them.
+
+    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice.
+    """
+    search = _Search(graph, durations_ns, allowed, capacity, round_size, out_link, in_link)
+    return search.choices()
+
+
+class _Search:
+    def __init__(
+        self,
+        graph: Graph,
+        durations_ns: Sequence[int],
+        allowed: Sequence[bool],
+        capacity: int,
+        round_size: Rounding,
+        out_link: Link,
+        in_link: Link,
+    ) -> None:
+        self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
+        self.capacity, self.round_size = capacity, round_size
+        self.out_link, self.in_link = out_link, in_link
+        self.base = self._problem(graph)
+        self.rules = RepeatRules(graph, allowed)
+        over = self.base.live - capacity
+        self.targets: tuple[RecomputeTarget, ...] = (
+            recompute_targets(self.rules, self.base.storages, self.durations, over) if over.max(initial=0) > 0 else ()
+        )
+        self.options = recompute_options(self.rules, self.targets, self.durations)
+
+    def _problem(self, graph: Graph) -> MoveProblem:
+        return move_problem(
+            storages_of(graph, planned_tensors(graph), self.round_size),
+            along_repeats(graph, self.durations.tolist()),
+            out_link=self.out_link,
+            in_link=self.in_link,
+        )
+
+    def choices(self) -> RecomputeChoices:
+        """Every choice once, by what it can reach at best."""
+        if not self.targets:
+            return RecomputeChoices((), None)
+        bound = move_bound(self.base, self.capacity, recompute=self._columns())
+        found = [RecomputeChoice(self.graph, self.base, self._least(self.base), "nothing is made anew")]
+        seen: set[frozenset[int]] = {frozenset()}
+        for rule, chosen in self._proposed(bound):
+            if chosen in seen:
+                continue
+            seen.add(chosen)
+            graph = self._graph(chosen)
+            problem = self._problem(graph)
+            found.append(RecomputeChoice(graph, problem, self._least(problem), rule))
+        return RecomputeChoices(tuple(sorted(found, key=lambda choice: choice.least_ns)), bound)
+
+    def _columns(self) -> RecomputeColumns:
+        place = {
+            (storage, end): row
+            for row, (storage, end) in enumerate(
+                zip(self.base.storage.tolist(), self.base.columns.end.tolist(), strict=True)
+            )
+        }
+        number = {storage.tensor: index for index, storage in enumerate(self.base.storages)}
+
+        def column(values: Iterable[int]) -> Int64s:
+            return np.fromiter(values, dtype=np.int64, count=len(self.targets))
+
+        return RecomputeColumns(
+            column(target.gap[0] for target in self.targets),
+            column(target.gap[1] for target in self.targets),
+            column(target.size for target in self.targets),
+            column(target.least_ns for target in self.targets),
+            column(place.get((number[target.given_up.storage], target.given_up.before), -1) for target in self.targets),
+        )
+
+    def _least(self, problem: MoveProblem) -> int:
+        """What the graph of `problem` takes at best."""
+        if int(problem.live.max(initial=0)) <= self.capacity:
+            return int(problem.durations.sum())
+        bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS)
+        return 2**62 if bound is None else bound.makespan_ns
+
+    def _graph(self, chosen: Iterable[int]) -> Graph:
+        given_up = [
+            self.targets[target].given_up for option in sorted(chosen) for target in self.options[option].targets
+        ]
+        return with_repeats(self.graph, repeated_ops(self.rules, given_up).repeats)
+
+    def _proposed(self, bound: MoveBound | None) -> Iterator[tuple[str, frozenset[int]]]:
+        """Sets of options worth scoring."""
+        kinds = _kinds(self.options, self._waits())
+        everything = frozenset(range(len(self.options)))
+        if bound is not None and bound.anew is not None:
+            for part in _PARTS:
+                yield "linear program", self._rounded(kinds, bound.anew, part)
+        yield from (("only made anew", chosen) for chosen in self._without_moves(kinds))
+        yield "all made anew", everything
+
+    def _waits(self) -> Floats:
+        """Bytes of each option times the time that they would be away."""
+        elapsed = np.concatenate(([0], np.cumsum(self.durations)))
+        return np.array([
+            sum(
+                target.size * float(elapsed[target.gap[1]] - elapsed[target.gap[0]])
+                for target in (self.targets[index] for index in option.targets)
+            )
+            for option in self.options
+        ])  # fmt: skip
+
+    def _rounded(self, kinds: Mapping[str, Sequence[Sequence[int]]], anew: Floats, part: float) -> frozenset[int]:
+        """Whole layers of each kind, as many as the program makes anew of it."""
+        chosen: set[int] = set()
+        for layers in kinds.values():
+            wanted = sum(self._share(layer, anew) for layer in layers) * part
+            for layer in layers[: ceil(wanted - 0.05)]:
+                chosen.update(layer)
+        return frozenset(chosen)
+
+    def _share(self, layer: Sequence[int], anew: Floats) -> float:
+        """How much of the bytes of the options of one layer the program makes anew."""
+        targets = [target for option in layer for target in self.options[option].targets]
+        sizes = np.array([self.targets[target].size for target in targets], dtype=np.float64)
+        return float((sizes * anew[targets]).sum() / max(float(sizes.sum()), 1.0))
+
+    def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
+        """The cheapest kinds first, layer by layer, until all fits."""
+        waits = self._waits()
+
+        def price(kind: str) -> float:
+            members = [option for layer in kinds[kind] for option in layer]
+            return sum(self.options[option].cost_ns for option in members) / max(float(waits[members].sum()), 1.0)
+
+        order = [layer for kind in sorted(kinds, key=price) for layer in kinds[kind]]
+        for part in _FULLER:
+            low, high = 1, len(order)
+            best: frozenset[int] | None = None
+            while low <= high:
+                middle = (low + high) // 2
+                chosen = frozenset(option for layer in order[:middle] for option in layer)
+                if int(self._problem(self._graph(chosen)).live.max(initial=0)) <= self.capacity * part:
+                    best, high = chosen, middle - 1
+                else:
+                    low = middle + 1
+            if best is None:
+                return
+            yield best
+
+
+def _kinds(options: Sequence[RecomputeOption], waits: Floats) -> dict[str, list[list[int]]]:
+    """Options by kind and layer, the layers whose bytes wait longest first; what is of no layer is one for itself."""
+    layers: dict[str, dict[int, list[int]]] = {}
+    for index, option in enumerate(options):
+        layers.setdefault(option.kind, {}).setdefault(option.layer, []).append(index)
+    return {
+        kind: sorted(found.values(), key=lambda members: -float(waits[members].sum())) for kind, found in layers.items()
+    }

@@ -1,0 +1,51 @@
+"""What is computed anew is what it was: byte for byte, whatever is given up and however little HBM there is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import memplan
+from memplan.graph import Graph
+from memplan.graph.repeats import GivenUp, RepeatRules, repeated_ops, with_repeats
+from memplan.schema import Plan, Tier
+from memplan.schema.check import violations
+from tests.planner.byte_memory import ByteMemory
+from tests.planner.graphs import graphs
+
+SHARES = (1.0, 0.9, 0.75, 0.6, 0.45, 0.3)
+SMALL = graphs(largest=3000, most_ops=18)
+
+
+def with_given_up(graph: Graph, data: st.DataObject) -> Graph:
+    """`graph` with some of its storages given up between two uses and made anew."""
+    rules = RepeatRules(graph, [True] * len(graph.ops))
+    gaps = [
+        GivenUp(storage, before, after)
+        for storage, uses in rules.uses.items()
+        for before, after in pairwise(uses)
+        if storage not in rules.fixed
+    ]
+    assume(gaps)
+    chosen = data.draw(st.lists(st.sampled_from(gaps), min_size=1, max_size=6, unique=True))
+    found = repeated_ops(rules, chosen)
+    assume(found.repeats)
+    return with_repeats(graph, found.repeats)
+
+
+def tight(graph: Graph, share: float) -> Plan:
+    use = memplan.plan(graph, chip="910B3").tier(Tier.HBM)
+    assert use is not None
+    assume(use.peak)
+    return memplan.plan(graph, chip="910B3", hbm=max(1, int(use.peak * share)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(graph=SMALL, share=st.sampled_from(SHARES), data=st.data())
+def test_what_runs_again_makes_the_same_bytes(graph: Graph, share: float, data: st.DataObject) -> None:
+    again = with_given_up(graph, data)
+    plan = tight(again, share)
+    assert violations(plan) == ()
+    assert ByteMemory(graph, plan).run() == []
