@@ -2,8 +2,9 @@
 Training steps of small Llamas and small MoEs in PyTorch on a CPU, with the truth beside every op that ran.
 
 `python -m tests.align.torch_runs FOLDER [NAME ...]` records them as tables for where PyTorch is not installed. Each
-part of the model runs inside a region of that name; ops of the way back carry the sequence number of the forward op whose
-gradient they are, by which they find its region. What the plan calls the parts is said here, not read from the plan.
+part of the model runs inside a region of that name; ops of the way back carry the sequence number of the forward op
+whose gradient they are, by which they find its region. What the plan calls the parts is said here, not read from the
+plan.
 """
 
 from __future__ import annotations
