@@ -9,7 +9,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_share
-from memplan.findings.block_owners import accumulated, alive_at, owners_of
+from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.hardware import chip as find_chip
@@ -267,7 +267,7 @@ def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         evidence.append(Evidence("reserved then", int(curve.reserved[row]), "bytes"))
     owners: list[Evidence] = []
     if blocks is not None and len(blocks):
-        rows = _counted_by(curve, blocks, alive_at(blocks, time))
+        rows = _counted_by(curve, blocks, blocks_alive_at(blocks, time))
         owners = _owners(blocks, rows)
         known = int(blocks.size[rows].sum())
         evidence.append(Evidence("from before the profile began", max(peak - known, 0), "bytes"))
