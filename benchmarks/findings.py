@@ -92,8 +92,8 @@ def plans(folder: Path, seed: int) -> dict[str, Plan]:
 
 
 def faults_of(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings that cost something; facts such as what makes the peak are no faults."""
-    return [one for one in findings if one.cost_ns or one.cost_bytes]
+    """Findings that cost something, or are told by an engine; facts such as what makes the peak are no faults."""
+    return [one for one in findings if one.cost_ns or one.cost_bytes or one.kind == "kv.preemption"]
 
 
 def main() -> int:
@@ -162,8 +162,8 @@ def _kind(tally: Tally, made: dict[str, Plan], folder: Path, kind: str, seed: in
             hit = bool(found) and found[0].kind in fault.findings
             first += hit
             seen.append(found[0].kind if found else "nothing")
-            named = next((one for one in found if one.kind in fault.findings), None)
-            if named is not None:
+            named = [one for one in found if one.kind in fault.findings]
+            if any(one.cost_ns or one.cost_bytes for one in named):
                 mine.append(_error(plan, chosen, named, steps, seed))
     tries = len(STRENGTHS) * runs
     tally.right, tally.total = tally.right + first, tally.total + tries
@@ -193,13 +193,18 @@ def _found(plan: Plan, target: Path) -> list[Finding]:
     return faults_of(diagnose(profile, plan=plan).findings)
 
 
-def _error(plan: Plan, fault: ChosenFault, named: Finding, steps: int, seed: int) -> float:
+def _error(plan: Plan, fault: ChosenFault, named: Sequence[Finding], steps: int, seed: int) -> float:
+    """The error of what the fault costs the rank that it costs most, whether itself has it or waits for who has."""
     if fault.fault.memory:
         truth = planted_memory(plan, fault, ranks=RANKS, steps=steps, seed=seed)
-        told = named.cost_bytes or 0
+        told = max(one.cost_bytes or 0 for one in named)
     else:
         truth = planted_ns(plan, fault, ranks=RANKS, steps=steps, seed=seed)
-        told = named.cost_ns or 0
+        by_rank: dict[int | None, int] = {}
+        for one in named:
+            for rank, length in ((one.rank, one.cost_ns or 0), *one.waits_ns):
+                by_rank[rank] = by_rank.get(rank, 0) + length
+        told = max(by_rank.values())
     return abs(told - truth) / max(truth, 1)
 
 

@@ -9,8 +9,8 @@ from memplan.core.errors import InputError
 from memplan.hardware import Chip, link
 from memplan.kv.budget import KvBudget, Memory, budget
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, block_sizes, kv_types
-from memplan.kv.settings import ServingOptions
+from memplan.kv.layers import CacheOptions, block_sizes
+from memplan.kv.settings import ServingOptions, cache_types
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
@@ -93,7 +93,7 @@ _USUAL_BATCHES = (2048, 4096, 8192, 16384)
 def usual_effects(case: Case) -> tuple[Effect, ...]:
     """The effects of the block sizes, batches and cache types that are usual for the engine and the model."""
     sizes = block_sizes(case.model, case.engine) or _USUAL_BLOCKS
-    types = kv_types(case.model, case.engine)
+    types = cache_types(case.model, case.engine)
     return effects(case, block_sizes=sizes, batched_tokens=_USUAL_BATCHES, kv=types)
 
 

@@ -15,6 +15,7 @@ from memplan.findings.rank_case import rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.communication_rules import communication_findings
+from memplan.findings.rules.expert_rules import expert_findings
 from memplan.findings.rules.failure_rules import failure_findings
 from memplan.findings.rules.host_rules import host_findings
 from memplan.findings.rules.kernel_rules import bound_findings, kernel_findings
@@ -24,6 +25,7 @@ from memplan.findings.rules.packet_rules import packet_findings
 from memplan.findings.rules.path_rules import path_findings
 from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
+from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
 from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
@@ -34,12 +36,14 @@ FindingRule = Callable[[JobCase], Iterable[Finding]]
 RULES: tuple[FindingRule, ...] = (
     path_findings,
     rank_findings,
+    host_findings,
+    expert_findings,
     late_findings,
     packet_findings,
     communication_findings,
-    host_findings,
     affinity_findings,
     kernel_findings,
+    recompute_findings,
     plan_findings,
     bound_findings,
     sequence_findings,

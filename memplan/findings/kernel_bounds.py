@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from memplan.findings.finding import threshold
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
-_LAUNCH, _MEMORY, _NO_PIPE = "launch", "memory", "no pipe"
+_LAUNCH, _MEMORY, _NO_PIPE, _NOT_COUNTED = "launch", "memory", "no pipe", "not counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,9 @@ def kernel_bounds(
     most = shares.max(axis=0)
     counted = most > 0
     bound = np.where(counted, duration * np.minimum(most / ratio, 1.0), duration)
-    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE]
+    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE, _NOT_COUNTED]
     limit = np.where(counted & (most >= ratio), best, limits.index(_NO_PIPE)).astype(np.int8)
+    limit[~counted] = limits.index(_NOT_COUNTED)
     limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(_LAUNCH)
     modelled = np.zeros(len(rows), dtype=bool)
     if machine is not None or planned is not None:
@@ -81,6 +83,13 @@ def kernel_bounds(
 def column_codes(column: Sequence[str]) -> DictionaryArray:
     """A column of texts as codes into its distinct values."""
     return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
+
+
+def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) -> Int64s:
+    """Those of the kernels in `rows` in whose type `wanted` is found."""
+    coded = column_codes(types)
+    named = np.array([bool(wanted.search(text)) for text in coded.values], dtype=bool)
+    return np.asarray(rows[named[coded.codes[rows]]], dtype=np.int64)
 
 
 def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:

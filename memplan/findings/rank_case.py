@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.core.intervals import Intervals, interval_difference, interval_union
+from memplan.core.intervals import (
+    Intervals,
+    interval_difference,
+    interval_total,
+    interval_union,
+    intervals_within,
+)
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
+from memplan.graph.op_names import type_of_kernel
 from memplan.traces.profile import CommunicationTime, Kernels, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import step_spans
@@ -22,6 +29,11 @@ _WAITING = re.compile(r"(?:EVENT|NOTIFY)_(?:WAIT|RECORD)(?:_SQE)?|MEMCPY_ASYNC|P
 """Tasks that are no kernels, as tables of all tasks have them; MemSet and its like are kernels."""
 _TASKS = re.compile(r"(?:event|notify)[ _](?:wait|record)|memcpy|sdma|pcie_dma|reduce_inline|hcom_", re.IGNORECASE)
 """Tasks on streams of a trace that compute nothing."""
+_NO_KERNELS = re.compile(
+    r"EVENT_RESET|REDUCE_ASYNC\w*|(?:RDMA|SDMA)\w*|.*_SQE|MODEL_\w+|Stream ?Active\w*", re.IGNORECASE
+)
+_MOVES = re.compile(r"memcpy|reduce_inline|rdma_?send|reduce_async|sdma", re.IGNORECASE)
+"""Tasks on the planes of a communication that move bytes; others wait or tell."""
 _COPY = re.compile(r"MEMCPY|PCIE_DMA|SDMA_SQE", re.IGNORECASE)
 _SEND_RECEIVE = re.compile(r"send|recv|receive", re.IGNORECASE)
 
@@ -140,10 +152,17 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
 
 
 def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> RankCase | None:
-    """A rank without a kernel table, by its trace: by the profiler's own analysis of overlap, else by its streams."""
+    """
+    A rank without a kernel table, by its trace: kernels are what its streams run, and what computes is told by these
+    and by the profiler's own analysis of overlap.
+    """
+    kernels = _traced_kernels(rank)
     computing = _slices_of(rank, TrackKind.OVERLAP, lambda track, _: track == "Computing")
-    if not len(computing[0]):
-        computing = _slices_of(rank, TrackKind.STREAM, lambda _, name: not _TASKS.search(name))
+    if kernels is not None:
+        ends = kernels.start_ns + kernels.duration_ns
+        computing = interval_union(
+            np.concatenate([computing[0], kernels.start_ns]), np.concatenate([computing[1], ends])
+        )
     if not len(computing[0]):
         return None
     communications = sorted(_traced_communications(rank), key=lambda one: one.start_ns)
@@ -157,9 +176,9 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
     return RankCase(
         rank=rank.rank,
         profile=rank,
-        kernels=None,
-        computing_rows=NOTHING[0],
-        launch_ns=NOTHING[0],
+        kernels=kernels,
+        computing_rows=NOTHING[0] if kernels is None else np.arange(len(kernels), dtype=np.int64),
+        launch_ns=NOTHING[0] if kernels is None else _launches(rank, kernels.start_ns),
         communications=communications,
         windows=[
             StepWindow(spans[place].number if spans else None, begin, stop, stop)
@@ -173,6 +192,39 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
         host=_host_events(rank),
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
     )
+
+
+def _traced_kernels(rank: RankProfile) -> Kernels | None:
+    """The kernels on the streams of a trace, in order of start; their category is their core where it names one."""
+    parts: list[tuple[Int64s, Int64s, Int64s]] = []
+    names: list[str] = []
+    cores: list[str] = []
+    for track in rank.tracks:
+        if track.kind is not TrackKind.STREAM:
+            continue
+        slices = rank.slices(track.id)
+        tasks = {
+            code
+            for code in np.unique(slices.name).tolist()
+            if _TASKS.search(slices.names[code]) or _NO_KERNELS.fullmatch(slices.names[code])
+        }
+        rows = np.flatnonzero((slices.depth == 0) & ~np.isin(slices.name, list(tasks)))
+        number = np.full(len(rows), track.id, dtype=np.int64)
+        parts.append((slices.start_ns[rows], slices.duration_ns[rows], number))
+        names += [slices.names[code] for code in slices.name[rows].tolist()]
+        cores += [slices.categories[code] for code in slices.category[rows].tolist()]
+    if not names:
+        return None
+    start, duration, stream = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(start, kind="stable")
+    unknown = np.full(len(order), -1, dtype=np.int64)
+    rows_in_order = order.tolist()
+    blank = ["N/A"] * len(order)
+    named = [names[row] for row in rows_in_order]
+    return Kernels(
+        start[order], duration[order], unknown, unknown, stream[order], unknown, named,
+        [type_of_kernel(name) or name for name in named], [cores[row] for row in rows_in_order], *(blank,) * 4, {},
+    )  # fmt: skip
 
 
 def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], bool]) -> Intervals:
@@ -218,15 +270,34 @@ def _communications(
 
 
 def _traced_communications(rank: RankProfile) -> list[DeviceCommunication]:
+    """Communications of the trace; the tasks on their planes, where it has these, tell when bytes moved."""
     found = []
+    moving = _on_planes(rank)
     for track in rank.tracks:
         if track.kind is TrackKind.COMMUNICATION and "plane" not in track.thread.casefold():
             slices = rank.slices(track.id)
             for start, length, name in zip(
                 slices.start_ns.tolist(), slices.duration_ns.tolist(), slices.name.tolist(), strict=True
             ):
-                found.append(_communication(slices.names[name], start, start + length, None, {}))
+                one = _communication(slices.names[name], start, start + length, None, {})
+                if moving is not None:
+                    inside = intervals_within(moving, start, start + length)
+                    one = replace(one, transfer_ns=interval_total(*inside))
+                found.append(one)
     return found
+
+
+def _on_planes(rank: RankProfile) -> Intervals | None:
+    """When any plane of the communications moved bytes; `None` where the trace shows no tasks on planes."""
+    starts, ends = [], []
+    for track in rank.tracks:
+        if track.kind is TrackKind.COMMUNICATION and "plane" in track.thread.casefold() and track.count:
+            slices = rank.slices(track.id)
+            moves = [code for code in np.unique(slices.name).tolist() if _MOVES.search(slices.names[code])]
+            rows = np.isin(slices.name, moves)
+            starts.append(slices.start_ns[rows])
+            ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
+    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else None
 
 
 def _link_times(rank: RankProfile) -> dict[str, int]:

@@ -25,6 +25,8 @@ IDLE_CAUSES = (
     "unexplained",
 )  # fmt: skip
 """Why a device is idle, in the order in which gaps are explained: what is more particular goes first."""
+HOST_EVENT_CAUSES = IDLE_CAUSES[:5]
+"""Those that an event of the host tells by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def idle_by_cause(case: RankCase) -> dict[str, Intervals]:
     """The idle time of a rank by cause: disjoint, together `case.idle`."""
     rest = case.idle
     found: dict[str, Intervals] = {}
-    for cause in IDLE_CAUSES[:5]:
+    for cause in HOST_EVENT_CAUSES:
         part = interval_intersection(rest, case.host.get(cause, NOTHING))
         found[cause] = part
         rest = interval_difference(rest, part)

@@ -68,7 +68,10 @@ class CompressedLayout:
     `ratios` are those it knows. `ring_rows` are the fewest rows of a compressor's ring where it keeps one instead of a
     window of its states, 0 where it does not. Blocks of more than `native_block` tokens are read as several, at whose
     pages they begin.
-    `blocks` is by block size, `None` for any.
+    `blocks` is by block size, `None` for any. `slots` deals layers to as many slots as there are that keep entries,
+    `page_tokens` is the size of a block whatever the engine calls it, `folded_ratio` the ratio of those entries whose
+    index keys are kept once more, folded. `runner` is the model runner that must be asked for, `tensor` the only sizes
+    of tensor parallelism, then without any other.
     """
 
     counts_entries: bool
@@ -77,6 +80,11 @@ class CompressedLayout:
     ratios: tuple[int, ...]
     ring_rows: int
     native_block: int | None
+    slots: bool
+    page_tokens: int | None
+    folded_ratio: int | None
+    runner: str | None
+    tensor: tuple[int, ...]
     formats: Mapping[str, EntryFormat]
     indexes: Mapping[str, IndexFormat]
     blocks: Mapping[int | None, CompressedBlocks]
@@ -108,7 +116,8 @@ class AttentionBackend:
     every type that can be asked for to the format kept. It takes models of `families`, heads of `head_sizes` or up to
     `most_head` elements, from `fewest_heads` to `most_heads` of them on a rank, where those are given; `sinks`,
     `context_parallel` and `any_block` say what else. `kernel_blocks` are the blocks of tokens its kernels read, to
-    which blocks of the cache are multiples; those of indexers that come with it are in `beside`. `block_outermost`
+    which blocks of the cache are multiples; those of indexers that come with it are in `beside`. `windows_first` says
+    whether the model's first layer must keep a window alone. `block_outermost`
     says that layers lie side by side in a block.
     """
 
@@ -124,6 +133,7 @@ class AttentionBackend:
     sinks: bool = True
     context_parallel: tuple[str, ...] | None = None
     any_block: bool = False
+    windows_first: bool | None = None
     block_outermost: bool = False
 
     def reads_block(self, size: int) -> bool:
@@ -162,8 +172,8 @@ class PlannerRules:
     size) or the `widest` group's pages. `concurrency` divides blocks by those of each group (`groups`) or by all
     groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
     `pads_pages` pads pages that do not divide the largest. `packs` puts pages of several sizes side by side in blocks.
-    `scales_groups` shrinks the memory by what all groups' pages are more than one block's, for buffers are kept for
-    each layer.
+    `buffers_by_layer` shrinks the memory found by what all groups' pages are more than one block's, for buffers are
+    kept for each layer.
     """
 
     block_bytes: str = "tuples"
@@ -171,7 +181,7 @@ class PlannerRules:
     null_block_checked: bool = False
     pads_pages: bool = False
     packs: bool = False
-    scales_groups: bool = False
+    buffers_by_layer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +216,13 @@ class Engine:
     `utilization` is the share of the chip's memory the engine plans with. `hybrid` is false where only full
     attention is known to be kept, `paged` where there are no pages at all. `dispatch_tokens` is the most tokens of a
     rank that expert dispatch keeps buffers for, `None` where the engine has no such buffers. `forced_block` is the
-    block size whatever is asked for, except with recurrent states and compressed entries. `compressed` are the ways
+    block size whatever is asked for, except with recurrent states and compressed entries; `compressed_block` that with
+    compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
-    multi-token prediction run with pipeline parallelism, `None` for all.
+    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all.
+    `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
+    from the cache for kernels.
     """
 
     name: str
@@ -220,6 +233,7 @@ class Engine:
     families: tuple[str, ...]
     default_block_size: int
     forced_block: int | None
+    compressed_block: int | None
     block_sizes: tuple[int, ...] | None
     utilization: float
     batched_tokens: int
@@ -227,6 +241,9 @@ class Engine:
     default_kv: str
     checkpoint_kv: bool
     drafts_in_pipelines: tuple[str, ...] | None
+    unpiped: tuple[str, ...]
+    plain_experts: bool
+    workspace_share: float
     latent: LatentLayout
     states: StateRules
     compressed: tuple[CompressedLayout, ...]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.core.units import round_up
 from memplan.kv.packed_groups import least_padding, packed_buckets
+from memplan.kv.slot_groups import slot_groups
 from memplan.kv.specs import CacheKind, CacheSpec, Load
 
 
@@ -83,13 +84,16 @@ def _group(specs: Iterable[CacheSpec], *, summed: bool = False) -> CacheGroup:
 @dataclass(frozen=True, slots=True)
 class GroupRules:
     """
-    How layers are grouped: `hybrid` off keeps windows and chunks as if they were full attention, `by_ratio` gives
-    compressed caches of each ratio a group of their own, `side_by_side` packs pages of several sizes into blocks,
+    How layers are grouped.
+
+    `hybrid` off keeps windows and chunks as if they were full attention, `by_ratio` gives compressed caches of each
+    ratio a group of their own, `slots` deals them to slots, `side_by_side` packs pages of several sizes into blocks,
     `pads_pages` pads pages that do not divide the largest.
     """
 
     hybrid: bool = True
     by_ratio: bool = False
+    slots: bool = False
     side_by_side: bool = False
     pads_pages: bool = False
 
@@ -109,6 +113,8 @@ def form_groups(specs: Sequence[CacheSpec], rules: GroupRules) -> tuple[CacheGro
         return (_group(kept, summed=True),)
     if rules.side_by_side and len({spec.page_bytes for spec in kept}) > 1:
         return tuple(_group(members, summed=True) for members in packed_buckets(kept, _one_type))
+    if rules.slots and any(spec.kind is CacheKind.RING for spec in kept):
+        return tuple(_group(members, summed=True) for members in slot_groups(kept))
     if any(spec.kind is CacheKind.SLIDING_LATENT for spec in kept):
         return _packed_groups(kept, rules.by_ratio)
     return _plain_groups(_one_page_size(kept, pads=rules.pads_pages))

@@ -74,6 +74,8 @@ def block_sizes(model: ModelConfig, engine: Engine) -> tuple[int, ...] | None:
     compressed = engine_of(model, engine).compressed
     if compressed and None not in compressed[0].blocks and _holds(model, CacheContent.WINDOW):
         return tuple(sorted(key for key in compressed[0].blocks if key is not None))
+    if engine.forced_block is not None and not _holds(model, CacheContent.RECURRENT):
+        return (engine.forced_block,)
     return engine.block_sizes
 
 
@@ -223,7 +225,7 @@ def _compressed_specs(
 ) -> Iterator[CacheSpec]:
     """The compressed entries of a layer with their keys, its window, and what its compressors have not used up."""
     layout = compressed_layout(engine)
-    size = options.block_size or engine.default_block_size
+    size = layout.page_tokens or options.block_size or engine.default_block_size
     kept = entry_format(layout.formats, engine, options, "compressed cache")
     blocks = layout.blocks[None] if None in layout.blocks else layout.blocks[size]
     for part in parts:
@@ -244,7 +246,10 @@ def _compressed_specs(
                 )
             keys = part.content is CacheContent.ENTRY_KEYS
             alignment = max(_entry_keys(layout, engine, options).alignment, 1) if keys else kept.alignment
-            yield _entry_spec(layer, part, size, layout, entry, alignment)
+            spec = _entry_spec(layer, part, size, layout, entry, alignment)
+            yield spec
+            if keys and part.ratio == layout.folded_ratio:
+                yield replace(spec, part=f"{part.part}_folded", layout=("folded", *spec.layout))
 
 
 def _window_spec(layer: int, part: CachePart, rows: int, entry: int, alignment: int, pad: int | None) -> CacheSpec:

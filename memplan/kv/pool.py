@@ -31,9 +31,10 @@ class BlockPool:
     A pool planned for `available_bytes`.
 
     `bytes_per_block` is what the engine's admission check takes a block for, `planned_per_block` what it divides its
-    memory by, `allocated_per_block` what is allocated for one. `max_concurrency` is the engine's own figure;
-    `sequences` how many longest requests, of `length` tokens, find all their blocks at the same time, one block being
-    the engine's null block. `refusal` is set where the engine would not start.
+    memory by, `allocated_per_block` what is allocated for one. `counted_per_request` is how many blocks of a request
+    the engine counts for its figure of concurrency; `sequences` how many longest requests, of `length` tokens, find all
+    their blocks at the same time, one block being the engine's null block. `refusal` is set where the engine would not
+    start.
     """
 
     groups: tuple[CacheGroup, ...]
@@ -43,10 +44,15 @@ class BlockPool:
     planned_per_block: int
     allocated_per_block: int
     blocks_per_request: int
-    max_concurrency: float
+    counted_per_request: int
     sequences: int
     length: int
     refusal: Refusal | None
+
+    @property
+    def max_concurrency(self) -> float:
+        """The engine's own figure: its blocks over those it counts for one request."""
+        return self.num_blocks / self.counted_per_request
 
     @property
     def allocated_bytes(self) -> int:
@@ -167,16 +173,12 @@ def _check(groups: Sequence[CacheGroup], load: Load, available: int, per_block: 
     return Refusal(needed, available, longest, message)
 
 
-def _concurrency(groups: Sequence[CacheGroup], load: Load, num_blocks: int, rule: str) -> float:
-    """
-    The engine's figure: blocks over those of one request.
-
-    By the rule `bytes` every group's bytes are told in blocks of the first group.
-    """
+def _counted(groups: Sequence[CacheGroup], load: Load, rule: str) -> int:
+    """Blocks of one request; by the rule `bytes` every group's bytes are told in blocks of the first group."""
     if rule == "groups":
-        return num_blocks / sum(group.blocks(load) for group in groups)
+        return sum(group.blocks(load) for group in groups)
     needed = sum(group.blocks(load) * group.page_bytes for group in groups)
-    return num_blocks / -(-needed // groups[0].page_bytes)
+    return -(-needed // groups[0].page_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +209,6 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
     checked = bytes_per_block(groups) if widest is None else widest
     planned = planned_per_block(groups, whole_tuples=rules.whole_tuples) if widest is None else widest
     allocated = allocated_per_block(groups, whole_tuples=rules.whole_tuples) if widest is None else widest
-    if rules.planner.scales_groups:
-        available = scaled_memory(groups, available, planned)
     if rules.blocks is not None:
         available = rules.blocks * (checked if widest is None else widest)
     number = max(0, available // planned) if rules.blocks is None else rules.blocks
@@ -227,22 +227,24 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
         planned_per_block=planned,
         allocated_per_block=allocated,
         blocks_per_request=per_request,
-        max_concurrency=_concurrency(groups, load, number, rules.planner.concurrency),
+        counted_per_request=_counted(groups, load, rules.planner.concurrency),
         sequences=max(0, number - 1) // per_request,
         length=load.length,
         refusal=refusal,
     )
 
 
-def scaled_memory(groups: Sequence[CacheGroup], available: int, per_block: int) -> int:
+def buffered_memory(groups: Sequence[CacheGroup], available: int) -> int:
     """
-    Bytes an engine with buffers for each layer advertises of `available`, so that those of all groups fit.
+    Bytes that an engine with buffers for each layer says it has of `available`, so that those of all groups fit.
 
-    vllm-ascend 0.30.0rc2 worker/worker.py `_scale_kv_cache_memory_for_multi_group`: not for compressed caches, nor for
-    attention beside recurrent states.
+    Not for compressed caches, nor for attention beside recurrent states (vllm-ascend 0.30.0rc2 worker/worker.py
+    `_scale_kv_cache_memory_for_multi_group`).
     """
-    kinds = {spec.kind for group in groups for spec in group.members}
-    pages = sum(spec.page_bytes for group in groups for spec in group.members)
-    if kinds & {CacheKind.SLIDING_LATENT, CacheKind.STATE} or pages <= per_block:
+    if any(spec.kind in (CacheKind.SLIDING_LATENT, CacheKind.STATE) for group in groups for spec in group.members):
         return available
-    return available * per_block // pages
+    pages = [sum(spec.page_bytes for spec in group.members) for group in groups]
+    if not pages or sum(pages) <= max(pages):
+        return available
+    # In floats, as the engine computes it.
+    return int(available * (max(pages) / sum(pages)))

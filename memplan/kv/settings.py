@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
-from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of
+from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of, kv_types
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -22,8 +22,9 @@ class ServingOptions:
 
     `length` is the longest sequence, `batched_tokens` the most tokens of one step, `asynchronous` whether steps are
     scheduled ahead, `prefix_caching` whether blocks are kept for later requests. `in_flight_tokens` sets directly what
-    windows must hold beside their own tokens. `hybrid` off keeps windows as if they were full attention. `blocks`
-    overrides the number of blocks. `fits_length` shortens the sequence to the longest that fits.
+    windows must hold beside their own tokens, as a planner is told it; the block size given with it is taken as it is.
+    `hybrid` off keeps windows as if they were full attention. `blocks` overrides the number of blocks. `runner` is the
+    model runner asked for (`V2`). `fits_length` shortens the sequence to the longest that fits.
     """
 
     length: int
@@ -35,6 +36,7 @@ class ServingOptions:
     hybrid: bool = True
     blocks: int | None = None
     fits_length: bool = False
+    runner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Settings:
 _GIVEN = Sentence("given")
 
 
-def attention_of(model: ModelConfig, engine: Engine) -> str | None:
+def attention_kind(model: ModelConfig, engine: Engine) -> str | None:
     """What `AttentionBackend.attention` calls the attention of `model`; `None` for a model without any."""
     contents = {part.content for part in cache_parts(model)}
     if CacheContent.WINDOW in contents:
@@ -80,6 +82,7 @@ def attention_of(model: ModelConfig, engine: Engine) -> str | None:
 
 def _takes(backend: AttentionBackend, model: ModelConfig, asked: str, layout: Layout, block: int | None) -> bool:
     parts = cache_parts(model)
+    window_alone = bool(parts) and parts[0].content is CacheContent.WINDOW
     widths = {part.widths[0] for part in parts if part.content is CacheContent.HEADS}
     heads = max((part.heads for part in parts), default=0)
     return (
@@ -90,6 +93,7 @@ def _takes(backend: AttentionBackend, model: ModelConfig, asked: str, layout: La
         and (backend.most_heads is None or -(-heads // layout.tensor) <= backend.most_heads)
         and (layout.context == 1 or backend.context_parallel is None or asked in backend.context_parallel)
         and (block is None or backend.takes_block(block))
+        and backend.windows_first in (None, window_alone)
     )
 
 
@@ -109,9 +113,11 @@ def chosen_backend(
 
     Raises `InputError` where none does.
     """
-    kind = attention_of(model, engine_of(model, engine))
+    kind = attention_kind(model, engine_of(model, engine))
     offered = [backend for backend in engine.backends if backend.attention == kind]
     if not offered:
+        if kind is not None and engine.backends:
+            raise InputError(f"{engine.name} has no attention kernel for {model.name}")
         return None
     asked = _asked_kv(model, engine, options)
     for backend in offered:
@@ -124,6 +130,13 @@ def chosen_backend(
     if layout.context > 1:
         raise InputError(f"{engine.name} does not spread {what} in {asked!r} over context-parallel ranks")
     raise InputError(f"{engine.name} has no attention kernel that takes {what} in {asked!r}")
+
+
+def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
+    """The types that can be asked for of the caches of `model`."""
+    kind = attention_kind(model, engine_of(model, engine))
+    names = [name for item in engine.backends if item.attention == kind for name in item.kv if name != "auto"]
+    return tuple(dict.fromkeys(names)) if engine.backends else kv_types(model, engine)
 
 
 def _default_block(engine: Engine, backend: AttentionBackend | None) -> tuple[int, Text]:
@@ -139,16 +152,44 @@ def _block_size(
     model: ModelConfig, engine: Engine, options: ServingOptions, backend: AttentionBackend | None
 ) -> tuple[int, Text]:
     asked = options.caches.block_size
-    kept = {part.content for part in cache_parts(model)}
-    if engine.forced_block is not None and not kept & {CacheContent.WINDOW, CacheContent.RECURRENT}:
-        reason: Text = Sentence("forced with prefix caching and chunked prefill")
-        return engine.forced_block, reason
+    kind = attention_kind(model, engine_of(model, engine))
+    stateful = any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
+    forced = kind in ("heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
+    # Tokens in flight given as such are what a planner was told: so is the block size then.
+    if engine.forced_block is not None and forced and not stateful and options.in_flight_tokens is None:
+        return engine.forced_block, Sentence("forced with prefix caching and chunked prefill")
     size, reason = (asked, _GIVEN) if asked is not None else _default_block(engine, backend)
-    allowed = block_sizes(model, engine)
+    allowed = block_sizes(model, engine) if kind == "compressed" or engine.forced_block is None else None
+    if asked is not None and allowed is not None and size not in allowed and engine.compressed_block is not None:
+        return engine.compressed_block, Sentence("in place of {}, which compressed caches can't have", (str(size),))
     if size < 1 or (allowed is not None and size not in allowed):
         names = ", ".join(map(str, allowed)) if allowed else "1 and more"
         raise InputError(f"{engine.name} does not take a block size of {size}", remedy=f"it takes {names}")
     return size, reason
+
+
+def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout) -> None:
+    """Refuse what the engine refuses whatever memory there is."""
+    experts = model.experts
+    if experts is not None and not experts.gated and not engine.plain_experts:
+        raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
+    if layout.pipeline > 1 and model.model_type in engine.unpiped:
+        raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
+    fitted = engine_of(model, engine)
+    if attention_kind(model, fitted) not in ("compressed", "shared_compressed"):
+        return
+    for kept in fitted.compressed[:1]:
+        if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
+            sizes = ", ".join(map(str, kept.tensor))
+            raise InputError(
+                f"{engine.name} runs {model.name} with tensor parallelism of {sizes} and without pipeline or context "
+                "parallelism only"
+            )
+        if kept.runner is not None and options.runner != kept.runner:
+            raise InputError(
+                f"{engine.name} runs {model.name} on model runner {kept.runner} only",
+                remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
+            )
 
 
 def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> Settings:
@@ -163,6 +204,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     asked = options.caches
     if asked.speculative_tokens and not model.mtp_layers:
         raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
+    _check_runnable(model, engine, options, layout)
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from memplan.core.errors import InputError
@@ -9,7 +10,7 @@ from memplan.kv.engine import Engine
 from memplan.kv.groups import CacheGroup, GroupRules, form_groups
 from memplan.kv.layers import cache_specs, engine_of
 from memplan.kv.logical import logical_cache
-from memplan.kv.pool import BlockPool, PoolRules, Refusal, plan_pool
+from memplan.kv.pool import BlockPool, PoolRules, Refusal, buffered_memory, plan_pool
 from memplan.kv.settings import ServingOptions, Settings, resolve
 from memplan.kv.specs import Load
 from memplan.models import ModelConfig
@@ -37,8 +38,35 @@ def cache_groups(
     by_ratio = bool(compressed) and compressed[0].by_ratio
     if layout.context > 1 and any(spec.window is not None for spec in specs) and not by_ratio:
         raise InputError(f"{engine.name} does not spread sliding windows over context-parallel ranks")
-    rules = GroupRules(options.hybrid, by_ratio, settings.block_outermost, engine.planner.pads_pages)
-    return form_groups(specs, rules)
+    return form_groups(specs, _group_rules(model, engine, settings))
+
+
+def _buffered(
+    model: ModelConfig,
+    engine: Engine,
+    settings: Settings,
+    spans: Sequence[range],
+    available: tuple[int, ...],
+    layout: Layout,
+) -> tuple[int, ...]:
+    """What each stage says it has: its worker groups the layers it holds as if they were the model."""
+    options, rules = settings.options, _group_rules(model, engine, settings)
+    specs = cache_specs(model, engine, options.caches, options.length, layout)
+    held = ([spec for spec in specs if spec.layer in span] for span in spans)
+    return tuple(
+        buffered_memory(form_groups(stage, rules), memory) for stage, memory in zip(held, available, strict=True)
+    )
+
+
+def _group_rules(model: ModelConfig, engine: Engine, settings: Settings) -> GroupRules:
+    kept = next(iter(engine_of(model, engine).compressed), None)
+    return GroupRules(
+        settings.options.hybrid,
+        by_ratio=kept is not None and kept.by_ratio,
+        slots=kept is not None and kept.slots,
+        side_by_side=settings.block_outermost,
+        pads_pages=engine.planner.pads_pages,
+    )
 
 
 def plan_stages(
@@ -47,16 +75,27 @@ def plan_stages(
     options: ServingOptions,
     available: tuple[int, ...],
     layout: Layout = ONE_RANK,
+    *,
+    profiled: bool = False,
 ) -> tuple[BlockPool, ...]:
     """
     The pool of every pipeline stage for the `available` bytes of each, all cut to the number of blocks of the
     smallest.
+
+    `profiled` says that the bytes are what a worker finds free, of which some engines use a part; otherwise they are
+    what the cache is told to take.
     """
-    return settings_pools(model, engine, resolve(model, engine, options, layout), available, layout)
+    return settings_pools(model, engine, resolve(model, engine, options, layout), available, layout, profiled=profiled)
 
 
 def settings_pools(
-    model: ModelConfig, engine: Engine, settings: Settings, available: tuple[int, ...], layout: Layout
+    model: ModelConfig,
+    engine: Engine,
+    settings: Settings,
+    available: tuple[int, ...],
+    layout: Layout,
+    *,
+    profiled: bool,
 ) -> tuple[BlockPool, ...]:
     """The pools of `plan_stages` for settings with nothing left open."""
     options = settings.options
@@ -78,6 +117,8 @@ def settings_pools(
     spans = (*stages[:-1], range(last.start, last.stop + len(model.mtp_layers)))
     if len(available) != len(spans):
         raise InputError(f"{len(spans)} pipeline stages need as many figures of available memory, not {len(available)}")
+    if profiled and engine.planner.buffers_by_layer:
+        available = _buffered(model, engine, settings, spans, available, layout)
     staged = [[group.on_stage(span) for group in groups] for span in spans]
     pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
     if options.fits_length and len(pools) > 1:
@@ -90,7 +131,6 @@ def settings_pools(
         replace(
             pool,
             num_blocks=least,
-            max_concurrency=pool.max_concurrency * least / pool.num_blocks if pool.num_blocks else 0.0,
             sequences=max(0, least - 1) // pool.blocks_per_request,
         )
         for pool in pools
@@ -116,7 +156,7 @@ def _unpaged(
                 planned_per_block=1,
                 allocated_per_block=1,
                 blocks_per_request=needed,
-                max_concurrency=memory / needed,
+                counted_per_request=needed,
                 sequences=memory // needed,
                 length=options.length,
                 refusal=None if needed <= memory else Refusal(needed, memory, 0, message),

@@ -159,7 +159,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "reset-layout": _reset,
     **{
         f"dock-{name}": _dock(f"dock-{name}")
-        for name in ("details", "problems", "map", "curve", "difference", "deviations", "alive", "transfers")
+        for name in ("details", "problems", "map", "curve", "difference", "deviations", "alive", "transfers", "arcs")
     },
 }
 """By the command's name."""

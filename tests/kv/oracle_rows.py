@@ -80,6 +80,7 @@ def question(folder: Path, row: Row) -> Question:
         prefix_caching=False if older else row["prefix_caching_asked"],
         hybrid=not row["disable_hma"],
         fits_length=fitted,
+        runner="V2" if row.get("v2_runner_env") else None,
     )
     layout = Layout(tensor=row["tp"], pipeline=row.get("pp", 1), context=extra.get("decode_context_parallel_size", 1))
     memory = row.get("avail_bytes") or int(row.get("avail_gib", 20) * GIB)

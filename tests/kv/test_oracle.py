@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
-from memplan.kv import CacheOptions, ServingOptions, engine, plan_cache, plan_stages, resolve
-from memplan.models import load_config
+from memplan.kv import BlockPool, CacheOptions, ServingOptions, engine, plan_cache, plan_stages, resolve
+from memplan.kv.stage_pools import load_of
+from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
-from tests.kv.oracle_rows import Row, engine_name, model_of, oracle_rows, question
+from tests.kv.oracle_rows import Question, Row, engine_name, model_of, oracle_rows, question
 
 FILES = {
     "vllm-0.23.0-cuda-style.jsonl": 28,
@@ -22,6 +25,10 @@ FILES = {
     "vllm-0.33.0-more-models.jsonl": 28,
     "vllm-ascend-0.23.0.post1-A3.jsonl": 28,
     "vllm-ascend-0.23.0.post1-A3-async.jsonl": 4,
+    "vllm-ascend-0.30.0rc2-A2.jsonl": 179,
+    "vllm-ascend-0.30.0rc2-A3.jsonl": 482,
+    "vllm-ascend-0.30.0rc2-A5.jsonl": 182,
+    "vllm-ascend-0.30.0rc2-deepseek-v41.jsonl": 82,
 }
 """Rows of each file; all of them are right but those below."""
 
@@ -58,6 +65,14 @@ def _fault(folder: Path, row: Row) -> str:
     if refusal is not None:
         return refusal.message
     largest = max(pools, key=lambda pool: pool.planned_per_block)
+    if "num_blocks_scaled" in row or "error_scaled" in row:
+        fault = _profiled_fault(row, asked, model)
+        if fault:
+            return fault
+        if asked.options.fits_length:
+            # The length was fitted once more, to what the worker says it has; the concurrency is of that length.
+            fitted = profiled_pools(asked, model)[0].length
+            pools = plan_stages(model, back_end, _of_length(asked.options, fitted), asked.available, asked.layout)
     settings = resolve(model, back_end, asked.options, asked.layout)
     # Older rows give the block size asked for, and tokens that follow from a rounded concurrency.
     row_is_older = "block_size_asked" not in row
@@ -71,9 +86,39 @@ def _fault(folder: Path, row: Row) -> str:
         "async_scheduling": settings.options.asynchronous,
         "max_concurrent_batches": settings.batches,
     }
+    if asked.layout.pipeline == 1 and not asked.options.fits_length:
+        load = load_of(model, back_end, asked.options, asked.layout)
+        groups = Counter((len(group.members), group.blocks(load)) for group in pools[0].groups)
+        wanted_groups = Counter((group["n"], group["blocks_per_req"]) for group in row.get("groups", ()))
+        if wanted_groups and groups != wanted_groups:
+            return f"groups {groups} are {wanted_groups}"
     wanted = {name: row[name] for name in found if name in row}
     wanted["max_concurrency"] = round(wanted["max_concurrency"], 4)
     return "; ".join(f"{name} {found[name]} is {value}" for name, value in wanted.items() if found[name] != value)
+
+
+def profiled_pools(asked: Question, model: ModelConfig) -> tuple[BlockPool, ...]:
+    """The pools where the memory is what a worker finds free."""
+    back_end = engine(asked.engine)
+    return plan_stages(model, back_end, asked.options, asked.available, asked.layout, profiled=True)
+
+
+def _profiled_fault(row: Row, asked: Question, model: ModelConfig) -> str:
+    """What is wrong where the memory is what a worker finds free, of which several groups of layers leave a part."""
+    pools = profiled_pools(asked, model)
+    refusal = next((pool.refusal for pool in pools if pool.refusal is not None), None)
+    if "error_scaled" in row:
+        needed = "" if refusal is None else f"({round(refusal.needed_bytes / GIB, 2)} GiB"
+        return "" if needed and needed in row["error_scaled"] else f"scaled: {refusal}"
+    if row["num_blocks_scaled"] is None:
+        return ""
+    found = (pools[0].num_blocks, round(pools[0].max_concurrency, 4))
+    wanted = (row["num_blocks_scaled"], round(row["max_concurrency_scaled"], 4))
+    return "" if found == wanted else f"scaled: {found} is {wanted}"
+
+
+def _of_length(options: ServingOptions, length: int) -> ServingOptions:
+    return replace(options, length=length, fits_length=False)
 
 
 def _as_printed(concurrency: float, *, older: bool) -> float:

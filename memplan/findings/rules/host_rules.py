@@ -12,6 +12,7 @@ from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, idle_part
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.stall_waits import StallWaits, claimed_waits, waits_for_stalls
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, waits_for_host
 
 _MOST_GAPS = 5
@@ -31,8 +32,9 @@ _TITLES = {
 
 def host_findings(job: JobCase) -> Iterator[Finding]:
     """A finding for every cause of idle time that is worth one, and one for copies that nothing hides."""
+    waits = waits_for_stalls(job)
     for facts in job.ranks.values():
-        yield from _idle(facts)
+        yield from _idle(job, facts, waits)
         yield from _copies(facts)
     first = next(iter(job.ranks.values()), None)
     if first is not None:
@@ -67,7 +69,7 @@ def _environment(facts: RankFacts) -> Iterator[Finding]:
         )
 
 
-def _idle(facts: RankFacts) -> Iterator[Finding]:
+def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding]:
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
     for cause in IDLE_CAUSES:
         total = facts.claims.left(idle_part(cause))
@@ -92,6 +94,7 @@ def _idle(facts: RankFacts) -> Iterator[Finding]:
             bound="a device that always has a kernel to run",
             formula=_FORMULAS.get(cause, "idle time under host events of this kind"),
             confidence=Confidence.MEASURED if sure else Confidence.ASSUMED,
+            waits_ns=claimed_waits(job, waits.get((facts.case.rank, cause), {})),
             places=tuple(Place((facts.case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
             evidence=tuple(evidence),
         )

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import KernelBounds, column_codes, kernel_bounds, signatures
@@ -19,18 +18,18 @@ from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels, TrackKind
 
-_MOST_KERNELS = 8
+_MOST_KERNELS, _MOST_OPERANDS = 8, 20
 
 
 def kernel_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's kernels, each kernel in one of them."""
-    for facts in job.ranks.values():
+    for rank, facts in job.ranks.items():
         kernels = facts.case.kernels
         if kernels is None or not len(facts.case.computing_rows):
             continue
         yield from _on_cpu(facts, kernels)
         yield from _layouts(facts, kernels)
-        yield from _clock(facts)
+        yield from _clock(facts, kernels, _bounds_of(job, rank, kernels))
         yield from _irregular(facts, kernels)
 
 
@@ -40,11 +39,15 @@ def bound_findings(job: JobCase) -> Iterator[Finding]:
         kernels = facts.case.kernels
         if kernels is None or not len(facts.case.computing_rows):
             continue
-        planned = job.planned.get(rank)
-        times = None if planned is None else planned.planned_ns
-        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine, times)
+        bounds = _bounds_of(job, rank, kernels)
         yield from _far_from_bound(facts, kernels, bounds)
         yield from _limits_of(facts, kernels, bounds)
+
+
+def _bounds_of(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
+    planned = job.planned.get(rank)
+    times = None if planned is None else planned.planned_ns
+    return kernel_bounds(kernels, job.ranks[rank].case.computing_rows, job.machine, times)
 
 
 def _where(column_rows: NDArray[np.bool_]) -> Int64s:
@@ -104,7 +107,7 @@ def _layouts(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     )
 
 
-def _clock(facts: RankFacts) -> Iterator[Finding]:
+def _clock(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
     for track in facts.case.profile.tracks:
         if track.kind is not TrackKind.COUNTER or "freq" not in track.label.casefold():
             continue
@@ -121,7 +124,7 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
                 continue
             mean, most = float(np.average(values, weights=weights)), float(values.max())
             drop = 1 - mean / most
-            cost = round(facts.claims.left(COMPUTING) * drop)
+            cost = _clocked_excess(facts, kernels, bounds, times, values)
             if drop >= threshold("clock_drop_share") and facts.worth(cost):
                 low = int(values.argmin())
                 yield Finding(
@@ -130,10 +133,10 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
                         "The clock drops: {} MHz on average of {} MHz", (f"{mean:,.0f}", f"{most:,.0f}")
                     ),
                     rank=facts.case.rank,
-                    cost_ns=facts.claims.take(COMPUTING, cost),
+                    cost_ns=facts.claims.take_spread(cost),
                     cost_bytes=None,
                     bound="the highest clock of the profile all the time",
-                    formula="computing time x (1 - mean / highest clock)",
+                    formula="duration x (1 - clock then / highest clock) of kernels that memory doesn't bound",
                     confidence=Confidence.DERIVED,
                     places=(Place((facts.case.rank,), span_ns=(int(times[low]), end), tracks=(track.label,)),),
                     evidence=(
@@ -142,6 +145,13 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
                     ),
                 )  # fmt: skip
                 return
+
+
+def _clocked_excess(facts: RankFacts, kernels: Kernels, bounds: KernelBounds, times: Int64s, values: Floats) -> int:
+    """How much less kernels would take at the highest clock; memory has a clock of its own, and so its kernels keep."""
+    rows = facts.case.computing_rows[bounds.limit != list(bounds.limits).index("memory")]
+    place = np.maximum(np.searchsorted(times, kernels.start_ns[rows], side="right") - 1, 0)
+    return round(float((kernels.duration_ns[rows] * (1 - values[place] / values.max())).sum()))
 
 
 def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
@@ -181,7 +191,7 @@ def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
 
 _LIMITS = {
     "cube": "cube", "vector": "vector", "scalar": "scalar", "mte1": "mte", "memory": "memory", "launch": "launch",
-    "no pipe": "unbound",
+    "no pipe": "unbound", "not counted": "uncounted",
 }  # fmt: skip
 _TITLES = {
     "cube": "Cube-bound kernels run {} ({}) beyond what the chip needs for them",
@@ -191,6 +201,7 @@ _TITLES = {
     "memory": "Memory-bound kernels run {} ({}) beyond what the chip needs for them",
     "launch": "Kernels that are shorter than their launch leave {} ({})",
     "unbound": "Kernels that keep no pipe busy leave {} ({})",
+    "uncounted": "Kernels without counters run {} ({}) beyond what the chip needs for them",
 }
 
 
@@ -201,7 +212,7 @@ def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) ->
     excess = np.maximum(length - bounds.bound_ns, 0.0)
     for code, limit in enumerate(bounds.limits):
         rows = free[(bounds.limit[free] == code) & (excess[free] > 0)]
-        cost = int(excess[rows].sum())
+        cost = facts.claims.beyond_spread(int(excess[rows].sum()))
         if not facts.worth(cost):
             continue
         kind = _LIMITS[limit]
@@ -232,7 +243,7 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
     length = kernels.duration_ns[facts.case.computing_rows]
     sums = np.bincount(bounds.limit, weights=length, minlength=len(bounds.limits))
     total = sums.sum()
-    if total <= 0 or not kernels.pmu:
+    if total <= 0 or not (length * bounds.busy).any():
         return
     order = [code for code in np.argsort(-sums, kind="stable").tolist() if sums[code]]
     words = ", ".join(f"{format_share(sums[code] / total, 0)} {_WORDS[bounds.limits[code]]}" for code in order[:3])
@@ -265,7 +276,7 @@ def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterat
     time = np.bincount(number, weights=length)
     busy = np.bincount(number, weights=length * bounds.busy) / np.maximum(time, 1)
     count = np.bincount(number)
-    for kind in np.argsort(-time, kind="stable")[:_MOST_KERNELS].tolist():
+    for kind in np.argsort(-time, kind="stable")[:_MOST_OPERANDS].tolist():
         row, place = int(rows[first[kind]]), int(first[kind])
         shapes = kernels.input_shapes[row]
         operands = "" if shapes.strip() in ABSENT else f" {shapes:.60}"
@@ -277,6 +288,7 @@ def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterat
 _WORDS = {
     "cube": "cube bound", "vector": "vector bound", "scalar": "scalar bound", "mte1": "bound by copies into L0",
     "memory": "memory bound", "launch": "shorter than a launch", "no pipe": "bound by no pipe",
+    "not counted": "of unknown bound",
 }  # fmt: skip
 
 
