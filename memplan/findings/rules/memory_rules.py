@@ -73,14 +73,22 @@ def _fullest_ns(facts: RankFacts) -> int | None:
     return int(process.time_ns[int(held.argmax())])
 
 
-def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
-    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+def room_left(facts: RankFacts, job: JobCase) -> tuple[int, int] | None:
+    """Device memory that is free when most is held, and all that is usable; `None` where chip or process is unknown."""
     memory = process_memory(facts.case.profile.memory_curves())
     chip = find_chip(job.machine.name) if job.machine is not None else None
     if memory is None or chip is None or chip.hbm_bytes is None:
-        return
+        return None
     usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
-    free = usable - memory.held
+    return usable - memory.held, usable
+
+
+def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
+    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+    memory, room = process_memory(facts.case.profile.memory_curves()), room_left(facts, job)
+    if memory is None or room is None:
+        return
+    free, usable = room
     wanted = round(threshold("headroom_share") * usable)
     if free >= wanted:
         return
