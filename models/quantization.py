@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from memplan.core.errors import InputError
 from memplan.models.architecture import Quantization
 from memplan.models.fields import Fields
 
 _FLOAT32_BITS, _BFLOAT16_BITS, _E8M0_BITS = 32, 16, 8
 _MX_GROUP = 32
 """Elements that share one e8m0 scale in the OCP microscaling formats."""
+
+
+MODELSLIM_FILE = "quant_model_description.json"
+"""What ModelSlim writes beside config.json: how each tensor is stored, and the whole as `model_quant_type`."""
+
+_MODELSLIM_RECIPES = {"W8A8": "w8a8", "W4A8": "w4a8"}
+_MOST_DESCRIBED = 64 * 2**20
+
+
+def read_modelslim(folder: Path) -> Quantization | None:
+    """
+    The scheme that ModelSlim's description in `folder` names; `None` without one, or for a kind without a recipe here.
+
+    Raises `InputError` for a description that can't be read.
+    """
+    path = folder / MODELSLIM_FILE
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _MOST_DESCRIBED:
+            raise InputError("this is too large for a description of tensors", path=path)
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise InputError("can't be read as a description of tensors", path=path) from None
+    kind = document.get("model_quant_type") if isinstance(document, Mapping) else None
+    recipe = _MODELSLIM_RECIPES.get(str(kind)[:4])
+    return None if recipe is None else Quantization(str(kind), 8, 8, 0, 0, 0, 0, recipe=recipe)
 
 
 def read_quantization(fields: Fields) -> Quantization | None:

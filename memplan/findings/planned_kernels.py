@@ -42,6 +42,11 @@ class PlannedKernels:
             return place_in_words(self.plan.ops[int(self.op[kernel])])
         return "" if self.alignment is None else self.alignment.scopes.path(int(self.rows[kernel]))
 
+    def of_phase(self, phase: str) -> Int64s:
+        """The computing kernels that run planned ops of `phase`."""
+        mine = np.array([op.phase == phase for op in self.plan.ops] or [False], dtype=bool)
+        return np.flatnonzero((self.op >= 0) & mine[np.maximum(self.op, 0)]).astype(np.int64)
+
     def what(self, kernel: int) -> str:
         """What an unplanned computing kernel is, empty where that is not known."""
         return "" if self.alignment is None else self.alignment.scopes.named(int(self.rows[kernel]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from memplan.core.errors import InputError
@@ -15,11 +15,12 @@ from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
+from memplan.kv.served_weights import ServedWeights, served_weights
 from memplan.kv.settings import Choice, ServingOptions, Settings, resolve
 from memplan.kv.stage_pools import settings_load, settings_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
-from memplan.models.precision import PUBLISHED, precision
+from memplan.models.precision import precision
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
@@ -185,18 +186,6 @@ def _driver_source(memory: Memory, driver: SourcedValue | None) -> Text:
     return Sentence("no figure for this chip") if driver is None else driver.source
 
 
-def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> Sentence | None:
-    """What to mind where the published weights are in a format that the chip's cube does not take."""
-    scheme = model.quantization
-    if precision_name != PUBLISHED or scheme is None or scheme.method != "fp8":
-        return None
-    if chip.cube_flops("float8_e4m3") is not None:
-        return None
-    return Sentence(
-        "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8", (chip.name,)
-    )
-
-
 def _kernels(engine: Engine, nbytes: int) -> BudgetItem:
     """What an engine keeps from the cache of the memory it finds."""
     share = Sentence("{} of what is left ({})", (str(engine.workspace_share), engine.name))
@@ -223,6 +212,8 @@ def budget(
     """
     layout = layout or ONE_RANK
     memory = memory or Memory()
+    served = served_weights(model, chip, memory.precision)
+    memory = replace(memory, precision=served.precision)
     stages = stage_spans(len(model.layers), layout)
     settings = resolve(model, engine, options, layout)
     options = settings.options
@@ -234,9 +225,7 @@ def budget(
         rooms = [_available(stage) for stage in items]
     pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=True)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
-    return _report(
-        model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
-    )
+    return _report(model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, served)
 
 
 def _report(
@@ -249,7 +238,7 @@ def _report(
     items: tuple[BudgetItem, ...],
     room: int,
     pools: tuple[BlockPool, ...],
-    precision_name: str,
+    served: ServedWeights,
 ) -> KvBudget:
     pool, options = pools[stage], settings.options
     load = settings_load(settings, layout)
@@ -272,10 +261,9 @@ def _report(
         missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
     unknown = [item.name for item in items if item.nbytes is None]
     notes: list[Text] = [*model.notes]
-    foreign = _unsupported_format(model, chip, precision_name)
-    if foreign is not None:
-        notes.append(foreign)
-    tables = rank_lookup_bytes(model, layout, precision(precision_name, model), span)
+    if served.note is not None:
+        notes.append(served.note)
+    tables = rank_lookup_bytes(model, layout, precision(served.precision, model), span)
     if tables:
         notes.append(
             Sentence(

@@ -10,7 +10,9 @@ from typing import Any
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
+from memplan.deployment.engine_changes import EngineComparison
 from memplan.kv import KvBudget
+from memplan.reports.engine_section import engine_document, engine_section
 from memplan.reports.report import (
     Column,
     Figure,
@@ -58,7 +60,8 @@ _EFFECTS = (
 class KvQuestions:
     """
     What is asked besides the budget: the `longest` context in tokens for a `batch`, memory `tiers` outside the die by
-    name with the time to `recompute_ns` instead, and the `effects` of other options.
+    name with the time to `recompute_ns` instead, the `effects` of other options, and another engine to compare
+    `against`.
     """
 
     batch: int | None = None
@@ -66,6 +69,7 @@ class KvQuestions:
     tiers: Mapping[str, MemoryTier] = field(default_factory=dict)
     recompute_ns: int | None = None
     effects: Sequence[Effect] = ()
+    against: EngineComparison | None = None
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -94,6 +98,8 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     if more.effects:
         rows = tuple(_effect_row(item) for item in more.effects)
         sections.append(section("What other options would do", ReportTable(_EFFECTS, rows)))
+    if more.against is not None:
+        sections.append(engine_section(more.against))
     return Report(
         title=title,
         headline=headline,
@@ -230,6 +236,8 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["recompute_ns"] = more.recompute_ns
     if more.effects:
         document["effects"] = [_effect_document(item) for item in more.effects]
+    if more.against is not None:
+        document["against"] = engine_document(more.against)
     return document
 
 
