@@ -19,6 +19,8 @@ from memplan.schema import Plan, PlannedOp
 
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""
+_NORMS = 3
+"""Norms in a row from which they are those of gradients, weight by weight, not a check of one bucket."""
 _SMALL = 1 << 16
 """Elements up to which a kernel after the step counts as logging."""
 
@@ -161,6 +163,7 @@ class _Unplanned:
         self.free = found.row < 0
         self.step = found.step
         known = family_table()
+        self.norm = known.number("vector_norm")
         self.positions = {known.number("range")}
         self.collective = known.collectives
         self.rules: list[tuple[str, frozenset[int], bool | None]] = [
