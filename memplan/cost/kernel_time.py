@@ -297,6 +297,7 @@ def _over(algorithm: str, link: Link | None) -> str:
     """The way of a collective, and how much longer it takes where another source's rate of the link holds."""
     if link is None:
         return algorithm
-    rate, least = link.bytes_per_second or 0.0, min((float(other.value) for other in link.also), default=0.0)
+    rates = [float(other.value) for other in link.also if isinstance(other.value, int | float)]
+    rate, least = link.bytes_per_second or 0.0, min(rates, default=0.0)
     unsure = f"; up to {rate / least:.1f} times as long, as another source has it" if 0 < least < rate * _ALIKE else ""
     return f"{algorithm} over {link.name}{unsure}"
