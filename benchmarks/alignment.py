@@ -214,7 +214,7 @@ def known_table(shared: Path) -> Iterator[str]:
     from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
     from tests.align.known_runs import Outcome, aligned, recorded_run
     from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-    from tests.align.torch_runs import CONFIGS
+    from tests.align.torch_runs import ALL_RUNS
 
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)
@@ -229,7 +229,7 @@ def known_table(shared: Path) -> Iterator[str]:
             (folder / name).mkdir()
             run = mindspore_run(name, folder / name)
             yield line(f"MindSpore, graph mode on a CPU: {name}", run.plan, len(run.kernels), aligned(run))
-        for name in CONFIGS:
+        for name in ALL_RUNS:
             run = recorded_run(name, folder)
             yield line(f"PyTorch on a CPU: {name}, two training steps", run.plan, len(run.kernels), aligned(run))
         plan, kernels = alexnet_plan(folder), alexnet_kernels(shared)

@@ -19,6 +19,11 @@ from memplan.schema import Plan, PlannedOp
 
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""
+_NORMS = 3
+"""Norms in a row from which they are those of gradients, weight by weight, not a check of one bucket."""
+_SERVED = ("prefill", "decode")
+_MANY = 4.0
+"""Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
 _SMALL = 1 << 16
 """Elements up to which a kernel after the step counts as logging."""
 
@@ -99,6 +104,7 @@ def kernel_scopes(
     again &= matched
     columns[again, 0] = of_row[found.place[again], 0]
     _joint(of_row, found, columns)
+    _other_phases(plan, sequence, kernels, kernel_class, found, columns, phases)
     # What is exchanged around the updates is of all weights.
     exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
@@ -147,6 +153,42 @@ def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[
                 columns[kernel, column] = -1
 
 
+def _other_phases(
+    plan: Plan,
+    sequence: PlannedSequence,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+    columns: NDArray[np.int32],
+    phases: _Numbers,
+) -> None:
+    """
+    Name steps of a served model that are of the other kind than the planned one.
+
+    Layers and parts are the same, but a prompt has many tokens for each row that logits are made of, a decode step one.
+    """
+    own = next((op.phase for op in plan.ops if op.phase in _SERVED), None)
+    if own is None:
+        return
+    matched = np.flatnonzero((found.row >= 0) & found.core)
+    token = sequence.token[found.row[matched]]
+    planned, made = sequence.classes.outputs[token].max(axis=1), kernels.outputs[kernel_class[matched]].max(axis=1)
+    known = (planned > 0) & (made > 0) & (sequence.op[found.row[matched]] >= 0)
+    matched, times = matched[known], made[known] / planned[known]
+    ops = [plan.ops[op] for op in sequence.op[found.row[matched]].tolist()]
+    head = np.array([op.part == "lm_head" for op in ops], dtype=np.bool_)
+    layer = np.array([op.layer is not None for op in ops], dtype=np.bool_)
+    for step in np.unique(found.step[matched]).tolist():
+        mine = found.step[matched] == step
+        if not (mine & head).any() or not (mine & layer).any():
+            continue
+        tokens_of_row = float(np.median(times[mine & layer]) / np.median(times[mine & head]))
+        if max(tokens_of_row, 1.0 / tokens_of_row) < _MANY or (tokens_of_row > 1.0) is not (own == _SERVED[1]):
+            continue
+        whole = (found.step == step) & (columns[:, 0] == phases(own))
+        columns[whole, 0] = phases(_SERVED[0] if own == _SERVED[1] else _SERVED[1])
+
+
 class _Unplanned:
     """Names for kernels that no planned op runs, from what they are and what stands around them."""
 
@@ -161,6 +203,7 @@ class _Unplanned:
         self.free = found.row < 0
         self.step = found.step
         known = family_table()
+        self.norm = known.number("vector_norm")
         self.positions = {known.number("range")}
         self.collective = known.collectives
         self.rules: list[tuple[str, frozenset[int], bool | None]] = [

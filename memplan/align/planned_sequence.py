@@ -152,7 +152,9 @@ def planned_sequence(
         opens,
         ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
-        _groups(columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()])),
+        _groups(
+            columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()], updates=bool(pieces))
+        ),
     )
 
 

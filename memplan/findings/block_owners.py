@@ -11,7 +11,7 @@ from memplan.traces.profile import Allocations
 _PARTS = 8
 
 
-def alive_at(blocks: Allocations, time_ns: int) -> Int64s:
+def blocks_alive_at(blocks: Allocations, time_ns: int) -> Int64s:
     """Rows of the blocks that are allocated at `time_ns`."""
     alive = (blocks.allocation_ns <= time_ns) & ((blocks.release_ns > time_ns) | (blocks.release_ns < 0))
     return np.flatnonzero(alive).astype(np.int64)

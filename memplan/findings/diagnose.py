@@ -25,6 +25,7 @@ from memplan.findings.rules.packet_rules import packet_findings
 from memplan.findings.rules.path_rules import path_findings
 from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
+from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
 from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
@@ -42,6 +43,7 @@ RULES: tuple[FindingRule, ...] = (
     communication_findings,
     affinity_findings,
     kernel_findings,
+    recompute_findings,
     plan_findings,
     bound_findings,
     sequence_findings,

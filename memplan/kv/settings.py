@@ -49,7 +49,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EngineSettings:
     """
     `options` with nothing left open, and what else follows from them.
 
@@ -67,7 +67,7 @@ class Settings:
 _GIVEN = Sentence("given")
 
 
-def attention_of(model: ModelConfig, engine: Engine) -> str | None:
+def attention_kind(model: ModelConfig, engine: Engine) -> str | None:
     """What `AttentionBackend.attention` calls the attention of `model`; `None` for a model without any."""
     contents = {part.content for part in cache_parts(model)}
     if CacheContent.WINDOW in contents:
@@ -113,7 +113,7 @@ def chosen_backend(
 
     Raises `InputError` where none does.
     """
-    kind = attention_of(model, engine_of(model, engine))
+    kind = attention_kind(model, engine_of(model, engine))
     offered = [backend for backend in engine.backends if backend.attention == kind]
     if not offered:
         if kind is not None and engine.backends:
@@ -134,7 +134,7 @@ def chosen_backend(
 
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that can be asked for of the caches of `model`."""
-    kind = attention_of(model, engine_of(model, engine))
+    kind = attention_kind(model, engine_of(model, engine))
     names = [name for item in engine.backends if item.attention == kind for name in item.kv if name != "auto"]
     return tuple(dict.fromkeys(names)) if engine.backends else kv_types(model, engine)
 
@@ -152,7 +152,7 @@ def _block_size(
     model: ModelConfig, engine: Engine, options: ServingOptions, backend: AttentionBackend | None
 ) -> tuple[int, Text]:
     asked = options.caches.block_size
-    kind = attention_of(model, engine_of(model, engine))
+    kind = attention_kind(model, engine_of(model, engine))
     stateful = any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
     forced = kind in ("heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
     # Tokens in flight given as such are what a planner was told: so is the block size then.
@@ -176,7 +176,7 @@ def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions,
     if layout.pipeline > 1 and model.model_type in engine.unpiped:
         raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
     fitted = engine_of(model, engine)
-    if attention_of(model, fitted) not in ("compressed", "shared_compressed"):
+    if attention_kind(model, fitted) not in ("compressed", "shared_compressed"):
         return
     for kept in fitted.compressed[:1]:
         if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
@@ -192,7 +192,7 @@ def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions,
             )
 
 
-def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> Settings:
+def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> EngineSettings:
     """
     What `engine` makes of `options` for `model` in `layout`.
 
@@ -269,7 +269,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         in_flight_tokens=in_flight,
     )
     states = 1 + asked.speculative_tokens + (1 if aligned else 0) + (1 if known else 0)
-    return Settings(resolved, batches, states, backend is not None and backend.block_outermost, tuple(choices))
+    return EngineSettings(resolved, batches, states, backend is not None and backend.block_outermost, tuple(choices))
 
 
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:

@@ -74,3 +74,12 @@ def test_a_plan_made_of_a_model_tells_what_of_it_took_time(
 def test_a_plan_and_a_model_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(tmp_path), "--plan", "a.json", "--model", "b.json"]) == 2
     assert "--plan or --model" in capsys.readouterr().err
+
+
+def test_a_rank_that_runs_a_part_of_the_plan_is_held_against_that_part(tmp_path: Path) -> None:
+    """The second stage of a pipeline: its kernels are called as ops of the plan, of which most are on other ranks."""
+    found = diagnosed(tmp_path / "run", lambda program: program[-len(program) // 3 :] * 3, steps=4)
+    assert not [one for one in found.findings if one.cost_ns]
+    planned = found.job.planned[0]
+    assert planned.alignment is None
+    assert (planned.op >= 0).all()

@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
-from memplan.findings.block_owners import accumulated, alive_at, owners_of
+from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.traces.profile import Allocations, FailedAllocation, MemorySegments
@@ -41,7 +41,7 @@ def _failed(facts: RankFacts, one: FailedAllocation, further: Sequence[FailedAll
     cause = _cause(one, sum(size for _, size in kept))
     size = one.size or 0
     lacking = max(size - max(one.free or 0, piece or 0), 0) if cause != _FRAGMENTED else size
-    alive = owners_of(blocks, alive_at(blocks, time)) if blocks is not None and time is not None else []
+    alive = owners_of(blocks, blocks_alive_at(blocks, time)) if blocks is not None and time is not None else []
     figures = (
         ("asked for", one.size), ("free on the device", one.free), ("allocated", one.allocated),
         ("reserved", one.reserved), ("device", one.capacity), ("largest free piece in a segment", piece),
@@ -104,7 +104,7 @@ def _newest(blocks: Allocations | None, time: int | None) -> list[Evidence]:
     """The last blocks that were still allocated before it failed."""
     if blocks is None or time is None:
         return []
-    rows = alive_at(blocks, time)
+    rows = blocks_alive_at(blocks, time)
     last = rows[np.argsort(-blocks.allocation_ns[rows], kind="stable")][:3]
     return [
         Evidence(f"newest: {blocks.name[row] or 'unknown'}", int(blocks.size[row]), "bytes") for row in last.tolist()

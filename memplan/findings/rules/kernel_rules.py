@@ -18,7 +18,7 @@ from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels, TrackKind
 
-_MOST_KERNELS = 8
+_MOST_KERNELS, _MOST_OPERANDS = 8, 20
 
 
 def kernel_findings(job: JobCase) -> Iterator[Finding]:
@@ -276,7 +276,7 @@ def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterat
     time = np.bincount(number, weights=length)
     busy = np.bincount(number, weights=length * bounds.busy) / np.maximum(time, 1)
     count = np.bincount(number)
-    for kind in np.argsort(-time, kind="stable")[:_MOST_KERNELS].tolist():
+    for kind in np.argsort(-time, kind="stable")[:_MOST_OPERANDS].tolist():
         row, place = int(rows[first[kind]]), int(first[kind])
         shapes = kernels.input_shapes[row]
         operands = "" if shapes.strip() in ABSENT else f" {shapes:.60}"

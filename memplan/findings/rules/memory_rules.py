@@ -9,7 +9,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_share
-from memplan.findings.block_owners import accumulated, alive_at, owners_of
+from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.hardware import chip as find_chip
@@ -73,14 +73,22 @@ def _fullest_ns(facts: RankFacts) -> int | None:
     return int(process.time_ns[int(held.argmax())])
 
 
-def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
-    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+def room_left(facts: RankFacts, job: JobCase) -> tuple[int, int] | None:
+    """Device memory that is free when most is held, and all that is usable; `None` where chip or process is unknown."""
     memory = process_memory(facts.case.profile.memory_curves())
     chip = find_chip(job.machine.name) if job.machine is not None else None
     if memory is None or chip is None or chip.hbm_bytes is None:
-        return
+        return None
     usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
-    free = usable - memory.held
+    return usable - memory.held, usable
+
+
+def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
+    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+    memory, room = process_memory(facts.case.profile.memory_curves()), room_left(facts, job)
+    if memory is None or room is None:
+        return
+    free, usable = room
     wanted = round(threshold("headroom_share") * usable)
     if free >= wanted:
         return
@@ -259,7 +267,7 @@ def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         evidence.append(Evidence("reserved then", int(curve.reserved[row]), "bytes"))
     owners: list[Evidence] = []
     if blocks is not None and len(blocks):
-        rows = _counted_by(curve, blocks, alive_at(blocks, time))
+        rows = _counted_by(curve, blocks, blocks_alive_at(blocks, time))
         owners = _owners(blocks, rows)
         known = int(blocks.size[rows].sum())
         evidence.append(Evidence("from before the profile began", max(peak - known, 0), "bytes"))
