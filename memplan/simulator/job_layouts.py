@@ -168,20 +168,23 @@ def _stage(program: RankProgram, rank: int, ranks: int, batches: int) -> RankPro
         )
         return [sent, Item(Doing.AWAIT, "await", "", 0, group=line)] if waits else [sent]
 
+    def batch(part: RankProgram, which: int) -> list[Item]:
+        return [replace(item, name=item.name.replace("micro_batch.0.", f"micro_batch.{which}.")) for item in part]
+
     found: list[Item] = []
-    for _ in range(warm):
+    for which in range(warm):
         found += [] if first else exchange(True)
-        found += ahead
+        found += batch(ahead, which)
         found += [] if last else exchange(False)
     found += [] if first or batches == warm else exchange(True)
     for which in range(warm, batches):
-        found += ahead
+        found += batch(ahead, which)
         found += [] if last else exchange(True)
-        found += back
+        found += batch(back, which - warm)
         found += [] if first else exchange(which + 1 < batches)
-    for _ in range(warm):
+    for which in range(batches - warm, batches):
         found += [] if last else exchange(True)
-        found += back
+        found += batch(back, which)
         found += [] if first else exchange(False)
     total = computing_ns(tuple(found))
     data = tuple(stage * each + one for one in range(each))
