@@ -16,8 +16,9 @@ from memplan.core.intervals import (
     interval_union,
     intervals_within,
 )
+from memplan.findings.device_communication import DeviceCommunication
 from memplan.findings.finding import threshold
-from memplan.findings.rank_case import NOTHING, DeviceCommunication, RankCase, StepWindow
+from memplan.findings.rank_case import NOTHING, RankCase, StepWindow
 from memplan.traces.profile import StepTimes
 
 IDLE_CAUSES = (
