@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.planned_sequence import ExtraOp, PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Floats, Int32s
 from memplan.core.resources import table
@@ -24,6 +24,8 @@ _NORMS = 3
 _SERVED = ("prefill", "decode")
 _MANY = 4.0
 """Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
+_PADDED = 0.001
+"""By what share of it a buffer of gradients may be longer than the weights."""
 _SMALL = 1 << 16
 """Elements up to which a kernel after the step counts as logging."""
 
@@ -109,7 +111,7 @@ def kernel_scopes(
     exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
     columns[exchanged, 2:4] = -1
-    whole = _Unplanned(kernels, kernel_class, found, columns)
+    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence))
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -189,6 +191,17 @@ def _other_phases(
         columns[whole, 0] = phases(_SERVED[0] if own == _SERVED[1] else _SERVED[1])
 
 
+def _zeroed(sequence: PlannedSequence) -> dict[int, ExtraOp]:
+    """What is filled before a step, by its size."""
+    fill = family_table().number("fill")
+    rows = np.flatnonzero((sequence.extra >= 0) & (sequence.classes.main[sequence.token] == fill))
+    sizes = sequence.classes.inputs[sequence.token[rows]].max(axis=1) if len(rows) else rows
+    return {
+        size: sequence.extras[number]
+        for size, number in zip(sizes.tolist(), sequence.extra[rows].tolist(), strict=True)
+    }
+
+
 class _Unplanned:
     """Names for kernels that no planned op runs, from what they are and what stands around them."""
 
@@ -198,13 +211,14 @@ class _Unplanned:
         kernel_class: Int32s,
         found: KernelAssignment,
         columns: NDArray[np.int32],
+        zeroed: Mapping[int, ExtraOp],
     ) -> None:
-        self.kernels, self.kernel_class, self.columns = kernels, kernel_class, columns
+        self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.free = found.row < 0
         self.step = found.step
         known = family_table()
         self.norm = known.number("vector_norm")
-        self.positions = {known.number("range")}
+        self.positions, self.fill = {known.number("range")}, known.number("fill")
         self.collective = known.collectives
         self.rules: list[tuple[str, frozenset[int], bool | None]] = [
             (rule["what"], frozenset(known.number(name) for name in rule["families"]), rule["scalar"])
@@ -244,6 +258,12 @@ class _Unplanned:
             kernel = begin + place
             size = int(max(self.kernels.inputs[classes[place]].max(), self.kernels.outputs[classes[place]].max()))
             what = self._what(main, int(classes[place]))
+            zeroed = self._zeroed(size) if main == self.fill else None
+            if zeroed is not None:
+                # Where one step follows another nothing tells which of them sets gradients to zero.
+                self.columns[kernel, 1], self.columns[kernel, 2] = -1, -1
+                yield kernel, zeroed.phase, zeroed.what
+                continue
             if place >= positions and after is not None:
                 self.columns[kernel, 1], self.columns[kernel, 2] = after[1], layer
                 yield kernel, int(after[0]), "positions"
@@ -252,6 +272,11 @@ class _Unplanned:
                 what = "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what
+
+    def _zeroed(self, size: int) -> ExtraOp | None:
+        """What of gradients is filled by a kernel of so many elements, padding of their buffer aside."""
+        near = (extra for whole, extra in self.zeroed.items() if abs(size - whole) <= whole * _PADDED)
+        return next(near, None)
 
     def _what(self, main: int, kind: int) -> str:
         for what, families, scalar in self.rules:
