@@ -23,6 +23,7 @@ _TITLES = {
     "checkpoint": "The device idles {} ({}) while a checkpoint is saved",
     "allocate": "The device idles {} ({}) while device memory is allocated or freed",
     "synchronise": "The device idles {} ({}) after calls that waited for it",
+    "stalled": "The device idles {} ({}) while the host's process stands still: garbage collection, most likely",
     "between": "The device idles {} ({}) between steps",
     "host": "Host bound: the device idles {} ({}) until the host launches the next kernel",
     "dispatch": "The device idles {} ({}) between a launch and the start of its kernel",
@@ -84,7 +85,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
         ]
         if cause == "host":
             evidence.append(Evidence("kernels that wait longer than they run", waits_for_host(facts.case), "share"))
-        sure = cause not in ("unexplained",) and (facts.case.has_host or cause == "between")
+        sure = cause not in ("unexplained", "stalled") and (facts.case.has_host or cause == "between")
         yield Finding(
             kind=f"idle.{cause}",
             title=Sentence(_TITLES[cause], (format_duration(total), format_share(total / facts.length_ns))),
@@ -101,6 +102,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
 
 
 _FORMULAS = {
+    "stalled": "gaps in which the host calls next to nothing of the runtime",
     "between": "from the last kernel of a step to the first of the next",
     "host": "from the end of the kernel before to the host's launch of the next one",
     "dispatch": "from the host's launch to the start of the kernel, while nothing else ran",
