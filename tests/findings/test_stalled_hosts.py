@@ -34,3 +34,14 @@ def test_a_host_that_calls_the_runtime_all_the_while_is_busy(tmp_path: Path) -> 
     found = diagnosed(tmp_path / "run", lambda program: _with_gap(program, *busy), steps=1)
     assert not named(found, "idle.stalled")
     assert named(found, "idle.host")
+
+
+def test_copies_that_come_late_are_places_to_open(tmp_path: Path) -> None:
+    copy = Item(Doing.COPY, "MEMCPY_ASYNC", "host to device", 400_000)
+    found = diagnosed(tmp_path / "run", lambda program: (*program[:30], copy, *program[30:60], copy, *program[60:]))
+    (exposed,) = named(found, "copy.exposed")
+    told = {item.label: item.value for item in exposed.evidence}
+    assert told["copies"] == told["times that the device waits for one"] == 6
+    assert told["longest wait"] == pytest.approx(400_000, rel=0.01)
+    assert exposed.cost_ns == pytest.approx(6 * 400_000, rel=0.01)
+    assert all(place.span_ns for place in exposed.places)

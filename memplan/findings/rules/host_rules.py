@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
@@ -114,6 +115,11 @@ _FORMULAS = {
 def _copies(facts: RankFacts) -> Iterator[Finding]:
     total = facts.claims.left(COPYING)
     if facts.worth(total):
+        case = facts.case
+        hiding = (case.computing, case.communicating)
+        starts, ends = (np.concatenate([part[side] for part in hiding]) for side in (0, 1))
+        start, end = interval_difference(case.copying, interval_union(starts, ends))
+        worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         yield Finding(
             kind="copy.exposed",
             title=Sentence(
@@ -126,5 +132,11 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             bound="copies wholly hidden behind computing",
             formula="copy intervals less computing and communication intervals",
             confidence=Confidence.MEASURED,
-            places=(Place((facts.case.rank,)),),
+            places=tuple(Place((case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
+            evidence=(
+                Evidence("copies", len(case.copying[0]), "count"),
+                Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
+                Evidence("times that the device waits for one", len(start), "count"),
+                Evidence("longest wait", int((end - start).max(initial=0)), "ns"),
+            ),
         )
