@@ -134,11 +134,11 @@ def main() -> int:
     lines += ["", f"A clean run is simulated, read and diagnosed in {spent:.2f} s."]
     print("\n".join(lines))
     if given.markdown:
-        _into(given.markdown, "planted", "\n".join(lines))
+        into_section(given.markdown, "planted", "\n".join(lines))
     return 0 if good else 1
 
 
-def _into(path: Path, section: str, text: str) -> None:
+def into_section(path: Path, section: str, text: str) -> None:
     """Put `text` between the marks of `section` in the document `path`, at its end where it has none."""
     begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
     old = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -24,6 +24,8 @@ _NORMS = 3
 _SERVED = ("prefill", "decode")
 _MANY = 4.0
 """Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
+_FUSED = 3
+"""Ops at most that a kernel between two layers runs."""
 _PADDED = 0.001
 """By what share of it a buffer of gradients may be longer than the weights."""
 _SMALL = 1 << 16
@@ -105,7 +107,7 @@ def kernel_scopes(
     again = found.how == HOW.index(MatchedBy.AGAIN)
     again &= matched
     columns[again, 0] = of_row[found.place[again], 0]
-    _joint(of_row, found, columns)
+    _joint(of_row, found, columns, phases("optimizer"))
     _other_phases(plan, sequence, kernels, kernel_class, found, columns, phases)
     # What is exchanged around the updates is of all weights.
     exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
@@ -146,13 +148,20 @@ def _op_scope(op: PlannedOp, phases: _Numbers, parts: _Numbers) -> tuple[int, in
     )
 
 
-def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[np.int32]) -> None:
-    """A kernel that runs ops of several micro-batches or layers is of none of them."""
+def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[np.int32], optimizer: int) -> None:
+    """
+    A kernel that runs ops of several micro-batches or layers is of none of them.
+
+    But for one that ends a layer and begins the next, as engines fuse the sum behind a layer with the norm before the
+    next one: it is where its main op is.
+    """
     for kernel in np.flatnonzero((found.row >= 0) & (found.first != found.last)).tolist():
         span = of_row[found.first[kernel] : found.last[kernel] + 1]
-        for column in (1, 2):
-            if len(np.unique(span[:, column])) > 1:
-                columns[kernel, column] = -1
+        batches, layers = (len(np.unique(span[:, column])) for column in (1, 2))
+        if batches > 1:
+            columns[kernel, 1] = -1
+        if layers > 1 and (batches > 1 or layers > 2 or len(span) > _FUSED or (span[:, 0] == optimizer).any()):
+            columns[kernel, 2] = -1
 
 
 def _other_phases(

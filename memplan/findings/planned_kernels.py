@@ -29,7 +29,7 @@ class PlannedKernels:
     For each computing kernel of a rank: the (first) planned op that it runs, -1 where none, and the planned ns of what
     it runs of its ops, NaN where none.
 
-    An op that several kernels run divides its time among them as they took it. `alignment` is how they were matched
+    An op in pieces divides its time among its kernels as they took it. `alignment` is how they were matched
     where names don't tell; only then it is known what unplanned kernels are.
     """
 
@@ -98,13 +98,14 @@ def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels |
     by_name = named >= 0
     # A rank of another stage runs few of the plan's ops, and is told by names all the same.
     told = kernels.duration_ns[rows[by_name[rows]]].sum() >= _NAMED * kernels.duration_ns[rows].sum()
-    alignment = None if told else aligned(plan, kernels, measured, named)
+    # Where names tell some of the kernels only, as those of one micro-batch, they count in the alignment.
+    alignment = None if told else aligned(plan, kernels, measured, np.full_like(named, -1))
     if alignment is None and not by_name.any():
         return None
     times = np.array([item.duration_ns for item in plan.ops], dtype=np.float64)
     if alignment is not None:
         first = alignment.op_of_kernel()
-        planned = _shares(times, alignment.matches, _step_of(case, kernels, alignment), kernels.duration_ns)
+        planned = planned_shares(times, alignment.matches, _step_of(case, kernels, alignment), kernels.duration_ns)
     else:
         # Kernels that are called like an op run all of it, as often as they are called.
         first, planned = named, np.where(by_name, times[np.maximum(named, 0)], np.nan)
@@ -118,15 +119,24 @@ def _step_of(case: RankCase, kernels: Kernels, alignment: Alignment) -> Int64s:
     return np.asarray(alignment.step * (len(starts) + 1) + own, dtype=np.int64)
 
 
-def _shares(times: Floats, matches: OpMatches, step: Int64s, duration_ns: Int64s) -> Floats:
-    """Planned ns of each kernel: of its ops what it has of their measured time in that step; `times` are the ops'."""
+def planned_shares(times: Floats, matches: OpMatches, step: Int64s, duration_ns: Int64s) -> Floats:
+    """
+    Planned ns of each kernel; `times` are the ops'.
+
+    Of an op that k kernels run in a step each has its part of the measured time, where they are pieces of it, or all
+    of it, where each runs it once more, as micro-batches do that the plan lacks: pieces take about 1/k of the op.
+    """
     planned = np.full(len(duration_ns), np.nan)
     op, kernel = matches.op, matches.kernel
     if not len(op):
         return planned
     took = np.maximum(duration_ns[kernel], 1).astype(np.float64)
     _, one = np.unique(np.stack((op, step[kernel])), axis=1, return_inverse=True)
-    whole = np.bincount(one.reshape(-1), weights=took)[one.reshape(-1)]
-    sums = np.bincount(kernel, weights=times[op] * took / whole, minlength=len(duration_ns))
+    one = one.reshape(-1)
+    count = np.bincount(one)
+    whole = np.bincount(one, weights=took)
+    repeated = (whole / count)[one] >= times[op] / np.sqrt(count[one])
+    share = np.where(repeated, 1.0, took / whole[one])
+    sums = np.bincount(kernel, weights=times[op] * share, minlength=len(duration_ns))
     matched = np.bincount(kernel, minlength=len(duration_ns)) > 0
     return np.where(matched, sums, planned)

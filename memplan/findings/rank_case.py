@@ -38,6 +38,8 @@ _NO_KERNELS = re.compile(
 )
 _COPY = re.compile(r"MEMCPY|PCIE_DMA|SDMA_SQE", re.IGNORECASE)
 
+CALLS = "calls"
+"""The key of all calls of the runtime among a rank's host events."""
 NOTHING: Intervals = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
@@ -259,11 +261,13 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
         kind: [re.compile(pattern, re.IGNORECASE) for pattern in entry["patterns"]]
         for kind, entry in table("memplan.findings", "host_events.json").items()
     }
-    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in kinds}
+    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in (*kinds, CALLS)}
     for track in rank.tracks:
         if track.kind not in (TrackKind.HOST, TrackKind.CANN):
             continue
         slices = rank.slices(track.id)
+        if track.kind is TrackKind.CANN:
+            found[CALLS].append((slices.start_ns, slices.start_ns + slices.duration_ns))
         used = np.unique(slices.name).tolist()
         for kind, patterns in kinds.items():
             codes = [code for code in used if any(pattern.search(slices.names[code]) for pattern in patterns)]

@@ -18,12 +18,12 @@ from memplan.core.intervals import (
 )
 from memplan.findings.device_communication import DeviceCommunication
 from memplan.findings.finding import threshold
-from memplan.findings.rank_case import NOTHING, RankCase, StepWindow
+from memplan.findings.rank_case import CALLS, NOTHING, RankCase, StepWindow
 from memplan.traces.profile import StepTimes
 
 IDLE_CAUSES = (
-    "garbage", "compile", "dataloader", "checkpoint", "allocate", "synchronise", "between", "host", "dispatch",
-    "unexplained",
+    "garbage", "compile", "dataloader", "checkpoint", "allocate", "stalled", "synchronise", "between", "host",
+    "dispatch", "unexplained",
 )  # fmt: skip
 """Why a device is idle, in the order in which gaps are explained: what is more particular goes first."""
 HOST_EVENT_CAUSES = IDLE_CAUSES[:5]
@@ -123,12 +123,33 @@ def idle_by_cause(case: RankCase) -> dict[str, Intervals]:
         part = interval_intersection(rest, case.host.get(cause, NOTHING))
         found[cause] = part
         rest = interval_difference(rest, part)
+    found["stalled"], rest = _without_calls(case, rest)
     between = _between_steps(case.windows)
     found["synchronise"], rest = _after_synchronising(case, rest, between)
     found["between"] = interval_intersection(rest, between)
     rest = interval_difference(rest, found["between"])
     found |= _by_launch(case, rest)
     return found
+
+
+def _without_calls(case: RankCase, rest: Intervals) -> tuple[Intervals, Intervals]:
+    """Long gaps in which the host called next to nothing of the runtime: its process stood still."""
+    calls = case.host.get(CALLS, NOTHING)
+    start, end = rest
+    long = np.flatnonzero(end - start >= threshold("stalled_ns"))
+    if not len(calls[0]) or not len(long):
+        return NOTHING, rest
+    most = threshold("stalled_share")
+    still = [row for row in long.tolist() if _called_ns(calls, int(start[row]), int(end[row])) <= most]
+    part = (start[still], end[still])
+    return part, interval_difference(rest, part)
+
+
+def _called_ns(calls: Intervals, start: int, end: int) -> float:
+    """Share of a gap that lies under calls of the runtime."""
+    near = slice(*np.searchsorted(calls[1], [start, end]).tolist())
+    around = (calls[0][near.start : near.stop + 1], calls[1][near.start : near.stop + 1])
+    return interval_total(*intervals_within(around, start, end)) / (end - start)
 
 
 def _between_steps(windows: Sequence[StepWindow]) -> Intervals:

@@ -70,7 +70,7 @@ def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
     meets = sum(item.doing is Doing.AWAIT for item in job.programs[0])
     conditions = JobConditions(
         # Where ranks meet at every layer, what scatters is waited for each time: that alone would cost a hundredth.
-        spread=0.05 if meets < _FEW_MEETINGS else 0.02,
+        spread=0.05 if meets < _FEW_MEETINGS else 0.015,
         tail=0.002,
         launch_spread=0.5,
         unplanned=0.05,

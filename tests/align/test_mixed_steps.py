@@ -11,6 +11,7 @@ import pytest
 
 import memplan
 from memplan.align import align
+from memplan.compare import compare
 from memplan.likeness import like_profile
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
@@ -66,3 +67,32 @@ def test_steps_of_both_kinds_are_told_apart(model: ModelConfig, tmp_path: Path, 
     scopes = align(plan, kernels).scopes
     named = Counter((name, scopes.phases[phase]) for name, phase in zip(truth, scopes.phase.tolist(), strict=True))
     assert set(named) == {("decode", "decode"), ("prefill", "prefill")}
+
+
+def test_a_sum_fused_with_the_next_layers_norm_is_of_that_layer(model: ModelConfig, tmp_path: Path) -> None:
+    """Engines add the residual and norm the next layer's input in one kernel."""
+    plan = memplan.plan(model, layout=LAYOUT, recipe=STEPS["decode"], chip="910B2")
+    table = kernels_of(model, STEPS["decode"], tmp_path / "apart_ascend_pt")
+    fused: list[dict[str, str]] = []
+    for row in table:
+        norm = row["Type"] == "RmsNorm" and bool(fused) and fused[-1]["Type"] == "Add"
+        if norm:
+            added = fused.pop()
+            sizes = (added["Input Shapes"].strip('"'), row["Input Shapes"].strip('"').split(";")[-1])
+            row = {**row, "Type": "AddRmsNorm", "Name": "AddRmsNorm", "Input Shapes": '"' + ";".join(sizes) + '"'}
+        fused.append(row)
+    folder = tmp_path / "fused_ascend_pt"
+    path = folder / "ASCEND_PROFILER_OUTPUT" / "kernel_details.csv"
+    path.parent.mkdir(parents=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(fused[0]))
+        writer.writeheader()
+        writer.writerows(fused)
+    compared = compare(plan, memplan.open_profile(folder))
+    kernels = memplan.open_profile(folder).rank(0).kernels()
+    assert compared.places is not None
+    assert kernels is not None
+    said = [compared.places.place(row) for row, kind in enumerate(kernels.type) if kind == "AddRmsNorm"]
+    assert said[:4] == [
+        "layers.0.norm.1, decode", "layers.1.norm.0, decode", "layers.1.norm.1, decode", "layers.2.norm.0, decode",
+    ]  # fmt: skip
