@@ -98,7 +98,8 @@ def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels |
     by_name = named >= 0
     # A rank of another stage runs few of the plan's ops, and is told by names all the same.
     told = kernels.duration_ns[rows[by_name[rows]]].sum() >= _NAMED * kernels.duration_ns[rows].sum()
-    alignment = None if told else aligned(plan, kernels, measured, named)
+    # Where names tell some of the kernels only, as those of one micro-batch, they count in the alignment.
+    alignment = None if told else aligned(plan, kernels, measured, np.full_like(named, -1))
     if alignment is None and not by_name.any():
         return None
     times = np.array([item.duration_ns for item in plan.ops], dtype=np.float64)
