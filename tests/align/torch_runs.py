@@ -356,8 +356,8 @@ def weight_part(name: str) -> str:
         parts[-1] = "q_proj+k_proj+v_proj"
     if parts[-1] == "o":
         parts[-1] = "o_proj"
-    if "experts" in parts and parts[-2].isdigit():
-        del parts[-2]
+    if "experts" in parts:
+        parts = [*parts[:2], "experts", "down_proj" if parts[-1] == "down" else "up_proj"]
     if parts[-1].isdigit() and parts[-2] in ("gate_proj+up_proj", "down_proj"):
         parts[-2:] = ["experts", "down_proj" if parts[-2] == "down_proj" else "up_proj"]
     return ".".join(parts) + ".adam"
