@@ -99,7 +99,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     missed, missed_step = _missed(sequence, settled)
-    weak = _weakly_told(sequence, ratios, units.kernel_class, settled)[units.owner]
+    weak = _weakly_told(sequence, ratios, classes.scalar, units.kernel_class, settled)[units.owner]
     settled = settled.of_each(units.owner)
     planned = settled.row >= 0
     planned[planned] = sequence.scope[settled.row[planned]] >= 0
@@ -117,11 +117,11 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
 
 
 def _weakly_told(
-    sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment
+    sequence: PlannedSequence, ratios: Likelihoods, scalar: Bools, kernel_class: Int32s, found: KernelAssignment
 ) -> Bools:
     """Kernels whose sizes are no reason to take them for a part of their op rather than of any near it."""
     ratio = ratios.behind[sequence.token[found.row], kernel_class]
-    weak: Bools = (found.row >= 0) & (ratio < pair_model()["weak_part"])
+    weak: Bools = (found.row >= 0) & (ratio < pair_model()["weak_part"]) & ~scalar[kernel_class]
     return weak
 
 

@@ -211,14 +211,26 @@ def _doubted(
 ) -> PairResult:
     """The result, less sure where others don't agree with it (`second_opinions`)."""
     rows = len(sequence)
+    # Other prices tell where small kernels belong, not where in the step anything stands.
+    others = [
+        each for each in others if (np.abs(each.place - found.place[: len(each.place)]) > _WIDTH).mean() <= _MOVED
+    ]
 
     def scopes(row: Int64s) -> Int64s:
         return np.where(row >= 0, sequence.scope[row % rows] * len(found.row) * 2 + row // rows, -1)
 
+    def ops(row: Int64s) -> Int64s:
+        op = np.where(sequence.op >= 0, sequence.op, rows + np.arange(rows))
+        return np.where(row >= 0, op[row % rows] + row // rows * 2 * rows, -1)
+
+    # An update in pieces has a row for each of them, and is as likely as all of those together.
+    several = np.bincount(sequence.op[sequence.op >= 0], minlength=1)[np.maximum(sequence.op, 0)] > 1
+    pieced = (found.row >= 0) & (several & (sequence.op >= 0))[found.row % rows]
+    chance = np.where(pieced, found.of_scope, found.chance)
     kind = np.where(found.row >= 0, sequence.token[found.row % rows], -1).astype(np.int64)
-    of_row = agreement(found.row, [other.row for other in others], kind, kernel_class)
+    of_op = agreement(ops(found.row), [ops(other.row) for other in others], kind, kernel_class)
     of_scope = agreement(scopes(found.row), [scopes(other.row) for other in others], kind, kernel_class)
-    return replace(found, chance=found.chance * of_row, alone=found.alone * of_row, of_scope=found.of_scope * of_scope)
+    return replace(found, chance=chance * of_op, alone=found.alone * of_op, of_scope=found.of_scope * of_scope)
 
 
 def _counted_on(found: PairResult, rows: int) -> PairResult:
