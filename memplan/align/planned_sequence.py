@@ -121,7 +121,7 @@ def planned_sequence(
     of_pieces = {place: () if pieces is None else pieces.get(ops[place], ()) for place in updates}
     kept = {place: [piece.elements for piece in each] or [sizes[place]] for place, each in of_pieces.items()}
     if updates:
-        extra(_zeroing(around, ops, buckets, sizes))
+        extra(_zeroing(plan, around, ops, buckets, sizes))
     begins = len(rows)
     for place, (op, code) in enumerate(zip(ops, codes.tolist(), strict=True)):
         if place in buckets:
@@ -183,11 +183,13 @@ def _is_last(family: int) -> bool:
 
 
 def _zeroing(
-    around: Mapping[str, Any], ops: Sequence[int], buckets: Mapping[int, int], sizes: Mapping[int, int]
+    plan: Plan, around: Mapping[str, Any], ops: Sequence[int], buckets: Mapping[int, int], sizes: Mapping[int, int]
 ) -> Iterator[tuple[Mapping[str, Any], int, int]]:
-    """Gradients are set to zero in one go or bucket by bucket."""
+    """Gradients are set to zero in one go or bucket by bucket; one that is exchanged twice counts once."""
     first = ops[next(iter(sizes))]
-    totals = {sum(buckets.values()) or sum(sizes.values()): first} | {size: ops[at] for at, size in buckets.items()}
+    parts = {place: plan.ops[ops[place]].part for place in buckets}
+    once = {part.rpartition(".")[0] if part else place: buckets[place] for place, part in parts.items()}
+    totals = {sum(once.values()) or sum(sizes.values()): first} | {size: ops[at] for at, size in buckets.items()}
     for entry in around["before_the_step"]:
         for size, of in totals.items():
             yield entry, of, size

@@ -33,6 +33,9 @@ def command(
         typer.Option(help="Plan with the least HBM that makes the step at most so much longer, such as 5%."),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help="Add the step time against HBM, with its knee.")] = False,
+    larger_batch: Annotated[
+        bool, typer.Option("--larger-batch", help="Add what twice the samples of a model's micro-batch change.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
 ) -> Report:
     """
@@ -41,7 +44,9 @@ def command(
     Exits with 0 when it fits, 1 when it does not, 2 when the source can't be read.
     """
     from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
+    from memplan.reports.communication_section import larger_batch_section
     from memplan.reports.plan_report import curve_section, plan_report
+    from memplan.schema.communication import communication_outlook
 
     shapes = dict(parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
@@ -53,7 +58,11 @@ def command(
             result = asked.plan(shapes=shapes, calibration=calibration, progress=progress)
         else:
             result = smallest_hbm(plan_with, parse_share(max_slowdown))
-        sections = (curve_section(hbm_curve(plan_with)),) if curve else ()
+        sections = [curve_section(hbm_curve(plan_with))] if curve else []
+        outlook = communication_outlook(result) if larger_batch else None
+        if outlook is not None:
+            twice = communication_outlook(asked.twice_the_batch().plan(calibration=calibration, progress=progress))
+            sections += [] if twice is None else [larger_batch_section(outlook, twice)]
     if output is not None:
         result.save(output)
     report = plan_report(result)

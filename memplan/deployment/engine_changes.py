@@ -15,7 +15,7 @@ _Exchange = tuple[Sentence, tuple[str, ...]]
 
 _PLANNER: tuple[_Exchange, ...] = (
     (Sentence("bytes of a block"), ("block_bytes",)),
-    (Sentence("groups of layers"), ("packs", "pads_pages")),
+    (Sentence("groups of layers"), ("pads_pages",)),
     (Sentence("null block in what a request may take"), ("null_block_checked",)),
     (Sentence("buffers for each layer"), ("buffers_by_layer",)),
     (Sentence("count of concurrency"), ("concurrency",)),

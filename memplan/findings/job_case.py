@@ -90,5 +90,6 @@ def job_case(
 
 def rank_facts_of(case: RankCase) -> RankFacts:
     """`case` with its steps taken apart and nothing explained."""
-    steps = breakdown(case)
-    return RankFacts(case, steps, exposed_communications(case), Claims(case, steps))
+    exposed = exposed_communications(case)
+    steps = breakdown(case, exposed)
+    return RankFacts(case, steps, exposed, Claims(case, steps))

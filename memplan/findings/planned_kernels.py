@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align import Alignment, place_in_words
+from memplan.align import Alignment, OpMatches, place_in_words
 from memplan.compare.aligned_ops import aligned
 from memplan.compare.matching import own_name_matches
 from memplan.compare.measured import measured_ops
@@ -15,7 +15,10 @@ from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
 from memplan.findings.rank_case import RankCase
 from memplan.schema import Plan
+from memplan.traces.profile import Kernels
 
+_NAMED = 0.5
+"""Share of the computing time that kernels with names of ops have to take for names to tell the ops."""
 _MOST_ALIGNED = 8
 """Ranks that are aligned without names: each takes seconds for 100,000 kernels, and ranks of a stage are alike."""
 
@@ -26,7 +29,7 @@ class PlannedKernels:
     For each computing kernel of a rank: the (first) planned op that it runs, -1 where none, and the planned ns of what
     it runs of its ops, NaN where none.
 
-    An op that several kernels run divides its time among them as they took it. `alignment` is how they were matched
+    An op in pieces divides its time among its kernels as they took it. `alignment` is how they were matched
     where names don't tell; only then it is known what unplanned kernels are.
     """
 
@@ -89,33 +92,51 @@ def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels |
     kernels = case.kernels
     if kernels is None:
         return None
+    rows = case.computing_rows
     measured = measured_ops(case.profile, progress)
     named = own_name_matches(plan, measured)
-    alignment = aligned(plan, kernels, measured, named)
-    if alignment is None and not (named >= 0).any():
+    by_name = named >= 0
+    # A rank of another stage runs few of the plan's ops, and is told by names all the same.
+    told = kernels.duration_ns[rows[by_name[rows]]].sum() >= _NAMED * kernels.duration_ns[rows].sum()
+    # Where names tell some of the kernels only, as those of one micro-batch, they count in the alignment.
+    alignment = None if told else aligned(plan, kernels, measured, np.full_like(named, -1))
+    if alignment is None and not by_name.any():
         return None
+    times = np.array([item.duration_ns for item in plan.ops], dtype=np.float64)
     if alignment is not None:
-        op, kernel = alignment.matches.op, alignment.matches.kernel
-        first, step = alignment.op_of_kernel(), alignment.step[kernel]
+        first = alignment.op_of_kernel()
+        planned = planned_shares(times, alignment.matches, _step_of(case, kernels, alignment), kernels.duration_ns)
     else:
-        kernel = np.flatnonzero(named >= 0).astype(np.int64)
-        op, first = named[kernel], named
-        starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
-        step = np.searchsorted(starts, kernels.start_ns[kernel], side="right").astype(np.int64)
-    planned = _shares(plan, op, kernel, step, kernels.duration_ns)
-    rows = case.computing_rows
+        # Kernels that are called like an op run all of it, as often as they are called.
+        first, planned = named, np.where(by_name, times[np.maximum(named, 0)], np.nan)
     return PlannedKernels(plan, first[rows], planned[rows], rows, alignment)
 
 
-def _shares(plan: Plan, op: Int64s, kernel: Int64s, step: Int64s, duration_ns: Int64s) -> Floats:
-    """Planned ns of each kernel: of its ops what it has of their measured time in that step."""
+def _step_of(case: RankCase, kernels: Kernels, alignment: Alignment) -> Int64s:
+    """A number for each kernel's step: by the alignment's count of repetitions, and by the profile's own steps."""
+    starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
+    own = np.searchsorted(starts, kernels.start_ns, side="right")
+    return np.asarray(alignment.step * (len(starts) + 1) + own, dtype=np.int64)
+
+
+def planned_shares(times: Floats, matches: OpMatches, step: Int64s, duration_ns: Int64s) -> Floats:
+    """
+    Planned ns of each kernel; `times` are the ops'.
+
+    Of an op that k kernels run in a step each has its part of the measured time, where they are pieces of it, or all
+    of it, where each runs it once more, as micro-batches do that the plan lacks: pieces take about 1/k of the op.
+    """
     planned = np.full(len(duration_ns), np.nan)
+    op, kernel = matches.op, matches.kernel
     if not len(op):
         return planned
-    times = np.array([item.duration_ns for item in plan.ops], dtype=np.float64)
     took = np.maximum(duration_ns[kernel], 1).astype(np.float64)
-    _, one = np.unique(np.stack((op, step)), axis=1, return_inverse=True)
-    whole = np.bincount(one.reshape(-1), weights=took)[one.reshape(-1)]
-    sums = np.bincount(kernel, weights=times[op] * took / whole, minlength=len(duration_ns))
+    _, one = np.unique(np.stack((op, step[kernel])), axis=1, return_inverse=True)
+    one = one.reshape(-1)
+    count = np.bincount(one)
+    whole = np.bincount(one, weights=took)
+    repeated = (whole / count)[one] >= times[op] / np.sqrt(count[one])
+    share = np.where(repeated, 1.0, took / whole[one])
+    sums = np.bincount(kernel, weights=times[op] * share, minlength=len(duration_ns))
     matched = np.bincount(kernel, minlength=len(duration_ns)) > 0
     return np.where(matched, sums, planned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,18 @@ from memplan.core.arrays import Int64s
 from memplan.core.intervals import (
     Intervals,
     interval_difference,
-    interval_total,
     interval_union,
-    intervals_within,
 )
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
+from memplan.findings.device_communication import (
+    DeviceCommunication,
+    device_communication,
+    device_communications,
+    traced_communications,
+)
 from memplan.graph.op_names import type_of_kernel
-from memplan.traces.profile import CommunicationTime, Kernels, StepTimes, TrackKind
+from memplan.traces.profile import Kernels, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import step_spans
 
@@ -32,28 +36,11 @@ _TASKS = re.compile(r"(?:event|notify)[ _](?:wait|record)|memcpy|sdma|pcie_dma|r
 _NO_KERNELS = re.compile(
     r"EVENT_RESET|REDUCE_ASYNC\w*|(?:RDMA|SDMA)\w*|.*_SQE|MODEL_\w+|Stream ?Active\w*", re.IGNORECASE
 )
-_MOVES = re.compile(r"memcpy|reduce_inline|rdma_?send|reduce_async|sdma", re.IGNORECASE)
-"""Tasks on the planes of a communication that move bytes; others wait or tell."""
 _COPY = re.compile(r"MEMCPY|PCIE_DMA|SDMA_SQE", re.IGNORECASE)
-_SEND_RECEIVE = re.compile(r"send|recv|receive", re.IGNORECASE)
 
+CALLS = "calls"
+"""The key of all calls of the runtime among a rank's host events."""
 NOTHING: Intervals = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCommunication:
-    """
-    One communication on the device; `transfer_ns` is how much of it moved bytes, `None` where nothing tells.
-
-    `peer_to_peer` is a send, a receive or both. `told` is what the profiler's own analysis says of it.
-    """
-
-    name: str
-    start_ns: int
-    end_ns: int
-    peer_to_peer: bool
-    transfer_ns: int | None
-    told: CommunicationTime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +108,14 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
         traced = _traced_case(rank, copies, progress)
         if traced is not None:
             return traced
-        found = [_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
+        found = [device_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
         return RankCase(
             rank.rank, rank, None, NOTHING[0], NOTHING[0], found, [], NOTHING, NOTHING, copies, rank.steps(progress)
         )
     communicating, waiting = _kinds_of(kernels)
     end = kernels.start_ns + kernels.duration_ns
     rows = np.flatnonzero(~communicating & ~waiting)
-    communications = _communications(rank, kernels, communicating, told)
+    communications = device_communications(rank, kernels, communicating, told)
     starts = np.array([one.start_ns for one in communications], dtype=np.int64)
     ends = np.array([one.end_ns for one in communications], dtype=np.int64)
     computing = interval_union(kernels.start_ns[rows], end[rows])
@@ -165,7 +152,7 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
         )
     if not len(computing[0]):
         return None
-    communications = sorted(_traced_communications(rank), key=lambda one: one.start_ns)
+    communications = sorted(traced_communications(rank), key=lambda one: one.start_ns)
     starts = np.array([one.start_ns for one in communications], dtype=np.int64)
     ends = np.array([one.end_ns for one in communications], dtype=np.int64)
     first = min(int(computing[0][0]), int(starts.min(initial=computing[0][0])))
@@ -248,85 +235,6 @@ def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return core | named, waits
 
 
-def _communications(
-    rank: RankProfile, kernels: Kernels, rows: NDArray[np.bool_], told: Sequence[CommunicationTime]
-) -> list[DeviceCommunication]:
-    """Communications by the kernel table, else by the profiler's analysis; by the trace where neither has any."""
-    by_name: dict[str, list[CommunicationTime]] = {}
-    for one in told:
-        by_name.setdefault(one.op, []).append(one)
-    links = _link_times(rank)
-    chosen = np.flatnonzero(rows).tolist()
-    found = []
-    for row in chosen:
-        start, name = int(kernels.start_ns[row]), kernels.name[row]
-        near = min(by_name.get(name, ()), key=lambda one: abs(one.start_ns - start), default=None)
-        found.append(_communication(name, start, start + int(kernels.duration_ns[row]), near, links))
-    if not chosen:
-        found = [_communication(one.op, one.start_ns, one.end_ns, one, links) for one in told]
-    if not found:
-        found = _traced_communications(rank)
-    return sorted(found, key=lambda one: one.start_ns)
-
-
-def _traced_communications(rank: RankProfile) -> list[DeviceCommunication]:
-    """Communications of the trace; the tasks on their planes, where it has these, tell when bytes moved."""
-    found = []
-    moving = _on_planes(rank)
-    for track in rank.tracks:
-        if track.kind is TrackKind.COMMUNICATION and "plane" not in track.thread.casefold():
-            slices = rank.slices(track.id)
-            for start, length, name in zip(
-                slices.start_ns.tolist(), slices.duration_ns.tolist(), slices.name.tolist(), strict=True
-            ):
-                one = _communication(slices.names[name], start, start + length, None, {})
-                if moving is not None:
-                    inside = intervals_within(moving, start, start + length)
-                    one = replace(one, transfer_ns=interval_total(*inside))
-                found.append(one)
-    return found
-
-
-def _on_planes(rank: RankProfile) -> Intervals | None:
-    """When any plane of the communications moved bytes; `None` where the trace shows no tasks on planes."""
-    starts, ends = [], []
-    for track in rank.tracks:
-        if track.kind is TrackKind.COMMUNICATION and "plane" in track.thread.casefold() and track.count:
-            slices = rank.slices(track.id)
-            moves = [code for code in np.unique(slices.name).tolist() if _MOVES.search(slices.names[code])]
-            rows = np.isin(slices.name, moves)
-            starts.append(slices.start_ns[rows])
-            ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
-    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else None
-
-
-def _link_times(rank: RankProfile) -> dict[str, int]:
-    """The longest time that any one link was busy in a communication, by its name."""
-    found: dict[str, int] = {}
-    for use in rank.links():
-        if use.single and use.source != use.target:
-            found[use.single] = max(found.get(use.single, 0), use.duration_ns)
-    return found
-
-
-def _communication(
-    name: str, start: int, end: int, told: CommunicationTime | None, links: Mapping[str, int]
-) -> DeviceCommunication:
-    """
-    One communication with the part of it that moved bytes.
-
-    That is the profiler's own transit time; where it is left 0 although bytes moved, the longest time of any one link
-    of the op, else the times of all packets, which is exact for one link and too much for several.
-    """
-    transfer: int | None = None
-    if told is not None:
-        packets = sum(packet.duration_ns for packet in told.packets)
-        transfer = told.transit_ns or links.get(name, 0) or packets
-        transfer = min(transfer, end - start)
-    peer = told.peer_to_peer if told is not None else bool(_SEND_RECEIVE.search(name))
-    return DeviceCommunication(name, start, end, peer, transfer, told)
-
-
 def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[StepWindow]:
     spans = step_spans(rank, progress)
     first = int(kernels.start_ns.min())
@@ -353,11 +261,13 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
         kind: [re.compile(pattern, re.IGNORECASE) for pattern in entry["patterns"]]
         for kind, entry in table("memplan.findings", "host_events.json").items()
     }
-    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in kinds}
+    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in (*kinds, CALLS)}
     for track in rank.tracks:
         if track.kind not in (TrackKind.HOST, TrackKind.CANN):
             continue
         slices = rank.slices(track.id)
+        if track.kind is TrackKind.CANN:
+            found[CALLS].append((slices.start_ns, slices.start_ns + slices.duration_ns))
         used = np.unique(slices.name).tolist()
         for kind, patterns in kinds.items():
             codes = [code for code in used if any(pattern.search(slices.names[code]) for pattern in patterns)]

@@ -6,7 +6,7 @@ from memplan.kv.engine_files import engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.settings import Choice, ServingOptions, Settings, resolve
+from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
 from memplan.kv.stage_pools import plan_cache, plan_stages
 
 __all__ = [
@@ -16,12 +16,12 @@ __all__ = [
     "CacheOptions",
     "Choice",
     "Engine",
+    "EngineSettings",
     "KvBudget",
     "LogicalCache",
     "Memory",
     "Refusal",
     "ServingOptions",
-    "Settings",
     "budget",
     "engine",
     "engines",

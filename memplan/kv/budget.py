@@ -16,7 +16,7 @@ from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.served_weights import ServedWeights, served_weights
-from memplan.kv.settings import Choice, ServingOptions, Settings, resolve
+from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
 from memplan.kv.stage_pools import settings_load, settings_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
@@ -232,7 +232,7 @@ def _report(
     model: ModelConfig,
     chip: Chip,
     engine: Engine,
-    settings: Settings,
+    settings: EngineSettings,
     layout: Layout,
     stage: int,
     items: tuple[BudgetItem, ...],

@@ -114,11 +114,11 @@ class AttentionBackend:
 
     `attention` is what it computes: `heads`, `latent`, `sparse_latent`, `compressed` or `shared_compressed`. `kv` maps
     every type that can be asked for to the format kept. It takes models of `families`, heads of `head_sizes` or up to
-    `most_head` elements, from `fewest_heads` to `most_heads` of them on a rank, where those are given; `sinks`,
-    `context_parallel` and `any_block` say what else. `kernel_blocks` are the blocks of tokens its kernels read, to
-    which blocks of the cache are multiples; those of indexers that come with it are in `beside`. `windows_first` says
-    whether the model's first layer must keep a window alone. `block_outermost`
-    says that layers lie side by side in a block.
+    `most_head` elements, up to `most_heads` of them on a rank, where those are given; with context parallelism only
+    the types in `context_parallel`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the
+    cache are multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`.
+    `windows_first` says whether the model's first layer must keep a window alone. `block_outermost` says that layers
+    lie side by side in a block.
     """
 
     name: str
@@ -130,7 +130,6 @@ class AttentionBackend:
     head_sizes: tuple[int, ...] = ()
     most_head: int | None = None
     most_heads: int | None = None
-    sinks: bool = True
     context_parallel: tuple[str, ...] | None = None
     any_block: bool = False
     windows_first: bool | None = None
@@ -171,16 +170,14 @@ class PlannerRules:
     `block_bytes` is what a block takes of memory: `tuples` of pages (`group size x page`, packed pools summed by page
     size) or the `widest` group's pages. `concurrency` divides blocks by those of each group (`groups`) or by all
     groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
-    `pads_pages` pads pages that do not divide the largest. `packs` puts pages of several sizes side by side in blocks.
-    `buffers_by_layer` shrinks the memory found by what all groups' pages are more than one block's, for buffers are
-    kept for each layer.
+    `pads_pages` pads pages that do not divide the largest. `buffers_by_layer` shrinks the memory found
+    by what all groups' pages are more than one block's, for buffers are kept for each layer.
     """
 
     block_bytes: str = "tuples"
     concurrency: str = "bytes"
     null_block_checked: bool = False
     pads_pages: bool = False
-    packs: bool = False
     buffers_by_layer: bool = False
 
 

@@ -63,7 +63,6 @@ def _backend(row: Mapping[str, Any]) -> AttentionBackend:
         head_sizes=tuple(row.get("head_sizes", ())),
         most_head=row.get("most_head"),
         most_heads=row.get("most_heads"),
-        sinks=row.get("sinks", True),
         context_parallel=None if spread is None else tuple(spread),
         any_block=row.get("any_block", False),
         windows_first=row.get("windows_first"),

@@ -49,7 +49,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EngineSettings:
     """
     `options` with nothing left open, and what else follows from them.
 
@@ -192,7 +192,7 @@ def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions,
             )
 
 
-def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> Settings:
+def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> EngineSettings:
     """
     What `engine` makes of `options` for `model` in `layout`.
 
@@ -269,7 +269,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         in_flight_tokens=in_flight,
     )
     states = 1 + asked.speculative_tokens + (1 if aligned else 0) + (1 if known else 0)
-    return Settings(resolved, batches, states, backend is not None and backend.block_outermost, tuple(choices))
+    return EngineSettings(resolved, batches, states, backend is not None and backend.block_outermost, tuple(choices))
 
 
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:

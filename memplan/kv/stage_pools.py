@@ -11,7 +11,7 @@ from memplan.kv.groups import CacheGroup, GroupRules, form_groups
 from memplan.kv.layers import cache_specs, engine_of
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, PoolRules, Refusal, buffered_memory, plan_pool
-from memplan.kv.settings import ServingOptions, Settings, resolve
+from memplan.kv.settings import EngineSettings, ServingOptions, resolve
 from memplan.kv.specs import Load
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, stage_spans
@@ -22,14 +22,14 @@ def load_of(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     return settings_load(resolve(model, engine, options, layout), layout)
 
 
-def settings_load(settings: Settings, layout: Layout) -> Load:
+def settings_load(settings: EngineSettings, layout: Layout) -> Load:
     """What must be held for one request under `settings`."""
     options = settings.options
     return Load(options.length, options.in_flight_tokens or 0, layout.context, settings.state_blocks)
 
 
 def cache_groups(
-    model: ModelConfig, engine: Engine, settings: Settings, layout: Layout = ONE_RANK
+    model: ModelConfig, engine: Engine, settings: EngineSettings, layout: Layout = ONE_RANK
 ) -> tuple[CacheGroup, ...]:
     """The groups of block tables of the whole model."""
     options = settings.options
@@ -44,7 +44,7 @@ def cache_groups(
 def _buffered(
     model: ModelConfig,
     engine: Engine,
-    settings: Settings,
+    settings: EngineSettings,
     spans: Sequence[range],
     available: tuple[int, ...],
     layout: Layout,
@@ -58,7 +58,7 @@ def _buffered(
     )
 
 
-def _group_rules(model: ModelConfig, engine: Engine, settings: Settings) -> GroupRules:
+def _group_rules(model: ModelConfig, engine: Engine, settings: EngineSettings) -> GroupRules:
     kept = next(iter(engine_of(model, engine).compressed), None)
     return GroupRules(
         settings.options.hybrid,
@@ -91,7 +91,7 @@ def plan_stages(
 def settings_pools(
     model: ModelConfig,
     engine: Engine,
-    settings: Settings,
+    settings: EngineSettings,
     available: tuple[int, ...],
     layout: Layout,
     *,

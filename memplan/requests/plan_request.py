@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Model"
 TRAIN_PHASE = "train"
+_PLENTY = 2**60
 MODEL_PHASES = (TRAIN_PHASE, "prefill", "decode")
 _SHARED = frozenset({"phase", "context", "sequence_parallel"})
 """What a training step and a served one are both asked with."""
@@ -93,6 +94,16 @@ class PlanRequest(ModelStepRequest):
         except ValueError:
             known = " or ".join(policy.value for policy in RecomputePolicy)
             raise InputError(f"--recompute {self.recompute!r:.20} is not known", remedy=f"give {known}") from None
+
+    def twice_the_batch(self) -> PlanRequest:
+        """The same step of a model with twice the samples at once, and with HBM enough for them."""
+        if self.phase not in MODEL_PHASES:
+            raise InputError("a larger batch is of the step of a model", remedy="give --phase, or leave it out")
+        roomy = replace(self, hbm=str(_PLENTY), recompute=RecomputePolicy.NEVER.value)
+        if self.phase != TRAIN_PHASE:
+            return replace(roomy, batch=2 * (self.batch or self.dp))
+        whole = None if self.global_batch is None else 2 * self.global_batch
+        return replace(roomy, micro_batch=2 * self.micro_batch, global_batch=whole)
 
     def plan(
         self,

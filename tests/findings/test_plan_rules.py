@@ -6,9 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from memplan.align import OpMatches
 from memplan.cli.app import main
+from memplan.findings.planned_kernels import planned_shares
 from memplan.simulator.job_program import Doing, RankProgram, computing_ns, scaled_kernels
 from tests.findings.planted_runs import after_each, diagnosed, kernels, named, unchanged
 
@@ -74,3 +77,27 @@ def test_a_plan_made_of_a_model_tells_what_of_it_took_time(
 def test_a_plan_and_a_model_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(tmp_path), "--plan", "a.json", "--model", "b.json"]) == 2
     assert "--plan or --model" in capsys.readouterr().err
+
+
+def test_a_rank_that_runs_a_part_of_the_plan_is_held_against_that_part(tmp_path: Path) -> None:
+    """The second stage of a pipeline: its kernels are called as ops of the plan, of which most are on other ranks."""
+    found = diagnosed(tmp_path / "run", lambda program: program[-len(program) // 3 :] * 3, steps=4)
+    assert not [one for one in found.findings if one.cost_ns]
+    planned = found.job.planned[0]
+    assert planned.alignment is None
+    assert (planned.op >= 0).all()
+
+
+def _matches(op: list[int]) -> OpMatches:
+    pairs = np.array(op, dtype=np.int64)
+    return OpMatches(pairs, np.arange(len(op)), np.ones(len(op)), np.zeros(len(op), dtype=np.int8))
+
+
+def test_pieces_of_an_op_share_its_time_and_runs_of_it_have_it_each() -> None:
+    times = np.array([1000.0, 500.0])
+    step = np.zeros(6, dtype=np.int64)
+    took = np.array([300, 100, 200, 600, 550, 10], dtype=np.int64)
+    planned = planned_shares(times, _matches([0, 0, 0, 1, 1]), step, took)
+    assert planned[:3].tolist() == [500.0, pytest.approx(1000 / 6), pytest.approx(1000 / 3)]  # three pieces of 1,000 ns
+    assert planned[3:5].tolist() == [500.0, 500.0]  # twice the whole of it: a micro-batch that the plan lacks
+    assert np.isnan(planned[5])

@@ -19,6 +19,8 @@ from memplan.placement.recompute_layout import RecomputePolicy
 from memplan.schema.move_waits import move_waits
 from tests.gui.conftest import PLAN, SAMPLES
 
+pytestmark = pytest.mark.gui
+
 
 @pytest.fixture(scope="module")
 def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:

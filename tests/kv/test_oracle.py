@@ -34,8 +34,8 @@ FILES = {
 
 MISSED = {"vllm-0.33.0-B200.jsonl": {f"vllm-0.33.0-B200.jsonl:{number}" for number in (68, 69, 72, 73)}}
 """
-Qwen3-Next on B200 in 16 bits: answered with FlashAttention, where the engine's own order gives FlashInfer for the same
-heads of Qwen3.5. What kept FlashInfer out of that run is not told.
+Qwen3-Next on B200 in 16 bits: answered where FlashInfer was not installed, which the engine needs by its own metadata;
+its selection then falls to FlashAttention, whose blocks are larger.
 """
 
 

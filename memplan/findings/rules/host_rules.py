@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
@@ -23,6 +24,7 @@ _TITLES = {
     "checkpoint": "The device idles {} ({}) while a checkpoint is saved",
     "allocate": "The device idles {} ({}) while device memory is allocated or freed",
     "synchronise": "The device idles {} ({}) after calls that waited for it",
+    "stalled": "The device idles {} ({}) while the host's process stands still: garbage collection, most likely",
     "between": "The device idles {} ({}) between steps",
     "host": "Host bound: the device idles {} ({}) until the host launches the next kernel",
     "dispatch": "The device idles {} ({}) between a launch and the start of its kernel",
@@ -84,7 +86,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
         ]
         if cause == "host":
             evidence.append(Evidence("kernels that wait longer than they run", waits_for_host(facts.case), "share"))
-        sure = cause not in ("unexplained",) and (facts.case.has_host or cause == "between")
+        sure = cause not in ("unexplained", "stalled") and (facts.case.has_host or cause == "between")
         yield Finding(
             kind=f"idle.{cause}",
             title=Sentence(_TITLES[cause], (format_duration(total), format_share(total / facts.length_ns))),
@@ -101,6 +103,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
 
 
 _FORMULAS = {
+    "stalled": "gaps in which the host calls next to nothing of the runtime",
     "between": "from the last kernel of a step to the first of the next",
     "host": "from the end of the kernel before to the host's launch of the next one",
     "dispatch": "from the host's launch to the start of the kernel, while nothing else ran",
@@ -112,6 +115,11 @@ _FORMULAS = {
 def _copies(facts: RankFacts) -> Iterator[Finding]:
     total = facts.claims.left(COPYING)
     if facts.worth(total):
+        case = facts.case
+        hiding = (case.computing, case.communicating)
+        starts, ends = (np.concatenate([part[side] for part in hiding]) for side in (0, 1))
+        start, end = interval_difference(case.copying, interval_union(starts, ends))
+        worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         yield Finding(
             kind="copy.exposed",
             title=Sentence(
@@ -124,5 +132,11 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             bound="copies wholly hidden behind computing",
             formula="copy intervals less computing and communication intervals",
             confidence=Confidence.MEASURED,
-            places=(Place((facts.case.rank,)),),
+            places=tuple(Place((case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
+            evidence=(
+                Evidence("copies", len(case.copying[0]), "count"),
+                Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
+                Evidence("times that the device waits for one", len(start), "count"),
+                Evidence("longest wait", int((end - start).max(initial=0)), "ns"),
+            ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,29 +19,32 @@ from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels, TrackKind
 
+if TYPE_CHECKING:
+    from memplan.findings.planned_kernels import PlannedKernels
+
 _MOST_KERNELS, _MOST_OPERANDS = 8, 20
 
 
 def kernel_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's kernels, each kernel in one of them."""
     for rank, facts in job.ranks.items():
-        kernels = facts.case.kernels
+        kernels, planned = facts.case.kernels, job.planned.get(rank)
         if kernels is None or not len(facts.case.computing_rows):
             continue
-        yield from _on_cpu(facts, kernels)
-        yield from _layouts(facts, kernels)
+        yield from _on_cpu(facts, kernels, planned)
+        yield from _layouts(facts, kernels, planned)
         yield from _clock(facts, kernels, _bounds_of(job, rank, kernels))
-        yield from _irregular(facts, kernels)
+        yield from _irregular(facts, kernels, planned)
 
 
 def bound_findings(job: JobCase) -> Iterator[Finding]:
     """What is left of every rank's kernels, by what bounds them."""
     for rank, facts in job.ranks.items():
-        kernels = facts.case.kernels
+        kernels, planned = facts.case.kernels, job.planned.get(rank)
         if kernels is None or not len(facts.case.computing_rows):
             continue
         bounds = _bounds_of(job, rank, kernels)
-        yield from _far_from_bound(facts, kernels, bounds)
+        yield from _far_from_bound(facts, kernels, bounds, planned)
         yield from _limits_of(facts, kernels, bounds)
 
 
@@ -54,7 +58,7 @@ def _where(column_rows: NDArray[np.bool_]) -> Int64s:
     return np.flatnonzero(column_rows).astype(np.int64)
 
 
-def _on_cpu(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     names = table("memplan.findings", "kernel_kinds.json")["cpu_cores"]["names"]
     coded = column_codes(kernels.core)
     wanted = np.array([text.upper() in names for text in coded.values], dtype=bool)
@@ -77,12 +81,12 @@ def _on_cpu(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         bound="the same work on AI cores, which takes next to no time",
         formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more",
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, slow),
+        places=_places(facts, kernels, slow, planned),
         evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
     )
 
 
-def _layouts(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")["formats"]["names"]}
     coded = column_codes(kernels.type)
     wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
@@ -102,7 +106,7 @@ def _layouts(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         bound="tensors that stay in the layout that their readers want",
         formula="time of kernels that move elements and compute nothing",
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, rows),
+        places=_places(facts, kernels, rows, planned),
         evidence=_types(facts, kernels, rows),
     )
 
@@ -154,7 +158,7 @@ def _clocked_excess(facts: RankFacts, kernels: Kernels, bounds: KernelBounds, ti
     return round(float((kernels.duration_ns[rows] * (1 - values[place] / values.max())).sum()))
 
 
-def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     """Runs of a kernel that took far longer than most on the same operands, where the profile tells these."""
     shapes = column_codes(kernels.input_shapes)
     told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)
@@ -184,7 +188,7 @@ def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         bound="the median of the same kernel on the same operands",
         formula=f"duration - median, where that is more than {threshold('irregular_factor'):g} times the median",
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, rows[slow]),
+        places=_places(facts, kernels, rows[slow], planned),
         evidence=_types(facts, kernels, rows[slow]),
     )
 
@@ -205,7 +209,9 @@ _TITLES = {
 }
 
 
-def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
+def _far_from_bound(
+    facts: RankFacts, kernels: Kernels, bounds: KernelBounds, planned: PlannedKernels | None
+) -> Iterator[Finding]:
     everything = np.arange(len(facts.case.computing_rows), dtype=np.int64)
     free = facts.claims.unclaimed(everything)
     length = kernels.duration_ns[facts.case.computing_rows].astype(np.float64)
@@ -227,7 +233,7 @@ def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) ->
             bound="the plan and the cost model of the chip" if modelled else "the kernel's own busiest pipe",
             formula=f"duration - bound / {threshold('bound_ratio'):g}, summed over kernels",
             confidence=Confidence.DERIVED,
-            places=_places(facts, kernels, rows),
+            places=_places(facts, kernels, rows, planned),
             evidence=(
                 Evidence("kernels", len(rows), "count"),
                 Evidence("they take", int(length[rows].sum()), "ns"),
@@ -301,15 +307,21 @@ def _types(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Evidence, 
     return tuple(Evidence(coded.values[code], int(totals[code]), "ns") for code in order if totals[code])
 
 
-def _places(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Place, ...]:
-    mine = facts.case.computing_rows[rows]
-    worst = mine[np.argsort(-kernels.duration_ns[mine], kind="stable")[:_MOST_KERNELS]]
-    return tuple(
-        Place(
-            (facts.case.rank,),
-            step=int(kernels.step[row]) if kernels.step[row] >= 0 else None,
-            span_ns=(int(kernels.start_ns[row]), int(kernels.start_ns[row] + kernels.duration_ns[row])),
-            ops=(kernels.name[row],),
+def _places(
+    facts: RankFacts, kernels: Kernels, rows: Int64s, planned: PlannedKernels | None = None
+) -> tuple[Place, ...]:
+    """The kernels that take longest, in the model's words where a plan tells them."""
+    length = kernels.duration_ns[facts.case.computing_rows[rows]]
+    found = []
+    for kernel in rows[np.argsort(-length, kind="stable")[:_MOST_KERNELS]].tolist():
+        row = int(facts.case.computing_rows[kernel])
+        words = "" if planned is None else planned.place(kernel)
+        found.append(
+            Place(
+                (facts.case.rank,),
+                step=int(kernels.step[row]) if kernels.step[row] >= 0 else None,
+                span_ns=(int(kernels.start_ns[row]), int(kernels.start_ns[row] + kernels.duration_ns[row])),
+                ops=(words or kernels.name[row],),
+            )
         )
-        for row in worst.tolist()
-    )
+    return tuple(found)
