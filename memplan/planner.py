@@ -15,9 +15,8 @@ from memplan.cost.kernel import Kernel, op_class, planned_kernel
 from memplan.graph import Graph, Op
 from memplan.graph.access import Access, accesses
 from memplan.graph.repeats import along_repeats
-from memplan.hardware import Chip
+from memplan.hardware import Chip, HostTier, host_tier
 from memplan.hardware import chip as find_chip
-from memplan.hardware import link as find_link
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
@@ -48,6 +47,7 @@ def plan(
     data_rank: int = 0,
     settings: Sequence[PlanSetting] = (),
     recompute: RecomputePolicy = RecomputePolicy.AUTO,
+    host: HostTier | None = None,
     progress: Progress = silent,
 ) -> Plan:
     """
@@ -62,7 +62,8 @@ def plan(
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
-    `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that
+    `fits=False` and how many bytes are missing. `host` is the memory and link that they move over (default: the
+    chip's, of any size). Raises `InputError` for a graph, chip or value that
     can't be used.
     """
     model = source if isinstance(source, ModelConfig) else None
@@ -90,8 +91,7 @@ def plan(
         [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops],
         room,
         allocator,
-        out_link=find_link(target, "d2h"),
-        in_link=find_link(target, "h2d"),
+        host=host or host_tier(target),
         progress=progress,
     )
     costs = along_repeats(graph, costs)

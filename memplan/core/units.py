@@ -40,6 +40,14 @@ def parse_bytes(text: str) -> int:
     return round(float(match.group(1)) * _BYTE_UNITS[match.group(2).lower()])
 
 
+def parse_rate(text: str) -> float:
+    """Bytes per second of a rate such as `20GB/s`, `1.5GiB/s` or `20GB`; raises `InputError` for anything else."""
+    try:
+        return float(parse_bytes(re.sub(r"\s*/\s*s$", "", text.strip())))
+    except InputError:
+        raise InputError(f"{text!r:.40} is not a rate", remedy="write it as 20GB/s") from None
+
+
 def format_bytes(count: int) -> str:
     """`count` bytes in the largest binary unit that keeps it at least one, with three significant digits."""
     if count < 0:

@@ -13,7 +13,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
-from memplan.hardware import Chip, Link
+from memplan.hardware import Chip, HostTier
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import choose_moves
 from memplan.placement.move_problem import move_problem
@@ -62,8 +62,7 @@ class MemoryLayout:
     schedule: StepSchedule
     hbm: HbmLayout
     room: HbmRoom
-    out_link: Link
-    in_link: Link
+    host: HostTier
     missing: int
     bound_ns: int | None
     notes: tuple[str, ...]
@@ -76,8 +75,7 @@ def lay_out_graph(
     room: HbmRoom,
     round_size: Rounding,
     *,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
     progress: Progress = silent,
 ) -> MemoryLayout:
     """
@@ -86,9 +84,7 @@ def lay_out_graph(
     `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
     """
     storages = storages_of(graph, tensors, round_size)
-    schedule, layout, bound_ns = _fitted(
-        storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress
-    )
+    schedule, layout, bound_ns = _fitted(storages, durations_ns, room.capacity, round_size.alignment, host, progress)
     missing, notes = 0, []
     if room.capacity is not None and layout.peak > room.capacity:
         least = int(least_bytes(storages, len(graph.ops)).max(initial=0))
@@ -97,8 +93,9 @@ def lay_out_graph(
             missing = layout.peak - room.capacity
             notes.append("the bytes fit but no addresses were found for them; a better packing may exist")
     if schedule.moves:
-        notes += [f"link {link.name}: {link.note}" for link in (out_link, in_link) if link.note]
-    return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, bound_ns, tuple(notes))
+        notes += [f"link {link.name}: {link.note}" for link in (host.out_link, host.in_link) if link.note]
+        notes += host.notes
+    return MemoryLayout(tuple(storages), schedule, layout, room, host, missing, bound_ns, tuple(notes))
 
 
 def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
@@ -149,8 +146,7 @@ def _fitted(
     durations_ns: Sequence[int],
     capacity: int | None,
     alignment: int,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
     progress: Progress,
 ) -> tuple[StepSchedule, HbmLayout, int | None]:
     """
@@ -163,7 +159,9 @@ def _fitted(
     steps = len(durations_ns)
 
     def placed(moves: Sequence[Gap], room: int, lost: Int64s | None = None) -> tuple[StepSchedule, HbmLayout]:
-        schedule = run_schedule(storages, durations_ns, moves, room, out_link=out_link, in_link=in_link, lost=lost)
+        schedule = run_schedule(
+            storages, durations_ns, moves, room, out_link=host.out_link, in_link=host.in_link, lost=lost
+        )
         layout = lay_out(
             storages,
             schedule.residencies,
@@ -176,7 +174,9 @@ def _fitted(
 
     if capacity is None:
         return (*placed((), 2**62), None)
-    problem = move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
+    problem = move_problem(
+        storages, durations_ns, out_link=host.out_link, in_link=host.in_link, host_bytes=host.capacity
+    )
     chosen = choose_moves(problem, capacity)
     bound = chosen.bound
     schedule, layout = placed(chosen.gaps, capacity)

@@ -152,6 +152,12 @@ def move_bound(
     add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
     zero = np.zeros(chains, dtype=np.int64)
     add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
+    if problem.host_bytes is not None:
+        # What exists between two steps keeps its place on the host.
+        kept = np.array([storage.persistent for storage in problem.storages])[problem.storage]
+        kept &= np.concatenate(([True], problem.storage[1:] != problem.storage[:-1]))
+        kept = np.flatnonzero(kept & (problem.before < 0))
+        add(np.array([problem.host_bytes / capacity]), (np.zeros(len(kept), dtype=np.int64), unit_of[kept], size[kept]))
     # A chain is copied out as far as any of its gaps is used; what begins on the host has a copy there.
     linked = np.flatnonzero(chain >= 0)
     if large:

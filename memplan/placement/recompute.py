@@ -17,7 +17,7 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.graph import Graph
 from memplan.graph.repeats import RepeatRules, along_repeats, repeated_ops, with_repeats
-from memplan.hardware import Link
+from memplan.hardware import HostTier
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import MoveBound, RecomputeColumns, move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
@@ -63,15 +63,14 @@ def recompute_choices(
     capacity: int,
     round_size: Rounding,
     *,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
 ) -> RecomputeChoices:
     """
     Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM; `graph` is one of them.
 
     `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice.
     """
-    search = _Search(graph, durations_ns, allowed, capacity, round_size, out_link, in_link)
+    search = _Search(graph, durations_ns, allowed, capacity, round_size, host)
     return search.choices()
 
 
@@ -83,12 +82,11 @@ class _Search:
         allowed: Sequence[bool],
         capacity: int,
         round_size: Rounding,
-        out_link: Link,
-        in_link: Link,
+        host: HostTier,
     ) -> None:
         self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
         self.capacity, self.round_size = capacity, round_size
-        self.out_link, self.in_link = out_link, in_link
+        self.host = host
         self.base = self._problem(graph)
         self.rules = RepeatRules(graph, allowed)
         over = self.base.live - capacity
@@ -101,8 +99,9 @@ class _Search:
         return move_problem(
             storages_of(graph, planned_tensors(graph), self.round_size),
             along_repeats(graph, self.durations.tolist()),
-            out_link=self.out_link,
-            in_link=self.in_link,
+            out_link=self.host.out_link,
+            in_link=self.host.in_link,
+            host_bytes=self.host.capacity,
         )
 
     def choices(self) -> RecomputeChoices:

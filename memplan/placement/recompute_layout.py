@@ -9,7 +9,7 @@ from enum import Enum
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.graph.repeats import along_repeats
-from memplan.hardware import Link
+from memplan.hardware import HostTier
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout, lay_out_graph
 from memplan.placement.recompute import recompute_choices
 from memplan.placement.rounding import Rounding
@@ -33,8 +33,7 @@ def lay_out_recomputed(
     room: HbmRoom,
     round_size: Rounding,
     *,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
     progress: Progress = silent,
 ) -> tuple[Graph, MemoryLayout]:
     """
@@ -50,16 +49,13 @@ def lay_out_recomputed(
             along_repeats(which, durations_ns),
             room,
             round_size,
-            out_link=out_link,
-            in_link=in_link,
+            host=host,
             progress=progress,
         )
 
     if room.capacity is None or not any(allowed):
         return graph, placed(graph)
-    found = recompute_choices(
-        graph, durations_ns, allowed, room.capacity, round_size, out_link=out_link, in_link=in_link
-    )
+    found = recompute_choices(graph, durations_ns, allowed, room.capacity, round_size, host=host)
     if not found.choices:
         return graph, placed(graph)
     best = found.choices[0].graph, placed(found.choices[0].graph)
