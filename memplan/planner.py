@@ -22,9 +22,11 @@ from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.memory import Recipe
 from memplan.placement import plan_records
-from memplan.placement.memory_layout import hbm_room
-from memplan.placement.recompute_layout import RecomputePolicy, lay_out_recomputed
+from memplan.placement.host import HostMoves
+from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay_out_graph
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import rounding
+from memplan.placement.shortest_layout import shortest_layout
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
@@ -85,15 +87,16 @@ def plan(
     progress(1, 3, "placing")
     allocator = rounding(target.npu_arch or "")
     may_repeat = recompute is RecomputePolicy.AUTO
-    graph, placed = lay_out_recomputed(
-        graph,
-        [cost.duration_ns for cost in costs],
-        [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops],
-        room,
-        allocator,
-        host=host or host_tier(target),
-        progress=progress,
-    )
+    durations = [cost.duration_ns for cost in costs]
+    tier = host or host_tier(target)
+
+    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None) -> MemoryLayout:
+        tensors, times = planned_tensors(which), along_repeats(which, durations)
+        return lay_out_graph(which, tensors, times, where, allocator, host=tier, chosen=chosen, progress=progress)
+
+    may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
+    found = shortest_layout(graph, durations, may_run_twice, room, allocator, host=tier, place=place)
+    graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 
     progress(2, 3, "checking")

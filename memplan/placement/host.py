@@ -44,6 +44,7 @@ class HostMoves:
     makespan_ns: int
     bound: MoveBound | None
     rule: str
+    over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def choose_moves(
         key=lambda candidate: candidate.rank,
         default=found[0],
     )
-    return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule)
+    return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule, best.over)
 
 
 def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:

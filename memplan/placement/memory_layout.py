@@ -15,7 +15,7 @@ from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
 from memplan.hardware import Chip, HostTier
 from memplan.placement.hbm import HbmLayout, lay_out
-from memplan.placement.host import choose_moves
+from memplan.placement.host import HostMoves, choose_moves
 from memplan.placement.move_problem import move_problem
 from memplan.placement.residency import Gap, Storage, least_bytes, live_bytes
 from memplan.placement.rounding import Rounding
@@ -76,15 +76,19 @@ def lay_out_graph(
     round_size: Rounding,
     *,
     host: HostTier,
+    chosen: HostMoves | None = None,
     progress: Progress = silent,
 ) -> MemoryLayout:
     """
     The layout of `tensors` that needs the fewest bytes over the room; what leaves HBM only where it has to.
 
-    `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
+    `durations_ns` are those of the graph's ops, `chosen` the moves for this room where they are known already. Raises
+    `InputError` for a link whose rate no source gives.
     """
     storages = storages_of(graph, tensors, round_size)
-    schedule, layout, bound_ns = _fitted(storages, durations_ns, room.capacity, round_size.alignment, host, progress)
+    schedule, layout, bound_ns = _fitted(
+        storages, durations_ns, room.capacity, round_size.alignment, host, chosen, progress
+    )
     missing, notes = 0, []
     if room.capacity is not None and layout.peak > room.capacity:
         least = int(least_bytes(storages, len(graph.ops)).max(initial=0))
@@ -147,6 +151,7 @@ def _fitted(
     capacity: int | None,
     alignment: int,
     host: HostTier,
+    chosen: HostMoves | None,
     progress: Progress,
 ) -> tuple[StepSchedule, HbmLayout, int | None]:
     """
@@ -177,7 +182,7 @@ def _fitted(
     problem = move_problem(
         storages, durations_ns, out_link=host.out_link, in_link=host.in_link, host_bytes=host.capacity
     )
-    chosen = choose_moves(problem, capacity)
+    chosen = chosen or choose_moves(problem, capacity)
     bound = chosen.bound
     schedule, layout = placed(chosen.gaps, capacity)
     tried = [(schedule, layout)]

@@ -152,6 +152,15 @@ def move_bound(
     add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
     zero = np.zeros(chains, dtype=np.int64)
     add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
+    # Every transfer takes its latency as well.
+    each_in, each_out = (
+        (link.latency_ns or 0) * (link.bytes_per_second or 0.0) / 1e9 / capacity
+        for link in (problem.in_link, problem.out_link)
+    )
+    longer = chain_size + each_out * np.maximum(np.bincount(chain[chain >= 0], minlength=chains) if large else one, 1)
+    add(np.zeros(1), (zero, copy + np.arange(chains), longer), (start, time + count + start, -rate_out * one))
+    zero = np.zeros(len(back), dtype=np.int64)
+    add(np.zeros(1), (zero, unit_of[back], size[back] + each_in), (start, time + count + start, -rate_in * one))
     if problem.host_bytes is not None:
         # What exists between two steps keeps its place on the host.
         kept = np.array([storage.persistent for storage in problem.storages])[problem.storage]

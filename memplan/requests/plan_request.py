@@ -14,7 +14,7 @@ from memplan.core.units import parse_bytes, parse_rate
 from memplan.hardware import Chip, HostTier, LinkRates, host_tier
 from memplan.hardware import chip as find_chip
 from memplan.hardware.dmi_bandwidth import read_dmi_rates
-from memplan.placement.recompute_layout import RecomputePolicy
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.requests.layout_request import LayoutRequest
 from memplan.requests.recipe_request import RecipeRequest
 from memplan.requests.step_request import StepRequest

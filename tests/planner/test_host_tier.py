@@ -8,7 +8,7 @@ import pytest
 
 import memplan
 from memplan.hardware import LinkRates, chip, host_tier
-from memplan.placement.recompute_layout import RecomputePolicy
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.schema import Plan, Tier
 from memplan.schema.check import violations
 from tests.planner.graphs import forward_and_back
