@@ -57,13 +57,19 @@ class MoveBound:
 
 
 def move_bound(
-    problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS, recompute: RecomputeColumns | None = None
+    problem: MoveProblem,
+    capacity: int,
+    *,
+    rows: int = MOST_LP_ROWS,
+    recompute: RecomputeColumns | None = None,
+    exact: bool = True,
 ) -> MoveBound | None:
     """
     The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that.
 
-    With `recompute` also over the choice of what is made anew. Ops that run again may do so at any time before the step
-    that needs them, while it waits for a link as well; that their operands have to be there is not asked for.
+    With `recompute` also over what is made anew. Ops that run again may do so at any time before the step that needs
+    them, while it waits for a link as well; that their operands have to be there is not asked for. Where not `exact`,
+    nobody looks what could be reached when everything moves as a whole.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
@@ -212,15 +218,15 @@ def move_bound(
     answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
-    solved, proven, exact = np.asarray(answer.x), float(answer.fun), None
-    if problem.units <= _EXACT_UNITS:
+    solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
+    if exact and problem.units <= _EXACT_UNITS:
         whole = (np.arange(width) < units).astype(int)
         answer = milp(
             cost, integrality=whole, bounds=limits_of, constraints=(at_most, exactly), options={"node_limit": _NODES}
         )
         proven = max(proven, float(answer.mip_dual_bound or 0.0))
         if answer.x is not None:
-            exact = np.asarray(answer.x)[:units].clip(0, 1)
+            wholes = np.asarray(answer.x)[:units].clip(0, 1)
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
@@ -229,7 +235,7 @@ def move_bound(
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
     made = None if anew is None else solved[anew].clip(0, 1)
-    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], exact, starts + elapsed, made)
+    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
 
 
 def _made_anew(

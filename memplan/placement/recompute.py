@@ -110,7 +110,7 @@ class RecomputeSearch:
 
     def _bound(self, slack: float) -> MoveBound | None:
         columns = self._columns() if self.targets else None
-        return move_bound(self.base, int(self.capacity * (1 - slack)), recompute=columns)
+        return move_bound(self.base, int(self.capacity * (1 - slack)), recompute=columns, exact=not slack)
 
     def choices(self) -> list[RecomputeChoice]:
         """Every choice once, the most promising first; the graph as it is is one of them."""
@@ -127,7 +127,10 @@ class RecomputeSearch:
         compute = int(problem.durations.sum())
         if int(problem.live.max(initial=0)) <= self.capacity:
             return RecomputeChoice(graph, problem, None, compute, rule)
-        bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS) if self.targets else self.bound
+        if graph is self.graph:
+            bound = move_bound(problem, self.capacity) if self.targets else self.bound
+        else:
+            bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS, exact=False)
         return RecomputeChoice(graph, problem, bound, _IMPOSSIBLE if bound is None else bound.makespan_ns, rule)
 
     def _columns(self) -> RecomputeColumns:

@@ -1,9 +1,9 @@
 """
 The layout with the shortest step: which graph to run, with some ops run again or none, and what moves in it.
 
-A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends on
-the graph alone, and what fits a lower rung is found as long as its bound says that it could be faster: more HBM makes no
-step longer. Of large graphs the lower rungs would take too long; there a budget is taken as it is.
+A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends
+on the graph alone, and what fits the rungs below is found as long as their bounds say that it could be faster, so that
+more HBM makes no step longer. Of large graphs that would take too long; there a budget is taken as it is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _RUNGS = 240
 """Rungs of the ladder up to what the graph takes without moves."""
 _LOWER_WORK = 1500
 """Ops in all graphs that are laid out for lower rungs."""
+_MOST_LOWER = 8
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
@@ -85,7 +86,7 @@ def shortest_layout(
 
 def _rungs(capacity: int, peak: int, steps: int) -> list[int]:
     """Budgets to look at, the largest first: rungs of the ladder up to `capacity`; of large graphs `capacity` alone."""
-    lower = _LOWER_WORK // max(steps, 1)
+    lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
     if not lower or not peak:
         return [capacity]
     # What a share of the peak comes to may be a byte less than the rung.
