@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,9 @@ import typer
 
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
+from memplan.core.errors import InputError
 from memplan.core.units import parse_shape, parse_share
-from memplan.reports.report import Report
+from memplan.reports.report import Report, ReportSection
 from memplan.requests.plan_request import PlanRequest
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ def command(
     Exits with 0 when it fits, 1 when it does not, 2 when the source can't be read.
     """
     from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
-    from memplan.reports.plan_report import curve_section, plan_report
+    from memplan.deployment.ways_out import ways_out
+    from memplan.reports.plan_report import curve_section, plan_report, ways_section
 
     shapes = dict(parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
@@ -53,7 +56,17 @@ def command(
             result = asked.plan(shapes=shapes, calibration=calibration, progress=progress)
         else:
             result = smallest_hbm(plan_with, parse_share(max_slowdown))
-        sections = (curve_section(hbm_curve(plan_with)),) if curve else ()
+        sections: tuple[ReportSection, ...] = (curve_section(hbm_curve(plan_with)),) if curve else ()
+        if not result.fits:
+
+            def planned(changed: PlanRequest) -> Plan | None:
+                try:
+                    return changed.plan(shapes=shapes, calibration=calibration, progress=progress)
+                except InputError:  # such as more ranks than the model can be split over
+                    return None
+
+            changes = ((words, partial(planned, changed)) for words, changed in asked.alternatives())
+            sections += (ways_section(result, ways_out(result, plan_with, changes)),)
     if output is not None:
         result.save(output)
     report = plan_report(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,6 +169,18 @@ class PlanRequest(ModelStepRequest):
             host=self.host_tier(find_chip(self.chip)),
             progress=progress,
         )
+
+    def alternatives(self) -> Iterator[tuple[str, PlanRequest]]:
+        """What else could be asked for where nothing fits, in words; of a model its layout and micro-batch too."""
+        if self.policy is RecomputePolicy.NEVER:
+            yield "compute activations anew (--recompute auto)", replace(self, recompute=RecomputePolicy.AUTO.value)
+        if self.host is not None:
+            yield "host memory without limit", replace(self, host=None)
+        if self.phase == TRAIN_PHASE and self.micro_batch > 1:
+            half = self.micro_batch // 2
+            yield f"micro-batch of {half} (--micro-batch {half})", replace(self, micro_batch=half)
+        if self.phase:
+            yield f"tensor parallelism of {2 * self.tp} (--tp {2 * self.tp})", replace(self, tp=2 * self.tp)
 
     def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
         """
