@@ -22,7 +22,8 @@ _RUNGS = 240
 """Rungs of the ladder up to what the graph takes without moves."""
 _LOWER_WORK = 1500
 """Ops in all graphs that are laid out for lower rungs."""
-_MOST_LOWER = 8
+_MOST_LOWER = 2
+"""Rungs below a budget that are looked at at most."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
