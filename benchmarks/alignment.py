@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 import memplan
+from benchmarks.profile_variants import variant_table
 from memplan.align import HOW, Alignment, align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import Recipe
 from memplan.schema import Plan
-from memplan.traces.profile import Kernels
 
 # What the labels call a part, and what the plan calls the ops that may be meant by it.
 _FORWARD: Mapping[str, tuple[str, ...]] = {
@@ -57,7 +57,7 @@ _ENOUGH = 30
 """Matches from which a share of them is told."""
 
 # What kernels in no plan are called.
-_UNPLANNED: Mapping[str, str] = {
+UNPLANNED_LABELS: Mapping[str, str] = {
     "rope_freqs": "positions",
     "nan_check": "check for NaN",
     "grad_scale": "loss scaling",
@@ -95,14 +95,18 @@ class Verdict:
         return self.scope and self.part
 
 
-def labelled(plan: Plan, found: Alignment, kernels: Kernels, labels: Path) -> list[Verdict]:
+def labelled(plan: Plan, found: Alignment, labels: Path) -> list[Verdict]:
     """The verdict on each kernel of a profile with labels (`data/labels/README`)."""
+    with labels.open(encoding="utf-8", newline="") as file:
+        return labelled_rows(plan, found, list(csv.DictReader(file)))
+
+
+def labelled_rows(plan: Plan, found: Alignment, rows: Sequence[Mapping[str, str]]) -> list[Verdict]:
+    """The same of labels that are read, one a kernel."""
     planned: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for op in plan.ops:
         micro_batch, layer = ("" if number is None else str(number) for number in (op.micro_batch, op.layer))
         planned[op.phase or "", micro_batch, layer].add(op.part or op.name)
-    with labels.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     scopes, verdicts = found.scopes, []
     for place, row in enumerate(rows):
         what = _text(scopes.whats, int(scopes.what[place]))
@@ -113,13 +117,15 @@ def labelled(plan: Plan, found: Alignment, kernels: Kernels, labels: Path) -> li
                 float(row["duration_us"]),
                 float(scopes.probability[place]),
                 not what,
-                kernels.core[place] in ("COMMUNICATION", "HCCL"),
+                row["type"].startswith("hcom"),
                 sum(_is_part(row["part"], name) for name in planned[row["phase"], row["micro_batch"], row["layer"]])
                 > 1,
                 _text(scopes.phases, int(scopes.phase[place])) == row["phase"]
                 and _number(int(scopes.micro_batch[place])) == row["micro_batch"]
                 and (_number(int(scopes.layer[place])) == row["layer"]),
-                what == _UNPLANNED[row["part"]] if row["part"] in _UNPLANNED else _is_part(row["part"], part),
+                what == UNPLANNED_LABELS[row["part"]]
+                if row["part"] in UNPLANNED_LABELS
+                else _is_part(row["part"], part),
             )
         )
     return verdicts
@@ -159,7 +165,7 @@ def label_table(shared: Path) -> Iterator[str]:
     kernels = memplan.open_profile(shared / "profiles" / "qwen3-0.6b-train-4rank").rank(0).kernels()
     assert kernels is not None
     plan = labelled_plan(shared)
-    verdicts = labelled(plan, align(plan, kernels), kernels, shared / "labels" / "qwen3_rank0.csv")
+    verdicts = labelled(plan, align(plan, kernels), shared / "labels" / "qwen3_rank0.csv")
     compute = [item for item in verdicts if not item.collective]
     total = sum(item.duration_us for item in compute)
     yield "| what | right |"
@@ -169,7 +175,7 @@ def label_table(shared: Path) -> Iterator[str]:
         yield f"| compute time: {name} | {share:.2%} |"
     exchanged = [item for item in verdicts if item.collective]
     yield f"| communication ops | {sum(item.right for item in exchanged)} of {len(exchanged)} |"
-    unplanned = [item for item in verdicts if item.part_label in _UNPLANNED]
+    unplanned = [item for item in verdicts if item.part_label in UNPLANNED_LABELS]
     yield f"| kernels that no plan has, named | {sum(item.part for item in unplanned)} of {len(unplanned)} |"
     yield ""
     for title, coarse in (
@@ -208,7 +214,7 @@ def known_table(shared: Path) -> Iterator[str]:
     from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
     from tests.align.known_runs import Outcome, aligned, recorded_run
     from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-    from tests.align.torch_runs import CONFIGS
+    from tests.align.torch_runs import ALL_RUNS
 
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)
@@ -223,7 +229,7 @@ def known_table(shared: Path) -> Iterator[str]:
             (folder / name).mkdir()
             run = mindspore_run(name, folder / name)
             yield line(f"MindSpore, graph mode on a CPU: {name}", run.plan, len(run.kernels), aligned(run))
-        for name in CONFIGS:
+        for name in ALL_RUNS:
             run = recorded_run(name, folder)
             yield line(f"PyTorch on a CPU: {name}, two training steps", run.plan, len(run.kernels), aligned(run))
         plan, kernels = alexnet_plan(folder), alexnet_kernels(shared)
@@ -287,7 +293,7 @@ def speed_table(shared: Path, count: int) -> Iterator[str]:
 
     plan = model_plans(shared / "configs")["qwen3 PP2 DP2"]
     align(plan, simulate_run(plan, 0).kernels)  # compiles
-    yield "| run | ops | kernels | seconds |"
+    yield "| run | ops | kernels | CPU seconds |"
     yield "|---|---|---|---|"
     each = len(simulate_run(plan, 1, Disturbance(steps=1)).kernels)
     for name, used, steps in (
@@ -295,9 +301,9 @@ def speed_table(shared: Path, count: int) -> Iterator[str]:
         ("one long step", long_plan(shared, count), 1),
     ):
         run = simulate_run(used, 1, Disturbance(steps=steps))
-        begin = time.perf_counter()
+        begin = time.process_time()
         align(used, run.kernels)
-        yield f"| {name} | {len(used.ops)} | {len(run.kernels)} | {time.perf_counter() - begin:.1f} |"
+        yield f"| {name} | {len(used.ops)} | {len(run.kernels)} | {time.process_time() - begin:.1f} |"
 
 
 def long_plan(shared: Path, count: int) -> Plan:
@@ -314,10 +320,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--kernels", type=int, default=1_000_000)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        print_tables(options, scratch)
+
+
+def print_tables(options: argparse.Namespace, scratch: str) -> None:
+    """Print each table under its title; `scratch` is a folder for files."""
     for title, lines in (
         ("Runs of known truth, names hidden", known_table(options.shared)),
         ("Simulated runs", simulated_table(options.shared, options.runs)),
         ("A labelled profile", label_table(options.shared)),
+        ("Other shapes of that profile, each planned like itself", variant_table(options.shared, Path(scratch))),
         ("Speed", speed_table(options.shared, options.kernels)),
     ):
         print(f"## {title}\n")

@@ -92,8 +92,8 @@ def plans(folder: Path, seed: int) -> dict[str, Plan]:
 
 
 def faults_of(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings that cost something; facts such as what makes the peak are no faults."""
-    return [one for one in findings if one.cost_ns or one.cost_bytes]
+    """Findings that cost something, or are told by an engine; facts such as what makes the peak are no faults."""
+    return [one for one in findings if one.cost_ns or one.cost_bytes or one.kind == "kv.preemption"]
 
 
 def main() -> int:
@@ -134,11 +134,11 @@ def main() -> int:
     lines += ["", f"A clean run is simulated, read and diagnosed in {spent:.2f} s."]
     print("\n".join(lines))
     if given.markdown:
-        _into(given.markdown, "planted", "\n".join(lines))
+        into_section(given.markdown, "planted", "\n".join(lines))
     return 0 if good else 1
 
 
-def _into(path: Path, section: str, text: str) -> None:
+def into_section(path: Path, section: str, text: str) -> None:
     """Put `text` between the marks of `section` in the document `path`, at its end where it has none."""
     begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
     old = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -158,12 +158,12 @@ def _kind(tally: Tally, made: dict[str, Plan], folder: Path, kind: str, seed: in
             chosen = chosen_fault(f"{kind}:{strength}")
             target = folder / f"{kind}-{strength}-{seed}"
             simulate_job(plan, target, fault=chosen, ranks=RANKS, steps=steps, seed=seed)
-            found = _found(plan, target)
+            found = _found(plan, target, fault.layout)
             hit = bool(found) and found[0].kind in fault.findings
             first += hit
             seen.append(found[0].kind if found else "nothing")
-            named = next((one for one in found if one.kind in fault.findings), None)
-            if named is not None:
+            named = [one for one in found if one.kind in fault.findings]
+            if any(one.cost_ns or one.cost_bytes for one in named):
                 mine.append(_error(plan, chosen, named, steps, seed))
     tries = len(STRENGTHS) * runs
     tally.right, tally.total = tally.right + first, tally.total + tries
@@ -181,25 +181,31 @@ def _clean(tally: Tally, made: dict[str, Plan], folder: Path, which: str, number
     steps = FIELD_STEPS if which == "field" else STEPS
     clean_seed = abs(seed - 1 - number)
     simulate_job(plan, target, ranks=RANKS, steps=steps, seed=clean_seed, layout=layout, background=which == "field")
-    found = [one for one in _found(plan, target) if layout != "pipeline" or one.kind != "pipeline.bubble"]
+    found = [one for one in _found(plan, target, layout) if layout != "pipeline" or one.kind != "pipeline.bubble"]
     tally.clean += 1
     tally.quiet += not found
     if found:
         print(f"clean run {number} ({which}, {layout}): {found[0].kind} {found[0].title}", flush=True)
 
 
-def _found(plan: Plan, target: Path) -> list[Finding]:
+def _found(plan: Plan, target: Path, layout: str) -> list[Finding]:
     profile = memplan.open_profile(target, cache=target.parent / "cache")
-    return faults_of(diagnose(profile, plan=plan).findings)
+    # The plan is of the whole model and one micro-batch, which no stage of a pipeline runs.
+    return faults_of(diagnose(profile, plan=None if layout == "pipeline" else plan).findings)
 
 
-def _error(plan: Plan, fault: ChosenFault, named: Finding, steps: int, seed: int) -> float:
+def _error(plan: Plan, fault: ChosenFault, named: Sequence[Finding], steps: int, seed: int) -> float:
+    """The error of what the fault costs the rank that it costs most, whether itself has it or waits for who has."""
     if fault.fault.memory:
         truth = planted_memory(plan, fault, ranks=RANKS, steps=steps, seed=seed)
-        told = named.cost_bytes or 0
+        told = max(one.cost_bytes or 0 for one in named)
     else:
         truth = planted_ns(plan, fault, ranks=RANKS, steps=steps, seed=seed)
-        told = named.cost_ns or 0
+        by_rank: dict[int | None, int] = {}
+        for one in named:
+            for rank, length in ((one.rank, one.cost_ns or 0), *one.waits_ns):
+                by_rank[rank] = by_rank.get(rank, 0) + length
+        told = max(by_rank.values())
     return abs(told - truth) / max(truth, 1)
 
 

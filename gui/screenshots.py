@@ -137,6 +137,7 @@ def screenshots(
         "peak": (session, command("peak")),
         "tensor": (session, tensor),
         "moves": (offloading, front("transfers")),
+        "arcs": (offloading, front("arcs")),
         "differences": (session, differences),
         "side-by-side": (session, side_by_side),
         "selection": (session, selection),

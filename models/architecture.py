@@ -68,7 +68,9 @@ class Quantization:
 
     `method` is the file's own word. `linear_bits` and `expert_bits` are the bits of an element of a linear layer and
     of a routed expert, `group` how many elements share one scale of `scale_bits`; `None` means unquantised. Lookup
-    tables have 8 bits and one 8-bit scale for `lookup_group` elements, or are unquantised where that is 0.
+    tables have 8 bits and one 8-bit scale for `lookup_group` elements, or are unquantised where that is 0. `kv` is the
+    type of the KV cache that the checkpoint brings scales for, `None` for none. `recipe` names the precision that the
+    weights were quantised to where the file says only that.
     """
 
     method: str
@@ -80,6 +82,8 @@ class Quantization:
     expert_scale_bits: int
     expert_only: bool = False
     lookup_group: int = 0
+    kv: str | None = None
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

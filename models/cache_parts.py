@@ -27,9 +27,11 @@ class RecurrentShape:
     A recurrent layer's state: `kernel - 1` inputs of each channel of its convolution, `matrix` elements a head.
 
     `groups` of `group_channels` more channels are extended where there are fewer than ranks, so that each rank has
-    those of its heads. `drafts` says that draft tokens lengthen the window. `heads_name` names the heads in errors.
+    those of its heads. `drafts` says that draft tokens lengthen the window. `heads_name` names the heads in errors,
+    `recurrence` what is computed.
     """
 
+    recurrence: str
     heads: int
     heads_name: str
     matrix: int

@@ -14,7 +14,7 @@ from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
-from memplan.models.quantization import read_quantization
+from memplan.models.quantization import read_modelslim, read_quantization
 from memplan.models.vision import read_vision
 
 _MOST_BYTES = 16 * 2**20
@@ -38,7 +38,10 @@ def load_config(source: str | Path | Mapping[str, Any]) -> ModelConfig:
     if path.is_dir():
         path = path / "config.json"
     name = path.parent.name if path.name == "config.json" else path.stem
-    return _read(_parse(path), str(path), name or "model")
+    model = _read(_parse(path), str(path), name or "model")
+    if model.quantization is None and path.name == "config.json":
+        return replace(model, quantization=read_modelslim(path.parent))
+    return model
 
 
 def _parse(path: Path) -> Mapping[str, Any]:

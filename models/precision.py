@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig, Quantization
+from memplan.models.quantization import MODELSLIM_FILE
 from memplan.models.weight_shapes import Weight, WeightGroup
 
 PUBLISHED = "published"
@@ -97,6 +98,10 @@ def precision(name: str, model: ModelConfig) -> Precision:
     if name == PUBLISHED:
         if model.quantization is None:
             return Precision(name, other, other, other, Sentence("{} in the model's config.json", (model.dtype,)))
+        if model.quantization.recipe:
+            recipe = precision(model.quantization.recipe, model)
+            source = Sentence("{} beside config.json: {}", (MODELSLIM_FILE, model.quantization.method))
+            return replace(recipe, name=name, source=source)
         return _published(model.quantization, other)
     if name not in _named():
         raise InputError(f"no precision is called {name!r:.40}", remedy=f"known: {', '.join(precision_names())}")

@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from memplan.core.errors import InputError
 from memplan.models.architecture import Quantization
 from memplan.models.fields import Fields
 
 _FLOAT32_BITS, _BFLOAT16_BITS, _E8M0_BITS = 32, 16, 8
 _MX_GROUP = 32
 """Elements that share one e8m0 scale in the OCP microscaling formats."""
+
+
+MODELSLIM_FILE = "quant_model_description.json"
+"""What ModelSlim writes beside config.json: how each tensor is stored, and the whole as `model_quant_type`."""
+
+_MODELSLIM_RECIPES = {"W8A8": "w8a8", "W4A8": "w4a8"}
+_MOST_DESCRIBED = 64 * 2**20
+
+
+def read_modelslim(folder: Path) -> Quantization | None:
+    """
+    The scheme that ModelSlim's description in `folder` names; `None` without one, or for a kind without a recipe here.
+
+    Raises `InputError` for a description that can't be read.
+    """
+    path = folder / MODELSLIM_FILE
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _MOST_DESCRIBED:
+            raise InputError("this is too large for a description of tensors", path=path)
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise InputError("can't be read as a description of tensors", path=path) from None
+    kind = document.get("model_quant_type") if isinstance(document, Mapping) else None
+    recipe = _MODELSLIM_RECIPES.get(str(kind)[:4])
+    return None if recipe is None else Quantization(str(kind), 8, 8, 0, 0, 0, 0, recipe=recipe)
 
 
 def read_quantization(fields: Fields) -> Quantization | None:
@@ -26,7 +58,49 @@ def read_quantization(fields: Fields) -> Quantization | None:
         return Quantization(method, None, 4, 0, _MX_GROUP, 0, _E8M0_BITS, expert_only=True)
     if method == "compressed-tensors":
         return _compressed_tensors(scheme)
-    raise scheme.wrong("quant_method", f"{method!r} is not supported; fp8, mxfp4 and compressed-tensors are")
+    if method in ("awq", "gptq"):
+        return _grouped_integers(scheme, method)
+    if method == "modelopt":
+        return _modelopt(scheme)
+    known = "fp8, mxfp4, compressed-tensors, awq, gptq and modelopt are"
+    raise scheme.wrong("quant_method", f"{method!r} is not supported; {known}")
+
+
+def _grouped_integers(scheme: Fields, method: str) -> Quantization:
+    """AWQ and GPTQ: integers of `bits`, with a 16-bit scale and a zero point of `bits` for every `group_size`."""
+    bits = scheme.count("bits")
+    # A group of -1 is a whole column: its scale is not worth counting.
+    group = max(0, scheme.count_or("group_size", 0, least=-1))
+    scale = _BFLOAT16_BITS + (bits if group else 0)
+    return Quantization(method, bits, bits, group, group, scale, scale)
+
+
+_MODELOPT_BITS = {"FP8": (8, 0), "NVFP4": (4, 16), "W4A16_NVFP4": (4, 16), "NVFP4_AWQ": (4, 16)}
+"""Bits of an element and elements that share an 8-bit scale, by `quant_algo` (vllm 0.33.0 modelopt.py)."""
+
+
+def _modelopt(scheme: Fields) -> Quantization:
+    """
+    NVIDIA's Model Optimizer: one algorithm, or with `MIXED_PRECISION` several by layer, counted as the largest of them.
+
+    The cache has the type that `kv_cache_scheme` or `kv_cache_quant_algo` says (vllm 0.33.0 utils/torch_utils.py
+    `get_kv_cache_quant_algo_string`).
+    """
+    inner = scheme.within("quantization") if scheme.has("quantization") else scheme
+    bits, group = _MODELOPT_BITS.get((inner.text_or_none("quant_algo") or "").upper(), (8, 0))
+    return Quantization("modelopt", bits, bits, group, group, 8, 8, kv=_modelopt_cache(inner))
+
+
+def _modelopt_cache(scheme: Fields) -> str | None:
+    name = None
+    if scheme.has("kv_cache_scheme"):
+        cache = scheme.within("kv_cache_scheme")
+        name = (
+            {8: "fp8_e4m3", 4: "nvfp4"}.get(cache.count("num_bits")) if cache.text_or_none("type") == "float" else None
+        )
+    elif scheme.has("kv_cache_quant_algo"):
+        name = {"FP8": "fp8_e4m3", "NVFP4": "nvfp4"}.get((scheme.text_or_none("kv_cache_quant_algo") or "").upper())
+    return name
 
 
 def _fp8(fields: Fields, scheme: Fields) -> Quantization:
@@ -51,4 +125,5 @@ def _compressed_tensors(scheme: Fields) -> Quantization:
     experts_only = "self_attn" in left_out and "shared_experts" in left_out
     linear = None if experts_only else bits
     scale = _E8M0_BITS if (scheme.text_or_none("format") or "").startswith("mx") else _BFLOAT16_BITS
-    return Quantization("compressed-tensors", linear, bits, group, group, scale, scale, expert_only=experts_only)
+    kv = "fp8" if scheme.has("kv_cache_scheme") else None
+    return Quantization("compressed-tensors", linear, bits, group, group, scale, scale, expert_only=experts_only, kv=kv)

@@ -86,3 +86,29 @@ def test_the_tree_of_links_follows_the_folders(tmp_path: Path) -> None:
     assert (tree / "memplan" / "a" / "x.py").is_file()
     (tmp_path / "memplan" / "a").rename(tmp_path / "memplan" / "b")
     assert {path.name for path in (link_tree(tmp_path) / "memplan").iterdir()} == {"b", "gui", "traces", "models"}
+
+
+def test_what_only_tests_use_is_named_with_its_place(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "a/__init__.py": "from a.x import lonely, used\n__all__ = ['lonely', 'used']\n",
+            "a/x.py": (
+                "def lonely():\n    return lonely()\n"
+                "def used():\n    return 1\n"
+                "def measured(): ...\n"
+                "class Made:\n"
+                "    def __init__(self): ...\n"
+                "    def asked(self): ...\n"
+                "    def never(self): ...\n"
+                "    def paintEvent(self): ...\n"
+                "@app.command()\ndef registered(): ...\n"
+            ),
+            "a/y.py": "from a.x import used\nSPEC = 'a.x:Made'\nprint(used().asked)\n",
+            "benchmarks/b.py": "from a.x import measured\n",
+            "tests/test_x.py": "from a.x import lonely\n",
+        },
+    )
+    check = structure.only_tested(tmp_path, ["a"])
+    assert check.findings == ("lonely: a/x.py:1", "never: a/x.py:9")
+    assert not check.passed

@@ -10,6 +10,7 @@ usage: tools/structure.py [--report]     (run by `make lint`; --report says it a
 - A circle of imports, wherever they stand (in functions and under TYPE_CHECKING as well): none. Circles between
   packages are a contract in pyproject.toml, checked by tools/layers.py.
 - A folder with more than 25 modules: none.
+- A function, class or method that only tests use, or nothing at all: none (by name, see tools/unused.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import grimp
 import networkx as nx
 from package_tree import INSIDE, TOP, see_installed
+from unused import unused
 
 FOLDERS = ("memplan", *INSIDE)
 
@@ -109,6 +111,22 @@ def circles(imports: nx.DiGraph) -> Check:
     return Check("circles of imports", 0, tuple(sorted(", ".join(sorted(ring)) for ring in rings)))
 
 
+def only_tested(top: Path = TOP, folders: Iterable[str] = FOLDERS) -> Check:
+    """What neither the package nor a benchmark or tool uses, with its place."""
+    others = [
+        path
+        for folder in ("benchmarks", "tools")
+        for path in sorted((top / folder).glob("*"))
+        if path.suffix in ("", ".py")
+    ]
+    found = unused(sources(top, folders), (path for path in others if path.is_file()))
+    return Check(
+        "functions, classes and methods that only tests use",
+        0,
+        tuple(f"{item.name}: {item.path.relative_to(top)}:{item.first}" for item in found),
+    )
+
+
 def import_graph() -> nx.DiGraph:
     """Every import between modules of memplan, those in functions and under TYPE_CHECKING included."""
     found = grimp.build_graph("memplan", cache_dir=None)
@@ -122,7 +140,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="say what there is and end with 0 in any case")
     options = parser.parse_args()
     see_installed()
-    checks = (repeated_names(), repeated_files(), circles(import_graph()), large_folders())
+    checks = (repeated_names(), repeated_files(), circles(import_graph()), large_folders(), only_tested())
     for check in checks:
         if options.report or not check.passed:
             mark = "ok" if check.passed else "TOO MANY"

@@ -17,6 +17,7 @@ import numpy as np
 from memplan.core.arrays import Floats
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.units import GIB
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.csv_table import read_table
 from memplan.traces.tables.text_table import TextTable
@@ -32,9 +33,12 @@ class CacheUse:
     """
     A KV cache as it was, `None` for what `source` doesn't tell.
 
-    `blocks` and `tokens` it has room for, `used_blocks` of them at most, `usage` the largest share in use.
+    `blocks` and `tokens` it has room for, `used_blocks` and `used_tokens` of them at most, `usage` the largest share in
+    use.
     `sequences` ran at once at most, `waiting` were waiting; `concurrency` is how many sequences of `context` tokens the
-    engine says fit.
+    engine says fit. `preemptions` are sequences thrown out again. `nbytes` is the memory of the cache on one device;
+    pages hold `page_tokens`, states are padded by `page_padding` (a share of what they are) to fill one, and up to
+    `layer_padding` of the cache belongs to layers that are not there.
     """
 
     source: str
@@ -46,6 +50,12 @@ class CacheUse:
     usage: float | None = None
     sequences: int | None = None
     waiting: int | None = None
+    preemptions: int | None = None
+    nbytes: int | None = None
+    page_tokens: int | None = None
+    page_padding: float | None = None
+    layer_padding: float | None = None
+    used_tokens: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -60,14 +70,15 @@ def cache_use(path: str | Path) -> CacheUse:
     Raises `InputError` for what can't be read and for files that tell nothing of a KV cache.
     """
     path = Path(path)
-    found = _of_tables(path) if path.is_dir() or path.suffix == ".csv" else _of_log(path)
+    found = use_in_tables(path) if path.is_dir() or path.suffix == ".csv" else use_in_log(path)
     if found.empty:
         remedy = "give a log of the engine, or a folder with kvcache.csv of msServiceProfiler"
         raise InputError("tells nothing of a KV cache", path=path, remedy=remedy)
     return found
 
 
-def _of_tables(path: Path) -> CacheUse:
+def use_in_tables(path: Path) -> CacheUse:
+    """What the tables in folder `path`, or the table `path`, tell; maybe nothing."""
     files = [path] if path.is_file() else sorted(path.rglob("*.csv"))
     notes = Notebook(path)
     blocks = used = sequences = None
@@ -120,11 +131,13 @@ def _largest(first: int | None, second: int | None) -> int | None:
     return max(known, default=None)
 
 
-def _of_log(path: Path) -> CacheUse:
+def use_in_log(path: Path) -> CacheUse:
+    """What the log `path` tells, maybe nothing; raises `InputError` for one that can't be read."""
     lines = table("memplan.traces", "engine_log_lines.json")
-    limits, used = _patterns(lines["limits"]), _patterns(lines["used"])
+    limits, used, summed = (_patterns(lines[part]) for part in ("limits", "used", "summed"))
     last: dict[str, float] = {}
     most: dict[str, float] = {}
+    sums: dict[str, float] = {}
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError("is too large", path=path, remedy="logs up to 4 GiB are read")
@@ -136,28 +149,42 @@ def _of_log(path: Path) -> CacheUse:
                 for name, patterns in used.items():
                     if (value := _value(patterns, line)) is not None:
                         most[name] = max(most.get(name, 0.0), value)
+                for name, patterns in summed.items():
+                    if (value := _value(patterns, line)) is not None:
+                        sums[name] = sums.get(name, 0.0) + value
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from None
 
     def whole(found: Mapping[str, float], name: str) -> int | None:
         return int(found[name]) if name in found else None
 
-    blocks, usage = whole(last, "blocks"), most.get("usage_percent")
+    blocks, percent = whole(last, "blocks"), most.get("usage_percent")
+    usage = most.get("usage_share") if percent is None else percent / 100
     return CacheUse(
         str(path),
         blocks=blocks,
         tokens=whole(last, "tokens"),
         context=whole(last, "context"),
         concurrency=last.get("concurrency"),
-        used_blocks=None if blocks is None or usage is None else round(blocks * usage / 100),
-        usage=None if usage is None else usage / 100,
+        used_blocks=None if blocks is None or usage is None else round(blocks * usage),
+        usage=usage,
         sequences=whole(most, "running"),
         waiting=whole(most, "waiting"),
+        preemptions=_largest(whole(sums, "preemptions"), whole(most, "preempted_in_all")),
+        nbytes=round(last["memory_gib"] * GIB) if "memory_gib" in last else None,
+        page_tokens=whole(last, "page_tokens"),
+        page_padding=_share(last, "page_padding_percent"),
+        layer_padding=_share(last, "layer_padding_percent"),
+        used_tokens=whole(most, "used_tokens"),
     )
 
 
-def _patterns(found: Mapping[str, Sequence[str]]) -> dict[str, list[re.Pattern[str]]]:
-    return {name: [re.compile(text) for text in texts] for name, texts in found.items()}
+def _share(found: Mapping[str, float], name: str) -> float | None:
+    return found[name] / 100 if name in found else None
+
+
+def _patterns(found: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, list[re.Pattern[str]]]:
+    return {name: [re.compile(item["line"]) for item in items] for name, items in found.items()}
 
 
 def _value(patterns: Sequence[re.Pattern[str]], line: str) -> float | None:

@@ -54,4 +54,6 @@ def nanoseconds(text: str) -> int | None:
 def number(text: str) -> float:
     """A measured quantity that is not a time; NaN where `text` is none (`N/A`, `NA`, empty)."""
     text = text.strip()
+    if text.isascii() and len(text) <= _LONGEST and text.replace(".", "", 1).isdigit():
+        return float(text)
     return float(text) if len(text) <= _LONGEST and _NUMBER.fullmatch(text) else math.nan

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.traces.cache_use import use_in_log
+from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
 from memplan.traces.notes import Notebook
 
@@ -101,6 +103,8 @@ def _single(path: Path, notes: Notebook) -> RankSource:
         suffixes = "".join(path.suffixes[-2:]).lower()
         by_suffix = {".json": FileKind.TRACE, ".json.gz": FileKind.TRACE, ".db": FileKind.DATABASE}
         kind = by_suffix.get(suffixes, by_suffix.get(path.suffix.lower(), kind))
+    if kind in (None, FileKind.LOG, FileKind.IGNORED) and (failures_in_log(path, notes) or not use_in_log(path).empty):
+        return RankSource(0, path.parent, "log", {FileKind.LOG: [path]})
     if kind is FileKind.CLUSTER_STEPS or kind not in _PROFILE_KINDS | _ALONE:
         raise InputError("is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote")
     described = _described(path.parent, [path], notes)

@@ -36,6 +36,7 @@ class FileKind(str, Enum):
     OPERATOR = "operator metrics"
     HOST_OPS = "times of ops on the host"
     HOST_LAUNCHES = "launches of ops on the host"
+    LOG = "log"
     TABLE = "table"
     IGNORED = "ignored"
 
@@ -74,10 +75,11 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     ),
     (FileKind.HOST_OPS, r"cpu_op_execute_timestamp_\d+\.txt"),
     (FileKind.HOST_LAUNCHES, r"cpu_framework_\d+\.txt"),
+    (FileKind.LOG, r".*\.(?:log|out|err)"),
     (FileKind.TABLE, r".*\.csv"),
     (
         FileKind.IGNORED,
-        r".*\.(?:log|done|txt)|README.*|cluster_communication\w*\.json|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
+        r".*\.(?:done|txt)|README.*|cluster_communication\w*\.json|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
     ),
 )
 _PATTERNS = tuple((kind, re.compile(rf"(?:{pattern})(?:\.gz)?", re.IGNORECASE)) for kind, pattern in _NAMES)

@@ -156,6 +156,45 @@ class Allocations:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedAllocation:
+    """
+    An allocation of device memory that failed: bytes asked for, and how much was free, allocated, reserved and there in
+    all at that moment; `None` for what isn't told. `time_ns` is -1 where only the fact is known. `name` is the op, or
+    the place in the code, that asked; `source` the file and line that tells of it.
+    """
+
+    time_ns: int
+    device: str
+    size: int | None
+    free: int | None
+    allocated: int | None
+    reserved: int | None
+    capacity: int | None
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySegments:
+    """
+    Segments of an allocator at one moment, one row each: bytes in all, allocated, and in the largest free piece.
+
+    `holder` is where the largest block in it was asked for, empty where it is not known.
+    """
+
+    device: Int64s
+    address: Int64s
+    size: Int64s
+    allocated: Int64s
+    largest_free: Int64s
+    expandable: NDArray[np.bool_]
+    holder: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+
+@dataclass(frozen=True, slots=True)
 class StepTimes:
     """One step as the vendor's `step_trace_time.csv` sums it up; `None` for columns the file lacks."""
 

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
+from memplan.traces.cache_use import CacheUse, use_in_log
+from memplan.traces.failure_log import failures_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
 from memplan.traces.parallel_groups import ParallelGroups
@@ -21,10 +23,12 @@ from memplan.traces.profile import (
     Allocations,
     CommunicationTime,
     CounterSeries,
+    FailedAllocation,
     Flow,
     Kernels,
     LinkTraffic,
     MemoryCurve,
+    MemorySegments,
     OpTotal,
     Overlap,
     Slices,
@@ -42,11 +46,13 @@ class RankReader:
     """
     Reads the parts of one rank's profile from files of some form; those that it does not override are not in them.
 
-    `progress` is that of the job that waits for the part. `further` are CSV tables to show as they are.
+    `progress` is that of the job that waits for the part. `further` are CSV tables to show as they are, `logs` what the
+    run wrote besides.
     """
 
-    def __init__(self, notes: Notebook, further: Sequence[Path] = ()) -> None:
+    def __init__(self, notes: Notebook, further: Sequence[Path] = (), logs: Sequence[Path] = ()) -> None:
         self._notes = notes
+        self._logs = logs
         self._further = {path.name.split(".csv")[0]: path for path in further}
 
     def device(self, progress: Progress) -> str:
@@ -67,6 +73,19 @@ class RankReader:
 
     def allocations(self, progress: Progress) -> Allocations | None:
         """Allocations by op."""
+        return None
+
+    def failures(self, progress: Progress) -> Sequence[FailedAllocation]:
+        """Allocations that failed, by default as the logs tell them."""
+        return [found for path in self._logs for found in failures_in_log(path, self._notes, progress)]
+
+    def cache_use(self, progress: Progress) -> CacheUse | None:
+        """What of a KV cache was used, by default as the first log that knows tells it."""
+        found = (use_in_log(path) for path in self._logs)
+        return next((use for use in found if not use.empty), None)
+
+    def segments(self, progress: Progress) -> MemorySegments | None:
+        """Segments of the framework's allocator."""
         return None
 
     def steps(self, progress: Progress) -> Sequence[StepTimes]:
@@ -125,6 +144,12 @@ class RankProfile:
         """Memory curves by component."""
         self.allocations = self._part(lambda reader, progress: reader.allocations(progress))
         """Allocations by op, or `None`."""
+        self.failures = self._part(lambda reader, progress: reader.failures(progress))
+        """Allocations that failed, in their order."""
+        self.cache_use = self._part(lambda reader, progress: reader.cache_use(progress))
+        """What of a serving engine's KV cache was used, or `None`."""
+        self.segments = self._part(lambda reader, progress: reader.segments(progress))
+        """Segments of the framework's allocator at the moment of the snapshot, or `None`."""
         self.steps = self._part(lambda reader, progress: reader.steps(progress))
         """Steps as the vendor's summary has them."""
         self.links = self._part(lambda reader, progress: reader.links(progress))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from memplan.core.progress import Progress, silent
 from memplan.traces.profile import TrackKind
 from memplan.traces.rank import RankProfile
 
-_MARK = re.compile(r"ProfilerStep#(\d+)$")
+_MARKS = ((TrackKind.HOST, re.compile(r"ProfilerStep#(\d+)$")), (TrackKind.SCOPE, re.compile(r"^Iteration (\d+)$")))
+"""Steps as the framework's profiler marks them, and iterations as msprof's step trace has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class StepSpan:
 
 def step_spans(rank: RankProfile, progress: Progress = silent) -> list[StepSpan]:
     """
-    The steps of `rank` in order of time: by the kernels' own step numbers, else by the host's marks of steps.
+    The steps of `rank` in order of time: by the kernels' own step numbers, else by marks of steps or iterations.
 
     Empty where the profile tells of no steps.
     """
@@ -60,15 +62,22 @@ def spans_of_steps(position: Int64s, count: int, start_ns: Int64s, end_ns: Int64
 
 
 def _marked(rank: RankProfile, progress: Progress) -> list[StepSpan]:
-    found: dict[int, StepSpan] = {}
     rank.timeline(progress)
-    for track in rank.tracks:
-        if track.kind is not TrackKind.HOST:
-            continue
-        slices = rank.slices(track.id)
-        marks = {code: _MARK.search(name) for code, name in enumerate(slices.names)}
-        numbers = {code: int(match.group(1)) for code, match in marks.items() if match is not None}
-        for index in np.flatnonzero(np.isin(slices.name, list(numbers))).tolist() if numbers else ():
-            number, start = numbers[int(slices.name[index])], int(slices.start_ns[index])
-            found.setdefault(number, StepSpan(number, start, start + int(slices.duration_ns[index])))
-    return list(found.values())
+    for kind, mark in _MARKS:
+        found: dict[int, StepSpan] = {}
+        for track in rank.tracks:
+            if track.kind is kind:
+                for step in _marks_on(rank, track.id, mark):
+                    found.setdefault(step.number, step)
+        if found:
+            return list(found.values())
+    return []
+
+
+def _marks_on(rank: RankProfile, track: int, mark: re.Pattern[str]) -> Iterator[StepSpan]:
+    slices = rank.slices(track)
+    marks = {code: mark.search(name) for code, name in enumerate(slices.names)}
+    numbers = {code: int(match.group(1)) for code, match in marks.items() if match is not None}
+    for index in np.flatnonzero(np.isin(slices.name, list(numbers))).tolist() if numbers else ():
+        start = int(slices.start_ns[index])
+        yield StepSpan(numbers[int(slices.name[index])], start, start + int(slices.duration_ns[index]))

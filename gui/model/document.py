@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memplan.traces.rank import RankProfile
 
 
-def shifted(profile_ns: int) -> TimeMap:
+def moved_to(profile_ns: int) -> TimeMap:
     """The map that puts the plan's start at `profile_ns` and keeps its own pace."""
     return TimeMap(np.zeros(1, dtype=np.int64), np.array([profile_ns], dtype=np.int64), anchored=False)
 
@@ -45,7 +45,7 @@ class Document:
     profile: Profile | None = None
     rank: RankProfile | None = None
     comparison: Comparison | None = None
-    axis: TimeMap = field(default_factory=lambda: shifted(0))
+    axis: TimeMap = field(default_factory=lambda: moved_to(0))
     basis: Text = _PLAN_TIME
     places: ModelPlaces | None = None
 
@@ -113,7 +113,7 @@ def make_document(
     try:
         found = compare(plan, profile, rank=chosen.rank, limit=MOST_DEVIATIONS, progress=progress)
     except InputError as error:
-        start = shifted(chosen.span_ns[0])
+        start = moved_to(chosen.span_ns[0])
         why = Sentence("both begin together: {}", (error.message,))
         return Document(plan, plan_path, profile, chosen, None, start, why)
     summary = found.summary

@@ -48,6 +48,14 @@ VIEW_SPECS = (
         picture="moves",
     ),
     ViewSpec(
+        "arcs",
+        "Moves between tiers",
+        f"{_VIEWS}.memory.move_arcs_view:MoveArcsView",
+        _BOTTOM,
+        tab_with="map",
+        picture="arcs",
+    ),
+    ViewSpec(
         "roofline",
         "Roofline",
         f"{_VIEWS}.kernel.roofline_view:RooflineView",

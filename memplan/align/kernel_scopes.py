@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.planned_sequence import ExtraOp, PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Floats, Int32s
 from memplan.core.resources import table
@@ -19,6 +19,15 @@ from memplan.schema import Plan, PlannedOp
 
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""
+_NORMS = 3
+"""Norms in a row from which they are those of gradients, weight by weight, not a check of one bucket."""
+_SERVED = ("prefill", "decode")
+_MANY = 4.0
+"""Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
+_FUSED = 3
+"""Ops at most that a kernel between two layers runs."""
+_PADDED = 0.001
+"""By what share of it a buffer of gradients may be longer than the weights."""
 _SMALL = 1 << 16
 """Elements up to which a kernel after the step counts as logging."""
 
@@ -98,12 +107,13 @@ def kernel_scopes(
     again = found.how == HOW.index(MatchedBy.AGAIN)
     again &= matched
     columns[again, 0] = of_row[found.place[again], 0]
-    _joint(of_row, found, columns)
+    _joint(of_row, found, columns, phases("optimizer"))
+    _other_phases(plan, sequence, kernels, kernel_class, found, columns, phases)
     # What is exchanged around the updates is of all weights.
     exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
     columns[exchanged, 2:4] = -1
-    whole = _Unplanned(kernels, kernel_class, found, columns)
+    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence))
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -138,13 +148,67 @@ def _op_scope(op: PlannedOp, phases: _Numbers, parts: _Numbers) -> tuple[int, in
     )
 
 
-def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[np.int32]) -> None:
-    """A kernel that runs ops of several micro-batches or layers is of none of them."""
+def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[np.int32], optimizer: int) -> None:
+    """
+    A kernel that runs ops of several micro-batches or layers is of none of them.
+
+    But for one that ends a layer and begins the next, as engines fuse the sum behind a layer with the norm before the
+    next one: it is where its main op is.
+    """
     for kernel in np.flatnonzero((found.row >= 0) & (found.first != found.last)).tolist():
         span = of_row[found.first[kernel] : found.last[kernel] + 1]
-        for column in (1, 2):
-            if len(np.unique(span[:, column])) > 1:
-                columns[kernel, column] = -1
+        batches, layers = (len(np.unique(span[:, column])) for column in (1, 2))
+        if batches > 1:
+            columns[kernel, 1] = -1
+        if layers > 1 and (batches > 1 or layers > 2 or len(span) > _FUSED or (span[:, 0] == optimizer).any()):
+            columns[kernel, 2] = -1
+
+
+def _other_phases(
+    plan: Plan,
+    sequence: PlannedSequence,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+    columns: NDArray[np.int32],
+    phases: _Numbers,
+) -> None:
+    """
+    Name steps of a served model that are of the other kind than the planned one.
+
+    Layers and parts are the same, but a prompt has many tokens for each row that logits are made of, a decode step one.
+    """
+    own = next((op.phase for op in plan.ops if op.phase in _SERVED), None)
+    if own is None:
+        return
+    matched = np.flatnonzero((found.row >= 0) & found.core)
+    token = sequence.token[found.row[matched]]
+    planned, made = sequence.classes.outputs[token].max(axis=1), kernels.outputs[kernel_class[matched]].max(axis=1)
+    known = (planned > 0) & (made > 0) & (sequence.op[found.row[matched]] >= 0)
+    matched, times = matched[known], made[known] / planned[known]
+    ops = [plan.ops[op] for op in sequence.op[found.row[matched]].tolist()]
+    head = np.array([op.part == "lm_head" for op in ops], dtype=np.bool_)
+    layer = np.array([op.layer is not None for op in ops], dtype=np.bool_)
+    for step in np.unique(found.step[matched]).tolist():
+        mine = found.step[matched] == step
+        if not (mine & head).any() or not (mine & layer).any():
+            continue
+        tokens_of_row = float(np.median(times[mine & layer]) / np.median(times[mine & head]))
+        if max(tokens_of_row, 1.0 / tokens_of_row) < _MANY or (tokens_of_row > 1.0) is not (own == _SERVED[1]):
+            continue
+        whole = (found.step == step) & (columns[:, 0] == phases(own))
+        columns[whole, 0] = phases(_SERVED[0] if own == _SERVED[1] else _SERVED[1])
+
+
+def _zeroed(sequence: PlannedSequence) -> dict[int, ExtraOp]:
+    """What is filled before a step, by its size."""
+    fill = family_table().number("fill")
+    rows = np.flatnonzero((sequence.extra >= 0) & (sequence.classes.main[sequence.token] == fill))
+    sizes = sequence.classes.inputs[sequence.token[rows]].max(axis=1) if len(rows) else rows
+    return {
+        size: sequence.extras[number]
+        for size, number in zip(sizes.tolist(), sequence.extra[rows].tolist(), strict=True)
+    }
 
 
 class _Unplanned:
@@ -156,12 +220,14 @@ class _Unplanned:
         kernel_class: Int32s,
         found: KernelAssignment,
         columns: NDArray[np.int32],
+        zeroed: Mapping[int, ExtraOp],
     ) -> None:
-        self.kernels, self.kernel_class, self.columns = kernels, kernel_class, columns
+        self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.free = found.row < 0
         self.step = found.step
         known = family_table()
-        self.positions = {known.number("range")}
+        self.norm = known.number("vector_norm")
+        self.positions, self.fill = {known.number("range")}, known.number("fill")
         self.collective = known.collectives
         self.rules: list[tuple[str, frozenset[int], bool | None]] = [
             (rule["what"], frozenset(known.number(name) for name in rule["families"]), rule["scalar"])
@@ -201,6 +267,12 @@ class _Unplanned:
             kernel = begin + place
             size = int(max(self.kernels.inputs[classes[place]].max(), self.kernels.outputs[classes[place]].max()))
             what = self._what(main, int(classes[place]))
+            zeroed = self._zeroed(size) if main == self.fill else None
+            if zeroed is not None:
+                # Where one step follows another nothing tells which of them sets gradients to zero.
+                self.columns[kernel, 1], self.columns[kernel, 2] = -1, -1
+                yield kernel, zeroed.phase, zeroed.what
+                continue
             if place >= positions and after is not None:
                 self.columns[kernel, 1], self.columns[kernel, 2] = after[1], layer
                 yield kernel, int(after[0]), "positions"
@@ -209,6 +281,11 @@ class _Unplanned:
                 what = "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what
+
+    def _zeroed(self, size: int) -> ExtraOp | None:
+        """What of gradients is filled by a kernel of so many elements, padding of their buffer aside."""
+        near = (extra for whole, extra in self.zeroed.items() if abs(size - whole) <= whole * _PADDED)
+        return next(near, None)
 
     def _what(self, main: int, kind: int) -> str:
         for what, families, scalar in self.rules:

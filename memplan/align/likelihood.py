@@ -104,7 +104,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         core[row], part[row], again[row], fused[row] = (np.exp(item) for item in (runs, helps, repeated, whole.fused))
     # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
-    for table_ in (core, part, again, fused):
+    for table_ in (core, part, again):
         table_ *= rarely
     return Likelihoods(core, part, part, again, fused)
 
@@ -144,6 +144,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
             relation.largest,
             relation.even & rule.piecewise,
             (relation.kernel_share > 0.0) | relation.half,
+            relation.some,
         ],
         [
             weights["part_scalar"],
@@ -152,6 +153,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
             weights["part_largest"],
             weights["part_piece"],
             weights["part_half_related"],
+            weights["part_some_tokens"],
         ],
         weights["part_unrelated"],
     )
@@ -186,7 +188,7 @@ class _Relation:
     `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
     has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
-    times; `piece` and `covers` are for products: one dimension is
+    times, `some` whether it may be of some of the tokens; `piece` and `covers` are for products: one dimension is
     smaller or larger, the others equal.
     """
 
@@ -200,6 +202,7 @@ class _Relation:
     half: Bools
     even: Bools
     in_order: Bools
+    some: Bools
 
 
 def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
@@ -222,10 +225,13 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
             piece, in_order = piece | of_group, in_order | as_planned
     most = operands.max(axis=1)
     largest, half = np.isin(most, mine) & (most > 0), np.isin(most * 2, mine) & (most > 0)
+    some = np.zeros(len(kernels), dtype=np.bool_)
+    for width in ops.widths[row]:
+        some |= (most > 0) & (most % width == 0) & (most < max(mine, default=0))
     size = max(mine, default=0)
     even = (most > 0) & (size % np.maximum(most, 1) == 0) & (size // np.maximum(most, 1) <= _MOST_PIECES)
     return _Relation(
-        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order
+        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some
     )
 
 

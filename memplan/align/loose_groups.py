@@ -18,25 +18,29 @@ from memplan.core.arrays import Int64s
 from memplan.schema import Plan, PlannedOp
 
 
-def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]) -> Int64s:
-    """For each of `ops`, of those `classes`, the number of its group; members of one follow one another."""
+def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass], *, updates: bool = False) -> Int64s:
+    """
+    For each of `ops`, of those `classes`, the number of its group; members of one follow one another.
+
+    `updates` is whether those of a layer are one, as where a run updates its weights in pieces.
+    """
     branches = _branches(plan, ops, classes)
     found = np.zeros(len(ops), dtype=np.int64)
     number = 0
     for place in range(1, len(ops)):
         before, op = plan.ops[ops[place - 1]], plan.ops[ops[place]]
-        number += not _together(before, op, branches)
+        number += not _together(before, op, branches, updates)
         found[place] = number
     return found
 
 
-def _together(before: PlannedOp, op: PlannedOp, branches: dict[tuple[int | None, str], int]) -> bool:
+def _together(before: PlannedOp, op: PlannedOp, branches: dict[tuple[int | None, str], int], updates: bool) -> bool:
     if op.part is None or before.part is None:
         return False
     if (before.phase, before.micro_batch, before.layer) != (op.phase, op.micro_batch, op.layer):
         return False
     if op.phase == "optimizer":
-        return op.layer is not None
+        return updates and op.layer is not None
     first, second = _branch(before, branches), _branch(op, branches)
     if first is not None or second is not None:
         return first == second

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from memplan.core.resources import table
-from memplan.graph.op_names import op_family
+from memplan.graph.op_names import spelled_family
 
 UNKNOWN_FAMILY = 0
 """The number of the family of types that no table knows."""
@@ -44,7 +44,10 @@ def family_table() -> FamilyTable:
     document = table("memplan.align", "families.json")
     names = ("unknown", *document["families"])
     of_type = {
-        _stem(type_): number for number, name in enumerate(names) if number for type_ in document["families"][name]
+        spelled_family(type_): number
+        for number, name in enumerate(names)
+        if number
+        for type_ in document["families"][name]
     }
 
     def numbers(key: str) -> frozenset[int]:
@@ -94,32 +97,26 @@ def _families(text: str) -> tuple[int, ...]:
     text = re.sub(r"-op\d+.*$", "", text)
     known = family_table()
     pieces = [text, *reversed(re.split(r"[_:\s.]+", text))] if "_" in text or ":" in text else [text]
-    whole = known.of_type.get(_stem(text))
+    whole = known.of_type.get(spelled_family(text))
     if whole is None and "::" in text:
-        whole = known.of_type.get(_stem(text.rpartition("::")[2]))
+        whole = known.of_type.get(spelled_family(text.rpartition("::")[2]))
     found = [whole] if whole is not None else []
     if not found and text.lower().startswith(("hcom", "lccl")):
         kind = re.match(r"[a-z]+_?([A-Za-z]+)", text)
-        number = None if kind is None else known.of_type.get(_stem(kind[1]))
+        number = None if kind is None else known.of_type.get(spelled_family(kind[1]))
         return () if number is None else (number,)
     if not found:
         # The device kernel stands last: aclnnMatmul_MatMulV3Common_MatMulV3.
         for piece in pieces[1:]:
-            number = known.of_type.get(_stem(piece))
+            number = known.of_type.get(spelled_family(piece))
             if number is not None and number not in found:
                 found.append(number)
         if not text.startswith(("FusionOp", "fused", "triton", "Fused")) and text.startswith("aclnn"):
             found = found[:1]
-    for number in _inside(_stem(text)):
+    for number in _inside(spelled_family(text)):
         if number not in found:
             found.append(number)
     return tuple(found)
-
-
-@lru_cache(maxsize=1 << 14)
-def _stem(type_: str) -> str:
-    """A type as all agree on it: `aten::add_`, `aclnnInplaceAdd`, `AddV2` and `Add` are `add`."""
-    return op_family(type_.strip().rpartition("::")[2].replace("_", "").replace("-", ""))
 
 
 @lru_cache(maxsize=1 << 14)

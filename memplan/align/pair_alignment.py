@@ -14,7 +14,7 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.run_habits import with_habits
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
 from memplan.core.ascending import rising
 
 _MOST_CELLS = 12_000_000
@@ -27,6 +27,11 @@ _COARSE_KERNELS, _COARSE_OVERLAP, _COARSE_LEAST, _COARSE_ROWS, _COARSE_BEHIND = 
 """The same of the coarse alignment, whose pieces follow one another."""
 _FEW, _ABLE = 40, 100.0
 """One row in so many must be heavy to go by those alone; the ratio from which a kernel counts as one of them."""
+_RARE, _FEW_MARKS, _CLEARER = 1.5, 8, 3.0
+"""
+Landmarks: how much more often than the rarest one they may come, how many other heavy rows there are for each at least,
+and how much more likely a kernel must be one of them than another.
+"""
 _BESIDE = 40
 """Rows to either side of where a collective stands in which it is sought."""
 _EDGE = 8
@@ -104,6 +109,7 @@ class _Model:
     place: Int64s
     time: Float32s
     stay: Float32s
+    lead: Float32s
     bare: Float32s
     skip: Float32s
     skip_on: Float32s
@@ -130,6 +136,7 @@ class _Model:
             place=change(self.place),
             time=change(self.time),
             stay=change(self.stay),
+            lead=change(self.lead),
             bare=change(self.bare),
             skip=change(self.skip),
             skip_on=change(self.skip_on),
@@ -312,18 +319,29 @@ def _parts_of_neighbours(
             found.chance[kernel] = found.alone[kernel] = found.of_scope[kernel] = 0.5
 
 
-def _near(model: _Model, kernel_class: Int32s, kernel_names: Int64s, places: Int64s) -> PairResult:
-    """Align every kernel with the rows near `places`, piece by piece; rows count on over steps."""
+def _near(
+    model: _Model,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    places: Int64s,
+    width: int = _WIDTH,
+    behind: int = _BEHIND,
+) -> PairResult:
+    """
+    Align every kernel with `width` rows near `places`, of which `behind` lie before them, piece by piece.
+
+    Rows count on over steps.
+    """
     rows = len(model.token)
-    low = np.maximum(places - _BEHIND, 0)
-    repeats = int(low.max() + _WIDTH) // rows + 1
+    low = np.maximum(places - behind, 0)
+    repeats = int(low.max() + width) // rows + 1
     tiled = model.repeated(repeats)
     found: list[PairResult] = []
     begin = 0
     while begin < len(kernel_class):
-        end = min(begin + _PIECE, len(kernel_class))
+        end = min(begin + _PIECE * _WIDTH // width, len(kernel_class))
         left, right = max(0, begin - _OVERLAP), min(len(kernel_class), end + _OVERLAP)
-        piece = _run(tiled, kernel_class[left:right], kernel_names[left:right], low[left:right], _WIDTH)
+        piece = _run(tiled, kernel_class[left:right], kernel_names[left:right], low[left:right], width)
         found.append(piece.part(begin - left, end - left))
         begin = end
     return PairResult.joined(found)
@@ -335,8 +353,16 @@ def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32
     rows = len(heavy_rows)
     # A band may reach into the next step; where all rows are seen, the last goes on to the first.
     single = replace(model.taken(heavy_rows), entry=(np.arange(rows) == 0).astype(np.float32))
+    rules = pair_model()["coarse"]
+    prices = model.prices.copy()
+    prices[7:9] = rules["near_jump"], rules["neighbour_jump"]
+    single = replace(single, prices=prices, skip_on=np.minimum(single.skip_on, np.float32(rules["skip_on"])))
     doubled = single.repeated(2)
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
+    about = _landmark_places(single, classes, names)
+    if about is not None:
+        near = _near(single, classes, names, about, _COARSE_ROWS, _COARSE_ROWS // 2)
+        return _between(sequence, heavy_rows, heavy_kernels, near.row, near.chance >= _SURE, len(kernel_class))
     places, certain = np.zeros(len(classes), dtype=np.int64), np.zeros(len(classes), dtype=np.bool_)
     begin, at, turn = 0, 0, 0
     while begin < len(classes):
@@ -361,13 +387,67 @@ def _coarse_places(sequence: PlannedSequence, model: _Model, kernel_class: Int32
             turn, at = divmod(int(places[begin + sure[-1]]), rows)
             end = begin + int(sure[-1]) + 1  # what follows is sought again from there
         begin = end
-    places, heavy_kernels = places[certain], heavy_kernels[certain]
+    return _between(sequence, heavy_rows, heavy_kernels, places, certain, len(kernel_class))
+
+
+def _between(
+    sequence: PlannedSequence, rows: Int64s, kernels: Int64s, places: Int64s, certain: Bools, count: int
+) -> Int64s:
+    """Rows near which all of `count` kernels stand, from places among `rows` that some `kernels` certainly have."""
+    places, kernels = places[certain], kernels[certain]
     if not len(places):
-        return np.zeros(len(kernel_class), dtype=np.int64)
-    whole = heavy_rows[places % rows] + places // rows * len(sequence)
+        return np.zeros(count, dtype=np.int64)
+    whole = rows[places % len(rows)] + places // len(rows) * len(sequence)
     # Equal places ascend with their kernels; what jumps ahead or back alone is left out.
     kept = rising(whole * len(whole) + np.arange(len(whole)))
-    return np.interp(np.arange(len(kernel_class)), heavy_kernels[kept], whole[kept]).astype(np.int64)
+    whole, kernels = whole[kept], kernels[kept]
+    # Before the first and after the last of them a step goes on, to its end where kernels are enough.
+    ahead, left = len(sequence) - 1 - int(whole[-1]) % len(sequence), count - 1 - int(kernels[-1])
+    ends = (
+        [int(whole[0]) - min(int(kernels[0]), int(whole[0]))],
+        [int(whole[-1]) + (ahead if 2 * left > ahead else left)],
+    )
+    at = np.concatenate(([0], kernels, [count - 1]))
+    return np.interp(np.arange(count), at, np.concatenate((ends[0], whole, ends[1]))).astype(np.int64)
+
+
+def _landmark_places(model: _Model, kernel_class: Int32s, kernel_names: Int64s) -> Int64s | None:
+    """
+    Rows about which kernels stand, counted on over steps: from the rarest ones, aligned whole, and in proportion.
+
+    What runs once a micro-batch, such as the head, says which micro-batch it is where all layers look alike. `None`
+    where nothing is rare, or where it isn't found.
+    """
+    rows = len(model.token)
+    often = np.bincount(model.token, minlength=len(model.ratios.core))
+    rare = (often > 0) & (often <= _RARE * often[often > 0].min())
+    marks = np.flatnonzero(rare[model.token])
+    if len(marks) * _FEW_MARKS > rows:
+        return None
+    others = (often > 0) & ~rare
+    core = model.ratios.core
+    of_rare, of_others = core[rare].max(axis=0), core[others].max(axis=0)
+    found = np.flatnonzero(((of_rare >= _ABLE) & (of_rare > _CLEARER * of_others))[kernel_class])
+    if len(found) < 2 or len(found) * len(marks) > _MOST_CELLS:
+        return None
+    single = replace(model.taken(marks), entry=(np.arange(len(marks)) == 0).astype(np.float32))
+    # Neighbours here are far from one another: no kernel runs two of them.
+    single = replace(single, ratios=replace(model.ratios, fused=np.zeros_like(model.ratios.fused)))
+    low = np.zeros(len(found), dtype=np.int64)
+    result = _counted_on(_run(single, kernel_class[found], kernel_names[found], low, len(marks)), len(marks))
+    sure = (result.row >= 0) & (result.chance >= _SURE)
+    place = marks[result.row[sure] % len(marks)] + result.row[sure] // len(marks) * rows
+    at = found[sure]
+    kept = rising(place * len(place) + np.arange(len(place)))
+    place, at = place[kept], at[kept]
+    if len(place) < 2 or at[-1] == at[0]:
+        return None
+    slope = (place[-1] - place[0]) / (at[-1] - at[0])
+    every = np.arange(len(kernel_class))
+    about = np.interp(every, at, place)
+    about = np.where(every < at[0], place[0] + (every - at[0]) * slope, about)
+    about = np.where(every > at[-1], place[-1] + (every - at[-1]) * slope, about)
+    return np.maximum(about, 0).astype(np.int64)
 
 
 def _anchors(sequence: PlannedSequence, model: _Model, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
@@ -385,6 +465,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
     prices = pair_model()["prices"]
     parted = np.array([bool(rule.parts) for rule in sequence.rules])[sequence.token]
     written = np.array([rule.written_out for rule in sequence.rules])[sequence.token]
+    simple = np.isin(sequence.classes.main, list(family_table().keeping_size))[sequence.token]
     extra = sequence.extra >= 0
     apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
     free = sequence.opens | ((sequence.op < 0) & ~extra)
@@ -401,6 +482,9 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         "neighbour_jump",
         "loose",
     )
+    stay = np.select(
+        [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
+    )
     return _Model(
         sequence.token,
         sequence.scope,
@@ -408,7 +492,8 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         names,
         np.arange(len(sequence), dtype=np.int64),
         sequence.time.astype(np.float32),
-        np.where(parted, prices["stay_with_parts"], prices["stay"]).astype(np.float32),
+        stay.astype(np.float32),
+        np.where(written, prices["lead_written_out"], stay).astype(np.float32),
         np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
         np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
         np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
@@ -456,7 +541,7 @@ def _run(
     shared = (
         model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
         model.ratios.again, model.ratios.fused,
-        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.bare,
+        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
         model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)

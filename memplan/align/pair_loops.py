@@ -71,6 +71,7 @@ def forward(
     op_time: Float32s,
     kernel_time: Float32s,
     stay: Float32s,
+    lead: Float32s,
     bare: Float32s,
     skip: Float32s,
     skip_on: Float32s,
@@ -88,11 +89,11 @@ def forward(
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
     `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class;
-    `stay`, `bare`, `skip`, `skip_on` are by op:
-    going on with it, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of
-    an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors
-    of names that are equal or differ, and the prices of a jump within `_REACH` rows, of one among `_NEIGHBOURS` and of
-    one within a group, whose rows are `group_from` to `group_to`.
+    `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
+    one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
+    kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
+    are equal or differ, and the prices of a jump within `_REACH` rows, of one among `_NEIGHBOURS` and of one within a
+    group, whose rows are `group_from` to `group_to`.
     `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
     `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
@@ -164,7 +165,7 @@ def forward(
                     first += before[old - 1]
                 first += entry[at] * round_again
             new_c = fit * (first + was_a) + helps * stay[at] * (was_c + back * was_u) + more * was_c
-            new_a = leads * (stay[at] * first + stay[at] * was_a)
+            new_a = leads * lead[at] * (first + was_a)
             if i > 0:
                 new_c += fused[cls, kind] * cells[j, i - 1, 1]
             new_u = unplanned * (was_c + bare[at] * was_a + was_m) + unplanned_on * was_u
@@ -213,6 +214,7 @@ def posterior(
     op_time: Float32s,
     kernel_time: Float32s,
     stay: Float32s,
+    lead: Float32s,
     bare: Float32s,
     skip: Float32s,
     skip_on: Float32s,
@@ -273,7 +275,7 @@ def posterior(
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
                         ) * _lasting(op_time[at], kernel_time[j + 1])
-                    enter[i] = fit * next_c[i] + leads * stay[at] * next_a[i]
+                    enter[i] = fit * next_c[i] + leads * lead[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
             until[width] = jumped
@@ -317,7 +319,7 @@ def posterior(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
                         ) * _lasting(op_time[at], kernel_time[j + 1])
                     helps = behind_core[cls, following] * stay[at] * factor
-                    leads = before_core[cls, following] * stay[at] * factor
+                    leads = before_core[cls, following] * lead[at] * factor
                     stay_c = (helps + again[cls, following] * factor) * next_c[new]
                     stay_a = leads * next_a[new]
                     to_core = fit * next_c[new]

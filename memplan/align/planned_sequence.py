@@ -119,7 +119,7 @@ def planned_sequence(
     }
     sizes = {place: max(found[codes[place]].inputs, default=0) for place in updates}
     if updates:
-        extra(_zeroing(around, ops, buckets, sizes))
+        extra(_zeroing(plan, around, ops, buckets, sizes))
     begins = len(rows)
     for place, (op, code) in enumerate(zip(ops, codes.tolist(), strict=True)):
         if place in buckets:
@@ -152,7 +152,9 @@ def planned_sequence(
         opens,
         ends,
         np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
-        _groups(columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()])),
+        _groups(
+            columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()], updates=bool(pieces))
+        ),
     )
 
 
@@ -179,11 +181,13 @@ def _is_last(family: int) -> bool:
 
 
 def _zeroing(
-    around: Mapping[str, Any], ops: Sequence[int], buckets: Mapping[int, int], sizes: Mapping[int, int]
+    plan: Plan, around: Mapping[str, Any], ops: Sequence[int], buckets: Mapping[int, int], sizes: Mapping[int, int]
 ) -> Iterator[tuple[Mapping[str, Any], int, int]]:
-    """Gradients are set to zero in one go or bucket by bucket."""
+    """Gradients are set to zero in one go or bucket by bucket; one that is exchanged twice counts once."""
     first = ops[next(iter(sizes))]
-    totals = {sum(buckets.values()) or sum(sizes.values()): first} | {size: ops[at] for at, size in buckets.items()}
+    parts = {place: plan.ops[ops[place]].part for place in buckets}
+    once = {part.rpartition(".")[0] if part else place: buckets[place] for place, part in parts.items()}
+    totals = {sum(once.values()) or sum(sizes.values()): first} | {size: ops[at] for at, size in buckets.items()}
     for entry in around["before_the_step"]:
         for size, of in totals.items():
             yield entry, of, size

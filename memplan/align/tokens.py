@@ -20,6 +20,7 @@ from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
+from memplan.traces.operand_shapes import operand_shapes
 from memplan.traces.profile import Kernels
 
 _OPERANDS = 12
@@ -34,6 +35,7 @@ class TokenClass:
 
     `groups` is over how many matrices the weight of a grouped product goes, `pieces` the operands of the pieces in
     which a run may do it. `rows` are those of the largest input where it is a matrix.
+    `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
     """
 
     families: tuple[int, ...]
@@ -43,6 +45,7 @@ class TokenClass:
     groups: int = 1
     pieces: Pieces = ()
     rows: int = 0
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,8 @@ class TokenClasses:
 
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
-    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces` and
-    `rows` as in `TokenClass`, 0 where there are none.
+    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces`,
+    `rows` and `widths` as in `TokenClass`.
     """
 
     main: Int32s
@@ -66,6 +69,7 @@ class TokenClasses:
     groups: Int32s
     pieces: tuple[Pieces, ...]
     rows: Int64s
+    widths: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         return len(self.main)
@@ -94,7 +98,9 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     groups = np.array([item.groups for item in found], dtype=np.int32)
     pieces = tuple(item.pieces for item in found)
     rows = np.array([item.rows for item in found], dtype=np.int64)
-    return TokenClasses(main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows)
+    return TokenClasses(
+        main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows, tuple(item.widths for item in found)
+    )
 
 
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
@@ -118,8 +124,8 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         text, inputs, outputs, in_types, out_types = (column[row] for column in columns)
         type_, _, name = text.partition("\0")
         families = families_of(type_, name)
-        read = _dims(inputs)
-        sizes, made = tuple(map(prod, read)), tuple(map(prod, _dims(outputs)))
+        read = operand_shapes(inputs)
+        sizes, made = tuple(map(prod, read)), tuple(map(prod, operand_shapes(outputs)))
         bits = _bits(out_types, made) or _bits(in_types, sizes)
         made = made or inferred_outputs(families[0], read)
         found.append(TokenClass(families, sizes, made, bits, rows=_rows(read)))
@@ -139,17 +145,6 @@ def _types_or_names(kernels: Kernels) -> DictionaryArray:
         kind, place = divmod(value, len(names.values) + 1)
         texts.append(types.values[kind] + ("\0" + names.values[place - 1] if place else ""))
     return DictionaryArray(codes.astype(np.int32), texts)
-
-
-def _dims(text: str) -> tuple[tuple[int, ...], ...]:
-    """Shapes of each operand of `4096,1024;1024;`; empty for what the file leaves out."""
-    text = text.strip().strip('"')
-    if text in ("", "N/A"):
-        return ()
-    return tuple(
-        tuple(abs(int(dim)) if dim.strip().lstrip("-").isdigit() else 1 for dim in operand.split(",") if dim.strip())
-        for operand in text.split(";")
-    )
 
 
 def _rows(shapes: Sequence[Sequence[int]]) -> int:
@@ -176,20 +171,34 @@ def dtype_bits(name: str) -> int:
 def plan_tokens(plan: Plan, ops: Iterable[int]) -> tuple[list[TokenClass], Int32s]:
     """The classes of those ops of a plan, and the class of each."""
     index: dict[TokenClass, int] = {}
-    known: dict[tuple[str, int | None, Pieces], int] = {}
-    pieces = pieces_of_ops(plan)
+    known: dict[tuple[str, int | None, Pieces, bool], int] = {}
+    pieces, routed = pieces_of_ops(plan), _beside_grouped_products(plan)
     codes = []
     for number in ops:
         op = plan.ops[number]
-        key = op.type, op.kernel, pieces.get(number, ())
+        key = op.type, op.kernel, pieces.get(number, ()), number in routed
         if key not in known:
             launched = None if op.kernel is None else plan.kernels[op.kernel]
-            known[key] = index.setdefault(_planned_class(op.type, launched, key[2]), len(index))
+            known[key] = index.setdefault(_planned_class(op.type, launched, *key[2:]), len(index))
         codes.append(known[key])
     return list(index), np.array(codes, dtype=np.int32)
 
 
-def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces) -> TokenClass:
+def _beside_grouped_products(plan: Plan) -> set[int]:
+    """Ops that make what a product over several matrices reads, or read what it makes."""
+    grouped = family_table().number("grouped_product")
+    products = [op for op in plan.ops if op.kernel is not None and families_of(op.type)[0] == grouped]
+    read = {tensor for op in products for tensor in op.reads or ()}
+    made = {tensor for op in products for tensor in op.writes or ()}
+    mine = {op.index for op in products}
+    return {
+        op.index
+        for op in plan.ops
+        if op.index not in mine and (not read.isdisjoint(op.writes or ()) or not made.isdisjoint(op.reads or ()))
+    }
+
+
+def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, routed: bool) -> TokenClass:
     if kernel is None:
         return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS)
     inputs, outputs = (
@@ -202,7 +211,9 @@ def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces) -> 
     if families[0] == family_table().number("grouped_product"):
         shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
         groups = next((shape[0] for shape in shapes if len(shape) == 3), 1)
-    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces)
+    shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
+    widths = tuple(sorted({shape[-1] for shape in shapes if len(shape) == 2 and shape[-1] > 1})) if routed else ()
+    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces, widths=widths)
 
 
 def _elements(shape: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ import typer
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
-from memplan.core.units import parse_bytes
+from memplan.core.units import parse_size
 from memplan.reports.report import Report
 from memplan.requests.kv_request import ServingRequest
 from memplan.requests.recipe_request import RecipeRequest
@@ -49,12 +49,13 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
+    from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.layouts_report import layouts_report
 
     die, model = find_chip(asked.chip), load_config(asked.config)
     length = asked.context or model.max_positions
-    size = None if asked.hbm is None else parse_bytes(asked.hbm)
+    size = None if asked.hbm is None else parse_size(asked.hbm)
     with progress_bar() as progress:
         if train:
             total = size or die.hbm_bytes
@@ -66,8 +67,11 @@ def command(
             memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
             options = ServingOptions(length=length, batched_tokens=asked.batched_tokens)
             result = fit_serving(model, die, find_engine(asked.engine, die), options, npus, memory, progress)
-        times = {} if train else _decode_times(model, die, result.fitting[:timed], length, asked.weights, progress)
-    return layouts_report(result, times, f"{model.name} on {npus} x {die.name}, {length:,} tokens", training=train)
+        served = served_weights(model, die, asked.weights)
+        times = {} if train else _decode_times(model, die, result.fitting[:timed], length, served.precision, progress)
+    title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
+    notes = () if train or served.note is None else (served.note,)
+    return layouts_report(result, times, title, training=train, notes=notes)
 
 
 def _decode_times(

@@ -30,11 +30,12 @@ def command(
     Exits with 0 when a sequence of the context fits, 1 when none does, 2 when the input can't be used.
     """
     from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, usual_effects
+    from memplan.deployment.engine_changes import engine_comparison
     from memplan.reports.cache_use_section import cache_use_document, cache_use_section
     from memplan.reports.kv_report import KvQuestions, kv_report
     from memplan.traces.cache_use import cache_use
 
-    case = request.case()
+    case, other = request.case(), request.other_engine()
     result = case.budget()
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in request.memories.items()}
     more = KvQuestions(
@@ -43,6 +44,7 @@ def command(
         tiers=tiers,
         recompute_ns=recompute_ns(case) if tiers else None,
         effects=usual_effects(case) if request.effects else (),
+        against=None if other is None else engine_comparison(case, other),
     )
     report = kv_report(result, more)
     if used is None:

@@ -13,7 +13,7 @@ from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.units import parse_shape, parse_share
-from memplan.reports.report import Report, ReportSection
+from memplan.reports.report import Report
 from memplan.requests.plan_request import PlanRequest
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def command(
         typer.Option(help="Plan with the least HBM that makes the step at most so much longer, such as 5%."),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help="Add the step time against HBM, with its knee.")] = False,
+    larger_batch: Annotated[
+        bool, typer.Option("--larger-batch", help="Add what twice the samples of a model's micro-batch change.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
 ) -> Report:
     """
@@ -44,7 +47,9 @@ def command(
     """
     from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
     from memplan.deployment.ways_out import ways_out
+    from memplan.reports.communication_section import larger_batch_section
     from memplan.reports.plan_report import curve_section, plan_report, ways_section
+    from memplan.schema.communication import communication_outlook
 
     shapes = dict(parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
@@ -56,7 +61,11 @@ def command(
             result = asked.plan(shapes=shapes, calibration=calibration, progress=progress)
         else:
             result = smallest_hbm(plan_with, parse_share(max_slowdown))
-        sections: tuple[ReportSection, ...] = (curve_section(hbm_curve(plan_with)),) if curve else ()
+        sections = [curve_section(hbm_curve(plan_with))] if curve else []
+        outlook = communication_outlook(result) if larger_batch else None
+        if outlook is not None:
+            twice = communication_outlook(asked.twice_the_batch().plan(calibration=calibration, progress=progress))
+            sections += [] if twice is None else [larger_batch_section(outlook, twice)]
         if not result.fits:
 
             def planned(changed: PlanRequest) -> Plan | None:
@@ -66,7 +75,7 @@ def command(
                     return None
 
             changes = ((words, partial(planned, changed)) for words, changed in asked.alternatives())
-            sections += (ways_section(result, ways_out(result, plan_with, changes)),)
+            sections.append(ways_section(result, ways_out(result, plan_with, changes)))
     if output is not None:
         result.save(output)
     report = plan_report(result)

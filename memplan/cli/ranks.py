@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from memplan.cli.console import progress_bar
+from memplan.cli.profile import ModelOption
 from memplan.cli.reporting import reporting
 from memplan.reports.report import Report
 
@@ -29,14 +31,22 @@ def command(
     *,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    model: ModelOption = None,
 ) -> Report:
     """
     Sum up every rank of a profile: time by step, memory peaks, slow ranks and slow links.
 
-    Ranks are read in parallel, on this machine or on a Dask cluster, and only totals are kept.
+    Ranks are read in parallel, on this machine or on a Dask cluster, and only totals are kept. With a model, also which
+    of its parts take one rank longer than the others of its stage (the first 16 ranks with kernels).
     """
+    import memplan
+    from memplan.reports.rank_parts_section import rank_parts, rank_parts_section
     from memplan.reports.ranks_report import ranks_report
     from memplan.traces.summaries import summarise_ranks
 
     with progress_bar() as progress:
-        return ranks_report(summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress))
+        report = ranks_report(summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress))
+        if model is None:
+            return report
+        parts = rank_parts_section(rank_parts(model, memplan.open_profile(directory), progress))
+        return replace(report, sections=(parts, *report.sections))

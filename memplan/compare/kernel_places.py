@@ -38,10 +38,10 @@ class KernelPlaces:
     def place(self, row: int) -> str:
         """A kernel in the model's words, such as `layers.12.o_proj, backward, micro-batch 1`; empty if not known."""
         op = int(self.op[row])
+        if self.alignment is not None and (path := self.alignment.scopes.path(row)):
+            return path
         if op >= 0 and self.plan.ops[op].part is not None:
             return place_in_words(self.plan.ops[op])
-        if self.alignment is not None:
-            return self.alignment.scopes.path(row)
         return self.plan.ops[op].name if op >= 0 else ""
 
     def what(self, row: int) -> str:
@@ -74,7 +74,7 @@ class KernelPlaces:
             phase, batch, layer, part = (
                 ("", None, None, "") if op is None else (op.phase, op.micro_batch, op.layer, op.part)
             )
-            if op is None and scopes is not None:
+            if scopes is not None:
                 phase = scopes.phases[scopes.phase[row]] if scopes.phase[row] >= 0 else ""
                 part = scopes.parts[scopes.part[row]] if scopes.part[row] >= 0 else ""
                 batch, layer = _known(int(scopes.micro_batch[row])), _known(int(scopes.layer[row]))

@@ -96,15 +96,7 @@ def pair_allocations(plan: Plan, allocations: Allocations, position: int, steps:
         chosen = found[position * len(group) : (position + 1) * len(group)]
         placements += sorted(group, key=lambda p: (p.size, p.end, p.tensor))
         rows += sorted(chosen, key=lambda row: (int(allocations.size[row]), _release(allocations, row), row))
-    index = np.array(rows, dtype=np.int64)
-    release = allocations.release_ns[index]
-    return Pairs(
-        tuple(placements),
-        np.array([placement.start for placement in placements], dtype=np.int64),
-        allocations.size[index],
-        allocations.allocation_ns[index],
-        np.where(release < 0, _NEVER, release),
-    )
+    return _pairs(placements, rows, allocations)
 
 
 def pairs_of_join(plan: Plan, allocations: Allocations, join: BlockJoin, repetition: int) -> Pairs:
@@ -116,7 +108,12 @@ def pairs_of_join(plan: Plan, allocations: Allocations, join: BlockJoin, repetit
         for placement in plan.placements
         if placement.tier is Tier.HBM and placement.tensor in block and placement.start < placement.end
     ]
-    index = np.array([block[placement.tensor] for placement in placements], dtype=np.int64)
+    return _pairs(placements, [block[placement.tensor] for placement in placements], allocations)
+
+
+def _pairs(placements: Sequence[Placement], rows: Sequence[int], allocations: Allocations) -> Pairs:
+    """Each placement with its row of `allocations`."""
+    index = np.array(rows, dtype=np.int64)
     release = allocations.release_ns[index]
     return Pairs(
         tuple(placements),

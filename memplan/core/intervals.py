@@ -50,5 +50,6 @@ def interval_intersection(one: Intervals, other: Intervals) -> Intervals:
 
 def intervals_within(whole: Intervals, start: int, end: int) -> Intervals:
     """The parts of disjoint, ordered intervals that lie in `[start, end)`."""
-    low, high = np.clip(whole[0], start, end), np.clip(whole[1], start, end)
+    near = slice(int(np.searchsorted(whole[1], start, side="right")), int(np.searchsorted(whole[0], end, side="left")))
+    low, high = np.clip(whole[0][near], start, end), np.clip(whole[1][near], start, end)
     return low[high > low], high[high > low]

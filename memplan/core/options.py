@@ -61,7 +61,9 @@ def words(request: Any) -> list[str]:
         if not spec.flags or value is None or (value == field.default and not spec.always):
             continue
         if isinstance(value, bool):
-            found += [spec.flags[0]] if value else []
+            # A flag that has a default of its own is written with the one that takes it back: --a/--no-a.
+            given, _, taken_back = spec.flags[0].partition("/")
+            found += [given] if value else [taken_back] if taken_back else []
         else:
             found += [spec.flags[0], str(value)]
     return found

@@ -48,6 +48,13 @@ def parse_rate(text: str) -> float:
         raise InputError(f"{text!r:.40} is not a rate", remedy="write it as 20GB/s") from None
 
 
+def parse_size(text: str) -> int:
+    """Bytes of a quantity with its unit, such as `64GiB`; raises `InputError` for a bare number, too, such as `64`."""
+    if text.strip().replace(".", "", 1).isdigit():
+        raise InputError(f"{text!r:.40} is a size without a unit", remedy=f"write {text.strip()}GiB, or the unit meant")
+    return parse_bytes(text)
+
+
 def format_bytes(count: int) -> str:
     """`count` bytes in the largest binary unit that keeps it at least one, with three significant digits."""
     if count < 0:

@@ -18,6 +18,7 @@ from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import attention_of, convolution_of, matmul_of
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
+from memplan.hardware import Link
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
 HOT_STEPS = 16
@@ -266,6 +267,8 @@ def _on_cpu(kernel: Kernel, machine: Machine) -> KernelCost:
     return KernelCost(round(time), LAUNCH, {}, 0, moved, moved, "ai_cpu", assumed="an AI CPU op of ordinary size")
 
 
+_ALIKE = 0.9
+"""Share of a link's rate from which another source counts as saying the same."""
 _EXPERT_LINKS = {"moe_dispatch": "deepep_dispatch", "moe_combine": "deepep_combine"}
 
 
@@ -286,5 +289,15 @@ def _collective(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCost:
         )  # fmt: skip
     return KernelCost(
         round(time.duration), LINK, {}, 0, round(payload), round(payload), rule.kind,
-        assumed="; ".join(text for text in (assumed, f"{time.algorithm} over {link.name if link else ''}") if text),
+        assumed="; ".join(text for text in (assumed, _over(time.algorithm, link)) if text),
     )  # fmt: skip
+
+
+def _over(algorithm: str, link: Link | None) -> str:
+    """The way of a collective, and how much longer it takes where another source's rate of the link holds."""
+    if link is None:
+        return algorithm
+    rates = [float(other.value) for other in link.also if isinstance(other.value, int | float)]
+    rate, least = link.bytes_per_second or 0.0, min(rates, default=0.0)
+    unsure = f"; up to {rate / least:.1f} times as long, as another source has it" if 0 < least < rate * _ALIKE else ""
+    return f"{algorithm} over {link.name}{unsure}"

@@ -9,8 +9,8 @@ from memplan.core.errors import InputError
 from memplan.hardware import Chip, link
 from memplan.kv.budget import KvBudget, Memory, budget
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, block_sizes, kv_types
-from memplan.kv.stage_pools import ServingOptions
+from memplan.kv.layers import CacheOptions, block_sizes
+from memplan.kv.settings import ServingOptions, cache_types
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
@@ -19,11 +19,7 @@ from memplan.serving import step_time
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """
-    One thing to serve: a model on a chip with an engine, its options, layout and memory.
-
-    Raises `InputError` where tokens are to be drafted by a model that has no layers for it.
-    """
+    """One thing to serve: a model on a chip with an engine, its options, layout and memory."""
 
     model: ModelConfig
     chip: Chip
@@ -32,11 +28,6 @@ class Case:
     layout: Layout
     memory: Memory
 
-    def __post_init__(self) -> None:
-        """Refuse drafts that no layer makes."""
-        if self.options.caches.speculative_tokens and not self.model.mtp_layers:
-            raise InputError(f"{self.model.name} has no layers of multi-token prediction to draft with")
-
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
         return budget(self.model, self.chip, self.engine, self.options, self.layout, self.memory)
@@ -44,12 +35,6 @@ class Case:
     def with_context(self, length: int) -> Case:
         """The same case at another context."""
         return replace(self, options=replace(self.options, length=length))
-
-
-def largest_batch(case: Case) -> int:
-    """Sequences of the case's context that one rank holds at once; 0 if none fits."""
-    result = case.budget()
-    return result.sequences if result.fits else 0
 
 
 def longest_context(case: Case, batch: int, *, most: int | None = None) -> int:
@@ -108,7 +93,7 @@ _USUAL_BATCHES = (2048, 4096, 8192, 16384)
 def usual_effects(case: Case) -> tuple[Effect, ...]:
     """The effects of the block sizes, batches and cache types that are usual for the engine and the model."""
     sizes = block_sizes(case.model, case.engine) or _USUAL_BLOCKS
-    types = kv_types(case.model, case.engine)
+    types = cache_types(case.model, case.engine)
     return effects(case, block_sizes=sizes, batched_tokens=_USUAL_BATCHES, kv=types)
 
 

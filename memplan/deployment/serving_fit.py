@@ -9,7 +9,7 @@ from memplan.deployment.layout_search import Candidate, LayoutSearch, check_expe
 from memplan.hardware import Chip
 from memplan.kv.budget import BudgetPart, Memory, budget
 from memplan.kv.engine import Engine
-from memplan.kv.stage_pools import ServingOptions
+from memplan.kv.settings import ServingOptions
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 

@@ -50,6 +50,7 @@ class Claims:
         self._free = np.ones(len(case.computing_rows), dtype=bool)
         self._whole = dict(self._left)
         self._taken: list[Taken] = []
+        self._spread = 0
 
     def left(self, part: str) -> int:
         """What of `part` no finding has explained yet."""
@@ -66,6 +67,18 @@ class Claims:
         if granted:
             self._taken.append(Taken(part, granted, rows))
         return granted
+
+    def take_spread(self, length_ns: int) -> int:
+        """Claim computing time that lies in kernels no matter which: a rank or a clock that makes all of them slow."""
+        granted = self.take(COMPUTING, length_ns)
+        self._spread += granted
+        return granted
+
+    def beyond_spread(self, length_ns: int) -> int:
+        """What of kernels' excess is left when that of their rank or clock, which is claimed already, is taken off."""
+        covered = min(length_ns, self._spread)
+        self._spread -= covered
+        return length_ns - covered
 
     def newly_taken(self) -> list[Taken]:
         """What was claimed since this was last asked."""

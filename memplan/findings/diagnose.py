@@ -8,20 +8,25 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.cost import Machine, machine
-from memplan.findings.affinity_rules import affinity_findings
 from memplan.findings.claims import COMPUTING
-from memplan.findings.communication_rules import communication_findings
 from memplan.findings.finding import Finding
-from memplan.findings.host_rules import host_findings
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
-from memplan.findings.kernel_rules import kernel_findings
-from memplan.findings.late_rules import late_findings
-from memplan.findings.memory_rules import memory_findings
-from memplan.findings.packet_rules import packet_findings
-from memplan.findings.path_rules import path_findings
 from memplan.findings.rank_case import rank_case
-from memplan.findings.rank_rules import rank_findings
-from memplan.findings.sequence_rules import sequence_findings
+from memplan.findings.rules.affinity_rules import affinity_findings
+from memplan.findings.rules.cache_rules import cache_findings
+from memplan.findings.rules.communication_rules import communication_findings
+from memplan.findings.rules.expert_rules import expert_findings
+from memplan.findings.rules.failure_rules import failure_findings
+from memplan.findings.rules.host_rules import host_findings
+from memplan.findings.rules.kernel_rules import bound_findings, kernel_findings
+from memplan.findings.rules.late_rules import late_findings
+from memplan.findings.rules.memory_rules import memory_findings
+from memplan.findings.rules.packet_rules import packet_findings
+from memplan.findings.rules.path_rules import path_findings
+from memplan.findings.rules.plan_rules import plan_findings
+from memplan.findings.rules.rank_rules import rank_findings
+from memplan.findings.rules.recompute_rules import recompute_findings
+from memplan.findings.rules.sequence_rules import sequence_findings
 from memplan.hardware import chip as find_chip
 from memplan.schema import Plan
 from memplan.traces.directory import Profile
@@ -31,14 +36,20 @@ FindingRule = Callable[[JobCase], Iterable[Finding]]
 RULES: tuple[FindingRule, ...] = (
     path_findings,
     rank_findings,
+    host_findings,
+    expert_findings,
     late_findings,
     packet_findings,
     communication_findings,
-    host_findings,
     affinity_findings,
     kernel_findings,
+    recompute_findings,
+    plan_findings,
+    bound_findings,
     sequence_findings,
+    failure_findings,
     memory_findings,
+    cache_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 
@@ -98,14 +109,19 @@ def diagnose(
         or (plan.chip if plan else None)
         or next((told for number in chosen if (told := profile.rank(number).chip)), None)
     )
-    return ranked(job_case(found, _machine(name, asked=chip is not None), plan), name)
+    return ranked(job_case(found, _machine(name, asked=chip is not None), plan, progress), name)
 
 
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:
     """The findings of `job`, by cost."""
     # A rule claims what a finding explains right before it yields it.
     findings = [replace(finding, path_ns=job.on_path_ns(finding)) for rule in RULES for finding in rule(job)]
-    findings.sort(key=lambda one: (-(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0))
+    # What ended the run goes before whatever slowed it.
+    findings.sort(
+        key=lambda one: (
+            not one.kind.startswith("oom."), -(one.cost_ns or 0), -(one.cost_bytes or 0), one.kind, one.rank or 0
+        )
+    )  # fmt: skip
     return Diagnosis(findings, job, chip)
 
 

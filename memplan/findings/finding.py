@@ -55,7 +55,7 @@ class Remedy:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """
-    One bottleneck; `kind` is a key of `kinds.json`.
+    One bottleneck; `kind` is a key of `remedies.json`.
 
     `cost_ns` is the time a step would be shorter by at most, summed over the steps of the profile, against `bound`;
     costs of a rank's findings are disjoint. `cost_bytes` is the memory. `waits_ns` is how long other ranks wait for it,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from memplan.core.progress import Progress, silent
 from memplan.cost import Machine
 from memplan.findings.claims import Claims
 from memplan.findings.critical_path import CriticalPath, critical_path
@@ -13,6 +15,9 @@ from memplan.findings.meetings import Meetings, meetings_of
 from memplan.findings.rank_case import RankCase
 from memplan.findings.step_breakdown import ExposedCommunication, StepBreakdown, breakdown, exposed_communications
 from memplan.schema import Plan
+
+if TYPE_CHECKING:
+    from memplan.findings.planned_kernels import PlannedKernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,14 @@ class RankFacts:
 class JobCase:
     """
     All ranks that are looked at, what they ran together, the critical path (`None` where nothing has times), the chip's
-    cost model and the plan where these are known.
+    cost model where it is known, and the kernels that the plan has.
     """
 
     ranks: Mapping[int, RankFacts]
     meetings: Meetings
     path: CriticalPath | None
     machine: Machine | None = None
-    plan: Plan | None = None
+    planned: Mapping[int, PlannedKernels] = field(default_factory=dict)
 
     def on_path_ns(self, finding: Finding) -> int | None:
         """
@@ -64,15 +69,27 @@ class JobCase:
         return round(found) if finding.cost_ns is not None else None
 
 
-def job_case(ranks: Mapping[int, RankFacts], machine: Machine | None = None, plan: Plan | None = None) -> JobCase:
-    """`ranks` beside each other: where they met, and the critical path through all of them."""
+def job_case(
+    ranks: Mapping[int, RankFacts],
+    machine: Machine | None = None,
+    plan: Plan | None = None,
+    progress: Progress = silent,
+) -> JobCase:
+    """`ranks` beside each other: where they met, the critical path through all of them, and what `plan` has of them."""
     exposed = {rank: facts.exposed for rank, facts in ranks.items()}
     meetings = meetings_of(exposed)
-    path = critical_path({rank: facts.case for rank, facts in ranks.items()}, exposed, meetings)
-    return JobCase(ranks, meetings, path, machine, plan)
+    cases = {rank: facts.case for rank, facts in ranks.items()}
+    path = critical_path(cases, exposed, meetings)
+    planned: Mapping[int, PlannedKernels] = {}
+    if plan is not None:
+        from memplan.findings.planned_kernels import planned_kernels  # with it comes all that plans are matched with
+
+        planned = planned_kernels(cases, plan, progress)
+    return JobCase(ranks, meetings, path, machine, planned)
 
 
 def rank_facts_of(case: RankCase) -> RankFacts:
     """`case` with its steps taken apart and nothing explained."""
-    steps = breakdown(case)
-    return RankFacts(case, steps, exposed_communications(case), Claims(case, steps))
+    exposed = exposed_communications(case)
+    steps = breakdown(case, exposed)
+    return RankFacts(case, steps, exposed, Claims(case, steps))

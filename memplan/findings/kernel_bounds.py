@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,10 @@ from memplan.core.errors import MemplanError
 from memplan.core.resources import table
 from memplan.cost import Machine, kernel_cost, kernel_of_row
 from memplan.findings.finding import threshold
-from memplan.schema import Plan
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
-_LAUNCH, _MEMORY, _NO_PIPE = "launch", "memory", "no pipe"
+_LAUNCH, _MEMORY, _NO_PIPE, _NOT_COUNTED = "launch", "memory", "no pipe", "not counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,15 @@ class KernelBounds:
     busy: Floats
 
 
-def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan: Plan | None = None) -> KernelBounds:
+def kernel_bounds(
+    kernels: Kernels, rows: Int64s, machine: Machine | None, planned: Floats | None = None
+) -> KernelBounds:
     """
     Bounds of the kernels in `rows`.
 
     A pipe that is busy for `bound_ratio` of the time bounds its kernel; so does the model's time divided by that ratio,
-    as kernels reach no more of a chip's rates. Where `plan` names a kernel its time goes before the model's.
+    as kernels reach no more of a chip's rates. Where `planned` has a time for a kernel, not NaN, that goes before the
+    model's.
     """
     ratio = threshold("bound_ratio")
     duration = kernels.duration_ns[rows].astype(np.float64)
@@ -58,22 +61,20 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan:
     most = shares.max(axis=0)
     counted = most > 0
     bound = np.where(counted, duration * np.minimum(most / ratio, 1.0), duration)
-    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE]
+    limits = [*names, _MEMORY, _LAUNCH, _NO_PIPE, _NOT_COUNTED]
     limit = np.where(counted & (most >= ratio), best, limits.index(_NO_PIPE)).astype(np.int8)
+    limit[~counted] = limits.index(_NOT_COUNTED)
     limit[counted & (duration < threshold("launch_bound_ns"))] = limits.index(_LAUNCH)
     modelled = np.zeros(len(rows), dtype=bool)
-    if machine is not None or plan is not None:
+    if machine is not None or planned is not None:
         predicted = np.full(len(rows), np.nan) if machine is None else _predicted(kernels, rows, machine)
-        if plan is not None:
-            planned = _planned(kernels, rows, plan)
+        if planned is not None:
             predicted = np.where(np.isnan(planned), predicted, planned)
         modelled = ~np.isnan(predicted)
         bound = np.where(modelled, np.minimum(predicted / ratio, duration), bound)
-        if plan is not None:
+        if planned is not None:
             # What most planned kernels reach can be reached: they are held against that where it is less.
-            usual = duration / np.maximum(planned, 1.0)
-            most_reach = float(np.nanmedian(usual)) if np.isfinite(usual).any() else 1 / ratio
-            reached = planned * min(max(most_reach, 1.0), 1 / ratio)
+            reached = planned * usual_reach(duration, planned)
             near = duration < threshold("planned_spread") * reached
             bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
     return KernelBounds(bound, limit, limits, modelled, most)
@@ -82,6 +83,13 @@ def kernel_bounds(kernels: Kernels, rows: Int64s, machine: Machine | None, plan:
 def column_codes(column: Sequence[str]) -> DictionaryArray:
     """A column of texts as codes into its distinct values."""
     return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
+
+
+def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) -> Int64s:
+    """Those of the kernels in `rows` in whose type `wanted` is found."""
+    coded = column_codes(types)
+    named = np.array([bool(wanted.search(text)) for text in coded.values], dtype=bool)
+    return np.asarray(rows[named[coded.codes[rows]]], dtype=np.int64)
 
 
 def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
@@ -104,12 +112,12 @@ def _busiest(kernels: Kernels, rows: Int64s, headers: Sequence[str]) -> Floats:
     return np.clip(found, 0.0, 1.0)
 
 
-def _planned(kernels: Kernels, rows: Int64s, plan: Plan) -> Floats:
-    """Planned ns of kernels that are called as ops of the plan, NaN of others."""
-    times = {op.name: float(op.duration_ns) for op in plan.ops if op.duration_ns > 0}
-    coded = column_codes(kernels.name)
-    by_name = np.array([times.get(text, np.nan) for text in coded.values], dtype=np.float64)
-    return np.asarray(by_name[coded.codes[rows]], dtype=np.float64)
+def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
+    """Measured over planned time of most planned kernels: at least 1, at most what counts as reaching a bound."""
+    usual = duration_ns / np.maximum(planned_ns, 1.0)
+    least = 1 / threshold("bound_ratio")
+    most_reach = float(np.nanmedian(usual)) if np.isfinite(usual).any() else least
+    return min(max(most_reach, 1.0), least)
 
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:

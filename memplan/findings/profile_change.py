@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memplan.findings.block_owners import owners_of
 from memplan.findings.diagnose import Diagnosis
 from memplan.findings.job_case import RankFacts
 from memplan.findings.kernel_bounds import column_codes
 from memplan.findings.step_breakdown import StepBreakdown
 
 
-@dataclass(frozen=True, slots=True)
-class PartChange:
-    """One part of a step in both profiles: mean ns a step."""
+class _TimeChange:
+    """What takes a time in both profiles."""
 
-    part: str
+    __slots__ = ()
     before_ns: int
     after_ns: int
 
@@ -28,7 +28,16 @@ class PartChange:
 
 
 @dataclass(frozen=True, slots=True)
-class TypeChange:
+class PartChange(_TimeChange):
+    """One part of a step in both profiles: mean ns a step."""
+
+    part: str
+    before_ns: int
+    after_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChange(_TimeChange):
     """Kernels of one type in both: how many a step, and their ns a step."""
 
     type: str
@@ -36,11 +45,6 @@ class TypeChange:
     after_count: float
     before_ns: int
     after_ns: int
-
-    @property
-    def change_ns(self) -> int:
-        """Positive where they take longer afterwards."""
-        return self.after_ns - self.before_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,26 @@ class FindingChange:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerChange:
+    """Bytes in both that one owner asked for and that are still allocated at the end."""
+
+    owner: str
+    before_bytes: int
+    after_bytes: int
+
+    @property
+    def change_bytes(self) -> int:
+        """Positive where more is kept afterwards."""
+        return self.after_bytes - self.before_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileChange:
     """
     What differs between `before` and `after`, ns a step: parts add up to the difference of the step.
 
-    Types are sorted by how much they changed; memory is the highest allocated and reserved of each, `None` if unknown.
+    Types are sorted by how much they changed, and so are the owners of what is allocated at the end, those that hold as
+    much in both left out. Memory is the highest allocated of each, `None` if unknown.
     """
 
     before_ns: int
@@ -76,6 +95,7 @@ class ProfileChange:
     findings: Sequence[FindingChange]
     before_peak: int | None
     after_peak: int | None
+    owners: Sequence[OwnerChange] = ()
 
     @property
     def change_ns(self) -> int:
@@ -99,7 +119,19 @@ def profile_change(before: Diagnosis, before_rank: int, after: Diagnosis, after_
         findings=_findings(before, before_rank, after, after_rank),
         before_peak=_peak(first),
         after_peak=_peak(second),
+        owners=_owners(first, second),
     )
+
+
+def _owners(first: RankFacts, second: RankFacts) -> list[OwnerChange]:
+    def kept(facts: RankFacts) -> dict[str, int]:
+        blocks = facts.case.profile.allocations()
+        return {} if blocks is None else dict(owners_of(blocks, np.flatnonzero(blocks.release_ns < 0).astype(np.int64)))
+
+    one, other = kept(first), kept(second)
+    found = [OwnerChange(name, one.get(name, 0), other.get(name, 0)) for name in dict.fromkeys([*one, *other])]
+    changed = [owner for owner in found if owner.change_bytes]
+    return sorted(changed, key=lambda owner: (-abs(owner.change_bytes), owner.owner))
 
 
 def _mean_parts(steps: Sequence[StepBreakdown]) -> dict[str, int]:

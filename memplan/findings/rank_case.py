@@ -10,10 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.core.intervals import Intervals, interval_difference, interval_union
+from memplan.core.intervals import (
+    Intervals,
+    interval_difference,
+    interval_union,
+)
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
-from memplan.traces.profile import CommunicationTime, Kernels, StepTimes, TrackKind
+from memplan.findings.device_communication import (
+    DeviceCommunication,
+    device_communication,
+    device_communications,
+    traced_communications,
+)
+from memplan.graph.op_names import type_of_kernel
+from memplan.traces.profile import Kernels, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import step_spans
 
@@ -22,26 +33,14 @@ _WAITING = re.compile(r"(?:EVENT|NOTIFY)_(?:WAIT|RECORD)(?:_SQE)?|MEMCPY_ASYNC|P
 """Tasks that are no kernels, as tables of all tasks have them; MemSet and its like are kernels."""
 _TASKS = re.compile(r"(?:event|notify)[ _](?:wait|record)|memcpy|sdma|pcie_dma|reduce_inline|hcom_", re.IGNORECASE)
 """Tasks on streams of a trace that compute nothing."""
+_NO_KERNELS = re.compile(
+    r"EVENT_RESET|REDUCE_ASYNC\w*|(?:RDMA|SDMA)\w*|.*_SQE|MODEL_\w+|Stream ?Active\w*", re.IGNORECASE
+)
 _COPY = re.compile(r"MEMCPY|PCIE_DMA|SDMA_SQE", re.IGNORECASE)
-_SEND_RECEIVE = re.compile(r"send|recv|receive", re.IGNORECASE)
 
+CALLS = "calls"
+"""The key of all calls of the runtime among a rank's host events."""
 NOTHING: Intervals = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCommunication:
-    """
-    One communication on the device; `transfer_ns` is how much of it moved bytes, `None` where nothing tells.
-
-    `peer_to_peer` is a send, a receive or both. `told` is what the profiler's own analysis says of it.
-    """
-
-    name: str
-    start_ns: int
-    end_ns: int
-    peer_to_peer: bool
-    transfer_ns: int | None
-    told: CommunicationTime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +108,14 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
         traced = _traced_case(rank, copies, progress)
         if traced is not None:
             return traced
-        found = [_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
+        found = [device_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
         return RankCase(
             rank.rank, rank, None, NOTHING[0], NOTHING[0], found, [], NOTHING, NOTHING, copies, rank.steps(progress)
         )
     communicating, waiting = _kinds_of(kernels)
     end = kernels.start_ns + kernels.duration_ns
     rows = np.flatnonzero(~communicating & ~waiting)
-    communications = _communications(rank, kernels, communicating, told)
+    communications = device_communications(rank, kernels, communicating, told)
     starts = np.array([one.start_ns for one in communications], dtype=np.int64)
     ends = np.array([one.end_ns for one in communications], dtype=np.int64)
     computing = interval_union(kernels.start_ns[rows], end[rows])
@@ -140,13 +139,20 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
 
 
 def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> RankCase | None:
-    """A rank without a kernel table, by its trace: by the profiler's own analysis of overlap, else by its streams."""
+    """
+    A rank without a kernel table, by its trace: kernels are what its streams run, and what computes is told by these
+    and by the profiler's own analysis of overlap.
+    """
+    kernels = _traced_kernels(rank)
     computing = _slices_of(rank, TrackKind.OVERLAP, lambda track, _: track == "Computing")
-    if not len(computing[0]):
-        computing = _slices_of(rank, TrackKind.STREAM, lambda _, name: not _TASKS.search(name))
+    if kernels is not None:
+        ends = kernels.start_ns + kernels.duration_ns
+        computing = interval_union(
+            np.concatenate([computing[0], kernels.start_ns]), np.concatenate([computing[1], ends])
+        )
     if not len(computing[0]):
         return None
-    communications = sorted(_traced_communications(rank), key=lambda one: one.start_ns)
+    communications = sorted(traced_communications(rank), key=lambda one: one.start_ns)
     starts = np.array([one.start_ns for one in communications], dtype=np.int64)
     ends = np.array([one.end_ns for one in communications], dtype=np.int64)
     first = min(int(computing[0][0]), int(starts.min(initial=computing[0][0])))
@@ -157,9 +163,9 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
     return RankCase(
         rank=rank.rank,
         profile=rank,
-        kernels=None,
-        computing_rows=NOTHING[0],
-        launch_ns=NOTHING[0],
+        kernels=kernels,
+        computing_rows=NOTHING[0] if kernels is None else np.arange(len(kernels), dtype=np.int64),
+        launch_ns=NOTHING[0] if kernels is None else _launches(rank, kernels.start_ns),
         communications=communications,
         windows=[
             StepWindow(spans[place].number if spans else None, begin, stop, stop)
@@ -173,6 +179,39 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
         host=_host_events(rank),
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
     )
+
+
+def _traced_kernels(rank: RankProfile) -> Kernels | None:
+    """The kernels on the streams of a trace, in order of start; their category is their core where it names one."""
+    parts: list[tuple[Int64s, Int64s, Int64s]] = []
+    names: list[str] = []
+    cores: list[str] = []
+    for track in rank.tracks:
+        if track.kind is not TrackKind.STREAM:
+            continue
+        slices = rank.slices(track.id)
+        tasks = {
+            code
+            for code in np.unique(slices.name).tolist()
+            if _TASKS.search(slices.names[code]) or _NO_KERNELS.fullmatch(slices.names[code])
+        }
+        rows = np.flatnonzero((slices.depth == 0) & ~np.isin(slices.name, list(tasks)))
+        number = np.full(len(rows), track.id, dtype=np.int64)
+        parts.append((slices.start_ns[rows], slices.duration_ns[rows], number))
+        names += [slices.names[code] for code in slices.name[rows].tolist()]
+        cores += [slices.categories[code] for code in slices.category[rows].tolist()]
+    if not names:
+        return None
+    start, duration, stream = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(start, kind="stable")
+    unknown = np.full(len(order), -1, dtype=np.int64)
+    rows_in_order = order.tolist()
+    blank = ["N/A"] * len(order)
+    named = [names[row] for row in rows_in_order]
+    return Kernels(
+        start[order], duration[order], unknown, unknown, stream[order], unknown, named,
+        [type_of_kernel(name) or name for name in named], [cores[row] for row in rows_in_order], *(blank,) * 4, {},
+    )  # fmt: skip
 
 
 def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], bool]) -> Intervals:
@@ -194,66 +233,6 @@ def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     named = np.array([text.startswith("hcom_") for text in kernels.type], dtype=bool)
     waits = np.array([bool(_WAITING.fullmatch(text)) for text in kernels.type], dtype=bool)
     return core | named, waits
-
-
-def _communications(
-    rank: RankProfile, kernels: Kernels, rows: NDArray[np.bool_], told: Sequence[CommunicationTime]
-) -> list[DeviceCommunication]:
-    """Communications by the kernel table, else by the profiler's analysis; by the trace where neither has any."""
-    by_name: dict[str, list[CommunicationTime]] = {}
-    for one in told:
-        by_name.setdefault(one.op, []).append(one)
-    links = _link_times(rank)
-    chosen = np.flatnonzero(rows).tolist()
-    found = []
-    for row in chosen:
-        start, name = int(kernels.start_ns[row]), kernels.name[row]
-        near = min(by_name.get(name, ()), key=lambda one: abs(one.start_ns - start), default=None)
-        found.append(_communication(name, start, start + int(kernels.duration_ns[row]), near, links))
-    if not chosen:
-        found = [_communication(one.op, one.start_ns, one.end_ns, one, links) for one in told]
-    if not found:
-        found = _traced_communications(rank)
-    return sorted(found, key=lambda one: one.start_ns)
-
-
-def _traced_communications(rank: RankProfile) -> list[DeviceCommunication]:
-    found = []
-    for track in rank.tracks:
-        if track.kind is TrackKind.COMMUNICATION and "plane" not in track.thread.casefold():
-            slices = rank.slices(track.id)
-            for start, length, name in zip(
-                slices.start_ns.tolist(), slices.duration_ns.tolist(), slices.name.tolist(), strict=True
-            ):
-                found.append(_communication(slices.names[name], start, start + length, None, {}))
-    return found
-
-
-def _link_times(rank: RankProfile) -> dict[str, int]:
-    """The longest time that any one link was busy in a communication, by its name."""
-    found: dict[str, int] = {}
-    for use in rank.links():
-        if use.single and use.source != use.target:
-            found[use.single] = max(found.get(use.single, 0), use.duration_ns)
-    return found
-
-
-def _communication(
-    name: str, start: int, end: int, told: CommunicationTime | None, links: Mapping[str, int]
-) -> DeviceCommunication:
-    """
-    One communication with the part of it that moved bytes.
-
-    That is the profiler's own transit time; where it is left 0 although bytes moved, the longest time of any one link
-    of the op, else the times of all packets, which is exact for one link and too much for several.
-    """
-    transfer: int | None = None
-    if told is not None:
-        packets = sum(packet.duration_ns for packet in told.packets)
-        transfer = told.transit_ns or links.get(name, 0) or packets
-        transfer = min(transfer, end - start)
-    peer = told.peer_to_peer if told is not None else bool(_SEND_RECEIVE.search(name))
-    return DeviceCommunication(name, start, end, peer, transfer, told)
 
 
 def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[StepWindow]:
@@ -282,11 +261,13 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
         kind: [re.compile(pattern, re.IGNORECASE) for pattern in entry["patterns"]]
         for kind, entry in table("memplan.findings", "host_events.json").items()
     }
-    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in kinds}
+    found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in (*kinds, CALLS)}
     for track in rank.tracks:
         if track.kind not in (TrackKind.HOST, TrackKind.CANN):
             continue
         slices = rank.slices(track.id)
+        if track.kind is TrackKind.CANN:
+            found[CALLS].append((slices.start_ns, slices.start_ns + slices.duration_ns))
         used = np.unique(slices.name).tolist()
         for kind, patterns in kinds.items():
             codes = [code for code in used if any(pattern.search(slices.names[code]) for pattern in patterns)]

@@ -16,15 +16,18 @@ from memplan.core.intervals import (
     interval_union,
     intervals_within,
 )
+from memplan.findings.device_communication import DeviceCommunication
 from memplan.findings.finding import threshold
-from memplan.findings.rank_case import NOTHING, DeviceCommunication, RankCase, StepWindow
+from memplan.findings.rank_case import CALLS, NOTHING, RankCase, StepWindow
 from memplan.traces.profile import StepTimes
 
 IDLE_CAUSES = (
-    "garbage", "compile", "dataloader", "checkpoint", "allocate", "synchronise", "between", "host", "dispatch",
-    "unexplained",
+    "garbage", "compile", "dataloader", "checkpoint", "allocate", "stalled", "synchronise", "between", "host",
+    "dispatch", "unexplained",
 )  # fmt: skip
 """Why a device is idle, in the order in which gaps are explained: what is more particular goes first."""
+HOST_EVENT_CAUSES = IDLE_CAUSES[:5]
+"""Those that an event of the host tells by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +87,69 @@ def exposed_communications(case: RankCase) -> list[ExposedCommunication]:
     Bytes move last: a collective first waits until all are there. So of a communication that is partly hidden the
     transfer is what lies at its end.
     """
-    found = []
-    taken = case.computing
-    for one in case.communications:
-        whole = (np.array([one.start_ns]), np.array([one.end_ns]))
-        exposed = interval_difference(whole, taken)
-        length = interval_total(*exposed)
-        transfer: int | None = None
-        if one.transfer_ns is not None:
-            moving = intervals_within(exposed, one.end_ns - one.transfer_ns, one.end_ns)
-            transfer = interval_total(*moving)
-        found.append(ExposedCommunication(one, exposed, length, transfer))
-        if length:
-            taken = interval_union(np.append(taken[0], exposed[0]), np.append(taken[1], exposed[1]))
-    return found
+    ran = sorted(case.communications, key=lambda one: one.start_ns)
+    edge = np.iinfo(np.int64)
+    free = (np.append(edge.min, case.computing[1]), np.append(case.computing[0], edge.max))
+    start = np.array([one.start_ns for one in ran], dtype=np.int64)
+    end = np.array([one.end_ns for one in ran], dtype=np.int64)
+    # Whatever began earlier covers all from the start of this one to the latest of their ends.
+    low = np.maximum(start, np.append(edge.min, np.maximum.accumulate(end)[:-1])) if len(ran) else start
+    first = np.searchsorted(free[1], low, side="right")
+    last = np.where(end > low, np.searchsorted(free[0], end, side="left"), first)
+    rows = zip(ran, low.tolist(), first.tolist(), last.tolist(), strict=True)
+    return [_exposed(one, free, begin, slice(near, far)) for one, begin, near, far in rows]
+
+
+def _exposed(one: DeviceCommunication, free: Intervals, begin: int, near: slice) -> ExposedCommunication:
+    """What of `one` from `begin` on lies in the intervals `near` of those in which nothing computes."""
+    if near.stop <= near.start:
+        return ExposedCommunication(one, NOTHING, 0, None if one.transfer_ns is None else 0)
+    starts, ends = free[0][near].copy(), free[1][near].copy()
+    starts[0], ends[-1] = max(int(starts[0]), begin), min(int(ends[-1]), one.end_ns)
+    length = interval_total(starts, ends)
+    transfer: int | None = None
+    if one.transfer_ns is not None:
+        moves = one.end_ns - one.transfer_ns
+        inside = moves > starts[0]
+        transfer = interval_total(*intervals_within((starts, ends), moves, one.end_ns)) if inside else length
+    return ExposedCommunication(one, (starts, ends), length, transfer)
 
 
 def idle_by_cause(case: RankCase) -> dict[str, Intervals]:
     """The idle time of a rank by cause: disjoint, together `case.idle`."""
     rest = case.idle
     found: dict[str, Intervals] = {}
-    for cause in IDLE_CAUSES[:5]:
+    for cause in HOST_EVENT_CAUSES:
         part = interval_intersection(rest, case.host.get(cause, NOTHING))
         found[cause] = part
         rest = interval_difference(rest, part)
+    found["stalled"], rest = _without_calls(case, rest)
     between = _between_steps(case.windows)
     found["synchronise"], rest = _after_synchronising(case, rest, between)
     found["between"] = interval_intersection(rest, between)
     rest = interval_difference(rest, found["between"])
     found |= _by_launch(case, rest)
     return found
+
+
+def _without_calls(case: RankCase, rest: Intervals) -> tuple[Intervals, Intervals]:
+    """Long gaps in which the host called next to nothing of the runtime: its process stood still."""
+    calls = case.host.get(CALLS, NOTHING)
+    start, end = rest
+    long = np.flatnonzero(end - start >= threshold("stalled_ns"))
+    if not len(calls[0]) or not len(long):
+        return NOTHING, rest
+    most = threshold("stalled_share")
+    still = [row for row in long.tolist() if _called_ns(calls, int(start[row]), int(end[row])) <= most]
+    part = (start[still], end[still])
+    return part, interval_difference(rest, part)
+
+
+def _called_ns(calls: Intervals, start: int, end: int) -> float:
+    """Share of a gap that lies under calls of the runtime."""
+    near = slice(*np.searchsorted(calls[1], [start, end]).tolist())
+    around = (calls[0][near.start : near.stop + 1], calls[1][near.start : near.stop + 1])
+    return interval_total(*intervals_within(around, start, end)) / (end - start)
 
 
 def _between_steps(windows: Sequence[StepWindow]) -> Intervals:
@@ -177,9 +213,12 @@ def waits_for_host(case: RankCase) -> float:
     return float((wait > run).mean())
 
 
-def breakdown(case: RankCase) -> list[StepBreakdown]:
-    """The steps of a rank, each taken apart; by the vendor's own sums where there are no kernels."""
-    exposed = exposed_communications(case)
+def breakdown(case: RankCase, exposed: Sequence[ExposedCommunication]) -> list[StepBreakdown]:
+    """
+    The steps of a rank, each taken apart; by the vendor's own sums where there are no kernels.
+
+    `exposed` are its communications in order of start.
+    """
     if not case.windows:
         return [_of_sums(step, exposed) for step in case.steps]
     idle = idle_by_cause(case)
@@ -187,9 +226,12 @@ def breakdown(case: RankCase) -> list[StepBreakdown]:
     covered = interval_union(*_joined(case.computing, case.communicating))
     copies = interval_difference(case.copying, covered)
     found = []
+    starts = np.array([one.communication.start_ns for one in exposed], dtype=np.int64)
+    reach = np.maximum.accumulate(np.array([one.communication.end_ns for one in exposed], dtype=np.int64))
     for window in case.windows:
         inside = (window.start_ns, window.end_ns)
-        inner = [(one, _length(one.exposed, inside)) for one in exposed]
+        first, last = np.searchsorted(reach, inside[0], side="right"), np.searchsorted(starts, inside[1], side="left")
+        inner = [(one, _exposed_within(one, inside)) for one in exposed[int(first) : int(last)]]
         bubble = sum(length for one, length in inner if one.is_bubble)
         alone = sum(length for one, length in inner if not one.is_bubble)
         known = [(one, length) for one, length in inner if not one.is_bubble and length]
@@ -211,6 +253,11 @@ def breakdown(case: RankCase) -> list[StepBreakdown]:
             )
         )
     return found
+
+
+def _exposed_within(one: ExposedCommunication, inside: tuple[int, int]) -> int:
+    whole = inside[0] <= one.communication.start_ns and one.communication.end_ns <= inside[1]
+    return one.exposed_ns if whole else _length(one.exposed, inside)
 
 
 def _moving(known: Sequence[tuple[ExposedCommunication, int]]) -> int:

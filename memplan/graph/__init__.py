@@ -1,7 +1,7 @@
 """The compiled graph and what follows from it alone: lifetimes."""
 
 from memplan.graph.lifetime import Lifetime, lifetimes
-from memplan.graph.live import alive_at, bytes_by_kind, live_curve
+from memplan.graph.live import bytes_by_kind, live_curve
 from memplan.graph.model import DTYPE_BITS, Graph, Op, OpScope, Tensor, TensorKind, dense_bytes
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "OpScope",
     "Tensor",
     "TensorKind",
-    "alive_at",
     "bytes_by_kind",
     "dense_bytes",
     "lifetimes",

@@ -49,9 +49,3 @@ def bytes_by_kind(graph: Graph) -> dict[TensorKind, int]:
         total[graph.tensors[span.tensor].kind] += span.nbytes
     total[TensorKind.WORKSPACE] += max((op.workspace_bytes for op in graph.ops), default=0)
     return total
-
-
-def alive_at(graph: Graph, step: int) -> tuple[int, ...]:
-    """Storages alive during `step`, largest first; persistent ones included."""
-    found = [span for span in lifetimes(graph) if span.start <= step < span.end]
-    return tuple(span.tensor for span in sorted(found, key=lambda span: (-span.nbytes, span.tensor)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from memplan.core.resources import table
 
@@ -38,6 +38,12 @@ def op_family(op_type: str) -> str:
         if shortest.endswith(ending):
             shortest = _shortened(shortest.removesuffix(ending))[-1] + "grad"
     return _families().get(shortest, shortest)
+
+
+@lru_cache(maxsize=1 << 14)
+def spelled_family(text: str) -> str:
+    """`op_family` of a type as any framework spells it: `aten::add_`, `aclnnInplaceAdd` and `AddV2` are `add`."""
+    return op_family(text.strip().rpartition("::")[2].replace("_", "").replace("-", ""))
 
 
 _CONSTANT_FORM = re.compile(r"(?<=[a-z])D$")

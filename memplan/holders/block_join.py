@@ -51,15 +51,6 @@ JOINED_BY = tuple(JoinedBy)
 """Ways by number."""
 
 
-class BlockRole(str, Enum):
-    """What a block is to the op that asked for it: what it writes, or scratch that is gone with it."""
-
-    OUTPUT = "output"
-    SCRATCH = "scratch"
-
-    __str__ = str.__str__  # the same text in every version of Python
-
-
 @dataclass(frozen=True, slots=True)
 class BlockJoin:
     """

@@ -1,18 +1,22 @@
 """KV caches of served language models: what one token costs, what a die has left, how many sequences fit."""
 
 from memplan.kv.budget import BudgetItem, BudgetPart, KvBudget, Memory, budget
-from memplan.kv.engine import Engine, engine, engines
+from memplan.kv.engine import Engine
+from memplan.kv.engine_files import engine, engines
 from memplan.kv.layers import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.stage_pools import ServingOptions, plan_cache, plan_stages
+from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
+from memplan.kv.stage_pools import plan_cache, plan_stages
 
 __all__ = [
     "BlockPool",
     "BudgetItem",
     "BudgetPart",
     "CacheOptions",
+    "Choice",
     "Engine",
+    "EngineSettings",
     "KvBudget",
     "LogicalCache",
     "Memory",
@@ -24,4 +28,5 @@ __all__ = [
     "logical_cache",
     "plan_cache",
     "plan_stages",
+    "resolve",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from memplan.core.errors import InputError
@@ -15,10 +15,12 @@ from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.stage_pools import ServingOptions, load_of, plan_stages
+from memplan.kv.served_weights import ServedWeights, served_weights
+from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
+from memplan.kv.stage_pools import settings_load, settings_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
-from memplan.models.precision import PUBLISHED, precision
+from memplan.models.precision import precision
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
@@ -86,7 +88,7 @@ class KvBudget:
     engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in them; `waste_bytes` is the
     difference for one sequence of `context` tokens. `tokens` is how many tokens of one length `context` fit in all.
     `refusal` is what the engine says of the first stage on which it would not start, which need not be the tightest:
-    it counts every group of layers on each stage, held there or not.
+    it counts every group of layers on each stage, held there or not. `choices` are the settings the engine runs with.
     """
 
     model: str
@@ -110,6 +112,7 @@ class KvBudget:
     missing_bytes: int
     refusal: Refusal | None
     notes: tuple[Text, ...]
+    choices: tuple[Choice, ...]
 
 
 def _stage_items(
@@ -183,16 +186,10 @@ def _driver_source(memory: Memory, driver: SourcedValue | None) -> Text:
     return Sentence("no figure for this chip") if driver is None else driver.source
 
 
-def _unsupported_format(model: ModelConfig, chip: Chip, precision_name: str) -> Sentence | None:
-    """What to mind where the published weights are in a format that the chip's cube does not take."""
-    scheme = model.quantization
-    if precision_name != PUBLISHED or scheme is None or scheme.method != "fp8":
-        return None
-    if chip.cube_flops("float8_e4m3") is not None:
-        return None
-    return Sentence(
-        "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8", (chip.name,)
-    )
+def _kernels(engine: Engine, nbytes: int) -> BudgetItem:
+    """What an engine keeps from the cache of the memory it finds."""
+    share = Sentence("{} of what is left ({})", (str(engine.workspace_share), engine.name))
+    return BudgetItem(BudgetPart.WORKSPACE, "kept for kernels", nbytes, share)
 
 
 def _available(items: tuple[BudgetItem, ...]) -> int:
@@ -215,30 +212,36 @@ def budget(
     """
     layout = layout or ONE_RANK
     memory = memory or Memory()
+    served = served_weights(model, chip, memory.precision)
+    memory = replace(memory, precision=served.precision)
     stages = stage_spans(len(model.layers), layout)
+    settings = resolve(model, engine, options, layout)
+    options = settings.options
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
-    pools = plan_stages(model, engine, options, tuple(max(0, room) for room in rooms), layout)
+    if engine.workspace_share:
+        kept = [round(max(0, room) * engine.workspace_share) for room in rooms]
+        items = [(*stage, _kernels(engine, share)) for stage, share in zip(items, kept, strict=True)]
+        rooms = [_available(stage) for stage in items]
+    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=True)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
-    return _report(
-        model, chip, engine, options, layout, tightest, items[tightest], rooms[tightest], pools, memory.precision
-    )
+    return _report(model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, served)
 
 
 def _report(
     model: ModelConfig,
     chip: Chip,
     engine: Engine,
-    options: ServingOptions,
+    settings: EngineSettings,
     layout: Layout,
     stage: int,
     items: tuple[BudgetItem, ...],
     room: int,
     pools: tuple[BlockPool, ...],
-    precision_name: str,
+    served: ServedWeights,
 ) -> KvBudget:
-    pool = pools[stage]
-    load = load_of(engine, options, layout)
+    pool, options = pools[stage], settings.options
+    load = settings_load(settings, layout)
     growing = [group for group in pool.groups if group.kind.grows]
     spans = [group.block_size * group.specs[0].entry_tokens for group in growing]
     span = stage_spans(len(model.layers), layout)[stage]
@@ -258,14 +261,20 @@ def _report(
         missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
     unknown = [item.name for item in items if item.nbytes is None]
     notes: list[Text] = [*model.notes]
-    foreign = _unsupported_format(model, chip, precision_name)
-    if foreign is not None:
-        notes.append(foreign)
-    tables = rank_lookup_bytes(model, layout, precision(precision_name, model), span)
+    if served.note is not None:
+        notes.append(served.note)
+    tables = rank_lookup_bytes(model, layout, precision(served.precision, model), span)
     if tables:
         notes.append(
             Sentence(
                 "lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),)
+            )
+        )
+    if pool.available_bytes < room and not engine.workspace_share:
+        notes.append(
+            Sentence(
+                "{} of the {} left are used: buffers are kept for each layer, so those of all groups must fit ({})",
+                (format_bytes(pool.available_bytes), format_bytes(room), engine.name),
             )
         )
     if unknown:
@@ -296,4 +305,5 @@ def _report(
         missing_bytes=missing,
         refusal=refusal,
         notes=tuple(notes),
+        choices=settings.choices,
     )

@@ -1,22 +1,11 @@
-"""
-Serving engines as data: how each version lays out pages, what blocks it takes, how it shares memory.
-
-Tables change from release to release, so every `engine-*.json` in this folder states one version of one engine with
-its source, and a new release is a new file.
-"""
+"""A serving engine of one version: how it lays out pages, what blocks it takes, which planning rules it follows."""
 
 from __future__ import annotations
 
-import difflib
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
-from memplan.core.errors import InputError
-from memplan.core.resources import table
-from memplan.hardware import Chip
+from memplan.models import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +13,16 @@ class EntryFormat:
     """
     Bytes of one cached vector: `entry_bytes` whatever its width, else its elements and `extra_elements` more.
 
-    `alignment` is what a page of them is padded to a multiple of.
+    `alignment` is what a page of them is padded to a multiple of. Windows of the same format keep `window_bytes` a
+    token where that differs, and blocks that hold them begin at multiples of `window_stride`.
     """
 
     element_bytes: int
     extra_elements: int
     entry_bytes: int | None
     alignment: int
+    window_bytes: int | None = None
+    window_stride: int = 1
 
     def size(self, elements: int) -> int:
         """Bytes of a vector of `elements`."""
@@ -41,24 +33,29 @@ class EntryFormat:
 class IndexFormat:
     """Bytes of an indexer's key: its elements and one scale for every `scale_group` of them."""
 
-    element_bytes: int
+    element_bytes: float
     scale_bytes: int
     scale_group: int
     alignment: int = 1
 
     def size(self, elements: int) -> int:
         """Bytes of a key of `elements`."""
-        return elements * self.element_bytes + elements // self.scale_group * self.scale_bytes
+        return int(elements * self.element_bytes) + elements // self.scale_group * self.scale_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CompressedBlocks:
-    """Blocks of DeepSeek-V4 at one block size: tokens of a window's block, rows of a state's block by ratio, pads."""
+    """
+    Blocks of DeepSeek-V4 at one block size: tokens of a window's block, rows of a state's block by ratio, pads.
+
+    A ratio without rows keeps no state.
+    """
 
     window: int
     states: Mapping[int, int]
     index_pad: int | None
     main_pad: int | None
+    window_pad: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +65,28 @@ class CompressedLayout:
 
     `counts_entries` says a block holds `block_size` compressed entries, otherwise that it spans as many tokens.
     `by_ratio` gives each ratio its own group; `whole_tuples` allocates every page size for every tuple of layers.
-    `blocks` is by block size, `None` for any.
+    `ratios` are those it knows. `ring_rows` are the fewest rows of a compressor's ring where it keeps one instead of a
+    window of its states, 0 where it does not. Blocks of more than `native_block` tokens are read as several, at whose
+    pages they begin.
+    `blocks` is by block size, `None` for any. `slots` deals layers to as many slots as there are that keep entries,
+    `page_tokens` is the size of a block whatever the engine calls it, `folded_ratio` the ratio of those entries whose
+    index keys are kept once more, folded. `runner` is the model runner that must be asked for, `tensor` the only sizes
+    of tensor parallelism, then without any other.
     """
 
     counts_entries: bool
     by_ratio: bool
     whole_tuples: bool
+    ratios: tuple[int, ...]
+    ring_rows: int
+    native_block: int | None
+    slots: bool
+    page_tokens: int | None
+    folded_ratio: int | None
+    runner: str | None
+    tensor: tuple[int, ...]
     formats: Mapping[str, EntryFormat]
-    index: IndexFormat
-    index_c8: IndexFormat | None
+    indexes: Mapping[str, IndexFormat]
     blocks: Mapping[int | None, CompressedBlocks]
 
 
@@ -86,156 +96,157 @@ class LatentLayout:
     How latent caches are kept, and with them the indexer's keys: in the latent's page or in pages of their own.
 
     `packed_tile` is how many elements share a scale where latent, positions and scales are packed into one entry.
+    `index_repeated` says that ranks of context parallelism each keep the keys of all.
     """
 
     formats: Mapping[str, EntryFormat]
-    index: IndexFormat
-    index_c8: IndexFormat | None
+    indexes: Mapping[str, IndexFormat]
     index_in_page: bool
     index_kept_by_shared: bool
+    index_repeated: bool
     packed_tile: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionBackend:
+    """
+    One of an engine's attention kernels: what it takes, and what follows for the cache.
+
+    `attention` is what it computes: `heads`, `latent`, `sparse_latent`, `compressed` or `shared_compressed`. `kv` maps
+    every type that can be asked for to the format kept. It takes models of `families`, heads of `head_sizes` or up to
+    `most_head` elements, up to `most_heads` of them on a rank, where those are given; with context parallelism only
+    the types in `context_parallel`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the
+    cache are multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`.
+    `windows_first` says whether the model's first layer must keep a window alone. `block_outermost` says that layers
+    lie side by side in a block.
+    """
+
+    name: str
+    attention: str
+    kv: Mapping[str, str]
+    kernel_blocks: tuple[int, ...]
+    beside: tuple[int, ...] = ()
+    families: tuple[str, ...] = ()
+    head_sizes: tuple[int, ...] = ()
+    most_head: int | None = None
+    most_heads: int | None = None
+    context_parallel: tuple[str, ...] | None = None
+    any_block: bool = False
+    windows_first: bool | None = None
+    block_outermost: bool = False
+
+    def reads_block(self, size: int) -> bool:
+        """Whether its kernels read blocks of `size` tokens."""
+        return any(size % block == 0 for block in self.kernel_blocks)
+
+    def takes_block(self, size: int) -> bool:
+        """Whether it can be asked for blocks of `size` tokens."""
+        return self.any_block or self.reads_block(size)
+
+
+@dataclass(frozen=True, slots=True)
+class StateRules:
+    """
+    How pages of recurrent states are made as large as those of attention.
+
+    `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches)
+    until they cover a state, `equal_keys` makes the keys of a block exactly as large as a state. `prefix_caching` says
+    that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
+    recurrences named there, and one more state is held for each request.
+    """
+
+    rule: str
+    alignment: int
+    latent_alignment: int | None
+    prefix_caching: bool
+    checkpoints: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerRules:
+    """
+    Which of the rules that versions differ in a planner follows.
+
+    `block_bytes` is what a block takes of memory: `tuples` of pages (`group size x page`, packed pools summed by page
+    size) or the `widest` group's pages. `concurrency` divides blocks by those of each group (`groups`) or by all
+    groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
+    `pads_pages` pads pages that do not divide the largest. `buffers_by_layer` shrinks the memory found
+    by what all groups' pages are more than one block's, for buffers are kept for each layer.
+    """
+
+    block_bytes: str = "tuples"
+    concurrency: str = "bytes"
+    null_block_checked: bool = False
+    pads_pages: bool = False
+    buffers_by_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingRules:
+    """
+    How far ahead an engine schedules.
+
+    `asynchronous` is the default. `in_flight_batches` says that windows must hold the tokens of every batch under way,
+    not of one; `ahead_in_pipelines` that a pipeline, too, has one more batch under way than stages: of all models, or
+    of unquantised ones of the types listed.
+    """
+
+    asynchronous: bool
+    in_flight_batches: bool
+    ahead_in_pipelines: bool | tuple[str, ...] = False
+
+    def batches(self, model: ModelConfig, *, asynchronous: bool, pipeline: int) -> int:
+        """Most batches of `model` under way at once."""
+        ahead = self.ahead_in_pipelines
+        if isinstance(ahead, tuple):
+            ahead = model.model_type in ahead and model.quantization is None
+        if asynchronous and (pipeline == 1 or ahead):
+            return pipeline + 1
+        return pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """
-    One engine, version and generation of chip.
+    One engine, version and generation of chip; `usual` is the version meant where none is named.
 
-    `in_flight_batches` says that windows must hold the tokens of every batch under way, not of one. `state_rule` is
-    how pages of recurrent states and of attention are made equal: `cover` grows attention blocks by
-    `state_alignment` tokens until they cover a state, `equal_keys` makes the keys of a block exactly as large as a
-    state. `utilization` is the share of the chip's memory the engine plans with. `hybrid` is false where only full
+    `utilization` is the share of the chip's memory the engine plans with. `hybrid` is false where only full
     attention is known to be kept, `paged` where there are no pages at all. `dispatch_tokens` is the most tokens of a
-    rank that expert dispatch keeps buffers for, `None` where the engine has no such buffers.
+    rank that expert dispatch keeps buffers for, `None` where the engine has no such buffers. `forced_block` is the
+    block size whatever is asked for, except with recurrent states and compressed entries; `compressed_block` that with
+    compressed entries where another is asked for than they can have. `compressed` are the ways
+    to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
+    has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
+    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all.
+    `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
+    from the cache for kernels.
     """
 
     name: str
     engine: str
     version: str
     source: str
+    usual: bool
     families: tuple[str, ...]
     default_block_size: int
+    forced_block: int | None
+    compressed_block: int | None
     block_sizes: tuple[int, ...] | None
     utilization: float
     batched_tokens: int
-    in_flight_batches: bool
-    kv_bytes: Mapping[str, int]
+    kv_bytes: Mapping[str, float]
     default_kv: str
+    checkpoint_kv: bool
+    drafts_in_pipelines: tuple[str, ...] | None
+    unpiped: tuple[str, ...]
+    plain_experts: bool
+    workspace_share: float
     latent: LatentLayout
-    state_rule: str
-    state_alignment: int
-    compressed: CompressedLayout | None
+    states: StateRules
+    compressed: tuple[CompressedLayout, ...]
+    backends: tuple[AttentionBackend, ...]
+    planner: PlannerRules
+    scheduling: SchedulingRules
     hybrid: bool
     paged: bool
     dispatch_tokens: int | None
-
-    def in_flight_tokens(self, batched_tokens: int, *, asynchronous: bool, pipeline: int) -> int:
-        """Most tokens scheduled and not yet finished; asynchronous scheduling overlaps two batches."""
-        if not self.in_flight_batches:
-            return batched_tokens
-        return batched_tokens * (2 if asynchronous and pipeline == 1 else pipeline)
-
-
-def _entry_format(row: Mapping[str, Any]) -> EntryFormat:
-    return EntryFormat(
-        element_bytes=row.get("element_bytes", 0),
-        extra_elements=row.get("extra_elements", 0),
-        entry_bytes=row.get("entry_bytes"),
-        alignment=row.get("alignment", 1),
-    )
-
-
-def _index_format(row: Mapping[str, Any]) -> IndexFormat:
-    return IndexFormat(row["element_bytes"], row["scale_bytes"], row["scale_group"], row.get("alignment", 1))
-
-
-def _compressed(row: Mapping[str, Any] | None) -> CompressedLayout | None:
-    if row is None:
-        return None
-    blocks: dict[int | None, CompressedBlocks] = {}
-    for size, entry in row["blocks"].items():
-        pads = entry.get("pads", {})
-        blocks[None if size == "*" else int(size)] = CompressedBlocks(
-            window=entry["window"],
-            states={int(ratio): rows for ratio, rows in entry["states"].items()},
-            index_pad=pads.get("index"),
-            main_pad=pads.get("main"),
-        )
-    return CompressedLayout(
-        counts_entries=row["counts_entries"],
-        by_ratio=row["by_ratio"],
-        whole_tuples=row["whole_tuples"],
-        formats={name: _entry_format(entry) for name, entry in row["formats"].items()},
-        index=_index_format(row["index"]),
-        index_c8=_index_format({**row["index"], **row["index"]["c8"]}) if "c8" in row["index"] else None,
-        blocks=blocks,
-    )
-
-
-def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
-    index = row["latent"]["indexer"]
-    c8 = index.get("c8")
-    allowed = row["block"]["allowed"]
-    return Engine(
-        name=row["name"],
-        engine=document["engine"],
-        version=document["version"],
-        source=document["source"],
-        families=tuple(row["families"]),
-        default_block_size=row["block"]["default"],
-        block_sizes=None if allowed is None else tuple(allowed),
-        utilization=row["utilization"],
-        batched_tokens=row["batched_tokens"],
-        in_flight_batches=row["in_flight_batches"],
-        kv_bytes=row["kv_bytes"],
-        default_kv=row["default_kv"],
-        latent=LatentLayout(
-            formats={name: _entry_format(entry) for name, entry in row["latent"]["formats"].items()},
-            index=_index_format(index),
-            index_c8=None if c8 is None else _index_format({**index, **c8}),
-            index_in_page=index["in_page"],
-            index_kept_by_shared=index["kept_by_shared"],
-            packed_tile=row["latent"].get("packed_tile"),
-        ),
-        state_rule=row["states"]["rule"],
-        state_alignment=row["states"]["alignment"],
-        compressed=_compressed(row.get("compressed")),
-        hybrid=row.get("hybrid", True),
-        paged=row.get("paged", True),
-        dispatch_tokens=row.get("dispatch_tokens"),
-    )
-
-
-@functools.cache
-def engines() -> tuple[Engine, ...]:
-    """Every engine of the data files, ordered by name."""
-    found: list[Engine] = []
-    for file in resources.files("memplan.kv").iterdir():
-        if file.name.startswith("engine-") and file.name.endswith(".json"):
-            document = table("memplan.kv", file.name)
-            rows = {row["name"]: row for row in document["variants"]}
-            found += [_engine(document, {**rows.get(row.get("like"), {}), **row}) for row in rows.values()]
-    return tuple(sorted(found, key=lambda item: item.name))
-
-
-def engine(name: str, chip: Chip | None = None) -> Engine:
-    """
-    The engine called `name` in full, or the one version and generation that `name` and `chip` settle.
-
-    Raises `InputError` listing the candidates, or the nearest names for an unknown one.
-    """
-    wanted = name.casefold()
-    exact = next((item for item in engines() if item.name == wanted), None)
-    if exact is not None:
-        return exact
-    begins = [item for item in engines() if wanted in (item.engine, f"{item.engine}-{item.version}")]
-    if chip is not None and len(begins) > 1:
-        begins = [item for item in begins if chip.family in item.families]
-        if not begins:
-            raise InputError(f"{name} is not known for {chip.name}", remedy="name the engine in full")
-    if len(begins) == 1:
-        return begins[0]
-    if begins:
-        raise InputError(f"{name!r} is several engines: {', '.join(item.name for item in begins)}")
-    near = difflib.get_close_matches(wanted, [item.name for item in engines()], n=1, cutoff=0)
-    raise InputError(f"no engine is called {name!r:.60}", remedy=f"nearest: {', '.join(near)}")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.core.units import round_up
+from memplan.kv.packed_groups import least_padding, packed_buckets
+from memplan.kv.slot_groups import slot_groups
 from memplan.kv.specs import CacheKind, CacheSpec, Load
 
 
@@ -79,26 +81,43 @@ def _group(specs: Iterable[CacheSpec], *, summed: bool = False) -> CacheGroup:
     return CacheGroup(kept, kept, summed)
 
 
-PackedGroups = Callable[[Sequence[CacheSpec]], list[list[CacheSpec]]]
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """
+    How layers are grouped.
+
+    `hybrid` off keeps windows and chunks as if they were full attention, `by_ratio` gives compressed caches of each
+    ratio a group of their own, `slots` deals them to slots, `side_by_side` packs pages of several sizes into blocks,
+    `pads_pages` pads pages that do not divide the largest.
+    """
+
+    hybrid: bool = True
+    by_ratio: bool = False
+    slots: bool = False
+    side_by_side: bool = False
+    pads_pages: bool = False
 
 
-def form_groups(specs: Sequence[CacheSpec], *, hybrid: bool, by_ratio: bool) -> tuple[CacheGroup, ...]:
+def form_groups(specs: Sequence[CacheSpec], rules: GroupRules) -> tuple[CacheGroup, ...]:
     """
     The groups of `specs`, given in the order of the layers.
 
-    Without `hybrid` every window and chunk is kept as if it were full attention. `by_ratio` gives the compressed
-    caches of each ratio a group of their own. Raises `InputError` where the engine would refuse the model.
+    Raises `InputError` where the engine would refuse the model.
     """
-    kept = tuple(specs) if hybrid else _all_full(specs, by_ratio)
+    kept = tuple(specs) if rules.hybrid else _all_full(specs, rules)
     if not kept:
         return ()
     if len({spec.identity for spec in kept}) == 1:
         return (_group(kept),)
     if _one_type(kept):
         return (_group(kept, summed=True),)
+    if rules.side_by_side and len({spec.page_bytes for spec in kept}) > 1:
+        return tuple(_group(members, summed=True) for members in packed_buckets(kept, _one_type))
+    if rules.slots and any(spec.kind is CacheKind.RING for spec in kept):
+        return tuple(_group(members, summed=True) for members in slot_groups(kept))
     if any(spec.kind is CacheKind.SLIDING_LATENT for spec in kept):
-        return _packed_groups(kept, by_ratio)
-    return _plain_groups(_one_page_size(kept))
+        return _packed_groups(kept, rules.by_ratio)
+    return _plain_groups(_one_page_size(kept, pads=rules.pads_pages))
 
 
 def _one_type(specs: Sequence[CacheSpec]) -> bool:
@@ -108,19 +127,27 @@ def _one_type(specs: Sequence[CacheSpec]) -> bool:
         return False
     if first.kind.grows:
         return all(spec.kind.grows for spec in specs)
+    if first.kind is CacheKind.STATE and len({spec.page_bytes for spec in specs}) > 1:
+        return False
     return all((spec.kind, spec.window, spec.chunk) == (first.kind, first.window, first.chunk) for spec in specs)
 
 
-def _all_full(specs: Sequence[CacheSpec], by_ratio: bool) -> tuple[CacheSpec, ...]:
+def _all_full(specs: Sequence[CacheSpec], rules: GroupRules) -> tuple[CacheSpec, ...]:
     """Windows and chunks kept for every token, in blocks as those of full attention."""
     full = next((spec for spec in specs if spec.kind.grows), None)
     if full is None or len({spec.identity for spec in specs}) <= 1 or _one_type(specs):
         return tuple(specs)
     kinds = {spec.kind for spec in specs}
     windows = {spec.window or spec.chunk for spec in specs if not spec.kind.grows}
-    # Packed caches may have several windows; the patched planner of the engines with `by_ratio` fails on them.
+    # Packed caches may have several windows.
     packed = CacheKind.SLIDING_LATENT in kinds
-    if CacheKind.STATE in kinds or (by_ratio and packed) or (len(windows) > 1 and not packed):
+    if packed and (rules.by_ratio or rules.side_by_side):
+        raise InputError(
+            "this engine fails on this model without the hybrid KV cache manager: it can't keep its windows as full "
+            "attention",
+            remedy="leave the hybrid manager on",
+        )
+    if CacheKind.STATE in kinds or (len(windows) > 1 and not packed):
         raise InputError(
             "this model can't be served without the hybrid KV cache manager: its caches don't become one type",
             remedy="leave the hybrid manager on",
@@ -142,12 +169,16 @@ def _kept_whole(spec: CacheSpec, full: CacheSpec) -> CacheSpec:
     )
 
 
-def _one_page_size(specs: Sequence[CacheSpec]) -> tuple[CacheSpec, ...]:
-    """All specs with the largest page: smaller ones hold more tokens in a block."""
+def _one_page_size(specs: Sequence[CacheSpec], *, pads: bool) -> tuple[CacheSpec, ...]:
+    """All specs with the largest page: smaller ones hold more tokens in a block, or are padded where it `pads`."""
     largest = max(spec.page_bytes for spec in specs)
     unified = []
     for spec in specs:
         times, rest = divmod(largest, spec.page_bytes)
+        padded = spec.kind is CacheKind.STATE or (rest and spec.kind is not CacheKind.LATENT)
+        if pads and padded and spec.page_bytes < largest:
+            unified.append(replace(spec, page_bytes=largest))
+            continue
         if rest or (times > 1 and spec.kind is CacheKind.STATE):
             raise InputError(
                 f"the engine can't serve this model: a page of {spec.name} ({spec.page_bytes} B) does not divide the "
@@ -184,12 +215,6 @@ def _plain_groups(specs: Sequence[CacheSpec]) -> tuple[CacheGroup, ...]:
     return tuple(groups)
 
 
-def _least_padding(counts: Sequence[int], least: int) -> int:
-    """The largest size from `least` up that pads the `counts` up to its multiples with the fewest additions."""
-    sizes = range(max(1, least), max(counts) + 1) or range(max(1, least), max(1, least) + 1)
-    return min(sizes, key=lambda size: (sum(-count % size for count in counts), -size))
-
-
 def _packed_groups(specs: Sequence[CacheSpec], by_ratio: bool) -> tuple[CacheGroup, ...]:
     """
     Groups of DeepSeek-V4: compressed caches first, then windows and compressor states, all cut to tuples of layers of
@@ -207,7 +232,7 @@ def _packed_groups(specs: Sequence[CacheSpec], by_ratio: bool) -> tuple[CacheGro
     # The group of ratio 4 sets the page sizes of all others.
     ordered = [compressed[key] for key in sorted(compressed, key=lambda key: (key != 4, str(key)))]
     whole = [_group(members, summed=True) for members in (*ordered, *windows.values())]
-    tuples = _least_padding([group.layer_tuples for group in whole], whole[0].layer_tuples)
+    tuples = least_padding([group.layer_tuples for group in whole], whole[0].layer_tuples)
     sizes = sorted({spec.page_bytes for spec in ordered[0]})
     split = []
     for group in whole[len(ordered) :]:

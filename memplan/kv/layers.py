@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,26 +26,33 @@ class CacheOptions:
     How the engine is started, as far as its caches go.
 
     `block_size` `None` takes the engine's default, `kv` `None` its default type (`bf16`, `fp8`, `int8`,
-    `fp8_ds_mla`, `sfa_c8`). `index_c8` keeps the indexer's keys in 8 bits. `speculative_tokens` lengthen the windows
-    of convolutions and add states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned`
-    keeps states at the granularity of blocks, for prefix caching.
+    `fp8_ds_mla`, `sfa_c8`). `index_c8` keeps the indexer's keys in 8 bits, `index_kv` in a type by name.
+    `speculative_tokens` lengthen the windows of convolutions and add states. `mtp` keeps the caches of the layers of
+    multi-token prediction. `state_aligned` keeps states at the granularity of blocks, for prefix caching.
+
+    The others follow from the engine: blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
+    pages of states and attention have `state_page` bytes.
     """
 
     block_size: int | None = None
     kv: str | None = None
     index_c8: bool = False
+    index_kv: str | None = None
     speculative_tokens: int = 0
     mtp: bool = False
-    state_aligned: bool = False
+    state_aligned: bool | None = None
+    checkpoint_tokens: int = 1
+    kernel_block: int = 1
+    state_page: int = 0
 
 
-def _parts(model: ModelConfig) -> list[CachePart]:
+def cache_parts(model: ModelConfig) -> list[CachePart]:
     """What all layers of the decoder keep."""
     return [part for layer in model.layers if layer.mixer is not None for part in layer.mixer.caches()]
 
 
 def _holds(model: ModelConfig, *contents: CacheContent) -> bool:
-    return any(part.content in contents for part in _parts(model))
+    return any(part.content in contents for part in cache_parts(model))
 
 
 def keeps_index_keys(model: ModelConfig) -> bool:
@@ -52,32 +60,33 @@ def keeps_index_keys(model: ModelConfig) -> bool:
     return _holds(model, CacheContent.INDEX_KEYS, CacheContent.ENTRY_KEYS)
 
 
+def engine_of(model: ModelConfig, engine: Engine) -> Engine:
+    """`engine` with the way it keeps the compressed entries of `model`, if any, as the only one."""
+    if len(engine.compressed) < 2:
+        return engine
+    ratios = {part.ratio for part in cache_parts(model) if part.content is CacheContent.ENTRIES}
+    fitting = [layout for layout in engine.compressed if ratios <= set(layout.ratios)]
+    return replace(engine, compressed=tuple(fitting or engine.compressed)[:1])
+
+
 def block_sizes(model: ModelConfig, engine: Engine) -> tuple[int, ...] | None:
     """The block sizes that the engine takes for `model`, `None` for any."""
-    compressed = engine.compressed
-    if compressed is not None and None not in compressed.blocks and _holds(model, CacheContent.WINDOW):
-        return tuple(sorted(key for key in compressed.blocks if key is not None))
+    compressed = engine_of(model, engine).compressed
+    if compressed and None not in compressed[0].blocks and _holds(model, CacheContent.WINDOW):
+        return tuple(sorted(key for key in compressed[0].blocks if key is not None))
+    if engine.forced_block is not None and not _holds(model, CacheContent.RECURRENT):
+        return (engine.forced_block,)
     return engine.block_sizes
 
 
 def kv_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that the engine keeps the caches of `model` in."""
     if _holds(model, CacheContent.WINDOW):
-        return () if engine.compressed is None else tuple(engine.compressed.formats)
+        return tuple(name for layout in engine_of(model, engine).compressed for name in layout.formats)
     if _holds(model, CacheContent.LATENT):
         packed = (PACKED_LATENT,) if engine.latent.packed_tile is not None else ()
         return (*engine.latent.formats, *packed)
     return tuple(engine.kv_bytes)
-
-
-def block_size(model: ModelConfig, engine: Engine, options: CacheOptions) -> int:
-    """The block size asked for or the engine's default, refused where the engine does not take it."""
-    size = engine.default_block_size if options.block_size is None else options.block_size
-    allowed = block_sizes(model, engine)
-    if size < 1 or (allowed is not None and size not in allowed):
-        names = ", ".join(map(str, allowed)) if allowed else "1 and more"
-        raise InputError(f"{engine.name} does not take a block size of {size}", remedy=f"it takes {names}")
-    return size
 
 
 def entry_format(formats: Mapping[str, EntryFormat], engine: Engine, options: CacheOptions, what: str) -> EntryFormat:
@@ -89,7 +98,7 @@ def entry_format(formats: Mapping[str, EntryFormat], engine: Engine, options: Ca
     return formats[name]
 
 
-def kv_bytes(engine: Engine, options: CacheOptions) -> int:
+def kv_bytes(engine: Engine, options: CacheOptions) -> float:
     """Bytes of one element of keys and values."""
     name = options.kv or engine.default_kv
     if name not in engine.kv_bytes:
@@ -112,9 +121,9 @@ def heads_of_rank(heads: int, ranks: int) -> int:
 
 def compressed_layout(engine: Engine) -> CompressedLayout:
     """How the engine keeps windows and compressed entries; raises `InputError` where it has no way known."""
-    if engine.compressed is None:
+    if not engine.compressed:
         raise InputError(f"{engine.name} has no known layout for compressed attention")
-    return engine.compressed
+    return engine.compressed[0]
 
 
 def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: Layout) -> int:
@@ -125,19 +134,22 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: L
     """
     content = part.content
     if content is CacheContent.HEADS:
-        return heads_of_rank(part.heads, ranks.tensor) * part.elements * kv_bytes(engine, options)
+        return int(heads_of_rank(part.heads, ranks.tensor) * part.elements * kv_bytes(engine, options))
     if content is CacheContent.LATENT:
         return _latent_bytes(part, engine, options)
     if content is CacheContent.INDEX_KEYS:
-        return _index_format(engine.latent.index, engine.latent.index_c8, engine, options).size(part.elements)
+        return _index_format(engine.latent.indexes, engine, options).size(part.elements)
     if content is CacheContent.COMPRESSOR:
         return part.elements * _FLOAT32_BYTES
     if content is CacheContent.RECURRENT:
         return sum(recurrent_bytes(part, options, ranks))
     layout = compressed_layout(engine)
     if content is CacheContent.ENTRY_KEYS:
-        return (layout.index_c8 if options.index_c8 and layout.index_c8 else layout.index).size(part.elements)
-    return entry_format(layout.formats, engine, options, "compressed cache").size(part.elements)
+        return _entry_keys(layout, engine, options).size(part.elements)
+    kept = entry_format(layout.formats, engine, options, "compressed cache")
+    if content is CacheContent.WINDOW and kept.window_bytes is not None:
+        return kept.window_bytes
+    return kept.size(part.elements)
 
 
 def _latent_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int:
@@ -150,14 +162,20 @@ def _latent_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int
     return entry_format(layout.formats, engine, options, "latent cache").size(part.elements)
 
 
-def _index_format(
-    plain: IndexFormat, eight_bits: IndexFormat | None, engine: Engine, options: CacheOptions
-) -> IndexFormat:
-    if not options.index_c8:
-        return plain
-    if eight_bits is None:
-        raise InputError(f"{engine.name} has no 8-bit option for the indexer's keys")
-    return eight_bits
+def _index_format(formats: Mapping[str, IndexFormat], engine: Engine, options: CacheOptions) -> IndexFormat:
+    """The format asked for or the default one, which has no name."""
+    name = options.index_kv or ("c8" if options.index_c8 else "")
+    if name not in formats:
+        others = ", ".join(sorted(filter(None, formats))) or "no other than its default"
+        raise InputError(f"{engine.name} does not keep the indexer's keys in {name!r}", remedy=f"it has {others}")
+    return formats[name]
+
+
+def _entry_keys(layout: CompressedLayout, engine: Engine, options: CacheOptions) -> IndexFormat:
+    """The format of the indexer's keys to compressed entries, which may be in 8 bits without being asked."""
+    if options.index_kv is None and "c8" not in layout.indexes:
+        return layout.indexes[""]
+    return _index_format(layout.indexes, engine, options)
 
 
 def recurrent_bytes(part: CachePart, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
@@ -192,40 +210,46 @@ def _latent_specs(
     entry = entry_bytes(latent, engine, options, ranks)
     kept = [part for part in keys if layout.index_kept_by_shared or not part.reused]
     key = sum(entry_bytes(part, engine, options, ranks) for part in kept)
-    if key and layout.index_in_page:
+    if layout.index_in_page or layout.index_repeated:
         # With context parallelism the latent is spread over the ranks and the indexer's keys are repeated on each.
-        entry += key * ranks.context
-        key = 0
+        key *= ranks.context
+    if layout.index_in_page:
+        entry, key = entry + key, 0
     yield _plain(layer, latent.part, CacheKind.LATENT, size, size * entry, ("latent", entry))
     if key:
         yield _plain(layer, kept[0].part, CacheKind.LATENT, size, size * key, ("index", key))
 
 
 def _compressed_specs(
-    layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout
+    layer: int, parts: Sequence[CachePart], engine: Engine, options: CacheOptions, ranks: Layout
 ) -> Iterator[CacheSpec]:
     """The compressed entries of a layer with their keys, its window, and what its compressors have not used up."""
     layout = compressed_layout(engine)
+    size = layout.page_tokens or options.block_size or engine.default_block_size
     kept = entry_format(layout.formats, engine, options, "compressed cache")
     blocks = layout.blocks[None] if None in layout.blocks else layout.blocks[size]
     for part in parts:
+        entry = entry_bytes(part, engine, options, ranks)
         if part.content is CacheContent.WINDOW:
-            yield _window_spec(
-                layer, part, blocks.window, entry_bytes(part, engine, options, ranks), kept.alignment, None
-            )
+            spec = _window_spec(layer, part, blocks.window, entry, kept.alignment, blocks.window_pad)
+            yield replace(spec, stride=kept.window_stride)
+        elif part.content is CacheContent.COMPRESSOR and layout.ring_rows:
+            yield _ring_spec(layer, part, layout, entry, options)
         elif part.content is CacheContent.COMPRESSOR:
             pad = blocks.main_pad if part.part == "state" else blocks.index_pad
-            rows, entry = blocks.states[part.ratio], entry_bytes(part, engine, options, ranks)
-            yield _window_spec(layer, part, rows, entry, kept.alignment, pad)
+            yield _window_spec(layer, part, blocks.states[part.ratio], entry, kept.alignment, pad)
         else:
-            if part.ratio not in blocks.states:
-                known = ", ".join(map(str, blocks.states))
+            if part.ratio not in layout.ratios:
+                known = ", ".join(map(str, layout.ratios))
                 raise InputError(
                     f"{engine.name} keeps no compressed entries of ratio {part.ratio}", remedy=f"it knows {known}"
                 )
             keys = part.content is CacheContent.ENTRY_KEYS
-            alignment = layout.index.alignment if keys else kept.alignment
-            yield _entry_spec(layer, part, size, layout, entry_bytes(part, engine, options, ranks), alignment)
+            alignment = max(_entry_keys(layout, engine, options).alignment, 1) if keys else kept.alignment
+            spec = _entry_spec(layer, part, size, layout, entry, alignment)
+            yield spec
+            if keys and part.ratio == layout.folded_ratio:
+                yield replace(spec, part=f"{part.part}_folded", layout=("folded", *spec.layout))
 
 
 def _window_spec(layer: int, part: CachePart, rows: int, entry: int, alignment: int, pad: int | None) -> CacheSpec:
@@ -243,6 +267,13 @@ def _window_spec(layer: int, part: CachePart, rows: int, entry: int, alignment: 
     )
 
 
+def _ring_spec(layer: int, part: CachePart, layout: CompressedLayout, entry: int, options: CacheOptions) -> CacheSpec:
+    """The rows of one step with the one before, drafts and their bonus token included, as a power of two."""
+    rows = max(layout.ring_rows, 1 << (options.speculative_tokens + 1).bit_length())
+    payload = rows * entry
+    return CacheSpec(layer, part.part, CacheKind.RING, rows, payload, payload, ("ring", part.elements))
+
+
 def _entry_spec(
     layer: int, part: CachePart, size: int, layout: CompressedLayout, entry: int, alignment: int
 ) -> CacheSpec:
@@ -255,6 +286,7 @@ def _entry_spec(
             raise InputError(
                 f"a block of {size} tokens holds no entry of ratio {part.ratio}", remedy="use a larger one"
             )
+    read_at_once = math.gcd(layout.native_block or size, size)
     return CacheSpec(
         layer,
         part.part,
@@ -264,50 +296,16 @@ def _entry_spec(
         round_up(rows * entry, alignment),
         (part.part, entry, part.ratio),
         entry_tokens=entry_tokens,
+        stride=1 if read_at_once == size else round_up(read_at_once // part.ratio * entry, alignment),
     )
 
 
-def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
-    """Bytes of one token's keys alone and of all it caches, in one layer of attention."""
-    if part.content is CacheContent.LATENT:
-        element = entry_format(engine.latent.formats, engine, options, "latent cache").size(1)
-        return part.widths[0] * element, part.elements * element
-    element = heads_of_rank(part.heads, ranks.tensor) * kv_bytes(engine, options)
-    return part.widths[0] * element, part.elements * element
-
-
-def _align_with_states(
-    model: ModelConfig, size: int, engine: Engine, options: CacheOptions, ranks: Layout
-) -> tuple[int, int]:
-    """The block size of attention beside recurrent states, and the page both are padded to."""
-    kept = _parts(model)
-    states = [recurrent_bytes(part, options, ranks) for part in kept if part.content is CacheContent.RECURRENT]
-    attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
-    window, state = max(states)
-    if not attention:
-        return size, window + state
-    keys, token = _key_bytes(attention[0], engine, options, ranks)
-    if engine.state_rule == "cover":
-        step = max(size, engine.state_alignment)
-        size = max(size, step * -(-(window + state) // (step * token)))
-        return size, max(size * token, window + state)
-    larger, smaller = max(state, window), min(state, window)
-    aligned = engine.state_alignment * -(-larger // (engine.state_alignment * keys))
-    if keys * aligned != larger:
-        raise InputError(
-            f"{engine.name} refuses this model: Cannot align ssm_page_size and attn_page_size. ({larger} B of state, "
-            f"{keys} B of keys per token)",
-            remedy="another tensor parallelism changes both",
-        )
-    size = max(size, aligned)
-    return size, size * token + smaller
-
-
 def _layer_specs(
-    layer: int, parts: Sequence[CachePart], size: int, length: int, engine: Engine, options: CacheOptions, ranks: Layout
+    layer: int, parts: Sequence[CachePart], length: int, engine: Engine, options: CacheOptions, ranks: Layout
 ) -> Iterator[CacheSpec]:
     """The pages of what one layer keeps."""
     content = parts[0].content if parts else None
+    size = options.block_size or engine.default_block_size
     if content is CacheContent.HEADS:
         yield _head_spec(layer, parts[0], size, engine, options, ranks)
     elif content is CacheContent.LATENT:
@@ -317,29 +315,26 @@ def _layer_specs(
         block = size if options.state_aligned else length
         yield _plain(layer, parts[0].part, CacheKind.STATE, block, sum(halves), ("state", halves))
     elif content is not None:
-        yield from _compressed_specs(layer, parts, size, engine, options, ranks)
+        yield from _compressed_specs(layer, parts, engine, options, ranks)
 
 
 def cache_specs(
     model: ModelConfig, engine: Engine, options: CacheOptions, length: int, ranks: Layout
 ) -> tuple[CacheSpec, ...]:
     """
-    The caches of one rank of `ranks`, in the order of the layers; `length` is the longest sequence.
+    The caches of one rank of `ranks`, in the order of the layers, for `options` as the engine resolved them; `length`
+    is the longest sequence.
 
     Raises `InputError` where the engine, the model and the options do not go together.
     """
-    size = block_size(model, engine, options)
+    engine = engine_of(model, engine)
     layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
-    kept = [(layer.index, layer.mixer.caches()) for layer in layers if layer.mixer is not None]
-    has_states = any(part.content is CacheContent.RECURRENT for _, parts in kept for part in parts)
-    page = 0
-    if has_states:
-        size, page = _align_with_states(model, size, engine, options, ranks)
     specs: list[CacheSpec] = []
-    for index, parts in kept:
-        specs += _layer_specs(index, parts, size, length, engine, options, ranks)
-    if has_states:
-        specs = [replace(spec, page_bytes=max(spec.page_bytes, page)) for spec in specs]
+    for layer in layers:
+        if layer.mixer is not None:
+            specs += _layer_specs(layer.index, layer.mixer.caches(), length, engine, options, ranks)
+    if options.state_page:
+        specs = [replace(spec, page_bytes=max(spec.page_bytes, options.state_page)) for spec in specs]
     specs = [replace(spec, speculative=spec.layer >= len(model.layers)) for spec in specs]
     if not engine.hybrid and any(not spec.kind.grows for spec in specs):
         raise InputError(f"how {engine.name} keeps windows and states is not known; only full attention is")

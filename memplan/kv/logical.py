@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, entry_bytes
+from memplan.kv.layers import CacheOptions, engine_of, entry_bytes
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.parallel import ONE_RANK, Layout
@@ -55,6 +55,7 @@ def logical_cache(
     A window counts the tokens it looks at; a compressor's state is the float32 keys and scores of its window.
     """
     total = _NOTHING
+    engine = engine_of(model, engine)
     layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
     for layer in layers:
         if span is None or layer.index in span or (layer.index >= len(model.layers) and span.stop == len(model.layers)):

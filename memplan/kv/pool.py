@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
-from memplan.core.units import GIB
+from memplan.core.units import GIB, round_up
+from memplan.kv.engine import PlannerRules
 from memplan.kv.groups import CacheGroup
-from memplan.kv.specs import Load
+from memplan.kv.specs import CacheKind, Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,10 @@ class BlockPool:
     A pool planned for `available_bytes`.
 
     `bytes_per_block` is what the engine's admission check takes a block for, `planned_per_block` what it divides its
-    memory by, `allocated_per_block` what is allocated for one. `max_concurrency` is the engine's own figure;
-    `sequences` how many longest requests find all their blocks at the same time, one block being the engine's null
-    block. `refusal` is set where the engine would not start.
+    memory by, `allocated_per_block` what is allocated for one. `counted_per_request` is how many blocks of a request
+    the engine counts for its figure of concurrency; `sequences` how many longest requests, of `length` tokens, find all
+    their blocks at the same time, one block being the engine's null block. `refusal` is set where the engine would not
+    start.
     """
 
     groups: tuple[CacheGroup, ...]
@@ -41,9 +44,15 @@ class BlockPool:
     planned_per_block: int
     allocated_per_block: int
     blocks_per_request: int
-    max_concurrency: float
+    counted_per_request: int
     sequences: int
+    length: int
     refusal: Refusal | None
+
+    @property
+    def max_concurrency(self) -> float:
+        """The engine's own figure: its blocks over those it counts for one request."""
+        return self.num_blocks / self.counted_per_request
 
     @property
     def allocated_bytes(self) -> int:
@@ -70,6 +79,19 @@ def bytes_per_block(groups: Sequence[CacheGroup]) -> int:
         for page, count in Counter(spec.page_bytes for spec in group.members).items():
             slots[page] = max(slots.get(page, 0), count)
     return sum(page * count for page, count in slots.items())
+
+
+def widest_group(groups: Sequence[CacheGroup], *, side_by_side: bool) -> int:
+    """
+    Bytes of the pages of the largest group, which the others share (vllm 0.33.0 v1/core/kv_cache_planning.py
+    `_get_kv_cache_bytes_per_block`).
+
+    With layers `side_by_side` every block begins where all their kernels can read it.
+    """
+    widest = max(sum(spec.page_bytes for spec in group.members) for group in groups)
+    if not side_by_side:
+        return widest
+    return round_up(widest, math.lcm(*(spec.stride for group in groups for spec in group.members)))
 
 
 def _longest_tuple(groups: Sequence[CacheGroup]) -> int:
@@ -107,8 +129,14 @@ def allocated_per_block(groups: Sequence[CacheGroup], *, whole_tuples: bool) -> 
     return tuples * sum({spec.page_bytes for spec in groups[0].specs}) + sum(_speculative(groups))
 
 
-def needed_bytes(groups: Sequence[CacheGroup], load: Load) -> int:
-    """Bytes one request under `load` can come to need, as the engine's admission check adds them up."""
+def needed_bytes(groups: Sequence[CacheGroup], load: Load, per_block: int | None = None) -> int:
+    """
+    Bytes one request under `load` can come to need, as the engine's admission check adds them up.
+
+    With `per_block` every block of any group takes as much; without it pages are added up as vLLM 0.23 does.
+    """
+    if per_block is not None:
+        return per_block * sum(group.blocks(load) for group in groups)
     if len(groups) == 1 and groups[0].summed:
         return sum(spec.blocks(load) * spec.page_bytes for spec in groups[0].members)
     blocks = sum(group.blocks(load) for group in groups)
@@ -118,14 +146,11 @@ def needed_bytes(groups: Sequence[CacheGroup], load: Load) -> int:
     return _group_size(groups) * groups[0].page_bytes * blocks
 
 
-def estimated_length(groups: Sequence[CacheGroup], load: Load, available: int) -> int:
+def estimated_length(groups: Sequence[CacheGroup], load: Load, available: int, per_block: int | None = None) -> int:
     """The longest sequence up to `load.length` whose needed bytes fit `available`; 0 if none does."""
-
-    def fits(length: int) -> bool:
-        shorter = Load(length, load.in_flight_tokens, load.context_parallel, load.state_blocks)
-        return needed_bytes(groups, shorter) <= available
-
-    return largest_fitting(fits, load.length)
+    return largest_fitting(
+        lambda length: needed_bytes(groups, replace(load, length=length), per_block) <= available, load.length
+    )
 
 
 def _gib(count: int) -> str:
@@ -133,13 +158,13 @@ def _gib(count: int) -> str:
     return f"{round(count / GIB, 2)}"
 
 
-def _check(groups: Sequence[CacheGroup], load: Load, available: int) -> Refusal | None:
+def _check(groups: Sequence[CacheGroup], load: Load, available: int, per_block: int | None) -> Refusal | None:
     if available <= 0:
         return Refusal(0, available, 0, "No available memory for the cache blocks.")
-    needed = needed_bytes(groups, load)
+    needed = needed_bytes(groups, load, per_block)
     if needed <= available:
         return None
-    longest = estimated_length(groups, load, available)
+    longest = estimated_length(groups, load, available, per_block)
     estimate = f" Based on the available memory, the estimated maximum model length is {longest}." if longest else ""
     message = (
         f"To serve at least one request with the model's max seq len ({load.length}), {_gib(needed)} GiB KV cache is "
@@ -148,37 +173,78 @@ def _check(groups: Sequence[CacheGroup], load: Load, available: int) -> Refusal 
     return Refusal(needed, available, longest, message)
 
 
-def _concurrency(groups: Sequence[CacheGroup], load: Load, num_blocks: int) -> float:
-    """The engine's figure: blocks over those of one request, every group's bytes told in blocks of the first group."""
+def _counted(groups: Sequence[CacheGroup], load: Load, rule: str) -> int:
+    """Blocks of one request; by the rule `bytes` every group's bytes are told in blocks of the first group."""
+    if rule == "groups":
+        return sum(group.blocks(load) for group in groups)
     needed = sum(group.blocks(load) * group.page_bytes for group in groups)
-    return num_blocks / -(-needed // groups[0].page_bytes)
+    return -(-needed // groups[0].page_bytes)
 
 
-def plan_pool(
-    groups: Sequence[CacheGroup], load: Load, available: int, *, whole_tuples: bool = False, blocks: int | None = None
-) -> BlockPool:
+@dataclass(frozen=True, slots=True)
+class PoolRules:
     """
-    The pool of one worker for `available` bytes; `blocks` overrides their number as the engine's option does.
+    How a pool is planned: the engine's `planner` rules, `whole_tuples` and layers `side_by_side` as its layout has
+    them, and how many `blocks` where the number is overridden. `fits_length` plans for the longest sequence that fits.
+    """
+
+    planner: PlannerRules
+    whole_tuples: bool = False
+    side_by_side: bool = False
+    blocks: int | None = None
+    fits_length: bool = False
+
+
+def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: PoolRules) -> BlockPool:
+    """
+    The pool of one worker for `available` bytes.
 
     The null block is part of `num_blocks`. Raises `InputError` for a model without any cache.
     """
     if not groups:
         raise InputError("this model keeps no KV cache")
-    per_block = planned_per_block(groups, whole_tuples=whole_tuples)
-    if blocks is not None:
-        available = blocks * bytes_per_block(groups)
-    number = max(0, available // per_block) if blocks is None else blocks
-    refusal = _check(groups, load, available)
+    widest = None
+    if rules.planner.block_bytes == "widest" and not (rules.whole_tuples and _packed(groups)):
+        widest = widest_group(groups, side_by_side=rules.side_by_side)
+    checked = bytes_per_block(groups) if widest is None else widest
+    planned = planned_per_block(groups, whole_tuples=rules.whole_tuples) if widest is None else widest
+    allocated = allocated_per_block(groups, whole_tuples=rules.whole_tuples) if widest is None else widest
+    if rules.blocks is not None:
+        available = rules.blocks * (checked if widest is None else widest)
+    number = max(0, available // planned) if rules.blocks is None else rules.blocks
+    free = available - (planned if rules.planner.null_block_checked else 0)
+    if rules.fits_length:
+        load = replace(load, length=estimated_length(groups, load, free, widest))
+        if not load.length:
+            raise InputError("no sequence fits: the memory left does not hold a single token")
+    refusal = _check(groups, load, free, widest)
     per_request = sum(group.blocks(load) for group in groups)
     return BlockPool(
         groups=tuple(groups),
         available_bytes=available,
         num_blocks=number,
-        bytes_per_block=bytes_per_block(groups),
-        planned_per_block=per_block,
-        allocated_per_block=allocated_per_block(groups, whole_tuples=whole_tuples),
+        bytes_per_block=checked,
+        planned_per_block=planned,
+        allocated_per_block=allocated,
         blocks_per_request=per_request,
-        max_concurrency=_concurrency(groups, load, number),
+        counted_per_request=_counted(groups, load, rules.planner.concurrency),
         sequences=max(0, number - 1) // per_request,
+        length=load.length,
         refusal=refusal,
     )
+
+
+def buffered_memory(groups: Sequence[CacheGroup], available: int) -> int:
+    """
+    Bytes that an engine with buffers for each layer says it has of `available`, so that those of all groups fit.
+
+    Not for compressed caches, nor for attention beside recurrent states (vllm-ascend 0.30.0rc2 worker/worker.py
+    `_scale_kv_cache_memory_for_multi_group`).
+    """
+    if any(spec.kind in (CacheKind.SLIDING_LATENT, CacheKind.STATE) for group in groups for spec in group.members):
+        return available
+    pages = [sum(spec.page_bytes for spec in group.members) for group in groups]
+    if not pages or sum(pages) <= max(pages):
+        return available
+    # In floats, as the engine computes it.
+    return int(available * (max(pages) / sum(pages)))

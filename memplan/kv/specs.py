@@ -15,6 +15,7 @@ class CacheKind(str, Enum):
     SLIDING_LATENT = "sliding_latent"
     CHUNKED = "chunked"
     STATE = "state"
+    RING = "ring"
 
     @property
     def grows(self) -> bool:
@@ -45,7 +46,8 @@ class CacheSpec:
 
     `block_size` is what a page holds as the engine counts it, in entries of `entry_tokens` tokens each.
     `payload_bytes` of the `page_bytes` are content, the rest is padding. `layout` is what two specs must have alike
-    to be one: heads, widths, types. Pages are padded to multiples of `alignment`.
+    to be one: heads, widths, types. Pages are padded to multiples of `alignment`, and blocks of several layers begin at
+    multiples of `stride` bytes.
     `speculative` marks the layers of multi-token prediction.
     """
 
@@ -60,6 +62,7 @@ class CacheSpec:
     window: int | None = None
     chunk: int | None = None
     alignment: int = 1
+    stride: int = 1
     speculative: bool = False
 
     @property
@@ -77,6 +80,8 @@ class CacheSpec:
         if self.kind.grows:
             tokens = -(-load.length // load.context_parallel)
             return -(-tokens // (self.block_size * self.entry_tokens))
+        if self.kind is CacheKind.RING:
+            return 1
         if self.window is not None:
             # One more than the tokens fill: the window need not begin where a page does.
             tokens = min(self.window - 1 + load.in_flight_tokens, load.length)

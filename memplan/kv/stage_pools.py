@@ -2,67 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.kv.engine import Engine
-from memplan.kv.groups import CacheGroup, form_groups
-from memplan.kv.layers import CacheOptions, cache_specs
+from memplan.kv.groups import CacheGroup, GroupRules, form_groups
+from memplan.kv.layers import cache_specs, engine_of
 from memplan.kv.logical import logical_cache
-from memplan.kv.pool import BlockPool, Refusal, plan_pool
+from memplan.kv.pool import BlockPool, PoolRules, Refusal, buffered_memory, plan_pool
+from memplan.kv.settings import EngineSettings, ServingOptions, resolve
 from memplan.kv.specs import Load
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, stage_spans
 
 
-@dataclass(frozen=True, slots=True)
-class ServingOptions:
-    """
-    How the engine is started: its caches, and how much it schedules at once.
-
-    `length` is the longest sequence, `batched_tokens` the most tokens of one step (`None`: the engine's default),
-    `asynchronous` whether steps are scheduled ahead. `in_flight_tokens` sets directly what windows must hold beside
-    their own tokens. `hybrid` off keeps windows as if they were full attention. `blocks` overrides the number of
-    blocks.
-    """
-
-    length: int
-    caches: CacheOptions = field(default_factory=CacheOptions)
-    batched_tokens: int | None = None
-    asynchronous: bool = False
-    in_flight_tokens: int | None = None
-    hybrid: bool = True
-    blocks: int | None = None
-
-
-def load_of(engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> Load:
+def load_of(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> Load:
     """What the engine must be ready to hold for one request."""
-    tokens = options.in_flight_tokens
-    if tokens is None:
-        tokens = engine.in_flight_tokens(
-            options.batched_tokens or engine.batched_tokens,
-            asynchronous=options.asynchronous,
-            pipeline=layout.pipeline,
-        )
-    states = (2 if options.caches.state_aligned else 1) + options.caches.speculative_tokens
-    return Load(options.length, tokens, layout.context, states)
+    return settings_load(resolve(model, engine, options, layout), layout)
+
+
+def settings_load(settings: EngineSettings, layout: Layout) -> Load:
+    """What must be held for one request under `settings`."""
+    options = settings.options
+    return Load(options.length, options.in_flight_tokens or 0, layout.context, settings.state_blocks)
 
 
 def cache_groups(
-    model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK
+    model: ModelConfig, engine: Engine, settings: EngineSettings, layout: Layout = ONE_RANK
 ) -> tuple[CacheGroup, ...]:
     """The groups of block tables of the whole model."""
-    if options.length < 1:
-        raise InputError(f"a sequence of {options.length} tokens can't be served")
+    options = settings.options
     specs = cache_specs(model, engine, options.caches, options.length, layout)
-    if (
-        layout.context > 1
-        and any(spec.window is not None for spec in specs)
-        and not (engine.compressed is not None and engine.compressed.by_ratio)
-    ):
+    compressed = engine_of(model, engine).compressed
+    by_ratio = bool(compressed) and compressed[0].by_ratio
+    if layout.context > 1 and any(spec.window is not None for spec in specs) and not by_ratio:
         raise InputError(f"{engine.name} does not spread sliding windows over context-parallel ranks")
-    return form_groups(
-        specs, hybrid=options.hybrid, by_ratio=engine.compressed is not None and engine.compressed.by_ratio
+    return form_groups(specs, _group_rules(model, engine, settings))
+
+
+def _buffered(
+    model: ModelConfig,
+    engine: Engine,
+    settings: EngineSettings,
+    spans: Sequence[range],
+    available: tuple[int, ...],
+    layout: Layout,
+) -> tuple[int, ...]:
+    """What each stage says it has: its worker groups the layers it holds as if they were the model."""
+    options, rules = settings.options, _group_rules(model, engine, settings)
+    specs = cache_specs(model, engine, options.caches, options.length, layout)
+    held = ([spec for spec in specs if spec.layer in span] for span in spans)
+    return tuple(
+        buffered_memory(form_groups(stage, rules), memory) for stage, memory in zip(held, available, strict=True)
+    )
+
+
+def _group_rules(model: ModelConfig, engine: Engine, settings: EngineSettings) -> GroupRules:
+    kept = next(iter(engine_of(model, engine).compressed), None)
+    return GroupRules(
+        settings.options.hybrid,
+        by_ratio=kept is not None and kept.by_ratio,
+        slots=kept is not None and kept.slots,
+        side_by_side=settings.block_outermost,
+        pads_pages=engine.planner.pads_pages,
     )
 
 
@@ -72,34 +75,62 @@ def plan_stages(
     options: ServingOptions,
     available: tuple[int, ...],
     layout: Layout = ONE_RANK,
+    *,
+    profiled: bool = False,
 ) -> tuple[BlockPool, ...]:
     """
     The pool of every pipeline stage for the `available` bytes of each, all cut to the number of blocks of the
     smallest.
+
+    `profiled` says that the bytes are what a worker finds free, of which some engines use a part; otherwise they are
+    what the cache is told to take.
     """
+    return settings_pools(model, engine, resolve(model, engine, options, layout), available, layout, profiled=profiled)
+
+
+def settings_pools(
+    model: ModelConfig,
+    engine: Engine,
+    settings: EngineSettings,
+    available: tuple[int, ...],
+    layout: Layout,
+    *,
+    profiled: bool,
+) -> tuple[BlockPool, ...]:
+    """The pools of `plan_stages` for settings with nothing left open."""
+    options = settings.options
     if not engine.paged:
         return _unpaged(model, engine, options, available, layout)
-    groups = cache_groups(model, engine, options, layout)
-    load = load_of(engine, options, layout)
-    whole_tuples = engine.compressed is not None and engine.compressed.whole_tuples
+    groups = cache_groups(model, engine, settings, layout)
+    load = settings_load(settings, layout)
+    compressed = engine_of(model, engine).compressed
+    rules = PoolRules(
+        engine.planner,
+        whole_tuples=bool(compressed) and compressed[0].whole_tuples,
+        side_by_side=settings.block_outermost,
+        blocks=options.blocks,
+        fits_length=options.fits_length,
+    )
     stages = stage_spans(len(model.layers), layout)
     last = stages[-1]
     # The layers of multi-token prediction stand behind the last layer, on the last stage.
     spans = (*stages[:-1], range(last.start, last.stop + len(model.mtp_layers)))
     if len(available) != len(spans):
         raise InputError(f"{len(spans)} pipeline stages need as many figures of available memory, not {len(available)}")
-    pools = [
-        plan_pool(
-            [group.on_stage(span) for group in groups], load, memory, whole_tuples=whole_tuples, blocks=options.blocks
-        )
-        for span, memory in zip(spans, available, strict=True)
-    ]
+    if profiled and engine.planner.buffers_by_layer:
+        available = _buffered(model, engine, settings, spans, available, layout)
+    staged = [[group.on_stage(span) for group in groups] for span in spans]
+    pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
+    if options.fits_length and len(pools) > 1:
+        # All stages serve the length that the tightest of them holds.
+        load = replace(load, length=min(pool.length for pool in pools))
+        rules = replace(rules, fits_length=False)
+        pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
     least = min(pool.num_blocks for pool in pools)
     return tuple(
         replace(
             pool,
             num_blocks=least,
-            max_concurrency=pool.max_concurrency * least / pool.num_blocks if pool.num_blocks else 0.0,
             sequences=max(0, least - 1) // pool.blocks_per_request,
         )
         for pool in pools
@@ -125,8 +156,9 @@ def _unpaged(
                 planned_per_block=1,
                 allocated_per_block=1,
                 blocks_per_request=needed,
-                max_concurrency=memory / needed,
+                counted_per_request=needed,
                 sequences=memory // needed,
+                length=options.length,
                 refusal=None if needed <= memory else Refusal(needed, memory, 0, message),
             )
         )

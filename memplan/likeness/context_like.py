@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from math import prod
 
 import numpy as np
 
 from memplan.core.units import format_duration
 from memplan.hardware import Chip
-from memplan.likeness.kernel_kinds import KernelSteps
+from memplan.likeness.kernel_kinds import KernelKind, KernelSteps
 from memplan.likeness.model_products import context_of
 from memplan.likeness.setting import LikeSettings
 from memplan.models.architecture import ModelConfig
@@ -70,12 +72,26 @@ def trained_context_like(
 
 
 def _attention_ns(kernels: Kernels, step: KernelSteps) -> float:
-    """The usual time of the attention that takes longest, 0 where there is none."""
+    """
+    The usual time of the attention that takes longest, 0 where there is none.
+
+    Of steps of several kinds in one profile only the kind with most attentions counts: those of as many queries.
+    """
+    found = [(number, kind) for number, kind in enumerate(step.kinds) if kind.family == "attention"]
+    counts = np.bincount(step.kind, minlength=len(step.kinds))
+    queries = Counter[int]()
+    for number, kind in found:
+        queries[_queries(kind)] += int(counts[number])
+    usual = max(queries, key=lambda size: (queries[size], -size), default=0)
     return max(
         (
             float(np.median(kernels.duration_ns[step.kind == number]))
-            for number, kind in enumerate(step.kinds)
-            if kind.family == "attention"
+            for number, kind in found
+            if _queries(kind) == usual
         ),
         default=0.0,
     )
+
+
+def _queries(kind: KernelKind) -> int:
+    return prod(kind.inputs[0]) if kind.inputs else 0

@@ -12,6 +12,7 @@ import numpy as np
 from memplan.align.op_families import families_of, family_table
 from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.operand_shapes import operand_shapes
 from memplan.traces.profile import Kernels
 
 KernelShape = tuple[int, ...]
@@ -113,17 +114,6 @@ def kernel_kinds(kernels: Kernels) -> tuple[tuple[KernelKind, ...], Int64s]:
             )
         )
     return tuple(found), kind.astype(np.int64)
-
-
-def operand_shapes(text: str) -> tuple[KernelShape, ...]:
-    """The shapes of `4096,1024;1024;` as profilers print operands; empty where they are left out."""
-    text = text.strip().strip('"')
-    if text in ("", "N/A"):
-        return ()
-    return tuple(
-        tuple(abs(int(dim)) if dim.strip().lstrip("-").isdigit() else 1 for dim in operand.split(",") if dim.strip())
-        for operand in text.split(";")
-    )
 
 
 def one_step(kernels: Kernels) -> KernelSteps:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 FORWARD, BACKWARD = "F", "B"
 NORM, NORM_BACK, GATE, GATE_BACK = "n", "N", "g", "G"
-LOOKUP, LOOKUP_BACK, HEAD, HEAD_BACK, TRANSFER = "e", "E", "h", "H", "p"
-_ENDS = re.compile(f"[{LOOKUP}{LOOKUP_BACK}{HEAD}{HEAD_BACK}{TRANSFER}]")
+LOOKUP, LOOKUP_BACK, HEAD, HEAD_BACK, PIPE_TRANSFER = "e", "E", "h", "H", "p"
+_ENDS = re.compile(f"[{LOOKUP}{LOOKUP_BACK}{HEAD}{HEAD_BACK}{PIPE_TRANSFER}]")
 _RUNS = re.compile(f"{FORWARD}+|{BACKWARD}+")
 
 

@@ -11,7 +11,7 @@ from memplan.core.progress import Progress, silent
 from memplan.hardware import Chip
 from memplan.likeness.chip_like import chip_like, chip_traces
 from memplan.likeness.context_like import context_like, trained_context_like
-from memplan.likeness.kernel_kinds import KernelSteps, one_step, operand_shapes
+from memplan.likeness.kernel_kinds import KernelSteps, one_step
 from memplan.likeness.layout_like import told_ranks
 from memplan.likeness.serving_like import serving_like
 from memplan.likeness.setting import LikeSettings
@@ -21,6 +21,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.schema import Certainty, PlanSetting
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.directory import Profile
+from memplan.traces.operand_shapes import operand_shapes
 from memplan.traces.profile import Kernels
 from memplan.traces.rank import RankProfile
 

@@ -63,6 +63,19 @@ def layer_products(model: ModelConfig, ranks: int, precision: str = PUBLISHED) -
     return frozenset(found)
 
 
+@functools.lru_cache(maxsize=64)
+def layer_weight_dtypes(model: ModelConfig, ranks: int, precision: str = PUBLISHED) -> frozenset[str]:
+    """
+    Types of the weights that products of layers read, experts' among them.
+
+    Raises `InputError` where the model can't be divided so.
+    """
+    graph = _graph(model, Layout(tensor=ranks), 1, 64, precision)
+    products = {family_table().number(name) for name in ("product", "grouped_product")}
+    layers = (op for op in graph.ops if op.scope is not None and op.scope.layer is not None)
+    return frozenset(graph.tensors[op.inputs[1]].dtype for op in layers if products & set(families_of(op.type)))
+
+
 def context_of(
     model: ModelConfig, layout: Layout, batch: int, precision: str, chip: Chip, attention_ns: float, phase: Phase
 ) -> int | None:

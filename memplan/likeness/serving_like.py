@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 
 from memplan.core.errors import InputError
+from memplan.graph import DTYPE_BITS
 from memplan.likeness.kernel_kinds import KernelSteps
 from memplan.likeness.layout_like import place_in_layout
-from memplan.likeness.model_products import layer_products, plain_dtype
+from memplan.likeness.model_products import layer_products, layer_weight_dtypes, plain_dtype
 from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import held_experts, makes_logits, norm_rows
 from memplan.models.architecture import ModelConfig
@@ -16,6 +18,7 @@ from memplan.schema import Certainty
 from memplan.traces.parallel_groups import ParallelGroups
 
 _RANKS = (1, 2, 4, 8, 16, 32)
+_UNDEFINED = "undefined"
 
 
 def serving_like(
@@ -53,18 +56,21 @@ def _products(model: ModelConfig, step: KernelSteps, settings: LikeSettings) -> 
         if kind.product is not None and kind.dtypes
     }
     shapes = {item[:2] for item in found}
-    best = (0.0, 0, 0.0, "")
+    weights = {
+        plain_dtype(kind.dtypes[1])
+        for kind, _ in step.counted()
+        if kind.family in ("product", "grouped_product") and len(kind.dtypes) > 1
+    }
+    best = (0.0, 0, 0.0, 0.0, "")
     for ranks in (settings.get("tp"),) if "tp" in settings else _RANKS:
-        for order, name in enumerate(precision_names()):
-            try:
-                expected = layer_products(model, ranks, name)
-            except InputError:
-                continue
-            same = len({item[:2] for item in expected} & shapes) / max(1, len(expected))
-            typed = len(expected & found) / max(1, len(expected))
-            if (same, -ranks, typed) > best[:3] and (typed or not order):
-                best = same, -ranks, typed, name
-    same, ranks, typed, name = best
+        fits = [item for name in precision_names() if (item := _fit(model, ranks, name, found, shapes, weights))]
+        if not fits:
+            continue
+        # Shapes tell the ranks, the types of what is read the precision.
+        same = max(item[0] for item in fits)
+        typed, alike, _, name = max((item[1], item[2], -order, item[3]) for order, item in enumerate(fits))
+        best = max(best, (same, -ranks, typed, alike, name))
+    same, ranks, typed, _, name = best
     if not same:
         settings.contradictions.append(f"none of the products that ran is one of {model.name} as it is published")
         return
@@ -72,6 +78,26 @@ def _products(model: ModelConfig, step: KernelSteps, settings: LikeSettings) -> 
     settings.put("tp", -ranks, f"{same:.0%} of a layer's weights have their shapes on so many ranks", sure)
     if typed:
         settings.put("weights", name, f"{typed:.0%} of a layer's products read the types it says", Certainty.LIKELY)
+
+
+def _fit(
+    model: ModelConfig,
+    ranks: int,
+    name: str,
+    found: Set[tuple[int, int, str]],
+    shapes: Set[tuple[int, int]],
+    weights: Set[str],
+) -> tuple[float, float, float, str] | None:
+    """Shares of a layer's products that ran, with their types, and of types of weights; `None` where none can be."""
+    try:
+        expected, read = layer_products(model, ranks, name), layer_weight_dtypes(model, ranks, name)
+    except InputError:
+        return None
+    count = max(1, len(expected))
+    # Profilers have no name for types of less than a byte.
+    told = {_UNDEFINED if DTYPE_BITS.get(name, 8) < 8 and _UNDEFINED in weights else name for name in read}
+    alike = len(told & weights) / max(1, len(told | weights))
+    return len({item[:2] for item in expected} & shapes) / count, len(expected & found) / count, alike, name
 
 
 def _phase(rows: int, sampled: int | None, settings: LikeSettings) -> None:

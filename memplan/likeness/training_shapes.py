@@ -16,7 +16,7 @@ _STATISTICS = 8
 _PADDING = 1.02
 """Frameworks pad a vocabulary by less than this (Megatron: to 128 x ranks of tensor parallelism)."""
 _LETTERS = {
-    "attention": letters.FORWARD, "attention_grad": letters.BACKWARD, "send_receive": letters.TRANSFER,
+    "attention": letters.FORWARD, "attention_grad": letters.BACKWARD, "send_receive": letters.PIPE_TRANSFER,
     "norm": letters.NORM, "norm_grad": letters.NORM_BACK, "gate": letters.GATE, "gate_grad": letters.GATE_BACK,
 }  # fmt: skip
 

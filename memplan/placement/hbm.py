@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
-from memplan.placement.offsets import Buffer, Limits, Pool, Problem, assign
-from memplan.placement.offsets.spill import least_spill
+from memplan.placement.offsets import Buffer, Pool, Problem, assign
+from memplan.placement.offsets.spill import Spill, pack_below
 from memplan.placement.residency import Residency, Storage, live_bytes
 
-_QUICK_BUFFERS, _QUICK_WORK = 2000, 50_000_000
-"""With more buffers than that, where fitting is all that matters only greedy orders are tried."""
+_QUICK_BUFFERS, _FEW_STACKINGS = 2000, 20_000
+"""With more buffers, where fitting is all that matters, only greedy orders are tried; with more yet, one stacking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class HbmLayout:
     """
     An offset for each residency, the highest address used, and a proven bound on it for these residencies.
 
-    `spilled` are residencies without which the others fit in what would have been enough, where that was asked for.
+    Where less would have been enough, `kept` are offsets below that which all but the residencies `spilled` could have.
     """
 
     offsets: tuple[int, ...]
@@ -29,7 +32,26 @@ class HbmLayout:
     lower_bound: int
     lower_bound_method: str
     method: str
+    kept: tuple[int, ...] = ()
     spilled: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Residencies as columns."""
+
+    size: Int64s
+    start: Int64s
+    end: Int64s
+
+    @classmethod
+    def of(cls, storages: Sequence[Storage], residencies: Sequence[Residency]) -> _Columns:
+        count = len(residencies)
+        return cls(
+            np.fromiter((storages[r.storage].size for r in residencies), np.int64, count),
+            np.fromiter((r.start for r in residencies), np.int64, count),
+            np.fromiter((r.end for r in residencies), np.int64, count),
+        )
 
 
 def lay_out(
@@ -47,57 +69,156 @@ def lay_out(
     A persistent storage that is there at both ends of the schedule ends at the address at which it begins, or the
     schedule could not be run again. Where the peak need be no lower than `enough` bytes, the search ends there.
     """
-    offsets = [0] * len(residencies)
     fixed = 0
     moving = []
+    given = np.full(len(residencies), -1, np.int64)
     for index, residency in enumerate(residencies):
         if residency.start == 0 and residency.end == steps:
-            offsets[index] = fixed
+            given[index] = fixed
             fixed += storages[residency.storage].size
         else:
             moving.append(index)
+    columns = _Columns.of(storages, residencies)
     live = live_bytes(storages, residencies, steps)
     peak_step = int(live.argmax()) if steps else None
     max_live = int(live.max()) if steps else fixed
     if not moving:
-        return HbmLayout(tuple(offsets), fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
-    room = None if enough is None else max(enough - fixed, 1)
-    limits = Limits(_QUICK_WORK) if enough is not None and len(moving) > _QUICK_BUFFERS else None
-    packings = []
+        offsets = tuple(given.tolist())
+        return HbmLayout(offsets, fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
+    spill: Spill | None = None
+    best: HbmLayout | None = None
     for pins in _stackings(storages, residencies, moving, steps):
-        problem = Problem(
-            buffers=tuple(
-                Buffer(
-                    id=index,
-                    size=storages[residencies[index].storage].size,
-                    intervals=((residencies[index].start, residencies[index].end),),
-                    alignment=alignment,
-                    pin=(0, pins[index]) if index in pins else None,
-                )
-                for index in moving
-            ),
-            pools=(Pool(id=0, name="HBM", capacity=room),),
-        )
-        if room is not None:
-            problem = replace(problem, objective=("capacity_overflow",))
-        packings.append((assign(problem, limits=limits, explained=False, progress=progress), problem, pins))
-        if packings[-1][0].within_capacity:
-            break
-    best, problem, pins = min(packings, key=lambda packing: packing[0].pools[0].peak)
-    for index in moving:
-        offsets[index] = fixed + best.placed[index][1]
-    (pool,) = best.pools
-    return HbmLayout(
-        offsets=tuple(offsets),
-        peak=fixed + pool.peak,
-        peak_step=peak_step,
-        fixed=fixed,
-        # Stacking is our choice: what is proven with it holds for no other.
-        lower_bound=max_live if pins else fixed + pool.lower_bound,
-        lower_bound_method="max live" if pins else pool.lower_bound_method,
-        method=best.method,
-        spilled=frozenset() if best.within_capacity else least_spill(problem),
+        stacked = given.copy()
+        for index, offset in pins.items():
+            stacked[index] = fixed + offset
+        if enough is not None:
+            found = pack_below(columns.size, columns.start, columns.end, stacked, enough, alignment)
+            spill = found if spill is None or found.lost < spill.lost else spill
+            if not found.lost or len(moving) > _FEW_STACKINGS:
+                break
+            if len(moving) > _QUICK_BUFFERS:
+                continue
+        layout = _searched(columns, moving, stacked, fixed, max_live, enough, alignment, progress)
+        layout = replace(layout, peak_step=peak_step)
+        best = layout if best is None or layout.peak < best.peak else best
+        if enough is not None and best.peak <= enough:
+            return best
+    if spill is not None and (best is None or not spill.lost):
+        offsets = tuple(spill.offsets.tolist())
+        peak = int((spill.offsets + columns.size)[columns.start < columns.end].max(initial=0))
+        best = HbmLayout(offsets, peak, peak_step, fixed, max_live, "max live", spill.method)
+    if best is None:
+        raise ValueError("no stacking was tried")
+    if spill is None or not spill.lost:
+        return best
+    return replace(best, kept=tuple(spill.offsets.tolist()), spilled=frozenset(np.flatnonzero(spill.out).tolist()))
+
+
+def _searched(
+    columns: _Columns,
+    moving: Sequence[int],
+    given: Int64s,
+    fixed: int,
+    max_live: int,
+    enough: int | None,
+    alignment: int,
+    progress: Progress,
+) -> HbmLayout:
+    """The `moving` residencies packed above `fixed` by all that the solver has."""
+    sizes, starts, ends = columns.size.tolist(), columns.start.tolist(), columns.end.tolist()
+    pins = given - fixed
+    problem = Problem(
+        buffers=tuple(
+            Buffer(
+                id=index,
+                size=sizes[index],
+                intervals=((starts[index], ends[index]),),
+                alignment=alignment,
+                pin=(0, int(pins[index])) if given[index] >= 0 else None,
+            )
+            for index in moving
+        ),
+        pools=(Pool(id=0, name="HBM", capacity=None if enough is None else max(enough - fixed, 1)),),
     )
+    if enough is not None:
+        problem = replace(problem, objective=("capacity_overflow",))
+    assignment = assign(problem, explained=False, progress=progress)
+    offsets = given.copy()
+    for index in moving:
+        offsets[index] = fixed + assignment.placed[index][1]
+    (pool,) = assignment.pools
+    # Stacking is our choice: what is proven with it holds for no other.
+    stacked = any(buffer.pin is not None for buffer in problem.buffers)
+    return HbmLayout(
+        offsets=tuple(offsets.tolist()),
+        peak=fixed + pool.peak,
+        peak_step=None,
+        fixed=fixed,
+        lower_bound=max_live if stacked else fixed + pool.lower_bound,
+        lower_bound_method="max live" if stacked else pool.lower_bound_method,
+        method=assignment.method,
+    )
+
+
+def lay_out_again(
+    storages: Sequence[Storage],
+    residencies: Sequence[Residency],
+    steps: int,
+    before: Sequence[Residency],
+    offsets: Sequence[int],
+    *,
+    alignment: int,
+    enough: int,
+) -> HbmLayout | None:
+    """
+    Addresses for `residencies` below `enough` bytes where those that were there `before`, or longer, keep `offsets`.
+
+    `None` where a storage can't end at the address at which it begins. Those left out are `spilled`.
+    """
+    known: dict[int, list[tuple[int, int, int]]] = {}
+    for residency, offset in zip(before, offsets, strict=True):
+        if offset + storages[residency.storage].size <= enough:
+            known.setdefault(residency.storage, []).append((residency.start, residency.end, offset))
+    columns = _Columns.of(storages, residencies)
+    given = np.full(len(residencies), -1, np.int64)
+    ends: dict[int, list[int]] = {}
+    for index, residency in enumerate(residencies):
+        for start, end, offset in known.get(residency.storage, ()):
+            if start <= residency.start and residency.end <= end:
+                given[index] = offset
+        if storages[residency.storage].persistent and (residency.start == 0 or residency.end == steps):
+            ends.setdefault(residency.storage, []).append(index)
+    at_ends = np.zeros(len(residencies), dtype=bool)
+    at_ends[[index for both in ends.values() for index in both]] = True
+    for storage, both in ends.items():
+        if len(both) == 1 or (given[both[0]] >= 0 and given[both[0]] == given[both[1]]):
+            continue
+        if storage not in known:
+            return None
+        # It stays longer at one end than before: what lies in its way finds another place.
+        given[both] = offset = known[storage][0][2]
+        size = columns.size[both[0]]
+        for index in both:
+            together = (columns.start < columns.end[index]) & (columns.end > columns.start[index]) & (given >= 0)
+            together &= (given < offset + size) & (given + columns.size > offset)
+            together[both] = False
+            if (together & at_ends).any():
+                return None
+            given[together] = -1
+    found = pack_below(columns.size, columns.start, columns.end, given, enough, alignment)
+    live = live_bytes(storages, residencies, steps)
+    layout = HbmLayout(
+        tuple(found.offsets.tolist()),
+        int((found.offsets + columns.size)[columns.start < columns.end].max(initial=0)),
+        int(live.argmax()),
+        0,
+        int(live.max()),
+        "max live",
+        f"{found.method}, beside what was placed before",
+    )
+    if not found.lost:
+        return layout
+    return replace(layout, kept=layout.offsets, spilled=frozenset(np.flatnonzero(found.out).tolist()))
 
 
 def _stackings(

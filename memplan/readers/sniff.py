@@ -48,11 +48,6 @@ class ContentKind(str, Enum):
         """Whether it holds addresses or lifetimes that somebody decided, ours included."""
         return self in _PLANS
 
-    @property
-    def is_profile(self) -> bool:
-        """Whether it is a profile or one of the files in it (a folder may be)."""
-        return self in (ContentKind.PROFILE_FILE, ContentKind.FOLDER)
-
 
 _DUMPS_OF_BOTH = frozenset({ContentKind.PLACED_ACTOR_SET, ContentKind.SOMAS})
 _GRAPHS = _DUMPS_OF_BOTH | {ContentKind.MINDIR, ContentKind.ONNX, ContentKind.KERNEL_IR, ContentKind.ACTOR_SET}

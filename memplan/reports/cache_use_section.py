@@ -24,7 +24,12 @@ def cache_use_section(budget: KvBudget, use: CacheUse) -> ReportSection:
         quantity = Quantity.NUMBER if isinstance(was, float) else Quantity.COUNT
         change = was / planned - 1 if was is not None and planned else None
         rows.append((what, Quantified(planned, Quantity.COUNT), Quantified(was, quantity), change))
+    if use.nbytes is not None:
+        planned = budget.available_bytes
+        room = Quantified(planned, Quantity.BYTES), Quantified(use.nbytes, Quantity.BYTES)
+        rows.append(("memory for the cache", *room, use.nbytes / planned - 1 if planned > 0 else None))
     rows.append(("blocks in use at most", None, use.used_blocks, None))
+    rows.append(("tokens in use at most", None, use.used_tokens, None))
     rows.append(("share in use at most", None, Quantified(use.usage, Quantity.SHARE), None))
     rows.append(("sequences waiting at most", None, use.waiting, None))
     known = tuple(

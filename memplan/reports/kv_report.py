@@ -10,7 +10,9 @@ from typing import Any
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
+from memplan.deployment.engine_changes import EngineComparison
 from memplan.kv import KvBudget
+from memplan.reports.engine_section import engine_document, engine_section
 from memplan.reports.report import (
     Column,
     Figure,
@@ -34,6 +36,7 @@ _GROUPS = (
     Column("page B", Quantity.COUNT, key="page_bytes"),
     Column("padding", Quantity.SHARE),
 )
+_SETTINGS = (Column("setting"), Column("value"), Column("why"))
 _TIERS = (
     Column("memory"),
     Column("size", Quantity.BYTES),
@@ -57,7 +60,8 @@ _EFFECTS = (
 class KvQuestions:
     """
     What is asked besides the budget: the `longest` context in tokens for a `batch`, memory `tiers` outside the die by
-    name with the time to `recompute_ns` instead, and the `effects` of other options.
+    name with the time to `recompute_ns` instead, the `effects` of other options, and another engine to compare
+    `against`.
     """
 
     batch: int | None = None
@@ -65,6 +69,7 @@ class KvQuestions:
     tiers: Mapping[str, MemoryTier] = field(default_factory=dict)
     recompute_ns: int | None = None
     effects: Sequence[Effect] = ()
+    against: EngineComparison | None = None
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -79,6 +84,8 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     items = tuple((item.name, "unknown" if item.nbytes is None else item.nbytes, item.source) for item in result.items)
     figures = (*fit_figures(result), *cost_figures(result), *pool_figures(result), *layout_figures(result))
     sections = [section("", ReportTable(_MEMORY, items))]
+    settings = tuple((item.setting, item.value, item.reason) for item in result.choices)
+    sections.append(section("Settings as the engine runs with them", ReportTable(_SETTINGS, settings)))
     if result.pool.groups:
         blocks = f"{result.pool.num_blocks:,} blocks of {result.pool.planned_per_block:,} B"
         sections.append(section(blocks, _groups(result)))
@@ -91,6 +98,8 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     if more.effects:
         rows = tuple(_effect_row(item) for item in more.effects)
         sections.append(section("What other options would do", ReportTable(_EFFECTS, rows)))
+    if more.against is not None:
+        sections.append(engine_section(more.against))
     return Report(
         title=title,
         headline=headline,
@@ -227,6 +236,8 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["recompute_ns"] = more.recompute_ns
     if more.effects:
         document["effects"] = [_effect_document(item) for item in more.effects]
+    if more.against is not None:
+        document["against"] = engine_document(more.against)
     return document
 
 
@@ -244,7 +255,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
     document = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in ("items", "pool", "layout", "refusal", "notes")
+        if field.name not in ("items", "pool", "layout", "refusal", "notes", "choices")
     }
     return {
         **document,
@@ -273,4 +284,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
         },
         "refusal": None if result.refusal is None else dataclasses.asdict(result.refusal),
         "notes": [str(note) for note in result.notes],
+        "settings": [
+            {"setting": str(item.setting), "value": str(item.value), "why": str(item.reason)} for item in result.choices
+        ],
     }

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from memplan.core.sentence import Text
 from memplan.deployment.layout_search import Candidate, LayoutSearch
 from memplan.models.parallel import Layout
-from memplan.reports.report import Column, Quantity, Report, ReportCell, ReportTable, section
+from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, section
 from memplan.serving import StepTime
 
 _REJECTED = (Column("layout"), Column("why"))
 
 
-def layouts_report(result: LayoutSearch, times: Mapping[Layout, StepTime], title: str, *, training: bool) -> Report:
-    """`result` with the `times` of a decode step of the layouts that were timed."""
+def layouts_report(
+    result: LayoutSearch,
+    times: Mapping[Layout, StepTime],
+    title: str,
+    *,
+    training: bool,
+    notes: Sequence[Text] = (),
+) -> Report:
+    """`result` with the `times` of a decode step of the layouts that were timed, and `notes` on all of them."""
     columns = [
         Column("layout"),
         Column("largest micro-batch" if training else "sequences in all", Quantity.COUNT),
@@ -41,8 +49,9 @@ def layouts_report(result: LayoutSearch, times: Mapping[Layout, StepTime], title
     return Report(
         title=f"{title}: {len(rows)} layouts fit",
         sections=tuple(sections),
+        notes=tuple(Remark(note) for note in notes),
         answer=result.best is not None,
-        document=partial(_document, result, times),
+        document=partial(_document, result, times, notes),
     )
 
 
@@ -52,7 +61,7 @@ def _memory(item: Candidate) -> int | None:
     return None if item.budget is None else item.budget.available_bytes
 
 
-def _document(result: LayoutSearch, times: Mapping[Layout, StepTime]) -> dict[str, Any]:
+def _document(result: LayoutSearch, times: Mapping[Layout, StepTime], notes: Sequence[Text]) -> dict[str, Any]:
     def entry(item: Candidate) -> dict[str, Any]:
         time = times.get(item.layout)
         return {
@@ -68,4 +77,5 @@ def _document(result: LayoutSearch, times: Mapping[Layout, StepTime]) -> dict[st
         "order": result.order,
         "fitting": [entry(item) for item in result.fitting],
         "rejected": [entry(item) for item in result.rejected],
+        "notes": [str(note) for note in notes],
     }

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.deployment.hbm_curve import HbmCurve
 from memplan.deployment.ways_out import WayOut
 from memplan.reports.charts import area_chart
+from memplan.reports.communication_section import communication_document, communication_section
 from memplan.reports.plan_moves import move_actions, recompute_actions
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, Tier, memory_curve, plan_headline, plan_peak, plan_to_json
+from memplan.schema.communication import CommunicationOutlook, communication_outlook
 
 _LONGEST = 10
 
@@ -79,6 +82,9 @@ def plan_report(plan: Plan) -> Report:
     sections = [*settings_sections(plan), _tiers(plan), *_peak(plan), *_step(plan)]
     if plan.timed:
         sections.append(_ops(plan))
+    outlook = communication_outlook(plan)
+    if outlook is not None:
+        sections.append(communication_section(outlook))
     if any(op.repeats is not None for op in plan.ops):
         sections.append(_recomputed(plan))
     if plan.transfers:
@@ -90,8 +96,14 @@ def plan_report(plan: Plan) -> Report:
         notes=(*(Remark(f"not valid: {wrong}") for wrong in plan.violations), *map(Remark, plan.notes)),
         sources=tuple(plan.rests_on),
         answer=plan.fits and not plan.violations,
-        document=partial(plan_to_json, plan),
+        document=partial(_document, plan, outlook),
     )
+
+
+def _document(plan: Plan, outlook: CommunicationOutlook | None) -> dict[str, Any]:
+    """The plan as JSON values, which can be read as a plan again, with the outlook on its collectives."""
+    document = plan_to_json(plan)
+    return document if outlook is None else {**document, "communication": communication_document(outlook)}
 
 
 def settings_sections(plan: Plan) -> list[ReportSection]:

@@ -131,13 +131,15 @@ class ReportTable:
     """
     Rows of a table, a cell for each of `columns`.
 
-    `total` is how many rows there are in all where `rows` are only the first of them.
+    `total` is how many rows there are in all where `rows` are only the first of them. `most` is how many of the rows
+    a page shows; tables that programs read have all.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[ReportCell, ...], ...]
     title: str = ""
     total: int | None = None
+    most: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse rows of another width; raises `ValueError`."""
@@ -146,10 +148,14 @@ class ReportTable:
 
     @property
     def extent(self) -> str:
-        """How many of the rows are listed; empty where all are."""
-        return (
-            "" if self.total is None or self.total <= len(self.rows) else f"{len(self.rows):,} of {self.total:,} rows"
-        )
+        """How many of the rows a page lists; empty where all are."""
+        listed, total = len(self.listed), len(self.rows) if self.total is None else self.total
+        return "" if total <= listed else f"{listed:,} of {total:,} rows"
+
+    @property
+    def listed(self) -> tuple[tuple[ReportCell, ...], ...]:
+        """The rows that a page shows."""
+        return self.rows[: self.most]
 
 
 @dataclass(frozen=True, slots=True)

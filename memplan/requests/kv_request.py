@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memplan.core.options import argument, option, words
-from memplan.core.units import parse_bytes
+from memplan.core.units import parse_size
 from memplan.requests.layout_request import LayoutRequest
 
 if TYPE_CHECKING:
     from memplan.deployment.cases import Case
+    from memplan.kv import Engine
 
 _SERVING, _MEMORY = "Serving", "Memory"
 
@@ -69,7 +70,18 @@ class KvRequest(LayoutRequest, ServingRequest):
     step_sequences: int | None = option(
         "--max-num-seqs", default=None, about="Most sequences of one step; by default 256.", panel=_SERVING, least=1
     )
-    asynchronous: bool = option("--async-scheduling", default=False, about="Steps are scheduled ahead.", panel=_SERVING)
+    asynchronous: bool | None = option(
+        "--async-scheduling/--no-async-scheduling",
+        default=None,
+        about="Steps are scheduled ahead; by default as the engine does.",
+        panel=_SERVING,
+    )
+    prefix_caching: bool | None = option(
+        "--enable-prefix-caching/--no-enable-prefix-caching",
+        default=None,
+        about="Blocks are kept for later requests; by default as the engine does.",
+        panel=_SERVING,
+    )
     kv_dtype: str | None = option(
         "--kv-dtype", default=None, about="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
     )
@@ -90,6 +102,9 @@ class KvRequest(LayoutRequest, ServingRequest):
     pooled_memory: str | None = option(
         "--pooled-memory", default=None, about="Also say what so much memory of a UB pool a die adds.", panel=_MEMORY
     )
+    against: str | None = option(
+        "--against", default=None, about="Also say which rule of another engine changes how much, such as vllm-0.33.0."
+    )
     effects: bool = option(
         "--effects", default=False, about="Also say what other block sizes, batches and KV types would do."
     )
@@ -103,7 +118,14 @@ class KvRequest(LayoutRequest, ServingRequest):
     def memories(self) -> dict[str, tuple[int, str]]:
         """Memory asked about outside the die: its name, bytes, and the link it is read over."""
         asked = (("host", self.host_memory, "h2d"), ("pool", self.pooled_memory, "ub_host"))
-        return {name: (parse_bytes(size), link) for name, size, link in asked if size is not None}
+        return {name: (parse_size(size), link) for name, size, link in asked if size is not None}
+
+    def other_engine(self) -> Engine | None:
+        """The engine to compare with; raises `InputError` for a name that is not known."""
+        from memplan.hardware import chip as find_chip
+        from memplan.kv import engine as find_engine
+
+        return None if self.against is None else find_engine(self.against, find_chip(self.chip))
 
     def case(self) -> Case:
         """What is to be served; raises `InputError` for a file, a name, a size or an option that can't be used."""
@@ -132,6 +154,7 @@ class KvRequest(LayoutRequest, ServingRequest):
                 ),
                 batched_tokens=self.batched_tokens,
                 asynchronous=self.asynchronous,
+                prefix_caching=self.prefix_caching,
             ),
             self.layout,
             Memory(
@@ -147,4 +170,4 @@ class KvRequest(LayoutRequest, ServingRequest):
 
 
 def _size(text: str | None) -> int | None:
-    return None if text is None else parse_bytes(text)
+    return None if text is None else parse_size(text)

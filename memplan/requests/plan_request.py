@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Model"
 TRAIN_PHASE = "train"
+_PLENTY = 2**60
 MODEL_PHASES = (TRAIN_PHASE, "prefill", "decode")
 _SHARED = frozenset({"phase", "context", "sequence_parallel"})
 """What a training step and a served one are both asked with."""
@@ -117,6 +118,16 @@ class PlanRequest(ModelStepRequest):
         if self.h2d is not None:
             rates = replace(rates, to_device=parse_rate(self.h2d))
         return host_tier(chip, capacity=None if self.host is None else parse_bytes(self.host), rates=rates)
+
+    def twice_the_batch(self) -> PlanRequest:
+        """The same step of a model with twice the samples at once, and with HBM enough for them."""
+        if self.phase not in MODEL_PHASES:
+            raise InputError("a larger batch is of the step of a model", remedy="give --phase, or leave it out")
+        roomy = replace(self, hbm=str(_PLENTY), recompute=RecomputePolicy.NEVER.value)
+        if self.phase != TRAIN_PHASE:
+            return replace(roomy, batch=2 * (self.batch or self.dp))
+        whole = None if self.global_batch is None else 2 * self.global_batch
+        return replace(roomy, micro_batch=2 * self.micro_batch, global_batch=whole)
 
     def plan(
         self,

@@ -1,7 +1,6 @@
 """How long a serving step takes: time to the first token, time per token, tokens per second of a layout."""
 
 from memplan.serving.constants import Constants, accepted, constants
-from memplan.serving.quick import quick_step_ns
 from memplan.serving.steptime import OpTime, StageTime, StepShare, StepTime, step_time
 
 __all__ = [
@@ -12,6 +11,5 @@ __all__ = [
     "StepTime",
     "accepted",
     "constants",
-    "quick_step_ns",
     "step_time",
 ]

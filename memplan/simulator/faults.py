@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from memplan.core.errors import InputError
+from memplan.simulator.field_device_faults import Planting
 from memplan.simulator.field_faults import FIELD_FAULTS
 from memplan.simulator.job_program import (
     Doing,
@@ -24,8 +25,6 @@ STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
 
 
 _EXPOSED = ("communication.exposed", "communication.waiting")
-
-Planting = Callable[[FaultyJob, float], FaultyJob]
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,10 @@ def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
     meets = sum(item.doing is Doing.AWAIT for item in job.programs[0])
     conditions = JobConditions(
         # Where ranks meet at every layer, what scatters is waited for each time: that alone would cost a hundredth.
-        spread=0.05 if meets < _FEW_MEETINGS else 0.03,
+        spread=0.05 if meets < _FEW_MEETINGS else 0.015,
         tail=0.002,
         launch_spread=0.5,
-        unplanned=0.1,
+        unplanned=0.05,
         speeds=among(0.9975, 1.0025),
         skews_ns=tuple(round(value) for value in among(0, 3_000_000)),
         drifts=among(0.0, 1e-5),
@@ -109,7 +109,7 @@ def _sharing(program: RankProgram, rank: int, ranks: int) -> RankProgram:
     group = tuple(range(rank % 2, ranks, 2))
     summed = ("o_proj", "down_proj")
     count = sum(any(name in item.name for name in summed) for item in program) or 1
-    transfer = round(0.006 * computing_ns(program) / count)
+    transfer = round(0.003 * computing_ns(program) / count)
     found: list[Item] = []
     for item in program:
         found.append(replace(item, group=group) if item.doing is Doing.COLLECTIVE else item)
@@ -168,20 +168,23 @@ def _stage(program: RankProgram, rank: int, ranks: int, batches: int) -> RankPro
         )
         return [sent, Item(Doing.AWAIT, "await", "", 0, group=line)] if waits else [sent]
 
+    def batch(part: RankProgram, which: int) -> list[Item]:
+        return [replace(item, name=item.name.replace("micro_batch.0.", f"micro_batch.{which}.")) for item in part]
+
     found: list[Item] = []
-    for _ in range(warm):
+    for which in range(warm):
         found += [] if first else exchange(True)
-        found += ahead
+        found += batch(ahead, which)
         found += [] if last else exchange(False)
     found += [] if first or batches == warm else exchange(True)
     for which in range(warm, batches):
-        found += ahead
+        found += batch(ahead, which)
         found += [] if last else exchange(True)
-        found += back
+        found += batch(back, which - warm)
         found += [] if first else exchange(which + 1 < batches)
-    for _ in range(warm):
+    for which in range(batches - warm, batches):
         found += [] if last else exchange(True)
-        found += back
+        found += batch(back, which)
         found += [] if first else exchange(False)
     total = computing_ns(tuple(found))
     data = tuple(stage * each + one for one in range(each))

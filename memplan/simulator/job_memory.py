@@ -27,9 +27,11 @@ def planted_bytes(plan: Plan, memory: MemoryTrouble, steps: int) -> int:
     peak = peak_of(plan)
     if memory.leaks or memory.growth:
         return round((sum(share for _, share in memory.leaks) + memory.growth) * peak) * (steps - 1)
-    if memory.cached or memory.cached_growth:
-        return round(peak * (0.01 + _beyond(memory.cached + memory.cached_growth * (steps - 1))))
-    return round(_beyond(memory.outside + memory.outside_growth * (steps - 1)) * 1.01 * peak)
+    outside = memory.outside + memory.outside_growth * (steps - 1)
+    cached = _beyond(memory.cached + memory.cached_growth * (steps - 1))
+    if outside > MemoryTrouble().outside:
+        return round(_beyond(outside) * peak * (1.01 + cached))
+    return round(peak * (0.01 + cached))
 
 
 def _beyond(share: float) -> float:
@@ -43,7 +45,8 @@ def write_job_memory(output: Path, plan: Plan, memory: MemoryTrouble, rank: int,
     end, first = run.steps[-1][1], run.steps[0][0]
     rows: list[Sequence[object]] = []
     blocks: list[Sequence[object]] = []
-    kept, level, reserved = 0, 0, 0
+    kept = 0
+    pools: list[int] = []
     chance = Chance(rank)
     for number, (begin, stop) in enumerate(run.steps):
         for place, (name, share) in enumerate(memory.leaks if memory.leaking in (None, rank) else ()):
@@ -53,6 +56,7 @@ def write_job_memory(output: Path, plan: Plan, memory: MemoryTrouble, rank: int,
         level = kept + round(memory.growth * peak) * number
         cached = _beyond(memory.cached + memory.cached_growth * number)
         reserved = round((peak + level) * (1.01 + cached))
+        pools.append(reserved)
         for sample in range(_SAMPLES + 1):
             time = begin + 1 + (stop - begin - 2) * sample // _SAMPLES
             used = peak // 2 + (peak // 2) * (_SAMPLES // 2 - abs(sample - _SAMPLES // 2)) // (_SAMPLES // 2) + level
@@ -65,8 +69,8 @@ def write_job_memory(output: Path, plan: Plan, memory: MemoryTrouble, rank: int,
     held: list[Sequence[object]] = []
     for time in samples:
         step = max(sum(begin <= time for begin, _ in run.steps) - 1, 0)
-        outside = round(_beyond(memory.outside + memory.outside_growth * step) * reserved)
-        rows.append(("APP", _stamp(time), "", (reserved + outside) / MIB, "", "", npu))
+        outside = round(_beyond(memory.outside + memory.outside_growth * step) * pools[step])
+        rows.append(("APP", _stamp(time), "", (pools[step] + outside) / MIB, "", "", npu))
         held.append(("HCCL", _stamp(time), round(outside * 0.9) / KIB, npu))
     write_table(output / "memory_record.csv", MEMORY_RECORD, rows)
     write_table(output / "operator_memory.csv", OPERATOR_MEMORY, blocks)
@@ -97,3 +101,16 @@ def _stamp(time_ns: int) -> str:
 def _block(name: str, size: int, begin: int, end: int | None, total: int, npu: str) -> Sequence[object]:
     times = ("", "", "", "") if end is None else (_stamp(end), _stamp(end), *(microseconds(end - begin),) * 2)
     return (name, str(size / KIB), _stamp(begin), *times, *(total / MIB,) * 3, "", "", "", 0, npu)
+
+
+def engine_log(preempted: int, run: RankRun) -> str:
+    """The log of a vLLM engine whose cache is too small: its size at the start, and a line of figures a step."""
+    size = ("INFO [kv_cache_utils.py:864] NPU KV cache size: 262,144 tokens",
+            "INFO [kv_cache_utils.py:868] Maximum concurrency for 8,192 tokens per request: 32.00x")  # fmt: skip
+    figures = (
+        "INFO [loggers.py:259] Engine 000: Avg prompt throughput: 2100.4 tokens/s, Avg generation throughput: 912.6"
+        f" tokens/s, Running: 48 reqs, Waiting: {9 + number} reqs, Preemptions: {preempted}, "
+        "GPU KV cache usage: 99.7%, Prefix cache hit rate: 0.0%"
+        for number in range(len(run.steps))
+    )
+    return "\n".join((*size, *figures, ""))

@@ -18,7 +18,7 @@ from memplan.schema import Plan
 from memplan.simulator.faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
 from memplan.simulator.job_layouts import job_of
-from memplan.simulator.job_memory import planted_bytes, write_job_memory
+from memplan.simulator.job_memory import engine_log, planted_bytes, write_job_memory
 from memplan.simulator.job_program import Doing
 from memplan.simulator.job_run import RankRun, run_job, shifted
 from memplan.simulator.job_settings import FaultyJob
@@ -111,6 +111,8 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
     write_job_memory(output, plan, job.settings.memory, rank, run)
     ranks, settings = len(job.programs), job.settings
+    if settings.preempted:
+        (folder / "engine.log").write_text(engine_log(settings.preempted, run), encoding="utf-8")
     _write_json(output / "communication.json", communication_document(job, run, rank))
     _write_json(output / "communication_matrix.json", matrix_document(job, run, rank))
     _write_json(output / "trace_view.json", list(_events(job, run, rank)))

@@ -41,6 +41,17 @@ def moe_layers(fields: Fields, layers: int, first_dense: int, frequency: int = 1
     return [index >= first_dense and index % frequency == 0 for index in range(layers)]
 
 
+def expert_ffn(fields: Fields, shared: int) -> MoeFfn:
+    """Routed experts under DeepSeek's names, beside `shared` experts that every token passes."""
+    intermediate = fields.count("moe_intermediate_size")
+    return MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("num_experts_per_tok"),
+        intermediate=intermediate,
+        shared_intermediate=intermediate * shared,
+    )
+
+
 def choose(sparse: Sequence[bool], expert: Ffn, dense: Ffn | None, fields: Fields) -> list[Ffn]:
     """The feed-forward part of every layer."""
     if dense is None and not all(sparse):

@@ -18,6 +18,10 @@ def _sliding_layers(fields: Fields, layers: int) -> list[bool]:
             if kind not in ("sliding_attention", "full_attention"):
                 raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of {fields.family}")
         return [kind == "sliding_attention" for kind in kinds]
+    if not fields.has("sliding_window_pattern"):
+        raise fields.wrong(
+            "layer_types", f"is missing, or sliding_window_pattern is; the {fields.family} family needs one"
+        )
     every = fields.count("sliding_window_pattern")
     return [bool((index + 1) % every) for index in range(layers)]
 

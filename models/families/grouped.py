@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.families.common import assemble, choose, divisor, head_dim, moe_layers, numbered_mtp
+from memplan.models.families.common import assemble, choose, divisor, expert_ffn, head_dim, moe_layers, numbered_mtp
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
@@ -213,13 +213,7 @@ def glm4_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - 
         qk_norm=QkNorm.PER_HEAD if fields.flag("use_qk_norm", False) else QkNorm.NONE,
         qkv_bias=fields.flag("attention_bias", False),
     )
-    intermediate = fields.count("moe_intermediate_size")
-    expert = MoeFfn(
-        experts=fields.count("n_routed_experts"),
-        per_token=fields.count("num_experts_per_tok"),
-        intermediate=intermediate,
-        shared_intermediate=intermediate * fields.count("n_shared_experts", least=0),
-    )
+    expert = expert_ffn(fields, fields.count("n_shared_experts", least=0))
     sparse = moe_layers(fields, layers, fields.count("first_k_dense_replace", least=0))
     stack = _stack([attention] * layers, choose(sparse, expert, None, fields))
     mtp = fields.count_or("num_nextn_predict_layers", 0)
@@ -250,12 +244,6 @@ def mimo_v2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
                 qkv_bias=fields.flag("attention_bias", False),
             )
         )
-    intermediate = fields.count("moe_intermediate_size")
-    expert = MoeFfn(
-        experts=fields.count("n_routed_experts"),
-        per_token=fields.count("num_experts_per_tok"),
-        intermediate=intermediate,
-        shared_intermediate=intermediate * fields.count_or("n_shared_experts", 0),
-    )
+    expert = expert_ffn(fields, fields.count_or("n_shared_experts", 0))
     stack = _stack(attention, choose(sparse, expert, None, fields))
     return assemble(fields, family="mimo_v2_flash", layers=stack, tied=False)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.families.common import assemble, choose, moe_layers, numbered_mtp
+from memplan.models.families.common import assemble, choose, expert_ffn, moe_layers, numbered_mtp
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 
 
-def _experts(fields: Fields) -> MoeFfn:
-    intermediate = fields.count("moe_intermediate_size")
-    return MoeFfn(
-        experts=fields.count("n_routed_experts"),
-        per_token=fields.count("num_experts_per_tok"),
-        intermediate=intermediate,
-        shared_intermediate=intermediate * fields.count_or("n_shared_experts", 0),
-    )
-
-
-def _build(fields: Fields, family: str, mixers: list[LatentAttention]) -> ModelConfig:
+def _build(
+    fields: Fields, family: str, mixers: list[LatentAttention], drafting: LatentAttention | None = None
+) -> ModelConfig:
     layers = len(mixers)
     frequency = fields.count_or("moe_layer_freq", 1, least=1)
     sparse = moe_layers(fields, layers, fields.count("first_k_dense_replace", least=0), frequency)
-    ffns = choose(sparse, _experts(fields), None, fields)
+    ffns = choose(sparse, expert_ffn(fields, fields.count_or("n_shared_experts", 0)), None, fields)
     stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=True))]
-    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, stack[-1])
+    last = stack[-1] if drafting is None else replace(stack[-1], mixer=drafting)
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, last)
     return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
 
 
-def _attention(fields: Fields, indexer: Indexer | None, shared: Indexer | None = None) -> LatentAttention:
+def latent_mixer(fields: Fields, indexer: Indexer | None = None, shared: Indexer | None = None) -> LatentAttention:
+    """Latent attention under DeepSeek's names."""
     return LatentAttention(
         heads=fields.count("num_attention_heads"),
         q_lora_rank=fields.count_or_none("q_lora_rank"),
@@ -45,7 +41,7 @@ def _attention(fields: Fields, indexer: Indexer | None, shared: Indexer | None =
 
 def deepseek(fields: Fields, model_type: str) -> ModelConfig:
     """DeepSeek-V2, V3 and R1, Kimi-K2: latent attention, first layers dense, then experts."""
-    return _build(fields, model_type, [_attention(fields, None)] * layer_count(fields))
+    return _build(fields, model_type, [latent_mixer(fields)] * layer_count(fields))
 
 
 def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
@@ -61,8 +57,10 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
                 raise fields.wrong(f"indexer_types[{number}]", f"{kind!r} is neither 'full' nor 'shared'")
         if kinds[0] == "shared":
             raise fields.wrong("indexer_types[0]", "the first layer has no earlier indexer to share")
-    mixers = [_attention(fields, indexer) if kind == "full" else _attention(fields, None, indexer) for kind in kinds]
-    return _build(fields, model_type, mixers)
+    full, sharing = latent_mixer(fields, indexer), latent_mixer(fields, None, indexer)
+    mixers = [full if kind == "full" else sharing for kind in kinds]
+    # Layers of multi-token prediction pick tokens themselves, whatever the decoder's last layer shares.
+    return _build(fields, model_type, mixers, drafting=full)
 
 
 def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it

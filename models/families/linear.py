@@ -7,10 +7,10 @@ from dataclasses import replace
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
+from memplan.models.families.latent import latent_mixer
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
-from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta
 
 
@@ -115,15 +115,7 @@ def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001
     """
     layers = layer_count(fields)
     full_layers, delta = _kimi_layers(fields, layers)
-    latent = LatentAttention(
-        heads=fields.count("num_attention_heads"),
-        q_lora_rank=fields.count_or_none("q_lora_rank"),
-        kv_lora_rank=fields.count("kv_lora_rank"),
-        nope_dim=fields.count("qk_nope_head_dim"),
-        rope_dim=fields.count("qk_rope_head_dim"),
-        v_dim=fields.count("v_head_dim"),
-        gated=fields.flag("mla_use_output_gate", False),
-    )
+    latent = replace(latent_mixer(fields), bias=False, gated=fields.flag("mla_use_output_gate", False))
     intermediate = fields.count("moe_intermediate_size")
     expert = MoeFfn(
         experts=fields.count_any("num_experts", "n_routed_experts", "num_local_experts"),

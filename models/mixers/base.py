@@ -13,7 +13,7 @@ class TokenMixer:
     """
     What mixes the tokens of a sequence in a layer.
 
-    A new kind says here what it holds and keeps; the ops it runs stand in the tables of `models.steps.mixer_ops`.
+    A new kind says here what it holds and keeps; the ops it runs stand in the tables of `models.steps.mixer_kernels`.
     """
 
     __slots__ = ()

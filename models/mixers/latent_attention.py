@@ -40,11 +40,6 @@ class LatentAttention(TokenMixer):
     gated: bool = False
 
     @property
-    def shares_index(self) -> bool:
-        """Whether an earlier layer's choice is reused."""
-        return self.shared_indexer is not None
-
-    @property
     def top_k(self) -> int:
         """Tokens attended at most, 0 for all."""
         index = self.indexer or self.shared_indexer

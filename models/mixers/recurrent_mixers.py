@@ -42,6 +42,7 @@ class GatedDeltaNet(TokenMixer):
     def caches(self) -> tuple[CachePart, ...]:
         """The last inputs of the convolution, and a matrix for each value head."""
         shape = RecurrentShape(
+            recurrence="gated_delta",
             heads=self.value_heads,
             heads_name="value heads of linear attention",
             matrix=self.value_dim * self.key_dim,
@@ -94,6 +95,7 @@ class Mamba2(TokenMixer):
     def caches(self) -> tuple[CachePart, ...]:
         """The last inputs of the convolution, and a matrix for each head."""
         shape = RecurrentShape(
+            recurrence="mamba2",
             heads=self.heads,
             heads_name="state-space heads",
             matrix=self.head_dim * self.state,
@@ -151,6 +153,7 @@ class KimiDelta(TokenMixer):
     def caches(self) -> tuple[CachePart, ...]:
         """The last inputs of three convolutions, and a float32 matrix for each head."""
         shape = RecurrentShape(
+            recurrence="kimi_delta",
             heads=self.heads,
             heads_name="heads of linear attention",
             matrix=self.head_dim**2,

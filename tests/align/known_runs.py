@@ -18,7 +18,7 @@ from memplan.models.training.memory import Recipe
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from memplan.traces.readers.host_ops import host_kernels
-from tests.align.torch_runs import BATCH, CONFIGS, MICRO_BATCHES, SEQUENCE
+from tests.align.torch_runs import ALL_RUNS
 
 RECORDED = Path(__file__).with_name("recorded")
 
@@ -67,8 +67,9 @@ def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRu
 def torch_plan(name: str, folder: Path) -> Plan:
     """The plan of a training step of that model, from its config alone."""
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(CONFIGS[name]), encoding="utf-8")
-    recipe = Recipe(sequence=SEQUENCE, micro_batch=BATCH, micro_batches=MICRO_BATCHES)
+    run = ALL_RUNS[name]
+    path.write_text(json.dumps(run.config), encoding="utf-8")
+    recipe = Recipe(sequence=run.sequence, micro_batch=run.batch, micro_batches=run.micro_batches)
     return memplan.plan(training_graph(load_config(path), Layout(), recipe), chip="910B2")
 
 

@@ -111,7 +111,7 @@ def test_a_labelled_profile_is_matched(shared_data: Path) -> None:
     plan = labelled_plan(shared_data)
     found = align(plan, kernels)
     assert (found.scopes.probability[found.matches.kernel] >= found.matches.probability).all()
-    verdicts = labelled(plan, found, kernels, shared_data / "labels" / "qwen3_rank0.csv")
+    verdicts = labelled(plan, found, shared_data / "labels" / "qwen3_rank0.csv")
     compute = [item for item in verdicts if not item.collective]
     total = sum(item.duration_us for item in compute)
     assert sum(item.duration_us for item in compute if item.right) / total > 0.99

@@ -10,7 +10,7 @@ from memplan.align import align
 from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
 from tests.align.known_runs import aligned, recorded_run
 from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-from tests.align.torch_runs import CONFIGS, record
+from tests.align.torch_runs import RUNS, record
 
 LIVE_RUNS = [
     # Kernels of a few microseconds each: on a busy machine the times of training steps, and with them the share, waver.
@@ -45,7 +45,7 @@ def test_kernels_of_a_recorded_run_have_no_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", RUNS)
 def test_a_new_run_in_pytorch_is_recorded(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     record(name, tmp_path / "run.csv.gz")

@@ -1,9 +1,10 @@
 """
-Training steps of a small Llama and a small MoE in PyTorch on a CPU, with the truth beside every op that ran.
+Training steps of small Llamas and small MoEs in PyTorch on a CPU, with the truth beside every op that ran.
 
-`python -m tests.align.torch_runs FOLDER` records them as tables for where PyTorch is not installed. Each part of the
-model runs inside a region of that name; ops of the way back carry the sequence number of the forward op whose gradient
-they are, by which they find its region. What the plan calls the parts is said here, not read from the plan.
+`python -m tests.align.torch_runs FOLDER [NAME ...]` records them as tables for where PyTorch is not installed. Each
+part of the model runs inside a region of that name; ops of the way back carry the sequence number of the forward op
+whose gradient they are, by which they find its region. What the plan calls the parts is said here, not read from the
+plan.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,70 @@ MOE: Mapping[str, object] = {
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
 }
-CONFIGS = {"llama": LLAMA, "moe": MOE}
-BATCH, SEQUENCE, MICRO_BATCHES = 2, 160, 2
+LLAMA_GROUPED: Mapping[str, object] = {
+    **LLAMA,
+    "hidden_size": 192,
+    "intermediate_size": 448,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "vocab_size": 1200,
+    "num_hidden_layers": 5,
+}
+MOE_TOP4: Mapping[str, object] = {
+    **MOE,
+    "hidden_size": 192,
+    "intermediate_size": 448,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "vocab_size": 1600,
+    "num_hidden_layers": 2,
+    "moe_intermediate_size": 96,
+    "num_experts": 12,
+    "num_experts_per_tok": 4,
+}
+MIXTRAL: Mapping[str, object] = {
+    **_SIZES,
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "num_hidden_layers": 3,
+    "rms_norm_eps": 1e-5,
+    "intermediate_size": 320,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 320,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TorchRun:
+    """
+    A run to record: the model, the shape of a step, and how the model is written.
+
+    `norms_last` is whether a layer registers its norms behind its matrices, `spelt_attention` whether attention is
+    two products with a softmax between, `experts_apart` whether each expert is a module of its own.
+    """
+
+    config: Mapping[str, Any]
+    batch: int = 2
+    sequence: int = 160
+    micro_batches: int = 2
+    norms_last: bool = False
+    spelt_attention: bool = False
+    experts_apart: bool = False
+
+
+RUNS: Mapping[str, TorchRun] = {"llama": TorchRun(LLAMA), "moe": TorchRun(MOE)}
+"""Runs that were at hand while the alignment was built."""
+FRESH_RUNS: Mapping[str, TorchRun] = {
+    "llama_grouped": TorchRun(LLAMA_GROUPED, 3, 112, 1, norms_last=True, spelt_attention=True),
+    "moe_top4": TorchRun(MOE_TOP4, 2, 64, 3, norms_last=True, experts_apart=True),
+    "mixtral": TorchRun(MIXTRAL, 1, 224, 1, norms_last=True, experts_apart=True),
+}
+"""Runs of other models, looked at when the alignment was done."""
+ALL_RUNS: Mapping[str, TorchRun] = {**RUNS, **FRESH_RUNS}
 COLUMNS = ("type", "input_shapes", "input_dtypes", "start_ns", "duration_ns", "truth")
 _LINEAR = (
     "q_proj+k_proj+v_proj",
@@ -77,13 +141,14 @@ _PLANNED = {
 _NODE = "autograd::engine::evaluate_function: "
 
 
-def model_of(config: Mapping[str, Any]) -> Any:
+def model_of(run: TorchRun) -> Any:
     """The model in plain PyTorch, written as HuggingFace transformers writes it, every part in a region of its name."""
     import torch
     from torch import nn
     from torch.nn import functional
     from torch.profiler import record_function
 
+    config = run.config
     hidden, heads, kv_heads = config["hidden_size"], config["num_attention_heads"], config["num_key_value_heads"]
     head = config.get("head_dim", hidden // heads)
 
@@ -108,10 +173,21 @@ def model_of(config: Mapping[str, Any]) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.router = linear(hidden, config["num_experts"])
-            size = config["moe_intermediate_size"]
-            self.gate = nn.ModuleList(linear(hidden, size) for _ in range(config["num_experts"]))
-            self.up = nn.ModuleList(linear(hidden, size) for _ in range(config["num_experts"]))
-            self.down = nn.ModuleList(linear(size, hidden) for _ in range(config["num_experts"]))
+            size, count = config["moe_intermediate_size"], config["num_experts"]
+            if run.experts_apart:
+                self.experts = nn.ModuleList(
+                    nn.ModuleDict(
+                        {"gate": linear(hidden, size), "up": linear(hidden, size), "down": linear(size, hidden)}
+                    )
+                    for _ in range(count)
+                )
+            else:
+                self.gate = nn.ModuleList(linear(hidden, size) for _ in range(count))
+                self.up = nn.ModuleList(linear(hidden, size) for _ in range(count))
+                self.down = nn.ModuleList(linear(size, hidden) for _ in range(count))
+
+        def part(self, name: str, expert: int) -> Any:
+            return self.experts[expert][name] if run.experts_apart else getattr(self, name)[expert]
 
         def forward(self, x: Any, at: str) -> Any:
             flat = x.reshape(-1, hidden)
@@ -130,11 +206,11 @@ def model_of(config: Mapping[str, Any]) -> Any:
                     place, token = torch.where(mask[expert])
                     mine = flat[token]
                 with record_function(f"{at}experts.up_proj"):
-                    gate, up = self.gate[expert](mine), self.up[expert](mine)
+                    gate, up = self.part("gate", expert)(mine), self.part("up", expert)(mine)
                 with record_function(f"{at}experts.activation"):
                     active = functional.silu(gate) * up
                 with record_function(f"{at}experts.down_proj"):
-                    found = self.down[expert](active)
+                    found = self.part("down", expert)(active)
                 with record_function(f"{at}combine"):
                     out.index_add_(0, token, found * weights[token, place, None])
             return out.reshape(x.shape)
@@ -160,11 +236,14 @@ def model_of(config: Mapping[str, Any]) -> Any:
     class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.norms = nn.ModuleList([Norm(hidden), Norm(hidden)])
+            if not run.norms_last:
+                self.norms = nn.ModuleList([Norm(hidden), Norm(hidden)])
             self.q, self.k, self.v = (linear(hidden, head * count) for count in (heads, kv_heads, kv_heads))
             self.o = linear(head * heads, hidden)
             self.small = nn.ModuleList([Norm(head), Norm(head)]) if "head_dim" in config else None
             self.ffn = Experts() if "num_experts" in config else Dense()
+            if run.norms_last:
+                self.norms = nn.ModuleList([Norm(hidden), Norm(hidden)])
 
         def forward(self, x: Any, cos: Any, sin: Any, at: str) -> Any:
             batch, length, _ = x.shape
@@ -186,7 +265,13 @@ def model_of(config: Mapping[str, Any]) -> Any:
             with record_function(f"{at}k.rotary"):
                 k = rotate(k, cos, sin)
             with record_function(f"{at}attention"):
-                y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+                if run.spelt_attention:
+                    k, v = (item.repeat_interleave(heads // kv_heads, dim=1) for item in (k, v))
+                    scores = torch.matmul(q, k.transpose(2, 3)) * head**-0.5
+                    mask = torch.full((length, length), float("-inf")).triu(1)
+                    y = torch.matmul(functional.softmax(scores + mask, dim=-1), v)
+                else:
+                    y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
                 y = y.transpose(1, 2).reshape(batch, length, -1)
             with record_function(f"{at}o_proj"):
                 y = self.o(y)
@@ -227,18 +312,18 @@ def model_of(config: Mapping[str, Any]) -> Any:
     return Model()
 
 
-def trained(config: Mapping[str, Any], trace: Path) -> None:
+def trained(run: TorchRun, trace: Path) -> None:
     """Run two steps of training after a warm-up and write torch.profiler's trace of them to `trace`."""
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
     torch.set_num_threads(1)
-    model = model_of(config)
+    model = model_of(run)
     optimizers = [
         (weight_part(name), torch.optim.AdamW([weight], lr=1e-3, foreach=False))
         for name, weight in model.named_parameters()
     ]
-    data = torch.randint(0, config["vocab_size"], (MICRO_BATCHES, 2, BATCH, SEQUENCE))
+    data = torch.randint(0, run.config["vocab_size"], (run.micro_batches, 2, run.batch, run.sequence))
 
     def step() -> None:
         for _, optimizer in optimizers:
@@ -271,19 +356,21 @@ def weight_part(name: str) -> str:
         parts[-1] = "q_proj+k_proj+v_proj"
     if parts[-1] == "o":
         parts[-1] = "o_proj"
+    if "experts" in parts and parts[-2].isdigit():
+        del parts[-2]
     if parts[-1].isdigit() and parts[-2] in ("gate_proj+up_proj", "down_proj"):
         parts[-2:] = ["experts", "down_proj" if parts[-2] == "down_proj" else "up_proj"]
     return ".".join(parts) + ".adam"
 
 
-def labelled_ops(trace: Path) -> list[dict[str, str]]:
+def labelled_ops(run: TorchRun, trace: Path) -> list[dict[str, str]]:
     """The ops of torch.profiler's trace as rows of `COLUMNS`; `truth` names the planned ops that each may be."""
     import memplan
 
     kernels = memplan.open_profile(trace).rank(0).kernels()
     assert kernels is not None
     events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("ph") == "X"]
-    truths = _truths(events)
+    truths = _truths(run, events)
     rows = []
     for place in range(len(kernels)):
         at = int(kernels.start_ns[place])
@@ -300,7 +387,7 @@ def labelled_ops(trace: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _truths(events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
+def _truths(run: TorchRun, events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
     """The truth of every op by its start in nanoseconds and its name."""
     wanted = [event for event in events if event.get("cat") in ("cpu_op", "user_annotation")]
     wanted.sort(key=lambda event: (_ns(event["ts"]), -_ns(event["dur"])))
@@ -333,7 +420,7 @@ def _truths(events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
                 kind = "accumulate" if "AccumulateGrad" in node["name"] else "gradient"
                 if kind == "gradient" and around[-1] is node and name in ("aten::add", "aten::add_"):
                     kind = "sum"  # what comes back to a tensor by several ways
-            found[_ns(event["ts"]), name] = "|".join(_backward(last, kind, event))
+            found[_ns(event["ts"]), name] = "|".join(_backward(run, last, kind, event))
         else:
             plain = region.rpartition("-")[2]
             rotary = region.endswith(".rotary")
@@ -344,33 +431,35 @@ def _truths(events: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
     return found
 
 
-def _backward(region: str, kind: str, event: Mapping[str, Any]) -> list[str]:
+def _backward(run: TorchRun, region: str, kind: str, event: Mapping[str, Any]) -> list[str]:
     """Planned ops that an op of the way back through `region` may be."""
     if kind == "sum":
         if not region:
-            return ["-setting memory", *(f"micro_batch.{number}.loss" for number in range(MICRO_BATCHES))]
+            return ["-setting memory", *(f"micro_batch.{number}.loss" for number in range(run.micro_batches))]
         return [f"{region}.{end}" for end in ("sum", "grad", "dx")]
     if region.endswith(_LINEAR):
         if kind == "accumulate":
             return [f"{region}.add"]
         dims = event.get("args", {}).get("Input Dims") or []
         if event["name"] in ("aten::mm", "aten::addmm") and len(dims) >= 2:
-            return [f"{region}.{_product(region, dims)}"]
+            return [f"{region}.{_product(run, region, dims)}"]
         return [f"{region}.dx", f"{region}.dw"]
     if region.endswith("embedding"):
         return [f"{region}.{end}" for end in ("dw.sum", "dw", "add")]
     return [f"{region}.gamma"] if kind == "accumulate" else [f"{region}.grad", f"{region}.gamma"]
 
 
-def _product(region: str, dims: Sequence[Sequence[int]]) -> str:
+def _product(run: TorchRun, region: str, dims: Sequence[Sequence[int]]) -> str:
     """Which of the two gradients a product is: that of a weight sums over tokens, of which no weight has a side."""
-    return "dw" if _is_tokens(region, dims[0][1]) else "dx"
+    return "dw" if _is_tokens(run, region, dims[0][1]) else "dx"
 
 
-def _is_tokens(region: str, size: int) -> bool:
-    sides = {value for config in CONFIGS.values() for key, value in config.items() if isinstance(value, int)}
-    sides |= {128, 256}
-    return size == BATCH * SEQUENCE or (".experts." in region and size not in sides)
+def _is_tokens(run: TorchRun, region: str, size: int) -> bool:
+    heads, width = run.config["num_attention_heads"], run.config["hidden_size"]
+    head = run.config.get("head_dim", width // heads)
+    sides = {value for value in run.config.values() if isinstance(value, int)}
+    sides |= {head * heads, head * run.config["num_key_value_heads"]}
+    return size == run.batch * run.sequence or (".experts." in region and size not in sides)
 
 
 def _nested(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
@@ -397,8 +486,8 @@ def record(name: str, target: Path) -> None:
     """Run a model and write its ops with their truth to `target`."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / f"{name}.pt.trace.json"
-        trained(CONFIGS[name], trace)
-        rows = labelled_ops(trace)
+        trained(ALL_RUNS[name], trace)
+        rows = labelled_ops(ALL_RUNS[name], trace)
     with gzip.open(target, "wt", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -406,5 +495,5 @@ def record(name: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    for model in CONFIGS:
+    for model in sys.argv[2:] or ALL_RUNS:
         record(model, Path(sys.argv[1]) / f"{model}.csv.gz")

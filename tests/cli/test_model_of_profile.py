@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -45,6 +47,57 @@ def test_a_profile_alone_speaks_of_layers(ran: Path, capsys: pytest.CaptureFixtu
     assert layers == set(range(half, 2 * half))
     assert main(["profile", str(ran), "--model", CONFIG]) == 0
     assert "By part of the model" in capsys.readouterr().out
+
+
+def test_tables_that_programs_read_have_every_row(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page lists the longest parts; CSV and JSON have all of them."""
+    assert main(["profile", str(ran), "--model", CONFIG, "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)["model"]["times"]["parts"]
+    assert main(["profile", str(ran), "--model", CONFIG, "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.split("# By part\n")[1].split("\n\n")[0].splitlines()
+    assert len(parts) > 20
+    assert len(lines) == 1 + len(parts)
+
+
+SMALL = {
+    "model_type": "llama", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 8192, "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 4096, "hidden_act": "silu", "torch_dtype": "bfloat16", "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def test_ranks_of_a_stage_are_compared_part_by_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of two replicas is slow in its feed-forward parts alone."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(SMALL), encoding="utf-8")
+    recipe, layout = Recipe(sequence=512, micro_batch=1, micro_batches=2), Layout(data=2)
+    for rank in (0, 1):
+        plan = memplan.plan(load_config(config), layout=layout, recipe=recipe, data_rank=rank, chip="910B3")
+        folder = tmp_path / "run" / f"rank_{rank}_ascend_pt"
+        simulate(plan, folder, behaviour=replace(Behaviour.exact(), hidden_names=True), rank=rank)
+    slow_down(tmp_path / "run" / "rank_1_ascend_pt", "SwiGlu", 30.0)
+    assert main(["ranks", str(tmp_path / "run"), "--model", str(config), "--format", "csv"]) == 0
+    table = capsys.readouterr().out.split("on_rank,over_the_mean_change\n")[1].split("\n\n")[0]
+    rows = {row[1:3]: row for row in map(tuple, csv.reader(table.splitlines()))}
+    stage, _, _, planned, mean, longest, on_rank, over = rows["forward", "activation"]
+    assert (stage, on_rank) == ("0", "1")
+    assert int(longest) == pytest.approx(30 * int(planned), rel=0.05)
+    assert int(mean) == pytest.approx(15.5 * int(planned), rel=0.05)
+    assert float(over) == pytest.approx(30 / 15.5 - 1, abs=0.05)
+
+
+def slow_down(folder: Path, kind: str, times: float) -> None:
+    """Let kernels of a type have taken so many times as long."""
+    table = next(folder.rglob("kernel_details.csv"))
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["Type"] == kind:
+            row["Duration(us)"] = f"{float(row['Duration(us)']) * times:.3f}"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def test_one_source_of_the_plan(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,3 +51,10 @@ def test_a_collective_kernel_says_what_it_assumed() -> None:
     two = kernel_cost(Kernel("AllReduce", (data,), (data,), (("group_size", 2),)), core)
     assert two.duration_ns < eight.duration_ns
     assert "ranks is not known" in kernel_cost(Kernel("AllReduce", (data,), (data,)), core).assumed
+
+
+def test_a_link_that_sources_differ_on_says_how_much_longer_it_may_take() -> None:
+    data = Operand((1 << 24,), "float16")
+    kernel = Kernel("AllGather", (data,), (data,), (("rank_size", 2),))
+    assert "times as long" in kernel_cost(kernel, machine(chip("910B4"))).assumed
+    assert "times as long" not in kernel_cost(kernel, machine(chip("910C"))).assumed

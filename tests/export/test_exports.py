@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from memplan.cli.app import main
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.files import replacing_file, replacing_folder
 from memplan.core.units import GIB
 from memplan.export import EXPORTERS, export
 from memplan.export.vllm_ascend import vllm_ascend_settings
 from memplan.schema import Placement, Plan, Tier, memory_curve
+from memplan.simulator import simulate
 from tests.small_plans import MIB, layered_plan, plans
 
 
@@ -228,3 +230,27 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_old_file(tmp_path: Path) -
         run_out_of_space()
     assert (tmp_path / "out").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_trace_shows_the_plan_beside_the_kernels_of_a_profile(tmp_path: Path) -> None:
+    plan = layered_plan(6)
+    plan.save(tmp_path / "plan.json")
+    simulate(plan, tmp_path / "run_ascend_pt", steps=3, seed=2)
+    written = tmp_path / "both.json"
+    arguments = ["export", str(tmp_path / "plan.json"), "--to", "chrome-trace", "-o", str(written)]
+    assert main([*arguments, "--beside", str(tmp_path / "run_ascend_pt")]) == 0
+    events = json.loads(written.read_text(encoding="utf-8"))
+    lanes = {event["args"]["name"] for event in events if event["ph"] == "M" and "name" in event["args"]}
+    assert {"Measured: rank 0", "Steps", "Stream 0"} <= lanes
+    assert any(name.startswith("Ops: plan of") for name in lanes)
+    slices = [event for event in events if event["ph"] == "X"]
+    steps = sorted(float(event["ts"]) for event in slices if event["cat"] == "step")
+    assert len(steps) == 3
+    first = plan.ops[0].name
+    measured = [float(event["ts"]) for event in slices if event["name"] == first and "core" in event["args"]]
+    planned = [float(event["ts"]) for event in slices if event["name"] == first and "bound" in event["args"]]
+    assert len(measured) == len(planned) == 3
+    assert steps[0] == 0
+    assert sorted(planned) == pytest.approx(steps, abs=0.001)  # the plan begins anew with every step
+    assert sorted(measured) == pytest.approx(steps, abs=0.001)
+    assert main([*arguments[:2], "--to", "csv", "-o", str(tmp_path / "x"), "--beside", str(tmp_path)]) == 2

@@ -109,7 +109,8 @@ def _host(program: RankProgram, name: str, share: float) -> Item:
 
 def test_a_rank_that_comes_late_is_named_with_the_reason(tmp_path: Path) -> None:
     def change(program: RankProgram) -> RankProgram:
-        return drained(spread_out(program, _host(program, "save_checkpoint", 0.2), 1), 1)
+        length = round(0.2 * computing_ns(program))
+        return spread_out(program, Item(Doing.COPY, "MEMCPY_ASYNC", "host to device", length), 1)
 
     found = diagnosed(tmp_path / "run", change, ranks=4, only=2)
     (late,) = named(found, "rank.late")
@@ -119,9 +120,27 @@ def test_a_rank_that_comes_late_is_named_with_the_reason(tmp_path: Path) -> None
     assert late.cost_ns == pytest.approx(waits, rel=0.02)  # nobody else keeps it waiting
     assert late.path_ns == 0  # to wait less would make nothing shorter: what the late rank does is on the path
     assert {late.rank, *(rank for rank, _ in late.waits_ns)} == {0, 1, 3}
-    assert "more than the others: idle checkpoint" in {item.label for item in late.evidence}
+    assert "more than the others: copies" in {item.label for item in late.evidence}
     everyone = diagnosed(tmp_path / "all", change, ranks=4)
     assert not named(everyone, "rank.late")
+
+
+def test_waiting_for_a_host_that_stalls_is_charged_to_the_stall(tmp_path: Path) -> None:
+    def change(program: RankProgram) -> RankProgram:
+        return drained(spread_out(program, _host(program, "save_checkpoint", 0.2), 1), 1)
+
+    found = diagnosed(tmp_path / "run", change, ranks=4, only=2)
+    (stall,) = named(found, "idle.checkpoint")
+    assert stall.rank == 2
+    for rank, length in stall.waits_ns:
+        waits = sum(step.waiting_ns or 0 for step in found.job.ranks[rank].steps)
+        assert length == pytest.approx(waits, rel=0.05)
+    assert {rank for rank, _ in stall.waits_ns} == {0, 1, 3}
+    assert not named(found, "rank.late")
+    assert not named(found, "communication.waiting")
+    everyone = diagnosed(tmp_path / "all", change, ranks=4)
+    assert all(sum(length for _, length in one.waits_ns) < 0.02 * (one.cost_ns or 0)
+               for one in named(everyone, "idle.checkpoint"))  # fmt: skip
 
 
 def test_clocks_are_aligned_through_ranks_that_met_both() -> None:

@@ -11,6 +11,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from PySide6.QtWidgets import QApplication
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import Session
 from memplan.gui.window.main_window import MainWindow
+from tests.gui.two_documents import press, settle
 
 SAMPLES = Path(str(resources.files("memplan.samples")))
 PLAN = SAMPLES / "llama_train.plan.json"
@@ -70,6 +72,27 @@ def window(qtbot: object, session: Session) -> Iterator[MainWindow]:
     qtbot.waitExposed(made)  # type: ignore[attr-defined]
     yield made
     made.close()
+
+
+@pytest.fixture
+def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
+    """The slower run as tab 0, and the sample as tab 1, which is shown."""
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.resize(1500, 920)
+    window.show()
+    window.opener.open_request(Request(None, slower(tmp_path)))
+    window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
+    settle()
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def both(two: MainWindow) -> MainWindow:
+    """The sample as A, the slower run as B."""
+    press(two)
+    return two
 
 
 @pytest.fixture(autouse=True)

@@ -145,7 +145,7 @@ def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> N
     assert all(session.tracks.loaded(track) for track in session.tracks.all)
 
 
-def test_to_read_a_row_changes_nothing_of_what_is_shown() -> None:
+def test_to_read_a_track_changes_nothing_of_what_is_shown() -> None:
     tracks = Session(make_document(layered_plan(3))).tracks
     track = tracks.all[0]
     content = tracks.read(track)
@@ -155,7 +155,7 @@ def test_to_read_a_row_changes_nothing_of_what_is_shown() -> None:
     assert tracks.lanes(track) is content.lanes
 
 
-def test_a_row_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_track_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise OSError(5, "Input/output error")
 

@@ -122,7 +122,7 @@ def test_an_engine_has_its_versions_and_the_chip_settles_one(view: KvBudgetView,
     assert view.form.version.currentText() == "for the chip: 0.23.0.post1-a2"
     qtbot.keyClick(view.form.version, Qt.Key.Key_End)
     assert view.found is not None
-    assert view.found.result.engine == "vllm-ascend-0.23.0.post1-a5"
+    assert view.found.result.engine == "vllm-ascend-0.30.0rc2-310p"
     qtbot.keyClicks(view.form.engine, "logical")
     assert view.found.result.engine == "logical"
     assert not view.form.version.isEnabled()
@@ -143,11 +143,11 @@ def test_more_holds_every_other_option(view: KvBudgetView, qtbot: Any) -> None:
     assert view.found.choice.step_sequences == 512
     qtbot.keyClick(view.form.counts["block_size"], Qt.Key.Key_Up)
     assert view.found.choice.block_size == 16
-    assert view.found.pool.shares[0].tokens == 16
+    assert view.found.pool.shares[0].tokens == 128, "the engine forces blocks of 128 tokens"
     qtbot.keyClick(view.form.counts["block_size"], Qt.Key.Key_Down)
     assert view.found.choice.block_size is None
     qtbot.keyClick(view.form.flags["effects"], Qt.Key.Key_Space)
-    qtbot.waitUntil(lambda: "block size 64" in view.figures.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "block size 128" in view.figures.text(), timeout=5000)
     assert not view.form.counts["draft_tokens"].isEnabled()
     assert not view.form.flags["index_c8"].isEnabled()
     assert not view.form.ranks["ep"].isEnabled()

@@ -73,7 +73,7 @@ def test_more_in_flight_costs_a_v4_request_more_and_its_tokens_nothing(shared_da
     layout, memory = Layout(tensor=16, expert=16), Memory(precision="w4a8", hbm=128 * GIB)
 
     def at(batched: int) -> KvBudget:
-        asked = ServingOptions(1_048_576, CacheOptions(block_size=128), batched_tokens=batched)
+        asked = ServingOptions(1_048_576, CacheOptions(block_size=128), batched_tokens=batched, asynchronous=False)
         return budget(model, die, engine("vllm-ascend", die), asked, layout, memory)
 
     small, large = at(2048), at(8192)
@@ -96,8 +96,9 @@ def test_the_engine_follows_the_chip() -> None:
     assert engine("vllm-ascend", chip("910C")).name == "vllm-ascend-0.23.0.post1-a3"
     assert engine("vllm-ascend", chip("950PR_9589")).name == "vllm-ascend-0.23.0.post1-a5"
     assert engine("mindie", chip("910B3")).utilization == 0.8
-    with pytest.raises(InputError, match="not known for Ascend310P3"):
-        engine("vllm-ascend", chip("310P3"))
+    assert engine("vllm-ascend", chip("310P3")).name == "vllm-ascend-0.23.0.post1-310p"
+    assert engine("vllm-ascend-0.30.0rc2", chip("910C")).name == "vllm-ascend-0.30.0rc2-a3"
+    assert engine("vllm-0.33.0", chip("910C")).name == "vllm-0.33.0-h100"
     with pytest.raises(InputError, match="several engines"):
         engine("vllm-ascend")
     with pytest.raises(InputError, match="no engine is called 'sglang'"):
@@ -114,8 +115,10 @@ def test_what_an_engine_refuses_is_refused_in_its_words(shared_data: Path) -> No
 
     asked = ServingOptions(8192)
     odd_blocks = replace(asked, caches=CacheOptions(block_size=100))
+    with pytest.raises(InputError, match="does not take a block size of 16"):
+        plan("deepseek-ai--DeepSeek-V4-Pro", asked, Layout(tensor=8, expert=8), "vllm-ascend-0.30.0rc2")
     with pytest.raises(InputError, match="does not take a block size of 100"):
-        plan("deepseek-ai--DeepSeek-V4-Flash", odd_blocks, Layout(tensor=8, expert=8))
+        plan("meta-llama--Meta-Llama-3.1-8B", odd_blocks, Layout(), "mindie")
     with pytest.raises(InputError, match="can't be divided among 3 ranks"):
         plan("meta-llama--Meta-Llama-3.1-8B", asked, Layout(tensor=3))
     with pytest.raises(InputError, match="windows and states is not known"):

@@ -8,7 +8,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
-from memplan.deployment.cases import Case, effects, largest_batch, longest_context, memory_tier
+from memplan.deployment.cases import Case, effects, longest_context, memory_tier
 from memplan.deployment.layout_search import layouts
 from memplan.deployment.serving_fit import fit_serving
 from memplan.deployment.training_fit import fit_training
@@ -74,14 +74,15 @@ def test_training_layouts(shared_data: Path) -> None:
     assert "over on stage 0 (optimizer" in reasons["DP64"] or "over on stage 0 (gradients" in reasons["DP64"]
 
 
-def test_the_largest_batch_and_the_longest_context_agree(shared_data: Path) -> None:
+def test_at_the_longest_context_the_batch_fits_and_beyond_it_does_not(shared_data: Path) -> None:
     asked = case(shared_data)
-    batch = largest_batch(asked)
+    batch = asked.budget().sequences
     assert batch > 1
     longest = longest_context(asked, batch)
     assert longest >= 32768
-    assert largest_batch(asked.with_context(longest)) >= batch
-    assert longest == asked.model.max_positions or largest_batch(asked.with_context(longest + 1)) < batch
+    assert asked.with_context(longest).budget().sequences >= batch
+    beyond = asked.with_context(longest + 1).budget()
+    assert longest == asked.model.max_positions or not beyond.fits or beyond.sequences < batch
 
 
 def test_the_smaller_the_batch_the_longer_the_context(shared_data: Path) -> None:

@@ -33,7 +33,7 @@ def plan(model: ModelConfig, row: dict[str, Any]) -> tuple[BlockPool, ServingOpt
         length=row["max_model_len"],
         caches=CacheOptions(
             block_size=row["block_size"],
-            kv=None if row["kv"] == "bf16" else row["kv"],
+            kv=None if row["kv"] == "bf16" and row["ascend"] else row["kv"],
             mtp=row.get("mtp", False),
         ),
         in_flight_tokens=row["max_num_batched_tokens"],
@@ -66,7 +66,7 @@ def test_drawn_rows(shared_data: Path, device: str | None) -> None:
             continue
         assert planned is not None, row
         pool, options = planned
-        load = load_of(engine(back_end(row)), options, layout_of(row))
+        load = load_of(model, engine(back_end(row)), options, layout_of(row))
         assert pool.refusal is None, row
         assert [[len(g.specs), g.block_size, g.page_bytes, g.blocks(load)] for g in pool.groups] == row["groups"], row
         found = (pool.num_blocks, pool.bytes_per_block, pool.allocated_bytes, round(pool.max_concurrency, 4))

@@ -50,6 +50,9 @@ SERVED = [
     (SPARSE, 4, Layout(data=8, expert=8), ServedStep(Phase.DECODE, 256, 4096), "910B1"),
     (LATENT_SERVED, 5, Layout(tensor=8, data=2, expert=16), ServedStep(Phase.DECODE, 64, 8192, precision="w8a8"),
      "910B1"),
+    ("openai--gpt-oss-120b", 2, Layout(tensor=4), ServedStep(Phase.DECODE, 16, 4096, precision="bf16"), "910B1"),
+    ("openai--gpt-oss-120b", 2, Layout(tensor=4), ServedStep(Phase.DECODE, 16, 4096), "910B1"),
+    ("zai-org--GLM-5.2", 4, Layout(tensor=16), ServedStep(Phase.PREFILL, 2, 2048, precision="w8a8"), "910B1"),
 ]  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,7 @@ def test_stages_that_would_read_across_are_refused(flash: ModelConfig) -> None:
 
 def test_engines_of_before_refuse_it(flash: ModelConfig) -> None:
     with pytest.raises(InputError, match=r"keeps no compressed entries of ratio 2"):
-        plan_cache(replace(flash), engine("vllm-0.23.0"), ServingOptions(length=4096), 1 << 34)
+        plan_cache(flash, engine("vllm-0.23.0"), ServingOptions(length=4096, caches=CacheOptions(kv="fp8")), 1 << 34)
 
 
 @pytest.mark.parametrize(

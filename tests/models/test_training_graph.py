@@ -194,6 +194,22 @@ def test_a_matrix_of_two_stages_has_a_bucket_of_its_own(qwen: ModelConfig) -> No
     ]
 
 
+def test_the_last_stage_has_its_copy_of_the_matrix_as_a_head(qwen: ModelConfig) -> None:
+    """It is registered behind the layers there, so that its gradient is exchanged and its share updated first."""
+    graph = training_graph(qwen, LAYOUT, RECIPE, stage=1)
+    parts = [op.scope.part for op in graph.ops if op.scope and op.scope.phase in ("grad_sync", "optimizer")]
+    assert parts[:3] == ["embedding.exchange", "weights.exchange", "embedding.tie"]
+    assert parts[3] == "embed_tokens.adam"
+    assert parts[-2:] == ["embedding.gather", "weights.gather"]
+
+
+def test_a_norm_of_heads_keeps_a_value_for_each(qwen: ModelConfig) -> None:
+    graph = training_graph(replace(qwen, layers=qwen.layers[:1]), Layout(), replace(RECIPE, micro_batches=1))
+    kept = {t.name.rpartition("layers.0.")[2]: t.shape[0] for t in graph.tensors if t.name.endswith(".rstd")}
+    tokens = RECIPE.sequence * RECIPE.micro_batch
+    assert (kept["norm.0.rstd"], kept["q_norm.rstd"], kept["k_norm.rstd"]) == (tokens, 16 * tokens, 8 * tokens)
+
+
 def test_every_op_says_what_of_the_step_it_is(small: ModelConfig) -> None:
     graph = training_graph(small, Layout(), replace(RECIPE, recompute_layers=1, micro_batches=2))
     scopes = [op.scope for op in graph.ops if op.scope is not None]

@@ -6,16 +6,17 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
-from random import Random
 
+import numpy as np
 import pytest
 
 from memplan.core.errors import CancelledError, InputError
 from memplan.placement.offsets import Assignment, Buffer, Limits, Pool, Problem, assign, validate
 from memplan.placement.offsets.bounds import lift
 from memplan.placement.offsets.formats import read_problem
-from memplan.placement.offsets.spill import least_spill
+from memplan.placement.offsets.spill import pack_below
 from memplan.placement.offsets.svg import to_svg
 
 MIB = 1_048_576
@@ -223,15 +224,24 @@ def test_the_command_packs_and_says_no(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_without_what_is_spilled_the_rest_fits(seed: int) -> None:
-    random = Random(seed)
-    spans = [sorted(random.sample(range(30), 2)) for _ in range(40)]
-    buffers = tuple(Buffer(i, random.randint(0, 9), ((low, high),)) for i, (low, high) in enumerate(spans))
-    whole = Problem(buffers, (Pool(0, "HBM", 60),), objective=("capacity_overflow",))
-    spilled = least_spill(whole)
-    live = [sum(b.size for b, (low, high) in zip(buffers, spans, strict=True) if low <= t < high) for t in range(30)]
-    assert bool(spilled) == (max(live) > 60)
-    assert assign(replace(whole, buffers=tuple(b for b in buffers if b.id not in spilled))).within_capacity
+def test_all_but_what_is_left_out_lies_below_the_capacity(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count, steps, capacity = 40, 30, 4096
+    start, size = rng.integers(0, steps - 1, count), rng.integers(0, 10, count) * 64
+    end = start + rng.integers(1, steps, count)
+    fixed = np.full(count, -1)
+    fixed[0], size[0] = 512, 64
+    found = pack_below(size, start, end, fixed, capacity, 64)
+    live = [int(size[(start <= t) & (t < end)].sum()) for t in range(2 * steps)]
+    assert found.offsets[0] == 512
+    assert found.lost == int((size * (end - start))[found.out].sum())
+    assert found.lost > 0 or max(live) <= capacity
+    assert (found.offsets + size <= capacity)[~found.out].all()
+    assert not (found.offsets % 64).any()
+    for i, j in combinations(np.flatnonzero(size > 0).tolist(), 2):
+        together = start[i] < end[j] and start[j] < end[i]
+        apart = found.offsets[i] + size[i] <= found.offsets[j] or found.offsets[j] + size[j] <= found.offsets[i]
+        assert apart or not together
 
 
 def test_importing_the_problem_does_not_import_the_compiler() -> None:

@@ -107,11 +107,9 @@ def test_a_folder_is_one_and_what_is_not_there_or_empty_is_an_error(tmp_path: Pa
         sniff(tmp_path / "empty")
 
 
-def test_only_kinds_that_fit_are_planned_imported_or_shown_as_profiles() -> None:
+def test_only_kinds_that_fit_are_planned_or_imported() -> None:
     assert ContentKind.SOMAS.is_graph
     assert ContentKind.SOMAS.is_plan
     assert ContentKind.PLAN.is_plan
     assert not ContentKind.PLAN.is_graph
     assert not ContentKind.CALIBRATION.is_plan
-    assert not ContentKind.CALIBRATION.is_profile
-    assert {kind for kind in ContentKind if kind.is_graph and kind.is_profile} == set()

@@ -32,8 +32,8 @@ REQUESTS = st.builds(
     engine=st.sampled_from(["vllm-ascend", "logical"]),
     tp=st.integers(1, 64), pp=st.integers(1, 8), dp=st.integers(1, 8), ep=st.integers(1, 8), cp=st.integers(1, 8),
     context=COUNTS, batch=COUNTS, block_size=COUNTS, batched_tokens=COUNTS, step_sequences=COUNTS,
-    asynchronous=st.booleans(), kv_dtype=st.sampled_from([None, "int8"]), draft_tokens=st.integers(0, 3),
-    index_c8=st.booleans(), weights=st.sampled_from(["published", "w8a8"]),
+    asynchronous=st.sampled_from([None, True, False]), kv_dtype=st.sampled_from([None, "int8"]),
+    draft_tokens=st.integers(0, 3),    index_c8=st.booleans(), weights=st.sampled_from(["published", "w8a8"]),
     utilization=st.sampled_from([None, 0.85]), hbm=SIZES, activations=SIZES, graphs=SIZES, hccl_buffer_mb=COUNTS,
     host_memory=SIZES, pooled_memory=SIZES, effects=st.booleans(),
 )  # fmt: skip

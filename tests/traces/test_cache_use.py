@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from typer.testing import CliRunner
 
 from memplan.cli.app import app
 from memplan.core.errors import InputError
+from memplan.core.resources import table
+from memplan.core.units import GIB
 from memplan.traces.cache_use import CacheUse, cache_use
 
 CORE = "(EngineCore_0 pid=77) INFO 06-01 10:00:00 [kv_cache_utils.py:829] "
@@ -31,6 +34,67 @@ def test_a_log_of_vllm_tells_limits_and_the_most_that_was_used(tmp_path: Path) -
     assert cache_use(path) == CacheUse(
         str(path), tokens=1_011_712, context=40_960, concurrency=24.7, usage=0.61, sequences=31, waiting=3
     )
+
+
+ASCEND = "\n".join(
+    (
+        "(Worker pid=9) INFO 11-20 09:00:00 [worker.py:651] Available KV cache memory: 30.25 GiB",
+        f"{CORE}NPU KV cache size: 1,228,800 tokens, Maximum concurrency for 40,960 tokens per request: 30.00x",
+        f"{CORE}Engine 000: vllm cache_config_info with initialization after num_gpu_blocks is: 9600",
+        f"{ENGINE}Running: 9 reqs, Waiting: 2 reqs, Deferred: 1 reqs, Preemptions: 4, NPU KV cache usage: 25.0%",
+        "INFO 11-20 09:05:00 [loggers.py:192] Engine 000: Iteration(7): 2 context requests, 512 context tokens, "
+        "11 generation requests, 11 generation tokens, iteration elapsed time: 41.20 ms, NPU KV cache usage: 26.0%",
+    )
+)
+SGLANG = (
+    "[2026-10-01 08:00:00 TP0] max_total_num_tokens=402816, chunked_prefill_size=8192, max_prefill_tokens=16384, "
+    "max_running_requests=2048, context_len=40960, available_gpu_mem=6.12 GB\n"
+    "[2026-10-01 08:01:00 TP0] Prefill batch, #new-seq: 2, #new-token: 900, #cached-token: 0, token usage: 0.02, "
+    "#running-req: 3, #queue-req: 8, #pending-token: 0, \n"
+    "[2026-10-01 08:02:00 TP0] Decode batch, #running-req: 12, #token: 100704, token usage: 0.25, npu graph: True, "
+    "gen throughput (token/s): 310.40, #queue-req: 1\n"
+)
+HYBRID = (
+    "[2026-10-01 08:02:00 TP0] Decode batch, #running-req: 4, #full token: 4000, full token usage: 0.10, "
+    "#swa token: 900, swa token usage: 0.90, npu graph: True, gen throughput (token/s): 10.40, #queue-req: 0"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (
+            ASCEND,
+            {
+                "nbytes": round(30.25 * GIB), "tokens": 1_228_800, "context": 40_960, "concurrency": 30.0,
+                "blocks": 9600, "used_blocks": 2496, "usage": 0.26, "sequences": 11, "waiting": 2,
+                "preemptions": 4,
+            },
+        ),
+        (
+            SGLANG,
+            {
+                "tokens": 402_816, "context": 40_960, "used_tokens": 100_704, "usage": 0.25, "sequences": 12,
+                "waiting": 8,
+            },
+        ),
+        # Of a model with sliding windows what is kept of every token counts.
+        (HYBRID, {"used_tokens": 4000, "usage": 0.1, "sequences": 4, "waiting": 0}),
+    ],
+    ids=["vllm-ascend 0.30 on vLLM 0.33", "SGLang 0.5.23", "SGLang, hybrid"],
+)  # fmt: skip
+def test_lines_are_read_as_the_engines_write_them(tmp_path: Path, log: str, expected: dict[str, float]) -> None:
+    path = tmp_path / "serve.log"
+    path.write_text(log, encoding="utf-8")
+    assert cache_use(path) == CacheUse(str(path), **expected)
+
+
+def test_every_line_names_where_its_text_is_made() -> None:
+    lines = table("memplan.traces", "engine_log_lines.json")
+    for items in (*lines["limits"].values(), *lines["used"].values(), *lines["summed"].values()):
+        for item in items:
+            assert item["source"]
+            assert re.compile(item["line"]).groups == 1
 
 
 def test_of_several_starts_in_a_log_the_last_counts(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
+from memplan.traces.notes import Notebook
 from memplan.traces.profile import TrackKind
 from memplan.traces.rank import RankProfile
+from memplan.traces.tables import sqlite
 from tests.traces.whole import read_whole
 
 DB = "profiles/alexnet-ddp-2rank/db"
@@ -178,3 +180,26 @@ def test_of_a_database_that_was_cut_short_what_is_left_is_read(share: float, sha
     assert any("cut short" in note.text for note in profile.notes)
     assert database.read_bytes() == content
     assert sorted(path.name for path in folder.rglob("*")) == sorted(path.name for path in whole.rglob("*"))
+
+
+def test_columns_of_a_table_that_is_damaged_are_of_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Went wrong once: numbers and quantities were read one after the other, and one reading got further."""
+    path = tmp_path / "ascend_pytorch_profiler_0.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE TASK_PMU_INFO (globalTaskId INTEGER, name INTEGER, value)")
+        rows = [(row, 7, f"{row}.5" if row % 2 else None) for row in range(10)]
+        connection.executemany("INSERT INTO TASK_PMU_INFO VALUES (?, ?, ?)", rows)
+    connection.close()
+    asked = []
+    read = sqlite.Database._rows
+    monkeypatch.setattr(sqlite.Database, "_rows", lambda self, *what: (asked.append(what), read(self, *what))[1])
+    database = sqlite.Database(path, Notebook(tmp_path))
+    (task, name), (value, absent) = database.measured("TASK_PMU_INFO", ("globalTaskId", "name"), ("value", "other"))
+    assert task.tolist() == list(range(10))
+    assert set(name.tolist()) == {7}
+    assert value[1::2].tolist() == [1.5, 3.5, 5.5, 7.5, 9.5]
+    assert np.isnan(value[::2]).all()
+    assert np.isnan(absent).all()
+    assert len(asked) == 1

@@ -43,7 +43,7 @@ def _special(source: RankSource, notes: Notebook, progress: Progress) -> RankRea
     if paths := source.of(FileKind.SNAPSHOT):
         from memplan.traces.readers.snapshot import SnapshotReader
 
-        return SnapshotReader(paths[0], notes)
+        return SnapshotReader(paths[0], notes, source.of(FileKind.LOG))
     if paths := source.of(FileKind.MEMORY_BLOCKS):
         from memplan.traces.readers.mindspore_memory import MemoryBlockReader
 

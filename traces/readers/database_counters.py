@@ -17,29 +17,28 @@ def add_counters(database: Database, builder: EventBuilder) -> None:
         ("Stars Soc Info", "SOC_BANDWIDTH_LEVEL", "l2BufferBwLevel", "L2 Buffer Bw Level", "L2 Buffer Bw Level"),
         ("Stars Soc Info", "SOC_BANDWIDTH_LEVEL", "mataBwLevel", "Mata Bw Level", "Mata Bw Level"),
     ):
-        (time,) = database.numbers(table, "timestampNs")
-        (value,) = database.floats(table, column)
+        (time,), (value,) = database.measured(table, ("timestampNs",), (column,))
         builder.sample(process, time, label, np.zeros_like(time), key, value)
-    time, instance = database.numbers("ACC_PMU", "timestampNs", "accId")
-    for column, label in (
-        ("readBwLevel", "read_bandwidth"),
-        ("writeBwLevel", "write_band_width"),
-        ("readOstLevel", "read_ost"),
-        ("writeOstLevel", "write_ost"),
-    ):
-        (value,) = database.floats("ACC_PMU", column)
+    labels = {
+        "readBwLevel": "read_bandwidth",
+        "writeBwLevel": "write_band_width",
+        "readOstLevel": "read_ost",
+        "writeOstLevel": "write_ost",
+    }
+    (time, instance), values = database.measured("ACC_PMU", ("timestampNs", "accId"), tuple(labels))
+    for label, value in zip(labels.values(), values, strict=True):
         builder.sample("Acc PMU", time, label, np.zeros_like(time), "value", value, instance)
 
 
 def _bandwidths(database: Database, builder: EventBuilder) -> None:
-    time, unit, kind = database.numbers("HBM", "timestampNs", "hbmId", "type")
-    (rate,) = database.floats("HBM", "bandwidth")
+    (time, unit, kind), (rate,) = database.measured("HBM", ("timestampNs", "hbmId", "type"), ("bandwidth",))
     for direction in np.unique(kind).tolist():
         rows = kind == direction
         word = database.strings.get(direction, "").capitalize()
         builder.sample("HBM", time[rows], f"HBM {{}}/{word}", unit[rows], f"{word}(MB/s)", rate[rows] / 1e6)
-    time, unit, kind = database.numbers("LLC", "timestampNs", "llcId", "mode")
-    hit, rate = database.floats("LLC", "hitRate", "throughput")
+    (time, unit, kind), (hit, rate) = database.measured(
+        "LLC", ("timestampNs", "llcId", "mode"), ("hitRate", "throughput")
+    )
     for direction in np.unique(kind).tolist():
         rows = kind == direction
         label = f"LLC {{}} {database.strings.get(direction, '').capitalize()}"
@@ -48,8 +47,7 @@ def _bandwidths(database: Database, builder: EventBuilder) -> None:
 
 
 def _memory(database: Database, builder: EventBuilder) -> None:
-    time, kind = database.numbers("NPU_MEM", "timestampNs", "type")
-    ddr, hbm = database.floats("NPU_MEM", "ddr", "hbm")
+    (time, kind), (ddr, hbm) = database.measured("NPU_MEM", ("timestampNs", "type"), ("ddr", "hbm"))
     for number in np.unique(kind).tolist():
         owner = database.strings.get(number, "")
         owner = {"app": "APP", "device": "Device"}.get(owner, owner)

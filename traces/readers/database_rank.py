@@ -31,7 +31,7 @@ class DatabaseReader(RankReader):
     """Reads the profiler's database, and what an analysis put into one beside it."""
 
     def __init__(self, source: RankSource, notes: Notebook) -> None:
-        super().__init__(notes)
+        super().__init__(notes, logs=source.of(FileKind.LOG))
         main, *further = source.of(FileKind.DATABASE)
         for path in further:
             notes.add(path, "not read: the rank has another database")
@@ -259,8 +259,7 @@ def _curve(
 
 def _pmu(data: Database, owner: Int64s, further: int, sort: Int64s) -> dict[str, Floats]:
     """Hardware counters by the header that they have in text; those are in us where these are in ns."""
-    task, name = data.numbers("TASK_PMU_INFO", "globalTaskId", "name")
-    (value,) = data.floats("TASK_PMU_INFO", "value")
+    (task, name), (value,) = data.measured("TASK_PMU_INFO", ("globalTaskId", "name"), ("value",))
     order = np.argsort(owner, kind="stable")
     found: dict[str, Floats] = {}
     for number in np.unique(name).tolist() if len(owner) else ():

@@ -13,6 +13,7 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
+from memplan.traces.cache_use import CacheUse, use_in_tables
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
@@ -36,6 +37,10 @@ class MindieReader(RankReader):
     def __init__(self, paths: Sequence[Path], notes: Notebook) -> None:
         super().__init__(notes, paths)
         self._paths = paths
+
+    def cache_use(self, progress: Progress) -> CacheUse | None:
+        found = use_in_tables(self._paths[0].parent)
+        return None if found.empty else found
 
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         builder = EventBuilder()

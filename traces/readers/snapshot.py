@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.once import Once
 from memplan.core.progress import Progress
 from memplan.traces.notes import Notebook
-from memplan.traces.profile import Allocations, MemoryCurve
+from memplan.traces.profile import Allocations, FailedAllocation, MemoryCurve, MemorySegments
 from memplan.traces.rank import RankReader
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.plain_pickle import load_plain
@@ -28,8 +29,8 @@ _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_
 class SnapshotReader(RankReader):
     """Reads one snapshot; the pool of the first device is `PTA`, others carry their device in the name."""
 
-    def __init__(self, path: Path, notes: Notebook) -> None:
-        super().__init__(notes)
+    def __init__(self, path: Path, notes: Notebook, logs: Sequence[Path] = ()) -> None:
+        super().__init__(notes, logs=logs)
         self._path = path
         self._content = Once(self._read)
 
@@ -58,6 +59,17 @@ class SnapshotReader(RankReader):
             if events:
                 name = f"PTA NPU:{device}" if "PTA" in found else "PTA"
                 found[name] = self._curve(device, events, segments)
+        return found or self._moment(segments)
+
+    def _moment(self, segments: Sequence[Mapping[str, Any]]) -> dict[str, MemoryCurve]:
+        """What a snapshot without events holds: one sample of each device."""
+        found: dict[str, MemoryCurve] = {}
+        for device in sorted({_whole(segment.get("device")) for segment in segments}):
+            name = f"PTA NPU:{device}" if "PTA" in found else "PTA"
+            # One made-up event that moves nothing: the curve counts back from the segments.
+            found[name] = self._curve(device, [{"time_us": 0}], segments)
+        if found:
+            self._notes.add(self._path, "no history was recorded (record_memory_history): only its moment is known")
         return found
 
     def _curve(
@@ -99,6 +111,56 @@ class SnapshotReader(RankReader):
             self._notes.add(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
         return found if len(found) else None
 
+    def failures(self, progress: Progress) -> Sequence[FailedAllocation]:
+        segments, traces = self._content(progress)
+        found = []
+        for device, events in enumerate(traces):
+            rows = [row for row, event in enumerate(events) if event.get("action") == "oom"]
+            if not rows:
+                continue
+            curve = self._curve(device, events, segments)
+            for row in rows:
+                free = events[row].get("device_free")
+                found.append(
+                    FailedAllocation(
+                        int(curve.time_ns[row]), f"NPU:{device}", _whole(events[row].get("size")) or None,
+                        _whole(free) if free is not None else None, _at(curve.allocated, row), _at(curve.reserved, row),
+                        None, _frame(events[row]), f"{self._path.name}, event {row}",
+                    )
+                )  # fmt: skip
+        return [*found, *super().failures(progress)]
+
+    def segments(self, progress: Progress) -> MemorySegments | None:
+        segments = self._content(progress)[0]
+        if not segments:
+            return None
+        names = self._names_by_address(progress)
+        free, holders = [], []
+        for segment in segments:
+            blocks = [block for block in _list(segment.get("blocks")) if isinstance(block, dict)]
+            kept = [block for block in blocks if str(block.get("state", "")).startswith("active")]
+            free.append(max((_whole(block.get("size")) for block in blocks if block not in kept), default=0))
+            largest = max(kept, key=lambda block: _whole(block.get("size")), default=None)
+            holders.append("" if largest is None else _frame(largest) or names.get(_whole(largest.get("address")), ""))
+
+        def column(key: str) -> Int64s:
+            return np.array([_whole(segment.get(key)) for segment in segments], dtype=np.int64)
+
+        expandable = np.array([segment.get("is_expandable") is True for segment in segments], dtype=bool)
+        return MemorySegments(
+            column("device"), column("address"), column("total_size"), column("allocated_size"),
+            np.array(free, dtype=np.int64), expandable, holders,
+        )  # fmt: skip
+
+    def _names_by_address(self, progress: Progress) -> dict[int, str]:
+        """Where the last block at each address was asked for."""
+        return {
+            _whole(event.get("addr")): _frame(event)
+            for events in self._content(progress)[1]
+            for event in events
+            if event.get("action") == "alloc"
+        }
+
     def tables(self) -> Sequence[str]:
         return ["segments", "blocks"]
 
@@ -131,10 +193,15 @@ def _whole(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < 2**62 else 0
 
 
+def _at(values: Int64s | None, row: int) -> int | None:
+    return None if values is None else int(values[row])
+
+
 def _frame(event: Mapping[str, Any]) -> str:
-    """Where the event was asked for: the innermost frame."""
-    frames = event.get("frames")
-    first = frames[0] if isinstance(frames, list) and frames else None
-    if not isinstance(first, dict):
+    """Where the event was asked for: the innermost frame that is not of an installed package, else the innermost."""
+    frames = [frame for frame in _list(event.get("frames")) if isinstance(frame, dict)]
+    own = (frame for frame in frames if "site-packages" not in str(frame.get("filename", "")))
+    first = next(own, frames[0] if frames else None)
+    if first is None:
         return ""
     return f"{first.get('filename', '')}:{first.get('line', '')} {first.get('name', '')}"[:400]

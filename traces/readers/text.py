@@ -38,7 +38,7 @@ class TextReader(RankReader):
     """Reads CSV tables and trace JSON; `cache` and `threads` are for large traces."""
 
     def __init__(self, source: RankSource, notes: Notebook, cache: Path | None, threads: int | None) -> None:
-        super().__init__(notes)
+        super().__init__(notes, logs=source.of(FileKind.LOG))
         self._threads = threads
         self._source = source
         self._cache = cache

@@ -103,12 +103,22 @@ class Database:
         joined = np.concatenate(parts) if parts else np.empty((0, len(columns)), dtype=np.int64)
         return [np.ascontiguousarray(joined[:, number]) for number in range(len(columns))]
 
-    def floats(self, table: str, *columns: str) -> list[NDArray[np.float64]]:
-        """Like `numbers`, for measured quantities, with NaN where there is none."""
-        wanted = [self._expression(table, column, "CAST({} AS REAL)", "NULL") for column in columns]
-        parts = [np.array(block, dtype=np.float64).reshape(-1, len(columns)) for block in self._rows(table, wanted)]
-        joined = np.concatenate(parts) if parts else np.empty((0, len(columns)))
-        return [np.ascontiguousarray(joined[:, number]) for number in range(len(columns))]
+    def measured(
+        self, table: str, numbers: Sequence[str], quantities: Sequence[str]
+    ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
+        """
+        Columns of whole numbers, as `numbers` gives them, and of measured quantities, NaN where there is none.
+
+        They are read together: of a damaged table two readings may get to different rows.
+        """
+        wanted = [self._expression(table, column, "CAST({} AS INTEGER)") for column in numbers]
+        wanted += [self._expression(table, column, "CAST({} AS REAL)", "NULL") for column in quantities]
+        columns: list[list[Any]] = [[] for _ in wanted]
+        for block in self._rows(table, wanted):
+            for column, part in zip(columns, zip(*block, strict=True), strict=True):
+                column += part
+        whole = [np.array(column, dtype=np.int64) for column in columns[: len(numbers)]]
+        return whole, [np.array(column, dtype=np.float64) for column in columns[len(numbers) :]]
 
     def texts(self, table: str) -> Mapping[str, Sequence[str]]:
         """All columns of a table as text, with string numbers resolved where the column holds such."""

@@ -64,7 +64,7 @@ def answer(choice: KvRequest) -> Answer:
     """What follows from a choice; raises `InputError` in the command line's words."""
     case = choice.case()
     result = case.budget()
-    load = load_of(case.engine, case.options, case.layout)
+    load = load_of(case.model, case.engine, case.options, case.layout)
     return Answer(choice, case, result, pool_picture(result, load, choice.batch or 1, paged=case.engine.paged))
 
 

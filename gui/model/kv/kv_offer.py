@@ -8,8 +8,9 @@ from pathlib import Path
 
 from memplan.core.units import format_bytes
 from memplan.hardware import alias, chip, chips
-from memplan.kv import engine, engines
-from memplan.kv.layers import block_sizes, keeps_index_keys, kv_types
+from memplan.kv import ServingOptions, engine, engines, resolve
+from memplan.kv.layers import block_sizes, keeps_index_keys
+from memplan.kv.settings import cache_types
 from memplan.models import ModelConfig, load_config
 from memplan.requests.kv_request import KvRequest
 
@@ -46,13 +47,14 @@ def offer(choice: KvRequest) -> Offer:
     """What can be chosen for the model, chip and engine of `choice`; raises `InputError` where they can't be used."""
     found = engine(choice.engine, chip(choice.chip))
     model = load_config(choice.config)
+    caches = resolve(model, found, ServingOptions(model.max_positions)).options.caches
     return Offer(
         engine=found.name,
         positions=model.max_positions,
-        kv_types=kv_types(model, found),
+        kv_types=cache_types(model, found),
         block_sizes=block_sizes(model, found) or _USUAL_BLOCKS,
-        default_kv=found.default_kv,
-        default_block=found.default_block_size,
+        default_kv=caches.kv or found.default_kv,
+        default_block=caches.block_size or found.default_block_size,
         batched_tokens=found.batched_tokens,
         utilization=found.utilization,
         has_drafts=bool(model.mtp_layers),

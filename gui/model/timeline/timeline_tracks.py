@@ -70,7 +70,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class TrackContent:
-    """What was read of a row: the lanes of its slices, or its counter series, or why it can't be read."""
+    """What was read of a track: the lanes of its slices, or its counter series, or why it can't be read."""
 
     lanes: TrackLanes | None = None
     counters: tuple[CounterSeries, ...] = ()

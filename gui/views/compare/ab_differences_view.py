@@ -98,11 +98,6 @@ class AbDifferencesView(TableView):
             self.group.addItem(tr(group.value), group)
         self._choose()
 
-    def choose_group(self, group: AbGroup | None) -> None:
-        """List one group only, or all."""
-        self.group.setCurrentIndex(max(self.group.findData(group), 0))
-        self._choose()
-
     def _choose(self, *_: object) -> None:
         group, measure = self.group.currentData(), self.measure.currentData()
         self.choice = AbChoice(

@@ -52,10 +52,17 @@ _SIZES = (
     ("pooled_memory", "Pooled memory", "Also say what so much memory of a UB pool adds to a die", "1TiB"),
 )
 _FLAGS = (
-    ("asynchronous", "Asynchronous scheduling", "Steps are scheduled ahead"),
+    (
+        "asynchronous",
+        "Asynchronous scheduling",
+        "Steps are scheduled ahead; half ticked: the engine's default",
+    ),
     ("index_c8", "Indexer in 8 bits", "Keys of the indexer are kept in 8 bits"),
     ("effects", "Compare other options", "Also say what other block sizes, batches and KV types would do"),
 )
+
+_OPEN_FLAGS = {"asynchronous"}
+"""Those that may be left to the engine."""
 
 
 class KvForm(QWidget):
@@ -149,7 +156,10 @@ class KvForm(QWidget):
         self.flags: dict[str, QCheckBox] = {}
         for name, label, what in _FLAGS:
             flag = self.flags[name] = QCheckBox(tr(label), self.more)
-            flag.toggled.connect(self.changed)
+            if name in _OPEN_FLAGS:
+                flag.setTristate(True)
+                flag.setCheckState(Qt.CheckState.PartiallyChecked)
+            flag.checkStateChanged.connect(self.changed)
             form.addRow(self._prepare(flag, label, what))
 
     def _prepare(self, widget: QWidget, label: str, what: str) -> QWidget:
@@ -199,7 +209,7 @@ class KvForm(QWidget):
             block_size=counts["block_size"],
             batched_tokens=counts["batched_tokens"],
             step_sequences=counts["step_sequences"],
-            asynchronous=flags["asynchronous"],
+            asynchronous=_open_or_set(self.flags["asynchronous"]),
             kv_dtype=self.kv.currentData() or None,
             draft_tokens=counts["draft_tokens"] or 0,
             index_c8=flags["index_c8"],
@@ -283,6 +293,11 @@ class KvForm(QWidget):
     def _show_more(self, shown: bool) -> None:
         self.more.setVisible(shown)
         self.more_button.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+
+
+def _open_or_set(flag: QCheckBox) -> bool | None:
+    """Whether a box of three states is ticked, `None` where that is left to the engine."""
+    return None if flag.checkState() is Qt.CheckState.PartiallyChecked else flag.isChecked()
 
 
 def _model_text(path: Path) -> str:

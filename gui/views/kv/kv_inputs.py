@@ -130,10 +130,6 @@ class StepSlider(QWidget):
         """The number that is set."""
         return self.field.value()
 
-    def set_value(self, value: int) -> None:
-        """Set another number."""
-        self.field.setValue(value)
-
     def set_stops(self, stops: Sequence[int]) -> None:
         """Let the slider stop elsewhere; the number stays as far as it is within the new limits."""
         if list(stops) == self._stops:

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QMouseEvent, QPainter, QResizeEvent
-from PySide6.QtWidgets import QScrollBar, QWidget
+from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QPainter
+from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
@@ -20,7 +20,7 @@ from memplan.gui.model.slices.flows import Arrow, arrows
 from memplan.gui.model.slices.slice_text import short_name, slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.timeline.lanes import Lane, TrackLanes, paint
+from memplan.gui.model.timeline.lanes import TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,
@@ -29,14 +29,14 @@ from memplan.gui.model.timeline.timeline_tracks import (
     TimelineTracks,
     group_name,
 )
-from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.timeline.track_canvas import TrackCanvas
 from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
 _MAX_LABELS = 300
-_SLACK_PX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ TRACK_ACTIONS = (
 )
 
 
-class TimelineView(TimeCanvas):
+class TimelineView(TrackCanvas):
     """
     All tracks of the session, scrolled vertically; a click selects a slice, a header's click folds its group.
 
@@ -70,14 +70,9 @@ class TimelineView(TimeCanvas):
     ) -> None:
         super().__init__(session, palette, parent)
         self.loader = loader
-        self.bar = QScrollBar(Qt.Orientation.Vertical, self)
-        self.bar.valueChanged.connect(self._rearranged)
-        self._layout: list[Placed] = []
-        self.pinned_px = 0  # height of the pinned tracks, which don't scroll
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
-        self._visible: list[tuple[Placed, int]] | None = None
         self._gutter: QImage | None = None
         self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
@@ -114,76 +109,16 @@ class TimelineView(TimeCanvas):
         self.bar.setValue(0)
         self.tracks_changed()
 
-    def tracks_changed(self) -> None:
-        """The arrangement or the height of tracks changed."""
-        self._layout = self.session.tracks.layout()
-        self.pinned_px = sum(placed.height for placed in self._layout if placed.group == PINNED_GROUP)
-        total = self._layout[-1].top + self._layout[-1].height if self._layout else 0
-        self.bar.setPageStep(self.plot.height())
-        self.bar.setSingleStep(54)
-        self.bar.setRange(0, max(total - self.plot.height(), 0))
-        self._rearranged()
-
-    def _rearranged(self) -> None:
+    def rearranged(self) -> None:
         """Other tracks are on the screen, or the same ones elsewhere."""
-        self._visible = self._gutter = None
-        self.refresh()
+        self._gutter = None
+        super().rearranged()
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self._tables.clear()
         self._gutter = None
         super().set_palette(palette)
-
-    def visible(self) -> list[tuple[Placed, int]]:
-        """Tracks and headers on the screen with their top, in pixels from the plot's top."""
-        if self._visible is not None:
-            return self._visible
-        offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
-        found: list[tuple[Placed, int]] = []
-        for placed in self._layout:
-            top = placed.top if placed.group == PINNED_GROUP else placed.top - offset
-            limit = 0 if placed.group == PINNED_GROUP else pinned
-            if top + placed.height > limit and top < height:
-                found.append((placed, top))
-        self._visible = found
-        return found
-
-    def scroll_by(self, pixels: float) -> bool:
-        """Scroll the tracks; false when all of them fit."""
-        if self.bar.maximum() == 0:
-            return False
-        self.bar.setValue(self.bar.value() + round(pixels))
-        return True
-
-    def show_track(self, key: str) -> None:
-        """Scroll and unfold so that track `key` is on the screen: of one that is taller, the selected slice's lane."""
-        track = self.session.tracks.track(key)
-        if key not in self.session.tracks.pinned and track.group in self.session.tracks.folded:
-            self.session.tracks.fold(track.group, False)
-        placed = next((placed for placed in self._layout if placed.track is not None and placed.track.key == key), None)
-        if placed is None or placed.group == PINNED_GROUP:
-            return
-        first, height = placed.top, placed.height
-        lanes, selected = self.session.tracks.lanes(track), self.session.selected
-        if (
-            height > self.plot.height() - self.pinned_px
-            and lanes is not None
-            and isinstance(selected, SliceRef)
-            and selected.track == key
-        ):
-            height = self.session.tracks.lane_px
-            first += min(lanes.lane_of(selected.index), self._lanes_shown(placed) - 1) * height
-        top = first - self.bar.value()
-        if top < self.pinned_px or top + height > self.plot.height():
-            self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Keep the scroll bar at the right edge."""
-        width = self.covered_px = self.bar.sizeHint().width()
-        self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
-        self.tracks_changed()
-        super().resizeEvent(event)
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -203,8 +138,8 @@ class TimelineView(TimeCanvas):
         if unread and self.loader is None:
             for track in unread:
                 tracks.load(track)
-            self._layout = tracks.layout()
-            self._visible = self._gutter = None
+            self.relaid()
+            self._gutter = None
         for placed, top in self.visible():
             limit = 0 if placed.group == PINNED_GROUP else round(self.pinned_px * scale)
             first, last = round(top * scale), round((top + placed.height) * scale)
@@ -224,7 +159,7 @@ class TimelineView(TimeCanvas):
                 continue
             table = self._table(placed.track, lanes)
             height = tracks.lane_px * scale
-            for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
+            for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
                 y0 = round(top * scale + depth * height + 2 * scale) - limit
                 y1 = round(top * scale + (depth + 1) * height + 1 * scale) - limit
                 paint(view, (y0, y1), lane, whole, fraction, ns_per_px, table, ground)
@@ -232,9 +167,6 @@ class TimelineView(TimeCanvas):
                 pixels[last - 1] = band
         if missing and self.loader is not None:
             self.loader(self.session, missing)
-
-    def _lanes_shown(self, placed: Placed) -> int:
-        return max((placed.height - 4) // self.session.tracks.lane_px, 1)
 
     def _paint_counter(
         self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float
@@ -257,7 +189,7 @@ class TimelineView(TimeCanvas):
 
     def paint_over(self, painter: QPainter) -> None:
         """Group names, slice names where they fit, the selected slice's frame and arrows."""
-        if not self._layout:
+        if not self.placed:
             self._paint_why_empty(painter)
         labels = 0
         for placed, top in self.visible():
@@ -330,7 +262,7 @@ class TimelineView(TimeCanvas):
         kind = track.kind if track is not None else ""
         places = self.session.document.places if track is not None and track.planned is None else None
         drawn = 0
-        for depth, lane in enumerate(lanes.lanes[: self._lanes_shown(placed)]):
+        for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
             found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
             index = found if lane.indices is None else lane.indices[found]
@@ -352,7 +284,7 @@ class TimelineView(TimeCanvas):
         ):
             return
         depth = lanes.lane_of(selected.index)
-        if depth >= self._lanes_shown(placed):
+        if depth >= self.lanes_shown(placed):
             return
         start = float(lanes.slices.start_ns[selected.index] - self.session.origin_ns)
         left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[selected.index]))
@@ -421,53 +353,6 @@ class TimelineView(TimeCanvas):
         return slices_sheet(self.session)
 
     # -- input ---------------------------------------------------------------------------------------------------
-
-    def placed_at(self, y: float) -> tuple[Placed, int] | None:
-        """The track or header at widget row `y`, with its top."""
-        inside = y - self.ruler_px
-        for placed, top in self.visible():
-            if top <= inside < top + placed.height and (placed.group == PINNED_GROUP or inside >= self.pinned_px):
-                return placed, top
-        return None
-
-    def slice_at(self, position: QPointF) -> SliceRef | None:
-        """The slice under `position`, with a few pixels of slack for narrow ones."""
-        found = self.placed_at(position.y())
-        if found is None or found[0].track is None or position.x() < GUTTER_PX:
-            return None
-        placed, top = found
-        track = placed.track
-        lanes = self.session.tracks.lanes(track) if track is not None else None
-        if track is None or lanes is None:
-            return None
-        depth = int((position.y() - self.ruler_px - top - 2) // self.session.tracks.lane_px)
-        if not 0 <= depth < min(len(lanes.lanes), self._lanes_shown(placed)):
-            return None
-        lane: Lane = lanes.lanes[depth]
-        time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
-        slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
-        return SliceRef(track.key, lane.index(slice_position)) if slice_position is not None else None
-
-    def track_at(self, position: QPointF) -> TimelineTrack | None:
-        """The track under `position`, `None` over headers and below the last one."""
-        found = self.placed_at(position.y())
-        return found[0].track if found is not None else None
-
-    def acted_track(self) -> TimelineTrack | None:
-        """The track that a key acts on: the one under the mouse, else that of the selected slice."""
-        if self.mouse is not None:
-            return self.track_at(self.mouse)
-        selected = self.session.selected
-        return self.session.tracks.track(selected.track) if isinstance(selected, SliceRef) else None
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        """A label that was dragged takes its track to the place of the one it was dropped on."""
-        if self._press is not None and self._moved and self._press.x() < GUTTER_PX:
-            dragged, target = self.track_at(self._press), self.track_at(event.position())
-            around = self.session.tracks.neighbours(dragged.key) if dragged is not None else []
-            if dragged is not None and target is not None and target.key in around:
-                self.session.tracks.shift(dragged.key, around.index(target.key) - around.index(dragged.key))
-        super().mouseReleaseEvent(event)
 
     def moved(self, position: QPointF) -> None:
         """Remember what lies under the mouse."""

@@ -59,13 +59,22 @@ def rectangles(blocks: Blocks, space: Space) -> Rectangles:
     steps = max(len(blocks.times) - 1, 1)
     start = np.concatenate([blocks.part_start, np.zeros(extra, np.int64)])
     end = np.concatenate([blocks.part_end, np.full(extra, steps)])
-    fixed = np.concatenate([blocks.fixed, reserved[:, 0]])
-    shift, bucket_ptr = _buckets(start, end, steps)
+    return timed_rectangles(
+        np.concatenate([blocks.size, reserved[:, 1] - reserved[:, 0]]), start, end,
+        np.concatenate([blocks.fixed, reserved[:, 0]]),
+        np.concatenate([blocks.modulus, np.ones(extra, np.int64)]),
+        np.concatenate([blocks.residue, np.zeros(extra, np.int64)]),
+        counted=blocks.count,
+    )  # fmt: skip
+
+
+def timed_rectangles(
+    size: Int64s, start: Int64s, end: Int64s, fixed: Int64s, modulus: Int64s, residue: Int64s, *, counted: int
+) -> Rectangles:
+    """Rectangles alive over `[start, end)`; the first `counted` raise the peak, free ones are `fixed` at -1."""
+    shift, bucket_ptr = _buckets(start, end, max(int(end.max(initial=0)), 1))
     return Rectangles(
-        size=np.concatenate([blocks.size, reserved[:, 1] - reserved[:, 0]]), start=start, end=end,
-        modulus=np.concatenate([blocks.modulus, np.ones(extra, np.int64)]),
-        residue=np.concatenate([blocks.residue, np.zeros(extra, np.int64)]),
-        fixed=fixed, shift=shift, bucket_ptr=bucket_ptr, counted=blocks.count, first=np.flatnonzero(fixed >= 0),
+        size, start, end, modulus, residue, fixed, shift, bucket_ptr, counted, np.flatnonzero(fixed >= 0)
     )  # fmt: skip
 
 

@@ -28,10 +28,10 @@ def scope_section(times: ScopeTimes) -> ReportSection:
 
 def _table(what: str, found: Mapping[Any, ScopeTime]) -> ReportTable:
     rows: list[tuple[ReportCell, ...]] = []
-    for (phase, name), time in list(found.items())[:_MOST_ROWS]:
+    for (phase, name), time in found.items():
         change = time.measured / time.planned - 1 if time.planned and time.kernels else None
         rows.append((phase, str(name), time.ops, time.kernels, time.planned, time.measured, change))
-    return ReportTable((Column("phase"), Column(what), *_TIMES), tuple(rows), f"By {what}", total=len(found))
+    return ReportTable((Column("phase"), Column(what), *_TIMES), tuple(rows), f"By {what}", most=_MOST_ROWS)
 
 
 def scope_document(times: ScopeTimes | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_change, format_duration
+from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.findings.profile_change import ProfileChange
 from memplan.reports.report import (
     Column,
@@ -35,6 +35,11 @@ _KINDS = (
     Column("memory before", Quantity.BYTES), Column("memory after", Quantity.BYTES),
 )  # fmt: skip
 
+_OWNERS = (
+    Column("asked for by"), Column("before", Quantity.BYTES), Column("after", Quantity.BYTES),
+    Column("change", Quantity.BYTES),
+)  # fmt: skip
+
 
 def diff_report(change: ProfileChange, before: str, after: str, notes: Sequence[str] = ()) -> Report:
     """`change` between what is called `before` and `after`."""
@@ -61,6 +66,13 @@ def diff_report(change: ProfileChange, before: str, after: str, notes: Sequence[
         sections.append(section("Kernels", ReportTable(_TYPES, types, total=len(change.types))))
     if kinds:
         sections.append(section("Findings", ReportTable(_KINDS, kinds)))
+    if change.owners:
+        owners = tuple(
+            (one.owner or "unknown", one.before_bytes, one.after_bytes,
+             Quantified(one.change_bytes, Quantity.BYTES, signed=True))
+            for one in change.owners[:_MOST_TYPES]
+        )  # fmt: skip
+        sections.append(section("Allocated at the end", ReportTable(_OWNERS, owners, total=len(change.owners))))
     return Report(
         title=f"{before} and {after}",
         headline=_headline(change),
@@ -75,6 +87,11 @@ def _signed(length: int) -> Quantified:
 
 
 def _headline(change: ProfileChange) -> Sentence:
+    if not change.before_ns and not change.after_ns and change.owners:
+        first_owner = change.owners[0]
+        most = "+" if first_owner.change_bytes > 0 else "−"
+        words = (first_owner.owner or "unknown", most, format_bytes(abs(first_owner.change_bytes)))
+        return Sentence("What is allocated at the end differs; most by {}: {}{}", words)
     if not change.before_ns:
         return Sentence("The first profile tells of no step")
     words = (

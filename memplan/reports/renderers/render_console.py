@@ -90,7 +90,7 @@ def _table(part: ReportTable) -> Table:
     for column in part.columns:
         if column.shown:
             table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
-    for row in part.rows:
+    for row in part.listed:
         cells = ((row[place], part.columns[place]) for place in shown)
         table.add_row(*(cell_text(cell, column.quantity, column.digits) for cell, column in cells))
     return table

@@ -93,7 +93,7 @@ def _table(part: ReportTable) -> Iterator[str]:
     yield '<div class="scroll" tabindex="0"><table><thead><tr>'
     yield "".join(f"<th{kind}>{escape(column.title)}</th>" for (_, column), kind in zip(shown, classes, strict=True))
     yield "</tr></thead><tbody>"
-    for row in part.rows:
+    for row in part.listed:
         cells = (
             f"<td{kind}>{escape(cell_text(row[place], column.quantity, column.digits))}</td>"
             for (place, column), kind in zip(shown, classes, strict=True)

@@ -40,7 +40,7 @@ def _part(part: Part) -> Iterator[str]:
         columns = [part.columns[place] for place in shown]
         rows = [
             [cell_text(row[place], part.columns[place].quantity, part.columns[place].digits) for place in shown]
-            for row in part.rows
+            for row in part.listed
         ]
         yield from _grid([column.title for column in columns], [column.right for column in columns], rows)
         if part.extent:

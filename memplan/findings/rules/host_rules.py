@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, idle_part
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.stall_waits import StallWaits, claimed_waits, waits_for_stalls
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, waits_for_host
 
 _MOST_GAPS = 5
@@ -22,6 +24,7 @@ _TITLES = {
     "checkpoint": "The device idles {} ({}) while a checkpoint is saved",
     "allocate": "The device idles {} ({}) while device memory is allocated or freed",
     "synchronise": "The device idles {} ({}) after calls that waited for it",
+    "stalled": "The device idles {} ({}) while the host's process stands still: garbage collection, most likely",
     "between": "The device idles {} ({}) between steps",
     "host": "Host bound: the device idles {} ({}) until the host launches the next kernel",
     "dispatch": "The device idles {} ({}) between a launch and the start of its kernel",
@@ -31,8 +34,9 @@ _TITLES = {
 
 def host_findings(job: JobCase) -> Iterator[Finding]:
     """A finding for every cause of idle time that is worth one, and one for copies that nothing hides."""
+    waits = waits_for_stalls(job)
     for facts in job.ranks.values():
-        yield from _idle(facts)
+        yield from _idle(job, facts, waits)
         yield from _copies(facts)
     first = next(iter(job.ranks.values()), None)
     if first is not None:
@@ -67,7 +71,7 @@ def _environment(facts: RankFacts) -> Iterator[Finding]:
         )
 
 
-def _idle(facts: RankFacts) -> Iterator[Finding]:
+def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding]:
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
     for cause in IDLE_CAUSES:
         total = facts.claims.left(idle_part(cause))
@@ -82,7 +86,7 @@ def _idle(facts: RankFacts) -> Iterator[Finding]:
         ]
         if cause == "host":
             evidence.append(Evidence("kernels that wait longer than they run", waits_for_host(facts.case), "share"))
-        sure = cause not in ("unexplained",) and (facts.case.has_host or cause == "between")
+        sure = cause not in ("unexplained", "stalled") and (facts.case.has_host or cause == "between")
         yield Finding(
             kind=f"idle.{cause}",
             title=Sentence(_TITLES[cause], (format_duration(total), format_share(total / facts.length_ns))),
@@ -92,12 +96,14 @@ def _idle(facts: RankFacts) -> Iterator[Finding]:
             bound="a device that always has a kernel to run",
             formula=_FORMULAS.get(cause, "idle time under host events of this kind"),
             confidence=Confidence.MEASURED if sure else Confidence.ASSUMED,
+            waits_ns=claimed_waits(job, waits.get((facts.case.rank, cause), {})),
             places=tuple(Place((facts.case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
             evidence=tuple(evidence),
         )
 
 
 _FORMULAS = {
+    "stalled": "gaps in which the host calls next to nothing of the runtime",
     "between": "from the last kernel of a step to the first of the next",
     "host": "from the end of the kernel before to the host's launch of the next one",
     "dispatch": "from the host's launch to the start of the kernel, while nothing else ran",
@@ -109,6 +115,11 @@ _FORMULAS = {
 def _copies(facts: RankFacts) -> Iterator[Finding]:
     total = facts.claims.left(COPYING)
     if facts.worth(total):
+        case = facts.case
+        hiding = (case.computing, case.communicating)
+        starts, ends = (np.concatenate([part[side] for part in hiding]) for side in (0, 1))
+        start, end = interval_difference(case.copying, interval_union(starts, ends))
+        worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         yield Finding(
             kind="copy.exposed",
             title=Sentence(
@@ -121,5 +132,11 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             bound="copies wholly hidden behind computing",
             formula="copy intervals less computing and communication intervals",
             confidence=Confidence.MEASURED,
-            places=(Place((facts.case.rank,)),),
+            places=tuple(Place((case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
+            evidence=(
+                Evidence("copies", len(case.copying[0]), "count"),
+                Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
+                Evidence("times that the device waits for one", len(start), "count"),
+                Evidence("longest wait", int((end - start).max(initial=0)), "ns"),
+            ),
         )

@@ -10,9 +10,9 @@ from memplan.core.intervals import interval_intersection, interval_total
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_rate, format_share
 from memplan.findings.claims import TRANSFER
-from memplan.findings.communication_rules import places_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.rules.communication_rules import places_of
 from memplan.findings.step_breakdown import ExposedCommunication
 from memplan.traces.profile import PacketTraffic
 
@@ -61,7 +61,7 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
             rank=facts.case.rank,
             cost_ns=facts.claims.take(TRANSFER, cost or 0) if worth else None,
             cost_bytes=None,
-            bound="the rate that the profile's own large packets reach" if large else "",
+            bound="the rate that the profile's own large packets reach" if large else "what copies over HCCS reach",
             formula="time of small packets less their bytes at the rate of large ones, as a share of the transfer",
             confidence=Confidence.DERIVED,
             places=(Place(ranks=(facts.case.rank,)),),
@@ -75,10 +75,16 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
 
 
 def _small_packet_excess(facts: RankFacts, least: float, rdma: bool, large: list[PacketTraffic]) -> int | None:
-    """How much shorter exposed transfers were at the rate of large packets; `None` where there are none to tell it."""
-    if not large:
+    """
+    How much shorter exposed transfers were at the rate of large packets, or what copies reach where there are none.
+
+    `None` where neither is known: over RDMA the rate depends on the network.
+    """
+    if not large and rdma:
         return None
-    rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
+    rate = threshold("contention_rate") / 1e9
+    if large:
+        rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
     total = 0.0
     for one in facts.exposed:
         told = one.communication.told

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_share
+from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.hardware import chip as find_chip
@@ -29,6 +31,7 @@ def memory_findings(job: JobCase) -> Iterator[Finding]:
             continue
         yield from _fragmented(facts, curves[name])
         yield from _growing(facts, curves[name])
+        yield from _piling(facts, curves[name])
         yield from _peak(facts, curves[name])
 
 
@@ -37,7 +40,7 @@ def _used(curve: MemoryCurve) -> bool:
 
 
 def _outside(facts: RankFacts) -> Iterator[Finding]:
-    memory = process_memory(facts.case.profile.memory_curves())
+    memory = process_memory(facts.case.profile.memory_curves(), _fullest_ns(facts))
     if memory is None or memory.gap < threshold("outside_share") * memory.held:
         return
     inner = (ProcessPart.ALLOCATED, ProcessPart.CACHED)
@@ -61,14 +64,31 @@ def _outside(facts: RankFacts) -> Iterator[Finding]:
     )
 
 
-def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
-    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+def _fullest_ns(facts: RankFacts) -> int | None:
+    """When the process held most, ns; `None` where the profile doesn't tell."""
+    process = facts.case.profile.memory_curves().get("APP")
+    held = None if process is None else process.reserved if process.reserved is not None else process.allocated
+    if process is None or held is None or not len(held):
+        return None
+    return int(process.time_ns[int(held.argmax())])
+
+
+def room_left(facts: RankFacts, job: JobCase) -> tuple[int, int] | None:
+    """Device memory that is free when most is held, and all that is usable; `None` where chip or process is unknown."""
     memory = process_memory(facts.case.profile.memory_curves())
     chip = find_chip(job.machine.name) if job.machine is not None else None
     if memory is None or chip is None or chip.hbm_bytes is None:
-        return
+        return None
     usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
-    free = usable - memory.held
+    return usable - memory.held, usable
+
+
+def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
+    """Device memory that is nearly full, where the chip and the memory of the whole process are known."""
+    memory, room = process_memory(facts.case.profile.memory_curves()), room_left(facts, job)
+    if memory is None or room is None:
+        return
+    free, usable = room
     wanted = round(threshold("headroom_share") * usable)
     if free >= wanted:
         return
@@ -118,6 +138,7 @@ def _fragmented(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
             Evidence("highest allocated", allocated, "bytes"),
             Evidence("highest reserved", reserved, "bytes"),
             Evidence("reserved when most is allocated", int(curve.reserved[peak]), "bytes"),
+            *_holes(facts),
         ),
     )  # fmt: skip
 
@@ -178,15 +199,60 @@ def _kept(facts: RankFacts, start_ns: int, end_ns: int) -> list[Evidence]:
     if blocks is None:
         return []
     kept = (blocks.release_ns < 0) & (blocks.allocation_ns >= start_ns) & (blocks.allocation_ns < end_ns)
-    return _owners(blocks, np.flatnonzero(kept).tolist())
+    return _owners(blocks, np.flatnonzero(kept).astype(np.int64))
 
 
-def _owners(blocks: Allocations, rows: list[int]) -> list[Evidence]:
-    sums: dict[str, int] = {}
-    for row in rows:
-        sums[blocks.name[row]] = sums.get(blocks.name[row], 0) + int(blocks.size[row])
-    largest = sorted(sums.items(), key=lambda entry: (-entry[1], entry[0]))[:_MOST_OWNERS]
-    return [Evidence(name, size, "bytes") for name, size in largest]
+def _counted_by(curve: MemoryCurve, blocks: Allocations, rows: Int64s) -> Int64s:
+    """Those of `rows` that `curve` counts."""
+    if not blocks.component:
+        return rows
+    mine = [row for row in rows.tolist() if blocks.component[row] == curve.component]
+    return np.array(mine, dtype=np.int64)
+
+
+def _owners(blocks: Allocations, rows: Int64s) -> list[Evidence]:
+    return [Evidence(name, size, "bytes") for name, size in owners_of(blocks, rows)[:_MOST_OWNERS]]
+
+
+def _piling(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
+    """Blocks that pile up in a history without steps, as snapshots have it."""
+    blocks = facts.case.profile.allocations()
+    if facts.case.windows or blocks is None or curve.allocated is None:
+        return
+    found = accumulated(blocks)
+    total = sum(size for _, size in found)
+    if total < threshold("piling_share") * int(curve.allocated.max()) or not total:
+        return
+    known = blocks.allocation_ns >= 0
+    span = (int(blocks.allocation_ns[known].min()), int(blocks.allocation_ns[known].max()))
+    yield Finding(
+        kind="memory.growth",
+        title=Sentence("{} pile up and are never released; most of it by {}", (format_bytes(total), found[0][0])),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=total,
+        bound="a history that ends as it began",
+        formula="blocks never released, of who asks for such in most of eight equal parts of the history",
+        confidence=Confidence.DERIVED,
+        places=(Place((facts.case.rank,), span_ns=span, tensors=tuple(name for name, _ in found[:_MOST_OWNERS])),),
+        evidence=tuple(Evidence(name, size, "bytes") for name, size in found[:_MOST_OWNERS]),
+    )
+
+
+def _holes(facts: RankFacts) -> list[Evidence]:
+    """The segments that hold most bytes that nobody uses, and what keeps each from being given back."""
+    segments = facts.case.profile.segments()
+    if segments is None:
+        return []
+    unused = segments.size - segments.allocated
+    found = []
+    for row in np.argsort(-unused, kind="stable")[:_MOST_OWNERS].tolist():
+        if unused[row] and segments.allocated[row]:
+            words = f"segment at {int(segments.address[row]):#x} of {format_bytes(int(segments.size[row]))}"
+            holder = f", kept by {segments.holder[row]}" if segments.holder[row] else ""
+            found.append(Evidence(f"{words}{holder}: unused", int(unused[row]), "bytes"))
+    idle = int(segments.size[segments.allocated == 0].sum())
+    return [*found, Evidence("segments that hold nothing", idle, "bytes")]
 
 
 def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
@@ -201,8 +267,7 @@ def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         evidence.append(Evidence("reserved then", int(curve.reserved[row]), "bytes"))
     owners: list[Evidence] = []
     if blocks is not None and len(blocks):
-        alive = (blocks.allocation_ns <= time) & ((blocks.release_ns > time) | (blocks.release_ns < 0))
-        rows = np.flatnonzero(alive).tolist()
+        rows = _counted_by(curve, blocks, blocks_alive_at(blocks, time))
         owners = _owners(blocks, rows)
         known = int(blocks.size[rows].sum())
         evidence.append(Evidence("from before the profile began", max(peak - known, 0), "bytes"))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import KernelBounds, column_codes, kernel_bounds, signatures
@@ -19,29 +19,46 @@ from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels, TrackKind
 
-_MOST_KERNELS = 8
+if TYPE_CHECKING:
+    from memplan.findings.planned_kernels import PlannedKernels
+
+_MOST_KERNELS, _MOST_OPERANDS = 8, 20
 
 
 def kernel_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's kernels, each kernel in one of them."""
-    for facts in job.ranks.values():
-        kernels = facts.case.kernels
+    for rank, facts in job.ranks.items():
+        kernels, planned = facts.case.kernels, job.planned.get(rank)
         if kernels is None or not len(facts.case.computing_rows):
             continue
-        yield from _on_cpu(facts, kernels)
-        yield from _layouts(facts, kernels)
-        yield from _clock(facts)
-        yield from _irregular(facts, kernels)
-        bounds = kernel_bounds(kernels, facts.case.computing_rows, job.machine, job.plan)
-        yield from _far_from_bound(facts, kernels, bounds)
+        yield from _on_cpu(facts, kernels, planned)
+        yield from _layouts(facts, kernels, planned)
+        yield from _clock(facts, kernels, _bounds_of(job, rank, kernels))
+        yield from _irregular(facts, kernels, planned)
+
+
+def bound_findings(job: JobCase) -> Iterator[Finding]:
+    """What is left of every rank's kernels, by what bounds them."""
+    for rank, facts in job.ranks.items():
+        kernels, planned = facts.case.kernels, job.planned.get(rank)
+        if kernels is None or not len(facts.case.computing_rows):
+            continue
+        bounds = _bounds_of(job, rank, kernels)
+        yield from _far_from_bound(facts, kernels, bounds, planned)
         yield from _limits_of(facts, kernels, bounds)
+
+
+def _bounds_of(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
+    planned = job.planned.get(rank)
+    times = None if planned is None else planned.planned_ns
+    return kernel_bounds(kernels, job.ranks[rank].case.computing_rows, job.machine, times)
 
 
 def _where(column_rows: NDArray[np.bool_]) -> Int64s:
     return np.flatnonzero(column_rows).astype(np.int64)
 
 
-def _on_cpu(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     names = table("memplan.findings", "kernel_kinds.json")["cpu_cores"]["names"]
     coded = column_codes(kernels.core)
     wanted = np.array([text.upper() in names for text in coded.values], dtype=bool)
@@ -64,12 +81,12 @@ def _on_cpu(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         bound="the same work on AI cores, which takes next to no time",
         formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more",
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, slow),
+        places=_places(facts, kernels, slow, planned),
         evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
     )
 
 
-def _layouts(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")["formats"]["names"]}
     coded = column_codes(kernels.type)
     wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
@@ -89,12 +106,12 @@ def _layouts(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         bound="tensors that stay in the layout that their readers want",
         formula="time of kernels that move elements and compute nothing",
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, rows),
+        places=_places(facts, kernels, rows, planned),
         evidence=_types(facts, kernels, rows),
     )
 
 
-def _clock(facts: RankFacts) -> Iterator[Finding]:
+def _clock(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
     for track in facts.case.profile.tracks:
         if track.kind is not TrackKind.COUNTER or "freq" not in track.label.casefold():
             continue
@@ -111,7 +128,7 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
                 continue
             mean, most = float(np.average(values, weights=weights)), float(values.max())
             drop = 1 - mean / most
-            cost = round(facts.claims.left(COMPUTING) * drop)
+            cost = _clocked_excess(facts, kernels, bounds, times, values)
             if drop >= threshold("clock_drop_share") and facts.worth(cost):
                 low = int(values.argmin())
                 yield Finding(
@@ -120,10 +137,10 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
                         "The clock drops: {} MHz on average of {} MHz", (f"{mean:,.0f}", f"{most:,.0f}")
                     ),
                     rank=facts.case.rank,
-                    cost_ns=facts.claims.take(COMPUTING, cost),
+                    cost_ns=facts.claims.take_spread(cost),
                     cost_bytes=None,
                     bound="the highest clock of the profile all the time",
-                    formula="computing time x (1 - mean / highest clock)",
+                    formula="duration x (1 - clock then / highest clock) of kernels that memory doesn't bound",
                     confidence=Confidence.DERIVED,
                     places=(Place((facts.case.rank,), span_ns=(int(times[low]), end), tracks=(track.label,)),),
                     evidence=(
@@ -134,7 +151,14 @@ def _clock(facts: RankFacts) -> Iterator[Finding]:
                 return
 
 
-def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _clocked_excess(facts: RankFacts, kernels: Kernels, bounds: KernelBounds, times: Int64s, values: Floats) -> int:
+    """How much less kernels would take at the highest clock; memory has a clock of its own, and so its kernels keep."""
+    rows = facts.case.computing_rows[bounds.limit != list(bounds.limits).index("memory")]
+    place = np.maximum(np.searchsorted(times, kernels.start_ns[rows], side="right") - 1, 0)
+    return round(float((kernels.duration_ns[rows] * (1 - values[place] / values.max())).sum()))
+
+
+def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     """Runs of a kernel that took far longer than most on the same operands, where the profile tells these."""
     shapes = column_codes(kernels.input_shapes)
     told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)
@@ -164,14 +188,14 @@ def _irregular(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         bound="the median of the same kernel on the same operands",
         formula=f"duration - median, where that is more than {threshold('irregular_factor'):g} times the median",
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, rows[slow]),
+        places=_places(facts, kernels, rows[slow], planned),
         evidence=_types(facts, kernels, rows[slow]),
     )
 
 
 _LIMITS = {
     "cube": "cube", "vector": "vector", "scalar": "scalar", "mte1": "mte", "memory": "memory", "launch": "launch",
-    "no pipe": "unbound",
+    "no pipe": "unbound", "not counted": "uncounted",
 }  # fmt: skip
 _TITLES = {
     "cube": "Cube-bound kernels run {} ({}) beyond what the chip needs for them",
@@ -181,17 +205,20 @@ _TITLES = {
     "memory": "Memory-bound kernels run {} ({}) beyond what the chip needs for them",
     "launch": "Kernels that are shorter than their launch leave {} ({})",
     "unbound": "Kernels that keep no pipe busy leave {} ({})",
+    "uncounted": "Kernels without counters run {} ({}) beyond what the chip needs for them",
 }
 
 
-def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
+def _far_from_bound(
+    facts: RankFacts, kernels: Kernels, bounds: KernelBounds, planned: PlannedKernels | None
+) -> Iterator[Finding]:
     everything = np.arange(len(facts.case.computing_rows), dtype=np.int64)
     free = facts.claims.unclaimed(everything)
     length = kernels.duration_ns[facts.case.computing_rows].astype(np.float64)
     excess = np.maximum(length - bounds.bound_ns, 0.0)
     for code, limit in enumerate(bounds.limits):
         rows = free[(bounds.limit[free] == code) & (excess[free] > 0)]
-        cost = int(excess[rows].sum())
+        cost = facts.claims.beyond_spread(int(excess[rows].sum()))
         if not facts.worth(cost):
             continue
         kind = _LIMITS[limit]
@@ -206,7 +233,7 @@ def _far_from_bound(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) ->
             bound="the plan and the cost model of the chip" if modelled else "the kernel's own busiest pipe",
             formula=f"duration - bound / {threshold('bound_ratio'):g}, summed over kernels",
             confidence=Confidence.DERIVED,
-            places=_places(facts, kernels, rows),
+            places=_places(facts, kernels, rows, planned),
             evidence=(
                 Evidence("kernels", len(rows), "count"),
                 Evidence("they take", int(length[rows].sum()), "ns"),
@@ -222,7 +249,7 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
     length = kernels.duration_ns[facts.case.computing_rows]
     sums = np.bincount(bounds.limit, weights=length, minlength=len(bounds.limits))
     total = sums.sum()
-    if total <= 0 or not kernels.pmu:
+    if total <= 0 or not (length * bounds.busy).any():
         return
     order = [code for code in np.argsort(-sums, kind="stable").tolist() if sums[code]]
     words = ", ".join(f"{format_share(sums[code] / total, 0)} {_WORDS[bounds.limits[code]]}" for code in order[:3])
@@ -255,7 +282,7 @@ def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterat
     time = np.bincount(number, weights=length)
     busy = np.bincount(number, weights=length * bounds.busy) / np.maximum(time, 1)
     count = np.bincount(number)
-    for kind in np.argsort(-time, kind="stable")[:_MOST_KERNELS].tolist():
+    for kind in np.argsort(-time, kind="stable")[:_MOST_OPERANDS].tolist():
         row, place = int(rows[first[kind]]), int(first[kind])
         shapes = kernels.input_shapes[row]
         operands = "" if shapes.strip() in ABSENT else f" {shapes:.60}"
@@ -267,6 +294,7 @@ def _longest(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterat
 _WORDS = {
     "cube": "cube bound", "vector": "vector bound", "scalar": "scalar bound", "mte1": "bound by copies into L0",
     "memory": "memory bound", "launch": "shorter than a launch", "no pipe": "bound by no pipe",
+    "not counted": "of unknown bound",
 }  # fmt: skip
 
 
@@ -279,15 +307,21 @@ def _types(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Evidence, 
     return tuple(Evidence(coded.values[code], int(totals[code]), "ns") for code in order if totals[code])
 
 
-def _places(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Place, ...]:
-    mine = facts.case.computing_rows[rows]
-    worst = mine[np.argsort(-kernels.duration_ns[mine], kind="stable")[:_MOST_KERNELS]]
-    return tuple(
-        Place(
-            (facts.case.rank,),
-            step=int(kernels.step[row]) if kernels.step[row] >= 0 else None,
-            span_ns=(int(kernels.start_ns[row]), int(kernels.start_ns[row] + kernels.duration_ns[row])),
-            ops=(kernels.name[row],),
+def _places(
+    facts: RankFacts, kernels: Kernels, rows: Int64s, planned: PlannedKernels | None = None
+) -> tuple[Place, ...]:
+    """The kernels that take longest, in the model's words where a plan tells them."""
+    length = kernels.duration_ns[facts.case.computing_rows[rows]]
+    found = []
+    for kernel in rows[np.argsort(-length, kind="stable")[:_MOST_KERNELS]].tolist():
+        row = int(facts.case.computing_rows[kernel])
+        words = "" if planned is None else planned.place(kernel)
+        found.append(
+            Place(
+                (facts.case.rank,),
+                step=int(kernels.step[row]) if kernels.step[row] >= 0 else None,
+                span_ns=(int(kernels.start_ns[row]), int(kernels.start_ns[row] + kernels.duration_ns[row])),
+                ops=(words or kernels.name[row],),
+            )
         )
-        for row in worst.tolist()
-    )
+    return tuple(found)

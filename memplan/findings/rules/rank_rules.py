@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_rate, format_share
-from memplan.findings.claims import COMPUTING, TRANSFER, WAITING
+from memplan.findings.claims import TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import column_codes
+from memplan.findings.kernel_bounds import column_codes, rows_of_type
 from memplan.traces.link_totals import LinkTotal, link_totals
 from memplan.traces.summaries import slower_links
 
@@ -26,14 +27,44 @@ def rank_findings(job: JobCase) -> Iterator[Finding]:
 
 
 def stage_peers(job: JobCase) -> list[list[int]]:
-    """Ranks with the same work: those of one pipeline stage; ranks of unknown stage that meet others are no peers."""
-    found: dict[int | None, list[int]] = {}
+    """
+    Ranks with the same work: those of one pipeline stage that ran as many steps and about as many kernels.
+
+    Ranks of unknown stage that meet others are no peers; nor is one whose profile holds part of its kernels only.
+    """
+    found: dict[tuple[int | None, int], list[int]] = {}
     for rank, facts in job.ranks.items():
         stage = facts.case.profile.groups.stage_of(rank)
         if stage is None and any(one.communication.peer_to_peer for one in facts.exposed):
             continue
-        found.setdefault(stage, []).append(rank)
-    return [ranks for ranks in found.values() if len(ranks) > 1]
+        found.setdefault((stage, len(facts.steps)), []).append(rank)
+    alike = [_alike(job, ranks) for ranks in found.values()]
+    return [ranks for ranks in alike if len(ranks) > 1]
+
+
+def _alike(job: JobCase, ranks: Sequence[int]) -> list[int]:
+    """Those of `ranks` that ran about the same kernels as the middle one; where none are known all of them."""
+    counts = {rank: _type_counts(job.ranks[rank]) for rank in ranks}
+    known = sorted((rank for rank in ranks if counts[rank]), key=lambda rank: (counts[rank].total(), rank))
+    if not known:
+        return list(ranks)
+    middle = counts[known[len(known) // 2]]
+    least = 1 - threshold("alike_kernels_share")
+
+    def same(mine: Counter[str]) -> bool:
+        return (mine & middle).total() >= least * max(mine.total(), middle.total())
+
+    return [rank for rank in ranks if not counts[rank] or same(counts[rank])]
+
+
+def _type_counts(facts: RankFacts) -> Counter[str]:
+    """Computing kernels by type."""
+    kernels, rows = facts.case.kernels, facts.case.computing_rows
+    if kernels is None:
+        return Counter()
+    coded = column_codes(kernels.type)
+    counts = np.bincount(coded.codes[rows], minlength=len(coded.values))
+    return Counter({coded.values[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()})
 
 
 def _computing(facts: RankFacts) -> int:
@@ -60,7 +91,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                     (str(rank), format_duration(excess), format_change(excess / usual)),
                 ),
                 rank=rank,
-                cost_ns=facts.claims.take(COMPUTING, int(excess)),
+                cost_ns=facts.claims.take_spread(int(excess)),
                 cost_bytes=None,
                 bound="the median of the other ranks of its pipeline stage",
                 formula="computing time - median of the peers' computing time",
@@ -86,9 +117,7 @@ def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> float:
         case = job.ranks[number].case
         if case.kernels is None:
             return 0
-        coded = column_codes(case.kernels.type)
-        wanted = np.array([bool(_EXPERTS.search(text)) for text in coded.values], dtype=bool)
-        rows = case.computing_rows[wanted[coded.codes[case.computing_rows]]]
+        rows = rows_of_type(case.kernels.type, case.computing_rows, _EXPERTS)
         return int(case.kernels.duration_ns[rows].sum())
 
     return experts(rank) - median(experts(other) for other in peers if other != rank)

@@ -1,0 +1,153 @@
+"""Tracks placed on a canvas: which of them are in sight, how they scroll, and what lies where."""
+
+from __future__ import annotations
+
+import numpy as np
+from PySide6.QtCore import QPointF, Qt
+from PySide6.QtGui import QMouseEvent, QResizeEvent
+from PySide6.QtWidgets import QScrollBar, QWidget
+
+from memplan.gui.model.palette import Palette
+from memplan.gui.model.session.session import Session, SliceRef
+from memplan.gui.model.timeline.lanes import Lane
+from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, TimelineTrack
+from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+
+_SLACK_PX = 3
+
+
+class TrackCanvas(TimeCanvas):
+    """
+    The tracks of a session under each other, the pinned ones fixed at the top and the others scrolled by `bar`.
+
+    A label that is dragged takes its track along.
+    """
+
+    def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(session, palette, parent)
+        self.bar = QScrollBar(Qt.Orientation.Vertical, self)
+        self.bar.valueChanged.connect(self.rearranged)
+        self.placed: list[Placed] = []
+        self.pinned_px = 0  # height of the pinned tracks, which don't scroll
+        self._visible: list[tuple[Placed, int]] | None = None
+
+    def tracks_changed(self) -> None:
+        """The arrangement or the height of tracks changed."""
+        self.placed = self.session.tracks.layout()
+        self.pinned_px = sum(placed.height for placed in self.placed if placed.group == PINNED_GROUP)
+        total = self.placed[-1].top + self.placed[-1].height if self.placed else 0
+        self.bar.setPageStep(self.plot.height())
+        self.bar.setSingleStep(54)
+        self.bar.setRange(0, max(total - self.plot.height(), 0))
+        self.rearranged()
+
+    def rearranged(self) -> None:
+        """Other tracks are on the screen, or the same ones elsewhere."""
+        self._visible = None
+        self.refresh()
+
+    def relaid(self) -> None:
+        """Lay the tracks out anew while they are painted: their heights have become known."""
+        self.placed = self.session.tracks.layout()
+        self._visible = None
+
+    def visible(self) -> list[tuple[Placed, int]]:
+        """Tracks and headers on the screen with their top, in pixels from the plot's top."""
+        if self._visible is not None:
+            return self._visible
+        offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
+        found: list[tuple[Placed, int]] = []
+        for placed in self.placed:
+            top = placed.top if placed.group == PINNED_GROUP else placed.top - offset
+            limit = 0 if placed.group == PINNED_GROUP else pinned
+            if top + placed.height > limit and top < height:
+                found.append((placed, top))
+        self._visible = found
+        return found
+
+    def scroll_by(self, pixels: float) -> bool:
+        """Scroll the tracks; false when all of them fit."""
+        if self.bar.maximum() == 0:
+            return False
+        self.bar.setValue(self.bar.value() + round(pixels))
+        return True
+
+    def show_track(self, key: str) -> None:
+        """Scroll and unfold so that track `key` is on the screen: of one that is taller, the selected slice's lane."""
+        track = self.session.tracks.track(key)
+        if key not in self.session.tracks.pinned and track.group in self.session.tracks.folded:
+            self.session.tracks.fold(track.group, False)
+        placed = next((placed for placed in self.placed if placed.track is not None and placed.track.key == key), None)
+        if placed is None or placed.group == PINNED_GROUP:
+            return
+        first, height = placed.top, placed.height
+        lanes, selected = self.session.tracks.lanes(track), self.session.selected
+        if (
+            height > self.plot.height() - self.pinned_px
+            and lanes is not None
+            and isinstance(selected, SliceRef)
+            and selected.track == key
+        ):
+            height = self.session.tracks.lane_px
+            first += min(lanes.lane_of(selected.index), self.lanes_shown(placed) - 1) * height
+        top = first - self.bar.value()
+        if top < self.pinned_px or top + height > self.plot.height():
+            self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the scroll bar at the right edge."""
+        width = self.covered_px = self.bar.sizeHint().width()
+        self.bar.setGeometry(self.width() - width, self.ruler_px, width, max(self.height() - self.ruler_px, 1))
+        self.tracks_changed()
+        super().resizeEvent(event)
+
+    def lanes_shown(self, placed: Placed) -> int:
+        """Nesting levels of a track that its height has room for."""
+        return max((placed.height - 4) // self.session.tracks.lane_px, 1)
+
+    def placed_at(self, y: float) -> tuple[Placed, int] | None:
+        """The track or header at widget row `y`, with its top."""
+        inside = y - self.ruler_px
+        for placed, top in self.visible():
+            if top <= inside < top + placed.height and (placed.group == PINNED_GROUP or inside >= self.pinned_px):
+                return placed, top
+        return None
+
+    def slice_at(self, position: QPointF) -> SliceRef | None:
+        """The slice under `position`, with a few pixels of slack for narrow ones."""
+        found = self.placed_at(position.y())
+        if found is None or found[0].track is None or position.x() < GUTTER_PX:
+            return None
+        placed, top = found
+        track = placed.track
+        lanes = self.session.tracks.lanes(track) if track is not None else None
+        if track is None or lanes is None:
+            return None
+        depth = int((position.y() - self.ruler_px - top - 2) // self.session.tracks.lane_px)
+        if not 0 <= depth < min(len(lanes.lanes), self.lanes_shown(placed)):
+            return None
+        lane: Lane = lanes.lanes[depth]
+        time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
+        slice_position = lane.at(time, int(_SLACK_PX * self.ns_per_px))
+        return SliceRef(track.key, lane.index(slice_position)) if slice_position is not None else None
+
+    def track_at(self, position: QPointF) -> TimelineTrack | None:
+        """The track under `position`, `None` over headers and below the last one."""
+        found = self.placed_at(position.y())
+        return found[0].track if found is not None else None
+
+    def acted_track(self) -> TimelineTrack | None:
+        """The track that a key acts on: the one under the mouse, else that of the selected slice."""
+        if self.mouse is not None:
+            return self.track_at(self.mouse)
+        selected = self.session.selected
+        return self.session.tracks.track(selected.track) if isinstance(selected, SliceRef) else None
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """A label that was dragged takes its track to the place of the one it was dropped on."""
+        if self._press is not None and self._moved and self._press.x() < GUTTER_PX:
+            dragged, target = self.track_at(self._press), self.track_at(event.position())
+            around = self.session.tracks.neighbours(dragged.key) if dragged is not None else []
+            if dragged is not None and target is not None and target.key in around:
+                self.session.tracks.shift(dragged.key, around.index(target.key) - around.index(dragged.key))
+        super().mouseReleaseEvent(event)

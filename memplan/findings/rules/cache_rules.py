@@ -1,0 +1,103 @@
+"""KV caches of serving engines: sequences thrown out, a pool that is full, pages that hold no tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_share
+from memplan.findings.finding import Confidence, Evidence, Finding, threshold
+from memplan.findings.job_case import JobCase
+from memplan.traces.cache_use import CacheUse
+
+
+def cache_findings(job: JobCase) -> Iterator[Finding]:
+    """Findings of every rank whose engine tells of its cache."""
+    for rank, facts in job.ranks.items():
+        use = facts.case.profile.cache_use()
+        if use is not None:
+            yield from _short(rank, use)
+            yield from _page_ends(rank, use)
+            yield from _padding(rank, use)
+
+
+def _facts(use: CacheUse) -> tuple[Evidence, ...]:
+    figures = (
+        ("sequences thrown out", use.preemptions, "count"), ("largest share in use", use.usage, "share"),
+        ("tokens there is room for", use.tokens, "count"), ("blocks", use.blocks, "count"),
+        ("blocks in use at most", use.used_blocks, "count"), ("memory of the cache", use.nbytes, "bytes"),
+        ("sequences at once, at most", use.sequences, "count"), ("sequences waiting, at most", use.waiting, "count"),
+        ("tokens of a page", use.page_tokens, "count"), ("told by", use.source, ""),
+    )  # fmt: skip
+    return tuple(Evidence(label, value, unit) for label, value, unit in figures if value is not None)
+
+
+def _short(rank: int, use: CacheUse) -> Iterator[Finding]:
+    """A cache that holds fewer sequences than run, or than wait."""
+    full = (use.usage or 0.0) >= threshold("cache_full_share")
+    if not use.preemptions and not (full and use.waiting):
+        return
+    if use.preemptions:
+        kind, title = "kv.preemption", Sentence(
+            "The KV cache is over-committed: {} sequences were thrown out and computed again", (f"{use.preemptions:,}",)
+        )  # fmt: skip
+    else:
+        kind, title = "kv.full", Sentence("The KV cache is full: up to {} sequences wait for it", (f"{use.waiting:,}",))
+    yield Finding(
+        kind=kind,
+        title=title,
+        rank=rank,
+        cost_ns=None,
+        cost_bytes=None,
+        bound="",
+        formula="as the engine counts them",
+        confidence=Confidence.MEASURED,
+        evidence=_facts(use),
+    )
+
+
+def _page_ends(rank: int, use: CacheUse) -> Iterator[Finding]:
+    """Of each sequence half a page is empty on average; with large pages that is much of the cache."""
+    if not use.page_tokens or not use.tokens or not use.sequences:
+        return
+    share = use.sequences * use.page_tokens / 2 / use.tokens
+    if share < threshold("page_waste_share"):
+        return
+    yield Finding(
+        kind="kv.pages",
+        title=Sentence(
+            "Pages of {} tokens leave about {} of the KV cache empty: half a page of each sequence",
+            (f"{use.page_tokens:,}", format_share(min(share, 1.0))),
+        ),
+        rank=rank,
+        cost_ns=None,
+        cost_bytes=round(min(share, 1.0) * use.nbytes) if use.nbytes else None,
+        bound="pages of one token",
+        formula="sequences at once x tokens of a page / 2 / tokens there is room for",
+        confidence=Confidence.DERIVED,
+        evidence=_facts(use),
+    )
+
+
+def _padding(rank: int, use: CacheUse) -> Iterator[Finding]:
+    """States that are padded to fill a page, and layers that are not there, hold memory and no token."""
+    # Padding by p makes p / (1 + p) of each state's page empty.
+    states = use.page_padding / (1 + use.page_padding) if use.page_padding else 0.0
+    share = max(states, use.layer_padding or 0.0)
+    if share < threshold("page_waste_share"):
+        return
+    both = (
+        ("pages of states are padded by", use.page_padding),
+        ("layers that are not there, at most", use.layer_padding),
+    )
+    yield Finding(
+        kind="kv.padding",
+        title=Sentence("Up to {} of the KV cache is padding that holds no token", (format_share(share),)),
+        rank=rank,
+        cost_ns=None,
+        cost_bytes=round(share * use.nbytes) if use.nbytes else None,
+        bound="pages that are filled",
+        formula="the larger of padding / (1 + padding) of the pages of states and the engine's own bound for layers",
+        confidence=Confidence.ASSUMED,
+        evidence=(*(Evidence(label, value, "share") for label, value in both if value is not None), *_facts(use)),
+    )

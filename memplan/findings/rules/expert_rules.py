@@ -1,0 +1,74 @@
+"""Experts that are uneven layer by layer: another rank is the last in each, although all compute as much in a step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from memplan.core.arrays import Int64s
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_duration, format_share
+from memplan.findings.claims import WAITING
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.job_case import JobCase
+from memplan.findings.kernel_bounds import rows_of_type
+from memplan.findings.rules.rank_rules import stage_peers
+from memplan.findings.stall_waits import claimed_waits
+
+_PRODUCTS = re.compile(r"grouped_?mat_?mul", re.IGNORECASE)
+
+
+def expert_findings(job: JobCase) -> Iterator[Finding]:
+    """A finding for the ranks of a stage whose experts' products take turns in being slow."""
+    for peers in stage_peers(job):
+        rows = [_products(job, rank) for rank in peers]
+        if not len(rows[0]) or len({len(found) for found in rows}) != 1:
+            continue
+        lengths = np.vstack(rows)
+        slowest, usual = lengths.max(axis=0), np.median(lengths, axis=0)
+        uneven = slowest > threshold("uneven_experts") * usual
+        excess = (slowest - lengths)[:, uneven].sum(axis=1)
+        if not uneven.any():
+            continue
+        waits = {
+            rank: min(int(more), job.ranks[rank].claims.left(WAITING)) for rank, more in zip(peers, excess, strict=True)
+        }
+        victim = max(waits, key=lambda rank: waits[rank])
+        facts = job.ranks[victim]
+        if not facts.worth(waits[victim]):
+            continue
+        hottest = lengths.argmax(axis=0)[uneven]
+        yield Finding(
+            kind="rank.experts",
+            title=Sentence(
+                "Experts are uneven from layer to layer: rank {} waits {} ({}) for whichever rank has the most tokens",
+                (str(victim), format_duration(waits[victim]), format_share(waits[victim] / facts.length_ns)),
+            ),
+            rank=victim,
+            cost_ns=facts.claims.take(WAITING, waits.pop(victim)),
+            cost_bytes=None,
+            bound="tokens spread evenly over the ranks of every layer",
+            formula=f"slowest rank's product - the rank's own, where that is {threshold('uneven_experts'):g} times the"
+            " median of the ranks; at most its waiting",
+            confidence=Confidence.DERIVED,
+            waits_ns=claimed_waits(job, waits),
+            places=(Place(tuple(peers)),),
+            evidence=(
+                Evidence("products of experts", int(lengths.shape[1]), "count"),
+                Evidence("of them uneven", int(uneven.sum()), "count"),
+                *(
+                    Evidence(f"rank {rank} is the slowest", int((hottest == place).sum()), "count")
+                    for place, rank in enumerate(peers[:16])
+                ),
+            ),
+        )
+
+
+def _products(job: JobCase, rank: int) -> Int64s:
+    """Durations of a rank's products of experts in order, ns."""
+    case = job.ranks[rank].case
+    if case.kernels is None:
+        return np.empty(0, dtype=np.int64)
+    return case.kernels.duration_ns[rows_of_type(case.kernels.type, case.computing_rows, _PRODUCTS)]

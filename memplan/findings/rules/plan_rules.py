@@ -1,0 +1,161 @@
+"""Deviations from a plan, in the model's words: parts that take longer than planned, work that no plan has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memplan.core.arrays import Floats, Int64s
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_change, format_duration, format_share
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.job_case import JobCase, RankFacts
+from memplan.schema import PlannedOp
+from memplan.traces.profile import Kernels
+
+if TYPE_CHECKING:
+    from memplan.findings.planned_kernels import PlannedKernels
+
+_MOST = 8
+
+
+def plan_findings(job: JobCase) -> Iterator[Finding]:
+    """Findings of every rank that the plan is of."""
+    for rank, planned in job.planned.items():
+        facts = job.ranks[rank]
+        kernels = facts.case.kernels
+        if kernels is not None:
+            yield from _unplanned(facts, kernels, planned)
+            yield from _slower(facts, kernels, planned)
+
+
+def _unplanned(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
+    """
+    Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
+    the plan that lacks them, so they cost nothing.
+    """
+    free = facts.claims.unclaimed(np.flatnonzero(planned.op < 0).astype(np.int64))
+    length = kernels.duration_ns[facts.case.computing_rows]
+    names = [planned.what(kernel) for kernel in free.tolist()]
+    known = free[np.array([bool(name) for name in names], dtype=bool)] if len(free) else free
+    total = int(length[known].sum()) if len(known) else int(length[free].sum())
+    if not facts.worth(total):
+        return
+    sums: Counter[str] = Counter()
+    for kernel, name in zip(free.tolist(), names, strict=True):
+        sums[name or f"{kernels.type[int(facts.case.computing_rows[kernel])]}, unknown"] += int(length[kernel])
+    largest = sums.most_common(_MOST)
+    mine = known if len(known) else free
+    yield Finding(
+        kind="plan.unplanned",
+        title=Sentence(
+            "{} that the plan doesn't have: {} ({}); most of it {}",
+            (f"{len(mine):,} kernels", format_duration(total), format_share(total / facts.length_ns), largest[0][0]),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take_kernels(known, total) if len(known) else None,
+        cost_bytes=None,
+        bound="the plan, which does without them",
+        formula="time of computing kernels that no planned op runs, where it is known what they are",
+        confidence=Confidence.DERIVED,
+        places=_places(facts, kernels, planned, mine, length.astype(np.float64)),
+        evidence=tuple(Evidence(name, time, "ns") for name, time in largest),
+    )
+
+
+def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
+    """
+    A finding for each part of the model that takes longer than most ops of the plan that the same thing bounds.
+
+    Where most of them are slower it is what bounds them that is, not the part.
+    """
+    length = kernels.duration_ns[facts.case.computing_rows].astype(np.float64)
+    reach = _reached(length, planned)
+    free = facts.claims.unclaimed(np.flatnonzero(planned.op >= 0).astype(np.int64))
+    free = free[length[free] > threshold("planned_spread") * reach[free]]
+    by_part: dict[tuple[str, str], list[int]] = {}
+    for kernel in free.tolist():
+        op = planned.plan.ops[int(planned.op[kernel])]
+        by_part.setdefault((op.part or op.type, op.phase or ""), []).append(kernel)
+    excess = length - reach
+    costs = {part: float(excess[rows].sum()) for part, rows in by_part.items()}
+    for part in sorted(costs, key=lambda key: -costs[key]):
+        cost = int(costs[part])
+        if not facts.worth(cost):
+            return
+        yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess)
+
+
+def _reached(length: Floats, planned: PlannedKernels) -> Floats:
+    """What each kernel would take at what most planned ops with its bound reach; NaN of unplanned ones."""
+    bounds = np.array([str(op.bound.value) for op in planned.plan.ops] or [""])
+    of_kernel = np.where(planned.op >= 0, bounds[np.maximum(planned.op, 0)], "")
+    found = planned.planned_ns.copy()
+    for bound in np.unique(of_kernel[planned.op >= 0]).tolist():
+        mine = of_kernel == bound
+        ratio = float(np.nanmedian(length[mine] / np.maximum(planned.planned_ns[mine], 1.0)))
+        found[mine] *= max(ratio, 1.0)
+    return found
+
+
+def _slow_part(
+    facts: RankFacts, kernels: Kernels, planned: PlannedKernels, part: tuple[str, str], rows: Int64s, excess: Floats
+) -> Finding:
+    length = kernels.duration_ns[facts.case.computing_rows]
+    took, expected = int(length[rows].sum()), float((length[rows] - excess[rows]).sum())
+    cost = int(excess[rows].sum())
+    ops = [planned.plan.ops[int(planned.op[kernel])] for kernel in rows.tolist()]
+    layers = _layers(ops, excess[rows])
+    name = ", ".join(text for text in part if text)
+    return Finding(
+        kind="plan.slower",
+        title=Sentence(
+            "{} takes {} longer than planned ({}){}",
+            (name, format_duration(cost), format_change(took / max(expected, 1.0) - 1), layers),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take_kernels(rows, cost),
+        cost_bytes=None,
+        bound="the plan, at what most ops that the same thing bounds reach",
+        formula=f"duration - planned x median of measured over planned of its bound, where more than"
+        f" {threshold('planned_spread') - 1:.0%} longer",
+        confidence=Confidence.DERIVED,
+        places=_places(facts, kernels, planned, rows, excess),
+        evidence=(
+            Evidence("kernels", len(rows), "count"), Evidence("they take", took, "ns"),
+            Evidence("planned, at what most reach", int(expected), "ns"),
+            Evidence("ops of it that the plan has", _planned_ops(planned, part), "count"),
+        ),
+    )  # fmt: skip
+
+
+def _planned_ops(planned: PlannedKernels, part: tuple[str, str]) -> int:
+    return sum((op.part or op.type, op.phase or "") == part for op in planned.plan.ops if op.launches)
+
+
+def _layers(ops: Sequence[PlannedOp], excess: Floats) -> str:
+    """The layers that most of an excess is in, where these are few of those that the part has."""
+    sums: Counter[int] = Counter()
+    for op, length in zip(ops, excess.tolist(), strict=True):
+        if op.layer is not None:
+            sums[op.layer] += int(length)
+    most = [layer for layer, length in sums.most_common(3) if length >= 0.2 * sum(sums.values())]
+    if not most:
+        return ""
+    return ", most in " + ", ".join(f"layers.{layer}" for layer in sorted(most))
+
+
+def _places(
+    facts: RankFacts, kernels: Kernels, planned: PlannedKernels, rows: Int64s, weight: Floats
+) -> tuple[Place, ...]:
+    worst = rows[np.argsort(-weight[rows], kind="stable")[:_MOST]]
+    found = []
+    for kernel in worst.tolist():
+        row = int(facts.case.computing_rows[kernel])
+        end = int(kernels.start_ns[row] + kernels.duration_ns[row])
+        words = planned.place(kernel) or kernels.name[row]
+        found.append(Place((facts.case.rank,), span_ns=(int(kernels.start_ns[row]), end), ops=(words,)))
+    return tuple(found)

@@ -1,0 +1,113 @@
+"""Layers that the backward pass computes again: how long that takes, and whether memory makes it necessary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from memplan.core.arrays import Bools, Int64s
+from memplan.core.resources import table
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, format_duration, format_share
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.kernel_bounds import column_codes
+from memplan.findings.rules.memory_rules import room_left
+from memplan.graph.op_names import op_family
+from memplan.traces.profile import Kernels
+
+_MOST = 6
+_PHASE = "recompute"
+"""The phase of planned ops that run again."""
+
+
+def recompute_findings(job: JobCase) -> Iterator[Finding]:
+    """A finding for every rank that computes layers again; it costs something where memory would do without."""
+    for rank, facts in job.ranks.items():
+        kernels = facts.case.kernels
+        if kernels is None or not len(facts.case.computing_rows):
+            continue
+        planned = job.planned.get(rank)
+        again = None if planned is None else planned.of_phase(_PHASE)
+        if again is None or not len(again):
+            again = run_again(kernels, facts.case.computing_rows)
+        yield from _again(job, facts, kernels, again)
+
+
+def run_again(kernels: Kernels, rows: Int64s) -> Int64s:
+    """
+    Places in `rows` of the kernels that run a layer again on the way back.
+
+    The attention of a layer runs forward once more between the gradients of two attentions where exactly one does; of
+    the kernels around it without a gradient among them as many are the layer's as it has on the way forward.
+    """
+    names = table("memplan.findings", "kernel_kinds.json")["attention"]["names"]
+    coded = column_codes(kernels.type)
+    families = [op_family(text) for text in coded.values]
+    of_type = coded.codes[rows]
+    forward = np.flatnonzero(np.array([name in names for name in families], dtype=bool)[of_type])
+    back = np.flatnonzero(np.array([name.removesuffix("grad") in names and name.endswith("grad") for name in families],
+                                   dtype=bool)[of_type])  # fmt: skip
+    gradient = np.array([name.endswith("grad") for name in families], dtype=bool)[of_type]
+    if len(back) < 2 or len(forward) <= len(back):
+        return np.empty(0, dtype=np.int64)
+    between = np.searchsorted(forward, back)
+    single = np.flatnonzero(np.diff(between) == 1) + 1
+    ahead = forward[: between[0]]
+    length = int(np.median(np.diff(ahead))) if len(ahead) > 1 else 0
+    if len(single) < 2 or not length:
+        return np.empty(0, dtype=np.int64)
+    found = [_layer_around(int(forward[between[place] - 1]), gradient, length) for place in single.tolist()]
+    return np.unique(np.concatenate(found))
+
+
+def _layer_around(attention: int, gradient: Bools, length: int) -> Int64s:
+    """The kernels of the layer whose attention this is: from the last gradient before it, up to the next one."""
+    before = np.flatnonzero(gradient[:attention])
+    after = np.flatnonzero(gradient[attention:])
+    begin = int(before[-1]) + 1 if len(before) else 0
+    end = attention + int(after[0]) if len(after) else len(gradient)
+    return np.arange(begin, min(end, begin + length), dtype=np.int64)
+
+
+def _again(job: JobCase, facts: RankFacts, kernels: Kernels, again: Int64s) -> Iterator[Finding]:
+    free = facts.claims.unclaimed(again)
+    length = kernels.duration_ns[facts.case.computing_rows]
+    total = int(length[free].sum())
+    if not facts.worth(total):
+        return
+    room = room_left(facts, job)
+    roomy = room is not None and room[0] >= 2 * threshold("headroom_share") * room[1]
+    said: Text
+    if room is None:
+        said = Sentence("; whether memory needs that, the profile doesn't tell without --chip")
+    elif roomy:
+        said = Sentence("; {} of device memory are free", (format_bytes(room[0]),))
+    else:
+        said = Sentence("; memory needs that: {} are free", (format_bytes(max(room[0], 0)),))
+    worst = free[np.argsort(-length[free], kind="stable")[:_MOST]]
+    evidence = [Evidence("kernels", len(free), "count"), Evidence("they take", total, "ns")]
+    if room is not None:
+        evidence += [Evidence("free device memory", room[0], "bytes"), Evidence("device memory", room[1], "bytes")]
+    yield Finding(
+        kind="recompute.layers",
+        title=Sentence(
+            "The backward pass computes layers again for {} ({}){}",
+            (format_duration(total), format_share(total / facts.length_ns), said),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take_kernels(free, total) if roomy else None,
+        cost_bytes=None,
+        bound="activations that are kept, where there is room for them",
+        formula="time of forward kernels between the gradients of two layers",
+        confidence=Confidence.ASSUMED,
+        places=tuple(_place(facts, kernels, int(kernel)) for kernel in worst.tolist()),
+        evidence=tuple(evidence),
+    )
+
+
+def _place(facts: RankFacts, kernels: Kernels, kernel: int) -> Place:
+    row = int(facts.case.computing_rows[kernel])
+    end = int(kernels.start_ns[row] + kernels.duration_ns[row])
+    return Place((facts.case.rank,), span_ns=(int(kernels.start_ns[row]), end), ops=(kernels.name[row],))

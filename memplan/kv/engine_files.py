@@ -1,0 +1,197 @@
+"""
+The engines' files: how each version lays out pages, what blocks it takes, how it plans and shares memory.
+
+Tables change from release to release, so every `engine-*.json` in this folder states one version of one engine with
+its source, and a new release is a new file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from memplan.core.errors import InputError
+from memplan.core.resources import table
+from memplan.hardware import Chip
+from memplan.kv.engine import (
+    AttentionBackend,
+    CompressedBlocks,
+    CompressedLayout,
+    Engine,
+    EntryFormat,
+    IndexFormat,
+    LatentLayout,
+    PlannerRules,
+    SchedulingRules,
+    StateRules,
+)
+
+
+def _entry_format(row: Mapping[str, Any]) -> EntryFormat:
+    return EntryFormat(
+        element_bytes=row.get("element_bytes", 0),
+        extra_elements=row.get("extra_elements", 0),
+        entry_bytes=row.get("entry_bytes"),
+        alignment=row.get("alignment", 1),
+        window_bytes=row.get("window_bytes"),
+        window_stride=row.get("window_stride", 1),
+    )
+
+
+def _index_format(row: Mapping[str, Any]) -> IndexFormat:
+    return IndexFormat(row["element_bytes"], row["scale_bytes"], row["scale_group"], row.get("alignment", 1))
+
+
+def _index_formats(row: Mapping[str, Any]) -> Mapping[str, IndexFormat]:
+    """The formats by name; the one without a name is the default."""
+    others = {name: _index_format({**row, **entry}) for name, entry in row.get("types", {}).items()}
+    return {"": _index_format(row), **others}
+
+
+def _backend(row: Mapping[str, Any]) -> AttentionBackend:
+    spread = row.get("context_parallel")
+    return AttentionBackend(
+        name=row["name"],
+        attention=row["attention"],
+        kv=row["kv"],
+        kernel_blocks=tuple(row["kernel_blocks"]),
+        beside=tuple(row.get("beside", ())),
+        families=tuple(row.get("families", ())),
+        head_sizes=tuple(row.get("head_sizes", ())),
+        most_head=row.get("most_head"),
+        most_heads=row.get("most_heads"),
+        context_parallel=None if spread is None else tuple(spread),
+        any_block=row.get("any_block", False),
+        windows_first=row.get("windows_first"),
+        block_outermost=row.get("block_outermost", False),
+    )
+
+
+def _compressed(row: Mapping[str, Any]) -> CompressedLayout:
+    blocks: dict[int | None, CompressedBlocks] = {}
+    for size, entry in row["blocks"].items():
+        pads = entry.get("pads", {})
+        blocks[None if size == "*" else int(size)] = CompressedBlocks(
+            window=entry["window"],
+            states={int(ratio): rows for ratio, rows in entry["states"].items()},
+            index_pad=pads.get("index"),
+            main_pad=pads.get("main"),
+            window_pad=pads.get("window"),
+        )
+    return CompressedLayout(
+        counts_entries=row["counts_entries"],
+        by_ratio=row["by_ratio"],
+        whole_tuples=row["whole_tuples"],
+        ratios=tuple(row["ratios"]),
+        ring_rows=row.get("ring_rows", 0),
+        native_block=row.get("native_block"),
+        slots=row.get("slots", False),
+        page_tokens=row.get("page_tokens"),
+        folded_ratio=row.get("folded_ratio"),
+        runner=row.get("runner"),
+        tensor=tuple(row.get("tensor", ())),
+        formats={name: _entry_format(entry) for name, entry in row["formats"].items()},
+        indexes=_index_formats(row["index"]),
+        blocks=blocks,
+    )
+
+
+def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
+    ahead = row.get("ahead_in_pipelines", False)
+    return SchedulingRules(
+        row["asynchronous"], row["in_flight_batches"], tuple(ahead) if isinstance(ahead, list) else ahead
+    )
+
+
+def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
+    index, states = row["latent"]["indexer"], row["states"]
+    drafting = row.get("drafts_in_pipelines")
+    allowed = row["block"]["allowed"]
+    return Engine(
+        name=row["name"],
+        engine=document["engine"],
+        version=document["version"],
+        source=document["source"],
+        usual=document.get("usual", False),
+        families=tuple(row["families"]),
+        default_block_size=row["block"]["default"],
+        forced_block=row["block"].get("forced"),
+        compressed_block=row["block"].get("compressed"),
+        block_sizes=None if allowed is None else tuple(allowed),
+        utilization=row["utilization"],
+        batched_tokens=row["batched_tokens"],
+        kv_bytes=row["kv_bytes"],
+        default_kv=row["default_kv"],
+        checkpoint_kv=row.get("checkpoint_kv", False),
+        unpiped=tuple(row.get("unpiped", ())),
+        plain_experts=row.get("plain_experts", True),
+        workspace_share=row.get("workspace_share", 0.0),
+        drafts_in_pipelines=None if drafting is None else tuple(drafting),
+        latent=LatentLayout(
+            formats={name: _entry_format(entry) for name, entry in row["latent"]["formats"].items()},
+            indexes=_index_formats(index),
+            index_in_page=index["in_page"],
+            index_kept_by_shared=index["kept_by_shared"],
+            index_repeated=index.get("repeated", False),
+            packed_tile=row["latent"].get("packed_tile"),
+        ),
+        states=StateRules(
+            rule=states["rule"],
+            alignment=states["alignment"],
+            latent_alignment=states.get("latent_alignment"),
+            prefix_caching=states.get("prefix_caching", False),
+            checkpoints=states.get("checkpoints", {}),
+        ),
+        compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
+        backends=tuple(_backend(backend) for backend in row.get("backends", ())),
+        planner=PlannerRules(**row.get("planner", {})),
+        scheduling=_scheduling(row["scheduling"]),
+        hybrid=row.get("hybrid", True),
+        paged=row.get("paged", True),
+        dispatch_tokens=row.get("dispatch_tokens"),
+    )
+
+
+@functools.cache
+def engines() -> tuple[Engine, ...]:
+    """Every engine of the data files, ordered by name and version, then as in their file."""
+    found: list[Engine] = []
+    for file in resources.files("memplan.kv").iterdir():
+        if file.name.startswith("engine-") and file.name.endswith(".json"):
+            document = table("memplan.kv", file.name)
+            rows = {row["name"]: row for row in document["variants"]}
+            found += [_engine(document, {**rows.get(row.get("like"), {}), **row}) for row in rows.values()]
+    return tuple(sorted(found, key=lambda item: (item.engine, item.version)))
+
+
+def engine(name: str, chip: Chip | None = None) -> Engine:
+    """
+    The engine called `name` in full, or the one that `name` and `chip` settle.
+
+    Of an engine named without a version the one for the chip's generation is taken, or without any the first of those
+    for other devices; of several versions the one that its file calls the usual one. Raises `InputError` listing the
+    candidates, or the nearest names for an unknown one.
+    """
+    wanted = name.casefold()
+    exact = next((item for item in engines() if item.name == wanted), None)
+    if exact is not None:
+        return exact
+    begins = [item for item in engines() if wanted in (item.engine, f"{item.engine}-{item.version}")]
+    if not begins:
+        near = difflib.get_close_matches(wanted, [item.name for item in engines()], n=1, cutoff=0)
+        raise InputError(f"no engine is called {name!r:.60}", remedy=f"nearest: {', '.join(near)}")
+    usual = [item for item in begins if item.usual] or begins
+    elsewhere = [item for item in usual if not item.families]
+    if elsewhere:
+        return elsewhere[0]
+    if len(usual) == 1:
+        return usual[0]
+    if chip is None:
+        raise InputError(f"{name!r} is several engines: {', '.join(item.name for item in usual)}")
+    fitting = [item for item in usual if chip.family in item.families]
+    if not fitting:
+        raise InputError(f"{name} is not known for {chip.name}", remedy="name the engine in full")
+    return fitting[0]

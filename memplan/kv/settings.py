@@ -1,0 +1,283 @@
+"""What an engine makes of the settings it is started with: those left open, and those it overrules, each with why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence, Text
+from memplan.kv.engine import AttentionBackend, Engine
+from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of, kv_types
+from memplan.kv.state_pages import with_states_aligned
+from memplan.models import ModelConfig
+from memplan.models.cache_parts import CacheContent
+from memplan.models.parallel import ONE_RANK, Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """
+    How the engine is started: its caches, and how much it schedules at once; `None` leaves it to the engine.
+
+    `length` is the longest sequence, `batched_tokens` the most tokens of one step, `asynchronous` whether steps are
+    scheduled ahead, `prefix_caching` whether blocks are kept for later requests. `in_flight_tokens` sets directly what
+    windows must hold beside their own tokens, as a planner is told it; the block size given with it is taken as it is.
+    `hybrid` off keeps windows as if they were full attention. `blocks` overrides the number of blocks. `runner` is the
+    model runner asked for (`V2`). `fits_length` shortens the sequence to the longest that fits.
+    """
+
+    length: int
+    caches: CacheOptions = field(default_factory=CacheOptions)
+    batched_tokens: int | None = None
+    asynchronous: bool | None = None
+    prefix_caching: bool | None = None
+    in_flight_tokens: int | None = None
+    hybrid: bool = True
+    blocks: int | None = None
+    fits_length: bool = False
+    runner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One setting as the engine runs with it: its name, its value and why it has it."""
+
+    setting: Sentence
+    value: Text
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """
+    `options` with nothing left open, and what else follows from them.
+
+    `batches` are under way at once, `state_blocks` states kept of a request. `block_outermost` says that layers lie
+    side by side in a block. `choices` say what was chosen and why.
+    """
+
+    options: ServingOptions
+    batches: int
+    state_blocks: int
+    block_outermost: bool
+    choices: tuple[Choice, ...]
+
+
+_GIVEN = Sentence("given")
+
+
+def attention_kind(model: ModelConfig, engine: Engine) -> str | None:
+    """What `AttentionBackend.attention` calls the attention of `model`; `None` for a model without any."""
+    contents = {part.content for part in cache_parts(model)}
+    if CacheContent.WINDOW in contents:
+        ring = bool(engine.compressed) and engine.compressed[0].ring_rows > 0
+        return "shared_compressed" if ring else "compressed"
+    if CacheContent.INDEX_KEYS in contents:
+        return "sparse_latent"
+    if CacheContent.LATENT in contents:
+        return "latent"
+    return "heads" if CacheContent.HEADS in contents else None
+
+
+def _takes(backend: AttentionBackend, model: ModelConfig, asked: str, layout: Layout, block: int | None) -> bool:
+    parts = cache_parts(model)
+    window_alone = bool(parts) and parts[0].content is CacheContent.WINDOW
+    widths = {part.widths[0] for part in parts if part.content is CacheContent.HEADS}
+    heads = max((part.heads for part in parts), default=0)
+    return (
+        asked in backend.kv
+        and (not backend.families or model.model_type in backend.families or model.family in backend.families)
+        and (not backend.head_sizes or widths <= set(backend.head_sizes))
+        and (backend.most_head is None or max(widths, default=0) <= backend.most_head)
+        and (backend.most_heads is None or -(-heads // layout.tensor) <= backend.most_heads)
+        and (layout.context == 1 or backend.context_parallel is None or asked in backend.context_parallel)
+        and (block is None or backend.takes_block(block))
+        and backend.windows_first in (None, window_alone)
+    )
+
+
+def _asked_kv(model: ModelConfig, engine: Engine, options: CacheOptions) -> str:
+    """The type asked for; where none is, that of the checkpoint if the engine goes by it."""
+    if options.kv is not None and options.kv != "auto":
+        return options.kv
+    own = None if model.quantization is None else model.quantization.kv
+    return own if own is not None and engine.checkpoint_kv else "auto"
+
+
+def chosen_backend(
+    model: ModelConfig, engine: Engine, options: CacheOptions, layout: Layout = ONE_RANK
+) -> AttentionBackend | None:
+    """
+    The first of the engine's kernels that takes the model; `None` where the engine's are not told apart.
+
+    Raises `InputError` where none does.
+    """
+    kind = attention_kind(model, engine_of(model, engine))
+    offered = [backend for backend in engine.backends if backend.attention == kind]
+    if not offered:
+        if kind is not None and engine.backends:
+            raise InputError(f"{engine.name} has no attention kernel for {model.name}")
+        return None
+    asked = _asked_kv(model, engine, options)
+    for backend in offered:
+        if _takes(backend, model, asked, layout, options.block_size):
+            return backend
+    what = f"the attention of {model.name}"
+    types = sorted({name for backend in offered for name in backend.kv})
+    if asked not in types:
+        raise InputError(f"{engine.name} keeps no cache of {what} in {asked!r}", remedy=f"it has {', '.join(types)}")
+    if layout.context > 1:
+        raise InputError(f"{engine.name} does not spread {what} in {asked!r} over context-parallel ranks")
+    raise InputError(f"{engine.name} has no attention kernel that takes {what} in {asked!r}")
+
+
+def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
+    """The types that can be asked for of the caches of `model`."""
+    kind = attention_kind(model, engine_of(model, engine))
+    names = [name for item in engine.backends if item.attention == kind for name in item.kv if name != "auto"]
+    return tuple(dict.fromkeys(names)) if engine.backends else kv_types(model, engine)
+
+
+def _default_block(engine: Engine, backend: AttentionBackend | None) -> tuple[int, Text]:
+    """The block size that the engine takes when none is asked for."""
+    size = engine.default_block_size
+    if backend is None or (backend.reads_block(size) and all(size % block == 0 for block in backend.beside)):
+        return size, Sentence("the engine's default")
+    least = min(math.lcm(block, *backend.beside) for block in backend.kernel_blocks)
+    return least, Sentence("the smallest that {} reads", (backend.name,))
+
+
+def _block_size(
+    model: ModelConfig, engine: Engine, options: ServingOptions, backend: AttentionBackend | None
+) -> tuple[int, Text]:
+    asked = options.caches.block_size
+    kind = attention_kind(model, engine_of(model, engine))
+    stateful = any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
+    forced = kind in ("heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
+    # Tokens in flight given as such are what a planner was told: so is the block size then.
+    if engine.forced_block is not None and forced and not stateful and options.in_flight_tokens is None:
+        return engine.forced_block, Sentence("forced with prefix caching and chunked prefill")
+    size, reason = (asked, _GIVEN) if asked is not None else _default_block(engine, backend)
+    allowed = block_sizes(model, engine) if kind == "compressed" or engine.forced_block is None else None
+    if asked is not None and allowed is not None and size not in allowed and engine.compressed_block is not None:
+        return engine.compressed_block, Sentence("in place of {}, which compressed caches can't have", (str(size),))
+    if size < 1 or (allowed is not None and size not in allowed):
+        names = ", ".join(map(str, allowed)) if allowed else "1 and more"
+        raise InputError(f"{engine.name} does not take a block size of {size}", remedy=f"it takes {names}")
+    return size, reason
+
+
+def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout) -> None:
+    """Refuse what the engine refuses whatever memory there is."""
+    experts = model.experts
+    if experts is not None and not experts.gated and not engine.plain_experts:
+        raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
+    if layout.pipeline > 1 and model.model_type in engine.unpiped:
+        raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
+    fitted = engine_of(model, engine)
+    if attention_kind(model, fitted) not in ("compressed", "shared_compressed"):
+        return
+    for kept in fitted.compressed[:1]:
+        if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
+            sizes = ", ".join(map(str, kept.tensor))
+            raise InputError(
+                f"{engine.name} runs {model.name} with tensor parallelism of {sizes} and without pipeline or context "
+                "parallelism only"
+            )
+        if kept.runner is not None and options.runner != kept.runner:
+            raise InputError(
+                f"{engine.name} runs {model.name} on model runner {kept.runner} only",
+                remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
+            )
+
+
+def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> EngineSettings:
+    """
+    What `engine` makes of `options` for `model` in `layout`.
+
+    Raises `InputError` where it would refuse them before it looks at memory.
+    """
+    if options.length < 1:
+        raise InputError(f"a sequence of {options.length} tokens can't be served")
+    choices: list[Choice] = []
+    asked = options.caches
+    if asked.speculative_tokens and not model.mtp_layers:
+        raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
+    _check_runnable(model, engine, options, layout)
+    drafting = engine.drafts_in_pipelines
+    if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
+        raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
+    backend = chosen_backend(model, engine, asked, layout)
+    kv = asked.kv
+    if backend is not None:
+        name = _asked_kv(model, engine, asked)
+        kv = backend.kv[name]
+        reason = Sentence("the first of the engine's that takes the model and its cache type")
+        choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
+        if asked.kv is None:
+            own = name != "auto"
+            why = Sentence("the checkpoint's own") if own else Sentence("as {} keeps it by default", (backend.name,))
+            choices.append(Choice(Sentence("cache type"), kv, why))
+    size, why_size = _block_size(model, engine, options, backend)
+    prefix, why_prefix = _prefix_caching(model, engine, options)
+    asynchronous = engine.scheduling.asynchronous if options.asynchronous is None else options.asynchronous
+    batches = engine.scheduling.batches(model, asynchronous=asynchronous, pipeline=layout.pipeline)
+    tokens = options.batched_tokens or engine.batched_tokens
+    in_flight = options.in_flight_tokens
+    if in_flight is None:
+        in_flight = tokens * batches if engine.scheduling.in_flight_batches else tokens
+    recurrences = [part.state for part in cache_parts(model) if part.state is not None]
+    aligned = asked.state_aligned
+    if aligned is None:
+        aligned = prefix and bool(recurrences)
+    checkpoints = [engine.states.checkpoints.get(state.recurrence) for state in recurrences] if aligned else []
+    known = [tokens for tokens in checkpoints if tokens is not None]
+    caches = replace(
+        asked,
+        block_size=size,
+        kv=kv,
+        state_aligned=aligned,
+        mtp=asked.mtp or asked.speculative_tokens > 0,
+        checkpoint_tokens=math.lcm(*known) if known and len(known) == len(checkpoints) else 1,
+        kernel_block=1 if backend is None else min(backend.kernel_blocks),
+    )
+    if recurrences:
+        caches, why_size = with_states_aligned(model, engine, caches, layout, why_size)
+    choices += [
+        Choice(Sentence("block size"), str(caches.block_size), why_size),
+        Choice(Sentence("prefix caching"), Sentence("on" if prefix else "off"), why_prefix),
+        Choice(
+            Sentence("asynchronous scheduling"),
+            Sentence("on" if asynchronous else "off"),
+            _GIVEN if options.asynchronous is not None else Sentence("the engine's default"),
+        ),
+        Choice(
+            Sentence("tokens in flight"),
+            f"{in_flight:,}",
+            _GIVEN
+            if options.in_flight_tokens is not None
+            else Sentence("{} batches of {} tokens", (str(batches if in_flight != tokens else 1), f"{tokens:,}")),
+        ),
+    ]
+    resolved = replace(
+        options,
+        caches=caches,
+        batched_tokens=tokens,
+        asynchronous=asynchronous,
+        prefix_caching=prefix,
+        in_flight_tokens=in_flight,
+    )
+    states = 1 + asked.speculative_tokens + (1 if aligned else 0) + (1 if known else 0)
+    return EngineSettings(resolved, batches, states, backend is not None and backend.block_outermost, tuple(choices))
+
+
+def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:
+    if options.prefix_caching is not None:
+        return options.prefix_caching, _GIVEN
+    if not any(part.content is CacheContent.RECURRENT for part in cache_parts(model)):
+        return engine.paged, Sentence("the engine's default")
+    reason = (
+        Sentence("the engine's default") if engine.states.prefix_caching else Sentence("off beside recurrent states")
+    )
+    return engine.states.prefix_caching, reason

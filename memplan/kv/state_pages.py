@@ -1,0 +1,66 @@
+"""Blocks of attention beside recurrent states: both take pages of one size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence, Text
+from memplan.kv.engine import Engine
+from memplan.kv.layers import CacheOptions, cache_parts, entry_format, heads_of_rank, kv_bytes, recurrent_bytes
+from memplan.models import ModelConfig
+from memplan.models.cache_parts import CacheContent, CachePart
+from memplan.models.parallel import Layout
+
+
+def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: Layout) -> tuple[int, int]:
+    """Bytes of one token's keys alone and of all it caches, in one layer of attention."""
+    if part.content is CacheContent.LATENT:
+        latent = entry_format(engine.latent.formats, engine, options, "latent cache")
+        return latent.size(part.widths[0]), latent.size(part.elements)
+    element = heads_of_rank(part.heads, ranks.tensor) * kv_bytes(engine, options)
+    return int(part.widths[0] * element), int(part.elements * element)
+
+
+def with_states_aligned(
+    model: ModelConfig, engine: Engine, options: CacheOptions, ranks: Layout, reason: Text
+) -> tuple[CacheOptions, Text]:
+    """
+    `options` with the block size of attention beside recurrent states and the page both are padded to; `reason` is
+    why the block size is what it is so far.
+
+    Raises `InputError` where keys and states can't be made alike.
+    """
+    kept = cache_parts(model)
+    size = options.block_size or engine.default_block_size
+    states = [recurrent_bytes(part, options, ranks) for part in kept if part.content is CacheContent.RECURRENT]
+    attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
+    window, state = max(states)
+    if not attention:
+        return replace(options, state_page=window + state), reason
+    keys, token = _key_bytes(attention[0], engine, options, ranks)
+    rules = engine.states
+    grown = Sentence("the smallest whose page covers a recurrent state of {} B", (f"{window + state:,}",))
+    if rules.rule == "cover":
+        step = max(size, rules.alignment, options.kernel_block)
+        if rules.latent_alignment is not None and attention[0].content is CacheContent.LATENT:
+            step = max(step, rules.latent_alignment)
+        step = math.lcm(step, options.checkpoint_tokens)
+        aligned = step * -(-(window + state) // (step * token))
+        aligned = options.kernel_block * -(-aligned // options.kernel_block)
+        chosen = max(size, aligned)
+        page = max(chosen * token, window + state)
+        return replace(options, block_size=chosen, state_page=page), reason if chosen == size else grown
+    larger, smaller = max(state, window), min(state, window)
+    aligned = rules.alignment * -(-larger // (rules.alignment * keys))
+    if keys * aligned != larger:
+        raise InputError(
+            f"{engine.name} refuses this model: Cannot align ssm_page_size and attn_page_size. ({larger} B of state, "
+            f"{keys} B of keys per token)",
+            remedy="another tensor parallelism changes both",
+        )
+    chosen = max(size, aligned)
+    return replace(options, block_size=chosen, state_page=chosen * token + smaller), (
+        reason if chosen == size else grown
+    )

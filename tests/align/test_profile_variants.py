@@ -1,0 +1,38 @@
+"""A labelled profile in other shapes: cut, repeated, by another tool. Each is planned like itself and matched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import memplan
+from benchmarks.alignment import labelled_rows
+from benchmarks.profile_variants import ProfileVariant, profile_variants
+from memplan.align import Alignment, align
+from memplan.requests.plan_request import PlanRequest
+
+CUT, SEVERAL = "begins and ends inside", "end of a step, two steps, a beginning"
+
+
+def matched(shared: Path, variant: ProfileVariant) -> tuple[float, Alignment]:
+    """The share of compute time that is right, and the alignment."""
+    plan = PlanRequest(shared / "configs" / "Qwen--Qwen3-0.6B.json", like=str(variant.folder)).plan()
+    profile = memplan.open_profile(variant.folder)
+    kernels = profile.rank(next(iter(profile.ranks))).kernels()
+    assert kernels is not None
+    found = align(plan, kernels)
+    compute = [item for item in labelled_rows(plan, found, variant.labels) if not item.collective]
+    return sum(item.duration_us for item in compute if item.right) / sum(item.duration_us for item in compute), found
+
+
+def test_parts_of_steps_and_several_are_matched(shared_data: Path, tmp_path: Path) -> None:
+    profile = shared_data / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt"
+    labels = shared_data / "labels" / "qwen3_rank0.csv"
+    variants = {variant.name: variant for variant in profile_variants(profile, labels, tmp_path)}
+    for variant in (variants[CUT], variants[SEVERAL]):
+        share, found = matched(shared_data, variant)
+        assert share >= 0.97, variant.name
+        if variant.name == SEVERAL:
+            # What is reported between two steps belongs to neither.
+            scopes = found.scopes
+            between = [row for row, label in enumerate(variant.labels) if label["part"] in ("status_reduce", "barrier")]
+            assert {scopes.phases[scopes.phase[row]] for row in between} == {"other"}

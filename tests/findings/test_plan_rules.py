@@ -1,0 +1,103 @@
+"""Deviations from a plan as findings with costs, in the model's words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memplan.align import OpMatches
+from memplan.cli.app import main
+from memplan.findings.planned_kernels import planned_shares
+from memplan.simulator.job_program import Doing, RankProgram, computing_ns, scaled_kernels
+from tests.findings.planted_runs import after_each, diagnosed, kernels, named, unchanged
+
+
+def _slow_third(program: RankProgram) -> RankProgram:
+    """Every third MatMul takes half again as long."""
+    found, seen = [], 0
+    for item in program:
+        if item.doing is Doing.KERNEL and item.type == "MatMul":
+            seen += 1
+            if seen % 3 == 0:
+                item = replace(item, duration_ns=item.duration_ns * 3 // 2)
+        found.append(item)
+    return tuple(found)
+
+
+def test_a_part_that_is_slower_than_planned_is_named_with_its_excess(tmp_path: Path) -> None:
+    truth: list[int] = []
+
+    def change(program: RankProgram) -> RankProgram:
+        slow = _slow_third(program)
+        truth.append(3 * (computing_ns(slow) - computing_ns(program)))
+        return slow
+
+    found = diagnosed(tmp_path / "run", change)
+    (slower,) = named(found, "plan.slower")
+    assert str(slower.title).startswith("MatMul takes")
+    assert slower.cost_ns == pytest.approx(truth[0], rel=0.08)
+    assert slower.path_ns == slower.cost_ns
+
+
+@pytest.mark.parametrize("slow", [1.0, 1.5])
+def test_where_all_that_the_same_thing_bounds_is_slower_no_part_is(tmp_path: Path, slow: float) -> None:
+    found = diagnosed(tmp_path / "run", lambda program: scaled_kernels(program, slow, types="MatMul"))
+    assert not named(found, "plan.slower")
+    assert bool(named(found, "kernel.cube")) is (slow > 1)
+
+
+def test_kernels_of_which_nobody_knows_what_they_are_cost_nothing(tmp_path: Path) -> None:
+    found = diagnosed(tmp_path / "run", lambda program: after_each(program, kernels(("Sin",), 20_000), 6))
+    (unplanned,) = named(found, "plan.unplanned")
+    assert unplanned.cost_ns is None
+    assert unplanned.evidence[0].label == "Sin, unknown"
+    assert unplanned.evidence[0].value == pytest.approx(3 * 20 * 20_000, rel=0.05)
+    assert not named(diagnosed(tmp_path / "clean", unchanged), "plan.unplanned")
+
+
+def test_a_plan_made_of_a_model_tells_what_of_it_took_time(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = str(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    model = str(shared_data / "configs/Qwen--Qwen3-0.6B.json")
+    assert main(["diagnose", profile, "--rank", "0", "--model", model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (unplanned,) = [one for one in found["findings"] if one["kind"] == "plan.unplanned"]
+    told = {item["label"]: item["value"] for item in unplanned["evidence"]}
+    assert {"loss scaling", "gradient clipping", "check for NaN"} <= set(told)
+    assert unplanned["places"][0]["ops"] == ["loss scaling, grad_sync"]
+    (balance,) = found["balance"]
+    assert balance["explained_ns"] <= balance["length_ns"]
+
+
+def test_a_plan_and_a_model_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(tmp_path), "--plan", "a.json", "--model", "b.json"]) == 2
+    assert "--plan or --model" in capsys.readouterr().err
+
+
+def test_a_rank_that_runs_a_part_of_the_plan_is_held_against_that_part(tmp_path: Path) -> None:
+    """The second stage of a pipeline: its kernels are called as ops of the plan, of which most are on other ranks."""
+    found = diagnosed(tmp_path / "run", lambda program: program[-len(program) // 3 :] * 3, steps=4)
+    assert not [one for one in found.findings if one.cost_ns]
+    planned = found.job.planned[0]
+    assert planned.alignment is None
+    assert (planned.op >= 0).all()
+
+
+def _matches(op: list[int]) -> OpMatches:
+    pairs = np.array(op, dtype=np.int64)
+    return OpMatches(pairs, np.arange(len(op)), np.ones(len(op)), np.zeros(len(op), dtype=np.int8))
+
+
+def test_pieces_of_an_op_share_its_time_and_runs_of_it_have_it_each() -> None:
+    times = np.array([1000.0, 500.0])
+    step = np.zeros(6, dtype=np.int64)
+    took = np.array([300, 100, 200, 600, 550, 10], dtype=np.int64)
+    planned = planned_shares(times, _matches([0, 0, 0, 1, 1]), step, took)
+    assert planned[:3].tolist() == [500.0, pytest.approx(1000 / 6), pytest.approx(1000 / 3)]  # three pieces of 1,000 ns
+    assert planned[3:5].tolist() == [500.0, 500.0]  # twice the whole of it: a micro-batch that the plan lacks
+    assert np.isnan(planned[5])
