@@ -10,7 +10,7 @@ import typer
 
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
-from memplan.reports.report import Report
+from memplan.reports.report import Remark, Report
 
 if TYPE_CHECKING:
     from memplan.compare import Comparison
@@ -86,7 +86,11 @@ def _with_model(
     from memplan.requests.plan_request import PlanRequest
 
     plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
-    result = compare(plan, profile, rank=planned_rank(plan) if rank is None else rank, progress=progress)
+    number = planned_rank(plan) if rank is None else rank
+    if profile.rank(next(iter(profile.ranks)) if number is None else number).kernels(progress) is None:
+        note = Remark("the rank has no kernels that the model's words could be given to; its traffic tells what ran")
+        return replace(report, sections=(*settings_sections(plan), *report.sections), notes=(*report.notes, note))
+    result = compare(plan, profile, rank=number, progress=progress)
     if kernels is not None:
         write_placed_kernels(result, profile, kernels)
     told = {"settings": settings_document(plan), **model_document(result, plan)}

@@ -100,6 +100,15 @@ def slow_down(folder: Path, kind: str, times: float) -> None:
         writer.writerows(rows)
 
 
+def test_a_rank_without_kernels_is_told_by_its_traffic(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = shared_data / "profiles" / "qwen3-0.6b-train-4rank" / "rank_3_ascend_pt"
+    config = shared_data / "configs" / "Qwen--Qwen3-0.6B.json"
+    assert main(["profile", str(profile), "--model", str(config), "--format", "csv"]) == 0
+    told = {row[0]: row[1] for row in csv.reader(capsys.readouterr().out.splitlines()) if len(row) > 1}
+    expected = {"stage": "1", "pp": "2", "dp": "2", "sequence": "4096", "micro-batches": "2"}
+    assert expected.items() <= told.items()
+
+
 def test_one_source_of_the_plan(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(ran)]) == 2
     assert "a profile is missing; give PLAN and PROFILE, or --model" in capsys.readouterr().err

@@ -201,3 +201,21 @@ def test_two_snapshots_differ_by_who_holds_what(tmp_path: Path, capsys: pytest.C
     assert profile_change(before, 0, before, 0).owners == []
     assert main(["diff", *map(str, paths)]) == 0
     assert "most by train.py:44 step: +4.00 GiB" in capsys.readouterr().out
+
+
+def test_a_dump_names_blocks_by_the_op_that_was_running(tmp_path: Path) -> None:
+    header = "ID,Event,Event Type,Name,Timestamp(ns),Process Id,Thread Id,Device Id,Ptr,Attr"
+    rows = [
+        "1,OP_LAUNCH,ATEN_START,aten.loss,1000,7,7,0,N/A,",
+        "2,OP_LAUNCH,ATEN_START,aten.copy,1100,7,7,0,N/A,",
+        '3,MALLOC,PTA,N/A,1200,7,7,0,4096,"{allocation_id:1,addr:4096,size:512,total:512,used:512}"',
+        "4,OP_LAUNCH,ATEN_END,aten.copy,1300,7,7,0,N/A,",
+        '5,MALLOC,PTA,N/A,1400,7,7,0,8192,"{allocation_id:2,addr:8192,size:1024,total:2048,used:1536}"',
+        "6,OP_LAUNCH,ATEN_END,aten.loss,1500,7,7,0,N/A,",
+        '7,MALLOC,PTA,N/A,1600,7,8,0,16384,"{allocation_id:3,addr:16384,size:256,total:2048,used:1792}"',
+    ]
+    dump = tmp_path / "memscope_dump_20260101000000.csv"
+    dump.write_text("\n".join((header, *rows)) + "\n", encoding="utf-8")
+    blocks = memplan.open_profile(dump).rank(0).allocations()
+    assert blocks is not None
+    assert dict(zip(blocks.size.tolist(), blocks.name, strict=True)) == {512: "aten.copy", 1024: "aten.loss", 256: ""}

@@ -47,12 +47,17 @@ class MemscopeReader(RankReader):
         places: dict[tuple[str, int], str] = {}  # of open blocks: releases of HAL don't name the device
         columns = (table.text("Event"), table.text("Event Type"), table.text("Timestamp(ns)"), table.text("Device Id"),
                    table.text("Ptr", "Addr"), table.text("Attr"), table.text("Name"), table.text("Process Id"),
-                   table.text("Timestamp(ns)"))  # fmt: skip
+                   table.text("Thread Id"), table.text("Timestamp(ns)"))  # fmt: skip
+        running: dict[tuple[str, str], list[str]] = {}  # ops by thread, the innermost last
         order = sorted(range(table.rows), key=lambda row: scaled(columns[-1][row], 1) or 0)
         for done, row in enumerate(order):
             if done % _ROWS == 0:
                 progress(done, table.rows, f"rows of {self._path.name}")
-            event, pool, time_text, device, pointer, attributes, name, process, _ = (column[row] for column in columns)
+            event, pool, time_text, device, pointer, attributes, name, process, thread, _ = (
+                column[row] for column in columns
+            )
+            if event == "OP_LAUNCH":
+                _follow(running.setdefault((process, thread), []), pool, name)
             if event not in ("MALLOC", "FREE"):
                 continue
             told: dict[str, str] = dict(_ATTRIBUTE.findall(attributes[:4096]))
@@ -66,7 +71,8 @@ class MemscopeReader(RankReader):
                 places[pool, address] = device
             elif device in ABSENT:
                 device = places.pop((pool, address), device)
-            owner = told.get("owner", "") or (name if name != "N/A" else "")
+            within = running.get((process, thread))
+            owner = told.get("owner", "") or (name if name != "N/A" else "") or (within[-1] if within else "")
             found.append(BlockEvent(time, pool, device, address, size if event == "MALLOC" else None, owner))
         if skipped:
             self._notes.add(self._path, f"{skipped} memory events without time, address or size skipped")
@@ -121,6 +127,14 @@ class MemscopeReader(RankReader):
         start_ns, end, lanes, names, categories = np.array(rows, dtype=np.int64).T
         builder.add(start_ns, end, lanes, names, categories, np.full(len(rows), -1))
         return TimelineQuery(build(builder.events(), {}), lambda _at, _size: {})
+
+
+def _follow(running: list[str], kind: str, name: str) -> None:
+    """Begin or end op `name` among those that run on a thread."""
+    if kind.upper().endswith("START"):
+        running.append(name)
+    elif name in running:
+        del running[len(running) - 1 - running[::-1].index(name) :]
 
 
 def _address(text: str) -> int | None:
