@@ -1,5 +1,5 @@
 """
-Recomputation beside host moves: `python benchmarks/recompute.py [--out FILE] [CASE ...]`.
+Recomputation beside host moves: `python -m benchmarks.recompute [--out FILE] [CASE ...]`.
 
 Training steps of `host_moves.py` at shares of their peak. `moves` is the best choice of moves alone, `full` every layer
 computed anew from its inputs with the moves that this still needs, `memplan` the best of what the linear program over
