@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
-from memplan.hardware import Chip, Link
-from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
-from memplan.placement.host import choose_moves
+from memplan.hardware import Chip, HostTier
+from memplan.placement.address_feedback import addressed_moves
+from memplan.placement.hbm import HbmLayout, lay_out
+from memplan.placement.host import HostMoves
 from memplan.placement.move_problem import move_problem
-from memplan.placement.residency import Gap, Storage, least_bytes, live_bytes
+from memplan.placement.residency import Storage, least_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
 from memplan.schema import PlannedTensor
-
-_LARGE = 20_000
-"""With more residencies, what was placed before is placed anew only where it has to be."""
-_PACKINGS, _GROWTH = 12, 1.25
-"""How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +57,7 @@ class MemoryLayout:
     schedule: StepSchedule
     hbm: HbmLayout
     room: HbmRoom
-    out_link: Link
-    in_link: Link
+    host: HostTier
     missing: int
     bound_ns: int | None
     notes: tuple[str, ...]
@@ -78,18 +70,19 @@ def lay_out_graph(
     room: HbmRoom,
     round_size: Rounding,
     *,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
+    chosen: HostMoves | None = None,
     progress: Progress = silent,
 ) -> MemoryLayout:
     """
     The layout of `tensors` that needs the fewest bytes over the room; what leaves HBM only where it has to.
 
-    `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
+    `durations_ns` are those of the graph's ops, `chosen` the moves for this room where they are known already. Raises
+    `InputError` for a link whose rate no source gives.
     """
     storages = storages_of(graph, tensors, round_size)
     schedule, layout, bound_ns = _fitted(
-        storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress
+        storages, durations_ns, room.capacity, round_size.alignment, host, chosen, progress
     )
     missing, notes = 0, []
     if room.capacity is not None and layout.peak > room.capacity:
@@ -99,8 +92,9 @@ def lay_out_graph(
             missing = layout.peak - room.capacity
             notes.append("the bytes fit but no addresses were found for them; a better packing may exist")
     if schedule.moves:
-        notes += [f"link {link.name}: {link.note}" for link in (out_link, in_link) if link.note]
-    return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, bound_ns, tuple(notes))
+        notes += [f"link {link.name}: {link.note}" for link in (host.out_link, host.in_link) if link.note]
+        notes += host.notes
+    return MemoryLayout(tuple(storages), schedule, layout, room, host, missing, bound_ns, tuple(notes))
 
 
 def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
@@ -151,8 +145,8 @@ def _fitted(
     durations_ns: Sequence[int],
     capacity: int | None,
     alignment: int,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
+    chosen: HostMoves | None,
     progress: Progress,
 ) -> tuple[StepSchedule, HbmLayout, int | None]:
     """
@@ -162,45 +156,14 @@ def _fitted(
     Addresses may not pack into all of the room that bytes alone would fit in. Then the moves are chosen again near the
     last choice, with less room at the steps of what found no address, until all do.
     """
-    steps = len(durations_ns)
-
-    def scheduled(moves: Sequence[Gap], room: int, lost: Int64s | None = None) -> StepSchedule:
-        return run_schedule(storages, durations_ns, moves, room, out_link=out_link, in_link=in_link, lost=lost)
-
-    def addressed(schedule: StepSchedule, enough: int | None) -> HbmLayout:
-        return lay_out(
-            storages, schedule.residencies, steps, alignment=alignment, enough=enough, progress=progress
-        )  # fmt: skip
-
     if capacity is None:
-        schedule = scheduled((), 2**62)
-        return schedule, addressed(schedule, None), None
-    problem = move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
-    chosen = choose_moves(problem, capacity)
-    bound = chosen.bound
-    schedule = scheduled(chosen.gaps, capacity)
-    layout = addressed(schedule, capacity if chosen.gaps else None)
-    tried = [(schedule, layout)]
-    lost = np.zeros(steps, dtype=np.int64)
-    large = len(schedule.residencies) > _LARGE
-    for turn in range(_PACKINGS if bound is not None else 0):
-        if layout.peak <= capacity:
-            break
-        lost = lost + (_spilled(storages, schedule, layout, steps) * _GROWTH**turn).astype(np.int64)
-        chosen = choose_moves(replace(problem, live=problem.live + lost), capacity, bound, chosen.moved)
-        before, schedule = schedule, scheduled(chosen.gaps, capacity, lost)
-        again = None
-        if large:
-            again = lay_out_again(
-                storages, schedule.residencies, steps, before.residencies, layout.kept,
-                alignment=alignment, enough=capacity,
-            )  # fmt: skip
-        layout = again or addressed(schedule, capacity)
-        tried.append((schedule, layout))
-    schedule, layout = min(tried, key=lambda pair: (max(pair[1].peak, capacity), pair[0].makespan_ns))
-    return schedule, layout, None if bound is None else bound.makespan_ns
-
-
-def _spilled(storages: Sequence[Storage], schedule: StepSchedule, layout: HbmLayout, steps: int) -> Int64s:
-    """Bytes at each step that found no address."""
-    return live_bytes(storages, [schedule.residencies[index] for index in layout.spilled], steps)
+        schedule = run_schedule(storages, durations_ns, (), 2**62, out_link=host.out_link, in_link=host.in_link)
+        steps = len(durations_ns)
+        layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, progress=progress)
+        return schedule, layout, None
+    problem = move_problem(
+        storages, durations_ns, out_link=host.out_link, in_link=host.in_link, host_bytes=host.capacity
+    )
+    found = addressed_moves(problem, capacity, alignment, chosen, progress)
+    bound = found.chosen.bound
+    return found.schedule, found.layout, None if bound is None else bound.makespan_ns

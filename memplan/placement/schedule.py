@@ -147,7 +147,7 @@ def run_gaps(
 
 def run_schedule(
     storages: Sequence[Storage],
-    durations_ns: Sequence[int],
+    durations_ns: Sequence[int] | NDArray[np.int64],
     gaps: Sequence[Gap],
     capacity: int,
     *,

@@ -1,0 +1,111 @@
+"""
+Moves and addresses together: what finds no address takes room from the choice of moves, until all has one.
+
+Bytes that fit at every step may still not pack. What a packing leaves out counts as bytes lost at its steps, and the
+moves are chosen anew, near the last choice; then half-way back as long as that still packs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from memplan.core.arrays import Bools, Int64s
+from memplan.core.progress import Progress, silent
+from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
+from memplan.placement.host import HostMoves, choose_moves
+from memplan.placement.move_problem import MoveProblem
+from memplan.placement.residency import live_bytes
+from memplan.placement.schedule import StepSchedule, run_schedule
+
+_PACKINGS, _GROWTH, _LARGE_GROWTH = 12, 1.25, 2.0
+"""How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
+_CLOSER = 5
+"""How often it is tried to lose less, once all has an address."""
+_LARGE = 20_000
+"""With more residencies, what was placed before is placed anew only where it has to be, and the first fit is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressedMoves:
+    """A choice of moves with its schedule and addresses; `lost` are bytes of each step that it was to leave free."""
+
+    chosen: HostMoves
+    schedule: StepSchedule
+    layout: HbmLayout
+    lost: Int64s
+
+
+def addressed_moves(
+    problem: MoveProblem, capacity: int, alignment: int, first: HostMoves | None = None, progress: Progress = silent
+) -> AddressedMoves:
+    """
+    The fastest choice of moves found whose addresses end below `capacity`, else the one that exceeds it least.
+
+    `first` is the choice to begin with, where it is known.
+    """
+    feedback = _Feedback(problem, capacity, alignment, first, progress)
+    tried = [feedback.tried(None, np.zeros(problem.steps, dtype=np.int64))]
+    growth = _LARGE_GROWTH if feedback.is_large(tried[0]) else _GROWTH
+    for turn in range(_PACKINGS if tried[0].chosen.bound is not None else 0):
+        last = tried[-1]
+        if last.layout.peak <= capacity:
+            break
+        lost = last.lost + (feedback.spilled(last) * growth**turn).astype(np.int64)
+        tried.append(feedback.tried(last, lost))
+    if len(tried) > 1 and tried[-1].layout.peak <= capacity and not feedback.is_large(tried[0]):
+        tried += feedback.closer(tried[-2], tried[-1])
+    return min(tried, key=lambda item: (max(item.layout.peak, capacity), item.schedule.makespan_ns))
+
+
+class _Feedback:
+    def __init__(
+        self, problem: MoveProblem, capacity: int, alignment: int, first: HostMoves | None, progress: Progress
+    ) -> None:
+        self.problem, self.capacity, self.alignment, self.progress = problem, capacity, alignment, progress
+        self.first = first
+
+    def is_large(self, item: AddressedMoves) -> bool:
+        return len(item.schedule.residencies) > _LARGE
+
+    def tried(self, near: AddressedMoves | None, lost: Int64s) -> AddressedMoves:
+        """Moves chosen with `lost` bytes less at each step, near those of `near`."""
+        moved: Bools | None = None if near is None else near.chosen.moved
+        bound = None if near is None else near.chosen.bound
+        problem = replace(self.problem, live=self.problem.live + lost)
+        known = self.first if near is None else None
+        chosen = known or choose_moves(problem, self.capacity, bound, moved)
+        schedule = run_schedule(
+            problem.storages, problem.durations, chosen.gaps, self.capacity,
+            out_link=problem.out_link, in_link=problem.in_link, lost=lost,
+        )  # fmt: skip
+        layout: HbmLayout | None = None
+        if near is not None and self.is_large(near):
+            layout = lay_out_again(
+                problem.storages, schedule.residencies, problem.steps, near.schedule.residencies, near.layout.kept,
+                alignment=self.alignment, enough=self.capacity,
+            )  # fmt: skip
+        if layout is None:
+            layout = lay_out(
+                problem.storages, schedule.residencies, problem.steps, alignment=self.alignment,
+                enough=self.capacity if chosen.gaps else None, progress=self.progress,
+            )  # fmt: skip
+        return AddressedMoves(chosen, schedule, layout, lost)
+
+    def spilled(self, item: AddressedMoves) -> Int64s:
+        """Bytes at each step that found no address."""
+        left_out = [item.schedule.residencies[index] for index in item.layout.spilled]
+        return live_bytes(self.problem.storages, left_out, self.problem.steps)
+
+    def closer(self, unfit: AddressedMoves, fit: AddressedMoves) -> list[AddressedMoves]:
+        """Choices between one that doesn't pack and one that does, ever nearer to where packing begins to fail."""
+        found = []
+        for _ in range(_CLOSER):
+            middle = self.tried(unfit, (unfit.lost + fit.lost) // 2)
+            found.append(middle)
+            if middle.layout.peak <= self.capacity:
+                fit = middle
+            else:
+                unfit = middle
+        return found
