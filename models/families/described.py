@@ -1,4 +1,4 @@
-"""Decoders that `decoders.json` describes: attention and feed-forward parts of known kinds, by the traits of a family."""
+"""Decoders that `decoders.json` describes by the traits of a family: parts of known kinds under names of its own."""
 
 from __future__ import annotations
 
@@ -124,10 +124,8 @@ def _windows(fields: Fields, traits: Traits, layers: int) -> list[int | None]:
 
 def _attention(fields: Fields, traits: Traits, layers: int) -> list[GroupedAttention]:
     heads = fields.count("num_attention_heads")
-    if _flag(fields, traits, "one_kv_head"):
-        kv_heads = 1
-    else:
-        kv_heads = fields.count_or("num_key_value_heads", heads, least=1)
+    one_head = _flag(fields, traits, "one_kv_head")
+    kv_heads = 1 if one_head else fields.count_or("num_key_value_heads", heads, least=1)
     if heads % kv_heads:
         raise fields.wrong("num_key_value_heads", f"{kv_heads} does not divide num_attention_heads = {heads}")
     dim = head_dim(fields, computed=True)
