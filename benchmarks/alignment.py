@@ -237,9 +237,8 @@ def known_table(shared: Path) -> Iterator[str]:
         yield line("AlexNet by torch_npu, plan from MindSpore", plan, len(kernels), found)
     yield ""
     yield (
-        "The constants that `memplan/align/pair_model.json` names were set when the PyTorch runs and llama_train "
-        "were at hand and partly with them in view, all others on simulated runs. So of these rows the small MindSpore "
-        "runs and AlexNet are fresh."
+        "`memplan/align/pair_model.json` and `calibration.json` say which constants and curves were chosen with which "
+        "of these runs in view. Of these rows mixtral and AlexNet are fresh."
     )
 
 

@@ -23,7 +23,7 @@ from memplan.core.units import format_bytes
 from memplan.cost import costs_and_advice, machine
 from memplan.graph import Graph
 from memplan.hardware import chip as find_chip
-from memplan.hardware import link as find_link
+from memplan.hardware import host_tier
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
@@ -33,7 +33,7 @@ from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_orders import MOVE_RULES
 from memplan.placement.move_problem import MoveProblem, move_problem
-from memplan.placement.recompute_layout import RecomputePolicy
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.residency import least_bytes
 from memplan.placement.rounding import rounding
 from memplan.readers import read_graph
@@ -91,9 +91,8 @@ def problem_of(graph: Graph, chip: str) -> MoveProblem:
     costs, _ = costs_and_advice(graph, machine(target))
     storages = storages_of(graph, planned_tensors(graph), rounding(target.npu_arch or ""))
     durations = np.array([cost.duration_ns for cost in costs], dtype=np.int64)
-    return move_problem(
-        storages, durations, out_link=find_link(target, "d2h"), in_link=find_link(target, "h2d")
-    )  # fmt: skip
+    host = host_tier(target)
+    return move_problem(storages, durations, out_link=host.out_link, in_link=host.in_link)
 
 
 def least_of(problem: MoveProblem, capacity: int) -> str:

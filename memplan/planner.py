@@ -15,17 +15,18 @@ from memplan.cost.kernel import Kernel, op_class, planned_kernel
 from memplan.graph import Graph, Op
 from memplan.graph.access import Access, accesses
 from memplan.graph.repeats import along_repeats
-from memplan.hardware import Chip
+from memplan.hardware import Chip, HostTier, host_tier
 from memplan.hardware import chip as find_chip
-from memplan.hardware import link as find_link
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.memory import Recipe
 from memplan.placement import plan_records
-from memplan.placement.memory_layout import hbm_room
-from memplan.placement.recompute_layout import RecomputePolicy, lay_out_recomputed
+from memplan.placement.host import HostMoves
+from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay_out_graph
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import rounding
+from memplan.placement.shortest_layout import shortest_layout
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
@@ -48,6 +49,7 @@ def plan(
     data_rank: int = 0,
     settings: Sequence[PlanSetting] = (),
     recompute: RecomputePolicy = RecomputePolicy.AUTO,
+    host: HostTier | None = None,
     progress: Progress = silent,
 ) -> Plan:
     """
@@ -62,7 +64,8 @@ def plan(
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
-    `fits=False` and how many bytes are missing. Raises `InputError` for a graph, chip or value that
+    `fits=False` and how many bytes are missing. `host` is the memory and link that they move over (default: the
+    chip's, of any size). Raises `InputError` for a graph, chip or value that
     can't be used.
     """
     model = source if isinstance(source, ModelConfig) else None
@@ -84,16 +87,16 @@ def plan(
     progress(1, 3, "placing")
     allocator = rounding(target.npu_arch or "")
     may_repeat = recompute is RecomputePolicy.AUTO
-    graph, placed = lay_out_recomputed(
-        graph,
-        [cost.duration_ns for cost in costs],
-        [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops],
-        room,
-        allocator,
-        out_link=find_link(target, "d2h"),
-        in_link=find_link(target, "h2d"),
-        progress=progress,
-    )
+    durations = [cost.duration_ns for cost in costs]
+    tier = host or host_tier(target)
+
+    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None) -> MemoryLayout:
+        tensors, times = planned_tensors(which), along_repeats(which, durations)
+        return lay_out_graph(which, tensors, times, where, allocator, host=tier, chosen=chosen, progress=progress)
+
+    may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
+    found = shortest_layout(graph, durations, may_run_twice, room, allocator, host=tier, place=place)
+    graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 
     progress(2, 3, "checking")

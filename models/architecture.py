@@ -104,7 +104,10 @@ class ModelConfig:
     `family` is memplan's name of the architecture. `mtp_layers` are the layers of multi-token prediction that a
     checkpoint carries beside the decoder; engines load them only for speculative decoding, and parameter counts
     leave them out unless asked. `attention_residuals` mixes the outputs of earlier blocks of layers into each part by
-    a learnt vector and its norm. `notes` lists what was taken from a documented default and what is not modelled.
+    a learnt vector and its norm. Norms have a `norm_bias` (layer norm) or none, the last may have no weights at all;
+    `head_bias` is one of the head's; `position_rows` learnt positions are added to the embedding, whose sum a norm
+    follows where there is an `embedding_norm`. `notes` lists what was taken from a documented default and what is not
+    modelled.
     """
 
     name: str
@@ -120,6 +123,11 @@ class ModelConfig:
     hyper: HyperConnections | None = None
     per_layer_inputs: PerLayerInputs | None = None
     attention_residuals: bool = False
+    norm_bias: bool = False
+    final_norm: bool = True
+    head_bias: bool = False
+    position_rows: int = 0
+    embedding_norm: bool = False
     vision: VisionTower | None = None
     quantization: Quantization | None = None
     origin: str = ""

@@ -81,14 +81,31 @@ def _model_type(document: Mapping[str, Any], path: str | None) -> str:
     )
 
 
+def _decoder_fields(outer: Fields, wrapper: Mapping[str, Any]) -> Fields:
+    """The object that the decoder is described in: older files of some wrappers have its fields beside the others."""
+    places = wrapper.get("at", ["text_config"])
+    for place in places:
+        inner = outer
+        for name in place.split("."):
+            if not inner.has(name):
+                break
+            inner = inner.within(name)
+        else:
+            return inner
+    if outer.has("hidden_size"):
+        return outer
+    return outer.within(places[0].split(".")[0])
+
+
 def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConfig:
     outer_type = _model_type(document, path)
     outer = Fields(document, family=outer_type, path=path)
     inner = outer
     model_type = outer_type
     if outer_type in WRAPPERS:
-        inner = outer.within("text_config")
-        model_type = _model_type({"model_type": WRAPPERS[outer_type], **inner.values}, path)
+        inner = _decoder_fields(outer, WRAPPERS[outer_type])
+        found = inner.values if inner is not outer else {}
+        model_type = _model_type({"model_type": WRAPPERS[outer_type]["decoder"], **found}, path)
     defaults = _defaults().get(model_type)
     fields = Fields(
         # Wrappers keep these two beside the decoder's object as often as in it.
@@ -101,7 +118,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
         defaults_source="" if defaults is None else defaults["source"],
     )
     model = BUILDERS[model_type](fields, model_type)
-    vision = read_vision(outer) if outer is not inner else None
+    vision = read_vision(outer) if outer_type in WRAPPERS else None
     notes = model.notes
     if vision is not None and vision.parameters is None:
         notes += (f"vision_config: the parameters of the vision tower {vision.model_type!r} are not known here",)

@@ -10,15 +10,22 @@ from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weig
 
 @dataclass(frozen=True, slots=True)
 class DenseFfn:
-    """Feed-forward layer; `gated` has a gate and an up projection (SwiGLU), otherwise one up projection."""
+    """
+    Feed-forward layer; `gated` has a gate and an up projection (SwiGLU), otherwise one up projection.
+
+    `activation` is how many learnt numbers the activation function has (xIELU: 2).
+    """
 
     intermediate: int
     gated: bool = True
     bias: bool = False
+    activation: int = 0
 
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
-        return _dense(WeightGroup.DENSE_FFN, "", self.intermediate, hidden, gated=self.gated, bias=self.bias)
+        yield from _dense(WeightGroup.DENSE_FFN, "", self.intermediate, hidden, gated=self.gated, bias=self.bias)
+        if self.activation:
+            yield vector_weight("activation", WeightGroup.DENSE_FFN, self.activation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.models.architecture import Layer, LookupTable, ModelConfig
 from memplan.models.feed_forward import MoeFfn
-from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, vector_weight
+from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, table_weight, vector_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,17 @@ def _residuals(parts: tuple[str, ...], hidden: int) -> list[Weight]:
     ]
 
 
+def _norm(name: str, hidden: int, *, bias: bool) -> list[Weight]:
+    weights_ = [vector_weight(name, WeightGroup.NORM, hidden)]
+    return [*weights_, vector_weight(f"{name}.bias", WeightGroup.NORM, hidden)] if bias else weights_
+
+
 def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
     """The weights of one layer, named within it; their `layer` is `layer.index`."""
     hidden = config.hidden_size
-    found: list[Weight] = [vector_weight(f"norm.{number}", WeightGroup.NORM, hidden) for number in range(layer.norms)]
+    found: list[Weight] = []
+    for number in range(layer.norms):
+        found += _norm(f"norm.{number}", hidden, bias=config.norm_bias)
     if layer.mixer is not None:
         found += layer.mixer.weights(hidden)
     if layer.ffn is not None:
@@ -90,8 +97,13 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
     hidden, vocab = config.hidden_size, config.vocab_size
     found = [
         Weight("embed_tokens", WeightGroup.EMBEDDING, (vocab, hidden), Split.VOCABULARY, vocab),
-        vector_weight("norm", WeightGroup.NORM, hidden),
     ]
+    if config.final_norm:
+        found += _norm("norm", hidden, bias=config.norm_bias)
+    if config.position_rows:
+        found.append(table_weight("embed_positions", WeightGroup.EMBEDDING, config.position_rows, hidden))
+    if config.embedding_norm:
+        found += _norm("embed_norm", hidden, bias=config.norm_bias)
     if config.hyper is not None and config.hyper.learnt_head:
         streams = config.hyper.streams
         found += [
@@ -113,6 +125,8 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         ]
     if not config.tied_embeddings:
         found.append(Weight("lm_head", WeightGroup.LM_HEAD, (vocab, hidden), Split.VOCABULARY, vocab))
+    if config.head_bias:
+        found.append(vector_weight("lm_head.bias", WeightGroup.LM_HEAD, vocab, Split.VOCABULARY, vocab))
     if config.vision is not None and config.vision.parameters is not None:
         found.append(Weight("vision", WeightGroup.VISION, (config.vision.parameters,)))
     return tuple(found)

@@ -7,22 +7,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.assignment import HOW
+from memplan.align.assignment import HOW, MatchedBy
 from memplan.core.arrays import Floats
 from memplan.core.resources import table
 
 
-def calibrated_chance(chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_], claim: str) -> Floats:
+def calibrated_chance(
+    chance: Floats, how: NDArray[np.int8], matched: NDArray[np.bool_], weak: NDArray[np.bool_], claim: str
+) -> Floats:
     """
     The share of right ones among matches that the model gave `chance`.
 
     `claim` is what that is the probability of: of the `op`, or of its `scope`. `how` numbers `HOW` where `matched`; the
-    others are kernels said to be in no plan. Between the points of the table (`calibration.json`) the line is straight.
+    others are kernels said to be in no plan. `weak` marks
+    parts whose sizes say little of their op. Between the points of the table (`calibration.json`) the line is straight.
     """
     curves: Mapping[str, Sequence[Sequence[float]]] = table("memplan.align", "calibration.json")[claim]
     found = np.clip(chance, 0.0, 1.0)
-    for number, name in enumerate([*(way.value for way in HOW), "unplanned"]):
-        chosen = matched & (how == number) if number < len(HOW) else ~matched
+    part = matched & (how == HOW.index(MatchedBy.PART))
+    groups = {way.value: matched & (how == number) & ~(part & weak) for number, way in enumerate(HOW)}
+    for name, chosen in {**groups, "weak_part": part & weak, "unplanned": ~matched}.items():
         points = curves.get(name)
         if points:
             raw, right = zip(*points, strict=True)

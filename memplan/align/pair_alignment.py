@@ -13,6 +13,7 @@ from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.run_habits import with_habits
+from memplan.align.second_opinions import agreement
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
 from memplan.core.ascending import rising
@@ -116,6 +117,7 @@ class _Model:
     entry: Float32s
     ends: Float32s
     group: Int64s
+    loose: Float32s
     prices: Floats
     start_inside: float
 
@@ -143,6 +145,7 @@ class _Model:
             entry=change(self.entry),
             ends=change(self.ends),
             group=change(self.group),
+            loose=change(self.loose),
         )
 
 
@@ -175,7 +178,7 @@ def align_pairs(
             def whole(model: _Model) -> PairResult:
                 return _counted_on(_run(model, classes, names, low, len(sequence)), len(sequence))
 
-            first = whole(model)
+            first, other = whole(model), whole(_other_prices(model))
             result = whole(replace(model, ratios=with_habits(ratios, model.token, first.row, classes)))
             # Habits tell where small kernels belong, not where in the step anything stands.
             if (np.abs(result.place - first.place) > _WIDTH).mean() > _MOVED:
@@ -183,14 +186,51 @@ def align_pairs(
         else:
             places = _coarse_places(sequence, model, classes, names)
             some = slice(0, _PIECE)
-            first = _near(model, classes[some], names[some], places[some])
+            first, other = (
+                _near(each, classes[some], names[some], places[some]) for each in (model, _other_prices(model))
+            )
             model = replace(model, ratios=with_habits(model.ratios, model.token, first.row, classes[some]))
             result = _near(model, classes, names, places)
-        found.put(chain, result)
+        found.put(chain, _doubted(sequence, result, (first, other), classes))
     collectives = np.flatnonzero(beside)
     _collectives(sequence, model, kernels, kernel_class, kernel_names, times, collectives, found)
     _parts_of_neighbours(sequence, kernels, kernel_class, collectives, found)
     return found
+
+
+def _other_prices(model: _Model) -> _Model:
+    """The model with other prices of going on with an op, and of other orders: a second opinion."""
+    rules = pair_model()["second_opinion"]
+    stay = np.where(model.stay < rules["stay"], model.stay, np.float32(rules["stay"]))
+    lead = np.minimum(model.lead, np.float32(rules["stay"]))
+    return replace(model, stay=stay, lead=lead, loose=model.loose * np.float32(rules["loose"]))
+
+
+def _doubted(
+    sequence: PlannedSequence, found: PairResult, others: Sequence[PairResult], kernel_class: Int32s
+) -> PairResult:
+    """The result, less sure where others don't agree with it (`second_opinions`)."""
+    rows = len(sequence)
+    # Other prices tell where small kernels belong, not where in the step anything stands.
+    others = [
+        each for each in others if (np.abs(each.place - found.place[: len(each.place)]) > _WIDTH).mean() <= _MOVED
+    ]
+
+    def scopes(row: Int64s) -> Int64s:
+        return np.where(row >= 0, sequence.scope[row % rows] * len(found.row) * 2 + row // rows, -1)
+
+    def ops(row: Int64s) -> Int64s:
+        op = np.where(sequence.op >= 0, sequence.op, rows + np.arange(rows))
+        return np.where(row >= 0, op[row % rows] + row // rows * 2 * rows, -1)
+
+    # An update in pieces has a row for each of them, and is as likely as all of those together.
+    several = np.bincount(sequence.op[sequence.op >= 0], minlength=1)[np.maximum(sequence.op, 0)] > 1
+    pieced = (found.row >= 0) & (several & (sequence.op >= 0))[found.row % rows]
+    chance = np.where(pieced, found.of_scope, found.chance)
+    kind = np.where(found.row >= 0, sequence.token[found.row % rows], -1).astype(np.int64)
+    of_op = agreement(ops(found.row), [ops(other.row) for other in others], kind, kernel_class)
+    of_scope = agreement(scopes(found.row), [scopes(other.row) for other in others], kind, kernel_class)
+    return replace(found, chance=chance * of_op, alone=found.alone * of_op, of_scope=found.of_scope * of_scope)
 
 
 def _counted_on(found: PairResult, rows: int) -> PairResult:
@@ -233,7 +273,7 @@ def _collectives(
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
     prices = np.array(
-        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"], 0.0]
+        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"]]
     )
     main = kernels.main[kernel_class[which]]
     there = set(main.tolist())
@@ -252,7 +292,9 @@ def _collectives(
         whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
         some = model.taken(whole % rows)
         skip = np.full(len(whole), beside["skip"], dtype=np.float32)
-        some = replace(some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip)
+        some = replace(
+            some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip, loose=np.zeros_like(skip)
+        )
         spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
         if len(chosen) * width > _MOST_CELLS:
@@ -480,8 +522,9 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         "other_name",
         "near_jump",
         "neighbour_jump",
-        "loose",
     )
+    cut = np.array([bool(each) for each in sequence.classes.pieces])[sequence.token]
+    pieced = np.isin(sequence.group, np.unique(sequence.group[cut]))
     stay = np.select(
         [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
     )
@@ -500,6 +543,7 @@ def _model(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> _Mo
         sequence.begins.astype(np.float32),
         sequence.ends,
         sequence.group,
+        np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
         np.array([prices[name] for name in ordered]),
         float(prices["start_inside"]),
     )
@@ -542,7 +586,7 @@ def _run(
         model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
         model.ratios.again, model.ratios.fused,
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
-        model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.prices,
+        model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.loose, model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
     final = np.full(width, model.start_inside)

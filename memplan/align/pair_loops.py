@@ -79,6 +79,7 @@ def forward(
     ends: Float32s,
     group_from: Int64s,
     group_to: Int64s,
+    loose: Float32s,
     prices: Floats,
     start: Floats,
     cells: Float32s,
@@ -92,8 +93,8 @@ def forward(
     `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
     one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
     kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
-    are equal or differ, and the prices of a jump within `_REACH` rows, of one among `_NEIGHBOURS` and of one within a
-    group, whose rows are `group_from` to `group_to`.
+    are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`; `loose` is that
+    of one within a group, whose rows are `group_from` to `group_to`.
     `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
     `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
@@ -101,7 +102,7 @@ def forward(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, loose = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
     before = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels):
@@ -160,7 +161,7 @@ def forward(
                 if group_to[at] - group_from[at] > 1:
                     was = at - old
                     begin, stop = min(max(group_from[at] - was, 0), width), min(max(group_to[at] - was, 0), width)
-                    first += loose * (until[stop] - until[begin])
+                    first += loose[at] * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
                     first += before[old - 1]
                 first += entry[at] * round_again
@@ -222,6 +223,7 @@ def posterior(
     ends: Float32s,
     group_from: Int64s,
     group_to: Int64s,
+    loose: Float32s,
     prices: Floats,
     op_scope: Int64s,
     cells: Float32s,
@@ -246,7 +248,7 @@ def posterior(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, loose = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
     joined = np.zeros(width)
@@ -303,7 +305,7 @@ def posterior(
                 if group_to[at] - group_from[at] > 1:
                     shift = at - new
                     begin, stop = min(max(group_from[at] - shift, 0), width), min(max(group_to[at] - shift, 0), width)
-                    leave += loose * (until[stop] - until[begin])
+                    leave += loose[at] * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:
                     leave += enter[new + 1]
                 leave += ends[at] * again_from_first

@@ -98,10 +98,10 @@ def planned_sequence(
             extras.append(ExtraOp(entry["what"], of, entry["of"] == "bucket", entry["phase"]))
 
     def update(op: int, code: int) -> Iterator[int]:
-        of_pieces = () if pieces is None else pieces.get(op, ())
-        if not of_pieces:
+        mine = () if pieces is None else pieces.get(op, ())
+        if not mine:
             yield code + 1
-        for piece in of_pieces:
+        for piece in mine:
             key = "", piece
             if key not in index:
                 index[key] = len(classes)
@@ -118,6 +118,8 @@ def planned_sequence(
         if plan.ops[op].phase == "grad_sync" and found[codes[place]].families[0] in family_table().collectives
     }
     sizes = {place: max(found[codes[place]].inputs, default=0) for place in updates}
+    of_pieces = {place: () if pieces is None else pieces.get(ops[place], ()) for place in updates}
+    kept = {place: [piece.elements for piece in each] or [sizes[place]] for place, each in of_pieces.items()}
     if updates:
         extra(_zeroing(plan, around, ops, buckets, sizes))
     begins = len(rows)
@@ -126,10 +128,10 @@ def planned_sequence(
             entries = around["before_a_bucket_is_exchanged"]
             extra((entry, op, buckets[place]) for entry in entries)
         if updates and place == updates[0]:
-            extra(_each(around["before_the_updates"], ops, updates, sizes))
+            extra(_each(around["before_the_updates"], ops, updates, kept))
         rows += [(op, -1, number) for number in update(op, code)] if place in sizes else [(op, -1, code + 1)]
         if updates and place == updates[-1]:
-            extra(_each(around["after_the_updates"], ops, updates, sizes))
+            extra(_each(around["after_the_updates"], ops, updates, kept))
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
     what = [extras[number].what if number >= 0 else "" for number in columns[:, 1].tolist()]
     opens = np.array([bool(name) and name != before for name, before in zip(what, ["", *what], strict=False)])
@@ -194,11 +196,15 @@ def _zeroing(
 
 
 def _each(
-    entries: Iterable[Mapping[str, Any]], ops: Sequence[int], updates: Sequence[int], sizes: Mapping[int, int]
+    entries: Iterable[Mapping[str, Any]],
+    ops: Sequence[int],
+    updates: Sequence[int],
+    sizes: Mapping[int, Sequence[int]],
 ) -> Iterator[tuple[Mapping[str, Any], int, int]]:
     for entry in entries:
         for place in updates:
-            yield entry, ops[place], sizes[place]
+            for size in sizes[place]:
+                yield entry, ops[place], size
 
 
 def _extra_rule(entry: Mapping[str, Any]) -> LoweringRule:

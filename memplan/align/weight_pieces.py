@@ -19,6 +19,8 @@ from memplan.schema import Plan, PlannedKernel, PlannedOp
 Pieces = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 """Elements of each input and of each output of every piece that differs in size from the others."""
 
+_SOFTMAX_SIDES = 4
+"""Sides of what softmax keeps: sequences, heads, tokens, and the copies of each value."""
 _OF_FORWARD, _OF_DX, _OF_DW = (False, True, True), (True, True, False), (True, False, True)
 """Which of the two factors and the product have the side that is cut, by what of the weight the op makes."""
 
@@ -35,8 +37,13 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     """The pieces in which ops of `plan` may run, by op; ops that run whole are left out."""
     cuts = dict(_cuts(plan))
     found: dict[int, Pieces] = {}
+    attention = {family_table().number(name) for name in ("attention", "attention_grad")}
     for op in plan.ops:
-        if op.kernel is None or op.part is None:
+        if op.kernel is None:
+            continue
+        if families_of(op.type)[0] in attention and (scores := _scores(plan.kernels[op.kernel])):
+            found[op.index] = (((scores, scores), (scores,)),)
+        if op.part is None:
             continue
         stem, _, end = op.part.rpartition(".")
         cut = cuts.get((op.layer, op.part))
@@ -118,6 +125,17 @@ def _cut_by(plan: Plan, op: PlannedOp, width: int) -> tuple[int, ...]:
     if family == family_table().number("gate") and made and made[0] * 2 == width:
         return made[0], made[0]
     return ()
+
+
+def _scores(kernel: PlannedKernel) -> int:
+    """
+    Elements of all scores of attention, 0 where unknown: what it works on where it is written out.
+
+    The operands with what softmax keeps of each row of scores tell sequences, heads and tokens.
+    """
+    operands = [*kernel.inputs, *kernel.outputs]
+    rows = next((item.shape for item in operands if item is not None and len(item.shape) == _SOFTMAX_SIDES), None)
+    return 0 if rows is None else rows[0] * rows[1] * rows[2] * rows[2]
 
 
 def _piece(

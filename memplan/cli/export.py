@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,9 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.export import EXPORTERS, export
 from memplan.reports.report import Report
-from memplan.schema import Plan
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan
 
 _FORMATS = "; ".join(f"{exporter.name}, {exporter.description}" for exporter in EXPORTERS.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
+from memplan.core.errors import InputError
 from memplan.core.units import parse_shape, parse_share
 from memplan.reports.report import Report
 from memplan.requests.plan_request import PlanRequest
@@ -44,8 +46,9 @@ def command(
     Exits with 0 when it fits, 1 when it does not, 2 when the source can't be read.
     """
     from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
+    from memplan.deployment.ways_out import ways_out
     from memplan.reports.communication_section import larger_batch_section
-    from memplan.reports.plan_report import curve_section, plan_report
+    from memplan.reports.plan_report import curve_section, plan_report, ways_section
     from memplan.schema.communication import communication_outlook
 
     shapes = dict(parse_shape(item) for item in shape or ())
@@ -63,6 +66,16 @@ def command(
         if outlook is not None:
             twice = communication_outlook(asked.twice_the_batch().plan(calibration=calibration, progress=progress))
             sections += [] if twice is None else [larger_batch_section(outlook, twice)]
+        if not result.fits:
+
+            def planned(changed: PlanRequest) -> Plan | None:
+                try:
+                    return changed.plan(shapes=shapes, calibration=calibration, progress=progress)
+                except InputError:  # such as more ranks than the model can be split over
+                    return None
+
+            changes = ((words, partial(planned, changed)) for words, changed in asked.alternatives())
+            sections.append(ways_section(result, ways_out(result, plan_with, changes)))
     if output is not None:
         result.save(output)
     report = plan_report(result)

@@ -40,6 +40,14 @@ def parse_bytes(text: str) -> int:
     return round(float(match.group(1)) * _BYTE_UNITS[match.group(2).lower()])
 
 
+def parse_rate(text: str) -> float:
+    """Bytes per second of a rate such as `20GB/s`, `1.5GiB/s` or `20GB`; raises `InputError` for anything else."""
+    try:
+        return float(parse_bytes(re.sub(r"\s*/\s*s$", "", text.strip())))
+    except InputError:
+        raise InputError(f"{text!r:.40} is not a rate", remedy="write it as 20GB/s") from None
+
+
 def parse_size(text: str) -> int:
     """Bytes of a quantity with its unit, such as `64GiB`; raises `InputError` for a bare number, too, such as `64`."""
     if text.strip().replace(".", "", 1).isdigit():

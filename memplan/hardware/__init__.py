@@ -2,6 +2,7 @@
 
 from memplan.hardware.chip import CUBE_DTYPES, Chip, DispatchBuffer, Fabric, SourcedValue
 from memplan.hardware.database import Alias, alias, chip, chips
+from memplan.hardware.host import HostTier, LinkRates, host_tier
 from memplan.hardware.links import Link, link, links
 
 __all__ = [
@@ -10,11 +11,14 @@ __all__ = [
     "Chip",
     "DispatchBuffer",
     "Fabric",
+    "HostTier",
     "Link",
+    "LinkRates",
     "SourcedValue",
     "alias",
     "chip",
     "chips",
+    "host_tier",
     "link",
     "links",
 ]

@@ -37,9 +37,15 @@ class AddressedMoves:
     lost: Int64s
 
 
-def addressed_moves(problem: MoveProblem, capacity: int, alignment: int, progress: Progress = silent) -> AddressedMoves:
-    """The fastest choice of moves found whose addresses end below `capacity`, else the one that exceeds it least."""
-    feedback = _Feedback(problem, capacity, alignment, progress)
+def addressed_moves(
+    problem: MoveProblem, capacity: int, alignment: int, first: HostMoves | None = None, progress: Progress = silent
+) -> AddressedMoves:
+    """
+    The fastest choice of moves found whose addresses end below `capacity`, else the one that exceeds it least.
+
+    `first` is the choice to begin with, where it is known.
+    """
+    feedback = _Feedback(problem, capacity, alignment, first, progress)
     tried = [feedback.tried(None, np.zeros(problem.steps, dtype=np.int64))]
     growth = _LARGE_GROWTH if feedback.is_large(tried[0]) else _GROWTH
     for turn in range(_PACKINGS if tried[0].chosen.bound is not None else 0):
@@ -54,8 +60,11 @@ def addressed_moves(problem: MoveProblem, capacity: int, alignment: int, progres
 
 
 class _Feedback:
-    def __init__(self, problem: MoveProblem, capacity: int, alignment: int, progress: Progress) -> None:
+    def __init__(
+        self, problem: MoveProblem, capacity: int, alignment: int, first: HostMoves | None, progress: Progress
+    ) -> None:
         self.problem, self.capacity, self.alignment, self.progress = problem, capacity, alignment, progress
+        self.first = first
 
     def is_large(self, item: AddressedMoves) -> bool:
         return len(item.schedule.residencies) > _LARGE
@@ -65,7 +74,8 @@ class _Feedback:
         moved: Bools | None = None if near is None else near.chosen.moved
         bound = None if near is None else near.chosen.bound
         problem = replace(self.problem, live=self.problem.live + lost)
-        chosen = choose_moves(problem, self.capacity, bound, moved)
+        known = self.first if near is None else None
+        chosen = known or choose_moves(problem, self.capacity, bound, moved)
         schedule = run_schedule(
             problem.storages, problem.durations, chosen.gaps, self.capacity,
             out_link=problem.out_link, in_link=problem.in_link, lost=lost,

@@ -44,6 +44,7 @@ class HostMoves:
     makespan_ns: int
     bound: MoveBound | None
     rule: str
+    over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,13 @@ class _Candidate:
     makespan_ns: int
     moved_bytes: int
     over: int
+    host_over: int
     rule: str
 
     @property
-    def rank(self) -> tuple[int, int, int]:
-        """What is better comes first: what fits, then what is fast, then what moves little."""
-        return self.over, self.makespan_ns, self.moved_bytes
+    def rank(self) -> tuple[int, int, int, int]:
+        """What is better comes first: what fits, on the host first, then what is fast, then what moves little."""
+        return self.host_over, self.over, self.makespan_ns, self.moved_bytes
 
 
 def choose_moves(
@@ -77,13 +79,13 @@ def choose_moves(
     found = [_scored(problem, moved, capacity, rule) for rule, moved in proposed]
     found.sort(key=lambda candidate: candidate.rank)
     # What doesn't fit is not made faster.
-    starts = found[:_STARTS] if found[0].over == 0 else []
+    starts = found[:_STARTS] if found[0].over == found[0].host_over == 0 else []
     best = min(
         (_searched(problem, start, capacity, bound) for start in starts),
         key=lambda candidate: candidate.rank,
         default=found[0],
     )
-    return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule)
+    return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule, best.over)
 
 
 def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
@@ -92,12 +94,13 @@ def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) ->
     for rule, moved in _proposed(problem, capacity, bound):
         if moved.tobytes() not in seen:
             seen.add(moved.tobytes())
-            yield rule, moved
+            yield rule, _within_host(problem, moved)
 
 
 def _near(problem: MoveProblem, capacity: int, bound: MoveBound | None, moved: Bools) -> Iterator[tuple[str, Bools]]:
     share = np.ones(problem.units) if bound is None else bound.share
-    yield "near another choice", rounded(problem, capacity, np.where(moved, 2.0, share), 1.5)
+    near = rounded(problem, capacity, np.where(moved, 2.0, share), 1.5)
+    yield "near another choice", _within_host(problem, near)
 
 
 def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
@@ -117,10 +120,24 @@ def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> I
                 yield "linear program", kept_first(problem, capacity, share, step_start=step_start, slack=slack)
 
 
+def _within_host(problem: MoveProblem, moved: Bools) -> Bools:
+    """Those of the `moved` units that the host has room for, what is away longest first."""
+    if problem.host_bytes is None or problem.host_peak(moved) <= problem.host_bytes:
+        return moved
+    size, away = np.zeros(problem.units, dtype=np.int64), np.zeros(problem.units, dtype=np.int64)
+    np.maximum.at(size, problem.unit, problem.columns.size)
+    np.add.at(away, problem.unit, problem.columns.end - problem.columns.start)
+    order = np.argsort(np.where(moved, -away, 1), kind="stable")[: int(moved.sum())]
+    kept = np.zeros(problem.units, dtype=bool)
+    kept[order[np.cumsum(size[order]) <= problem.host_bytes]] = True
+    return kept
+
+
 def _scored(problem: MoveProblem, moved: Bools, capacity: int, rule: str) -> _Candidate:
     times = problem.run(moved, capacity)
     over = int(problem.live_without(moved[problem.unit]).max(initial=0)) - capacity
-    return _Candidate(moved, times.makespan_ns, problem.moved_bytes(moved), max(over, 0), rule)
+    host_over = 0 if problem.host_bytes is None else max(problem.host_peak(moved) - problem.host_bytes, 0)
+    return _Candidate(moved, times.makespan_ns, problem.moved_bytes(moved), max(over, 0), host_over, rule)
 
 
 def _searched(problem: MoveProblem, best: _Candidate, capacity: int, bound: MoveBound | None) -> _Candidate:

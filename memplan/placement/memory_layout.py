@@ -10,9 +10,10 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
-from memplan.hardware import Chip, Link
+from memplan.hardware import Chip, HostTier
 from memplan.placement.address_feedback import addressed_moves
 from memplan.placement.hbm import HbmLayout, lay_out
+from memplan.placement.host import HostMoves
 from memplan.placement.move_problem import move_problem
 from memplan.placement.residency import Storage, least_bytes
 from memplan.placement.rounding import Rounding
@@ -56,8 +57,7 @@ class MemoryLayout:
     schedule: StepSchedule
     hbm: HbmLayout
     room: HbmRoom
-    out_link: Link
-    in_link: Link
+    host: HostTier
     missing: int
     bound_ns: int | None
     notes: tuple[str, ...]
@@ -70,18 +70,19 @@ def lay_out_graph(
     room: HbmRoom,
     round_size: Rounding,
     *,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
+    chosen: HostMoves | None = None,
     progress: Progress = silent,
 ) -> MemoryLayout:
     """
     The layout of `tensors` that needs the fewest bytes over the room; what leaves HBM only where it has to.
 
-    `durations_ns` are those of the graph's ops. Raises `InputError` for a link whose rate no source gives.
+    `durations_ns` are those of the graph's ops, `chosen` the moves for this room where they are known already. Raises
+    `InputError` for a link whose rate no source gives.
     """
     storages = storages_of(graph, tensors, round_size)
     schedule, layout, bound_ns = _fitted(
-        storages, durations_ns, room.capacity, round_size.alignment, out_link, in_link, progress
+        storages, durations_ns, room.capacity, round_size.alignment, host, chosen, progress
     )
     missing, notes = 0, []
     if room.capacity is not None and layout.peak > room.capacity:
@@ -91,8 +92,9 @@ def lay_out_graph(
             missing = layout.peak - room.capacity
             notes.append("the bytes fit but no addresses were found for them; a better packing may exist")
     if schedule.moves:
-        notes += [f"link {link.name}: {link.note}" for link in (out_link, in_link) if link.note]
-    return MemoryLayout(tuple(storages), schedule, layout, room, out_link, in_link, missing, bound_ns, tuple(notes))
+        notes += [f"link {link.name}: {link.note}" for link in (host.out_link, host.in_link) if link.note]
+        notes += host.notes
+    return MemoryLayout(tuple(storages), schedule, layout, room, host, missing, bound_ns, tuple(notes))
 
 
 def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
@@ -143,8 +145,8 @@ def _fitted(
     durations_ns: Sequence[int],
     capacity: int | None,
     alignment: int,
-    out_link: Link,
-    in_link: Link,
+    host: HostTier,
+    chosen: HostMoves | None,
     progress: Progress,
 ) -> tuple[StepSchedule, HbmLayout, int | None]:
     """
@@ -155,11 +157,13 @@ def _fitted(
     last choice, with less room at the steps of what found no address, until all do.
     """
     if capacity is None:
-        schedule = run_schedule(storages, durations_ns, (), 2**62, out_link=out_link, in_link=in_link)
+        schedule = run_schedule(storages, durations_ns, (), 2**62, out_link=host.out_link, in_link=host.in_link)
         steps = len(durations_ns)
         layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, progress=progress)
         return schedule, layout, None
-    problem = move_problem(storages, durations_ns, out_link=out_link, in_link=in_link)
-    found = addressed_moves(problem, capacity, alignment, progress)
+    problem = move_problem(
+        storages, durations_ns, out_link=host.out_link, in_link=host.in_link, host_bytes=host.capacity
+    )
+    found = addressed_moves(problem, capacity, alignment, chosen, progress)
     bound = found.chosen.bound
     return found.schedule, found.layout, None if bound is None else bound.makespan_ns

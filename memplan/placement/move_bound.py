@@ -57,13 +57,19 @@ class MoveBound:
 
 
 def move_bound(
-    problem: MoveProblem, capacity: int, *, rows: int = MOST_LP_ROWS, recompute: RecomputeColumns | None = None
+    problem: MoveProblem,
+    capacity: int,
+    *,
+    rows: int = MOST_LP_ROWS,
+    recompute: RecomputeColumns | None = None,
+    exact: bool = True,
 ) -> MoveBound | None:
     """
     The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that.
 
-    With `recompute` also over the choice of what is made anew. Ops that run again may do so at any time before the step
-    that needs them, while it waits for a link as well; that their operands have to be there is not asked for.
+    With `recompute` also over what is made anew. Ops that run again may do so at any time before the step that needs
+    them, while it waits for a link as well; that their operands have to be there is not asked for. Where not `exact`,
+    nobody looks what could be reached when everything moves as a whole.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
@@ -152,6 +158,21 @@ def move_bound(
     add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
     zero = np.zeros(chains, dtype=np.int64)
     add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
+    # Every transfer takes its latency as well.
+    each_in, each_out = (
+        (link.latency_ns or 0) * (link.bytes_per_second or 0.0) / 1e9 / capacity
+        for link in (problem.in_link, problem.out_link)
+    )
+    longer = chain_size + each_out * np.maximum(np.bincount(chain[chain >= 0], minlength=chains) if large else one, 1)
+    add(np.zeros(1), (zero, copy + np.arange(chains), longer), (start, time + count + start, -rate_out * one))
+    zero = np.zeros(len(back), dtype=np.int64)
+    add(np.zeros(1), (zero, unit_of[back], size[back] + each_in), (start, time + count + start, -rate_in * one))
+    if problem.host_bytes is not None:
+        # What exists between two steps keeps its place on the host.
+        kept = np.array([storage.persistent for storage in problem.storages])[problem.storage]
+        kept &= np.concatenate(([True], problem.storage[1:] != problem.storage[:-1]))
+        kept = np.flatnonzero(kept & (problem.before < 0))
+        add(np.array([problem.host_bytes / capacity]), (np.zeros(len(kept), dtype=np.int64), unit_of[kept], size[kept]))
     # A chain is copied out as far as any of its gaps is used; what begins on the host has a copy there.
     linked = np.flatnonzero(chain >= 0)
     if large:
@@ -197,15 +218,15 @@ def move_bound(
     answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
-    solved, proven, exact = np.asarray(answer.x), float(answer.fun), None
-    if problem.units <= _EXACT_UNITS:
+    solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
+    if exact and problem.units <= _EXACT_UNITS:
         whole = (np.arange(width) < units).astype(int)
         answer = milp(
             cost, integrality=whole, bounds=limits_of, constraints=(at_most, exactly), options={"node_limit": _NODES}
         )
         proven = max(proven, float(answer.mip_dual_bound or 0.0))
         if answer.x is not None:
-            exact = np.asarray(answer.x)[:units].clip(0, 1)
+            wholes = np.asarray(answer.x)[:units].clip(0, 1)
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
@@ -214,7 +235,7 @@ def move_bound(
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
     made = None if anew is None else solved[anew].clip(0, 1)
-    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], exact, starts + elapsed, made)
+    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
 
 
 def _made_anew(

@@ -20,7 +20,8 @@ class MoveProblem:
     Gaps by storage and start, as columns. `unit` numbers what is decided together: a persistent storage is on the
     host at both ends of the schedule or at neither, so that the plan can be run step after step.
 
-    `live` is the bytes in HBM at each step with nothing moved. `changed` says whether a gap's storage was written
+    `host_bytes` is what the host has room for, `None` where no limit is known. `live` is the bytes in HBM at each step
+    with nothing moved. `changed` says whether a gap's storage was written
     since the gap before, `current` whether the host has its bytes when the schedule begins.
     """
 
@@ -36,6 +37,7 @@ class MoveProblem:
     live: Int64s
     out_link: Link
     in_link: Link
+    host_bytes: int | None = None
 
     @property
     def steps(self) -> int:
@@ -65,6 +67,26 @@ class MoveProblem:
         np.add.at(change, columns.end[chosen], columns.size[chosen])
         return self.live + np.cumsum(change)[: self.steps]
 
+    def host_peak(self, moved: Bools) -> int:
+        """The most bytes that the host keeps at any step: of each storage from its first gap to its last."""
+        gaps = np.flatnonzero(moved[self.unit])
+        if not len(gaps):
+            return 0
+        storage, place = np.unique(self.storage[gaps], return_inverse=True)
+        first = np.full(len(storage), self.steps, dtype=np.int64)
+        last = np.zeros(len(storage), dtype=np.int64)
+        np.minimum.at(first, place, self.columns.start[gaps])
+        np.maximum.at(last, place, self.columns.end[gaps])
+        for index, number in enumerate(storage.tolist()):
+            if self.storages[number].persistent:
+                first[index], last[index] = 0, self.steps
+        size = np.zeros(len(storage), dtype=np.int64)
+        size[place] = self.columns.size[gaps]
+        change = np.zeros(self.steps + 1, dtype=np.int64)
+        np.add.at(change, first, size)
+        np.subtract.at(change, last, size)
+        return int(np.cumsum(change).max())
+
     def moved_bytes(self, moved: Bools) -> int:
         """Bytes over the links in both directions."""
         chosen, copied = self._copies(moved)
@@ -81,7 +103,12 @@ class MoveProblem:
 
 
 def move_problem(
-    storages: Sequence[Storage], durations_ns: Sequence[int] | Int64s, *, out_link: Link, in_link: Link
+    storages: Sequence[Storage],
+    durations_ns: Sequence[int] | Int64s,
+    *,
+    out_link: Link,
+    in_link: Link,
+    host_bytes: int | None = None,
 ) -> MoveProblem:
     """What can be moved of `storages` while ops of `durations_ns` run."""
     durations = np.asarray(durations_ns, dtype=np.int64)
@@ -124,6 +151,7 @@ def move_problem(
         live,
         out_link,
         in_link,
+        host_bytes,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from memplan.hardware import Link
 from memplan.placement.memory_layout import MemoryLayout
 from memplan.schema import LinkUse, Placement, Source, Tier, TierUse, Transfer
@@ -55,7 +57,7 @@ def transfer_records(layout: MemoryLayout) -> tuple[Transfer, ...]:
             source=Tier.HBM if move.out else Tier.HOST,
             target=Tier.HOST if move.out else Tier.HBM,
             size=layout.storages[move.gap.storage].size,
-            link=layout.out_link.name if move.out else layout.in_link.name,
+            link=layout.host.out_link.name if move.out else layout.host.in_link.name,
             start_ns=move.start_ns,
             end_ns=move.end_ns,
             after_step=move.gap.leaves_after,
@@ -79,15 +81,21 @@ def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
     )
     if not layout.schedule.moves:
         return (hbm,)
-    on_host = sum(layout.storages[index].size for index in {move.gap.storage for move in layout.schedule.moves})
+    steps = len(layout.schedule.start_ns)
+    kept, change = 0, [0] * (steps + 1)
+    for place in _on_host(layout):
+        change[place.start] += place.size
+        change[place.end] -= place.size
+        kept += place.size if (place.start, place.end) == (0, steps) else 0
+    on_host = list(accumulate(change))
     host = TierUse(
         tier=Tier.HOST,
-        capacity=None,
+        capacity=layout.host.capacity,
         reserved=0,
-        persistent=on_host,
-        peak=on_host,
-        peak_step=None,
-        lower_bound=on_host,
+        persistent=kept,
+        peak=max(on_host),
+        peak_step=on_host.index(max(on_host)),
+        lower_bound=max(on_host),
         lower_bound_method="every moved tensor keeps its place on the host",
     )
     return hbm, host
@@ -95,7 +103,7 @@ def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
 
 def link_records(layout: MemoryLayout) -> tuple[LinkUse, ...]:
     """The links that are used; none where nothing moves."""
-    return tuple(map(_link_use, (layout.out_link, layout.in_link))) if layout.schedule.moves else ()
+    return tuple(map(_link_use, (layout.host.out_link, layout.host.in_link))) if layout.schedule.moves else ()
 
 
 def _link_use(link: Link) -> LinkUse:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.graph import Graph
 from memplan.graph.repeats import RepeatRules, along_repeats, repeated_ops, with_repeats
-from memplan.hardware import Link
+from memplan.hardware import HostTier
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import MoveBound, RecomputeColumns, move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
@@ -30,52 +31,37 @@ from memplan.placement.recompute_options import (
 from memplan.placement.rounding import Rounding
 from memplan.schema.storages import planned_tensors
 
-_PARTS = (1.0, 1.25, 0.75, 0.5)
-"""Parts of what the linear program makes anew that are tried."""
+_ROUNDINGS = ((0.0, 1.0), (0.05, 1.0), (0.0, 1.6))
+"""Shares of the room left free in the linear program, and parts of what it makes anew, that are tried."""
 _QUICK_ROWS = 100
 """Steps with rows in the linear programs that compare choices."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
+_IMPOSSIBLE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class RecomputeChoice:
-    """A graph in which ops run again, what no choice of moves for it is faster than, and the rule that found it."""
+    """
+    A graph in which ops run again and what can move in it, with the bound on that (`None`: nothing has to move).
+
+    No choice of moves makes it faster than `least_ns`; `rule` found it.
+    """
 
     graph: Graph
     problem: MoveProblem
+    bound: MoveBound | None
     least_ns: int
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecomputeChoices:
-    """Graphs to choose from, the most promising first, and the bound over all of them and all moves."""
-
-    choices: tuple[RecomputeChoice, ...]
-    bound: MoveBound | None
-
-
-def recompute_choices(
-    graph: Graph,
-    durations_ns: Sequence[int],
-    allowed: Sequence[bool],
-    capacity: int,
-    round_size: Rounding,
-    *,
-    out_link: Link,
-    in_link: Link,
-) -> RecomputeChoices:
+class RecomputeSearch:
     """
-    Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM; `graph` is one of them.
+    Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM.
 
     `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice.
     """
-    search = _Search(graph, durations_ns, allowed, capacity, round_size, out_link, in_link)
-    return search.choices()
 
-
-class _Search:
     def __init__(
         self,
         graph: Graph,
@@ -83,12 +69,10 @@ class _Search:
         allowed: Sequence[bool],
         capacity: int,
         round_size: Rounding,
-        out_link: Link,
-        in_link: Link,
+        host: HostTier,
     ) -> None:
         self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
-        self.capacity, self.round_size = capacity, round_size
-        self.out_link, self.in_link = out_link, in_link
+        self.capacity, self.round_size, self.host = capacity, round_size, host
         self.base = self._problem(graph)
         self.rules = RepeatRules(graph, allowed)
         over = self.base.live - capacity
@@ -97,29 +81,57 @@ class _Search:
         )
         self.options = recompute_options(self.rules, self.targets, self.durations)
 
+    @property
+    def peak(self) -> int:
+        """Bytes at the fullest step of the graph as it is."""
+        return int(self.base.live.max(initial=0))
+
     def _problem(self, graph: Graph) -> MoveProblem:
         return move_problem(
             storages_of(graph, planned_tensors(graph), self.round_size),
             along_repeats(graph, self.durations.tolist()),
-            out_link=self.out_link,
-            in_link=self.in_link,
+            out_link=self.host.out_link,
+            in_link=self.host.in_link,
+            host_bytes=self.host.capacity,
         )
 
-    def choices(self) -> RecomputeChoices:
-        """Every choice once, by what it can reach at best."""
-        if not self.targets:
-            return RecomputeChoices((), None)
-        bound = move_bound(self.base, self.capacity, recompute=self._columns())
-        found = [RecomputeChoice(self.graph, self.base, self._least(self.base), "nothing is made anew")]
+    @cached_property
+    def bound(self) -> MoveBound | None:
+        """The bound over all choices of what moves and what is made anew; `None` where nothing fits."""
+        return self._bound(0.0)
+
+    @property
+    def bound_ns(self) -> int:
+        """No choice makes the step shorter."""
+        compute = int(self.durations.sum())
+        if self.peak <= self.capacity:
+            return compute
+        return _IMPOSSIBLE if self.bound is None else max(self.bound.makespan_ns, compute)
+
+    def _bound(self, slack: float) -> MoveBound | None:
+        columns = self._columns() if self.targets else None
+        return move_bound(self.base, int(self.capacity * (1 - slack)), recompute=columns, exact=not slack)
+
+    def choices(self) -> list[RecomputeChoice]:
+        """Every choice once, the most promising first; the graph as it is is one of them."""
+        found = [self._choice(self.graph, self.base, "nothing is made anew")]
         seen: set[frozenset[int]] = {frozenset()}
-        for rule, chosen in self._proposed(bound):
-            if chosen in seen:
-                continue
-            seen.add(chosen)
-            graph = self._graph(chosen)
-            problem = self._problem(graph)
-            found.append(RecomputeChoice(graph, problem, self._least(problem), rule))
-        return RecomputeChoices(tuple(sorted(found, key=lambda choice: choice.least_ns)), bound)
+        for rule, chosen in self._proposed():
+            if chosen not in seen:
+                seen.add(chosen)
+                graph = self._graph(chosen)
+                found.append(self._choice(graph, self._problem(graph), rule))
+        return sorted(found, key=lambda choice: choice.least_ns)
+
+    def _choice(self, graph: Graph, problem: MoveProblem, rule: str) -> RecomputeChoice:
+        compute = int(problem.durations.sum())
+        if int(problem.live.max(initial=0)) <= self.capacity:
+            return RecomputeChoice(graph, problem, None, compute, rule)
+        if graph is self.graph:
+            bound = move_bound(problem, self.capacity) if self.targets else self.bound
+        else:
+            bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS, exact=False)
+        return RecomputeChoice(graph, problem, bound, _IMPOSSIBLE if bound is None else bound.makespan_ns, rule)
 
     def _columns(self) -> RecomputeColumns:
         place = {
@@ -141,28 +153,23 @@ class _Search:
             column(place.get((number[target.given_up.storage], target.given_up.before), -1) for target in self.targets),
         )
 
-    def _least(self, problem: MoveProblem) -> int:
-        """What the graph of `problem` takes at best."""
-        if int(problem.live.max(initial=0)) <= self.capacity:
-            return int(problem.durations.sum())
-        bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS)
-        return 2**62 if bound is None else bound.makespan_ns
-
     def _graph(self, chosen: Iterable[int]) -> Graph:
         given_up = [
             self.targets[target].given_up for option in sorted(chosen) for target in self.options[option].targets
         ]
         return with_repeats(self.graph, repeated_ops(self.rules, given_up).repeats)
 
-    def _proposed(self, bound: MoveBound | None) -> Iterator[tuple[str, frozenset[int]]]:
+    def _proposed(self) -> Iterator[tuple[str, frozenset[int]]]:
         """Sets of options worth scoring."""
+        if not self.targets:
+            return
         kinds = _kinds(self.options, self._waits())
-        everything = frozenset(range(len(self.options)))
-        if bound is not None and bound.anew is not None:
-            for part in _PARTS:
+        for slack, part in _ROUNDINGS:
+            bound = self._bound(slack) if slack else self.bound
+            if bound is not None and bound.anew is not None:
                 yield "linear program", self._rounded(kinds, bound.anew, part)
         yield from (("only made anew", chosen) for chosen in self._without_moves(kinds))
-        yield "all made anew", everything
+        yield "all made anew", frozenset(range(len(self.options)))
 
     def _waits(self) -> Floats:
         """Bytes of each option times the time that they would be away."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from memplan.core.units import format_duration
+from memplan.core.units import format_bytes, format_duration
 from memplan.deployment.hbm_curve import HbmCurve
+from memplan.deployment.ways_out import WayOut
 from memplan.reports.charts import area_chart
 from memplan.reports.communication_section import communication_document, communication_section
 from memplan.reports.plan_moves import move_actions, recompute_actions
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
-from memplan.schema import Certainty, Plan, StepPart, memory_curve, plan_headline, plan_peak, plan_to_json
+from memplan.schema import Certainty, Plan, StepPart, Tier, memory_curve, plan_headline, plan_peak, plan_to_json
 from memplan.schema.communication import CommunicationOutlook, communication_outlook
 
 _LONGEST = 10
@@ -47,6 +48,7 @@ _CURVE = (
     Column("longer by", Quantity.SHARE),
     Column(""),
 )
+_WAYS_OUT = (Column("change"), Column("HBM", Quantity.BYTES), Column("step", Quantity.DURATION))
 _ACTIONS = (
     Column("what is done"),
     Column("kind"),
@@ -151,6 +153,16 @@ def curve_section(curve: HbmCurve) -> ReportSection:
         [point.step_ns or 0 for point in curve.points], Quantity.DURATION, across="budgets", title="step time over HBM"
     )
     return section("Step time against HBM", ReportTable(_CURVE, rows), chart)
+
+
+def ways_section(plan: Plan, ways: Sequence[WayOut]) -> ReportSection:
+    """What is missing where, and what was found to fit."""
+    rows = tuple((way.change, way.hbm, way.step_ns) for way in ways)
+    use = plan.tier(Tier.HBM)
+    step = None if use is None else use.peak_step
+    where = "" if step is None else f" at step {step} ({plan.ops[step].name})"
+    title = f"It lacks {format_bytes(plan.missing_bytes)}{where}; what fits, the shortest step first"
+    return section(title, ReportTable(_WAYS_OUT, rows)) if rows else section(title, "nothing that was tried fits")
 
 
 def _tiers(plan: Plan) -> ReportSection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from memplan.core.errors import InputError
 from memplan.core.options import argument, option, options_of
 from memplan.core.progress import Progress, silent
-from memplan.core.units import parse_bytes
-from memplan.placement.recompute_layout import RecomputePolicy
+from memplan.core.units import parse_bytes, parse_rate
+from memplan.hardware import Chip, HostTier, LinkRates, host_tier
+from memplan.hardware import chip as find_chip
+from memplan.hardware.dmi_bandwidth import read_dmi_rates
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.requests.layout_request import LayoutRequest
 from memplan.requests.recipe_request import RecipeRequest
 from memplan.requests.step_request import StepRequest
@@ -71,6 +74,18 @@ class PlanRequest(ModelStepRequest):
     hbm: str | None = option(
         "--hbm", default=None, about="HBM to plan with, such as 20GiB; by default what the chip's driver leaves."
     )
+    host: str | None = option(
+        "--host", default=None, about="Host memory that tensors may move to, such as 512GiB; by default no limit."
+    )
+    d2h: str | None = option(
+        "--d2h", default=None, about="Rate from HBM to the host, such as 20GB/s; by default the chip's."
+    )
+    h2d: str | None = option(
+        "--h2d", default=None, about="Rate from the host to HBM, such as 55GB/s; by default the chip's."
+    )
+    link_rates: str | None = option(
+        "--link-rates", default=None, about="A file with what ascend-dmi --bw printed: the rates of the host link."
+    )
     recompute: str = option(
         "--recompute",
         default="auto",
@@ -94,6 +109,15 @@ class PlanRequest(ModelStepRequest):
         except ValueError:
             known = " or ".join(policy.value for policy in RecomputePolicy)
             raise InputError(f"--recompute {self.recompute!r:.20} is not known", remedy=f"give {known}") from None
+
+    def host_tier(self, chip: Chip) -> HostTier:
+        """The host memory and link of `chip` as asked for; raises `InputError` for what can't be one."""
+        rates = LinkRates() if self.link_rates is None else read_dmi_rates(self.link_rates)
+        if self.d2h is not None:
+            rates = replace(rates, to_host=parse_rate(self.d2h))
+        if self.h2d is not None:
+            rates = replace(rates, to_device=parse_rate(self.h2d))
+        return host_tier(chip, capacity=None if self.host is None else parse_bytes(self.host), rates=rates)
 
     def twice_the_batch(self) -> PlanRequest:
         """The same step of a model with twice the samples at once, and with HBM enough for them."""
@@ -131,6 +155,7 @@ class PlanRequest(ModelStepRequest):
                 shapes=shapes,
                 calibration=calibration,
                 recompute=self.policy,
+                host=self.host_tier(find_chip(self.chip)),
                 progress=progress,
             )
         if shapes:
@@ -152,8 +177,21 @@ class PlanRequest(ModelStepRequest):
             stage=self.stage,
             data_rank=self.data_rank,
             recompute=self.policy,
+            host=self.host_tier(find_chip(self.chip)),
             progress=progress,
         )
+
+    def alternatives(self) -> Iterator[tuple[str, PlanRequest]]:
+        """What else could be asked for where nothing fits, in words; of a model its layout and micro-batch too."""
+        if self.policy is RecomputePolicy.NEVER:
+            yield "compute activations anew (--recompute auto)", replace(self, recompute=RecomputePolicy.AUTO.value)
+        if self.host is not None:
+            yield "host memory without limit", replace(self, host=None)
+        if self.phase == TRAIN_PHASE and self.micro_batch > 1:
+            half = self.micro_batch // 2
+            yield f"micro-batch of {half} (--micro-batch {half})", replace(self, micro_batch=half)
+        if self.phase:
+            yield f"tensor parallelism of {2 * self.tp} (--tp {2 * self.tp})", replace(self, tp=2 * self.tp)
 
     def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
         """
@@ -182,6 +220,7 @@ class PlanRequest(ModelStepRequest):
             data_rank=asked.data_rank,
             settings=found.settings,
             recompute=self.policy,
+            host=self.host_tier(found.chip),
             progress=progress,
         )
         return replace(result, notes=(*found.contradictions, *result.notes))

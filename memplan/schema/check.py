@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import replace
+from itertools import accumulate
 
 from memplan.schema.contents import content_violations
 from memplan.schema.plan import Placement, Plan, Tier, Transfer
@@ -12,7 +13,7 @@ from memplan.schema.plan import Placement, Plan, Tier, Transfer
 def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
     """Everything that makes `plan` impossible, at most `most` sentences; empty for a valid plan."""
     found: list[str] = []
-    for check in (_addresses, _capacity, _residency, _order, _moving, _links, content_violations):
+    for check in (_addresses, _capacity, _elsewhere, _residency, _order, _moving, _links, content_violations):
         found += check(plan)
         if len(found) >= most:
             break
@@ -75,6 +76,23 @@ def _capacity(plan: Plan) -> list[str]:
         found.append(f"the HBM peak {use.peak} is below its own lower bound {use.lower_bound}")
     if plan.fits and use.capacity is not None and top > use.capacity:
         found.append(f"HBM is used up to {top} of {use.capacity}, yet the plan is said to fit")
+    return found
+
+
+def _elsewhere(plan: Plan) -> list[str]:
+    """What is kept outside HBM has room there."""
+    found = []
+    for use in plan.tiers:
+        if use.tier not in (Tier.HOST, Tier.REMOTE) or use.capacity is None:
+            continue
+        change = [0] * (len(plan.ops) + 1)
+        for placement in plan.placements:
+            if placement.tier is use.tier and placement.start < placement.end:
+                change[placement.start] += placement.size
+                change[placement.end] -= placement.size
+        most = max(accumulate(change))
+        if most > use.capacity:
+            found.append(f"{use.tier.value} is to hold {most} of {use.capacity} bytes")
     return found
 
 

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
+from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
-from memplan.models.families import compressed, gemma, grouped, latent, linear, llama4, nemotron, shared_compressed
+from memplan.models.families import (
+    compressed,
+    described,
+    gemma,
+    grouped,
+    latent,
+    linear,
+    llama4,
+    nemotron,
+    shared_compressed,
+)
 from memplan.models.fields import Fields
 
 Builder = Callable[[Fields, str], ModelConfig]
 
 BUILDERS: Mapping[str, Builder] = MappingProxyType(
     {
+        **dict.fromkeys(described.described_families(), described.described),
         "llama": grouped.llama,
         "mistral": grouped.llama,
         "mimo": grouped.qwen2,
         "mimo_v2_flash": grouped.mimo_v2,
+        "mimo_v2": grouped.mimo_v2,
         "qwen2": grouped.qwen2,
         "qwen3": grouped.qwen3,
         "qwen3_vl_text": grouped.qwen3,
         "mixtral": grouped.mixtral,
         "qwen2_moe": grouped.qwen2_moe,
         "qwen3_moe": grouped.qwen3_moe,
+        "qwen3_omni_moe_text": grouped.qwen3_moe,
         "qwen3_vl_moe_text": grouped.qwen3_moe,
         "minimax_m2": grouped.minimax_m2,
         "gpt_oss": grouped.gpt_oss,
@@ -48,18 +63,8 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
 )
 """Decoders by `model_type`."""
 
-WRAPPERS: Mapping[str, str | None] = MappingProxyType(
-    {
-        "qwen3_vl": "qwen3_vl_text",
-        "qwen3_vl_moe": "qwen3_vl_moe_text",
-        "qwen3_5": "qwen3_5_text",
-        "qwen3_5_moe": "qwen3_5_moe_text",
-        "llama4": "llama4_text",
-        "gemma3": "gemma3_text",
-        "gemma4": "gemma4_text",
-        "deepseek_v41": "deepseek_v41_text",
-        "kimi_k25": None,
-        "kimi_k3": "kimi_linear",
-    }
-)
-"""Models that hold a decoder under `text_config`, and the `model_type` it has where the object does not say."""
+WRAPPERS: Mapping[str, Mapping[str, Any]] = table("memplan.models.families", "wrappers.json")["wrappers"]
+"""
+Models that hold a decoder: the `decoder` it is where its object does not say, and the objects it stands `at`, of which
+the first counts that the file has (`text_config` where nothing is said).
+"""

@@ -287,7 +287,7 @@ class StepEmitter:
     def norm(self, name: str, x: int, *weights: str, residual: int | None = None, fused: bool = False) -> int:
         """RMS norm of `x`, of the sum with `residual` where there is one (which then is kept in its place)."""
         out = self.act(f"{name}.out", self.shape(x))
-        gamma = self.spend(*weights)
+        gamma = self.spend(*weights, *(f"{weight}.bias" for weight in weights))
         if self.training:
             # One value for each row that is as wide as the weight: a norm of heads has one for each head.
             width = prod(self.shape(gamma[0])) if gamma else self.shape(x)[-1]

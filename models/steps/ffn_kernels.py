@@ -34,7 +34,7 @@ def _mlp(e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share:
     names = (f"{prefix}gate_proj", f"{prefix}up_proj") if gated else (f"{prefix}up_proj",)
     both = e.linear(x, names, own * len(names), hidden, share=share)
     active = e.act(f"{prefix}active", (rows, own))
-    e.op(f"{prefix}activation", "SwiGlu" if gated else "Relu", (both,), (active,))
+    e.op(f"{prefix}activation", "SwiGlu" if gated else "Relu", (both, *e.spend(f"{prefix}activation")), (active,))
     return e.linear(active, (f"{prefix}down_proj",), hidden, own, share=share)
 
 

@@ -24,6 +24,7 @@ class StepPieces:
         self.table: int | None = None
         self.own_inputs: int | None = None
         self.head_weight: int | None = None
+        self.head_bias: list[int] = []
 
     def embed(self) -> int:
         """Token ids to the residual stream."""
@@ -36,9 +37,20 @@ class StepPieces:
         e.op("embedding", "Embedding", (table, ids), (x,))
         ranks = e.tensor if e.tensor > 1 else e.step.embedding_parallel
         x = e.collective("embedding.all_reduce", "AllReduce", x, e.shape(x), ranks, "tp")
+        if e.model.position_rows:
+            e.add_weights({"embed_positions": self.outer["embed_positions"]})
+            positions = e.weight(("embed_positions",), (e.model.position_rows, hidden))
+            found, x = x, e.act("embedding.placed", (e.tokens, hidden))
+            e.op("embedding.positions", "Embedding", (positions, ids, found), (x,))
+        if e.model.embedding_norm:
+            e.add_weights(self._outer_norm("embed_norm"))
+            x = e.norm("embedding.norm", x, "embed_norm")
         if e.model.per_layer_inputs is not None:
             self._own_inputs(ids, x, e.model.per_layer_inputs)
         return x
+
+    def _outer_norm(self, name: str) -> Mapping[str, Held]:
+        return {key: self.outer[key] for key in (name, f"{name}.bias") if key in self.outer}
 
     def _own_inputs(self, ids: int, x: int, inputs: PerLayerInputs) -> None:
         """The second embedding of every token, for all layers at once, and the projection that joins it."""
@@ -183,7 +195,7 @@ class StepPieces:
         if e.model.attention_residuals:
             e.add_weights({name: self.outer[name] for name in ("output_res_norm", "output_res_proj")})
             x = self._earlier("output", x)
-        e.add_weights({"norm": self.outer["norm"]})
+        e.add_weights(self._outer_norm("norm"))
         return self.sample(e.norm("final_norm", x, "norm")), x
 
     def head_matrix(self) -> int:
@@ -195,6 +207,9 @@ class StepPieces:
             e.add_weights({name: self.outer[name]})
             columns = -(-(self.outer[name].elements // e.model.hidden_size) // ranks)
             self.head_weight = e.weight((name,), (columns, e.model.hidden_size), share=ranks)
+            if e.model.head_bias:
+                e.add_weights({"lm_head.bias": self.outer["lm_head.bias"]})
+                self.head_bias = e.spend("lm_head.bias")
         return self.head_weight
 
     def sample(self, x: int) -> int:
@@ -207,7 +222,7 @@ class StepPieces:
         weight = self.head_matrix()
         columns = e.shape(weight)[0]
         out = e.act("logits", (rows * ranks, columns))
-        e.op("lm_head", "MatMul", (x, weight), (out,), transpose_a=False, transpose_b=True)
+        e.op("lm_head", "MatMul", (x, weight, *self.head_bias), (out,), transpose_a=False, transpose_b=True)
         if ranks > 1:
             out = e.collective("head_scatter", "AlltoAll", out, (rows, columns * ranks), ranks, "htp")
         elif e.tensor > 1:

@@ -88,7 +88,7 @@ def test_300_simulated_runs_are_matched_and_probabilities_mean_what_they_say(sha
 def test_probabilities_of_ops_and_of_scopes_mean_what_they_say(shared_data: Path) -> None:
     plans = list(model_plans(shared_data / "configs").values())
     claims = []
-    for seed in range(7000, 7040):
+    for seed in range(7000, 7080):  # of forty, one run alone can tip the scales: its kernels are alike
         run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
         claims.append(checked_claims(run, align(run.plan, run.kernels)))
     for side in (0, 1):

@@ -28,11 +28,13 @@ def test_a_run_of_a_mindir_is_matched_with_its_plan(name: str, tmp_path: Path) -
     assert found.time_right >= (0.93 if name.endswith("_train") else 0.95)
 
 
-@pytest.mark.parametrize(("name", "least"), [("llama", 0.85), ("moe", 0.85)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("llama", 0.97), ("moe", 0.95), ("llama_grouped", 0.97), ("moe_top4", 0.92), ("mixtral", 0.95)]
+)
 def test_a_run_in_pytorch_is_matched_with_the_plan_of_its_config(name: str, least: float, tmp_path: Path) -> None:
     """Norms, rotary embeddings and the optimiser written out; weights apart that the plan has as one; two steps."""
     run = recorded_run(name, tmp_path)
-    assert len(run.kernels) > 3000
+    assert len(run.kernels) > 2000
     assert aligned(run).time_right >= least
 
 

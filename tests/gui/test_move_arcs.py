@@ -15,7 +15,7 @@ from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.views.memory.move_arcs_view import MoveArcsView
-from memplan.placement.recompute_layout import RecomputePolicy
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.schema.move_waits import move_waits
 from tests.gui.conftest import PLAN, SAMPLES
 

@@ -1,0 +1,90 @@
+"""The host behind a die as a tier for tensors: how much of its memory a plan may use and how fast bytes get there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from memplan.core.errors import InputError
+from memplan.core.resources import table
+from memplan.core.units import format_bytes, format_rate
+from memplan.hardware.chip import Chip
+from memplan.hardware.links import Link, link
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRates:
+    """
+    Rates of the host link in bytes per second and its latency in nanoseconds, from `source`.
+
+    `None`: not given; then the chip's own figure is taken.
+    """
+
+    to_host: float | None = None
+    to_device: float | None = None
+    latency_ns: int | None = None
+    source: str = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class HostTier:
+    """
+    What a plan may use of the host: bytes of memory (`None`: no limit is known) and the link each way.
+
+    `notes` says what the rates rest on where that is not the link's own figure.
+    """
+
+    capacity: int | None
+    out_link: Link
+    in_link: Link
+    notes: tuple[str, ...] = ()
+
+
+def host_tier(chip: Chip, *, capacity: int | None = None, rates: LinkRates | None = None) -> HostTier:
+    """
+    The host tier of one die of `chip`: `capacity` bytes of memory, at `rates` where they are given.
+
+    A rate that is not given is the chip's own, and no more than the die's part of the host's memory rate when all dies
+    of the server move at once. A latency that nobody gives is a measured one of another server, for 0 would be free.
+    Raises `InputError` for a size or rate below 1.
+    """
+    rates = rates or LinkRates()
+    if capacity is not None and capacity <= 0:
+        raise InputError(f"{capacity} bytes of host memory hold nothing", remedy="give more than 0")
+    for rate in (rates.to_host, rates.to_device):
+        if rate is not None and not rate > 0:
+            raise InputError(f"a rate of {rate:g} B/s moves nothing", remedy="give one such as 20GB/s")
+    host = _host(chip)
+    notes = []
+    found = []
+    for name, given in (("d2h", rates.to_host), ("h2d", rates.to_device)):
+        own = link(chip, name)
+        if given is not None:
+            own = replace(own, bytes_per_second=given, source=rates.source, note="")
+        elif host is not None and host["bytes_per_second"] is not None and own.bytes_per_second is not None:
+            part = host["bytes_per_second"] / host["dies"]
+            if part < own.bytes_per_second:
+                notes.append(
+                    f"link {name}: {format_rate(part)} rather than {format_rate(own.bytes_per_second)}, the part of "
+                    f"one of {host['dies']} dies of an {host['name']} when all move at once ({host['source']})"
+                )
+                own = replace(own, bytes_per_second=part)
+        found.append(_with_latency(own, rates.latency_ns))
+    limit = table("memplan.hardware", "hosts.json")["registered_bytes"]
+    if capacity is not None and capacity > limit["older"]:
+        notes.append(f"{format_bytes(capacity)} of pinned host memory: {limit['source']}")
+    return HostTier(capacity, found[0], found[1], tuple(notes))
+
+
+def _with_latency(own: Link, given: int | None) -> Link:
+    if given is not None:
+        return replace(own, latency_ns=given)
+    if own.latency_ns:
+        return own
+    known = table("memplan.hardware", "hosts.json")["transfer_latency"]
+    return replace(own, latency_ns=known["ns"])
+
+
+def _host(chip: Chip) -> dict[str, Any] | None:
+    hosts = table("memplan.hardware", "hosts.json")["hosts"]
+    return next((host for host in hosts if chip.family in host["applies_to"] or chip.name in host["applies_to"]), None)

@@ -1,0 +1,115 @@
+"""
+The layout with the shortest step: which graph to run, with some ops run again or none, and what moves in it.
+
+A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends
+on the graph alone, and what fits the rungs below is found as long as their bounds say that it could be faster, so that
+more HBM makes no step longer. Of large graphs that would take too long; there a budget is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from memplan.graph import Graph
+from memplan.hardware import HostTier
+from memplan.placement.host import HostMoves, choose_moves
+from memplan.placement.memory_layout import HbmRoom, MemoryLayout
+from memplan.placement.recompute import RecomputeChoice, RecomputeSearch
+from memplan.placement.rounding import Rounding
+
+_RUNGS = 240
+"""Rungs of the ladder up to what the graph takes without moves."""
+_LOWER_WORK = 1500
+"""Ops in all graphs that are laid out for lower rungs."""
+_MOST_LOWER = 2
+"""Rungs below a budget that are looked at at most."""
+_MOST_SCORED = 3
+"""So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
+
+Place = Callable[[Graph, HbmRoom, HostMoves | None], MemoryLayout]
+"""Lays out a graph in a room, with the moves where they are chosen already."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedGraph:
+    """A graph to run and its layout."""
+
+    graph: Graph
+    layout: MemoryLayout
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """What is better comes first: what fits, then what is fast, then what moves little."""
+        return self.layout.missing, self.layout.schedule.makespan_ns, len(self.layout.schedule.moves)
+
+
+def shortest_layout(
+    graph: Graph,
+    durations_ns: Sequence[int],
+    allowed: Sequence[bool],
+    room: HbmRoom,
+    round_size: Rounding,
+    *,
+    host: HostTier,
+    place: Place,
+) -> PlacedGraph:
+    """
+    The graph to run, which is `graph` with some ops run again or none, and its layout in `room`.
+
+    `durations_ns` are those of the ops of `graph`; `allowed` says which of them may run twice.
+    """
+
+    def search(capacity: int) -> RecomputeSearch:
+        return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host)
+
+    whole = search(2**62 if room.capacity is None else room.capacity)
+    if room.capacity is None or whole.peak <= room.capacity:
+        layout = place(graph, room, None)
+        if room.capacity is None or (not layout.missing and not layout.schedule.moves):
+            return PlacedGraph(graph, layout)
+    best: PlacedGraph | None = None
+    for budget in _rungs(room.capacity, whole.peak, len(graph.ops)):
+        at = whole if budget == room.capacity else search(budget)
+        if best is not None and at.bound_ns >= best.layout.schedule.makespan_ns:
+            break
+        found = _placed(at, replace(room, capacity=budget), place)
+        if found.layout.missing:
+            break
+        if best is None or found.rank < best.rank:
+            best = found
+    if best is None:
+        best = _placed(whole, room, place)
+    bound = min(whole.bound_ns, best.layout.schedule.makespan_ns)
+    known = None if best.layout.missing else bound
+    return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=known))
+
+
+def _rungs(capacity: int, peak: int, steps: int) -> list[int]:
+    """Budgets to look at, the largest first: rungs of the ladder up to `capacity`; of large graphs `capacity` alone."""
+    lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
+    if not lower or not peak:
+        return [capacity]
+    # What a share of the peak comes to may be a byte less than the rung.
+    top = min((capacity + 1) * _RUNGS // peak, _RUNGS)
+    return [min(peak * number // _RUNGS, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
+
+
+def _placed(search: RecomputeSearch, room: HbmRoom, place: Place) -> PlacedGraph:
+    """The best of the search's choices with addresses."""
+    scored: list[tuple[tuple[bool, int], RecomputeChoice, HostMoves]] = []
+    for number, choice in enumerate(search.choices()):
+        if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
+            break
+        if number < _MOST_SCORED or choice.graph is search.graph:
+            moves = choose_moves(choice.problem, search.capacity, choice.bound)
+            scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
+            scored.sort(key=lambda item: item[0])
+    best: PlacedGraph | None = None
+    for score, choice, moves in scored:
+        if best is not None and not best.layout.missing and best.layout.schedule.makespan_ns <= score[1]:
+            break
+        found = PlacedGraph(choice.graph, place(choice.graph, room, moves))
+        if best is None or found.rank < best.rank:
+            best = found
+    return best or PlacedGraph(search.graph, place(search.graph, room, None))

@@ -1,0 +1,73 @@
+"""A plan keeps to the host's size, or says what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import memplan
+from memplan.hardware import LinkRates, chip, host_tier
+from memplan.placement.recompute_policy import RecomputePolicy
+from memplan.schema import Plan, Tier
+from memplan.schema.check import violations
+from tests.planner.graphs import forward_and_back
+
+MIB = 1 << 20
+GRAPH = forward_and_back(12, MIB)
+PEAK = 25 * MIB
+
+
+def plan_with(host: int | None, recompute: RecomputePolicy = RecomputePolicy.NEVER) -> Plan:
+    tier = host_tier(chip("910B3"), capacity=host)
+    return memplan.plan(GRAPH, chip="910B3", hbm=PEAK * 6 // 10, host=tier, recompute=recompute)
+
+
+def test_what_moves_fits_the_host() -> None:
+    free = plan_with(None).tier(Tier.HOST)
+    assert free is not None
+    assert free.capacity is None
+    for host in (free.peak, free.peak * 9 // 10):
+        plan = plan_with(host)
+        use = plan.tier(Tier.HOST)
+        assert violations(plan) == ()
+        assert use is None or use.peak <= host == use.capacity
+
+
+def test_a_host_too_small_leaves_bytes_missing_and_says_how_many() -> None:
+    plan = plan_with(MIB)
+    assert not plan.fits
+    assert plan.missing_bytes > 0
+    assert violations(plan) == ()
+
+
+def test_where_the_host_is_small_more_is_computed_anew() -> None:
+    plan = plan_with(8 * MIB, RecomputePolicy.AUTO)
+    assert violations(plan) == ()
+    assert any(op.repeats is not None for op in plan.ops) or plan.fits
+
+
+def test_a_plan_that_overfills_the_host_is_refused() -> None:
+    plan = plan_with(None)
+    host = plan.tier(Tier.HOST)
+    assert host is not None
+    less = tuple(replace(use, capacity=use.peak - 1) if use is host else use for use in plan.tiers)
+    assert any("HOST is to hold" in text for text in violations(replace(plan, tiers=less)))
+
+
+def test_a_faster_link_makes_no_step_longer() -> None:
+    times = []
+    for rate in (5e9, 20e9, 80e9):
+        tier = host_tier(chip("910B3"), rates=LinkRates(to_host=rate, to_device=rate))
+        plan = memplan.plan(GRAPH, chip="910B3", hbm=PEAK * 6 // 10, host=tier, recompute=RecomputePolicy.NEVER)
+        times.append(plan.makespan_ns)
+        assert {use.bytes_per_second for use in plan.links} == {rate}
+    assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("recompute", list(RecomputePolicy))
+def test_never_means_never(recompute: RecomputePolicy) -> None:
+    plan = plan_with(None, recompute)
+    if recompute is RecomputePolicy.NEVER:
+        assert not any(op.repeats is not None for op in plan.ops)
+    assert plan.fits
