@@ -74,7 +74,7 @@ class DatabaseReader(RankReader):
         if not usable.any():
             return None
         kept = np.flatnonzero(usable)
-        sort = kept[np.argsort(begin[kept], kind="stable")]
+        sort: Int64s = kept[np.argsort(begin[kept], kind="stable")]
         absent = np.full(len(begins), -1, dtype=np.int64)
 
         def column(values: Int64s, further: Int64s = absent) -> Int64s:

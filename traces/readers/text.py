@@ -168,7 +168,7 @@ def concatenate_kernels(parts: Sequence[Kernels], fresh: Sequence[Bools]) -> Ker
     if len(parts) == 1:
         return parts[0]
     kept = np.flatnonzero(np.concatenate(fresh))
-    order = kept[np.argsort(np.concatenate([part.start_ns for part in parts])[kept], kind="stable")]
+    order: Int64s = kept[np.argsort(np.concatenate([part.start_ns for part in parts])[kept], kind="stable")]
     headers = {header: None for part in parts for header in part.pmu}
 
     def texts(columns: Sequence[Sequence[str]]) -> Sequence[str]:
