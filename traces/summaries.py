@@ -80,7 +80,8 @@ def summarise_ranks(
 
     Runs on `workers` processes (one for each processor by default; 1: in this one), or on the Dask cluster whose
     scheduler has the address `scheduler`; its workers must see the same files under the same names. A rank that
-    can't be read has an `error`; what the search for ranks left out is told in `notes`. Raises `InputError` where there is no profile, or no such scheduler.
+    can't be read has an `error`; `notes` gets what the search for ranks left out. Raises `InputError` where there is no
+    profile, or no such scheduler.
     """
     path = Path(path)
     sources = find_ranks(path, notes or Notebook(path))
