@@ -49,6 +49,8 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "deepseek_v3": latent.deepseek,
         "deepseek_v32": latent.deepseek_sparse,
         "kimi_k2": latent.deepseek,
+        "longcat_flash": latent.longcat_flash,
+        "step3_text": grouped.step3,
         "glm_moe_dsa": latent.deepseek_sparse,
         "pangu_ultra_moe": latent.pangu_ultra_moe,
         "deepseek_v4": compressed.deepseek_v4,

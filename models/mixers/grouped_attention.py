@@ -26,7 +26,8 @@ class GroupedAttention(TokenMixer):
 
     `window` is the sliding window and `chunk` the local chunk, in tokens; `None` is full attention. `gated` doubles
     the query projection by an output gate. `keys_are_values` stores one vector for both. `shares_kv_of` names the
-    layer whose cache a KV-sharing layer reads instead of its own.
+    layer whose cache a KV-sharing layer reads instead of its own. With a `q_rank` the queries are projected down to so
+    many elements, normalised and projected up again (multi-matrix factorisation attention, Step-3).
     """
 
     heads: int
@@ -42,6 +43,7 @@ class GroupedAttention(TokenMixer):
     sinks: bool = False
     keys_are_values: bool = False
     shares_kv_of: int | None = None
+    q_rank: int | None = None
 
     @property
     def reads(self) -> int | None:
@@ -58,7 +60,10 @@ class GroupedAttention(TokenMixer):
         group, heads, kv = WeightGroup.ATTENTION, self.heads, self.kv_heads
         q_width = heads * self.head_dim * (2 if self.gated else 1)
         k_width, v_width = kv * self.head_dim, kv * self.head_dim_v
-        yield matrix_weight("q_proj", group, q_width, hidden, Split.HEADS, heads)
+        if self.q_rank is not None:
+            yield matrix_weight("q_a_proj", group, self.q_rank, hidden)
+            yield vector_weight("q_a_norm", WeightGroup.NORM, self.q_rank)
+        yield matrix_weight("q_proj", group, q_width, self.q_rank or hidden, Split.HEADS, heads)
         if self.shares_kv_of is None:
             yield matrix_weight("k_proj", group, k_width, hidden, Split.KV, kv)
             if not self.keys_are_values:

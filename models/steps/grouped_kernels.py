@@ -14,6 +14,11 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
     q_width = heads * mixer.head_dim
     k_width, v_width = kv * mixer.head_dim, kv * mixer.head_dim_v
     names, width = ["q_proj"], q_width * (2 if mixer.gated else 1)
+    low = None
+    if mixer.q_rank is not None:
+        low = e.norm("q_a_norm", e.linear(x, ("q_a_proj",), mixer.q_rank, hidden), "q_a_norm")
+        low = e.linear(low, names, width, mixer.q_rank)
+        names, width = [], 0
     if mixer.shares_kv_of is None:
         names.append("k_proj")
         width += k_width
@@ -22,7 +27,7 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
             width += v_width
     qkv = e.linear(x, names, width, hidden)
     offset = e.graph.nbytes[qkv] // width
-    query = e.view("q", qkv, (tokens, q_width), offset * q_width)
+    query = e.view("q", qkv, (tokens, q_width), offset * q_width) if low is None else low
     if mixer.qk_norm is not QkNorm.NONE:
         query = e.norm("q_norm", query, "q_norm")
     if mixer.shares_kv_of is None:
