@@ -9,6 +9,7 @@ from typing import Any
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import (
+    block_sparse,
     compressed,
     described,
     gemma,
@@ -39,6 +40,8 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "qwen3_moe": grouped.qwen3_moe,
         "qwen3_omni_moe_text": grouped.qwen3_moe,
         "qwen3_vl_moe_text": grouped.qwen3_moe,
+        "minimax_m3": block_sparse.minimax_m3,
+        "minimax_m3_vl_text": block_sparse.minimax_m3,
         "minimax_m2": grouped.minimax_m2,
         "gpt_oss": grouped.gpt_oss,
         "glm4_moe": grouped.glm4_moe,

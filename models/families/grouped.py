@@ -265,7 +265,9 @@ def step3(fields: Fields, model_type: str) -> ModelConfig:
         intermediate=fields.count("moe_intermediate_size"),
         shared_intermediate=fields.count("share_expert_dim", least=0),
     )
-    named = fields.text_or_none("moe_layers_enum") if not isinstance(fields.values.get("moe_layers_enum"), list) else None
+    named = (
+        fields.text_or_none("moe_layers_enum") if not isinstance(fields.values.get("moe_layers_enum"), list) else None
+    )
     if named is not None:
         try:
             held = {int(number) for number in named.split(",")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import Indexer
 from memplan.models.steps.emit import StepEmitter
 
 
@@ -47,6 +48,10 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
     bound = mixer.window or mixer.chunk
     keys = e.key_length() if bound is None else e.step.context
     seen = keys if bound is None else min(keys, bound + e.queries)
+    if mixer.indexer is not None:
+        _pick_blocks(e, mixer.indexer, x, keys)
+        keys = min(keys, mixer.indexer.topk)
+        seen = min(seen, mixer.indexer.topk)
     row = kv * (mixer.head_dim + mixer.head_dim_v) * e.kv_bytes
     out = e.attention(
         "attention",
@@ -74,6 +79,23 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
         e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
         out = gated
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
+
+
+def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
+    """Scores of the index keys of `keys` tokens, by which the blocks to attend are picked."""
+    heads, hidden = e.own(index.heads, "index heads"), e.model.hidden_size
+    query = e.linear(x, ("index_q_proj",), heads * index.head_dim, hidden)
+    query = e.norm("index_q_norm", query, "index_q_norm")
+    key = e.norm("index_k_norm", e.linear(x, ("index_k_proj",), index.head_dim, hidden), "index_k_norm")
+    row = index.head_dim * 2
+    cache = e.cache("index_cache", e.sequences * keys * row, e.dtype)
+    e.op("index_cache.write", "ReshapeAndCache", (key,), (e.part("index_written", cache, e.tokens * row),))
+    chosen = e.act("index", (e.tokens, index.topk), "int32")
+    e.op(
+        "indexer.scores", "LightningIndexer", (query, cache), (chosen,),
+        batch=e.sequences, heads=heads, kv_heads=1, q_len=e.queries, kv_len=max(keys, e.queries), d_qk=index.head_dim,
+        d_v=0, ratio=1, top_k=0, indexer=True, keep=index.topk, page=128,
+    )  # fmt: skip
 
 
 def _append(e: StepEmitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) -> int:
