@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.rank import RankReader
 from memplan.traces.readers.text import TextReader
+from memplan.traces.tables.csv_table import open_source
+from memplan.traces.tables.gzip_files import is_gzip
 
-_TEXT = (FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD)
+_TIMELINES = (FileKind.TRACE, FileKind.PARTIAL_TRACE)
+_KERNELS = (FileKind.KERNELS, FileKind.TASK_TIME)
+_TEXT = (*_TIMELINES, *_KERNELS, FileKind.MEMORY_RECORD)
+_MEASURED = ("TASK", "COMPUTE_TASK_INFO", "COMMUNICATION_OP", "PYTORCH_API", "CANN_API")
+"""Tables of a database of which one at least has rows, if it has a timeline."""
+_HEAD = 1 << 16  # bytes of a file that tell whether it holds anything
 
 
 def open_reader(
@@ -20,18 +29,57 @@ def open_reader(
     """
     The reader for the files of a rank.
 
-    `progress` is that of whoever asks for the reader; each part is told its own. Text is read where there is a trace
-    or kernels in it, else the database; a note tells of the choice.
+    `progress` is that of whoever asks for the reader; each part is told its own. Text is read where it holds kernels
+    and a whole timeline or there is no database with any; a note tells of the choice.
     """
     databases = source.of(FileKind.DATABASE)
-    has_text = any(source.of(kind) for kind in _TEXT)
-    for path in databases if has_text else ():
-        notes.add(path, "not read: the text files beside it hold the same, and are")
-    if databases and not has_text:
+    texts = [path for kind in _TEXT for path in source.of(kind)]
+    whole = all(
+        any(_holds_rows(path) for kind in kinds for path in source.of(kind)) for kinds in (_TIMELINES, _KERNELS)
+    )
+    if databases and (not texts or not (whole or _is_empty(databases[0], notes))):
+        from memplan.traces.readers.database_rank import DatabaseReader
+
+        for path in texts:
+            notes.add(path, "not read: the database beside it holds more of the profile, and is")
+        return DatabaseReader(source, notes)
+    for path in databases:
+        notes.add(path, "not read: the text files beside it are")
+    if source.of(FileKind.ANALYSIS_DATABASE) and not any(source.of(kind) for kind in (*_TEXT, *_SUMMARIES)):
         from memplan.traces.readers.database_rank import DatabaseReader
 
         return DatabaseReader(source, notes)
     return _special(source, notes, progress) or TextReader(source, notes, cache, threads)
+
+
+_SUMMARIES = (FileKind.STEPS, FileKind.COMMUNICATION_MATRIX, FileKind.COMMUNICATION)
+
+
+def _holds_rows(path: Path) -> bool:
+    """Whether a table has a row, or a trace an event and the bracket that ends it."""
+    try:
+        with open_source(path) as file:
+            head = file.read(_HEAD)
+        if path.suffix == ".csv":
+            return bool(head.partition(b"\n")[2].strip())
+        if is_gzip(path):
+            return b'"ph"' in head
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - _HEAD, 0))
+            return b'"ph"' in head and file.read().rstrip()[-1:] in (b"]", b"}")
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _is_empty(path: Path, notes: Notebook) -> bool:
+    """Whether a database beside text files holds nothing that was measured, or can't be read."""
+    from memplan.traces.tables.sqlite import Database
+
+    try:
+        data = Database(path, notes)
+    except InputError:
+        return True
+    return not any(data.has(table) and data.row(table, 1) for table in _MEASURED)
 
 
 def _special(source: RankSource, notes: Notebook, progress: Progress) -> RankReader | None:

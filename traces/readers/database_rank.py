@@ -32,7 +32,7 @@ class DatabaseReader(RankReader):
 
     def __init__(self, source: RankSource, notes: Notebook) -> None:
         super().__init__(notes, logs=source.of(FileKind.LOG))
-        main, *further = source.of(FileKind.DATABASE)
+        main, *further = source.of(FileKind.DATABASE) or source.of(FileKind.ANALYSIS_DATABASE)[:1]
         for path in further:
             notes.add(path, "not read: the rank has another database")
         self._database = Database(main, notes)
@@ -68,7 +68,13 @@ class DatabaseReader(RankReader):
             return None
         begin = np.concatenate([start[rows], begins])
         finish = np.concatenate([end[rows], ends])
-        sort = np.argsort(begin, kind="stable")
+        usable = (begin > 0) & (finish >= begin)
+        if dropped := len(begin) - int(usable.sum()):
+            self._notes.add(data.path, f"{dropped} kernels without a usable start and end skipped")
+        if not usable.any():
+            return None
+        kept = np.flatnonzero(usable)
+        sort: Int64s = kept[np.argsort(begin[kept], kind="stable")]
         absent = np.full(len(begins), -1, dtype=np.int64)
 
         def column(values: Int64s, further: Int64s = absent) -> Int64s:
@@ -85,8 +91,8 @@ class DatabaseReader(RankReader):
         )
         return Kernels(
             start_ns=begin[sort],
-            duration_ns=np.maximum(finish - begin, 0)[sort],
-            wait_ns=np.full(len(begin), -1, dtype=np.int64),
+            duration_ns=(finish - begin)[sort],
+            wait_ns=np.full(len(sort), -1, dtype=np.int64),
             step=_steps_at(data, begin[sort]),
             stream=column(stream[rows]),
             block_count=column(blocks[timed]),

@@ -37,16 +37,18 @@ _DESCRIBING = UNUSED | frozenset(
 )  # fmt: skip
 
 
-def is_kernel_table(table: TextTable) -> bool:
-    """Whether `table` has kernels: a start and a duration for each row."""
-    return table.has(*_START) and table.has(*_DURATION)
+_MOST_HEADERS = 20  # named in a note
 
 
 def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
     """The kernels of `table` in order of start; `None`, with a note, where its columns hold none."""
     start, duration = table.times_ns(*_START), table.times_ns(*_DURATION)
     if start is None or duration is None:
-        notes.add(table.path, "skipped: no column of start times or durations")
+        missing = "start times" if start is None else "durations"
+        listed = ", ".join(list(table.columns)[:_MOST_HEADERS]) + (
+            ", ..." if len(table.columns) > _MOST_HEADERS else ""
+        )
+        notes.add(table.path, f"no kernels read: no known column of {missing} among {listed}")
         return None
     valid = (start >= 0) & (duration >= 0)
     if dropped := table.rows - int(valid.sum()):

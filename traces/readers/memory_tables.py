@@ -69,6 +69,8 @@ def allocations_of(tables: Iterable[TextTable], notes: Notebook) -> Allocations 
     """Allocations of one or several `operator_memory` tables, in order of allocation; `None` where there are none."""
     names: list[Sequence[str]] = []
     parts: list[tuple[Int64s, Int64s, Int64s]] = []
+    seen: set[tuple[str, int, int, int]] = set()
+    tables = list(tables)
     for table in tables:
         size, start, end = sizes(table, "Size", MIB), table.times_ns(*_ALLOCATED), table.times_ns(*_RELEASED)
         if size is None or start is None:
@@ -77,15 +79,27 @@ def allocations_of(tables: Iterable[TextTable], notes: Notebook) -> Allocations 
         known = size != -1
         if dropped := int((~known).sum()):
             notes.add(table.path, f"{dropped} rows without a size skipped")
-        names.append(take_rows(table.text("Name"), np.flatnonzero(known)))
         if end is None:
             end = np.full(table.rows, -1, dtype=np.int64)
+        if len(tables) > 1:
+            rows = list(zip(table.text("Name"), size.tolist(), start.tolist(), end.tolist(), strict=True))
+            repeated = known & np.array([row in seen for row in rows], dtype=np.bool_)
+            if repeats := int(repeated.sum()):
+                notes.add(table.path, repeats_note(repeats, "allocations"))
+            known &= ~repeated
+            seen.update(rows)
+        names.append(take_rows(table.text("Name"), np.flatnonzero(known)))
         parts.append((size[known], start[known], end[known]))
     if not parts:
         return None
     size, start, end = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(start, kind="stable")
     return Allocations(take_rows(concatenate_texts(names), order), np.abs(size[order]), start[order], end[order])
+
+
+def repeats_note(count: int, what: str) -> str:
+    """What to say of rows that an earlier file of the same profile holds too."""
+    return f"{count} {what} that another file of this profile holds too are counted once"
 
 
 _ALLOCATED = ("Allocation Time(us)",)
@@ -112,19 +126,30 @@ def merge_curves(curves: Sequence[MemoryCurve]) -> MemoryCurve:
     first = curves[0]
     if len(curves) == 1:
         return first
-    order = np.argsort(np.concatenate([curve.time_ns for curve in curves]), kind="stable")
+    times = np.concatenate([curve.time_ns for curve in curves])
+    order = np.argsort(times, kind="stable")
 
-    def concatenate_texts(parts: Sequence[Int64s | None]) -> Int64s | None:
+    def joined(parts: Sequence[Int64s | None]) -> Int64s | None:
         if all(part is None for part in parts):
             return None
-        blank = (np.full(len(curve.time_ns), -1, dtype=np.int64) for curve in curves)
-        return np.concatenate([part if part is not None else next(blank) for part in parts])[order]
+        filled = [
+            part if part is not None else np.full(len(curve.time_ns), -1, dtype=np.int64)
+            for part, curve in zip(parts, curves, strict=True)
+        ]
+        return np.concatenate(filled)[order]
 
+    time = times[order]
+    quantities = [joined([getattr(curve, name) for curve in curves]) for name in ("allocated", "reserved", "active")]
+    fresh = np.ones(len(time), dtype=np.bool_)  # a profile that was exported again holds every sample twice
+    if len(time):
+        same = [column[1:] == column[:-1] for column in (time, *quantities) if column is not None]
+        fresh[1:] = ~np.logical_and.reduce(same)
+    allocated, reserved, active = (column[fresh] if column is not None else None for column in quantities)
     return MemoryCurve(
         component=first.component,
         device=first.device,
-        time_ns=np.concatenate([curve.time_ns for curve in curves])[order],
-        allocated=concatenate_texts([curve.allocated for curve in curves]),
-        reserved=concatenate_texts([curve.reserved for curve in curves]),
-        active=concatenate_texts([curve.active for curve in curves]),
+        time_ns=time[fresh],
+        allocated=allocated,
+        reserved=reserved,
+        active=active,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress
 from memplan.core.units import MIB
 from memplan.traces import dictionary_array
@@ -22,10 +22,16 @@ from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import read_links
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.host_ops import mindspore_host_kernels
-from memplan.traces.readers.kernel_tables import UNUSED, is_kernel_table, kernels_of
+from memplan.traces.readers.kernel_tables import UNUSED, kernels_of
 from memplan.traces.readers.kernel_tracks import timeline_of
 from memplan.traces.readers.kineto_ops import kineto_kernels
-from memplan.traces.readers.memory_tables import MINDSPORE_RECORD_MB, allocations_of, curves_of, merge_curves
+from memplan.traces.readers.memory_tables import (
+    MINDSPORE_RECORD_MB,
+    allocations_of,
+    curves_of,
+    merge_curves,
+    repeats_note,
+)
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
 from memplan.traces.tables.csv_table import read_table
@@ -59,10 +65,17 @@ class TextReader(RankReader):
 
     def kernels(self, progress: Progress) -> Kernels | None:
         for kind in (FileKind.KERNELS, FileKind.TASK_TIME):
-            tables = [table for table in self._tables(kind, progress, UNUSED) if is_kernel_table(table)]
-            parts = [kernels for table in tables if (kernels := kernels_of(table, self._notes)) is not None]
+            parts: list[Kernels] = []
+            fresh: list[Bools] = []
+            for table in self._tables(kind, progress, UNUSED):
+                part = kernels_of(table, self._notes)
+                if part is not None:
+                    fresh.append(~repeated_kernels(part, parts))
+                    parts.append(part)
+                    if repeats := len(part) - int(fresh[-1].sum()):
+                        self._notes.add(table.path, repeats_note(repeats, "kernels"))
             if parts:
-                return concatenate_kernels(parts)
+                return concatenate_kernels(parts, fresh)
         of = self._source.of
         if of(FileKind.HOST_OPS):
             return mindspore_host_kernels(of(FileKind.HOST_OPS), of(FileKind.HOST_LAUNCHES), self._notes)
@@ -138,11 +151,24 @@ class TextReader(RankReader):
         return found
 
 
-def concatenate_kernels(parts: Sequence[Kernels]) -> Kernels:
-    """Kernels of several files (slices of one export) as one, in order of start."""
+def repeated_kernels(part: Kernels, earlier: Sequence[Kernels]) -> Bools:
+    """Which rows of `part` an earlier file holds too: exporting a profile again writes its rows into further files."""
+    repeated = np.zeros(len(part), dtype=np.bool_)
+    for other in earlier:
+        same = np.flatnonzero(np.isin(part.start_ns, other.start_ns))
+        rows = np.flatnonzero(np.isin(other.start_ns, part.start_ns[same])).tolist()
+        known = {(other.start_ns[row], other.duration_ns[row], other.name[row]) for row in rows}
+        for row in same.tolist():
+            repeated[row] |= (part.start_ns[row], part.duration_ns[row], part.name[row]) in known
+    return repeated
+
+
+def concatenate_kernels(parts: Sequence[Kernels], fresh: Sequence[Bools]) -> Kernels:
+    """Kernels of several files (slices of one export) as one, in order of start: of each the rows that are `fresh`."""
     if len(parts) == 1:
         return parts[0]
-    order = np.argsort(np.concatenate([part.start_ns for part in parts]), kind="stable")
+    kept = np.flatnonzero(np.concatenate(fresh))
+    order: Int64s = kept[np.argsort(np.concatenate([part.start_ns for part in parts])[kept], kind="stable")]
     headers = {header: None for part in parts for header in part.pmu}
 
     def texts(columns: Sequence[Sequence[str]]) -> Sequence[str]:

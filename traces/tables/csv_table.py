@@ -1,6 +1,8 @@
 """
 CSV tables of the profilers, tolerantly: BOM, CRLF, trailing tabs and commas, ragged rows, odd bytes, gzip.
 
+Spreadsheets of many places save them with semicolons or tabs and decimal commas, or as UTF-16: these are read as well.
+
 The files are read as text, column by column; what the text means is for the callers, who know each file's units.
 """
 
@@ -9,12 +11,15 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from memplan.core.errors import InputError
+from memplan.traces.decimals import ABSENT
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip, most_unpacked
 from memplan.traces.tables.text_table import TextTable
@@ -38,7 +43,10 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     Rows that are shorter or longer than the header are repaired and counted in a note. Columns under `unused` headers
     may be left out.
     """
-    if _size(path) > _LARGE:
+    form = _form_of(path)
+    if not form.plain:
+        _note_form(path, form, notes)
+    elif _size(path) > _LARGE:
         from memplan.traces.tables.arrow_table import read_arrow_table  # brings Arrow, which a small file does without
 
         large = read_arrow_table(path, unused)
@@ -50,7 +58,7 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     cells: list[list[str]] = []
     rows = ragged = 0
     first_ragged = 0
-    lines = _Lines(path)
+    lines = _Lines(path, form)
     csv.field_size_limit(_LONGEST_FIELD)
     try:
         for line, row in lines.rows():
@@ -80,6 +88,10 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
     columns: dict[str, Sequence[str]] = {}
     fields = [[cell.strip() for cell in column] for column in zip(*cells, strict=True)] or [[] for _ in header]
+    if form.separator != ",":
+        fields = [
+            column if "Shape" in name else _decimal_points(column) for name, column in zip(header, fields, strict=True)
+        ]
     for name, column in zip(header, fields, strict=True):
         if name in columns:
             notes.add(path, f"column {name!r} occurs twice; the first is used")
@@ -113,6 +125,60 @@ def _regular_table(path: Path) -> TextTable | None:
     return None if "" in columns else TextTable(path, columns, len(rows) - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a table is written; `told` where its first line says the separator (`sep=;`), as spreadsheets have it."""
+
+    encoding: str = "utf-8-sig"
+    separator: str = ","
+    told: bool = False
+
+    @property
+    def plain(self) -> bool:
+        return self == _Form()
+
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_TOLD = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?")
+
+
+def _form_of(path: Path) -> _Form:
+    """The form of the table at `path`, by its first line: the separator that makes most columns of it."""
+    try:
+        with open_source(path) as raw:
+            head = raw.read(1 << 16)
+    except (OSError, EOFError, zlib.error):
+        return _Form()
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    lines = head.decode(encoding, errors="replace").split("\n")
+    first = lines[0].strip("\r")
+    if told := _TOLD.fullmatch(first.strip() if "\t" not in first else first):
+        return _Form(encoding, told.group(1) if told.group(1) in _SEPARATORS else ",", told=True)
+
+    def columns(separator: str) -> int:
+        try:
+            return sum(bool(name.strip(" \t,;")) for name in next(csv.reader([first], delimiter=separator), []))
+        except csv.Error:
+            return 0
+
+    return _Form(encoding, max(_SEPARATORS, key=columns))
+
+
+def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
+    if form.separator != ",":
+        notes.add(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
+    if form.encoding == "utf-16":
+        notes.add(path, "written as UTF-16: read so")
+
+
+def _decimal_points(column: Sequence[str]) -> list[str]:
+    """A column whose numbers have decimal commas with points instead; as it is where anything else is in it."""
+    if all(text in ABSENT or _DECIMAL_COMMA.fullmatch(text) for text in column):
+        return [text.replace(",", ".") for text in column]
+    return list(column)
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -123,14 +189,18 @@ def _size(path: Path) -> int:
 class _Lines:
     """Rows of one file, and whether bytes had to be replaced on the way."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: _Form) -> None:
         self._path = path
+        self._form = form
         self.replaced = False
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         with open_source(self._path) as raw:
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
-            reader = csv.reader(self._clean(text))
+            text = io.TextIOWrapper(raw, encoding=self._form.encoding, errors="replace", newline="")
+            lines = self._clean(text)
+            if self._form.told:
+                next(lines, "")
+            reader = csv.reader(lines, delimiter=self._form.separator)
             for row in reader:
                 yield reader.line_num, row
 
