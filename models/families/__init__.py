@@ -73,3 +73,6 @@ WRAPPERS: Mapping[str, Mapping[str, Any]] = table("memplan.models.families", "wr
 Models that hold a decoder: the `decoder` it is where its object does not say, and the objects it stands `at`, of which
 the first counts that the file has (`text_config` where nothing is said).
 """
+
+ARCHITECTURES: Mapping[str, str] = table("memplan.models.families", "wrappers.json")["architectures"]
+"""`model_type` by the class that `architectures` names: for files whose own `model_type` says less, or nothing."""

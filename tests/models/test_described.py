@@ -81,7 +81,7 @@ def test_towers_of_qwen_2_and_2_5(number: int, tower: int, shared_data: Path) ->
 def test_index_keys_of_minimax_m3_have_pages_of_their_own(shared_data: Path) -> None:
     """The keys by which blocks are picked stay in 16 bits whatever the cache's type (vllm 0.33.0, minimax_m3)."""
     model = load_config(next((shared_data / "field-cases" / "kv").glob("65-*")) / "config.json")
-    plan = plan_cache(model, engine("vllm-0.33.0"), ServingOptions(4096, kv="fp8"), 40 * GIB)
+    plan = plan_cache(model, engine("vllm-0.33.0"), ServingOptions(4096, CacheOptions(kv="fp8")), 40 * GIB)
     specs = [spec for group in plan.groups for spec in group.specs]
     assert {spec.payload_bytes // spec.block_size for spec in specs if spec.part == "indexer"} == {256}
     assert len(specs) == 60 + 57
