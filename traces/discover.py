@@ -29,7 +29,8 @@ KINETO = "torch.profiler"
 _KINETO_KEYS = (b'"schemaVersion"', b'"deviceProperties"')
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 _UNPARSED = "holds raw data that no profiler has parsed yet"
-_PARSE = "run `msprof --export=on --output=<folder>` on it first"
+_STAMP = re.compile(r"(?:^|_)(\d{14,17})(?:_|$)")
+"""When a session was recorded, as the folders of torch_npu, MindSpore and msprof have it in their names."""
 _MSPROF = re.compile(r"PROF_\d+_\d+_[0-9a-zA-Z]+")
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[_-]?(\d{1,6})(?!\d)", re.IGNORECASE)
 _NUMBERED_FILE = re.compile(r"_(\d{1,6})\.(?:json|db)$")
@@ -82,10 +83,12 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
         clusters.extend(file for file in files if file_kind(file) is FileKind.CLUSTER_STEPS)
         if any(file_kind(file) in _PROFILE_KINDS for file in files) or _MSPROF.fullmatch(folder.name):
             sources.append(_described(folder, [file for file in files if file not in alone], notes))
+        elif not alone and (folder / OUTPUT).is_dir():
+            notes.add(folder, f"its {OUTPUT} holds no profile: parsing did not finish; {_parse_remedy(folder)}")
         sources.extend(_described(folder, [file], notes) for file in alone)
     sources = sources or _from_cluster(clusters, notes)
     if not sources and (raw := next((note for note in notes.notes if _UNPARSED in note.text), None)) is not None:
-        raise InputError(_UNPARSED, path=path / raw.file, remedy=_PARSE)
+        raise InputError(_UNPARSED, path=path / raw.file, remedy=raw.text.partition("; ")[2])
     if not sources:
         raise InputError(
             "no CANN profile here",
@@ -169,20 +172,32 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
         files, folders = _entries(folder, notes)
         output = next((entry for entry in folders if entry.name == OUTPUT), None)
         if output is not None:
-            yield folder, [*files, *_entries(output, notes)[0], *_framework(folders, notes)]
-            continue
+            parsed = _entries(output, notes)[0]
+            yield folder, [*files, *parsed, *_framework(folders, notes)]
+            if parsed:
+                continue
         if _MSPROF.fullmatch(folder.name):
             inner = _msprof_files(folder, notes)
             if any(kind_by_name(file.name) in _PROFILE_KINDS | {FileKind.TABLE} for file in inner):
                 yield folder, inner
             else:
-                notes.add(folder, f"{_UNPARSED}; {_PARSE}")
+                notes.add(folder, f"{_UNPARSED}; {_parse_remedy(folder)}")
             continue
         if folder.name == "FRAMEWORK":
             continue
         if any(file_kind(file) in _PROFILE_KINDS | _ALONE | {FileKind.CLUSTER_STEPS} for file in files):
             yield folder, files
         pending.extend(reversed(folders))
+
+
+def _parse_remedy(folder: Path) -> str:
+    """How to parse raw data, with the tool that makes the files of `folder`'s framework."""
+    for above in (folder, folder.parent):
+        if above.name.endswith("_ascend_pt"):
+            return f"run torch_npu.profiler.profiler.analyse('{above.name}') on it first"
+        if above.name.endswith("_ascend_ms"):
+            return f"run mindspore.profiler.profiler.analyse('{above.name}') on it first"
+    return "run `msprof --export=on --output=<folder>` on it first"
 
 
 def _framework(folders: Sequence[Path], notes: Notebook) -> list[Path]:
@@ -210,6 +225,10 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
+                elif entry.is_symlink() and (entry.is_dir() or not entry.is_file()):
+                    target = os.path.realpath(entry.path)
+                    there = "a link to a folder, which is not followed" if entry.is_dir() else "a link to nothing"
+                    notes.add(Path(entry.path), f"not read: {there}: {target}")
                 elif entry.is_file():
                     files.append(Path(entry.path))
     except OSError as error:
@@ -243,10 +262,22 @@ def _rank(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapping[
         told = str(_small_json([device], notes).get("rank_id", ""))
         if told.isascii() and told.isdigit() and len(told) < 8:
             return int(told)
+    if _MSPROF.fullmatch(folder.name):  # a framework's profiler notes the rank beside the data that it hands to msprof
+        beside = [file for file in _files_beside(folder) if kind_by_name(file.name) is FileKind.INFO]
+        numbers = {match.group(1) for file in beside if (match := _NUMBERED_FILE.search(file.name))}
+        if len(numbers) == 1:
+            return int(numbers.pop())
     for name in (folder.name, folder.parent.name):
         if match := _RANK_IN_NAME.search(name):
             return int(match.group(1))
     return -1
+
+
+def _files_beside(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.parent.iterdir() if entry.is_file()]
+    except OSError:
+        return []
 
 
 def _producer(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapping[str, object]) -> str:
@@ -293,7 +324,12 @@ def _small_json(paths: Sequence[Path], notes: Notebook) -> Mapping[str, object]:
 
 
 def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[RankSource]:
-    """Sources with a rank each: unknown ones take the lowest free numbers in order of folder."""
+    """
+    Sources with a rank each: unknown ones take the lowest free numbers in order of folder.
+
+    Of several sessions of one rank the newest is taken, by the time in the name of its folder.
+    """
+    sources = _newest_sessions(sources, path, notes)
     taken: dict[int, RankSource] = {}
     for source in sources:
         if source.rank >= 0:
@@ -314,6 +350,35 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
                 notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
             taken[rank] = RankSource(rank, source.folder, source.producer, source.files, source.info, source.metadata)
     return [taken[rank] for rank in sorted(taken)]
+
+
+def _newest_sessions(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[RankSource]:
+    """Of sessions of one rank, and of runs of one card, the newest, with a note; all where their names tell no time."""
+    groups: dict[tuple[int, int], list[RankSource]] = {}
+    for number, source in enumerate(sources):
+        one_card = any(file.name == "profiler_info.json" for file in source.of(FileKind.INFO))
+        alone = source.rank < 0 and not one_card  # nothing tells whether it is another rank or the same again
+        groups.setdefault((source.rank, number if alone else -1), []).append(source)
+    kept = []
+    for (rank, _), found in groups.items():
+        stamps = [(match.group(1).ljust(17, "0") if (match := _STAMP.search(one.folder.name)) else "") for one in found]
+        if len(found) > 1 and all(stamps) and len(set(stamps)) == len(stamps):
+            newest = found[stamps.index(max(stamps))]
+            others = [one for one in found if one is not newest]
+            whose = f"sessions of rank {rank}" if rank >= 0 else "runs of one card"
+            listed = ", ".join(_below(one.folder, path) for one in others[:_MOST_NAMED])
+            notes.add(
+                newest.folder,
+                f"the newest of {len(found)} {whose} is read; not read: {listed}"
+                + (", ..." if len(others) > _MOST_NAMED else "")
+                + "; open such a folder itself to see it",
+            )
+            found = [newest]
+        kept += found
+    return kept
+
+
+_MOST_NAMED = 8  # sessions in one note
 
 
 def _below(folder: Path, path: Path) -> str:

@@ -73,16 +73,18 @@ def summarise_ranks(
     scheduler: str | None = None,
     progress: Progress = silent,
     cache: Path | None = None,
+    notes: Notebook | None = None,
 ) -> list[RankSummary]:
     """
     Summaries of all ranks of the profile at `path`, in order of rank.
 
     Runs on `workers` processes (one for each processor by default; 1: in this one), or on the Dask cluster whose
     scheduler has the address `scheduler`; its workers must see the same files under the same names. A rank that
-    can't be read has an `error`. Raises `InputError` where there is no profile, or no such scheduler.
+    can't be read has an `error`; `notes` gets what the search for ranks left out. Raises `InputError` where there is no
+    profile, or no such scheduler.
     """
     path = Path(path)
-    sources = find_ranks(path, Notebook(path))
+    sources = find_ranks(path, notes or Notebook(path))
     if scheduler is not None:
         return _on_dask(sources, path, scheduler, progress, cache)
     workers = min(workers or os.cpu_count() or 1, len(sources))

@@ -42,10 +42,13 @@ def command(
     import memplan
     from memplan.reports.rank_parts_section import rank_parts, rank_parts_section
     from memplan.reports.ranks_report import ranks_report
+    from memplan.traces.notes import Notebook
     from memplan.traces.summaries import summarise_ranks
 
     with progress_bar() as progress:
-        report = ranks_report(summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress))
+        notes = Notebook(directory)
+        found = summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress, notes=notes)
+        report = ranks_report(found, notes.notes)
         if model is None:
             return report
         parts = rank_parts_section(rank_parts(model, memplan.open_profile(directory), progress))

@@ -8,6 +8,7 @@ from typing import Any
 
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, Severity, section
 from memplan.reports.step_pictures import rank_matrix
+from memplan.traces.profile import Note
 from memplan.traces.summaries import RankSummary, job_links, slow_links, slow_ranks
 
 _MOST_ROWS = 20
@@ -36,8 +37,9 @@ _SLOW_LINKS = (
 )
 
 
-def ranks_report(summaries: Sequence[RankSummary]) -> Report:
-    """Totals of every rank and step, and who is slower than the others."""
+def ranks_report(summaries: Sequence[RankSummary], search: Sequence[Note] = ()) -> Report:
+    """Totals of every rank and step, who is slower than the others, and what the `search` for ranks left out."""
+    left_out = [Remark(f"{note.file}: {note.text}", Severity.WARNING) for note in search]
     ranks, links = slow_ranks(list(summaries)), slow_links(list(summaries))
     rows = tuple(row for summary in summaries for row in _rows(summary))
     sections = [section("", ReportTable(_RANKS, rows))]
@@ -72,6 +74,7 @@ def ranks_report(summaries: Sequence[RankSummary]) -> Report:
     def document() -> dict[str, Any]:
         keys = ("source", "target", "transport", "bytes_per_second", "share_of_mean")
         return {
+            "notes": [asdict(note) for note in search],
             "ranks": [asdict(summary) for summary in summaries],
             "slow_ranks": [{"rank": rank, "step": step, "excess": excess} for rank, step, excess in ranks],
             "links": [asdict(link) for link in totals],
@@ -79,7 +82,10 @@ def ranks_report(summaries: Sequence[RankSummary]) -> Report:
         }
 
     return Report(
-        title=f"{len(summaries)} ranks", sections=tuple(sections), notes=tuple(_remarks(summaries)), document=document
+        title=f"{len(summaries)} ranks",
+        sections=tuple(sections),
+        notes=(*left_out, *_remarks(summaries)),
+        document=document,
     )
 
 

@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memplan.core.errors import InputError
 from memplan.traces import open_profile
 from memplan.traces.directory import Profile
+from memplan.traces.notes import Notebook
+from memplan.traces.summaries import summarise_ranks
 
 BEGIN_US = 1_760_000_000_000_000
 HEADERS = ("Step Id", "Name", "Type", "Start Time(us)", "Duration(us)", "Wait Time(us)", "Input Shapes")
@@ -221,3 +224,84 @@ def test_an_analysis_alone_gives_steps_and_links(tmp_path: Path) -> None:
     (step,) = rank.steps()
     assert (step.step, step.computing_ns, step.communication_ns, step.free_ns) == (13, 400_000, 100_000, 50_000)
     assert [(use.source, use.target) for use in rank.links()] == [(0, 1)]
+
+
+# Ranks and sessions
+
+
+STEPS = "Step,Computing,Communication(Not Overlapped),Overlapped,Communication,Free\n1,{},0,0,0,250\n"
+
+
+def session(root: Path, name: str, computing: int, rank: int | None) -> None:
+    output = root / name / "ASCEND_PROFILER_OUTPUT"
+    output.mkdir(parents=True)
+    info = "profiler_info.json" if rank is None else f"profiler_info_{rank}.json"
+    (output.parent / info).write_text("{}")
+    (output / "step_trace_time.csv").write_text(STEPS.format(computing))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    stamps=st.lists(st.integers(20250101000000000, 20250101235959999), min_size=2, max_size=4, unique=True),
+    ranks=st.one_of(st.none(), st.integers(1, 3)),
+    ending=st.sampled_from(["ascend_pt", "ascend_ms"]),
+)
+def test_the_newest_session_of_each_rank_is_read(stamps: list[int], ranks: int | None, ending: str) -> None:
+    numbers = [None] if ranks is None else list(range(ranks))
+    with TemporaryDirectory() as folder:
+        for stamp in stamps:
+            for rank in numbers:
+                session(Path(folder), f"host_{70 + (rank or 0)}_{stamp}_{ending}", stamp % 1000 + 1, rank)
+        profile = open_profile(folder)
+        assert profile.ranks == list(range(len(numbers)))
+        for rank in profile.ranks:
+            assert [step.computing_ns for step in profile.rank(rank).steps()] == [(max(stamps) % 1000 + 1) * 1000]
+        for stamp in stamps:
+            assert f"_{stamp}_{ending}" in texts(profile), "each session is named"
+
+
+def test_ranks_whose_folders_tell_no_time_stay_an_error(tmp_path: Path) -> None:
+    session(tmp_path, "first/rank0_ascend_pt", 1, 0)
+    session(tmp_path, "second/rank0_ascend_pt", 2, 0)
+    with pytest.raises(InputError, match="two profiles of rank 0"):
+        open_profile(tmp_path)
+
+
+@pytest.mark.parametrize(("ending", "tool"), [("ascend_pt", "torch_npu"), ("ascend_ms", "mindspore")])
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_rank_that_was_not_parsed_is_named(tmp_path: Path, ending: str, tool: str, raw: bool) -> None:
+    session(tmp_path, f"h_0_20250101000000000_{ending}", 300, 0)
+    unparsed = tmp_path / f"h_1_20250101000000001_{ending}"
+    (unparsed / "ASCEND_PROFILER_OUTPUT").mkdir(parents=True)
+    if raw:
+        (unparsed / "PROF_000001_20250101000000000_ABC/device_1/data").mkdir(parents=True)
+    profile = open_profile(tmp_path)
+    assert profile.ranks == [0]
+    assert f"run {tool}.profiler.profiler.analyse('{unparsed.name}')" in texts(profile)
+    notes = Notebook(tmp_path)
+    summarise_ranks(tmp_path, workers=1, notes=notes)
+    assert unparsed.name in "\n".join(f"{note.file}: {note.text}" for note in notes.notes)
+
+
+def test_parsed_data_beside_an_empty_output_has_the_rank_of_the_framework(tmp_path: Path) -> None:
+    for rank in (3, 5):
+        folder = tmp_path / f"h_{rank}_20250101000000000_ascend_pt"
+        (folder / "ASCEND_PROFILER_OUTPUT").mkdir(parents=True)
+        (folder / f"profiler_info_{rank}.json").write_text("{}")
+        output = folder / "PROF_000001_20250101000000000_ABC/mindstudio_profiler_output"
+        output.mkdir(parents=True)
+        (output / "op_summary_20250101000000.csv").write_text(table(rows_of(rank)))
+    profile = open_profile(tmp_path)
+    assert profile.ranks == [3, 5]
+    assert [len(profile.rank(rank).kernels() or ()) for rank in profile.ranks] == [3, 5]
+
+
+def test_a_link_that_is_not_followed_is_named(tmp_path: Path) -> None:
+    session(tmp_path / "here", "h_0_20250101000000000_ascend_pt", 300, 0)
+    session(tmp_path / "there", "h_1_20250101000000000_ascend_pt", 300, 1)
+    (tmp_path / "here/h_1_20250101000000000_ascend_pt").symlink_to(tmp_path / "there/h_1_20250101000000000_ascend_pt")
+    (tmp_path / "here/h_2_20250101000000000_ascend_pt").symlink_to(tmp_path / "nowhere")
+    profile = open_profile(tmp_path / "here")
+    assert profile.ranks == [0]
+    assert "h_1_20250101000000000_ascend_pt: not read: a link to a folder" in texts(profile)
+    assert "h_2_20250101000000000_ascend_pt: not read: a link to nothing" in texts(profile)
