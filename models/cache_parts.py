@@ -14,6 +14,7 @@ class CacheContent(str, Enum):
     HEADS = "heads"
     LATENT = "latent"
     INDEX_KEYS = "index_keys"
+    BLOCK_KEYS = "block_keys"
     ENTRIES = "entries"
     ENTRY_KEYS = "entry_keys"
     WINDOW = "window"

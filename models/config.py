@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
-from memplan.models.families import BUILDERS, WRAPPERS
+from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
 from memplan.models.quantization import read_modelslim, read_quantization
 from memplan.models.vision import read_vision
@@ -66,6 +67,10 @@ def _model_type(document: Mapping[str, Any], path: str | None) -> str:
     model_type = document.get("model_type")
     if isinstance(model_type, str) and (model_type in BUILDERS or model_type in WRAPPERS):
         return model_type
+    named = document.get("architectures")
+    for name in named if isinstance(named, list) else ():
+        if isinstance(name, str) and name in ARCHITECTURES:
+            return ARCHITECTURES[name]
     if not isinstance(model_type, str) or not model_type:
         raise InputError(
             "is missing; it says which family the model is of",
@@ -73,12 +78,31 @@ def _model_type(document: Mapping[str, Any], path: str | None) -> str:
             place="field model_type",
             remedy="take the file as the model's publisher gives it",
         )
-    near = difflib.get_close_matches(model_type, supported_families(), n=1, cutoff=0)
     raise InputError(
-        f"{model_type!r:.60} is not supported; the nearest supported family is {near[0]!r}",
+        f"{model_type!r:.60} is not supported; the nearest supported family is {_near(model_type, document)!r}",
         path=path,
         place="field model_type",
     )
+
+
+def _near(model_type: str, document: Mapping[str, Any]) -> str:
+    """The family of the same name that comes nearest, else the plain one that has the same kinds of parts."""
+    stem = re.match(r"[^\W\d_]*", model_type.lower())
+    named = [name for name in supported_families() if stem and stem[0] and name.lower().startswith(stem[0])]
+    found = difflib.get_close_matches(model_type, named, n=1, cutoff=0.5)
+    if found:
+        return found[0]
+    inner = document.get("text_config")
+    names = {*document, *(inner if isinstance(inner, Mapping) else ())}
+    if "kv_lora_rank" in names:
+        return "deepseek_v3"
+    if names & {"linear_num_key_heads", "linear_num_value_heads"}:
+        return "qwen3_next"
+    if names & {"mamba_num_heads", "ssm_state_size", "hybrid_override_pattern"}:
+        return "nemotron_h"
+    if names & {"n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts"}:
+        return "qwen3_moe"
+    return "llama"
 
 
 def _decoder_fields(outer: Fields, wrapper: Mapping[str, Any]) -> Fields:

@@ -46,7 +46,8 @@ class MoeFfn:
     `latent` is the width the routed experts work in when it is not the model's, `latent_norm` that tokens are
     normalised in it. `dense_intermediate` is a dense part that runs beside the experts, 0 for none. `router_scales`
     are learnt factors of the router's input and of each expert, `router_biases` how many learnt biases of the experts
-    the choice is made by (DeepSeek-V4.1 has one for text and one for images).
+    the choice is made by (DeepSeek-V4.1 has one for text and one for images). `idle_experts` can be chosen as well and
+    do nothing (LongCat-Flash).
     """
 
     experts: int
@@ -61,13 +62,14 @@ class MoeFfn:
     latent_norm: bool = False
     dense_intermediate: int = 0
     router_scales: bool = False
+    idle_experts: int = 0
 
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
         working = self.latent or hidden
         ups = 2 if self.gated else 1
         width = self.intermediate
-        yield matrix_weight("router", WeightGroup.ROUTER, self.experts, hidden)
+        yield matrix_weight("router", WeightGroup.ROUTER, self.experts + self.idle_experts, hidden)
         if self.router_biases:
             yield vector_weight("router.bias", WeightGroup.ROUTER, self.router_biases * self.experts)
         if self.router_scales:

@@ -14,6 +14,10 @@ def read_vision(fields: Fields) -> VisionTower | None:
     model_type = vision.text_or_none("model_type") or fields.family
     if model_type.startswith(("qwen3_vl", "qwen3_5")):
         return VisionTower(model_type, _qwen3_vl(vision), vision.count("depth"), vision.count("hidden_size"))
+    if model_type == "qwen2_vl" and vision.has("embed_dim"):
+        return VisionTower(model_type, _qwen2_vl(vision), vision.count("depth"), vision.count("embed_dim"))
+    if model_type == "qwen2_5_vl" and vision.has("out_hidden_size"):
+        return VisionTower(model_type, _qwen2_5_vl(vision), vision.count("depth"), vision.count("hidden_size"))
     if model_type == "deepseek_v41_vision":
         made = _deepseek_v41(vision, fields.within("text_config"))
         return VisionTower(model_type, made, layer_count(vision), vision.count("hidden_size"))
@@ -52,6 +56,31 @@ def _qwen3_vl(vision: Fields) -> int:
         + 2 * hidden
         + len(deep) * (merger + 2 * merged)
     )
+
+
+def _qwen2_patch(vision: Fields, hidden: int) -> int:
+    channels = vision.count_or("in_channels", vision.count_or("in_chans", 3, least=1), least=1)
+    frames = vision.count_or("temporal_patch_size", 2, least=1)
+    return frames * vision.count_or("patch_size", 14, least=1) ** 2 * channels * hidden
+
+
+def _qwen2_vl(vision: Fields) -> int:
+    """Parameters of the Qwen2-VL tower: layer norms, biases but on the patches, a merger of a square of patches."""
+    hidden, out = vision.count("embed_dim"), vision.count("hidden_size")
+    width = hidden * vision.count_or("mlp_ratio", 4, least=1)
+    merged = hidden * vision.count_or("spatial_merge_size", 2, least=1) ** 2
+    block = 4 * hidden + 4 * (hidden * hidden + hidden) + 2 * hidden * width + width + hidden
+    merger = 2 * hidden + merged * merged + merged + merged * out + out
+    return _qwen2_patch(vision, hidden) + vision.count("depth") * block + merger
+
+
+def _qwen2_5_vl(vision: Fields) -> int:
+    """Parameters of the Qwen2.5-VL tower: RMS norms, a gated feed-forward part with biases, the same merger."""
+    hidden, width, out = vision.count("hidden_size"), vision.count("intermediate_size"), vision.count("out_hidden_size")
+    merged = hidden * vision.count_or("spatial_merge_size", 2, least=1) ** 2
+    block = 2 * hidden + 4 * (hidden * hidden + hidden) + 3 * hidden * width + 2 * width + hidden
+    merger = hidden + merged * merged + merged + merged * out + out
+    return _qwen2_patch(vision, hidden) + vision.count("depth") * block + merger
 
 
 def _deepseek_v41(vision: Fields, text: Fields) -> int:

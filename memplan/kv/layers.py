@@ -16,6 +16,7 @@ from memplan.models.parallel import Layout
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 _FLOAT32_BYTES = 4
+_HALF_BYTES = 2
 PACKED_LATENT = "sfa_c8"
 """The name of the latent format that packs latent, positions and scales into bytes of one entry."""
 
@@ -139,6 +140,9 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: L
         return _latent_bytes(part, engine, options)
     if content is CacheContent.INDEX_KEYS:
         return _index_format(engine.latent.indexes, engine, options).size(part.elements)
+    if content is CacheContent.BLOCK_KEYS:
+        # vllm 0.33.0 models/minimax_m3/common/indexer.py: bf16 unless attention_config.indexer_kv_dtype says fp8.
+        return part.elements * _HALF_BYTES
     if content is CacheContent.COMPRESSOR:
         return part.elements * _FLOAT32_BYTES
     if content is CacheContent.RECURRENT:
@@ -308,6 +312,9 @@ def _layer_specs(
     size = options.block_size or engine.default_block_size
     if content is CacheContent.HEADS:
         yield _head_spec(layer, parts[0], size, engine, options, ranks)
+        for part in parts[1:]:
+            entry = entry_bytes(part, engine, options, ranks)
+            yield _plain(layer, part.part, CacheKind.LATENT, size, size * entry, ("index", entry))
     elif content is CacheContent.LATENT:
         yield from _latent_specs(layer, parts, size, engine, options, ranks)
     elif content is CacheContent.RECURRENT:

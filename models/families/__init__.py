@@ -9,6 +9,7 @@ from typing import Any
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import (
+    block_sparse,
     compressed,
     described,
     gemma,
@@ -39,6 +40,8 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "qwen3_moe": grouped.qwen3_moe,
         "qwen3_omni_moe_text": grouped.qwen3_moe,
         "qwen3_vl_moe_text": grouped.qwen3_moe,
+        "minimax_m3": block_sparse.minimax_m3,
+        "minimax_m3_vl_text": block_sparse.minimax_m3,
         "minimax_m2": grouped.minimax_m2,
         "gpt_oss": grouped.gpt_oss,
         "glm4_moe": grouped.glm4_moe,
@@ -49,6 +52,8 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "deepseek_v3": latent.deepseek,
         "deepseek_v32": latent.deepseek_sparse,
         "kimi_k2": latent.deepseek,
+        "longcat_flash": latent.longcat_flash,
+        "step3_text": grouped.step3,
         "glm_moe_dsa": latent.deepseek_sparse,
         "pangu_ultra_moe": latent.pangu_ultra_moe,
         "deepseek_v4": compressed.deepseek_v4,
@@ -68,3 +73,6 @@ WRAPPERS: Mapping[str, Mapping[str, Any]] = table("memplan.models.families", "wr
 Models that hold a decoder: the `decoder` it is where its object does not say, and the objects it stands `at`, of which
 the first counts that the file has (`text_config` where nothing is said).
 """
+
+ARCHITECTURES: Mapping[str, str] = table("memplan.models.families", "wrappers.json")["architectures"]
+"""`model_type` by the class that `architectures` names: for files whose own `model_type` says less, or nothing."""

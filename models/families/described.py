@@ -94,12 +94,12 @@ def _renamed(fields: Fields, traits: Traits) -> Fields:
 
 
 def _flag(fields: Fields, traits: Traits, name: str) -> bool:
-    """A trait that holds always or never, or as a field says, in whose absence the family's default counts."""
+    """A trait that holds always or never, or as one of its fields says; without it its default."""
     trait = traits.get(name, False)
     if isinstance(trait, bool):
         return trait
-    field_name, default = trait
-    return fields.flag(field_name, default)
+    *names, default = trait
+    return any(fields.flag(name, default) for name in names)
 
 
 def _windows(fields: Fields, traits: Traits, layers: int) -> list[int | None]:

@@ -247,3 +247,42 @@ def mimo_v2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     expert = expert_ffn(fields, fields.count_or("n_shared_experts", 0))
     stack = _stack(attention, choose(sparse, expert, None, fields))
     return assemble(fields, family="mimo_v2_flash", layers=stack, tied=False)
+
+
+def step3(fields: Fields, model_type: str) -> ModelConfig:
+    """Step-3: one key/value head, queries of low rank, experts in the layers that `moe_layers_enum` names."""
+    layers, heads, dim = layer_count(fields), fields.count("num_attention_heads"), fields.count("head_dim")
+    attention = GroupedAttention(
+        heads=heads,
+        kv_heads=fields.count_or("num_attention_groups", 1, least=1),
+        head_dim=dim,
+        head_dim_v=dim,
+        q_rank=fields.count_or("share_q_dim", dim, least=1),
+    )
+    expert = MoeFfn(
+        experts=fields.count("moe_num_experts"),
+        per_token=fields.count("moe_top_k"),
+        intermediate=fields.count("moe_intermediate_size"),
+        shared_intermediate=fields.count("share_expert_dim", least=0),
+    )
+    named = (
+        fields.text_or_none("moe_layers_enum") if not isinstance(fields.values.get("moe_layers_enum"), list) else None
+    )
+    if named is not None:
+        try:
+            held = {int(number) for number in named.split(",")}
+        except ValueError:
+            raise fields.wrong("moe_layers_enum", f"must be numbers between commas, found {named!r:.40}") from None
+    elif fields.has("moe_layers_enum"):
+        held = set(fields.whole_list("moe_layers_enum", int))
+    else:
+        held = set(range(4, 60))
+        fields.noted.append("moe_layers_enum = 4 to 59: not in the file, default of Step3TextConfig in vllm 0.33.0")
+    ffns = choose([index in held for index in range(layers)], expert, None, fields)
+    return assemble(
+        fields,
+        family=model_type,
+        layers=_stack([attention] * layers, ffns),
+        tied=False,
+        positions=("max_position_embedding", "max_position_embeddings"),
+    )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, expert_ffn, moe_layers, numbered_mtp
-from memplan.models.feed_forward import MoeFfn
+from memplan.models.feed_forward import DenseFfn, MoeFfn
 from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 
@@ -86,3 +86,22 @@ def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: AR
     stack = [Layer(index, attention, ffn, norms) for index, ffn in enumerate(ffns)]
     mtp = numbered_mtp(fields.count_or("num_mtp_layers", 0), layers, stack[-1])
     return assemble(fields, family="pangu_ultra_moe", layers=stack, tied=False, mtp_layers=mtp)
+
+
+def longcat_flash(fields: Fields, model_type: str) -> ModelConfig:
+    """
+    LongCat-Flash: two attentions and two dense parts a layer, experts beside the second, some of which do nothing.
+
+    Each half of a layer is a layer here, with its cache.
+    """
+    attention, dense = latent_mixer(fields), DenseFfn(fields.count("ffn_hidden_size"))
+    expert = MoeFfn(
+        experts=fields.count("n_routed_experts"),
+        per_token=fields.count("moe_topk"),
+        intermediate=fields.count("expert_ffn_hidden_size"),
+        dense_intermediate=dense.intermediate,
+        idle_experts=fields.count("zero_expert_num", least=0),
+    )
+    halves = 2 * layer_count(fields, "num_layers" if fields.has("num_layers") else "num_hidden_layers")
+    stack = [Layer(index, attention, expert if index % 2 else dense) for index in range(halves)]
+    return assemble(fields, family=model_type, layers=stack, tied=False)

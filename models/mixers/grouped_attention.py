@@ -8,6 +8,7 @@ from enum import Enum
 
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.mixers.base import TokenMixer
+from memplan.models.mixers.latent_attention import Indexer
 from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, vector_weight
 
 
@@ -26,7 +27,9 @@ class GroupedAttention(TokenMixer):
 
     `window` is the sliding window and `chunk` the local chunk, in tokens; `None` is full attention. `gated` doubles
     the query projection by an output gate. `keys_are_values` stores one vector for both. `shares_kv_of` names the
-    layer whose cache a KV-sharing layer reads instead of its own.
+    layer whose cache a KV-sharing layer reads instead of its own. With a `q_rank` the queries are projected down to so
+    many elements, normalised and projected up again (multi-matrix factorisation attention, Step-3). With an `indexer`
+    only the blocks of tokens that it picks are attended; it keeps a key of its own for each token (MiniMax-M3).
     """
 
     heads: int
@@ -42,6 +45,8 @@ class GroupedAttention(TokenMixer):
     sinks: bool = False
     keys_are_values: bool = False
     shares_kv_of: int | None = None
+    q_rank: int | None = None
+    indexer: Indexer | None = None
 
     @property
     def reads(self) -> int | None:
@@ -58,7 +63,10 @@ class GroupedAttention(TokenMixer):
         group, heads, kv = WeightGroup.ATTENTION, self.heads, self.kv_heads
         q_width = heads * self.head_dim * (2 if self.gated else 1)
         k_width, v_width = kv * self.head_dim, kv * self.head_dim_v
-        yield matrix_weight("q_proj", group, q_width, hidden, Split.HEADS, heads)
+        if self.q_rank is not None:
+            yield matrix_weight("q_a_proj", group, self.q_rank, hidden)
+            yield vector_weight("q_a_norm", WeightGroup.NORM, self.q_rank)
+        yield matrix_weight("q_proj", group, q_width, self.q_rank or hidden, Split.HEADS, heads)
         if self.shares_kv_of is None:
             yield matrix_weight("k_proj", group, k_width, hidden, Split.KV, kv)
             if not self.keys_are_values:
@@ -77,6 +85,12 @@ class GroupedAttention(TokenMixer):
         elif self.qk_norm is QkNorm.ALL_HEADS:
             yield vector_weight("q_norm", WeightGroup.NORM, heads * self.head_dim, Split.HEADS, heads)
             yield vector_weight("k_norm", WeightGroup.NORM, k_width, Split.KV, kv)
+        if self.indexer is not None:
+            index, width = WeightGroup.INDEXER, self.indexer.head_dim
+            yield matrix_weight("index_q_proj", index, self.indexer.heads * width, hidden, Split.KV, self.indexer.heads)
+            yield matrix_weight("index_k_proj", index, width, hidden)
+            yield vector_weight("index_q_norm", index, width)
+            yield vector_weight("index_k_norm", index, width)
         if self.sinks:
             yield vector_weight("sinks", group, heads, Split.HEADS, heads)
 
@@ -85,9 +99,10 @@ class GroupedAttention(TokenMixer):
         if self.shares_kv_of is not None:
             return ()
         widths = (self.head_dim, self.head_dim_v)
-        return (
-            CachePart("attn", CacheContent.HEADS, widths, heads=self.kv_heads, window=self.window, chunk=self.chunk),
-        )
+        kept = CachePart("attn", CacheContent.HEADS, widths, heads=self.kv_heads, window=self.window, chunk=self.chunk)
+        if self.indexer is None:
+            return (kept,)
+        return kept, CachePart("indexer", CacheContent.BLOCK_KEYS, (self.indexer.head_dim,))
 
 
 @dataclass(frozen=True, slots=True)

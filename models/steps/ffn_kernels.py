@@ -52,7 +52,7 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     mine = -(-tokens // parts)
     own = e.view("own", whole, (mine, hidden), e.graph.nbytes[whole] // parts) if parts > 1 else whole
     shared = _shared(e, ffn, whole)
-    scores = e.linear(own, ("router",), ffn.experts, hidden)
+    scores = e.linear(own, ("router",), ffn.experts + ffn.idle_experts, hidden)
     scales = e.spend("router.scale", "router.per_expert_scale")
     chosen = e.act("chosen", (mine, ffn.per_token), "int32")
     shares = e.act("shares", (mine, ffn.per_token), "float32")

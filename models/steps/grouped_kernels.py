@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
+from memplan.models.mixers.latent_attention import Indexer
 from memplan.models.steps.emit import StepEmitter
 
 
@@ -14,6 +15,11 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
     q_width = heads * mixer.head_dim
     k_width, v_width = kv * mixer.head_dim, kv * mixer.head_dim_v
     names, width = ["q_proj"], q_width * (2 if mixer.gated else 1)
+    low = None
+    if mixer.q_rank is not None:
+        low = e.norm("q_a_norm", e.linear(x, ("q_a_proj",), mixer.q_rank, hidden), "q_a_norm")
+        low = e.linear(low, names, width, mixer.q_rank)
+        names, width = [], 0
     if mixer.shares_kv_of is None:
         names.append("k_proj")
         width += k_width
@@ -22,7 +28,7 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
             width += v_width
     qkv = e.linear(x, names, width, hidden)
     offset = e.graph.nbytes[qkv] // width
-    query = e.view("q", qkv, (tokens, q_width), offset * q_width)
+    query = e.view("q", qkv, (tokens, q_width), offset * q_width) if low is None else low
     if mixer.qk_norm is not QkNorm.NONE:
         query = e.norm("q_norm", query, "q_norm")
     if mixer.shares_kv_of is None:
@@ -42,6 +48,10 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
     bound = mixer.window or mixer.chunk
     keys = e.key_length() if bound is None else e.step.context
     seen = keys if bound is None else min(keys, bound + e.queries)
+    if mixer.indexer is not None:
+        _pick_blocks(e, mixer.indexer, x, keys)
+        keys = min(keys, mixer.indexer.topk)
+        seen = min(seen, mixer.indexer.topk)
     row = kv * (mixer.head_dim + mixer.head_dim_v) * e.kv_bytes
     out = e.attention(
         "attention",
@@ -69,6 +79,23 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
         e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
         out = gated
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
+
+
+def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
+    """Scores of the index keys of `keys` tokens, by which the blocks to attend are picked."""
+    heads, hidden = e.own(index.heads, "index heads"), e.model.hidden_size
+    query = e.linear(x, ("index_q_proj",), heads * index.head_dim, hidden)
+    query = e.norm("index_q_norm", query, "index_q_norm")
+    key = e.norm("index_k_norm", e.linear(x, ("index_k_proj",), index.head_dim, hidden), "index_k_norm")
+    row = index.head_dim * 2
+    cache = e.cache("index_cache", e.sequences * keys * row, e.dtype)
+    e.op("index_cache.write", "ReshapeAndCache", (key,), (e.part("index_written", cache, e.tokens * row),))
+    chosen = e.act("index", (e.tokens, index.topk), "int32")
+    e.op(
+        "indexer.scores", "LightningIndexer", (query, cache), (chosen,),
+        batch=e.sequences, heads=heads, kv_heads=1, q_len=e.queries, kv_len=max(keys, e.queries), d_qk=index.head_dim,
+        d_v=0, ratio=1, top_k=0, indexer=True, keep=index.topk, page=128,
+    )  # fmt: skip
 
 
 def _append(e: StepEmitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) -> int:

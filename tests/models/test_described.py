@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from memplan.kv import CacheOptions, engine, logical_cache
+from memplan.core.units import GIB
+from memplan.kv import CacheOptions, ServingOptions, engine, logical_cache, plan_cache
 from memplan.models import ModelConfig, load_config, parameter_counts, supported_families
 from memplan.models.families.described import described_families
 from memplan.models.parallel import Layout
@@ -51,7 +52,10 @@ CASES = {
     53: (80.4e9, 131_072),
     55: (36.15e9, 262_144),
     56: (4.07e9, None),
+    59: (560e9, 28 * 2 * 576 * 2),
     61: (119e9, None),
+    63: (316e9, 61 * 2 * 256 * 2),
+    65: (None, 60 * 2 * 4 * 128 * 2 + 57 * 128 * 2),
 }
 """Of field cases: parameters of the decoder as published, rounded, and bytes of KV a token."""
 
@@ -65,3 +69,20 @@ def test_field_cases_of_families_that_were_unknown(number: int, shared_data: Pat
         assert parameter_counts(model).total == pytest.approx(total, rel=0.008)
     if kept is not None:
         assert token_bytes(model) == kept
+
+
+@pytest.mark.parametrize(("number", "tower"), [(40, 675_759_104), (41, 676_550_144)])
+def test_towers_of_qwen_2_and_2_5(number: int, tower: int, shared_data: Path) -> None:
+    model = load_config(next((shared_data / "field-cases" / "kv").glob(f"{number}-*")) / "config.json")
+    assert model.vision is not None
+    assert model.vision.parameters == tower
+
+
+def test_index_keys_of_minimax_m3_have_pages_of_their_own(shared_data: Path) -> None:
+    """The keys by which blocks are picked stay in 16 bits whatever the cache's type (vllm 0.33.0, minimax_m3)."""
+    model = load_config(next((shared_data / "field-cases" / "kv").glob("65-*")) / "config.json")
+    plan = plan_cache(model, engine("vllm-0.33.0"), ServingOptions(4096, CacheOptions(kv="fp8")), 40 * GIB)
+    specs = [spec for group in plan.groups for spec in group.specs]
+    assert {spec.payload_bytes // spec.block_size for spec in specs if spec.part == "indexer"} == {256}
+    assert len(specs) == 60 + 57
+    assert {spec.block_size for spec in specs} == {128}
