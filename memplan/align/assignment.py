@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.likelihood import Likelihoods
-from memplan.align.pair_alignment import PairResult
+from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.core.arrays import Floats, Int32s, Int64s
 

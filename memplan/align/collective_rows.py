@@ -1,0 +1,142 @@
+"""Which planned collectives the measured ones are: those of each kind, each near where it stands among the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from memplan.align.banded_alignment import MOST_CELLS, align_band
+from memplan.align.likelihood import pair_model
+from memplan.align.pair_prices import PairPrices
+from memplan.align.pair_result import PairResult
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Float32s, Int32s, Int64s
+
+_BESIDE = 40
+"""Rows to either side of where a collective stands in which it is sought."""
+_EDGE = 8
+"""Rows that a collective before the first or after the last kernel of the chain may be from it."""
+_SPARE = 6
+"""Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
+_MOST_ROWS = 448
+"""Rows that a band has at most."""
+
+
+def place_collectives(
+    sequence: PlannedSequence,
+    model: PairPrices,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    times: Float32s,
+    which: Int64s,
+    found: PairResult,
+) -> None:
+    """Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`."""
+    if not len(which):
+        return
+    rows = len(sequence)
+    before, after, off = _neighbours(found, which)
+    found.place[which] = np.maximum(before, 0)
+    count = np.cumsum(sequence.op >= 0)
+
+    def planned_ops(row: Int64s) -> Int64s:
+        """How many planned ops stand before rows: extra ones, which most runs have not, are no distance."""
+        where: Int64s = count[row % rows] + row // rows * count[-1]
+        return where
+
+    runs = [frozenset(rule.kernels) for rule in sequence.rules]
+    first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
+    beside = pair_model()["beside"]
+    # Neither far jumps nor another step: places tell.
+    prices = np.array(
+        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"]]
+    )
+    main = kernels.main[kernel_class[which]]
+    there = set(main.tolist())
+    for kind in there:
+        able = np.array(
+            [kind in families and (own == kind or own not in there) for families, own in zip(runs, first, strict=True)]
+        )
+        planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
+        if len(planned) < 2:
+            continue
+        chosen = which[main == kind]
+        step = found.place[chosen] // rows
+        # What stands at the edge of one step may be of the next one or the one before.
+        ends = (before[main == kind] - _EDGE, after[main == kind] + _EDGE)
+        steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
+        whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
+        some = model.taken(whole % rows)
+        skip = np.full(len(whole), beside["skip"], dtype=np.float32)
+        some = replace(
+            some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip, loose=np.zeros_like(skip)
+        )
+        spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
+        low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
+        if len(chosen) * width > MOST_CELLS:
+            low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, spans[0] - _BESIDE) - _SPARE, 0))
+            width = int((np.searchsorted(some.place, spans[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
+        result = align_band(
+            some, kernel_class[chosen], kernel_names[chosen], low, width, spans=spans, times=times[chosen]
+        )
+        result = replace(
+            result,
+            row=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], -1),
+            first=whole[np.clip(result.first, 0, len(whole) - 1)],
+            last=whole[np.clip(result.last, 0, len(whole) - 1)],
+            place=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], found.place[chosen]),
+        )
+        found.put(chosen, _one_each(result))
+
+
+def _one_each(found: PairResult) -> PairResult:
+    """Of kernels that are likeliest the same op's, the likelier alone."""
+    order = np.lexsort((-found.chance, found.row))
+    twice = np.zeros(len(found.row), dtype=np.bool_)
+    twice[order[1:]] = found.row[order[1:]] == found.row[order[:-1]]
+    return replace(
+        found,
+        row=np.where(twice, -1, found.row),
+        of_scope=np.where(twice, found.alone, found.of_scope),
+    )
+
+
+def _neighbours(found: PairResult, which: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """
+    Between which rows each of `which` stands: those of the nearest matched kernels before and after it.
+
+    Also how many kernels that are in no plan lie between it and the nearer of the two.
+    """
+    chain = np.delete(np.arange(len(found.row)), which)
+    if not len(chain):
+        nothing = np.zeros(len(which), dtype=np.int64)
+        return nothing, nothing, nothing
+    at = np.searchsorted(chain, which)
+    matched = np.flatnonzero(found.row[chain] >= 0)
+    if not len(matched):
+        matched = np.arange(len(chain))
+    later = np.searchsorted(matched, at)
+    first, last = later > 0, later < len(matched)
+    earlier_at, later_at = matched[np.maximum(later - 1, 0)], matched[np.minimum(later, len(matched) - 1)]
+    place = found.place[chain]
+    before, after = place[earlier_at], place[later_at]
+    off = np.minimum(np.where(first, at - 1 - earlier_at, len(chain)), np.where(last, later_at - at, len(chain)))
+    # What stands before the first or after the last is near it; after a jump the two are the other way round.
+    before, after = np.where(first, before, after - _EDGE), np.where(last, after, before + _EDGE)
+    return np.minimum(before, after), np.maximum(before, after), off
+
+
+def join_neighbours(
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, which: Int64s, found: PairResult
+) -> None:
+    """Collectives without an op of their own that are a part of the op they stand in, such as the sum of a norm."""
+    rows = len(sequence)
+    for kernel in which[found.row[which] < 0].tolist():
+        row = int(found.place[kernel])
+        rule = sequence.rules[int(sequence.token[row % rows])]
+        if int(kernels.main[kernel_class[kernel]]) in rule.parts:
+            found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+            found.chance[kernel] = found.alone[kernel] = found.of_scope[kernel] = 0.5

@@ -1,0 +1,120 @@
+"""Prices that the pair model asks at every row of a plan: of going on with it, leaving it out, jumping to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class PairPrices:
+    """Columns that the loops take: classes, ratios, prices by row."""
+
+    token: Int32s
+    scope: Int64s
+    ratios: Likelihoods
+    names: Int64s
+    place: Int64s
+    time: Float32s
+    stay: Float32s
+    lead: Float32s
+    bare: Float32s
+    skip: Float32s
+    skip_on: Float32s
+    entry: Float32s
+    ends: Float32s
+    group: Int64s
+    loose: Float32s
+    prices: Floats
+    start_inside: float
+
+    def taken(self, rows: Int64s) -> PairPrices:
+        """Those rows alone."""
+        return self._by_row(lambda column: column[rows])
+
+    def repeated(self, times: int) -> PairPrices:
+        """The rows of so many steps."""
+        return self._by_row(lambda column: np.tile(column, times))
+
+    def _by_row(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> PairPrices:
+        return replace(
+            self,
+            token=change(self.token),
+            scope=change(self.scope),
+            names=change(self.names),
+            place=change(self.place),
+            time=change(self.time),
+            stay=change(self.stay),
+            lead=change(self.lead),
+            bare=change(self.bare),
+            skip=change(self.skip),
+            skip_on=change(self.skip_on),
+            entry=change(self.entry),
+            ends=change(self.ends),
+            group=change(self.group),
+            loose=change(self.loose),
+        )
+
+
+def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> PairPrices:
+    """Prices of the rows of `sequence`, whose names that kernels have too are numbered by `names`."""
+    prices = pair_model()["prices"]
+    parted = np.array([bool(rule.parts) for rule in sequence.rules])[sequence.token]
+    written = np.array([rule.written_out for rule in sequence.rules])[sequence.token]
+    simple = np.isin(sequence.classes.main, list(family_table().keeping_size))[sequence.token]
+    extra = sequence.extra >= 0
+    apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
+    free = sequence.opens | ((sequence.op < 0) & ~extra)
+    beside = apart[sequence.token] & (sequence.op >= 0)
+    ordered = (
+        "unplanned",
+        "unplanned_on",
+        "back",
+        "jump",
+        "wrap",
+        "same_name",
+        "other_name",
+        "near_jump",
+        "neighbour_jump",
+    )
+    cut = np.array([bool(each) for each in sequence.classes.pieces])[sequence.token]
+    pieced = np.isin(sequence.group, np.unique(sequence.group[cut]))
+    stay = np.select(
+        [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
+    )
+    return PairPrices(
+        sequence.token,
+        sequence.scope,
+        ratios,
+        names,
+        np.arange(len(sequence), dtype=np.int64),
+        sequence.time.astype(np.float32),
+        stay.astype(np.float32),
+        np.where(written, prices["lead_written_out"], stay).astype(np.float32),
+        np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
+        np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
+        np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
+        sequence.begins.astype(np.float32),
+        sequence.ends,
+        sequence.group,
+        np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
+        np.array([prices[name] for name in ordered]),
+        float(prices["start_inside"]),
+    )
+
+
+def other_prices(model: PairPrices) -> PairPrices:
+    """The model with other prices of going on with an op, and of other orders: a second opinion."""
+    rules = pair_model()["second_opinion"]
+    stay = np.where(model.stay < rules["stay"], model.stay, np.float32(rules["stay"]))
+    lead = np.minimum(model.lead, np.float32(rules["stay"]))
+    return replace(model, stay=stay, lead=lead, loose=model.loose * np.float32(rules["loose"]))
