@@ -23,7 +23,7 @@ CONFIGS: dict[str, Any] = {
     },
 }
 NOT_THEIRS = frozenset({"longcat_flash", "deepseek_v3-nolora"})
-"""transformers gives LongCat's experts that do nothing weights of their own, and takes a rank that is left out as 1536."""
+"""transformers gives LongCat's idle experts weights of their own, and takes a rank left out as 1536."""
 
 
 @pytest.mark.slow
