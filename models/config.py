@@ -105,6 +105,17 @@ def _near(model_type: str, document: Mapping[str, Any]) -> str:
     return "llama"
 
 
+def _decoder_of(outer: Fields, wrapper: Mapping[str, Any]) -> str | None:
+    """The decoder of a wrapper whose object does not say; some wrappers hold another in each version."""
+    if "versions" not in wrapper:
+        decoder: str | None = wrapper["decoder"]
+        return decoder
+    version = str(outer.values.get("version"))
+    if version not in wrapper["versions"]:
+        raise outer.wrong("version", f"{version!r:.20} is not known; {', '.join(wrapper['versions'])} are")
+    return str(wrapper["versions"][version])
+
+
 def _decoder_fields(outer: Fields, wrapper: Mapping[str, Any]) -> Fields:
     """The object that the decoder is described in: older files of some wrappers have its fields beside the others."""
     places = wrapper.get("at", ["text_config"])
@@ -129,7 +140,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
     if outer_type in WRAPPERS:
         inner = _decoder_fields(outer, WRAPPERS[outer_type])
         found = inner.values if inner is not outer else {}
-        model_type = _model_type({"model_type": WRAPPERS[outer_type]["decoder"], **found}, path)
+        model_type = _model_type({"model_type": _decoder_of(outer, WRAPPERS[outer_type]), **found}, path)
     defaults = _defaults().get(model_type)
     fields = Fields(
         # Wrappers keep these two beside the decoder's object as often as in it.
