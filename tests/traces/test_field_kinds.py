@@ -429,3 +429,10 @@ def test_rows_of_several_devices_in_one_table_are_said_to_be_added_up(devices: l
         assert len(profile.rank(0).steps()) == len(devices)
         count = len(set(devices))
         assert (f"holds rows of {count} devices" in texts(profile)) == (count > 1)
+
+
+def test_the_database_form_of_memscope_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "memscope_dump_20250101000000.db"
+    write_database(path, [])
+    with pytest.raises(InputError, match="database form of an msMemScope dump"):
+        open_profile(path)
