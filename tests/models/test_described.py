@@ -129,3 +129,15 @@ def test_hint_names_a_family_of_the_same_name_or_of_the_same_parts(document: dic
 def test_unknown_type_of_a_known_architecture_is_read() -> None:
     config = TOTALS["arcee"]["config"] | {"model_type": "my_code", "architectures": ["LlamaForCausalLM"]}
     assert load_config(config).family == "llama"
+
+
+def test_index_heads_are_repeated_where_there_are_fewer_than_ranks(shared_data: Path) -> None:
+    model = load_config(next((shared_data / "field-cases" / "kv").glob("65-*")) / "config.json")
+    assert step_graph(model, Layout(tensor=8), ServedStep(Phase.DECODE, 2, 256)).ops
+
+
+def test_a_family_that_is_near_can_be_tried() -> None:
+    config = TOTALS["seed_oss"]["config"] | {"model_type": "zephyr"}
+    assert load_config(config, family="seed_oss").family == "seed_oss"
+    with pytest.raises(InputError, match="no family that is known"):
+        load_config(config, family="sed_oss")

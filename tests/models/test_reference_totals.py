@@ -27,7 +27,7 @@ NOT_THEIRS = frozenset({"longcat_flash", "deepseek_v3-nolora"})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("vocabulary", [None, 50_000])
+@pytest.mark.parametrize("vocabulary", [None, 300_000])
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - NOT_THEIRS))
 def test_parameters_equal_those_on_the_meta_device(name: str, vocabulary: int | None) -> None:
     config = dict(CONFIGS[name]["config"])
