@@ -11,10 +11,13 @@ from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
 from memplan.placement.offsets.spill import Spill, pack_below
+from memplan.placement.offsets.work_limit import Limits, default_work
 from memplan.placement.residency import Residency, Storage, live_bytes
 
 _QUICK_BUFFERS, _FEW_STACKINGS = 2000, 20_000
 """With more buffers, where fitting is all that matters, only greedy orders are tried; with more yet, one stacking."""
+_QUICK_SHARE = 8
+"""Where fitting is all that matters and moves can be chosen anew, a placement gets this part of the usual work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,8 @@ def _searched(
     )
     if enough is not None:
         problem = replace(problem, objective=("capacity_overflow",))
-    assignment = assign(problem, explained=False, progress=progress)
+    limits = None if enough is None else Limits(work=default_work(len(moving)) // _QUICK_SHARE)
+    assignment = assign(problem, limits=limits, explained=False, progress=progress)
     offsets = given.copy()
     for index in moving:
         offsets[index] = fixed + assignment.placed[index][1]
