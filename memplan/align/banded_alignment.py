@@ -101,10 +101,16 @@ def align_band(
     return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
 
 
-def _by_kernel(ratios: Likelihoods) -> list[Float32s]:
+def _by_kernel(ratios: Likelihoods) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s]:
     """The ratios with those of one class of kernels side by side, as the loops read them."""
-    every = ratios.core, ratios.before, ratios.behind, ratios.again, ratios.fused
-    return [np.ascontiguousarray(each.T) for each in every]
+    side_by_side = np.ascontiguousarray
+    return (
+        side_by_side(ratios.core.T),
+        side_by_side(ratios.before.T),
+        side_by_side(ratios.behind.T),
+        side_by_side(ratios.again.T),
+        side_by_side(ratios.fused.T),
+    )
 
 
 def _spans(group: Int64s) -> tuple[Int64s, Int64s]:

@@ -156,7 +156,7 @@ def _one_of_each_burst(model: PairPrices, marks: Int64s, kernel_class: Int32s, a
     close = min(_TOGETHER, int(gaps.min(initial=len(model.token))) // _APART)
     kind = model.ratios.core[kinds].argmax(axis=0)[kernel_class]
     burst = np.cumsum(np.diff(at, prepend=at[:1]) > close)
-    _, kept = np.unique(burst * len(kinds) + np.argsort(np.argsort(first))[kind], return_index=True)
+    kept: Int64s = np.unique(burst * len(kinds) + np.argsort(np.argsort(first))[kind], return_index=True)[1]
     return kept
 
 

@@ -70,10 +70,9 @@ def test_an_undisturbed_run_is_matched_whole(shared_data: Path) -> None:
         assert len(found.missed) < 0.01 * len(found.matches)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_step_of_many_micro_batches_is_matched_without_slipping_by_one(seed: int, shared_data: Path) -> None:
+def test_a_step_of_many_micro_batches_is_matched_without_slipping_by_one(shared_data: Path) -> None:
     plan = long_plan(shared_data, 40_000)
-    run = simulate_run(plan, seed)
+    run = simulate_run(plan, 1)
     found = align(plan, run.kernels).op_of_kernel()
     micro_batch = np.array([-1 if op.micro_batch is None else op.micro_batch for op in plan.ops])
     truth = np.array([min(ops, default=-1) for ops in run.truth])
