@@ -130,7 +130,7 @@ def _landmark_places(model: PairPrices, kernel_class: Int32s, kernel_names: Int6
     result = counted_on(align_band(single, kernel_class[found], kernel_names[found], low, len(marks)), len(marks))
     sure = (result.row >= 0) & (result.chance >= _SURE)
     place = marks[result.row[sure] % len(marks)] + result.row[sure] // len(marks) * rows
-    at = found[sure]
+    at = np.sort(found)[sure]
     kept = rising(place * len(place) + np.arange(len(place)))
     place, at = place[kept], at[kept]
     if len(place) < 2 or at[-1] == at[0]:
