@@ -27,22 +27,37 @@ def supported_families() -> tuple[str, ...]:
     return tuple(sorted({*BUILDERS, *WRAPPERS}))
 
 
-def load_config(source: str | Path | Mapping[str, Any]) -> ModelConfig:
+def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = None) -> ModelConfig:
     """
     The model that `source`, a `config.json` (or the folder it is in) or its parsed content, describes.
 
+    `family` reads it as one of that family, whatever its `model_type` says: to try one that is near.
+
     Raises `InputError` naming the file, the field and the nearest supported family.
     """
+    if family is not None and family not in supported_families():
+        near = difflib.get_close_matches(family, supported_families(), n=1, cutoff=0)
+        raise InputError(f"{family!r:.60} is no family that is known", remedy=f"the nearest is {near[0]!r}")
     if isinstance(source, Mapping):
-        return _read(source, None, "model")
+        return _read(_as_family(source, family), None, "model")
     path = Path(source)
     if path.is_dir():
         path = path / "config.json"
     name = path.parent.name if path.name == "config.json" else path.stem
-    model = _read(_parse(path), str(path), name or "model")
+    model = _read(_as_family(_parse(path), family), str(path), name or "model")
     if model.quantization is None and path.name == "config.json":
         return replace(model, quantization=read_modelslim(path.parent))
     return model
+
+
+def _as_family(document: Mapping[str, Any], family: str | None) -> Mapping[str, Any]:
+    """The file as if it were of `family`, which counts for the decoder's object where there is one."""
+    if family is None:
+        return document
+    inner = document.get("text_config")
+    if family in BUILDERS and isinstance(inner, Mapping):
+        return {**document, **inner, "model_type": family}
+    return {**document, "model_type": family}
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
@@ -82,6 +97,7 @@ def _model_type(document: Mapping[str, Any], path: str | None) -> str:
         f"{model_type!r:.60} is not supported; the nearest supported family is {_near(model_type, document)!r}",
         path=path,
         place="field model_type",
+        remedy="memplan kv --as FAMILY reads it as that one",
     )
 
 
@@ -103,6 +119,17 @@ def _near(model_type: str, document: Mapping[str, Any]) -> str:
     if names & {"n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts"}:
         return "qwen3_moe"
     return "llama"
+
+
+def _decoder_of(outer: Fields, wrapper: Mapping[str, Any]) -> str | None:
+    """The decoder of a wrapper whose object does not say; some wrappers hold another in each version."""
+    if "versions" not in wrapper:
+        decoder: str | None = wrapper["decoder"]
+        return decoder
+    version = str(outer.values.get("version"))
+    if version not in wrapper["versions"]:
+        raise outer.wrong("version", f"{version!r:.20} is not known; {', '.join(wrapper['versions'])} are")
+    return str(wrapper["versions"][version])
 
 
 def _decoder_fields(outer: Fields, wrapper: Mapping[str, Any]) -> Fields:
@@ -129,7 +156,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
     if outer_type in WRAPPERS:
         inner = _decoder_fields(outer, WRAPPERS[outer_type])
         found = inner.values if inner is not outer else {}
-        model_type = _model_type({"model_type": WRAPPERS[outer_type]["decoder"], **found}, path)
+        model_type = _model_type({"model_type": _decoder_of(outer, WRAPPERS[outer_type]), **found}, path)
     defaults = _defaults().get(model_type)
     fields = Fields(
         # Wrappers keep these two beside the decoder's object as often as in it.

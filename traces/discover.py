@@ -17,6 +17,8 @@ from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorte
 from memplan.traces.notes import Notebook
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
+_MEMSCOPE_DATABASE = re.compile(r"memscope_dump_\w+\.db", re.IGNORECASE)
+_NOT_MEMSCOPE_CSV = "is the database form of an msMemScope dump, of which only the CSV form is read"
 _PRODUCERS = {
     FileKind.MEMSCOPE: "msMemScope",
     FileKind.SNAPSHOT: "torch_npu snapshot",
@@ -101,6 +103,8 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
 
 def _single(path: Path, notes: Notebook) -> RankSource:
     """One file of a profile, told by its name or, failing that, by its form."""
+    if _MEMSCOPE_DATABASE.fullmatch(path.name):
+        raise InputError(_NOT_MEMSCOPE_CSV, path=path, remedy="let msMemScope write CSV files (--data-format=csv)")
     kind = file_kind(path)
     if kind in (None, FileKind.TABLE, FileKind.IGNORED):
         suffixes = "".join(path.suffixes[-2:]).lower()
@@ -242,7 +246,8 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
         by_kind = {FileKind.MEMSCOPE: list(files)}
     for file in files:
         if file_kind(file) is None:
-            notes.add(file, "not read: unknown name")
+            other = _MEMSCOPE_DATABASE.fullmatch(file.name)
+            notes.add(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
     info = _small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = _small_json(by_kind.get(FileKind.METADATA, ()), notes)
     return RankSource(

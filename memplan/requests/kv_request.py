@@ -63,6 +63,7 @@ class KvRequest(LayoutRequest, ServingRequest):
     `batch` sequences of `context` tokens are wanted at once on one data-parallel rank.
     """
 
+    family: str | None = option("--as", default=None, about="Read the model as one of this family, such as llama.")
     batch: int | None = option(
         "--batch", default=None, about="Also say the longest context for so many sequences at once.", least=1
     )
@@ -138,7 +139,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.models import load_config
 
         die = find_chip(self.chip)
-        model = load_config(self.config)
+        model = load_config(self.config, family=self.family)
         return Case(
             model,
             die,

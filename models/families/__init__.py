@@ -13,6 +13,7 @@ from memplan.models.families import (
     compressed,
     described,
     gemma,
+    granite,
     grouped,
     latent,
     linear,
@@ -61,7 +62,9 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "qwen3_next": linear.qwen3_next,
         "qwen3_5_text": linear.qwen3_5,
         "qwen3_5_moe_text": linear.qwen3_5,
+        "olmo_hybrid": linear.olmo_hybrid,
         "kimi_linear": linear.kimi_linear,
+        "granitemoehybrid": granite.granite_hybrid,
         "nemotron_h": nemotron.nemotron_h,
         "nemotron-nas": nemotron.nemotron_nas,
     }
@@ -70,8 +73,8 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
 
 WRAPPERS: Mapping[str, Mapping[str, Any]] = table("memplan.models.families", "wrappers.json")["wrappers"]
 """
-Models that hold a decoder: the `decoder` it is where its object does not say, and the objects it stands `at`, of which
-the first counts that the file has (`text_config` where nothing is said).
+Models that hold a decoder: the `decoder` it is where its object does not say (by `versions` of the wrapper in some),
+and the objects it stands `at`, of which the first counts that the file has (`text_config` where nothing is said).
 """
 
 ARCHITECTURES: Mapping[str, str] = table("memplan.models.families", "wrappers.json")["architectures"]

@@ -73,8 +73,11 @@ def _renamed(fields: Fields, traits: Traits) -> Fields:
     values = dict(fields.values)
     for name, other in traits.get("names", {}).items():
         for candidate in [other] if isinstance(other, str) else other:
-            if values.get(name) is None and values.get(candidate) is not None:
-                values[name] = values[candidate]
+            found: Any = values
+            for step in candidate.split("."):
+                found = found.get(step) if isinstance(found, Mapping) else None
+            if values.get(name) is None and found is not None:
+                values[name] = found
     for name in traits.get("alike", ()):
         found = values.get(name)
         if isinstance(found, list) and found:

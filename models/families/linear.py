@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.families.common import assemble, choose, divisor, moe_layers, numbered_mtp
+from memplan.models.families.common import assemble, choose, divisor, head_dim, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
 from memplan.models.families.latent import latent_mixer
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
@@ -28,6 +28,17 @@ def _layer_kinds(fields: Fields, layers: int) -> list[str]:
     return kinds
 
 
+def _delta_net(fields: Fields) -> GatedDeltaNet:
+    return GatedDeltaNet(
+        key_heads=fields.count("linear_num_key_heads"),
+        value_heads=fields.count("linear_num_value_heads"),
+        key_dim=fields.count("linear_key_head_dim"),
+        value_dim=fields.count("linear_value_head_dim"),
+        conv_kernel=fields.count("linear_conv_kernel_dim", least=2),
+        state_dtype=fields.text_or_none("mamba_ssm_dtype") or "auto",
+    )
+
+
 def _qwen(fields: Fields, family: str) -> ModelConfig:
     layers = layer_count(fields)
     heads = fields.count("num_attention_heads")
@@ -39,14 +50,7 @@ def _qwen(fields: Fields, family: str) -> ModelConfig:
         qk_norm=QkNorm.PER_HEAD,
         gated=fields.flag("attn_output_gate", True),
     )
-    delta = GatedDeltaNet(
-        key_heads=fields.count("linear_num_key_heads"),
-        value_heads=fields.count("linear_num_value_heads"),
-        key_dim=fields.count("linear_key_head_dim"),
-        value_dim=fields.count("linear_value_head_dim"),
-        conv_kernel=fields.count("linear_conv_kernel_dim", least=2),
-        state_dtype=fields.text_or_none("mamba_ssm_dtype") or "auto",
-    )
+    delta = _delta_net(fields)
     ffns: list[Ffn]
     if family == "qwen3_5_text":
         ffns = [DenseFfn(fields.count("intermediate_size"))] * layers
@@ -139,3 +143,26 @@ def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001
         positions=("max_position_embeddings", "model_max_length"),
     )
     return replace(model, attention_residuals=fields.has("attn_res_block_size"))
+
+
+def olmo_hybrid(fields: Fields, model_type: str) -> ModelConfig:
+    """OLMo Hybrid: gated delta net with full attention between, its queries and keys normalised over all heads."""
+    layers, heads = layer_count(fields), fields.count("num_attention_heads")
+    bias = fields.flag("attention_bias", False)
+    dim = head_dim(fields, computed=True)
+    full = GroupedAttention(
+        heads=heads,
+        kv_heads=divisor(fields, "num_key_value_heads", heads, "num_attention_heads"),
+        head_dim=dim,
+        head_dim_v=dim,
+        qk_norm=QkNorm.ALL_HEADS,
+        qkv_bias=bias,
+        out_bias=bias,
+    )
+    delta = _delta_net(fields)
+    ffn = DenseFfn(fields.count("intermediate_size"))
+    stack = [
+        Layer(index, full if kind == "full_attention" else delta, ffn)
+        for index, kind in enumerate(_layer_kinds(fields, layers))
+    ]
+    return assemble(fields, family=model_type, layers=stack, tied=False)

@@ -83,7 +83,8 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
 
 def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
     """Scores of the index keys of `keys` tokens, by which the blocks to attend are picked."""
-    heads, hidden = e.own(index.heads, "index heads"), e.model.hidden_size
+    # There are as many as key/value heads, and they are repeated where those are.
+    heads, hidden = e.own(index.heads, "key/value heads"), e.model.hidden_size
     query = e.linear(x, ("index_q_proj",), heads * index.head_dim, hidden)
     query = e.norm("index_q_norm", query, "index_q_norm")
     key = e.norm("index_k_norm", e.linear(x, ("index_k_proj",), index.head_dim, hidden), "index_k_norm")

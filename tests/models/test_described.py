@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, logical_cache, plan_cache
 from memplan.models import ModelConfig, load_config, parameter_counts, supported_families
+from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.families.described import described_families
 from memplan.models.parallel import Layout
 from memplan.models.steps.options import Phase, ServedStep
@@ -86,3 +88,56 @@ def test_index_keys_of_minimax_m3_have_pages_of_their_own(shared_data: Path) -> 
     assert {spec.payload_bytes // spec.block_size for spec in specs if spec.part == "indexer"} == {256}
     assert len(specs) == 60 + 57
     assert {spec.block_size for spec in specs} == {128}
+
+
+def test_at_most_sixty_architectures_that_vllm_registers_are_refused(shared_data: Path) -> None:
+    listed = json.loads((shared_data / "kv-oracle" / "architectures-vllm-0.33.0.json").read_text(encoding="utf-8"))
+    known = set(supported_families())
+    refused = [
+        row["architecture"]
+        for row in listed
+        if row["memplan"] == "refuses"
+        and not known & set(row["model_types"])
+        and row["architecture"] not in ARCHITECTURES
+    ]
+    assert len(refused) <= 60, refused
+
+
+def test_every_wrapper_and_architecture_leads_to_a_decoder() -> None:
+    held = {row.get("decoder") for row in WRAPPERS.values()} | {
+        name for row in WRAPPERS.values() for name in row.get("versions", {}).values()
+    }
+    assert held - {None} <= set(BUILDERS)
+    assert set(ARCHITECTURES.values()) <= {*BUILDERS, *WRAPPERS}
+
+
+@pytest.mark.parametrize(
+    ("document", "near"),
+    [
+        ({"model_type": "qwen9_moe", "num_experts": 8}, "qwen3_moe"),
+        ({"model_type": "zephyr", "kv_lora_rank": 512}, "deepseek_v3"),
+        ({"model_type": "zephyr", "text_config": {"num_experts": 8}}, "qwen3_moe"),
+        ({"model_type": "zephyr", "num_key_value_heads": 8}, "llama"),
+    ],
+)
+def test_hint_names_a_family_of_the_same_name_or_of_the_same_parts(document: dict[str, Any], near: str) -> None:
+    """Went wrong once: phi3 was told to be near kimi_k3, seed_oss near gpt_oss."""
+    with pytest.raises(InputError, match=f"nearest supported family is '{near}'"):
+        load_config(document)
+
+
+def test_unknown_type_of_a_known_architecture_is_read() -> None:
+    config = TOTALS["arcee"]["config"] | {"model_type": "my_code", "architectures": ["LlamaForCausalLM"]}
+    assert load_config(config).family == "llama"
+
+
+def test_index_heads_are_repeated_where_there_are_fewer_than_ranks(shared_data: Path) -> None:
+    model = load_config(next((shared_data / "field-cases" / "kv").glob("65-*")) / "config.json")
+    assert step_graph(model, Layout(tensor=8), ServedStep(Phase.DECODE, 2, 256)).ops
+
+
+def test_a_family_that_is_near_can_be_tried() -> None:
+    config = TOTALS["seed_oss"]["config"] | {"model_type": "zephyr"}
+    assert load_config(config, family="seed_oss").family == "seed_oss"
+    with pytest.raises(InputError, match="no family that is known"):
+        load_config(config, family="sed_oss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import sqlite3
 from contextlib import closing
@@ -305,3 +306,133 @@ def test_a_link_that_is_not_followed_is_named(tmp_path: Path) -> None:
     assert profile.ranks == [0]
     assert "h_1_20250101000000000_ascend_pt: not read: a link to a folder" in texts(profile)
     assert "h_2_20250101000000000_ascend_pt: not read: a link to nothing" in texts(profile)
+
+
+# Traces
+
+
+def slice_event(number: int, start_us: int, duration_us: int = 50) -> dict[str, object]:
+    return {
+        "ph": "X", "name": f"k{number}", "pid": 1, "tid": 1, "ts": f"{start_us}.000", "dur": duration_us,
+        "args": {"Task Type": "AI_CORE"},
+    }  # fmt: skip
+
+
+def read_trace(text: bytes, packed: bool) -> tuple[list[str], str, tuple[int, int]]:
+    """Names of slices, notes and span of a trace file, as a small file or through the reader of large ones."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / ("trace_view.json.gz" if packed else "trace_view.json")
+        path.write_bytes(gzip.compress(text) if packed else text)
+        profile = open_profile(path, cache=Path(folder) / "cache")
+        rank = profile.rank(0)
+        names = [
+            slices.names[name]
+            for track in rank.tracks
+            for slices in (rank.slices(track.id),)
+            for name in slices.name.tolist()
+        ]
+        return names, texts(profile), rank.span_ns
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(2, 6), kept=st.integers(1, 6), around=st.booleans(), comma=st.booleans(), packed=st.booleans())
+def test_a_trace_that_stops_between_two_events_is_noted(
+    count: int, kept: int, around: bool, comma: bool, packed: bool
+) -> None:
+    events = [json.dumps(slice_event(i, BEGIN_US + 100 * i)) for i in range(count)]
+    head, end = ('{"schemaVersion": 1, "traceEvents": [', "]}") if around else ("[", "]")
+    whole = head + ",".join(events) + end
+    names, notes, _ = read_trace(whole.encode(), packed)
+    assert len(names) == count
+    assert "closing bracket" not in notes
+    kept = min(kept, count)
+    cut = head + ",".join(events[:kept]) + ("," if comma else "")
+    names, notes, _ = read_trace(cut.encode(), packed)
+    assert len(names) == kept
+    assert "ends without its closing bracket" in notes
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("path", [r"C:\work\x.py", r"D:\users\q\u12.py", r"\\server\share", r"a\'b"])
+def test_escapes_that_json_does_not_know_lose_no_event(packed: bool, path: str) -> None:
+    events = [slice_event(i, BEGIN_US + 100 * i) for i in range(3)]
+    text = json.dumps(events).replace("AI_CORE", path, 1)
+    assert read_trace(text.encode(), packed)[0] == ["k0", "k1", "k2"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(3, 8),
+    stray=st.sampled_from([(0, 1), (-1, 1), (123456, 1), (BEGIN_US, 1_700_000_000_000_000), (4 * BEGIN_US, 5)]),
+    packed=st.booleans(),
+)
+def test_one_time_far_out_is_set_aside(count: int, stray: tuple[int, int], packed: bool) -> None:
+    events = [slice_event(i, BEGIN_US + 100 * i) for i in range(count)]
+    events.insert(1, slice_event(99, *stray))
+    names, notes, (first, last) = read_trace(json.dumps(events).encode(), packed)
+    assert names == [f"k{i}" for i in range(count)]
+    assert (first, last) == (BEGIN_US * 1000, (BEGIN_US + 100 * (count - 1) + 50) * 1000)
+    assert "far from all others" in notes or "without a usable time" in notes
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(3, 8), stray=st.sampled_from(["0.000", "123456.000", "7000000000000000.000"]))
+def test_one_kernel_far_out_is_set_aside(count: int, stray: str) -> None:
+    rows = rows_of(count)
+    rows.append((*rows[0][:3], stray, *rows[0][4:]))
+    with TemporaryDirectory() as folder:
+        output = output_folder(Path(folder))
+        (output / "kernel_details.csv").write_text(table(rows))
+        profile = open_profile(folder)
+        assert [name for name, _, _ in kernel_times(profile)] == [f"MatMul{i}" for i in range(count)]
+        assert "1 kernels with a time far from all others set aside" in texts(profile)
+
+
+def test_two_recordings_in_one_file_are_both_kept() -> None:
+    hours = [slice_event(i, BEGIN_US + 100 * i + (i % 2) * 3_600_000_000 * 5) for i in range(8)]
+    names, notes, _ = read_trace(json.dumps(hours).encode(), False)
+    assert len(names) == 8
+    assert "far from all others" not in notes
+
+
+@settings(max_examples=40, deadline=None)
+@given(offset=st.integers(0, 99), inner=st.booleans())
+def test_an_arrow_belongs_to_the_innermost_slice_around_its_start(offset: int, inner: bool) -> None:
+    """A launch of 100 us, in it perhaps an inner one of [40, 60) us; the arrow starts `offset` us into the launch."""
+    events: list[dict[str, object]] = [
+        {"ph": "X", "name": "launch", "pid": 1, "tid": 1, "ts": BEGIN_US, "dur": 100},
+        {"ph": "X", "name": "kernel", "pid": 2, "tid": 1, "ts": BEGIN_US + 500, "dur": 100},
+        {"ph": "s", "cat": "async_npu", "name": "a", "id": 7, "pid": 1, "tid": 1, "ts": BEGIN_US + offset},
+        {"ph": "f", "cat": "async_npu", "name": "a", "id": 7, "pid": 2, "tid": 1, "ts": BEGIN_US + 500, "bp": "e"},
+    ]
+    if inner:
+        events.append({"ph": "X", "name": "inner", "pid": 1, "tid": 1, "ts": BEGIN_US + 40, "dur": 20})
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "trace_view.json").write_text(json.dumps(events))
+        rank = open_profile(folder).rank(0)
+        in_inner = inner and 40 <= offset < 60
+        host = next(track.id for track in rank.tracks if rank.slices(track.id).start_ns[0] == BEGIN_US * 1000)
+        assert len(rank.flows(host, BEGIN_US * 1000)) == (0 if in_inner else 1)
+        if inner:
+            assert len(rank.flows(host, (BEGIN_US + 40) * 1000)) == (1 if in_inner else 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(devices=st.lists(st.integers(0, 15), min_size=1, max_size=6))
+def test_rows_of_several_devices_in_one_table_are_said_to_be_added_up(devices: list[int]) -> None:
+    header = "Device_id,Step,Computing,Communication(Not Overlapped),Overlapped,Communication,Free"
+    lines = [f"{device},,100,0,0,0,250" for device in devices]
+    with TemporaryDirectory() as folder:
+        output = output_folder(Path(folder))
+        (output / "step_trace_time.csv").write_text("\n".join((header, *lines, "")))
+        profile = open_profile(folder)
+        assert len(profile.rank(0).steps()) == len(devices)
+        count = len(set(devices))
+        assert (f"holds rows of {count} devices" in texts(profile)) == (count > 1)
+
+
+def test_the_database_form_of_memscope_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "memscope_dump_20250101000000.db"
+    write_database(path, [])
+    with pytest.raises(InputError, match="database form of an msMemScope dump"):
+        open_profile(path)

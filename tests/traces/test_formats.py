@@ -388,11 +388,18 @@ def test_tables_with_marks_tabs_and_odd_rows(tmp_path: Path, ending: str, mark: 
         "1,Long,Long,1764246877074017.602,1,8,0.25,,extra",
         "",
     ]
-    (tmp_path / "kernel_details.csv").write_bytes((mark + ending.join(lines)).encode() + b"1,\xff\xfe,T,9.5,1,1,1\n")
+    (tmp_path / "kernel_details.csv").write_bytes(
+        (mark + ending.join(lines)).encode() + b"1,\xff\xfe,T,1764246877074017.599,1,1,1\n"
+    )
     profile = open_profile(tmp_path)
     kernels = profile.rank(0).kernels()
     assert kernels is not None
-    assert kernels.start_ns.tolist() == [9500, 1764246877074017600, 1764246877074017601, 1764246877074017602]
+    assert kernels.start_ns.tolist() == [
+        1764246877074017599,
+        1764246877074017600,
+        1764246877074017601,
+        1764246877074017602,
+    ]
     assert kernels.duration_ns.tolist() == [1000, 12500, 10000, 1000]
     assert np.isnan(kernels.pmu["aiv_vec_ratio"][2])
     assert "don't match the" in texts(profile)

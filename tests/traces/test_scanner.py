@@ -128,7 +128,8 @@ def test_a_truncated_file_gives_what_it_has_and_a_note(tmp_path: Path) -> None:
     path.write_text(("[" + ", ".join(event % n for n in range(100)))[:-20])
     notes = Notebook(tmp_path)
     assert len(scan_events(path, notes, silent).slices.start_ns) == 99
-    (note,) = notes.notes
+    note, end = notes.notes
+    assert "ends without its closing bracket" in end.text
     assert "damaged" in note.text
 
 

@@ -12,6 +12,7 @@ from memplan.traces.communication_times import communication_time
 from memplan.traces.decimals import scaled
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
 from memplan.traces.discover import RankSource
+from memplan.traces.far_times import far_note, far_times
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
@@ -21,6 +22,7 @@ from memplan.traces.rank_links import link_traffic
 from memplan.traces.readers.database_events import arguments_of, events_of
 from memplan.traces.tables.sqlite import Database
 from memplan.traces.tables.step_tables import step_table, step_times_of
+from memplan.traces.timeline.merge_events import without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.tracks import build
 
@@ -71,6 +73,10 @@ class DatabaseReader(RankReader):
         usable = (begin > 0) & (finish >= begin)
         if dropped := len(begin) - int(usable.sum()):
             self._notes.add(data.path, f"{dropped} kernels without a usable start and end skipped")
+        far = far_times(begin[usable], (finish - begin)[usable])
+        if far.any():
+            self._notes.add(data.path, far_note(int(far.sum()), "kernels"))
+            usable[np.flatnonzero(usable)[far]] = False
         if not usable.any():
             return None
         kept = np.flatnonzero(usable)
@@ -145,7 +151,8 @@ class DatabaseReader(RankReader):
         return []
 
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
-        timeline = build(events_of(self._database.watched(progress)), types_by_name(kernels))
+        events = without_far_slices(events_of(self._database.watched(progress)), self._database.path, self._notes)
+        timeline = build(events, types_by_name(kernels))
         return (
             TimelineQuery(timeline, lambda at, size: arguments_of(self._database, at, size))
             if timeline.tracks

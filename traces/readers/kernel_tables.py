@@ -14,6 +14,7 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, RowIndex, dictionary_encoded, take_rows
+from memplan.traces.far_times import far_note, far_times
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
 from memplan.traces.tables.text_table import TextTable
@@ -54,6 +55,10 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
     if dropped := table.rows - int(valid.sum()):
         line = int(np.flatnonzero(~valid)[0]) + 2
         notes.add(table.path, f"{dropped} rows without a usable start and duration skipped (first: about line {line})")
+    far = far_times(start[valid], duration[valid])
+    if far.any():
+        notes.add(table.path, far_note(int(far.sum()), "kernels"))
+        valid[np.flatnonzero(valid)[far]] = False
     if table.has_exponents(*_START):
         notes.add(table.path, "start times in exponent form have lost their last digits (saved by a spreadsheet?)")
     order: RowIndex = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]

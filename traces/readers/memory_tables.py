@@ -14,6 +14,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.units import KIB, MIB
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
+from memplan.traces.far_times import far_note, far_times
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.tables.text_table import TextTable
@@ -41,6 +42,10 @@ def curves_of(table: TextTable, mb: int, notes: Notebook) -> list[MemoryCurve]:
     valid = time >= 0
     if dropped := int((~valid).sum()):
         notes.add(table.path, f"{dropped} rows without a timestamp skipped")
+    far = far_times(time[valid])
+    if far.any():
+        notes.add(table.path, far_note(int(far.sum()), "samples"))
+        valid[np.flatnonzero(valid)[far]] = False
     if table.has_exponents("Timestamp(us)"):
         notes.add(table.path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
     components = dictionary_encoded(table.text("Component", "event"))

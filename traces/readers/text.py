@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -147,8 +147,17 @@ class TextReader(RankReader):
             progress(number, len(paths), path.name)
             table = read_table(path, self._notes, unused)
             if table is not None:
+                devices = set(dictionary_array.dictionary_encoded(table.text("Device_id")).values) - ABSENT
+                if len(devices) > 1:
+                    self._notes.add(path, together_note(devices))
                 found.append(table)
         return found
+
+
+def together_note(devices: Collection[str]) -> str:
+    """What to say of rows of several devices in one file."""
+    listed = ", ".join(sorted(devices, key=lambda device: (len(device), device))[:16])
+    return f"holds rows of {len(devices)} devices ({listed}): they are added up as if of one rank"
 
 
 def repeated_kernels(part: Kernels, earlier: Sequence[Kernels]) -> Bools:

@@ -16,9 +16,10 @@ from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.events import plain_json, read_events
-from memplan.traces.timeline.merge_events import merge_events
+from memplan.traces.timeline.merge_events import merge_events, without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
+from memplan.traces.timeline.text_damage import with_known_escapes
 from memplan.traces.timeline.tracks import build
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
@@ -68,6 +69,7 @@ def load_timeline(
 def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineQuery:
     """A timeline that lives in memory only."""
     events = merge_events([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
+    events = without_far_slices(events, paths[0], notes)
     arguments = events.arguments or ()
 
     def read(at: int, size: int) -> Mapping[str, object]:
@@ -105,7 +107,9 @@ def _imported(
                 unzip(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        timeline = build(merge_events(parts, _FILE_BIT, paths, own), types, compiled=True)
+        timeline = build(
+            without_far_slices(merge_events(parts, _FILE_BIT, paths, own), paths[0], own), types, compiled=True
+        )
         told = [(note.file, note.text) for note in own.notes]
         try:
             store.save(key, timeline, told, unpacked)
@@ -132,7 +136,8 @@ def _reader(files: Sequence[Path]) -> Callable[[int, int], Mapping[str, object]]
         try:
             with files[at >> _FILE_BIT].open("rb") as file:
                 file.seek(at & ((1 << _FILE_BIT) - 1))
-                value = json.loads(file.read(size).decode("utf-8", errors="replace"), strict=False)
+                text = file.read(size).decode("utf-8", errors="replace")
+            value = json.loads(with_known_escapes(text), strict=False)
         except (OSError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}

@@ -38,6 +38,7 @@ from memplan.traces.timeline.events import (
     unknown_note,
     unusable_note,
 )
+from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, is_cut
 
 _PIECE = 1024 * 1024
 _BEFORE = 4096  # read before a piece, to see what its first `{` follows
@@ -210,13 +211,17 @@ def scan_events(
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            scan = _Scan(path, size, _list_start(file.read(_HEAD)), workers)
+            head = file.read(_HEAD)
+            scan = _Scan(path, size, _list_start(head), workers)
             try:
                 _read_all(scan, shown or path, progress, workers)
             finally:
                 for text in scan.texts:
                     text.close()
             _report(shown or path, scan.trouble, notes)
+            file.seek(max(size - TAIL, 0))
+            if is_cut(head, file.read(TAIL)):
+                notes.add(shown or path, CUT_NOTE)
             return _assembled(scan, file)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from None

@@ -20,6 +20,7 @@ from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
+from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, is_cut, with_known_escapes
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
 _MOST_NUMBERS = 64  # in one counter sample
@@ -104,6 +105,9 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
     builder = _Builder()
     values = _whole(text)
+    if values is None and (repaired := with_known_escapes(text)) != text:
+        text = repaired
+        values = _whole(text)
     if values is None:
         values = _salvaged(path, text, notes)
     for done, event in enumerate(values):
@@ -111,6 +115,8 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
             progress(done, len(values), "events")
         builder.add(event)
     builder.report(path, notes)
+    if values and is_cut(data[:64], data[-TAIL:]):
+        notes.add(path, CUT_NOTE)
     return builder.events()
 
 

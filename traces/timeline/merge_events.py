@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.traces.far_times import far_note, far_times
 from memplan.traces.notes import Notebook
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
 
@@ -66,6 +68,17 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
         metadata,
         arguments if file_bit == 0 else None,
     )
+
+
+def without_far_slices(events: Events, path: Path, notes: Notebook) -> Events:
+    """`events` without single slices at times far from all others, with a note about the file at `path`."""
+    rows = events.slices
+    far = far_times(rows.start_ns, rows.duration_ns)
+    if not far.any():
+        return events
+    notes.add(path, far_note(int(far.sum()), "slices"))
+    kept = SliceRows(*(getattr(rows, name)[~far] for name in SliceRows.__dataclass_fields__))
+    return replace(events, slices=kept)
 
 
 def _mapped(numbers: NDArray[np.int32], column: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -100,7 +100,11 @@ class TimelineQuery:
         ]
 
     def flows(self, track: int, start_ns: int) -> list[Flow]:
-        """Arrows that start or end where the slice of `track` starts that starts at `start_ns`."""
+        """
+        Arrows that start in the slice of `track` that starts at `start_ns`, or end where it starts.
+
+        A start belongs to the innermost slice around it, as the trace format has it.
+        """
         columns = self._timeline.flows
         outgoing = _matching(columns.source_track, columns.source_ns, track, start_ns)
         incoming = columns.by_target[slice(*_matching(*self._targets(), track, start_ns))]
@@ -112,8 +116,32 @@ class TimelineQuery:
                 int(columns.target_track[row]),
                 int(columns.target_ns[row]),
             )
-            for row in [*range(*outgoing), *incoming.tolist()]
+            for row in [*range(*outgoing), *self._started_inside(track, start_ns), *incoming.tolist()]
         ]
+
+    def _started_inside(self, track: int, start_ns: int) -> list[int]:
+        """Arrows that start after the start of the slices of `track` that begin at `start_ns`, and in none within."""
+        slices, arrows = self._timeline.slices, self._timeline.flows
+        low, high = self._rows(track)
+        starts = slices.start_ns[low:high]
+        first, last = (low + int(np.searchsorted(starts, start_ns, side=side)) for side in ("left", "right"))
+        found: set[int] = set()
+        for row in range(first, last):
+            end = start_ns + int(slices.duration_ns[row])
+            begin = _matching(arrows.source_track, arrows.source_ns, track, start_ns)[1]
+            stop = _matching(arrows.source_track, arrows.source_ns, track, end)[0]
+            if begin >= stop:
+                continue
+            times = arrows.source_ns[begin:stop]
+            inner = slice(row + 1, low + int(np.searchsorted(starts, end, side="left")))
+            child = np.flatnonzero(slices.depth[inner] == slices.depth[row] + 1) + row + 1
+            place = np.searchsorted(slices.start_ns[child], times, side="right") - 1
+            free = np.ones(len(times), dtype=np.bool_)
+            known = place >= 0
+            around = child[place[known]]
+            free[known] = times[known] >= slices.start_ns[around] + slices.duration_ns[around]
+            found.update((begin + np.flatnonzero(free)).tolist())
+        return sorted(found)
 
     def launches(self, category: str) -> tuple[Int64s, Int64s]:
         """Ends and starts in ns of all arrows of `category`, in order of their ends."""
