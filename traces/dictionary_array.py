@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Union, overload
 
@@ -48,9 +49,10 @@ def dictionary_encoded(texts: Sequence[str]) -> DictionaryArray:
     """`texts` as numbers into a list of its distinct values."""
     if isinstance(texts, DictionaryArray):
         return texts
-    index: dict[str, int] = {}
-    codes = [index.setdefault(text, len(index)) for text in texts]
-    return DictionaryArray(np.array(codes, dtype=np.int32), list(index))
+    index: defaultdict[str, int] = defaultdict()
+    index.default_factory = index.__len__
+    codes = np.fromiter(map(index.__getitem__, texts), dtype=np.int32, count=len(texts))
+    return DictionaryArray(codes, list(index))
 
 
 def take_rows(texts: Sequence[str], rows: RowIndex) -> Sequence[str]:

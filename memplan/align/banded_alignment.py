@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.align.likelihood import Likelihoods
 from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Float32s, Int32s, Int64s
@@ -80,8 +81,7 @@ def align_band(
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     shared = (
-        model.token, kernel_class, low, model.ratios.core, model.ratios.before, model.ratios.behind,
-        model.ratios.again, model.ratios.fused,
+        model.token, kernel_class, low, *_by_kernel(model.ratios),
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
         model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.loose, model.prices,
     )  # fmt: skip
@@ -99,6 +99,18 @@ def align_band(
     row = np.where(chance > alone, best, -1)
     chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
     return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
+
+
+def _by_kernel(ratios: Likelihoods) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s]:
+    """The ratios with those of one class of kernels side by side, as the loops read them."""
+    side_by_side = np.ascontiguousarray
+    return (
+        side_by_side(ratios.core.T),
+        side_by_side(ratios.before.T),
+        side_by_side(ratios.behind.T),
+        side_by_side(ratios.again.T),
+        side_by_side(ratios.fused.T),
+    )
 
 
 def _spans(group: Int64s) -> tuple[Int64s, Int64s]:

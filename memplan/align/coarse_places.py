@@ -27,6 +27,11 @@ _RARE, _FEW_MARKS, _CLEARER = 1.5, 8, 3.0
 Landmarks: how much more often than the rarest one they may come, how many other heavy rows there are for each at least,
 and how much more likely a kernel must be one of them than another.
 """
+_TOGETHER, _APART = 8, 4
+"""
+Heavy kernels that may lie between two of one burst of landmarks, and how many times further apart two rows of one kind
+are: pieces of one op, or neighbours that changed places.
+"""
 _SURE = 0.6
 """Probability from which a match of the coarse alignment counts."""
 _LOST = 0.5
@@ -114,16 +119,18 @@ def _landmark_places(model: PairPrices, kernel_class: Int32s, kernel_names: Int6
     core = model.ratios.core
     of_rare, of_others = core[rare].max(axis=0), core[others].max(axis=0)
     found = np.flatnonzero(((of_rare >= _ABLE) & (of_rare > _CLEARER * of_others))[kernel_class])
+    found = found[_one_of_each_burst(model, marks, kernel_class[found], found)]
     if len(found) < 2 or len(found) * len(marks) > MOST_CELLS:
         return None
     single = replace(model.taken(marks), entry=(np.arange(len(marks)) == 0).astype(np.float32))
-    # Neighbours here are far from one another: no kernel runs two of them.
-    single = replace(single, ratios=replace(model.ratios, fused=np.zeros_like(model.ratios.fused)))
+    # Neighbours here are far from one another: no kernel runs two of them, no two that are left run one.
+    none = np.zeros_like(model.ratios.fused)
+    single = replace(single, ratios=replace(model.ratios, fused=none, again=none, behind=none))
     low = np.zeros(len(found), dtype=np.int64)
     result = counted_on(align_band(single, kernel_class[found], kernel_names[found], low, len(marks)), len(marks))
     sure = (result.row >= 0) & (result.chance >= _SURE)
     place = marks[result.row[sure] % len(marks)] + result.row[sure] // len(marks) * rows
-    at = found[sure]
+    at = np.sort(found)[sure]
     kept = rising(place * len(place) + np.arange(len(place)))
     place, at = place[kept], at[kept]
     if len(place) < 2 or at[-1] == at[0]:
@@ -134,6 +141,23 @@ def _landmark_places(model: PairPrices, kernel_class: Int32s, kernel_names: Int6
     about = np.where(every < at[0], place[0] + (every - at[0]) * slope, about)
     about = np.where(every > at[-1], place[-1] + (every - at[-1]) * slope, about)
     return np.maximum(about, 0).astype(np.int64)
+
+
+def _one_of_each_burst(model: PairPrices, marks: Int64s, kernel_class: Int32s, at: Int64s) -> Int64s:
+    """
+    Which landmarks to keep, in the order of the plan: of those close to one another the first of each kind.
+
+    `marks` are the planned rows, `at` the places of the kernels, ascending. An op may run in several kernels and two
+    neighbours in either order; a step further on the same kind of kernel is another op's.
+    """
+    kinds, first, kind_of_row = np.unique(model.token[marks], return_index=True, return_inverse=True)
+    by_kind = np.argsort(kind_of_row, kind="stable")
+    gaps = np.diff(marks[by_kind])[np.diff(kind_of_row[by_kind]) == 0]
+    close = min(_TOGETHER, int(gaps.min(initial=len(model.token))) // _APART)
+    kind = model.ratios.core[kinds].argmax(axis=0)[kernel_class]
+    burst = np.cumsum(np.diff(at, prepend=at[:1]) > close)
+    kept: Int64s = np.unique(burst * len(kinds) + np.argsort(np.argsort(first))[kind], return_index=True)[1]
+    return kept
 
 
 def _anchors(sequence: PlannedSequence, model: PairPrices, kernel_class: Int32s) -> tuple[Int64s, Int64s]:

@@ -89,7 +89,7 @@ def forward(
     """
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
-    `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class;
+    `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class of kernels and of ops;
     `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
     one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
     kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
@@ -133,8 +133,8 @@ def forward(
                     cells[j, i, state] = 0.0
                 continue
             cls = op_class[at]
-            fit, more = core[cls, kind], again[cls, kind]
-            leads, helps = before_core[cls, kind], behind_core[cls, kind]
+            fit, more = core[kind, cls], again[kind, cls]
+            leads, helps = before_core[kind, cls], behind_core[kind, cls]
             name = kernel_name[j]
             if name >= 0:
                 factor = same if op_name[at] == name else other
@@ -168,7 +168,7 @@ def forward(
             new_c = fit * (first + was_a) + helps * stay[at] * (was_c + back * was_u) + more * was_c
             new_a = leads * lead[at] * (first + was_a)
             if i > 0:
-                new_c += fused[cls, kind] * cells[j, i - 1, 1]
+                new_c += fused[kind, cls] * cells[j, i - 1, 1]
             new_u = unplanned * (was_c + bare[at] * was_a + was_m) + unplanned_on * was_u
             if j == 0:
                 new_u += unplanned * start[i + 1]
@@ -272,7 +272,7 @@ def posterior(
                     factor = 1.0
                     if name >= 0:
                         factor = same if op_name[at] == name else other
-                    fit, leads = core[cls, following] * factor, before_core[cls, following] * factor
+                    fit, leads = core[following, cls] * factor, before_core[following, cls] * factor
                     if kernel_to[j + 1] >= 0:
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
@@ -315,14 +315,14 @@ def posterior(
                     if kernel_name[j + 1] >= 0:
                         factor = same if op_name[at] == kernel_name[j + 1] else other
                     following = kernel_class[j + 1]
-                    fit = core[cls, following] * factor
+                    fit = core[following, cls] * factor
                     if kernel_to[j + 1] >= 0:
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
                         ) * _lasting(op_time[at], kernel_time[j + 1])
-                    helps = behind_core[cls, following] * stay[at] * factor
-                    leads = before_core[cls, following] * lead[at] * factor
-                    stay_c = (helps + again[cls, following] * factor) * next_c[new]
+                    helps = behind_core[following, cls] * stay[at] * factor
+                    leads = before_core[following, cls] * lead[at] * factor
+                    stay_c = (helps + again[following, cls] * factor) * next_c[new]
                     stay_a = leads * next_a[new]
                     to_core = fit * next_c[new]
                     stay_u = helps * back * next_c[new]
@@ -332,7 +332,7 @@ def posterior(
             if i + 1 < width and at + 1 < total:
                 missed = skip[at + 1] * now_m[i + 1]
                 missed_on = skip_on[at + 1] * now_m[i + 1]
-                joint = fused[op_class[at + 1], kind] * now_c[i + 1]
+                joint = fused[kind, op_class[at + 1]] * now_c[i + 1]
             joined[i] = joint
             now_c[i] = leave + stay_c + next_none + joint + missed
             now_a[i] = bare[at] * (leave + next_none + missed) + stay_a + to_core
@@ -363,7 +363,7 @@ def posterior(
         first_op[j] = last_op[j] = best[j]
         if top_at >= 0:
             i = top_at
-            while i > 0 and cells[j, i - 1, 1] * now_c[i - 1] > 0.5 * top and fused[op_class[offset + i], kind] > 0.0:
+            while i > 0 and cells[j, i - 1, 1] * now_c[i - 1] > 0.5 * top and fused[kind, op_class[offset + i]] > 0.0:
                 i -= 1
             first_op[j] = offset + i
             i = top_at
@@ -371,7 +371,7 @@ def posterior(
                 i + 1 < width
                 and offset + i + 1 < total
                 and cells[j, i + 1, 1] * now_c[i + 1] > 0.5 * top
-                and fused[op_class[offset + i + 1], kind] > 0.0
+                and fused[kind, op_class[offset + i + 1]] > 0.0
             ):
                 i += 1
             last_op[j] = offset + i

@@ -30,8 +30,8 @@ def agreement(given: Int64s, others: Sequence[Int64s], kind: Int64s, kernel_clas
     `given` and each of `others` number what kernels are said to be; those may be of the first kernels alone. Like are
     kernels of one `kernel_class` that are said to be of one `kind`.
     """
-    _, like = np.unique(np.stack([kind, kernel_class.astype(np.int64)]), axis=1, return_inverse=True)
-    like = like.reshape(-1)
+    classes = int(kernel_class.max(initial=0)) + 1
+    _, like = np.unique((kind + 1) * classes + kernel_class, return_inverse=True)
     agreed, asked = np.full(like.max(initial=-1) + 1, _PRIOR), np.full(like.max(initial=-1) + 1, _PRIOR)
     for other in others:
         same = other == given[: len(other)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import memplan
-from benchmarks.alignment import labelled, labelled_plan
+from benchmarks.alignment import labelled, labelled_plan, long_plan
 from memplan.align import HOW, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
 from memplan.traces.profile import Kernels
@@ -68,6 +68,17 @@ def test_an_undisturbed_run_is_matched_whole(shared_data: Path) -> None:
         assert right_share(run, found.op_of_kernel().tolist()) > 0.995
         assert np.unique(found.step).tolist() == [0, 1, 2]
         assert len(found.missed) < 0.01 * len(found.matches)
+
+
+def test_a_step_of_many_micro_batches_is_matched_without_slipping_by_one(shared_data: Path) -> None:
+    plan = long_plan(shared_data, 40_000)
+    run = simulate_run(plan, 1)
+    found = align(plan, run.kernels).op_of_kernel()
+    micro_batch = np.array([-1 if op.micro_batch is None else op.micro_batch for op in plan.ops])
+    truth = np.array([min(ops, default=-1) for ops in run.truth])
+    both = (found >= 0) & (truth >= 0)
+    assert (micro_batch[found[both]] == micro_batch[truth[both]]).mean() > 0.98
+    assert right_share(run, found.tolist()) > 0.95
 
 
 @pytest.mark.slow
