@@ -20,7 +20,7 @@ from memplan.placement.rounding import Rounding
 
 _RUNGS = 240
 """Rungs of the ladder up to what the graph takes without moves."""
-_LOWER_WORK = 1500
+_LOWER_WORK = 1000
 """Ops in all graphs that are laid out for lower rungs."""
 _MOST_LOWER = 2
 """Rungs below a budget that are looked at at most."""

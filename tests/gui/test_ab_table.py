@@ -89,7 +89,8 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
     at = view.group.findData(AbGroup.TYPE)
     QTest.keyClick(view.group, Qt.Key.Key_Down)  # as a user does, with a real key
     assert view.choice.group is groups_of(view.differences)[0]  # type: ignore[arg-type]
-    view.choose_group(AbGroup.TYPE)
+    view.group.setCurrentIndex(at)
+    view.group.activated.emit(at)
     assert view.group.currentIndex() == at
     assert view.sorted.rowCount() == 1
     assert "Op type: A 750.494 µs, B 809.100 µs (+7.8%)" in view.headline.text()
@@ -101,7 +102,8 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
     assert sheet.header == AB_SHEET_HEADER
     assert [row[:3] for row in sheet.rows if row[1] == "MatMul"] == [("Op type", "MatMul", "ns")]
     view.name.clear()
-    view.choose_group(None)
+    view.group.setCurrentIndex(0)
+    view.group.activated.emit(0)
     view.measure.setCurrentIndex(view.measure.findData(AmountUnit.BYTES))
     view.measure.activated.emit(view.measure.currentIndex())
     assert {item.measure for item in view.listed.found} == {AmountUnit.BYTES}
