@@ -30,14 +30,22 @@ def head_dim(fields: Fields, *, computed: bool) -> int:
     return hidden // heads
 
 
+def named_moe_layers(fields: Fields, layers: int) -> list[bool] | None:
+    """Which layers hold experts where the file lists it in `mlp_layer_types`, else `None`."""
+    if not fields.has("mlp_layer_types"):
+        return None
+    kinds = fields.list_of("mlp_layer_types", str, at_least=layers)
+    for number, kind in enumerate(kinds):
+        if kind not in ("dense", "sparse"):
+            raise fields.wrong(f"mlp_layer_types[{number}]", f"{kind!r} is neither 'dense' nor 'sparse'")
+    return [kind == "sparse" for kind in kinds]
+
+
 def moe_layers(fields: Fields, layers: int, first_dense: int, frequency: int = 1) -> list[bool]:
-    """Which layers hold experts: `mlp_layer_types` if the file has it, else every `frequency`-th from `first_dense`."""
-    if fields.has("mlp_layer_types"):
-        kinds = fields.list_of("mlp_layer_types", str, at_least=layers)
-        for number, kind in enumerate(kinds):
-            if kind not in ("dense", "sparse"):
-                raise fields.wrong(f"mlp_layer_types[{number}]", f"{kind!r} is neither 'dense' nor 'sparse'")
-        return [kind == "sparse" for kind in kinds]
+    """Which layers hold experts: those the file lists, else every `frequency`-th from `first_dense`."""
+    named = named_moe_layers(fields, layers)
+    if named is not None:
+        return named
     return [index >= first_dense and index % frequency == 0 for index in range(layers)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from memplan.core.resources import table
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.families.common import assemble, choose, head_dim, numbered_mtp
+from memplan.models.families.common import assemble, choose, head_dim, named_moe_layers, numbered_mtp
 from memplan.models.families.latent import latent_mixer
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import Fields, layer_count
@@ -187,12 +187,9 @@ def _dense(fields: Fields, traits: Traits) -> DenseFfn:
 
 def _sparse(fields: Fields, moe: Traits, layers: int) -> list[bool]:
     """Which layers hold experts: a list in the file, else from the first behind the dense ones, every so many-th."""
-    if fields.has("mlp_layer_types"):
-        kinds = fields.list_of("mlp_layer_types", str, at_least=layers)
-        for number, kind in enumerate(kinds):
-            if kind not in ("dense", "sparse"):
-                raise fields.wrong(f"mlp_layer_types[{number}]", f"{kind!r} is neither 'dense' nor 'sparse'")
-        return [kind == "sparse" for kind in kinds]
+    named = named_moe_layers(fields, layers)
+    if named is not None:
+        return named
     if isinstance(fields.values.get("moe_layer_freq"), list):
         return [flag == 1 for flag in fields.list_of("moe_layer_freq", int, at_least=layers)]
     first = fields.count_or(moe["dense_first"], moe.get("dense_first_default", 0)) if "dense_first" in moe else 0
