@@ -8,7 +8,7 @@ comes alive must fit between its neighbours.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -87,8 +87,8 @@ def _ties(problem: Problem, assignment: Assignment) -> Iterable[Violation]:
                 yield Violation(rule, (a, b), f"both use address {max(placed[a][1], placed[b][1])}")
 
 
-def _share(placed: object, size: dict[int, int], a: int, b: int) -> bool:
-    (pool_a, low_a), (pool_b, low_b) = placed[a], placed[b]  # type: ignore[index]
+def _share(placed: Mapping[int, tuple[int, int]], size: Mapping[int, int], a: int, b: int) -> bool:
+    (pool_a, low_a), (pool_b, low_b) = placed[a], placed[b]
     return bool(pool_a == pool_b and low_a < low_b + size[b] and low_b < low_a + size[a] and size[a] and size[b])
 
 
