@@ -25,6 +25,8 @@ from memplan.traces.profile import Kernels
 
 _OPERANDS = 12
 """Sizes kept of the inputs and of the outputs of a class; attention and its gradient have up to fifteen, most empty."""
+_MOST_ELEMENTS = 1 << 53
+"""Larger sizes are all alike: no memory holds them, and columns and their sums have 64 bits."""
 _SIXTEEN, _UNKNOWN_BITS = 16, 0
 
 
@@ -89,7 +91,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     for row, item in enumerate(found):
         families[row, list(item.families)] = True
         for target, sizes in ((inputs, item.inputs), (outputs, item.outputs)):
-            kept = [size for size in sizes if size > 1][:_OPERANDS]
+            kept = [min(size, _MOST_ELEMENTS) for size in sizes if size > 1][:_OPERANDS]
             target[row, : len(kept)] = kept
         known[row] = bool(item.inputs or item.outputs)
         scalar[row] = known[row] and not (inputs[row].any() or outputs[row].any())
@@ -97,7 +99,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     bits = np.array([item.bits for item in found], dtype=np.int32)
     groups = np.array([item.groups for item in found], dtype=np.int32)
     pieces = tuple(item.pieces for item in found)
-    rows = np.array([item.rows for item in found], dtype=np.int64)
+    rows = np.array([min(item.rows, _MOST_ELEMENTS) for item in found], dtype=np.int64)
     return TokenClasses(
         main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows, tuple(item.widths for item in found)
     )

@@ -14,6 +14,7 @@ import memplan
 from benchmarks.alignment import labelled, labelled_plan, long_plan
 from memplan.align import HOW, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
+from memplan.align.tokens import TokenClass, token_classes
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import Disturbance, checked_claims, disturbance, model_plans, right_share, simulate_run
 
@@ -147,3 +148,11 @@ def test_nothing_measured_matches_nothing(shared_data: Path) -> None:
     found = align(plan, replace(run.kernels, **columns))
     assert len(found.matches) == 0
     assert len(found.scopes) == 0
+
+
+def test_a_size_beyond_any_memory_is_a_size_like_others() -> None:
+    """Went wrong once: a shape of more than 2**63 elements ended the comparison with an overflow."""
+    huge, small = TokenClass((0,), (2**63,), (2**70,), 0, rows=2**64), TokenClass((0,), (1024,), (), 0)
+    classes = token_classes([huge, small])
+    assert classes.inputs[0, 0] > classes.inputs[1, 0] == 1024
+    assert classes.outputs[0, 0] > 0 and classes.rows[0] > 0
