@@ -118,8 +118,8 @@ def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> It
     yield ""
     yield (
         "`a constant came from it`: the row itself was used to find a constant. `error, its source left out`: given "
-        "where no constant came from any row of its publication; `benchmarks/accuracy_sources.json` says what they rest "
-        "on. Medians are over rows from which none came; bias is the median of the signed errors. Rows that can't "
+        "where no constant came from any row of its publication; `benchmarks/accuracy_sources.json` says what they "
+        "rest on. Medians are over rows from which none came; bias is the median of the signed errors. Rows that can't "
         "be predicted are kept and say why."
     )
     yield ""
