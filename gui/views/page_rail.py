@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QIcon
+from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QToolBar, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
@@ -22,7 +22,8 @@ class PageRail(QToolBar):
     def __init__(
         self, pages: Sequence[PageSpec], asked: Callable[[str], object], palette: Palette, parent: QWidget | None = None
     ) -> None:
-        super().__init__(tr("Pages"), parent)
+        super().__init__(parent)
+        self._pages = pages
         self.setObjectName("pages")
         self.setMovable(False)
         self.setFloatable(False)
@@ -30,18 +31,24 @@ class PageRail(QToolBar):
         self.setOrientation(Qt.Orientation.Vertical)
         self.setIconSize(QSize(_ICON_PX, _ICON_PX))
         self.buttons: dict[str, QToolButton] = {}
-        self._shown = {}
-        for number, page in enumerate(pages, 1):
+        self._shown: dict[str, QAction] = {}
+        for page in pages:
             button = QToolButton(self)
-            button.setText(tr(page.title))
-            button.setToolTip(f"{tr(page.title)} (Ctrl+{number})")
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             button.setCheckable(True)
             button.setFixedWidth(_WIDTH_PX)
             button.clicked.connect(lambda *_, name=page.name: asked(name))
             self._shown[page.name] = self.addWidget(button)
             self.buttons[page.name] = button
+        self.name_pages()
         self.set_palette(palette)
+
+    def name_pages(self) -> None:
+        """Write the names in the window's language."""
+        self.setWindowTitle(tr("Pages"))
+        for number, page in enumerate(self._pages, 1):
+            self.buttons[page.name].setText(tr(page.title))
+            self.buttons[page.name].setToolTip(f"{tr(page.title)} (Ctrl+{number})")
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -54,8 +61,7 @@ class PageRail(QToolBar):
             f"QToolBar#pages QToolButton:hover, QToolBar#pages QToolButton:focus {{ background: {band}; }}"
         )
         for name, button in self.buttons.items():
-            icon: QIcon = page_icon(name, palette.css("text"))
-            button.setIcon(icon)
+            button.setIcon(page_icon(name, palette.css("text")))
 
     def show_page(self, name: str, offered: Callable[[str], bool]) -> None:
         """Mark the page that is shown; those that have nothing to show are left out."""

@@ -91,6 +91,8 @@ class MainWindow(QMainWindow):
         self.setCorner(Qt.Corner.BottomRightCorner, _RIGHT)
         self.setCorner(Qt.Corner.TopRightCorner, _RIGHT)
         self._make_status()
+        self._make_bars()
+        self._make_middle()
         self._make_views()
         self.side_by_side.changed.connect(self._side_by_side_changed)
         self._page_shown: tuple[str, bool] | None = None
@@ -119,7 +121,8 @@ class MainWindow(QMainWindow):
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
-        self._make_middle()
+        self.welcome = WelcomeView(self._ways_to_begin(), self.opener.open_request, self.colours, self)
+        self.pages.use(self.middle, self.welcome)
         self.docks.make()
         timeline = self.timeline = self.docks.view(TimelineView)
         self.problems = self.docks.view(ProblemsView)
@@ -133,9 +136,8 @@ class MainWindow(QMainWindow):
         self.pages.put_middle("timeline", self.side_by_side.make_page(timeline))
         self.stacked.insertWidget(1, self.search)
         self.commands = Commands(self, self._commands())
-        self.toolbar = QToolBar(tr("Tools"), self)
-        self.toolbar.setObjectName("tools")
-        self.toolbar.setMovable(False)
+        self.toolbar.setWindowTitle(tr("Tools"))
+        self.toolbar.clear()
         for tool in TOOLS:
             if tool is None:
                 self.toolbar.addSeparator()
@@ -144,9 +146,7 @@ class MainWindow(QMainWindow):
             action.setIconText(tr(tool[1]))
             action.setToolTip(action.text())
             self.toolbar.addAction(action)
-        self.addToolBar(self.toolbar)
-        self.rail = PageRail(PAGES, self.show_page, self.colours, self)
-        self.addToolBar(Qt.ToolBarArea.LeftToolBarArea, self.rail)
+        self.rail.name_pages()
 
     def _commands(self) -> list[Command]:
         """Everything that the window can do, in the order of its menus."""
@@ -195,9 +195,7 @@ class MainWindow(QMainWindow):
         self.tabs.setDocumentMode(True)
         self.tabs.currentChanged.connect(self.documents.select)
         self.tabs.tabCloseRequested.connect(self.opener.close)
-        self.welcome = WelcomeView(self._ways_to_begin(), self.opener.open_request, self.colours, self)
         self.middle = QStackedWidget(self)
-        self.pages.use(self.middle, self.welcome)
         middle = QWidget(self)
         self.stacked = QVBoxLayout(middle)
         self.stacked.setContentsMargins(0, 0, 0, 0)
@@ -210,6 +208,15 @@ class MainWindow(QMainWindow):
         self.simulated_mark = QLabel(self)
         self.statusBar().addPermanentWidget(self.simulated_mark)
         self.statusBar().addPermanentWidget(JobBar(self.jobs, self.loader, self))
+
+    def _make_bars(self) -> None:
+        """The bars at the edges, once: a bar that is taken away and put back moves everything beside it."""
+        self.toolbar = QToolBar(self)
+        self.toolbar.setObjectName("tools")
+        self.toolbar.setMovable(False)
+        self.addToolBar(self.toolbar)
+        self.rail = PageRail(PAGES, self.show_page, self.colours, self)
+        self.addToolBar(Qt.ToolBarArea.LeftToolBarArea, self.rail)
 
     def _show_commands(self) -> None:
         CommandPalette(self.commands, self).open()
@@ -357,15 +364,13 @@ class MainWindow(QMainWindow):
         """Speak another language, now and at the next start: every view is made anew."""
         self.settings.language = code
         choose_language(code)
-        self.pages.keep()
         made = self.docks.made_lazily
         errors = list(self.problems.errors)
         self.side_by_side.forget_views()
-        self.docks.drop_all()
-        for bar in (self.toolbar, self.rail):
-            self.removeToolBar(bar)
-            bar.setObjectName("")
-            bar.deleteLater()
+        self.docks.drop_views()
+        self.stacked.removeWidget(self.search)
+        self.search.deleteLater()
+        self.menuBar().setMinimumHeight(self.menuBar().height())  # an empty one would move everything under it
         self.commands.remove()
         self._make_views()
         for name in made:
@@ -373,7 +378,7 @@ class MainWindow(QMainWindow):
         self.side_by_side.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
-        self._page_shown = None
+        self.pages.renew_middle(empty=self.session.document.empty)
         self._show_current()
 
     # -- events --------------------------------------------------------------------------------------------------

@@ -62,6 +62,10 @@ class PageSwitcher:
         """Put what is in the middle of pages into `stack`; called with every new one, before `put_middle`."""
         self._stack, self._welcome = stack, welcome
         self._middles.clear()
+        while stack.count():
+            before = stack.widget(0)
+            stack.removeWidget(before)
+            before.deleteLater()
         stack.addWidget(welcome)
 
     def put_middle(self, name: str, widget: QWidget) -> None:
@@ -84,6 +88,10 @@ class PageSwitcher:
         else:
             self._arrange(page, empty)
         self.changed.emit()
+
+    def renew_middle(self, *, empty: bool) -> None:
+        """Show the middle of the page that is shown once more, after all of them were made anew."""
+        self._show_middle(self.pages[self.current], empty)
 
     def keep(self) -> None:
         """Remember the docks of the page that is shown."""
@@ -122,8 +130,10 @@ class PageSwitcher:
 
     def _made_late(self, name: str) -> None:
         """A view that was made when its page was shown: by now another page may be."""
+        if self.current in self.layouts:
+            self._window.restoreDockWidget(self._docks[name])
         self._docks[name].setVisible(name in self._wanted)
-        if name in self._wanted:
+        if name in self._wanted and self.current not in self.layouts:
             self._size(self.pages[self.current], self._wanted)
 
     def _arrange(self, page: PageSpec, empty: bool) -> None:
@@ -145,9 +155,8 @@ class PageSwitcher:
         ):
             sized = [name for name in made if page.docks[name] and self._docks.specs[name].area is area]
             if sized:
-                self._window.resizeDocks(
-                    [self._docks[name] for name in sized], [page.docks[name] for name in sized], direction
-                )
+                docks, pixels = [self._docks[name] for name in sized], [page.docks[name] for name in sized]
+                self._window.resizeDocks(docks, pixels, direction)
 
     # -- going ---------------------------------------------------------------------------------------------------
 

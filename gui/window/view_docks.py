@@ -66,32 +66,48 @@ class ViewDocks(Mapping[str, QDockWidget]):
     def make(self) -> None:
         """Make every view but the lazy ones; those of the middle are for the window to put there."""
         eager = [spec for spec in self.specs.values() if not spec.lazy]
+        first = not self._docks
         for spec in eager:
             view = spec.make(self._services())
             if spec.area is ViewArea.MIDDLE:
                 self.name_view(spec.name, spec.title, view)
             else:
                 self._lay_out(spec, view)
-        for name in {spec.tab_with for spec in eager if spec.tab_with is not None}:
-            self._docks[name].raise_()
+        if first:
+            for name in {spec.tab_with for spec in eager if spec.tab_with is not None}:
+                self._docks[name].raise_()
 
     def _lay_out(self, spec: ViewSpec, view: QWidget) -> None:
         if spec.area is ViewArea.MIDDLE:
             self.name_view(spec.name, spec.title, view)
             self.place_middle(spec.name, view)
             return
+        there = spec.name in self._docks
         layout = self._window.layout()
-        if spec.tab_with is not None and layout is not None:
+        if spec.tab_with is not None and layout is not None and not there:
             # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
             layout.activate()
         dock = self.add(spec.name, spec.title, view, spec.area, tab_with=spec.tab_with)
-        if spec.below is not None:
+        if spec.below is not None and not there:
             self._window.splitDockWidget(self._docks[spec.below], dock, Qt.Orientation.Vertical)
 
     def add(
         self, name: str, title: str, view: QWidget, area: ViewArea = ViewArea.BOTTOM, *, tab_with: str | None = None
     ) -> QDockWidget:
-        """Put `view` into a dock with an English title: at `area`, or as a tab with the dock of view `tab_with`."""
+        """
+        Put `view` into a dock with an English title: at `area`, or as a tab with the dock of view `tab_with`.
+
+        A dock that is there already stays where it is and gets the new view.
+        """
+        if name in self._docks:
+            dock = self._docks[name]
+            before = dock.widget()
+            dock.setWindowTitle(tr(title))
+            dock.setWidget(view)
+            if before is not None:
+                before.deleteLater()
+            self.name_view(name, title, view)
+            return dock
         dock = QDockWidget(tr(title), self._window)
         dock.setObjectName(f"dock-{name}")
         dock.setWidget(view)
@@ -122,14 +138,13 @@ class ViewDocks(Mapping[str, QDockWidget]):
         dock = self._docks.pop(name, None)
         if dock is not None:
             self._window.removeDockWidget(dock)
-            dock.setObjectName("")  # until Qt deletes it, a layout that is restored must not find it by its name
             dock.deleteLater()
 
-    def drop_all(self) -> None:
-        """Let go of every view, before they are made anew."""
+    def drop_views(self) -> None:
+        """Let go of every view, before they are made anew; docks stay for those to come."""
         self.forget()
-        for name in tuple(self.titles):
-            self.drop(name)
+        self.views.clear()
+        self.titles.clear()
 
     def forget(self) -> None:
         """Let every view stop listening to its session."""

@@ -35,9 +35,8 @@ def test_every_view_is_saved_as_picture_and_table(
     for name, view in window.docks.views.items():
         target = tmp_path / f"{name}{suffix}"
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
-        if name in window.docks:
-            window.docks.bring(name)
-            qtbot.wait(20)  # type: ignore[attr-defined]
+        window.docks.bring(name)
+        qtbot.wait(20)  # type: ignore[attr-defined]
         window.exports.save_view(name)
         assert not window.problems.errors
         if suffix == ".csv":
@@ -55,7 +54,7 @@ def test_saving_and_copying_go_by_the_view_with_the_keyboard(
     window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
 ) -> None:
     window.activateWindow()
-    window.docks["deviations"].raise_()
+    window.docks.bring("deviations")
     window.docks.view(DeviationsView).table.setFocus()
     qtbot.waitUntil(lambda: window.docks.active() == "deviations", timeout=2000)  # type: ignore[attr-defined]
     window.commands.run("copy-view")

@@ -173,7 +173,8 @@ class Session:
         elif isinstance(item, OpRef) and self.document.plan is not None:
             op = self.document.plan.ops[item.op]
             axis = self.document.axis
-            start, end = axis.to_profile(op.start_ns), axis.to_profile(op.start_ns + op.duration_ns)
+            start = axis.to_profile(op.start_ns)
+            end = start + op.duration_ns
         elif isinstance(item, FindingRef) and (spans := self.finding_spans(item)):
             start, end = spans[item.place if item.place < len(spans) else 0]
         else:
