@@ -58,7 +58,8 @@ class PageRail(QToolBar):
             f"QToolBar#pages QToolButton {{ border: none; border-left: 3px solid transparent; padding: 7px 0 5px 0;"
             f" font-size: 12px; color: {text}; }}"
             f"QToolBar#pages QToolButton:checked {{ border-left-color: {accent}; background: {band}; }}"
-            f"QToolBar#pages QToolButton:hover, QToolBar#pages QToolButton:focus {{ background: {band}; }}"
+            f"QToolBar#pages QToolButton:hover {{ background: {band}; }}"
+            f"QToolBar#pages QToolButton:focus {{ border-right: 1px solid {accent}; }}"
         )
         for name, button in self.buttons.items():
             button.setIcon(page_icon(name, palette.css("text")))

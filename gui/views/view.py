@@ -66,7 +66,8 @@ class ViewServices:
     """
     What a view is made with: the session and colours of the moment, and what works and keeps for it.
 
-    `run` does a command of the window by its name, `open_rank` shows another rank of the open profile.
+    `run` does a command of the window by its name, `open_rank` shows another rank of the open profile, `ranks_beside`
+    two of them side by side.
     """
 
     session: Session
@@ -77,6 +78,7 @@ class ViewServices:
     parent: QWidget
     run: Callable[[str], object]
     open_rank: Callable[[int], object]
+    ranks_beside: Callable[[int, int], object]
 
     @property
     def track_loader(self) -> TrackLoader | None:

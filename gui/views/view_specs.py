@@ -9,6 +9,7 @@ _VIEWS = "memplan.gui.views"
 
 VIEW_SPECS = (
     ViewSpec("overview", "Overview", f"{_VIEWS}.overview.overview_view:OverviewView", _MIDDLE, picture="overview"),
+    ViewSpec("cluster", "Cluster", f"{_VIEWS}.cluster.cluster_view:ClusterView", _MIDDLE, lazy=True, picture="cluster"),
     ViewSpec("timeline", "Timeline", f"{_VIEWS}.timeline.timeline_view:TimelineView", _MIDDLE),
     ViewSpec("details", "Details", f"{_VIEWS}.details_panel:DetailsView", _RIGHT),
     ViewSpec("problems", "Problems", f"{_VIEWS}.problems_panel:ProblemsView", _RIGHT, tab_with="details"),
@@ -98,6 +99,7 @@ PAGES = (
     ),
     PageSpec("plan", "Plan and run", "timeline", {**_BESIDE, "deviations": 320}, needs="plan and run"),
     PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0}),
+    PageSpec("cluster", "Cluster", "cluster", needs="ranks"),
     PageSpec("kv", "KV", "kv"),
 )
 """The pages of the window in the order of its rail."""

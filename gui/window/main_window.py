@@ -116,6 +116,7 @@ class MainWindow(QMainWindow):
             self,
             run=lambda name: self.commands.run(name),
             open_rank=self.open_rank,
+            ranks_beside=self.ranks_beside,
         )
 
     # -- parts ---------------------------------------------------------------------------------------------------
@@ -286,12 +287,20 @@ class MainWindow(QMainWindow):
         before = self.session
 
         def prepare(session: Session) -> None:
-            session.diagnosis, session.page = before.diagnosis, "timeline"
+            session.diagnosis, session.page = before.diagnosis, "overview"
             if isinstance(before.selected, FindingRef):
+                session.page = "timeline"
                 session.select(before.selected)
                 session.reveal_selected()
 
         self.opener.open_request(replace(self.documents.current.request, rank=rank), prepare=prepare)
+
+    def ranks_beside(self, first: int, second: int) -> None:
+        """Show two ranks of the open profile side by side."""
+        request, shown = self.documents.current.request, self.session.document.rank
+        if shown is None or shown.rank != first:
+            self.open_rank(first)
+        self.opener.add_request(replace(request, rank=second), self.side_by_side.begin)
 
     def _side_by_side_changed(self) -> None:
         if self.side_by_side.on:

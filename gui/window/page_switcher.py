@@ -62,8 +62,7 @@ class PageSwitcher:
         """Put what is in the middle of pages into `stack`; called with every new one, before `put_middle`."""
         self._stack, self._welcome = stack, welcome
         self._middles.clear()
-        while stack.count():
-            before = stack.widget(0)
+        while (before := stack.widget(0)) is not None:
             stack.removeWidget(before)
             before.deleteLater()
         stack.addWidget(welcome)
@@ -130,10 +129,12 @@ class PageSwitcher:
 
     def _made_late(self, name: str) -> None:
         """A view that was made when its page was shown: by now another page may be."""
-        if self.current in self.layouts:
-            self._window.restoreDockWidget(self._docks[name])
-        self._docks[name].setVisible(name in self._wanted)
-        if name in self._wanted and self.current not in self.layouts:
+        layout = self.layouts.get(self.current)
+        if layout is not None and name in self._wanted:
+            self._window.restoreState(layout.state)
+        for other, dock in self._docks.items():
+            dock.setVisible(other in self._wanted)
+        if layout is None and name in self._wanted:
             self._size(self.pages[self.current], self._wanted)
 
     def _arrange(self, page: PageSpec, empty: bool) -> None:

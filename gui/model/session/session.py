@@ -82,6 +82,8 @@ class Session:
         self.page = "overview"
         self.diagnosed = Event()
         self.diagnosis: Diagnosis | None = None
+        self.not_diagnosed: str | None = None
+        """Why there is no diagnosis, where it was asked for in vain."""
         self._selected: ItemRef | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
         self._tiers: dict[Tier, TierMemory] = {}
@@ -122,9 +124,12 @@ class Session:
 
         return diagnose(profile, progress=progress)
 
-    def keep_diagnosis(self, diagnosis: Diagnosis) -> None:
-        """Show what `diagnose` found; for the thread that shows the session."""
-        self.diagnosis = diagnosis
+    def keep_diagnosis(self, diagnosis: Diagnosis | str) -> None:
+        """Show what `diagnose` found, or why it found nothing; for the thread that shows the session."""
+        if isinstance(diagnosis, str):
+            self.not_diagnosed = diagnosis
+        else:
+            self.diagnosis = diagnosis
         self.diagnosed.emit()
 
     def finding(self, item: ItemRef | None) -> Finding | None:

@@ -9,8 +9,6 @@ from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from memplan.core.errors import MemplanError
-from memplan.core.progress import Progress
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.overview.finding_rows import FINDING_SHAPE, finding_rows
 from memplan.gui.model.overview.head_figures import head_figures
@@ -92,8 +90,6 @@ class OverviewView(QWidget):
         column.addWidget(self.add, 0, Qt.AlignmentFlag.AlignLeft)
         column.addWidget(self.findings, 1)
         column.addStretch(0)
-        self._asked: Session | None = None
-        self._problem = ""
         self._listening = self.session.diagnosed.connect(self.show_findings)
         self.set_palette(services.palette)
         self.show_findings()
@@ -107,11 +103,10 @@ class OverviewView(QWidget):
         """Show another session."""
         self.forget()
         self.session = session
-        self._problem = ""
         self._listening = session.diagnosed.connect(self.show_findings)
         self.show_findings()
         if self.isVisible():
-            self.ask()
+            self._services.loader.diagnose(session)
 
     def forget(self) -> None:
         """Stop listening to the session."""
@@ -130,30 +125,7 @@ class OverviewView(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Diagnose what was not diagnosed yet."""
         super().showEvent(event)
-        self.ask()
-
-    def ask(self) -> None:
-        """Diagnose the session's profile on a worker, once."""
-        session = self.session
-        if session.document.profile is None or session.diagnosis is not None or self._asked is session:
-            return
-        self._asked = session
-
-        def work(progress: Progress) -> Diagnosis | str | None:
-            try:
-                return session.diagnose(progress)
-            except (MemplanError, OSError) as error:
-                return str(error)
-
-        def done(found: Diagnosis | str | None) -> None:
-            self._asked = None if self._asked is session else self._asked
-            if isinstance(found, str):
-                self._problem = found
-                self.show_findings()
-            elif found is not None:
-                session.keep_diagnosis(found)
-
-        self._services.jobs.latest(self, tr("looking for what costs time and memory"), work, done)
+        self._services.loader.diagnose(self.session)
 
     def show_findings(self) -> None:
         """Show what is known by now."""
@@ -182,8 +154,8 @@ class OverviewView(QWidget):
             return ""
         if document.profile is None:
             return tr("Findings come from a run: open the profile of one beside the plan.")
-        if self._problem:
-            return self._problem
+        if self.session.not_diagnosed is not None:
+            return self.session.not_diagnosed
         if found is None:
             return tr("reading …")
         if not found.findings:
