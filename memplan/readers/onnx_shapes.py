@@ -292,8 +292,10 @@ class _Walk:
             return
         try:
             # A model around the node: given a bare node, the evaluator forgets the version of its op.
-            infos = [[helper.make_value_info(name, onnx.TypeProto()) for name in side] for side in (names, made)]
-            graph = helper.make_graph([node], "node", *infos)
+            given, wanted = (
+                [helper.make_value_info(name, onnx.TypeProto()) for name in side] for side in (names, made)
+            )
+            graph = helper.make_graph([node], "node", given, wanted)
             model = helper.make_model(graph, opset_imports=self.model.opset_import)
             results = reference.ReferenceEvaluator(model).run(None, {name: self.values[name] for name in names})
         except _failures():
