@@ -135,12 +135,13 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     """
     A convolution as the matrix product it is computed by (implicit im2col): rows are output pixels, columns filters.
 
-    Understands NCHW and the stored NC1HWC0 with FRACTAL_Z filters.
+    Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
+    `transposed_convolution` spreads each pixel of its input over the taps of its filters.
     """
     tensors = [op for op in kernel.present if len(op.shape) >= 3 and op.dtype not in ("int32", "int64")]
     if len(tensors) < 2 or not kernel.outputs:
         return Shaped()
-    if kind == "convolution":
+    if kind in ("convolution", "transposed_convolution"):
         image, filters, result = tensors[0], tensors[1], kernel.outputs[0]
     elif kind == "convolution_input_gradient":
         filters, image = sorted(tensors[:2], key=lambda op: op.nbytes != min(t.nbytes for t in tensors[:2]))
@@ -150,15 +151,14 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     else:
         image, filters, result = tensors[0], kernel.outputs[0], tensors[1]
     width = _width(tensors[0].dtype)
-    channels, taps = _filter(filters, width)
+    blocked = _blocked(image, filters)
+    channels, taps = _filter(filters, width, blocked=blocked)
     if kind == "convolution_filter_gradient":
-        pixels = _pixels(result)
-        m, n, k = taps, channels, pixels
+        m, n, k = taps, channels, _pixels(result, blocked=blocked)
     elif kind == "convolution":
-        m, n, k = _pixels(result), channels, taps
+        m, n, k = _pixels(result, blocked=blocked), channels, taps
     else:
-        m, k = _pixels(image), channels
-        n = taps
+        m, n, k = _pixels(image, blocked=blocked), taps, channels
     rate = machine.convolution_rate(tensors[0].dtype)
     if min(m, n, k) < 1:
         return Shaped()
@@ -168,18 +168,83 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     return Shaped(matmul=product)
 
 
-def _filter(operand: Operand, width: float) -> tuple[int, int]:
+def _blocked(image: Operand, filters: Operand) -> bool:
+    """Whether an image of five dimensions is NC1HWC0, whose filters have four, or a volume, whose filters have five."""
+    return len(image.shape) == 5 and len(filters.shape) != 5
+
+
+def _filter(operand: Operand, width: float, *, blocked: bool) -> tuple[int, int]:
     """Filters, and taps of each (input channels x kernel area)."""
     shape = operand.shape
-    if len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
+    if blocked and len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
         return shape[1] * 16, shape[0] * shape[3]
     return shape[0], prod(shape[1:])
 
 
-def _pixels(operand: Operand) -> int:
+def _pixels(operand: Operand, *, blocked: bool) -> int:
     """Pixels of all images."""
-    shape = operand.shape
-    return shape[0] * prod(shape[2:4] if len(shape) == 5 else shape[2:])
+    return operand.shape[0] * prod(operand.shape[2:4] if blocked else operand.shape[2:])
+
+
+def einsum_of(kernel: Kernel, machine: Machine) -> Shaped:
+    """
+    An `Einsum` of two operands as one product: labels in both and in the result are batches, labels in both alone are
+    summed over. Others (one operand, more than two, `...`) are none.
+    """
+    equation = kernel.attribute("equation")
+    if not isinstance(equation, str) or len(kernel.present) != 2:
+        return Shaped()
+    given, arrow, result = equation.replace(" ", "").partition("->")
+    parts = given.split(",")
+    if len(parts) != 2 or "." in equation or not kernel.outputs:
+        return Shaped()
+    sizes: dict[str, int] = {}
+    for part, operand in zip(parts, kernel.present, strict=True):
+        if len(part) != len(operand.shape):
+            return Shaped()
+        sizes.update(zip(part, operand.shape, strict=True))
+    if not arrow:
+        result = "".join(sorted(label for label in sizes if given.count(label) == 1))
+    both = set(parts[0]) & set(parts[1])
+    m, n = (prod(sizes[label] for label in set(part) - both) for part in parts)
+    batch, k = (prod(sizes[label] for label in both if (label in result) == kept) for kept in (True, False))
+    if min(m, n, k, batch) < 1:
+        return Shaped()
+    a, b = kernel.present
+    return Shaped(
+        matmul=MatmulProblem(
+            m=m, n=n, k=k, batch=batch, a_batch=batch, b_batch=batch, a_bytes=_width(a.dtype), b_bytes=_width(b.dtype),
+            out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.mac_rate(a.dtype) or 0.0,
+        )
+    )  # fmt: skip
+
+
+def recurrent_of(kernel: Kernel, machine: Machine) -> Shaped:
+    """
+    A recurrent layer as one product: every time step of every sequence times all weights of the cell.
+
+    ONNX has the weights of input and of state as its second and third operand; others have both in one, the largest.
+    What a step has to wait for the one before it is not in the time.
+    """
+    if len(kernel.present) < 2 or len(kernel.present[0].shape) != 3:
+        return Shaped()
+    sequence, *others = kernel.present
+    rows, entries = sequence.shape[0] * sequence.shape[1], sequence.shape[2]
+    weights = others[:2] if len(others) > 1 and others[0].shape[:-1] == others[1].shape[:-1] else []
+    if len(weights) != 2 or len(weights[0].shape) != 3 or weights[0].shape[2] != entries:
+        weights = [max(others, key=lambda operand: operand.count)]
+    count = sum(operand.count for operand in weights)
+    k = entries + (weights[1].shape[2] if len(weights) == 2 else 0)
+    if min(rows, k, count // max(k, 1)) < 1:
+        return Shaped()
+    width = _width(sequence.dtype)
+    return Shaped(
+        matmul=MatmulProblem(
+            m=rows, n=count // k, k=k, a_bytes=width, b_bytes=width, out_bytes=width,
+            mac_rate=machine.mac_rate(sequence.dtype) or 0.0,
+        ),
+        assumed="time steps are not waited for one by one",
+    )  # fmt: skip
 
 
 _LAYOUTS = ("BSH", "BNSD", "SBH", "BSND", "TND")

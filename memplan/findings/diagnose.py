@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
-from memplan.cost import Machine, machine
 from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
@@ -27,9 +27,11 @@ from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
-from memplan.hardware import chip as find_chip
-from memplan.schema import Plan
 from memplan.traces.directory import Profile
+
+if TYPE_CHECKING:
+    from memplan.cost import Machine
+    from memplan.schema import Plan
 
 FindingRule = Callable[[JobCase], Iterable[Finding]]
 
@@ -129,6 +131,10 @@ def _machine(name: str | None, *, asked: bool) -> Machine | None:
     """The cost model of chip `name`; `None` where the profile names one that is not known."""
     if name is None:
         return None
+    # The cost model is loaded where there is a chip to hold kernels against.
+    from memplan.cost import machine
+    from memplan.hardware import chip as find_chip
+
     try:
         return machine(find_chip(name))
     except MemplanError:
