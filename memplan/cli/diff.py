@@ -58,8 +58,8 @@ def command(
         later = diagnose(other, ranks=[second], chip=chip, step=after_step, progress=progress)
         change = profile_change(told, first, later, second)
     notes = [f"{note.file}: {note.text}" for profile in (one, other) for note in profile.notes]
-    names = [
+    before_name, after_name = (
         f"{path}, rank {rank}" + ("" if step is None else f", step {step}")
         for path, rank, step in ((one.path, first, before_step), (other.path, second, after_step))
-    ]
-    return diff_report(change, *names, list(dict.fromkeys(notes)))
+    )
+    return diff_report(change, before_name, after_name, list(dict.fromkeys(notes)))
