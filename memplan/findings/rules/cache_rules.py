@@ -57,7 +57,7 @@ def _short(rank: int, use: CacheUse, *, alone: bool) -> Iterator[Finding]:
     if again is not None:
         evidence += (
             Evidence("tokens computed again, about", again[0], "count"),
-            Evidence("prompt tokens a second, at most", use.prompt_rate, "number"),
+            Evidence("prompt tokens a second, at most", round(use.prompt_rate or 0), "count"),
         )
     yield Finding(
         kind=kind,
