@@ -27,7 +27,7 @@ from memplan.reports.report import (
     Severity,
     section,
 )
-from memplan.reports.step_pictures import STEP_PARTS, device_strip, stacked_steps
+from memplan.reports.step_pictures import device_strip, parts_of_step, stacked_steps
 from memplan.schema import Source
 
 _MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
@@ -190,7 +190,7 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
     for rank, facts in diagnosis.job.ranks.items():
         for step in facts.steps[:_MOST_STEPS]:
             rows.append(_step_row(rank, step))
-            bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", _stacked(step)))
+            bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", parts_of_step(step)))
     total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
     yield stacked_steps(bars, title="Steps taken apart")
     yield ReportTable(_STEPS, tuple(rows[:_MOST_ROWS]), "Steps", total=total)
@@ -225,15 +225,6 @@ def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:
         rank, None if step.step is None else str(step.step), step.length_ns, step.computing_ns, step.overlapped_ns,
         step.transfer_ns, step.waiting_ns, step.exposed_ns, step.bubble_ns, step.copying_ns, step.idle_total_ns, mostly,
     )  # fmt: skip
-
-
-def _stacked(step: StepBreakdown) -> dict[str, int]:
-    transfer = step.exposed_ns if step.transfer_ns is None else step.transfer_ns
-    values = (
-        step.computing_ns, step.overlapped_ns, transfer, step.waiting_ns or 0, step.bubble_ns, step.copying_ns,
-        step.idle_total_ns,
-    )  # fmt: skip
-    return dict(zip(STEP_PARTS, values, strict=True))
 
 
 def _document(diagnosis: Diagnosis, title: str, notes: Sequence[str]) -> dict[str, Any]:
