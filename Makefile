@@ -2,6 +2,8 @@
 .PHONY: demo test test-slow fuzz kv-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
+# Processes that run tests; the tests of one file stay together.
+JOBS ?= 2
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -10,9 +12,9 @@ demo:  ## plan a bundled graph, compare it with a bundled profile, show both
 	@tools/setup gui
 	@tools/demo
 
-test:  ## all fast tests, with MindSpore and offscreen windows
+test:  ## all fast tests, with MindSpore and offscreen windows; `make test JOBS=4` on a larger machine
 	@tools/setup gui,test,mindspore
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
