@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from memplan.cli.app import app
+from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.deployment.cases import Case
@@ -127,14 +126,14 @@ def test_rules_of_blocks_and_tokens_are_not_exchanged(tiny_model: ModelConfig) -
         engine_comparison(case, engine("vllm-ascend", chip("910B3")))
 
 
-def test_command(tiny_config: Path) -> None:
+def test_command(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["kv", str(tiny_config), "--engine", "sglang", "--context", "8192"]
-    said = CliRunner().invoke(app, [*words, "--json"])
-    assert said.exit_code == 0
-    pools = json.loads(said.stdout)["token_pools"]
+    assert main([*words, "--json"]) == 0
+    pools = json.loads(capsys.readouterr().out)["token_pools"]
     assert pools["page"] == 128
     assert pools["tokens"] % 128 == 0
-    shown = CliRunner().invoke(app, words).stdout
+    assert main(words) == 0
+    shown = capsys.readouterr().out
     assert "max_total_num_tokens" in shown
     assert "null block" not in shown
 
