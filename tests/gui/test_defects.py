@@ -79,7 +79,7 @@ def test_every_curve_can_be_turned_on_however_little_room_there_is(window: MainW
 
 
 def test_arrows_do_not_depend_on_what_was_on_the_screen(window: MainWindow, qtbot: Any) -> None:
-    """Went wrong once: arrows to a track that had not been read were left out, for as long as the slice was selected."""
+    """Went wrong once: arrows to a track that had not been read were left out while the slice was selected."""
     session = window.session
     stream = next(track for track in session.tracks.all if track.kind == "stream")
     fresh = TimelineTracks(session.document)

@@ -181,7 +181,18 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "reset-layout": _reset,
     **{
         f"dock-{name}": _dock(f"dock-{name}")
-        for name in ("details", "problems", "map", "curve", "difference", "deviations", "alive", "transfers", "arcs")
+        for name in (
+            "details",
+            "problems",
+            "map",
+            "curve",
+            "statistics",
+            "difference",
+            "deviations",
+            "alive",
+            "transfers",
+            "arcs",
+        )
     },
 }
 """By the command's name."""
