@@ -23,6 +23,7 @@ import numpy as np
 
 import memplan
 from benchmarks.aicore_published import published
+from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
@@ -96,15 +97,13 @@ def published_kernels(data: Path) -> Iterator[str]:
     yield from table(("kernel", "measured us", "predicted us", "error", "pipes, measured/predicted us"), lines)
 
 
-def utilisations(data: Path) -> Iterator[str]:
-    """Utilisations and MoE communication published for a 910C die, which no constant rests on."""
-    rows = list(json.loads((data / "hardware/validation.json").read_text("utf-8")))
+def utilisation_rows(data: Path) -> Iterator[MeasuredRow]:
+    """Utilisations published for a 910C die, which no constant rests on; where a range is given, its middle."""
     core = machine(chip("910C"))
-    told = {row["op"]: row["utilisation"] for row in rows if row["kind"] == "op_util"}
     dense = AttentionProblem(96, 128, 1, 2, 4096, d_qk=576, d_v=512, shared_kv=True)
     thin = replace(dense, heads=16, q_len=1)
     product = MatmulProblem(m=4096, n=7168, k=7168, a_bytes=1, b_bytes=1, mac_rate=core.macs["int8"])
-    time = {
+    found = {
         "MLA compute-bound BF16": (
             dense.flops / attention_time(dense, core, 4096.0).duration / 376e3,
             "B96 N128 Sq2 S4096",
@@ -115,6 +114,19 @@ def utilisations(data: Path) -> Iterator[str]:
         ),
         "INT8 GEMM": (product.flops / matmul_cost(product, core).duration_ns / 752e3, "4096x7168x7168"),
     }
+    for row in json.loads((data / "hardware/validation.json").read_text("utf-8")):
+        if row["kind"] == "op_util":
+            share, shape = found[row["op"]]
+            told = row["utilisation"]
+            middle = sum(told) / len(told) if isinstance(told, list) else told
+            name = f"{row['op']}, predicted for {shape}"
+            yield MeasuredRow("utilisation", row["source"], "910C", name, "share", middle, share)
+
+
+def utilisations(data: Path) -> Iterator[str]:
+    """Utilisations and MoE communication published for a 910C die, which no constant rests on."""
+    rows = list(json.loads((data / "hardware/validation.json").read_text("utf-8")))
+    core = machine(chip("910C"))
     yield "## Published utilisations of a 910C die"
     yield ""
     yield (
@@ -123,8 +135,8 @@ def utilisations(data: Path) -> Iterator[str]:
     )
     yield ""
     yield from table(
-        ("op", "published", "predicted", "predicted for"),
-        [(name, told[name], f"{share:.3f}", shape) for name, (share, shape) in time.items()],
+        ("op", "published", "predicted"),
+        [(row.name, f"{row.measured:.3f}", f"{row.predicted:.3f}") for row in utilisation_rows(data)],
     )
     shown = []
     for row in rows:
@@ -198,6 +210,16 @@ def profiles(data: Path) -> Iterator[str]:
     ]
     yield from table(header, shown)
     yield from splits(data)
+
+
+def time_weighted(columns: Kernels, chip_name: str) -> tuple[int, float, float, float]:
+    """Compute kernels of a profile: how many, the model's time-weighted error, a roofline's, and the model's bias."""
+    core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
+    kernels = measured_kernels(columns)
+    predicted = [kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels]
+    plain = _errors(kernels, [_roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
+    bias = float(np.sum(predicted) / kernels.duration_ns.sum()) - 1
+    return len(kernels), _errors(kernels, predicted)[1], plain, bias
 
 
 def _errors(kernels: MeasuredKernels, predicted: Sequence[float]) -> tuple[float, float]:

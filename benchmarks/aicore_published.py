@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured_row import MeasuredRow
 from memplan.cost.kernel import Kernel, Operand, op_class
 from memplan.cost.kernel_time import matmul_cost
 from memplan.cost.machine import Machine, machine
@@ -29,6 +30,8 @@ class Published:
     predicted: float
     pipes: Mapping[str, tuple[float, float]]
     is_source: bool
+    source: str
+    chip: str
 
     @property
     def error(self) -> float | None:
@@ -56,7 +59,17 @@ def published(path: Path) -> Iterator[Published]:
             predicted=predicted["time"] / 1e3,
             pipes=pipes,
             is_source=bool(case.get("source")),
+            source=row["source"],
+            chip=name,
         )
+
+
+def published_rows(path: Path) -> Iterator[MeasuredRow]:
+    """The task times among the published kernels."""
+    for row in published(path):
+        if row.measured is not None:
+            what, shares = row.name, row.is_source
+            yield MeasuredRow("kernels", row.source, row.chip, what, "us", row.measured, row.predicted, shares)
 
 
 def _case(cases: list[dict[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:

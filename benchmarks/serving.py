@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.measured_row import MeasuredRow
 from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -35,6 +36,7 @@ class Row:
     name: str
     measured_ms: float
     time: StepTime
+    source: str = ""
 
     @property
     def predicted_ms(self) -> float:
@@ -85,7 +87,27 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     time = step_time(model, layout, step, chip(case["chip"]))
     chips = row.get("chips") or layout.ranks // case["dies_per_chip"]
     label = f"{workload}, {batch} x {context:,}, {chips} chips"
-    return Row(label, row["ttft_ms" if prefill else "tpot_ms"], time)
+    return Row(label, row["ttft_ms" if prefill else "tpot_ms"], time, row["source"])
+
+
+def serving_rows(validation: Path, configs: Path, *, every: int = 1) -> Iterator[MeasuredRow]:
+    """Each `every`-th published step, those of `serving_more.json` behind those of `validation`."""
+    document = json.loads(CASES.read_text("utf-8"))
+    told = [*json.loads(validation.read_text("utf-8")), *json.loads(MORE.read_text("utf-8"))]
+    for row in [row for row in told if row["kind"] in ("serving_decode", "serving_prefill")][::every]:
+        found = predict(row, document, configs)
+        kind = "decode" if row["kind"] == "serving_decode" else "prefill"
+        chip_name = found.time.chip
+        yield MeasuredRow(kind, found.source, chip_name, found.name, "ms", found.measured_ms, found.predicted_ms)
+
+
+def exchange_rows(validation: Path) -> Iterator[MeasuredRow]:
+    """Published dispatch and combine."""
+    sources = {
+        row["op"]: row["source"] for row in json.loads(validation.read_text("utf-8")) if row["kind"] == "moe_comm"
+    }
+    for name, measured, predicted in exchanges(validation):
+        yield MeasuredRow("exchanges", sources[name.split()[0]], "910C", name, "us", measured, predicted)
 
 
 def _first(entries: list[dict[str, Any]], workload: str) -> dict[str, Any]:

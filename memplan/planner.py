@@ -22,7 +22,7 @@ from memplan.hardware import chip as find_chip
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement import plan_records
 from memplan.placement.host import HostMoves
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay_out_graph

@@ -34,6 +34,8 @@ RULER_PX = 26
 _ZOOM_STEP = 1.25
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
+_MOST_PLACES = 500
+"""Places of a finding that are marked."""
 
 
 class TimeCanvas(QWidget):
@@ -240,7 +242,7 @@ class TimeCanvas(QWidget):
         painter.drawLine(0, self.ruler_px - 1, self.width(), self.ruler_px - 1)
 
     def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
-        viewport = self.session.viewport
+        viewport, warning = self.session.viewport, self.colours.role("warning")
         if viewport.selected_range is not None:
             left, right = (self.x_of(time) for time in viewport.selected_range)
             area = QRectF(left, plot.top(), max(right - left, 1.0), plot.height())
@@ -248,6 +250,14 @@ class TimeCanvas(QWidget):
             painter.setPen(self.pen("selection"))
             painter.drawLine(QPointF(left, plot.top()), QPointF(left, plot.bottom()))
             painter.drawLine(QPointF(right, plot.top()), QPointF(right, plot.bottom()))
+        for start, end in self.session.finding_spans(self.session.selected)[:_MOST_PLACES]:
+            left, right = (self.x_of(float(time - self.session.origin_ns)) for time in (start, end))
+            if right < plot.left() or left > plot.right():
+                continue
+            self._block(painter, QRectF(left, plot.top(), max(right - left, 1.0), plot.height()), warning, 45)
+            painter.setPen(self.pen("warning"))
+            for x in (left, right):
+                painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
         for index, marker in enumerate(self.session.markers):
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))

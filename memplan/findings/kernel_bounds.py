@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import MemplanError
 from memplan.core.resources import table
-from memplan.cost import Machine, kernel_cost, kernel_of_row
 from memplan.findings.finding import threshold
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
+
+if TYPE_CHECKING:
+    from memplan.cost import Machine
 
 _LAUNCH, _MEMORY, _NO_PIPE, _NOT_COUNTED = "launch", "memory", "no pipe", "not counted"
 
@@ -122,6 +125,8 @@ def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
     """The model's ns for each kernel, NaN where its operands don't tell enough."""
+    from memplan.cost import kernel_cost, kernel_of_row
+
     first, number = signatures(kernels, rows)
     found = np.full(len(first), np.nan)
     for place, row in enumerate(rows[first].tolist()):

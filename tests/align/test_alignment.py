@@ -155,4 +155,5 @@ def test_a_size_beyond_any_memory_is_a_size_like_others() -> None:
     huge, small = TokenClass((0,), (2**63,), (2**70,), 0, rows=2**64), TokenClass((0,), (1024,), (), 0)
     classes = token_classes([huge, small])
     assert classes.inputs[0, 0] > classes.inputs[1, 0] == 1024
-    assert classes.outputs[0, 0] > 0 and classes.rows[0] > 0
+    assert classes.outputs[0, 0] > 0
+    assert classes.rows[0] > 0

@@ -111,6 +111,7 @@ def _across(name: str) -> Callable[[Scene], None]:
 
 def _next_view(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
+        scene.window.show_page("memory")
         scene.press(name)  # from the timeline
         seen = [scene.window.docks.active()]
         while seen[-1] != "timeline" and len(seen) < 12:

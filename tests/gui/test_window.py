@@ -162,7 +162,7 @@ def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None
 
 
 def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> None:
-    window.docks["alive"].raise_()
+    window.docks.bring("alive")
     assert "peak" in window.docks.view(LiveTensorsView).headline.text()
     at_peak = window.docks.view(LiveTensorsView).sorted.rowCount()
     mapped = window.session.map

@@ -70,6 +70,35 @@ def test_an_activation_moved_out_and_back_needs_both_links_one_after_the_other()
     assert schedule.makespan_ns == compute + MIB + MIB // 2 + compute
 
 
+@pytest.mark.parametrize("after", [0, MIB // 4, MIB // 2, 5 * MIB])
+def test_a_return_is_exposed_by_what_compute_after_the_copy_out_is_too_short(after: int) -> None:
+    storages = [Storage(0, MIB, 0, 4, (0, 3), (0,), persistent=False)]
+    durations = [10, MIB, after, 10]
+    schedule = run_schedule(storages, durations, gaps_of(storages, 4), MIB, out_link=OUT, in_link=IN)
+    exposed = max(MIB // 2 - after, 0)
+    assert int(schedule.stalled_ns.sum()) == exposed
+    assert schedule.makespan_ns == sum(durations) + exposed
+
+
+def test_transfers_of_one_direction_queue_and_those_of_the_other_do_not_wait_for_them() -> None:
+    # Five are written one after the other in no time and needed again at the end; a weight comes in meanwhile.
+    count, steps = 5, 8
+    kept = [Storage(i, MIB, i, steps, (i, steps - 1), (i,), persistent=False) for i in range(count)]
+    storages = [*kept, Storage(count, MIB, 0, steps, (count,), (), persistent=True)]
+    durations = [1] * count + [count * MIB, count * MIB // 2, 1]
+    schedule = run_schedule(
+        storages, durations, gaps_of(storages, steps), 2 * count * MIB, out_link=OUT, in_link=IN
+    )  # fmt: skip
+    out = sorted(move.start_ns for move in schedule.moves if move.out)
+    assert out == [1 + place * MIB for place in range(count)]
+    into = next(move for move in schedule.moves if not move.out and move.gap.storage == count)
+    assert (into.start_ns, into.end_ns) == (0, MIB // 2)
+    back = sorted(move.start_ns for move in schedule.moves if not move.out and move.gap.storage != count)
+    assert [later - earlier for earlier, later in pairwise(back)] == [MIB // 2] * (count - 1)
+    # All but the weight's way, which the first ops hide a little of, is hidden.
+    assert schedule.makespan_ns == sum(durations) + MIB // 2 - count
+
+
 def test_latency_is_paid_once_a_transfer() -> None:
     slow = link("h2d", 2.0, latency_ns=1000)
     assert streamed(4, 1, 2 * MIB, slow).makespan_ns == 4 * (MIB // 2 + 1000) + 1

@@ -8,8 +8,9 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
 from memplan.gui.model.amount_names import kind_text
 from memplan.gui.model.details.facts import Fact, Section, fact
+from memplan.gui.model.details.finding_details import finding_sections
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
-from memplan.gui.model.session.session import ItemRef, OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.session.session import FindingRef, ItemRef, OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.traces.profile import Slices
@@ -171,6 +172,8 @@ def item_sections(session: Session, item: ItemRef | None) -> list[Section]:
         if step is not None and plan is not None:
             return _op_section(session, plan, step)
         return _slice_sections(session, item)
+    if isinstance(item, FindingRef):
+        return finding_sections(session, item)
     return overview(session)
 
 

@@ -281,11 +281,12 @@ class TimelineTracks:
 def _planned(document: Document) -> list[TimelineTrack]:
     if document.plan is None:
         return []
+    found = document.comparison
     return [
         TimelineTrack(
             f"plan/{planned.key}", str(planned.label), PLAN_GROUP, "plan", len(planned.slices), planned=planned
         )
-        for planned in planned_tracks(document.plan, document.axis)
+        for planned in planned_tracks(document.plan, document.axis, found.matches if found is not None else None)
     ]
 
 

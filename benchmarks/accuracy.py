@@ -1,0 +1,172 @@
+"""
+Every public figure at hand beside its prediction, in one table: `python -m benchmarks.accuracy [-o PAGE]`.
+
+A row says where its figure was published, on which chip, whether a constant of the model came from it, and, where
+constants came from no row of its publication, the error again as that of a source left out. Medians are over rows from
+which no constant came. The page is generated; a test predicts its rows again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from benchmarks.aicore import PROFILES, kernels_of, table, time_weighted, utilisation_rows
+from benchmarks.aicore_published import published_rows
+from benchmarks.measured_row import MeasuredRow
+from benchmarks.public_kernels import public_kernel_rows
+from benchmarks.serving import exchange_rows, serving_rows
+from benchmarks.training_rows import training_rows
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "accuracy_sources.json"
+HEADER = ("kind", "source", "chip", "what", "predicted", "measured", "unit", "error", "a constant came from it",
+          "error, its source left out")  # fmt: skip
+_NONE = "-"
+
+
+def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow]:
+    """
+    Every public row, kind by kind; of serving rows, which take longest, each `serving_every`-th alone.
+
+    `data` is the shared data folder.
+    """
+    validation, configs = data / "hardware" / "validation.json", data / "configs"
+    told = json.loads(SOURCES.read_text("utf-8"))
+    for row in (
+        *published_rows(validation),
+        *public_kernel_rows(),
+        *utilisation_rows(data),
+        *exchange_rows(validation),
+        *serving_rows(validation, configs, every=serving_every),
+        *training_rows(configs),
+    ):
+        own = any(item["kind"] == row.kind and item["words"] in row.name for item in told["rows"])
+        shared = any(item["source"] in row.source for item in told["sources"])
+        yield replace(row, is_source=row.is_source or own, shares_source=shared)
+
+
+def figure(value: float | None) -> str:
+    """A figure with four digits that count."""
+    return _NONE if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def signed(share: float | None) -> str:
+    """A signed share as text."""
+    return _NONE if share is None else f"{share:+.1%}"
+
+
+def cells(row: MeasuredRow) -> tuple[str, ...]:
+    """The cells of one row of the table."""
+    apart = None if row.is_source or row.shares_source else row.error
+    what = row.name if row.predicted is not None else f"{row.name} ({row.why or 'no prediction'})"
+    return (row.kind, row.source, row.chip, what.replace("|", "/"), figure(row.predicted), figure(row.measured),
+            row.unit, signed(row.error), "yes" if row.is_source else "no", signed(apart))  # fmt: skip
+
+
+def _share(text: str) -> float:
+    return float(text.rstrip("%")) / 100
+
+
+def _summed(name: str, errors: Sequence[float]) -> tuple[str, ...]:
+    if not errors:
+        return (name, "0", _NONE, _NONE, _NONE)
+    sizes = [abs(error) for error in errors]
+    return (name, str(len(errors)), f"{median(sizes):.1%}", f"{max(sizes):.1%}", f"{median(errors):+.1%}")
+
+
+def summary(rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    """
+    One line a kind, from the cells of the table as they are written: rows, how many are predicted, and errors of those
+    from which no constant came and of those whose source gave none.
+    """
+    kinds: dict[str, list[Sequence[str]]] = {}
+    for row in rows:
+        kinds.setdefault(row[0], []).append(row)
+    for kind, found in kinds.items():
+        free = [_share(row[7]) for row in found if row[7] != _NONE and row[8] == "no"]
+        apart = [_share(row[9]) for row in found if row[9] != _NONE]
+        predicted = sum(row[7] != _NONE for row in found)
+        _, count, middle, worst, bias = _summed(kind, free)
+        yield (kind, f"{predicted} of {len(found)}", count, middle, worst, bias, *_summed(kind, apart)[1:])
+
+
+def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
+    """Time-weighted error over the compute kernels of each profile at hand, without calibration."""
+    notes = {
+        "qwen3-0.6b-train-4rank": "kernel_floor alone, in alignment's prices",
+        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share",
+        "fixture: advisor_backend": "hbm_mixed_share, hbm_write_share, head_ns, head_ns_per_vector_core",
+    }
+    for name, folder, rank, chip_name in PROFILES:
+        columns = kernels_of(data / folder, rank)
+        if columns is None:
+            continue
+        count, error, plain, bias = time_weighted(columns, chip_name)
+        yield (name, chip_name, f"{count:,}", f"{error:.1%}", signed(bias), f"{plain:.1%}", notes.get(name, "none"))
+
+
+def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of `accuracy.md` from the cells of its tables."""
+    yield "# Predictions against public figures"
+    yield ""
+    yield "Made by `python -m benchmarks.accuracy -o benchmarks/accuracy.md`, not by hand: a test predicts them again."
+    yield ""
+    yield (
+        "`a constant came from it`: the row itself was used to find a constant. `error, its source left out`: given "
+        "where no constant came from any row of its publication; `benchmarks/accuracy_sources.json` says what they "
+        "rest on. Medians are over rows from which none came; bias is the median of the signed errors. Rows that can't "
+        "be predicted are kept and say why."
+    )
+    yield ""
+    yield "## By kind"
+    yield ""
+    errors = ("median", "worst", "bias")
+    header = ("kind", "predicted", "rows without constants", *errors, "rows of sources left out", *errors)
+    yield from table(header, list(summary(rows)))
+    yield "## Kernels of profiles, uncalibrated"
+    yield ""
+    yield (
+        "Errors are sums of absolute deviations over the time measured. The roofline has peak rates and moves every "
+        "operand once."
+    )
+    yield ""
+    header = ("profile", "taken as", "kernels", "error", "bias", "roofline's error", "constants from it")
+    yield from table(header, profiles)
+    yield "## Every row"
+    yield ""
+    yield from table(HEADER, rows)
+
+
+def parse(text: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The cells of the rows and of the profiles that a page holds."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            name = line[3:]
+        elif line.startswith("| "):
+            found.setdefault(name, []).append(tuple(cell.strip() for cell in line.strip("|").split("|")))
+    return found["Every row"][1:], found["Kernels of profiles, uncalibrated"][1:]
+
+
+def main() -> None:
+    """Print the page, or write it to a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data", help="the shared data folder")
+    parser.add_argument("-o", "--output", type=Path, help="write the page here")
+    options = parser.parse_args()
+    rows = [cells(row) for row in accuracy_rows(options.data)]
+    text = "\n".join(page(rows, list(profile_cells(options.data))))
+    if options.output:
+        options.output.write_text(text, "utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""A public measurement beside what memplan predicts for it: the row that all tables of accuracy are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRow:
+    """
+    One public figure in `unit`, of a `kind` that is summed up on its own, and its prediction; `None` where memplan has
+    none, and `why` says what is missing.
+
+    `is_source` says that a constant of the model was taken from this very row, `shares_source` that one was taken from
+    other rows of the same publication: only rows without either are predictions of what nobody tuned for.
+    """
+
+    kind: str
+    source: str
+    chip: str
+    name: str
+    unit: str
+    measured: float
+    predicted: float | None
+    is_source: bool = False
+    shares_source: bool = False
+    why: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Signed relative error."""
+        return None if self.predicted is None else self.predicted / self.measured - 1

@@ -1,0 +1,40 @@
+"""Public kernel times beside those of the shared data, predicted: products, grouped products, gated activations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measured_row import MeasuredRow
+from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.hardware import chip
+
+PUBLIC = Path(__file__).with_name("public_kernels.json")
+
+
+def public_kernel_rows() -> Iterator[MeasuredRow]:
+    """Every row of `public_kernels.json`; no constant was taken from any of them."""
+    for row in json.loads(PUBLIC.read_text("utf-8"))["kernels"]:
+        core = machine(chip(row["chip"]))
+        cost = kernel_cost(_kernel(row), core)
+        shape = "x".join(str(size) for size in row["shape"])
+        yield MeasuredRow(
+            "public kernels", row["source"], row["chip"], f"{row['type']} {row['dtype']} {shape}", "us",
+            row["us"], cost.duration_ns / 1e3,
+        )  # fmt: skip
+
+
+def _kernel(row: Mapping[str, Any]) -> Kernel:
+    shape, dtype = tuple(row["shape"]), row["dtype"]
+    if row["type"] == "MatMul":
+        m, k, n = shape
+        return Kernel("MatMul", (Operand((m, k), dtype), Operand((k, n), dtype)), (Operand((m, n), dtype),))
+    if row["type"] == "GroupedMatmul":
+        experts, m, k, n = shape
+        inputs = (Operand((m, k), dtype), Operand((experts, k, n), dtype))
+        return Kernel("GroupedMatmul", inputs, (Operand((m, n), dtype),))
+    assert row["type"] == "SwiGlu", row["type"]
+    half = (*shape[:-1], shape[-1] // 2)
+    return Kernel("SwiGlu", (Operand(shape, dtype),), (Operand(half, dtype),))

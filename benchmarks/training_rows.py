@@ -1,0 +1,68 @@
+"""Memory of public training runs, predicted: states after the first step, and the most that a stage held."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measured_row import MeasuredRow
+from memplan.core.errors import InputError
+from memplan.core.units import GIB, MIB
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+
+RUNS = Path(__file__).with_name("training_cases.json")
+_NAMED = {"sharding": Sharding, "schedule": Schedule, "loss": Loss}
+
+
+def training_rows(configs: Path) -> Iterator[MeasuredRow]:
+    """Every figure of `training_cases.json`; `configs` is the folder of published configs."""
+    for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
+        stages = sorted({*run.get("stages", {}), *run.get("peak_gib", {})}, key=int)
+        for stage in stages:
+            yield from _stage_rows(run, int(stage), configs)
+
+
+def _stage_rows(run: Mapping[str, Any], stage: int, configs: Path) -> Iterator[MeasuredRow]:
+    try:
+        memory, why = run_memory(run, stage, configs), ""
+    except (InputError, TypeError) as error:
+        memory, why = None, str(error).splitlines()[0]
+    name = f"{run['name']}, stage {stage}"
+
+    def row(kind: str, unit: str, measured: float, predicted: float | None) -> MeasuredRow:
+        return MeasuredRow(
+            f"training memory: {kind}", run["source"], run["chip"], name, unit, measured, predicted, why=why
+        )
+
+    if str(stage) in run.get("stages", {}):
+        states, first = run["stages"][str(stage)]
+        yield row("states", "MiB", states, None if memory is None else memory.between_steps / MIB)
+        if first is not None:
+            yield row("first step", "MiB", first, None if memory is None else _first_step(memory) / MIB)
+    if str(stage) in run.get("peak_gib", {}):
+        peak = run["peak_gib"][str(stage)]
+        yield row("steady step", "GiB", peak, None if memory is None else memory.peak_bytes / GIB)
+
+
+def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMemory:
+    """What memplan predicts for a stage of a run; raises `InputError` or `TypeError` for what it can't be told."""
+    if "unknown" in run:
+        raise InputError(run["unknown"])
+    config = run["config"]
+    model = load_config(json.loads((configs / config).read_text("utf-8")) if isinstance(config, str) else config)
+    layout = dict(run["layout"])
+    if "stage_layers" in layout:
+        layout["stage_layers"] = tuple(layout["stage_layers"])
+    recipe = {key: _NAMED[key](value) if key in _NAMED else value for key, value in run["recipe"].items()}
+    return training_memory(model, Layout(**layout), Recipe(**recipe), stage)
+
+
+def _first_step(memory: TrainingMemory) -> float:
+    """The most until the first step is over: its way forward and back runs before Adam's two moments exist."""
+    moments = memory.moment_bytes
+    return max(size - (0 if phase == "optimizer" else moments) for phase, size in memory.phases)
