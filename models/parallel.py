@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.core.units import round_up
@@ -23,6 +23,7 @@ class Layout:
     Ranks by dimension: tensor, pipeline, data, expert and context parallelism.
 
     `expert` ranks share the experts among them (`tensor x data` at most); 1 splits every expert by `tensor` instead.
+    `expert_tensor` ranks split each expert; left open, none do where experts are shared (as engines have it).
     `context` ranks share the tokens of a sequence and hold the same weights. `stage_layers` says how many layers each
     pipeline stage has, `None` for those that share the rest evenly; empty where all do.
     """
@@ -33,8 +34,11 @@ class Layout:
     expert: int = 1
     context: int = 1
     stage_layers: tuple[int | None, ...] = ()
+    expert_tensor: int | None = None
 
     def __post_init__(self) -> None:
+        if self.expert_tensor is not None and self.expert_tensor < 1:
+            raise InputError(f"tensor parallelism of experts must be at least 1, found {self.expert_tensor}")
         for name in ("tensor", "pipeline", "data", "expert", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} parallelism must be at least 1, found {getattr(self, name)}")
@@ -50,12 +54,25 @@ class Layout:
         """Dies the layout takes."""
         return self.tensor * self.pipeline * self.data * self.context
 
+    @property
+    def expert_shards(self) -> int:
+        """Ranks that split each expert."""
+        if self.expert_tensor is not None:
+            return self.expert_tensor
+        return self.tensor if self.expert == 1 else 1
+
+    @property
+    def expert_ranks(self) -> int:
+        """Ranks among which the experts are divided, whole ones and their parts."""
+        return self.expert * self.expert_shards
+
     def __str__(self) -> str:
         parts = (
             ("TP", self.tensor),
             ("PP", self.pipeline),
             ("DP", self.data),
             ("EP", self.expert),
+            ("ETP", self.expert_shards if self.expert > 1 else 1),
             ("CP", self.context),
         )
         text = " ".join(f"{name}{count}" for name, count in parts if count > 1) or "TP1"
@@ -66,6 +83,14 @@ class Layout:
 
 ONE_RANK = Layout()
 """No parallelism."""
+
+
+def training_layout(layout: Layout) -> Layout:
+    """
+    `layout` as training frameworks read it: experts are split by as many ranks as the rest unless it says otherwise
+    (Megatron-LM, `--expert-tensor-parallel-size`).
+    """
+    return layout if layout.expert_tensor is not None else replace(layout, expert_tensor=layout.tensor)
 
 
 def stage_spans(layers: int, layout: Layout) -> tuple[range, ...]:
@@ -104,9 +129,13 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
     """
     ranks = layout.tensor
     if weight.split is Split.EXPERT:
-        if layout.expert > 1:
-            return -(-weight.copies // layout.expert) * (weight.elements // weight.copies)
-        return _divided(weight, ranks, "columns of an expert")
+        own = -(-weight.copies // layout.expert) * (weight.elements // weight.copies)
+        if weight.units % layout.expert_shards:
+            shards = layout.expert_shards
+            raise InputError(
+                f"{weight.name}: {weight.units} columns of an expert can't be divided among {shards} ranks"
+            )
+        return own // layout.expert_shards
     if weight.split is Split.NONE or ranks == 1:
         return weight.elements
     if weight.split is Split.VOCABULARY:

@@ -43,7 +43,8 @@ def training_report(
                 "",
                 ReportTable(_PARTS, parts),
                 bar_chart([(part.name, part.nbytes) for part in memory.parts], Quantity.BYTES),
-                f"peak in: {memory.phase}; {memory.parameters:,} parameters on the rank",
+                f"peak in: {memory.phase}; {memory.parameters:,} parameters on the rank; "
+                f"{format_bytes(memory.between_steps)} stay between steps",
             ),
             section(goal, found if ways else none),
         ),
@@ -63,6 +64,7 @@ def _document(
         "stage": memory.stage,
         "parameters": memory.parameters,
         "phase": memory.phase,
+        "between_steps_bytes": memory.between_steps,
         "parts": [dataclasses.asdict(part) for part in memory.parts],
         "largest_micro_batch": largest,
         "ways": [
