@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,8 @@ from memplan.schema import Source
 
 _MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
 _MOST_FINDINGS, _MOST_ROWS = 60, 200
+_MOST_ALIKE = 8
+"""Ranks on which findings of one kind are listed one by one; of more the dearest stands for all."""
 _UNITS = {
     "ns": Quantity.DURATION, "bytes": Quantity.BYTES, "share": Quantity.SHARE, "count": Quantity.COUNT,
     "B/s": Quantity.RATE,
@@ -77,12 +79,12 @@ _BALANCE = (
 
 def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()) -> Report:
     """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
-    findings = list(diagnosis.findings)
-    rows = tuple(_row(number, one, diagnosis) for number, one in enumerate(findings, 1))
+    findings, alike = _folded(diagnosis.findings)
+    rows = tuple(_row(number, one, diagnosis, alike) for number, one in enumerate(findings, 1))
     table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
     sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
     sections.append(section("Where the time went", *_time_parts(diagnosis)))
-    sections += [_details(number, one, diagnosis) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
+    sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
     if diagnosis.chip is None:
         remarks.append(
@@ -105,9 +107,35 @@ def _nothing(diagnosis: Diagnosis) -> Sentence:
     return Sentence("Nothing costs enough to be reported")
 
 
-def _row(number: int, one: Finding, diagnosis: Diagnosis) -> tuple[ReportCell, ...]:
+def _folded(findings: Sequence[Finding]) -> tuple[list[Finding], dict[str, int]]:
+    """
+    `findings` of which those of a kind that many ranks have are left out but for the first, which is the dearest.
+
+    With the kinds that are folded comes on how many further ranks each was found.
+    """
+    ranks: dict[str, set[int]] = {}
+    for one in findings:
+        if one.rank is not None:
+            ranks.setdefault(one.kind, set()).add(one.rank)
+    alike = {kind: len(found) - 1 for kind, found in ranks.items() if len(found) > _MOST_ALIKE}
+    listed, seen = [], set()
+    for one in findings:
+        if one.rank is None or one.kind not in alike or one.kind not in seen:
+            listed.append(one)
+        if one.rank is not None:
+            seen.add(one.kind)
+    return listed, alike
+
+
+def _whose(one: Finding, alike: Mapping[str, int]) -> str | int:
+    if one.rank is None:
+        return "all"
+    return one.rank if one.kind not in alike else f"{one.rank} and {alike[one.kind]:,} more"
+
+
+def _row(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> tuple[ReportCell, ...]:
     return (
-        number, "all" if one.rank is None else one.rank, one.title, one.cost_ns, _share(one, diagnosis), one.path_ns,
+        number, _whose(one, alike), one.title, one.cost_ns, _share(one, diagnosis), one.path_ns,
         one.cost_bytes, one.confidence.value, one.kind,
     )  # fmt: skip
 
@@ -118,7 +146,7 @@ def _share(one: Finding, diagnosis: Diagnosis) -> float | None:
     return one.cost_ns / max(diagnosis.job.ranks[one.rank].length_ns, 1)
 
 
-def _details(number: int, one: Finding, diagnosis: Diagnosis) -> ReportSection:
+def _details(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> ReportSection:
     parts: list[Part] = [one.title]
     if one.bound or one.formula:
         parts.append(Sentence("Cost against {}; {}.", (one.bound or "no bound", one.formula)))
@@ -133,7 +161,7 @@ def _details(number: int, one: Finding, diagnosis: Diagnosis) -> ReportSection:
             for item in one.remedies
         )
         parts.append(ReportTable(_REMEDIES, remedies, "What to do"))
-    whose = "" if one.rank is None else f", rank {one.rank}"
+    whose = "" if one.rank is None else f", rank {_whose(one, alike)}"
     cost = "" if one.cost_ns is None else f": {format_duration(one.cost_ns)}"
     return section(f"{number}. {one.kind}{whose}{cost}", *parts)
 
