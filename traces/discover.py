@@ -42,6 +42,7 @@ _PROFILE_KINDS = frozenset(
     {
         FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
         FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
+        FileKind.ITERATIONS,
         FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
         FileKind.MINDIE, FileKind.OPERATOR,
     }

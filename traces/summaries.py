@@ -233,7 +233,8 @@ def slow_ranks(summaries: Sequence[RankSummary], threshold: float = SLOW_RANK) -
         if summary.stage is None and any(use.op.startswith(_STAGED) for use in summary.links):
             continue
         for step in {step.step: step for step in summary.steps}.values():
-            peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
+            if step.computing_ns is not None:
+                peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
     found = []
     for (_, number), times in peers.items():
         average = mean(time for _, time in times)

@@ -29,6 +29,7 @@ _MOST_RANKS = 4
 _TRACKS = (Column("process"), Column("tracks", Quantity.COUNT), Column("events", Quantity.COUNT))
 _STEPS = (
     Column("step", Quantity.TEXT),
+    Column("length", Quantity.DURATION),
     Column("computing", Quantity.DURATION),
     Column("communication not overlapped", Quantity.DURATION),
     Column("free", Quantity.DURATION),
@@ -106,6 +107,8 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
     steps = [
         {
             "step": step.step,
+            "start_ns": step.start_ns,
+            "length_ns": step.length_ns,
             "computing_ns": step.computing_ns,
             "communication_not_overlapped_ns": step.communication_not_overlapped_ns,
             "free_ns": step.free_ns,
@@ -138,7 +141,7 @@ def _sections(rank: dict[str, Any]) -> Iterator[ReportSection]:
         tracks = tuple((row["process"], row["tracks"], row["events"]) for row in rank["tracks"])
         parts.append(ReportTable(_TRACKS, tracks, "Tracks"))
     if rank["steps"]:
-        keys = ("step", "computing_ns", "communication_not_overlapped_ns", "free_ns", "stage_ns")
+        keys = ("step", "length_ns", "computing_ns", "communication_not_overlapped_ns", "free_ns", "stage_ns")
         parts.append(ReportTable(_STEPS, tuple(tuple(row[key] for key in keys) for row in rank["steps"]), "Steps"))
     if rank["top_ops"]:
         total = sum(row["total_ns"] for row in rank["top_ops"]) or 1
@@ -168,8 +171,8 @@ def _table_of(ranks: Sequence[dict[str, Any]]) -> ReportSection:
     rows: list[tuple[ReportCell, ...]] = []
     for rank in ranks:
         steps = rank["steps"]
-        computing = [row["computing_ns"] for row in steps]
-        free = [row["free_ns"] for row in steps]
+        computing = [row["computing_ns"] for row in steps if row["computing_ns"] is not None]
+        free = [row["free_ns"] for row in steps if row["free_ns"] is not None]
         allocated = [row["peak_allocated"] for row in rank["memory"] if row["peak_allocated"] is not None]
         rows.append(
             (
@@ -178,8 +181,8 @@ def _table_of(ranks: Sequence[dict[str, Any]]) -> ReportSection:
                 rank["kernels"],
                 rank["end_ns"] - rank["start_ns"],
                 len(steps),
-                sum(computing) // len(steps) if steps else None,
-                sum(free) // len(steps) if steps else None,
+                sum(computing) // len(computing) if computing else None,
+                sum(free) // len(free) if free else None,
                 _size(max(allocated, default=None)),
             )
         )

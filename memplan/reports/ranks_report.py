@@ -20,6 +20,7 @@ _RANKS = (
     Column("device"),
     Column("stage"),
     Column("step"),
+    Column("length", Quantity.DURATION),
     Column("computing", Quantity.DURATION),
     Column("comm. not overlapped", Quantity.DURATION),
     Column("free", Quantity.DURATION),
@@ -107,10 +108,21 @@ def _rows(summary: RankSummary) -> Iterator[tuple[ReportCell, ...]]:
     """One row for each step of a rank, or one that says why there is none."""
     peak = max((size for _, size in summary.peaks), default=None)
     if summary.error is not None or not summary.steps:
-        yield summary.rank, summary.device, summary.stage, None, None, None, None, peak, summary.error or "no steps"
+        yield (
+            summary.rank,
+            summary.device,
+            summary.stage,
+            None,
+            None,
+            None,
+            None,
+            None,
+            peak,
+            summary.error or "no steps",
+        )
         return
     remark = f"notes: {len(summary.notes)}" if summary.notes else ""
     for step in summary.steps:
-        times = (step.computing_ns, step.communication_not_overlapped_ns, step.free_ns)
+        times = (step.length_ns, step.computing_ns, step.communication_not_overlapped_ns, step.free_ns)
         number = None if step.step is None else str(step.step)
         yield summary.rank, summary.device, summary.stage, number, *times, peak, remark

@@ -35,7 +35,7 @@ from memplan.traces.readers.memory_tables import (
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
 from memplan.traces.tables.csv_table import read_table
-from memplan.traces.tables.step_tables import step_times_of
+from memplan.traces.tables.step_tables import iterations_of, step_times_of
 from memplan.traces.tables.text_table import TextTable
 from memplan.traces.timeline.query import TimelineQuery
 
@@ -56,7 +56,12 @@ class TextReader(RankReader):
     def device(self, progress: Progress) -> str:
         told = (
             device
-            for kind in (FileKind.STEPS, FileKind.MEMORY_RECORD, FileKind.KERNELS)  # the short one first
+            for kind in (
+                FileKind.STEPS,
+                FileKind.ITERATIONS,
+                FileKind.MEMORY_RECORD,
+                FileKind.KERNELS,
+            )  # the short one first
             for table in self._tables(kind, progress)
             for device in (*table.text("Device Type")[:1], *table.text("Device_id")[:1])
         )
@@ -122,7 +127,13 @@ class TextReader(RankReader):
         return [event for path in paths for event in read_memory_usage(path, self._notes)]
 
     def steps(self, progress: Progress) -> list[StepTimes]:
-        return [step for table in self._tables(FileKind.STEPS, progress) for step in step_times_of(table, self._notes)]
+        found = [step for table in self._tables(FileKind.STEPS, progress) for step in step_times_of(table, self._notes)]
+        if found:
+            return found
+        iterations = [
+            step for table in self._tables(FileKind.ITERATIONS, progress) for step in iterations_of(table, self._notes)
+        ]
+        return sorted(dict.fromkeys(iterations), key=lambda step: step.start_ns or 0)
 
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         view = load_timeline(
