@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,8 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
 from memplan.cost.calibration import FEATURES, Calibration, Correction, correction_terms
-from memplan.cost.kernel import Kernel, kernel_of_row, op_class
+from memplan.cost.kernel import Kernel, op_class
+from memplan.cost.kernel_columns import KernelColumns, kernel_at
 from memplan.cost.kernel_time import kernel_cost
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import Array
@@ -33,29 +33,6 @@ def _choice(name: str) -> float:
     return float(table("memplan.cost", "calibration.json")[name]["value"])
 
 
-class KernelColumns(Protocol):
-    """The columns of a profile's kernels that a calibration reads; one row a kernel, in order of start."""
-
-    @property
-    def duration_ns(self) -> NDArray[np.int64]: ...
-    @property
-    def block_count(self) -> NDArray[np.int64]: ...
-    @property
-    def type(self) -> Sequence[str]: ...
-    @property
-    def core(self) -> Sequence[str]: ...
-    @property
-    def input_shapes(self) -> Sequence[str]: ...
-    @property
-    def input_dtypes(self) -> Sequence[str]: ...
-    @property
-    def output_shapes(self) -> Sequence[str]: ...
-    @property
-    def output_dtypes(self) -> Sequence[str]: ...
-    @property
-    def pmu(self) -> Mapping[str, NDArray[np.float64]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class MeasuredKernels:
     """Compute kernels of a profile: what they are, how long each took (ns), and their row in the profile."""
@@ -69,11 +46,7 @@ class MeasuredKernels:
 
 
 def measured_kernels(columns: KernelColumns) -> MeasuredKernels:
-    """
-    The compute kernels among `columns`: no communication, no AI CPU, no random-number engine, nothing without time.
-
-    The cores a kernel used are left for the model to say, as when it predicts.
-    """
+    """The compute kernels among `columns`: no communication, no AI CPU, no random-number engine, none without time."""
     rows = [
         row
         for row in range(len(columns.type))
@@ -81,17 +54,7 @@ def measured_kernels(columns: KernelColumns) -> MeasuredKernels:
         and columns.duration_ns[row] > 0
         and op_class(columns.type[row]).kind != "collective"
     ]
-    kernels = tuple(
-        kernel_of_row(
-            columns.type[row],
-            columns.input_shapes[row],
-            columns.input_dtypes[row],
-            columns.output_shapes[row],
-            columns.output_dtypes[row],
-            core=columns.core[row],
-        )
-        for row in rows
-    )
+    kernels = tuple(kernel_at(columns, row) for row in rows)
     index = np.asarray(rows, dtype=np.int64)
     return MeasuredKernels(kernels, columns.duration_ns[index].astype(np.float64), index)
 
