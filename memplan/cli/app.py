@@ -38,6 +38,7 @@ _COMMANDS = {
     "train-memory": "train_memory.command",
     "calibrate": "calibrate.command",
     "gui": "gui.command",
+    "mcp": "mcp.command",
     "op": "op.op_app",
     "cache": "cache.cache_app",
 }
@@ -51,7 +52,7 @@ def command_app(words: Sequence[str] = ()) -> typer.Typer:
         help="Plan the memory hierarchy of Ascend NPUs and compare the plan with CANN profiles.",
         epilog=f"Exit code {YES}: yes; {NO}: no (does not fit, deviates); {BAD_INPUT}: the input can't be used.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         callback=_options,
