@@ -13,6 +13,7 @@ from memplan.core.units import MIB
 from memplan.traces import dictionary_array
 from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
+from memplan.traces.devices import DEVICE_HEADERS
 from memplan.traces.discover import KINETO, RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
@@ -54,6 +55,8 @@ class TextReader(RankReader):
             self._further[f"{path.parent.name}/{name}" if name in self._further else name] = path
 
     def device(self, progress: Progress) -> str:
+        if self._source.device is not None:
+            return f"NPU:{self._source.device.number}"
         told = (
             device
             for kind in (
@@ -158,6 +161,8 @@ class TextReader(RankReader):
             progress(number, len(paths), path.name)
             table = read_table(path, self._notes, unused)
             if table is not None:
+                if self._source.device is not None and (column := table.find(*DEVICE_HEADERS)) is not None:
+                    table = table.rows_where(self._source.device.rows(column))
                 devices = set(dictionary_array.dictionary_encoded(table.text("Device_id")).values) - ABSENT
                 if len(devices) > 1:
                     self._notes.add(path, together_note(devices))
