@@ -28,7 +28,7 @@ from memplan.hardware import host_tier
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement.host import choose_moves
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import move_bound

@@ -129,16 +129,11 @@ def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Mapping[str, int], Int6
     """Numbers of the names of planned ops, and of every kernel that of its name, -1 where no planned op has it."""
     index = {name: number for number, name in enumerate(dict.fromkeys(op.name for op in plan.ops))}
     names = dictionary_encoded(kernels.name)
-    numbers = np.array([_spelled(name, index) for name in names.values], dtype=np.int64)
+    numbers = np.array([index.get(name, -1) for name in names.values], dtype=np.int64)
+    for place in np.flatnonzero(numbers < 0).tolist():
+        if "/" in names.values[place]:  # <op>/<device kernel>
+            numbers[place] = index.get(names.values[place].rpartition("/")[0], -1)
     return index, numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
-
-
-def _spelled(name: str, index: Mapping[str, int]) -> int:
-    """The number of a name, or of the op in `<op>/<device kernel>`; -1 where there is none."""
-    number = index.get(name)
-    if number is None and "/" in name:
-        number = index.get(name.rpartition("/")[0])
-    return -1 if number is None else number
 
 
 def _matches(sequence: PlannedSequence, found: KernelAssignment) -> OpMatches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
 
@@ -89,6 +90,12 @@ def assignment_of(
         np.where(matched, pairs.last % rows, -1),
         core,
     )
+
+
+def each_step(step: Int64s) -> Iterator[Int64s]:
+    """The kernels of one step after the other, ascending."""
+    order = np.argsort(step, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(step[order])) + 1)
 
 
 def _main_kernels(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import ExtraOp, PlannedSequence
 from memplan.align.tokens import TokenClasses
@@ -189,15 +189,16 @@ def _other_phases(
     ops = [plan.ops[op] for op in sequence.op[found.row[matched]].tolist()]
     head = np.array([op.part == "lm_head" for op in ops], dtype=np.bool_)
     layer = np.array([op.layer is not None for op in ops], dtype=np.bool_)
-    for step in np.unique(found.step[matched]).tolist():
-        mine = found.step[matched] == step
-        if not (mine & head).any() or not (mine & layer).any():
+    other: list[int] = []
+    for mine in each_step(found.step[matched]):
+        heads, layers = times[mine[head[mine]]], times[mine[layer[mine]]]
+        if not len(heads) or not len(layers):
             continue
-        tokens_of_row = float(np.median(times[mine & layer]) / np.median(times[mine & head]))
-        if max(tokens_of_row, 1.0 / tokens_of_row) < _MANY or (tokens_of_row > 1.0) is not (own == _SERVED[1]):
-            continue
-        whole = (found.step == step) & (columns[:, 0] == phases(own))
-        columns[whole, 0] = phases(_SERVED[0] if own == _SERVED[1] else _SERVED[1])
+        tokens_of_row = float(np.median(layers) / np.median(heads))
+        if max(tokens_of_row, 1.0 / tokens_of_row) >= _MANY and (tokens_of_row > 1.0) is (own == _SERVED[1]):
+            other.append(int(found.step[matched[mine[0]]]))
+    whole = np.isin(found.step, other) & (columns[:, 0] == phases(own))
+    columns[whole, 0] = phases(_SERVED[0] if own == _SERVED[1] else _SERVED[1])
 
 
 def _zeroed(sequence: PlannedSequence) -> dict[int, ExtraOp]:
@@ -224,6 +225,8 @@ class _Unplanned:
     ) -> None:
         self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.free = found.row < 0
+        largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
+        self.mains, self.sizes = kernels.main.tolist(), largest.tolist()
         self.step = found.step
         known = family_table()
         self.norm = known.number("vector_norm")
@@ -245,10 +248,10 @@ class _Unplanned:
             yield from self._run(begin, end)
 
     def _run(self, begin: int, end: int) -> Iterator[tuple[int, int | str, str]]:
-        before = self.columns[begin - 1] if begin > 0 else None
-        after = self.columns[end] if end < len(self.columns) else None
-        classes = self.kernel_class[begin:end]
-        mains = self.kernels.main[classes].tolist()
+        before = self.columns[begin - 1].tolist() if begin > 0 else None
+        after = self.columns[end].tolist() if end < len(self.columns) else None
+        classes = self.kernel_class[begin:end].tolist()
+        mains = [self.mains[kind] for kind in classes]
         phase: int | str = OTHER_PHASE
         micro_batch = layer = -1
         outside = before is None or after is None or self.step[begin - 1] != self.step[end]
@@ -265,8 +268,8 @@ class _Unplanned:
         communicates = bool(self.collective & set(mains))
         for place, main in enumerate(mains):
             kernel = begin + place
-            size = int(max(self.kernels.inputs[classes[place]].max(), self.kernels.outputs[classes[place]].max()))
-            what = self._what(main, int(classes[place]))
+            size = self.sizes[classes[place]]
+            what = self._what(main, classes[place])
             zeroed = self._zeroed(size) if main == self.fill else None
             if zeroed is not None:
                 # Where one step follows another nothing tells which of them sets gradients to zero.

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Int32s
+from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.schema import Plan
+
+_PAIRS = 4_000_000
+"""Pairs of a missed op and a free kernel that are weighed at once."""
 
 
 class LeftOver:
@@ -79,69 +82,68 @@ class LeftOver:
     def _missed_ops(self) -> None:
         """Give ops without a kernel the nearest free one that could run them; of equal ones in order."""
         found, rows = self.found, len(self.sequence)
-        run: dict[int, set[int]] = defaultdict(set)
-        for step, first, last, core in zip(
-            found.step.tolist(), found.first.tolist(), found.last.tolist(), found.core.tolist(), strict=True
-        ):
-            if core:
-                run[step].update(range(first, last + 1))
-        spent: set[tuple[int, int]] = set()  # rows of a step that another kernel is the core of
-        for step, done in run.items():
-            spent.update((step, row) for row in done)
-        for step in np.unique(found.step).tolist():
-            mine = np.flatnonzero(found.step == step)
+        planned = self.sequence.op >= 0
+        for mine in each_step(found.step):
             if len(mine) < rows // 50:
                 continue
-            free = [
-                kernel
-                for kernel in mine[~found.core[mine]].tolist()
-                if found.row[kernel] < 0 or (step, int(found.row[kernel])) in spent
-            ]
-            if not free:
+            core = mine[found.core[mine]]
+            edges = np.bincount(found.first[core], minlength=rows + 1)
+            edges -= np.bincount(found.last[core] + 1, minlength=rows + 1)
+            run = np.cumsum(edges)[:rows] > 0
+            other = mine[~found.core[mine]]
+            free = other[(found.row[other] < 0) | run[found.row[other]]]
+            if not len(free):
                 continue
             low, high = int(found.place[mine].min()), int(found.place[mine].max())
-            missed = [row for row in range(low, high + 1) if self.sequence.op[row] >= 0 and row not in run[step]]
+            missed = low + np.flatnonzero((planned & ~run)[low : high + 1])
             self._pair(free, missed)
 
-    def _pair(self, free: Sequence[int], missed: Sequence[int]) -> None:
+    def _pair(self, free: Int64s, missed: Int64s) -> None:
         """Pairs of a missed row and a free kernel, likeliest first."""
-        found, sequence = self.found, self.sequence
-        kernels = np.array(free)
-        order = np.argsort(found.place[kernels], kind="stable")
-        kernels = kernels[order]
+        found = self.found
+        kernels = free[np.argsort(found.place[free], kind="stable")]
         places = found.place[kernels]
-        least, reach, far = self.rules["least_ratio"], self.rules["reach"], self.rules["far_reach"]
-        pairs = []
-        for row in missed:
-            span = far if self.wide[row] else reach
-            begin, end = np.searchsorted(places, (row - span, row + span + 1))
-            if begin == end:
-                continue
-            near = kernels[begin:end]
-            core = self.ratios.core[sequence.token[row], self.kernel_class[near]]
-            for place in np.flatnonzero(core >= least).tolist():
-                kernel = int(near[place])
-                distance = abs(int(found.place[kernel]) - row)
-                weight = float(core[place]) * float(np.exp(-distance / (span / 3)))
-                pairs.append((weight, -distance, -row, row, kernel))
+        span = np.where(self.wide[missed], self.rules["far_reach"], self.rules["reach"])
+        begin, end = np.searchsorted(places, missed - span), np.searchsorted(places, missed + span + 1)
+        row, kernel, weight = self._able(missed, kernels, begin, end, span)
+        distance = np.abs(found.place[kernel] - row)
+        order = np.lexsort((-kernel, row, distance, -weight))
+        whole = np.bincount(kernel, weight, 1)
         used: set[int] = set()
         taken: set[int] = set()
-        whole: dict[int, float] = defaultdict(float)
-        for weight, _, _, _, kernel in pairs:
-            whole[kernel] += weight
         chosen: list[tuple[int, int, float]] = []
-        for weight, _, _, row, kernel in sorted(pairs, reverse=True):
-            if row not in used and kernel not in taken:
-                used.add(row)
-                taken.add(kernel)
-                rest = whole[kernel] - weight + self.rules["prior"]
-                chosen.append((kernel, row, weight / (weight + rest)))
+        for at, of, worth in zip(kernel[order].tolist(), row[order].tolist(), weight[order].tolist(), strict=True):
+            if of not in used and at not in taken:
+                used.add(of)
+                taken.add(at)
+                rest = float(whole[at]) - worth + self.rules["prior"]
+                chosen.append((at, of, worth / (worth + rest)))
         self._settle(chosen, missed)
 
-    def _settle(self, chosen: Sequence[tuple[int, int, float]], missed: Sequence[int]) -> None:
+    def _able(
+        self, missed: Int64s, kernels: Int64s, begin: Int64s, end: Int64s, span: Int64s
+    ) -> tuple[Int64s, Int64s, Floats]:
+        """Rows of `missed`, kernels between `begin` and `end` that could run them, and how much each speaks for it."""
+        count = end - begin
+        rows, able, weights = [], [], []
+        for part in np.split(np.arange(len(missed)), np.flatnonzero(np.diff(np.cumsum(count) // _PAIRS)) + 1):
+            times = count[part]
+            which = np.repeat(part, times)
+            inside = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
+            kernel = kernels[begin[which] + inside]
+            core = self.ratios.core[self.sequence.token[missed[which]], self.kernel_class[kernel]]
+            kept = core >= self.rules["least_ratio"]
+            which, kernel = which[kept], kernel[kept]
+            away = np.abs(self.found.place[kernel] - missed[which])
+            rows.append(missed[which])
+            able.append(kernel)
+            weights.append(core[kept].astype(np.float64) * np.exp(-away / (span[which] / 3)))
+        return np.concatenate(rows), np.concatenate(able), np.concatenate(weights)
+
+    def _settle(self, chosen: Sequence[tuple[int, int, float]], missed: Int64s) -> None:
         """Assign pairs; one found wherever such an op was missed is surer: a run has its own order throughout."""
         token = self.sequence.token
-        wanted = Counter(int(token[row]) for row in missed)
+        wanted = Counter(token[missed].tolist())
         alike = Counter((int(token[row]), int(self.kernel_class[kernel])) for kernel, row, _ in chosen)
         for kernel, row, chance in chosen:
             kind = int(token[row])
@@ -158,7 +160,9 @@ class LeftOver:
         for row, layer in enumerate(self.layer):
             if layer is not None:
                 by_layer[layer].append(row)
-        best: dict[tuple[object, int], tuple[float, int]] = {}
+        rows_of = {layer: np.array(rows) for layer, rows in by_layer.items()}
+        like = {layer: sequence.token[rows].tobytes() for layer, rows in rows_of.items()}
+        best: dict[tuple[bytes, int], tuple[float, int]] = {}
         moved: list[tuple[int, int, float, MatchedBy]] = []
         there: Counter[tuple[int, bool]] = Counter()
         for kernel in np.flatnonzero(movers).tolist():
@@ -166,12 +170,14 @@ class LeftOver:
             if layer is None:
                 continue
             there[kind, bool(self.forward[int(found.place[kernel])])] += 1
-            if (layer, kind) not in best:
-                rows = np.array(by_layer[layer])
-                core = self.ratios.core[sequence.token[rows], kind] * self._takes(sequence.token[rows], kind)
+            key = like[layer], kind
+            if key not in best:
+                tokens = sequence.token[rows_of[layer]]
+                core = self.ratios.core[tokens, kind] * self._takes(tokens, kind)
                 top = int(np.argmax(core))
-                best[layer, kind] = float(core[top]), int(rows[top])
-            ratio, row = best[layer, kind]
+                best[key] = float(core[top]), top
+            ratio, top = best[key]
+            row = int(rows_of[layer][top])
             now = 0.0
             if found.row[kernel] >= 0:
                 now = float(self.ratios.behind[sequence.token[found.row[kernel]], kind])

@@ -88,7 +88,8 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     """The ratios of every pair of classes; `rules` say what runs each class of ops."""
     weights = pair_model()["weights"]
     shape = len(ops), len(kernels)
-    core, part, again, fused = (np.zeros(shape, dtype=np.float32) for _ in range(4))
+    # Those of one class of kernels side by side, as the loops over kernels read them.
+    core, part, again, fused = (np.zeros(shape, dtype=np.float32, order="F") for _ in range(4))
     known = family_table()
     for row, rule in enumerate(rules):
         if not rule.kernels:

@@ -45,7 +45,7 @@ def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: I
     np.add.at(runs, mine[with_main], 1.0)
 
     def habit(chosen: NDArray[np.bool_]) -> Float32s:
-        counts = np.zeros(shape)
+        counts = np.zeros(shape, order="F")
         np.add.at(counts, (mine[chosen], kind[chosen]), 1.0)
         rules = pair_model()["habits"]
         share = (counts + rules["prior"] * rules["usual"]) / (runs[:, None] + rules["prior"])

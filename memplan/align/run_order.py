@@ -21,9 +21,11 @@ from memplan.align.tokens import TokenClasses
 from memplan.align.weight_pieces import WeightPiece
 from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import TensorKind
-from memplan.schema import Plan
+from memplan.schema import Plan, PlannedOp
 
 _Shape = tuple[int, ...]
+_Product = tuple[tuple[_Shape, _Shape], _Shape]
+"""Shapes of both factors and of what is made of them."""
 _MOST = 20_000
 """Kernels looked at; a step's updates are fewer."""
 _FEWEST = 3
@@ -48,7 +50,14 @@ def ops_as_run(
         updates = updates_as_run(plan, kernels, kernel_class)
     places, order = set(updates), iter(updates)
     ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
-    pairs = [place for place in range(len(ops) - 1) if _both_gradients(plan, ops[place], ops[place + 1])]
+    products, which = _products_planned(plan, ops)
+    following = set(pairwise(which))
+    turning = {
+        (first, second)
+        for first, second in following
+        if first >= 0 and second >= 0 and _both_gradients(products[first], products[second])
+    }
+    pairs = [place for place, pair in enumerate(pairwise(which)) if pair in turning]
     if not pairs:
         return ops
     turned = list(ops)
@@ -56,29 +65,40 @@ def ops_as_run(
         turned[place], turned[place + 1] = ops[place + 1], ops[place]
     ran = _products_run(kernels, kernel_class)
     votes = Counter(pairwise(ran))
-    following = {(_told(plan, ops[place]), _told(plan, ops[place + 1])) for place in pairs}
-    planned = sum(votes[pair] for pair in following)
-    other = sum(votes[second, first] for first, second in following if first != second)
+    told = {(_told(products[first]), _told(products[second])) for first, second in turning}
+    planned = sum(votes[pair] for pair in told)
+    other = sum(votes[second, first] for first, second in told if first != second)
     return turned if other > planned * _CLEARLY else ops
 
 
-def _both_gradients(plan: Plan, first: int, second: int) -> bool:
+def _both_gradients(first: _Product, second: _Product) -> bool:
     """Whether two products that follow one another are the gradients of what one product read."""
-    a, b = _product(plan, first), _product(plan, second)
-    if a is None or b is None:
-        return False
-    (gradient, _), made = a
-    (again, source), _ = b
+    (gradient, _), made = first
+    (again, source), _ = second
     return gradient == again and made == source
 
 
-def _product(plan: Plan, op: int) -> tuple[tuple[_Shape, _Shape], _Shape] | None:
+def _products_planned(plan: Plan, ops: Sequence[int]) -> tuple[list[_Product], list[int]]:
+    """Products of `ops` that differ, and which of them each op is, -1 for other ops."""
+    index: dict[_Product, int] = {}
+    known: dict[tuple[str, int | None], int] = {}
+    which = []
+    for number in ops:
+        op = plan.ops[number]
+        key = op.type, op.kernel
+        if key not in known:
+            product = _product(plan, op)
+            known[key] = -1 if product is None else index.setdefault(product, len(index))
+        which.append(known[key])
+    return list(index), which
+
+
+def _product(plan: Plan, op: PlannedOp) -> _Product | None:
     """Shapes of the factors and of the product; `None` for other ops."""
-    kernel = plan.ops[op].kernel
-    if kernel is None or families_of(plan.ops[op].type)[0] not in _products():
+    if op.kernel is None or families_of(op.type)[0] not in _products():
         return None
-    shapes = [item.shape for item in plan.kernels[kernel].inputs if item is not None]
-    made = plan.kernels[kernel].outputs
+    shapes = [item.shape for item in plan.kernels[op.kernel].inputs if item is not None]
+    made = plan.kernels[op.kernel].outputs
     return ((shapes[0], shapes[1]), made[0].shape) if len(shapes) > 1 and made else None
 
 
@@ -86,10 +106,10 @@ def _products() -> tuple[int, int]:
     return family_table().number("product"), family_table().number("grouped_product")
 
 
-def _told(plan: Plan, op: int) -> int:
+def _told(product: _Product) -> int:
     """What tells a planned product, as a number."""
-    found = _product(plan, op)
-    return -1 if found is None else hash((prod(found[0][0]), prod(found[0][1]), prod(found[1])))
+    (first, second), made = product
+    return hash((prod(first), prod(second), prod(made)))
 
 
 def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:

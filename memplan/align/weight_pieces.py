@@ -8,7 +8,7 @@ both gradients, the sum of gradients, the update) may then run piece by piece, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -37,6 +37,8 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     """The pieces in which ops of `plan` may run, by op; ops that run whole are left out."""
     cuts = dict(_cuts(plan))
     found: dict[int, Pieces] = {}
+    # A step of a million ops has some hundred kernels that differ.
+    alike: dict[tuple[int, _Cut, tuple[bool, ...]], Pieces] = {}
     attention = {family_table().number(name) for name in ("attention", "attention_grad")}
     for op in plan.ops:
         if op.kernel is None:
@@ -47,14 +49,20 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
             continue
         stem, _, end = op.part.rpartition(".")
         cut = cuts.get((op.layer, op.part))
-        sides: Sequence[bool] = _OF_FORWARD
+        sides: tuple[bool, ...] = _OF_FORWARD
         if cut is None:
             cut, sides = cuts.get((op.layer, stem)), {"dx": _OF_DX, "dw": _OF_DW}.get(end, ())
         if cut is not None:
-            shares = dict.fromkeys(width for widths in cut.ways for width in widths)
-            kernel, whole = plan.kernels[op.kernel], cut.width * cut.groups
-            found[op.index] = tuple(dict.fromkeys(_piece(kernel, width, whole, sides) for width in sorted(shares)))
+            key = op.kernel, cut, sides
+            if key not in alike:
+                alike[key] = _pieces(plan.kernels[op.kernel], cut, sides)
+            found[op.index] = alike[key]
     return found
+
+
+def _pieces(kernel: PlannedKernel, cut: _Cut, sides: Sequence[bool]) -> Pieces:
+    widths = sorted({width for widths in cut.ways for width in widths})
+    return tuple(dict.fromkeys(_piece(kernel, width, cut.width * cut.groups, sides) for width in widths))
 
 
 def pieces_of_updates(plan: Plan, updates: Iterable[int]) -> Mapping[int, tuple[tuple[WeightPiece, ...], ...]]:
@@ -90,10 +98,7 @@ class _Cut:
 def _cuts(plan: Plan) -> Iterator[tuple[tuple[int | None, str], _Cut]]:
     """Layer and part of every product whose weight may be cut, and how."""
     products = family_table().number("product"), family_table().number("grouped_product")
-    readers: dict[int, list[int]] = {}
-    for op in plan.ops:
-        for tensor in op.reads or ():
-            readers.setdefault(tensor, []).append(op.index)
+    weights = []
     for weight in plan.tensors:
         if weight.kind != TensorKind.WEIGHT.value or len(weight.shape) < 2 or not weight.uses:
             continue
@@ -101,17 +106,27 @@ def _cuts(plan: Plan) -> Iterator[tuple[tuple[int | None, str], _Cut]]:
         if first.kernel is None or first.part is None or families_of(first.type)[0] not in products:
             continue
         made = plan.kernels[first.kernel].outputs
-        if not made or not made[0].shape:
-            continue
-        groups = weight.shape[0] if len(weight.shape) == 3 else 1
-        width = made[0].shape[-1]
+        if made and made[0].shape:
+            weights.append((first, first.part, made[0].shape[-1], weight.shape[0] if len(weight.shape) == 3 else 1))
+    readers = _readers(plan, {tensor for first, *_ in weights for tensor in first.writes or ()})
+    for first, part, width, groups in weights:
         after = [plan.ops[op] for tensor in first.writes or () for op in readers.get(tensor, ()) if op != first.index]
         widths = next((found for op in after if len(found := _cut_by(plan, op, width)) > 1), ())
         ways = [(width,) * groups] if groups > 1 else []
         if widths:
             ways.append(widths * groups)
         if ways:
-            yield (first.layer, first.part), _Cut(width, groups, tuple(ways))
+            yield (first.layer, part), _Cut(width, groups, tuple(ways))
+
+
+def _readers(plan: Plan, tensors: Collection[int]) -> Mapping[int, Sequence[int]]:
+    """The ops that read each of `tensors`."""
+    found: dict[int, list[int]] = {tensor: [] for tensor in tensors}
+    for op in plan.ops:
+        for tensor in op.reads or ():
+            if tensor in found:
+                found[tensor].append(op.index)
+    return found
 
 
 def _cut_by(plan: Plan, op: PlannedOp, width: int) -> tuple[int, ...]:

@@ -3,75 +3,69 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from memplan.cli import (
-    cache,
-    calibrate,
-    chips,
-    compare,
-    diagnose,
-    diff,
-    export,
-    fit,
-    graph,
-    gui,
-    import_plan,
-    kv,
-    op,
-    pack,
-    plan,
-    profile,
-    ranks,
-    show,
-    simulate,
-    step,
-    train_memory,
-)
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
+from memplan.cli.engine_words import plain_words
 from memplan.core.errors import CancelledError, MemplanError
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
 # in all of them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
-app = typer.Typer(
-    name="memplan",
-    help="Plan the memory hierarchy of Ascend NPUs and compare the plan with CANN profiles.",
-    epilog=f"Exit code {YES}: yes; {NO}: no (does not fit, deviates); {BAD_INPUT}: the input can't be used.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command_name, module in (
-    ("plan", plan),
-    ("show", show),
-    ("pack", pack),
-    ("graph", graph),
-    ("import", import_plan),
-    ("profile", profile),
-    ("ranks", ranks),
-    ("compare", compare),
-    ("diagnose", diagnose),
-    ("diff", diff),
-    ("export", export),
-    ("simulate", simulate),
-    ("chips", chips),
-    ("kv", kv),
-    ("fit", fit),
-    ("step", step),
-    ("train-memory", train_memory),
-    ("calibrate", calibrate),
-    ("gui", gui),
-):
-    app.command(command_name)(module.command)
-app.add_typer(op.op_app, name="op")
-app.add_typer(cache.cache_app, name="cache")
+_COMMANDS = {
+    "plan": "plan.command",
+    "show": "show.command",
+    "pack": "pack.command",
+    "graph": "graph.command",
+    "import": "import_plan.command",
+    "profile": "profile.command",
+    "ranks": "ranks.command",
+    "compare": "compare.command",
+    "diagnose": "diagnose.command",
+    "diff": "diff.command",
+    "export": "export.command",
+    "simulate": "simulate.command",
+    "chips": "chips.command",
+    "kv": "kv.command",
+    "fit": "fit.command",
+    "step": "step.command",
+    "train-memory": "train_memory.command",
+    "calibrate": "calibrate.command",
+    "gui": "gui.command",
+    "mcp": "mcp.command",
+    "op": "op.op_app",
+    "cache": "cache.cache_app",
+}
+"""Each command in the order of the help, with its module and its name there: a function, or further commands."""
+
+
+def command_app(words: Sequence[str] = ()) -> typer.Typer:
+    """The application for the command line `words`: the command that it names alone, else all of them."""
+    app = typer.Typer(
+        name="memplan",
+        help="Plan the memory hierarchy of Ascend NPUs and compare the plan with CANN profiles.",
+        epilog=f"Exit code {YES}: yes; {NO}: no (does not fit, deviates); {BAD_INPUT}: the input can't be used.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        callback=_options,
+    )
+    # Loading all commands takes longer than many of them run.
+    for name in words[:1] if words and words[0] in _COMMANDS else _COMMANDS:
+        module, _, what = _COMMANDS[name].partition(".")
+        command = getattr(importlib.import_module(f"memplan.cli.{module}"), what)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def _print_version(asked: bool) -> None:
@@ -82,7 +76,6 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
@@ -100,8 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors end here as one line on standard error."""
     # A command makes many objects and frees few before it ends: looking for cycles is a tenth of its time.
     gc.set_threshold(100_000)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        asked = plain_words(words)
+        if asked.left:
+            print_error(f"no meaning for memory is known of {', '.join(asked.left)}: left out")
+        code = command_app(asked.words)(args=list(asked.words), standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:

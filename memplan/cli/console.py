@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 YES, NO, BAD_INPUT = 0, 1, 2
 """Exit codes: the answer is yes; it is no (does not fit, deviates); the input can't be used."""
@@ -25,25 +29,19 @@ def progress_bar() -> Iterator[Progress]:
 
     Where standard error is no terminal, it prints a line every few seconds instead.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    bar = Bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True)
     started = time.monotonic()
-    task = bar.add_task("", total=None)
-    shown = False
     next_line = started + 5
+    terminal = sys.stderr.isatty()
+    bar: Bar | None = None
 
     def report(done: int, total: int, what: str) -> None:
-        nonlocal shown, next_line
+        nonlocal bar, next_line
         now = time.monotonic()
-        if console.is_terminal:
-            if not shown and now - started > 1:
-                bar.start()
-                shown = True
-            bar.update(task, completed=done, total=total or None, description=what)
+        if terminal:
+            if bar is None and now - started > 1:
+                bar = _started_bar()
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done, total=total or None, description=what)
         elif now > next_line:
             next_line = now + 5
             print(f"memplan: {what} {done}/{total}", file=sys.stderr)
@@ -51,5 +49,18 @@ def progress_bar() -> Iterator[Progress]:
     try:
         yield report
     finally:
-        if shown:
+        if bar is not None:
             bar.stop()
+
+
+def _started_bar() -> Bar:
+    """A bar of one task; what draws it is loaded once there is something to show."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=None)
+    bar.start()
+    return bar

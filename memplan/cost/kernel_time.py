@@ -15,7 +15,7 @@ from memplan.cost.collective import collective_time
 from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.shapes import attention_of, convolution_of, matmul_of
+from memplan.cost.shapes import Shaped, attention_of, convolution_of, einsum_of, matmul_of, recurrent_of
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 from memplan.hardware import Link
@@ -23,7 +23,9 @@ from memplan.hardware import Link
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
 HOT_STEPS = 16
 """Steps in which the share of reads that L2 holds is told apart, so that equal kernels meet equal costs."""
-_CONVOLUTIONS = ("convolution", "convolution_input_gradient", "convolution_filter_gradient")
+_CONVOLUTIONS = (
+    "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +96,31 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
     core = str(kernel.attribute("core", "") or "").upper()
     if core in ("AI_CPU", "AICPU", "HOST_CPU"):
         return KernelProblem(rule, on_cpu=True)
-    if rule.kind in ("matmul", "grouped_matmul", *_CONVOLUTIONS):
-        shaped = (
-            convolution_of(kernel, machine, rule.kind)
-            if rule.kind in _CONVOLUTIONS
-            else matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
-        )
-        if shaped.matmul is not None:
-            hot_bytes = hot_share * (shaped.matmul.a_total + shaped.matmul.b_total)
-            passes = vector_passes(rule, machine) + _activation(kernel, machine)
-            return KernelProblem(rule, matmul=replace(shaped.matmul, hot_bytes=hot_bytes), passes=passes)
+    shaped = _product(kernel, rule, machine)
+    if shaped.matmul is not None:
+        hot_bytes = hot_share * (shaped.matmul.a_total + shaped.matmul.b_total)
+        passes = vector_passes(rule, machine) + _activation(kernel, machine)
+        matmul = replace(shaped.matmul, hot_bytes=hot_bytes)
+        return KernelProblem(rule, matmul=matmul, passes=passes, assumed=shaped.assumed)
     if rule.kind in ("attention", "attention_gradient"):
         shaped = attention_of(kernel, gradient=rule.kind == "attention_gradient")
         rate = machine.mac_rate(kernel.present[0].dtype) if kernel.present else None
         if shaped.attention is not None and rate is not None:
             return KernelProblem(rule, attention=shaped.attention, mac_rate=rate, assumed=shaped.assumed)
     return KernelProblem(rule)
+
+
+def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
+    """The product that a kernel of class `rule` is computed by, none for classes that multiply no matrices."""
+    if rule.kind in _CONVOLUTIONS:
+        return convolution_of(kernel, machine, rule.kind)
+    if rule.kind == "einsum":
+        return einsum_of(kernel, machine)
+    if rule.kind == "recurrent":
+        return recurrent_of(kernel, machine)
+    if rule.kind in ("matmul", "grouped_matmul"):
+        return matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
+    return Shaped()
 
 
 def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
@@ -122,7 +133,8 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     if problem.matmul is not None:
         if not problem.matmul.mac_rate:
             return _without_cube(problem.matmul, machine)
-        return matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=kernel.block_count)
+        cost = matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=kernel.block_count)
+        return replace(cost, assumed=problem.assumed) if problem.assumed else cost
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
@@ -226,8 +238,10 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
         work,
         machine,
         hot=None if hot_share is None else hot_share * work.read,
-        # A row's statistics have to be known before the row is passed over again: its pipes take turns.
-        double_buffer=rule.kind != "rows",
+        # A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are
+        # so short that many are worked on at once, and no sum over rows is carried along (gradients of norms).
+        double_buffer=rule.kind != "rows"
+        or (rule.rule != "norm_gradient" and 0 < work.row_elements <= machine["short_row_elements"]),
     )
     return _vector_cost(time, rule, machine)
 

@@ -135,12 +135,13 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     """
     A convolution as the matrix product it is computed by (implicit im2col): rows are output pixels, columns filters.
 
-    Understands NCHW and the stored NC1HWC0 with FRACTAL_Z filters.
+    Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
+    `transposed_convolution` spreads each pixel of its input over the taps of its filters.
     """
     tensors = [op for op in kernel.present if len(op.shape) >= 3 and op.dtype not in ("int32", "int64")]
     if len(tensors) < 2 or not kernel.outputs:
         return Shaped()
-    if kind == "convolution":
+    if kind in ("convolution", "transposed_convolution"):
         image, filters, result = tensors[0], tensors[1], kernel.outputs[0]
     elif kind == "convolution_input_gradient":
         filters, image = sorted(tensors[:2], key=lambda op: op.nbytes != min(t.nbytes for t in tensors[:2]))
@@ -150,15 +151,14 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     else:
         image, filters, result = tensors[0], kernel.outputs[0], tensors[1]
     width = _width(tensors[0].dtype)
-    channels, taps = _filter(filters, width)
+    blocked = _blocked(image, filters)
+    channels, taps = _filter(filters, width, blocked=blocked)
     if kind == "convolution_filter_gradient":
-        pixels = _pixels(result)
-        m, n, k = taps, channels, pixels
+        m, n, k = taps, channels, _pixels(result, blocked=blocked)
     elif kind == "convolution":
-        m, n, k = _pixels(result), channels, taps
+        m, n, k = _pixels(result, blocked=blocked), channels, taps
     else:
-        m, k = _pixels(image), channels
-        n = taps
+        m, n, k = _pixels(image, blocked=blocked), taps, channels
     rate = machine.convolution_rate(tensors[0].dtype)
     if min(m, n, k) < 1:
         return Shaped()
@@ -168,18 +168,83 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
     return Shaped(matmul=product)
 
 
-def _filter(operand: Operand, width: float) -> tuple[int, int]:
+def _blocked(image: Operand, filters: Operand) -> bool:
+    """Whether an image of five dimensions is NC1HWC0, whose filters have four, or a volume, whose filters have five."""
+    return len(image.shape) == 5 and len(filters.shape) != 5
+
+
+def _filter(operand: Operand, width: float, *, blocked: bool) -> tuple[int, int]:
     """Filters, and taps of each (input channels x kernel area)."""
     shape = operand.shape
-    if len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
+    if blocked and len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
         return shape[1] * 16, shape[0] * shape[3]
     return shape[0], prod(shape[1:])
 
 
-def _pixels(operand: Operand) -> int:
+def _pixels(operand: Operand, *, blocked: bool) -> int:
     """Pixels of all images."""
-    shape = operand.shape
-    return shape[0] * prod(shape[2:4] if len(shape) == 5 else shape[2:])
+    return operand.shape[0] * prod(operand.shape[2:4] if blocked else operand.shape[2:])
+
+
+def einsum_of(kernel: Kernel, machine: Machine) -> Shaped:
+    """
+    An `Einsum` of two operands as one product: labels in both and in the result are batches, labels in both alone are
+    summed over. Others (one operand, more than two, `...`) are none.
+    """
+    equation = kernel.attribute("equation")
+    if not isinstance(equation, str) or len(kernel.present) != 2:
+        return Shaped()
+    given, arrow, result = equation.replace(" ", "").partition("->")
+    parts = given.split(",")
+    if len(parts) != 2 or "." in equation or not kernel.outputs:
+        return Shaped()
+    sizes: dict[str, int] = {}
+    for part, operand in zip(parts, kernel.present, strict=True):
+        if len(part) != len(operand.shape):
+            return Shaped()
+        sizes.update(zip(part, operand.shape, strict=True))
+    if not arrow:
+        result = "".join(sorted(label for label in sizes if given.count(label) == 1))
+    both = set(parts[0]) & set(parts[1])
+    m, n = (prod(sizes[label] for label in set(part) - both) for part in parts)
+    batch, k = (prod(sizes[label] for label in both if (label in result) == kept) for kept in (True, False))
+    if min(m, n, k, batch) < 1:
+        return Shaped()
+    a, b = kernel.present
+    return Shaped(
+        matmul=MatmulProblem(
+            m=m, n=n, k=k, batch=batch, a_batch=batch, b_batch=batch, a_bytes=_width(a.dtype), b_bytes=_width(b.dtype),
+            out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.mac_rate(a.dtype) or 0.0,
+        )
+    )  # fmt: skip
+
+
+def recurrent_of(kernel: Kernel, machine: Machine) -> Shaped:
+    """
+    A recurrent layer as one product: every time step of every sequence times all weights of the cell.
+
+    ONNX has the weights of input and of state as its second and third operand; others have both in one, the largest.
+    What a step has to wait for the one before it is not in the time.
+    """
+    if len(kernel.present) < 2 or len(kernel.present[0].shape) != 3:
+        return Shaped()
+    sequence, *others = kernel.present
+    rows, entries = sequence.shape[0] * sequence.shape[1], sequence.shape[2]
+    weights = others[:2] if len(others) > 1 and others[0].shape[:-1] == others[1].shape[:-1] else []
+    if len(weights) != 2 or len(weights[0].shape) != 3 or weights[0].shape[2] != entries:
+        weights = [max(others, key=lambda operand: operand.count)]
+    count = sum(operand.count for operand in weights)
+    k = entries + (weights[1].shape[2] if len(weights) == 2 else 0)
+    if min(rows, k, count // max(k, 1)) < 1:
+        return Shaped()
+    width = _width(sequence.dtype)
+    return Shaped(
+        matmul=MatmulProblem(
+            m=rows, n=count // k, k=k, a_bytes=width, b_bytes=width, out_bytes=width,
+            mac_rate=machine.mac_rate(sequence.dtype) or 0.0,
+        ),
+        assumed="time steps are not waited for one by one",
+    )  # fmt: skip
 
 
 _LAYOUTS = ("BSH", "BNSD", "SBH", "BSND", "TND")
@@ -195,7 +260,7 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     described = _described(kernel, gradient)
     if described is not None:
         return Shaped(attention=described)
-    if len(kernel.present) < 3 or len(kernel.present[0].shape) < 3:
+    if len(kernel.present) < 3 or len(kernel.present[0].shape) < 2:
         return Shaped()
     query, key, value = kernel.present[:3]
     statistics = next(
@@ -205,7 +270,10 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     if isinstance(layout, int) and 0 <= layout < len(_LAYOUTS):
         layout = _LAYOUTS[layout]
     heads = kernel.attribute("head_num") or kernel.attribute("num_heads")
-    dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
+    dims = _packed_dims(kernel, layout, heads)
+    packed = dims is not None
+    if dims is None:
+        dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
     if dims is None:
         return Shaped()
     batch, n, n_kv, s, s_kv, d, d_v = dims
@@ -216,12 +284,13 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     before = kernel.attribute("pre_tokens")
     window = before + 1 if mode in (0, 4) and isinstance(before, int) and 0 <= before < s_kv - 1 else 0
     width = _width(query.dtype)
+    told = ["sequences are equally long" if batch > 1 else "one sequence"] if packed else []
     return Shaped(
         attention=AttentionProblem(
             batch=batch, heads=n, kv_heads=n_kv, q_len=s, kv_len=s_kv, d_qk=d, d_v=d_v,
             causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), window=window, gradient=gradient,
         ),
-        assumed="the mask is causal" if masked and mode is None else "",
+        assumed="; ".join([*told, "the mask is causal"] if masked and mode is None else told),
     )  # fmt: skip
 
 
@@ -252,6 +321,33 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
     )
 
 
+_Dims = tuple[int, int, int, int, int, int, int]
+
+
+def _packed_dims(kernel: Kernel, layout: object, heads: object) -> _Dims | None:
+    """
+    As `_attention_dims`, of sequences that lie behind each other: tokens by heads (TND), or by the width of all heads.
+
+    How many there are is the length of the list of their ends (`actual_seq_qlen`), 1 without one. TND is told by the
+    layout, or by softmax statistics of every token and head. Rows of all heads are of 128 each where nothing tells.
+    """
+    query, key, value = (operand.shape for operand in kernel.present[:3])
+    rest = (*kernel.outputs, *kernel.present[3:])
+    by_head = layout == "TND" or any(len(op.shape) == 3 and op.shape == (*query[:2], 8) for op in rest)
+    ends = [op.shape[0] for op in kernel.present[3:] if op.dtype in ("int64", "int32") and len(op.shape) == 1]
+    sequences = max(ends[0], 1) if ends else 1
+    if len(query) == len(key) == len(value) == 3 and by_head:
+        n, n_kv, d, d_v = query[1], key[1], query[2], value[2]
+    elif len(query) == len(key) == len(value) == 2:
+        n = int(heads) if isinstance(heads, (int, float)) and heads >= 1 else max(query[1] // 128, 1)
+        d = max(query[1] // n, 1)
+        n_kv = max(key[1] // d, 1)
+        d_v = max(value[1] // n_kv, 1)
+    else:
+        return None
+    return sequences, n, n_kv, max(query[0] // sequences, 1), max(key[0] // sequences, 1), d, d_v
+
+
 def _attention_dims(
     query: tuple[int, ...],
     key: tuple[int, ...],
@@ -259,7 +355,7 @@ def _attention_dims(
     layout: object,
     heads: object,
     statistics: Operand | None,
-) -> tuple[int, int, int, int, int, int, int] | None:
+) -> _Dims | None:
     """Batch, heads, KV heads, query and key lengths, and the two head sizes; `None` for a layout not understood."""
     if len(query) == 4:
         if layout == "BSND":
@@ -273,8 +369,6 @@ def _attention_dims(
         s_kv = key[0] if first else key[1]
         d = max(query[2] // max(n, 1), 1)
         return batch, n, max(key[2] // d, 1), s, s_kv, d, max(value[2] // max(key[2] // d, 1), 1)
-    if layout == "TND":
-        return 1, query[1], key[1], query[0], key[0], query[2], value[2]
     n = int(heads) if isinstance(heads, (int, float)) and heads >= 1 else 0
     if not n:
         # Without a head count: heads of 128, the size almost every model uses.

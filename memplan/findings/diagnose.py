@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
-from memplan.cost import Machine, machine
 from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
-from memplan.findings.rank_case import rank_case
+from memplan.findings.rank_case import case_at_step, rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.communication_rules import communication_findings
@@ -27,9 +27,11 @@ from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
-from memplan.hardware import chip as find_chip
-from memplan.schema import Plan
 from memplan.traces.directory import Profile
+
+if TYPE_CHECKING:
+    from memplan.cost import Machine
+    from memplan.schema import Plan
 
 FindingRule = Callable[[JobCase], Iterable[Finding]]
 
@@ -86,14 +88,15 @@ def diagnose(
     ranks: Sequence[int] | None = None,
     chip: str | None = None,
     plan: Plan | None = None,
+    step: int | None = None,
     progress: Progress = silent,
 ) -> Diagnosis:
     """
-    What costs time or memory in `profile`, on `ranks` (all by default).
+    What costs time or memory in `profile`, on `ranks` (all by default) in all steps, or in `step` alone.
 
     Kernels are held against `plan` where it names them, else against the cost model of `chip`, of the plan's chip, or
     of the one that the profile names. Raises `InputError` for
-    a rank that is not there, a chip that is not known, or a profile that tells of no time at all.
+    a rank or step that is not there, a chip that is not known, or a profile that tells of no time at all.
     """
     chosen = list(profile.ranks) if ranks is None else list(ranks)
     absent = [rank for rank in chosen if rank not in profile.ranks]
@@ -103,7 +106,8 @@ def diagnose(
     found: dict[int, RankFacts] = {}
     for done, number in enumerate(chosen):
         progress(done, len(chosen), "ranks")
-        found[number] = rank_facts_of(rank_case(profile.rank(number), progress))
+        case = rank_case(profile.rank(number), progress)
+        found[number] = rank_facts_of(case if step is None else case_at_step(case, step))
     name = (
         chip
         or (plan.chip if plan else None)
@@ -129,6 +133,10 @@ def _machine(name: str | None, *, asked: bool) -> Machine | None:
     """The cost model of chip `name`; `None` where the profile names one that is not known."""
     if name is None:
         return None
+    # The cost model is loaded where there is a chip to hold kernels against.
+    from memplan.cost import machine
+    from memplan.hardware import chip as find_chip
+
     try:
         return machine(find_chip(name))
     except MemplanError:

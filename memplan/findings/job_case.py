@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress, silent
-from memplan.cost import Machine
 from memplan.findings.claims import Claims
 from memplan.findings.critical_path import CriticalPath, critical_path
 from memplan.findings.finding import Finding, threshold
 from memplan.findings.meetings import Meetings, meetings_of
 from memplan.findings.rank_case import RankCase
 from memplan.findings.step_breakdown import ExposedCommunication, StepBreakdown, breakdown, exposed_communications
-from memplan.schema import Plan
 
 if TYPE_CHECKING:
+    from memplan.cost import Machine
     from memplan.findings.planned_kernels import PlannedKernels
+    from memplan.schema import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import MemplanError
 from memplan.core.resources import table
-from memplan.cost import Machine, kernel_cost, kernel_of_row
 from memplan.findings.finding import threshold
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
+
+if TYPE_CHECKING:
+    from memplan.cost import Machine
 
 _LAUNCH, _MEMORY, _NO_PIPE, _NOT_COUNTED = "launch", "memory", "no pipe", "not counted"
 
@@ -94,7 +97,8 @@ def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) ->
 
 def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
     """Kernels of one type, core and operands have one number: the first row of each number, and the number of each."""
-    columns = (kernels.type, kernels.core, kernels.input_shapes, kernels.input_dtypes, kernels.output_shapes)
+    columns = [kernels.type, kernels.core, kernels.input_shapes, kernels.input_dtypes, kernels.output_shapes]
+    columns += [formats for formats in (kernels.input_formats, kernels.output_formats) if formats]
     key = np.zeros(len(rows), dtype=np.int64)
     for column in columns:
         coded = column_codes(column)
@@ -122,16 +126,16 @@ def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
     """The model's ns for each kernel, NaN where its operands don't tell enough."""
+    from memplan.cost import kernel_cost
+    from memplan.cost.kernel_columns import kernel_at
+
     first, number = signatures(kernels, rows)
     found = np.full(len(first), np.nan)
     for place, row in enumerate(rows[first].tolist()):
         if not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
             continue
         try:
-            kernel = kernel_of_row(
-                kernels.type[row], kernels.input_shapes[row], kernels.input_dtypes[row], kernels.output_shapes[row],
-                kernels.output_dtypes[row], core=kernels.core[row],
-            )  # fmt: skip
+            kernel = kernel_at(kernels, row)
             cost = kernel_cost(kernel, machine)
         except MemplanError:
             continue

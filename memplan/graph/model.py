@@ -32,9 +32,10 @@ class TensorKind(str, Enum):
 _PERSISTENT = frozenset({TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.INPUT, TensorKind.CONSTANT})
 
 DTYPE_BITS: Mapping[str, int] = {
-    "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64,
+    "bool": 8, "int2": 2, "int4": 4, "int8": 8, "int16": 16, "int32": 32, "int64": 64,
     "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64,
-    "float4_e2m1": 4, "float8_e4m3": 8, "float8_e5m2": 8, "float8_e8m0": 8, "hifloat8": 8,
+    "float4_e2m1": 4, "float6_e2m3": 6, "float6_e3m2": 6,
+    "float8_e4m3": 8, "float8_e5m2": 8, "float8_e8m0": 8, "hifloat8": 8,
     "float16": 16, "bfloat16": 16, "float32": 32, "float64": 64, "complex64": 64, "complex128": 128,
 }  # fmt: skip
 """Bits of one element by the dtype names used throughout memplan."""

@@ -20,7 +20,8 @@ _MESSAGE, _OPTIONAL, _REPEATED = 11, 1, 3
 
 MessageTable = Mapping[str, str]
 """
-Message name -> its fields as `number name type` separated by commas; `*` before the type means repeated.
+Message name -> its fields as `number name type` separated by commas; `*` before the type means repeated, `?` that a
+value of zero is told from none.
 
 A type is a scalar of protobuf or another message of the table. Enums are read as `int32`, which has the same wire
 form. Fields left out are kept by protobuf as unknown bytes and cost no time.
@@ -46,6 +47,12 @@ def message_class(package: str, table: MessageTable, root: str, *, lossless: boo
             if kind.startswith("*"):
                 field.label = _REPEATED
                 kind = kind[1:]
+            elif kind.startswith("?"):
+                kind = kind[1:]
+                if not lossless:  # proto2 tells them apart anyway
+                    field.proto3_optional = True
+                    field.oneof_index = len(message.oneof_decl)
+                    message.oneof_decl.add(name=f"_{label}")
             if kind in _SCALARS:
                 field.type = _SCALARS[kind]
             else:

@@ -1,30 +1,38 @@
-"""The Plan and all it holds, its JSON form, and its memory curves."""
+"""The Plan and all it holds, its JSON form, and its memory curves: each is imported when it is asked for."""
 
-from memplan.schema.curve import Curve, memory_curve, step_starts
-from memplan.schema.decode import load_plan, plan_from_json
-from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
-from memplan.schema.plan import (
-    SCHEMA_VERSION,
-    Bound,
-    Certainty,
-    LinkUse,
-    Placement,
-    Plan,
-    PlannedAttribute,
-    PlannedKernel,
-    PlannedOp,
-    PlannedOperand,
-    PlannedTensor,
-    PlanOrigin,
-    PlanSetting,
-    Source,
-    StepPart,
-    Tier,
-    TierUse,
-    Transfer,
-    plan_to_json,
-)
-from memplan.schema.summary import plan_headline
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memplan.core.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from memplan.schema.curve import Curve, memory_curve, step_starts
+    from memplan.schema.decode import load_plan, plan_from_json
+    from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
+    from memplan.schema.plan import (
+        SCHEMA_VERSION,
+        Bound,
+        Certainty,
+        LinkUse,
+        Placement,
+        Plan,
+        PlannedAttribute,
+        PlannedKernel,
+        PlannedOp,
+        PlannedOperand,
+        PlannedProgram,
+        PlannedTensor,
+        PlanOrigin,
+        PlanSetting,
+        Source,
+        StepPart,
+        Tier,
+        TierUse,
+        Transfer,
+        plan_to_json,
+    )
+    from memplan.schema.summary import plan_headline
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -42,6 +50,7 @@ __all__ = [
     "PlannedKernel",
     "PlannedOp",
     "PlannedOperand",
+    "PlannedProgram",
     "PlannedTensor",
     "Source",
     "StepPart",
@@ -56,3 +65,38 @@ __all__ = [
     "plan_to_json",
     "step_starts",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(("Curve", "memory_curve", "step_starts"), "memplan.schema.curve"),
+        **dict.fromkeys(("load_plan", "plan_from_json"), "memplan.schema.decode"),
+        **dict.fromkeys(("PeakShare", "PlanPeak", "plan_peak"), "memplan.schema.peak"),
+        **dict.fromkeys(
+            (
+                "SCHEMA_VERSION",
+                "Bound",
+                "Certainty",
+                "LinkUse",
+                "Placement",
+                "Plan",
+                "PlannedAttribute",
+                "PlannedKernel",
+                "PlannedOp",
+                "PlannedOperand",
+                "PlannedProgram",
+                "PlannedTensor",
+                "PlanOrigin",
+                "PlanSetting",
+                "Source",
+                "StepPart",
+                "Tier",
+                "TierUse",
+                "Transfer",
+                "plan_to_json",
+            ),
+            "memplan.schema.plan",
+        ),
+        "plan_headline": "memplan.schema.summary",
+    },
+)

@@ -111,13 +111,23 @@ def test_unusable_arguments_give_one_line(
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    from memplan.cli.app import app
+    from memplan.cli.app import command_app
 
-    names = [command.name for command in app.registered_commands]
+    names = [command.name for command in command_app().registered_commands]
     assert {"plan", "show", "profile", "compare", "chips", "gui", "kv", "export", "simulate"} <= set(names)
     for name in names:
         assert main([str(name), "--help"]) == 0
         assert str(name) in capsys.readouterr().out
+
+
+def test_a_command_loads_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    from memplan.cli.app import command_app
+
+    assert [command.name for command in command_app(["diagnose", "DIR"]).registered_commands] == ["diagnose"]
+    assert [group.name for group in command_app(["op"]).registered_groups] == ["op"]
+    assert len(command_app(["--help", "diagnose"]).registered_commands) > 15
+    assert main(["diagnos"]) == 2
+    assert "diagnose" in capsys.readouterr().err
 
 
 def test_importing_memplan_is_quick_and_light() -> None:

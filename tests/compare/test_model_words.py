@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import memplan
-from memplan.cli.app import app
+from memplan.cli.app import command_app
 from memplan.compare import CauseKind, Comparison, compare
 from memplan.reports.comparison.compare_report import compare_report
 from memplan.schema import Plan
@@ -82,7 +82,9 @@ def test_times_by_part_and_layer_are_planned_beside_measured(plan: Plan, compare
 def test_kernels_are_written_with_their_places(plan: Plan, run: Path, tmp_path: Path, suffix: str) -> None:
     plan.save(tmp_path / "plan.json")
     output = tmp_path / f"kernels.{suffix}"
-    answer = CliRunner().invoke(app, ["compare", str(tmp_path / "plan.json"), str(run), "--kernels", str(output)])
+    answer = CliRunner().invoke(
+        command_app(), ["compare", str(tmp_path / "plan.json"), str(run), "--kernels", str(output)]
+    )
     assert answer.exit_code in (0, 1), answer.output
     if suffix == "csv":
         with output.open(encoding="utf-8", newline="") as file:
@@ -97,7 +99,9 @@ def test_kernels_are_written_with_their_places(plan: Plan, run: Path, tmp_path: 
 def test_a_profile_alone_is_told_in_the_words_of_its_model(shared_data: Path) -> None:
     profile = shared_data / "profiles" / "qwen3-0.6b-train-4rank"
     config = shared_data / "configs" / "Qwen--Qwen3-0.6B.json"
-    answer = CliRunner().invoke(app, ["profile", str(profile), "--rank", "0", "--model", str(config), "--json"])
+    answer = CliRunner().invoke(
+        command_app(), ["profile", str(profile), "--rank", "0", "--model", str(config), "--json"]
+    )
     assert answer.exit_code == 0, answer.output
     model = json.loads(answer.stdout)["model"]
     assert model["holders"]["explained_bytes"] >= 0.95 * model["holders"]["measured_bytes"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from memplan.cli.app import app
+from memplan.cli.app import command_app
 from memplan.core.errors import InputError
 from memplan.gui.model.kv.kv_budget import answer, answers, budget_headline, stack, warnings
 from memplan.gui.model.kv.kv_colours import cache_colour, stack_colours
@@ -62,7 +62,7 @@ def printed(command: str) -> tuple[int, dict[str, Any]]:
     """What the command line answers to `command`, as a document."""
     words = shlex.split(command)
     assert words[0] == "memplan"
-    done = CliRunner().invoke(app, [*words[1:], "--json"], standalone_mode=False)
+    done = CliRunner().invoke(command_app(), [*words[1:], "--json"], standalone_mode=False)
     return done.return_value, json.loads(done.stdout)
 
 

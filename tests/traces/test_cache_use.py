@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from memplan.cli.app import app
+from memplan.cli.app import command_app
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.units import GIB
@@ -135,9 +135,9 @@ def test_planned_and_used_stand_side_by_side(shared_data: Path, tmp_path: Path) 
     path.write_text(LOG, encoding="utf-8")
     config = shared_data / "configs" / "Qwen--Qwen3-8B.json"
     command = ["kv", str(config), "--used", str(path)]
-    answer = CliRunner().invoke(app, command)
+    answer = CliRunner().invoke(command_app(), command)
     assert answer.exit_code == 0, answer.output
     assert "Planned beside used" in answer.output
     assert "1,011,712" in answer.output
-    answer = CliRunner().invoke(app, [*command, "--json"])
+    answer = CliRunner().invoke(command_app(), [*command, "--json"])
     assert json.loads(answer.stdout)["used"]["sequences"] == 31

@@ -108,21 +108,47 @@ def _regular_table(path: Path) -> TextTable | None:
         text = path.read_bytes().decode("utf-8-sig")
         if "\0" in text or "\ufffd" in text:
             return None
+        if (plain := _unquoted_columns(text)) is not None:
+            return _named_columns(path, plain)
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (csv.Error, OSError, UnicodeDecodeError):
         return None
     if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1:
         return None
+    return _named_columns(path, [list(map(str.strip, column)) for column in zip(*rows, strict=True)])
+
+
+_BLANKS = (" ", "\t", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f")
+
+
+def _unquoted_columns(text: str) -> list[list[str]] | None:
+    """The stripped columns of a table without quotes, headers first; `None` where it has any or is not regular."""
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
+    if len(lines) < 2 or '"' in text or "\r" in lines[0] or not text.isascii():
+        return None
+    width = lines[0].count(",") + 1
+    body = ",".join(lines[1:])
+    if width < 2 or "\r" in body or {line.count(",") for line in lines} != {width - 1}:
+        return None
+    # Tools end their times with a tab, so that spreadsheets take them for text.
+    body = body.replace("\t,", ",")
+    cells = body.split(",")
+    if any(blank in body for blank in _BLANKS):
+        cells = list(map(str.strip, cells))
+    return [[name.strip(), *cells[place::width]] for place, name in enumerate(lines[0].split(","))]
+
+
+def _named_columns(path: Path, fields: Sequence[Sequence[str]]) -> TextTable | None:
+    """A table of columns whose first cell is their header; `None` where two headers are one, or one is missing."""
     columns: dict[str, Sequence[str]] = {}
-    for name, *cells in zip(*rows, strict=True):
-        column = list(map(str.strip, cells))
-        if name.strip() in columns or (not name.strip() and any(column)):
+    for name, *column in fields:
+        if name in columns or (not name and any(column)):
             return None
-        columns[name.strip()] = column
+        columns[name] = column
     ends = list(columns)[-1]
     if not ends:
         del columns[ends]  # a comma at the end of every line
-    return None if "" in columns else TextTable(path, columns, len(rows) - 1)
+    return None if "" in columns else TextTable(path, columns, len(fields[0]) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class TextTable:
         found = self.columns[header]
         if isinstance(found, DictionaryArray):
             return np.array([number(text) for text in found.values], dtype=np.float64)[found.codes]
+        if _PLAIN.fullmatch("\n".join((*found, ""))):
+            return np.array([float(text or "nan") for text in found], dtype=np.float64)
         values = {text: number(text) for text in set(found)}
         return np.array([values[text] for text in found], dtype=np.float64)
 
@@ -71,19 +73,44 @@ class TextTable:
         return _whole_numbers(found, factor)
 
 
-_STAMPS = re.compile(r"(?:[0-9]{1,15}\.[0-9]{3}\n)*")
-"""Lines of microseconds since 1970 with three decimals, as times of profiles mostly are."""
+_PLAIN = re.compile(r"(?:(?:[0-9]{1,16}(?:\.[0-9]{1,12})?)?\n)*")
+"""Lines of decimal numbers as times and sizes of profiles mostly are, or of nothing."""
+
+_LARGEST_FACTOR = 2**21
+"""Twice a fraction of twelve digits times this is still below 2**63."""
 
 
 def _whole_numbers(texts: Sequence[str], factor: int) -> Int64s:
-    """Decimal numbers times `factor`, -1 where a text is none; each distinct text is worked out once."""
-    if factor == 1000:
-        joined = "\n".join((*texts, ""))
-        if _STAMPS.fullmatch(joined):
-            return np.array(list(map(int, joined.replace(".", "").split("\n")[:-1])), dtype=np.int64)
-    values: dict[str, int] = {}
+    """Decimal numbers times `factor`, -1 where a text is none."""
+    if (plain := _plain_numbers(texts, factor)) is not None:
+        return plain
+    values: dict[str, int] = {}  # each distinct text is worked out once
     for text in texts:
         if text not in values:
             value = scaled(text, factor)
             values[text] = -1 if value is None else value
     return np.array([values[text] for text in texts], dtype=np.int64)
+
+
+def _plain_numbers(texts: Sequence[str], factor: int) -> Int64s | None:
+    """The same of a whole column at once; `None` where a number is written in another way or is very large."""
+    joined = "\n".join((*texts, ""))
+    if factor > _LARGEST_FACTOR or not _PLAIN.fullmatch(joined):
+        return None
+    digits = np.frombuffer(joined.encode(), dtype=np.uint8).astype(np.int64) - ord("0")
+    ends = np.flatnonzero(digits == ord("\n") - ord("0"))
+    starts = np.concatenate(([0], ends[:-1] + 1))[: len(ends)]
+    points, dots = ends.copy(), np.flatnonzero(digits == ord(".") - ord("0"))
+    points[np.searchsorted(ends, dots)] = dots
+    whole, fraction = np.zeros(len(ends), dtype=np.int64), np.zeros(len(ends), dtype=np.int64)
+    for place in range(int((points - starts).max(initial=0))):
+        at = points - 1 - place
+        whole += np.where(at >= starts, digits[at], 0) * 10**place
+    places = max(int((ends - points).max(initial=0)) - 1, 0)
+    for place in range(places):
+        at = points + 1 + place
+        fraction = fraction * 10 + np.where(at < ends, digits[np.minimum(at, len(digits) - 1)], 0)
+    if int(whole.max(initial=0)) >= np.iinfo(np.int64).max // factor:
+        return None
+    unit = 10**places
+    return np.where(ends > starts, whole * factor + (2 * fraction * factor + unit) // (2 * unit), -1)

@@ -12,7 +12,6 @@ from memplan.core.units import format_bytes, format_share
 from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.hardware import chip as find_chip
 from memplan.traces.process_memory import ProcessPart, process_memory
 from memplan.traces.profile import Allocations, MemoryCurve
 
@@ -76,8 +75,12 @@ def _fullest_ns(facts: RankFacts) -> int | None:
 def room_left(facts: RankFacts, job: JobCase) -> tuple[int, int] | None:
     """Device memory that is free when most is held, and all that is usable; `None` where chip or process is unknown."""
     memory = process_memory(facts.case.profile.memory_curves())
-    chip = find_chip(job.machine.name) if job.machine is not None else None
-    if memory is None or chip is None or chip.hbm_bytes is None:
+    if memory is None or job.machine is None:
+        return None
+    from memplan.hardware import chip as find_chip  # loaded with the cost model, where there is one
+
+    chip = find_chip(job.machine.name)
+    if chip.hbm_bytes is None:
         return None
     usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
     return usable - memory.held, usable

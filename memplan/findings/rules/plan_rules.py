@@ -13,11 +13,11 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.schema import PlannedOp
 from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
     from memplan.findings.planned_kernels import PlannedKernels
+    from memplan.schema import PlannedOp
 
 _MOST = 8
 
