@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
+from memplan.cli.engine_words import plain_words
 from memplan.core.errors import CancelledError, MemplanError
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
@@ -94,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = command_app(words)(args=words, standalone_mode=False)
+        asked = plain_words(words)
+        if asked.left:
+            print_error(f"no meaning for memory is known of {', '.join(asked.left)}: left out")
+        code = command_app(asked.words)(args=list(asked.words), standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:
