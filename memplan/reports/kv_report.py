@@ -204,6 +204,12 @@ def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
             Sentence("as the engine prints it"),
             4,
         ),
+        Figure(
+            Sentence("KV cache size in tokens"),
+            int(pool.max_concurrency * result.context),
+            Quantity.COUNT,
+            Sentence("as the engine prints it: that many sequences of {}", (f"{result.context:,}",)),
+        ),
         Figure(Sentence("prefix-cache granularity"), result.prefix_granularity, Quantity.COUNT, Sentence("tokens")),
     )
 
