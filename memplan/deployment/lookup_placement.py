@@ -31,8 +31,8 @@ class LookupPlace:
 
     `tokens_per_second` of one replica (a group of tensor parallelism) make the link busy all the time; reads are small
     and scattered, so it is an upper bound, as `serial`, with one read at a time, is a lower one (`None` where the
-    latency is not known). `cache` bytes of a die are left for the KV cache, of `sequences`. `refused` says why the place
-    can't be had.
+    latency is not known). `cache` bytes of a die are left for the KV cache, of `sequences`. `refused` says why the
+    place can't be had.
     """
 
     name: Sentence
@@ -92,9 +92,7 @@ def lookup_placements(case: Case) -> LookupPlacements | None:
     reads, host = _Reads(token, rows, heads), case.budget()
     places = [
         _place(case, Sentence("HBM, divided by tensor parallelism"), mine, 0, None, reads, layout.tensor),
-        _place(
-            case, Sentence("host memory, a copy for each replica"), 0, whole * layout.data, "h2d", token, rows, heads, 1
-        ),
+        _place(case, Sentence("host memory, a copy for each replica"), 0, whole * layout.data, "h2d", reads, 1),
         _place(case, Sentence("host memory, one copy shared"), 0, whole, "h2d", reads, 1),
         _place(case, Sentence("pool of host memory over UB"), 0, whole, "ub_host", reads, 1),
     ]
