@@ -129,8 +129,8 @@ def test_tasks_of_each_device_of_a_database_are_those_of_a_rank(
 def test_steps_of_each_device_in_an_analysis_are_those_of_a_rank(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "analysis.db")) as data, data:
         data.execute(
-            "CREATE TABLE StepTraceTime (deviceId INTEGER, step TEXT, computing REAL, communication_not_overlapped REAL,"
-            " overlapped REAL, communication REAL, free REAL)"
+            "CREATE TABLE StepTraceTime (deviceId INTEGER, step TEXT, computing REAL,"
+            " communication_not_overlapped REAL, overlapped REAL, communication REAL, free REAL)"
         )
         for device in (4, 0, 2):
             data.execute("INSERT INTO StepTraceTime VALUES (?, '', ?, 0, 0, 0, 50)", (device, device + 1))
@@ -168,10 +168,8 @@ def test_a_trace_of_several_devices_is_told_apart_by_its_processes(
     profile = open_profile(tmp_path, cache=tmp_path / "cache")
     for number, device in zip(profile.ranks, (0, 3), strict=True):
         rank = profile.rank(number)
-        shown = {
-            slices.names[name] for track in rank.tracks for slices in [rank.slices(track.id)] for name in slices.name
-        }
-        assert shown == {"launch", f"k{device}"}
+        slices = [rank.slices(track.id) for track in rank.tracks]
+        assert {one.names[name] for one in slices for name in one.name} == {"launch", f"k{device}"}
 
 
 def test_folders_of_devices_keep_their_own_files(tmp_path: Path) -> None:
