@@ -12,7 +12,8 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.traces.cache_use import use_in_log
-from memplan.traces.devices import DeviceShare, devices_told
+from memplan.traces.device_search import devices_told
+from memplan.traces.devices import DeviceShare
 from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
 from memplan.traces.notes import Notebook

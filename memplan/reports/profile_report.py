@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from memplan.core.progress import Progress, silent
@@ -20,6 +21,7 @@ from memplan.reports.report import (
     ReportTable,
     section,
 )
+from memplan.traces.communication_times import communication_totals, transport_totals
 from memplan.traces.directory import Profile
 from memplan.traces.rank import RankProfile
 
@@ -46,6 +48,20 @@ _MEMORY = (
     Column("samples", Quantity.COUNT),
     Column("peak allocated", Quantity.BYTES),
     Column("peak reserved", Quantity.BYTES),
+)
+_COMMUNICATIONS = (
+    Column("communication"),
+    Column("count", Quantity.COUNT),
+    Column("elapsed", Quantity.DURATION),
+    Column("moving bytes", Quantity.DURATION),
+    Column("waiting", Quantity.DURATION),
+    Column("moved", Quantity.BYTES),
+)
+_TRANSPORTS = (
+    Column("link"),
+    Column("moved", Quantity.BYTES),
+    Column("time on links", Quantity.DURATION),
+    Column("rate", Quantity.RATE),
 )
 _RANKS = (
     Column("rank"),
@@ -116,6 +132,7 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
         }
         for step in rank.steps(progress)
     ]
+    communications = rank.communications(progress)
     return {
         "rank": rank.rank,
         "device": rank.device,
@@ -129,6 +146,10 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
         "steps": steps,
         "top_ops": [{"type": op.type, "count": op.count, "total_ns": op.total_ns} for op in rank.top_ops(top)],
         "memory": memory,
+        "communications": [asdict(total) for total in communication_totals(communications)],
+        "transports": [
+            {**asdict(total), "bytes_per_second": total.bytes_per_second} for total in transport_totals(communications)
+        ],
     }
 
 
@@ -148,6 +169,12 @@ def _sections(rank: dict[str, Any]) -> Iterator[ReportSection]:
         types = tuple((row["type"], row["count"], row["total_ns"], row["total_ns"] / total) for row in rank["top_ops"])
         parts.append(ReportTable(_OP_TYPES, types, "Op types by time"))
         parts.append(bar_chart([(row["type"], row["total_ns"]) for row in rank["top_ops"]], Quantity.DURATION))
+    if rank["communications"]:
+        waits = tuple(tuple(row.values()) for row in rank["communications"])
+        parts.append(ReportTable(_COMMUNICATIONS, waits, "Communications by time"))
+    if rank["transports"]:
+        links = tuple(tuple(row.values()) for row in rank["transports"])
+        parts.append(ReportTable(_TRANSPORTS, links, "Traffic by kind of link"))
     held = [row for row in rank["memory"] if max(row["peak_allocated"] or 0, row["peak_reserved"] or 0) > 0]
     if held:
         rows = tuple(
