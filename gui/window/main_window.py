@@ -304,8 +304,6 @@ class MainWindow(QMainWindow):
         self.opener.add_request(replace(request, rank=second), self.side_by_side.begin)
 
     def _side_by_side_changed(self) -> None:
-        if self.side_by_side.on:
-            self.show_page("timeline")
         self._show_tabs()
         self.commands.refresh()
 

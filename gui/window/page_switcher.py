@@ -138,7 +138,8 @@ class PageSwitcher:
         self._wanted = tuple(names)
         names = [name for name in names if self.has_plan() or not self._needs_plan(name)]
         for name, dock in self._docks.items():
-            dock.setVisible(name in names)
+            if name in self._docks.specs:  # what came for a while, such as the differences of A and B, stays
+                dock.setVisible(name in names)
         for name in names:
             if name not in self._docks:
                 self._docks.show(name, partial(self._made_late, name))
@@ -153,6 +154,8 @@ class PageSwitcher:
         if layout is not None and name in self._wanted:
             self._window.restoreState(layout.state)
         for other, dock in self._docks.items():
+            if other not in self._docks.specs:
+                continue
             dock.setVisible(other in self._wanted and (self.has_plan() or not self._needs_plan(other)))
         if layout is None and name in self._wanted:
             self._size(self.pages[self.current], self._wanted)

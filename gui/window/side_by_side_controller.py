@@ -199,6 +199,7 @@ class SideBySideController:
         """Show `second` beside the shown document."""
         if self.on:
             self.end()
+        self._docks.bring("timeline")
         self.second = second
         self._make_views(second.session)
         self._link_up()
