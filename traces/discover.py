@@ -16,6 +16,7 @@ from memplan.traces.device_search import devices_told
 from memplan.traces.devices import DeviceShare
 from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
+from memplan.traces.kineto_workers import rank_in_trace, traces_by_worker
 from memplan.traces.notes import Notebook
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
@@ -339,6 +340,7 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
 
     Of several sessions of one rank the newest is taken, by the time in the name of its folder.
     """
+    sources = [part for source in sources for part in _by_worker(source, notes)]
     sources = [part for source in _newest_sessions(sources, path, notes) for part in _by_device(source, notes)]
     taken: dict[int, RankSource] = {}
     for source in sources:
@@ -360,6 +362,28 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
                 notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
             taken[rank] = replace(source, rank=rank)
     return [taken[rank] for rank in sorted(taken)]
+
+
+def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
+    """One source for each process of which torch.profiler left a trace in one folder, with its newest recording."""
+    if len(source.of(FileKind.TRACE)) < 2 or _PROFILE_KINDS.intersection(source.files) != {FileKind.TRACE}:
+        return [source]
+    workers = traces_by_worker(source.of(FileKind.TRACE))
+    found = []
+    for traces in workers.values():
+        *others, newest = traces
+        if others:
+            listed = ", ".join(path.name for path in others[:_MOST_NAMED]) + (
+                ", ..." if len(others) > _MOST_NAMED else ""
+            )
+            notes.add(newest, f"the newest of {len(traces)} recordings of one process is read; not read: {listed}")
+        match = _RANK_IN_NAME.search(newest.name)
+        rank = rank_in_trace(newest)
+        rank = int(match.group(1)) if rank < 0 and match else rank
+        alone = len(workers) == 1
+        files = {**source.files, FileKind.TRACE: [newest]}
+        found.append(replace(source, rank=source.rank if alone and rank < 0 else rank, files=files))
+    return found or [source]
 
 
 def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:

@@ -17,7 +17,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.events import plain_json, read_events
-from memplan.traces.timeline.merge_events import events_of_device, merge_events, without_far_slices
+from memplan.traces.timeline.merge_events import events_of_device, merge_events, newest_run, without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
 from memplan.traces.timeline.text_damage import with_known_escapes
@@ -71,7 +71,8 @@ def _small(
     paths: list[Path], types: Mapping[str, str], share: DeviceShare | None, notes: Notebook, progress: Progress
 ) -> TimelineQuery:
     """A timeline that lives in memory only."""
-    events = merge_events([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
+    parts = [read_events(path, path.read_bytes(), notes, progress) for path in paths]
+    events = merge_events(newest_run(parts, paths, notes), 0, paths, notes)
     events = without_far_slices(events_of_device(events, share), paths[0], notes)
     arguments = events.arguments or ()
 
@@ -111,7 +112,7 @@ def _imported(
                 unzip(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        events = events_of_device(merge_events(parts, _FILE_BIT, paths, own), share)
+        events = events_of_device(merge_events(newest_run(parts, paths, own), _FILE_BIT, paths, own), share)
         timeline = build(without_far_slices(events, paths[0], own), types, compiled=True)
         told = [(note.file, note.text) for note in own.notes]
         try:
