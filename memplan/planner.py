@@ -37,7 +37,7 @@ from memplan.serving.step_parts import model_step_parts
 def plan(
     source: Any,
     *inputs: Any,
-    chip: str | Chip,
+    chip: str | Chip = "910B3",
     layers: int | None = None,
     hbm: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -55,8 +55,9 @@ def plan(
     """
     Plan the memory and time of a graph, or of one step of a published model, on one die of `chip`.
 
-    `source` is a graph file, a `Graph`, or a MindSpore cell with the `inputs` it will be called with: the cell is
-    compiled, not run, and with `layers` one built with a few equal layers is planned with that many. It may also be
+    `source` is a graph file, a `Graph`, or a MindSpore cell, training step or `Model` with the `inputs` it will be
+    called with: it is compiled, not run, and with `layers` one built with a few equal layers is planned with that many.
+    It may also be
     what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step is planned, on
     replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or `decode`, and
     `settings` says what each of these rests on where they were not simply given. `hbm` is the

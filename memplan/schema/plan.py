@@ -310,6 +310,12 @@ class Plan:
         """The time of the step that the plan is a part of, in nanoseconds; its own where nothing else is known."""
         return sum(part.duration_ns for part in self.step_parts) if self.step_parts else self.makespan_ns
 
+    def __repr__(self) -> str:
+        """What `memplan plan` says first: one line, not the megabytes that a plan holds."""
+        from memplan.schema.summary import plan_headline  # it reads plans
+
+        return f"plan of {self.origin.graph} on {self.chip}: {plan_headline(self)}"
+
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON to `path`, replacing it in one step."""
         save_json(plan_to_json(self), path)

@@ -1,26 +1,26 @@
 """
-The graph of a MindSpore cell in the running process: compiled, never executed, no weights copied.
+The graph of a MindSpore cell or training step in the running process: compiled, never executed, no weights copied.
 
 Only this module of the readers imports MindSpore, and only when it is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, UnboundShapeError
 from memplan.core.progress import Progress, silent
 from memplan.graph.model import Graph
 from memplan.readers.mindir.file import read_mindir
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.replicate import replicate_layers
 
-_REMEDY = "call it in graph mode: mindspore.set_context(mode=mindspore.GRAPH_MODE)"
-
 
 def capture(
-    cell: Any,
+    source: Any,
     *inputs: Any,
     layers: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -28,12 +28,14 @@ def capture(
     progress: Progress = silent,
 ) -> Graph:
     """
-    The graph that MindSpore compiles for `cell(*inputs)`.
+    The graph that MindSpore compiles for `source(*inputs)`.
 
-    `cell` is an `nn.Cell`, `inputs` what it will be called with (tensors, or `Tensor(shape=..., dtype=...)` without
-    data). The cell is compiled for its current `set_train` state; what it was compiled for before stays usable. With
-    `layers`, a model built with fewer equal layers is extended to that many. Raises `InputError` when the cell can't
-    be compiled or its layers don't repeat.
+    `source` is an `nn.Cell`, a function of tensors such as a training step (decorated with `ms.jit` or not) or an
+    `ms.Model`, whose training network is taken; `inputs` are what it will be called with (tensors, or
+    `Tensor(shape=..., dtype=...)` without data). It is compiled in graph mode whatever the mode is, which stays as it
+    was; a cell is compiled for its current `set_train` state, and what was compiled before stays usable. With
+    `layers`, a model built with fewer equal layers is extended to that many. Raises `InputError` when it can't be
+    compiled or its layers don't repeat.
     """
     try:
         import mindspore
@@ -43,13 +45,47 @@ def capture(
             f"MindSpore can't be imported: {error}",
             remedy="install the mindspore extra: pip install memplan[mindspore]",
         ) from None
-    name = type(cell).__name__
-    if not isinstance(cell, nn.Cell):
-        raise InputError(f"a mindspore.nn.Cell is expected, found {name}")
-    if mindspore.get_context("mode") != mindspore.GRAPH_MODE:
-        raise InputError(f"{name} runs op by op and has no graph", remedy=_REMEDY)
-    graph = read_mindir(_compiled(cell, inputs, name), name, shapes=shapes, target=target, progress=progress)
+    if isinstance(source, mindspore.Model):
+        source = source.train_network
+    name = getattr(source, "__name__", type(source).__name__)
+    if not isinstance(source, nn.Cell) and not callable(source):
+        raise InputError(
+            f"a mindspore.nn.Cell, a function or a mindspore.Model is expected, found {name}",
+            remedy="name the cell that is run, the training step or the file that it was exported to",
+        )
+    for place, given in enumerate(inputs):
+        if type(given).__module__.partition(".")[0] == "numpy":
+            raise InputError(
+                f"input {place} is an array of numpy", place=name, remedy="inputs must be Tensors: mindspore.Tensor(x)"
+            )
+    with _graph_mode(mindspore):
+        data = _compiled(source, inputs, name) if isinstance(source, nn.Cell) else _traced(source, inputs, name)
+    try:
+        graph = read_mindir(data, name, shapes=shapes, target=target, progress=progress)
+    except UnboundShapeError as error:
+        label, _, dims = error.suggestion.partition("=")
+        raise InputError(
+            error.message, path=name, place=error.place, remedy=f'bind them with shapes={{"{label}": ({dims})}}'
+        ) from None
     return graph if layers is None else replicate_layers(graph, layers)
+
+
+@contextmanager
+def _graph_mode(mindspore: Any) -> Iterator[None]:
+    """Graph mode for the time of the block: MindSpore starts op by op, where nothing has a graph."""
+    before = mindspore.get_context("mode")
+    if before != mindspore.GRAPH_MODE:
+        mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    try:
+        yield
+    finally:
+        if before != mindspore.GRAPH_MODE:
+            mindspore.set_context(mode=before)
+
+
+_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError)
+# Phases called export stop before the backend, so that nothing is built for the host's own device.
+_PHASE = "export.memplan"
 
 
 def _compiled(cell: Any, inputs: tuple[Any, ...], name: str) -> bytes:
@@ -58,13 +94,36 @@ def _compiled(cell: Any, inputs: tuple[Any, ...], name: str) -> bytes:
 
     executor = api._cell_graph_executor
     try:
-        # Phases called export stop before the backend, so that nothing is built for the host's own device.
-        phase, _ = executor.compile(cell, *inputs, phase="export.memplan", do_convert=False)
+        phase, _ = executor.compile(cell, *inputs, phase=_PHASE, do_convert=False)
         data = executor._get_func_graph_proto(cell, phase, "mind_ir")
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        remedy = "check that the cell runs with these inputs"
-        raise InputError(f"{name} can't be compiled: {first}", remedy=remedy) from None
+    except _FAILURES as error:
+        raise _refusal(error, name) from None
+    return _present(data, name)
+
+
+def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
+    """MindIR of a function, with the parameters that it uses; a `ms.jit` around it is taken off."""
+    try:
+        from mindspore.graph.api import _JitExecutor
+    except ImportError:  # MindSpore 2.9 and before
+        from mindspore.common.api import _JitExecutor
+
+    plain = getattr(function, "__wrapped__", function)
+    try:
+        executor = _JitExecutor(plain, time.time() * 1e9)
+        phase = executor.compile(plain.__name__, *inputs, phase=_PHASE)
+        data = executor._get_func_graph_proto(plain, phase, "mind_ir")
+    except _FAILURES as error:
+        raise _refusal(error, name) from None
+    return _present(data, name)
+
+
+def _refusal(error: Exception, name: str) -> InputError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InputError(f"{name} can't be compiled: {first}", remedy="check that it runs with these inputs")
+
+
+def _present(data: Any, name: str) -> bytes:
     if not data:
-        raise InputError(f"MindSpore gave no graph for {name}", remedy=_REMEDY)
+        raise InputError(f"MindSpore gave no graph for {name}", remedy="check that it runs with these inputs")
     return bytes(data)
