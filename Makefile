@@ -24,9 +24,9 @@ fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python tests/readers/fuzz_graphs.py 10000 $(or $(SEED),1)
 
-kv-oracle:  ## 500 draws a version against vLLM's own planner; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
+kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
-	@for version in 0.23.0 0.33.0; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
+	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
 
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui

@@ -22,7 +22,7 @@ from memplan.core.errors import CancelledError, InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.link_totals import LinkTotal, link_totals
+from memplan.traces.link_totals import SLOW_LINK, LinkTotal, link_totals, slower_links
 from memplan.traces.notes import Notebook
 from memplan.traces.parallel_groups import ParallelGroups, parallel_groups
 from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
@@ -30,9 +30,8 @@ from memplan.traces.rank import RankProfile
 from memplan.traces.readers.choice import open_reader
 from memplan.traces.readers.trace_file import SMALL
 
-# Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
+# From msprof-analyze: its rule for slow ranks flags a spread of 5 % of the mean.
 SLOW_RANK = 0.05
-SLOW_LINK = 0.05
 _MOST_OPS = 50
 _KILLED = "the process that read it was killed, perhaps for want of memory; try again with one worker"
 _STAGED = ("batchsendrecv", "send", "receive", "hcom_send", "hcom_receive", "hcom_batchSendRecv")
@@ -263,13 +262,3 @@ def slow_links(
         (link.source, link.target, link.transport, link.bytes_per_second, share)
         for link, share in slower_links(job_links(summaries), threshold)
     ]
-
-
-def slower_links(links: Sequence[LinkTotal], threshold: float = SLOW_LINK) -> list[tuple[LinkTotal, float]]:
-    """Links slower than the mean of their transport by more than `threshold` of it, with their share; worst first."""
-    found = []
-    for transport in {link.transport for link in links}:
-        peers = [link for link in links if link.transport == transport]
-        average = mean(link.bytes_per_second for link in peers)
-        found += [(link, share) for link in peers if (share := link.bytes_per_second / average) < 1 - threshold]
-    return sorted(found, key=lambda entry: (entry[1], entry[0].source, entry[0].target))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
-from memplan.kv.budget import KvBudget
+from memplan.kv.budget_parts import KvBudget
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory

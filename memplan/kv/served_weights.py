@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.models import ModelConfig
-from memplan.models.precision import PUBLISHED
+from memplan.models.parallel import Layout, rank_lookup_bytes
+from memplan.models.precision import PUBLISHED, precision
 
 _CUBE_TYPES = {"fp8": "float8_e4m3", "mxfp4": "float4_e2m1"}
 """What a chip must multiply to run weights of a method."""
@@ -42,3 +44,15 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
         return ServedWeights("bf16", Sentence(note, (chip.name,)))
     note = "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8"
     return ServedWeights(asked, Sentence(note, (chip.name,)))
+
+
+def weight_notes(model: ModelConfig, layout: Layout, served: ServedWeights, span: range) -> list[Text]:
+    """What there is to say of the weights of the layers in `span` on one rank."""
+    notes: list[Text] = [*model.notes]
+    if served.note is not None:
+        notes.append(served.note)
+    tables = rank_lookup_bytes(model, layout, precision(served.precision, model), span)
+    if tables:
+        text = "lookup tables of {} a rank are taken to stand in host memory, not on the die"
+        notes.append(Sentence(text, (format_bytes(tables),)))
+    return notes

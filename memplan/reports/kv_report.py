@@ -11,7 +11,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
 from memplan.deployment.engine_changes import EngineComparison
-from memplan.kv import KvBudget
+from memplan.kv import KvBudget, TokenPools
 from memplan.reports.engine_section import engine_document, engine_section
 from memplan.reports.report import (
     Column,
@@ -173,6 +173,8 @@ def cost_figures(result: KvBudget) -> tuple[Figure, ...]:
 def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
     """Blocks of the engine's pool."""
     pool = result.pool
+    if result.token_pools is not None:
+        return token_figures(result, result.token_pools)
     return (
         Figure(
             Sentence("blocks"),
@@ -195,6 +197,26 @@ def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
         ),
         Figure(Sentence("prefix-cache granularity"), result.prefix_granularity, Quantity.COUNT, Sentence("tokens")),
     )
+
+
+def token_figures(result: KvBudget, pools: TokenPools) -> tuple[Figure, ...]:
+    """Pools of an engine that deals memory out in tokens, in its own words."""
+    page = Sentence("in pages of {}", (f"{pools.page:,}",))
+    said = [Figure("max_total_num_tokens", pools.tokens, Quantity.COUNT, page)]
+    if pools.window_tokens is not None:
+        what = Sentence("tokens of the windows' pool")
+        said.append(Figure("swa_max_total_num_tokens", pools.window_tokens, Quantity.COUNT, what))
+    for ratio, entries in pools.entries.items():
+        what = Sentence("compressed entries of ratio {}", (str(ratio),))
+        said.append(Figure(f"c{ratio}_max_total_num_tokens", entries, Quantity.COUNT, what))
+    if pools.states is not None:
+        what = Sentence("slots of states, {} of them a request", (f"{pools.states // max(1, pools.requests):,}",))
+        said.append(Figure("max_mamba_cache_size", pools.states, Quantity.COUNT, what))
+    running = Sentence("at once, whatever their length")
+    said.append(Figure("max_running_requests", pools.requests, Quantity.COUNT, running))
+    granularity = Sentence("prefix-cache granularity")
+    said.append(Figure(granularity, result.prefix_granularity, Quantity.COUNT, Sentence("tokens")))
+    return tuple(said)
 
 
 def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
@@ -255,7 +277,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
     document = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in ("items", "pool", "layout", "refusal", "notes", "choices")
+        if field.name not in ("token_pools", "items", "pool", "layout", "refusal", "notes", "choices")
     }
     return {
         **document,
@@ -282,6 +304,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
                 for group in pool.groups
             ],
         },
+        **({} if result.token_pools is None else {"token_pools": dataclasses.asdict(result.token_pools)}),
         "refusal": None if result.refusal is None else dataclasses.asdict(result.refusal),
         "notes": [str(note) for note in result.notes],
         "settings": [

@@ -31,7 +31,7 @@ class ServingRequest:
     engine: str = option(
         "--engine",
         default="vllm-ascend",
-        about="Serving engine, such as vllm-ascend, mindie or logical.",
+        about="Serving engine, such as vllm-ascend, sglang, mindie or logical.",
         panel=_SERVING,
         always=True,
     )
@@ -134,7 +134,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.hardware import chip as find_chip
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
-        from memplan.kv.budget import DEFAULT_SEQUENCES
+        from memplan.kv.budget_parts import DEFAULT_SEQUENCES
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
         from memplan.models import load_config
 
@@ -156,6 +156,7 @@ class KvRequest(LayoutRequest, ServingRequest):
                 batched_tokens=self.batched_tokens,
                 asynchronous=self.asynchronous,
                 prefix_caching=self.prefix_caching,
+                requests=self.step_sequences,
             ),
             self.layout,
             Memory(

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from memplan.traces.profile import Track, TrackKind
@@ -61,6 +60,8 @@ def cache_directory() -> Path:
     """The user's cache directory for imported traces (`MEMPLAN_CACHE_DIR` overrides it); it need not exist."""
     if told := os.environ.get("MEMPLAN_CACHE_DIR"):
         return Path(told) / "traces"
+    import platformdirs  # loaded where no folder is named, for little else needs one
+
     return platformdirs.user_cache_path("memplan", appauthor=False) / "traces"
 
 

@@ -13,9 +13,9 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_rate
 from memplan.gui.model.cluster.heat_grid import HeatGrid
 from memplan.gui.model.session.session import Session
-from memplan.traces.link_totals import LinkTotal, link_totals
+from memplan.traces.link_totals import SLOW_LINK, LinkTotal, link_totals, slower_links
 from memplan.traces.process_memory import process_memory
-from memplan.traces.summaries import SLOW_LINK, SLOW_RANK, slower_links
+from memplan.traces.summaries import SLOW_RANK
 
 if TYPE_CHECKING:
     from memplan.findings import Diagnosis
