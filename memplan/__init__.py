@@ -14,12 +14,13 @@ from memplan.core.lazy_names import lazy_names
 if TYPE_CHECKING:
     from memplan.core.errors import InputError, MemplanError
     from memplan.planner import plan
+    from memplan.readers.pytorch.live import TrainingStep
     from memplan.schema import Plan, load_plan
     from memplan.traces import open_profile
 
 __version__ = version.MEMPLAN_VERSION
 
-__all__ = ["InputError", "MemplanError", "Plan", "__version__", "load_plan", "open_profile", "plan"]
+__all__ = ["InputError", "MemplanError", "Plan", "TrainingStep", "__version__", "load_plan", "open_profile", "plan"]
 
 __getattr__ = lazy_names(
     __name__,
@@ -27,6 +28,7 @@ __getattr__ = lazy_names(
         "InputError": "memplan.core.errors",
         "MemplanError": "memplan.core.errors",
         "Plan": "memplan.schema",
+        "TrainingStep": "memplan.readers.pytorch.live",
         "load_plan": "memplan.schema",
         "open_profile": "memplan.traces",
         "plan": "memplan.planner",

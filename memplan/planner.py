@@ -27,6 +27,7 @@ from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import rounding
 from memplan.placement.shortest_layout import shortest_layout
+from memplan.readers.pytorch.live import capture_torch, is_torch
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
@@ -55,8 +56,9 @@ def plan(
     """
     Plan the memory and time of a graph, or of one step of a published model, on one die of `chip`.
 
-    `source` is a graph file, a `Graph`, or a MindSpore cell, training step or `Model` with the `inputs` it will be
-    called with: it is compiled, not run, and with `layers` one built with a few equal layers is planned with that many.
+    `source` is a graph file, a `Graph`, a MindSpore cell, training step or `Model`, or a module or `TrainingStep` of
+    PyTorch, with the `inputs` it will be called with: it is compiled or recorded on tensors without data, not run, and
+    with `layers` one built with a few equal layers is planned with that many.
     It may also be
     what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step is planned, on
     replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or `decode`, and
@@ -145,6 +147,9 @@ def _read(
     progress: Progress,
 ) -> tuple[Graph, str | None]:
     """The graph, and the SHA-256 of the file it came from."""
+    if is_torch(source, inputs):
+        graph = capture_torch(source, *inputs, progress=progress)
+        return (graph if layers is None else replicate_layers(graph, layers)), None
     if not isinstance(source, str | Path | Graph):
         from memplan.readers.mindspore.cell import capture
 
