@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow fuzz kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz kv-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -19,6 +19,9 @@ test:  ## all fast tests, with MindSpore and offscreen windows; `make test JOBS=
 test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
+
+wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
+	@tools/wheel
 
 fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore

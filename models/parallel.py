@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.core.units import round_up
 from memplan.models.architecture import ModelConfig
-from memplan.models.precision import Precision
+from memplan.models.precision import PUBLISHED, Precision
+from memplan.models.stored_weights import StoredPart, StoredWeights
 from memplan.models.weight_shapes import Split, Weight, WeightGroup
 from memplan.models.weights import weights
 
@@ -167,7 +168,10 @@ def rank_weight_bytes(
 
     The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
     embedding is held by both where they differ. Lookup tables are not counted: `rank_lookup_bytes` says what they take.
+    Published weights are those of the checkpoint's files, where they are at hand.
     """
+    if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
+        return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)
     found: dict[str, int] = {}
     first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
@@ -184,7 +188,49 @@ def rank_weight_bytes(
         if kept:
             group = item.group.value
             found[group] = found.get(group, 0) + scheme.bytes(item, rank_elements(item, layout))
+            if mtp and last and scheme.own_ends and item.name in ("embed_tokens", "lm_head"):
+                found["drafts' ends"] = found.get("drafts' ends", 0) + scheme.bytes(item, rank_elements(item, layout))
     return found
+
+
+def _stored_bytes(
+    model: ModelConfig, stored: StoredWeights, layout: Layout, span: range, *, mtp: bool, vision: bool
+) -> Mapping[str, int]:
+    """Bytes by group on one rank of what the checkpoint's files hold."""
+    found: dict[str, int] = {}
+    first, last = span.start == 0, span.stop >= len(model.layers)
+    for part in stored.parts:
+        if part.group == WeightGroup.LOOKUP.value:
+            continue
+        if part.drafts or (part.layer is not None and part.layer >= len(model.layers)):
+            kept = mtp and last
+        elif part.layer is not None:
+            kept = part.layer in span
+        elif part.group == WeightGroup.EMBEDDING.value:
+            kept = first or (last and model.tied_embeddings)
+        elif part.group == WeightGroup.VISION.value:
+            kept = first and vision
+        else:
+            kept = last
+        if kept:
+            size = part.whole + -(-part.nbytes // _stored_shards(model, part, layout))
+            found[part.group] = found.get(part.group, 0) + size
+    return found
+
+
+def _stored_shards(model: ModelConfig, part: StoredPart, layout: Layout) -> int:
+    """Into how many pieces, of which a rank has one, the part is divided: fewer where heads are repeated."""
+    ranks = layout.tensor
+    if part.split == "none":
+        return 1
+    if part.split == "expert":
+        return layout.expert_ranks
+    mixer = None if part.layer is None or part.layer >= len(model.layers) else model.layers[part.layer].mixer
+    caches = () if mixer is None else mixer.caches()
+    heads = next((cache.heads for cache in caches if cache.heads), 0)
+    if part.split == "kv" and heads:
+        return min(ranks, heads)
+    return ranks
 
 
 def rank_lookup_bytes(model: ModelConfig, layout: Layout, scheme: Precision, span: range) -> int:

@@ -97,7 +97,8 @@ class Kernels:
 
     `step` is -1 where the file has no step. `pmu` holds every numeric hardware column under its own header, with
     NaN where the file has N/A. `stream`, `wait_ns` and `block_count` (cores used) are -1 where unknown. `state` says
-    whether a kernel is made for one shape (`static`) or for any (`dynamic`); empty where the file doesn't tell.
+    whether a kernel is made for one shape (`static`) or for any (`dynamic`), `input_formats` and `output_formats` how
+    operands lie in memory (`ND;FRACTAL_NZ`); these are empty where the file doesn't tell.
     """
 
     start_ns: Int64s
@@ -115,6 +116,8 @@ class Kernels:
     output_dtypes: Sequence[str]
     pmu: Mapping[str, Floats]
     state: Sequence[str] = ()
+    input_formats: Sequence[str] = ()
+    output_formats: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.start_ns)

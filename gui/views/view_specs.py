@@ -16,6 +16,14 @@ VIEW_SPECS = (
     ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM),
     ViewSpec("curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map"),
     ViewSpec(
+        "statistics",
+        "Statistics",
+        f"{_VIEWS}.statistics_view:StatisticsView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="statistics",
+    ),
+    ViewSpec(
         "difference",
         "Planned − measured",
         f"{_VIEWS}.memory.memory_delta_view:MemoryDeltaView",
@@ -90,7 +98,7 @@ _BESIDE = {"details": 360}
 
 PAGES = (
     PageSpec("overview", "Overview", "overview"),
-    PageSpec("timeline", "Timeline", "timeline", {**_BESIDE, "problems": 0, "curve": 200}),
+    PageSpec("timeline", "Timeline", "timeline", {**_BESIDE, "problems": 0, "curve": 240, "statistics": 0}),
     PageSpec(
         "memory",
         "Memory",
@@ -98,7 +106,7 @@ PAGES = (
         {**_BESIDE, "map": 430, "arcs": 0, "curve": 280, "difference": 0, "alive": 0, "transfers": 0},
     ),
     PageSpec("plan", "Plan and run", "timeline", {**_BESIDE, "deviations": 320}, needs="plan and run"),
-    PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0}),
+    PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0, "statistics": 0}),
     PageSpec("cluster", "Cluster", "cluster", needs="ranks"),
     PageSpec("kv", "KV", "kv"),
 )

@@ -68,7 +68,7 @@ def view_commands(
         *(
             Command(spec.name, "View", f"{spec.title} …", partial(docks.show, spec.name), spec.keys)
             for spec in docks.specs.values()
-            if spec.lazy
+            if spec.lazy and spec.keys
         ),
         Command(
             "next-tier",

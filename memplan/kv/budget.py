@@ -68,7 +68,12 @@ def _stage_items(
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        BudgetItem(BudgetPart.COLLECTIVES, "HCCL buffers", buffers.total_bytes, buffers.source),
+        BudgetItem(
+            BudgetPart.COLLECTIVES,
+            "HCCL buffers",
+            buffers.total_bytes if memory.collectives is None else memory.collectives,
+            buffers.source if memory.collectives is None else GIVEN,
+        ),
         BudgetItem(
             BudgetPart.GRAPHS,
             "graphs",
@@ -120,12 +125,18 @@ def budget(
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
     if engine.workspace_share:
-        kept = [round(max(0, room) * engine.workspace_share) for room in rooms]
-        items = [(*stage, _kernels(engine, share)) for stage, share in zip(items, kept, strict=True)]
+        shares = [round(max(0, room) * engine.workspace_share) for room in rooms]
+        items = [(*stage, _kernels(engine, share)) for stage, share in zip(items, shares, strict=True)]
         rooms = [_available(stage) for stage in items]
-    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=True)
+    profiled = memory.cache is None
+    if memory.cache is not None:
+        rooms = [memory.cache for _ in stages]
+    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=profiled)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
-    return _report(model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, served)
+    left = GIVEN if memory.cache is not None else Sentence("what is left")
+    kept = BudgetItem(BudgetPart.CACHE, "KV cache", max(0, rooms[tightest]), left)
+    lines = (*items[tightest], kept)
+    return _report(model, chip, engine, settings, layout, tightest, lines, rooms[tightest], pools, served)
 
 
 def _report(
@@ -181,7 +192,7 @@ def _report(
         layout=layout,
         stage=stage,
         context=options.length,
-        items=(*items, BudgetItem(BudgetPart.CACHE, "KV cache", max(0, room), Sentence("what is left"))),
+        items=items,
         available_bytes=max(0, room),
         pool=pool,
         fixed_bytes_per_request=fixed,

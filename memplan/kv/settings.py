@@ -134,6 +134,16 @@ def chosen_backend(
     raise InputError(f"{engine.name} has no attention kernel that takes {what} in {asked!r}")
 
 
+_OTHER_TYPES = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8_e4m3": "fp8"}
+
+
+def _plain_type(asked: str | None, engine: Engine) -> str | None:
+    """What other engines call a type, in the words of one whose kernels are not told apart."""
+    if asked is None or asked == "auto":
+        return None
+    return _OTHER_TYPES.get(asked, asked) if asked not in engine.kv_bytes else asked
+
+
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that can be asked for of the caches of `model`."""
     kind = attention_kind(model, engine_of(model, engine))
@@ -211,7 +221,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
     backend = chosen_backend(model, engine, asked, layout)
-    kv = asked.kv
+    kv = _plain_type(asked.kv, engine)
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
 from memplan.deployment.engine_changes import EngineComparison
-from memplan.kv import KvBudget, TokenPools
+from memplan.kv import BudgetPart, KvBudget, TokenPools
 from memplan.reports.engine_section import engine_document, engine_section
 from memplan.reports.report import (
     Column,
@@ -81,7 +81,7 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     headline = f"fits: {result.sequences:,} sequences of {context} tokens at once"
     if not result.fits:
         headline = f"does not fit: {format_bytes(result.missing_bytes)} missing for one sequence of {context} tokens"
-    items = tuple((item.name, "unknown" if item.nbytes is None else item.nbytes, item.source) for item in result.items)
+    items = tuple(_item_rows(result))
     figures = (*fit_figures(result), *cost_figures(result), *pool_figures(result), *layout_figures(result))
     sections = [section("", ReportTable(_MEMORY, items))]
     settings = tuple((item.setting, item.value, item.reason) for item in result.choices)
@@ -108,6 +108,15 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
         answer=result.fits,
         document=lambda: _document(result, more),
     )
+
+
+def _item_rows(result: KvBudget) -> Iterator[tuple[ReportCell, ...]]:
+    """The lines of the budget; what all weights rest on is said once."""
+    said: Text | None = None
+    for item in result.items:
+        again = item.part is BudgetPart.WEIGHTS and item.source == said
+        said = item.source if item.part is BudgetPart.WEIGHTS else None
+        yield item.name, "unknown" if item.nbytes is None else item.nbytes, "" if again else item.source
 
 
 def _groups(result: KvBudget) -> ReportTable:
@@ -194,6 +203,12 @@ def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
             Quantity.NUMBER,
             Sentence("as the engine prints it"),
             4,
+        ),
+        Figure(
+            Sentence("KV cache size in tokens"),
+            int(pool.max_concurrency * result.context),
+            Quantity.COUNT,
+            Sentence("as the engine prints it: that many sequences of {}", (f"{result.context:,}",)),
         ),
         Figure(Sentence("prefix-cache granularity"), result.prefix_granularity, Quantity.COUNT, Sentence("tokens")),
     )

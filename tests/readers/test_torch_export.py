@@ -47,7 +47,7 @@ def node(target: str, inputs: list[Any], *outputs: str, **more: Any) -> dict[str
     made = [tensor(outputs[0])] if len(outputs) == 1 else [{"as_tensors": [{"name": name} for name in outputs]}]
     metadata = {
         "nn_module_stack": "L__self__,,Net;L__self__f,layers.0.f,torch.nn.Linear",
-        "stack_trace": 'File "/home/user/net.py", line 9, in forward\n    f(x)\n  File "/usr/torch/nn/f.py", line 3, in f',
+        "stack_trace": 'File "/home/user/net.py", line 9, in forward\n    f(x)\n  File "/usr/torch/f.py", line 3',
     }
     return {"target": target, "inputs": arguments, "outputs": made, "metadata": metadata, "name": outputs[0]}
 

@@ -188,10 +188,3 @@ def test_any_change_gives_a_plan_or_a_refusal(path: tuple[Any, ...], value: Any)
         refusal = str(error)
     assert len(refusal) < 500
     assert "\n" not in refusal
-
-
-def test_a_plan_prints_as_one_line() -> None:
-    plan = layered_plan(3)
-    assert str(plan) == repr(plan)
-    assert len(str(plan)) < 400
-    assert "HBM peak" in str(plan)

@@ -54,9 +54,9 @@ class DatabaseReader(RankReader):
     def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""
         data = self._database.watched(progress)
-        owner, name, kind, core, blocks, shapes, types, out_shapes, out_types = data.numbers(
+        owner, name, kind, core, blocks, shapes, types, formats, out_shapes, out_types, out_formats = data.numbers(
             "COMPUTE_TASK_INFO", "globalTaskId", "name", "opType", "taskType", "blockNum|blockDim", "inputShapes",
-            "inputDataTypes", "outputShapes", "outputDataTypes",
+            "inputDataTypes", "inputFormats", "outputShapes", "outputDataTypes", "outputFormats",
         )  # fmt: skip
         task, start, end, stream = data.numbers("TASK", "globalTaskId", "startNs", "endNs", "streamId")
         begins, ends, op_name, op_type = data.numbers("COMMUNICATION_OP", "startNs", "endNs", "opName", "opType")
@@ -110,6 +110,8 @@ class DatabaseReader(RankReader):
             output_shapes=texts(out_shapes[timed]),
             output_dtypes=texts(out_types[timed]),
             pmu=_pmu(data, owner[timed], len(begins), sort),
+            input_formats=texts(formats[timed]),
+            output_formats=texts(out_formats[timed]),
         )
 
     def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:

@@ -183,6 +183,9 @@ def concatenate_kernels(parts: Sequence[Kernels], fresh: Sequence[Bools]) -> Ker
     def texts(columns: Sequence[Sequence[str]]) -> Sequence[str]:
         return dictionary_array.take_rows(dictionary_array.concatenate_texts(columns), order)
 
+    def texts_of_all(columns: Sequence[Sequence[str]]) -> Sequence[str]:
+        return texts(columns) if all(columns) else ()
+
     def numbers(columns: Sequence[Int64s]) -> Int64s:
         return np.concatenate(columns)[order]
 
@@ -207,5 +210,7 @@ def concatenate_kernels(parts: Sequence[Kernels], fresh: Sequence[Bools]) -> Ker
             ]
             for header in headers
         },
-        state=texts([part.state for part in parts]) if all(part.state for part in parts) else (),
+        state=texts_of_all([part.state for part in parts]),
+        input_formats=texts_of_all([part.input_formats for part in parts]),
+        output_formats=texts_of_all([part.output_formats for part in parts]),
     )

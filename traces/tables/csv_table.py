@@ -124,7 +124,7 @@ _BLANKS = (" ", "\t", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f")
 def _unquoted_columns(text: str) -> list[list[str]] | None:
     """The stripped columns of a table without quotes, headers first; `None` where it has any or is not regular."""
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    if '"' in text or "\r" in lines[0] or not text.isascii() or len(lines) < 2:
+    if len(lines) < 2 or '"' in text or "\r" in lines[0] or not text.isascii():
         return None
     width = lines[0].count(",") + 1
     body = ",".join(lines[1:])

@@ -49,23 +49,8 @@ def head_figures(session: Session) -> list[HeadFigure]:
     return [*figures, *_verdict(session)]
 
 
-def planned_step_ns(session: Session) -> int | None:
-    """
-    How long the planned step takes from its first to its last kernel, as it is compared with a run.
-
-    What a plan moves after the last kernel is in `Plan.makespan_ns` and not in here.
-    """
-    plan = session.document.plan
-    if plan is None or not plan.timed:
-        return None
-    if session.document.comparison is not None:
-        return session.document.comparison.summary.planned_makespan_ns
-    spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches]
-    return max(end for _, end in spans) - min(start for start, _ in spans) if spans else None
-
-
 def _step_time(session: Session, steps: Sequence[StepBreakdown]) -> HeadFigure | None:
-    planned, found = planned_step_ns(session), session.document.comparison
+    planned, found = session.document.planned_step_ns, session.document.comparison
     measured = round(median(step.length_ns for step in steps)) if steps else None
     if found is not None and planned is not None:
         measured = found.summary.measured_makespan_ns

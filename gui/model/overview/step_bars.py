@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memplan.core.sentence import Sentence, Text
-from memplan.gui.model.overview.head_figures import planned_step_ns, shown_steps_of
+from memplan.gui.model.overview.head_figures import shown_steps_of
 from memplan.gui.model.session.session import Session
 from memplan.reports.step_pictures import STEP_PARTS, parts_of_step
 
@@ -39,7 +39,7 @@ class StepBar:
 def step_bars(session: Session) -> list[StepBar]:
     """The planned step where there is a plan with times, then the steps of the shown rank in order."""
     bars = []
-    planned = planned_step_ns(session)
+    planned = session.document.planned_step_ns
     plan = session.document.plan
     if planned and plan is not None:
         found = session.document.comparison

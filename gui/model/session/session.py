@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Text
 from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
@@ -48,7 +49,15 @@ class FindingRef:
     place: int = 0
 
 
-ItemRef = SliceRef | TensorRef | OpRef | FindingRef
+@dataclass(frozen=True, slots=True)
+class SpansRef:
+    """Many places that are one thing, such as all short waits: what it is, and their spans on the profile's clock."""
+
+    title: Text
+    spans: tuple[tuple[int, int], ...]
+
+
+ItemRef = SliceRef | TensorRef | OpRef | FindingRef | SpansRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,15 @@ class Session:
             return None
         return self.diagnosis.findings[item.number]
 
+    @property
+    def peak_finding(self) -> FindingRef | None:
+        """The finding that says who holds memory at the peak of the shown rank, `None` where there is none."""
+        rank = self.document.rank
+        for number, one in enumerate(self.diagnosis.findings if self.diagnosis is not None else ()):
+            if one.kind == "memory.peak" and (rank is None or one.rank == rank.rank):
+                return FindingRef(number)
+        return None
+
     def finding_spans(self, item: ItemRef | None) -> list[tuple[int, int]]:
         """Where a finding is in the shown rank, on the profile's clock; nothing for what isn't a finding of it."""
         found, rank = self.finding(item), self.document.rank
@@ -145,6 +163,11 @@ class Session:
             return []
         here = (place for place in found.places if not place.ranks or rank.rank in place.ranks)
         return [place.span_ns for place in here if place.span_ns is not None]
+
+    def marked_spans(self) -> list[tuple[int, int]]:
+        """What every view marks of the selected item, on the profile's clock: the places of a finding or a group."""
+        item = self._selected
+        return list(item.spans) if isinstance(item, SpansRef) else self.finding_spans(item)
 
     @property
     def peak_ns(self) -> int | None:
@@ -182,6 +205,8 @@ class Session:
             end = start + op.duration_ns
         elif isinstance(item, FindingRef) and (spans := self.finding_spans(item)):
             start, end = spans[item.place if item.place < len(spans) else 0]
+        elif isinstance(item, SpansRef) and item.spans:
+            start, end = min(first for first, _ in item.spans), max(last for _, last in item.spans)
         else:
             return None
         return float(start - self.origin_ns), float(end - self.origin_ns)

@@ -37,6 +37,15 @@ class DeviationsView(TableView):
             self.table.setCurrentIndex(index)
             self.jump(index)
 
+    def jump_by(self, rows: int) -> None:
+        """Show the place of the row so many below the current one, as the table is sorted; the first without one."""
+        now = self.table.currentIndex().row()
+        to = now + rows if now >= 0 else 0
+        if 0 <= to < self.sorted.rowCount():
+            index = self.sorted.index(to, 0)
+            self.table.setCurrentIndex(index)
+            self.jump(index)
+
     def sheet(self) -> Sheet:
         """The differences that are listed in nanoseconds or bytes, the costliest first."""
         found = self.session.document.comparison

@@ -211,12 +211,13 @@ class MemoryMapView(TimeCanvas):
             largest = np.argpartition(-area, _MAX_NAMES)[:_MAX_NAMES]
             found, box = found[largest], box[largest]
         painter.setFont(self.small_font)
-        painter.setPen(self.pen("label_on_colour"))
         metrics = self.small_metrics
         bottom = self.plot.top() + shape[1]
         placements, tensors = mapped.plan.placements, mapped.tensors
-        rows = mapped.placement[found].tolist()
-        for row, (left, right, low, high) in zip(rows, box.tolist(), strict=True):
+        rows, grounds = mapped.placement[found].tolist(), self._colours[found].tolist()
+        known = {ground: self.colour(self.colours.label_on(ground)) for ground in set(grounds)}
+        for row, ground, (left, right, low, high) in zip(rows, grounds, box.tolist(), strict=True):
+            painter.setPen(known[ground])
             name = tensors[placements[row].tensor].name
             text = self._fitted.text(name, right - left - 8, tail=True)
             y = bottom - (low + high) / 2 + metrics.ascent() / 2 - 1

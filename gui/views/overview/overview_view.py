@@ -165,7 +165,8 @@ class OverviewView(QWidget):
     # -- going ---------------------------------------------------------------------------------------------------
 
     def _go(self, page: str) -> None:
-        self._services.run(f"page-{page}")
+        # The figure of the peak leads to the moment of it, with who holds the bytes.
+        self._services.run("peak" if page == "memory" else f"page-{page}")
 
     def _show_step(self, bar: StepBar) -> None:
         """Select the step's time and show it in the timeline."""
@@ -175,7 +176,7 @@ class OverviewView(QWidget):
         start, end = (float(time - origin) for time in bar.span_ns)
         viewport.selected_range = start, end
         viewport.reveal(start, end, margin=0.02)
-        self._go("timeline")
+        self._services.run("page-timeline")
 
     def _show_finding(self, row: TableRow) -> None:
         """Show where the finding is: in memory, in the timeline, or in another rank, which is opened."""
@@ -184,7 +185,8 @@ class OverviewView(QWidget):
         if one is None or document.profile is None:
             return
         if row.span_ns is not None:
-            self._go("memory" if one.cost_ns is None and one.cost_bytes is not None else "timeline")
+            of_memory = one.kind.startswith(("memory.", "oom."))
+            self._services.run("page-memory" if of_memory else "page-timeline")
         elif (
             one.rank is not None and document.rank is not None and one.rank != document.rank.rank
             and one.rank in document.profile.ranks and any(place.span_ns for place in one.places)

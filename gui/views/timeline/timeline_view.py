@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPainter
+from PySide6.QtGui import QBrush, QColor, QFontMetrics, QFontMetricsF, QImage, QPainter
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.arrays import Int64s
@@ -22,7 +22,7 @@ from memplan.gui.model.slices.flows import Arrow, arrows
 from memplan.gui.model.slices.slice_text import short_name, slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.timeline.lanes import TrackLanes, paint
+from memplan.gui.model.timeline.lanes import Codes, TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,
@@ -224,7 +224,11 @@ class TimelineView(TrackCanvas):
         if self.session.document.empty:
             return
         hidden = bool(self.session.tracks.all)
-        text = tr("Every track is hidden") if hidden else tr("The files of this rank hold neither slices nor kernels")
+        text = (
+            tr("Every track is hidden: Shift+H shows them again")
+            if hidden
+            else tr("The files of this rank hold neither slices nor kernels")
+        )
         painter.setFont(self.text_font)
         painter.setPen(self.pen("faint"))
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
@@ -282,7 +286,6 @@ class TimelineView(TrackCanvas):
             return 0
         painter.setFont(self.small_font)
         metrics = self.small_metrics
-        painter.setPen(self.pen("label_on_colour"))
         whole, fraction = self.whole_start()
         width, ns_per_px = self.plot.width(), self.ns_per_px
         names, name_of = lanes.slices.names, lanes.slices.name
@@ -296,11 +299,20 @@ class TimelineView(TrackCanvas):
             index = found if lane.indices is None else lane.indices[found]
             codes = name_of[index].tolist()
             told = places.labels(kind, lanes.slices, index) if places is not None else [""] * len(codes)
-            for code, place, left, right in zip(codes, told, lefts.tolist(), rights.tolist(), strict=True):
+            colours = self._label_colours(placed, lanes, lane.category[found])
+            rows = zip(codes, told, lefts.tolist(), rights.tolist(), colours, strict=True)
+            for code, place, left, right, colour in rows:
+                painter.setPen(colour)
                 text = self._fitted.text(place or short_name(names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
             drawn += len(codes)
         return drawn
+
+    def _label_colours(self, placed: Placed, lanes: TrackLanes, kinds: Codes) -> list[QColor]:
+        """For slices of those kinds what can be read on their colours."""
+        table = self._table(placed.track, lanes) if placed.track is not None else np.zeros(0, np.uint32)
+        known = {kind: self.colour(self.colours.label_on(int(table[kind]))) for kind in set(kinds.tolist())}
+        return [known[kind] for kind in kinds.tolist()]
 
     def _paint_frames(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float) -> None:
         """Frames around the slices of this track that stand for what is selected."""

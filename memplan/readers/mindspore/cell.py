@@ -6,9 +6,10 @@ Only this module of the readers imports MindSpore, and only when it is called.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
+from time import time_ns
 from typing import Any
 
 from memplan.core.errors import InputError, UnboundShapeError
@@ -17,6 +18,25 @@ from memplan.graph.model import Graph
 from memplan.readers.mindir.file import read_mindir
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.replicate import replicate_layers
+
+_compilations = count()
+
+
+def mindspore_module() -> Any:
+    """MindSpore, imported now; raises `InputError` where it is not installed."""
+    try:
+        import mindspore
+    except ImportError as error:
+        raise InputError(
+            f"MindSpore can't be imported: {error}",
+            remedy="install the mindspore extra: pip install memplan[mindspore]",
+        ) from None
+    return mindspore
+
+
+def is_cell(value: Any) -> bool:
+    """Whether `value` is a `mindspore.nn.Cell`, told without importing MindSpore."""
+    return any(kind.__name__ == "Cell" and kind.__module__ == "mindspore.nn.cell" for kind in type(value).__mro__)
 
 
 def capture(
@@ -32,23 +52,16 @@ def capture(
 
     `source` is an `nn.Cell`, a function of tensors such as a training step (decorated with `ms.jit` or not) or an
     `ms.Model`, whose training network is taken; `inputs` are what it will be called with (tensors, or
-    `Tensor(shape=..., dtype=...)` without data). It is compiled in graph mode whatever the mode is, which stays as it
-    was; a cell is compiled for its current `set_train` state, and what was compiled before stays usable. With
-    `layers`, a model built with fewer equal layers is extended to that many. Raises `InputError` when it can't be
-    compiled or its layers don't repeat.
+    `Tensor(shape=..., dtype=...)` without data). A cell is compiled for its current `set_train` state, in PyNative
+    mode as well; what was compiled before stays usable. With `layers`, a model built with fewer equal layers is
+    extended to that many. Raises `InputError` when it can't be compiled or its layers don't repeat.
     """
-    try:
-        import mindspore
-        from mindspore import nn
-    except ImportError as error:
-        raise InputError(
-            f"MindSpore can't be imported: {error}",
-            remedy="install the mindspore extra: pip install memplan[mindspore]",
-        ) from None
+    mindspore = mindspore_module()
     if isinstance(source, mindspore.Model):
         source = source.train_network
     name = getattr(source, "__name__", type(source).__name__)
-    if not isinstance(source, nn.Cell) and not callable(source):
+    is_routine = callable(source) and hasattr(source, "__name__")
+    if not isinstance(source, mindspore.nn.Cell) and not is_routine:
         raise InputError(
             f"a mindspore.nn.Cell, a function or a mindspore.Model is expected, found {name}",
             remedy="name the cell that is run, the training step or the file that it was exported to",
@@ -58,8 +71,8 @@ def capture(
             raise InputError(
                 f"input {place} is an array of numpy", place=name, remedy="inputs must be Tensors: mindspore.Tensor(x)"
             )
-    with _graph_mode(mindspore):
-        data = _compiled(source, inputs, name) if isinstance(source, nn.Cell) else _traced(source, inputs, name)
+    with _in_graph_mode(mindspore):
+        data = _traced(source, inputs, name) if is_routine else _compiled(source, inputs, name)
     try:
         graph = read_mindir(data, name, shapes=shapes, target=target, progress=progress)
     except UnboundShapeError as error:
@@ -71,21 +84,17 @@ def capture(
 
 
 @contextmanager
-def _graph_mode(mindspore: Any) -> Iterator[None]:
-    """Graph mode for the time of the block: MindSpore starts op by op, where nothing has a graph."""
-    before = mindspore.get_context("mode")
-    if before != mindspore.GRAPH_MODE:
-        mindspore.set_context(mode=mindspore.GRAPH_MODE)
+def _in_graph_mode(mindspore: Any) -> Iterator[None]:
+    """Compile as in graph mode where the program runs op by op; the mode is then what it was."""
+    mode = mindspore.get_context("mode")
+    if mode == mindspore.GRAPH_MODE:
+        yield
+        return
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
     try:
         yield
     finally:
-        if before != mindspore.GRAPH_MODE:
-            mindspore.set_context(mode=before)
-
-
-_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError)
-# Phases called export stop before the backend, so that nothing is built for the host's own device.
-_PHASE = "export.memplan"
+        mindspore.set_context(mode=mode)
 
 
 def _compiled(cell: Any, inputs: tuple[Any, ...], name: str) -> bytes:
@@ -94,11 +103,16 @@ def _compiled(cell: Any, inputs: tuple[Any, ...], name: str) -> bytes:
 
     executor = api._cell_graph_executor
     try:
-        phase, _ = executor.compile(cell, *inputs, phase=_PHASE, do_convert=False)
+        # Phases called export stop before the backend, so that nothing is built for the host's own device. A phase
+        # is compiled once: what was changed in the cell since then would not be seen.
+        phase, _ = executor.compile(cell, *inputs, phase=f"export.memplan.{next(_compilations)}", do_convert=False)
         data = executor._get_func_graph_proto(cell, phase, "mind_ir")
     except _FAILURES as error:
         raise _refusal(error, name) from None
     return _present(data, name)
+
+
+_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError)
 
 
 def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
@@ -110,8 +124,8 @@ def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
 
     plain = getattr(function, "__wrapped__", function)
     try:
-        executor = _JitExecutor(plain, time.time() * 1e9)
-        phase = executor.compile(plain.__name__, *inputs, phase=_PHASE)
+        executor = _JitExecutor(plain, time_ns())
+        phase = executor.compile(plain.__name__, *inputs, phase=f"export.memplan.{next(_compilations)}")
         data = executor._get_func_graph_proto(plain, phase, "mind_ir")
     except _FAILURES as error:
         raise _refusal(error, name) from None
@@ -125,5 +139,5 @@ def _refusal(error: Exception, name: str) -> InputError:
 
 def _present(data: Any, name: str) -> bytes:
     if not data:
-        raise InputError(f"MindSpore gave no graph for {name}", remedy="check that it runs with these inputs")
+        raise InputError(f"MindSpore gave no graph for {name}", remedy="check that it returns something")
     return bytes(data)

@@ -9,7 +9,7 @@ caller holds on to are in the lifetimes without a rule of ours. Only this module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.aten import TORCH_DTYPES, aten_table, cpu_workspace
+from memplan.readers.replicate import replicate_layers
+from memplan.schema import PlannedProgram
 
 
 def is_torch(source: Any, inputs: Sequence[Any] = ()) -> bool:
@@ -40,6 +42,35 @@ class TrainingStep:
         self.module = module
         self.loss = loss
         self.optimizer = optimizer
+
+
+class TorchProgram:
+    """`source(*inputs)` as PyTorch runs it, op by op; what its layers recompute is for `torch.utils.checkpoint`."""
+
+    def __init__(
+        self, source: Any, inputs: tuple[Any, ...], *, layers: int | None = None, kernels: Target | None = None
+    ) -> None:
+        self._source, self._inputs, self._layers = source, inputs, layers
+        self._kernels = kernels or Target.ASCEND
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """None: a plan doesn't set checkpoints in a module of PyTorch."""
+        return ()
+
+    def graph(self, recomputed: Collection[str] = ()) -> Graph:
+        """The recorded graph; raises `InputError` for modules to recompute, which are not set from here."""
+        if recomputed:
+            raise InputError("a plan doesn't set checkpoints in a module of PyTorch", place=next(iter(recomputed)))
+        graph = capture_torch(self._source, *self._inputs, target=self._kernels)
+        return graph if self._layers is None else replicate_layers(graph, self._layers)
+
+    def told(self, recomputed: Collection[str]) -> PlannedProgram:
+        """The program as a plan records it."""
+        import torch
+
+        name = getattr(self._source, "__name__", type(self._source).__name__)
+        return PlannedProgram("pytorch", str(torch.__version__), "eager", self._kernels.value, name, tuple(recomputed))
 
 
 def capture_torch(source: Any, *inputs: Any, target: Target = Target.ASCEND, progress: Progress = silent) -> Graph:
