@@ -104,7 +104,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
         return KernelProblem(rule, matmul=matmul, passes=passes, assumed=shaped.assumed)
     if rule.kind in ("attention", "attention_gradient"):
         shaped = attention_of(kernel, gradient=rule.kind == "attention_gradient")
-        rate = machine.mac_rate(kernel.present[0].dtype) if kernel.present else None
+        rate = machine.product_rate(kernel.present[0].dtype) if kernel.present else None
         if shaped.attention is not None and rate is not None:
             return KernelProblem(rule, attention=shaped.attention, mac_rate=rate, assumed=shaped.assumed)
     return KernelProblem(rule)

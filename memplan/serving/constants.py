@@ -65,6 +65,12 @@ def host_step_ns(engine: str) -> int:
     return int(known[engine]["host_step_ns"])
 
 
+def step_interval(engine: str) -> tuple[float, float]:
+    """Measured over predicted time of a step of `engine`: between these lie four of five public rows."""
+    entry = _document()["engines"][engine]["interval"]
+    return float(entry["low"]), float(entry["high"])
+
+
 def accepted(drafts: int) -> float:
     """Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less."""
     chances = _document()["acceptance"]

@@ -20,7 +20,7 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
 from memplan.serving.collective_time import collective_ns
-from memplan.serving.constants import CAPTURED, Constants, accepted, constants, host_step_ns, sources
+from memplan.serving.constants import CAPTURED, Constants, accepted, constants, host_step_ns, sources, step_interval
 
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
@@ -104,6 +104,12 @@ class StepTime:
     notes: tuple[str, ...]
     engine: str = CAPTURED
     host_ns: int = 0
+
+    @property
+    def interval_ns(self) -> tuple[int, int]:
+        """Between which the steps of four of five public rows lie that are predicted the same duration."""
+        low, high = step_interval(self.engine)
+        return round(self.duration_ns * low), round(self.duration_ns * high)
 
 
 def step_time(
