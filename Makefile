@@ -1,7 +1,9 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow fuzz kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz kv-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
+# Processes that run tests; the tests of one file stay together.
+JOBS ?= 2
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -10,27 +12,30 @@ demo:  ## plan a bundled graph, compare it with a bundled profile, show both
 	@tools/setup gui
 	@tools/demo
 
-test:  ## all fast tests, with MindSpore and offscreen windows
+test:  ## all fast tests, with MindSpore and offscreen windows; `make test JOBS=4` on a larger machine
 	@tools/setup gui,test,mindspore
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
+wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
+	@tools/wheel
+
 fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python tests/readers/fuzz_graphs.py 10000 $(or $(SEED),1)
 
-kv-oracle:  ## 500 draws a version against vLLM's own planner; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
+kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
-	@for version in 0.23.0 0.33.0; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
+	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
 
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui
 	@tools/make_samples
 
-screenshots:  ## pictures of every view, in light and dark, for docs/
+screenshots:  ## pictures of every view for docs/, and of every page in all themes, languages and sizes in build/pages
 	@tools/setup gui
 	@tools/screenshots
 

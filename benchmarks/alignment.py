@@ -24,7 +24,7 @@ from memplan.align import HOW, Alignment, align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 
 # What the labels call a part, and what the plan calls the ops that may be meant by it.

@@ -28,7 +28,7 @@ from statistics import median
 import memplan
 from memplan.findings import Finding, diagnose
 from memplan.models import load_config
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.simulator import (
     FAULTS,

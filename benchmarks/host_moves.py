@@ -4,7 +4,8 @@ Host moves against their bound and other planners' rules: `python benchmarks/hos
 Every case is planned at 90, 75, 60, 45 and 30 % of its peak. All rules are scored by the one simulated schedule, before
 addresses are given; the last columns are the step of the whole plan without recomputation, with addresses, which
 `memplan.plan` has checked. Seconds are CPU time. Where nothing can help, a step's own operands need more than the room.
-Published configs are read from the shared data folder beside the project (or `--data`).
+The bound of small cases is that of tensors that move as a whole (`placement/whole_moves.py`). A choice slower than any
+rule ends with exit code 1. Published configs are read from the shared data folder beside the project (or `--data`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from memplan.hardware import host_tier
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement.host import choose_moves
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import move_bound
@@ -207,6 +208,8 @@ def main() -> None:
     if options.out:
         text = (__doc__ or "").strip() + "\n\nTimes are multiples of the time that the ops take alone.\n\n"
         options.out.write_text("# Host moves\n\n" + text + "\n".join([*lines, "", *verdict]) + "\n", encoding="utf-8")
+    if slower:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,16 @@ from memplan.hardware import chip
 PUBLIC = Path(__file__).with_name("public_kernels.json")
 
 
+def public_kernels() -> Iterator[tuple[Mapping[str, Any], Kernel]]:
+    """Every row of `public_kernels.json` with the kernel that it is of."""
+    for row in json.loads(PUBLIC.read_text("utf-8"))["kernels"]:
+        yield row, _kernel(row)
+
+
 def public_kernel_rows() -> Iterator[MeasuredRow]:
     """Every row of `public_kernels.json`; no constant was taken from any of them."""
-    for row in json.loads(PUBLIC.read_text("utf-8"))["kernels"]:
-        core = machine(chip(row["chip"]))
-        cost = kernel_cost(_kernel(row), core)
+    for row, kernel in public_kernels():
+        cost = kernel_cost(kernel, machine(chip(row["chip"])))
         shape = "x".join(str(size) for size in row["shape"])
         yield MeasuredRow(
             "public kernels", row["source"], row["chip"], f"{row['type']} {row['dtype']} {shape}", "us",

@@ -12,11 +12,11 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe, Schedule, Sharding, TrainingMemory, training_memory
+from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
 
 RUNS = Path(__file__).with_name("training_cases.json")
-_STATES = ("weights", "gradients", "optimizer")
-_NAMED = {"sharding": Sharding, "schedule": Schedule}
+_NAMED = {"sharding": Sharding, "schedule": Schedule, "loss": Loss}
 
 
 def training_rows(configs: Path) -> Iterator[MeasuredRow]:
@@ -41,8 +41,9 @@ def _stage_rows(run: Mapping[str, Any], stage: int, configs: Path) -> Iterator[M
 
     if str(stage) in run.get("stages", {}):
         states, first = run["stages"][str(stage)]
-        yield row("states", "MiB", states, None if memory is None else _states(memory) / MIB)
-        yield row("first step", "MiB", first, None if memory is None else _first_step(memory) / MIB)
+        yield row("states", "MiB", states, None if memory is None else memory.between_steps / MIB)
+        if first is not None:
+            yield row("first step", "MiB", first, None if memory is None else _first_step(memory) / MIB)
     if str(stage) in run.get("peak_gib", {}):
         peak = run["peak_gib"][str(stage)]
         yield row("steady step", "GiB", peak, None if memory is None else memory.peak_bytes / GIB)
@@ -50,6 +51,8 @@ def _stage_rows(run: Mapping[str, Any], stage: int, configs: Path) -> Iterator[M
 
 def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMemory:
     """What memplan predicts for a stage of a run; raises `InputError` or `TypeError` for what it can't be told."""
+    if "unknown" in run:
+        raise InputError(run["unknown"])
     config = run["config"]
     model = load_config(json.loads((configs / config).read_text("utf-8")) if isinstance(config, str) else config)
     layout = dict(run["layout"])
@@ -59,12 +62,7 @@ def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMem
     return training_memory(model, Layout(**layout), Recipe(**recipe), stage)
 
 
-def _states(memory: TrainingMemory) -> int:
-    """Bytes of weights, gradients and optimiser: what is left when a step is over."""
-    return sum(part.nbytes for part in memory.parts if part.name in _STATES)
-
-
 def _first_step(memory: TrainingMemory) -> float:
     """The most until the first step is over: its way forward and back runs before Adam's two moments exist."""
-    moments = sum(part.nbytes for part in memory.parts if part.name == "optimizer") * 2 / 3
-    return max(float(_states(memory)), memory.peak_bytes - moments)
+    moments = memory.moment_bytes
+    return max(size - (0 if phase == "optimizer" else moments) for phase, size in memory.phases)

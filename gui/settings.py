@@ -71,17 +71,35 @@ class Settings:
     def language(self, code: str) -> None:
         self._set("language", code)
 
-    def layout(self) -> tuple[QByteArray, QByteArray] | None:
-        """The window's geometry and the state of its docks."""
-        geometry, state = self._get("geometry"), self._get("state")
-        if not isinstance(geometry, QByteArray) or not isinstance(state, QByteArray):
-            return None
-        return geometry, state
+    @property
+    def geometry(self) -> QByteArray | None:
+        """Where the window was."""
+        found = self._get("geometry")
+        return found if isinstance(found, QByteArray) else None
 
-    def keep_layout(self, geometry: QByteArray, state: QByteArray) -> None:
-        """Keep what `layout` returns."""
+    @geometry.setter
+    def geometry(self, geometry: QByteArray) -> None:
         self._set("geometry", geometry)
-        self._set("state", state)
+
+    @property
+    def page_layouts(self) -> dict[str, tuple[tuple[str, ...], QByteArray]]:
+        """For each page that was seen the views in its docks, and Qt's account of where these are."""
+        found = self._json("pages")
+        layouts = {}
+        for page, kept in found.items() if isinstance(found, dict) else ():
+            shown, state = (kept.get("shown"), kept.get("state")) if isinstance(kept, dict) else (None, None)
+            if isinstance(shown, list) and isinstance(state, str):
+                names = tuple(name for name in shown if isinstance(name, str))
+                layouts[page] = (names, QByteArray.fromBase64(state.encode()))
+        return layouts
+
+    @page_layouts.setter
+    def page_layouts(self, layouts: Mapping[str, tuple[Sequence[str], QByteArray]]) -> None:
+        plain = {
+            page: {"shown": list(shown), "state": bytes(state.toBase64().data()).decode()}
+            for page, (shown, state) in layouts.items()
+        }
+        self._set("pages", json.dumps(plain))
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -138,15 +156,6 @@ class Settings:
         """Put `config` first among the models that were looked at."""
         rest = [path for path in self.models if path != config]
         self._set("models", json.dumps([str(path) for path in [config, *rest][:_RECENT]]))
-
-    @property
-    def lazy_docks(self) -> list[str]:
-        """Names of the views, of those made on first use, that were open when the app ended."""
-        return self._texts("views")
-
-    @lazy_docks.setter
-    def lazy_docks(self, names: Sequence[str]) -> None:
-        self._set("views", json.dumps(list(names)))
 
     # -- tracks --------------------------------------------------------------------------------------------------
 

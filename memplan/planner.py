@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,18 @@ from memplan.hardware import chip as find_chip
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps import ServedStep, model_graph, model_settings
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement import plan_records
 from memplan.placement.host import HostMoves
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay_out_graph
+from memplan.placement.recompute_modules import fewest_recomputed
 from memplan.placement.recompute_policy import RecomputePolicy
-from memplan.placement.rounding import rounding
+from memplan.placement.rounding import Rounding, rounding
 from memplan.placement.shortest_layout import shortest_layout
+from memplan.readers import Target
+from memplan.readers.live import live_program
 from memplan.readers.replicate import replicate_layers
-from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin, PlanSetting, Source
+from memplan.schema import Bound, Plan, PlannedOp, PlannedProgram, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
 from memplan.schema.storages import planned_tensors
 from memplan.serving.step_parts import model_step_parts
@@ -50,17 +55,20 @@ def plan(
     settings: Sequence[PlanSetting] = (),
     recompute: RecomputePolicy = RecomputePolicy.AUTO,
     host: HostTier | None = None,
+    kernels: Target | None = None,
     progress: Progress = silent,
 ) -> Plan:
     """
     Plan the memory and time of a graph, or of one step of a published model, on one die of `chip`.
 
-    `source` is a graph file, a `Graph`, or a MindSpore cell with the `inputs` it will be called with: the cell is
-    compiled, not run, and with `layers` one built with a few equal layers is planned with that many. It may also be
-    what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step is planned, on
-    replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or `decode`, and
-    `settings` says what each of these rests on where they were not simply given. `hbm` is the
-    bytes of HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
+    `source` is a graph file, a `Graph`, or a program of this process with the `inputs` it will be called with: a
+    MindSpore cell or a function of cells, in any mode. It is compiled, not run; with `layers` one built with a few
+    equal layers is planned with that many, and `kernels` says whose kernels run it (default: those of the device that
+    the process has set). What is made anew of it are whole layers, which its framework can recompute (`Plan.apply`).
+    It may also be what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step
+    is planned, on replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or
+    `decode`, and `settings` says what each of these rests on where they were not simply given. `hbm` is the bytes of
+    HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
@@ -74,19 +82,31 @@ def plan(
         source = model_graph(model, phase, layout, recipe, stage=stage, data_rank=data_rank)
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
-    graph, digest = _read(source, inputs, layers, shapes, progress)
     target = chip if isinstance(chip, Chip) else find_chip(chip)
-    room = hbm_room(target, hbm)
+    room, allocator = hbm_room(target, hbm), rounding(target.npu_arch or "")
+    digest: str | None = None
+    program: PlannedProgram | None = None
+    may_repeat = recompute is RecomputePolicy.AUTO
+    if isinstance(source, str | Path | Graph):
+        if kernels is not None:
+            raise InputError("kernels is given with a program, not with a graph", remedy="leave it out")
+        graph, digest = _read(source, inputs, layers, shapes, progress)
+    else:
+        live = live_program(source, inputs, layers=layers, shapes=shapes, kernels=kernels)
+        if live.told(()).device == Target.CPU.value:
+            allocator = rounding(Target.CPU.value)
+        modules, graph = fewest_recomputed(
+            live.modules if may_repeat else (), live.graph, partial(_peak, round_size=allocator), room.capacity
+        )
+        program, may_repeat = live.told(modules), False
     core = machine(target)
     if calibration is not None:
         core = calibrated(core, load_calibration(calibration))
     costs, advice = costs_and_advice(graph, core)
-    kernels = {cost.kernel: None for cost in costs if cost.kernel is not None}
-    number = {kernel: place for place, kernel in enumerate(kernels)}
+    launched = {cost.kernel: None for cost in costs if cost.kernel is not None}
+    number = {kernel: place for place, kernel in enumerate(launched)}
 
     progress(1, 3, "placing")
-    allocator = rounding(target.npu_arch or "")
-    may_repeat = recompute is RecomputePolicy.AUTO
     durations = [cost.duration_ns for cost in costs]
     tier = host or host_tier(target)
 
@@ -121,7 +141,8 @@ def plan(
         allocator=allocator.name,
         rests_on=(*core.sources, Source(allocator.name, allocator.source)),
         notes=(*graph.notes, *room.notes, *advice, *placed.notes),
-        kernels=tuple(map(planned_kernel, kernels)),
+        kernels=tuple(map(planned_kernel, launched)),
+        program=program,
         settings=tuple(settings),
         step_parts=()
         if model is None or recipe is None
@@ -137,17 +158,13 @@ def plan(
 
 
 def _read(
-    source: Any,
+    source: str | Path | Graph,
     inputs: tuple[Any, ...],
     layers: int | None,
     shapes: Mapping[str, tuple[int, ...]] | None,
     progress: Progress,
 ) -> tuple[Graph, str | None]:
     """The graph, and the SHA-256 of the file it came from."""
-    if not isinstance(source, str | Path | Graph):
-        from memplan.readers.mindspore.cell import capture
-
-        return capture(source, *inputs, layers=layers, shapes=shapes, progress=progress), None
     if inputs:
         raise InputError("inputs are given with a cell, not with a graph", remedy="bind shapes with shapes={...}")
     if isinstance(source, Graph):
@@ -162,6 +179,15 @@ def _read(
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return graph, digest.hexdigest()
+
+
+def _peak(graph: Graph, round_size: Rounding) -> int:
+    """Bytes of HBM at the fullest step of `graph`, as the allocator rounds them."""
+    change = [0] * (len(graph.ops) + 1)
+    for tensor in planned_tensors(graph):
+        change[tensor.start] += round_size(tensor.nbytes)
+        change[tensor.end] -= round_size(tensor.nbytes)
+    return max(accumulate(change))
 
 
 def _planned_op(

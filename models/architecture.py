@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from memplan.models.feed_forward import Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
+from memplan.models.stored_weights import StoredWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Quantization:
     of a routed expert, `group` how many elements share one scale of `scale_bits`; `None` means unquantised. Lookup
     tables have 8 bits and one 8-bit scale for `lookup_group` elements, or are unquantised where that is 0. `kv` is the
     type of the KV cache that the checkpoint brings scales for, `None` for none. `recipe` names the precision that the
-    weights were quantised to where the file says only that.
+    weights were quantised to where the file says only that; of the matrices within a layer that it names, `wide` are
+    left in 16 bits and `narrow` are not.
     """
 
     method: str
@@ -84,6 +86,8 @@ class Quantization:
     lookup_group: int = 0
     kv: str | None = None
     recipe: str = ""
+    wide: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,8 @@ class ModelConfig:
     leave them out unless asked. `attention_residuals` mixes the outputs of earlier blocks of layers into each part by
     a learnt vector and its norm. Norms have a `norm_bias` (layer norm) or none, the last may have no weights at all;
     `head_bias` is one of the head's; `position_rows` learnt positions are added to the embedding, whose sum a norm
-    follows where there is an `embedding_norm`. `notes` lists what was taken from a documented default and what is not
-    modelled.
+    follows where there is an `embedding_norm`. `stored` is what the checkpoint's files hold, where they lie beside the
+    config. `notes` lists what was taken from a documented default and what is not modelled.
     """
 
     name: str
@@ -130,6 +134,7 @@ class ModelConfig:
     embedding_norm: bool = False
     vision: VisionTower | None = None
     quantization: Quantization | None = None
+    stored: StoredWeights | None = None
     origin: str = ""
     notes: tuple[str, ...] = field(default=())
 

@@ -16,6 +16,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
 from memplan.models.quantization import read_modelslim, read_quantization
+from memplan.models.stored_weights import read_stored_weights
 from memplan.models.vision import read_vision
 
 _MOST_BYTES = 16 * 2**20
@@ -45,9 +46,11 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
         path = path / "config.json"
     name = path.parent.name if path.name == "config.json" else path.stem
     model = _read(_as_family(_parse(path), family), str(path), name or "model")
-    if model.quantization is None and path.name == "config.json":
-        return replace(model, quantization=read_modelslim(path.parent))
-    return model
+    if path.name != "config.json":
+        return model
+    if model.quantization is None:
+        model = replace(model, quantization=read_modelslim(path.parent))
+    return replace(model, stored=read_stored_weights(path.parent))
 
 
 def _as_family(document: Mapping[str, Any], family: str | None) -> Mapping[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.core.units import round_up
 from memplan.models.architecture import ModelConfig
-from memplan.models.precision import Precision
+from memplan.models.precision import PUBLISHED, Precision
+from memplan.models.stored_weights import StoredPart, StoredWeights
 from memplan.models.weight_shapes import Split, Weight, WeightGroup
 from memplan.models.weights import weights
 
@@ -23,6 +24,7 @@ class Layout:
     Ranks by dimension: tensor, pipeline, data, expert and context parallelism.
 
     `expert` ranks share the experts among them (`tensor x data` at most); 1 splits every expert by `tensor` instead.
+    `expert_tensor` ranks split each expert; left open, none do where experts are shared (as engines have it).
     `context` ranks share the tokens of a sequence and hold the same weights. `stage_layers` says how many layers each
     pipeline stage has, `None` for those that share the rest evenly; empty where all do.
     """
@@ -33,8 +35,11 @@ class Layout:
     expert: int = 1
     context: int = 1
     stage_layers: tuple[int | None, ...] = ()
+    expert_tensor: int | None = None
 
     def __post_init__(self) -> None:
+        if self.expert_tensor is not None and self.expert_tensor < 1:
+            raise InputError(f"tensor parallelism of experts must be at least 1, found {self.expert_tensor}")
         for name in ("tensor", "pipeline", "data", "expert", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} parallelism must be at least 1, found {getattr(self, name)}")
@@ -50,12 +55,25 @@ class Layout:
         """Dies the layout takes."""
         return self.tensor * self.pipeline * self.data * self.context
 
+    @property
+    def expert_shards(self) -> int:
+        """Ranks that split each expert."""
+        if self.expert_tensor is not None:
+            return self.expert_tensor
+        return self.tensor if self.expert == 1 else 1
+
+    @property
+    def expert_ranks(self) -> int:
+        """Ranks among which the experts are divided, whole ones and their parts."""
+        return self.expert * self.expert_shards
+
     def __str__(self) -> str:
         parts = (
             ("TP", self.tensor),
             ("PP", self.pipeline),
             ("DP", self.data),
             ("EP", self.expert),
+            ("ETP", self.expert_shards if self.expert > 1 else 1),
             ("CP", self.context),
         )
         text = " ".join(f"{name}{count}" for name, count in parts if count > 1) or "TP1"
@@ -66,6 +84,14 @@ class Layout:
 
 ONE_RANK = Layout()
 """No parallelism."""
+
+
+def training_layout(layout: Layout) -> Layout:
+    """
+    `layout` as training frameworks read it: experts are split by as many ranks as the rest unless it says otherwise
+    (Megatron-LM, `--expert-tensor-parallel-size`).
+    """
+    return layout if layout.expert_tensor is not None else replace(layout, expert_tensor=layout.tensor)
 
 
 def stage_spans(layers: int, layout: Layout) -> tuple[range, ...]:
@@ -104,9 +130,13 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
     """
     ranks = layout.tensor
     if weight.split is Split.EXPERT:
-        if layout.expert > 1:
-            return -(-weight.copies // layout.expert) * (weight.elements // weight.copies)
-        return _divided(weight, ranks, "columns of an expert")
+        own = -(-weight.copies // layout.expert) * (weight.elements // weight.copies)
+        if weight.units % layout.expert_shards:
+            shards = layout.expert_shards
+            raise InputError(
+                f"{weight.name}: {weight.units} columns of an expert can't be divided among {shards} ranks"
+            )
+        return own // layout.expert_shards
     if weight.split is Split.NONE or ranks == 1:
         return weight.elements
     if weight.split is Split.VOCABULARY:
@@ -138,7 +168,10 @@ def rank_weight_bytes(
 
     The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
     embedding is held by both where they differ. Lookup tables are not counted: `rank_lookup_bytes` says what they take.
+    Published weights are those of the checkpoint's files, where they are at hand.
     """
+    if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
+        return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)
     found: dict[str, int] = {}
     first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
@@ -155,7 +188,49 @@ def rank_weight_bytes(
         if kept:
             group = item.group.value
             found[group] = found.get(group, 0) + scheme.bytes(item, rank_elements(item, layout))
+            if mtp and last and scheme.own_ends and item.name in ("embed_tokens", "lm_head"):
+                found["drafts' ends"] = found.get("drafts' ends", 0) + scheme.bytes(item, rank_elements(item, layout))
     return found
+
+
+def _stored_bytes(
+    model: ModelConfig, stored: StoredWeights, layout: Layout, span: range, *, mtp: bool, vision: bool
+) -> Mapping[str, int]:
+    """Bytes by group on one rank of what the checkpoint's files hold."""
+    found: dict[str, int] = {}
+    first, last = span.start == 0, span.stop >= len(model.layers)
+    for part in stored.parts:
+        if part.group == WeightGroup.LOOKUP.value:
+            continue
+        if part.drafts or (part.layer is not None and part.layer >= len(model.layers)):
+            kept = mtp and last
+        elif part.layer is not None:
+            kept = part.layer in span
+        elif part.group == WeightGroup.EMBEDDING.value:
+            kept = first or (last and model.tied_embeddings)
+        elif part.group == WeightGroup.VISION.value:
+            kept = first and vision
+        else:
+            kept = last
+        if kept:
+            size = part.whole + -(-part.nbytes // _stored_shards(model, part, layout))
+            found[part.group] = found.get(part.group, 0) + size
+    return found
+
+
+def _stored_shards(model: ModelConfig, part: StoredPart, layout: Layout) -> int:
+    """Into how many pieces, of which a rank has one, the part is divided: fewer where heads are repeated."""
+    ranks = layout.tensor
+    if part.split == "none":
+        return 1
+    if part.split == "expert":
+        return layout.expert_ranks
+    mixer = None if part.layer is None or part.layer >= len(model.layers) else model.layers[part.layer].mixer
+    caches = () if mixer is None else mixer.caches()
+    heads = next((cache.heads for cache in caches if cache.heads), 0)
+    if part.split == "kv" and heads:
+        return min(ranks, heads)
+    return ranks
 
 
 def rank_lookup_bytes(model: ModelConfig, layout: Layout, scheme: Precision, span: range) -> int:

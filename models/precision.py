@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,8 +51,10 @@ class Precision:
     """
     Formats of linear layers, of routed experts and of everything else, with their source.
 
-    `wide` names linear layers that are kept like everything else. Lookup tables are stored as `lookup`, or as linear
-    layers are where that is `None`.
+    `wide` names linear layers that are kept like everything else, by patterns of their names in a layer; `wide_drafts`
+    keeps those of the layers of multi-token prediction, from `drafts_from` on, so. `own_ends` says that these come with
+    an embedding and a head of their own. Lookup tables are stored as `lookup`, or as linear layers are where that is
+    `None`.
     """
 
     name: str
@@ -60,6 +64,9 @@ class Precision:
     source: Sentence
     wide: tuple[str, ...] = ()
     lookup: Format | None = None
+    wide_drafts: bool = False
+    own_ends: bool = False
+    drafts_from: int = 0
 
     def of(self, weight: Weight) -> Format:
         """The format `weight` is stored in."""
@@ -67,14 +74,15 @@ class Precision:
             return _SINGLE
         if weight.group is WeightGroup.LOOKUP:
             return self.lookup or self.linear
-        if (
-            not weight.linear
-            or weight.wide
-            or weight.group in _KEPT_WIDE
-            or weight.name.rsplit(".", 1)[-1] in self.wide
-        ):
+        if not weight.linear or weight.wide or weight.group in _KEPT_WIDE or self._kept_wide(weight):
             return self.other
         return self.expert if weight.group is WeightGroup.EXPERTS else self.linear
+
+    def _kept_wide(self, weight: Weight) -> bool:
+        if self.wide_drafts and weight.layer is not None and weight.layer >= self.drafts_from:
+            return True
+        local = weight.name.split(".", 2)[-1] if weight.layer is not None else weight.name
+        return any(fnmatch.fnmatchcase(local, pattern) for pattern in self.wide)
 
     def bytes(self, weight: Weight, elements: int) -> int:
         """Bytes of `elements` of `weight`, as many as one rank holds."""
@@ -95,19 +103,39 @@ def precision_names() -> tuple[str, ...]:
 def precision(name: str, model: ModelConfig) -> Precision:
     """The precision called `name`; `published` is how `model`'s own checkpoint stores its weights."""
     other = Format(_DTYPE_BITS.get(model.dtype, 16))
+    if name == PUBLISHED and model.stored is not None and model.stored.parts:
+        found = precision(name, replace(model, stored=None))
+        return replace(found, source=Sentence("headers of {} safetensors files", (str(model.stored.files),)))
     if name == PUBLISHED:
         if model.quantization is None:
             return Precision(name, other, other, other, Sentence("{} in the model's config.json", (model.dtype,)))
         if model.quantization.recipe:
-            recipe = precision(model.quantization.recipe, model)
+            planned = precision(model.quantization.recipe, model)
             source = Sentence("{} beside config.json: {}", (MODELSLIM_FILE, model.quantization.method))
-            return replace(recipe, name=name, source=source)
+            wide = {*planned.wide, *model.quantization.wide} - {*model.quantization.narrow}
+            return replace(planned, name=name, source=source, wide=tuple(sorted(wide)))
         return _published(model.quantization, other)
     if name not in _named():
         raise InputError(f"no precision is called {name!r:.40}", remedy=f"known: {', '.join(precision_names())}")
-    row = _named()[name]
-    wide = tuple(row.get("wide", ()))
-    return Precision(name, Format(**row["linear"]), Format(**row["expert"]), other, Sentence(row["source"]), wide)
+    row, recipe = _named()[name], _recipe(name, model)
+    return Precision(
+        name,
+        Format(**row["linear"]),
+        Format(**row["expert"]),
+        other,
+        Sentence(row["source"]) if recipe is None else Sentence("{}; {}", (row["source"], recipe["source"])),
+        tuple((recipe or row).get("wide", ())),
+        wide_drafts=recipe is not None and recipe.get("wide_drafts", False),
+        own_ends=recipe is not None and recipe.get("own_ends", False),
+        drafts_from=len(model.layers),
+    )
+
+
+def _recipe(name: str, model: ModelConfig) -> Mapping[str, Any] | None:
+    """What published checkpoints of the family keep in 16 bits in the precision called `name`."""
+    rows = table("memplan.models", "weight_recipes.json")["recipes"]
+    fitting = (row for row in rows if name in row["precisions"] and model.family in row["families"])
+    return next(fitting, None)
 
 
 def _published(scheme: Quantization, other: Format) -> Precision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,35 @@ def read_modelslim(folder: Path) -> Quantization | None:
         raise InputError("can't be read as a description of tensors", path=path) from None
     kind = document.get("model_quant_type") if isinstance(document, Mapping) else None
     recipe = _MODELSLIM_RECIPES.get(str(kind)[:4])
-    return None if recipe is None else Quantization(str(kind), 8, 8, 0, 0, 0, 0, recipe=recipe)
+    if recipe is None:
+        return None
+    wide, narrow = _described(document)
+    return Quantization(str(kind), 8, 8, 0, 0, 0, 0, recipe=recipe, wide=wide, narrow=narrow)
+
+
+_TENSOR = re.compile(r"layers\.\d+\.(?P<name>.+)\.weight")
+_LEFT_OUT = frozenset({"self_attn", "attn", "linear_attn", "mlp", "ffn", "block_sparse_moe"})
+_OTHER_NAMES = {
+    "wq_a": "q_a_proj", "wq_b": "q_b_proj", "wkv": "kv_proj", "wo_a": "o_a_proj", "wo_b": "o_b_proj",
+    "wgate": "gate_proj", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj", "shared_expert": "shared_experts",
+}  # fmt: skip
+"""What DeepSeek-V4's checkpoints and others call a matrix, and what it is called here."""
+
+
+def _described(document: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Matrices within a layer that the description leaves in 16 bits in most layers, and those that it quantises."""
+    counts: dict[str, list[int]] = {}
+    for tensor, kind in document.items():
+        match = _TENSOR.search(tensor)
+        if match is None:
+            continue
+        words = [word for word in match["name"].split(".") if word not in _LEFT_OUT and not word.isdigit()]
+        if words[:1] == ["indexer"]:
+            words = [word for word in words if word != "compressor"]
+        for name in {".".join(words), ".".join(_OTHER_NAMES.get(word, word) for word in words)}:
+            counts.setdefault(name, [0, 0])[kind == "FLOAT"] += 1
+    wide = tuple(sorted(name for name, (bits, floats) in counts.items() if floats > bits))
+    return wide, tuple(sorted(counts.keys() - set(wide)))
 
 
 def read_quantization(fields: Fields) -> Quantization | None:

@@ -38,7 +38,8 @@ class CacheUse:
     `sequences` ran at once at most, `waiting` were waiting; `concurrency` is how many sequences of `context` tokens the
     engine says fit. `preemptions` are sequences thrown out again. `nbytes` is the memory of the cache on one device;
     pages hold `page_tokens`, states are padded by `page_padding` (a share of what they are) to fill one, and up to
-    `layer_padding` of the cache belongs to layers that are not there.
+    `layer_padding` of the cache belongs to layers that are not there. `prompt_rate` are prompt tokens a second, the
+    highest mean between two lines of a log.
     """
 
     source: str
@@ -56,6 +57,7 @@ class CacheUse:
     page_padding: float | None = None
     layer_padding: float | None = None
     used_tokens: int | None = None
+    prompt_rate: float | None = None
 
     @property
     def empty(self) -> bool:
@@ -176,6 +178,7 @@ def use_in_log(path: Path) -> CacheUse:
         page_padding=_share(last, "page_padding_percent"),
         layer_padding=_share(last, "layer_padding_percent"),
         used_tokens=whole(most, "used_tokens"),
+        prompt_rate=most.get("prompt_rate"),
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from memplan.traces.parallel_groups import ParallelGroups
 from memplan.traces.profile import LinkTraffic
 
 SMALLEST_USE = 10**6
 """Bytes; shorter messages measure latency and are left out of rates."""
+SLOW_LINK = 0.05
+"""From msprof-analyze: its rule for slow links flags a spread of 5 % of the mean."""
 _CHOSEN = re.compile(r"(.*)-(?:top|middle|bottom|total)\d*")
 _LOCAL = "LOCAL"
 
@@ -132,3 +135,13 @@ def _of_metadata(
             if fits and highest < len(one.ranks) and takers == watched & set(one.ranks):
                 possible.add(one.ranks)
     return possible.pop() if len(possible) == 1 else None
+
+
+def slower_links(links: Sequence[LinkTotal], threshold: float = SLOW_LINK) -> list[tuple[LinkTotal, float]]:
+    """Links slower than the mean of their transport by more than `threshold` of it, with their share; worst first."""
+    found = []
+    for transport in {link.transport for link in links}:
+        peers = [link for link in links if link.transport == transport]
+        average = mean(link.bytes_per_second for link in peers)
+        found += [(link, share) for link in peers if (share := link.bytes_per_second / average) < 1 - threshold]
+    return sorted(found, key=lambda entry: (entry[1], entry[0].source, entry[0].target))

@@ -65,7 +65,8 @@ def _tables(rank: RankProfile) -> dict[str, dict[str, Any]]:
     if kernels is not None:
         names = ("start_ns", "duration_ns", "wait_ns", "step", "stream", "block_count", "name", "type", "core",
                  "input_shapes", "input_dtypes", "output_shapes", "output_dtypes")  # fmt: skip
-        found["kernels"] = {name: getattr(kernels, name) for name in names} | dict(kernels.pmu)
+        told = [name for name in ("input_formats", "output_formats") if getattr(kernels, name)]
+        found["kernels"] = {name: getattr(kernels, name) for name in (*names, *told)} | dict(kernels.pmu)
     allocations = rank.allocations()
     if allocations is not None:
         found["allocations"] = {

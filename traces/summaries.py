@@ -20,9 +20,15 @@ from typing import Any
 
 from memplan.core.errors import CancelledError, InputError, MemplanError
 from memplan.core.progress import Progress, silent
+from memplan.traces.communication_times import (
+    CommunicationTotal,
+    TransportTotal,
+    communication_totals,
+    transport_totals,
+)
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.file_kinds import FileKind
-from memplan.traces.link_totals import LinkTotal, link_totals
+from memplan.traces.link_totals import SLOW_LINK, LinkTotal, link_totals, slower_links
 from memplan.traces.notes import Notebook
 from memplan.traces.parallel_groups import ParallelGroups, parallel_groups
 from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
@@ -30,9 +36,8 @@ from memplan.traces.rank import RankProfile
 from memplan.traces.readers.choice import open_reader
 from memplan.traces.readers.trace_file import SMALL
 
-# Both from msprof-analyze: its rules for slow ranks and slow links flag a spread of 5 % of the mean.
+# From msprof-analyze: its rule for slow ranks flags a spread of 5 % of the mean.
 SLOW_RANK = 0.05
-SLOW_LINK = 0.05
 _MOST_OPS = 50
 _KILLED = "the process that read it was killed, perhaps for want of memory; try again with one worker"
 _STAGED = ("batchsendrecv", "send", "receive", "hcom_send", "hcom_receive", "hcom_batchSendRecv")
@@ -44,7 +49,8 @@ class RankSummary:
     """
     One rank in totals: bytes and nanoseconds. `slices` counts its timeline, `ops` are the types that took most time.
 
-    `peaks` is the highest reserved (else allocated) memory by component. `error` says why the rank could not be read.
+    `peaks` is the highest reserved (else allocated) memory by component, `communications` and `transports` what the
+    profiler took apart of its communications. `error` says why the rank could not be read.
     """
 
     rank: int
@@ -59,6 +65,8 @@ class RankSummary:
     notes: Sequence[Note]
     error: str | None = None
     groups: ParallelGroups = field(default_factory=ParallelGroups)
+    communications: Sequence[CommunicationTotal] = ()
+    transports: Sequence[TransportTotal] = ()
 
     @property
     def stage(self) -> int | None:
@@ -113,6 +121,7 @@ def summary_of(
         ]
         device = rank.device
         rank.timeline(progress)
+        communications = rank.communications(progress)
         return RankSummary(
             rank=source.rank,
             device=device,
@@ -125,6 +134,8 @@ def summary_of(
             links=list(rank.links(progress)),
             notes=notes.notes,
             groups=groups,
+            communications=communication_totals(communications),
+            transports=transport_totals(communications),
         )
     except CancelledError:
         raise
@@ -234,7 +245,8 @@ def slow_ranks(summaries: Sequence[RankSummary], threshold: float = SLOW_RANK) -
         if summary.stage is None and any(use.op.startswith(_STAGED) for use in summary.links):
             continue
         for step in {step.step: step for step in summary.steps}.values():
-            peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
+            if step.computing_ns is not None:
+                peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
     found = []
     for (_, number), times in peers.items():
         average = mean(time for _, time in times)
@@ -263,13 +275,3 @@ def slow_links(
         (link.source, link.target, link.transport, link.bytes_per_second, share)
         for link, share in slower_links(job_links(summaries), threshold)
     ]
-
-
-def slower_links(links: Sequence[LinkTotal], threshold: float = SLOW_LINK) -> list[tuple[LinkTotal, float]]:
-    """Links slower than the mean of their transport by more than `threshold` of it, with their share; worst first."""
-    found = []
-    for transport in {link.transport for link in links}:
-        peers = [link for link in links if link.transport == transport]
-        average = mean(link.bytes_per_second for link in peers)
-        found += [(link, share) for link in peers if (share := link.bytes_per_second / average) < 1 - threshold]
-    return sorted(found, key=lambda entry: (entry[1], entry[0].source, entry[0].target))

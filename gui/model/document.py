@@ -60,6 +60,20 @@ class Document:
         return self.profile is not None and self.profile.simulated
 
     @property
+    def planned_step_ns(self) -> int | None:
+        """
+        How long the planned step takes from its first to its last kernel, as it is compared with a run.
+
+        What a plan moves after the last kernel is in `Plan.makespan_ns` and not in here.
+        """
+        if self.plan is None or not self.plan.timed:
+            return None
+        if self.comparison is not None:
+            return self.comparison.summary.planned_makespan_ns
+        spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in self.plan.ops if op.launches]
+        return max(end for _, end in spans) - min(start for start, _ in spans) if spans else None
+
+    @property
     def span_ns(self) -> tuple[int, int]:
         """From the earliest to the latest moment of what is shown, on the profile's clock."""
         spans = []

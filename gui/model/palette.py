@@ -44,6 +44,18 @@ def _rgb(text: str) -> int:
     return 0xFF000000 | int(text.removeprefix("#"), 16)
 
 
+def contrast(one: int, other: int) -> float:
+    """Contrast of two colours from 1 to 21 as WCAG 2.2 defines it (relative luminance of sRGB, 1.4.3)."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: int) -> float:
+    parts = [(colour >> shift & 255) / 255 for shift in (16, 8, 0)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Palette:
     """
@@ -74,12 +86,24 @@ class Palette:
         return self.colours[known % len(self.colours)] if known is not None else self.category(kind)
 
     def category(self, name: str) -> int:
-        """Colour of a category of slices: the same for one name in every profile and on every machine."""
+        """
+        Colour of a category of slices: the same for one name in every profile and on every machine.
+
+        Waits are grey, communication and copies have a colour each; only what computes is told apart by name.
+        """
         if name in self.overrides:
             return _rgb(self.overrides[name])
+        role = next((one["role"] for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
+        if role is not None and name not in _data()["overlap"]:
+            return self.roles[role]
         fixed = _data()["overlap"].get(name)
         index = fixed if fixed is not None else zlib.crc32(name.encode())
         return self.colours[index % len(self.colours)]
+
+    def label_on(self, colour: int) -> int:
+        """What can be read best on `colour`: black or white, one of which always has a contrast of 4.5 : 1 or more."""
+        black, white = 0xFF000000, 0xFFFFFFFF
+        return black if contrast(colour, black) >= contrast(colour, white) else white
 
     def table(self, names: Sequence[str]) -> NDArray[np.uint32]:
         """Colours of many categories, for the drawing kernels; at least one row."""

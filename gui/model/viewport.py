@@ -5,6 +5,8 @@ from __future__ import annotations
 from memplan.gui.model.event import Event
 
 MIN_SPAN_NS = 10.0
+ZOOM_STEP = 1.25
+_PAN_SHARE = 0.15
 _HISTORY = 200
 
 
@@ -84,6 +86,15 @@ class Viewport:
         share = (at - self.start) / self.span
         start = at - share * span
         self.show(start, start + span)
+
+    def zoom_step(self, closer: bool) -> None:
+        """Zoom by a step at the cursor, or in the middle where there is none."""
+        at = self.cursor if self.cursor is not None else (self.start + self.end) / 2
+        self.zoom(1 / ZOOM_STEP if closer else ZOOM_STEP, at)
+
+    def pan_step(self, later: bool) -> None:
+        """Move by a part of what is seen."""
+        self.pan((_PAN_SHARE if later else -_PAN_SHARE) * self.span)
 
     def pan(self, distance: float) -> None:
         """Move by `distance` nanoseconds."""

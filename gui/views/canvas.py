@@ -27,13 +27,15 @@ from memplan.core.units import format_duration
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import time_ticks
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.viewport import ZOOM_STEP
 from memplan.gui.views.view import ViewServices
 
 GUTTER_PX = 210
 RULER_PX = 26
-_ZOOM_STEP = 1.25
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
+_MOST_PLACES = 2000
+"""Places of one thing that are marked."""
 
 
 class TimeCanvas(QWidget):
@@ -240,7 +242,7 @@ class TimeCanvas(QWidget):
         painter.drawLine(0, self.ruler_px - 1, self.width(), self.ruler_px - 1)
 
     def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
-        viewport = self.session.viewport
+        viewport, warning = self.session.viewport, self.colours.role("warning")
         if viewport.selected_range is not None:
             left, right = (self.x_of(time) for time in viewport.selected_range)
             area = QRectF(left, plot.top(), max(right - left, 1.0), plot.height())
@@ -248,6 +250,14 @@ class TimeCanvas(QWidget):
             painter.setPen(self.pen("selection"))
             painter.drawLine(QPointF(left, plot.top()), QPointF(left, plot.bottom()))
             painter.drawLine(QPointF(right, plot.top()), QPointF(right, plot.bottom()))
+        for start, end in self.session.marked_spans()[:_MOST_PLACES]:
+            left, right = (self.x_of(float(time - self.session.origin_ns)) for time in (start, end))
+            if right < plot.left() or left > plot.right():
+                continue
+            self._block(painter, QRectF(left, plot.top(), max(right - left, 1.0), plot.height()), warning, 45)
+            painter.setPen(self.pen("warning"))
+            for x in (left, right):
+                painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
         for index, marker in enumerate(self.session.markers):
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))
@@ -309,7 +319,7 @@ class TimeCanvas(QWidget):
         if sideways and not modifiers & Qt.KeyboardModifier.ControlModifier:
             self.session.viewport.pan(-sideways / 120 * _PAN_SHARE * self.session.viewport.span)
         elif modifiers & Qt.KeyboardModifier.ControlModifier or not self.scroll_by(-delta.y() / 120 * 54):
-            factor = _ZOOM_STEP ** (-(delta.y() or delta.x()) / 120)
+            factor = ZOOM_STEP ** (-(delta.y() or delta.x()) / 120)
             self.session.viewport.zoom(factor, self.time_at(max(event.position().x(), GUTTER_PX)))
         event.accept()
 
@@ -375,16 +385,15 @@ class TimeCanvas(QWidget):
         if event.modifiers() & (Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier):
             super().keyPressEvent(event)
             return
-        middle = viewport.cursor if viewport.cursor is not None else (viewport.start + viewport.end) / 2
         key = event.key()
         if key in (Qt.Key.Key_W, Qt.Key.Key_Plus, Qt.Key.Key_Equal):
-            viewport.zoom(1 / _ZOOM_STEP, middle)
+            viewport.zoom_step(True)
         elif key in (Qt.Key.Key_S, Qt.Key.Key_Minus):
-            viewport.zoom(_ZOOM_STEP, middle)
+            viewport.zoom_step(False)
         elif key in (Qt.Key.Key_A, Qt.Key.Key_Left):
-            viewport.pan(-_PAN_SHARE * viewport.span)
+            viewport.pan_step(False)
         elif key in (Qt.Key.Key_D, Qt.Key.Key_Right):
-            viewport.pan(_PAN_SHARE * viewport.span)
+            viewport.pan_step(True)
         elif key == Qt.Key.Key_Up:
             self.scroll_by(-54)
         elif key == Qt.Key.Key_Down:

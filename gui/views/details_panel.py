@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import QTimer, QUrl
 from PySide6.QtWidgets import QTextBrowser, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -13,9 +13,10 @@ from memplan.gui.model.details.facts import Section
 from memplan.gui.model.details.range_statistics import range_sections
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.session.session import ItemRef, Session
+from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.view import ViewServices
+from memplan.gui.work.loader import DocumentLoader
 
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
 
@@ -38,9 +39,14 @@ class DetailsView(QTextBrowser):
         self.anchorClicked.connect(self._follow)
         self.colours = palette
         self.session = session
+        self._loader: DocumentLoader | None = None
         self._targets: list[ItemRef] = []
         self.sections: list[Section] = []
         self._item_first = False
+        self._renew = QTimer(self)  # tracks may be read while a view paints: not the time to write
+        self._renew.setSingleShot(True)
+        self._renew.setInterval(0)
+        self._renew.timeout.connect(self.show_selected)
         self._listen()
         self.show_selected()
 
@@ -53,6 +59,7 @@ class DetailsView(QTextBrowser):
         return (
             (session.selected_changed, self._selection_changed),
             (session.tier_changed, self.show_selected),
+            (session.tracks.kept, self._more_read),
             (session.viewport.selection_changed, self._selected),
         )
 
@@ -62,7 +69,14 @@ class DetailsView(QTextBrowser):
 
     def _selected(self) -> None:
         self._item_first = False
+        if self.session.viewport.selected_range is not None and self._loader is not None:
+            self._loader.every_track(self.session)
         self.show_selected()
+
+    def _more_read(self) -> None:
+        """More tracks were read: arrows to their slices, and what of them lies in the selected time range."""
+        if isinstance(self.session.selected, SliceRef) or self.session.viewport.selected_range is not None:
+            self._renew.start()
 
     def forget(self) -> None:
         """Stop listening to the session."""
@@ -72,7 +86,9 @@ class DetailsView(QTextBrowser):
     @classmethod
     def make(cls, services: ViewServices) -> QWidget:
         """A new view of the session of the moment."""
-        return cls(services.session, services.palette, services.parent)
+        made = cls(services.session, services.palette, services.parent)
+        made._loader = services.loader
+        return made
 
     def show_session(self, session: Session) -> None:
         """Show another session."""

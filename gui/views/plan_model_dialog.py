@@ -25,7 +25,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_offer import SAMPLE, chip_names
 from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, fill
 from memplan.models.precision import precision_names
-from memplan.models.training.memory import Schedule, Sharding
+from memplan.models.training.step_recipe import Schedule, Sharding
 from memplan.requests.plan_request import PlanRequest
 
 _PHASES = (("train", "Training step"), ("prefill", "Prefill step"), ("decode", "Decode step"))

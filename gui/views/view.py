@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
 from typing import Protocol, cast, runtime_checkable
@@ -63,7 +63,12 @@ class MenuView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ViewServices:
-    """What a view is made with: the session and colours of the moment, and what works and keeps for it."""
+    """
+    What a view is made with: the session and colours of the moment, and what works and keeps for it.
+
+    `run` does a command of the window by its name, `open_rank` shows another rank of the open profile, `ranks_beside`
+    two of them side by side.
+    """
 
     session: Session
     palette: Palette
@@ -71,6 +76,9 @@ class ViewServices:
     loader: DocumentLoader
     settings: Settings
     parent: QWidget
+    run: Callable[[str], object]
+    open_rank: Callable[[int], object]
+    ranks_beside: Callable[[int, int], object]
 
     @property
     def track_loader(self) -> TrackLoader | None:
@@ -83,6 +91,21 @@ class ViewClass(Protocol):
 
     def make(self, services: ViewServices) -> QWidget:
         """A new view."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageSpec:
+    """
+    A page of the window: the view in its `middle`, and the `docks` around it with the pixels each gets at first.
+
+    `needs` says what it has nothing to show without: `plan`, `run`, `ranks` (several of them), or nothing.
+    """
+
+    name: str
+    title: str
+    middle: str
+    docks: Mapping[str, int] = field(default_factory=dict)
+    needs: str = ""
 
 
 class ViewArea(str, Enum):
@@ -100,8 +123,8 @@ class ViewSpec:
 
     `name` identifies it (arrangements of docks are kept by it) and `title` is English. `factory` is `module:class`,
     imported when the view is made: at once, or when it is first asked for if it is `lazy`. It stands at `area`, as a
-    tab with the view `tab_with` or `below` another one, and takes `size_px` of the window at first. `keys` bring a lazy
-    view to the front; the others are numbered. `picture` is what its screenshot is called.
+    tab with the view `tab_with` or `below` another one. `keys` bring a view to the front. `picture` is what its
+    screenshot is called. One that `needs_plan` has nothing to show without one, and is left out then.
     """
 
     name: str
@@ -110,8 +133,8 @@ class ViewSpec:
     area: ViewArea
     tab_with: str | None = None
     below: str | None = None
-    size_px: int = 0
     lazy: bool = False
+    needs_plan: bool = False
     keys: tuple[str, ...] = ()
     picture: str = ""
 

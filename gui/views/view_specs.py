@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from memplan.gui.views.view import ViewArea, ViewSpec
+from memplan.gui.views.view import PageSpec, ViewArea, ViewSpec
 
-_RIGHT, _BOTTOM = ViewArea.RIGHT, ViewArea.BOTTOM
+_MIDDLE, _RIGHT, _BOTTOM = ViewArea.MIDDLE, ViewArea.RIGHT, ViewArea.BOTTOM
 _VIEWS = "memplan.gui.views"
 
 VIEW_SPECS = (
-    ViewSpec("timeline", "Timeline", f"{_VIEWS}.timeline.timeline_view:TimelineView", ViewArea.MIDDLE),
-    ViewSpec("details", "Details", f"{_VIEWS}.details_panel:DetailsView", _RIGHT, size_px=360),
+    ViewSpec("overview", "Overview", f"{_VIEWS}.overview.overview_view:OverviewView", _MIDDLE, picture="overview"),
+    ViewSpec("cluster", "Cluster", f"{_VIEWS}.cluster.cluster_view:ClusterView", _MIDDLE, lazy=True, picture="cluster"),
+    ViewSpec("timeline", "Timeline", f"{_VIEWS}.timeline.timeline_view:TimelineView", _MIDDLE),
+    ViewSpec("details", "Details", f"{_VIEWS}.details_panel:DetailsView", _RIGHT),
     ViewSpec("problems", "Problems", f"{_VIEWS}.problems_panel:ProblemsView", _RIGHT, tab_with="details"),
-    ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM, size_px=250),
+    ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM, needs_plan=True),
+    ViewSpec("curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map"),
     ViewSpec(
-        "curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map", size_px=220
+        "statistics",
+        "Statistics",
+        f"{_VIEWS}.statistics_view:StatisticsView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="statistics",
     ),
     ViewSpec(
         "difference",
         "Planned − measured",
         f"{_VIEWS}.memory.memory_delta_view:MemoryDeltaView",
         _BOTTOM,
+        needs_plan=True,
         tab_with="curve",
         picture="difference",
     ),
@@ -36,6 +45,7 @@ VIEW_SPECS = (
         "Alive at the cursor",
         f"{_VIEWS}.memory.live_tensors_view:LiveTensorsView",
         _BOTTOM,
+        needs_plan=True,
         tab_with="curve",
         picture="alive",
     ),
@@ -44,6 +54,7 @@ VIEW_SPECS = (
         "Moves",
         f"{_VIEWS}.memory.transfers_view:TransfersView",
         _BOTTOM,
+        needs_plan=True,
         tab_with="curve",
         picture="moves",
     ),
@@ -52,6 +63,7 @@ VIEW_SPECS = (
         "Moves between tiers",
         f"{_VIEWS}.memory.move_arcs_view:MoveArcsView",
         _BOTTOM,
+        needs_plan=True,
         tab_with="map",
         picture="arcs",
     ),
@@ -79,10 +91,27 @@ VIEW_SPECS = (
         "kv",
         "KV budget",
         f"{_VIEWS}.kv.kv_budget_view:KvBudgetView",
-        _BOTTOM,
-        tab_with="curve",
+        _MIDDLE,
         lazy=True,
         keys=("Ctrl+K",),
         picture="kv-budget",
     ),
 )
+
+_BESIDE = {"details": 360}
+
+PAGES = (
+    PageSpec("overview", "Overview", "overview"),
+    PageSpec("timeline", "Timeline", "timeline", {**_BESIDE, "problems": 0, "curve": 240, "statistics": 0}),
+    PageSpec(
+        "memory",
+        "Memory",
+        "timeline",
+        {**_BESIDE, "map": 430, "arcs": 0, "curve": 280, "difference": 0, "alive": 0, "transfers": 0},
+    ),
+    PageSpec("plan", "Plan and run", "timeline", {**_BESIDE, "deviations": 320}, needs="plan and run"),
+    PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0, "statistics": 0}),
+    PageSpec("cluster", "Cluster", "cluster", needs="ranks"),
+    PageSpec("kv", "KV", "kv"),
+)
+"""The pages of the window in the order of its rail."""

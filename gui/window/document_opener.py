@@ -82,17 +82,24 @@ class DocumentOpener:
         return with_chip is not None
 
     def open_request(
-        self, request: Request, time_range: tuple[float, float] | None = None, *, new_tab: bool = False
+        self,
+        request: Request,
+        time_range: tuple[float, float] | None = None,
+        *,
+        new_tab: bool = False,
+        prepare: Callable[[Session], object] = lambda _: None,
     ) -> None:
         """
         Show what `request` names, at `time_range` of it; while it is read, what was open stays.
 
-        It takes the place of a document that it holds all of, unless it is to have a `new_tab`.
+        It takes the place of a document that it holds all of, unless it is to have a `new_tab`. `prepare` is given the
+        session before it is shown.
         """
 
         def done(request: Request, session: Session) -> None:
             if time_range is not None:
                 session.viewport.show(*time_range)
+            prepare(session)
             self._settings.opened(request)
             self.keep_arrangement()
             now = self.request  # of several that were asked for together, the first to be read may be shown by now

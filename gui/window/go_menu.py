@@ -49,7 +49,8 @@ def go_commands(
         if moment is None:
             say(tr("Neither plan nor profile holds a memory curve"))
             return
-        session().select(None)
+        explained = session().peak_finding if session().peak is None else None
+        session().select(explained)
         low, high = viewport.bounds
         time, around = float(moment - session().origin_ns), _AROUND_PEAK * (high - low)
         viewport.reveal(time - around, time + around, margin=0.0)
@@ -59,6 +60,10 @@ def go_commands(
     def to_costliest() -> None:
         docks.bring("deviations")
         docks.view(DeviationsView).jump_to_first()
+
+    def beside(rows: int) -> None:
+        docks.bring("deviations")
+        docks.view(DeviationsView).jump_by(rows)
 
     def selected_slice() -> SliceRef | None:
         selected = session().selected
@@ -100,6 +105,10 @@ def go_commands(
         Command("commands", "Go", "All commands …", show_commands, ("Ctrl+Shift+P",)),
         Command("show-all", "Go", "Show everything", lambda: session().viewport.show_all(), ("Home", "0")),
         Command("zoom-to", "Go", "Zoom to the selected time range or item", to_selected, ("F",)),
+        Command("zoom-in", "Go", "Closer", lambda: session().viewport.zoom_step(True), ("W", "+")),
+        Command("zoom-out", "Go", "Farther", lambda: session().viewport.zoom_step(False), ("S", "-")),
+        Command("pan-left", "Go", "Earlier", lambda: session().viewport.pan_step(False), ("A",)),
+        Command("pan-right", "Go", "Later", lambda: session().viewport.pan_step(True), ("D",)),
         Command("back", "Go", "Back to before the jump", lambda: session().viewport.back(), ("Backspace", "Alt+Left")),
         Command("next-slice", "Go", "Next slice of the lane", along(True), (".",), separated=True),
         Command("previous-slice", "Go", "Previous slice of the lane", along(False), (",",)),
@@ -107,6 +116,8 @@ def go_commands(
         Command("slice-above", "Go", "Slice of the lane above", across(False), ("Alt+Up",)),
         Command("peak", "Go", "To the memory peak", to_peak, ("P",), separated=True),
         Command("costliest", "Go", "To the costliest difference", to_costliest, ("C",)),
+        Command("next-difference", "Go", "Next costliest difference", lambda: beside(1), ("N",)),
+        Command("previous-difference", "Go", "Costliest difference before", lambda: beside(-1), ("Shift+N",)),
         Command("step", "Go", "To a step …", steps_of.choose, ("J",), separated=True),
         Command("next-step", "Go", "Next step", steps_of.next, ("]",)),
         Command("previous-step", "Go", "Previous step", steps_of.previous, ("[",)),

@@ -1,34 +1,38 @@
-"""The main window: the timeline in the middle, the other views in docks around it, all on one time axis."""
+"""The main window: pages by task, chosen on a rail; views on one time axis in the middle and in docks around it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QStackedWidget, QTabBar, QToolBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolBar, QVBoxLayout, QWidget
 
 from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, notes_of
-from memplan.gui.model.session.session import Session
+from memplan.gui.model.session.session import FindingRef, Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.job_bar import JobBar
+from memplan.gui.views.overview.overview_view import OverviewView
+from memplan.gui.views.page_rail import PageRail
 from memplan.gui.views.problems_panel import ProblemsView
 from memplan.gui.views.search_bar import SearchBar
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.views.view import ViewServices
-from memplan.gui.views.view_specs import VIEW_SPECS
+from memplan.gui.views.view_specs import PAGES, VIEW_SPECS
 from memplan.gui.views.welcome_page import WayToBegin, WelcomeView
 from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
+from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher, page_offered
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
@@ -38,6 +42,8 @@ from memplan.gui.work.loader import DocumentLoader
 
 _RIGHT = Qt.DockWidgetArea.RightDockWidgetArea
 _SAID_MS, _PROBLEM_MS = 5_000, 10_000
+_FIRST_PX = (1600, 1000)
+"""The size of the first window, where the screen has room for it."""
 
 TOOLS: Sequence[tuple[str, str] | None] = (
     ("open-file", "Open plan"), ("open-folder", "Open profile"), ("open-sample", "Sample"), None, ("back", "Back"),
@@ -75,6 +81,10 @@ class MainWindow(QMainWindow):
             self, self.documents, self.loader, self.settings, say=self.say, problem=self.problem
         )
         self.docks = ViewDocks(self, VIEW_SPECS, self.services, lambda name: self.exports.entries(name))
+        self.pages = PageSwitcher(self, PAGES, self.docks)
+        self.pages.go = self.show_page
+        self.pages.has_plan = lambda: self.session.document.plan is not None
+        self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)
         self.setAcceptDrops(True)
@@ -82,10 +92,11 @@ class MainWindow(QMainWindow):
         self.setCorner(Qt.Corner.BottomRightCorner, _RIGHT)
         self.setCorner(Qt.Corner.TopRightCorner, _RIGHT)
         self._make_status()
+        self._make_bars()
+        self._make_middle()
         self._make_views()
         self.side_by_side.changed.connect(self._side_by_side_changed)
-        self.resize(1500, 920)
-        self._default_state = self.saveState()
+        self._page_shown: tuple[str, bool, bool] | None = None
         self._restore_layout()
         self.documents.changed.connect(self._show_current)
         self._show_current()
@@ -97,11 +108,23 @@ class MainWindow(QMainWindow):
 
     def services(self) -> ViewServices:
         """What a view is made with now."""
-        return ViewServices(self.session, self.colours, self.jobs, self.loader, self.settings, self)
+        return ViewServices(
+            self.session,
+            self.colours,
+            self.jobs,
+            self.loader,
+            self.settings,
+            self,
+            run=lambda name: self.commands.run(name),
+            open_rank=self.open_rank,
+            ranks_beside=self.ranks_beside,
+        )
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _make_views(self) -> None:
+        self.welcome = WelcomeView(self._ways_to_begin(), self.opener.open_request, self.colours, self)
+        self.pages.use(self.middle, self.welcome)
         self.docks.make()
         timeline = self.timeline = self.docks.view(TimelineView)
         self.problems = self.docks.view(ProblemsView)
@@ -109,12 +132,14 @@ class MainWindow(QMainWindow):
         self.search = SearchBar(self.session, self.jobs, self)
         self.search.jumped.connect(timeline.show_track)
         self.search.opened.connect(lambda: self.loader.every_track(self.session))
+        self.search.opened.connect(lambda: self.pages.lead_to("timeline"))
         self.search.hide()
-        self._make_middle(timeline)
+        self.pages.put_middle("overview", self.docks.view(OverviewView))
+        self.pages.put_middle("timeline", self.side_by_side.make_page(timeline))
+        self.stacked.insertWidget(1, self.search)
         self.commands = Commands(self, self._commands())
-        self.toolbar = QToolBar(tr("Tools"), self)
-        self.toolbar.setObjectName("tools")
-        self.toolbar.setMovable(False)
+        self.toolbar.setWindowTitle(tr("Tools"))
+        self.toolbar.clear()
         for tool in TOOLS:
             if tool is None:
                 self.toolbar.addSeparator()
@@ -123,7 +148,7 @@ class MainWindow(QMainWindow):
             action.setIconText(tr(tool[1]))
             action.setToolTip(action.text())
             self.toolbar.addAction(action)
-        self.addToolBar(self.toolbar)
+        self.rail.name_pages()
 
     def _commands(self) -> list[Command]:
         """Everything that the window can do, in the order of its menus."""
@@ -144,6 +169,7 @@ class MainWindow(QMainWindow):
             *view_commands(
                 self.documents,
                 self.docks,
+                self.pages,
                 self.side_by_side,
                 self,
                 language=lambda: self.settings.language,
@@ -163,31 +189,36 @@ class MainWindow(QMainWindow):
             ("KV budget …", "How many tokens a served model has room for", lambda: self.docks.show("kv")),
         ]
 
-    def _make_middle(self, timeline: TimelineView) -> None:
-        """The tabs of the documents, the search bar, and the timeline or the welcome page."""
+    def _make_middle(self) -> None:
+        """The tabs of the documents, room for the search bar, and the middles of pages or the welcome."""
         self.tabs = QTabBar(self)
         self.tabs.setTabsClosable(True)
         self.tabs.setExpanding(False)
         self.tabs.setDocumentMode(True)
         self.tabs.currentChanged.connect(self.documents.select)
         self.tabs.tabCloseRequested.connect(self.opener.close)
-        self.welcome = WelcomeView(self._ways_to_begin(), self.opener.open_request, self.colours, self)
-        self.middle = QStackedWidget(self)
-        self.middle.addWidget(self.side_by_side.make_page(timeline))
-        self.middle.addWidget(self.welcome)
+        self.middle = PageStack(self)
         middle = QWidget(self)
-        stacked = QVBoxLayout(middle)
-        stacked.setContentsMargins(0, 0, 0, 0)
-        stacked.setSpacing(0)
-        stacked.addWidget(self.tabs)
-        stacked.addWidget(self.search)
-        stacked.addWidget(self.middle, 1)
+        self.stacked = QVBoxLayout(middle)
+        self.stacked.setContentsMargins(0, 0, 0, 0)
+        self.stacked.setSpacing(0)
+        self.stacked.addWidget(self.tabs)
+        self.stacked.addWidget(self.middle, 1)
         self.setCentralWidget(middle)
 
     def _make_status(self) -> None:
         self.simulated_mark = QLabel(self)
         self.statusBar().addPermanentWidget(self.simulated_mark)
         self.statusBar().addPermanentWidget(JobBar(self.jobs, self.loader, self))
+
+    def _make_bars(self) -> None:
+        """The bars at the edges, once: a bar that is taken away and put back moves everything beside it."""
+        self.toolbar = QToolBar(self)
+        self.toolbar.setObjectName("tools")
+        self.toolbar.setMovable(False)
+        self.addToolBar(self.toolbar)
+        self.rail = PageRail(PAGES, self.show_page, self.colours, self)
+        self.addToolBar(Qt.ToolBarArea.LeftToolBarArea, self.rail)
 
     def _show_commands(self) -> None:
         CommandPalette(self.commands, self).open()
@@ -216,10 +247,9 @@ class MainWindow(QMainWindow):
             view.show_session(session)
         self.search.show_session(session)
         self.problems.show_notes(notes_of(session))
-        empty = session.document.empty
-        self.middle.setCurrentWidget(self.welcome if empty else self.side_by_side.page)
-        if empty:
+        if session.document.empty:
             self.welcome.show_recent(self.settings.recent)
+        self._turn_to_page()
         self._show_tabs()
         name = session.document.name
         mark = f" [{tr('simulated profile')}]" if session.document.simulated else ""
@@ -228,6 +258,50 @@ class MainWindow(QMainWindow):
         self.setWindowTitle(f"{name}{mark} – memplan" if name else "memplan")
         self.side_by_side.follow()
         self.commands.refresh()
+
+    def show_page(self, name: str) -> None:
+        """Show a page of the current document, if it has anything to show."""
+        if page_offered(self.pages.pages[name], self.session.document):
+            self.session.page = name
+            self._turn_to_page()
+        self.rail.show_page(self.pages.current, self._offered)
+
+    def _turn_to_page(self) -> None:
+        """Show the page that the current document is looked at on, unless it is there already."""
+        session = self.session
+        if not self._offered(session.page):
+            session.page = next(iter(self.pages.pages))
+        now = session.page, session.document.empty, session.document.plan is not None
+        if now != self._page_shown:
+            self._page_shown = now
+            self.pages.show(session.page, empty=session.document.empty)
+        self.rail.show_page(self.pages.current, self._offered)
+
+    def _offered(self, name: str) -> bool:
+        return page_offered(self.pages.pages[name], self.session.document)
+
+    def _page_changed(self) -> None:
+        self.commands.refresh()
+
+    def open_rank(self, rank: int) -> None:
+        """Show another rank of the open profile in place of the present one; what is selected and known stays."""
+        before = self.session
+
+        def prepare(session: Session) -> None:
+            session.diagnosis, session.page = before.diagnosis, "overview"
+            if isinstance(before.selected, FindingRef):
+                session.page = "timeline"
+                session.select(before.selected)
+                session.reveal_selected()
+
+        self.opener.open_request(replace(self.documents.current.request, rank=rank), prepare=prepare)
+
+    def ranks_beside(self, first: int, second: int) -> None:
+        """Show two ranks of the open profile side by side."""
+        request, shown = self.documents.current.request, self.session.document.rank
+        if shown is None or shown.rank != first:
+            self.open_rank(first)
+        self.opener.add_request(replace(request, rank=second), self.side_by_side.begin)
 
     def _side_by_side_changed(self) -> None:
         self._show_tabs()
@@ -270,16 +344,17 @@ class MainWindow(QMainWindow):
     # -- looks and layout ----------------------------------------------------------------------------------------
 
     def _restore_layout(self) -> None:
-        kept = self.settings.layout()
-        if kept is not None:
-            self.restoreGeometry(kept[0])
-            self.restoreState(kept[1])
-            for name in self.settings.lazy_docks:
-                self.docks.show(name, lambda: self.restoreState(kept[1]))
+        geometry = self.settings.geometry
+        if geometry is None or not self.restoreGeometry(geometry):
+            room = self.screen().availableSize()
+            self.resize(min(_FIRST_PX[0], room.width()), min(_FIRST_PX[1], room.height()))
+        self.pages.layouts = {
+            page: PageLayout(shown, state) for page, (shown, state) in self.settings.page_layouts.items()
+        }
 
     def reset_layout(self) -> None:
         """Put every dock back where it was in the first place."""
-        self.restoreState(self._default_state)
+        self.pages.reset()
 
     def set_colours(self, palette: Palette) -> None:
         """Draw the whole application with other colours, now and at the next start."""
@@ -291,26 +366,27 @@ class MainWindow(QMainWindow):
         self.docks.set_palette()
         self.welcome.set_palette(palette)
         self.side_by_side.set_palette()
+        self.rail.set_palette(palette)
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""
         self.settings.language = code
         choose_language(code)
-        state = self.saveState()
         made = self.docks.made_lazily
         errors = list(self.problems.errors)
         self.side_by_side.forget_views()
-        self.docks.drop_all()
-        self.removeToolBar(self.toolbar)
-        self.toolbar.deleteLater()
+        self.docks.drop_views()
+        self.stacked.removeWidget(self.search)
+        self.search.deleteLater()
+        self.menuBar().setMinimumHeight(self.menuBar().height())  # an empty one would move everything under it
         self.commands.remove()
         self._make_views()
         for name in made:
-            self.docks.show(name)
+            self.docks.show(name, lambda: None)
         self.side_by_side.follow()
         for text in reversed(errors):
             self.problems.add_error(text)
-        self.restoreState(state)
+        self.pages.renew_middle(empty=self.session.document.empty)
         self._show_current()
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -330,8 +406,9 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         """Stop the work under way and keep layout, tracks and what was open."""
         self.side_by_side.end()
-        self.settings.keep_layout(self.saveGeometry(), self.saveState())
-        self.settings.lazy_docks = self.docks.lazy_shown
+        self.pages.keep()
+        self.settings.geometry = self.saveGeometry()
+        self.settings.page_layouts = {page: (kept.shown, kept.state) for page, kept in self.pages.layouts.items()}
         self.opener.keep_arrangement()
         kept = [(item.request, item.session.viewport) for item in self.documents.opened]
         self.settings.open_at_start = [

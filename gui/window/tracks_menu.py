@@ -38,7 +38,6 @@ def track_commands(
             "Show hidden tracks",
             lambda: tracks().show_hidden(),
             ("Shift+H",),
-            enabled=lambda: bool(tracks().hidden),
         ),
         Command("fold-all", "Tracks", "Fold all groups", lambda: tracks().fold_all(True), ("Z",)),
         Command("unfold-all", "Tracks", "Unfold all groups", lambda: tracks().fold_all(False), ("Shift+Z",)),

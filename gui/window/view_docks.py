@@ -20,8 +20,6 @@ _AREAS = {
     ViewArea.RIGHT: Qt.DockWidgetArea.RightDockWidgetArea,
     ViewArea.BOTTOM: Qt.DockWidgetArea.BottomDockWidgetArea,
 }
-_LEAST_SHARE = 0.4
-"""Of the window's height: a view that is made lazily gets so much where it would have less."""
 
 Made = TypeVar("Made", bound=QWidget)
 
@@ -31,6 +29,7 @@ class ViewDocks(Mapping[str, QDockWidget]):
     The docks of a window by the names of their views, in the order they were made; `views` has those in no dock too.
 
     `services` gives what a view is made with, `entries` what the menu of every view offers, by the view's name.
+    `page_of` shows a page that has a view, and `place_middle` puts a view into the middle of its pages.
     """
 
     def __init__(
@@ -44,6 +43,8 @@ class ViewDocks(Mapping[str, QDockWidget]):
         self._services = services
         self._entries = entries
         self.specs = {spec.name: spec for spec in specs}
+        self.page_of: Callable[[str], object] = lambda _: None
+        self.place_middle: Callable[[str, QWidget], object] = lambda *_: None
         self._docks: dict[str, QDockWidget] = {}
         self.views: dict[str, View] = {}
         self.titles: dict[str, str] = {}
@@ -65,42 +66,54 @@ class ViewDocks(Mapping[str, QDockWidget]):
     def make(self) -> None:
         """Make every view but the lazy ones; those of the middle are for the window to put there."""
         eager = [spec for spec in self.specs.values() if not spec.lazy]
+        first = not self._docks
         for spec in eager:
             view = spec.make(self._services())
             if spec.area is ViewArea.MIDDLE:
                 self.name_view(spec.name, spec.title, view)
             else:
                 self._lay_out(spec, view)
-        for name in {spec.tab_with for spec in eager if spec.tab_with is not None}:
-            self._docks[name].raise_()
-        for area, direction in (
-            (ViewArea.BOTTOM, Qt.Orientation.Vertical),
-            (ViewArea.RIGHT, Qt.Orientation.Horizontal),
-        ):
-            sized = [spec for spec in eager if spec.area is area and spec.size_px]
-            self._window.resizeDocks(
-                [self._docks[spec.name] for spec in sized], [spec.size_px for spec in sized], direction
-            )
+        if first:
+            for name in {spec.tab_with for spec in eager if spec.tab_with is not None}:
+                self._docks[name].raise_()
 
     def _lay_out(self, spec: ViewSpec, view: QWidget) -> None:
-        layout = self._window.layout()
-        if spec.tab_with is not None and layout is not None:
-            # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
-            layout.activate()
+        if spec.area is ViewArea.MIDDLE:
+            self.name_view(spec.name, spec.title, view)
+            self.place_middle(spec.name, view)
+            return
+        there = spec.name in self._docks
         dock = self.add(spec.name, spec.title, view, spec.area, tab_with=spec.tab_with)
-        if spec.below is not None:
+        if spec.below is not None and not there:
             self._window.splitDockWidget(self._docks[spec.below], dock, Qt.Orientation.Vertical)
 
     def add(
         self, name: str, title: str, view: QWidget, area: ViewArea = ViewArea.BOTTOM, *, tab_with: str | None = None
     ) -> QDockWidget:
-        """Put `view` into a dock with an English title: at `area`, or as a tab with the dock of view `tab_with`."""
+        """
+        Put `view` into a dock with an English title: at `area`, or as a tab with the dock of view `tab_with`.
+
+        A dock that is there already stays where it is and gets the new view.
+        """
+        if name in self._docks:
+            dock = self._docks[name]
+            before = dock.widget()
+            dock.setWindowTitle(tr(title))
+            dock.setWidget(view)
+            if before is not None:
+                before.deleteLater()
+            self.name_view(name, title, view)
+            return dock
         dock = QDockWidget(tr(title), self._window)
         dock.setObjectName(f"dock-{name}")
         dock.setWidget(view)
         if tab_with is None:
             self._window.addDockWidget(_AREAS[area], dock)
         else:
+            layout = self._window.layout()
+            if layout is not None:
+                # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
+                layout.activate()
             self._window.tabifyDockWidget(self._docks[tab_with], dock)
         self._docks[name] = dock
         self.name_view(name, title, view)
@@ -121,17 +134,17 @@ class ViewDocks(Mapping[str, QDockWidget]):
     def drop(self, name: str) -> None:
         """Let go of the view called `name`, and of its dock if it has one."""
         self.views.pop(name, None)
+        self.titles.pop(name, None)
         dock = self._docks.pop(name, None)
         if dock is not None:
             self._window.removeDockWidget(dock)
             dock.deleteLater()
 
-    def drop_all(self) -> None:
-        """Let go of every view, before they are made anew."""
+    def drop_views(self) -> None:
+        """Let go of every view, before they are made anew; docks stay for those to come."""
         self.forget()
         self.views.clear()
-        for name in tuple(self._docks):
-            self.drop(name)
+        self.titles.clear()
 
     def forget(self) -> None:
         """Let every view stop listening to its session."""
@@ -141,15 +154,12 @@ class ViewDocks(Mapping[str, QDockWidget]):
     # -- showing -------------------------------------------------------------------------------------------------
 
     def bring(self, name: str) -> None:
-        """Bring a view that is there to the front."""
-        dock = self._docks[name]
-        dock.show()
-        dock.raise_()
-        spec = self.specs.get(name)
-        least = int(self._window.height() * _LEAST_SHARE)
-        if spec is not None and spec.lazy and dock.height() < least and not dock.isFloating():
-            top = next(self._docks[above.name] for above in self.specs.values() if above.area is ViewArea.BOTTOM)
-            self._window.resizeDocks([top, dock], [least // 3, least], Qt.Orientation.Vertical)
+        """Bring a view that is there to the front, on a page that has it."""
+        self.page_of(name)
+        dock = self._docks.get(name)
+        if dock is not None:
+            dock.show()
+            dock.raise_()
 
     def show(self, name: str, then: Callable[[], object] | None = None) -> None:
         """
@@ -162,7 +172,7 @@ class ViewDocks(Mapping[str, QDockWidget]):
             return
 
         def show() -> None:
-            if name not in self._docks:
+            if name not in self.titles:
                 self._lay_out(spec, spec.make(self._services()))
             (then or (lambda: self.bring(name)))()
 
@@ -170,7 +180,7 @@ class ViewDocks(Mapping[str, QDockWidget]):
             import_module(spec.module)
             chips()  # read from files once, for all of these views
 
-        if name in self._docks or spec.module in sys.modules:
+        if name in self.titles or spec.module in sys.modules:
             show()
         else:
             self._services().jobs.start(tr("opening the view"), load, lambda _: show())
@@ -178,12 +188,7 @@ class ViewDocks(Mapping[str, QDockWidget]):
     @property
     def made_lazily(self) -> list[str]:
         """Names of the lazy views that are there."""
-        return [spec.name for spec in self.specs.values() if spec.lazy and spec.name in self._docks]
-
-    @property
-    def lazy_shown(self) -> list[str]:
-        """Names of the lazy views that are open, be it behind another tab."""
-        return [name for name in self.made_lazily if self._docks[name].isVisible()]
+        return [spec.name for spec in self.specs.values() if spec.lazy and spec.name in self.titles]
 
     # -- finding -------------------------------------------------------------------------------------------------
 
@@ -207,13 +212,14 @@ class ViewDocks(Mapping[str, QDockWidget]):
         return [view for view in self.views.values() if isinstance(view, SessionView)]
 
     def active(self) -> str:
-        """Name of the view that has the keyboard, or of the one in the middle."""
+        """Name of the view that has the keyboard, or of the one that is seen in the middle."""
         widget = QApplication.focusWidget()
         while widget is not None and widget is not self._window:
             if widget.objectName() in self.views:
                 return widget.objectName()
             widget = widget.parentWidget()
-        return next(spec.name for spec in self.specs.values() if spec.area is ViewArea.MIDDLE)
+        middle = [name for name in self.views if name in self.specs and self.specs[name].area is ViewArea.MIDDLE]
+        return next((name for name in middle if self.widgets()[name].isVisible()), middle[0])
 
     # -- looks ---------------------------------------------------------------------------------------------------
 

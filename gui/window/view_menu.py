@@ -14,6 +14,8 @@ from memplan.gui.i18n import LANGUAGES, tr
 from memplan.gui.model.palette import Palette, load_palette, theme_names
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.session import Session
+from memplan.gui.views.view import PageSpec
+from memplan.gui.window.page_switcher import PageSwitcher, page_offered
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.schema import Tier
@@ -37,6 +39,7 @@ class Appearance(Protocol):
 def view_commands(
     documents: OpenDocuments,
     docks: ViewDocks,
+    pages: PageSwitcher,
     side_by_side: SideBySideController,
     appearance: Appearance,
     *,
@@ -48,7 +51,8 @@ def view_commands(
     """The View menu; `language` is the one that is spoken, `say` shows a line, `choose_colours` asks for own ones."""
     eager = [(name, dock) for name, dock in docks.items() if name in docks.specs and not docks.specs[name].lazy]
     return [
-        *(_dock(name, dock, docks.titles[name], number) for number, (name, dock) in enumerate(eager, 1)),
+        *(_page(pages, page, number, documents) for number, page in enumerate(pages.pages.values(), 1)),
+        *(_dock(docks, name, dock, first=name == eager[0][0]) for name, dock in eager),
         Command(
             "side-by-side",
             "View",
@@ -64,7 +68,7 @@ def view_commands(
         *(
             Command(spec.name, "View", f"{spec.title} …", partial(docks.show, spec.name), spec.keys)
             for spec in docks.specs.values()
-            if spec.lazy
+            if spec.lazy and spec.keys
         ),
         Command(
             "next-tier",
@@ -81,12 +85,27 @@ def view_commands(
     ]
 
 
-def _dock(name: str, dock: QDockWidget, title: str, number: int) -> Command:
-    def turn() -> None:
-        dock.setVisible(not dock.isVisible())
-        dock.raise_()
+def _page(pages: PageSwitcher, page: PageSpec, number: int, documents: OpenDocuments) -> Command:
+    return Command(
+        f"page-{page.name}",
+        "View",
+        page.title,
+        lambda: pages.go(page.name),
+        (f"Ctrl+{number}",),
+        checked=lambda: pages.current == page.name,
+        enabled=lambda: page_offered(page, documents.current.session.document),
+    )
 
-    return Command(f"dock-{name}", "View", title, turn, (f"Ctrl+{number}",), checked=dock.isVisible)
+
+def _dock(docks: ViewDocks, name: str, dock: QDockWidget, *, first: bool) -> Command:
+    def turn() -> None:
+        """Close a view that is in front, bring any other one there."""
+        if dock.isVisible() and not dock.visibleRegion().isEmpty():
+            dock.hide()
+        else:
+            docks.bring(name)
+
+    return Command(f"dock-{name}", "View", docks.titles[name], turn, checked=dock.isVisible, separated=first)
 
 
 def _focus(docks: ViewDocks, say: Callable[[str], object], places: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -14,6 +15,9 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Job, Jobs
 from memplan.schema import Tier
+
+if TYPE_CHECKING:
+    from memplan.findings import Diagnosis
 
 
 class DocumentLoader(QObject):
@@ -96,6 +100,20 @@ class DocumentLoader(QObject):
         # Views ask while they paint. To show a job lays the status bar out anew, which paints at once, and a painter
         # doesn't outlive another one on the same window: Qt crashes.
         QTimer.singleShot(0, self, start) if self._jobs.background else start()
+
+    def diagnose(self, session: Session) -> None:
+        """Find out what costs time or memory in `session`, once however often it is asked for."""
+        if session.document.profile is None or session.diagnosis is not None or session.not_diagnosed is not None:
+            return
+        if self._jobs.waiting(session, "diagnosis"):
+            return
+
+        def keep(found: Diagnosis | None) -> None:
+            if found is not None:
+                session.keep_diagnosis(found)
+
+        title = tr("looking for what costs time and memory")
+        self._jobs.latest(session, title, session.diagnose, keep, question="diagnosis", failed=session.keep_diagnosis)
 
     def every_track(self, session: Session) -> None:
         """Read the tracks of `session` that were never on the screen, so that a search misses none of them."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
+from memplan.cli.engine_words import plain_words
 from memplan.core.errors import CancelledError, MemplanError
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
@@ -37,6 +38,7 @@ _COMMANDS = {
     "train-memory": "train_memory.command",
     "calibrate": "calibrate.command",
     "gui": "gui.command",
+    "mcp": "mcp.command",
     "op": "op.op_app",
     "cache": "cache.cache_app",
 }
@@ -50,7 +52,7 @@ def command_app(words: Sequence[str] = ()) -> typer.Typer:
         help="Plan the memory hierarchy of Ascend NPUs and compare the plan with CANN profiles.",
         epilog=f"Exit code {YES}: yes; {NO}: no (does not fit, deviates); {BAD_INPUT}: the input can't be used.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         callback=_options,
@@ -93,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = command_app(words)(args=words, standalone_mode=False)
+        asked = plain_words(words)
+        if asked.left:
+            print_error(f"no meaning for memory is known of {', '.join(asked.left)}: left out")
+        code = command_app(asked.words)(args=list(asked.words), standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:

@@ -16,11 +16,12 @@ from memplan.reports.report import Report
 if TYPE_CHECKING:
     from memplan.cost.calibration_fit import Observed
     from memplan.cost.machine import Machine
+    from memplan.traces.profile import Kernels
 
 
 @reporting
 def command(
-    profile: Annotated[Path, typer.Argument(help="A profile directory.", show_default=False)],
+    profiles: Annotated[list[Path], typer.Argument(help="Profile directories, of one chip.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Write the calibration here.")] = Path(
         "calibration.json"
     ),
@@ -30,13 +31,39 @@ def command(
     rank: Annotated[int | None, typer.Option(help="The rank to use; by default the first with kernels.")] = None,
 ) -> Report:
     """
-    Fit efficiencies and overheads of each kernel class to a profile.
+    Fit efficiencies and overheads of each kernel class to one profile or several.
 
-    Odd rows are fitted and even rows only checked; the errors on both are reported and kept in the file.
+    Odd rows are fitted and even rows only checked; the errors on both, and on shapes never seen, are reported and kept
+    in the file.
     """
     from memplan.cost.calibration import save_calibration
-    from memplan.cost.calibration_fit import calibrate, measured_kernels, observe
+    from memplan.cost.calibration_fit import calibrate, measured_kernels, merged_kernels, observe
     from memplan.reports.calibration_report import calibration_report
+
+    columns, notes = _columns(profiles[0], rank)
+    seen, measured = observe(columns), [measured_kernels(columns)]
+    for path in profiles[1:]:
+        columns, own = _columns(path, rank)
+        notes += own
+        shown = observe(columns)
+        if (shown.cubes, shown.vectors) != (seen.cubes, seen.vectors):
+            raise InputError(
+                f"shows {shown.cubes} cube and {shown.vectors} vector cores, the first profile {seen.cubes} and "
+                f"{seen.vectors}",
+                path=path,
+                remedy="calibrate for each chip apart",
+            )
+        measured.append(measured_kernels(columns))
+    core, chosen = _machine(chip, seen)
+    name = " and ".join(path.name for path in profiles)
+    with progress_bar() as progress:
+        result = calibrate(merged_kernels(measured), core, name, progress=progress)
+    save_calibration(result, output)
+    return replace(calibration_report(result, seen, chosen, tuple(notes)), written=(output,))
+
+
+def _columns(profile: Path, rank: int | None) -> tuple[Kernels, list[str]]:
+    """The kernels of a rank of a profile, of the first with kernels if none is named, and what there is to note."""
     from memplan.traces import open_profile
 
     with progress_bar() as progress:
@@ -50,13 +77,7 @@ def command(
         )
     if columns is None:
         raise InputError("holds no kernels", path=profile, remedy="profile with kernel details (level 1 or higher)")
-    seen = observe(columns)
-    core, chosen = _machine(chip, seen)
-    with progress_bar() as progress:
-        result = calibrate(measured_kernels(columns), core, profile.name, progress=progress)
-    save_calibration(result, output)
-    notes = tuple(f"{note.file}: {note.text}" for note in opened.notes)
-    return replace(calibration_report(result, seen, chosen, notes), written=(output,))
+    return columns, [f"{note.file}: {note.text}" for note in opened.notes]
 
 
 def _machine(chip: str | None, seen: Observed) -> tuple[Machine, str]:

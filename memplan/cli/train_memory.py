@@ -41,7 +41,7 @@ def command(
     if total is None:
         raise InputError(f"the memory of {die.name} is not known", remedy="give it with --hbm")
     capacity = total - (die.hbm_reserved_bytes or 0)
-    ranks, recipe = layout.layout, asked.recipe(sequence, asked.micro_batches_of(layout.dp))
+    ranks, recipe = asked.with_experts(layout.layout), asked.recipe(sequence, asked.micro_batches_of(layout.dp))
     tightest = tightest_stage(model, ranks, recipe)
     memory = tightest if stage is None else training_memory(model, ranks, recipe, stage)
     if tightest.peak_bytes <= capacity:

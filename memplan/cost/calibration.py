@@ -1,8 +1,10 @@
 """
 A calibration: how kernels of each class really went on one chip, as corrections to the model's time.
 
-The corrected time of a kernel is a sum with coefficients that are never negative, so that more work never costs less:
-`overhead + a * model + b * bytes / HBM rate + c * compute`, `compute` being the slower of its cube and vector time.
+A kernel that was measured takes what it took. The corrected time of another one is a sum with coefficients that are
+never negative, so that more work never costs less: `overhead + a * model + b * bytes / HBM rate + c * compute`,
+`compute` being the slower of its cube and vector time. Only classes of which kernels of other shapes came out better
+for it have one.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +23,7 @@ from memplan.cost.kernel import Kernel, op_class
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 1
+CALIBRATION_VERSION = 2
 FEATURES = ("overhead_ns", "model", "bytes", "compute")
 _LARGEST_FILE = 16 << 20
 
@@ -45,7 +47,8 @@ class Correction:
     Their model times lie within `span_ns`; beyond half and twice of that the fit says nothing.
 
     Errors are sums of absolute deviations over sums of measured time; `check_error` is over rows that the fit has not
-    seen, `None` where there were none, and `model_error` is that of the model alone on the same rows.
+    seen, `None` where there were none, and `model_error` is that of the model alone on the same rows. `shapes` are the
+    kernels that differ among those fitted.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Correction:
     train_error: float
     check_error: float | None
     model_error: float | None
+    shapes: int
 
     def covers(self, model_ns: float) -> bool:
         """Whether a kernel of that model time is near enough to those fitted."""
@@ -68,6 +72,9 @@ class Calibration:
     Fits by op type, and by class for types the profile does not hold, with what they rest on.
 
     `chip`, `cubes` and `clock_hz` are the machine they correct; errors are over all compute kernels of the profile.
+    `seen_ns` is what kernels took that were measured, by `kernel_key`. `unseen_error` is that of kernels of shapes that
+    a fit to the other half of all shapes has not seen, `unseen_model_error` the model's on the same; `uncovered` is the
+    share of the profile's time that neither a fit nor a kernel seen speaks for.
     """
 
     profile: str
@@ -79,15 +86,21 @@ class Calibration:
     train_error: float
     check_error: float | None
     model_error: float | None
+    unseen_error: float | None = None
+    unseen_model_error: float | None = None
+    uncovered: float = 0.0
+    seen_ns: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def source(self) -> Source:
         """What a plan says when it rests on this calibration."""
         train = format_share(self.train_error)
         check = "unknown" if self.check_error is None else format_share(self.check_error)
+        unseen = "unknown" if self.unseen_error is None else format_share(self.unseen_error)
         return Source(
             f"calibrated on {self.profile}",
-            f"time-weighted error {train} on the rows it was fitted to, {check} on rows kept apart",
+            f"time-weighted error {train} on the rows it was fitted to, {check} on rows kept apart, {unseen} on shapes "
+            "never seen",
         )
 
     def fit(self, op_type: str, model_ns: float) -> Correction | None:
@@ -100,11 +113,23 @@ class Calibration:
 
     def corrected_ns(self, kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> int:
         """The corrected time of `kernel`, the model's where no fit applies."""
+        seen = self.seen_ns.get(kernel_key(kernel))
+        if seen is not None:
+            return max(round(seen), 1)
         fit = self.fit(kernel.type, cost.duration_ns) if cost.known else None
         if fit is None:
             return cost.duration_ns
         values = correction_terms(kernel, cost, hbm_bytes_per_second)
         return max(round(sum(a * b for a, b in zip(fit.coefficients, values, strict=True))), 1)
+
+
+def kernel_key(kernel: Kernel) -> str:
+    """What makes a kernel of a profile the same as another: its type, its operands, and the unit that runs it."""
+    operands = [
+        "-" if operand is None else f"{'x'.join(map(str, operand.shape))}:{operand.dtype}:{operand.layout}"
+        for operand in (*kernel.inputs, None, *kernel.outputs)
+    ]
+    return "|".join((kernel.type, str(kernel.attribute("core", "") or ""), *operands))
 
 
 def correction_terms(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tuple[float, ...]:
@@ -148,6 +173,10 @@ def load_calibration(path: str | Path) -> Calibration:
             train_error=_number(document["train_error"]),
             check_error=_optional(document["check_error"]),
             model_error=_optional(document["model_error"]),
+            unseen_error=_optional(document["unseen_error"]),
+            unseen_model_error=_optional(document["unseen_model_error"]),
+            uncovered=_number(document["uncovered"]),
+            seen_ns={str(key): _number(value) for key, value in document["seen_ns"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -169,6 +198,7 @@ def _fit(row: Mapping[str, Any]) -> Correction:
         train_error=_number(row["train_error"]),
         check_error=_optional(row["check_error"]),
         model_error=_optional(row["model_error"]),
+        shapes=int(row["shapes"]),
     )
 
 

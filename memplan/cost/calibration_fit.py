@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
-from memplan.cost.calibration import FEATURES, Calibration, Correction, correction_terms
-from memplan.cost.kernel import Kernel, kernel_of_row, op_class
-from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.calibration import FEATURES, Calibration, Correction, correction_terms, kernel_key
+from memplan.cost.kernel import Kernel, op_class
+from memplan.cost.kernel_columns import KernelColumns, kernel_at
+from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import Array
 from memplan.hardware import Chip, chips
@@ -33,29 +33,6 @@ def _choice(name: str) -> float:
     return float(table("memplan.cost", "calibration.json")[name]["value"])
 
 
-class KernelColumns(Protocol):
-    """The columns of a profile's kernels that a calibration reads; one row a kernel, in order of start."""
-
-    @property
-    def duration_ns(self) -> NDArray[np.int64]: ...
-    @property
-    def block_count(self) -> NDArray[np.int64]: ...
-    @property
-    def type(self) -> Sequence[str]: ...
-    @property
-    def core(self) -> Sequence[str]: ...
-    @property
-    def input_shapes(self) -> Sequence[str]: ...
-    @property
-    def input_dtypes(self) -> Sequence[str]: ...
-    @property
-    def output_shapes(self) -> Sequence[str]: ...
-    @property
-    def output_dtypes(self) -> Sequence[str]: ...
-    @property
-    def pmu(self) -> Mapping[str, NDArray[np.float64]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class MeasuredKernels:
     """Compute kernels of a profile: what they are, how long each took (ns), and their row in the profile."""
@@ -69,11 +46,7 @@ class MeasuredKernels:
 
 
 def measured_kernels(columns: KernelColumns) -> MeasuredKernels:
-    """
-    The compute kernels among `columns`: no communication, no AI CPU, no random-number engine, nothing without time.
-
-    The cores a kernel used are left for the model to say, as when it predicts.
-    """
+    """The compute kernels among `columns`: no communication, no AI CPU, no random-number engine, none without time."""
     rows = [
         row
         for row in range(len(columns.type))
@@ -81,19 +54,22 @@ def measured_kernels(columns: KernelColumns) -> MeasuredKernels:
         and columns.duration_ns[row] > 0
         and op_class(columns.type[row]).kind != "collective"
     ]
-    kernels = tuple(
-        kernel_of_row(
-            columns.type[row],
-            columns.input_shapes[row],
-            columns.input_dtypes[row],
-            columns.output_shapes[row],
-            columns.output_dtypes[row],
-            core=columns.core[row],
-        )
-        for row in rows
-    )
+    kernels = tuple(kernel_at(columns, row) for row in rows)
     index = np.asarray(rows, dtype=np.int64)
     return MeasuredKernels(kernels, columns.duration_ns[index].astype(np.float64), index)
+
+
+def merged_kernels(several: Sequence[MeasuredKernels]) -> MeasuredKernels:
+    """The kernels of several profiles of one chip as those of one, rows numbered on."""
+    rows, offset = [], 0
+    for kernels in several:
+        rows.append(kernels.row + offset)
+        offset += int(kernels.row.max(initial=-1)) + 1
+    return MeasuredKernels(
+        tuple(kernel for kernels in several for kernel in kernels.kernels),
+        np.concatenate([kernels.duration_ns for kernels in several]),
+        np.concatenate(rows),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,35 +156,119 @@ def identify(seen: Observed, bandwidths: Mapping[str, float]) -> list[Chip]:
     return sorted((chip for chip in chips() if matches(chip)), key=distance)
 
 
-def calibrate(kernels: MeasuredKernels, machine: Machine, profile: str, *, progress: Progress = silent) -> Calibration:
+def calibrate(
+    kernels: MeasuredKernels, machine: Machine, profile: str, *, progress: Progress = silent, shapes: bool = True
+) -> Calibration:
     """
     Fit `kernels` of profile `profile`: its odd rows (1, 3, ... of all its kernels) are fitted, even ones only checked.
 
-    Raises `InputError` for a profile without compute kernels.
+    With `shapes` the error on shapes never seen is measured too, by fits to one half of the distinct kernels that are
+    checked on the other. Raises `InputError` for a profile without compute kernels.
     """
     if not len(kernels):
         raise InputError("the profile holds no compute kernels with shapes", remedy="profile with shapes recorded")
-    costs = [kernel_cost(kernel, machine) for kernel in kernels.kernels]
-    rate = machine.hbm_bytes_per_second
-    rows = _Rows(
-        terms=np.array([correction_terms(k, c, rate) for k, c in zip(kernels.kernels, costs, strict=True)]),
-        truth=kernels.duration_ns,
-        odd=kernels.row % 2 == 1,
+    rows = _Rows.of(kernels, machine, kernels.row % 2 == 1)
+    result = _fitted(rows, machine, profile, progress)
+    predicted = rows.predicted(result, machine)
+    error = _error(predicted, rows.truth, ~rows.fitted)
+    model = rows.terms[:, 1]
+    covered = np.array([rows.spoken_for(result, index) for index in range(len(kernels))])
+    result = replace(
+        result,
+        train_error=_error(predicted, rows.truth, rows.fitted) or 0.0,
+        check_error=error,
+        model_error=_error(model, rows.truth, ~rows.fitted),
+        uncovered=float(rows.truth[~covered].sum() / rows.truth.sum()),
     )
+    if not shapes:
+        return result
+    unseen, plain = unseen_errors(kernels, machine, profile)
+    return replace(result, unseen_error=unseen, unseen_model_error=plain)
+
+
+def unseen_errors(
+    kernels: MeasuredKernels, machine: Machine, profile: str, *, halves: NDArray[np.bool_] | None = None
+) -> tuple[float | None, float | None]:
+    """
+    The error on kernels whose shapes a fit has not seen, and the model's on the same: each half of the distinct kernels
+    is checked by a fit to the other. `halves` says which half a kernel's shape is in; by default every other one.
+    """
+    numbers = np.array(_numbered(kernels.kernels))
+    first = numbers % 2 == 0 if halves is None else halves
+    predicted = np.zeros(len(kernels))
+    for fitted in (first, ~first):
+        rows = _Rows.of(kernels, machine, fitted)
+        if fitted.any():
+            predicted[~fitted] = rows.predicted(_fitted(rows, machine, profile, silent), machine)[~fitted]
+        else:
+            predicted[~fitted] = rows.terms[~fitted, 1]
+    every = np.ones(len(kernels), bool)
+    model = _Rows.of(kernels, machine, every).terms[:, 1]
+    return _error(predicted, kernels.duration_ns, every), _error(model, kernels.duration_ns, every)
+
+
+def _numbered(kernels: Sequence[Kernel]) -> list[int]:
+    """The number of each kernel's shape among those of its type, in order of first sight."""
+    seen: dict[str, dict[str, int]] = {}
+    found = []
+    for kernel in kernels:
+        own = seen.setdefault(kernel.type, {})
+        found.append(own.setdefault(kernel_key(kernel), len(own)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """All rows: their kernels and costs, terms of the correction, measured time, shape, and which rows are fitted."""
+
+    kernels: tuple[Kernel, ...]
+    costs: tuple[KernelCost, ...]
+    keys: tuple[str, ...]
+    terms: Array
+    truth: Array
+    fitted: NDArray[np.bool_]
+
+    @staticmethod
+    def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
+        costs = tuple(kernel_cost(kernel, machine) for kernel in kernels.kernels)
+        rate = machine.hbm_bytes_per_second
+        terms = [correction_terms(k, c, rate) for k, c in zip(kernels.kernels, costs, strict=True)]
+        keys = tuple(kernel_key(kernel) for kernel in kernels.kernels)
+        return _Rows(kernels.kernels, costs, keys, np.array(terms), kernels.duration_ns, fitted)
+
+    def predicted(self, calibration: Calibration, machine: Machine) -> Array:
+        """The corrected time of every row."""
+        rate = machine.hbm_bytes_per_second
+        pairs = zip(self.kernels, self.costs, strict=True)
+        return np.array([float(calibration.corrected_ns(kernel, cost, rate)) for kernel, cost in pairs])
+
+    def spoken_for(self, calibration: Calibration, row: int) -> bool:
+        """Whether a row's kernel was seen or has a fit."""
+        known = self.keys[row] in calibration.seen_ns
+        return known or calibration.fit(self.kernels[row].type, self.costs[row].duration_ns) is not None
+
+
+def _fitted(rows: _Rows, machine: Machine, profile: str, progress: Progress) -> Calibration:
+    """The fits to the rows that are to be fitted, errors left out."""
     types: dict[str, list[int]] = {}
     classes: dict[str, list[int]] = {}
-    for index, (kernel, cost) in enumerate(zip(kernels.kernels, costs, strict=True)):
+    times: dict[str, list[float]] = {}
+    for index, (kernel, cost) in enumerate(zip(rows.kernels, rows.costs, strict=True)):
         if cost.known:
             types.setdefault(kernel.type, []).append(index)
             classes.setdefault(op_class(kernel.type).rule, []).append(index)
+            if rows.fitted[index]:
+                times.setdefault(rows.keys[index], []).append(float(rows.truth[index]))
     fits: dict[str, list[Correction]] = {"types": [], "classes": []}
+    # What a type's fit is for are its other shapes, what that of a class is for are its other types.
+    parts = {"types": rows.keys, "classes": [kernel.type for kernel in rows.kernels]}
     for kind, groups in (("types", types), ("classes", classes)):
         for number, (name, members) in enumerate(sorted(groups.items())):
             progress(number, len(groups), name)
-            fit = _fit(name, np.array(members), rows)
+            fit = _fit(name, np.array(members), rows, parts[kind])
             if fit is not None:
                 fits[kind].append(fit)
-    result = Calibration(
+    return Calibration(
         profile=profile,
         chip=machine.name,
         cubes=machine.cubes,
@@ -217,23 +277,9 @@ def calibrate(kernels: MeasuredKernels, machine: Machine, profile: str, *, progr
         classes=tuple(fits["classes"]),
         train_error=0.0,
         check_error=None,
-        model_error=_error(rows.terms[:, 1], rows.truth, ~rows.odd),
+        model_error=None,
+        seen_ns={key: float(np.median(values)) for key, values in times.items()},
     )
-    predicted = np.array([float(result.corrected_ns(k, c, rate)) for k, c in zip(kernels.kernels, costs, strict=True)])
-    return replace(
-        result,
-        train_error=_error(predicted, rows.truth, rows.odd) or 0.0,
-        check_error=_error(predicted, rows.truth, ~rows.odd),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """All rows: terms of the correction, measured time, and which rows are fitted."""
-
-    terms: Array
-    truth: Array
-    odd: NDArray[np.bool_]
 
 
 def _error(predicted: Array, truth: Array, rows: NDArray[np.bool_]) -> float | None:
@@ -242,13 +288,15 @@ def _error(predicted: Array, truth: Array, rows: NDArray[np.bool_]) -> float | N
     return float(np.abs(predicted - truth)[rows].sum()) / total if total else None
 
 
-def _fit(name: str, members: NDArray[np.int64], rows: _Rows) -> Correction | None:
-    """The fit of one class on its odd rows; `None` for too few of them."""
-    train, check = members[rows.odd[members]], members[~rows.odd[members]]
+def _fit(name: str, members: NDArray[np.int64], rows: _Rows, parts: Sequence[str]) -> Correction | None:
+    """The fit of one class on its fitted rows; `None` where `parts` it has not seen would be none the better for it."""
+    train, check = members[rows.fitted[members]], members[~rows.fitted[members]]
     if len(train) < _choice("fewest_rows"):
         return None
+    chosen = _carried_over([parts[index] for index in train], rows.terms[train], rows.truth[train])
+    if chosen is None:
+        return None
     model = rows.terms[:, 1]
-    chosen = _least_deviations(rows.terms[train], rows.truth[train])
     values: Array = np.maximum(rows.terms @ np.asarray(chosen), 1.0)
     mine, apart = np.zeros(len(model), bool), np.zeros(len(model), bool)
     mine[train], apart[check] = True, True
@@ -261,7 +309,58 @@ def _fit(name: str, members: NDArray[np.int64], rows: _Rows) -> Correction | Non
         train_error=_error(values, rows.truth, mine) or 0.0,
         check_error=_error(values, rows.truth, apart),
         model_error=_error(model, rows.truth, apart),
+        shapes=len({rows.keys[index] for index in train}),
     )
+
+
+def _carried_over(keys: Sequence[str], terms: Array, truth: Array) -> tuple[float, ...] | None:
+    """
+    The coefficients that carry over to kernels of other `keys`, `None` where none do.
+
+    Keys are dealt into folds; each is predicted by a fit to the others. A scale has to beat the model by `carry_gain`,
+    in all and on most keys, more terms the scale; what is chosen is drawn towards the model as if `shrinkage` more keys
+    had gone as it says.
+    """
+    shapes = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    if len(shapes) < _choice("fewest_shapes"):
+        return None
+    own = np.array([shapes[key] for key in keys])
+    folds = own % min(int(_choice("folds")), len(shapes))
+    alone = _plain(1.0)
+    least, chosen = _deviation(terms, truth, alone), None
+    for method in (_scale, _least_deviations):
+        predicted = np.zeros(len(truth))
+        for fold in range(int(folds.max()) + 1):
+            inside = folds == fold
+            fitted = _drawn(method(terms[~inside], truth[~inside]), len(set(own[~inside].tolist())))
+            predicted[inside] = terms[inside] @ np.asarray(fitted)
+        off, before = np.abs(predicted - truth), np.abs(terms[:, 1] - truth)
+        better = np.bincount(own, before - off) > 0
+        if off.sum() < _choice("carry_gain") * least and better.mean() >= _choice("carry_share"):
+            least, chosen = float(off.sum()), _drawn(method(terms, truth), len(shapes))
+    return chosen
+
+
+def _plain(scale: float) -> tuple[float, ...]:
+    return tuple(scale if name == "model" else 0.0 for name in FEATURES)
+
+
+def _scale(terms: Array, truth: Array) -> tuple[float, ...]:
+    """The scale of the model's time with the least sum of absolute deviations: a weighted median."""
+    model = terms[:, 1]
+    order = np.argsort(truth / model)
+    weight = np.cumsum(model[order])
+    return _plain(float((truth / model)[order][np.searchsorted(weight, weight[-1] / 2)]))
+
+
+def _drawn(coefficients: tuple[float, ...], shapes: int) -> tuple[float, ...]:
+    """`coefficients` fitted to so many shapes, drawn towards the model."""
+    share = shapes / (shapes + _choice("shrinkage"))
+    return tuple(share * own + (1 - share) * plain for own, plain in zip(coefficients, _plain(1.0), strict=True))
+
+
+def _deviation(terms: Array, truth: Array, coefficients: tuple[float, ...]) -> float:
+    return float(np.abs(terms @ np.asarray(coefficients) - truth).sum())
 
 
 def _least_deviations(terms: Array, truth: Array) -> tuple[float, ...]:

@@ -7,8 +7,8 @@ options; equal kernels are equal objects, so that each is costed once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from math import isfinite, prod
 from typing import Any
@@ -25,8 +25,10 @@ Attribute = str | int | float | bool | None
 @dataclass(frozen=True, slots=True)
 class Operand:
     """
-    One input or output: `shape` as the op defines it, except that NZ layouts may give their storage shape.
+    One input or output: `shape` as the op defines it, except that blocked layouts may give their storage shape.
 
+    `layout` is `ND`, `NZ` (blocks of 16 rows and 32 bytes of columns), `NC1HWC0` (blocks of channels, 32 bytes of them
+    innermost) or `FRACTAL_Z` (filters in blocks of both).
     `stored` is the bytes it occupies where they are known to differ from the dense ones, else -1.
     """
 
@@ -127,13 +129,37 @@ def op_class(op_type: str) -> OpClass:
     """
     The class of `op_type`; version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
 
-    A type that the table lacks is taken as one vector instruction per element, with the rule `unknown`.
+    A kernel that graph engines fused (`FusionOp_Conv2D_ReLU`) has the class of its heaviest part, with the instructions
+    of the others behind it. A type that the table lacks is taken as one vector instruction per element, with the rule
+    `unknown`.
     """
     classes = _classes()
     for candidate in table_names(op_type):
         if candidate in classes:
             return classes[candidate]
+    if op_type.startswith(_FUSED):
+        parts = [op_class(part) for part in op_type.removeprefix(_FUSED).split("_") if part]
+        if parts:
+            return _joined(parts)
     return _UNKNOWN
+
+
+_FUSED = "FusionOp_"
+_WEIGHT = ("attention_gradient", "attention", "convolution_filter_gradient", "convolution_input_gradient",
+           "convolution", "grouped_matmul", "matmul", "rows", "reduction", "optimizer", "gather", "transpose", "slice",
+           "vector", "fill")  # fmt: skip
+"""Kinds of formulas, the one that decides a fused kernel's time first."""
+
+
+def _joined(parts: Sequence[OpClass]) -> OpClass:
+    """One kernel of `parts`: operands pass through memory once, every part's instructions are carried out."""
+    order = {kind: place for place, kind in enumerate(_WEIGHT)}
+    heaviest = min(parts, key=lambda part: order.get(part.kind, len(order)))
+    return replace(
+        heaviest,
+        passes=sum(part.passes for part in parts),
+        transcendentals=sum(part.transcendentals for part in parts),
+    )
 
 
 def kernel_of_op(op: Op, graph: Graph) -> Kernel:
@@ -214,6 +240,7 @@ def kernel_of_row(
     output_dtypes: str,
     *,
     input_formats: str = "",
+    output_formats: str = "",
     block_count: int = 0,
     core: str = "",
 ) -> Kernel:
@@ -224,7 +251,7 @@ def kernel_of_row(
     both move next to nothing. `core` (`AI_CPU`, `DSA_SQE`, ...) is kept as an attribute.
     """
     inputs = _operands(input_shapes, input_dtypes, input_formats)
-    outputs = _operands(output_shapes, output_dtypes, "")
+    outputs = _operands(output_shapes, output_dtypes, output_formats)
     return Kernel(
         type=op_type,
         inputs=tuple(inputs),
@@ -249,8 +276,14 @@ def _operands(shapes: str, dtypes: str, formats: str) -> list[Operand | None]:
             found.append(None)
             continue
         layout = layouts[index] if index < len(layouts) else "ND"
-        found.append(Operand(shape, dtype, "NZ" if "NZ" in layout else "ND"))
+        found.append(Operand(shape, dtype, _layout(layout)))
     return found
+
+
+def _layout(text: str) -> str:
+    """The layout that a profile's format means; `NC1HWC0:1` says in how many groups its channels are."""
+    name = text.split(":")[0].strip().upper()
+    return "NZ" if "NZ" in name else name if name in ("NC1HWC0", "FRACTAL_Z") else "ND"
 
 
 def _shape(text: str) -> tuple[int, ...] | None:

@@ -104,7 +104,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
         return KernelProblem(rule, matmul=matmul, passes=passes, assumed=shaped.assumed)
     if rule.kind in ("attention", "attention_gradient"):
         shaped = attention_of(kernel, gradient=rule.kind == "attention_gradient")
-        rate = machine.mac_rate(kernel.present[0].dtype) if kernel.present else None
+        rate = machine.product_rate(kernel.present[0].dtype) if kernel.present else None
         if shaped.attention is not None and rate is not None:
             return KernelProblem(rule, attention=shaped.attention, mac_rate=rate, assumed=shaped.assumed)
     return KernelProblem(rule)
@@ -238,8 +238,10 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
         work,
         machine,
         hot=None if hot_share is None else hot_share * work.read,
-        # A row's statistics have to be known before the row is passed over again: its pipes take turns.
-        double_buffer=rule.kind != "rows",
+        # A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are
+        # so short that many are worked on at once, and no sum over rows is carried along (gradients of norms).
+        double_buffer=rule.kind != "rows"
+        or (rule.rule != "norm_gradient" and 0 < work.row_elements <= machine["short_row_elements"]),
     )
     return _vector_cost(time, rule, machine)
 

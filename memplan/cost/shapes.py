@@ -76,7 +76,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         m, batch, a_count, b_count = max(m * prod(a_batch) // groups, 1), groups, groups, groups
     else:
         a_count, b_count = prod(a_batch), groups
-    rate = machine.mac_rate(tensors[0].dtype) or machine.mac_rate(tensors[1].dtype)
+    rate = machine.product_rate(tensors[0].dtype) or machine.product_rate(tensors[1].dtype)
     if min(m, n, k) < 1:
         return Shaped()
     a_bytes, b_bytes = _width(tensors[0].dtype), _width(tensors[1].dtype)
@@ -214,7 +214,7 @@ def einsum_of(kernel: Kernel, machine: Machine) -> Shaped:
     return Shaped(
         matmul=MatmulProblem(
             m=m, n=n, k=k, batch=batch, a_batch=batch, b_batch=batch, a_bytes=_width(a.dtype), b_bytes=_width(b.dtype),
-            out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.mac_rate(a.dtype) or 0.0,
+            out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.product_rate(a.dtype) or 0.0,
         )
     )  # fmt: skip
 
@@ -241,7 +241,7 @@ def recurrent_of(kernel: Kernel, machine: Machine) -> Shaped:
     return Shaped(
         matmul=MatmulProblem(
             m=rows, n=count // k, k=k, a_bytes=width, b_bytes=width, out_bytes=width,
-            mac_rate=machine.mac_rate(sequence.dtype) or 0.0,
+            mac_rate=machine.product_rate(sequence.dtype) or 0.0,
         ),
         assumed="time steps are not waited for one by one",
     )  # fmt: skip
@@ -260,7 +260,7 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     described = _described(kernel, gradient)
     if described is not None:
         return Shaped(attention=described)
-    if len(kernel.present) < 3 or len(kernel.present[0].shape) < 3:
+    if len(kernel.present) < 3 or len(kernel.present[0].shape) < 2:
         return Shaped()
     query, key, value = kernel.present[:3]
     statistics = next(
@@ -270,7 +270,10 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     if isinstance(layout, int) and 0 <= layout < len(_LAYOUTS):
         layout = _LAYOUTS[layout]
     heads = kernel.attribute("head_num") or kernel.attribute("num_heads")
-    dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
+    dims = _packed_dims(kernel, layout, heads)
+    packed = dims is not None
+    if dims is None:
+        dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
     if dims is None:
         return Shaped()
     batch, n, n_kv, s, s_kv, d, d_v = dims
@@ -281,12 +284,13 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     before = kernel.attribute("pre_tokens")
     window = before + 1 if mode in (0, 4) and isinstance(before, int) and 0 <= before < s_kv - 1 else 0
     width = _width(query.dtype)
+    told = ["sequences are equally long" if batch > 1 else "one sequence"] if packed else []
     return Shaped(
         attention=AttentionProblem(
             batch=batch, heads=n, kv_heads=n_kv, q_len=s, kv_len=s_kv, d_qk=d, d_v=d_v,
             causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), window=window, gradient=gradient,
         ),
-        assumed="the mask is causal" if masked and mode is None else "",
+        assumed="; ".join([*told, "the mask is causal"] if masked and mode is None else told),
     )  # fmt: skip
 
 
@@ -317,6 +321,33 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
     )
 
 
+_Dims = tuple[int, int, int, int, int, int, int]
+
+
+def _packed_dims(kernel: Kernel, layout: object, heads: object) -> _Dims | None:
+    """
+    As `_attention_dims`, of sequences that lie behind each other: tokens by heads (TND), or by the width of all heads.
+
+    How many there are is the length of the list of their ends (`actual_seq_qlen`), 1 without one. TND is told by the
+    layout, or by softmax statistics of every token and head. Rows of all heads are of 128 each where nothing tells.
+    """
+    query, key, value = (operand.shape for operand in kernel.present[:3])
+    rest = (*kernel.outputs, *kernel.present[3:])
+    by_head = layout == "TND" or any(len(op.shape) == 3 and op.shape == (*query[:2], 8) for op in rest)
+    ends = [op.shape[0] for op in kernel.present[3:] if op.dtype in ("int64", "int32") and len(op.shape) == 1]
+    sequences = max(ends[0], 1) if ends else 1
+    if len(query) == len(key) == len(value) == 3 and by_head:
+        n, n_kv, d, d_v = query[1], key[1], query[2], value[2]
+    elif len(query) == len(key) == len(value) == 2:
+        n = int(heads) if isinstance(heads, (int, float)) and heads >= 1 else max(query[1] // 128, 1)
+        d = max(query[1] // n, 1)
+        n_kv = max(key[1] // d, 1)
+        d_v = max(value[1] // n_kv, 1)
+    else:
+        return None
+    return sequences, n, n_kv, max(query[0] // sequences, 1), max(key[0] // sequences, 1), d, d_v
+
+
 def _attention_dims(
     query: tuple[int, ...],
     key: tuple[int, ...],
@@ -324,7 +355,7 @@ def _attention_dims(
     layout: object,
     heads: object,
     statistics: Operand | None,
-) -> tuple[int, int, int, int, int, int, int] | None:
+) -> _Dims | None:
     """Batch, heads, KV heads, query and key lengths, and the two head sizes; `None` for a layout not understood."""
     if len(query) == 4:
         if layout == "BSND":
@@ -338,8 +369,6 @@ def _attention_dims(
         s_kv = key[0] if first else key[1]
         d = max(query[2] // max(n, 1), 1)
         return batch, n, max(key[2] // d, 1), s, s_kv, d, max(value[2] // max(key[2] // d, 1), 1)
-    if layout == "TND":
-        return 1, query[1], key[1], query[0], key[0], query[2], value[2]
     n = int(heads) if isinstance(heads, (int, float)) and heads >= 1 else 0
     if not n:
         # Without a head count: heads of 128, the size almost every model uses.

@@ -21,6 +21,9 @@ class Copy:
     """
     Bytes that all cores together move in (`read`, of which `hot` are in L2) and out (`written`, of which `kept` stay
     in L2), in instructions of `instruction` bytes with rows of `row` contiguous bytes that begin `stride` bytes apart.
+
+    `written_run` are the bytes of a run that is written, 0 for runs as long as they can be. Rows that lie `apart` bring
+    the rest of their lines from HBM along.
     """
 
     read: float
@@ -32,6 +35,8 @@ class Copy:
     stride: float = 0.0
     path: Path = "ub"
     converts: bool = False
+    written_run: float = 0.0
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
     port = machine["l2_to_ub_bytes_per_cycle" if copy.path == "ub" else "l2_to_l1_bytes_per_cycle"] * clock * cores
     hbm = machine.hbm_bytes_per_second
     from_hbm, to_hbm = max(copy.read - copy.hot, 0.0), max(copy.written - copy.kept, 0.0)
+    if copy.apart and 0 < copy.row < machine["alignment"]:
+        from_hbm *= machine["alignment"] / copy.row
     read_rate = hbm * machine["hbm_nd2nz_share" if copy.converts else "hbm_read_share"]
     write_rate = hbm * machine["hbm_write_share"]
     both = min(from_hbm, to_hbm) > machine["mixed_traffic_from"] * (from_hbm + to_hbm)
@@ -61,6 +68,8 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
     read = (from_hbm / min(read_rate, port) + min(copy.hot, copy.read) / port) / lost
     into_l2 = machine["l2_write_bytes_per_cycle"] * machine.vector_clock_hz * cores
     write = copy.written / into_l2 if copy.kept >= copy.written else max(copy.written / into_l2, to_hbm / write_rate)
+    if copy.written_run:
+        write = max(write, copy.written / copy.written_run * machine["mte2_instruction_cycles"] / clock / cores)
     issue = copy.read / max(copy.instruction, 1) * machine["mte2_instruction_cycles"] / clock / cores
     if copy.converts:
         rows = copy.read / max(copy.row, 1) * machine["mte2_row_cycles"] / clock / cores

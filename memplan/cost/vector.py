@@ -13,6 +13,7 @@ from math import log2
 from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
+from memplan.cost.runs import Runs, contiguous_runs
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.graph.model import DTYPE_BITS
 
@@ -29,7 +30,8 @@ class VectorWork:
     elements: float
     instructions: float
     rows: float
-    row_bytes: float
+    row_elements: float
+    runs: Runs
     cores: int
     piece: float
     pieces: float
@@ -63,7 +65,8 @@ def dirty_in_l2(read: float, written: float, l2_bytes: int, *, bypass: bool = Fa
 def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     """Bytes and instructions of `kernel` by its class."""
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
-    read, written, row_bytes = _traffic(kernel, rule)
+    read, written, run = _traffic(kernel, rule)
+    runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
     count = float(max((operand.count for operand in kernel.operands), default=1))
     if rule.kind in ("gather", "slice"):
         count = float(max((operand.count for operand in kernel.outputs), default=1))
@@ -88,8 +91,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     lanes = machine.element_lanes(width)
     rows = 0.0
     if rule.kind in ("rows", "reduction") and largest.shape:
-        rows = largest.count / max(largest.shape[-1], 1)
-        rows = rows if largest.count else 0.0
+        rows = largest.count / logical_row(largest) if largest.count else 0.0
         if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
             rows = float(kernel.outputs[0].count)
     cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
@@ -103,9 +105,10 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         elements=count,
         instructions=count * passes / lanes / machine["vector_efficiency"],
         rows=rows,
-        row_bytes=row_bytes,
+        row_elements=largest.count / rows if rows else 0.0,
+        runs=runs,
         cores=cores,
-        piece=min(piece, row_bytes) if row_bytes else piece,
+        piece=min(piece, runs.read) if runs.read else piece,
         pieces=max((read + written) / operands / cores / piece, 1.0),
         steps=steps,
     )
@@ -142,6 +145,19 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
     return read, written, 0.0
 
 
+def logical_row(operand: Operand) -> int:
+    """
+    Elements that a norm or a sum goes along: the last dimension; in blocked layouts that of the matrix, and of images
+    all that one block of channels has of an image, since those are reduced over pixels.
+    """
+    shape = operand.shape
+    if operand.layout == "NZ" and len(shape) >= 4:
+        return max(shape[-4] * shape[-1], 1)
+    if operand.layout == "NC1HWC0" and len(shape) == 5:
+        return max(shape[2] * shape[3] * shape[4], 1)
+    return max(shape[-1], 1)
+
+
 def _rows(operand: Operand) -> float:
     return operand.count / max(operand.shape[-1], 1) if operand.shape else 1.0
 
@@ -168,8 +184,10 @@ def vector_time(
         hot=min(work.read, hot or 0.0),
         kept=min(work.written, work.written * stays if kept is None else kept),
         instruction=work.piece,
-        row=work.row_bytes or work.piece,
-        stride=work.row_bytes if 0 < work.row_bytes < machine["alignment"] else 0.0,
+        row=work.runs.read or work.piece,
+        stride=work.runs.read if 0 < work.runs.read < machine["alignment"] else 0.0,
+        written_run=work.runs.written,
+        apart=work.runs.apart,
     )
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores

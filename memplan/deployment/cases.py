@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
 from memplan.hardware import Chip, link
-from memplan.kv.budget import KvBudget, Memory, budget
+from memplan.kv.budget import budget
+from memplan.kv.budget_parts import KvBudget, Memory
 from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, block_sizes
 from memplan.kv.settings import ServingOptions, cache_types

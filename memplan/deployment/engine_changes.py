@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.deployment.cases import Case
-from memplan.kv.budget import KvBudget
+from memplan.kv.budget_parts import KvBudget
 from memplan.kv.engine import Engine
 
 _Exchange = tuple[Sentence, tuple[str, ...]]
@@ -69,6 +69,11 @@ def engine_comparison(case: Case, other: Engine) -> EngineComparison:
     A rule that can't be exchanged alone is exchanged together with the next. Raises `InputError` where one of the two
     refuses the case.
     """
+    if case.engine.token_pools is not None or other.token_pools is not None:
+        raise InputError(
+            f"{case.engine.name} and {other.name} are not compared rule by rule: one deals out blocks, one tokens",
+            remedy="compare two engines with blocks, or look at both budgets",
+        )
     here = case.budget()
     there = replace(case, engine=other).budget()
     changes: list[EngineChange] = []

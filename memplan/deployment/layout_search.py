@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
-from memplan.kv.budget import KvBudget
+from memplan.kv.budget_parts import KvBudget
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory
@@ -51,7 +51,7 @@ def layouts(model: ModelConfig, dies: int, *, training: bool = False) -> Iterato
     Every division of `dies` into TP x PP x DP, with experts split by TP or shared.
 
     Serving engines share experts among all ranks of a stage (TP x DP) or not at all; training may share them among
-    any part of those.
+    any part of those, each expert whole on its rank.
     """
     has_experts = model.experts is not None
     for tensor in _divisors(dies):
@@ -62,7 +62,8 @@ def layouts(model: ModelConfig, dies: int, *, training: bool = False) -> Iterato
             if has_experts and stage_ranks > 1:
                 sharing |= set(_divisors(stage_ranks)) if training else {stage_ranks}
             for expert in sorted(sharing):
-                yield Layout(tensor=tensor, pipeline=pipeline, data=data, expert=expert)
+                whole = 1 if training and expert > 1 else None
+                yield Layout(tensor=tensor, pipeline=pipeline, data=data, expert=expert, expert_tensor=whole)
 
 
 def check_experts(model: ModelConfig, layout: Layout) -> None:

@@ -7,7 +7,8 @@ from memplan.core.progress import Progress, silent
 from memplan.core.units import format_bytes
 from memplan.deployment.layout_search import Candidate, LayoutSearch, check_experts, layouts, sorted_fit
 from memplan.hardware import Chip
-from memplan.kv.budget import BudgetPart, Memory, budget
+from memplan.kv.budget import budget
+from memplan.kv.budget_parts import BudgetPart, Memory
 from memplan.kv.engine import Engine
 from memplan.kv.settings import ServingOptions
 from memplan.models import ModelConfig

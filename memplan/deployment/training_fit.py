@@ -10,8 +10,8 @@ from memplan.core.units import format_bytes
 from memplan.deployment.layout_search import Candidate, LayoutSearch, check_experts, layouts, sorted_fit
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage
+from memplan.models.training.step_recipe import Recipe
 
 
 def fit_training(

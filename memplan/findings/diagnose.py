@@ -11,7 +11,7 @@ from memplan.core.progress import Progress, silent
 from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
-from memplan.findings.rank_case import rank_case
+from memplan.findings.rank_case import case_at_step, rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.communication_rules import communication_findings
@@ -88,14 +88,15 @@ def diagnose(
     ranks: Sequence[int] | None = None,
     chip: str | None = None,
     plan: Plan | None = None,
+    step: int | None = None,
     progress: Progress = silent,
 ) -> Diagnosis:
     """
-    What costs time or memory in `profile`, on `ranks` (all by default).
+    What costs time or memory in `profile`, on `ranks` (all by default) in all steps, or in `step` alone.
 
     Kernels are held against `plan` where it names them, else against the cost model of `chip`, of the plan's chip, or
     of the one that the profile names. Raises `InputError` for
-    a rank that is not there, a chip that is not known, or a profile that tells of no time at all.
+    a rank or step that is not there, a chip that is not known, or a profile that tells of no time at all.
     """
     chosen = list(profile.ranks) if ranks is None else list(ranks)
     absent = [rank for rank in chosen if rank not in profile.ranks]
@@ -105,7 +106,8 @@ def diagnose(
     found: dict[int, RankFacts] = {}
     for done, number in enumerate(chosen):
         progress(done, len(chosen), "ranks")
-        found[number] = rank_facts_of(rank_case(profile.rank(number), progress))
+        case = rank_case(profile.rank(number), progress)
+        found[number] = rank_facts_of(case if step is None else case_at_step(case, step))
     name = (
         chip
         or (plan.chip if plan else None)

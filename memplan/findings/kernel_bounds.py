@@ -97,7 +97,8 @@ def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) ->
 
 def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
     """Kernels of one type, core and operands have one number: the first row of each number, and the number of each."""
-    columns = (kernels.type, kernels.core, kernels.input_shapes, kernels.input_dtypes, kernels.output_shapes)
+    columns = [kernels.type, kernels.core, kernels.input_shapes, kernels.input_dtypes, kernels.output_shapes]
+    columns += [formats for formats in (kernels.input_formats, kernels.output_formats) if formats]
     key = np.zeros(len(rows), dtype=np.int64)
     for column in columns:
         coded = column_codes(column)
@@ -125,7 +126,8 @@ def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
     """The model's ns for each kernel, NaN where its operands don't tell enough."""
-    from memplan.cost import kernel_cost, kernel_of_row
+    from memplan.cost import kernel_cost
+    from memplan.cost.kernel_columns import kernel_at
 
     first, number = signatures(kernels, rows)
     found = np.full(len(first), np.nan)
@@ -133,10 +135,7 @@ def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
         if not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
             continue
         try:
-            kernel = kernel_of_row(
-                kernels.type[row], kernels.input_shapes[row], kernels.input_dtypes[row], kernels.output_shapes[row],
-                kernels.output_dtypes[row], core=kernels.core[row],
-            )  # fmt: skip
+            kernel = kernel_at(kernels, row)
             cost = kernel_cost(kernel, machine)
         except MemplanError:
             continue

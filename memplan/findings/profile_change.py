@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.findings.block_owners import owners_of
+from memplan.findings.block_owners import blocks_alive_at, owners_of
 from memplan.findings.diagnose import Diagnosis
 from memplan.findings.job_case import RankFacts
 from memplan.findings.kernel_bounds import column_codes
@@ -126,7 +126,11 @@ def profile_change(before: Diagnosis, before_rank: int, after: Diagnosis, after_
 def _owners(first: RankFacts, second: RankFacts) -> list[OwnerChange]:
     def kept(facts: RankFacts) -> dict[str, int]:
         blocks = facts.case.profile.allocations()
-        return {} if blocks is None else dict(owners_of(blocks, np.flatnonzero(blocks.release_ns < 0).astype(np.int64)))
+        if blocks is None:
+            return {}
+        if facts.case.cut:
+            return dict(owners_of(blocks, blocks_alive_at(blocks, facts.case.windows[-1].busy_until_ns)))
+        return dict(owners_of(blocks, np.flatnonzero(blocks.release_ns < 0).astype(np.int64)))
 
     one, other = kept(first), kept(second)
     found = [OwnerChange(name, one.get(name, 0), other.get(name, 0)) for name in dict.fromkeys([*one, *other])]
@@ -204,9 +208,13 @@ def _findings(before: Diagnosis, before_rank: int, after: Diagnosis, after_rank:
 
 
 def _peak(facts: RankFacts) -> int | None:
-    peaks = [
-        int(curve.allocated.max())
-        for curve in facts.case.profile.memory_curves().values()
-        if curve.allocated is not None and len(curve.allocated)
-    ]
-    return max(peaks, default=None)
+    peaks = []
+    for curve in facts.case.profile.memory_curves().values():
+        if curve.allocated is not None and len(curve.allocated):
+            held = curve.allocated
+            if facts.case.cut:
+                window = facts.case.windows[-1]
+                held = held[(curve.time_ns >= window.start_ns) & (curve.time_ns < window.end_ns)]
+            peaks.append(int(held.max(initial=-1)))
+    highest = max(peaks, default=-1)
+    return None if highest < 0 else highest

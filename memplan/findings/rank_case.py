@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.core.intervals import (
-    Intervals,
-    interval_difference,
-    interval_union,
-)
+from memplan.core.errors import InputError
+from memplan.core.intervals import Intervals, interval_difference, interval_intersection, interval_union
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
 from memplan.findings.device_communication import (
@@ -75,13 +72,15 @@ class RankCase:
     steps: Sequence[StepTimes]
     host: Mapping[str, Intervals] = field(default_factory=dict)
     has_host: bool = False
+    cut: bool = False
+    """Whether some steps were taken out of what was measured."""
 
     @property
     def length_ns(self) -> int:
         """Of all steps together."""
         if self.windows:
             return sum(window.end_ns - window.start_ns for window in self.windows)
-        return sum(step_length(step) for step in self.steps)
+        return sum(step.length_ns or 0 for step in self.steps)
 
     @property
     def idle(self) -> Intervals:
@@ -93,9 +92,9 @@ class RankCase:
         return interval_difference((start, end), interval_union(starts, ends))
 
 
-def step_length(step: StepTimes) -> int:
-    """Length of a step of which only the vendor's sums are known."""
-    return step.computing_ns + step.communication_not_overlapped_ns + step.free_ns
+def _summed_steps(rank: RankProfile, progress: Progress) -> list[StepTimes]:
+    """The steps whose parts the vendor sums up; of iterations of msprof only the length is known."""
+    return [step for step in rank.steps(progress) if step.computing_ns is not None]
 
 
 def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
@@ -110,7 +109,17 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
             return traced
         found = [device_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
         return RankCase(
-            rank.rank, rank, None, NOTHING[0], NOTHING[0], found, [], NOTHING, NOTHING, copies, rank.steps(progress)
+            rank.rank,
+            rank,
+            None,
+            NOTHING[0],
+            NOTHING[0],
+            found,
+            [],
+            NOTHING,
+            NOTHING,
+            copies,
+            _summed_steps(rank, progress),
         )
     communicating, waiting = _kinds_of(kernels)
     end = kernels.start_ns + kernels.duration_ns
@@ -132,9 +141,40 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
         computing=computing,
         communicating=communication,
         copying=copies,
-        steps=rank.steps(progress),
+        steps=_summed_steps(rank, progress),
         host=host,
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
+    )
+
+
+def case_at_step(case: RankCase, number: int) -> RankCase:
+    """
+    What of `case` is of the step `number`: what starts in it, and of what computes or moves what lies in it.
+
+    Raises `InputError` for a step that was not measured.
+    """
+    windows = [window for window in case.windows if window.number == number]
+    if not windows:
+        have = ", ".join(str(window.number) for window in case.windows[:10] if window.number is not None)
+        remedy = f"it has {have}" if have else "it doesn't tell steps apart"
+        raise InputError(f"rank {case.rank} has no step {number}", remedy=remedy)
+    span = (np.array([windows[0].start_ns]), np.array([windows[0].end_ns]))
+    rows, launches = case.computing_rows, case.launch_ns
+    if case.kernels is not None:
+        start = case.kernels.start_ns[rows]
+        inside = (start >= windows[0].start_ns) & (start < windows[0].end_ns)
+        rows, launches = rows[inside], launches[inside]
+    return replace(
+        case,
+        computing_rows=rows,
+        launch_ns=launches,
+        communications=[one for one in case.communications if windows[0].start_ns <= one.start_ns < windows[0].end_ns],
+        windows=windows,
+        computing=interval_intersection(case.computing, span),
+        communicating=interval_intersection(case.communicating, span),
+        copying=interval_intersection(case.copying, span),
+        steps=[step for step in case.steps if step.step == number],
+        cut=True,
     )
 
 
@@ -175,7 +215,7 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
         computing=computing,
         communicating=interval_union(starts, ends),
         copying=copies,
-        steps=rank.steps(progress),
+        steps=_summed_steps(rank, progress),
         host=_host_events(rank),
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
     )

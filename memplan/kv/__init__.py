@@ -1,6 +1,7 @@
 """KV caches of served language models: what one token costs, what a die has left, how many sequences fit."""
 
-from memplan.kv.budget import BudgetItem, BudgetPart, KvBudget, Memory, budget
+from memplan.kv.budget import budget
+from memplan.kv.budget_parts import BudgetItem, BudgetPart, KvBudget, Memory
 from memplan.kv.engine import Engine
 from memplan.kv.engine_files import engine, engines
 from memplan.kv.layers import CacheOptions
@@ -8,6 +9,7 @@ from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
 from memplan.kv.stage_pools import plan_cache, plan_stages
+from memplan.kv.token_pools import StaticMemory, TokenPools, static_share, token_pools
 
 __all__ = [
     "BlockPool",
@@ -22,6 +24,8 @@ __all__ = [
     "Memory",
     "Refusal",
     "ServingOptions",
+    "StaticMemory",
+    "TokenPools",
     "budget",
     "engine",
     "engines",
@@ -29,4 +33,6 @@ __all__ = [
     "plan_cache",
     "plan_stages",
     "resolve",
+    "static_share",
+    "token_pools",
 ]

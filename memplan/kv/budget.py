@@ -3,130 +3,40 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
-from memplan.core.errors import InputError
-from memplan.core.sentence import Sentence, Text, joined
+from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes
-from memplan.hardware import Chip, SourcedValue
+from memplan.hardware import Chip
 from memplan.kv.activations import activation_peak
-from memplan.kv.collective_buffers import HCCL_BUFFER_MB, communication
+from memplan.kv.budget_parts import (
+    GIVEN,
+    BudgetItem,
+    BudgetPart,
+    KvBudget,
+    Memory,
+    card_items,
+    check_share,
+)
+from memplan.kv.collective_buffers import communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
-from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.served_weights import ServedWeights, served_weights
-from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
+from memplan.kv.pool import BlockPool
+from memplan.kv.served_weights import ServedWeights, served_weights, weight_notes
+from memplan.kv.settings import EngineSettings, ServingOptions, resolve
 from memplan.kv.stage_pools import settings_load, settings_pools
+from memplan.kv.static_budget import static_budget
 from memplan.models import ModelConfig
-from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes, stage_spans
+from memplan.models.parallel import ONE_RANK, Layout, rank_weight_bytes, stage_spans
 from memplan.models.precision import precision
-
-DEFAULT_SEQUENCES = 256
-"""Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
-
-
-_GIVEN = Sentence("given")
-
-
-class BudgetPart(str, Enum):
-    """What a line of the budget is, whatever it is called."""
-
-    CARD = "card"
-    DRIVER = "driver"
-    OUTSIDE = "outside"
-    WEIGHTS = "weights"
-    ACTIVATIONS = "activations"
-    COLLECTIVES = "collectives"
-    GRAPHS = "graphs"
-    WORKSPACE = "workspace"
-    CACHE = "cache"
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetItem:
-    """
-    One line of the budget: what it is, its name, bytes (`None` where unknown), and where the figure comes from.
-
-    Of weights there is a line for each `group` of them.
-    """
-
-    part: BudgetPart
-    name: str
-    nbytes: int | None
-    source: Text
-    group: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """
-    What of a die's memory is not the KV cache's.
-
-    `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph` and
-    `workspace` override the estimates; graphs and workspace are unknown otherwise. `precision` is how weights are
-    stored.
-    """
-
-    precision: str = "published"
-    utilization: float | None = None
-    hbm: int | None = None
-    reserved: int | None = None
-    activations: int | None = None
-    graph: int | None = None
-    workspace: int | None = None
-    sequences: int = DEFAULT_SEQUENCES
-    hccl_buffer_mb: int = HCCL_BUFFER_MB
-
-
-@dataclass(frozen=True, slots=True)
-class KvBudget:
-    """
-    The budget of the pipeline stage with the least room, and what fits.
-
-    `items` go from the card's size down to the cache. `fixed_bytes_per_request` and `bytes_per_token` are what the
-    engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in them; `waste_bytes` is the
-    difference for one sequence of `context` tokens. `tokens` is how many tokens of one length `context` fit in all.
-    `refusal` is what the engine says of the first stage on which it would not start, which need not be the tightest:
-    it counts every group of layers on each stage, held there or not. `choices` are the settings the engine runs with.
-    """
-
-    model: str
-    chip: str
-    engine: str
-    layout: Layout
-    stage: int
-    context: int
-    items: tuple[BudgetItem, ...]
-    available_bytes: int
-    pool: BlockPool
-    fixed_bytes_per_request: int
-    bytes_per_token: float
-    logical_fixed_bytes: int
-    logical_bytes_per_token: float
-    waste_bytes: int
-    tokens: int
-    sequences: int
-    prefix_granularity: int
-    fits: bool
-    missing_bytes: int
-    refusal: Refusal | None
-    notes: tuple[Text, ...]
-    choices: tuple[Choice, ...]
 
 
 def _stage_items(
     model: ModelConfig, chip: Chip, engine: Engine, layout: Layout, options: ServingOptions, memory: Memory, span: range
 ) -> tuple[BudgetItem, ...]:
-    total = memory.hbm if memory.hbm is not None else chip.hbm_bytes
-    if total is None:
-        raise InputError(f"the memory of {chip.name} is not known", remedy="give it with --hbm")
-    reserved = memory.reserved if memory.reserved is not None else chip.hbm_reserved_bytes
-    entry = chip.values.get("hbm_size")
-    usable = total - (reserved or 0)
-    share = engine.utilization if memory.utilization is None else memory.utilization
-    if not 0 < share <= 1:
-        raise InputError(f"a memory utilisation of {share} is not between 0 and 1")
+    card, driver = card_items(chip, memory)
+    usable = (card.nbytes or 0) - (driver.nbytes or 0)
+    share = check_share(engine.utilization if memory.utilization is None else memory.utilization)
     scheme = precision(memory.precision, model)
     held = rank_weight_bytes(model, layout, scheme, span, mtp=options.caches.mtp)
     tokens = options.batched_tokens or engine.batched_tokens
@@ -137,15 +47,9 @@ def _stage_items(
     if engine.dispatch_tokens is not None:
         dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
     buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
-    driver = chip.values.get("hbm_reserved")
     return (
-        BudgetItem(BudgetPart.CARD, "card", total, _GIVEN if memory.hbm is not None or entry is None else entry.source),
-        BudgetItem(
-            BudgetPart.DRIVER,
-            "driver",
-            reserved,
-            _driver_source(memory, driver),
-        ),
+        card,
+        driver,
         BudgetItem(
             BudgetPart.OUTSIDE,
             "outside the engine's share",
@@ -160,30 +64,29 @@ def _stage_items(
             BudgetPart.ACTIVATIONS,
             "activations",
             activations,
-            _GIVEN
+            GIVEN
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        BudgetItem(BudgetPart.COLLECTIVES, "HCCL buffers", buffers.total_bytes, buffers.source),
+        BudgetItem(
+            BudgetPart.COLLECTIVES,
+            "HCCL buffers",
+            buffers.total_bytes if memory.collectives is None else memory.collectives,
+            buffers.source if memory.collectives is None else GIVEN,
+        ),
         BudgetItem(
             BudgetPart.GRAPHS,
             "graphs",
             memory.graph,
-            _GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
+            GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
         ),
         BudgetItem(
             BudgetPart.WORKSPACE,
             "workspace",
             memory.workspace,
-            _GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
+            GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
         ),
     )
-
-
-def _driver_source(memory: Memory, driver: SourcedValue | None) -> Text:
-    if memory.reserved is not None:
-        return _GIVEN
-    return Sentence("no figure for this chip") if driver is None else driver.source
 
 
 def _kernels(engine: Engine, nbytes: int) -> BudgetItem:
@@ -214,18 +117,26 @@ def budget(
     memory = memory or Memory()
     served = served_weights(model, chip, memory.precision)
     memory = replace(memory, precision=served.precision)
+    if engine.token_pools is not None:
+        return static_budget(model, chip, engine, options, layout, memory, served)
     stages = stage_spans(len(model.layers), layout)
     settings = resolve(model, engine, options, layout)
     options = settings.options
     items = [_stage_items(model, chip, engine, layout, options, memory, span) for span in stages]
     rooms = [_available(stage) for stage in items]
     if engine.workspace_share:
-        kept = [round(max(0, room) * engine.workspace_share) for room in rooms]
-        items = [(*stage, _kernels(engine, share)) for stage, share in zip(items, kept, strict=True)]
+        shares = [round(max(0, room) * engine.workspace_share) for room in rooms]
+        items = [(*stage, _kernels(engine, share)) for stage, share in zip(items, shares, strict=True)]
         rooms = [_available(stage) for stage in items]
-    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=True)
+    profiled = memory.cache is None
+    if memory.cache is not None:
+        rooms = [memory.cache for _ in stages]
+    pools = settings_pools(model, engine, settings, tuple(max(0, room) for room in rooms), layout, profiled=profiled)
     tightest = min(range(len(stages)), key=lambda stage: (rooms[stage] // pools[stage].planned_per_block, stage))
-    return _report(model, chip, engine, settings, layout, tightest, items[tightest], rooms[tightest], pools, served)
+    left = GIVEN if memory.cache is not None else Sentence("what is left")
+    kept = BudgetItem(BudgetPart.CACHE, "KV cache", max(0, rooms[tightest]), left)
+    lines = (*items[tightest], kept)
+    return _report(model, chip, engine, settings, layout, tightest, lines, rooms[tightest], pools, served)
 
 
 def _report(
@@ -260,16 +171,7 @@ def _report(
     if refusal is not None and refusal.needed_bytes:
         missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
     unknown = [item.name for item in items if item.nbytes is None]
-    notes: list[Text] = [*model.notes]
-    if served.note is not None:
-        notes.append(served.note)
-    tables = rank_lookup_bytes(model, layout, precision(served.precision, model), span)
-    if tables:
-        notes.append(
-            Sentence(
-                "lookup tables of {} a rank are taken to stand in host memory, not on the die", (format_bytes(tables),)
-            )
-        )
+    notes = weight_notes(model, layout, served, span)
     if pool.available_bytes < room and not engine.workspace_share:
         notes.append(
             Sentence(
@@ -290,7 +192,7 @@ def _report(
         layout=layout,
         stage=stage,
         context=options.length,
-        items=(*items, BudgetItem(BudgetPart.CACHE, "KV cache", max(0, room), Sentence("what is left"))),
+        items=items,
         available_bytes=max(0, room),
         pool=pool,
         fixed_bytes_per_request=fixed,

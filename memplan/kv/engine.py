@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 
 
@@ -219,7 +220,8 @@ class Engine:
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
     multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
-    from the cache for kernels.
+    from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
+    that has one pool of blocks.
     """
 
     name: str
@@ -241,6 +243,7 @@ class Engine:
     unpiped: tuple[str, ...]
     plain_experts: bool
     workspace_share: float
+    token_pools: TokenPoolRules | None
     latent: LatentLayout
     states: StateRules
     compressed: tuple[CompressedLayout, ...]

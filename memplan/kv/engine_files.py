@@ -28,6 +28,7 @@ from memplan.kv.engine import (
     SchedulingRules,
     StateRules,
 )
+from memplan.kv.token_rules import token_pool_rules
 
 
 def _entry_format(row: Mapping[str, Any]) -> EntryFormat:
@@ -129,6 +130,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         unpiped=tuple(row.get("unpiped", ())),
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),
+        token_pools=token_pool_rules(row["token_pools"]) if "token_pools" in row else None,
         drafts_in_pipelines=None if drafting is None else tuple(drafting),
         latent=LatentLayout(
             formats={name: _entry_format(entry) for name, entry in row["latent"]["formats"].items()},

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.models import ModelConfig
-from memplan.models.precision import PUBLISHED
+from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes
+from memplan.models.precision import PUBLISHED, precision
+from memplan.models.stored_weights import StoredWeights
 
 _CUBE_TYPES = {"fp8": "float8_e4m3", "mxfp4": "float4_e2m1"}
 """What a chip must multiply to run weights of a method."""
+
+
+_INDEX_SHARE = 0.02
+"""By how much of its size a planned checkpoint may miss what the index says, before that is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +49,35 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
         return ServedWeights("bf16", Sentence(note, (chip.name,)))
     note = "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8"
     return ServedWeights(asked, Sentence(note, (chip.name,)))
+
+
+def weight_notes(model: ModelConfig, layout: Layout, served: ServedWeights, span: range) -> list[Text]:
+    """What there is to say of the weights of the layers in `span` on one rank."""
+    notes: list[Text] = [*model.notes]
+    if served.note is not None:
+        notes.append(served.note)
+    if served.precision == PUBLISHED and model.stored is not None:
+        notes += _stored_notes(model, model.stored)
+    tables = rank_lookup_bytes(model, layout, precision(served.precision, model), span)
+    if tables:
+        text = "lookup tables of {} a rank are taken to stand in host memory, not on the die"
+        notes.append(Sentence(text, (format_bytes(tables),)))
+    return notes
+
+
+def _stored_notes(model: ModelConfig, stored: StoredWeights) -> list[Text]:
+    """What the checkpoint's files say that the plan does not follow from."""
+    notes: list[Text] = []
+    if stored.unknown:
+        text = "{} tensors of the checkpoint have names that are not known here: taken to be on every rank"
+        notes.append(Sentence(text, (f"{stored.unknown:,}",)))
+    if stored.missing:
+        text = "{} files of the checkpoint are missing: weights are planned from its config"
+        notes.append(Sentence(text, (f"{stored.missing:,}",)))
+    if not stored.parts and stored.total_bytes is not None:
+        scheme, span = precision(PUBLISHED, model), range(len(model.layers))
+        planned = sum(rank_weight_bytes(model, ONE_RANK, scheme, span, mtp=True).values())
+        if abs(planned - stored.total_bytes) > _INDEX_SHARE * stored.total_bytes:
+            text = "the checkpoint's index says {} in all, planned are {}: what of it is quantised is not known here"
+            notes.append(Sentence(text, (format_bytes(stored.total_bytes), format_bytes(planned))))
+    return notes

@@ -24,7 +24,8 @@ class ServingOptions:
     scheduled ahead, `prefix_caching` whether blocks are kept for later requests. `in_flight_tokens` sets directly what
     windows must hold beside their own tokens, as a planner is told it; the block size given with it is taken as it is.
     `hybrid` off keeps windows as if they were full attention. `blocks` overrides the number of blocks. `runner` is the
-    model runner asked for (`V2`). `fits_length` shortens the sequence to the longest that fits.
+    model runner asked for (`V2`). `requests` are the most that may run
+    at once, where the engine sizes memory for them. `fits_length` shortens the sequence to the longest that fits.
     """
 
     length: int
@@ -37,6 +38,7 @@ class ServingOptions:
     blocks: int | None = None
     fits_length: bool = False
     runner: str | None = None
+    requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,16 @@ def chosen_backend(
     raise InputError(f"{engine.name} has no attention kernel that takes {what} in {asked!r}")
 
 
+_OTHER_TYPES = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8_e4m3": "fp8"}
+
+
+def _plain_type(asked: str | None, engine: Engine) -> str | None:
+    """What other engines call a type, in the words of one whose kernels are not told apart."""
+    if asked is None or asked == "auto":
+        return None
+    return _OTHER_TYPES.get(asked, asked) if asked not in engine.kv_bytes else asked
+
+
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that can be asked for of the caches of `model`."""
     kind = attention_kind(model, engine_of(model, engine))
@@ -209,7 +221,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
     backend = chosen_backend(model, engine, asked, layout)
-    kv = asked.kv
+    kv = _plain_type(asked.kv, engine)
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]
@@ -233,16 +245,21 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         aligned = prefix and bool(recurrences)
     checkpoints = [engine.states.checkpoints.get(state.recurrence) for state in recurrences] if aligned else []
     known = [tokens for tokens in checkpoints if tokens is not None]
+    # Eight-bit latents have indexes in eight bits, where both have a page of their own.
+    index_kv = asked.index_kv
+    if engine.token_pools is not None and kv == "fp8_ds_mla":
+        index_kv = "fp8"
     caches = replace(
         asked,
         block_size=size,
         kv=kv,
+        index_kv=index_kv,
         state_aligned=aligned,
         mtp=asked.mtp or asked.speculative_tokens > 0,
         checkpoint_tokens=math.lcm(*known) if known and len(known) == len(checkpoints) else 1,
         kernel_block=1 if backend is None else min(backend.kernel_blocks),
     )
-    if recurrences:
+    if recurrences and engine.token_pools is None:
         caches, why_size = with_states_aligned(model, engine, caches, layout, why_size)
     choices += [
         Choice(Sentence("block size"), str(caches.block_size), why_size),

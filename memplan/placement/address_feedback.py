@@ -21,8 +21,8 @@ from memplan.placement.schedule import StepSchedule, run_schedule
 
 _PACKINGS, _GROWTH, _LARGE_GROWTH = 12, 1.25, 2.0
 """How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
-_CLOSER = 5
-"""How often it is tried to lose less, once all has an address."""
+_CLOSER, _WORTH = 5, 1.01
+"""How often it is tried to lose less, once all has an address, as long as addresses cost more than so many times."""
 _LARGE = 20_000
 """With more residencies, what was placed before is placed anew only where it has to be, and the first fit is taken."""
 
@@ -102,6 +102,8 @@ class _Feedback:
         """Choices between one that doesn't pack and one that does, ever nearer to where packing begins to fail."""
         found = []
         for _ in range(_CLOSER):
+            if fit.schedule.makespan_ns < unfit.schedule.makespan_ns * _WORTH:
+                break
             middle = self.tried(unfit, (unfit.lost + fit.lost) // 2)
             found.append(middle)
             if middle.layout.peak <= self.capacity:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.placement.move_problem import MoveProblem
+from memplan.placement.whole_moves import whole_bound
 
 MOST_LP_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
@@ -23,6 +24,8 @@ _MOST_UNITS, _LARGE_ROWS = 15_000, 150
 """With more units, those whose gaps lie alike between the steps with rows are decided as one, and rows are fewer."""
 _EXACT_UNITS, _NODES = 100, 200
 """Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
+_SMALL_WIDTH = 5_000
+"""Programs of more columns are solved from their inside, which takes half the time then."""
 _TIDY = 1e-4
 
 
@@ -63,19 +66,22 @@ def move_bound(
     rows: int = MOST_LP_ROWS,
     recompute: RecomputeColumns | None = None,
     exact: bool = True,
+    alike: bool = False,
 ) -> MoveBound | None:
     """
     The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that.
 
     With `recompute` also over what is made anew. Ops that run again may do so at any time before the step that needs
     them, while it waits for a link as well; that their operands have to be there is not asked for. Where not `exact`,
-    nobody looks what could be reached when everything moves as a whole.
+    nobody looks what could be reached when everything moves as a whole. With `alike` what lies alike between the steps
+    with rows is decided as one, as it always is of many units: much quicker, and the bound is a little lower.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint, linprog, milp
     from scipy.sparse import coo_array
 
-    large = problem.units > _MOST_UNITS
-    at = _steps(problem, min(rows, _LARGE_ROWS) if large else rows)
+    many = problem.units > _MOST_UNITS
+    large = many or alike
+    at = _steps(problem, min(rows, _LARGE_ROWS) if many else rows)
     count = len(at)
     columns = problem.columns
     total = max(int(problem.durations.sum()), 1)
@@ -215,11 +221,20 @@ def move_bound(
         coo_array((equal_values, (equal_rows, equal_columns)), shape=(equal_height, width)).tocsc(), lb=0, ub=0
     )
     limits_of = Bounds(low, high)
-    answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
+    if width <= _SMALL_WIDTH:
+        answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
+    else:
+        answer = linprog(
+            cost, A_ub=at_most.A, b_ub=at_most.ub, A_eq=exactly.A, b_eq=np.zeros(equal_height),
+            bounds=np.column_stack((low, high)), method="highs-ipm",
+        )  # fmt: skip
     if answer.status != 0:
         return None
     solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
-    if exact and problem.units <= _EXACT_UNITS:
+    together = whole_bound(problem, capacity) if exact and anew is None else None
+    if together is not None:
+        wholes = together.moved
+    elif exact and problem.units <= _EXACT_UNITS:
         whole = (np.arange(width) < units).astype(int)
         answer = milp(
             cost, integrality=whole, bounds=limits_of, constraints=(at_most, exactly), options={"node_limit": _NODES}
@@ -235,7 +250,8 @@ def move_bound(
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
     made = None if anew is None else solved[anew].clip(0, 1)
-    return MoveBound(int(least * total), solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
+    bound_ns = max(int(least * total), 0 if together is None else together.makespan_ns)
+    return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
 
 
 def _made_anew(

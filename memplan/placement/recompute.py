@@ -9,7 +9,7 @@ graph itself: by the bound of what moves would cost it, then by the schedule.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 
@@ -20,7 +20,7 @@ from memplan.graph import Graph
 from memplan.graph.repeats import RepeatRules, along_repeats, repeated_ops, with_repeats
 from memplan.hardware import HostTier
 from memplan.placement.memory_layout import storages_of
-from memplan.placement.move_bound import MoveBound, RecomputeColumns, move_bound
+from memplan.placement.move_bound import MOST_LP_ROWS, MoveBound, RecomputeColumns, move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.recompute_options import (
     RecomputeOption,
@@ -33,8 +33,10 @@ from memplan.schema.storages import planned_tensors
 
 _ROUNDINGS = ((0.0, 1.0), (0.05, 1.0), (0.0, 1.6))
 """Shares of the room left free in the linear program, and parts of what it makes anew, that are tried."""
-_QUICK_ROWS = 100
-"""Steps with rows in the linear programs that compare choices."""
+_ROWS, _QUICK_ROWS = 200, 100
+"""Steps with rows in the linear programs over both, and in those that compare choices."""
+_SMALL = 1000
+"""Up to so many units all programs are solved unit by unit."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
 _IMPOSSIBLE = 2**62
@@ -110,7 +112,11 @@ class RecomputeSearch:
 
     def _bound(self, slack: float) -> MoveBound | None:
         columns = self._columns() if self.targets else None
-        return move_bound(self.base, int(self.capacity * (1 - slack)), recompute=columns, exact=not slack)
+        quick = self.base.units > _SMALL
+        return move_bound(
+            self.base, int(self.capacity * (1 - slack)), rows=_ROWS if quick else MOST_LP_ROWS, recompute=columns,
+            exact=not slack, alike=quick and slack > 0,
+        )  # fmt: skip
 
     def choices(self) -> list[RecomputeChoice]:
         """Every choice once, the most promising first; the graph as it is is one of them."""
@@ -127,11 +133,22 @@ class RecomputeSearch:
         compute = int(problem.durations.sum())
         if int(problem.live.max(initial=0)) <= self.capacity:
             return RecomputeChoice(graph, problem, None, compute, rule)
-        if graph is self.graph:
-            bound = move_bound(problem, self.capacity) if self.targets else self.bound
+        if not self.targets:
+            bound = self.bound
+        elif problem.units > _SMALL:
+            bound = move_bound(problem, self.capacity, rows=_ROWS, exact=False, alike=True)
+        elif graph is self.graph:
+            bound = move_bound(problem, self.capacity)
         else:
             bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS, exact=False)
         return RecomputeChoice(graph, problem, bound, _IMPOSSIBLE if bound is None else bound.makespan_ns, rule)
+
+    def guided(self, choice: RecomputeChoice) -> RecomputeChoice:
+        """`choice` with a bound that tells its units apart, for their choice."""
+        if choice.bound is None or not self.targets or choice.problem.units <= _SMALL:
+            return choice
+        bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS, exact=False)
+        return replace(choice, bound=bound or choice.bound)
 
     def _columns(self) -> RecomputeColumns:
         place = {
@@ -206,19 +223,27 @@ class RecomputeSearch:
             return sum(self.options[option].cost_ns for option in members) / max(float(waits[members].sum()), 1.0)
 
         order = [layer for kind in sorted(kinds, key=price) for layer in kinds[kind]]
+        tried: dict[int, tuple[frozenset[int], int]] = {}
+
+        def first(count: int) -> tuple[frozenset[int], int]:
+            """The options of the first `count` layers, and the fullest step with them made anew."""
+            if count not in tried:
+                chosen = frozenset(option for layer in order[:count] for option in layer)
+                tried[count] = chosen, int(self._problem(self._graph(chosen)).live.max(initial=0))
+            return tried[count]
+
+        low = 1
         for part in _FULLER:
-            low, high = 1, len(order)
-            best: frozenset[int] | None = None
-            while low <= high:
+            room, high = self.capacity * part, len(order)
+            if not order or first(high)[1] > room:
+                return
+            while low < high:
                 middle = (low + high) // 2
-                chosen = frozenset(option for layer in order[:middle] for option in layer)
-                if int(self._problem(self._graph(chosen)).live.max(initial=0)) <= self.capacity * part:
-                    best, high = chosen, middle - 1
+                if first(middle)[1] <= room:
+                    high = middle
                 else:
                     low = middle + 1
-            if best is None:
-                return
-            yield best
+            yield first(high)[0]
 
 
 def _kinds(options: Sequence[RecomputeOption], waits: Floats) -> dict[str, list[list[int]]]:

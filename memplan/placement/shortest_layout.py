@@ -102,6 +102,7 @@ def _placed(search: RecomputeSearch, room: HbmRoom, place: Place) -> PlacedGraph
         if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
             break
         if number < _MOST_SCORED or choice.graph is search.graph:
+            choice = search.guided(choice)
             moves = choose_moves(choice.problem, search.capacity, choice.bound)
             scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
             scored.sort(key=lambda item: item[0])

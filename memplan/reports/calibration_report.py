@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from memplan.core.units import format_share
 from memplan.cost.calibration import Calibration
 from memplan.cost.calibration_fit import Observed
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
@@ -28,7 +29,11 @@ _FITS = (
 def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: tuple[str, ...] = ()) -> Report:
     """`result` fitted to what was `seen`; `chosen` says how the chip was, `notes` are of the profile."""
     clock = "unknown" if seen.clock_hz is None else f"{seen.clock_hz / 1e6:,.0f} MHz"
-    errors = (("odd: fitted", None, result.train_error), ("even: kept apart", result.model_error, result.check_error))
+    errors = (
+        ("odd: fitted", None, result.train_error),
+        ("even: kept apart", result.model_error, result.check_error),
+        ("shapes never seen, by halves", result.unseen_model_error, result.unseen_error),
+    )
     listed = sorted(result.types, key=lambda fit: -(fit.train_rows + fit.check_rows))[:_SHOWN]
     rows = tuple(
         (
@@ -50,7 +55,12 @@ def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: 
         title=f"{result.profile}: {seen.cubes} cube cores, {seen.vectors} vector cores, clock {clock}",
         headline=f"taken for {result.chip}, {chosen}",
         sections=(
-            section("Time-weighted error", ReportTable(_ERRORS, errors)),
+            section(
+                "Time-weighted error",
+                ReportTable(_ERRORS, errors),
+                f"{len(result.seen_ns):,} kernels were measured and take what they took; of the profile's time "
+                f"{format_share(result.uncovered)} is of kernels that neither a fit nor a measurement speaks for",
+            ),
             section("Fits by op type", ReportTable(_FITS, rows, total=len(result.types))),
         ),
         notes=tuple(remarks),
@@ -71,6 +81,10 @@ def _document(result: Calibration, seen: Observed, chosen: str) -> dict[str, Any
         "train_error": result.train_error,
         "check_error": result.check_error,
         "model_error": result.model_error,
+        "unseen_error": result.unseen_error,
+        "unseen_model_error": result.unseen_model_error,
+        "uncovered": result.uncovered,
+        "kernels_seen": len(result.seen_ns),
         "types": [
             {
                 "type": fit.name,

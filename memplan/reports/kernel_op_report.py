@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from memplan.cost.kernel_report import KernelCut, attention_cut, matmul_cut
 from memplan.cost.kernel_time import KernelCost, attention_cost_of, matmul_cost_of
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, search_tilings
+from memplan.cost.uncertainty import ATTENTION, FLOAT32_PRODUCTS, PRODUCTS, TimeInterval, class_interval
 from memplan.hardware import Chip
 from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
@@ -104,6 +105,7 @@ def matmul_op_report(problem: MatmulProblem, machine: Machine, chip: Chip, *, pa
             "Traffic against buffers: tilings that no other beats in both",
             ReportTable(_TILINGS, rows, total=len(front)),
         ),
+        class_name=FLOAT32_PRODUCTS if problem.a_bytes == 4 else PRODUCTS,
     )
 
 
@@ -131,6 +133,7 @@ def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip,
             "keys_per_query": round(problem.keys_per_query, 1),
             "cores": time.cores,
         },
+        class_name=ATTENTION,
     )
 
 
@@ -143,7 +146,9 @@ def _report(
     bounds: _Bounds,
     details: Mapping[str, Any],
     *more: Text | ReportSection,
+    class_name: str,
 ) -> Report:
+    interval = class_interval(class_name, cost.duration_ns, machine)
     buffers = plan_onchip(cut.needs, chip)
     pipes = tuple((name, round(time), time / cost.duration_ns) for name, time in cost.pipes.items())
     words: list[Part] = [*cut.words, *(item for item in more if not isinstance(item, ReportSection))]
@@ -153,7 +158,7 @@ def _report(
         headline=f"{format_decimal(cost.flops / seconds, 'FLOP/s')}, {format_rate(cost.hbm_bytes / seconds)} of HBM; "
         f"{format_share(bounds.time_ns / cost.duration_ns, 0)} of the roofline ({format_duration(bounds.time_ns)})",
         sections=(
-            section("Pipes, mean over cores", ReportTable(_PIPES, pipes)),
+            section("Pipes, mean over cores", ReportTable(_PIPES, pipes), _interval_words(interval)),
             section("How it is cut", *words),
             section("Traffic", _traffic(cost, bounds), f"bounds: {bounds.method}"),
             section("Buffers" + ("" if buffers.fits else f": {format_bytes(buffers.shortfall)} too many"),
@@ -162,8 +167,18 @@ def _report(
         ),
         notes=(Remark(cost.assumed, Severity.WARNING),) if cost.assumed else (),
         sources=tuple(machine.sources),
-        document=partial(_document, cost, machine, bounds, buffers, details),
+        document=partial(_document, cost, machine, bounds, buffers, details, interval),
     )  # fmt: skip
+
+
+def _interval_words(interval: TimeInterval | None) -> str:
+    if interval is None:
+        return "how far the time may be off is not known"
+    rests = f"{interval.kernels:,} measured kernels of this class from {interval.sources} sources"
+    if interval.widened:
+        rests += ", widened: none was measured on this generation"
+    ends = f"{format_duration(interval.low_ns)} to {format_duration(interval.high_ns)}"
+    return f"{format_share(interval.share, 0)} of such kernels take {ends} ({rests})"
 
 
 def _traffic(cost: KernelCost, bounds: _Bounds) -> ReportTable:
@@ -186,11 +201,17 @@ def _buffers(buffers: OnChipPlan) -> list[Part]:
 
 
 def _document(
-    cost: KernelCost, machine: Machine, bounds: _Bounds, buffers: OnChipPlan, details: Mapping[str, Any]
+    cost: KernelCost,
+    machine: Machine,
+    bounds: _Bounds,
+    buffers: OnChipPlan,
+    details: Mapping[str, Any],
+    interval: TimeInterval | None,
 ) -> dict[str, Any]:
     return {
         "chip": machine.name,
         "time_ns": cost.duration_ns,
+        "interval": None if interval is None else asdict(interval),
         "bound": cost.bound,
         "flops": cost.flops,
         "gm_bytes": cost.gm_bytes,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
 from memplan.deployment.engine_changes import EngineComparison
-from memplan.kv import KvBudget
+from memplan.deployment.lookup_placement import LookupPlacements
+from memplan.kv import BudgetPart, KvBudget, TokenPools
 from memplan.reports.engine_section import engine_document, engine_section
+from memplan.reports.lookup_section import lookup_document, lookup_section
 from memplan.reports.report import (
     Column,
     Figure,
@@ -60,8 +62,8 @@ _EFFECTS = (
 class KvQuestions:
     """
     What is asked besides the budget: the `longest` context in tokens for a `batch`, memory `tiers` outside the die by
-    name with the time to `recompute_ns` instead, the `effects` of other options, and another engine to compare
-    `against`.
+    name with the time to `recompute_ns` instead, the `effects` of other options, another engine to compare `against`,
+    and the `places` of lookup tables.
     """
 
     batch: int | None = None
@@ -70,6 +72,7 @@ class KvQuestions:
     recompute_ns: int | None = None
     effects: Sequence[Effect] = ()
     against: EngineComparison | None = None
+    places: LookupPlacements | None = None
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -81,7 +84,7 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     headline = f"fits: {result.sequences:,} sequences of {context} tokens at once"
     if not result.fits:
         headline = f"does not fit: {format_bytes(result.missing_bytes)} missing for one sequence of {context} tokens"
-    items = tuple((item.name, "unknown" if item.nbytes is None else item.nbytes, item.source) for item in result.items)
+    items = tuple(_item_rows(result))
     figures = (*fit_figures(result), *cost_figures(result), *pool_figures(result), *layout_figures(result))
     sections = [section("", ReportTable(_MEMORY, items))]
     settings = tuple((item.setting, item.value, item.reason) for item in result.choices)
@@ -100,6 +103,8 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
         sections.append(section("What other options would do", ReportTable(_EFFECTS, rows)))
     if more.against is not None:
         sections.append(engine_section(more.against))
+    if more.places is not None:
+        sections.append(lookup_section(more.places))
     return Report(
         title=title,
         headline=headline,
@@ -108,6 +113,15 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
         answer=result.fits,
         document=lambda: _document(result, more),
     )
+
+
+def _item_rows(result: KvBudget) -> Iterator[tuple[ReportCell, ...]]:
+    """The lines of the budget; what all weights rest on is said once."""
+    said: Text | None = None
+    for item in result.items:
+        again = item.part is BudgetPart.WEIGHTS and item.source == said
+        said = item.source if item.part is BudgetPart.WEIGHTS else None
+        yield item.name, "unknown" if item.nbytes is None else item.nbytes, "" if again else item.source
 
 
 def _groups(result: KvBudget) -> ReportTable:
@@ -173,6 +187,8 @@ def cost_figures(result: KvBudget) -> tuple[Figure, ...]:
 def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
     """Blocks of the engine's pool."""
     pool = result.pool
+    if result.token_pools is not None:
+        return token_figures(result, result.token_pools)
     return (
         Figure(
             Sentence("blocks"),
@@ -193,8 +209,34 @@ def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
             Sentence("as the engine prints it"),
             4,
         ),
+        Figure(
+            Sentence("KV cache size in tokens"),
+            int(pool.max_concurrency * result.context),
+            Quantity.COUNT,
+            Sentence("as the engine prints it: that many sequences of {}", (f"{result.context:,}",)),
+        ),
         Figure(Sentence("prefix-cache granularity"), result.prefix_granularity, Quantity.COUNT, Sentence("tokens")),
     )
+
+
+def token_figures(result: KvBudget, pools: TokenPools) -> tuple[Figure, ...]:
+    """Pools of an engine that deals memory out in tokens, in its own words."""
+    page = Sentence("in pages of {}", (f"{pools.page:,}",))
+    said = [Figure("max_total_num_tokens", pools.tokens, Quantity.COUNT, page)]
+    if pools.window_tokens is not None:
+        what = Sentence("tokens of the windows' pool")
+        said.append(Figure("swa_max_total_num_tokens", pools.window_tokens, Quantity.COUNT, what))
+    for ratio, entries in pools.entries.items():
+        what = Sentence("compressed entries of ratio {}", (str(ratio),))
+        said.append(Figure(f"c{ratio}_max_total_num_tokens", entries, Quantity.COUNT, what))
+    if pools.states is not None:
+        what = Sentence("slots of states, {} of them a request", (f"{pools.states // max(1, pools.requests):,}",))
+        said.append(Figure("max_mamba_cache_size", pools.states, Quantity.COUNT, what))
+    running = Sentence("at once, whatever their length")
+    said.append(Figure("max_running_requests", pools.requests, Quantity.COUNT, running))
+    granularity = Sentence("prefix-cache granularity")
+    said.append(Figure(granularity, result.prefix_granularity, Quantity.COUNT, Sentence("tokens")))
+    return tuple(said)
 
 
 def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
@@ -238,6 +280,8 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["effects"] = [_effect_document(item) for item in more.effects]
     if more.against is not None:
         document["against"] = engine_document(more.against)
+    if more.places is not None:
+        document["lookup_places"] = lookup_document(more.places)
     return document
 
 
@@ -255,7 +299,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
     document = {
         field.name: getattr(result, field.name)
         for field in dataclasses.fields(result)
-        if field.name not in ("items", "pool", "layout", "refusal", "notes", "choices")
+        if field.name not in ("token_pools", "items", "pool", "layout", "refusal", "notes", "choices")
     }
     return {
         **document,
@@ -282,6 +326,7 @@ def budget_document(result: KvBudget) -> dict[str, Any]:
                 for group in pool.groups
             ],
         },
+        **({} if result.token_pools is None else {"token_pools": dataclasses.asdict(result.token_pools)}),
         "refusal": None if result.refusal is None else dataclasses.asdict(result.refusal),
         "notes": [str(note) for note in result.notes],
         "settings": [

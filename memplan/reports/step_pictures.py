@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memplan.core.intervals import Intervals, intervals_within
 from memplan.core.units import format_duration
 from memplan.reports.report import Drawing
+
+if TYPE_CHECKING:
+    from memplan.findings.step_breakdown import StepBreakdown
 
 _WIDTH, _LABEL, _ROW, _HEAD = 800, 120, 26, 22
 _COLOURS = (
@@ -26,6 +30,16 @@ STEP_PARTS = tuple(name for name, _, _ in _COLOURS)
 _LANES = {"computing": ("var(--accent)", 0.9), "communication": ("var(--mind)", 0.9), "copies": ("var(--yes)", 0.9)}
 _MOST_BARS = 64
 _MOST_BOXES = 1200
+
+
+def parts_of_step(step: StepBreakdown) -> dict[str, int]:
+    """A step's ns by `STEP_PARTS`; communication of which the profile doesn't tell the waiting counts as transfer."""
+    transfer = step.exposed_ns if step.transfer_ns is None else step.transfer_ns
+    values = (
+        step.computing_ns, step.overlapped_ns, transfer, step.waiting_ns or 0, step.bubble_ns, step.copying_ns,
+        step.idle_total_ns,
+    )  # fmt: skip
+    return dict(zip(STEP_PARTS, values, strict=True))
 
 
 def stacked_steps(steps: Sequence[tuple[str, Mapping[str, int]]], *, title: str = "") -> Drawing:

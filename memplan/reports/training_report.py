@@ -32,6 +32,7 @@ def training_report(
         goal = f"To train with a micro-batch of {2 * largest}"
     else:
         answer, goal = f"does not fit: {format_bytes(-left)} over {format_bytes(capacity)}", "To fit"
+    low, high = (format_bytes(size) for size in memory.interval_bytes)
     parts = tuple((part.name, part.nbytes, part.formula) for part in memory.parts)
     found = ReportTable(_WAYS, tuple((way.what, way.memory.peak_bytes) for way in ways))
     none = "neither recomputation nor optimiser states on the host suffice"
@@ -43,7 +44,9 @@ def training_report(
                 "",
                 ReportTable(_PARTS, parts),
                 bar_chart([(part.name, part.nbytes) for part in memory.parts], Quantity.BYTES),
-                f"peak in: {memory.phase}; {memory.parameters:,} parameters on the rank",
+                f"peak in: {memory.phase}; {memory.parameters:,} parameters on the rank; "
+                f"{format_bytes(memory.between_steps)} stay between steps; four of five public runs with this "
+                f"prediction peak between {low} and {high}",
             ),
             section(goal, found if ways else none),
         ),
@@ -63,6 +66,8 @@ def _document(
         "stage": memory.stage,
         "parameters": memory.parameters,
         "phase": memory.phase,
+        "interval_bytes": list(memory.interval_bytes),
+        "between_steps_bytes": memory.between_steps,
         "parts": [dataclasses.asdict(part) for part in memory.parts],
         "largest_micro_batch": largest,
         "ways": [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memplan.core.options import argument, option, words
-from memplan.core.units import parse_size
+from memplan.core.units import parse_bytes, parse_size
 from memplan.requests.layout_request import LayoutRequest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ServingRequest:
     engine: str = option(
         "--engine",
         default="vllm-ascend",
-        about="Serving engine, such as vllm-ascend, mindie or logical.",
+        about="Serving engine, such as vllm-ascend, sglang, mindie or logical.",
         panel=_SERVING,
         always=True,
     )
@@ -39,18 +39,30 @@ class ServingRequest:
         "--context",
         "--sequence",
         "-s",
+        "--max-model-len",
+        "--context-length",
         default=None,
         about="Longest sequence in tokens; by default the model's.",
         least=1,
     )
     batched_tokens: int | None = option(
-        "--max-num-batched-tokens", default=None, about="Most tokens of one step.", panel=_SERVING, least=1
+        "--max-num-batched-tokens",
+        "--chunked-prefill-size",
+        default=None,
+        about="Most tokens of one step.",
+        panel=_SERVING,
+        least=1,
     )
     weights: str = option(
         "--weights", default="published", about="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_MEMORY
     )
     utilization: float | None = option(
-        "--utilization", default=None, about="Share of the memory the engine plans with.", panel=_MEMORY
+        "--utilization",
+        "--gpu-memory-utilization",
+        "--mem-fraction-static",
+        default=None,
+        about="Share of the memory the engine plans with.",
+        panel=_MEMORY,
     )
     hbm: str | None = option("--hbm", default=None, about="Size of the card, such as 64GiB.", panel=_MEMORY)
 
@@ -67,9 +79,16 @@ class KvRequest(LayoutRequest, ServingRequest):
     batch: int | None = option(
         "--batch", default=None, about="Also say the longest context for so many sequences at once.", least=1
     )
-    block_size: int | None = option("--block-size", default=None, about="Tokens of a block.", panel=_SERVING, least=1)
+    block_size: int | None = option(
+        "--block-size", "--page-size", default=None, about="Tokens of a block.", panel=_SERVING, least=1
+    )
     step_sequences: int | None = option(
-        "--max-num-seqs", default=None, about="Most sequences of one step; by default 256.", panel=_SERVING, least=1
+        "--max-num-seqs",
+        "--max-running-requests",
+        default=None,
+        about="Most sequences of one step; by default 256.",
+        panel=_SERVING,
+        least=1,
     )
     asynchronous: bool | None = option(
         "--async-scheduling/--no-async-scheduling",
@@ -84,10 +103,20 @@ class KvRequest(LayoutRequest, ServingRequest):
         panel=_SERVING,
     )
     kv_dtype: str | None = option(
-        "--kv-dtype", default=None, about="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
+        "--kv-dtype", "--kv-cache-dtype", default=None, about="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
     )
     draft_tokens: int = option(
         "--num-speculative-tokens", default=0, about="Draft tokens by the model's own MTP.", panel=_SERVING, least=0
+    )
+    blocks: int | None = option(
+        "--num-gpu-blocks-override", default=None, about="Blocks of the cache, whatever fits.", panel=_SERVING, least=1
+    )
+    cache_memory: str | None = option(
+        "--kv-cache-memory-bytes",
+        "--kv-cache-memory",
+        default=None,
+        about="Memory of the cache, in place of what is left; the engine takes it as it is.",
+        panel=_MEMORY,
     )
     index_c8: bool = option("--index-c8", default=False, about="Keys of the indexer in 8 bits.", panel=_SERVING)
     activations: str | None = option(
@@ -105,6 +134,11 @@ class KvRequest(LayoutRequest, ServingRequest):
     )
     against: str | None = option(
         "--against", default=None, about="Also say which rule of another engine changes how much, such as vllm-0.33.0."
+    )
+    tables: bool = option(
+        "--lookup-tables",
+        default=False,
+        about="Also say where lookup tables (Engram) can stand, and what each place sustains.",
     )
     effects: bool = option(
         "--effects", default=False, about="Also say what other block sizes, batches and KV types would do."
@@ -134,7 +168,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.hardware import chip as find_chip
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
-        from memplan.kv.budget import DEFAULT_SEQUENCES
+        from memplan.kv.budget_parts import DEFAULT_SEQUENCES
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
         from memplan.models import load_config
 
@@ -156,6 +190,8 @@ class KvRequest(LayoutRequest, ServingRequest):
                 batched_tokens=self.batched_tokens,
                 asynchronous=self.asynchronous,
                 prefix_caching=self.prefix_caching,
+                requests=self.step_sequences,
+                blocks=self.blocks,
             ),
             self.layout,
             Memory(
@@ -164,10 +200,16 @@ class KvRequest(LayoutRequest, ServingRequest):
                 hbm=_size(self.hbm),
                 activations=_size(self.activations),
                 graph=_size(self.graphs),
+                cache=_bytes(self.cache_memory),
                 sequences=self.step_sequences or DEFAULT_SEQUENCES,
                 hccl_buffer_mb=self.hccl_buffer_mb or HCCL_BUFFER_MB,
             ),
         )
+
+
+def _bytes(text: str | None) -> int | None:
+    """Bytes of an option that counts them itself, whose number needs no unit."""
+    return None if text is None else parse_bytes(text)
 
 
 def _size(text: str | None) -> int | None:

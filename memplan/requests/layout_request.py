@@ -18,13 +18,60 @@ _PANEL = "Layout"
 class LayoutRequest:
     """Ranks by dimension, and the layers of each pipeline stage."""
 
-    tp: int = option("--tp", default=1, about="Ranks of tensor parallelism.", panel=_PANEL, least=1)
-    pp: int = option("--pp", default=1, about="Ranks of pipeline parallelism: stages.", panel=_PANEL, least=1)
-    dp: int = option("--dp", default=1, about="Ranks of data parallelism.", panel=_PANEL, least=1)
-    ep: int = option(
-        "--ep", default=1, about="Ranks that share the experts; 1 splits each by TP.", panel=_PANEL, least=1
+    tp: int = option(
+        "--tp",
+        "--tensor-parallel-size",
+        "-tp",
+        "--tp-size",
+        default=1,
+        about="Ranks of tensor parallelism.",
+        panel=_PANEL,
+        least=1,
     )
-    cp: int = option("--cp", default=1, about="Ranks of context parallelism: they share tokens.", panel=_PANEL, least=1)
+    pp: int = option(
+        "--pp",
+        "--pipeline-parallel-size",
+        "-pp",
+        "--pp-size",
+        default=1,
+        about="Ranks of pipeline parallelism: stages.",
+        panel=_PANEL,
+        least=1,
+    )
+    dp: int = option(
+        "--dp",
+        "--data-parallel-size",
+        "-dp",
+        "--dp-size",
+        default=1,
+        about="Ranks of data parallelism.",
+        panel=_PANEL,
+        least=1,
+    )
+    ep: int = option(
+        "--ep",
+        "--expert-parallel-size",
+        "--ep-size",
+        default=1,
+        about="Ranks that share the experts; 1 splits each by TP.",
+        panel=_PANEL,
+        least=1,
+    )
+    cp: int = option(
+        "--cp",
+        "--decode-context-parallel-size",
+        "-dcp",
+        default=1,
+        about="Ranks of context parallelism: they share tokens.",
+        panel=_PANEL,
+        least=1,
+    )
+    all_share_experts: bool = option(
+        "--enable-expert-parallel",
+        default=False,
+        about="All ranks of a stage share the experts, as engines say it: --ep of TP x DP.",
+        panel=_PANEL,
+    )
     stage_layers: str | None = option(
         "--stage-layers",
         "--num-layer-list",
@@ -58,7 +105,7 @@ class LayoutRequest:
             tensor=self.tp,
             pipeline=self.pp,
             data=self.dp,
-            expert=self.ep,
+            expert=self.tp * self.dp if self.all_share_experts else self.ep,
             context=self.cp,
             stage_layers=self._stage_layers(),
         )

@@ -20,8 +20,9 @@ from memplan.requests.recipe_request import RecipeRequest
 from memplan.requests.step_request import StepRequest
 
 if TYPE_CHECKING:
+    from memplan.models.parallel import Layout
     from memplan.models.steps import ServedStep
-    from memplan.models.training.memory import Recipe
+    from memplan.models.training.step_recipe import Recipe
     from memplan.schema import Plan
     from memplan.traces.directory import Profile
 
@@ -45,6 +46,11 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
     stage: int = option("--stage", default=0, about="The pipeline stage.", panel=_PANEL, least=0)
     data_rank: int = option("--data-rank", default=0, about="Which replica of its stage.", panel=_PANEL, least=0)
     given: frozenset[str] = frozenset()
+
+    @property
+    def ranks(self) -> Layout:
+        """The layout, with experts split as the recipe has it."""
+        return self.with_experts(self.layout)
 
     def model_step(self) -> Recipe | ServedStep:
         """How the step is trained or served; raises `InputError` for options that go with another kind of step."""
@@ -172,7 +178,7 @@ class PlanRequest(ModelStepRequest):
             hbm=room,
             calibration=calibration,
             phase=self.phase,
-            layout=self.layout,
+            layout=self.ranks,
             recipe=self.model_step(),
             stage=self.stage,
             data_rank=self.data_rank,
@@ -214,7 +220,7 @@ class PlanRequest(ModelStepRequest):
             hbm=parse_bytes(self.hbm) if self.hbm is not None else None,
             calibration=calibration,
             phase=asked.phase,
-            layout=asked.layout,
+            layout=asked.ranks,
             recipe=asked.model_step(),
             stage=asked.stage,
             data_rank=asked.data_rank,

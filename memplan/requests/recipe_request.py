@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +11,8 @@ from memplan.core.options import option
 from memplan.requests.layout_request import sequence_parallel_option
 
 if TYPE_CHECKING:
-    from memplan.models.training.memory import Recipe
+    from memplan.models.parallel import Layout
+    from memplan.models.training.step_recipe import Recipe
 
 _PANEL = "Recipe"
 _Named = TypeVar("_Named", bound=Enum)
@@ -41,11 +42,48 @@ class RecipeRequest:
     recompute_cheap: bool = option(
         "--recompute-cheap", default=False, about="Recompute norms and activation functions.", panel=_PANEL
     )
+    recompute_norms: bool = option(
+        "--recompute-norms", "--recompute-norm", default=False, about="Recompute norms alone.", panel=_PANEL
+    )
+    recompute_activations: bool = option(
+        "--recompute-activations",
+        "--recompute-activation-function",
+        default=False,
+        about="Recompute activation functions alone.",
+        panel=_PANEL,
+    )
     recompute_attention: bool = option(
         "--recompute-attention", default=False, about="Run attention again on the way back.", panel=_PANEL
     )
     swap_optimizer: bool = option(
         "--swap-optimizer", default=False, about="Optimiser states on the host.", panel=_PANEL
+    )
+    reuse_fp32: bool = option(
+        "--reuse-fp32",
+        "--reuse-fp32-param",
+        default=False,
+        about="No 16-bit copy of weights whose float32 originals the rank has.",
+        panel=_PANEL,
+    )
+    half_gradients: bool = option(
+        "--half-gradients",
+        "--grad-reduce-in-bf16",
+        default=False,
+        about="Gradients added up in 16 bits, as with fp16.",
+        panel=_PANEL,
+    )
+    half_moments: bool = option(
+        "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
+    )
+    dropout: bool = option("--dropout", default=False, about="Hidden dropout, whose masks are kept.", panel=_PANEL)
+    loss: str = option("--loss", default="in-place", about="in-place, eager or fused.", panel=_PANEL)
+    etp: int | None = option(
+        "--etp",
+        "--expert-tensor-parallel-size",
+        default=None,
+        about="Ranks that split each expert; by default as many as --tp.",
+        panel=_PANEL,
+        least=1,
     )
 
     def samples(self, data_ranks: int) -> int:
@@ -58,7 +96,7 @@ class RecipeRequest:
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
-        from memplan.models.training.memory import Recipe, Schedule, Sharding
+        from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
 
         return Recipe(
             sequence=sequence,
@@ -70,9 +108,20 @@ class RecipeRequest:
             sequence_parallel=self.sequence_parallel,
             recompute_layers=self.recompute_layers,
             recompute_cheap=self.recompute_cheap,
+            recompute_norms=self.recompute_norms,
+            recompute_activations=self.recompute_activations,
             recompute_attention=self.recompute_attention,
             swap_optimizer=self.swap_optimizer,
+            reuse_fp32=self.reuse_fp32,
+            half_gradients=self.half_gradients,
+            half_moments=self.half_moments,
+            dropout=self.dropout,
+            loss=_named(Loss, self.loss, "loss"),
         )
+
+    def with_experts(self, layout: Layout) -> Layout:
+        """`layout` with the experts split as the recipe has it."""
+        return replace(layout, expert_tensor=self.etp)
 
     def micro_batches_of(self, data_ranks: int) -> int:
         """Micro-batches of a step on each of `data_ranks`; raises `InputError` where they can't be shared evenly."""

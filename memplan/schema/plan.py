@@ -7,11 +7,15 @@ shown, compared or exported. All byte counts are `int` bytes, all times `int` na
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from memplan.schema.applied import AppliedPlan
 from memplan.schema.encode import encoded, save_json
 
 PLAN_FORMAT = "memplan-plan"
@@ -260,6 +264,23 @@ class StepPart:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedProgram:
+    """
+    The running program that was planned: a module of `framework` (`mindspore`, `torch`) in its `version`.
+
+    `mode` is how it runs (`graph`, `pynative`, `eager`), `device` whose kernels were planned. `recomputed` are the
+    modules, by dotted name, whose activations the plan makes anew in the backward pass.
+    """
+
+    framework: str
+    version: str
+    mode: str
+    device: str
+    module: str
+    recomputed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """
     Everything decided. `fits` is the answer to the first question; `missing_bytes` is 0 when it does.
@@ -274,6 +295,8 @@ class Plan:
 
     `makespan_bound_ns`: no choice of moves in this HBM makes the makespan shorter; `None` where nothing moves or nobody
     computed it.
+
+    `program` is the running program that was planned; `None` for graphs from files.
 
     Where not `timed`, the plan says nothing of time: each step counts one nanosecond, so that the time axis is the
     order. `violations` is what makes the plan impossible, found when it was read; empty for a valid plan.
@@ -299,6 +322,7 @@ class Plan:
     settings: tuple[PlanSetting, ...] = ()
     step_parts: tuple[StepPart, ...] = ()
     makespan_bound_ns: int | None = None
+    program: PlannedProgram | None = None
     violations: tuple[str, ...] = field(default=(), compare=False)
 
     def tier(self, tier: Tier) -> TierUse | None:
@@ -313,6 +337,31 @@ class Plan:
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON to `path`, replacing it in one step."""
         save_json(plan_to_json(self), path)
+
+    def apply(self, program: Any, *, chip: str | None = None) -> AppliedPlan:
+        """Set the plan to work in a training script's `program` (`memplan.runtime.apply.apply_plan`)."""
+        return cast("AppliedPlan", _above("memplan.runtime.apply:apply_plan")(self, program, chip=chip))
+
+    def applied(self, program: Any, *, chip: str | None = None) -> AbstractContextManager[AppliedPlan]:
+        """The same as a context: what can be taken back is, when it ends."""
+        applied = _above("memplan.runtime.apply:applied_plan")(self, program, chip=chip)
+        return cast("AbstractContextManager[AppliedPlan]", applied)
+
+    def __str__(self) -> str:
+        """The plan on a page (`memplan.reports.plan_page`)."""
+        return str(_above("memplan.reports.plan_page:plan_page")(self))
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self.origin.graph} on {self.chip}: {len(self.ops)} ops, {len(self.tensors)} tensors>"
+
+    def _repr_html_(self) -> str:
+        return str(_above("memplan.reports.plan_page:plan_page_html")(self))
+
+
+def _above(name: str) -> Callable[..., Any]:
+    """A function of a floor above, loaded when it is called: a plan needs neither reports nor frameworks to exist."""
+    module, _, function = name.partition(":")
+    return cast("Callable[..., Any]", getattr(import_module(module), function))
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep, training_graph
 from memplan.models.steps.pipeline_order import PipelinePass, pass_before, pipeline_order
-from memplan.models.training.memory import Recipe, Schedule, training_spans
+from memplan.models.training.memory import training_spans
+from memplan.models.training.step_recipe import Recipe, Schedule
 from memplan.schema import StepPart
 from memplan.serving.constants import constants
 from memplan.serving.steptime import StepTime, step_time
@@ -47,7 +48,9 @@ def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int
     ]  # fmt: skip
     known = sum(item.duration_ns for item in result.stages)
     runs = 1 + result.step.speculative
-    parts.append(StepPart("launch of the step", result.duration_ns - known, f"the host, {runs} run(s) of the model"))
+    launch = result.duration_ns - known - result.host_ns
+    parts.append(StepPart("launch of the step", launch, f"the host, {runs} run(s) of the model"))
+    parts.append(StepPart("host of the engine", result.host_ns, f"{result.engine}: scheduler, inputs, sampling"))
     return tuple(part for part in parts if part.duration_ns or part.name == OPS_PART)
 
 

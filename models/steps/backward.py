@@ -7,7 +7,7 @@ added to float32 buffers that live as long as the weights (Megatron's `main_grad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 
@@ -15,7 +15,8 @@ from memplan.graph import Op, TensorKind, dense_bytes
 from memplan.models.steps.emit import StepEmitter
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
-CHEAP = frozenset({"RmsNorm", "SwiGlu", "Relu"})
+NORMS = frozenset({"RmsNorm"})
+ACTIVATIONS = frozenset({"SwiGlu", "Relu"})
 ATTENTION = "FlashAttentionScore"
 _SYSTEM_WORKSPACE = 16 * 2**20
 """Workspace of every kernel of the high-level Ascend C API (asc-devkit platform_ascendc.cpp WORK_SPACE_SIZE_910B)."""
@@ -59,13 +60,22 @@ class Backward:
     """
     Emits gradients into an emitter's graph.
 
-    `recompute_cheap` makes norms and activation functions anew, `recompute_attention` runs attention again before its
-    gradient, so that what it keeps of its softmax need not be kept.
+    Ops of the types in `made_anew` run again for what reads their output, `recompute_attention` runs attention again
+    before its gradient, so that what it keeps of its softmax need not be kept. `half_gradients` adds those of weights
+    up in their own 16 bits.
     """
 
-    def __init__(self, e: StepEmitter, *, recompute_cheap: bool = False, recompute_attention: bool = False) -> None:
+    def __init__(
+        self,
+        e: StepEmitter,
+        *,
+        made_anew: Collection[str] = (),
+        recompute_attention: bool = False,
+        half_gradients: bool = False,
+    ) -> None:
         self.e = e
-        self.cheap, self.attention = recompute_cheap, recompute_attention
+        self._summed_in = e.dtype if half_gradients else "float32"
+        self._made_anew, self.attention = frozenset(made_anew), recompute_attention
         self.buffers: dict[int, int] = {}
         self._gradients: dict[int, int] = {}
 
@@ -80,7 +90,7 @@ class Backward:
     def run(self, ops: Sequence[Op]) -> None:
         """Go back through `ops`."""
         made: dict[int, int] = {}
-        producers = {index: op for op in ops if op.type in CHEAP for index in op.outputs[:1]}
+        producers = {index: op for op in ops if op.type in self._made_anew for index in op.outputs[:1]}
         for op in reversed(ops):
             self._back(op, producers, made)
 
@@ -122,7 +132,7 @@ class Backward:
         attributes = {"transpose_a": False, "transpose_b": False, **_groups(op)}
         e.op(f"{self._short(op)}.dx", op.type, (gradient, weight), (back,), **attributes)
         source = x
-        if self.cheap and x in producers:
+        if x in producers:
             source = self._again(producers[x], made)
         self._accumulate(op, weight, gradient, source)
         for bias in op.inputs[2:]:
@@ -156,7 +166,7 @@ class Backward:
         self.e.op(name, "Add", (buffer, fresh), (updated,))
 
     def buffer(self, weight: int) -> int:
-        """The float32 gradient of a weight."""
+        """The buffer that the gradients of a weight are added up in."""
         root = self.e.graph.storage(weight)
         if root not in self.buffers:
             shape = self.e.shape(root)

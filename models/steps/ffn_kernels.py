@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.errors import InputError
 from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
 from memplan.models.steps.emit import SIDE, StepEmitter
 
@@ -43,12 +44,14 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     Router, dispatch, grouped products, combine, and the shared expert beside them.
 
     With expert parallelism each rank sends its own tokens to the ranks of their experts; ranks of tensor parallelism
-    have the same tokens and send a part each.
+    have the same tokens and send a part each, or, where they split the experts too, all of them.
     """
     hidden, tokens = e.model.hidden_size, e.tokens
-    parallel, tensor = e.layout.expert, e.tensor
+    parallel, tensor, shards = e.layout.expert, e.tensor, e.layout.expert_shards
+    if shards not in (1, tensor):
+        raise InputError(f"experts split by {shards} of {tensor} ranks of tensor parallelism are not modelled as ops")
     whole = e.gather_tokens(x)
-    parts = min(tensor, parallel)
+    parts = min(tensor // shards, parallel)
     mine = -(-tokens // parts)
     own = e.view("own", whole, (mine, hidden), e.graph.nbytes[whole] // parts) if parts > 1 else whole
     shared = _shared(e, ffn, whole)
@@ -89,7 +92,7 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
         out = e.linear(out, ("fc2_latent_proj",), hidden, ffn.latent)
     if parts > 1:
         out = e.collective("gather_experts", "AllGather", out, (tokens, hidden), parts, "tp")
-    if parallel == 1:
+    if shards == tensor:
         # Every rank has a slice of each expert, and of the shared one: one sum for both.
         return e.reduce_tokens(_add(e, out, shared))
     if shared is not None and tensor > 1:
@@ -109,7 +112,7 @@ def _hit(e: StepEmitter, ffn: MoeFfn, tokens: int, local: int) -> int:
 
 
 def _grouped(e: StepEmitter, ffn: MoeFfn, routed: int, rows: int, working: int, local: int, active: int) -> int:
-    width = ffn.intermediate if e.layout.expert > 1 else e.own(ffn.intermediate, "columns of an expert")
+    width = e.own(ffn.intermediate, "columns of an expert") if e.layout.expert_shards > 1 else ffn.intermediate
     types = e.types("experts.up_proj")
     kind = "QuantGroupedMatmul" if types.quantised else "GroupedMatmul"
     ups = 2 if ffn.gated else 1

@@ -9,7 +9,7 @@ from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps.options import ServedStep
 from memplan.models.steps.served_step import step_graph
 from memplan.models.steps.training_step import training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Certainty, PlanSetting
 
 TRAIN = "train"

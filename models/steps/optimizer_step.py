@@ -13,7 +13,7 @@ from math import prod
 
 from memplan.graph import TensorKind, dense_bytes
 from memplan.models.steps.emit import StepEmitter
-from memplan.models.training.memory import Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe, Sharding
 
 _STATES = ("master", "exp_avg", "exp_avg_sq")
 
@@ -79,8 +79,8 @@ def _replicas(e: StepEmitter, bucket: str, data_rank: int) -> tuple[str, int, in
     replicas = e.layout.data * e.layout.context
     if bucket != "experts":
         return "dp", replicas, data_rank
-    repeated = max(1, replicas * e.tensor // e.layout.expert)
-    return "edp", repeated, data_rank * e.tensor // e.layout.expert % repeated
+    repeated = max(1, replicas * e.tensor // e.layout.expert_ranks)
+    return "edp", repeated, data_rank * e.tensor // e.layout.expert_ranks % repeated
 
 
 def _part_of(group: tuple[str, int, int], shares: bool) -> tuple[int, int]:
@@ -119,10 +119,10 @@ def _update(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) 
     name = e.graph.names[weight]
     states: list[int] = []
     if not recipe.swap_optimizer:
-        nbytes = dense_bytes((own,), "float32")
-        states = [
-            e.graph.tensor(f"{name}.{label}", (own,), "float32", nbytes, TensorKind.OPTIMIZER_STATE)
-            for label in _STATES
-        ]
-    gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), "float32"))
+        for label in _STATES:
+            kind = e.dtype if recipe.half_moments and label != "master" else "float32"
+            nbytes = dense_bytes((own,), kind)
+            states.append(e.graph.tensor(f"{name}.{label}", (own,), kind, nbytes, TensorKind.OPTIMIZER_STATE))
+    kind = e.graph.dtypes[buffer]
+    gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), kind))
     e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, e.shape(weight))))

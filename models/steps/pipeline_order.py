@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe, Schedule
+from memplan.models.training.step_recipe import Recipe, Schedule
 
 
 @dataclass(frozen=True, slots=True)

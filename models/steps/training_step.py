@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from memplan.core.errors import InputError
 from memplan.graph import Graph, Op
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.parallel import Layout
-from memplan.models.steps.backward import Backward
+from memplan.models.parallel import Layout, training_layout
+from memplan.models.steps.backward import ACTIVATIONS, NORMS, Backward
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
 from memplan.models.steps.pipeline_order import PipelinePass, pipeline_order
-from memplan.models.training.memory import Recipe, Sharding, training_spans
+from memplan.models.training.memory import training_spans
+from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
 
@@ -44,7 +45,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
     if model.hyper is not None or model.per_layer_inputs is not None:
         raise InputError(f"the backward pass of {model.family} is not modelled")
-    return _Training(model, layout, recipe, stage, data_rank).graph()
+    return _Training(model, training_layout(layout), recipe, stage, data_rank).graph()
 
 
 class _Training:
@@ -64,7 +65,13 @@ class _Training:
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
         self.backward = Backward(
-            self.e, recompute_cheap=recipe.recompute_cheap, recompute_attention=recipe.recompute_attention
+            self.e,
+            made_anew=[
+                *(NORMS if recipe.makes_anew(norm=True) else ()),
+                *(ACTIVATIONS if recipe.makes_anew(norm=False) else ()),
+            ],
+            recompute_attention=recipe.recompute_attention,
+            half_gradients=recipe.half_gradients,
         )
 
     def graph(self) -> Graph:

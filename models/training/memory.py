@@ -3,83 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.parallel import Layout, rank_elements, stage_spans
+from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
+from memplan.models.training.phases import (
+    MemoryPart,
+    backward_parts,
+    embedding_parts,
+    gathered_weights,
+    loss_parts,
+    made_anew,
+    on_stage,
+    optimizer_parts,
+)
 from memplan.models.training.saved import Saved, saved_tensors
-from memplan.models.weight_shapes import Weight, WeightGroup
+from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
 
 
-class Sharding(str, Enum):
-    """
-    Which states data-parallel ranks share.
-
-    `none` and `distributed` are Megatron's: 16-bit weights, float32 gradients, and 12 bytes of float32 master weight
-    and Adam moments, the latter divided by the ranks with the distributed optimiser. `zero1` to `zero3` are
-    DeepSpeed's, with 16-bit gradients: stage 1 divides the states, 2 the gradients too, 3 the weights too.
-    """
-
-    NONE = "none"
-    DISTRIBUTED = "distributed"
-    ZERO1 = "zero1"
-    ZERO2 = "zero2"
-    ZERO3 = "zero3"
-
-
-class Schedule(str, Enum):
-    """Order of micro-batches in a pipeline."""
-
-    ONE_F_ONE_B = "1f1b"
-    INTERLEAVED = "interleaved"
-    DUALPIPE_V = "dualpipe-v"
-    GPIPE = "gpipe"
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """
-    How a step is trained.
-
-    `sequence` tokens a sample, `micro_batch` samples a micro-batch, `micro_batches` of them a step on each
-    data-parallel rank. `chunks` is how many parts of the model an interleaved rank holds. `recompute_layers` is how
-    many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product (norm outputs,
-    activation functions), `recompute_attention` what attention alone needs of its forward run, which is repeated.
-    `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no separate 16-bit weights.
-    """
-
-    sequence: int
-    micro_batch: int = 1
-    micro_batches: int = 1
-    sharding: Sharding = Sharding.DISTRIBUTED
-    schedule: Schedule = Schedule.ONE_F_ONE_B
-    chunks: int = 1
-    sequence_parallel: bool = False
-    recompute_layers: int = 0
-    recompute_cheap: bool = False
-    recompute_attention: bool = False
-    swap_optimizer: bool = False
-    reuse_fp32: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.swap_optimizer and self.reuse_fp32:
-            raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPart:
-    """One line of the breakdown and what it follows from."""
-
-    name: str
-    nbytes: int
-    formula: str
+_MEASURED_SHARES = 0.91, 1.10
+"""
+Measured over predicted peak: the 10 and 90 % quantiles of public runs (benchmarks/accuracy.md) are 0.92 and 1.03; that
+of runs whose publisher is left out reaches 1.07. A test holds that four of five lie between these.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +37,11 @@ class TrainingMemory:
     """
     Predicted peak of the device allocator on one pipeline stage.
 
-    `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains. HCCL's buffers and
-    the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
+    `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains; `between_steps` is what
+    stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
+    `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that is
+    held in each. HCCL's buffers and the kernels' own workspace are outside the allocator and outside this figure;
+    `notes` says so.
     """
 
     stage: int
@@ -96,11 +49,20 @@ class TrainingMemory:
     phase: str
     parts: tuple[MemoryPart, ...]
     notes: tuple[str, ...]
+    between_steps: int
+    moment_bytes: int
+    phases: tuple[tuple[str, int], ...]
 
     @property
     def peak_bytes(self) -> int:
         """The sum of the parts."""
         return sum(part.nbytes for part in self.parts)
+
+    @property
+    def interval_bytes(self) -> tuple[int, int]:
+        """Between which the peaks of four of five public runs lie that the model gives the same (accuracy.md)."""
+        low, high = _MEASURED_SHARES
+        return round(self.peak_bytes * low), round(self.peak_bytes * high)
 
 
 def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tuple[range, ...]:
@@ -125,37 +87,45 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
 
 def _in_runs(layout: Layout, recipe: Recipe, runs: int) -> Layout:
     """The layout with every run of layers as a stage of its own, in the order that a token meets them."""
-    each = []
-    for count in layout.stage_layers:
-        if count is not None and count % runs:
-            raise InputError(f"{count} layers of a pipeline stage can't be divided into {runs} equal runs")
-        each.append(count if count is None else count // runs)
+    if not layout.stage_layers:
+        return replace(layout, pipeline=layout.pipeline * runs)
+    stages = [_run_layers(count, runs, layout.pipeline - 1 - stage) for stage, count in enumerate(layout.stage_layers)]
     backwards = recipe.schedule is Schedule.DUALPIPE_V
-    order = [item for run in range(runs) for item in (reversed(each) if backwards and run else each)]
+    order = [counts[run] for run in range(runs) for counts in (reversed(stages) if backwards and run else stages)]
     return replace(layout, pipeline=layout.pipeline * runs, stage_layers=tuple(order))
 
 
-def _held(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
-    first = any(span.start == 0 for span in spans)
-    last = any(span.stop == len(model.layers) for span in spans)
-    if item.layer is not None:
-        return any(item.layer in span for span in spans)
-    if item.group is WeightGroup.EMBEDDING:
-        return first or (last and model.tied_embeddings)
-    if item.group is WeightGroup.VISION:
-        return first
-    return last
+def _run_layers(count: int | None, runs: int, behind: int) -> tuple[int | None, ...]:
+    """
+    The layers of each run of a stage that has `count`, with `behind` stages behind it.
+
+    Where they don't divide, runs near the embedding have fewer, on the last stage the one with the loss: those are what
+    uneven stages make room for (Megatron's layers that do nothing, MindSpeed's `--noop-layers`).
+    """
+    if count is None:
+        return (None,) * runs
+    if count < runs:
+        raise InputError(f"{count} layers of a pipeline stage can't be divided into {runs} runs")
+    few, more = count // runs, count % runs
+    counts = (few,) * (runs - more) + (few + 1,) * more
+    return counts if behind else counts[::-1]
 
 
-def state_bytes(sharding: Sharding, ranks: int) -> tuple[float, float, float]:
-    """Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them."""
-    if sharding is Sharding.NONE:
-        return _HALF, _SINGLE, 12.0
-    if sharding is Sharding.DISTRIBUTED:
-        return _HALF, _SINGLE, 12.0 / ranks
+def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
+    """
+    Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them.
+
+    A float32 original that is kept beside no 16-bit copy saves the copy of what the rank has of the originals.
+    """
+    sharding = recipe.sharding
+    states = _SINGLE + 2.0 * (_HALF if recipe.half_moments else _SINGLE)
+    gradients = _HALF if recipe.half_gradients else _SINGLE
+    if sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
+        shared = ranks if sharding is Sharding.DISTRIBUTED else 1
+        return _HALF - (_HALF / shared if recipe.reuse_fp32 else 0.0), gradients, states / shared
     weights_share = 1 if sharding is not Sharding.ZERO3 else ranks
     gradient_share = 1 if sharding is Sharding.ZERO1 else ranks
-    return _HALF / weights_share, _HALF / gradient_share, 12.0 / ranks
+    return _HALF / weights_share, _HALF / gradient_share, states / ranks
 
 
 def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
@@ -177,14 +147,14 @@ def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
 
 
 def _kept(model: ModelConfig, layer: Layer, layout: Layout, recipe: Recipe) -> tuple[Saved, ...]:
-    return saved_tensors(model, layer, layout, sequence_parallel=recipe.sequence_parallel)
+    return saved_tensors(model, layer, layout, sequence_parallel=recipe.sequence_parallel, dropout=recipe.dropout)
 
 
 def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe) -> float:
     return sum(
         item.nbytes
         for item in kept
-        if not (item.cheap and recipe.recompute_cheap) and not (item.softmax and recipe.recompute_attention)
+        if not made_anew(item, recipe) and not (item.softmax and recipe.recompute_attention)
     )
 
 
@@ -193,18 +163,18 @@ def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
     Elements of the weights of the layers of `spans` on one rank: those of experts apart from the rest, and how many
     ranks repeat the same experts.
     """
+    layout = training_layout(layout)
     dense = experts = 0
     for item in weights(model):
-        if _held(model, item, spans):
+        if on_stage(model, item, spans):
             count = rank_elements(item, layout)
             if item.group is WeightGroup.EXPERTS:
                 experts += count
             else:
                 dense += count
     # Experts are repeated on fewer ranks than the rest: world / (expert ranks x pipeline).
-    data_ranks = layout.data * layout.context
-    sharing = layout.expert if layout.expert > 1 else layout.tensor
-    return dense, experts, max(1, data_ranks * layout.tensor // sharing)
+    ranks = layout.data * layout.context * layout.tensor
+    return dense, experts, max(1, ranks // layout.expert_ranks)
 
 
 def _static_parts(
@@ -216,9 +186,9 @@ def _static_parts(
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
     ):
-        each = state_bytes(recipe.sharding, data_ranks)[number]
-        each_expert = state_bytes(recipe.sharding, expert_ranks)[number]
-        if (name == "optimizer" and recipe.swap_optimizer) or (name == "weights" and recipe.reuse_fp32):
+        each = state_bytes(recipe, data_ranks)[number]
+        each_expert = state_bytes(recipe, expert_ranks)[number]
+        if name == "optimizer" and recipe.swap_optimizer:
             continue
         formula = f"{each:g} B x {dense:,}"
         if experts:
@@ -227,14 +197,31 @@ def _static_parts(
     return dense + experts, parts
 
 
+def _gradient_copies(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> int:
+    """
+    Float32 copies of the rank's share of 16-bit gradients, which Adam works on; moments in 16 bits come with an Adam
+    that takes gradients as they are (Megatron-LM's precision-aware optimiser).
+    """
+    if not recipe.half_gradients or recipe.half_moments or recipe.sharding not in (Sharding.NONE, Sharding.DISTRIBUTED):
+        return 0
+    dense, experts, expert_ranks = held_elements(model, layout, spans)
+    if recipe.sharding is Sharding.NONE:
+        return _SINGLE * (dense + experts)
+    return _SINGLE * dense // (layout.data * layout.context) + _SINGLE * experts // expert_ranks
+
+
 def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int = 0) -> TrainingMemory:
     """
     The peak of one training step on a rank of pipeline stage `stage`, with its breakdown.
 
     Raises `InputError` where the layout does not divide the model or a kind of layer is not modelled.
     """
+    layout = training_layout(layout)
     spans = training_spans(model, layout, recipe, stage)
     parameters, parts = _static_parts(model, layout, recipe, spans)
+    states = sum(part.nbytes for part in parts if part.name == "optimizer")
+    moments = states - states * _SINGLE // (_SINGLE + 2 * (_HALF if recipe.half_moments else _SINGLE))
+    between = sum(part.nbytes for part in parts) + _gradient_copies(model, layout, recipe, spans)
     tokens = recipe.sequence * recipe.micro_batch / layout.context
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
@@ -250,12 +237,17 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     last = any(span.stop == len(model.layers) for span in spans)
     embedded = round(tokens * boundary * held / len(spans)) if first else 0
     phases = {
-        "backward of a layer": _backward_parts(model, layers, kept, layout, recipe, tokens, whole),
+        "backward of a layer": backward_parts(model, layers, kept, layout, recipe, tokens, whole),
     }
     if first:
-        phases["gradient of the embedding"] = _embedding_parts(model, layout, activations + embedded, held)
+        phases["gradient of the embedding"] = embedding_parts(model, layout, activations + embedded, held)
     if last:
-        phases["loss"] = _loss_parts(model, layout, tokens)
+        phases["loss"] = loss_parts(model, layout, recipe, tokens)
+    if recipe.sharding is Sharding.ZERO3:
+        for name, found in phases.items():
+            found.append(gathered_weights(model, layout, spans, outer=name != "backward of a layer"))
+    if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
+        phases["optimizer"] = optimizer_parts(model, layout, recipe, spans, activations + embedded)
     phase = max(phases, key=lambda name: sum(part.nbytes for part in phases[name]))
     mean = sum(per_pass) / len(layers)
     formula = (
@@ -266,6 +258,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     parts.append(MemoryPart("activations", activations, formula))
     if first:
         parts.append(MemoryPart("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
+    held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     parts += phases[phase]
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
     if any(getattr(layer.mixer, "top_k", 0) for layer in layers):
@@ -275,73 +268,6 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         counts = "+".join(str(len(span)) for span in stage_spans(len(model.layers), layout))
         notes.append(f"stages can't have as many layers each: {counts} were taken (--stage-layers gives others)")
     if recipe.swap_optimizer:
-        notes.append(f"{12 * parameters / (layout.data * layout.context):,.0f} B of optimiser states are on the host")
-    return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes))
-
-
-def _backward_parts(
-    model: ModelConfig,
-    layers: list[Layer],
-    kept: list[tuple[Saved, ...]],
-    layout: Layout,
-    recipe: Recipe,
-    tokens: float,
-    recomputed: int,
-) -> list[MemoryPart]:
-    """Gradients of one layer's widest pair of tensors, and what recomputing it brings back."""
-    hidden = _HALF * model.hidden_size
-    widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
-    second = max(sorted((item.nbytes for item in items), reverse=True)[1] if len(items) > 1 else 0.0 for items in kept)
-    largest = max(
-        (
-            rank_elements(item, layout) // item.copies
-            for item in weights(model)
-            if item.layer is not None and item.linear and item.layer in {layer.index for layer in layers}
-        ),
-        default=0,
-    )
-    parts = [
-        MemoryPart(
-            "gradients of activations",
-            round(tokens * (widest + second + hidden)),
-            f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
-        ),
-        MemoryPart(
-            "gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"
-        ),
-    ]
-    if recomputed:
-        most = max(sum(item.nbytes for item in items) for items in kept)
-        parts.append(
-            MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
-        )
-    elif recipe.recompute_cheap:
-        most = max(sum(item.nbytes for item in items if item.cheap) for items in kept)
-        parts.append(
-            MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
-        )
-    if recipe.recompute_attention and not recomputed:
-        again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
-        parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))
-    return parts
-
-
-def _embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[MemoryPart]:
-    """By then the pass that reaches the embedding has freed its activations."""
-    table = model.vocab_size * model.hidden_size // layout.tensor
-    return [
-        MemoryPart(
-            "freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"
-        ),
-        MemoryPart("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
-        MemoryPart("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
-    ]
-
-
-def _loss_parts(model: ModelConfig, layout: Layout, tokens: float) -> list[MemoryPart]:
-    """Logits in 16 bits and in float32; their gradient takes the place of the former, which the loss doesn't read."""
-    logits = tokens * model.vocab_size / layout.tensor
-    return [
-        MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
-        MemoryPart("loss", round(_SINGLE * logits), "float32 copy of the logits"),
-    ]
+        away = state_bytes(recipe, layout.data * layout.context)[2] * parameters
+        notes.append(f"{away:,.0f} B of optimiser states are on the host")
+    return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes), between, moments, held_in)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from memplan.core.bisection import largest_fitting
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, stage_spans
-from memplan.models.training.memory import Recipe, TrainingMemory, training_memory
+from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.step_recipe import Recipe
 
 _MOST = (1 << 16) - 1
 """No micro-batch is ever larger; the search ends here."""

@@ -97,10 +97,10 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int) -> Iterator[Saved]:
         return
     if not isinstance(ffn, MoeFfn):
         raise InputError("training with linear layers in the place of feed-forward parts is not modelled")
-    # Tokens meet their experts evenly: a rank works on as many token-expert pairs as its own tokens make.
-    pairs = float(ffn.per_token)
-    width = ffn.intermediate if layout.expert > 1 else ffn.intermediate / layout.tensor
-    pairs /= layout.tensor if layout.expert > 1 else 1
+    # Tokens meet their experts evenly: a rank works on as many token-expert pairs as the tokens make that it and those
+    # bring along which split experts with it.
+    pairs = ffn.per_token * layout.expert_shards / layout.tensor
+    width = ffn.intermediate / layout.expert_shards
     yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
     yield Saved("dispatched tokens", "experts", _HALF * pairs * (ffn.latent or hidden))
     yield from _dense(width, "experts", gated=ffn.gated, copies=pairs)
@@ -109,11 +109,14 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int) -> Iterator[Saved]:
         yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", gated=ffn.gated)
 
 
-def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, *, sequence_parallel: bool) -> tuple[Saved, ...]:
+def saved_tensors(
+    model: ModelConfig, layer: Layer, layout: Layout, *, sequence_parallel: bool, dropout: bool = False
+) -> tuple[Saved, ...]:
     """
     What one layer keeps per token on one rank.
 
-    With `sequence_parallel` residuals and norms are spread over the tensor-parallel ranks. Raises `InputError` naming
+    With `sequence_parallel` residuals and norms are spread over the tensor-parallel ranks; `dropout` keeps a mask of a
+    byte an element of what is added to each residual. Raises `InputError` naming
     the kind of layer whose op list is not known.
     """
     shards = layout.tensor if sequence_parallel else 1
@@ -123,6 +126,8 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, *, sequence_
         if part is not None:
             kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
             kept += _norm(f"{name} norm", model.hidden_size, shards)
+            if dropout:
+                kept.append(Saved(f"dropout mask behind {name}", "residual", model.hidden_size / shards))
     if layer.mixer is not None:
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:

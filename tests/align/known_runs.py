@@ -14,7 +14,7 @@ from memplan.align import Alignment, align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from memplan.traces.readers.host_ops import host_kernels

@@ -14,7 +14,7 @@ import memplan
 from memplan.cli import main
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.simulator import Behaviour, simulate
 
 CONFIG = str(resources.files("memplan.samples") / "example_config.json")

@@ -14,7 +14,8 @@ from memplan.core.errors import InputError
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.models.training.memory import Recipe, training_memory
+from memplan.models.training.memory import training_memory
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Tier
 
 CONFIG = str(resources.files("memplan.samples") / "example_config.json")

@@ -124,7 +124,11 @@ def test_a_profile_calibrates_a_plan(shared_data: Path, tmp_path: Path, capsys: 
     fitted = plan(SAMPLE / "cnn.mindir", chip="910B4", calibration=target)
     assert any("calibrated on qwen3" in source.value for source in fitted.rests_on)
     assert not any("calibrated" in source.value for source in plain.rests_on)
-    assert fitted.makespan_ns != plain.makespan_ns
+    # The profile's kernels are of other types and shapes than this graph's: what it says of them is nothing.
+    assert fitted.makespan_ns == plain.makespan_ns
+    assert len(calibration.seen_ns) > 50
+    assert calibration.unseen_error is not None
+    assert calibration.unseen_error < 1.02 * (calibration.unseen_model_error or 0)
 
 
 def test_a_folder_without_kernels_can_t_calibrate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,6 +152,32 @@ def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
     assert shaped.assumed
 
 
+TND = "4096,16,128;4096,8,128;4096,8,128"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "dtypes", "output", "problem"),
+    [
+        (f"{TND};2048,2048", "DT_BF16;DT_BF16;DT_BF16;BOOL", "4096,16,8;4096,16,128", (1, 16, 8, 4096)),
+        (f"{TND};4;4", "DT_BF16;DT_BF16;DT_BF16;INT64;INT64", "4096,16,8;4096,16,128", (4, 16, 8, 1024)),
+        ("4096,2048;4096,1024;4096,1024;2048,2048", "DT_BF16;DT_BF16;DT_BF16;BOOL", "4096,2048", (1, 16, 8, 4096)),
+        ("600,640;600,640;600,640;3", "DT_BF16;DT_BF16;DT_BF16;INT32", "600,640", (3, 5, 5, 200)),
+    ],
+)  # fmt: skip
+def test_attention_over_sequences_behind_each_other(
+    shapes: str, dtypes: str, output: str, problem: tuple[int, ...]
+) -> None:
+    """Went wrong once: tokens in rows of all heads were priced as moved and not computed with."""
+    outputs = "FLOAT;DT_BF16" if ";" in output else "DT_BF16"
+    shaped = attention_of(kernel_of_row("FlashAttentionScore", shapes, dtypes, output, outputs), gradient=False)
+    found = shaped.attention
+    assert found is not None
+    assert (found.batch, found.heads, found.kv_heads, found.q_len) == problem
+    assert (found.d_qk, found.kv_len) == (128, found.q_len)
+    assert found.causal == ("BOOL" in dtypes)
+    assert shaped.assumed.startswith("sequences" if found.batch > 1 else "one sequence")
+
+
 def test_what_the_cube_lacks_runs_on_the_vector_units() -> None:
     a = Operand((512, 512), "float64")
     cost = kernel_cost(Kernel("MatMul", (a, a), (a,)), B3)

@@ -37,6 +37,19 @@ def test_sequences_thrown_out_are_counted_over_the_log(tmp_path: Path) -> None:
     assert found.remedies
 
 
+def test_sequences_thrown_out_cost_their_tokens_again(tmp_path: Path) -> None:
+    line = "Avg prompt throughput: {} tokens/s, Running: 20 reqs, Waiting: 9 reqs, Preemptions: {}, "
+    (found,) = _found(
+        tmp_path,
+        f"{_EVERY}{line.format('2,000.0', 4)}GPU KV cache usage: 98.0%",
+        f"{_EVERY}{line.format('1000.0', 6)}GPU KV cache usage: 80.0%",
+    )
+    told = {item.label: item.value for item in found.evidence}
+    # 98 % of 100,000 tokens are those of 20 sequences, and 10 were computed again.
+    assert told["tokens computed again, about"] == 49_000
+    assert found.cost_ns == 24_500_000_000
+
+
 def test_the_older_engine_counts_by_itself(tmp_path: Path) -> None:
     (found,) = _found(tmp_path, "WARNING Sequence group 7 is preempted ... total_num_cumulative_preemption=51")
     assert "51 sequences" in str(found.title)

@@ -52,3 +52,31 @@ def test_one_rank_alone_is_one_line_of_error(tmp_path: Path, capsys: pytest.Capt
     simulate_job(PLAN, tmp_path / "run", ranks=1, steps=2)
     assert main(["diff", str(tmp_path / "run")]) == 2
     assert "one rank" in capsys.readouterr().err
+
+
+def test_two_steps_of_one_rank_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_job(PLAN, tmp_path / "run", fault=chosen_fault("recompile-once:strong"), ranks=1, steps=4, seed=5)
+    run = str(tmp_path / "run")
+    (rank,) = diagnose(memplan.open_profile(run)).job.ranks.values()
+    lengths = {window.number: window.end_ns - window.start_ns for window in rank.case.windows}
+    longest, shortest = max(lengths, key=lambda step: lengths[step]), min(lengths, key=lambda step: lengths[step])
+    assert main(["diff", run, "--before-step", str(shortest), "--after-step", str(longest), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["before_ns"] == lengths[shortest]
+    assert told["after_ns"] == lengths[longest]
+    assert told["parts"][0]["part"] == "idle: compile"
+    assert sum(part["after_ns"] - part["before_ns"] for part in told["parts"]) == told["change_ns"]
+    assert main(["diff", run, "--after-step", "99"]) == 2
+    assert "no step 99" in capsys.readouterr().err
+
+
+def test_a_leak_shows_between_two_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_job(PLAN, tmp_path / "run", fault=chosen_fault("leaked-tensor:strong"), ranks=1, steps=4, seed=5)
+    run = str(tmp_path / "run")
+    (rank,) = diagnose(memplan.open_profile(run)).job.ranks.values()
+    first, *_, last = [str(window.number) for window in rank.case.windows]
+    assert main(["diff", run, "--before-step", first, "--after-step", last, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    grown = told["after_peak"] - told["before_peak"]
+    assert grown > 0
+    assert told["owners"][0]["after_bytes"] - told["owners"][0]["before_bytes"] == grown

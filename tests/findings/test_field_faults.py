@@ -12,7 +12,7 @@ import memplan
 from memplan.core.errors import InputError
 from memplan.findings import Finding, diagnose
 from memplan.models import load_config
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.simulator import FAULTS, LAYOUTS, chosen_fault, planted_memory, planted_ns, simulate_job
 from memplan.traces.profile import Kernels

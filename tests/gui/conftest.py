@@ -66,6 +66,7 @@ def session() -> Session:
 @pytest.fixture
 def window(qtbot: object, session: Session) -> Iterator[MainWindow]:
     """A window on the sample, shown offscreen."""
+    session.page = "timeline"
     made = MainWindow(session, background=False)
     made.resize(1400, 900)
     made.show()

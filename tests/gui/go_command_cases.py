@@ -111,6 +111,7 @@ def _across(name: str) -> Callable[[Scene], None]:
 
 def _next_view(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
+        scene.window.show_page("memory")
         scene.press(name)  # from the timeline
         seen = [scene.window.docks.active()]
         while seen[-1] != "timeline" and len(seen) < 12:
@@ -140,6 +141,33 @@ def _costliest(scene: Scene) -> None:
     first = table.row_at(table.table.currentIndex())
     costs = [row.sort_keys[-1] for row in table.model.rows]
     assert first.sort_keys[-1] == max(costs)  # type: ignore[type-var]
+
+
+def _closer(name: str) -> Callable[[Scene], None]:
+    def case(scene: Scene) -> None:
+        scene.zoom_in()
+        viewport = scene.window.session.viewport
+        start, span = viewport.start, viewport.span
+        scene.press(name)
+        if name.startswith("zoom"):
+            assert (viewport.span < span) == (name == "zoom-in")
+        else:
+            assert viewport.span == pytest.approx(span)
+            assert (viewport.start > start) == (name == "pan-right")
+
+    return case
+
+
+def _beside(name: str) -> Callable[[Scene], None]:
+    def case(scene: Scene) -> None:
+        scene.press("costliest")
+        table = scene.window.docks.view(DeviationsView).table
+        table.setCurrentIndex(table.model().index(2, 0))
+        scene.press(name)
+        assert table.currentIndex().row() == (3 if name == "next-difference" else 1)
+        assert scene.window.session.selected is not None
+
+    return case
 
 
 def _step(scene: Scene) -> None:
@@ -200,6 +228,8 @@ GO_CASES: dict[str, Callable[[Scene], None]] = {
     "previous-view": _next_view("previous-view"),
     "peak": _peak,
     "costliest": _costliest,
+    **{name: _closer(name) for name in ("zoom-in", "zoom-out", "pan-left", "pan-right")},
+    **{name: _beside(name) for name in ("next-difference", "previous-difference")},
     "step": _step,
     "next-step": _step_beside("next-step"),
     "previous-step": _step_beside("previous-step"),

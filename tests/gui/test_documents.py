@@ -134,20 +134,19 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
 
 def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
-    first.docks.show("kv")
+    first.docks.show("roofline")
     first.docks.show("kernel")
-    qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(first.docks), timeout=20_000)
-    first.docks["kv"].setFloating(True)
-    first.docks["roofline" if "roofline" in first.docks else "kernel"].raise_()
+    qtbot.waitUntil(lambda: {"roofline", "kernel"} <= set(first.docks), timeout=20_000)
+    first.docks["roofline"].setFloating(True)
+    first.docks["kernel"].raise_()
     first.close()
     second = make(qtbot, store)
-    qtbot.waitUntil(lambda: {"kv", "kernel"} <= set(second.docks), timeout=20_000)
-    qtbot.waitUntil(lambda: second.docks["kv"].isFloating(), timeout=5_000)
-    assert "roofline" not in second.docks
+    qtbot.waitUntil(lambda: {"roofline", "kernel"} <= set(second.docks), timeout=20_000)
+    qtbot.waitUntil(lambda: second.docks["roofline"].isFloating(), timeout=5_000)
     second.docks["kernel"].hide()
     second.close()
     third = make(qtbot, store)
-    qtbot.waitUntil(lambda: "kv" in third.docks, timeout=20_000)
+    qtbot.waitUntil(lambda: "roofline" in third.docks, timeout=20_000)
     assert "kernel" not in third.docks
     third.close()
 
@@ -177,7 +176,8 @@ def test_damaged_settings_give_the_defaults(text: str, store: QSettings) -> None
     settings = Settings(store)
     assert settings.palette.theme == "light"
     assert settings.language in ("en", "zh")
-    assert settings.layout() is None
+    assert settings.geometry is None
+    assert settings.page_layouts == {}
     assert settings.models == []
     assert all(request.profile == Path("x") for request in settings.recent)
     assert settings.arrangement == {}

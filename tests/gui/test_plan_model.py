@@ -17,7 +17,7 @@ from memplan.gui.views.plan_model_dialog import PlanModelDialog
 from memplan.gui.window.main_window import MainWindow
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.requests.plan_request import PlanRequest
 from memplan.simulator import Behaviour, simulate
 

@@ -13,6 +13,7 @@ from memplan.gui.model.session.session import TensorRef
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN
@@ -51,7 +52,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     assert window.middle.currentWidget() is window.welcome
     qtbot.mouseClick(window.welcome.buttons[0], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: window.session.document.comparison is not None, timeout=30_000)
-    assert window.timeline.isVisible()
+    assert window.docks.view(OverviewView).isVisible()
     assert not window.welcome.isVisible()
 
     # What makes the peak: the reason is at the right, its largest tensor one click away.

@@ -66,7 +66,7 @@ UNCHANGED = frozenset(
         "steps",
         "ranks",
     }
-    | {"{} of {}", "{} FLOP", "{} tokens", "{} / {} tokens", "step {}"}
+    | {"rank {}", "{} of {}", "{} FLOP", "{} tokens", "{} / {} tokens", "step {}"}
 )
 """Texts of the catalogue that Chinese takes over word by word."""
 UNITS = frozenset({"KiB", "MiB", "GiB", "FLOP", "ns", "ms"})

@@ -151,7 +151,7 @@ def test_the_selected_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow
 def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None:
     table = window.docks.view(DeviationsView)
     indices = [table.sorted.index(row, 0) for row in range(table.sorted.rowCount())]
-    index = next(index for index in indices if table.row_at(index).item is not None)
+    index = next(index for index in indices if isinstance(table.row_at(index).item, OpRef))
     row = table.row_at(index)
     assert row.span_ns is not None
     table.jump(index)
@@ -162,7 +162,7 @@ def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None
 
 
 def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> None:
-    window.docks["alive"].raise_()
+    window.docks.bring("alive")
     assert "peak" in window.docks.view(LiveTensorsView).headline.text()
     at_peak = window.docks.view(LiveTensorsView).sorted.rowCount()
     mapped = window.session.map

@@ -8,8 +8,11 @@ from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.kernel.kernel_view import KernelView
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.views.view_specs import PAGES
 from tests.gui.conftest import PLAN
 from tests.gui.scene import Scene
+from tests.gui.two_documents import settle
 
 
 def _pin(scene: Scene) -> None:
@@ -68,6 +71,18 @@ def _side_by_side(scene: Scene) -> None:
     assert not scene.window.commands.actions["side-by-side"].isChecked()
 
 
+def _page(name: str) -> Callable[[Scene], None]:
+    def case(scene: Scene) -> None:
+        scene.window.show_page("overview" if name != "page-overview" else "timeline")
+        if name == "page-cluster":
+            assert not scene.window.commands.actions[name].isEnabled(), "the sample has one rank"
+            return
+        scene.press(name)
+        assert scene.window.pages.current == name.removeprefix("page-")
+
+    return case
+
+
 def _roofline(scene: Scene) -> None:
     scene.press("roofline")
     assert scene.window.docks["roofline"].isVisible()
@@ -83,7 +98,9 @@ def _kernel(scene: Scene) -> None:
 
 def _kv(scene: Scene) -> None:
     scene.press("kv")
-    assert scene.window.docks["kv"].isVisible()
+    assert scene.window.pages.current == "kv"
+    assert scene.window.docks.find(KvBudgetView) is not None
+    assert scene.window.docks.view(KvBudgetView).isVisible()
 
 
 def _next_tier(scene: Scene) -> None:
@@ -122,18 +139,22 @@ def _language(name: str) -> Callable[[Scene], None]:
 
 
 def _reset(scene: Scene) -> None:
-    scene.window.docks["map"].hide()
+    scene.window.docks["curve"].hide()
     scene.press("reset-layout")
-    assert scene.window.docks["map"].isVisible()
+    assert scene.window.docks["curve"].isVisible()
 
 
 def _dock(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
-        dock = scene.window.docks[name.removeprefix("dock-")]
+        view = name.removeprefix("dock-")
+        dock = scene.window.docks[view]
+        scene.window.docks.bring(view)
+        settle()
         scene.press(name)
         assert dock.isHidden()
         scene.press(name)
-        assert dock.isVisible()
+        settle()
+        assert not dock.visibleRegion().isEmpty()
 
     return case
 
@@ -147,6 +168,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "fold-all": _fold_all,
     "unfold-all": _unfold_all,
     "side-by-side": _side_by_side,
+    **{f"page-{page.name}": _page(f"page-{page.name}") for page in PAGES},
     "roofline": _roofline,
     "kernel": _kernel,
     "kv": _kv,
@@ -159,7 +181,18 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "reset-layout": _reset,
     **{
         f"dock-{name}": _dock(f"dock-{name}")
-        for name in ("details", "problems", "map", "curve", "difference", "deviations", "alive", "transfers", "arcs")
+        for name in (
+            "details",
+            "problems",
+            "map",
+            "curve",
+            "statistics",
+            "difference",
+            "deviations",
+            "alive",
+            "transfers",
+            "arcs",
+        )
     },
 }
 """By the command's name."""

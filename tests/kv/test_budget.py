@@ -101,8 +101,8 @@ def test_the_engine_follows_the_chip() -> None:
     assert engine("vllm-0.33.0", chip("910C")).name == "vllm-0.33.0-h100"
     with pytest.raises(InputError, match="several engines"):
         engine("vllm-ascend")
-    with pytest.raises(InputError, match="no engine is called 'sglang'"):
-        engine("sglang")
+    with pytest.raises(InputError, match="no engine is called 'tensorrt'"):
+        engine("tensorrt")
     assert all(item.source for item in engines())
 
 

@@ -70,7 +70,7 @@ def test_kv_answers_no_when_nothing_fits(llama: str, capsys: pytest.CaptureFixtu
     [
         (["--chip", "910B9"], "no chip is called '910B9'"),
         (["--tp", "3"], "can't be divided among 3 ranks"),
-        (["--engine", "sglang"], "no engine is called 'sglang'"),
+        (["--engine", "tensorrt"], "no engine is called 'tensorrt'"),
         (["--weights", "int3"], "no precision is called 'int3'"),
         (["--hbm", "lots"], "'lots' is not a size"),
         (["--pp", "64"], "can't be divided among 64 pipeline stages"),

@@ -16,7 +16,7 @@ from memplan.hardware import chip
 from memplan.kv import Memory, ServingOptions, engine
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 
 
 def case(folder: Path, model: str = "meta-llama--Meta-Llama-3.1-70B", length: int = 32768) -> Case:

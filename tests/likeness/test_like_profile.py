@@ -21,7 +21,7 @@ from memplan.likeness.layer_passes import layer_passes
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.models.training.memory import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.schema import Certainty, Tier
 from memplan.simulator import simulate
 

@@ -13,7 +13,8 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.steps.pipeline_order import PipelinePass, pipeline_order
-from memplan.models.training.memory import Recipe, Schedule, training_memory
+from memplan.models.training.memory import training_memory
+from memplan.models.training.step_recipe import Recipe, Schedule
 from memplan.serving.step_parts import pipeline_span_ns
 
 from .test_training_graph import peak

@@ -17,7 +17,8 @@ from memplan.graph import Graph, Tensor, TensorKind, live_curve
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import Recipe, Schedule, Sharding, training_memory
+from memplan.models.training.memory import training_memory
+from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 
 from .test_step_graph import PRODUCTS, flops
 

@@ -13,7 +13,7 @@ from memplan.models.parallel import Layout
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.served_step import step_graph
 from memplan.models.steps.training_step import training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Tier
 from memplan.schema.contents import content_violations
 

@@ -146,3 +146,11 @@ def test_unusable_files_give_one_clear_line(
     assert message.startswith(str(path))
     assert "\n" not in message
     assert len(message) < 400
+
+
+def test_the_reserve_space_of_recurrent_ops_is_said_to_be_unknown() -> None:
+    graph = read_graph(Path(__file__).with_name("data") / "lstm.mindir")
+    assert [op.type for op in graph.ops if op.launches].count("LSTM") == 1
+    (note,) = graph.notes
+    assert "reserve space of 1 op(s) is unknown in this file" in note
+    assert "45.00 KiB on Ascend" in note  # 6 results of 4 x 10 x 48 float32

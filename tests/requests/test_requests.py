@@ -16,7 +16,7 @@ from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.options import options_of, words
 from memplan.models.parallel import Layout
-from memplan.models.training.memory import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.reports.report import Report
 from memplan.requests.kv_request import KvRequest, ServingRequest
 from memplan.requests.layout_request import LayoutRequest

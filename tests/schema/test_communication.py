@@ -11,7 +11,7 @@ import memplan
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.reports.plan_report import plan_report
 from memplan.schema import Bound, Placement, Plan, PlannedOp, Tier, plan_from_json
 from memplan.schema.communication import communication_outlook

@@ -37,10 +37,13 @@ class DatabaseReader(RankReader):
         main, *further = source.of(FileKind.DATABASE) or source.of(FileKind.ANALYSIS_DATABASE)[:1]
         for path in further:
             notes.add(path, "not read: the rank has another database")
-        self._database = Database(main, notes)
-        self._analysis = [Database(path, notes) for path in source.of(FileKind.ANALYSIS_DATABASE)]
+        self._share = source.device
+        self._database = Database(main, notes, source.device)
+        self._analysis = [Database(path, notes, source.device) for path in source.of(FileKind.ANALYSIS_DATABASE)]
 
     def device(self, progress: Progress) -> str:
+        if self._share is not None:
+            return f"NPU:{self._share.number}"
         for table in ("RANK_DEVICE_MAP", "TASK"):
             (devices,) = self._database.watched(progress).numbers(table, "deviceId")
             if len(devices) and devices[0] >= 0:
@@ -48,15 +51,16 @@ class DatabaseReader(RankReader):
         return ""
 
     def chip(self, progress: Progress) -> str | None:
-        names = list(self._database.watched(progress).enumeration("NPU_INFO").values())
-        return names[0] if names else None
+        names = self._database.watched(progress).enumeration("NPU_INFO")
+        first = next(iter(names.values()), None)
+        return names.get(self._share.number, first) if self._share is not None else first
 
     def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""
         data = self._database.watched(progress)
-        owner, name, kind, core, blocks, shapes, types, out_shapes, out_types = data.numbers(
+        owner, name, kind, core, blocks, shapes, types, formats, out_shapes, out_types, out_formats = data.numbers(
             "COMPUTE_TASK_INFO", "globalTaskId", "name", "opType", "taskType", "blockNum|blockDim", "inputShapes",
-            "inputDataTypes", "outputShapes", "outputDataTypes",
+            "inputDataTypes", "inputFormats", "outputShapes", "outputDataTypes", "outputFormats",
         )  # fmt: skip
         task, start, end, stream = data.numbers("TASK", "globalTaskId", "startNs", "endNs", "streamId")
         begins, ends, op_name, op_type = data.numbers("COMMUNICATION_OP", "startNs", "endNs", "opName", "opType")
@@ -110,6 +114,8 @@ class DatabaseReader(RankReader):
             output_shapes=texts(out_shapes[timed]),
             output_dtypes=texts(out_types[timed]),
             pmu=_pmu(data, owner[timed], len(begins), sort),
+            input_formats=texts(formats[timed]),
+            output_formats=texts(out_formats[timed]),
         )
 
     def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.traces.tables.sqlite import Database
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
+
+if TYPE_CHECKING:
+    from memplan.traces.tables.sqlite import Database
 
 _ORDER = ("Python", "CANN", "Ascend Hardware", "AI Core Freq", "HCCL", "HBM", "LLC", "NPU MEM", "Overlap Analysis")
 

@@ -24,7 +24,7 @@ _DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us
 UNUSED = frozenset(
     {
         "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "Mix Block Dim", "Mix Block Num",
-        "HF32 Eligible", "Input Formats", "Output Formats", "Context ID", "Batch ID", "Infer ID", "Index ID",
+        "HF32 Eligible", "Context ID", "Batch ID", "Infer ID", "Index ID",
     }
 )  # fmt: skip
 _DESCRIBING = UNUSED | frozenset(
@@ -32,7 +32,8 @@ _DESCRIBING = UNUSED | frozenset(
         *_START, *_DURATION, "Wait Time(us)", "Task Wait Time(us)", "Step Id", "Step ID", "Device_id", "Device ID",
         "Stream ID", "Stream Id", "Name", "Op Name", "Type",
         "OP Type", "OP State", "Accelerator Core", "Task Type", "Block Dim", "Block Num",
-        "Input Shapes", "Input Data Types", "Output Shapes", "Output Data Types", "kernel_name",
+        "Input Shapes", "Input Data Types", "Input Formats", "Output Shapes", "Output Data Types", "Output Formats",
+        "kernel_name",
         "kernel_type", "stream_id", "task_id", "task_stop(us)",
     }
 )  # fmt: skip
@@ -81,7 +82,9 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         output_shapes=_unquoted(take_rows(_texts(table, "Output Shapes"), order)),
         output_dtypes=take_rows(_texts(table, "Output Data Types"), order),
         pmu=_counters(table, order),
-        state=take_rows(_texts(table, "OP State"), order) if table.has("OP State") else (),
+        state=_where_there(table, order, "OP State"),
+        input_formats=_where_there(table, order, "Input Formats"),
+        output_formats=_where_there(table, order, "Output Formats"),
     )
 
 
@@ -100,6 +103,10 @@ def _texts(table: TextTable, *headers: str) -> Sequence[str]:
     """A column of text; where the table has none of `headers`, what it would say of a field that it leaves out."""
     found = table.find(*headers)
     return found if found is not None else DictionaryArray(np.zeros(table.rows, dtype=np.int32), ["N/A"])
+
+
+def _where_there(table: TextTable, order: RowIndex, header: str) -> Sequence[str]:
+    return take_rows(_texts(table, header), order) if table.has(header) else ()
 
 
 def _times(table: TextTable, order: RowIndex, *headers: str) -> Int64s:

@@ -100,6 +100,22 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     return TextTable(path, columns, rows)
 
 
+def table_ends(path: Path, size: int) -> tuple[str, str]:
+    """The first and, of a file that is not packed, the last `size` bytes of a table as text; empty where unreadable."""
+    encoding = _form_of(path).encoding
+    try:
+        with open_source(path) as file:
+            head = file.read(size)
+        tail = b""
+        if not is_gzip(path) and (whole := path.stat().st_size) > size:
+            with path.open("rb") as file:
+                file.seek(max(whole - size, size))
+                tail = file.read(size)
+    except (OSError, EOFError, zlib.error, InputError):
+        return "", ""
+    return head.decode(encoding, errors="replace"), tail.decode(encoding, errors="replace")
+
+
 def _regular_table(path: Path) -> TextTable | None:
     """A small file whose rows are all as long as its header, read at once; `None` where anything is out of the way."""
     try:
@@ -124,7 +140,7 @@ _BLANKS = (" ", "\t", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f")
 def _unquoted_columns(text: str) -> list[list[str]] | None:
     """The stripped columns of a table without quotes, headers first; `None` where it has any or is not regular."""
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    if '"' in text or "\r" in lines[0] or not text.isascii() or len(lines) < 2:
+    if len(lines) < 2 or '"' in text or "\r" in lines[0] or not text.isascii():
         return None
     width = lines[0].count(",") + 1
     body = ",".join(lines[1:])

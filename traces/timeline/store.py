@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from memplan.traces.profile import Track, TrackKind
@@ -61,16 +60,18 @@ def cache_directory() -> Path:
     """The user's cache directory for imported traces (`MEMPLAN_CACHE_DIR` overrides it); it need not exist."""
     if told := os.environ.get("MEMPLAN_CACHE_DIR"):
         return Path(told) / "traces"
+    import platformdirs  # loaded where no folder is named, for little else needs one
+
     return platformdirs.user_cache_path("memplan", appauthor=False) / "traces"
 
 
-def key_of(paths: Sequence[Path]) -> EntryKey:
+def key_of(paths: Sequence[Path], part: str = "") -> EntryKey:
     """
-    The key of what is imported from `paths`: their full names, sizes, times of change and contents.
+    The key of what is imported from `paths`, or of a part of it: their full names, sizes, times of change and contents.
 
     Of files over 2 MB the beginning, the end and evenly spread samples count, so that opening stays quick.
     """
-    digest = hashlib.blake2b(f"{STORE_VERSION}".encode(), digest_size=20)
+    digest = hashlib.blake2b(f"{STORE_VERSION}{part}".encode(), digest_size=20)
     for path in paths:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())

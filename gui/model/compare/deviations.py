@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.compare import Deviation
+from memplan.compare import Comparison, Deviation, DeviationWhat
 from memplan.core.sentence import Sentence, joined
 from memplan.gui.model.document import Document
-from memplan.gui.model.session.session import OpRef
+from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.reports.comparison.deviation_table import deviation_row
 from memplan.reports.report import Quantity, cell_text
@@ -27,7 +27,20 @@ def deviation_rows(document: Document) -> list[TableRow]:
         document.axis.to_profile(np.array(times, dtype=np.int64)).tolist()
         for times in ([item.start_ns for item in found.deviations], [item.end_ns for item in found.deviations])
     )
-    return [_row(item, span) for item, span in zip(found.deviations, zip(starts, ends, strict=True), strict=True)]
+    return [
+        _row(item, span, _spans(found, item, span))
+        for item, span in zip(found.deviations, zip(starts, ends, strict=True), strict=True)
+    ]
+
+
+def _spans(found: Comparison, item: Deviation, span: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Where a difference is that belongs to no op: of waits together every gap between the kernels of planned ops."""
+    if item.what != DeviationWhat.WAITS or not len(found.matches):
+        return (span,)
+    order = np.argsort(found.matches.start_ns, kind="stable")
+    start, end = found.matches.start_ns[order], np.maximum.accumulate(found.matches.end_ns[order])
+    gaps = np.flatnonzero(start[1:] > end[:-1])
+    return tuple(zip(end[gaps].tolist(), start[gaps + 1].tolist(), strict=True))
 
 
 def verdict(document: Document) -> Sentence | None:
@@ -52,7 +65,7 @@ def verdict(document: Document) -> Sentence | None:
     return Sentence("{}; the {} costliest of {} differences are listed", (said, f"{listed:,}", f"{total:,}"))
 
 
-def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
+def _row(item: Deviation, span_ns: tuple[int, int], spans: tuple[tuple[int, int], ...]) -> TableRow:
     _, _, _, planned, measured, change, cost = deviation_row(item)
     figures = (cell_text(planned), cell_text(measured), cell_text(change), cell_text(cost, Quantity.SHARE, 2))
     return TableRow(
@@ -61,6 +74,6 @@ def _row(item: Deviation, span_ns: tuple[int, int]) -> TableRow:
             item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
             item.cost,
         ),
-        item=OpRef(item.op) if item.op is not None else None,
+        item=OpRef(item.op) if item.op is not None else SpansRef(item.where, spans),
         span_ns=span_ns,
     )  # fmt: skip

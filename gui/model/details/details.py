@@ -8,8 +8,9 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
 from memplan.gui.model.amount_names import kind_text
 from memplan.gui.model.details.facts import Fact, Section, fact
+from memplan.gui.model.details.finding_details import finding_sections
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
-from memplan.gui.model.session.session import ItemRef, OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.session.session import FindingRef, ItemRef, OpRef, Session, SliceRef, SpansRef, TensorRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.traces.profile import Slices
@@ -48,7 +49,12 @@ def _plan_section(plan: Plan, session: Session) -> Section:
         fact("answer", _answer(plan)),
     ]
     if plan.timed:
-        facts.append(fact("predicted time", format_duration(plan.makespan_ns)))
+        facts.append(fact("step time", format_duration(session.document.planned_step_ns or plan.makespan_ns)))
+        after = max((move.end_ns for move in plan.transfers), default=0) - max(
+            (op.start_ns + op.duration_ns for op in plan.ops), default=0
+        )
+        if after > 0:
+            facts.append(fact("moves end after it by", format_duration(after)))
     for use in plan.tiers:
         if use.tier is session.tier:
             facts += [
@@ -171,6 +177,16 @@ def item_sections(session: Session, item: ItemRef | None) -> list[Section]:
         if step is not None and plan is not None:
             return _op_section(session, plan, step)
         return _slice_sections(session, item)
+    if isinstance(item, SpansRef):
+        lengths = [end - start for start, end in item.spans]
+        facts = (
+            fact("places", f"{len(lengths):,}"),
+            fact("together", format_duration(sum(lengths))),
+            fact("longest", format_duration(max(lengths, default=0))),
+        )
+        return [Section(item.title, facts)]
+    if isinstance(item, FindingRef):
+        return finding_sections(session, item)
     return overview(session)
 
 

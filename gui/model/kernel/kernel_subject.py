@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.cost.kernel import Kernel, Operand, kernel_of_plan, kernel_of_row
+from memplan.cost.kernel import Kernel, Operand, kernel_of_plan
+from memplan.cost.kernel_columns import kernel_at
 from memplan.graph.op_names import op_spellings
 from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp
@@ -118,12 +119,7 @@ def kernel_of(plan: Plan | None, subject: Subject) -> tuple[Kernel | None, bool]
     measured = subject.measured
     if measured is None or measured.table is None:
         return None, False
-    table, row = measured.table, measured.row
-    kernel = kernel_of_row(
-        table.type[row], table.input_shapes[row], table.input_dtypes[row], table.output_shapes[row],
-        table.output_dtypes[row], core=table.core[row],
-    )  # fmt: skip
-    return kernel, True
+    return kernel_at(measured.table, measured.row), True
 
 
 _MOST_OPERANDS = 6

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Text
 from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
@@ -11,6 +14,9 @@ from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, m
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier
+
+if TYPE_CHECKING:
+    from memplan.findings import Diagnosis, Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,23 @@ class OpRef:
     op: int
 
 
-ItemRef = SliceRef | TensorRef | OpRef
+@dataclass(frozen=True, slots=True)
+class FindingRef:
+    """A finding of the session's diagnosis, by its place among them; `place` is one of its instances."""
+
+    number: int
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpansRef:
+    """Many places that are one thing, such as all short waits: what it is, and their spans on the profile's clock."""
+
+    title: Text
+    spans: tuple[tuple[int, int], ...]
+
+
+ItemRef = SliceRef | TensorRef | OpRef | FindingRef | SpansRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +71,7 @@ class TierMemory:
 
 class Session:
     """
-    The models behind one window: viewport, tracks, map, curves, and the selected item.
+    The models behind one window: viewport, tracks, map, curves, the selected item, and the page it is looked at on.
 
     Building one does the work that grows with the document, so it can be done off the interface's thread; nothing in
     it touches Qt.
@@ -66,6 +88,11 @@ class Session:
         self.markers_changed = Event()
         self.tier_changed = Event()
         self.markers: list[float] = []
+        self.page = "overview"
+        self.diagnosed = Event()
+        self.diagnosis: Diagnosis | None = None
+        self.not_diagnosed: str | None = None
+        """Why there is no diagnosis, where it was asked for in vain."""
         self._selected: ItemRef | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
         self._tiers: dict[Tier, TierMemory] = {}
@@ -92,6 +119,55 @@ class Session:
         if isinstance(self._selected, TensorRef):
             self.select(None)
         self.tier_changed.emit()
+
+    def diagnose(self, progress: Progress = silent) -> Diagnosis | None:
+        """
+        What costs time or memory in the profile, on every rank of it; `None` without a profile.
+
+        For any thread: it changes nothing here. Raises `MemplanError` for a profile that tells of nothing.
+        """
+        profile = self.document.profile
+        if profile is None or not profile.ranks:
+            return None
+        from memplan.findings import diagnose  # with its rules: a window starts without
+
+        return diagnose(profile, progress=progress)
+
+    def keep_diagnosis(self, diagnosis: Diagnosis | str) -> None:
+        """Show what `diagnose` found, or why it found nothing; for the thread that shows the session."""
+        if isinstance(diagnosis, str):
+            self.not_diagnosed = diagnosis
+        else:
+            self.diagnosis = diagnosis
+        self.diagnosed.emit()
+
+    def finding(self, item: ItemRef | None) -> Finding | None:
+        """The finding that `item` is, `None` where it is something else."""
+        if not isinstance(item, FindingRef) or self.diagnosis is None:
+            return None
+        return self.diagnosis.findings[item.number]
+
+    @property
+    def peak_finding(self) -> FindingRef | None:
+        """The finding that says who holds memory at the peak of the shown rank, `None` where there is none."""
+        rank = self.document.rank
+        for number, one in enumerate(self.diagnosis.findings if self.diagnosis is not None else ()):
+            if one.kind == "memory.peak" and (rank is None or one.rank == rank.rank):
+                return FindingRef(number)
+        return None
+
+    def finding_spans(self, item: ItemRef | None) -> list[tuple[int, int]]:
+        """Where a finding is in the shown rank, on the profile's clock; nothing for what isn't a finding of it."""
+        found, rank = self.finding(item), self.document.rank
+        if found is None or rank is None:
+            return []
+        here = (place for place in found.places if not place.ranks or rank.rank in place.ranks)
+        return [place.span_ns for place in here if place.span_ns is not None]
+
+    def marked_spans(self) -> list[tuple[int, int]]:
+        """What every view marks of the selected item, on the profile's clock: the places of a finding or a group."""
+        item = self._selected
+        return list(item.spans) if isinstance(item, SpansRef) else self.finding_spans(item)
 
     @property
     def peak_ns(self) -> int | None:
@@ -125,7 +201,12 @@ class Session:
         elif isinstance(item, OpRef) and self.document.plan is not None:
             op = self.document.plan.ops[item.op]
             axis = self.document.axis
-            start, end = axis.to_profile(op.start_ns), axis.to_profile(op.start_ns + op.duration_ns)
+            start = axis.to_profile(op.start_ns)
+            end = start + op.duration_ns
+        elif isinstance(item, FindingRef) and (spans := self.finding_spans(item)):
+            start, end = spans[item.place if item.place < len(spans) else 0]
+        elif isinstance(item, SpansRef) and item.spans:
+            start, end = min(first for first, _ in item.spans), max(last for _, last in item.spans)
         else:
             return None
         return float(start - self.origin_ns), float(end - self.origin_ns)

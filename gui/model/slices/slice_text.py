@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes, format_duration
+from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.gui.model.memory.memory_map import occupant
 from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
 from memplan.schema import Bound
@@ -26,6 +26,8 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     if places is not None and track.planned is None:
         place = places.labels(track.kind, slices, np.array([index], dtype=np.int64))[0]
         lines[:0] = [place] if place else []
+    if track.planned is not None and track.planned.measured_ns is not None:
+        lines.append(_beside_measured(int(slices.duration_ns[index]), int(track.planned.measured_ns[index])))
     if track.planned is not None and track.planned.ops:
         op = track.planned.ops[index]
         if op.bound is not Bound.UNKNOWN:
@@ -37,6 +39,14 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
         move = track.planned.transfers[index]
         lines.append(Sentence("{} over {}", (format_bytes(move.size), move.link)))
     return lines
+
+
+def _beside_measured(planned: int, measured: int) -> Sentence:
+    """What was planned for an op, and what it took."""
+    if measured < 0:
+        return Sentence("planned {}, not found in the run", (format_duration(planned),))
+    change = f" ({format_change(measured / planned - 1, 0)})" if planned else ""
+    return Sentence("planned {}, measured {}{}", (format_duration(planned), format_duration(measured), change))
 
 
 def selected_line(session: Session) -> str:

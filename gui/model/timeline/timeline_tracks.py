@@ -87,6 +87,7 @@ class TimelineTracks:
 
     def __init__(self, document: Document) -> None:
         self.changed = Event()
+        self.kept = Event()
         self.lane_px = LANE_PX
         self._rank = document.rank
         self._lanes: dict[str, TrackLanes] = {}
@@ -138,6 +139,7 @@ class TimelineTracks:
             self._lanes[track.key] = content.lanes
         else:
             self._counters[track.key] = content.counters
+        self.kept.emit()
 
     def _content(self, track: TimelineTrack) -> TrackContent:
         if track.planned is not None:
@@ -168,14 +170,15 @@ class TimelineTracks:
         placed: list[Placed] = []
         top = 0
         shown = [track for track in self.all if track.key not in self.hidden]
-        pinned = [self._by_key[key] for key in self.pinned if key in self._by_key]
+        pinned = [self._by_key[key] for key in self.pinned if key in self._by_key and key not in self.hidden]
         if pinned:
             placed.append(Placed(None, PINNED_GROUP, top, HEADER_PX, folded=PINNED_GROUP in self.folded))
             top += HEADER_PX
             for track in pinned if PINNED_GROUP not in self.folded else ():
                 placed.append(Placed(track, PINNED_GROUP, top, self.height(track), pinned=True))
                 top += placed[-1].height
-        for group in dict.fromkeys(track.group for track in shown):
+        # A group whose tracks are all pinned has nothing to head.
+        for group in dict.fromkeys(track.group for track in shown if track.key not in self.pinned):
             folded = group in self.folded
             placed.append(Placed(None, group, top, HEADER_PX, folded=folded))
             top += HEADER_PX
@@ -281,11 +284,12 @@ class TimelineTracks:
 def _planned(document: Document) -> list[TimelineTrack]:
     if document.plan is None:
         return []
+    found = document.comparison
     return [
         TimelineTrack(
             f"plan/{planned.key}", str(planned.label), PLAN_GROUP, "plan", len(planned.slices), planned=planned
         )
-        for planned in planned_tracks(document.plan, document.axis)
+        for planned in planned_tracks(document.plan, document.axis, found.matches if found is not None else None)
     ]
 
 

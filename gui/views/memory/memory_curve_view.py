@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QPainter, QPen
+from PySide6.QtGui import QPainter, QPen, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_signed
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.memory_curves import StepCurve
@@ -43,6 +44,7 @@ class CurveView(TimeCanvas):
         self.show_capacity = False
         self.hidden: set[str] = set()
         self._legend: list[tuple[float, str]] = []
+        self._legend_first = 0
         self.session_changed()
 
     @classmethod
@@ -88,6 +90,15 @@ class CurveView(TimeCanvas):
         """Show the line `name`, or hide it."""
         self.hidden.symmetric_difference_update({name})
         self.refresh()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Over the names: go through those that there is no room for."""
+        if event.position().x() >= GUTTER_PX or event.modifiers() != Qt.KeyboardModifier.NoModifier:
+            super().wheelEvent(event)
+            return
+        self._legend_first = max(self._legend_first - (1 if event.angleDelta().y() > 0 else -1), 0)
+        self.update()
+        event.accept()
 
     def clicked(self, position: QPointF) -> None:
         """Turn a curve on or off by a click on its name."""
@@ -202,9 +213,16 @@ class CurveView(TimeCanvas):
         room = GUTTER_PX - 96
         y = self.ruler_px + 36
         self._legend = []
-        for curve, colour in legend:
-            if y + 4 > self.height():
-                break
+        rows = max((self.height() - y) // (metrics.height() + 2) + 1, 1)
+        further = len(legend) > rows
+        self._legend_first = min(self._legend_first, max(len(legend) - rows + 1, 0)) if further else 0
+        shown_rows = legend[self._legend_first : self._legend_first + rows - 1] if further else legend
+        if further:
+            left_out = len(legend) - len(shown_rows)
+            painter.setPen(self.pen("faint"))
+            line = self.ruler_px + 36 + len(shown_rows) * (metrics.height() + 2)
+            painter.drawText(QPointF(26, line), say(Sentence("{} more: turn the wheel here", (str(left_out),))))
+        for curve, colour in shown_rows:
             shown = curve.name not in self.hidden
             if shown:
                 self._block(painter, QRectF(10, y - 6, 12, 3), colour)

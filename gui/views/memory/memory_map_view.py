@@ -18,6 +18,7 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.session.session import Session, TensorRef
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.slices.counterparts import op_rectangles
 from memplan.gui.model.tables.time_sheets import map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
@@ -58,6 +59,7 @@ class MemoryMapView(TimeCanvas):
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
+        self._tinted: list[int] = []
         self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
 
@@ -73,13 +75,19 @@ class MemoryMapView(TimeCanvas):
     def session_changed(self) -> None:
         """Another session: all its addresses."""
         self._listening.append((self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed)))
+        self._listening.append((self.session.selected_changed, self.session.selected_changed.connect(self._tint)))
         self._tier_changed()
 
     def _tier_changed(self) -> None:
         self._hover = None
+        self._tint()
         mapped = self.session.map
         self._colours = mapped.colours(self.colours) if mapped is not None else np.zeros(0, dtype=np.uint32)
         self.show_addresses(0.0, self.full_height)
+
+    def _tint(self) -> None:
+        self._tinted = op_rectangles(self.session, self.session.selected)
+        self.update()
 
     @property
     def full_height(self) -> float:
@@ -157,6 +165,12 @@ class MemoryMapView(TimeCanvas):
             painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
             self.paint_tag(painter, x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
         selected = self.session.selected
+        if self._tinted:
+            painter.setPen(self.pen("text", 1.5))
+            painter.setBrush(self.colour(self.colours.role("accent"), 90))
+            for index in self._tinted:
+                painter.drawRect(self.rectangle(mapped, index))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
         if isinstance(selected, TensorRef) and selected.rectangle < len(mapped):
             painter.setPen(self.pen("text", 2))
             painter.drawRect(self.rectangle(mapped, selected.rectangle))
@@ -197,12 +211,13 @@ class MemoryMapView(TimeCanvas):
             largest = np.argpartition(-area, _MAX_NAMES)[:_MAX_NAMES]
             found, box = found[largest], box[largest]
         painter.setFont(self.small_font)
-        painter.setPen(self.pen("label_on_colour"))
         metrics = self.small_metrics
         bottom = self.plot.top() + shape[1]
         placements, tensors = mapped.plan.placements, mapped.tensors
-        rows = mapped.placement[found].tolist()
-        for row, (left, right, low, high) in zip(rows, box.tolist(), strict=True):
+        rows, grounds = mapped.placement[found].tolist(), self._colours[found].tolist()
+        known = {ground: self.colour(self.colours.label_on(ground)) for ground in set(grounds)}
+        for row, ground, (left, right, low, high) in zip(rows, grounds, box.tolist(), strict=True):
+            painter.setPen(known[ground])
             name = tensors[placements[row].tensor].name
             text = self._fitted.text(name, right - left - 8, tail=True)
             y = bottom - (low + high) / 2 + metrics.ascent() / 2 - 1

@@ -9,18 +9,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QFontMetricsF, QImage, QPainter
+from PySide6.QtGui import QBrush, QColor, QFontMetrics, QFontMetricsF, QImage, QPainter
 from PySide6.QtWidgets import QWidget
 
+from memplan.core.arrays import Int64s
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.model.slices.counterparts import framed_slices
 from memplan.gui.model.slices.flows import Arrow, arrows
 from memplan.gui.model.slices.slice_text import short_name, slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.timeline.lanes import TrackLanes, paint
+from memplan.gui.model.timeline.lanes import Codes, TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,
@@ -36,6 +38,7 @@ from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
+_DIFFERENCE_PX = 2  # shorter differences between planned and measured can't be seen
 _MAX_LABELS = 300
 
 
@@ -73,6 +76,8 @@ class TimelineView(TrackCanvas):
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
+        self._framed: dict[str, list[int]] = {}
+        self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
         self._gutter: QImage | None = None
         self._fitted = FittedText(QFontMetricsF(self.small_font))
         self.session_changed()
@@ -103,7 +108,6 @@ class TimelineView(TrackCanvas):
         self._listening.append((event, event.connect(self.tracks_changed)))
         event = self.session.selected_changed
         self._listening.append((event, event.connect(self._selection_changed)))
-        self._arrows = arrows(self.session, self.session.selected)
         self._tables.clear()
         self._hover = None
         self.bar.setValue(0)
@@ -118,6 +122,7 @@ class TimelineView(TrackCanvas):
         """Draw with other colours."""
         self._tables.clear()
         self._gutter = None
+        self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
         super().set_palette(palette)
 
     # -- painting ------------------------------------------------------------------------------------------------
@@ -209,7 +214,9 @@ class TimelineView(TrackCanvas):
             lanes = self.session.tracks.lanes(placed.track)
             if lanes is not None:
                 labels += self._paint_labels(painter, placed, lanes, y, _MAX_LABELS - labels)
-            self._paint_frame(painter, placed, lanes, y)
+                if placed.track.planned is not None and placed.track.planned.measured_ns is not None:
+                    self._paint_differences(painter, placed, lanes, placed.track.planned.measured_ns, y)
+                self._paint_frames(painter, placed, lanes, y)
         painter.setClipRect(self.plot)
         self._paint_arrows(painter)
 
@@ -217,7 +224,11 @@ class TimelineView(TrackCanvas):
         if self.session.document.empty:
             return
         hidden = bool(self.session.tracks.all)
-        text = tr("Every track is hidden") if hidden else tr("The files of this rank hold neither slices nor kernels")
+        text = (
+            tr("Every track is hidden: Shift+H shows them again")
+            if hidden
+            else tr("The files of this rank hold neither slices nor kernels")
+        )
         painter.setFont(self.text_font)
         painter.setPen(self.pen("faint"))
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
@@ -245,8 +256,29 @@ class TimelineView(TrackCanvas):
                 painter.drawLine(ends[1], ends[1] - tip)
 
     def _selection_changed(self) -> None:
-        self._arrows = arrows(self.session, self.session.selected)
+        self._follow_selected()
         self.update()
+
+    def _follow_selected(self) -> None:
+        """Know what is framed and which arrows there are; tracks at the other ends of arrows are read for that."""
+        session = self.session
+        self._arrows = arrows(session, session.selected)
+        self._framed = {}
+        for item in framed_slices(session, session.selected):
+            self._framed.setdefault(item.track, []).append(item.index)
+        ends = {end.track for arrow in self._arrows for end in (arrow.source, arrow.target)}
+        unread = [track for track in map(session.tracks.track, sorted(ends)) if not session.tracks.loaded(track)]
+        if unread and self.loader is not None:
+            self.loader(session, unread)
+        elif unread:
+            for track in unread:
+                session.tracks.load(track)
+            self._arrows = arrows(session, session.selected)
+
+    def tracks_changed(self) -> None:
+        """The arrangement or the height of tracks changed, or some were read."""
+        self._follow_selected()
+        super().tracks_changed()
 
     def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
         lane_px = self.session.tracks.lane_px
@@ -254,7 +286,6 @@ class TimelineView(TrackCanvas):
             return 0
         painter.setFont(self.small_font)
         metrics = self.small_metrics
-        painter.setPen(self.pen("label_on_colour"))
         whole, fraction = self.whole_start()
         width, ns_per_px = self.plot.width(), self.ns_per_px
         names, name_of = lanes.slices.names, lanes.slices.name
@@ -268,30 +299,59 @@ class TimelineView(TrackCanvas):
             index = found if lane.indices is None else lane.indices[found]
             codes = name_of[index].tolist()
             told = places.labels(kind, lanes.slices, index) if places is not None else [""] * len(codes)
-            for code, place, left, right in zip(codes, told, lefts.tolist(), rights.tolist(), strict=True):
+            colours = self._label_colours(placed, lanes, lane.category[found])
+            rows = zip(codes, told, lefts.tolist(), rights.tolist(), colours, strict=True)
+            for code, place, left, right, colour in rows:
+                painter.setPen(colour)
                 text = self._fitted.text(place or short_name(names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
             drawn += len(codes)
         return drawn
 
-    def _paint_frame(self, painter: QPainter, placed: Placed, lanes: TrackLanes | None, y: float) -> None:
-        selected = self.session.selected
-        if (
-            lanes is None
-            or placed.track is None
-            or not isinstance(selected, SliceRef)
-            or selected.track != placed.track.key
-        ):
-            return
-        depth = lanes.lane_of(selected.index)
-        if depth >= self.lanes_shown(placed):
-            return
-        start = float(lanes.slices.start_ns[selected.index] - self.session.origin_ns)
-        left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[selected.index]))
+    def _label_colours(self, placed: Placed, lanes: TrackLanes, kinds: Codes) -> list[QColor]:
+        """For slices of those kinds what can be read on their colours."""
+        table = self._table(placed.track, lanes) if placed.track is not None else np.zeros(0, np.uint32)
+        known = {kind: self.colour(self.colours.label_on(int(table[kind]))) for kind in set(kinds.tolist())}
+        return [known[kind] for kind in kinds.tolist()]
+
+    def _paint_frames(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float) -> None:
+        """Frames around the slices of this track that stand for what is selected."""
         lane_px = self.session.tracks.lane_px
-        painter.setPen(self.pen("text", 2))
-        left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
-        painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
+        for index in self._framed.get(placed.track.key, ()) if placed.track is not None else ():
+            depth = lanes.lane_of(index)
+            if depth >= self.lanes_shown(placed):
+                continue
+            start = float(lanes.slices.start_ns[index] - self.session.origin_ns)
+            left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[index]))
+            left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
+            painter.setPen(self.pen("text", 2))
+            painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
+
+    def _paint_differences(
+        self, painter: QPainter, placed: Placed, lanes: TrackLanes, measured_ns: Int64s, y: float
+    ) -> None:
+        """Behind planned slices what the run took beyond them, hatched, and around what it saved, an outline."""
+        lane_px, px = self.session.tracks.lane_px, self.ns_per_px
+        whole, fraction = self.whole_start()
+        until = whole + int(self.plot.width() * px) + 1
+        for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
+            first, last = lane.between(whole - int(self.plot.width() * px), until)
+            index = np.arange(first, last) if lane.indices is None else lane.indices[first:last]
+            took, planned = measured_ns[index], lane.duration_ns[first:last]
+            wide = np.flatnonzero((took >= 0) & (np.abs(took - planned) >= _DIFFERENCE_PX * px))
+            top, tall = y + depth * lane_px + 3, lane_px - 3
+            for place in wide[:_MAX_LABELS].tolist():
+                start = float(lane.start_ns[first + place] - whole) - fraction
+                low, high = sorted((start + float(planned[place]), start + float(took[place])))
+                area = QRectF(GUTTER_PX + low / px, top, (high - low) / px, tall)
+                if took[place] > planned[place]:
+                    painter.setPen(Qt.PenStyle.NoPen)
+                    painter.setBrush(self._hatch)
+                    painter.drawRect(area)
+                    painter.setBrush(Qt.BrushStyle.NoBrush)
+                else:
+                    painter.setPen(self.pen("planned"))
+                    painter.drawRect(area)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Group headers and track names, drawn anew only when tracks move."""

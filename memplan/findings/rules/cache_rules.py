@@ -16,7 +16,8 @@ def cache_findings(job: JobCase) -> Iterator[Finding]:
     for rank, facts in job.ranks.items():
         use = facts.case.profile.cache_use()
         if use is not None:
-            yield from _short(rank, use)
+            # A log is of the whole run: beside measured steps, its time is not theirs.
+            yield from _short(rank, use, alone=not facts.length_ns)
             yield from _page_ends(rank, use)
             yield from _padding(rank, use)
 
@@ -32,7 +33,15 @@ def _facts(use: CacheUse) -> tuple[Evidence, ...]:
     return tuple(Evidence(label, value, unit) for label, value, unit in figures if value is not None)
 
 
-def _short(rank: int, use: CacheUse) -> Iterator[Finding]:
+def _again(use: CacheUse) -> tuple[int, int] | None:
+    """Tokens that were computed again, sequences being alike, and the ns that the engine's best rate takes for them."""
+    if not (use.preemptions and use.tokens and use.usage and use.sequences and use.prompt_rate):
+        return None
+    tokens = use.preemptions * use.usage * use.tokens / use.sequences
+    return round(tokens), round(tokens / use.prompt_rate * 1e9)
+
+
+def _short(rank: int, use: CacheUse, *, alone: bool) -> Iterator[Finding]:
     """A cache that holds fewer sequences than run, or than wait."""
     full = (use.usage or 0.0) >= threshold("cache_full_share")
     if not use.preemptions and not (full and use.waiting):
@@ -43,16 +52,25 @@ def _short(rank: int, use: CacheUse) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         kind, title = "kv.full", Sentence("The KV cache is full: up to {} sequences wait for it", (f"{use.waiting:,}",))
+    again = _again(use)
+    evidence = _facts(use)
+    if again is not None:
+        evidence += (
+            Evidence("tokens computed again, about", again[0], "count"),
+            Evidence("prompt tokens a second, at most", round(use.prompt_rate or 0), "count"),
+        )
     yield Finding(
         kind=kind,
         title=title,
         rank=rank,
-        cost_ns=None,
+        cost_ns=again[1] if again is not None and alone else None,
         cost_bytes=None,
-        bound="",
-        formula="as the engine counts them",
-        confidence=Confidence.MEASURED,
-        evidence=_facts(use),
+        bound="" if again is None else "a cache that holds what runs",
+        formula="as the engine counts them"
+        if again is None
+        else "sequences thrown out x tokens of one on average / most prompt tokens that the engine computed a second",
+        confidence=Confidence.MEASURED if again is None else Confidence.ASSUMED,
+        evidence=evidence,
     )
 
 

@@ -120,7 +120,8 @@ def _stalled(job: JobCase, facts: RankFacts) -> int:
 
 
 def _most_of_it(longest: ExposedCommunication | None, total: int) -> Text:
-    if longest is None or longest.exposed_ns < total / 2:
+    # Of a longer one another finding explains a part: what is left of it is not known.
+    if longest is None or not total / 2 <= longest.exposed_ns <= total:
         return ""
     return Sentence("; {} alone {}", (longest.communication.name, format_duration(longest.exposed_ns)))
 

@@ -15,8 +15,7 @@ from memplan.findings.claims import TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes, rows_of_type
-from memplan.traces.link_totals import LinkTotal, link_totals
-from memplan.traces.summaries import slower_links
+from memplan.traces.link_totals import LinkTotal, link_totals, slower_links
 
 
 def rank_findings(job: JobCase) -> Iterator[Finding]:

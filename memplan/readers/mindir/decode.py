@@ -157,7 +157,7 @@ def _type_name(kind: int) -> str:
 
 
 def attribute_value(attribute: Any) -> object:
-    """An attribute as a Python value: number, string, bool, None or nested tuple; tensors as their shape."""
+    """An attribute as a Python value: number, string, bool, None or nested tuple; functors as name and values."""
     kind = attribute.type
     if kind in _INTS:
         return tuple(attribute.ints) if attribute.ints else int(attribute.i)
@@ -179,6 +179,8 @@ def attribute_value(attribute: Any) -> object:
             else:
                 flat.append(value)
         return tuple(flat)
+    if kind == AttributeType.FUNCTOR:
+        return (attribute.functor.name, *(attribute_value(item) for item in attribute.functor.values))
     return None
 
 

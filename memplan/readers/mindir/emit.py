@@ -20,7 +20,9 @@ from memplan.readers.mindir.decode import (
 )
 from memplan.readers.mindir.op_table import Target, op_table
 from memplan.readers.mindir.roles import Roles
+from memplan.readers.mindir.shape_functors import shape_calc
 from memplan.readers.mindir.shape_inference import infer
+from memplan.readers.mindir.shape_rules import DATA_SIZED
 from memplan.readers.mindir.values import (
     NO_VALUE,
     Closure,
@@ -112,6 +114,17 @@ class OpEmitter:
             return tuple(Literal(dim) for dim in self.builder.shapes[arguments[0]])
         if node.target == "Rank" and arguments and type(arguments[0]) is int:
             return Literal(len(self.builder.shapes[arguments[0]]))
+        if node.target == "ShapeCalc":
+            return self._shape_calc(node, arguments)
+        if node.target in _HOST_TUPLES and all(as_plain(argument) is not None for argument in arguments[:1]):
+            return arguments[0]
+        if (
+            node.target == "ReduceSum"
+            and len(arguments) > 3
+            and arguments[3] == Literal(True)
+            and not _axes_of(arguments)
+        ):
+            return arguments[0]  # nothing was stretched, so nothing is summed: a static export leaves it out
         compute = _SCALAR.get(node.target)
         if compute is None or len(arguments) != 2:
             return None
@@ -121,6 +134,27 @@ class OpEmitter:
         if compute in (operator.floordiv, operator.mod) and numbers[1] == 0:
             raise InputError("division by zero", place=node.name)
         return Literal(compute(numbers[0], numbers[1]))
+
+    def _shape_calc(self, node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue | None:
+        """The sizes that a `ShapeCalc` yields, as numbers; `None` for a function that is not known."""
+        functor = node.attrs.get("functor")
+        if not isinstance(functor, tuple) or not functor:
+            return None
+        shapes: list[tuple[int, ...]] = []
+        for argument in arguments:
+            plain = as_plain(argument)
+            if type(argument) is tuple and plain is None:
+                shapes += [self.builder.shapes[tensor] for tensor in tensors_of(argument)]
+            elif type(argument) is int:
+                shapes.append(self.builder.shapes[argument])
+            else:
+                values = plain if isinstance(plain, tuple) else () if plain is None else (plain,)
+                shapes.append(tuple(item for item in values if isinstance(item, int)))
+        found = shape_calc(str(functor[0]), shapes, functor[1:])
+        if found is None:
+            return None
+        vectors = [tuple(Literal(size) for size in vector) for vector in found]
+        return vectors[0] if len(vectors) == 1 else tuple(vectors)
 
     def _pass_through(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[GraphValue, int | None]:
         """`Load`, `Depend` and the like: the first argument under another name, ordered after the others."""
@@ -196,14 +230,21 @@ class OpEmitter:
         self.roles.op(node.target, node.scope, launches, inputs, named)
         return (Monad(op) if isinstance(kind, MonadType) else result), op
 
-    def _closed(self, node: Node, kind: ValueType, inputs: Sequence[int], attrs: Mapping[str, object]) -> ValueType:
+    def _closed(
+        self, node: Node, kind: ValueType, inputs: Sequence[int], attrs: Mapping[str, object], index: int = 0
+    ) -> ValueType:
         """The node's type with its open dimensions filled in."""
         if isinstance(kind, SequenceType):
-            return SequenceType(tuple(self._closed(node, item, inputs, attrs) for item in kind.items))
+            items = enumerate(kind.items)
+            return SequenceType(tuple(self._closed(node, item, inputs, attrs, index) for index, item in items))
         if not isinstance(kind, TensorType) or all(dim >= 0 for dim in kind.shape):
             return kind
         shapes = [self.builder.shapes[tensor] for tensor in inputs]
-        return TensorType(infer(node.target, kind.shape, shapes, attrs, node.scope or node.name), kind.dtype)
+        place = node.scope or node.name
+        shape = infer(node.target, kind.shape, shapes, attrs, place, result=index)
+        if node.target in DATA_SIZED:
+            self.builder.notes.append(f"{place}: how large its result is depends on data; planned at its most, {shape}")
+        return TensorType(shape, kind.dtype)
 
     def _lay_out(self, node: Node, outputs: tuple[int, ...]) -> None:
         """Give the outputs the layouts and stored sizes that the backend chose."""
@@ -295,6 +336,16 @@ _PLUMBING: Mapping[str, Callable[[Node, tuple[GraphValue, ...]], GraphValue]] = 
     **dict.fromkeys(("TupleGetItem", "tuple_getitem", "RealTupleGetItem", "ListGetItem", "list_getitem"), _get_item),
     "Partial": _partial,
 }
+
+
+def _axes_of(arguments: tuple[GraphValue, ...]) -> object:
+    """The axes that a reduction is given, as plain numbers; something true where they are not known."""
+    axes = as_plain(arguments[1])
+    return True if axes is None and arguments[1] != () else axes
+
+
+_HOST_TUPLES = frozenset({"RealMakeTuple", "TensorToTuple", "TupleToList", "ListToTuple", "tuple_to_list"})
+"""What only changes how numbers on the host are held."""
 _PASS = frozenset({"Load", "Depend", "StopGradient", "stop_gradient", "identity", "Return", "return"})
 _SCALAR: Mapping[str, Callable[[int, int], int]] = {
     **dict.fromkeys(("ScalarAdd", "scalar_add"), operator.add),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
+from memplan.core.units import format_bytes
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import TensorKind
 from memplan.readers.mindir.decode import Function, FunctionConstant, MonadType, Node, TensorConstant
@@ -29,6 +30,14 @@ MAX_DEPTH = 10_000
 
 UNFOLDED = 200_000
 """Ops that calls may add to those in the file; functions that call each other could multiply without bound."""
+
+
+_RECURRENT = frozenset({"LSTM", "GRUV2"})
+_KEPT_RESULTS = (6, 16)
+"""
+What a recurrent op keeps for the way back, in sizes of its result: `i`, `j`, `f`, `o`, `tanhc` and the cell states that
+DynamicRNN of CANN yields; on the CPU as measured (MindSpore 2.10, 20 steps of 16 sequences of 48, 962,560 bytes).
+"""
 
 
 @dataclass(slots=True)
@@ -104,7 +113,25 @@ class Flattener:
         self.emitter.roles.classify(self.builder)
         self._take_notes()
 
+    def _note_reserves(self) -> None:
+        """Say where recurrent ops leave open how much they keep of each time step for the way back."""
+        builder = self.builder
+        kept = [
+            builder.nbytes[op.outputs[0]]
+            for op in builder.ops
+            if op.type in _RECURRENT and any(builder.shapes[tensor] == (1, 1) for tensor in op.outputs[3:])
+        ]
+        if kept:
+            least, most = _KEPT_RESULTS
+            self.builder.notes.append(
+                f"LSTM: the reserve space of {len(kept)} op(s) is unknown in this file (exported for CPU or GPU, which "
+                f"find it out when they run) and is not planned: gates and cell states of every time step, from "
+                f"{format_bytes(least * max(kept))} on Ascend, where DynamicRNN has them as results, to about "
+                f"{format_bytes(most * max(kept))} on the CPU for the largest"
+            )
+
     def _take_notes(self) -> None:
+        self._note_reserves()
         if self._branches:
             self.builder.notes.append(
                 f"{self._branches} conditions depend on data: their branches are laid out one after the other"

@@ -49,6 +49,7 @@ class Program:
     Everything a MindIR file says about its computation.
 
     `constants` is one table for all functions, because a constant written in one function may be used in another.
+    `notes` say what the file leaves out.
     """
 
     root: Function
@@ -56,6 +57,7 @@ class Program:
     constants: Mapping[str, Any]
     parameters: tuple[Parameter, ...]
     producer: str
+    notes: tuple[str, ...] = ()
 
 
 def decode(model: Any, progress: Progress) -> Program:

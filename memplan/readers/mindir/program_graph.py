@@ -22,6 +22,7 @@ def program_graph(
 ) -> Graph:
     """The graph that `program` unfolds to; raises `InputError` without a path."""
     builder = GraphBuilder()
+    builder.notes.extend(program.notes)
     flattener = Flattener(program, builder, progress, target)
     flattener.run(shapes or {})
     return builder.finish(

@@ -30,7 +30,8 @@ _TABLE = {
     "5 status_tensor AttributeProto",
     "AttributeProto": "1 name string, 2 f float, 3 i int64, 4 d double, 5 s bytes, 8 floats *float,"
     "9 doubles *double, 10 ints *int64, 11 strings *bytes, 12 tensors *TensorProto, 16 type int32,"
-    "17 values *AttributeProto",
+    "17 values *AttributeProto, 19 functor FunctorProto",
+    "FunctorProto": "1 type int32, 2 name string, 3 values *AttributeProto",
     "ParallelProto": "1 layout *LayoutProto",
     "LayoutProto": "1 name string, 2 device_arrangement_int *int64, 3 tensor_map_int *int64, 4 slice_shape_int *int64,"
     "5 field_size int64, 6 uniform_split bool, 7 opt_shard_group string, 8 pipeline_shared bool, 9 is_send bool,"

@@ -7,26 +7,41 @@ never a guess.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from memplan.core.errors import InputError
+from memplan.readers.mindir.shape_rules import RESULT_RULES, int_tuple
 
 Shape = tuple[int, ...]
 OPEN_RANK = -2
+_RESHAPES = re.compile(
+    r"Pad|MaskedSelect|Crop|Resize|Upsample|Interpolate|Repeat|Pool|Conv|[Ff]old|SelectExt|SelectView|Im2Col|Col2Im|FFT|Shuffle|Space|Stack|Slice|Split|"
+    r"Chunk|Gather|Index|Range|Unique|NonZero|Sort|Extract|Grid|Roi|ROI|NMS|Suppression|Diag|Trace|Dist|Outer|Kron|Einsum|"
+    r"Hist|Bincount|Embedding|OneHot|Tri[ul]Indices|Segment|Sparse|Topk|TopK|Unbatch|LinSpace|Permute|Swap|Mla|Moe|Grouped"
+)
+"""Names of ops whose results are unlike their operands; without a rule of its own, no shape is made up for one."""
 
 
-def infer(op: str, declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object], place: str) -> Shape:
+def infer(
+    op: str, declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object], place: str, *, result: int = 0
+) -> Shape:
     """
-    The full shape of a result of `op` that is `declared` with open dimensions.
+    The full shape of result number `result` of `op` that is `declared` with open dimensions.
 
     `inputs` are the full shapes of its tensor arguments, `attrs` its constant arguments by name. Raises `InputError`
     at `place` when the open dimensions don't follow.
     """
     if all(dim >= 0 for dim in declared):
         return declared
-    rule = _RULES.get(op, _broadcast)
-    found = rule(declared, inputs, attrs)
+    special, rule = RESULT_RULES.get(op), _RULES.get(op)
+    if special is not None:
+        found = special(declared, inputs, attrs, result)
+    elif rule is not None:
+        found = rule(declared, inputs, attrs)
+    else:
+        found = None if _RESHAPES.search(op) else _broadcast(declared, inputs, attrs)
     if found is None or any(dim < 0 for dim in found):
         raise InputError(
             f"the open dimensions of {op} {declared} don't follow from its inputs {list(inputs)[:4]}",
@@ -49,7 +64,7 @@ def infer(op: str, declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str,
 def _broadcast(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, object]) -> Shape | None:
     """Element-wise and everything that keeps positions: each open dimension is the largest at its place."""
     if OPEN_RANK in declared:
-        return None
+        return _stretched(inputs)
     rank = len(declared)
     same = [shape for shape in inputs if len(shape) == rank and _stretches(shape, declared)]
     shapes = same or [shape for shape in inputs if len(shape) < rank]
@@ -65,16 +80,17 @@ def _broadcast(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, ob
     return tuple(full)
 
 
+def _stretched(inputs: Sequence[Shape]) -> Shape | None:
+    """The common shape of all operands, if they can be broadcast to one."""
+    rank = max((len(shape) for shape in inputs), default=0)
+    wide = [(1,) * (rank - len(shape)) + shape for shape in inputs]
+    sizes = [{size for size in column if size != 1} for column in zip(*wide, strict=True)]
+    return tuple(max(size, default=1) for size in sizes) if inputs and all(len(size) < 2 for size in sizes) else None
+
+
 def _stretches(shape: Shape, declared: Shape) -> bool:
     """Whether `shape` can be broadcast to `declared` where that is known."""
     return all(have == want or have == 1 or want < 0 for have, want in zip(shape, declared, strict=True))
-
-
-def _first(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, object]) -> Shape | None:
-    """Open dimensions are those of the first input, as in convolutions and pooling."""
-    if not inputs or len(inputs[0]) != len(declared) or any(dim < 0 for dim in declared[2:]):
-        return None
-    return tuple(have if want < 0 else want for want, have in zip(declared, inputs[0], strict=True))
 
 
 def _in_place(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, object]) -> Shape | None:
@@ -84,18 +100,10 @@ def _in_place(declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, obj
     return tuple(have if want < 0 else want for want, have in zip(declared, inputs[0], strict=True))
 
 
-def _ints(value: object) -> tuple[int, ...] | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
-        return value
-    return None
-
-
 def _reshape(declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object]) -> Shape | None:
     if not inputs:
         return None
-    wanted = _ints(attrs.get("shape")) or (declared if OPEN_RANK not in declared else None)
+    wanted = int_tuple(attrs.get("shape")) or (declared if OPEN_RANK not in declared else None)
     if wanted is None:
         return None
     count = prod(inputs[0])
@@ -133,7 +141,7 @@ def _dense(_declared: Shape, inputs: Sequence[Shape], _attrs: Mapping[str, objec
 
 
 def _axes(value: object, rank: int) -> tuple[int, ...] | None:
-    axes = _ints(value)
+    axes = int_tuple(value)
     if axes is None:
         return tuple(range(rank)) if value in (None, ()) else None
     return tuple(axis % rank for axis in axes) if rank else ()
@@ -154,7 +162,7 @@ def _reduce(_declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, objec
 
 
 def _transpose(_declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object]) -> Shape | None:
-    order = _ints(attrs.get("dims", attrs.get("input_perm", attrs.get("perm"))))
+    order = int_tuple(attrs.get("dims", attrs.get("input_perm", attrs.get("perm"))))
     if not inputs or order is None or len(order) != len(inputs[0]):
         return None
     return tuple(inputs[0][axis] for axis in order)
@@ -201,7 +209,7 @@ def _gather(_declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, objec
 
 
 def _tile(_declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object]) -> Shape | None:
-    counts = _ints(attrs.get("dims", attrs.get("multiples")))
+    counts = int_tuple(attrs.get("dims", attrs.get("multiples", attrs.get("input1"))))
     if not inputs or counts is None:
         return None
     rank = max(len(counts), len(inputs[0]))
@@ -211,7 +219,7 @@ def _tile(_declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object]
 
 
 def _strided_slice(declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str, object]) -> Shape | None:
-    begin, end, strides = (_ints(attrs.get(name)) for name in ("begin", "end", "strides"))
+    begin, end, strides = (int_tuple(attrs.get(name)) for name in ("begin", "end", "strides"))
     masks = [attrs.get(f"{name}_mask", 0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")]
     if not inputs or begin is None or end is None or strides is None or not len(begin) == len(end) == len(strides):
         return None
@@ -232,7 +240,7 @@ def _strided_slice(declared: Shape, inputs: Sequence[Shape], attrs: Mapping[str,
 
 
 def _target_shape(_declared: Shape, _inputs: Sequence[Shape], attrs: Mapping[str, object]) -> Shape | None:
-    return _ints(attrs.get("shape", attrs.get("size")))
+    return int_tuple(attrs.get("shape", attrs.get("size")))
 
 
 InferenceRule = Callable[[Shape, Sequence[Shape], Mapping[str, object]], Shape | None]
@@ -243,9 +251,8 @@ _RULES: Mapping[str, InferenceRule] = {
     "Dense": _dense,
     **dict.fromkeys(
         ("LayerNorm", "LayerNormExt", "LayerNormV3", "RmsNorm", "TopK", "TopkExt", "Sort", "SortExt", "Split",
-         "SplitTensor", "SplitWithSize"), _in_place
+         "SplitTensor", "SplitWithSize", "MoeGatingTopKSoftmax"), _in_place
     ),
-    **dict.fromkeys(("Conv2D", "Conv3D", "Conv2DExt", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _first),
     **dict.fromkeys(
         ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceAll", "ReduceAny", "SumExt",
          "MeanExt", "ProdExt", "Argmax", "ArgMaxExt", "Argmin"), _reduce
@@ -258,5 +265,5 @@ _RULES: Mapping[str, InferenceRule] = {
     "Gather": _gather,
     "Tile": _tile,
     "StridedSlice": _strided_slice,
-    **dict.fromkeys(("BroadcastTo", "FillV2", "Zeros", "Ones", "Fill"), _target_shape),
+    **dict.fromkeys(("FillV2", "Zeros", "Ones", "Fill"), _target_shape),
 }  # fmt: skip

@@ -8,7 +8,8 @@ the user's source lines, the layouts chosen for the device and the sub-graphs th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +37,9 @@ _NODE = re.compile(r"  %(\d+)\((.*?)\) = (.*)$")
 _RETURN = re.compile(r"  Return(\(.*)$")
 _SCOPE = re.compile(r"\s+# Fullname with scope: \((.*)\)$")
 _FILE = re.compile(r"\s+# In file (.+?):(\d+)(?:~\d+)?, ")
-_LAYOUT = re.compile(r"<(\w+?)x(\w+)(?:\[|\{|>)")
+_LAYOUT = re.compile(r"<(\w+?)x([A-Z]\w+)(?:\[|\{|>)")
+_KERNEL_GRAPH = re.compile(r"kernel_graph(\d+)$")
+_CONDITIONS = re.compile(r"<(?:Tuple\[)?Tensor\[Bool\](?:\*\d+)?\]?, (?:TupleShape\()?[(), ]*\)?>")
 _FUNCTION_SPAN = re.compile(r"# In file .+?:\d+~\d+, ")
 
 
@@ -85,7 +88,37 @@ def parse_kernel_ir(text: str, path: str | Path) -> Program:
             inputs.append((name, kind))
     root = Function(root.name, tuple(inputs), root.nodes, root.outputs, root.calls)
     functions[entry] = root
-    return Program(root, functions, reader.constants, tuple(weights), "MindSpore IR dump")
+    notes = _part_of_a_program(Path(path), entry, blocks[entry])
+    return Program(root, functions, reader.constants, tuple(weights), "MindSpore IR dump", notes)
+
+
+def _part_of_a_program(path: Path, entry: str, block: _Block) -> tuple[str, ...]:
+    """
+    A note where the file holds one of several kernel graphs.
+
+    Conditions cut a program into kernel graphs, which are dumped one a file: `graph_build_0_*.ir`, `graph_build_1_*.ir`
+    and so on. One alone that returns nothing but conditions steers others as well.
+    """
+    match = _KERNEL_GRAPH.match(entry)
+    if match is None:
+        return ()
+    number = int(match.group(1))
+    siblings: set[str] = set()
+    whole = ""
+    with suppress(OSError):
+        siblings = {sibling.name.split("_")[2] for sibling in path.parent.glob("graph_build_*_*.ir")}
+        whole = min((sibling.name for sibling in path.parent.glob("*_execute_*.ir")), default="")
+    made = {draft.name.rpartition(":")[2]: draft.type for draft in block.drafts}
+    results = [made.get(part.strip(), "") for part in split_top(block.result.strip("()"))]
+    decides = bool(results) and all(_CONDITIONS.fullmatch(kind) for kind in results)
+    if not number and len(siblings) < 2 and not decides:
+        return ()
+    beside = f" ({whole} lies beside it)" if whole else ""
+    of = f" of {len(siblings)} dumped here" if len(siblings) > 1 else ""
+    return (
+        f"kernel graph {number} alone{of}: control flow cuts a program into several kernel graphs, and this is one of "
+        f"them; for the whole program name *_execute_*.ir{beside}",
+    )
 
 
 def _scan(text: str, path: str | Path) -> tuple[str, dict[str, tuple[str, str]], dict[str, _Block]]:
@@ -97,7 +130,7 @@ def _scan(text: str, path: str | Path) -> tuple[str, dict[str, tuple[str, str]],
     in_attrs = False
     block: _Block | None = None
     draft: _Draft | None = None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in _statements(text):
         if block is None:
             if line.startswith(KERNEL_IR_MARK):
                 entry = line[len(KERNEL_IR_MARK) :].strip()
@@ -128,6 +161,31 @@ def _scan(text: str, path: str | Path) -> tuple[str, dict[str, tuple[str, str]],
     if block is not None:
         raise InputError("the file ends in the middle of a sub-graph", path=path, remedy="dump the graph again")
     return entry, parameters, blocks
+
+
+_STARTS = ("  %", "  Return(", "      : (", "      #", "}")
+"""How statements and what is said of them begin; other lines within a sub-graph go on with a constant's elements."""
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, the rows of constant tensors joined to the statement that they belong to."""
+    inside = False
+    begun: list[str] = []
+    at = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if inside and begun and not line.startswith(_STARTS):
+            begun.append(line)
+            continue
+        if begun:
+            yield at, " ".join(begun)
+            begun = []
+        if inside and line.startswith(("  %", "  Return(")):
+            begun, at = [line], number
+            continue
+        inside = line.startswith("subgraph @") or (inside and not line.startswith("}"))
+        yield number, line
+    if begun:
+        yield at, " ".join(begun)
 
 
 def _annotate(draft: _Draft, line: str) -> None:

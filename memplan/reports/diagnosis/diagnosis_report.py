@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,11 +27,13 @@ from memplan.reports.report import (
     Severity,
     section,
 )
-from memplan.reports.step_pictures import STEP_PARTS, device_strip, stacked_steps
+from memplan.reports.step_pictures import device_strip, parts_of_step, stacked_steps
 from memplan.schema import Source
 
 _MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
 _MOST_FINDINGS, _MOST_ROWS = 60, 200
+_MOST_ALIKE = 8
+"""Ranks on which findings of one kind are listed one by one; of more the dearest stands for all."""
 _UNITS = {
     "ns": Quantity.DURATION, "bytes": Quantity.BYTES, "share": Quantity.SHARE, "count": Quantity.COUNT,
     "B/s": Quantity.RATE,
@@ -77,12 +79,12 @@ _BALANCE = (
 
 def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()) -> Report:
     """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
-    findings = list(diagnosis.findings)
-    rows = tuple(_row(number, one, diagnosis) for number, one in enumerate(findings, 1))
+    findings, alike = _folded(diagnosis.findings)
+    rows = tuple(_row(number, one, diagnosis, alike) for number, one in enumerate(findings, 1))
     table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
     sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
     sections.append(section("Where the time went", *_time_parts(diagnosis)))
-    sections += [_details(number, one, diagnosis) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
+    sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
     if diagnosis.chip is None:
         remarks.append(
@@ -105,9 +107,35 @@ def _nothing(diagnosis: Diagnosis) -> Sentence:
     return Sentence("Nothing costs enough to be reported")
 
 
-def _row(number: int, one: Finding, diagnosis: Diagnosis) -> tuple[ReportCell, ...]:
+def _folded(findings: Sequence[Finding]) -> tuple[list[Finding], dict[str, int]]:
+    """
+    `findings` of which those of a kind that many ranks have are left out but for the first, which is the dearest.
+
+    With the kinds that are folded comes on how many further ranks each was found.
+    """
+    ranks: dict[str, set[int]] = {}
+    for one in findings:
+        if one.rank is not None:
+            ranks.setdefault(one.kind, set()).add(one.rank)
+    alike = {kind: len(found) - 1 for kind, found in ranks.items() if len(found) > _MOST_ALIKE}
+    listed, seen = [], set()
+    for one in findings:
+        if one.rank is None or one.kind not in alike or one.kind not in seen:
+            listed.append(one)
+        if one.rank is not None:
+            seen.add(one.kind)
+    return listed, alike
+
+
+def _whose(one: Finding, alike: Mapping[str, int]) -> str | int:
+    if one.rank is None:
+        return "all"
+    return one.rank if one.kind not in alike else f"{one.rank} and {alike[one.kind]:,} more"
+
+
+def _row(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> tuple[ReportCell, ...]:
     return (
-        number, "all" if one.rank is None else one.rank, one.title, one.cost_ns, _share(one, diagnosis), one.path_ns,
+        number, _whose(one, alike), one.title, one.cost_ns, _share(one, diagnosis), one.path_ns,
         one.cost_bytes, one.confidence.value, one.kind,
     )  # fmt: skip
 
@@ -118,7 +146,7 @@ def _share(one: Finding, diagnosis: Diagnosis) -> float | None:
     return one.cost_ns / max(diagnosis.job.ranks[one.rank].length_ns, 1)
 
 
-def _details(number: int, one: Finding, diagnosis: Diagnosis) -> ReportSection:
+def _details(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> ReportSection:
     parts: list[Part] = [one.title]
     if one.bound or one.formula:
         parts.append(Sentence("Cost against {}; {}.", (one.bound or "no bound", one.formula)))
@@ -133,7 +161,7 @@ def _details(number: int, one: Finding, diagnosis: Diagnosis) -> ReportSection:
             for item in one.remedies
         )
         parts.append(ReportTable(_REMEDIES, remedies, "What to do"))
-    whose = "" if one.rank is None else f", rank {one.rank}"
+    whose = "" if one.rank is None else f", rank {_whose(one, alike)}"
     cost = "" if one.cost_ns is None else f": {format_duration(one.cost_ns)}"
     return section(f"{number}. {one.kind}{whose}{cost}", *parts)
 
@@ -162,7 +190,7 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
     for rank, facts in diagnosis.job.ranks.items():
         for step in facts.steps[:_MOST_STEPS]:
             rows.append(_step_row(rank, step))
-            bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", _stacked(step)))
+            bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", parts_of_step(step)))
     total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
     yield stacked_steps(bars, title="Steps taken apart")
     yield ReportTable(_STEPS, tuple(rows[:_MOST_ROWS]), "Steps", total=total)
@@ -197,15 +225,6 @@ def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:
         rank, None if step.step is None else str(step.step), step.length_ns, step.computing_ns, step.overlapped_ns,
         step.transfer_ns, step.waiting_ns, step.exposed_ns, step.bubble_ns, step.copying_ns, step.idle_total_ns, mostly,
     )  # fmt: skip
-
-
-def _stacked(step: StepBreakdown) -> dict[str, int]:
-    transfer = step.exposed_ns if step.transfer_ns is None else step.transfer_ns
-    values = (
-        step.computing_ns, step.overlapped_ns, transfer, step.waiting_ns or 0, step.bubble_ns, step.copying_ns,
-        step.idle_total_ns,
-    )  # fmt: skip
-    return dict(zip(STEP_PARTS, values, strict=True))
 
 
 def _document(diagnosis: Diagnosis, title: str, notes: Sequence[str]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ def print_report(report: Report) -> None:
     """Print `report` on standard output, in bold and as wide as the terminal where it is one."""
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console = Console(markup=False, highlight=False, width=_WIDTH)
+        console = Console(markup=False, emoji=False, highlight=False, width=_WIDTH)
     _print(report, console)
 
 
@@ -31,7 +31,7 @@ def render_console(report: Report) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    _print(report, Console(file=text, markup=False, highlight=False, width=_WIDTH, force_terminal=False))
+    _print(report, Console(file=text, markup=False, emoji=False, highlight=False, width=_WIDTH, force_terminal=False))
     return text.getvalue()
 
 

@@ -40,6 +40,11 @@ def render_html(report: Report) -> str:
     )
 
 
+def html_fragment(report: Report) -> str:
+    """`report` as a piece of a page that is there, such as a notebook's, which styles it."""
+    return "\n".join(["<div>", *_body(report), "</div>"])
+
+
 def _body(report: Report) -> Iterator[str]:
     yield f"<header><h1>{escape(report.title)}</h1>"
     if report.headline:

@@ -1,0 +1,143 @@
+"""
+Intervals of kernel times by class, from profiles and public rows: `python -m benchmarks.kernel_intervals [--write]`.
+
+The 10 % and 90 % quantiles of measured over predicted time are taken of each source that has enough kernels of a class;
+an interval reaches from the least to the most of them, so that one large profile does not speak for all. Coverage is
+that of each source by the intervals of the others. `--write` puts the intervals into `memplan/cost/intervals.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.aicore import HERE, PROFILES, kernels_of, table
+from benchmarks.public_kernels import public_kernels
+from memplan.cost import kernel_cost, machine
+from memplan.cost.calibration_fit import measured_kernels, observe
+from memplan.cost.uncertainty import UNKNOWN, interval_class
+from memplan.hardware import chip
+
+INTERVALS = HERE.parent / "memplan" / "cost" / "intervals.json"
+_ENOUGH = 3
+"""Kernels of a class that a source needs to have quantiles of its own; others are put together."""
+_SEVERAL = 5
+"""Sources of which a class is said to be known by."""
+_TAIL = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Measured over predicted time of one kernel, its source and its class."""
+
+    source: str
+    class_name: str
+    value: float
+
+
+def kernel_ratios(data: Path) -> Iterator[Ratio]:
+    """Every kernel of the profiles at hand and of the public rows."""
+    for name, folder, rank, chip_name in PROFILES:
+        columns = kernels_of(data / folder, rank)
+        if columns is None:
+            continue
+        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
+        kernels = measured_kernels(columns)
+        for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True):
+            cost = kernel_cost(kernel, core)
+            yield Ratio(name, interval_class(kernel, cost), float(time) / cost.duration_ns)
+    for row, kernel in public_kernels():
+        cost = kernel_cost(kernel, machine(chip(row["chip"])))
+        yield Ratio(row["source"], interval_class(kernel, cost), row["us"] * 1e3 / cost.duration_ns)
+
+
+def class_bounds(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
+    """
+    The interval of class `name` from kernels of all classes.
+
+    Few sources say little of the next: then it reaches as far as that of all kernels.
+    """
+    own = [ratio for ratio in ratios if ratio.class_name == name]
+    several = len({ratio.source for ratio in own}) >= _SEVERAL
+    found = [source_bounds(own)] if own else []
+    if not several:
+        found.append(source_bounds(ratio for ratio in ratios if ratio.class_name != UNKNOWN))
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def source_bounds(ratios: Iterable[Ratio]) -> tuple[float, float]:
+    """The least and the most of the sources' quantiles."""
+    apart: dict[str, list[float]] = defaultdict(list)
+    for ratio in ratios:
+        apart[ratio.source].append(ratio.value)
+    groups = [values for values in apart.values() if len(values) >= _ENOUGH]
+    rest = [value for values in apart.values() if len(values) < _ENOUGH for value in values]
+    groups += [rest] if rest else []
+    lows, highs = zip(*(np.quantile(values, (_TAIL, 1 - _TAIL)) for values in groups), strict=True)
+    return float(min(lows)), float(max(highs))
+
+
+def left_out_coverage(name: str, ratios: Sequence[Ratio]) -> tuple[float, Mapping[str, float]]:
+    """The share of a class's kernels that intervals without their source hold, in all and by source."""
+    inside, count, shares = 0, 0, {}
+    for source in sorted({ratio.source for ratio in ratios if ratio.class_name == name}):
+        low, high = class_bounds(name, [ratio for ratio in ratios if ratio.source != source])
+        own = [ratio.value for ratio in ratios if ratio.class_name == name and ratio.source == source]
+        held = sum(low <= value <= high for value in own)
+        inside, count, shares[source] = inside + held, count + len(own), held / len(own)
+    return inside / count, shares
+
+
+def classes_of(ratios: Iterable[Ratio]) -> list[str]:
+    """The classes that have intervals."""
+    return sorted({ratio.class_name for ratio in ratios} - {UNKNOWN})
+
+
+def interval_table(ratios: Iterable[Ratio]) -> Iterator[str]:
+    """The intervals in Markdown, with how many kernels of a source those made without it hold."""
+    told = list(ratios)
+    rows = []
+    for name in classes_of(told):
+        own = [ratio for ratio in told if ratio.class_name == name]
+        low, high = class_bounds(name, told)
+        held, shares = left_out_coverage(name, told)
+        inside = sum(low <= ratio.value <= high for ratio in own) / len(own)
+        source, least = min(shares.items(), key=lambda item: item[1])
+        rows.append(
+            (name, f"{low:.2f} to {high:.2f}", f"{len(own):,}", len(shares), f"{inside:.0%}", f"{held:.0%}",
+             f"{least:.0%} of {source}")
+        )  # fmt: skip
+    header = ("class", "measured over predicted", "kernels", "sources", "inside", "inside, their source left out",
+              "least of a source left out")  # fmt: skip
+    yield from table(header, rows)
+
+
+def _entry(name: str, ratios: Sequence[Ratio]) -> dict[str, float | int]:
+    low, high = class_bounds(name, ratios)
+    own = [ratio for ratio in ratios if ratio.class_name == name]
+    sources = len({ratio.source for ratio in own})
+    return {"low": round(low, 3), "high": round(high, 3), "kernels": len(own), "sources": sources}
+
+
+def main() -> None:
+    """Print the intervals, or write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data", help="the shared data folder")
+    parser.add_argument("--write", action="store_true", help="write memplan/cost/intervals.json")
+    options = parser.parse_args()
+    ratios = list(kernel_ratios(options.data))
+    print("\n".join(interval_table(ratios)))
+    if options.write:
+        document = json.loads(INTERVALS.read_text("utf-8"))
+        document["classes"] = {name: _entry(name, ratios) for name in classes_of(ratios)}
+        INTERVALS.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

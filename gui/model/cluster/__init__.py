@@ -1,0 +1,1 @@
+"""The ranks of a profile beside each other."""

@@ -1,0 +1,153 @@
+"""The figures at the head of a document: step time, exposed communication, idle time, peak of memory, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from memplan.core.errors import MemplanError
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_bytes, format_change, format_duration, format_share
+from memplan.gui.model.compare.deviations import verdict
+from memplan.gui.model.session.session import Session
+from memplan.hardware import chip as find_chip
+from memplan.schema import Tier
+from memplan.traces.process_memory import process_memory
+
+if TYPE_CHECKING:
+    from memplan.findings.step_breakdown import StepBreakdown
+
+_FULL = 0.9
+"""Share of the capacity from which a peak is shown as one to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFigure:
+    """A figure with its title and what stands under it; a click on it leads to `page`. `warns`: it is out of bounds."""
+
+    title: Sentence
+    value: Text
+    note: Text
+    page: str
+    warns: bool = False
+
+
+def shown_steps_of(session: Session) -> Sequence[StepBreakdown]:
+    """The steps of the shown rank, taken apart; none before the profile is diagnosed or where it tells of none."""
+    rank, found = session.document.rank, session.diagnosis
+    if rank is None or found is None or rank.rank not in found.job.ranks:
+        return ()
+    return found.job.ranks[rank.rank].steps
+
+
+def head_figures(session: Session) -> list[HeadFigure]:
+    """What is known of them; of a plan alone what it predicts."""
+    steps = shown_steps_of(session)
+    figures = [figure for figure in (_step_time(session, steps), *_shares(steps), _peak(session)) if figure is not None]
+    return [*figures, *_verdict(session)]
+
+
+def _step_time(session: Session, steps: Sequence[StepBreakdown]) -> HeadFigure | None:
+    planned, found = session.document.planned_step_ns, session.document.comparison
+    measured = round(median(step.length_ns for step in steps)) if steps else None
+    if found is not None and planned is not None:
+        measured = found.summary.measured_makespan_ns
+    if measured is None and planned is None:
+        return None
+    title = Sentence("Step time")
+    if measured is None:
+        return HeadFigure(title, format_duration(planned or 0), Sentence("as planned"), "timeline")
+    if planned is None:
+        note = Sentence("median of {} steps", (f"{len(steps):,}",)) if len(steps) != 1 else Sentence("the only step")
+        return HeadFigure(title, format_duration(measured), note, "timeline")
+    values = (format_duration(planned), format_change(measured / planned - 1) if planned else "–")
+    off = planned > 0 and abs(measured / planned - 1) > 0.1
+    return HeadFigure(title, format_duration(measured), Sentence("planned {} ({})", values), "plan", warns=off)
+
+
+def _shares(steps: Sequence[StepBreakdown]) -> list[HeadFigure]:
+    """Exposed communication and idle time of all steps together."""
+    whole = sum(step.length_ns for step in steps)
+    if not whole:
+        return []
+    exposed = sum(step.exposed_ns + step.bubble_ns for step in steps)
+    idle = sum(step.idle_total_ns for step in steps)
+    per_step = len(steps)
+    return [
+        HeadFigure(
+            Sentence(title),
+            format_share(length / whole),
+            Sentence("{} a step", (format_duration(round(length / per_step)),)),
+            "timeline",
+            warns=length > whole / 4,
+        )
+        for title, length in (("Exposed communication", exposed), ("Idle", idle))
+    ]
+
+
+def _peak(session: Session) -> HeadFigure | None:
+    """The most that was held, of the process where the profile tells, against what the device or the plan has."""
+    document = session.document
+    title = Sentence("Memory peak")
+    capacity = _capacity(session)
+    held: int | None = None
+    whose: Text = ""
+    if document.rank is not None:
+        process = process_memory({name: curve for name in document.rank.memory_components()
+                                  if (curve := document.rank.memory(name)) is not None})  # fmt: skip
+        if process is not None:
+            held, whose = process.held, Sentence("the whole process")
+        elif session.curves.measured and session.tier is Tier.HBM:
+            held, whose = session.curves.measured[0].peak[1], session.curves.measured[0].title
+    if held is None and document.plan is not None:
+        use = next((use for use in document.plan.tiers if use.tier is Tier.HBM), None)
+        held, whose = (use.peak, Sentence("as planned")) if use is not None else (None, "")
+    if held is None:
+        return None
+    if capacity is None:
+        return HeadFigure(title, format_bytes(held), whose, "memory")
+    values = (whose, format_share(held / capacity), format_bytes(capacity))
+    told = Sentence("{}: {} of {}", values)
+    return HeadFigure(title, format_bytes(held), told, "memory", warns=held > _FULL * capacity)
+
+
+def _capacity(session: Session) -> int | None:
+    """What the plan may use of HBM, else what the chip has that the profile names."""
+    document = session.document
+    if document.plan is not None:
+        use = document.plan.tier(Tier.HBM)
+        if use is not None and use.capacity is not None:
+            return use.capacity
+    name = document.rank.chip if document.rank is not None else None
+    if name is None:
+        return None
+    try:
+        chip = find_chip(name)
+    except MemplanError:
+        return None
+    return None if chip.hbm_bytes is None else chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
+
+
+def _verdict(session: Session) -> list[HeadFigure]:
+    """Whether the run keeps to the plan; without a plan what costs most; of a plan alone whether it fits."""
+    document = session.document
+    told = verdict(document)
+    if told is not None and document.comparison is not None:
+        deviates = document.comparison.deviates
+        value = Sentence("off the plan") if deviates else Sentence("as planned")
+        return [HeadFigure(Sentence("Verdict"), value, told, "plan", warns=deviates)]
+    if session.diagnosis is not None and session.diagnosis.findings:
+        count = len(session.diagnosis.findings)
+        value = Sentence("1 finding") if count == 1 else Sentence("{} findings", (f"{count:,}",))
+        return [HeadFigure(Sentence("Verdict"), value, session.diagnosis.findings[0].title, "timeline", warns=True)]
+    if session.diagnosis is not None:
+        return [HeadFigure(Sentence("Verdict"), Sentence("nothing found"), "", "timeline")]
+    if document.plan is not None and document.profile is None:
+        plan = document.plan
+        value = (
+            Sentence("fits") if plan.fits else Sentence("does not fit: {} missing", (format_bytes(plan.missing_bytes),))
+        )
+        return [HeadFigure(Sentence("Verdict"), value, Sentence("the plan in its memory"), "memory", not plan.fits)]
+    return []

@@ -1,0 +1,55 @@
+"""A bar for each step, taken apart into work, communication, waiting and idle time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memplan.core.sentence import Sentence, Text
+from memplan.gui.model.overview.head_figures import shown_steps_of
+from memplan.gui.model.session.session import Session
+from memplan.reports.step_pictures import STEP_PARTS, parts_of_step
+
+PART_ROLES = dict(
+    zip(STEP_PARTS, ("part_compute", "part_overlap", "part_transfer", "part_wait", "part_bubble", "part_copy",
+                     "part_idle"), strict=True)
+)  # fmt: skip
+"""The colour of each part, a role of the palette."""
+MOST_STEP_BARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StepBar:
+    """
+    One bar: nanoseconds by the names of `STEP_PARTS`, in that order.
+
+    `span_ns` is where the step lies on the profile's clock, `None` where that is not known.
+    """
+
+    label: Text
+    parts: Mapping[str, int]
+    span_ns: tuple[int, int] | None = None
+
+    @property
+    def length_ns(self) -> int:
+        """All parts together."""
+        return sum(self.parts.values())
+
+
+def step_bars(session: Session) -> list[StepBar]:
+    """The planned step where there is a plan with times, then the steps of the shown rank in order."""
+    bars = []
+    planned = session.document.planned_step_ns
+    plan = session.document.plan
+    if planned and plan is not None:
+        found = session.document.comparison
+        busy = found.summary.planned_busy_ns if found is not None else None
+        working = min(sum(op.duration_ns for op in plan.ops if op.launches) if busy is None else busy, planned)
+        parts = {STEP_PARTS[0]: working, STEP_PARTS[-1]: planned - working}
+        start = session.document.axis.to_profile(min(op.start_ns for op in plan.ops))
+        bars.append(StepBar(Sentence("planned"), parts, (start, start + planned)))
+    for place, step in enumerate(shown_steps_of(session)[:MOST_STEP_BARS], 1):
+        number = place if step.step is None else step.step
+        span = None if step.start_ns is None else (step.start_ns, step.start_ns + step.length_ns)
+        bars.append(StepBar(Sentence("step {}", (str(number),)), parts_of_step(step), span))
+    return bars

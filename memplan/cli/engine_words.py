@@ -1,0 +1,191 @@
+"""The engines' own command lines, files of options and counts such as `32k`, as the words that commands here take."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memplan.core.errors import InputError
+from memplan.core.resources import table
+
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM])")
+_SCALES = {"k": 1000, "K": 1024, "m": 1000**2, "M": 1024**2}
+_VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_MOST_FILE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class PlainWords:
+    """The `words` of a command, and options of an engine's command line that were `left` out for want of a meaning."""
+
+    words: tuple[str, ...]
+    left: tuple[str, ...] = ()
+
+
+def plain_words(words: Sequence[str]) -> PlainWords:
+    """
+    `words` with files of options, an engine's command line behind `--` and counts with a letter written out.
+
+    Raises `InputError` for a file or a line that can't be read as such.
+    """
+    if not words or not any("." in word or word == "--" or _COUNT.fullmatch(_value(word)) for word in words):
+        return PlainWords(tuple(words))
+    known = table("memplan.cli", "engine_words.json")
+    own, left = list(words), tuple[str, ...]()
+    if "--" in own and own[0] == "kv":
+        place = own.index("--")
+        given, left = _served(own[place + 1 :], known)
+        # What is given beside the engine's line wins over it.
+        own = [own[0], *given, *own[1:place]]
+    own = [own[0], *_with_files(own[0], own[1:])]
+    return PlainWords(tuple(_counted(own, known["counts"])), left)
+
+
+def _value(word: str) -> str:
+    return word.rpartition("=")[2]
+
+
+def _counted(words: Sequence[str], counts: Sequence[str]) -> Iterator[str]:
+    before = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in counts and equals:
+            yield f"{name}={_count(value)}"
+        else:
+            yield _count(word) if before in counts else word
+        before = word
+
+
+def _count(text: str) -> str:
+    """`32k` as 32000 and `32K` as 32768, as vLLM reads them; other texts as they are."""
+    match = _COUNT.fullmatch(text)
+    if match is None:
+        return text
+    number = float(match[1]) * _SCALES[match[2]]
+    if number != int(number):
+        raise InputError(f"{text!r} is no whole number", remedy="write it out")
+    return str(int(number))
+
+
+def _with_files(command: str, words: Sequence[str]) -> list[str]:
+    """Files of options first, so that what stands in the line wins."""
+    given: list[str] = []
+    rest: list[str] = []
+    named = False
+    for word in words:
+        if named and word.endswith(".toml"):
+            given += _from_file(Path(word), command)
+            rest.pop()
+        elif word.startswith(("--config=", "-c=")) and word.endswith(".toml"):
+            given += _from_file(Path(_value(word)), command)
+        else:
+            rest.append(word)
+        named = word in ("-c", "--config")
+    return [*given, *rest]
+
+
+def _toml() -> Any:
+    """The reader of TOML: Python's own from 3.11 on."""
+    name = next((name for name in ("tomllib", "tomli") if importlib.util.find_spec(name) is not None), None)
+    if name is None:
+        raise InputError("files of options need Python 3.11", remedy="or install tomli")
+    return importlib.import_module(name)
+
+
+def _from_file(path: Path, command: str) -> list[str]:
+    """The options of a TOML file: those of its table `command`, if it has one, with those outside tables."""
+    try:
+        if path.stat().st_size > _MOST_FILE:
+            raise InputError("this is too large for a file of options", path=path)
+        document = _toml().loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}", path=path) from error
+    except ValueError as error:
+        raise InputError(f"this is no TOML: {error}", path=path) from None
+    plain = {name: value for name, value in document.items() if not isinstance(value, Mapping)}
+    inner = document.get(command, {})
+    found: list[str] = []
+    for name, value in {**plain, **inner}.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            found.append(option)
+        elif value is False:
+            found.append(f"--no-{option[2:]}")
+        elif isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+            found += [option, ",".join(map(str, value))]
+        elif isinstance(value, str | int | float):
+            found += [option, str(value)] if name != "model" else [str(value)]
+        else:
+            raise InputError("is neither a text, a number, a list of them nor true or false", path=path, place=name)
+    return found
+
+
+def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
+    """The words for the command line of an engine, and its options that mean nothing here."""
+    words = shlex.split(line[0]) if len(line) == 1 else list(line)
+    found: list[str] = []
+    while words and (match := _VARIABLE.fullmatch(words[0])):
+        option = known["variables"].get(match[1])
+        found += [] if option is None else [option, match[2]]
+        words = words[1:]
+    start = next((item for item in known["starts"] if _begins(words, item["words"]) is not None), None)
+    if start is None:
+        raise InputError(
+            f"{' '.join(words)[:60]!r} starts no engine that is known",
+            remedy="write kv -- vllm serve MODEL --option ...",
+        )
+    words = words[_begins(words, start["words"]) or 0 :]
+    models: list[str] = []
+    left: list[str] = []
+    at = 0
+    while at < len(words):
+        name, equals, value = words[at].partition("=")
+        at += 1
+        if not name.startswith("-"):
+            models.append(name + equals + value)
+            continue
+        name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
+        option = known["options"].get(name)
+        if not equals and name not in known["flags"] and at < len(words) and not words[at].startswith("-"):
+            value = words[at]
+            at += 1
+        if name in known["model"]:
+            models.append(value)
+        elif name in known["eager"]:
+            found += ["--graph-memory", "0MiB"]
+        elif name in known["objects"]:
+            found += _object(name, value, known["objects"][name])
+        elif option is not None:
+            found += [option] if name in known["flags"] else [option, value]
+        elif name not in known["no_bearing"]:
+            left.append(name)
+    if len(models) != 1:
+        raise InputError(f"the engine's line names {len(models)} models, not one", remedy="write vllm serve MODEL")
+    if not Path(models[0]).exists():
+        raise InputError(
+            f"no file or folder is called {models[0]!r:.80}", remedy="give the folder of its config.json for MODEL"
+        )
+    return [models[0], "--engine", start["engine"], *found], tuple(dict.fromkeys(left))
+
+
+def _begins(words: Sequence[str], start: Sequence[str]) -> int | None:
+    """Behind which word the engine's options begin, if the line starts it so: `python -m` may stand before."""
+    for place in range(min(4, len(words))):
+        if tuple(Path(word).name for word in words[place : place + len(start)]) == tuple(start):
+            return place + len(start)
+    return None
+
+
+def _object(name: str, value: str, fields: Mapping[str, str]) -> list[str]:
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        raise InputError(f"{name} {value!r:.60} is no JSON") from None
+    known = document if isinstance(document, Mapping) else {}
+    return [word for field, option in fields.items() if field in known for word in (option, str(known[field]))]

@@ -1,0 +1,56 @@
+"""Kernels as the rows of a profile's table have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.cost.kernel import Kernel, kernel_of_row
+
+
+class KernelColumns(Protocol):
+    """
+    The columns of a profile's kernels that tell what they are; one row a kernel, in order of start.
+
+    Columns of formats are empty where the file has none.
+    """
+
+    @property
+    def duration_ns(self) -> NDArray[np.int64]: ...
+    @property
+    def block_count(self) -> NDArray[np.int64]: ...
+    @property
+    def type(self) -> Sequence[str]: ...
+    @property
+    def core(self) -> Sequence[str]: ...
+    @property
+    def input_shapes(self) -> Sequence[str]: ...
+    @property
+    def input_dtypes(self) -> Sequence[str]: ...
+    @property
+    def input_formats(self) -> Sequence[str]: ...
+    @property
+    def output_shapes(self) -> Sequence[str]: ...
+    @property
+    def output_dtypes(self) -> Sequence[str]: ...
+    @property
+    def output_formats(self) -> Sequence[str]: ...
+    @property
+    def pmu(self) -> Mapping[str, NDArray[np.float64]]: ...
+
+
+def kernel_at(columns: KernelColumns, row: int) -> Kernel:
+    """The kernel of a row; the cores it used are left for the model to say, as when it predicts."""
+    return kernel_of_row(
+        columns.type[row],
+        columns.input_shapes[row],
+        columns.input_dtypes[row],
+        columns.output_shapes[row],
+        columns.output_dtypes[row],
+        input_formats=columns.input_formats[row] if columns.input_formats else "",
+        output_formats=columns.output_formats[row] if columns.output_formats else "",
+        core=columns.core[row],
+    )

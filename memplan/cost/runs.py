@@ -1,0 +1,98 @@
+"""The runs of contiguous bytes that a vector kernel's operands are cut into: what strided and short rows cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from memplan.cost.kernel import Kernel, OpClass, Operand
+from memplan.graph.model import DTYPE_BITS
+
+_TILE = 64
+"""Elements of a side of the tile that a transposition of the last dimension goes through (assumption)."""
+_JOINS = frozenset({"concat", "concatd", "concatv2", "pack", "stack", "sequenceconcat"})
+_PARTS = frozenset({"split", "splitd", "splitv", "splitvd", "splitwithsize", "splittensor", "unpack", "chunk"})
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """
+    Bytes of the runs that are read and written, 0 for pieces as long as UB takes; `apart` where bytes that nobody reads
+    lie between them.
+    """
+
+    read: float = 0.0
+    written: float = 0.0
+    apart: bool = False
+
+
+def contiguous_runs(kernel: Kernel, rule: OpClass) -> Runs:
+    """
+    The runs of `kernel`: a slice reads parts of rows, gated activations and rotary positions halves of them, joining
+    and splitting move each part's rows, and a transposition the dimensions that stay innermost.
+    """
+    if not kernel.present or not kernel.outputs:
+        return Runs()
+    source, result = kernel.present[0], kernel.outputs[0]
+    if rule.kind == "slice":
+        return Runs(read=_shared(source, result), apart=True)
+    if rule.rule in ("swiglu", "swiglu_gradient"):
+        wide = max(kernel.operands, key=lambda operand: operand.shape[-1] if operand.shape else 0)
+        half = _bytes(wide, wide.shape[-1] // 2) if wide.shape else 0.0
+        return Runs(read=half, written=half if rule.rule == "swiglu_gradient" else 0.0)
+    if rule.rule == "rotary" and source.shape:
+        half = _bytes(source, source.shape[-1] // 2)
+        return Runs(read=half, written=half)
+    name = kernel.type.casefold()
+    if name in _JOINS:
+        found = [run for operand in kernel.present if (run := _shared(result, operand))]
+        return Runs(written=min(found, default=0.0))
+    if name in _PARTS:
+        found = [run for operand in kernel.outputs if (run := _shared(source, operand))]
+        return Runs(read=min(found, default=0.0))
+    if name.startswith("transdata"):
+        return _blocked_runs(source, result)
+    if rule.kind == "transpose" and len(source.shape) == len(result.shape) > 1:
+        return _transposed_runs(source, result)
+    return Runs()
+
+
+def _bytes(operand: Operand, elements: int) -> float:
+    return elements * DTYPE_BITS.get(operand.dtype, 16) / 8
+
+
+def _shared(whole: Operand, part: Operand) -> float:
+    """Bytes of `part` that lie together in `whole`, 0 where all of it does."""
+    if len(whole.shape) != len(part.shape):
+        return 0.0
+    run = 1
+    for place in range(len(part.shape) - 1, -1, -1):
+        run *= part.shape[place]
+        if part.shape[place] != whole.shape[place]:
+            outside = part.count // max(run, 1)
+            return _bytes(part, run) if outside > 1 else 0.0
+    return 0.0
+
+
+def _blocked_runs(source: Operand, result: Operand) -> Runs:
+    """Between images or filters (N, C, H, W) and blocks of channels: all of one channel lies together, or 32 bytes."""
+    if len(source.shape) == 4 and source.layout == "ND":
+        return Runs(read=_bytes(source, prod(source.shape[2:])))
+    if len(result.shape) == 4 and result.layout == "ND":
+        return Runs(written=_bytes(result, prod(result.shape[2:])))
+    return Runs()
+
+
+def _transposed_runs(source: Operand, result: Operand) -> Runs:
+    """Dimensions that are innermost before and behind move as they are; else tiles of both are turned."""
+    if source.shape == result.shape:
+        return Runs()
+    inner = 1
+    for before, behind in zip(reversed(source.shape), reversed(result.shape), strict=True):
+        if before != behind:
+            break
+        inner *= before
+    if inner > 1:
+        return Runs(read=_bytes(source, inner))
+    sides = [min(operand.shape[-1], _TILE) for operand in (source, result)]
+    return Runs(read=_bytes(source, sides[0]), written=_bytes(result, sides[1]))

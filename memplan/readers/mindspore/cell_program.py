@@ -1,0 +1,81 @@
+"""A MindSpore cell, or a function of one, as a program whose layers may be recomputed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from memplan.core.errors import InputError
+from memplan.graph.model import Graph
+from memplan.readers.mindir.op_table import Target
+from memplan.readers.mindspore.cell import capture, is_cell, mindspore_module
+from memplan.readers.mindspore.cell_recompute import list_members, recomputed_cells
+from memplan.readers.mindspore.op_by_op import op_by_op
+from memplan.schema import PlannedProgram
+
+
+class CellProgram:
+    """
+    `source(*inputs)` in the mode that MindSpore is in: a cell, or a function that calls cells.
+
+    `kernels` says whose kernels run it: by default those of the device that this process has set. `layers` extends a
+    model of few equal layers to that many; then none of them can be recomputed by name.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        inputs: tuple[Any, ...],
+        *,
+        layers: int | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        kernels: Target | None = None,
+    ) -> None:
+        mindspore = mindspore_module()
+        self._inputs, self._layers, self._shapes = inputs, layers, shapes
+        self._version = str(mindspore.__version__)
+        self._cell = source if is_cell(source) or not inspect.isroutine(source) else _as_cell(mindspore, source)
+        self._name = getattr(source, "__name__", type(source).__name__)
+        self._op_by_op = mindspore.get_context("mode") != mindspore.GRAPH_MODE
+        device = str(mindspore.get_context("device_target"))
+        self._kernels = kernels or (Target.CPU if device == "CPU" else Target.ASCEND)
+        self._cells = {} if layers is not None or not is_cell(self._cell) else list_members(self._cell)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the cells in lists of several."""
+        return tuple(self._cells)
+
+    def graph(self, recomputed: Collection[str] = ()) -> Graph:
+        """The compiled graph, in the order of the mode; raises `InputError` where it can't be compiled."""
+        with recomputed_cells([self._cells[name] for name in recomputed], self._version):
+            graph = capture(self._cell, *self._inputs, layers=self._layers, shapes=self._shapes, target=self._kernels)
+        return op_by_op(graph) if self._op_by_op else graph
+
+    def told(self, recomputed: Collection[str]) -> PlannedProgram:
+        """The program as a plan records it."""
+        mode = "pynative" if self._op_by_op else "graph"
+        return PlannedProgram("mindspore", self._version, mode, self._kernels.value, self._name, tuple(recomputed))
+
+
+def _as_cell(mindspore: Any, function: Callable[..., Any]) -> Any:
+    """`function` as a cell that holds the cells which the function names."""
+    named = inspect.getclosurevars(function)
+    held = {name: value for name, value in {**named.globals, **named.nonlocals}.items() if is_cell(value)}
+    owner = getattr(function, "__self__", None)
+    if is_cell(owner):
+        held["self"] = owner
+    if not held:
+        raise InputError(f"the function {function.__name__} names no cell", remedy="plan the cell that it calls")
+
+    class StepFunction(mindspore.nn.Cell):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(auto_prefix=False)
+            for name, cell in held.items():
+                setattr(self, name, cell)
+
+        def construct(self, *inputs: Any) -> Any:
+            return function(*inputs)
+
+    return StepFunction()

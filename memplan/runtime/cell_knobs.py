@@ -1,0 +1,114 @@
+"""What a plan sets in MindSpore: the size of the memory pool, cells to recompute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from memplan.core.units import GIB, format_bytes
+from memplan.graph import TensorKind
+from memplan.readers.mindir.op_table import op_table
+from memplan.readers.mindspore.cell import mindspore_module
+from memplan.readers.mindspore.cell_recompute import recompute_cell
+from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
+from memplan.schema import Plan, Tier
+from memplan.schema.applied import AppliedPlan, AppliedSetting
+
+
+def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
+    """
+    Set `plan` in `cell`, a training step or the network inside it, before it runs for the first time.
+
+    Raises `InputError`, with nothing changed, where they don't belong together (`memplan.runtime.apply`).
+    """
+    mindspore = mindspore_module()
+    version = str(mindspore.__version__)
+    graph_mode = mindspore.get_context("mode") == mindspore.GRAPH_MODE
+    refuse_other_program(plan, "mindspore", "graph" if graph_mode else "pynative")
+    device = str(mindspore.get_context("device_target"))
+    running = _chip_name(mindspore) if device == "Ascend" else None
+    if running is not None:
+        refuse_other_chip(plan, running)
+    parameters = list(cell.get_parameters())
+    shapes = {str(parameter.name): tuple(parameter.shape) for parameter in parameters}
+    own_state = op_table().optimizer_scalars
+    trained = (str(item.name) for item in parameters if item.requires_grad)
+    planned_prefix(plan, shapes, (name for name in trained if name not in own_state))
+    cells = dict(cell.cells_and_names())
+    names = own_names(plan.program.recomputed if plan.program is not None else (), cells)
+
+    undo: list[Callable[[], None]] = []
+    settings: list[AppliedSetting] = []
+    try:
+        for planned, own in names.items():
+            undo.append(recompute_cell(cells[own], version))
+            settings.append(AppliedSetting("Cell.recompute", planned, True, "the plan makes its activations anew"))
+    except BaseException:
+        for take_back in reversed(undo):
+            take_back()
+        raise
+    if names and graph_mode:
+        _forget_compiled(cell)
+        undo.insert(0, lambda: _forget_compiled(cell))
+    settings += [*_pool(mindspore, plan, device), *_moves(plan, device)]
+    return AppliedPlan(tuple(settings), tuple(undo))
+
+
+def _chip_name(mindspore: Any) -> str | None:
+    """What the device calls itself, `None` where this version doesn't say."""
+    ask = getattr(getattr(mindspore, "hal", None), "get_device_name", None)
+    return None if ask is None else str(ask())
+
+
+def _forget_compiled(cell: Any) -> None:
+    """Have `cell` compiled anew at its next call: what was compiled is found by the time the cell was made."""
+    if hasattr(cell, "_create_time"):
+        cell.__dict__["_create_time"] += 1
+
+
+def _pool(mindspore: Any, plan: Plan, device: str) -> list[AppliedSetting]:
+    """The size of the device's memory pool."""
+    use = plan.tier(Tier.HBM)
+    if use is None or use.capacity is None:
+        return []
+    name, size = "runtime.set_memory(max_size)", f"{int(use.capacity / GIB * 100) / 100}GB"
+    change = getattr(getattr(mindspore, "runtime", None), "set_memory", None)
+    if device != "Ascend":
+        reason = f"the device of this process is {device}, which has no pool of its own"
+    elif change is None:
+        reason = f"MindSpore {mindspore.__version__} has no runtime.set_memory"
+    elif use.capacity < GIB // 100:
+        reason = f"{format_bytes(use.capacity)} is less than can be written"
+    else:
+        try:
+            change(max_size=size)
+        except (RuntimeError, ValueError, TypeError) as error:
+            return [AppliedSetting(name, size, False, " ".join(str(error).split()))]
+        return [AppliedSetting(name, size, True, "what the plan may use of HBM")]
+    return [AppliedSetting(name, size, False, reason)]
+
+
+def _moves(plan: Plan, device: str) -> list[AppliedSetting]:
+    """What leaves HBM in the plan; a tensor's way is fixed when its cell is written."""
+    moved: dict[str, tuple[int, int]] = {}
+    kinds = {tensor.index: tensor.kind for tensor in plan.tensors}
+    for index in {transfer.tensor for transfer in plan.transfers}:
+        count, size = moved.get(kinds[index], (0, 0))
+        nbytes = sum(transfer.size for transfer in plan.transfers if transfer.tensor == index)
+        moved[kinds[index]] = count + 1, size + nbytes
+    return [
+        AppliedSetting(
+            _HOST_KNOBS.get(TensorKind(kind), "ops.move_to"),
+            f"{count} tensors of kind {kind}, {format_bytes(size)} moved",
+            False,
+            "the device of this process is its host" if device != "Ascend" else "is written where the cell is made",
+        )
+        for kind, (count, size) in sorted(moved.items())
+    ]
+
+
+_HOST_KNOBS = {
+    TensorKind.WEIGHT: "Parameter(device='CPU')",
+    TensorKind.OPTIMIZER_STATE: "Parameter(device='CPU')",
+    TensorKind.ACTIVATION: "Cell.offload(backward_prefetch)",
+}

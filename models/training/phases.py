@@ -1,0 +1,147 @@
+"""What a training step holds beside its states and what waits for the way back, phase by phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.parallel import Layout, rank_elements
+from memplan.models.training.saved import Saved
+from memplan.models.training.step_recipe import Loss, Recipe, Sharding
+from memplan.models.weight_shapes import Weight, WeightGroup
+from memplan.models.weights import weights
+
+_HALF, _SINGLE = 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPart:
+    """One line of the breakdown and what it follows from."""
+
+    name: str
+    nbytes: int
+    formula: str
+
+
+def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
+    first = any(span.start == 0 for span in spans)
+    last = any(span.stop == len(model.layers) for span in spans)
+    if item.layer is not None:
+        return any(item.layer in span for span in spans)
+    if item.group is WeightGroup.EMBEDDING:
+        return first or (last and model.tied_embeddings)
+    if item.group is WeightGroup.VISION:
+        return first
+    return last
+
+
+def made_anew(item: Saved, recipe: Recipe) -> bool:
+    return item.cheap and recipe.makes_anew(norm=item.part == "norm")
+
+
+def backward_parts(
+    model: ModelConfig,
+    layers: list[Layer],
+    kept: list[tuple[Saved, ...]],
+    layout: Layout,
+    recipe: Recipe,
+    tokens: float,
+    recomputed: int,
+) -> list[MemoryPart]:
+    """Gradients of one layer's widest pair of tensors, and what recomputing it brings back."""
+    hidden = _HALF * model.hidden_size
+    widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
+    second = max(sorted((item.nbytes for item in items), reverse=True)[1] if len(items) > 1 else 0.0 for items in kept)
+    largest = max(
+        (
+            rank_elements(item, layout) // item.copies
+            for item in weights(model)
+            if item.layer is not None and item.linear and item.layer in {layer.index for layer in layers}
+        ),
+        default=0,
+    )
+    parts = [
+        MemoryPart(
+            "gradients of activations",
+            round(tokens * (widest + second + hidden)),
+            f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
+        ),
+        MemoryPart(
+            "gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"
+        ),
+    ]
+    if recomputed:
+        most = max(sum(item.nbytes for item in items) for items in kept)
+        parts.append(
+            MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
+        )
+    else:
+        most = max(sum(item.nbytes for item in items if made_anew(item, recipe)) for items in kept)
+    if most and not recomputed:
+        parts.append(
+            MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
+        )
+    if recipe.recompute_attention and not recomputed:
+        again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
+        parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))
+    return parts
+
+
+def embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[MemoryPart]:
+    """By then the pass that reaches the embedding has freed its activations."""
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    return [
+        MemoryPart(
+            "freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"
+        ),
+        MemoryPart("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
+        MemoryPart("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
+    ]
+
+
+def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
+    """What is alive of the logits when their gradient is made."""
+    if recipe.loss is Loss.FUSED:
+        return []
+    logits = tokens * model.vocab_size / layout.tensor
+    copies, what = 1, "float32 copy of the logits, whose 16-bit gradient takes the place of the logits"
+    if recipe.loss is Loss.EAGER:
+        copies, what = 3, "float32 logarithms of the softmax, their gradient and the logits'"
+    return [
+        MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
+        MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
+    ]
+
+
+def optimizer_parts(
+    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], activations: int
+) -> list[MemoryPart]:
+    """Adam works on one parameter at a time, in float32; moments in 16 bits are widened for it."""
+    sizes: dict[tuple[int | None, str], int] = {}
+    for item in weights(model):
+        if on_stage(model, item, spans):
+            # Gate and up projection are one parameter.
+            key = item.layer, item.name.replace("gate_proj", "up_proj")
+            sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
+    shared = layout.data * layout.context if recipe.sharding is Sharding.DISTRIBUTED else 1
+    largest = min(max(sizes.values(), default=0), -(-sum(sizes.values()) // shared))
+    each = _SINGLE * (3 if recipe.half_moments else 1)
+    return [
+        MemoryPart("freed activations", -activations, "of all passes, which are over"),
+        MemoryPart(
+            "parameter being updated", each * largest, f"{each} B x {largest:,}: the largest of the rank's share"
+        ),
+    ]
+
+
+def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, outer: bool) -> MemoryPart:
+    """Weights that shared ranks have gathered at once: two layers, one of them ahead of its turn; or the head."""
+    elements: dict[int | None, int] = {}
+    for item in weights(model):
+        if on_stage(model, item, spans):
+            elements[item.layer] = elements.get(item.layer, 0) + rank_elements(item, layout)
+    layers = sorted((count for layer, count in elements.items() if layer is not None), reverse=True)
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    count = table if outer else sum(layers[:2])
+    what = "the embedding or the head" if outer else "two layers"
+    return MemoryPart("gathered weights", _HALF * count, f"2 B x {count:,} of {what}")

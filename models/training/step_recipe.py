@@ -1,0 +1,96 @@
+"""How a training step is done: schedule, sharing of states, what is recomputed, the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from memplan.core.errors import InputError
+
+
+class Sharding(str, Enum):
+    """
+    Which states data-parallel ranks share.
+
+    `none` and `distributed` are Megatron's: 16-bit weights, float32 gradients, and 12 bytes of float32 master weight
+    and Adam moments, the latter divided by the ranks with the distributed optimiser. `zero1` to `zero3` are
+    DeepSpeed's, with 16-bit gradients: stage 1 divides the states, 2 the gradients too, 3 the weights too.
+    """
+
+    NONE = "none"
+    DISTRIBUTED = "distributed"
+    ZERO1 = "zero1"
+    ZERO2 = "zero2"
+    ZERO3 = "zero3"
+
+
+class Loss(str, Enum):
+    """
+    How the cross entropy is computed, which decides what lives of a token's logits.
+
+    `in_place` is Megatron's: logits in 16 bits, a float32 copy that becomes the softmax, and a 16-bit gradient that
+    takes the logits' place. `eager` is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their
+    gradient and the copy's are there at once beside the logits. `fused` works through the head's product in pieces and
+    keeps none.
+    """
+
+    IN_PLACE = "in-place"
+    EAGER = "eager"
+    FUSED = "fused"
+
+
+class Schedule(str, Enum):
+    """Order of micro-batches in a pipeline."""
+
+    ONE_F_ONE_B = "1f1b"
+    INTERLEAVED = "interleaved"
+    DUALPIPE_V = "dualpipe-v"
+    GPIPE = "gpipe"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """
+    How a step is trained.
+
+    `sequence` tokens a sample, `micro_batch` samples a micro-batch, `micro_batches` of them a step on each
+    data-parallel rank. `chunks` is how many parts of the model an interleaved rank holds. `recompute_layers` is how
+    many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product, or of that
+    `recompute_norms` the outputs of norms (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and
+    `recompute_activations` those of activation functions (`--recompute-activation-function`), `recompute_attention`
+    what attention alone needs of its forward run, which is repeated.
+    `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit copy of the weights
+    whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's fp16,
+    `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`,
+    `--exp-avg-dtype`). `loss` is how the cross entropy is computed, `dropout` keeps a mask behind every residual.
+    """
+
+    sequence: int
+    micro_batch: int = 1
+    micro_batches: int = 1
+    sharding: Sharding = Sharding.DISTRIBUTED
+    schedule: Schedule = Schedule.ONE_F_ONE_B
+    chunks: int = 1
+    sequence_parallel: bool = False
+    recompute_layers: int = 0
+    recompute_cheap: bool = False
+    recompute_norms: bool = False
+    recompute_activations: bool = False
+    recompute_attention: bool = False
+    swap_optimizer: bool = False
+    reuse_fp32: bool = False
+    half_gradients: bool = False
+    half_moments: bool = False
+    loss: Loss = Loss.IN_PLACE
+    dropout: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.swap_optimizer and self.reuse_fp32:
+            raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
+
+    def makes_anew(self, *, norm: bool) -> bool:
+        """Whether outputs of norms, or of activation functions, are made anew on the way back."""
+        return self.recompute_cheap or (self.recompute_norms if norm else self.recompute_activations)

@@ -1,0 +1,146 @@
+"""Command lines as engines have them: their options, their counts, files of options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.cli.app import main
+from memplan.cli.engine_words import plain_words
+from memplan.core.errors import InputError
+
+CONFIG = {
+    "model_type": "qwen3_moe", "hidden_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 16, "head_dim": 64,
+    "num_key_value_heads": 4, "moe_intermediate_size": 256, "intermediate_size": 2048, "num_experts": 16,
+    "num_experts_per_tok": 2, "vocab_size": 32000, "max_position_embeddings": 65536, "torch_dtype": "bfloat16",
+    "decoder_sparse_step": 1, "mlp_only_layers": [], "tie_word_embeddings": False, "norm_topk_prob": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG), "utf-8")
+    return str(tmp_path)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], str]:
+    assert main(["kv", "--json", *words]) == 0
+    said = capsys.readouterr()
+    found: dict[str, Any] = json.loads(said.out)
+    return found, said.err
+
+
+def test_a_served_model_is_the_same_budget(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["vllm", "serve", model, "--tensor-parallel-size", "4", "--data-parallel-size=2", "--enable-expert-parallel"]
+    line += ["--max-model-len", "32K", "--gpu-memory-utilization", "0.9", "--max_num_batched_tokens", "4k"]
+    line += ["--kv-cache-dtype", "auto", "--port", "8000", "--trust-remote-code", "--enforce-eager"]
+    theirs, said = answer(capsys, "--chip", "910C", "--", *line)
+    ours = ["--chip", "910C", model, "--tp", "4", "--dp", "2", "--ep", "8", "--context", "32768"]
+    ours += ["--utilization", "0.9", "--max-num-batched-tokens", "4000", "--graph-memory", "0MiB"]
+    assert theirs == answer(capsys, *ours)[0]
+    assert said == ""
+
+
+def test_environment_and_python_m_may_stand_before(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"HCCL_BUFFSIZE=512 OMP_NUM_THREADS=1 python -m vllm.entrypoints.openai.api_server --model {model} -tp 2"
+    theirs, _ = answer(capsys, "--", line)
+    assert theirs == answer(capsys, model, "--tp", "2", "--hccl-buffsize", "512")[0]
+
+
+def test_sglang_is_started_in_its_own_words(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [
+        "python3",
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        model,
+        "--tp-size",
+        "2",
+        "--context-length",
+        "8192",
+    ]
+    line += [
+        "--context-length",
+        "8192",
+        "--mem-fraction-static",
+        "0.8",
+        "--chunked-prefill-size",
+        "2048",
+        "--disable-radix-cache",
+    ]
+    theirs, _ = answer(capsys, "--", *line)
+    assert theirs["engine"] == "sglang-0.5.23-npu"
+    assert theirs["context"] == 8192
+    said = {item["setting"]: item["value"] for item in theirs["settings"]}
+    assert (said["static share"], said["tokens of one prefill"], said["prefix caching"]) == ("0.8", "2,048", "off")
+
+
+def test_what_means_nothing_here_is_said(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, said = answer(capsys, "--", "vllm", "serve", model, "--lora-modules", "a", "--swap-space", "4", "--port", "1")
+    assert said == "memplan: no meaning for memory is known of --lora-modules, --swap-space: left out\n"
+
+
+def test_what_stands_beside_the_engine_s_line_wins(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _ = answer(capsys, "--tp", "4", "--", "vllm", "serve", model, "--tensor-parallel-size", "2")
+    assert found["layout"]["tensor"] == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["vllm", "bench"], "starts no engine that is known"),
+        (["vllm", "serve"], "names 0 models, not one"),
+        (["vllm", "serve", "Qwen/Qwen3-8B"], "no file or folder is called 'Qwen/Qwen3-8B'"),
+        (["vllm", "serve", ".", "--speculative-config", "{"], "is no JSON"),
+    ],
+)
+def test_lines_that_start_nothing_are_one_line(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kv", "--", *line]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("32k", "32000"), ("32K", "32768"), ("1.5k", "1500"), ("1M", "1048576"), ("77", "77")]
+)
+def test_counts_are_read_as_vllm_reads_them(given: str, meant: str) -> None:
+    assert plain_words(["kv", "m", "--max-model-len", given]).words[-1] == meant
+    assert plain_words(["step", "m", f"--context={given}"]).words[-1] == f"--context={meant}"
+
+
+def test_only_counts_are_counts() -> None:
+    assert plain_words(["kv", "m.json", "--chip", "32k"]).words[-1] == "32k"
+    with pytest.raises(InputError, match="no whole number"):
+        plain_words(["kv", "m", "--context", "0.0001k"])
+
+
+def test_a_file_of_options_is_less_than_the_line(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text('tp = 2\nchip = "910C"\n[kv]\nmax_model_len = "16K"\nasync-scheduling = false\n[fit]\nnpus = 3\n')
+    found, _ = answer(capsys, model, "-c", str(path))
+    assert (found["layout"]["tensor"], found["context"]) == (2, 16_384)
+    assert {item["setting"]: item["value"] for item in found["settings"]}["asynchronous scheduling"] == "off"
+    assert answer(capsys, model, f"--config={path}", "--tp", "4")[0]["layout"]["tensor"] == 4
+
+
+@pytest.mark.parametrize(("text", "said"), [("tp = ", "this is no TOML"), ("tp = 2024-01-01", "neither a text")])
+def test_a_file_that_is_none_is_one_line(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text(text)
+    assert main(["kv", model, "-c", str(path)]) == 2
+    assert said in capsys.readouterr().err
+    assert main(["kv", model, "-c", str(tmp_path / "none.toml")]) == 2
+
+
+def test_memory_and_blocks_of_the_cache_can_be_given(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _ = answer(capsys, model, "--kv-cache-memory-bytes", "4GiB")
+    assert found["available_bytes"] == 4 << 30
+    assert found["pool"]["num_blocks"] == (4 << 30) // found["pool"]["planned_per_block"]
+    found, _ = answer(capsys, model, "--num-gpu-blocks-override", "777")
+    assert found["pool"]["num_blocks"] == 777

@@ -1,0 +1,69 @@
+"""Intervals of kernel times hold as they say, by class, for sources that played no part in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kernel_intervals import INTERVALS, Ratio, class_bounds, classes_of, kernel_ratios, left_out_coverage
+from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.uncertainty import UNKNOWN, class_interval, interval_class, time_interval
+from memplan.hardware import chip
+
+CORE = machine(chip("910B3"))
+BIG = Operand((4096, 4096), "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def ratios(shared_data: Path) -> list[Ratio]:
+    return list(kernel_ratios(shared_data))
+
+
+def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(ratios: list[Ratio]) -> None:
+    for name in classes_of(ratios):
+        assert left_out_coverage(name, ratios)[0] >= 0.8, name
+
+
+def test_the_shipped_intervals_are_those_of_the_measurements(ratios: list[Ratio]) -> None:
+    shipped = json.loads(INTERVALS.read_text("utf-8"))["classes"]
+    assert set(shipped) == set(classes_of(ratios))
+    for name, entry in shipped.items():
+        low, high = class_bounds(name, ratios)
+        assert entry["low"] == pytest.approx(low, abs=0.01), name
+        assert entry["high"] == pytest.approx(high, abs=0.01), name
+
+
+def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_on() -> None:
+    kernel = Kernel("MatMul", (BIG, BIG), (BIG,))
+    cost = kernel_cost(kernel, CORE)
+    found = time_interval(kernel, cost, CORE)
+    assert found is not None
+    assert found.low_ns < cost.duration_ns < found.high_ns
+    assert (found.class_name, found.share) == ("products", 0.8)
+    assert found.kernels > 100
+    assert found.sources >= 5
+
+
+def test_what_the_model_does_not_know_has_no_interval() -> None:
+    kernel = Kernel("NobodyKnowsThis", (BIG,), (BIG,))
+    cost = kernel_cost(kernel, CORE)
+    assert interval_class(kernel, cost) == UNKNOWN
+    assert time_interval(kernel, cost, CORE) is None
+
+
+@pytest.mark.parametrize("name", ["910A", "310P3"])
+def test_a_generation_of_which_nothing_was_measured_has_a_wider_one(name: str) -> None:
+    other = class_interval("products", 100_000, machine(chip(name)))
+    here = class_interval("products", 100_000, CORE)
+    assert other is not None
+    assert here is not None
+    assert other.widened
+    assert other.low_ns < here.low_ns < here.high_ns < other.high_ns
+
+
+def test_a_short_kernel_has_the_interval_of_short_ones_whatever_it_does() -> None:
+    found = class_interval("products", 3000, CORE)
+    assert found is not None
+    assert found.class_name == "short"

@@ -1,0 +1,31 @@
+"""The report of a job of many ranks: what many have is told once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import memplan
+from memplan.findings import Diagnosis, diagnose
+from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
+from memplan.reports.report import Report, ReportTable
+from memplan.simulator import chosen_fault, simulate_job
+from tests.small_plans import layered_plan
+
+
+def _ranks_and_costs(report: Report) -> list[tuple[object, object]]:
+    (table,) = (part for part in report.sections[0].parts if isinstance(part, ReportTable))
+    return [(row[1], row[3]) for row in table.listed]
+
+
+def test_what_many_ranks_have_is_one_row(tmp_path: Path) -> None:
+    simulate_job(layered_plan(10), tmp_path / "run", fault=chosen_fault("dataloader:strong"), ranks=1, steps=2)
+    found = diagnose(memplan.open_profile(tmp_path / "run"))
+    first = found.findings[0]
+
+    def of(count: int) -> Diagnosis:
+        same = [replace(first, rank=rank, cost_ns=1000 - rank) for rank in range(count)]
+        return replace(found, findings=[*same, replace(first, kind="other", rank=3, cost_ns=5)])
+
+    assert _ranks_and_costs(diagnosis_report(of(1024), "job")) == [("0 and 1,023 more", 1000), (3, 5)]
+    assert [rank for rank, _ in _ranks_and_costs(diagnosis_report(of(4), "job"))] == [0, 1, 2, 3, 3]

@@ -1,0 +1,129 @@
+"""Things that went wrong in the window once, each as a kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import QApplication
+
+from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
+from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
+from memplan.gui.model.session.session import Session, SliceRef
+from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.window.main_window import MainWindow
+from tests.gui.two_documents import settle
+
+pytestmark = pytest.mark.gui
+
+
+def test_a_hidden_track_comes_back_by_its_key(window: MainWindow) -> None:
+    """Went wrong once: the key was dead until a menu had been opened."""
+    tracks = window.session.tracks
+    for track in tracks.all:
+        tracks.hide(track.key)
+    assert window.commands.actions["show-hidden"].isEnabled()
+    window.commands.actions["show-hidden"].trigger()
+    assert not tracks.hidden
+    assert any(placed.track is not None for placed in tracks.layout())
+
+
+def test_a_pinned_track_can_be_hidden(session: Session) -> None:
+    """Went wrong once: it stayed until it was let go."""
+    tracks = session.tracks
+    key = tracks.all[0].key
+    tracks.pin(key)
+    tracks.hide(key)
+    assert key not in {placed.track.key for placed in tracks.layout() if placed.track is not None}
+
+
+def test_a_group_whose_tracks_are_all_pinned_has_no_header(session: Session) -> None:
+    """Went wrong once: an empty header stayed."""
+    tracks = session.tracks
+    group = tracks.all[0].group
+    for track in tracks.all:
+        if track.group == group:
+            tracks.pin(track.key)
+    assert group not in {placed.group for placed in tracks.layout() if placed.track is None}
+
+
+def test_every_curve_can_be_turned_on_however_little_room_there_is(window: MainWindow) -> None:
+    """Went wrong once: names that the panel had no room for were cut off, and with them the way to their curves."""
+    view = window.docks.view(CurveView)
+    time = np.array([0, 1], dtype=np.int64) + window.session.origin_ns
+    curves = tuple(StepCurve(f"curve {number}", time, np.array([number, 0])) for number in range(1, 40))
+    window.session.curves = TierCurves(measured=curves)
+    window.docks.bring("curve")
+    settle()
+    seen: set[str] = set()
+    for _ in range(len(curves)):
+        view.grab()
+        seen |= {name for _, name in view._legend}
+        if len(seen) == len(curves):
+            break
+        at = QPointF(GUTTER_PX / 2, view.height() / 2)
+        event = QWheelEvent(
+            at, QPointF(view.mapToGlobal(at.toPoint())), QPoint(), QPoint(0, -120), Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+        )  # fmt: skip
+        QApplication.sendEvent(view, event)
+    assert seen == {curve.name for curve in curves}
+    assert all(top < view.height() for top, _ in view._legend)
+
+
+def test_arrows_do_not_depend_on_what_was_on_the_screen(window: MainWindow, qtbot: Any) -> None:
+    """Went wrong once: arrows to a track that had not been read were left out while the slice was selected."""
+    session = window.session
+    stream = next(track for track in session.tracks.all if track.kind == "stream")
+    fresh = TimelineTracks(session.document)
+    session.tracks = fresh
+    window.timeline.show_session(session)
+    window.docks.view(DetailsView).show_session(session)
+    fresh.load(fresh.track(stream.key))
+    session.select(SliceRef(stream.key, 3))
+    settle()
+    found = arrows(session, session.selected)
+    assert found
+    assert all(end.item is not None for arrow in found for end in (arrow.source, arrow.target))
+    assert "Arrows" in {str(section.title) for section in window.docks.view(DetailsView).sections}
+
+
+def test_statistics_of_a_time_range_count_tracks_that_were_not_on_the_screen(window: MainWindow) -> None:
+    """Went wrong once: tracks that had not been read were left out without a word."""
+    session = window.session
+    session.tracks = TimelineTracks(session.document)
+    window.docks.view(DetailsView).show_session(session)
+    session.viewport.selected_range = session.viewport.bounds
+    settle()
+    told = {str(section.title) for section in window.docks.view(DetailsView).sections}
+    slices = [track for track in session.tracks.all if track.kind != "counter" and track.count]
+    assert {str(track.title) for track in slices} <= told
+
+
+@pytest.mark.parametrize("theme", theme_names())
+def test_text_can_be_read_on_what_it_stands_on(theme: str) -> None:
+    """Went wrong once: black on #0072B2 is 4.05 : 1, and faint text on grey 4.3. WCAG 2.2, 1.4.3 asks for 4.5."""
+    palette = load_palette(theme)
+    for text in ("text", "faint", "warning", "planned", "measured", "accent"):
+        for ground in ("window", "base", "band", "ground", "gutter"):
+            assert contrast(palette.role(text), palette.role(ground)) >= 4.5, (text, ground)
+    assert contrast(palette.role("accent_text"), palette.role("accent")) >= 4.5
+    assert contrast(palette.role("text"), palette.role("selection_band")) >= 4.5
+    for colours in palette_names():
+        chosen = load_palette(theme, colours)
+        grounds = [*chosen.colours, *map(chosen.kind, kind_names()), *map(chosen.category, overlap_names())]
+        for colour in grounds:
+            assert contrast(chosen.label_on(colour), colour) >= 4.5, hex(colour)
+
+
+def test_contrast_is_that_of_the_standard() -> None:
+    assert contrast(0xFF000000, 0xFFFFFFFF) == pytest.approx(21)
+    assert contrast(0xFF0072B2, 0xFF000000) == pytest.approx(4.05, abs=0.01)
+    assert contrast(0xFF777777, 0xFFFFFFFF) == pytest.approx(4.48, abs=0.01)
