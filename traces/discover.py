@@ -134,7 +134,7 @@ def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
         return []
     chosen = [path for path in paths if path.suffix != ".db"] or list(paths)
     ranks = steps_by_rank(chosen, notes)
-    notes.add(chosen[0], "the ranks' own profiles are not here: only their steps are known")
+    notes.tell(chosen[0], "the ranks' own profiles are not here: only their steps are known")
     return [RankSource(rank, chosen[0].parent, "msprof-analyze", {FileKind.CLUSTER_STEPS: chosen}) for rank in ranks]
 
 
@@ -253,7 +253,7 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
     for file in files:
         if file_kind(file) is None:
             other = _MEMSCOPE_DATABASE.fullmatch(file.name)
-            notes.add(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
+            notes.tell(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
     info = _small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = _small_json(by_kind.get(FileKind.METADATA, ()), notes)
     return RankSource(
@@ -359,7 +359,7 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
             rank = next(free)
             if len(sources) > 1 and source.device is None:
                 told = next((file for files in source.files.values() for file in files), source.folder)
-                notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
+                notes.tell(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
             taken[rank] = replace(source, rank=rank)
     return [taken[rank] for rank in sorted(taken)]
 
@@ -376,7 +376,7 @@ def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
             listed = ", ".join(path.name for path in others[:_MOST_NAMED]) + (
                 ", ..." if len(others) > _MOST_NAMED else ""
             )
-            notes.add(newest, f"the newest of {len(traces)} recordings of one process is read; not read: {listed}")
+            notes.tell(newest, f"the newest of {len(traces)} recordings of one process is read; not read: {listed}")
         match = _RANK_IN_NAME.search(newest.name)
         rank = rank_in_trace(newest)
         rank = int(match.group(1)) if rank < 0 and match else rank
@@ -394,7 +394,7 @@ def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
     if not devices:
         return [source]
     listed = ", ".join(map(str, devices[:16])) + (", ..." if len(devices) > 16 else "")
-    notes.add(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
+    notes.tell(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
     found: list[RankSource] = []
     for device in devices:
         share = DeviceShare(device, devices)
@@ -424,7 +424,7 @@ def _newest_sessions(sources: Sequence[RankSource], path: Path, notes: Notebook)
             others = [one for one in found if one is not newest]
             whose = f"sessions of rank {rank}" if rank >= 0 else "runs of one card"
             listed = ", ".join(_below(one.folder, path) for one in others[:_MOST_NAMED])
-            notes.add(
+            notes.tell(
                 newest.folder,
                 f"the newest of {len(found)} {whose} is read; not read: {listed}"
                 + (", ..." if len(others) > _MOST_NAMED else "")

@@ -58,7 +58,7 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
     )
     together, repeated = _distinct(together)
     if repeated:
-        notes.add(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
+        notes.tell(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
     return Events(
         list(strings),
         list(threads),
@@ -88,7 +88,7 @@ def newest_run(parts: list[Events], paths: list[Path], notes: Notebook) -> list[
         newest.add(place)
         reach, longest = max(reach, last), max(longest, last - first)
     for place in spans.keys() - newest:
-        notes.add(
+        notes.tell(
             paths[place], "not shown: of another run, recorded long before the newest one beside it; open it by itself"
         )
     return [_emptied(part) if place in spans.keys() - newest else part for place, part in enumerate(parts)]
