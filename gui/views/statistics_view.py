@@ -98,6 +98,7 @@ class StatisticsView(TableView):
         """Count the slices on a worker; the rows stay as they are until it is done."""
         if not self.isVisible() or self.session.document.empty:
             return
+        self._services.loader.every_track(self.session)  # what was never on the screen counts too
         self._pause.stop()
         session, group, wanted = self.session, GroupBy(self.group.currentData()), self.wanted.text()
         stretch, selected = self.stretch(), self.session.viewport.selected_range is not None

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.reporting import reporting
+from memplan.core.errors import InputError
 from memplan.reports.report import Report
 from memplan.requests.kv_request import KvRequest
 
 if TYPE_CHECKING:
+    from memplan.deployment.cases import Case
+    from memplan.deployment.lookup_placement import LookupPlacements
     from memplan.deployment.worker_check import WorkerCheck
 
 
@@ -58,6 +61,7 @@ def command(
         recompute_ns=recompute_ns(case) if tiers else None,
         effects=usual_effects(case) if request.effects else (),
         against=None if other is None else engine_comparison(case, other),
+        places=_places(case) if request.tables else None,
     )
     report = kv_report(result, more)
     if from_log is not None:
@@ -71,6 +75,15 @@ def command(
         sections=(*report.sections, cache_use_section(result, found)),
         document=None if document is None else lambda: {**document(), "used": cache_use_document(found)},
     )
+
+
+def _places(case: Case) -> LookupPlacements:
+    from memplan.deployment.lookup_placement import lookup_placements
+
+    found = lookup_placements(case)
+    if found is None:
+        raise InputError(f"{case.model.name} has no lookup tables", remedy="leave --lookup-tables out")
+    return found
 
 
 def _beside_log(report: Report, check: WorkerCheck) -> Report:
