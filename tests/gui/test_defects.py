@@ -99,6 +99,7 @@ def test_statistics_of_a_time_range_count_tracks_that_were_not_on_the_screen(win
     """Went wrong once: tracks that had not been read were left out without a word."""
     session = window.session
     session.tracks = TimelineTracks(session.document)
+    window.loader.forget_tracks()
     window.docks.view(DetailsView).show_session(session)
     session.viewport.selected_range = session.viewport.bounds
     settle()
