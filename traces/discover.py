@@ -7,11 +7,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.traces.cache_use import use_in_log
+from memplan.traces.device_search import devices_told
+from memplan.traces.devices import DeviceShare
 from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
 from memplan.traces.notes import Notebook
@@ -42,6 +44,7 @@ _PROFILE_KINDS = frozenset(
     {
         FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
         FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
+        FileKind.ITERATIONS,
         FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
         FileKind.MINDIE, FileKind.OPERATOR,
     }
@@ -60,6 +63,8 @@ class RankSource:
     files: Mapping[FileKind, Sequence[Path]]
     info: Mapping[str, object] = field(default_factory=dict)
     metadata: Mapping[str, object] = field(default_factory=dict)
+    device: DeviceShare | None = None
+    """The one whose data is this rank's, where the files hold that of several devices."""
 
     def of(self, kind: FileKind) -> Sequence[Path]:
         """The rank's files of one kind."""
@@ -334,7 +339,7 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
 
     Of several sessions of one rank the newest is taken, by the time in the name of its folder.
     """
-    sources = _newest_sessions(sources, path, notes)
+    sources = [part for source in _newest_sessions(sources, path, notes) for part in _by_device(source, notes)]
     taken: dict[int, RankSource] = {}
     for source in sources:
         if source.rank >= 0:
@@ -350,11 +355,34 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
     for source in sources:
         if source.rank < 0:
             rank = next(free)
-            if len(sources) > 1:
+            if len(sources) > 1 and source.device is None:
                 told = next((file for files in source.files.values() for file in files), source.folder)
                 notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
-            taken[rank] = RankSource(rank, source.folder, source.producer, source.files, source.info, source.metadata)
+            taken[rank] = replace(source, rank=rank)
     return [taken[rank] for rank in sorted(taken)]
+
+
+def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
+    """One source for each device whose data the files hold; of several, only the first keeps the rank of the folder."""
+    if not _PROFILE_KINDS.intersection(source.files):
+        return [source]
+    devices = devices_told(source.folder, source.files)
+    if not devices:
+        return [source]
+    listed = ", ".join(map(str, devices[:16])) + (", ..." if len(devices) > 16 else "")
+    notes.add(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
+    found: list[RankSource] = []
+    for device in devices:
+        share = DeviceShare(device, devices)
+        files = {kind: own for kind, paths in source.files.items() if (own := share.files(source.folder, paths))}
+        told = str(_small_json(files.get(FileKind.DEVICE_INFO, ()), notes).get("rank_id", ""))
+        rank = int(told) if told.isascii() and told.isdigit() and len(told) < 8 else -1
+        if rank in (one.rank for one in found):
+            rank = -1
+        found.append(replace(source, rank=rank, files=files, device=share))
+    if source.rank >= 0 and source.rank not in (one.rank for one in found) and found[0].rank < 0:
+        found[0] = replace(found[0], rank=source.rank)
+    return found
 
 
 def _newest_sessions(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[RankSource]:

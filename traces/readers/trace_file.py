@@ -10,13 +10,14 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
+from memplan.traces.devices import DeviceShare
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.events import plain_json, read_events
-from memplan.traces.timeline.merge_events import merge_events, without_far_slices
+from memplan.traces.timeline.merge_events import events_of_device, merge_events, without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
 from memplan.traces.timeline.text_damage import with_known_escapes
@@ -50,12 +51,12 @@ def load_timeline(
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=paths[0]) from None
     if size <= SMALL and not any(packed):
-        return _small(paths, types(), notes, progress)
+        return _small(paths, types(), source.device, notes, progress)
     store = Store(cache or cache_directory())
-    key = key_of([*paths, *source.of(FileKind.KERNELS)])
+    key = key_of([*paths, *source.of(FileKind.KERNELS)], str(source.device or ""))
     found = store.load(key)
     if found is None:
-        found = _imported(paths, packed, types(), store, key, notes, progress, threads)
+        found = _imported(paths, packed, types(), source.device, store, key, notes, progress, threads)
     timeline, told = found
     for file, text in told:
         notes.add(file, text)
@@ -66,10 +67,12 @@ def load_timeline(
     return TimelineQuery(timeline, _reader(files))
 
 
-def _small(paths: list[Path], types: Mapping[str, str], notes: Notebook, progress: Progress) -> TimelineQuery:
+def _small(
+    paths: list[Path], types: Mapping[str, str], share: DeviceShare | None, notes: Notebook, progress: Progress
+) -> TimelineQuery:
     """A timeline that lives in memory only."""
     events = merge_events([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
-    events = without_far_slices(events, paths[0], notes)
+    events = without_far_slices(events_of_device(events, share), paths[0], notes)
     arguments = events.arguments or ()
 
     def read(at: int, size: int) -> Mapping[str, object]:
@@ -83,6 +86,7 @@ def _imported(
     paths: list[Path],
     packed: Sequence[bool],
     types: Mapping[str, str],
+    share: DeviceShare | None,
     store: Store,
     key: EntryKey,
     notes: Notebook,
@@ -107,9 +111,8 @@ def _imported(
                 unzip(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        timeline = build(
-            without_far_slices(merge_events(parts, _FILE_BIT, paths, own), paths[0], own), types, compiled=True
-        )
+        events = events_of_device(merge_events(parts, _FILE_BIT, paths, own), share)
+        timeline = build(without_far_slices(events, paths[0], own), types, compiled=True)
         told = [(note.file, note.text) for note in own.notes]
         try:
             store.save(key, timeline, told, unpacked)

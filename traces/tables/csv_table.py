@@ -100,6 +100,22 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     return TextTable(path, columns, rows)
 
 
+def table_ends(path: Path, size: int) -> tuple[str, str]:
+    """The first and, of a file that is not packed, the last `size` bytes of a table as text; empty where unreadable."""
+    encoding = _form_of(path).encoding
+    try:
+        with open_source(path) as file:
+            head = file.read(size)
+        tail = b""
+        if not is_gzip(path) and (whole := path.stat().st_size) > size:
+            with path.open("rb") as file:
+                file.seek(max(whole - size, size))
+                tail = file.read(size)
+    except (OSError, EOFError, zlib.error, InputError):
+        return "", ""
+    return head.decode(encoding, errors="replace"), tail.decode(encoding, errors="replace")
+
+
 def _regular_table(path: Path) -> TextTable | None:
     """A small file whose rows are all as long as its header, read at once; `None` where anything is out of the way."""
     try:

@@ -65,13 +65,13 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("memplan", appauthor=False) / "traces"
 
 
-def key_of(paths: Sequence[Path]) -> EntryKey:
+def key_of(paths: Sequence[Path], part: str = "") -> EntryKey:
     """
-    The key of what is imported from `paths`: their full names, sizes, times of change and contents.
+    The key of what is imported from `paths`, or of a part of it: their full names, sizes, times of change and contents.
 
     Of files over 2 MB the beginning, the end and evenly spread samples count, so that opening stays quick.
     """
-    digest = hashlib.blake2b(f"{STORE_VERSION}".encode(), digest_size=20)
+    digest = hashlib.blake2b(f"{STORE_VERSION}{part}".encode(), digest_size=20)
     for path in paths:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
