@@ -209,9 +209,9 @@ def _form_of(path: Path) -> _Form:
 
 def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
     if form.separator != ",":
-        notes.add(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
+        notes.tell(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
     if form.encoding == "utf-16":
-        notes.add(path, "written as UTF-16: read so")
+        notes.tell(path, "written as UTF-16: read so")
 
 
 def _decimal_points(column: Sequence[str]) -> list[str]:

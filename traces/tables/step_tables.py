@@ -37,6 +37,8 @@ def iterations_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
     if number is None or end is None or (time is None and forward is None):
         notes.add(table.path, "skipped: no columns Iteration ID, Iteration End(us) and Iteration Time(us)")
         return []
+    if time is None:
+        notes.add(table.path, "no column of iteration times: each counts from the start of its forward pass")
     steps = []
     for row in range(table.rows):
         last = int(end[row])
