@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow fuzz kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz kv-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -20,6 +20,9 @@ test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
+wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
+	@tools/wheel
+
 fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python tests/readers/fuzz_graphs.py 10000 $(or $(SEED),1)
@@ -32,7 +35,7 @@ samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui
 	@tools/make_samples
 
-screenshots:  ## pictures of every view, in light and dark, for docs/
+screenshots:  ## pictures of every view for docs/, and of every page in all themes, languages and sizes in build/pages
 	@tools/setup gui
 	@tools/screenshots
 

@@ -17,6 +17,7 @@ from statistics import median
 
 from benchmarks.aicore import PROFILES, kernels_of, table, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
+from benchmarks.engine_rows import measured_engine_rows
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
@@ -31,7 +32,8 @@ _NONE = "-"
 
 def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow]:
     """
-    Every public row, kind by kind; of serving rows, which take longest, each `serving_every`-th alone.
+    Every public row, kind by kind; of serving rows, which take longest, each `serving_every`-th alone, and where that
+    is not 1 none of those by which the host's time of a step was found.
 
     `data` is the shared data folder.
     """
@@ -43,6 +45,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),
+        *(measured_engine_rows(data) if serving_every == 1 else ()),
         *training_rows(configs),
     ):
         own = any(item["kind"] == row.kind and item["words"] in row.name for item in told["rows"])
@@ -63,6 +66,8 @@ def signed(share: float | None) -> str:
 def cells(row: MeasuredRow) -> tuple[str, ...]:
     """The cells of one row of the table."""
     apart = None if row.is_source or row.shares_source else row.error
+    if row.left_out is not None:
+        apart = row.left_out / row.measured - 1
     what = row.name if row.predicted is not None else f"{row.name} ({row.why or 'no prediction'})"
     return (row.kind, row.source, row.chip, what.replace("|", "/"), figure(row.predicted), figure(row.measured),
             row.unit, signed(row.error), "yes" if row.is_source else "no", signed(apart))  # fmt: skip
@@ -118,9 +123,9 @@ def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> It
     yield ""
     yield (
         "`a constant came from it`: the row itself was used to find a constant. `error, its source left out`: given "
-        "where no constant came from any row of its publication; `benchmarks/accuracy_sources.json` says what they "
-        "rest on. Medians are over rows from which none came; bias is the median of the signed errors. Rows that can't "
-        "be predicted are kept and say why."
+        "where no constant came from any row of its publication, or where constants were found again without it; "
+        "`benchmarks/accuracy_sources.json` says what they rest on. Medians are over rows from which none came; bias "
+        "is the median of the signed errors. Rows that can't be predicted are kept and say why."
     )
     yield ""
     yield "## By kind"

@@ -12,7 +12,8 @@ class MeasuredRow:
     none, and `why` says what is missing.
 
     `is_source` says that a constant of the model was taken from this very row, `shares_source` that one was taken from
-    other rows of the same publication: only rows without either are predictions of what nobody tuned for.
+    other rows of the same publication: only rows without either are predictions of what nobody tuned for. `left_out` is
+    the prediction with constants found again without the row's publication, where that is done.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class MeasuredRow:
     is_source: bool = False
     shares_source: bool = False
     why: str = ""
+    left_out: float | None = None
 
     @property
     def error(self) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import accuracy_rows, cells, page, parse, profile_cells
+from memplan.serving.constants import step_interval
 
 PAGE = Path(__file__).parents[1] / "benchmarks" / "accuracy.md"
 _APART = 8
@@ -17,6 +18,22 @@ def test_the_page_is_made_of_its_rows() -> None:
     """Medians, coverage and header: the page is what its own rows make, to the letter."""
     text = PAGE.read_text("utf-8")
     assert "\n".join(page(*parse(text))) == text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "engine"), [(("decode", "prefill"), "captured"), (("served by vllm-ascend",), "vllm-ascend")]
+)
+def test_four_of_five_steps_are_inside_the_interval_of_their_engine(kinds: tuple[str, ...], engine: str) -> None:
+    """Of rows from which the host's time was found the error is that with their source left out."""
+    low, high = step_interval(engine)
+    rows = [row for row in parse(PAGE.read_text("utf-8"))[0] if row[0] in kinds]
+    shares = []
+    for row in rows:
+        error = row[7] if engine == "captured" else row[9]
+        faster = 1 + float(error.rstrip("%")) / 100
+        shares.append(faster if row[6] == "tokens/s" else 1 / faster)
+    assert len(shares) > 15
+    assert sum(low <= share <= high for share in shares) >= 0.8 * len(shares)
 
 
 def test_rows_are_what_is_predicted(shared_data: Path) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memplan.cli.reporting import reporting
+from memplan.core.errors import InputError
 from memplan.reports.report import Report
 from memplan.requests.kv_request import KvRequest
+
+if TYPE_CHECKING:
+    from memplan.deployment.cases import Case
+    from memplan.deployment.lookup_placement import LookupPlacements
+    from memplan.deployment.worker_check import WorkerCheck
 
 
 @reporting
@@ -23,6 +29,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    from_log: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-log",
+            help="What a worker logged when it started: item by item beside the plan, and the plan with its figures.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> Report:
     """
     Budget the KV cache of a served model, from the card's size down to blocks, tokens and sequences.
@@ -31,9 +45,11 @@ def command(
     """
     from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, usual_effects
     from memplan.deployment.engine_changes import engine_comparison
+    from memplan.deployment.worker_check import worker_check
     from memplan.reports.cache_use_section import cache_use_document, cache_use_section
     from memplan.reports.kv_report import KvQuestions, kv_report
     from memplan.traces.cache_use import cache_use
+    from memplan.traces.worker_memory import read_worker_log
 
     case, other = request.case(), request.other_engine()
     result = case.budget()
@@ -45,8 +61,11 @@ def command(
         recompute_ns=recompute_ns(case) if tiers else None,
         effects=usual_effects(case) if request.effects else (),
         against=None if other is None else engine_comparison(case, other),
+        places=_places(case) if request.tables else None,
     )
     report = kv_report(result, more)
+    if from_log is not None:
+        report = _beside_log(report, worker_check(case, result, read_worker_log(from_log)))
     if used is None:
         return report
     found = cache_use(used)
@@ -55,4 +74,24 @@ def command(
         report,
         sections=(*report.sections, cache_use_section(result, found)),
         document=None if document is None else lambda: {**document(), "used": cache_use_document(found)},
+    )
+
+
+def _places(case: Case) -> LookupPlacements:
+    from memplan.deployment.lookup_placement import lookup_placements
+
+    found = lookup_placements(case)
+    if found is None:
+        raise InputError(f"{case.model.name} has no lookup tables", remedy="leave --lookup-tables out")
+    return found
+
+
+def _beside_log(report: Report, check: WorkerCheck) -> Report:
+    from memplan.reports.worker_section import worker_document, worker_section
+
+    document = report.document
+    return replace(
+        report,
+        sections=(*report.sections, worker_section(check)),
+        document=None if document is None else lambda: {**document(), "worker": worker_document(check)},
     )

@@ -75,7 +75,7 @@ def matmul(
     target = find_chip(chip)
     core = machine(target)
     name = _dtype(dtype)
-    rate = core.mac_rate(name)
+    rate = core.product_rate(name)
     if rate is None:
         known = ", ".join(sorted(core.macs))
         raise InputError(f"the cube of {target.name} does not multiply {name}", remedy=f"it takes {known}")
@@ -168,7 +168,7 @@ def attention(
     target = find_chip(chip)
     core = machine(target)
     name = _dtype(dtype)
-    rate = core.mac_rate(name)
+    rate = core.product_rate(name)
     if rate is None:
         raise InputError(
             f"the cube of {target.name} does not multiply {name}", remedy=f"it takes {', '.join(core.macs)}"

@@ -27,6 +27,9 @@ def command(
         float | None,
         typer.Option(help="Draft tokens accepted on average; by default what public tables state.", min=0),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who serves: captured hides the host's work, vllm-ascend takes its own time.")
+    ] = "captured",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan of one rank (first stage) here as JSON.")
     ] = None,
@@ -43,7 +46,7 @@ def command(
     from memplan.serving import step_time
 
     model, die = load_config(config), find_chip(chip)
-    result = step_time(model, layout.layout, asked.step(layout.dp), die, acceptance=accepted)
+    result = step_time(model, layout.layout, asked.step(layout.dp), die, acceptance=accepted, engine=engine)
     if output is not None:
         from memplan.planner import plan
 

@@ -62,6 +62,11 @@ class Machine:
         """Multiply-accumulates per cycle of one cube core, `None` if it lacks the type; 8-bit floats share a rate."""
         return self.macs.get("float8_e4m3" if dtype == "float8_e5m2" else dtype)
 
+    def product_rate(self, dtype: str) -> float | None:
+        """`mac_rate` as far as kernels of the generation reach it whatever their tiling."""
+        rate = self.mac_rate(dtype)
+        return None if rate is None else rate * self["cube_share"]
+
     def cube_peak(self, dtype: str) -> float | None:
         """FLOP/s (operations for integers) of all cube cores, `None` for a type that they do not multiply."""
         rate = self.mac_rate(dtype)
@@ -73,11 +78,11 @@ class Machine:
         return self.vectors * (self.lanes // 2) * 2 * self.vector_clock_hz
 
     def convolution_rate(self, dtype: str) -> float | None:
-        """`mac_rate` of a convolution: float32 ones use HF32 where the cube has it, as frameworks do by default."""
+        """`product_rate` of a convolution: float32 ones use HF32 where the cube has it, as frameworks do by default."""
         half = self.macs.get("float16")
         if dtype == "float32" and "float32" in self.macs and half is not None:
-            return max(self.macs["float32"], self["hf32_share"] * half)
-        return self.mac_rate(dtype)
+            return max(self.macs["float32"], self["hf32_share"] * half) * self["cube_share"]
+        return self.product_rate(dtype)
 
     def element_lanes(self, width: int) -> float:
         """Elements of `width` bytes that one vector core handles in a cycle; halves are computed as float32 or less."""

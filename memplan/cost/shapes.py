@@ -76,7 +76,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         m, batch, a_count, b_count = max(m * prod(a_batch) // groups, 1), groups, groups, groups
     else:
         a_count, b_count = prod(a_batch), groups
-    rate = machine.mac_rate(tensors[0].dtype) or machine.mac_rate(tensors[1].dtype)
+    rate = machine.product_rate(tensors[0].dtype) or machine.product_rate(tensors[1].dtype)
     if min(m, n, k) < 1:
         return Shaped()
     a_bytes, b_bytes = _width(tensors[0].dtype), _width(tensors[1].dtype)
@@ -214,7 +214,7 @@ def einsum_of(kernel: Kernel, machine: Machine) -> Shaped:
     return Shaped(
         matmul=MatmulProblem(
             m=m, n=n, k=k, batch=batch, a_batch=batch, b_batch=batch, a_bytes=_width(a.dtype), b_bytes=_width(b.dtype),
-            out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.mac_rate(a.dtype) or 0.0,
+            out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.product_rate(a.dtype) or 0.0,
         )
     )  # fmt: skip
 
@@ -241,7 +241,7 @@ def recurrent_of(kernel: Kernel, machine: Machine) -> Shaped:
     return Shaped(
         matmul=MatmulProblem(
             m=rows, n=count // k, k=k, a_bytes=width, b_bytes=width, out_bytes=width,
-            mac_rate=machine.mac_rate(sequence.dtype) or 0.0,
+            mac_rate=machine.product_rate(sequence.dtype) or 0.0,
         ),
         assumed="time steps are not waited for one by one",
     )  # fmt: skip

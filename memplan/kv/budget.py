@@ -68,7 +68,12 @@ def _stage_items(
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        BudgetItem(BudgetPart.COLLECTIVES, "HCCL buffers", buffers.total_bytes, buffers.source),
+        BudgetItem(
+            BudgetPart.COLLECTIVES,
+            "HCCL buffers",
+            buffers.total_bytes if memory.collectives is None else memory.collectives,
+            buffers.source if memory.collectives is None else GIVEN,
+        ),
         BudgetItem(
             BudgetPart.GRAPHS,
             "graphs",

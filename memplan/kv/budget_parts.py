@@ -57,8 +57,8 @@ class Memory:
     """
     What of a die's memory is not the KV cache's.
 
-    `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph` and
-    `workspace` override the estimates; graphs and workspace are unknown otherwise.
+    `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph`,
+    `workspace` and `collectives` override the estimates; graphs and workspace are unknown otherwise.
     `cache` is the cache's own memory where it is given, whatever is left. `precision` is how weights are
     stored.
     """
@@ -70,6 +70,7 @@ class Memory:
     activations: int | None = None
     graph: int | None = None
     workspace: int | None = None
+    collectives: int | None = None
     cache: int | None = None
     sequences: int = DEFAULT_SEQUENCES
     hccl_buffer_mb: int = HCCL_BUFFER_MB

@@ -52,7 +52,7 @@ def static_budget(
     stages = stage_spans(len(model.layers), layout)
     weights = [rank_weight_bytes(model, layout, scheme, span, mtp=options.caches.mtp) for span in stages]
     pictures = rules.vision_cache if sees(model, rules) else 0
-    static = [StaticMemory(found, sum(held.values()), share, pictures) for held in weights]
+    static = [StaticMemory(found, sum(held.values()), share, pictures, memory.cache) for held in weights]
     pools, rooms = token_pools(model, engine, options, layout, static)
     tight = min(range(len(stages)), key=lambda stage: (rooms[stage], stage))
     room, held = rooms[tight], weights[tight]

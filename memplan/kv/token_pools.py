@@ -125,17 +125,20 @@ def _vision_factor(model: ModelConfig, rules: TokenPoolRules) -> float:
 class StaticMemory:
     """
     Memory of one rank in bytes: `found` free at start, `held` by weights, the static `share`, and what is `reserved`
-    for pictures in MiB.
+    for pictures in MiB. What is `given` for caches stands in place of what is left.
     """
 
     found: int
     held: int
     share: float
     reserved: int = 0
+    given: int | None = None
 
     @property
     def rest(self) -> float:
-        """GiB of the static share that weights leave."""
+        """GiB of the static share that weights leave, or what is given."""
+        if self.given is not None:
+            return self.given / GIB
         return (self.found - self.held) / GIB - self.found / GIB * (1 - self.share) - self.reserved / 1024
 
 

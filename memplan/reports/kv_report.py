@@ -11,8 +11,10 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
 from memplan.deployment.engine_changes import EngineComparison
+from memplan.deployment.lookup_placement import LookupPlacements
 from memplan.kv import BudgetPart, KvBudget, TokenPools
 from memplan.reports.engine_section import engine_document, engine_section
+from memplan.reports.lookup_section import lookup_document, lookup_section
 from memplan.reports.report import (
     Column,
     Figure,
@@ -60,8 +62,8 @@ _EFFECTS = (
 class KvQuestions:
     """
     What is asked besides the budget: the `longest` context in tokens for a `batch`, memory `tiers` outside the die by
-    name with the time to `recompute_ns` instead, the `effects` of other options, and another engine to compare
-    `against`.
+    name with the time to `recompute_ns` instead, the `effects` of other options, another engine to compare `against`,
+    and the `places` of lookup tables.
     """
 
     batch: int | None = None
@@ -70,6 +72,7 @@ class KvQuestions:
     recompute_ns: int | None = None
     effects: Sequence[Effect] = ()
     against: EngineComparison | None = None
+    places: LookupPlacements | None = None
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -100,6 +103,8 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
         sections.append(section("What other options would do", ReportTable(_EFFECTS, rows)))
     if more.against is not None:
         sections.append(engine_section(more.against))
+    if more.places is not None:
+        sections.append(lookup_section(more.places))
     return Report(
         title=title,
         headline=headline,
@@ -204,6 +209,12 @@ def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
             Sentence("as the engine prints it"),
             4,
         ),
+        Figure(
+            Sentence("KV cache size in tokens"),
+            int(pool.max_concurrency * result.context),
+            Quantity.COUNT,
+            Sentence("as the engine prints it: that many sequences of {}", (f"{result.context:,}",)),
+        ),
         Figure(Sentence("prefix-cache granularity"), result.prefix_granularity, Quantity.COUNT, Sentence("tokens")),
     )
 
@@ -269,6 +280,8 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["effects"] = [_effect_document(item) for item in more.effects]
     if more.against is not None:
         document["against"] = engine_document(more.against)
+    if more.places is not None:
+        document["lookup_places"] = lookup_document(more.places)
     return document
 
 

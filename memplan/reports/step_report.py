@@ -53,6 +53,7 @@ def step_report(result: StepTime, room: int | None) -> Report:
         )
         for number, stage in enumerate(result.stages)
     )
+    low, high = (format_duration(time) for time in result.interval_ns)
     most = max(stage.total_bytes for stage in result.stages)
     fits = room is None or most <= room
     notes = (
@@ -81,7 +82,8 @@ def step_report(result: StepTime, room: int | None) -> Report:
                 ReportTable(_STAGES, stages),
             ),
         ),
-        notes=(*notes, *(Remark(note) for note in result.notes)),
+        notes=(*notes, Remark(f"four of five public steps with this prediction take {low} to {high}"),
+               *(Remark(note) for note in result.notes)),
         sources=tuple(result.rests_on),
         answer=fits,
         document=partial(_document, result, room),
@@ -97,6 +99,8 @@ def _document(result: StepTime, room: int | None) -> dict[str, Any]:
         "dies": result.layout.ranks,
         "sequences_per_rank": result.sequences,
         "duration_ns": result.duration_ns,
+        "interval_ns": list(result.interval_ns),
+        "engine": result.engine,
         "tokens_per_sequence": result.tokens_per_sequence,
         "tpot_ns": result.tpot_ns,
         "tokens_per_second": result.tokens_per_second,

@@ -135,6 +135,11 @@ class KvRequest(LayoutRequest, ServingRequest):
     against: str | None = option(
         "--against", default=None, about="Also say which rule of another engine changes how much, such as vllm-0.33.0."
     )
+    tables: bool = option(
+        "--lookup-tables",
+        default=False,
+        about="Also say where lookup tables (Engram) can stand, and what each place sustains.",
+    )
     effects: bool = option(
         "--effects", default=False, about="Also say what other block sizes, batches and KV types would do."
     )

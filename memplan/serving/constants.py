@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.schema import Source
 
@@ -48,6 +49,28 @@ def constants() -> Constants:
     return Constants(**{field.name: float(entries[field.name]["value"]) for field in fields(Constants)})
 
 
+CAPTURED = "captured"
+"""The engine that hides all of the host's work behind the captured graphs of its steps."""
+
+
+def host_step_ns(engine: str) -> int:
+    """
+    What a step of `engine` takes beyond its captured graph: scheduler, inputs, sampling.
+
+    Raises `InputError` naming the engines for one that is not known.
+    """
+    known = _document()["engines"]
+    if engine not in known:
+        raise InputError(f"no engine is called {engine!r:.40}", remedy=f"known: {', '.join(known)}")
+    return int(known[engine]["host_step_ns"])
+
+
+def step_interval(engine: str) -> tuple[float, float]:
+    """Measured over predicted time of a step of `engine`: between these lie four of five public rows."""
+    entry = _document()["engines"][engine]["interval"]
+    return float(entry["low"]), float(entry["high"])
+
+
 def accepted(drafts: int) -> float:
     """Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less."""
     chances = _document()["acceptance"]
@@ -62,4 +85,7 @@ def sources() -> tuple[Source, ...]:
     """Every constant as text with where it comes from."""
     return tuple(
         Source(f"{name} = {entry['value']:g}", entry["source"]) for name, entry in _document()["constants"].items()
+    ) + tuple(
+        Source(f"host of a step, {name} = {entry['host_step_ns']:g} ns", entry["source"])
+        for name, entry in _document()["engines"].items()
     )

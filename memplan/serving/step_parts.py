@@ -48,7 +48,9 @@ def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int
     ]  # fmt: skip
     known = sum(item.duration_ns for item in result.stages)
     runs = 1 + result.step.speculative
-    parts.append(StepPart("launch of the step", result.duration_ns - known, f"the host, {runs} run(s) of the model"))
+    launch = result.duration_ns - known - result.host_ns
+    parts.append(StepPart("launch of the step", launch, f"the host, {runs} run(s) of the model"))
+    parts.append(StepPart("host of the engine", result.host_ns, f"{result.engine}: scheduler, inputs, sampling"))
     return tuple(part for part in parts if part.duration_ns or part.name == OPS_PART)
 
 

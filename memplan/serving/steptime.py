@@ -20,7 +20,7 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
 from memplan.serving.collective_time import collective_ns
-from memplan.serving.constants import Constants, accepted, constants, sources
+from memplan.serving.constants import CAPTURED, Constants, accepted, constants, host_step_ns, sources, step_interval
 
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
@@ -82,7 +82,8 @@ class StepTime:
     (one, and the draft tokens accepted on average); `tpot_ns` is the time per token of one sequence,
     `tokens_per_second` what all ranks yield together and `tokens_per_second_per_die` one of them; a prefill's tokens
     are those it reads, and its duration is the time to the first token. `sequences` are those of one rank. `rests_on`
-    names where rates come from, `constants` what a step costs beyond its kernels, `notes` what was left out.
+    names where rates come from, `constants` what a step costs beyond its kernels, `notes` what was left out. `host_ns`
+    of the duration is what `engine` takes beyond the captured graph.
     """
 
     model: str
@@ -101,6 +102,14 @@ class StepTime:
     rests_on: tuple[Source, ...]
     constants: tuple[Source, ...]
     notes: tuple[str, ...]
+    engine: str = CAPTURED
+    host_ns: int = 0
+
+    @property
+    def interval_ns(self) -> tuple[int, int]:
+        """Between which the steps of four of five public rows lie that are predicted the same duration."""
+        low, high = step_interval(self.engine)
+        return round(self.duration_ns * low), round(self.duration_ns * high)
 
 
 def step_time(
@@ -111,9 +120,10 @@ def step_time(
     *,
     acceptance: float | None = None,
     fixed: Constants | None = None,
+    engine: str = CAPTURED,
 ) -> StepTime:
     """
-    Time of `step` of `model` on the ranks of `layout`, each one die of `chip`.
+    Time of `step` of `model` on the ranks of `layout`, each one die of `chip`, served by `engine`.
 
     `acceptance` is how many of the draft tokens of a step are accepted on average, by default what public tables
     state. Raises `InputError` for a layout or a chip that can't be used.
@@ -121,12 +131,22 @@ def step_time(
     die = chip if isinstance(chip, Chip) else find_chip(chip)
     core, table = machine(die), fixed or constants()
     notes: list[str] = []
+    host = host_step_ns(engine)
+    if engine == CAPTURED:
+        notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
+    else:
+        notes.append(
+            "other requests' prompts in the same step, eager drafts and growth of the host's work with the "
+            "batch are left out"
+        )
     stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
     runs = 1 + step.speculative
-    duration = sum(stage.duration_ns for stage in stages) + round(runs * table.step_overhead_ns)
+    duration = sum(stage.duration_ns for stage in stages) + round(runs * table.step_overhead_ns) + host
     sequences = -(-step.batch // layout.data)
     # With all stages busy on batches of their own, the slowest of them sets the pace.
-    pace = duration if layout.pipeline == 1 else max(stage.duration_ns for stage in stages) + table.step_overhead_ns
+    pace = (
+        duration if layout.pipeline == 1 else max(stage.duration_ns for stage in stages) + table.step_overhead_ns + host
+    )
     if step.phase is Phase.DECODE:
         yielded = 1 + (accepted(step.speculative) if acceptance is None else acceptance)
         tpot: int | None = round(duration / yielded)
@@ -154,6 +174,8 @@ def step_time(
         ),
         constants=sources(),
         notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),
+        engine=engine,
+        host_ns=host,
     )
 
 

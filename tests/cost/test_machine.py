@@ -66,3 +66,17 @@ def test_a_profile_s_clock_and_cores_replace_the_database_s() -> None:
 def test_machines_are_equal_when_their_figures_are() -> None:
     assert machine(chip("910B3")) == machine(chip("910B3"))
     assert machine(chip("910B3")) != machine(chip("910B3"), clock_hz=1.0e9)
+
+
+def test_the_first_generation_reaches_a_share_of_its_peak_by_public_training_figures() -> None:
+    """2,115 images/s of ResNet-50, 269 sequences/s of BERT-Large on one 910: 0.2 to 0.25 of its peak in whole steps."""
+    core = machine(chip("910A"))
+    peak, rate = core.mac_rate("float16"), core.product_rate("float16")
+    assert peak is not None
+    assert rate is not None
+    images, sequences = 2115 * 24.6e9, 269 * 237e9
+    for flops in (images, sequences):
+        whole_step = flops / (core.cube_peak("float16") or 1)
+        assert whole_step < rate / peak < whole_step / 0.5
+    assert core.hbm_basis == "third party"
+    assert machine(chip("910B3")).product_rate("float16") == machine(chip("910B3")).mac_rate("float16")

@@ -52,6 +52,7 @@ def train(mode: str) -> dict[str, Any]:
         "page": str(plan).splitlines(),
         "html": plan._repr_html_(),
         "refused": refusals(plan, cell, shape),
+        "watched": watched(plan, cell, tokens),
     }
 
 
@@ -67,6 +68,7 @@ def state_bytes(cell: Any) -> int:
 
 def run(cell: Any, tokens: Any) -> dict[str, Any]:
     """Losses of some steps, and the most bytes that MindSpore had allocated in the last of them."""
+    import mindspore as ms
     from mindspore.profiler import ProfilerActivity, profile, tensorboard_trace_handler
 
     losses = [float(cell(tokens, tokens)) for _ in range(STEPS - 1)]
@@ -80,7 +82,31 @@ def run(cell: Any, tokens: Any) -> dict[str, Any]:
         rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
     # The file begins with what an earlier profile of the process recorded.
     held = [int(row[1]) for row in rows if int(row[0]) >= begun]
-    return {"losses": losses, "measured": max(held) - held[-1]}
+    # In PyNative mode the weights are counted as well, which `state_bytes` has already.
+    op_by_op = ms.get_context("mode") == ms.PYNATIVE_MODE
+    return {"losses": losses, "measured": max(held) - (held[-1] if op_by_op else 0)}
+
+
+def watched(plan: Any, cell: Any, tokens: Any) -> dict[str, Any]:
+    """Some steps with the callback's hooks around them, as `Model.train` calls them."""
+    import mindspore as ms
+
+    import memplan
+
+    callback = memplan.Callback(plan, estimate=True)
+    callback.on_train_begin(None)
+    begun = time.perf_counter_ns()
+    for _ in range(STEPS):
+        callback.on_train_step_begin(None)
+        float(cell(tokens, tokens))
+        callback.on_train_step_end(None)
+    took = time.perf_counter_ns() - begun
+    callback.on_train_end(None)
+    return {
+        "is_callback": isinstance(callback, ms.train.Callback),
+        "steps": callback.watch.steps,
+        "share": callback.watch.spent_ns / took,
+    }
 
 
 def refusals(plan: Any, cell: Any, shape: Any) -> dict[str, str]:

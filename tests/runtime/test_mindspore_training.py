@@ -78,6 +78,12 @@ def test_a_plan_of_something_else_is_refused_and_the_difference_named(
     assert "\n" not in graph["refused"][case]
 
 
+def test_the_callback_looks_once_a_step_and_takes_below_a_hundredth_of_it(graph: dict[str, Any]) -> None:
+    assert graph["watched"]["is_callback"]
+    assert graph["watched"]["steps"] == 3
+    assert graph["watched"]["share"] < 0.01
+
+
 def test_a_printed_plan_is_a_page(graph: dict[str, Any]) -> None:
     assert len(graph["page"]) <= 70
     assert any("recomputed: network.net.layers.0" in line for line in graph["page"])

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.engine_rows import engine_rows, host_median, measured_engine_rows
 from benchmarks.serving import exchanges, rows
 from memplan.core.errors import InputError
 from memplan.hardware import chip
@@ -21,6 +22,8 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
+from memplan.serving.constants import host_step_ns
+from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "models" / "families.json").read_text(encoding="utf-8")
@@ -53,6 +56,26 @@ def test_published_serving_tables_are_met(shared_data: Path) -> None:
     assert median(abs(row.error) for row in found) <= 0.2
     # The worst is a row that its own table contradicts: faster at 128K than half as many sequences are at 8K.
     assert sorted(abs(row.error) for row in found)[-2] < 0.4
+
+
+def test_an_engine_takes_its_own_time_beside_the_captured_step(dense: ModelConfig) -> None:
+    plain, served = time(dense, Layout(), DECODE), step_time(dense, Layout(), DECODE, "910C", engine="vllm-ascend")
+    assert served.host_ns == host_step_ns("vllm-ascend") == served.duration_ns - plain.duration_ns
+    assert sum(part.duration_ns for part in served_parts(served)) == served.duration_ns
+    assert any("left out" in note for note in served.notes)
+    assert any("hidden" in note for note in plain.notes)
+    with pytest.raises(InputError, match="known: captured, vllm-ascend"):
+        step_time(dense, Layout(), DECODE, "910C", engine="nobody's")
+
+
+@pytest.mark.slow
+def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path) -> None:
+    """Left out in turn, sources are predicted by the others; without the host's time nearly all are too fast."""
+    rows = engine_rows(shared_data)
+    assert host_step_ns("vllm-ascend") / 1e6 == pytest.approx(host_median(rows), abs=0.1)
+    errors = [abs(row.left_out / row.measured - 1) for row in measured_engine_rows(shared_data) if row.left_out]
+    bare = [abs(row.predicted(0) / row.measured - 1) for row in rows]
+    assert median(errors) < 0.25 < 0.35 < median(bare)
 
 
 def test_published_exchanges_of_tokens_are_met(shared_data: Path) -> None:

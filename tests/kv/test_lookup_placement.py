@@ -1,0 +1,78 @@
+"""Where Engram tables can stand: bytes of each place, what its link sustains, what the cache gains, crossings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.cli.app import main
+
+WHOLE = 202_758_032_400
+"""Bytes of the two tables with their scales (the sum of the checkpoint's four tensors)."""
+A3 = ["--chip", "910C", "--engine", "vllm-ascend-0.30.0rc2", "--context", "131072", "--max-num-batched-tokens", "8192"]
+THREE = ["--tp", "8", "--dp", "3", "--ep", "24", "--weights", "w8a8"]
+
+
+def places(shared_data: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = str(shared_data / "configs" / "deepseek-ai--DeepSeek-V4.1-Flash.json")
+    assert main(["kv", config, "--lookup-tables", "--json", *words]) in (0, 1)
+    found = json.loads(capsys.readouterr().out)["lookup_places"]
+    return found, {place["name"]: place for place in found["places"]}
+
+
+def test_tables_on_a_950(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--chip", "950DT_9591", "--engine", "vllm-0.33.0-b200", "--tp", "8", "--context", "131072"]
+    found, by_name = places(shared_data, capsys, *words)
+    assert found["rows"] == 48
+    assert found["token_bytes"] == 48 * 264
+    die, host = by_name["HBM, divided by tensor parallelism"], by_name["host memory, one copy shared"]
+    assert abs(die["on_die"] * 8 - WHOLE) < 100
+    assert host["on_host"] == WHOLE
+    assert host["cache"] - die["cache"] == die["on_die"]
+    assert host["sequences"] > die["sequences"] > 0
+    # 6 of 48 rows a rank over 55 GB/s.
+    assert host["tokens_per_second"] == pytest.approx(55e9 / (6 * 264))
+    assert by_name["pool of host memory over UB"]["refused"]
+    assert found["least_tensor"] == 4
+
+
+def test_tables_on_an_a3(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = ["--tp", "4", "--dp", "4", "--ep", "16", "--weights", "w8a8"]
+    found, by_name = places(shared_data, capsys, *A3, *layout)
+    assert by_name["HBM, divided by tensor parallelism"]["sequences"] == 0
+    assert "24 hashes can't be divided among 16 ranks" in by_name["HBM of all replicas, rows from peers"]["refused"]
+    each, shared = by_name["host memory, a copy for each replica"], by_name["host memory, one copy shared"]
+    assert each["on_host"] == 4 * shared["on_host"]
+    # 12 rows a rank, one after the other, at 1 us.
+    assert each["serial"] == pytest.approx(1e9 / 12_000)
+    assert by_name["pool of host memory over UB"]["rate"] == 151e9
+    assert found["least_tensor"] == 8
+    assert found["reading"] > found["decoding"] > 0
+
+
+def test_rows_of_peers_where_the_hashes_divide(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, by_name = places(shared_data, capsys, *A3, *THREE)
+    peers, die = by_name["HBM of all replicas, rows from peers"], by_name["HBM, divided by tensor parallelism"]
+    assert not peers["refused"]
+    assert abs(peers["on_die"] * 3 - die["on_die"]) < 100
+    assert die["sequences"] < peers["sequences"] < by_name["host memory, one copy shared"]["sequences"]
+    assert die["tokens_per_second"] > peers["tokens_per_second"] > by_name["host memory, one copy shared"]["serial"]
+
+
+def test_the_table_is_shown_with_its_crossings(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(shared_data / "configs" / "deepseek-ai--DeepSeek-V4.1-Flash.json")
+    assert (
+        main(["kv", config, "--lookup-tables", *A3, "--tp", "8", "--dp", "3", "--ep", "24", "--weights", "w8a8"]) == 0
+    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "a replica reads prompts at" in shown
+    assert "HBM, divided by tensor parallelism pays from" in shown
+    assert "tables and a sequence are on the dies from tensor parallelism 8 on" in shown
+
+
+def test_models_without_tables_say_so(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kv", str(shared_data / "configs" / "Qwen--Qwen3-8B.json"), "--lookup-tables"]) == 2
+    assert "has no lookup tables" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""Plans beside what workers logged: lines of every engine, items side by side, and public logs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from memplan.cli.app import main
+from memplan.core.errors import InputError
+from memplan.core.units import GIB
+from memplan.traces.worker_memory import read_worker_log
+
+ASCEND = """
+(Worker_TP0 pid=3) INFO [worker.py:546] Free memory on device (60.10/60.96 GiB) on startup. \
+Desired GPU memory utilization is (0.9, 54.86 GiB). Actual usage: 15.3 GiB for weights, 0.5 GiB for peak activation, \
+0.25 GiB for non-torch memory, 0.04 GiB for NPU graph memory. Replace gpu_memory_utilization
+INFO [worker.py:651] Available KV cache memory: 38.81 GiB
+INFO [kv_cache_utils.py:1744] GPU KV cache size: 282,496 tokens
+INFO [kv_cache_utils.py:1746] Maximum concurrency for 32,768 tokens per request: 8.62x
+"""
+OLDER = """
+INFO worker.py:267] the vLLM instance can use total_gpu_memory (23.58GiB) x gpu_memory_utilization (0.90) = 21GiB
+INFO worker.py:267] model weights take 14.99GiB; non_torch_memory takes 0.35GiB; PyTorch activation peak memory takes \
+2.07GiB; the rest of the memory reserved for KV Cache is -0.05GiB.
+INFO executor_base.py:111] # cuda blocks: 1952, # CPU blocks: 4681
+"""
+SGLANG = """
+[2026-07-15 13:14:53] server_args=ServerArgs(model_path='m', mem_fraction_static=0.82, page_size=128)
+[2026-07-15 13:14:53] Load weight end. elapsed=19.09 s, type=Qwen3ForCausalLM, avail mem=45.2 GB, mem usage=15.27 GB.
+[2026-07-15 13:14:54] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 1669816, K size: 76.44 GB, V size: 76.44 GB
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "worker.log"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_lines_of_vllm_ascend(tmp_path: Path) -> None:
+    found = read_worker_log(written(tmp_path, ASCEND))
+    assert (found.total, found.utilization, found.weights) == (round(60.96 * GIB), 0.9, round(15.3 * GIB))
+    assert (found.activations, found.non_torch) == (round(0.5 * GIB), round(0.25 * GIB))
+    assert (found.graphs, found.cache) == (round(0.04 * GIB), round(38.81 * GIB))
+    assert (found.tokens, found.context, found.concurrency) == (282_496, 32_768, 8.62)
+
+
+def test_lines_of_older_releases_and_negative_budgets(tmp_path: Path) -> None:
+    found = read_worker_log(written(tmp_path, OLDER))
+    assert (found.total, found.utilization) == (round(23.58 * GIB), 0.9)
+    assert (found.weights, found.cache, found.blocks) == (round(14.99 * GIB), round(-0.05 * GIB), 1952)
+
+
+def test_lines_of_sglang(tmp_path: Path) -> None:
+    found = read_worker_log(written(tmp_path, SGLANG))
+    assert (found.utilization, found.weights, found.tokens) == (0.82, round(15.27 * GIB), 1_669_816)
+    assert found.told == ("utilization", "weights", "tokens")
+
+
+def test_the_last_start_counts_and_the_better_line(tmp_path: Path) -> None:
+    text = "Model loading took 9.1 GiB\nActual usage: 8.1 GiB for weights\nActual usage: 7.1 GiB for weights\n"
+    text += "Model loading took 6 GB"
+    assert read_worker_log(written(tmp_path, text)).weights == round(7.1 * GIB)
+
+
+@pytest.mark.parametrize("text", ["", "nothing of it\n" * 5, "\x00\xff"])
+def test_a_log_that_tells_nothing_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="tells nothing of a worker's memory"):
+        read_worker_log(written(tmp_path, text))
+
+
+def test_a_log_is_laid_beside_the_plan(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(shared_data / "configs" / "Qwen--Qwen3-8B.json")
+    words = ["kv", config, "--context", "32768", "--from-log", str(written(tmp_path, ASCEND))]
+    assert main([*words, "--json"]) == 0
+    worker: dict[str, Any] = json.loads(capsys.readouterr().out)["worker"]
+    items = {item["name"]: item for item in worker["items"]}
+    assert items["weights"]["logged"] == round(15.3 * GIB)
+    assert items["activations"]["knob"] == "--activations"
+    share = int(round(60.96 * GIB) * 0.9)
+    held = items["weights"]["planned"] + round(0.5 * GIB) + round(0.25 * GIB)
+    assert abs(worker["measured"]["available_bytes"] - (share - held)) <= 1
+    # The log's own 38.81 GiB in blocks of 128 tokens of 147,456 B.
+    assert worker["measured"]["num_blocks"] == round(38.81 * GIB) // (128 * 147_456)
+    assert abs(worker["measured"]["tokens"] / 282_496 - 1) < 0.002
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "The plan beside the worker's log" in shown
+    assert "--hccl-buffsize" in shown
+
+
+@pytest.fixture(scope="module")
+def logs() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "logs.py"
+    spec = importlib.util.spec_from_file_location("logs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WEIGHTS_MISS = {"Qwen3-Embedding-0.6B", "R1-Distill-Qwen-14B, TP2", "gpt-oss-120b on H100"}
+"""Rows of benchmarks/logs.md whose weights differ by more than half a percent, with the reasons there."""
+
+
+def test_public_logs(shared_data: Path, logs: ModuleType) -> None:
+    rows = json.loads(logs.CASES.read_text("utf-8"))["cases"]
+    assert len({row["source"] for row in rows}) >= 12
+    for row in rows:
+        if "W8A8" in row["name"]:
+            continue
+        found = logs.compared(row, shared_data)
+        if found["weights"] is not None and row["name"] not in WEIGHTS_MISS:
+            assert abs(found["weights"]) < 0.005, row["name"]
+        for what in ("after", "tokens", "concurrency"):
+            assert found[what] is None or abs(found[what]) < 0.02, (row["name"], what)
