@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
+from memplan.core.errors import InputError
 from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
 from memplan.schema import PlannedProgram
@@ -36,10 +37,16 @@ def live_program(
     kernels: Target | None = None,
 ) -> LiveProgram:
     """
-    The program `source(*inputs)`: a MindSpore cell or step function.
+    The program `source(*inputs)`: a cell of MindSpore, a module of torch, or a function that runs a step of one.
 
     Raises `InputError` for anything else, and where its framework can't be imported.
     """
+    from memplan.readers.torch.module_program import ModuleProgram, is_module_program
+
+    if is_module_program(source):
+        if layers is not None or shapes is not None:
+            raise InputError("layers and shapes mean nothing with a program of torch", remedy="leave them out")
+        return ModuleProgram(source, inputs, kernels=kernels)
     from memplan.readers.mindspore.cell_program import CellProgram
 
     return CellProgram(source, inputs, layers=layers, shapes=shapes, kernels=kernels)

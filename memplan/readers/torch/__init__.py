@@ -1,0 +1,1 @@
+"""Steps of PyTorch programs in the running process, recorded on tensors without data."""
