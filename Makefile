@@ -40,7 +40,7 @@ samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui
 	@tools/make_samples
 
-screenshots:  ## pictures of every view, in light and dark, for docs/
+screenshots:  ## pictures of every view for docs/, and of every page in all themes, languages and sizes in build/pages
 	@tools/setup gui
 	@tools/screenshots
 

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QMessageLogContext, QPoint, QtMsgType, qInstallMessageHandler
-from PySide6.QtGui import QPainter, QPixmap
+import numpy as np
+from PySide6.QtCore import QMessageLogContext, QPoint, Qt, QtMsgType, qInstallMessageHandler
+from PySide6.QtGui import QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
 from memplan.core.errors import InputError
@@ -59,7 +60,7 @@ def screenshots(
     size: tuple[int, int] = (1400, 900),
 ) -> list[Path]:
     """
-    A picture of every view in both themes, and of some in Chinese: the whole window, with that view in front.
+    A small picture of every view, and of some in Chinese: the whole window, with that view in front.
 
     `offloading_path` is a plan of the same graph in less memory: with moves, and something to lay beside the first.
     `hidden` is a plan and the profile of its run that does not have its names, `ranks` a profile of several ranks.
@@ -170,9 +171,11 @@ def screenshots(
         "problems": (session, problems),
     }
     views = {spec.picture: (session, front(spec.name)) for spec in VIEW_SPECS if spec.picture} | arranged
-    paths = _pictures(views, out_dir, size)
+    paths = _pictures(views, out_dir, size, ("light",), small=True)
     choose_language("zh")
-    paths += _pictures({"chinese": views["tensor"], "chinese-overview": views["overview"]}, out_dir, size)
+    paths += _pictures(
+        {"chinese": views["tensor"], "chinese-overview": views["overview"]}, out_dir, size, ("light",), small=True
+    )
     choose_language("en")
     return paths
 
@@ -216,7 +219,15 @@ def _say(_kind: QtMsgType, _context: QMessageLogContext, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size: tuple[int, int]) -> list[Path]:
+def _pictures(
+    views: Mapping[str, tuple[Session, Arrange]],
+    out_dir: Path,
+    size: tuple[int, int],
+    themes: Sequence[str] = (),
+    *,
+    small: bool = False,
+) -> list[Path]:
+    """`small` pictures have 256 colours, which makes them a fifth as large; without `themes` there is one of each."""
     qt = application()
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -224,7 +235,7 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
         raise InputError(f"can't be written: {error.strerror}", path=out_dir) from error
     paths = []
     window_pages = [page.name for page in PAGES]
-    for theme in theme_names():
+    for theme in themes or theme_names():
         palette = load_palette(theme)
         apply_theme(qt, palette)
         for name, (session, arrange) in views.items():
@@ -241,11 +252,20 @@ def _pictures(views: Mapping[str, tuple[Session, Arrange]], out_dir: Path, size:
             for _ in range(4):  # docks lay themselves out over several rounds of events
                 qt.processEvents()
             path = out_dir / f"{name}-{theme}.png"
-            write_view(path, png(_photograph(window)))
+            write_view(path, png(_in_few_colours(_photograph(window)) if small else _photograph(window)))
             paths.append(path)
             window.close()
             window.deleteLater()
     return paths
+
+
+def _in_few_colours(picture: QPixmap) -> QImage:
+    """`picture` in the 256 colours that it has most of."""
+    image = picture.toImage().convertToFormat(QImage.Format.Format_RGB32)
+    pixels = np.frombuffer(image.constBits(), dtype=np.uint32).reshape(image.height(), image.bytesPerLine() // 4)
+    colours, counts = np.unique(pixels[:, : image.width()] | np.uint32(0xFF000000), return_counts=True)
+    most = colours[np.argsort(-counts, kind="stable")[:256]]
+    return image.convertToFormat(QImage.Format.Format_Indexed8, most.tolist(), Qt.ImageConversionFlag.AvoidDither)
 
 
 def _photograph(window: MainWindow) -> QPixmap:

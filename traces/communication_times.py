@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.traces.decimals import scaled
@@ -11,6 +13,7 @@ from memplan.traces.profile import CommunicationTime, PacketTraffic
 from memplan.traces.rank_links import STEP_NAME, communication_documents
 
 _MB, _MS = 10**6, 10**6
+_NUMBERS_OF_OP = re.compile(r"(?:_+\d+)+$")
 _TRANSPORTS = ("RDMA", "HCCS", "PCIE", "SIO", "UB")
 """Of the entries of a bandwidth table; `SDMA` is the sum of those that the copy engine serves."""
 
@@ -21,6 +24,65 @@ def read_communication_times(paths: Sequence[Path], notes: Notebook) -> list[Com
     for path, value in communication_documents(paths, notes):
         found.extend(_told(value, path, notes))
     return sorted(found, key=lambda one: (one.start_ns, one.op))
+
+
+@dataclass(frozen=True, slots=True)
+class CommunicationTotal:
+    """
+    All communications of one type: how many, their time, that of moving and of waiting in it, and their bytes.
+
+    `transit_ns` is `None` where the profiler left it 0 though bytes were moved.
+    """
+
+    type: str
+    count: int
+    elapsed_ns: int
+    transit_ns: int | None
+    wait_ns: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransportTotal:
+    """All that went over one kind of link: bytes, and the time of its packets summed over links."""
+
+    transport: str
+    size: int
+    duration_ns: int
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """The mean rate of one link while it moves bytes."""
+        return self.size * 1e9 / self.duration_ns if self.duration_ns else None
+
+
+def communication_totals(told: Iterable[CommunicationTime]) -> list[CommunicationTotal]:
+    """Totals by type, longest first; the type is the op's name without the numbers at its end."""
+    found: dict[str, CommunicationTotal] = {}
+    for one in told:
+        name = _NUMBERS_OF_OP.sub("", one.op)
+        before = found.get(name, CommunicationTotal(name, 0, 0, 0, 0, 0))
+        untold = before.transit_ns is None or (one.size and not one.transit_ns)
+        found[name] = CommunicationTotal(
+            name,
+            before.count + 1,
+            before.elapsed_ns + one.elapsed_ns,
+            None if untold else (before.transit_ns or 0) + one.transit_ns,
+            before.wait_ns + one.wait_ns,
+            before.size + one.size,
+        )
+    return sorted(found.values(), key=lambda total: (-total.elapsed_ns, total.type))
+
+
+def transport_totals(told: Iterable[CommunicationTime]) -> list[TransportTotal]:
+    """Totals by kind of link, most bytes first."""
+    found: dict[str, TransportTotal] = {}
+    for packet in (packet for one in told for packet in one.packets):
+        before = found.get(packet.transport, TransportTotal(packet.transport, 0, 0))
+        found[packet.transport] = TransportTotal(
+            packet.transport, before.size + packet.size, before.duration_ns + packet.duration_ns
+        )
+    return sorted(found.values(), key=lambda total: (-total.size, total.transport))
 
 
 def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationTime]:

@@ -7,13 +7,16 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.traces.cache_use import use_in_log
+from memplan.traces.device_search import devices_told
+from memplan.traces.devices import DeviceShare
 from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
+from memplan.traces.kineto_workers import rank_in_trace, traces_by_worker
 from memplan.traces.notes import Notebook
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
@@ -42,6 +45,7 @@ _PROFILE_KINDS = frozenset(
     {
         FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
         FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
+        FileKind.ITERATIONS,
         FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
         FileKind.MINDIE, FileKind.OPERATOR,
     }
@@ -60,6 +64,8 @@ class RankSource:
     files: Mapping[FileKind, Sequence[Path]]
     info: Mapping[str, object] = field(default_factory=dict)
     metadata: Mapping[str, object] = field(default_factory=dict)
+    device: DeviceShare | None = None
+    """The one whose data is this rank's, where the files hold that of several devices."""
 
     def of(self, kind: FileKind) -> Sequence[Path]:
         """The rank's files of one kind."""
@@ -128,7 +134,7 @@ def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
         return []
     chosen = [path for path in paths if path.suffix != ".db"] or list(paths)
     ranks = steps_by_rank(chosen, notes)
-    notes.add(chosen[0], "the ranks' own profiles are not here: only their steps are known")
+    notes.tell(chosen[0], "the ranks' own profiles are not here: only their steps are known")
     return [RankSource(rank, chosen[0].parent, "msprof-analyze", {FileKind.CLUSTER_STEPS: chosen}) for rank in ranks]
 
 
@@ -247,7 +253,7 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
     for file in files:
         if file_kind(file) is None:
             other = _MEMSCOPE_DATABASE.fullmatch(file.name)
-            notes.add(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
+            notes.tell(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
     info = _small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = _small_json(by_kind.get(FileKind.METADATA, ()), notes)
     return RankSource(
@@ -334,7 +340,8 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
 
     Of several sessions of one rank the newest is taken, by the time in the name of its folder.
     """
-    sources = _newest_sessions(sources, path, notes)
+    sources = [part for source in sources for part in _by_worker(source, notes)]
+    sources = [part for source in _newest_sessions(sources, path, notes) for part in _by_device(source, notes)]
     taken: dict[int, RankSource] = {}
     for source in sources:
         if source.rank >= 0:
@@ -350,11 +357,56 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
     for source in sources:
         if source.rank < 0:
             rank = next(free)
-            if len(sources) > 1:
+            if len(sources) > 1 and source.device is None:
                 told = next((file for files in source.files.values() for file in files), source.folder)
-                notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
-            taken[rank] = RankSource(rank, source.folder, source.producer, source.files, source.info, source.metadata)
+                notes.tell(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
+            taken[rank] = replace(source, rank=rank)
     return [taken[rank] for rank in sorted(taken)]
+
+
+def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
+    """One source for each process of which torch.profiler left a trace in one folder, with its newest recording."""
+    if len(source.of(FileKind.TRACE)) < 2 or _PROFILE_KINDS.intersection(source.files) != {FileKind.TRACE}:
+        return [source]
+    workers = traces_by_worker(source.of(FileKind.TRACE))
+    found = []
+    for traces in workers.values():
+        *others, newest = traces
+        if others:
+            listed = ", ".join(path.name for path in others[:_MOST_NAMED]) + (
+                ", ..." if len(others) > _MOST_NAMED else ""
+            )
+            notes.tell(newest, f"the newest of {len(traces)} recordings of one process is read; not read: {listed}")
+        match = _RANK_IN_NAME.search(newest.name)
+        rank = rank_in_trace(newest)
+        rank = int(match.group(1)) if rank < 0 and match else rank
+        alone = len(workers) == 1
+        files = {**source.files, FileKind.TRACE: [newest]}
+        found.append(replace(source, rank=source.rank if alone and rank < 0 else rank, files=files))
+    return found or [source]
+
+
+def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
+    """One source for each device whose data the files hold; of several, only the first keeps the rank of the folder."""
+    if not _PROFILE_KINDS.intersection(source.files):
+        return [source]
+    devices = devices_told(source.folder, source.files)
+    if not devices:
+        return [source]
+    listed = ", ".join(map(str, devices[:16])) + (", ..." if len(devices) > 16 else "")
+    notes.tell(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
+    found: list[RankSource] = []
+    for device in devices:
+        share = DeviceShare(device, devices)
+        files = {kind: own for kind, paths in source.files.items() if (own := share.files(source.folder, paths))}
+        told = str(_small_json(files.get(FileKind.DEVICE_INFO, ()), notes).get("rank_id", ""))
+        rank = int(told) if told.isascii() and told.isdigit() and len(told) < 8 else -1
+        if rank in (one.rank for one in found):
+            rank = -1
+        found.append(replace(source, rank=rank, files=files, device=share))
+    if source.rank >= 0 and source.rank not in (one.rank for one in found) and found[0].rank < 0:
+        found[0] = replace(found[0], rank=source.rank)
+    return found
 
 
 def _newest_sessions(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[RankSource]:
@@ -372,7 +424,7 @@ def _newest_sessions(sources: Sequence[RankSource], path: Path, notes: Notebook)
             others = [one for one in found if one is not newest]
             whose = f"sessions of rank {rank}" if rank >= 0 else "runs of one card"
             listed = ", ".join(_below(one.folder, path) for one in others[:_MOST_NAMED])
-            notes.add(
+            notes.tell(
                 newest.folder,
                 f"the newest of {len(found)} {whose} is read; not read: {listed}"
                 + (", ..." if len(others) > _MOST_NAMED else "")

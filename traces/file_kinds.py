@@ -20,6 +20,7 @@ class FileKind(str, Enum):
     MODULE_MEMORY = "module memory"
     PROCESS_MEMORY = "process memory"
     STEPS = "steps"
+    ITERATIONS = "iterations"
     COMMUNICATION = "communication"
     COMMUNICATION_MATRIX = "communication matrix"
     DATABASE = "database"
@@ -55,6 +56,7 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.MODULE_MEMORY, rf"npu_module_mem{_NUMBERED}\.csv"),
     (FileKind.PROCESS_MEMORY, rf"npu_mem{_NUMBERED}\.csv"),
     (FileKind.STEPS, r"step_trace_time\.csv"),
+    (FileKind.ITERATIONS, rf"step_trace{_NUMBERED}\.csv"),
     (FileKind.COMMUNICATION_MATRIX, r"communication_matrix\.json"),
     (FileKind.COMMUNICATION, r"communication\.json"),
     (FileKind.ANALYSIS_DATABASE, r"analysis\.db|communication_analyzer\.db"),

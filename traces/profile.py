@@ -199,17 +199,29 @@ class MemorySegments:
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """One step as the vendor's `step_trace_time.csv` sums it up; `None` for columns the file lacks."""
+    """
+    One step as the vendor's `step_trace_time.csv` sums it up, or an iteration of msprof's `step_trace`, of which only
+    start and length are told; `None` for what the file lacks.
+    """
 
     step: int | None
-    computing_ns: int
-    communication_not_overlapped_ns: int
-    overlapped_ns: int
-    communication_ns: int
-    free_ns: int
-    stage_ns: int | None
-    bubble_ns: int | None
-    preparing_ns: int | None
+    computing_ns: int | None = None
+    communication_not_overlapped_ns: int | None = None
+    overlapped_ns: int | None = None
+    communication_ns: int | None = None
+    free_ns: int | None = None
+    stage_ns: int | None = None
+    bubble_ns: int | None = None
+    preparing_ns: int | None = None
+    start_ns: int | None = None
+    iteration_ns: int | None = None
+
+    @property
+    def length_ns(self) -> int | None:
+        """How long it took: as told, else computing, communication that nothing hid, and waiting."""
+        parts = (self.computing_ns, self.communication_not_overlapped_ns, self.free_ns)
+        known = [part for part in parts if part is not None]
+        return sum(known) if self.iteration_ns is None and len(known) == len(parts) else self.iteration_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +308,17 @@ class CommunicationTime:
         return sum(packet.size for packet in self.packets)
 
 
+class NoteSeverity(str, Enum):
+    """How much a note matters: how the files were read, with nothing lost by it, or what is missing or inexact."""
+
+    INFO = "info"
+    WARNING = "warning"
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the reader skipped, repaired or did not find, and where."""
+    """Something the reader chose, skipped, repaired or did not find, and where."""
 
     file: str
     text: str
+    severity: NoteSeverity = NoteSeverity.WARNING

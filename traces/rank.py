@@ -38,6 +38,7 @@ from memplan.traces.profile import (
 )
 from memplan.traces.tables.csv_table import read_table
 from memplan.traces.timeline.query import TimelineQuery
+from memplan.traces.timeline.step_marks import ITERATION_MARKS, steps_marked
 
 _Part = TypeVar("_Part")
 
@@ -150,8 +151,8 @@ class RankProfile:
         """What of a serving engine's KV cache was used, or `None`."""
         self.segments = self._part(lambda reader, progress: reader.segments(progress))
         """Segments of the framework's allocator at the moment of the snapshot, or `None`."""
-        self.steps = self._part(lambda reader, progress: reader.steps(progress))
-        """Steps as the vendor's summary has them."""
+        self.steps = self._part(lambda reader, progress: reader.steps(progress) or self._iterations(progress))
+        """Steps as the vendor's summary has them, else the iterations that msprof marks."""
         self.links = self._part(lambda reader, progress: reader.links(progress))
         """Traffic over links between ranks that this rank's communication matrix tells of."""
         self.communications = self._part(lambda reader, progress: reader.communications(progress))
@@ -161,6 +162,10 @@ class RankProfile:
 
     def _part(self, read: Callable[[RankReader, Progress], _Part]) -> Once[_Part]:
         return Once(lambda progress: read(self._reader(progress), progress))
+
+    def _iterations(self, progress: Progress) -> Sequence[StepTimes]:
+        timeline = self.timeline(progress)
+        return steps_marked(timeline, ITERATION_MARKS) if timeline is not None else ()
 
     @property
     def rank(self) -> int:

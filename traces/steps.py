@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
-from memplan.traces.profile import TrackKind
 from memplan.traces.rank import RankProfile
-
-_MARKS = ((TrackKind.HOST, re.compile(r"ProfilerStep#(\d+)$")), (TrackKind.SCOPE, re.compile(r"^Iteration (\d+)$")))
-"""Steps as the framework's profiler marks them, and iterations as msprof's step trace has them."""
+from memplan.traces.timeline.step_marks import STEP_MARKS, steps_marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +33,13 @@ def step_spans(rank: RankProfile, progress: Progress = silent) -> list[StepSpan]
         first, last = spans_of_steps(position, len(numbers), kernels.start_ns, kernels.start_ns + kernels.duration_ns)
         found = list(map(StepSpan, numbers, first.tolist(), last.tolist()))
     else:
-        found = _marked(rank, progress)
+        timeline = rank.timeline(progress)
+        marked = steps_marked(timeline, STEP_MARKS) if timeline is not None else []
+        found = [
+            StepSpan(step.step if step.step is not None else place, step.start_ns, step.start_ns + step.length_ns)
+            for place, step in enumerate(marked or rank.steps(progress))
+            if step.start_ns is not None and step.length_ns is not None
+        ]
     return sorted(found, key=lambda step: step.start_ns)
 
 
@@ -59,25 +60,3 @@ def spans_of_steps(position: Int64s, count: int, start_ns: Int64s, end_ns: Int64
     np.minimum.at(first, position[inside], start_ns[inside])
     np.maximum.at(last, position[inside], end_ns[inside])
     return first, last
-
-
-def _marked(rank: RankProfile, progress: Progress) -> list[StepSpan]:
-    rank.timeline(progress)
-    for kind, mark in _MARKS:
-        found: dict[int, StepSpan] = {}
-        for track in rank.tracks:
-            if track.kind is kind:
-                for step in _marks_on(rank, track.id, mark):
-                    found.setdefault(step.number, step)
-        if found:
-            return list(found.values())
-    return []
-
-
-def _marks_on(rank: RankProfile, track: int, mark: re.Pattern[str]) -> Iterator[StepSpan]:
-    slices = rank.slices(track)
-    marks = {code: mark.search(name) for code, name in enumerate(slices.names)}
-    numbers = {code: int(match.group(1)) for code, match in marks.items() if match is not None}
-    for index in np.flatnonzero(np.isin(slices.name, list(numbers))).tolist() if numbers else ():
-        start = int(slices.start_ns[index])
-        yield StepSpan(numbers[int(slices.name[index])], start, start + int(slices.duration_ns[index]))

@@ -20,6 +20,12 @@ from typing import Any
 
 from memplan.core.errors import CancelledError, InputError, MemplanError
 from memplan.core.progress import Progress, silent
+from memplan.traces.communication_times import (
+    CommunicationTotal,
+    TransportTotal,
+    communication_totals,
+    transport_totals,
+)
 from memplan.traces.discover import RankSource, find_ranks
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.link_totals import SLOW_LINK, LinkTotal, link_totals, slower_links
@@ -43,7 +49,8 @@ class RankSummary:
     """
     One rank in totals: bytes and nanoseconds. `slices` counts its timeline, `ops` are the types that took most time.
 
-    `peaks` is the highest reserved (else allocated) memory by component. `error` says why the rank could not be read.
+    `peaks` is the highest reserved (else allocated) memory by component, `communications` and `transports` what the
+    profiler took apart of its communications. `error` says why the rank could not be read.
     """
 
     rank: int
@@ -58,6 +65,8 @@ class RankSummary:
     notes: Sequence[Note]
     error: str | None = None
     groups: ParallelGroups = field(default_factory=ParallelGroups)
+    communications: Sequence[CommunicationTotal] = ()
+    transports: Sequence[TransportTotal] = ()
 
     @property
     def stage(self) -> int | None:
@@ -112,6 +121,7 @@ def summary_of(
         ]
         device = rank.device
         rank.timeline(progress)
+        communications = rank.communications(progress)
         return RankSummary(
             rank=source.rank,
             device=device,
@@ -124,6 +134,8 @@ def summary_of(
             links=list(rank.links(progress)),
             notes=notes.notes,
             groups=groups,
+            communications=communication_totals(communications),
+            transports=transport_totals(communications),
         )
     except CancelledError:
         raise
@@ -233,7 +245,8 @@ def slow_ranks(summaries: Sequence[RankSummary], threshold: float = SLOW_RANK) -
         if summary.stage is None and any(use.op.startswith(_STAGED) for use in summary.links):
             continue
         for step in {step.step: step for step in summary.steps}.values():
-            peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
+            if step.computing_ns is not None:
+                peers.setdefault((summary.stage, step.step), []).append((summary.rank, step.computing_ns))
     found = []
     for (_, number), times in peers.items():
         average = mean(time for _, time in times)

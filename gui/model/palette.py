@@ -86,9 +86,16 @@ class Palette:
         return self.colours[known % len(self.colours)] if known is not None else self.category(kind)
 
     def category(self, name: str) -> int:
-        """Colour of a category of slices: the same for one name in every profile and on every machine."""
+        """
+        Colour of a category of slices: the same for one name in every profile and on every machine.
+
+        Waits are grey, communication and copies have a colour each; only what computes is told apart by name.
+        """
         if name in self.overrides:
             return _rgb(self.overrides[name])
+        role = next((one["role"] for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
+        if role is not None and name not in _data()["overlap"]:
+            return self.roles[role]
         fixed = _data()["overlap"].get(name)
         index = fixed if fixed is not None else zlib.crc32(name.encode())
         return self.colours[index % len(self.colours)]

@@ -104,6 +104,7 @@ class TableView(QWidget):
         self.model = RowsModel(self.shape, rows)
         self.sorted.setSourceModel(self.model)
         self.headline.setText(headline)
+        self.headline.setVisible(bool(headline))
 
     def sheet(self) -> Sheet:
         """The rows in the order they are sorted by, numbers as bytes and nanoseconds."""

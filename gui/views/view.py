@@ -124,7 +124,7 @@ class ViewSpec:
     `name` identifies it (arrangements of docks are kept by it) and `title` is English. `factory` is `module:class`,
     imported when the view is made: at once, or when it is first asked for if it is `lazy`. It stands at `area`, as a
     tab with the view `tab_with` or `below` another one. `keys` bring a view to the front. `picture` is what its
-    screenshot is called.
+    screenshot is called. One that `needs_plan` has nothing to show without one, and is left out then.
     """
 
     name: str
@@ -134,6 +134,7 @@ class ViewSpec:
     tab_with: str | None = None
     below: str | None = None
     lazy: bool = False
+    needs_plan: bool = False
     keys: tuple[str, ...] = ()
     picture: str = ""
 

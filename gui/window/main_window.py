@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QStackedWidget, QTabBar, QToolBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolBar, QVBoxLayout, QWidget
 
 from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
@@ -32,7 +32,7 @@ from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
-from memplan.gui.window.page_switcher import PageLayout, PageSwitcher, page_offered
+from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher, page_offered
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
@@ -83,6 +83,7 @@ class MainWindow(QMainWindow):
         self.docks = ViewDocks(self, VIEW_SPECS, self.services, lambda name: self.exports.entries(name))
         self.pages = PageSwitcher(self, PAGES, self.docks)
         self.pages.go = self.show_page
+        self.pages.has_plan = lambda: self.session.document.plan is not None
         self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)
@@ -95,7 +96,7 @@ class MainWindow(QMainWindow):
         self._make_middle()
         self._make_views()
         self.side_by_side.changed.connect(self._side_by_side_changed)
-        self._page_shown: tuple[str, bool] | None = None
+        self._page_shown: tuple[str, bool, bool] | None = None
         self._restore_layout()
         self.documents.changed.connect(self._show_current)
         self._show_current()
@@ -196,7 +197,7 @@ class MainWindow(QMainWindow):
         self.tabs.setDocumentMode(True)
         self.tabs.currentChanged.connect(self.documents.select)
         self.tabs.tabCloseRequested.connect(self.opener.close)
-        self.middle = QStackedWidget(self)
+        self.middle = PageStack(self)
         middle = QWidget(self)
         self.stacked = QVBoxLayout(middle)
         self.stacked.setContentsMargins(0, 0, 0, 0)
@@ -270,7 +271,7 @@ class MainWindow(QMainWindow):
         session = self.session
         if not self._offered(session.page):
             session.page = next(iter(self.pages.pages))
-        now = session.page, session.document.empty
+        now = session.page, session.document.empty, session.document.plan is not None
         if now != self._page_shown:
             self._page_shown = now
             self.pages.show(session.page, empty=session.document.empty)
@@ -303,8 +304,6 @@ class MainWindow(QMainWindow):
         self.opener.add_request(replace(request, rank=second), self.side_by_side.begin)
 
     def _side_by_side_changed(self) -> None:
-        if self.side_by_side.on:
-            self.show_page("timeline")
         self._show_tabs()
         self.commands.refresh()
 

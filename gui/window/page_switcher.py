@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from PySide6.QtCore import QByteArray, Qt
+from PySide6.QtCore import QByteArray, QSize, Qt
 from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
 from memplan.gui.model.document import Document
@@ -35,17 +35,27 @@ def page_offered(page: PageSpec, document: Document) -> bool:
     return not document.empty
 
 
+class PageStack(QStackedWidget):
+    """The middles of pages; docks may take all but a little of its room, whichever page is shown."""
+
+    def minimumSizeHint(self) -> QSize:
+        """The same for every page: else turning one would push docks about."""
+        return QSize(200, 60)
+
+
 class PageSwitcher:
     """
     The pages of a window over its `docks`; the view in the middle of each is a widget of the stack `middle`.
 
     `current` is the page that is shown; `changed` tells of another one. What the user makes of a page's docks is kept
-    in `layouts` while another page is shown. `welcome` takes the middle of an empty document.
+    in `layouts` while another page is shown. `welcome` takes the middle of an empty document. `has_plan` tells whether
+    the present document has a plan.
     """
 
     def __init__(self, window: QMainWindow, pages: Sequence[PageSpec], docks: ViewDocks) -> None:
         self.pages = {page.name: page for page in pages}
         self.changed = Event()
+        self.has_plan: Callable[[], bool] = lambda: True
         self.current = next(iter(self.pages))
         self.layouts: dict[str, PageLayout] = {}
         self._window = window
@@ -94,7 +104,8 @@ class PageSwitcher:
 
     def keep(self) -> None:
         """Remember the docks of the page that is shown."""
-        shown = tuple(name for name, dock in self._docks.items() if not dock.isHidden())
+        away = [name for name in self._wanted if self._needs_plan(name) and not self.has_plan()]
+        shown = (*away, *(name for name, dock in self._docks.items() if not dock.isHidden()))
         self.layouts[self.current] = PageLayout(shown, self._window.saveState())
 
     def reset(self) -> None:
@@ -119,13 +130,23 @@ class PageSwitcher:
             self._stack.setCurrentWidget(self._middles[page.middle])
 
     def _show_docks(self, names: Sequence[str]) -> None:
-        """Show these docks and no others; those that are not there yet follow when they are made."""
+        """
+        Show these docks and no others; those that are not there yet follow when they are made.
+
+        Those that have nothing to show of the present document are wanted and stay away.
+        """
         self._wanted = tuple(names)
+        names = [name for name in names if self.has_plan() or not self._needs_plan(name)]
         for name, dock in self._docks.items():
-            dock.setVisible(name in names)
+            if name in self._docks.specs:  # what came for a while, such as the differences of A and B, stays
+                dock.setVisible(name in names)
         for name in names:
             if name not in self._docks:
                 self._docks.show(name, partial(self._made_late, name))
+
+    def _needs_plan(self, name: str) -> bool:
+        spec = self._docks.specs.get(name)
+        return spec is not None and spec.needs_plan
 
     def _made_late(self, name: str) -> None:
         """A view that was made when its page was shown: by now another page may be."""
@@ -133,7 +154,9 @@ class PageSwitcher:
         if layout is not None and name in self._wanted:
             self._window.restoreState(layout.state)
         for other, dock in self._docks.items():
-            dock.setVisible(other in self._wanted)
+            if other not in self._docks.specs:
+                continue
+            dock.setVisible(other in self._wanted and (self.has_plan() or not self._needs_plan(other)))
         if layout is None and name in self._wanted:
             self._size(self.pages[self.current], self._wanted)
 
@@ -148,6 +171,7 @@ class PageSwitcher:
     def _size(self, page: PageSpec, names: Sequence[str]) -> None:
         """Give every dock its first size, the first of those behind one another the front."""
         made = [name for name in names if name in self._docks and name in page.docks]
+        made = [name for name in made if not self._docks[name].isHidden()]
         for name in reversed(made):
             self._docks[name].raise_()
         for area, direction in (

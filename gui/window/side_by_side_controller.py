@@ -62,6 +62,7 @@ class SideBySideController:
         self.view: SideBySideView | None = None
         self.table: AbDifferencesView | None = None
         self._differences: AbDifferences | None = None
+        self._front: list[str] = []
 
     # -- widgets -------------------------------------------------------------------------------------------------
 
@@ -198,6 +199,7 @@ class SideBySideController:
         """Show `second` beside the shown document."""
         if self.on:
             self.end()
+        self._docks.bring("timeline")
         self.second = second
         self._make_views(second.session)
         self._link_up()
@@ -231,6 +233,7 @@ class SideBySideController:
 
     def _make_views(self, session: Session) -> None:
         services = self._services()
+        self._front = [name for name, dock in self._docks.items() if not dock.visibleRegion().isEmpty()]
         self.view = SideBySideView(session, services.palette, self.split, services.track_loader)
         self.split.addWidget(self.view)
         self._docks.name_view(VIEW, "Side by side", self.view)
@@ -257,6 +260,9 @@ class SideBySideController:
         self.strip.hide()
         for name in (VIEW, TABLE):
             self._docks.drop(name)
+        for name in self._front:
+            if name in self._docks and not self._docks[name].isHidden():
+                self._docks[name].raise_()
 
     # -- what is linked ------------------------------------------------------------------------------------------
 

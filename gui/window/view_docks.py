@@ -83,10 +83,6 @@ class ViewDocks(Mapping[str, QDockWidget]):
             self.place_middle(spec.name, view)
             return
         there = spec.name in self._docks
-        layout = self._window.layout()
-        if spec.tab_with is not None and layout is not None and not there:
-            # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
-            layout.activate()
         dock = self.add(spec.name, spec.title, view, spec.area, tab_with=spec.tab_with)
         if spec.below is not None and not there:
             self._window.splitDockWidget(self._docks[spec.below], dock, Qt.Orientation.Vertical)
@@ -114,6 +110,10 @@ class ViewDocks(Mapping[str, QDockWidget]):
         if tab_with is None:
             self._window.addDockWidget(_AREAS[area], dock)
         else:
+            layout = self._window.layout()
+            if layout is not None:
+                # Qt leaves a stray tab bar behind when a second group of tabs is made before the first was laid out.
+                layout.activate()
             self._window.tabifyDockWidget(self._docks[tab_with], dock)
         self._docks[name] = dock
         self.name_view(name, title, view)

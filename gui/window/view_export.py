@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 from pathlib import Path
 
-from PySide6.QtCore import QBuffer, QIODevice, QMimeData, QPoint, QSize
-from PySide6.QtGui import QGuiApplication, QImage, QPainter, QPixmap
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMimeData, QPoint, QSize
+from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPainter, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.errors import InputError
@@ -18,11 +18,12 @@ VIEW_FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.cs
 """What a view can be saved as, by the suffix of the file, with the text of the file dialog."""
 
 
-def png(picture: QPixmap) -> bytes:
+def png(picture: QPixmap | QImage) -> bytes:
     """`picture` as a PNG file."""
     buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    picture.save(buffer, "PNG")
+    image = picture.toImage() if isinstance(picture, QPixmap) else picture
+    QImageWriter(buffer, QByteArray(b"PNG")).write(image)
     return bytes(buffer.data().data())
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from memplan.align.banded_alignment import MOST_CELLS, align_band, align_near
+from memplan.align.banded_alignment import align_band, align_near
+from memplan.align.landmarks import ABLE, LandmarkChain, landmark_chain
 from memplan.align.likelihood import pair_model
 from memplan.align.op_families import family_table
 from memplan.align.pair_prices import PairPrices
-from memplan.align.pair_result import counted_on
+from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.core.ascending import rising
 
 _KERNELS, _OVERLAP, _LEAST, _ROWS, _BEHIND = 192, 32, 16, 448, 96
@@ -20,18 +21,15 @@ _KERNELS, _OVERLAP, _LEAST, _ROWS, _BEHIND = 192, 32, 16, 448, 96
 Kernels of a piece, by how many it looks ahead, how many must be sure, rows that its band has, how many of them lie
 before where the piece before ended: pieces follow one another.
 """
-_FEW, _ABLE = 40, 100.0
-"""One row in so many must be heavy to go by those alone; the ratio from which a kernel counts as one of them."""
-_RARE, _FEW_MARKS, _CLEARER = 1.5, 8, 3.0
+_FEW = 40
+"""One row in so many must be heavy to go by those alone."""
+_LEAST_ROWS, _OF_APART, _USUAL = 96, 0.5, 0.9
 """
-Landmarks: how much more often than the rarest one they may come, how many other heavy rows there are for each at least,
-and how much more likely a kernel must be one of them than another.
+Rows of a band between landmarks at least, and share of what most of them (a quantile) are apart that it is wider: the
+further apart, the less surely it is known where between two of them a kernel stands.
 """
-_TOGETHER, _APART = 8, 4
-"""
-Heavy kernels that may lie between two of one burst of landmarks, and how many times further apart two rows of one kind
-are: pieces of one op, or neighbours that changed places.
-"""
+_EDGE = 2.0
+"""How much more than usual the number of kernels at an edge counts: those of updates may be one or five each."""
 _SURE = 0.6
 """Probability from which a match of the coarse alignment counts."""
 _LOST = 0.5
@@ -50,9 +48,12 @@ def coarse_places(sequence: PlannedSequence, model: PairPrices, kernel_class: In
     single = replace(single, prices=prices, skip_on=np.minimum(single.skip_on, np.float32(rules["skip_on"])))
     doubled = single.repeated(2)
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
-    about = _landmark_places(single, classes, names)
-    if about is not None:
-        near = align_near(single, classes, names, about, _ROWS, _ROWS // 2)
+    planned = np.concatenate(([0], np.cumsum(sequence.op >= 0)))
+    every = planned[np.append(heavy_rows, len(sequence))].astype(np.float64)
+    edges = _edges(every, heavy_kernels, len(kernel_class))
+    chain = landmark_chain(single, classes, heavy_kernels, every, edges)
+    if chain is not None:
+        near = _along(single, classes, chain)
         return _between(sequence, heavy_rows, heavy_kernels, near.row, near.chance >= _SURE, len(kernel_class))
     places, certain = np.zeros(len(classes), dtype=np.int64), np.zeros(len(classes), dtype=np.bool_)
     begin, at, turn = 0, 0, 0
@@ -81,6 +82,40 @@ def coarse_places(sequence: PlannedSequence, model: PairPrices, kernel_class: In
     return _between(sequence, heavy_rows, heavy_kernels, places, certain, len(kernel_class))
 
 
+def _edges(planned: Floats, kernels: Int64s, count: int) -> Floats:
+    """
+    What it costs a run to begin with a step, to begin inside one, and to end either way.
+
+    Before the first heavy op of a step and after its last stand others, such as the updates: so many, or as few as
+    usually stand between two. `planned` ops stand before each heavy one, and in all.
+    """
+    if not len(kernels):
+        return np.zeros(4)
+    inside = -float(np.log(pair_model()["prices"]["start_inside"]))
+    usual = count / len(kernels)
+    costs = []
+    for ran, step in (
+        (int(kernels[0]), float(planned[0])),
+        (count - 1 - int(kernels[-1]), float(planned[-1] - planned[-2]) - 1.0),
+    ):
+        whole = abs(float(np.log((ran + usual) / (step + usual))))
+        part = max(0.0, float(np.log((ran + usual) / (2.0 * usual))))
+        costs += [_EDGE * whole, inside + _EDGE * part]
+    return np.array(costs)
+
+
+def _along(model: PairPrices, kernel_class: Int32s, chain: LandmarkChain) -> PairResult:
+    """All kernels aligned near where landmarks put them, these where they stand."""
+    rows = len(model.token)
+    about = chain.about(len(kernel_class))
+    # A landmark is told by a name of its own.
+    names, row_names = np.full(len(kernel_class), -1, dtype=np.int64), np.full(rows, -1, dtype=np.int64)
+    names[chain.kernel] = row_names[chain.row % rows] = chain.row % rows
+    apart = float(np.quantile(np.diff(chain.row), _USUAL))
+    width = int(np.clip(apart * _OF_APART + _LEAST_ROWS, _LEAST_ROWS, _ROWS))
+    return align_near(replace(model, names=row_names), kernel_class, names, about, width, width // 2)
+
+
 def _between(
     sequence: PlannedSequence, rows: Int64s, kernels: Int64s, places: Int64s, certain: Bools, count: int
 ) -> Int64s:
@@ -102,64 +137,6 @@ def _between(
     return np.interp(np.arange(count), at, np.concatenate((ends[0], whole, ends[1]))).astype(np.int64)
 
 
-def _landmark_places(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s) -> Int64s | None:
-    """
-    Rows about which kernels stand, counted on over steps: from the rarest ones, aligned whole, and in proportion.
-
-    What runs once a micro-batch, such as the head, says which micro-batch it is where all layers look alike. `None`
-    where nothing is rare, or where it isn't found.
-    """
-    rows = len(model.token)
-    often = np.bincount(model.token, minlength=len(model.ratios.core))
-    rare = (often > 0) & (often <= _RARE * often[often > 0].min())
-    marks = np.flatnonzero(rare[model.token])
-    if len(marks) * _FEW_MARKS > rows:
-        return None
-    others = (often > 0) & ~rare
-    core = model.ratios.core
-    of_rare, of_others = core[rare].max(axis=0), core[others].max(axis=0)
-    found = np.flatnonzero(((of_rare >= _ABLE) & (of_rare > _CLEARER * of_others))[kernel_class])
-    found = found[_one_of_each_burst(model, marks, kernel_class[found], found)]
-    if len(found) < 2 or len(found) * len(marks) > MOST_CELLS:
-        return None
-    single = replace(model.taken(marks), entry=(np.arange(len(marks)) == 0).astype(np.float32))
-    # Neighbours here are far from one another: no kernel runs two of them, no two that are left run one.
-    none = np.zeros_like(model.ratios.fused)
-    single = replace(single, ratios=replace(model.ratios, fused=none, again=none, behind=none))
-    low = np.zeros(len(found), dtype=np.int64)
-    result = counted_on(align_band(single, kernel_class[found], kernel_names[found], low, len(marks)), len(marks))
-    sure = (result.row >= 0) & (result.chance >= _SURE)
-    place = marks[result.row[sure] % len(marks)] + result.row[sure] // len(marks) * rows
-    at = np.sort(found)[sure]
-    kept = rising(place * len(place) + np.arange(len(place)))
-    place, at = place[kept], at[kept]
-    if len(place) < 2 or at[-1] == at[0]:
-        return None
-    slope = (place[-1] - place[0]) / (at[-1] - at[0])
-    every = np.arange(len(kernel_class))
-    about = np.interp(every, at, place)
-    about = np.where(every < at[0], place[0] + (every - at[0]) * slope, about)
-    about = np.where(every > at[-1], place[-1] + (every - at[-1]) * slope, about)
-    return np.maximum(about, 0).astype(np.int64)
-
-
-def _one_of_each_burst(model: PairPrices, marks: Int64s, kernel_class: Int32s, at: Int64s) -> Int64s:
-    """
-    Which landmarks to keep, in the order of the plan: of those close to one another the first of each kind.
-
-    `marks` are the planned rows, `at` the places of the kernels, ascending. An op may run in several kernels and two
-    neighbours in either order; a step further on the same kind of kernel is another op's.
-    """
-    kinds, first, kind_of_row = np.unique(model.token[marks], return_index=True, return_inverse=True)
-    by_kind = np.argsort(kind_of_row, kind="stable")
-    gaps = np.diff(marks[by_kind])[np.diff(kind_of_row[by_kind]) == 0]
-    close = min(_TOGETHER, int(gaps.min(initial=len(model.token))) // _APART)
-    kind = model.ratios.core[kinds].argmax(axis=0)[kernel_class]
-    burst = np.cumsum(np.diff(at, prepend=at[:1]) > close)
-    kept: Int64s = np.unique(burst * len(kinds) + np.argsort(np.argsort(first))[kind], return_index=True)[1]
-    return kept
-
-
 def _anchors(sequence: PlannedSequence, model: PairPrices, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
     """Rows and kernels that a coarse alignment goes by: heavy ones and collectives, or all where there are too few."""
     known = family_table()
@@ -167,5 +144,5 @@ def _anchors(sequence: PlannedSequence, model: PairPrices, kernel_class: Int32s)
     rows = rule[sequence.token] & (sequence.op >= 0)
     if rows.sum() * _FEW < len(rows):
         rows = sequence.op >= 0
-    able = (model.ratios.core[np.unique(sequence.token[rows])] >= _ABLE).any(axis=0)
+    able = (model.ratios.core[np.unique(sequence.token[rows])] >= ABLE).any(axis=0)
     return np.flatnonzero(rows), np.flatnonzero(able[kernel_class])

@@ -80,7 +80,7 @@ class RankCase:
         """Of all steps together."""
         if self.windows:
             return sum(window.end_ns - window.start_ns for window in self.windows)
-        return sum(step_length(step) for step in self.steps)
+        return sum(step.length_ns or 0 for step in self.steps)
 
     @property
     def idle(self) -> Intervals:
@@ -92,9 +92,9 @@ class RankCase:
         return interval_difference((start, end), interval_union(starts, ends))
 
 
-def step_length(step: StepTimes) -> int:
-    """Length of a step of which only the vendor's sums are known."""
-    return step.computing_ns + step.communication_not_overlapped_ns + step.free_ns
+def _summed_steps(rank: RankProfile, progress: Progress) -> list[StepTimes]:
+    """The steps whose parts the vendor sums up; of iterations of msprof only the length is known."""
+    return [step for step in rank.steps(progress) if step.computing_ns is not None]
 
 
 def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
@@ -109,7 +109,17 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
             return traced
         found = [device_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
         return RankCase(
-            rank.rank, rank, None, NOTHING[0], NOTHING[0], found, [], NOTHING, NOTHING, copies, rank.steps(progress)
+            rank.rank,
+            rank,
+            None,
+            NOTHING[0],
+            NOTHING[0],
+            found,
+            [],
+            NOTHING,
+            NOTHING,
+            copies,
+            _summed_steps(rank, progress),
         )
     communicating, waiting = _kinds_of(kernels)
     end = kernels.start_ns + kernels.duration_ns
@@ -131,7 +141,7 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
         computing=computing,
         communicating=communication,
         copying=copies,
-        steps=rank.steps(progress),
+        steps=_summed_steps(rank, progress),
         host=host,
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
     )
@@ -205,7 +215,7 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
         computing=computing,
         communicating=interval_union(starts, ends),
         copying=copies,
-        steps=rank.steps(progress),
+        steps=_summed_steps(rank, progress),
         host=_host_events(rank),
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
     )

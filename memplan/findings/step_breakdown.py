@@ -267,22 +267,25 @@ def _moving(known: Sequence[tuple[ExposedCommunication, int]]) -> int:
 
 def _of_sums(step: StepTimes, exposed: Sequence[ExposedCommunication]) -> StepBreakdown:
     own = [one for one in exposed if one.communication.told is not None and one.communication.told.step == step.step]
-    bubble = min(sum(one.exposed_ns for one in own if one.is_bubble), step.communication_not_overlapped_ns)
-    alone = step.communication_not_overlapped_ns - bubble
+    computing, overlapped, uncovered = (
+        part or 0 for part in (step.computing_ns, step.overlapped_ns, step.communication_not_overlapped_ns)
+    )
+    bubble = min(sum(one.exposed_ns for one in own if one.is_bubble), uncovered)
+    alone = uncovered - bubble
     known = [one.transfer_ns for one in own if not one.is_bubble]
     moved = min(sum(one or 0 for one in known), alone) if known and None not in known else None
     return StepBreakdown(
         step=step.step,
         start_ns=None,
-        length_ns=step.computing_ns + step.communication_not_overlapped_ns + step.free_ns,
-        computing_ns=max(step.computing_ns - step.overlapped_ns, 0),
-        overlapped_ns=min(step.overlapped_ns, step.computing_ns),
+        length_ns=step.length_ns or 0,
+        computing_ns=max(computing - overlapped, 0),
+        overlapped_ns=min(overlapped, computing),
         exposed_ns=alone,
         transfer_ns=moved,
         waiting_ns=None if moved is None else alone - moved,
         bubble_ns=bubble,
         copying_ns=0,
-        idle_ns={"unexplained": step.free_ns},
+        idle_ns={"unexplained": step.free_ns or 0},
     )
 
 

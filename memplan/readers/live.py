@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from memplan.core.errors import InputError
 from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
+from memplan.readers.pytorch.live import TorchProgram, is_torch
 from memplan.schema import PlannedProgram
 
 
@@ -37,16 +37,12 @@ def live_program(
     kernels: Target | None = None,
 ) -> LiveProgram:
     """
-    The program `source(*inputs)`: a cell of MindSpore, a module of torch, or a function that runs a step of one.
+    The program `source(*inputs)`: a MindSpore cell, step function or `Model`, or what PyTorch runs.
 
     Raises `InputError` for anything else, and where its framework can't be imported.
     """
-    from memplan.readers.torch.module_program import ModuleProgram, is_module_program
-
-    if is_module_program(source):
-        if layers is not None or shapes is not None:
-            raise InputError("layers and shapes mean nothing with a program of torch", remedy="leave them out")
-        return ModuleProgram(source, inputs, kernels=kernels)
+    if is_torch(source, inputs):
+        return TorchProgram(source, inputs, layers=layers, kernels=kernels)
     from memplan.readers.mindspore.cell_program import CellProgram
 
     return CellProgram(source, inputs, layers=layers, shapes=shapes, kernels=kernels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from memplan.core.progress import Progress, silent
@@ -18,9 +19,12 @@ from memplan.reports.report import (
     ReportCell,
     ReportSection,
     ReportTable,
+    Severity,
     section,
 )
+from memplan.traces.communication_times import communication_totals, transport_totals
 from memplan.traces.directory import Profile
+from memplan.traces.profile import Note, NoteSeverity
 from memplan.traces.rank import RankProfile
 
 _MOST_NOTES = 20
@@ -29,6 +33,7 @@ _MOST_RANKS = 4
 _TRACKS = (Column("process"), Column("tracks", Quantity.COUNT), Column("events", Quantity.COUNT))
 _STEPS = (
     Column("step", Quantity.TEXT),
+    Column("length", Quantity.DURATION),
     Column("computing", Quantity.DURATION),
     Column("communication not overlapped", Quantity.DURATION),
     Column("free", Quantity.DURATION),
@@ -45,6 +50,20 @@ _MEMORY = (
     Column("samples", Quantity.COUNT),
     Column("peak allocated", Quantity.BYTES),
     Column("peak reserved", Quantity.BYTES),
+)
+_COMMUNICATIONS = (
+    Column("communication"),
+    Column("count", Quantity.COUNT),
+    Column("elapsed", Quantity.DURATION),
+    Column("moving bytes", Quantity.DURATION),
+    Column("waiting", Quantity.DURATION),
+    Column("moved", Quantity.BYTES),
+)
+_TRANSPORTS = (
+    Column("link"),
+    Column("moved", Quantity.BYTES),
+    Column("time on links", Quantity.DURATION),
+    Column("rate", Quantity.RATE),
 )
 _RANKS = (
     Column("rank"),
@@ -63,7 +82,7 @@ def profile_report(profile: Profile, ranks: Sequence[dict[str, Any]]) -> Report:
     kind = "SIMULATED profile" if profile.simulated else "profile"
     numbers = list(profile.ranks)
     listed = ", ".join(map(str, numbers[:16])) + (", ..." if len(numbers) > 16 else "")
-    notes = [Remark(f"{note.file}: {note.text}") for note in list(profile.notes)[:_MOST_NOTES]]
+    notes = [note_remark(note) for note in gravest(profile.notes)[:_MOST_NOTES]]
     if len(profile.notes) > _MOST_NOTES:
         notes.append(Remark(f"and {len(profile.notes) - _MOST_NOTES} more; --json lists them all"))
     sections = [_table_of(ranks)] if len(ranks) > _MOST_RANKS else [part for rank in ranks for part in _sections(rank)]
@@ -78,9 +97,20 @@ def profile_report(profile: Profile, ranks: Sequence[dict[str, Any]]) -> Report:
             "simulated": profile.simulated,
             "all_ranks": numbers,
             "ranks": list(ranks),
-            "notes": [{"file": note.file, "text": note.text} for note in profile.notes],
+            "notes": [asdict(note) for note in profile.notes],
         },
     )
+
+
+def gravest(notes: Sequence[Note]) -> list[Note]:
+    """Notes with those first that tell of something missing."""
+    return sorted(notes, key=lambda note: note.severity is NoteSeverity.INFO)
+
+
+def note_remark(note: Note, of: str = "") -> Remark:
+    """A note of a reader as a remark of its severity, after whose it is."""
+    severity = Severity.NOTE if note.severity is NoteSeverity.INFO else Severity.WARNING
+    return Remark(f"{of}{note.file}: {note.text}", severity)
 
 
 def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict[str, Any]:
@@ -106,6 +136,8 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
     steps = [
         {
             "step": step.step,
+            "start_ns": step.start_ns,
+            "length_ns": step.length_ns,
             "computing_ns": step.computing_ns,
             "communication_not_overlapped_ns": step.communication_not_overlapped_ns,
             "free_ns": step.free_ns,
@@ -113,6 +145,7 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
         }
         for step in rank.steps(progress)
     ]
+    communications = rank.communications(progress)
     return {
         "rank": rank.rank,
         "device": rank.device,
@@ -126,6 +159,10 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
         "steps": steps,
         "top_ops": [{"type": op.type, "count": op.count, "total_ns": op.total_ns} for op in rank.top_ops(top)],
         "memory": memory,
+        "communications": [asdict(total) for total in communication_totals(communications)],
+        "transports": [
+            {**asdict(total), "bytes_per_second": total.bytes_per_second} for total in transport_totals(communications)
+        ],
     }
 
 
@@ -138,13 +175,19 @@ def _sections(rank: dict[str, Any]) -> Iterator[ReportSection]:
         tracks = tuple((row["process"], row["tracks"], row["events"]) for row in rank["tracks"])
         parts.append(ReportTable(_TRACKS, tracks, "Tracks"))
     if rank["steps"]:
-        keys = ("step", "computing_ns", "communication_not_overlapped_ns", "free_ns", "stage_ns")
+        keys = ("step", "length_ns", "computing_ns", "communication_not_overlapped_ns", "free_ns", "stage_ns")
         parts.append(ReportTable(_STEPS, tuple(tuple(row[key] for key in keys) for row in rank["steps"]), "Steps"))
     if rank["top_ops"]:
         total = sum(row["total_ns"] for row in rank["top_ops"]) or 1
         types = tuple((row["type"], row["count"], row["total_ns"], row["total_ns"] / total) for row in rank["top_ops"])
         parts.append(ReportTable(_OP_TYPES, types, "Op types by time"))
         parts.append(bar_chart([(row["type"], row["total_ns"]) for row in rank["top_ops"]], Quantity.DURATION))
+    if rank["communications"]:
+        waits = tuple(tuple(row.values()) for row in rank["communications"])
+        parts.append(ReportTable(_COMMUNICATIONS, waits, "Communications by time"))
+    if rank["transports"]:
+        links = tuple(tuple(row.values()) for row in rank["transports"])
+        parts.append(ReportTable(_TRANSPORTS, links, "Traffic by kind of link"))
     held = [row for row in rank["memory"] if max(row["peak_allocated"] or 0, row["peak_reserved"] or 0) > 0]
     if held:
         rows = tuple(
@@ -168,8 +211,8 @@ def _table_of(ranks: Sequence[dict[str, Any]]) -> ReportSection:
     rows: list[tuple[ReportCell, ...]] = []
     for rank in ranks:
         steps = rank["steps"]
-        computing = [row["computing_ns"] for row in steps]
-        free = [row["free_ns"] for row in steps]
+        computing = [row["computing_ns"] for row in steps if row["computing_ns"] is not None]
+        free = [row["free_ns"] for row in steps if row["free_ns"] is not None]
         allocated = [row["peak_allocated"] for row in rank["memory"] if row["peak_allocated"] is not None]
         rows.append(
             (
@@ -178,8 +221,8 @@ def _table_of(ranks: Sequence[dict[str, Any]]) -> ReportSection:
                 rank["kernels"],
                 rank["end_ns"] - rank["start_ns"],
                 len(steps),
-                sum(computing) // len(steps) if steps else None,
-                sum(free) // len(steps) if steps else None,
+                sum(computing) // len(computing) if computing else None,
+                sum(free) // len(free) if free else None,
                 _size(max(allocated, default=None)),
             )
         )

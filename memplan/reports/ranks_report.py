@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from memplan.reports.profile_report import gravest, note_remark
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, Severity, section
 from memplan.reports.step_pictures import rank_matrix
 from memplan.traces.profile import Note
@@ -20,6 +21,7 @@ _RANKS = (
     Column("device"),
     Column("stage"),
     Column("step"),
+    Column("length", Quantity.DURATION),
     Column("computing", Quantity.DURATION),
     Column("comm. not overlapped", Quantity.DURATION),
     Column("free", Quantity.DURATION),
@@ -27,6 +29,15 @@ _RANKS = (
     Column("", key="remark"),
 )
 _SLOW_RANKS = (Column("rank"), Column("step"), Column("excess", Quantity.CHANGE))
+_COMMUNICATIONS = (
+    Column("rank", Quantity.TEXT),
+    Column("communications", Quantity.COUNT),
+    Column("elapsed", Quantity.DURATION),
+    Column("waiting", Quantity.DURATION),
+    Column("link"),
+    Column("moved", Quantity.BYTES),
+    Column("rate", Quantity.RATE),
+)
 _MOST_LINKS = 64
 _LINKS = (Column("link"), Column("transport"), Column("moved", Quantity.BYTES), Column("rate", Quantity.RATE))
 _SLOW_LINKS = (
@@ -39,7 +50,7 @@ _SLOW_LINKS = (
 
 def ranks_report(summaries: Sequence[RankSummary], search: Sequence[Note] = ()) -> Report:
     """Totals of every rank and step, who is slower than the others, and what the `search` for ranks left out."""
-    left_out = [Remark(f"{note.file}: {note.text}", Severity.WARNING) for note in search]
+    left_out = [note_remark(note) for note in gravest(search)]
     ranks, links = slow_ranks(list(summaries)), slow_links(list(summaries))
     rows = tuple(row for summary in summaries for row in _rows(summary))
     sections = [section("", ReportTable(_RANKS, rows))]
@@ -51,6 +62,10 @@ def ranks_report(summaries: Sequence[RankSummary], search: Sequence[Note] = ()) 
                 ReportTable(_SLOW_RANKS, slow, total=len(ranks)),
             )
         )
+    waits = tuple(row for summary in summaries for row in _communication_rows(summary))
+    if waits:
+        table = ReportTable(_COMMUNICATIONS, waits[:_MOST_LINKS], total=len(waits))
+        sections.append(section("Communications of each rank", table))
     totals = job_links(list(summaries))
     if totals:
         rates = {(link.source, link.target): link.bytes_per_second for link in totals}
@@ -99,18 +114,41 @@ def _remarks(summaries: Sequence[RankSummary]) -> Iterator[Remark]:
     if len({summary.stage for summary in summaries}) > 1:
         yield Remark("Ranks are compared within their pipeline stage: other stages have other work")
     for summary in summaries:
-        for note in list(summary.notes)[:_MOST_NOTES]:
-            yield Remark(f"rank {summary.rank}: {note.file}: {note.text}")
+        for note in gravest(summary.notes)[:_MOST_NOTES]:
+            yield note_remark(note, f"rank {summary.rank}: ")
+
+
+def _communication_rows(summary: RankSummary) -> Iterator[tuple[ReportCell, ...]]:
+    """How long a rank communicated and waited in it, a row for each kind of link; nothing where no file tells."""
+    told = summary.communications
+    times = (
+        sum(one.count for one in told), sum(one.elapsed_ns for one in told), sum(one.wait_ns for one in told),
+    )  # fmt: skip
+    for link in summary.transports:
+        yield summary.rank, *times, link.transport, link.size, link.bytes_per_second
+    if told and not summary.transports:
+        yield summary.rank, *times, None, None, None
 
 
 def _rows(summary: RankSummary) -> Iterator[tuple[ReportCell, ...]]:
     """One row for each step of a rank, or one that says why there is none."""
     peak = max((size for _, size in summary.peaks), default=None)
     if summary.error is not None or not summary.steps:
-        yield summary.rank, summary.device, summary.stage, None, None, None, None, peak, summary.error or "no steps"
+        yield (
+            summary.rank,
+            summary.device,
+            summary.stage,
+            None,
+            None,
+            None,
+            None,
+            None,
+            peak,
+            summary.error or "no steps",
+        )
         return
     remark = f"notes: {len(summary.notes)}" if summary.notes else ""
     for step in summary.steps:
-        times = (step.computing_ns, step.communication_not_overlapped_ns, step.free_ns)
+        times = (step.length_ns, step.computing_ns, step.communication_not_overlapped_ns, step.free_ns)
         number = None if step.step is None else str(step.step)
         yield summary.rank, summary.device, summary.stage, number, *times, peak, remark

@@ -8,7 +8,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.readers.mindspore.cell import is_cell
-from memplan.readers.torch.module_program import is_module
+from memplan.readers.pytorch.step_function import is_module
 from memplan.runtime.refusals import refuse_other_chip
 from memplan.schema import Plan
 from memplan.schema.applied import AppliedPlan

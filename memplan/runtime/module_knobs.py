@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memplan.core.units import format_bytes
-from memplan.readers.torch.module_recompute import recompute_module
+from memplan.readers.pytorch.module_recompute import recompute_module
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
 from memplan.schema import Plan, Tier
 from memplan.schema.applied import AppliedPlan, AppliedSetting
@@ -19,7 +19,7 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
 
     Raises `InputError`, with nothing changed, where they don't belong together (`memplan.runtime.refusals`).
     """
-    refuse_other_program(plan, "torch", "eager")
+    refuse_other_program(plan, "pytorch", "eager")
     running = _chip_name()
     if running is not None:
         refuse_other_chip(plan, running)

@@ -15,8 +15,21 @@ from benchmarks.alignment import labelled, labelled_plan, long_plan
 from memplan.align import HOW, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClass, token_classes
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.memory import Recipe
+from memplan.schema import Plan
 from memplan.traces.profile import Kernels
-from tests.align.simulated_runs import Disturbance, checked_claims, disturbance, model_plans, right_share, simulate_run
+from tests.align.simulated_runs import (
+    Disturbance,
+    SimulatedRun,
+    checked_claims,
+    disturbance,
+    model_plans,
+    right_share,
+    simulate_run,
+)
 
 ENOUGH = 0.97
 _EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.01)
@@ -71,15 +84,38 @@ def test_an_undisturbed_run_is_matched_whole(shared_data: Path) -> None:
         assert len(found.missed) < 0.01 * len(found.matches)
 
 
-def test_a_step_of_many_micro_batches_is_matched_without_slipping_by_one(shared_data: Path) -> None:
-    plan = long_plan(shared_data, 40_000)
-    run = simulate_run(plan, 1)
+def assert_counted(plan: Plan, run: SimulatedRun, least: float) -> None:
+    """Kernels are of the micro-batch that they are of, and of the op."""
     found = align(plan, run.kernels).op_of_kernel()
     micro_batch = np.array([-1 if op.micro_batch is None else op.micro_batch for op in plan.ops])
     truth = np.array([min(ops, default=-1) for ops in run.truth])
     both = (found >= 0) & (truth >= 0)
     assert (micro_batch[found[both]] == micro_batch[truth[both]]).mean() > 0.98
-    assert right_share(run, found.tolist()) > 0.95
+    assert right_share(run, found.tolist()) > least
+
+
+def test_a_step_of_many_micro_batches_is_matched_without_slipping_by_one(shared_data: Path) -> None:
+    plan = long_plan(shared_data, 20_000)
+    assert_counted(plan, simulate_run(plan, 1), 0.95)
+
+
+@pytest.mark.parametrize(
+    ("layers", "layout", "stage"),
+    [
+        pytest.param(1, Layout(), 0, id="all-ops-as-rare-as-the-head"),
+        pytest.param(3, Layout(), 0, id="a-head-once-a-micro-batch"),
+        pytest.param(8, Layout(pipeline=4), 1, id="a-stage-without-a-head"),
+    ],
+)
+def test_micro_batches_of_few_layers_are_counted(layers: int, layout: Layout, stage: int, shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+    graph = training_graph(
+        replace(model, layers=model.layers[:layers]), layout, Recipe(4096, 1, micro_batches=64), stage=stage
+    )
+    plan = memplan.plan(graph, chip="910B2")
+    assert_counted(plan, simulate_run(plan, 2), 0.95)
+    # A run that begins in the middle of a step tells by its end where that is.
+    assert_counted(plan, simulate_run(plan, 19, disturbance(19)), 0.95)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from PySide6.QtTest import QTest
 from memplan.gui.model.overview.step_bars import step_bars
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import FindingRef, Session
+from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.gui.window.main_window import MainWindow
@@ -269,3 +270,25 @@ def test_a_click_on_the_rail_turns_the_page(opened: MainWindow) -> None:
     QTest.mouseClick(opened.rail.buttons["memory"], Qt.MouseButton.LeftButton, pos=QPoint(20, 20))
     assert opened.pages.current == "memory"
     assert [name for name, button in opened.rail.buttons.items() if button.isChecked()] == ["memory"]
+
+
+def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
+    window = MainWindow(open_session(Request(None, PROFILE)), background=False)
+    qtbot.addWidget(window)
+    window.resize(1400, 900)
+    window.show()
+    window.show_page("memory")
+    settle()
+    assert not window.docks["map"].isVisible()
+    assert window.docks["curve"].isVisible()
+    window.show_page("plan")
+    settle()
+    view = window.docks.view(DeviationsView)
+    assert view.isVisible()
+    assert [name for name, button in view.ways.items() if button.isVisible()] == ["open-file", "plan-model"]
+    window.opener.open_request(Request(PLAN, PROFILE))
+    settle()
+    window.show_page("memory")
+    settle()
+    assert window.docks["map"].isVisible(), "with a plan it is there"
+    window.close()

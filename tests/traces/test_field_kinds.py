@@ -417,20 +417,6 @@ def test_an_arrow_belongs_to_the_innermost_slice_around_its_start(offset: int, i
             assert len(rank.flows(host, (BEGIN_US + 40) * 1000)) == (1 if in_inner else 0)
 
 
-@settings(max_examples=20, deadline=None)
-@given(devices=st.lists(st.integers(0, 15), min_size=1, max_size=6))
-def test_rows_of_several_devices_in_one_table_are_said_to_be_added_up(devices: list[int]) -> None:
-    header = "Device_id,Step,Computing,Communication(Not Overlapped),Overlapped,Communication,Free"
-    lines = [f"{device},,100,0,0,0,250" for device in devices]
-    with TemporaryDirectory() as folder:
-        output = output_folder(Path(folder))
-        (output / "step_trace_time.csv").write_text("\n".join((header, *lines, "")))
-        profile = open_profile(folder)
-        assert len(profile.rank(0).steps()) == len(devices)
-        count = len(set(devices))
-        assert (f"holds rows of {count} devices" in texts(profile)) == (count > 1)
-
-
 def test_the_database_form_of_memscope_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "memscope_dump_20250101000000.db"
     write_database(path, [])

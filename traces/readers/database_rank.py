@@ -37,10 +37,13 @@ class DatabaseReader(RankReader):
         main, *further = source.of(FileKind.DATABASE) or source.of(FileKind.ANALYSIS_DATABASE)[:1]
         for path in further:
             notes.add(path, "not read: the rank has another database")
-        self._database = Database(main, notes)
-        self._analysis = [Database(path, notes) for path in source.of(FileKind.ANALYSIS_DATABASE)]
+        self._share = source.device
+        self._database = Database(main, notes, source.device)
+        self._analysis = [Database(path, notes, source.device) for path in source.of(FileKind.ANALYSIS_DATABASE)]
 
     def device(self, progress: Progress) -> str:
+        if self._share is not None:
+            return f"NPU:{self._share.number}"
         for table in ("RANK_DEVICE_MAP", "TASK"):
             (devices,) = self._database.watched(progress).numbers(table, "deviceId")
             if len(devices) and devices[0] >= 0:
@@ -48,8 +51,9 @@ class DatabaseReader(RankReader):
         return ""
 
     def chip(self, progress: Progress) -> str | None:
-        names = list(self._database.watched(progress).enumeration("NPU_INFO").values())
-        return names[0] if names else None
+        names = self._database.watched(progress).enumeration("NPU_INFO")
+        first = next(iter(names.values()), None)
+        return names.get(self._share.number, first) if self._share is not None else first
 
     def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""

@@ -85,12 +85,13 @@ def allocations_of(tables: Iterable[TextTable], notes: Notebook) -> Allocations 
         if dropped := int((~known).sum()):
             notes.add(table.path, f"{dropped} rows without a size skipped")
         if end is None:
+            notes.add(table.path, "no column of release times: no block is known to be released")
             end = np.full(table.rows, -1, dtype=np.int64)
         if len(tables) > 1:
             rows = list(zip(table.text("Name"), size.tolist(), start.tolist(), end.tolist(), strict=True))
             repeated = known & np.array([row in seen for row in rows], dtype=np.bool_)
             if repeats := int(repeated.sum()):
-                notes.add(table.path, repeats_note(repeats, "allocations"))
+                notes.tell(table.path, repeats_note(repeats, "allocations"))
             known &= ~repeated
             seen.update(rows)
         names.append(take_rows(table.text("Name"), np.flatnonzero(known)))

@@ -13,6 +13,7 @@ from memplan.core.units import MIB
 from memplan.traces import dictionary_array
 from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
+from memplan.traces.devices import DEVICE_HEADERS
 from memplan.traces.discover import KINETO, RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
@@ -35,7 +36,7 @@ from memplan.traces.readers.memory_tables import (
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
 from memplan.traces.tables.csv_table import read_table
-from memplan.traces.tables.step_tables import step_times_of
+from memplan.traces.tables.step_tables import iterations_of, step_times_of
 from memplan.traces.tables.text_table import TextTable
 from memplan.traces.timeline.query import TimelineQuery
 
@@ -54,9 +55,16 @@ class TextReader(RankReader):
             self._further[f"{path.parent.name}/{name}" if name in self._further else name] = path
 
     def device(self, progress: Progress) -> str:
+        if self._source.device is not None:
+            return f"NPU:{self._source.device.number}"
         told = (
             device
-            for kind in (FileKind.STEPS, FileKind.MEMORY_RECORD, FileKind.KERNELS)  # the short one first
+            for kind in (
+                FileKind.STEPS,
+                FileKind.ITERATIONS,
+                FileKind.MEMORY_RECORD,
+                FileKind.KERNELS,
+            )  # the short one first
             for table in self._tables(kind, progress)
             for device in (*table.text("Device Type")[:1], *table.text("Device_id")[:1])
         )
@@ -73,7 +81,7 @@ class TextReader(RankReader):
                     fresh.append(~repeated_kernels(part, parts))
                     parts.append(part)
                     if repeats := len(part) - int(fresh[-1].sum()):
-                        self._notes.add(table.path, repeats_note(repeats, "kernels"))
+                        self._notes.tell(table.path, repeats_note(repeats, "kernels"))
             if parts:
                 return concatenate_kernels(parts, fresh)
         of = self._source.of
@@ -122,7 +130,13 @@ class TextReader(RankReader):
         return [event for path in paths for event in read_memory_usage(path, self._notes)]
 
     def steps(self, progress: Progress) -> list[StepTimes]:
-        return [step for table in self._tables(FileKind.STEPS, progress) for step in step_times_of(table, self._notes)]
+        found = [step for table in self._tables(FileKind.STEPS, progress) for step in step_times_of(table, self._notes)]
+        if found:
+            return found
+        iterations = [
+            step for table in self._tables(FileKind.ITERATIONS, progress) for step in iterations_of(table, self._notes)
+        ]
+        return sorted(dict.fromkeys(iterations), key=lambda step: step.start_ns or 0)
 
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:
         view = load_timeline(
@@ -131,7 +145,7 @@ class TextReader(RankReader):
         if (view is not None and view.tracks) or kernels is None or not len(kernels):
             return view
         tables = self._source.of(FileKind.KERNELS) or self._source.of(FileKind.TASK_TIME)
-        self._notes.add(tables[0], "the timeline is made of its kernels: there is no trace with slices")
+        self._notes.tell(tables[0], "the timeline is made of its kernels: there is no trace with slices")
         return timeline_of(kernels)
 
     def links(self, progress: Progress) -> list[LinkTraffic]:
@@ -147,6 +161,8 @@ class TextReader(RankReader):
             progress(number, len(paths), path.name)
             table = read_table(path, self._notes, unused)
             if table is not None:
+                if self._source.device is not None and (column := table.find(*DEVICE_HEADERS)) is not None:
+                    table = table.rows_where(self._source.device.rows(column))
                 devices = set(dictionary_array.dictionary_encoded(table.text("Device_id")).values) - ABSENT
                 if len(devices) > 1:
                     self._notes.add(path, together_note(devices))

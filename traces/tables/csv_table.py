@@ -100,6 +100,22 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     return TextTable(path, columns, rows)
 
 
+def table_ends(path: Path, size: int) -> tuple[str, str]:
+    """The first and, of a file that is not packed, the last `size` bytes of a table as text; empty where unreadable."""
+    encoding = _form_of(path).encoding
+    try:
+        with open_source(path) as file:
+            head = file.read(size)
+        tail = b""
+        if not is_gzip(path) and (whole := path.stat().st_size) > size:
+            with path.open("rb") as file:
+                file.seek(max(whole - size, size))
+                tail = file.read(size)
+    except (OSError, EOFError, zlib.error, InputError):
+        return "", ""
+    return head.decode(encoding, errors="replace"), tail.decode(encoding, errors="replace")
+
+
 def _regular_table(path: Path) -> TextTable | None:
     """A small file whose rows are all as long as its header, read at once; `None` where anything is out of the way."""
     try:
@@ -193,9 +209,9 @@ def _form_of(path: Path) -> _Form:
 
 def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
     if form.separator != ",":
-        notes.add(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
+        notes.tell(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
     if form.encoding == "utf-16":
-        notes.add(path, "written as UTF-16: read so")
+        notes.tell(path, "written as UTF-16: read so")
 
 
 def _decimal_points(column: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
+from memplan.traces.devices import DeviceShare
 from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
 
@@ -28,10 +29,12 @@ class Database:
     One profiler database.
 
     It is opened as unchanging, so that SQLite writes nothing beside it. Raises `InputError` where the file is none.
+    With a `share` only what is of that device is read of tables that tell devices.
     """
 
-    def __init__(self, path: Path, notes: Notebook) -> None:
+    def __init__(self, path: Path, notes: Notebook, share: DeviceShare | None = None) -> None:
         self._path = path
+        self._share = share
         self._notes = notes
         self._progress: Progress = silent
         self._cut_short = False
@@ -175,12 +178,42 @@ class Database:
         value = cast.format(_quoted(found) if found != "rowid" else found)
         return value if absent == "NULL" else f"COALESCE({value}, {absent})"
 
+    def ends(self, table: str, column: str, rows: int) -> Sequence[int]:
+        """Distinct whole numbers in the first and the last `rows` rows of a column; what can't be read is left out."""
+        found: dict[int, None] = {}
+        with closing(self._connect()) as connection:
+            for order in ("ASC", "DESC"):
+                part = " ".join(("SELECT", _quoted(column), "FROM", _quoted(table), "ORDER BY rowid", order))
+                with suppress(sqlite3.Error, OverflowError):
+                    values = connection.execute(_DISTINCT.format(part), (rows,))
+                    found.update(dict.fromkeys(int(value) for (value,) in values if isinstance(value, int)))
+        return list(found)
+
+    def _condition(self, table: str) -> str:
+        """What chooses the rows of the device that is asked for, where a table tells devices or tasks do for it."""
+        if self._share is None or table in _OF_ALL_DEVICES:
+            return ""
+        number, every = self._share.number, ", ".join(map(str, self._share.every))
+        own = f"CAST(deviceId AS INTEGER) = {number}"
+        if number == self._share.every[0]:
+            own = f"({own} OR deviceId IS NULL OR CAST(deviceId AS INTEGER) NOT IN ({every}))"
+        if self.has(table, "deviceId"):
+            return f" WHERE {own}"
+        if not self.has("TASK", "deviceId"):
+            return ""
+        tasks = _TASKS_OF_DEVICE.format(own)
+        if self.has(table, "globalTaskId"):
+            return f" WHERE globalTaskId IN ({tasks})"
+        if self.has(table, "opId") and self.has("COMMUNICATION_TASK_INFO", "opId", "globalTaskId"):
+            return f" WHERE opId IN ({_OPS_OF_TASKS.format(tasks)})"
+        return ""
+
     def _rows(self, table: str, expressions: Sequence[str]) -> list[list[tuple[Any, ...]]]:
         """Rows of a table in blocks; a damaged table gives what can be read of it, with a note."""
         blocks: list[list[tuple[Any, ...]]] = []
         if table not in self._tables or not expressions:
             return blocks
-        query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}"  # noqa: S608
+        query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}{self._condition(table)}"  # noqa: S608
         with closing(self._connect()) as connection:
             look = _Look(self._progress, f"rows of {table}")
             connection.set_progress_handler(look, _STEPS)
@@ -226,6 +259,11 @@ class _Look:
             raise self._stop
 
 
+_DISTINCT = "SELECT DISTINCT * FROM ({} LIMIT ?)"
+_TASKS_OF_DEVICE = "SELECT globalTaskId FROM TASK WHERE {}"
+_OPS_OF_TASKS = "SELECT opId FROM COMMUNICATION_TASK_INFO WHERE globalTaskId IN ({})"
+_OF_ALL_DEVICES = frozenset({"STRING_IDS", "NPU_INFO"})
+"""Tables that are read whole whatever device is asked for."""
 _STRING_COLUMNS = frozenset(
     {
         "name", "taskType", "opType", "opName", "groupName", "algType", "component", "operatorName", "inputDtypes",

@@ -24,6 +24,35 @@ def step_table(database: Database, name: str) -> TextTable | None:
     return TextTable(database.path, columns, rows) if rows else None
 
 
+def iterations_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
+    """
+    The iterations of a `step_trace` table of msprof: each ends at its `Iteration End` after its `Iteration Time`.
+
+    Where the time is left out, as of a first iteration, it counts from the start of the forward pass.
+    """
+    number, end, time, forward = (
+        table.integers("Iteration ID"), table.times_ns("Iteration End(us)"), table.times_ns("Iteration Time(us)"),
+        table.times_ns("FP Start(us)"),
+    )  # fmt: skip
+    if number is None or end is None or (time is None and forward is None):
+        notes.add(table.path, "skipped: no columns Iteration ID, Iteration End(us) and Iteration Time(us)")
+        return []
+    if time is None:
+        notes.add(table.path, "no column of iteration times: each counts from the start of its forward pass")
+    steps = []
+    for row in range(table.rows):
+        last = int(end[row])
+        length = int(time[row]) if time is not None else -1
+        if length < 0 and forward is not None and 0 <= forward[row] <= last:
+            length = last - int(forward[row])
+        if last < 0 or not 0 <= length <= last:
+            notes.add(table.path, f"row {row + 2} skipped: no usable end and time of an iteration")
+            continue
+        told = int(number[row])
+        steps.append(StepTimes(told if told >= 0 else None, start_ns=last - length, iteration_ns=length))
+    return steps
+
+
 def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
     """The rows of a step-trace table, rounded to nanoseconds (the file's floats carry noise digits)."""
     if missing := [name for name in _REQUIRED if table.find(name) is None]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.traces.decimals import number, scaled
-from memplan.traces.dictionary_array import DictionaryArray
+from memplan.traces.dictionary_array import DictionaryArray, take_rows
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class TextTable:
         """A column of text, empty strings where the table has none of `headers`."""
         found = self.find(*headers)
         return found if found is not None else [""] * self.rows
+
+    def rows_where(self, kept: Bools) -> TextTable:
+        """The table with those of its rows that `kept` tells."""
+        rows = np.flatnonzero(kept)
+        return TextTable(self.path, {name: take_rows(column, rows) for name, column in self.columns.items()}, len(rows))
 
     def times_ns(self, *headers: str) -> Int64s | None:
         """A column of microseconds as nanoseconds, -1 where a field is absent or no number; `None` if no header."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.traces.devices import DeviceShare
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.notes import Notebook
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
@@ -56,7 +58,7 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
     )
     together, repeated = _distinct(together)
     if repeated:
-        notes.add(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
+        notes.tell(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
     return Events(
         list(strings),
         list(threads),
@@ -68,6 +70,87 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
         metadata,
         arguments if file_bit == 0 else None,
     )
+
+
+def newest_run(parts: list[Events], paths: list[Path], notes: Notebook) -> list[Events]:
+    """
+    Of events of several files those of the newest run, with a note about the others; all where they are of one run.
+
+    Slices of one export follow each other closely: files are of two runs where more than a minute, and ten times as
+    long as either file is, lies between them. The others are left empty, so that parts keep their places.
+    """
+    spans = {place: span for place, part in enumerate(parts) if len(parts) > 1 and (span := _span(part)) is not None}
+    newest: set[int] = set()
+    reach = longest = 0
+    for place, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
+        if newest and first - reach > max(_LEAST_PAUSE_NS, _PAUSE_LENGTHS * max(longest, last - first)):
+            newest, longest = set(), 0
+        newest.add(place)
+        reach, longest = max(reach, last), max(longest, last - first)
+    for place in spans.keys() - newest:
+        notes.tell(
+            paths[place], "not shown: of another run, recorded long before the newest one beside it; open it by itself"
+        )
+    return [_emptied(part) if place in spans.keys() - newest else part for place, part in enumerate(parts)]
+
+
+_LEAST_PAUSE_NS = 60 * 10**9
+_PAUSE_LENGTHS = 10
+
+
+def _span(part: Events) -> tuple[int, int] | None:
+    start, length = part.slices.start_ns, part.slices.duration_ns
+    if len(start) > 1:
+        near = ~far_times(start, length)
+        start, length = start[near], length[near]
+    return (int(start.min()), int((start + length).max())) if len(start) else None
+
+
+def _emptied(part: Events) -> Events:
+    def none(rows: _Rows) -> _Rows:
+        return type(rows)(*(getattr(rows, name)[:0] for name in type(rows).__dataclass_fields__))
+
+    return replace(part, slices=none(part.slices), samples=none(part.samples), flows=none(part.flows), metadata=[])
+
+
+def events_of_device(events: Events, share: DeviceShare | None) -> Events:
+    """
+    `events` without what is of other devices than `share` tells of; all where it is `None`.
+
+    msprof labels processes of a device `NPU` and puts the device into the last five bits of their number. What has no
+    such label is of the host, which all devices share.
+    """
+    if share is None:
+        return events
+    labels = {
+        str(event.get("pid")): str(args.get("labels"))
+        for event in events.metadata
+        if event.get("name") == "process_labels" and isinstance(args := event.get("args"), Mapping)
+    }
+    shown = np.array([_is_shown(pid, labels.get(pid, ""), share) for pid, _ in events.threads], dtype=np.bool_)
+    if shown.all():
+        return events
+
+    def kept(rows: _Rows) -> _Rows:
+        mask = shown[rows.thread]
+        return type(rows)(*(getattr(rows, name)[mask] for name in type(rows).__dataclass_fields__))
+
+    return replace(events, slices=kept(events.slices), samples=kept(events.samples), flows=kept(events.flows))
+
+
+_Rows = TypeVar("_Rows", SliceRows, SampleRows, FlowRows)
+_DEVICE_BITS = 31
+_LEAST_NUMBERED = 1 << 10  # processes' own numbers stand above this in those that carry a device
+
+
+def _is_shown(process: str, label: str, share: DeviceShare) -> bool:
+    words = label.split()
+    if words[:1] != ["NPU"]:
+        return True
+    if len(words) > 1:
+        return share.holds(int(words[1]) if words[1].isascii() and words[1].isdigit() and len(words[1]) < 8 else None)
+    number = int(process) if process.isascii() and process.isdigit() and len(process) < 20 else 0
+    return share.holds(number & _DEVICE_BITS if number >= _LEAST_NUMBERED else None)
 
 
 def without_far_slices(events: Events, path: Path, notes: Notebook) -> Events:

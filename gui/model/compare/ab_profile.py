@@ -159,11 +159,6 @@ def _add(totals: dict[str, AbAmount], found: Iterable[OpTotal]) -> None:
         totals[item.type] = AbAmount(count + item.count, time + item.total_ns)
 
 
-def _step_time(times: StepTimes) -> int:
-    """How long the device took for a step: computing, communication that nothing hid, and waiting."""
-    return times.computing_ns + times.communication_not_overlapped_ns + times.free_ns
-
-
 def measured_steps(session: Session) -> dict[str, AbAmount] | None:
     """
     The time of every step, as the profiler's summary has it or else from first to last kernel, by number.
@@ -177,7 +172,8 @@ def measured_steps(session: Session) -> dict[str, AbAmount] | None:
         for place, times in enumerate(summary):
             name = step_name(times.step if times.step is not None else place)
             # A number that comes again, in the summary of another capture, keeps its longest time.
-            totals[name] = max(totals.get(name, AbAmount(None, 0)), AbAmount(None, _step_time(times)), key=_total)
+            amount = AbAmount(None, times.length_ns or 0)
+            totals[name] = max(totals.get(name, AbAmount(None, 0)), amount, key=_total)
         return totals
     spans = steps(session)
     return {step_name(step.number): AbAmount(None, round(step.end - step.start)) for step in spans} or None
@@ -205,10 +201,12 @@ def device_time(rank: RankProfile) -> dict[str, AbAmount] | None:
     overlap = rank.overlap()
     if overlap is not None:
         return {name: AbAmount(None, int(getattr(overlap, field))) for name, field in PARTS.items()}
-    summary = rank.steps()
+    summary = [step for step in rank.steps() if step.computing_ns is not None]
     if not summary:
         return None
-    return {name: AbAmount(None, sum(int(getattr(step, field)) for step in summary)) for name, field in PARTS.items()}
+    return {
+        name: AbAmount(None, sum(int(getattr(step, field) or 0) for step in summary)) for name, field in PARTS.items()
+    }
 
 
 def _device_total(parts: Mapping[str, AbAmount] | None) -> int | None:

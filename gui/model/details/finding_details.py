@@ -72,7 +72,7 @@ def _places(session: Session, item: FindingRef, one: Finding) -> list[Fact]:
         when = Sentence("at {} for {}", (at, format_duration(length))) if length else Sentence("at {}", (at,))
         names = ", ".join((*place.ops, *place.tensors, *place.tracks))
         label: Text = names if names else Sentence("place {}", (str(number + 1),))
-        facts.append(Fact(label, when, FindingRef(item.number, number)))
+        facts.append(Fact(when, label, FindingRef(item.number, number)))
     return facts
 
 

@@ -134,7 +134,7 @@ class HeatMap(QWidget):
 
     def text_colour(self, share: float) -> QColor:
         """What can be read on that colour."""
-        return QColor("#000000") if self.colour(share).lightnessF() > 0.42 else QColor("#FFFFFF")
+        return QColor.fromRgba(self.colours.label_on(self.colour(share).rgba()))
 
     # -- input ---------------------------------------------------------------------------------------------------
 

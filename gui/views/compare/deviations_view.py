@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from memplan.compare import DeviationKind
 from memplan.core.sentence import Sentence
-from memplan.gui.i18n import say
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 from memplan.gui.views.table_view import TableView
+from memplan.gui.views.view import ViewServices
 
+_WAYS = {
+    "open-file": "Open plan or graph …",
+    "plan-model": "Plan a model like this run …",
+    "open-folder": "Open profile directory …",
+}
+"""What adds what a comparison lacks: commands of the window with the words of their buttons."""
 _HEADER = ("difference", "where", "unit", "planned", "measured", "change", "cost")
 
 
@@ -20,15 +27,37 @@ class DeviationsView(TableView):
 
     shape = DEVIATION_SHAPE
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(session, parent)
-        self.show_session(session)
+    def __init__(self, services: ViewServices) -> None:
+        super().__init__(services.session, services.parent)
+        self.ways: dict[str, QPushButton] = {}
+        row = QHBoxLayout()
+        row.setContentsMargins(4, 0, 4, 4)
+        for command, text in _WAYS.items():
+            button = self.ways[command] = QPushButton(tr(text), self)
+            button.clicked.connect(lambda *_, command=command: services.run(command))
+            row.addWidget(button)
+        row.addStretch(1)
+        layout = self.layout()
+        if isinstance(layout, QVBoxLayout):
+            layout.insertLayout(1, row)
+        self.show_session(services.session)
+
+    @classmethod
+    def make(cls, services: ViewServices) -> QWidget:
+        """A new view of the session of the moment."""
+        return cls(services)
 
     def show_session(self, session: Session) -> None:
         """Show the differences of another session."""
         self.session = session
         text = verdict(session.document) or Sentence("Open a plan and a profile to see where they differ.")
         self.show_rows(deviation_rows(session.document), say(text))
+        document = session.document
+        lacking = {"open-file": document.plan is None, "plan-model": document.plan is None,
+                   "open-folder": document.profile is None}  # fmt: skip
+        for command, button in self.ways.items():
+            button.setVisible(lacking[command])
+        self.table.setVisible(document.comparison is not None)
 
     def jump_to_first(self) -> None:
         """Show the place of the first row, as the table is sorted."""

@@ -1,1 +1,0 @@
-"""Steps of PyTorch programs in the running process, recorded on tensors without data."""
