@@ -248,7 +248,7 @@ def known_table(shared: Path) -> Iterator[str]:
     yield ""
     yield (
         "`memplan/align/pair_model.json` and `calibration.json` say which constants and curves were chosen with which "
-        "of these runs in view. Of these rows mixtral and AlexNet are fresh."
+        "of these runs in view. Of these rows mixtral, llama_wide, llama_short, moe_top2_16 and AlexNet are fresh."
     )
 
 
