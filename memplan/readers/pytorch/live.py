@@ -339,8 +339,8 @@ def _graph(record: Any, name: str, target: Target, progress: Progress) -> Graph:
     fused = sorted({event.name for event in record.events} & _OPAQUE)
     if fused:
         builder.notes.append(
-            f"{', '.join(fused)}: each layer of these is one kernel of PyTorch's CPU build, whose scratch is not known and "
-            "not planned"
+            f"{', '.join(fused)}: each layer of these is one kernel of PyTorch's CPU build, whose scratch is not known "
+            "and not planned"
         )
     inputs = [base[number] for number, (_, kind, _, _) in record.before.items() if kind is TensorKind.INPUT]
     outputs = [base[number] for number in dict.fromkeys(record.kept) if number in base]
