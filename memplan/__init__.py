@@ -14,6 +14,7 @@ from memplan.core.lazy_names import lazy_names
 if TYPE_CHECKING:
     from memplan.core.errors import InputError, MemplanError
     from memplan.planner import plan
+    from memplan.readers.pytorch.live import TrainingStep
     from memplan.runtime.callback import Callback
     from memplan.runtime.watch import MemoryWatch
     from memplan.schema import Plan, load_plan
@@ -27,6 +28,7 @@ __all__ = [
     "MemoryWatch",
     "MemplanError",
     "Plan",
+    "TrainingStep",
     "__version__",
     "load_plan",
     "open_profile",
@@ -41,6 +43,7 @@ __getattr__ = lazy_names(
         "MemoryWatch": "memplan.runtime.watch",
         "MemplanError": "memplan.core.errors",
         "Plan": "memplan.schema",
+        "TrainingStep": "memplan.readers.pytorch.live",
         "load_plan": "memplan.schema",
         "open_profile": "memplan.traces",
         "plan": "memplan.planner",

@@ -42,7 +42,7 @@ from memplan.serving.step_parts import model_step_parts
 def plan(
     source: Any,
     *inputs: Any,
-    chip: str | Chip,
+    chip: str | Chip = "910B3",
     layers: int | None = None,
     hbm: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -62,8 +62,9 @@ def plan(
     Plan the memory and time of a graph, or of one step of a published model, on one die of `chip`.
 
     `source` is a graph file, a `Graph`, or a program of this process with the `inputs` it will be called with: a
-    MindSpore cell or a function of cells, in any mode. It is compiled, not run; with `layers` one built with a few
-    equal layers is planned with that many, and `kernels` says whose kernels run it (default: those of the device that
+    MindSpore cell, a function of cells or a `Model`, in any mode, or a module or `TrainingStep` of PyTorch. It is
+    compiled, or recorded on tensors without data, not run; with `layers` one built with a few equal layers is planned
+    with that many, and `kernels` says whose kernels run it (default: those of the device that
     the process has set). What is made anew of it are whole layers, which its framework can recompute (`Plan.apply`).
     It may also be what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step
     is planned, on replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or

@@ -18,6 +18,7 @@ LARGE_BYTES = 32 * 1024**2
 
 _BINARY = (ContentKind.MINDIR, ContentKind.ONNX)
 _READ_ELSEWHERE = (
+    ContentKind.TORCH_EXPORT,
     ContentKind.PLAN,
     ContentKind.CALIBRATION,
     ContentKind.MODEL_CONFIG,

@@ -14,6 +14,7 @@ from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.program_graph import program_graph
 from memplan.readers.mindspore import actor_set, kernel_ir, somas
 from memplan.readers.onnx import read_onnx
+from memplan.readers.pytorch.exported import read_torch_export
 from memplan.readers.sniff import ContentKind
 
 
@@ -25,7 +26,7 @@ def read_graph(
     progress: Progress = silent,
 ) -> Graph:
     """
-    The compiled graph in the file `path`: MindIR, ONNX, text IR, an actor set or a SOMAS dump, told apart by
+    The compiled graph in the file `path`: MindIR, ONNX, PyTorch, text IR, an actor set or a SOMAS dump, told apart by
     content.
 
     `shapes` binds open dimensions: input name -> full shape. `target` says whose kernels will run the graph. Raises
@@ -36,6 +37,8 @@ def read_graph(
         return read_mindir(source.data, path, shapes=shapes, target=target, progress=progress)
     if source.kind is ContentKind.ONNX:
         return read_onnx(source.data, path, shapes=shapes, progress=progress)
+    if source.kind is ContentKind.TORCH_EXPORT:
+        return read_torch_export(path, shapes=shapes, progress=progress)
     if source.kind is ContentKind.KERNEL_IR:
         return _kernel_ir(source.text, path, shapes, target, progress)
     if shapes:
@@ -47,7 +50,7 @@ def read_graph(
     raise InputError(
         f"this holds no graph: it is {source.kind.value}",
         path=path,
-        remedy="name a .mindir, an .onnx, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
+        remedy="name a .mindir, .onnx or .pt2, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
+from memplan.readers.pytorch.live import TorchProgram, is_torch
 from memplan.schema import PlannedProgram
 
 
@@ -36,10 +37,12 @@ def live_program(
     kernels: Target | None = None,
 ) -> LiveProgram:
     """
-    The program `source(*inputs)`: a MindSpore cell or step function.
+    The program `source(*inputs)`: a MindSpore cell, step function or `Model`, or what PyTorch runs.
 
     Raises `InputError` for anything else, and where its framework can't be imported.
     """
+    if is_torch(source, inputs):
+        return TorchProgram(source, inputs, layers=layers, kernels=kernels)
     from memplan.readers.mindspore.cell_program import CellProgram
 
     return CellProgram(source, inputs, layers=layers, shapes=shapes, kernels=kernels)

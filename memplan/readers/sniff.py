@@ -24,6 +24,7 @@ class ContentKind(str, Enum):
 
     MINDIR = "a MindIR graph"
     ONNX = "an ONNX graph"
+    TORCH_EXPORT = "a program of torch.export"
     KERNEL_IR = "a text IR graph"
     ACTOR_SET = "an actor set without addresses"
     PLACED_ACTOR_SET = "an actor set with addresses"
@@ -50,7 +51,13 @@ class ContentKind(str, Enum):
 
 
 _DUMPS_OF_BOTH = frozenset({ContentKind.PLACED_ACTOR_SET, ContentKind.SOMAS})
-_GRAPHS = _DUMPS_OF_BOTH | {ContentKind.MINDIR, ContentKind.ONNX, ContentKind.KERNEL_IR, ContentKind.ACTOR_SET}
+_GRAPHS = _DUMPS_OF_BOTH | {
+    ContentKind.MINDIR,
+    ContentKind.ONNX,
+    ContentKind.TORCH_EXPORT,
+    ContentKind.KERNEL_IR,
+    ContentKind.ACTOR_SET,
+}
 _PLANS = _DUMPS_OF_BOTH | {
     ContentKind.PLAN,
     ContentKind.SOMAS_CACHE,
@@ -80,6 +87,9 @@ def sniff(path: str | Path) -> ContentKind:
 
 
 _SQLITE = b"SQLite format 3\0"
+_ZIP = b"PK\x03\x04"
+_EXPORTED = b"/models/"
+"""Where archives of torch.export keep their program; names of members are not compressed."""
 _GZIP = b"\x1f\x8b"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _VARINT_FIELD_1 = b"\x08"
@@ -92,6 +102,8 @@ def _kind(data: mmap.mmap, name: str) -> ContentKind:
     head = data[:_HEAD].removeprefix(_BYTE_ORDER_MARK)
     if head.startswith((_SQLITE, _GZIP)) or _PICKLE.match(head):
         return ContentKind.PROFILE_FILE
+    if head.startswith(_ZIP) and data.find(_EXPORTED) >= 0:
+        return ContentKind.TORCH_EXPORT
     if not _is_text(head[:4096]):
         return ContentKind.ONNX if head.startswith(_VARINT_FIELD_1) else ContentKind.MINDIR
     found = _json_kind(data, head) if _JSON.match(head) else _table_kind(head) or _dump_kind(data)

@@ -12,13 +12,16 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
+from memplan.gui.model.session.open_request import notes_of
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.window.main_window import MainWindow
+from memplan.traces.profile import CounterSeries
 from tests.gui.two_documents import settle
 
 pytestmark = pytest.mark.gui
@@ -99,6 +102,7 @@ def test_statistics_of_a_time_range_count_tracks_that_were_not_on_the_screen(win
     """Went wrong once: tracks that had not been read were left out without a word."""
     session = window.session
     session.tracks = TimelineTracks(session.document)
+    window.loader.forget_tracks()
     window.docks.view(DetailsView).show_session(session)
     session.viewport.selected_range = session.viewport.bounds
     settle()
@@ -127,3 +131,22 @@ def test_contrast_is_that_of_the_standard() -> None:
     assert contrast(0xFF000000, 0xFFFFFFFF) == pytest.approx(21)
     assert contrast(0xFF0072B2, 0xFF000000) == pytest.approx(4.05, abs=0.01)
     assert contrast(0xFF777777, 0xFFFFFFFF) == pytest.approx(4.48, abs=0.01)
+
+
+def test_counters_of_bytes_are_said_as_bytes() -> None:
+    """Went wrong once: "highest 2,164,460 KB"."""
+    time, values = np.array([0, 5], dtype=np.int64), np.array([1.0, 2_164_460.0])
+    assert str(highest_text([CounterSeries("HBM", "KB", time, values)])) == "highest 2.06 GiB"
+    assert str(highest_text([CounterSeries("Freq", "MHz", time, np.array([1.0, 1800.0]))])) == "highest 1,800 MHz"
+
+
+def test_files_that_say_the_same_share_a_line(window: MainWindow) -> None:
+    """Went wrong once: thirty lines of one text for a healthy profile."""
+    profile = window.session.document.profile
+    assert profile is not None
+    before = len(notes_of(window.session))
+    for number in range(30):
+        profile._notes.add(profile.path / f"part{number}.json", "not read: its events are in the full trace too")
+    lines = notes_of(window.session)
+    assert len(lines) == before + 1
+    assert any("+ 29" in line and line.endswith("not read: its events are in the full trace too") for line in lines)

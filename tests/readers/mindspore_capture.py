@@ -24,9 +24,9 @@ def run(folder: Path) -> dict[str, Any]:
     from memplan.readers import read_graph
     from memplan.readers.mindspore.cell import capture
 
-    ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device("CPU")
-    found: dict[str, Any] = {"captured": {}, "extended": {}, "refused": {}}
+    found: dict[str, Any] = {"captured": {}, "extended": {}, "refused": {}, "op_by_op": op_by_op()}
+    ms.set_context(mode=ms.GRAPH_MODE)
     for name in ("llama_train", "control_flow", "llama_lazy_inline"):
         sample = SAMPLES[name]()
         live = capture(sample.cell, *sample.inputs)
@@ -48,11 +48,60 @@ def run(folder: Path) -> dict[str, Any]:
         found["extended"]["train" if training else "infer"] = [live_curve(graphs[k]).tolist() for k in (4, 6)]
     for name, cell, inputs, layers in (
         ("no cell", object(), (), None),
+        ("numpy", SAMPLES["mlp"]().cell, (np.zeros((2, 64), np.float32),), None),
+        ("open", SAMPLES["mlp"]().cell, (ms.Tensor(shape=(None, 64), dtype=ms.float32),), None),
         ("wrong inputs", SAMPLES["mlp"]().cell, (ms.Tensor(np.zeros((2, 3), np.float32)),), None),
         ("few layers", SAMPLES["llama_infer"]().cell, SAMPLES["llama_infer"]().inputs, 61),
     ):
         found["refused"][name] = refusal(cell, inputs, layers)
     return found
+
+
+def op_by_op() -> dict[str, Any]:
+    """Captures in MindSpore's default mode between training steps, and the losses of the same steps without them."""
+    import mindspore as ms
+    import numpy as np
+    from mindspore import nn, ops
+
+    from memplan.readers.mindspore.cell import capture
+
+    x, y = ms.Tensor(np.ones((16, 8), np.float32)), ms.Tensor(np.zeros(16, np.int32))
+
+    def made() -> tuple[Any, Any, Any]:
+        ms.set_seed(1)
+        net = nn.SequentialCell(nn.Dense(8, 32), nn.ReLU(), nn.Dense(32, 4))
+        optimizer = nn.Adam(net.trainable_params())
+
+        def forward(x: Any, y: Any) -> Any:
+            return ops.cross_entropy(net(x), y)
+
+        gradients = ms.value_and_grad(forward, None, optimizer.parameters)
+
+        def train_step(x: Any, y: Any) -> Any:
+            loss, found = gradients(x, y)
+            optimizer(found)
+            return loss
+
+        return net, optimizer, train_step
+
+    net, optimizer, train_step = made()
+    losses = [float(train_step(x, y))]
+    model = ms.Model(net, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"), optimizer)
+    kernels = {
+        name: [op.type for op in capture(source, *inputs).ops if op.launches]
+        for name, source, inputs in (
+            ("cell", net, (x,)), ("train_step", train_step, (x, y)), ("jit", ms.jit(train_step), (x, y)),
+            ("model", model, (x, y)),
+        )
+    }  # fmt: skip
+    same_mode = ms.get_context("mode") == ms.PYNATIVE_MODE
+    losses += [float(train_step(x, y)) for _ in range(2)]
+    _, _, undisturbed = made()
+    return {
+        "kernels": kernels,
+        "same_mode": same_mode,
+        "losses": [losses, [float(undisturbed(x, y)) for _ in range(3)]],
+    }
 
 
 def refusal(cell: Any, inputs: tuple[Any, ...], layers: int | None) -> str:

@@ -47,9 +47,23 @@ def test_a_captured_cell_still_runs(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.mindspore
+def test_op_by_op_steps_functions_and_models_are_captured_and_training_goes_on(found: dict[str, Any]) -> None:
+    kernels = found["op_by_op"]["kernels"]
+    assert kernels["cell"] == ["MatMul", "BiasAdd", "ReLU", "MatMul", "BiasAdd"]
+    assert kernels["train_step"] == kernels["jit"]
+    assert sum("Adam" in kind for kind in kernels["train_step"]) == 4
+    assert sum("Adam" in kind for kind in kernels["model"]) == 4
+    assert found["op_by_op"]["same_mode"]
+    with_captures, without = found["op_by_op"]["losses"]
+    assert with_captures == without
+
+
+@pytest.mark.mindspore
 def test_misuse_gives_one_clear_line(found: dict[str, Any]) -> None:
-    assert set(found["refused"]) == {"no cell", "wrong inputs", "few layers"}
-    assert "nn.Cell is expected" in found["refused"]["no cell"]
+    assert set(found["refused"]) == {"no cell", "numpy", "open", "wrong inputs", "few layers"}
+    assert "a function or a mindspore.Model is expected" in found["refused"]["no cell"]
+    assert "inputs must be Tensors" in found["refused"]["numpy"]
+    assert 'shapes={"x": (DIM,64)}' in found["refused"]["open"]
     assert "can't be compiled" in found["refused"]["wrong inputs"]
     assert "too few" in found["refused"]["few layers"]
     assert all("\n" not in line for line in found["refused"].values())

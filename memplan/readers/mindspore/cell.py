@@ -1,5 +1,5 @@
 """
-The graph of a MindSpore cell in the running process: compiled, never executed, no weights copied.
+The graph of a MindSpore cell or training step in the running process: compiled, never executed, no weights copied.
 
 Only this module of the readers imports MindSpore, and only when it is called.
 """
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
+from time import time_ns
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, UnboundShapeError
 from memplan.core.progress import Progress, silent
 from memplan.graph.model import Graph
 from memplan.readers.mindir.file import read_mindir
@@ -39,7 +40,7 @@ def is_cell(value: Any) -> bool:
 
 
 def capture(
-    cell: Any,
+    source: Any,
     *inputs: Any,
     layers: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -47,20 +48,38 @@ def capture(
     progress: Progress = silent,
 ) -> Graph:
     """
-    The graph that MindSpore compiles for `cell(*inputs)`.
+    The graph that MindSpore compiles for `source(*inputs)`.
 
-    `cell` is an `nn.Cell`, `inputs` what it will be called with (tensors, or `Tensor(shape=..., dtype=...)` without
-    data). The cell is compiled for its current `set_train` state, in PyNative mode as well; what it was compiled for
-    before stays usable. With `layers`, a model built with fewer equal layers is extended to that many. Raises
-    `InputError` when the cell can't be compiled or its layers don't repeat.
+    `source` is an `nn.Cell`, a function of tensors such as a training step (decorated with `ms.jit` or not) or an
+    `ms.Model`, whose training network is taken; `inputs` are what it will be called with (tensors, or
+    `Tensor(shape=..., dtype=...)` without data). A cell is compiled for its current `set_train` state, in PyNative
+    mode as well; what was compiled before stays usable. With `layers`, a model built with fewer equal layers is
+    extended to that many. Raises `InputError` when it can't be compiled or its layers don't repeat.
     """
     mindspore = mindspore_module()
-    name = type(cell).__name__
-    if not isinstance(cell, mindspore.nn.Cell):
-        raise InputError(f"a mindspore.nn.Cell is expected, found {name}")
+    if isinstance(source, mindspore.Model):
+        source = source.train_network
+    name = getattr(source, "__name__", type(source).__name__)
+    is_routine = callable(source) and hasattr(source, "__name__")
+    if not isinstance(source, mindspore.nn.Cell) and not is_routine:
+        raise InputError(
+            f"a mindspore.nn.Cell, a function or a mindspore.Model is expected, found {name}",
+            remedy="name the cell that is run, the training step or the file that it was exported to",
+        )
+    for place, given in enumerate(inputs):
+        if type(given).__module__.partition(".")[0] == "numpy":
+            raise InputError(
+                f"input {place} is an array of numpy", place=name, remedy="inputs must be Tensors: mindspore.Tensor(x)"
+            )
     with _in_graph_mode(mindspore):
-        data = _compiled(cell, inputs, name)
-    graph = read_mindir(data, name, shapes=shapes, target=target, progress=progress)
+        data = _traced(source, inputs, name) if is_routine else _compiled(source, inputs, name)
+    try:
+        graph = read_mindir(data, name, shapes=shapes, target=target, progress=progress)
+    except UnboundShapeError as error:
+        label, _, dims = error.suggestion.partition("=")
+        raise InputError(
+            error.message, path=name, place=error.place, remedy=f'bind them with shapes={{"{label}": ({dims})}}'
+        ) from None
     return graph if layers is None else replicate_layers(graph, layers)
 
 
@@ -88,10 +107,37 @@ def _compiled(cell: Any, inputs: tuple[Any, ...], name: str) -> bytes:
         # is compiled once: what was changed in the cell since then would not be seen.
         phase, _ = executor.compile(cell, *inputs, phase=f"export.memplan.{next(_compilations)}", do_convert=False)
         data = executor._get_func_graph_proto(cell, phase, "mind_ir")
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        remedy = "check that the cell runs with these inputs"
-        raise InputError(f"{name} can't be compiled: {first}", remedy=remedy) from None
+    except _FAILURES as error:
+        raise _refusal(error, name) from None
+    return _present(data, name)
+
+
+_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError)
+
+
+def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
+    """MindIR of a function, with the parameters that it uses; a `ms.jit` around it is taken off."""
+    try:
+        from mindspore.graph.api import _JitExecutor
+    except ImportError:  # MindSpore 2.9 and before
+        from mindspore.common.api import _JitExecutor
+
+    plain = getattr(function, "__wrapped__", function)
+    try:
+        executor = _JitExecutor(plain, time_ns())
+        phase = executor.compile(plain.__name__, *inputs, phase=f"export.memplan.{next(_compilations)}")
+        data = executor._get_func_graph_proto(plain, phase, "mind_ir")
+    except _FAILURES as error:
+        raise _refusal(error, name) from None
+    return _present(data, name)
+
+
+def _refusal(error: Exception, name: str) -> InputError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InputError(f"{name} can't be compiled: {first}", remedy="check that it runs with these inputs")
+
+
+def _present(data: Any, name: str) -> bytes:
     if not data:
-        raise InputError(f"MindSpore gave no graph for {name}", remedy="check that its construct returns something")
+        raise InputError(f"MindSpore gave no graph for {name}", remedy="check that it returns something")
     return bytes(data)

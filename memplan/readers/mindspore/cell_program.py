@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from memplan.core.errors import InputError
 from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindspore.cell import capture, is_cell, mindspore_module
@@ -35,6 +34,8 @@ class CellProgram:
         mindspore = mindspore_module()
         self._inputs, self._layers, self._shapes = inputs, layers, shapes
         self._version = str(mindspore.__version__)
+        if isinstance(source, mindspore.Model):
+            source = source.train_network
         self._cell = source if is_cell(source) or not inspect.isroutine(source) else _as_cell(mindspore, source)
         self._name = getattr(source, "__name__", type(source).__name__)
         self._op_by_op = mindspore.get_context("mode") != mindspore.GRAPH_MODE
@@ -60,14 +61,15 @@ class CellProgram:
 
 
 def _as_cell(mindspore: Any, function: Callable[..., Any]) -> Any:
-    """`function` as a cell that holds the cells which the function names."""
+    """`function` as a cell that holds the cells which the function names; itself where it names none."""
+    function = inspect.unwrap(function)
     named = inspect.getclosurevars(function)
     held = {name: value for name, value in {**named.globals, **named.nonlocals}.items() if is_cell(value)}
     owner = getattr(function, "__self__", None)
     if is_cell(owner):
         held["self"] = owner
     if not held:
-        raise InputError(f"the function {function.__name__} names no cell", remedy="plan the cell that it calls")
+        return function
 
     class StepFunction(mindspore.nn.Cell):  # type: ignore[misc]
         def __init__(self) -> None:
