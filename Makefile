@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel fuzz kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -20,12 +20,21 @@ test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
+test-torch:  ## the tests with PyTorch, in an environment of its own below build/
+	@[ -x build/torch-env/bin/python ] || python3 -m venv build/torch-env
+	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
+	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
+
 wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
 	@tools/wheel
 
 fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python tests/readers/fuzz_graphs.py 10000 $(or $(SEED),1)
+
+fuzz-profiles:  ## 100,000 damaged profile files: whatever is lost must be noted; `make fuzz-profiles COUNT=5000 SEED=7`
+	@tools/setup gui,test
+	@$(BIN)/python -m tests.traces.lost_rows $(or $(COUNT),100000) $(or $(SEED),1)
 
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.traces.archives import is_archive, unpacked_archive
 from memplan.traces.cache_use import use_in_log
 from memplan.traces.device_search import devices_told
 from memplan.traces.devices import DeviceShare
@@ -77,11 +78,20 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     The ranks of the profile at `path`, in order of rank.
 
     `path` is an `ASCEND_PROFILER_OUTPUT` folder, a `*_ascend_pt`, `*_ascend_ms` or `PROF_*` folder, a folder that
-    holds several of these at any depth, or one file of a profile. Raises `InputError` where there is nothing to read
-    or where two profiles claim the same rank.
+    holds several of these at any depth, an archive of such a folder, or one file of a profile. Raises `InputError`
+    where there is nothing to read or where two profiles claim the same rank.
     """
     if not path.exists():
         raise InputError("no such file or folder", path=path, remedy="give a folder that a CANN profiler wrote")
+    if is_archive(path):
+        folder = unpacked_archive(path, notes)
+        notes.name_below(folder, path)
+        return _found(folder, notes, shown=path)
+    return _found(path, notes, shown=path)
+
+
+def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
+    """The ranks at `path`, which is `shown` to the user under that name."""
     if path.is_file():
         return _ranked([_single(path, notes)], path, notes)
     sources = []
@@ -100,7 +110,7 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     if not sources:
         raise InputError(
             "no CANN profile here",
-            path=path,
+            path=shown,
             remedy="give a folder with kernel_details.csv, trace_view.json or a profiler database "
             "(ASCEND_PROFILER_OUTPUT, *_ascend_pt, *_ascend_ms or PROF_*)",
         )

@@ -21,6 +21,7 @@ class Notebook:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._places: list[tuple[Path, Path]] = []
         self._notes: dict[tuple[str, str], Note] = {}
         self._lock = threading.Lock()
 
@@ -28,6 +29,10 @@ class Notebook:
     def root(self) -> Path:
         """The folder relative to which files are named."""
         return self._root
+
+    def name_below(self, folder: Path, shown: Path) -> None:
+        """Name files below `folder`, where an archive was unpacked, as if they were below `shown`."""
+        self._places.append((folder, shown))
 
     def tell(self, file: Path | str, text: str) -> None:
         """Note how `file` was read, with nothing lost by it."""
@@ -37,6 +42,9 @@ class Notebook:
         """Note `text` about `file`, named relative to the profile's folder: by default, that something is missing."""
         name = str(file)
         if isinstance(file, Path):
+            for folder, shown in self._places:
+                if file.is_relative_to(folder):
+                    file = shown / file.relative_to(folder)
             name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
         with self._lock:
             if len(self._notes) < _MOST:

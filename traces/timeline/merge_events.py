@@ -154,8 +154,10 @@ def _is_shown(process: str, label: str, share: DeviceShare) -> bool:
 
 
 def without_far_slices(events: Events, path: Path, notes: Notebook) -> Events:
-    """`events` without single slices at times far from all others, with a note about the file at `path`."""
+    """`events` without single slices at times far from all others; notes about the file at `path` tell what is odd."""
     rows = events.slices
+    if nameless := int((rows.name == 0).sum()):
+        notes.add(path, f"{nameless} slices without a name")
     far = far_times(rows.start_ns, rows.duration_ns)
     if not far.any():
         return events
