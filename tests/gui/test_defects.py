@@ -15,6 +15,7 @@ from memplan.gui.model.palette import contrast, kind_names, load_palette, overla
 from memplan.gui.model.session.open_request import notes_of
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.canvas import GUTTER_PX
@@ -150,3 +151,14 @@ def test_files_that_say_the_same_share_a_line(window: MainWindow) -> None:
     lines = notes_of(window.session)
     assert len(lines) == before + 1
     assert any("+ 29" in line and line.endswith("not read: its events are in the full trace too") for line in lines)
+
+
+def test_the_next_step_of_an_overview_is_the_first_one() -> None:
+    """Went wrong once: "next step" from where all are seen went to the second."""
+    found = tuple(ShownStep(number, 100.0 * number + 2, 100.0 * number + 80) for number in range(1, 6))
+    assert step_beside(found, 0.0, 1000.0, True) is found[0]
+    assert step_beside(found, 0.0, 1000.0, False) is found[-1]
+    for place in range(4):
+        step = found[place]
+        assert step_beside(found, step.start - 2, step.end + 2, True) is found[place + 1]
+    assert step_beside(found, found[-1].start - 2, found[-1].end + 2, True) is None
