@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
-from memplan.gui.model.session.open_request import notes_of
+from memplan.gui.model.ruler import event_ticks
+from memplan.gui.model.session.open_request import Request, notes_of, open_session
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
@@ -23,6 +25,7 @@ from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.window.main_window import MainWindow
 from memplan.traces.profile import CounterSeries
+from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
 
 pytestmark = pytest.mark.gui
@@ -162,3 +165,17 @@ def test_the_next_step_of_an_overview_is_the_first_one() -> None:
         step = found[place]
         assert step_beside(found, step.start - 2, step.end + 2, True) is found[place + 1]
     assert step_beside(found, found[-1].start - 2, found[-1].end + 2, True) is None
+
+
+def test_events_without_times_are_counted(qtbot: Any, shared_data: Path) -> None:
+    """Went wrong once: 9,699 events were "9.699 us" long."""
+    profile = shared_data / "snapshots"
+    numbered = [session for rank in range(5) if (session := open_session(Request(None, profile, rank=rank))).numbered]
+    assert numbered
+    for session in numbered:
+        start, end = session.document.span_ns
+        assert str(session.length_text(end - start)) == f"{end - start:,} events"
+        ticks = event_ticks(0.0, float(end), 8)
+        assert [tick.text for tick in ticks] == [f"{round(tick.value):,}" for tick in ticks]
+        assert len(ticks) in range(2, 12)
+    assert str(open_session(Request(PLAN, PROFILE)).length_text(1500.0)) == "1.500 µs"
