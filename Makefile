@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel fuzz kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -26,6 +26,10 @@ wheel:  ## build the wheel, check it, install it into an empty environment and p
 fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python tests/readers/fuzz_graphs.py 10000 $(or $(SEED),1)
+
+fuzz-profiles:  ## 100,000 damaged profile files: whatever is lost must be noted; `make fuzz-profiles COUNT=5000 SEED=7`
+	@tools/setup gui,test
+	@$(BIN)/python -m tests.traces.lost_rows $(or $(COUNT),100000) $(or $(SEED),1)
 
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui

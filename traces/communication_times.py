@@ -13,6 +13,7 @@ from memplan.traces.profile import CommunicationTime, PacketTraffic
 from memplan.traces.rank_links import STEP_NAME, communication_documents
 
 _MB, _MS = 10**6, 10**6
+_OF_ENTRY = {"Communication Time Info", "Communication Bandwidth Info"}
 _NUMBERS_OF_OP = re.compile(r"(?:_+\d+)+$")
 _TRANSPORTS = ("RDMA", "HCCS", "PCIE", "SIO", "UB")
 """Of the entries of a bandwidth table; `SDMA` is the sum of those that the copy engine serves."""
@@ -95,6 +96,8 @@ def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationT
                     continue
                 times = entry.get("Communication Time Info") if isinstance(entry, dict) else None
                 links = entry.get("Communication Bandwidth Info") if isinstance(entry, dict) else None
+                if isinstance(entry, dict) and (others := entry.keys() - _OF_ENTRY):
+                    notes.add(path, f"{name}: unknown entries, the first {min(others)[:40]!r}, are not read")
                 one = communication_time(step, kind, name, times, links)
                 if one is None:
                     notes.add(path, f"{name}: no usable start and time; skipped")

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.traces.archives import is_archive, unpacked_archive
 from memplan.traces.cache_use import use_in_log
 from memplan.traces.device_search import devices_told
 from memplan.traces.devices import DeviceShare
 from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
+from memplan.traces.kineto_workers import rank_in_trace, traces_by_worker
 from memplan.traces.notes import Notebook
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
@@ -76,11 +78,20 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     The ranks of the profile at `path`, in order of rank.
 
     `path` is an `ASCEND_PROFILER_OUTPUT` folder, a `*_ascend_pt`, `*_ascend_ms` or `PROF_*` folder, a folder that
-    holds several of these at any depth, or one file of a profile. Raises `InputError` where there is nothing to read
-    or where two profiles claim the same rank.
+    holds several of these at any depth, an archive of such a folder, or one file of a profile. Raises `InputError`
+    where there is nothing to read or where two profiles claim the same rank.
     """
     if not path.exists():
         raise InputError("no such file or folder", path=path, remedy="give a folder that a CANN profiler wrote")
+    if is_archive(path):
+        folder = unpacked_archive(path, notes)
+        notes.name_below(folder, path)
+        return _found(folder, notes, shown=path)
+    return _found(path, notes, shown=path)
+
+
+def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
+    """The ranks at `path`, which is `shown` to the user under that name."""
     if path.is_file():
         return _ranked([_single(path, notes)], path, notes)
     sources = []
@@ -99,7 +110,7 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     if not sources:
         raise InputError(
             "no CANN profile here",
-            path=path,
+            path=shown,
             remedy="give a folder with kernel_details.csv, trace_view.json or a profiler database "
             "(ASCEND_PROFILER_OUTPUT, *_ascend_pt, *_ascend_ms or PROF_*)",
         )
@@ -133,7 +144,7 @@ def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
         return []
     chosen = [path for path in paths if path.suffix != ".db"] or list(paths)
     ranks = steps_by_rank(chosen, notes)
-    notes.add(chosen[0], "the ranks' own profiles are not here: only their steps are known")
+    notes.tell(chosen[0], "the ranks' own profiles are not here: only their steps are known")
     return [RankSource(rank, chosen[0].parent, "msprof-analyze", {FileKind.CLUSTER_STEPS: chosen}) for rank in ranks]
 
 
@@ -252,7 +263,7 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
     for file in files:
         if file_kind(file) is None:
             other = _MEMSCOPE_DATABASE.fullmatch(file.name)
-            notes.add(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
+            notes.tell(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
     info = _small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = _small_json(by_kind.get(FileKind.METADATA, ()), notes)
     return RankSource(
@@ -339,6 +350,7 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
 
     Of several sessions of one rank the newest is taken, by the time in the name of its folder.
     """
+    sources = [part for source in sources for part in _by_worker(source, notes)]
     sources = [part for source in _newest_sessions(sources, path, notes) for part in _by_device(source, notes)]
     taken: dict[int, RankSource] = {}
     for source in sources:
@@ -357,9 +369,31 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
             rank = next(free)
             if len(sources) > 1 and source.device is None:
                 told = next((file for files in source.files.values() for file in files), source.folder)
-                notes.add(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
+                notes.tell(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
             taken[rank] = replace(source, rank=rank)
     return [taken[rank] for rank in sorted(taken)]
+
+
+def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
+    """One source for each process of which torch.profiler left a trace in one folder, with its newest recording."""
+    if len(source.of(FileKind.TRACE)) < 2 or _PROFILE_KINDS.intersection(source.files) != {FileKind.TRACE}:
+        return [source]
+    workers = traces_by_worker(source.of(FileKind.TRACE))
+    found = []
+    for traces in workers.values():
+        *others, newest = traces
+        if others:
+            listed = ", ".join(path.name for path in others[:_MOST_NAMED]) + (
+                ", ..." if len(others) > _MOST_NAMED else ""
+            )
+            notes.tell(newest, f"the newest of {len(traces)} recordings of one process is read; not read: {listed}")
+        match = _RANK_IN_NAME.search(newest.name)
+        rank = rank_in_trace(newest)
+        rank = int(match.group(1)) if rank < 0 and match else rank
+        alone = len(workers) == 1
+        files = {**source.files, FileKind.TRACE: [newest]}
+        found.append(replace(source, rank=source.rank if alone and rank < 0 else rank, files=files))
+    return found or [source]
 
 
 def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
@@ -370,7 +404,7 @@ def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
     if not devices:
         return [source]
     listed = ", ".join(map(str, devices[:16])) + (", ..." if len(devices) > 16 else "")
-    notes.add(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
+    notes.tell(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
     found: list[RankSource] = []
     for device in devices:
         share = DeviceShare(device, devices)
@@ -400,7 +434,7 @@ def _newest_sessions(sources: Sequence[RankSource], path: Path, notes: Notebook)
             others = [one for one in found if one is not newest]
             whose = f"sessions of rank {rank}" if rank >= 0 else "runs of one card"
             listed = ", ".join(_below(one.folder, path) for one in others[:_MOST_NAMED])
-            notes.add(
+            notes.tell(
                 newest.folder,
                 f"the newest of {len(found)} {whose} is read; not read: {listed}"
                 + (", ..." if len(others) > _MOST_NAMED else "")

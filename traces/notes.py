@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from memplan.traces.profile import Note
+from memplan.traces.profile import Note, NoteSeverity
 
 _MOST = 1000
 
@@ -21,6 +21,7 @@ class Notebook:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._places: list[tuple[Path, Path]] = []
         self._notes: dict[tuple[str, str], Note] = {}
         self._lock = threading.Lock()
 
@@ -29,14 +30,25 @@ class Notebook:
         """The folder relative to which files are named."""
         return self._root
 
-    def add(self, file: Path | str, text: str) -> None:
-        """Note `text` about `file`, named relative to the profile's folder."""
+    def name_below(self, folder: Path, shown: Path) -> None:
+        """Name files below `folder`, where an archive was unpacked, as if they were below `shown`."""
+        self._places.append((folder, shown))
+
+    def tell(self, file: Path | str, text: str) -> None:
+        """Note how `file` was read, with nothing lost by it."""
+        self.add(file, text, NoteSeverity.INFO)
+
+    def add(self, file: Path | str, text: str, severity: NoteSeverity = NoteSeverity.WARNING) -> None:
+        """Note `text` about `file`, named relative to the profile's folder: by default, that something is missing."""
         name = str(file)
         if isinstance(file, Path):
+            for folder, shown in self._places:
+                if file.is_relative_to(folder):
+                    file = shown / file.relative_to(folder)
             name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
         with self._lock:
             if len(self._notes) < _MOST:
-                self._notes.setdefault((name, text), Note(name, text))
+                self._notes.setdefault((name, text), Note(name, text, severity))
             elif len(self._notes) == _MOST:
                 self._notes["", ""] = Note("", "more notes than can be listed: the rest is not shown")
 

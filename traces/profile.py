@@ -308,9 +308,17 @@ class CommunicationTime:
         return sum(packet.size for packet in self.packets)
 
 
+class NoteSeverity(str, Enum):
+    """How much a note matters: how the files were read, with nothing lost by it, or what is missing or inexact."""
+
+    INFO = "info"
+    WARNING = "warning"
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the reader skipped, repaired or did not find, and where."""
+    """Something the reader chose, skipped, repaired or did not find, and where."""
 
     file: str
     text: str
+    severity: NoteSeverity = NoteSeverity.WARNING

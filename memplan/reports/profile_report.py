@@ -19,10 +19,12 @@ from memplan.reports.report import (
     ReportCell,
     ReportSection,
     ReportTable,
+    Severity,
     section,
 )
 from memplan.traces.communication_times import communication_totals, transport_totals
 from memplan.traces.directory import Profile
+from memplan.traces.profile import Note, NoteSeverity
 from memplan.traces.rank import RankProfile
 
 _MOST_NOTES = 20
@@ -80,7 +82,7 @@ def profile_report(profile: Profile, ranks: Sequence[dict[str, Any]]) -> Report:
     kind = "SIMULATED profile" if profile.simulated else "profile"
     numbers = list(profile.ranks)
     listed = ", ".join(map(str, numbers[:16])) + (", ..." if len(numbers) > 16 else "")
-    notes = [Remark(f"{note.file}: {note.text}") for note in list(profile.notes)[:_MOST_NOTES]]
+    notes = [note_remark(note) for note in gravest(profile.notes)[:_MOST_NOTES]]
     if len(profile.notes) > _MOST_NOTES:
         notes.append(Remark(f"and {len(profile.notes) - _MOST_NOTES} more; --json lists them all"))
     sections = [_table_of(ranks)] if len(ranks) > _MOST_RANKS else [part for rank in ranks for part in _sections(rank)]
@@ -95,9 +97,20 @@ def profile_report(profile: Profile, ranks: Sequence[dict[str, Any]]) -> Report:
             "simulated": profile.simulated,
             "all_ranks": numbers,
             "ranks": list(ranks),
-            "notes": [{"file": note.file, "text": note.text} for note in profile.notes],
+            "notes": [asdict(note) for note in profile.notes],
         },
     )
+
+
+def gravest(notes: Sequence[Note]) -> list[Note]:
+    """Notes with those first that tell of something missing."""
+    return sorted(notes, key=lambda note: note.severity is NoteSeverity.INFO)
+
+
+def note_remark(note: Note, of: str = "") -> Remark:
+    """A note of a reader as a remark of its severity, after whose it is."""
+    severity = Severity.NOTE if note.severity is NoteSeverity.INFO else Severity.WARNING
+    return Remark(f"{of}{note.file}: {note.text}", severity)
 
 
 def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict[str, Any]:

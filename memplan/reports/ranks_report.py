@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from memplan.reports.profile_report import gravest, note_remark
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, Severity, section
 from memplan.reports.step_pictures import rank_matrix
 from memplan.traces.profile import Note
@@ -49,7 +50,7 @@ _SLOW_LINKS = (
 
 def ranks_report(summaries: Sequence[RankSummary], search: Sequence[Note] = ()) -> Report:
     """Totals of every rank and step, who is slower than the others, and what the `search` for ranks left out."""
-    left_out = [Remark(f"{note.file}: {note.text}", Severity.WARNING) for note in search]
+    left_out = [note_remark(note) for note in gravest(search)]
     ranks, links = slow_ranks(list(summaries)), slow_links(list(summaries))
     rows = tuple(row for summary in summaries for row in _rows(summary))
     sections = [section("", ReportTable(_RANKS, rows))]
@@ -113,8 +114,8 @@ def _remarks(summaries: Sequence[RankSummary]) -> Iterator[Remark]:
     if len({summary.stage for summary in summaries}) > 1:
         yield Remark("Ranks are compared within their pipeline stage: other stages have other work")
     for summary in summaries:
-        for note in list(summary.notes)[:_MOST_NOTES]:
-            yield Remark(f"rank {summary.rank}: {note.file}: {note.text}")
+        for note in gravest(summary.notes)[:_MOST_NOTES]:
+            yield note_remark(note, f"rank {summary.rank}: ")
 
 
 def _communication_rows(summary: RankSummary) -> Iterator[tuple[ReportCell, ...]]:

@@ -34,17 +34,6 @@ def test_mutants_of_real_files(shared_data: Path, tmp_path: Path, part: int) -> 
     assert outcomes["noted"] > outcomes.total() // 3, outcomes
 
 
-def test_archives_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    import zipfile
-
-    path = tmp_path / "profile.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("../../outside.json", "[]")
-    with pytest.raises(InputError, match="not a file of a CANN profile"):
-        open_profile(path)
-    assert not (tmp_path.parent.parent / "outside.json").exists()
-
-
 def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "again").symlink_to(tmp_path)

@@ -41,10 +41,10 @@ def open_reader(
         from memplan.traces.readers.database_rank import DatabaseReader
 
         for path in texts:
-            notes.add(path, "not read: the database beside it holds more of the profile, and is")
+            notes.tell(path, "not read: the database beside it holds more of the profile, and is")
         return DatabaseReader(source, notes)
     for path in databases:
-        notes.add(path, "not read: the text files beside it are")
+        notes.tell(path, "not read: the text files beside it are")
     if source.of(FileKind.ANALYSIS_DATABASE) and not any(source.of(kind) for kind in (*_TEXT, *_SUMMARIES)):
         from memplan.traces.readers.database_rank import DatabaseReader
 

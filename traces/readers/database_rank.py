@@ -72,6 +72,8 @@ class DatabaseReader(RankReader):
             self._notes.add(data.path, f"{missing} kernels without a task, so without times, skipped")
         if not len(rows) + len(begins):
             return None
+        if nameless := int((name[timed] < 0).sum() + (op_name < 0).sum()):
+            self._notes.add(data.path, f"{nameless} kernels without a name")
         begin = np.concatenate([start[rows], begins])
         finish = np.concatenate([end[rows], ends])
         usable = (begin > 0) & (finish >= begin)

@@ -15,12 +15,14 @@ from memplan.core.arrays import Floats, Int64s
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, RowIndex, dictionary_encoded, take_rows
 from memplan.traces.far_times import far_note, far_times
+from memplan.traces.file_kinds import FileKind, kind_by_name
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
 from memplan.traces.tables.text_table import TextTable
 
 _START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")
 _DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
+_NAMES = ("Name", "Op Name", "kernel_name")
 UNUSED = frozenset(
     {
         "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "Mix Block Dim", "Mix Block Num",
@@ -65,7 +67,11 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
     order: RowIndex = np.flatnonzero(valid)[np.argsort(start[valid], kind="stable")]
     if valid.all() and (start[1:] >= start[:-1]).all():
         order = slice(None)  # in order as it is, which spares copies
-    names = _texts(table, "Name", "Op Name", "kernel_name")
+    if not table.has(*_NAMES):
+        notes.add(table.path, "no known column of names: its kernels have none")
+    if not table.has("Type", "OP Type") and kind_by_name(table.path.name) is FileKind.KERNELS:
+        notes.add(table.path, "no known column of types: its kernels have none")
+    names = _texts(table, *_NAMES)
     core = take_rows(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
     return Kernels(
         start_ns=start[order],

@@ -15,6 +15,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.units import KIB, MIB
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.far_times import far_note, far_times
+from memplan.traces.file_kinds import FileKind, kind_by_name
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.tables.text_table import TextTable
@@ -39,6 +40,10 @@ def curves_of(table: TextTable, mb: int, notes: Notebook) -> list[MemoryCurve]:
     active = sizes(table, "Total Active", mb)
     if all(column is None for column in (allocated, reserved, active)):
         reserved = sizes(table, "memory", mb)
+    if kind_by_name(table.path.name) is FileKind.MEMORY_RECORD and table.path.suffix == ".csv":
+        told = (("component", table.find("Component")), ("allocated", allocated), ("reserved", reserved))
+        if missing := [name for name, column in told if column is None]:
+            notes.add(table.path, f"no known column of {' and '.join(missing)} memory: that is unknown")
     valid = time >= 0
     if dropped := int((~valid).sum()):
         notes.add(table.path, f"{dropped} rows without a timestamp skipped")
@@ -81,16 +86,19 @@ def allocations_of(tables: Iterable[TextTable], notes: Notebook) -> Allocations 
         if size is None or start is None:
             notes.add(table.path, "skipped: no columns of sizes and allocation times")
             continue
+        if not table.has("Name"):
+            notes.add(table.path, "no column of names: its allocations have none")
         known = size != -1
         if dropped := int((~known).sum()):
             notes.add(table.path, f"{dropped} rows without a size skipped")
         if end is None:
+            notes.add(table.path, "no column of release times: no block is known to be released")
             end = np.full(table.rows, -1, dtype=np.int64)
         if len(tables) > 1:
             rows = list(zip(table.text("Name"), size.tolist(), start.tolist(), end.tolist(), strict=True))
             repeated = known & np.array([row in seen for row in rows], dtype=np.bool_)
             if repeats := int(repeated.sum()):
-                notes.add(table.path, repeats_note(repeats, "allocations"))
+                notes.tell(table.path, repeats_note(repeats, "allocations"))
             known &= ~repeated
             seen.update(rows)
         names.append(take_rows(table.text("Name"), np.flatnonzero(known)))

@@ -94,7 +94,7 @@ class MemscopeReader(RankReader):
     def allocations(self, progress: Progress) -> Allocations | None:
         found, lost = allocations_of_events(self._events(progress))
         if lost:
-            self._notes.add(self._path, f"{lost} releases of blocks that were allocated before the dump")
+            self._notes.tell(self._path, f"{lost} releases of blocks that were allocated before the dump")
         return found if len(found) else None
 
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:

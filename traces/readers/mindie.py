@@ -51,7 +51,7 @@ class MindieReader(RankReader):
                 continue
             start, end = times_in_ns(table, "start_time", "timestamp"), times_in_ns(table, "end_time")
             if start is None:
-                self._notes.add(path, "shown as a table only: it has no column of times")
+                self._notes.tell(path, "shown as a table only: it has no column of times")
                 continue
             stem = path.name.split(".")[0]
             nothing = np.zeros_like(start)

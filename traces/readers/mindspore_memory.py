@@ -102,7 +102,7 @@ class MemoryBlockReader(RankReader):
         size = table.whole(1, "size")
         if start is None or end is None or size is None:
             raise InputError("lacks start_time_stamp, end_time_stamp or size", path=self._path)
-        self._notes.add(self._path, "its times count tasks; one task is shown as 1 ns")
+        self._notes.tell(self._path, "its times count tasks; one task is shown as 1 ns")
         names = table.text("node_name", "task_name", "type")
         events = []
         for row, (first, last, count) in enumerate(zip(start.tolist(), end.tolist(), size.tolist(), strict=True)):

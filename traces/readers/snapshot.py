@@ -71,7 +71,7 @@ class SnapshotReader(RankReader):
             # One made-up event that moves nothing: the curve counts back from the segments.
             found[name] = self._curve(device, [{"time_us": 0}], segments)
         if found:
-            self._notes.add(self._path, "no history was recorded (record_memory_history): only its moment is known")
+            self._notes.tell(self._path, "no history was recorded (record_memory_history): only its moment is known")
         return found
 
     def _curve(
@@ -97,7 +97,7 @@ class SnapshotReader(RankReader):
     def _times(self, events: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
         if all(isinstance(event.get("time_us"), int) for event in events):
             return np.array([min(event["time_us"], 2**53) * 1000 for event in events], dtype=np.int64)
-        self._notes.add(self._path, NUMBERED)
+        self._notes.tell(self._path, NUMBERED)
         return np.arange(len(events), dtype=np.int64)
 
     def allocations(self, progress: Progress) -> Allocations | None:
@@ -110,7 +110,7 @@ class SnapshotReader(RankReader):
                     events.append(BlockEvent(time, "PTA", str(device), _whole(event.get("addr")), size, _frame(event)))
         found, lost = allocations_of_events(events)
         if lost:
-            self._notes.add(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
+            self._notes.tell(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
         return found if len(found) else None
 
     def failures(self, progress: Progress) -> Sequence[FailedAllocation]:

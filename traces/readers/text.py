@@ -81,7 +81,7 @@ class TextReader(RankReader):
                     fresh.append(~repeated_kernels(part, parts))
                     parts.append(part)
                     if repeats := len(part) - int(fresh[-1].sum()):
-                        self._notes.add(table.path, repeats_note(repeats, "kernels"))
+                        self._notes.tell(table.path, repeats_note(repeats, "kernels"))
             if parts:
                 return concatenate_kernels(parts, fresh)
         of = self._source.of
@@ -145,7 +145,7 @@ class TextReader(RankReader):
         if (view is not None and view.tracks) or kernels is None or not len(kernels):
             return view
         tables = self._source.of(FileKind.KERNELS) or self._source.of(FileKind.TASK_TIME)
-        self._notes.add(tables[0], "the timeline is made of its kernels: there is no trace with slices")
+        self._notes.tell(tables[0], "the timeline is made of its kernels: there is no trace with slices")
         return timeline_of(kernels)
 
     def links(self, progress: Progress) -> list[LinkTraffic]:

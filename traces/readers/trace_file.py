@@ -14,10 +14,11 @@ from memplan.traces.devices import DeviceShare
 from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
+from memplan.traces.profile import Note
 from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.events import plain_json, read_events
-from memplan.traces.timeline.merge_events import events_of_device, merge_events, without_far_slices
+from memplan.traces.timeline.merge_events import events_of_device, merge_events, newest_run, without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
 from memplan.traces.timeline.text_damage import with_known_escapes
@@ -41,7 +42,7 @@ def load_timeline(
     """
     paths = list(source.of(FileKind.TRACE))
     for path in source.of(FileKind.PARTIAL_TRACE) if paths else ():
-        notes.add(path, "not read: its events are in the full trace too")
+        notes.tell(path, "not read: its events are in the full trace too")
     paths = paths or list(source.of(FileKind.PARTIAL_TRACE))
     if not paths:
         return None
@@ -58,8 +59,8 @@ def load_timeline(
     if found is None:
         found = _imported(paths, packed, types(), source.device, store, key, notes, progress, threads)
     timeline, told = found
-    for file, text in told:
-        notes.add(file, text)
+    for note in told:
+        notes.add(note.file, note.text, note.severity)
     files = [
         store.path(key, unzipped_name(number)) if gzip else path
         for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
@@ -71,7 +72,8 @@ def _small(
     paths: list[Path], types: Mapping[str, str], share: DeviceShare | None, notes: Notebook, progress: Progress
 ) -> TimelineQuery:
     """A timeline that lives in memory only."""
-    events = merge_events([read_events(path, path.read_bytes(), notes, progress) for path in paths], 0, paths, notes)
+    parts = [read_events(path, path.read_bytes(), notes, progress) for path in paths]
+    events = merge_events(newest_run(parts, paths, notes), 0, paths, notes)
     events = without_far_slices(events_of_device(events, share), paths[0], notes)
     arguments = events.arguments or ()
 
@@ -92,7 +94,7 @@ def _imported(
     notes: Notebook,
     progress: Progress,
     threads: int | None,
-) -> tuple[TimelineColumns, list[tuple[str, str]]]:
+) -> tuple[TimelineColumns, list[Note]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
     from memplan.traces.scan.threads import scan_events  # brings Numba, which reopening does without
 
@@ -111,13 +113,13 @@ def _imported(
                 unzip(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        events = events_of_device(merge_events(parts, _FILE_BIT, paths, own), share)
+        events = events_of_device(merge_events(newest_run(parts, paths, own), _FILE_BIT, paths, own), share)
         timeline = build(without_far_slices(events, paths[0], own), types, compiled=True)
-        told = [(note.file, note.text) for note in own.notes]
+        told = list(own.notes)
         try:
             store.save(key, timeline, told, unpacked)
         except OSError as error:
-            notes.add("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
+            notes.tell("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
             return timeline, told
     return store.load(key) or (timeline, told)
 

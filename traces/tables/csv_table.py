@@ -84,6 +84,8 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
         return None
     if ragged:
         notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
+    if lines.quotes % 2:
+        notes.add(path, "a quote in it is never closed: lines after one may have become part of a field")
     if lines.replaced:
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
     columns: dict[str, Sequence[str]] = {}
@@ -122,7 +124,7 @@ def _regular_table(path: Path) -> TextTable | None:
         if is_gzip(path):
             return None
         text = path.read_bytes().decode("utf-8-sig")
-        if "\0" in text or "\ufffd" in text:
+        if "\0" in text or "\ufffd" in text or text.count('"') % 2:
             return None
         if (plain := _unquoted_columns(text)) is not None:
             return _named_columns(path, plain)
@@ -209,9 +211,9 @@ def _form_of(path: Path) -> _Form:
 
 def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
     if form.separator != ",":
-        notes.add(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
+        notes.tell(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
     if form.encoding == "utf-16":
-        notes.add(path, "written as UTF-16: read so")
+        notes.tell(path, "written as UTF-16: read so")
 
 
 def _decimal_points(column: Sequence[str]) -> list[str]:
@@ -235,6 +237,7 @@ class _Lines:
         self._path = path
         self._form = form
         self.replaced = False
+        self.quotes = 0
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         with open_source(self._path) as raw:
@@ -252,6 +255,7 @@ class _Lines:
             done += len(line)
             if done > most:
                 raise InputError("unpacks to far more than a table of its size holds", path=self._path)
+            self.quotes += line.count('"')
             if "\ufffd" in line:
                 self.replaced = True
             yield line.replace("\0", "") if "\0" in line else line

@@ -21,6 +21,8 @@ from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
 
 _ROWS = 1 << 16
+_DAMAGES = (sqlite3.Error, OverflowError, UnicodeError)
+"""What SQLite raises where a file is damaged: words of its schema may be no text."""
 _STEPS = 1 << 20  # of SQLite's machine, between two looks at whether to stop
 
 
@@ -42,7 +44,7 @@ class Database:
         try:
             with closing(self._connect()) as connection:
                 self._tables = self._read_tables(connection)
-        except (sqlite3.Error, OSError) as error:
+        except (*_DAMAGES, OSError) as error:
             raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
         if not self._tables:
             notes.add(path, "skipped: the database holds no tables")
@@ -70,7 +72,7 @@ class Database:
         names = "SELECT name FROM sqlite_master WHERE type = 'table'"
         try:
             found = connection.execute(names).fetchall()
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeError):
             self._cut_short = True
             connection.execute("PRAGMA writable_schema = ON")
             found = connection.execute(names).fetchall()
@@ -138,7 +140,7 @@ class Database:
         try:
             with closing(self._connect()) as connection:
                 row = connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
-        except sqlite3.Error:
+        except _DAMAGES:
             return {}
         columns = self._tables.get(table, [])
         return {
@@ -162,6 +164,8 @@ class Database:
         """Texts of a column of string numbers; a number without a text stands for itself, -1 is `absent`."""
         distinct, codes = np.unique(numbers, return_inverse=True)
         texts = [self.strings.get(number, str(number) if number >= 0 else absent) for number in distinct.tolist()]
+        if missing := sum(number >= 0 and number not in self.strings for number in distinct.tolist()):
+            self._notes.add(self._path, f"{missing} texts are missing: their numbers stand for them")
         return DictionaryArray(codes.reshape(-1).astype(np.int32), texts)
 
     def enumeration(self, table: str) -> dict[int, str]:
@@ -184,7 +188,7 @@ class Database:
         with closing(self._connect()) as connection:
             for order in ("ASC", "DESC"):
                 part = " ".join(("SELECT", _quoted(column), "FROM", _quoted(table), "ORDER BY rowid", order))
-                with suppress(sqlite3.Error, OverflowError):
+                with suppress(*_DAMAGES):
                     values = connection.execute(_DISTINCT.format(part), (rows,))
                     found.update(dict.fromkeys(int(value) for (value,) in values if isinstance(value, int)))
         return list(found)
@@ -222,12 +226,12 @@ class Database:
                 while block := cursor.fetchmany(_ROWS):
                     blocks.append(block)
                     self._progress(len(blocks) * _ROWS, 0, look.what)
-            except (sqlite3.Error, OverflowError) as error:
+            except _DAMAGES as error:
                 look.raise_stop()
                 # The block that failed is lost whole: its rows up to the damage come one by one.
                 read = sum(map(len, blocks))
                 rest: list[tuple[Any, ...]] = []
-                with suppress(sqlite3.Error, OverflowError):
+                with suppress(*_DAMAGES):
                     for row in connection.execute(f"{query} LIMIT -1 OFFSET {read}"):
                         rest.append(row)  # noqa: PERF402 - what came before an error is kept
                 look.raise_stop()

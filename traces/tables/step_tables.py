@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.traces.decimals import nanoseconds, scaled
+from memplan.traces.decimals import ABSENT, nanoseconds, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import StepTimes
 from memplan.traces.tables.sqlite import Database
@@ -37,16 +37,24 @@ def iterations_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
     if number is None or end is None or (time is None and forward is None):
         notes.add(table.path, "skipped: no columns Iteration ID, Iteration End(us) and Iteration Time(us)")
         return []
+    if time is None:
+        notes.add(table.path, "no column of iteration times: each counts from the start of its forward pass")
+    told_numbers = table.text("Iteration ID")
+    told_times = table.text("Iteration Time(us)")
     steps = []
     for row in range(table.rows):
         last = int(end[row])
         length = int(time[row]) if time is not None else -1
+        if length < 0 and told_times[row] not in ABSENT:
+            notes.add(table.path, f"row {row + 2}: its time is no number")
         if length < 0 and forward is not None and 0 <= forward[row] <= last:
             length = last - int(forward[row])
         if last < 0 or not 0 <= length <= last:
             notes.add(table.path, f"row {row + 2} skipped: no usable end and time of an iteration")
             continue
         told = int(number[row])
+        if told < 0 and told_numbers[row] not in ABSENT:
+            notes.add(table.path, f"row {row + 2}: its iteration is no number")
         steps.append(StepTimes(told if told >= 0 else None, start_ns=last - length, iteration_ns=length))
     return steps
 
@@ -56,6 +64,9 @@ def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
     if missing := [name for name in _REQUIRED if table.find(name) is None]:
         notes.add(table.path, f"skipped: no column {', '.join(missing)}")
         return []
+    if not table.has("Step"):
+        notes.add(table.path, "no column Step: its steps have no numbers")
+    numbers = table.text("Step")
     steps = []
     for row in range(table.rows):
         times = {name: nanoseconds(column[row]) for name, column in table.columns.items()}
@@ -65,9 +76,12 @@ def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
             notes.add(table.path, f"row {row + 2} skipped: a time is missing")
             continue
         computing, not_overlapped, overlapped, communication, free = known
+        number = scaled(numbers[row], 1)
+        if number is None and numbers[row] not in ABSENT:
+            notes.add(table.path, f"row {row + 2}: its step is no number")
         steps.append(
             StepTimes(
-                step=scaled(table.text("Step")[row], 1),
+                step=number,
                 computing_ns=computing,
                 communication_not_overlapped_ns=not_overlapped,
                 overlapped_ns=overlapped,

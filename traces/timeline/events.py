@@ -115,6 +115,8 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
             progress(done, len(values), "events")
         builder.add(event)
     builder.report(path, notes)
+    if (joined := text.count('"ph"') - builder.phases) > 0:
+        notes.add(path, f"{joined} events run into others, or hold a phase where none belongs")
     if values and is_cut(data[:64], data[-TAIL:]):
         notes.add(path, CUT_NOTE)
     return builder.events()
@@ -232,6 +234,7 @@ class _Builder:
         self.metadata: list[Mapping[str, object]] = []
         self.arguments: list[object] = []
         self.unusable = 0
+        self.phases = 0
         self.unknown: dict[str, int] = {}
 
     def add(self, event: object) -> None:
@@ -239,6 +242,7 @@ class _Builder:
             self.unusable += 1
             return
         phase = event.get("ph")
+        self.phases += "ph" in event
         if phase == "M":
             self.metadata.append(event)
             return

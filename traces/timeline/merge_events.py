@@ -58,7 +58,7 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
     )
     together, repeated = _distinct(together)
     if repeated:
-        notes.add(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
+        notes.tell(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
     return Events(
         list(strings),
         list(threads),
@@ -70,6 +70,47 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
         metadata,
         arguments if file_bit == 0 else None,
     )
+
+
+def newest_run(parts: list[Events], paths: list[Path], notes: Notebook) -> list[Events]:
+    """
+    Of events of several files those of the newest run, with a note about the others; all where they are of one run.
+
+    Slices of one export follow each other closely: files are of two runs where more than a minute, and ten times as
+    long as either file is, lies between them. The others are left empty, so that parts keep their places.
+    """
+    spans = {place: span for place, part in enumerate(parts) if len(parts) > 1 and (span := _span(part)) is not None}
+    newest: set[int] = set()
+    reach = longest = 0
+    for place, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
+        if newest and first - reach > max(_LEAST_PAUSE_NS, _PAUSE_LENGTHS * max(longest, last - first)):
+            newest, longest = set(), 0
+        newest.add(place)
+        reach, longest = max(reach, last), max(longest, last - first)
+    for place in spans.keys() - newest:
+        notes.tell(
+            paths[place], "not shown: of another run, recorded long before the newest one beside it; open it by itself"
+        )
+    return [_emptied(part) if place in spans.keys() - newest else part for place, part in enumerate(parts)]
+
+
+_LEAST_PAUSE_NS = 60 * 10**9
+_PAUSE_LENGTHS = 10
+
+
+def _span(part: Events) -> tuple[int, int] | None:
+    start, length = part.slices.start_ns, part.slices.duration_ns
+    if len(start) > 1:
+        near = ~far_times(start, length)
+        start, length = start[near], length[near]
+    return (int(start.min()), int((start + length).max())) if len(start) else None
+
+
+def _emptied(part: Events) -> Events:
+    def none(rows: _Rows) -> _Rows:
+        return type(rows)(*(getattr(rows, name)[:0] for name in type(rows).__dataclass_fields__))
+
+    return replace(part, slices=none(part.slices), samples=none(part.samples), flows=none(part.flows), metadata=[])
 
 
 def events_of_device(events: Events, share: DeviceShare | None) -> Events:
@@ -113,8 +154,10 @@ def _is_shown(process: str, label: str, share: DeviceShare) -> bool:
 
 
 def without_far_slices(events: Events, path: Path, notes: Notebook) -> Events:
-    """`events` without single slices at times far from all others, with a note about the file at `path`."""
+    """`events` without single slices at times far from all others; notes about the file at `path` tell what is odd."""
     rows = events.slices
+    if nameless := int((rows.name == 0).sum()):
+        notes.add(path, f"{nameless} slices without a name")
     far = far_times(rows.start_ns, rows.duration_ns)
     if not far.any():
         return events

@@ -23,10 +23,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.traces.profile import Track, TrackKind
+from memplan.traces.profile import Note, NoteSeverity, Track, TrackKind
 from memplan.traces.timeline.columns import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 _ENTRY = "entry.json"
 _STRINGS = "strings.arrow"
 _SAMPLE = 64 * 1024
@@ -117,21 +117,21 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def load(self, key: EntryKey) -> tuple[TimelineColumns, list[tuple[str, str]]] | None:
+    def load(self, key: EntryKey) -> tuple[TimelineColumns, list[Note]] | None:
         """The timeline under `key` and the notes of its import, or `None` where there is no whole entry."""
         folder = self._root / key.name
         try:
             described = json.loads((folder / _ENTRY).read_bytes())
-            return _timeline(folder, described), [(file, text) for file, text in described["notes"]]
+            return _timeline(folder, described), [
+                Note(file, text, NoteSeverity(severity)) for file, text, severity in described["notes"]
+            ]
         except FileNotFoundError:
             return None
         except Exception:  # noqa: BLE001  whatever is wrong with a cached file, the cure is to import again
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
-    def save(
-        self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[tuple[str, str]], extra: Sequence[Path]
-    ) -> None:
+    def save(self, key: EntryKey, timeline: TimelineColumns, notes: Sequence[Note], extra: Sequence[Path]) -> None:
         """
         Write an entry; raises `OSError` where that is not possible. `extra` are files to move into it.
 
@@ -157,7 +157,7 @@ class Store:
                 "version": STORE_VERSION,
                 "sources": list(key.sources),
                 "created": time.time(),
-                "notes": list(notes),
+                "notes": [(note.file, note.text, note.severity.value) for note in notes],
                 "sizes": sizes,
                 "series": list(timeline.counters.series),
                 "tracks": [[track.kind.value, track.process, track.thread, track.count] for track in timeline.tracks],

@@ -1,0 +1,156 @@
+"""
+Archives of profiles: `.zip`, `.tar` and `.tar.gz`, unpacked into the cache, once, and read there like any folder.
+
+Archives are untrusted: nothing is written outside the folder, links and devices are left out, and what they may unpack
+to is bounded.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from memplan.core.errors import InputError
+from memplan.traces.notes import Notebook
+from memplan.traces.tables.gzip_files import most_unpacked
+from memplan.traces.timeline.store import cache_directory, key_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_SUFFIXES = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)", re.IGNORECASE)
+_MOST_ENTRIES = 200_000
+_LONGEST_HEADER = 1 << 20
+_BLOCK = 1 << 20
+_BY_HAND = "unpack it yourself"
+_DAMAGES = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, RuntimeError,
+    NotImplementedError, ValueError,
+)  # fmt: skip
+"""What the libraries raise for archives that are damaged, encrypted, or packed in a way that they don't know."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `path` is called as an archive of several files is."""
+    return _SUFFIXES.fullmatch(path.name) is not None and path.is_file()
+
+
+def unpacked_archive(path: Path, notes: Notebook) -> Path:
+    """
+    The folder in the cache that holds what is in the archive at `path`; `notes` tell what of it is left out.
+
+    Raises `InputError` where it can't be read at all, holds too many files, or far more than an archive of its size.
+    """
+    try:
+        cache = cache_directory() / "archives"
+        folder = cache / key_of([path], "archive").name
+        told = folder.with_suffix(".notes")
+        if not told.exists():
+            cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+            building = Path(tempfile.mkdtemp(prefix="memplan-", dir=cache))
+            try:
+                left_out = list(_unpack(path, building))
+                shutil.rmtree(folder, ignore_errors=True)
+                building.replace(folder)
+                told.write_text("\n".join(left_out), encoding="utf-8", errors="replace")
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+        for text in filter(None, told.read_text(encoding="utf-8").split("\n")):
+            notes.add(path, text)
+    except OSError as error:
+        raise InputError(f"can't be unpacked: {error.strerror or error}", path=path) from None
+    return folder
+
+
+def _unpack(path: Path, folder: Path) -> Iterator[str]:
+    """Write the files of an archive into `folder`; what was left out, in words."""
+    most, done, skipped = most_unpacked(path), 0, 0
+    entries = _zip_entries(path) if zipfile.is_zipfile(path) else _tar_entries(path)
+    try:
+        for number, (name, file) in enumerate(entries):
+            target = _place(folder, name)
+            if number >= _MOST_ENTRIES:
+                raise InputError(f"holds more than {_MOST_ENTRIES:,} files", path=path, remedy=_BY_HAND)
+            if target is None or file is None:
+                skipped += 1
+                if skipped <= 8:
+                    yield f"{_shown(name)}: not unpacked: {'no plain file' if target is not None else 'leads outside'}"
+                continue
+            with suppress(FileExistsError, NotADirectoryError):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with target.open("xb") as sink:
+                    while block := file.read(_BLOCK):
+                        done += len(block)
+                        if done > most:
+                            raise InputError(
+                                "unpacks to far more than it should", path=path, remedy="unpack it yourself"
+                            )
+                        sink.write(block)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError, FileNotFoundError):
+                yield f"{_shown(name)}: not unpacked: another entry has its name"
+            except _DAMAGES as error:
+                yield f"{_shown(name)}: damaged: unpacked up to the damage only ({_shown(str(error))})"
+                if not zipfile.is_zipfile(path):
+                    return
+    except _DAMAGES as error:
+        if not any(folder.iterdir()):
+            raise InputError(f"can't be unpacked: {_shown(str(error))}", path=path) from None
+        yield f"damaged: what follows in it is not unpacked ({_shown(str(error))})"
+    if skipped > 8:
+        yield f"{skipped} entries not unpacked in all"
+
+
+def _zip_entries(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            link = (entry.external_attr >> 16) & 0o170000 == 0o120000
+            if entry.is_dir() or entry.filename.endswith("\\"):
+                continue
+            if link or entry.flag_bits & 1:
+                yield entry.filename, None
+                continue
+            with archive.open(entry) as file:
+                yield entry.filename, file
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A header whose extension (a long name, say) is read only if it is as short as such are."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The header in one block."""
+        found = super().frombuf(buf, encoding, errors)
+        kinds = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+        if found.type in (*kinds, tarfile.GNUTYPE_LONGLINK) and found.size > _LONGEST_HEADER:
+            raise tarfile.ReadError("a header is far too long")
+        return found
+
+
+def _tar_entries(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
+        for entry in archive:
+            if not entry.isdir():
+                yield entry.name, archive.extractfile(entry) if entry.isreg() else None
+
+
+def _place(folder: Path, name: str) -> Path | None:
+    """Where an entry goes, with either kind of slash; `None` for one that leads outside."""
+    parts = [part for part in re.split(r"[\\/]+", name.replace("\0", "")) if part not in ("", ".")]
+    absolute = name[:1] in ("/", "\\") or re.match(r"[A-Za-z]:", name) is not None
+    if absolute or not parts or ".." in parts or any(len(part.encode(errors="replace")) > 250 for part in parts):
+        return None
+    return folder.joinpath(*parts)
+
+
+def _shown(text: str) -> str:
+    return text[:120].replace("\n", " ").replace("\r", " ")
