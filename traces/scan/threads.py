@@ -14,7 +14,7 @@ import queue
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +29,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.scan import json_text, scanner
 from memplan.traces.scan.growable_array import GrowableArray
 from memplan.traces.scan.state import ScanState
+from memplan.traces.timeline.begin_end import joined_slices, stray_note
 from memplan.traces.timeline.events import (
     Events,
     FlowRows,
@@ -222,7 +223,11 @@ def scan_events(
             file.seek(max(size - TAIL, 0))
             if is_cut(head, file.read(TAIL)):
                 notes.add(shown or path, CUT_NOTE)
-            return _assembled(scan, file)
+            events = _assembled(scan, file)
+            slices, stray = joined_slices(events.slices)
+            if stray:
+                notes.add(shown or path, stray_note(stray))
+            return replace(events, slices=slices)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from None
 
