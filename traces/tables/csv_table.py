@@ -84,6 +84,8 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
         return None
     if ragged:
         notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
+    if lines.nuls:
+        notes.add(path, "holds NUL bytes: what they replaced is missing")
     if lines.quotes % 2:
         notes.add(path, "a quote in it is never closed: lines after one may have become part of a field")
     if lines.replaced:
@@ -238,6 +240,7 @@ class _Lines:
         self._form = form
         self.replaced = False
         self.quotes = 0
+        self.nuls = False
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         with open_source(self._path) as raw:
@@ -258,4 +261,7 @@ class _Lines:
             self.quotes += line.count('"')
             if "\ufffd" in line:
                 self.replaced = True
-            yield line.replace("\0", "") if "\0" in line else line
+            if "\0" in line:
+                self.nuls = True
+                line = line.replace("\0", "")
+            yield line
