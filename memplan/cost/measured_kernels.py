@@ -17,7 +17,8 @@ from memplan.hardware import Chip, chips
 _NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU", "EVENT", "SDMA")
 _CUBE_KINDS = (
     "matmul", "grouped_matmul", "attention", "attention_gradient",
-    "convolution", "convolution_input_gradient", "convolution_filter_gradient",
+    "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution", "recurrent",
+    "einsum",
 )  # fmt: skip
 _VECTOR_KINDS = ("vector", "fill", "optimizer", "rows", "reduction")
 

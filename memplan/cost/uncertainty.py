@@ -14,6 +14,7 @@ from memplan.cost.machine import Machine
 _CLASSES = {
     "matmul": "products", "grouped_matmul": "products", "convolution": "convolutions",
     "convolution_input_gradient": "convolutions", "convolution_filter_gradient": "convolutions",
+    "transposed_convolution": "convolutions", "einsum": "products", "recurrent": "products",
     "attention": "attention", "attention_gradient": "attention", "rows": "norms", "reduction": "reductions",
     "optimizer": "optimisers", "fill": "copies", "slice": "rearrangements", "transpose": "rearrangements",
     "gather": "rearrangements",

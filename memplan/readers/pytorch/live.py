@@ -306,6 +306,10 @@ def dtype_of(tensor: Any) -> str:
     return TORCH_DTYPES[name]
 
 
+_OPAQUE = frozenset({"mkldnn_rnn_layer", "mkldnn_rnn_layer_backward", "_transformer_encoder_layer_fwd"})
+"""Whole layers that are one op to PyTorch and many to the memory."""
+
+
 def _graph(record: Any, name: str, target: Target, progress: Progress) -> Graph:
     """The recorded events as a graph: an op for each, and one that keeps a storage where it outlives its last use."""
     builder = GraphBuilder()
@@ -332,6 +336,12 @@ def _graph(record: Any, name: str, target: Target, progress: Progress) -> Graph:
             continue
         if used.get(tensor, -1) < len(builder.ops) - 1:
             builder.op("KeepAlive", "KeepAlive", (tensor,), (), launches=False)
+    fused = sorted({event.name for event in record.events} & _OPAQUE)
+    if fused:
+        builder.notes.append(
+            f"{', '.join(fused)}: each layer of these is one kernel of PyTorch's CPU build, whose scratch is not known "
+            "and not planned"
+        )
     inputs = [base[number] for number, (_, kind, _, _) in record.before.items() if kind is TensorKind.INPUT]
     outputs = [base[number] for number in dict.fromkeys(record.kept) if number in base]
     return builder.finish(name, inputs, outputs, origin=name, producer="PyTorch")
