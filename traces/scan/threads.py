@@ -14,7 +14,7 @@ import queue
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +29,6 @@ from memplan.traces.notes import Notebook
 from memplan.traces.scan import json_text, scanner
 from memplan.traces.scan.growable_array import GrowableArray
 from memplan.traces.scan.state import ScanState
-from memplan.traces.timeline.begin_end import joined_slices, stray_note
 from memplan.traces.timeline.events import (
     Events,
     FlowRows,
@@ -38,6 +37,7 @@ from memplan.traces.timeline.events import (
     damaged_note,
     unknown_note,
     unusable_note,
+    with_joined_slices,
 )
 from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, is_cut
 
@@ -223,11 +223,7 @@ def scan_events(
             file.seek(max(size - TAIL, 0))
             if is_cut(head, file.read(TAIL)):
                 notes.add(shown or path, CUT_NOTE)
-            events = _assembled(scan, file)
-            slices, stray = joined_slices(events.slices)
-            if stray:
-                notes.add(shown or path, stray_note(stray))
-            return replace(events, slices=slices)
+            return with_joined_slices(_assembled(scan, file), shown or path, notes)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from None
 

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from memplan.traces.timeline.events import SliceRows
+from memplan.core.arrays import Int32s, Int64s
 
 BEGIN_MARK, END_MARK = -2, -3
 """What stands for a duration in rows that are one end of a slice."""
 
 
-def joined_slices(rows: SliceRows) -> tuple[SliceRows, int]:
+def joined_durations(start_ns: Int64s, duration_ns: Int64s, thread: Int32s) -> tuple[Int64s, int]:
     """
-    `rows` with the two ends of each slice as one row, in the place of its begin, and how many ends belong to nothing.
+    Durations of slices with those of begins filled in, and how many ends belong to nothing; ends stay negative.
 
     An end closes the slice of its thread that was opened last, in order of time and, of one time, of the file.
     """
-    if not (rows.duration_ns < 0).any():
-        return rows, 0
-    halves = np.flatnonzero(rows.duration_ns < 0)
-    halves = halves[np.lexsort((halves, rows.start_ns[halves], rows.thread[halves]))]
-    duration = rows.duration_ns.copy()
+    halves = np.flatnonzero(duration_ns < 0)
+    halves = halves[np.lexsort((halves, start_ns[halves], thread[halves]))]
+    duration = duration_ns.copy()
     opened: list[int] = []
-    thread, stray = -1, 0
-    columns = (halves.tolist(), rows.thread[halves].tolist(), rows.start_ns[halves].tolist())
-    for row, of, time in zip(*columns, strict=True):
-        if of != thread:
+    current, stray = -1, 0
+    for row, of, time in zip(halves.tolist(), thread[halves].tolist(), start_ns[halves].tolist(), strict=True):
+        if of != current:
             stray += len(opened)
-            thread, opened = of, []
+            current, opened = of, []
         if duration[row] == BEGIN_MARK:
             opened.append(row)
         elif opened:
             begun = opened.pop()
-            duration[begun] = time - int(rows.start_ns[begun])
+            duration[begun] = time - int(start_ns[begun])
         else:
             stray += 1
-    stray += len(opened)
-    whole = replace(rows, duration_ns=duration)
-    kept = duration >= 0
-    return type(rows)(*(getattr(whole, name)[kept] for name in type(rows).__dataclass_fields__)), stray
-
-
-def stray_note(count: int) -> str:
-    """What to say of ends of slices that have no other end."""
-    return f"{count} events of phases 'B' and 'E' have no other end and are not shown"
+    return duration, stray + len(opened)

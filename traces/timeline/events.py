@@ -20,7 +20,7 @@ from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
-from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK, joined_slices, stray_note
+from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK, joined_durations
 from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, UTF_16_MARKS, is_cut, with_known_escapes
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
@@ -124,11 +124,19 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
         notes.add(path, f"{joined} events run into others, or hold a phase where none belongs")
     if values and is_cut(data[:64], data[-TAIL:]):
         notes.add(path, CUT_NOTE)
-    events = builder.events()
-    slices, stray = joined_slices(events.slices)
+    return with_joined_slices(builder.events(), path, notes)
+
+
+def with_joined_slices(events: Events, path: Path, notes: Notebook) -> Events:
+    """`events` with one row for each slice that is told by two events, in the place of its begin."""
+    rows = events.slices
+    if not (rows.duration_ns < 0).any():
+        return events
+    duration, stray = joined_durations(rows.start_ns, rows.duration_ns, rows.thread)
     if stray:
-        notes.add(path, stray_note(stray))
-    return replace(events, slices=slices)
+        notes.add(path, f"{stray} events of phases 'B' and 'E' have no other end and are not shown")
+    rows, kept = replace(rows, duration_ns=duration), duration >= 0
+    return replace(events, slices=SliceRows(*(getattr(rows, name)[kept] for name in SliceRows.__dataclass_fields__)))
 
 
 class _Written(str):
