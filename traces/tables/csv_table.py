@@ -106,7 +106,6 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
 
 def table_ends(path: Path, size: int) -> tuple[str, str]:
     """The first and, of a file that is not packed, the last `size` bytes of a table as text; empty where unreadable."""
-    encoding = _form_of(path).encoding
     try:
         with open_source(path) as file:
             head = file.read(size)
@@ -117,6 +116,7 @@ def table_ends(path: Path, size: int) -> tuple[str, str]:
                 tail = file.read(size)
     except (OSError, EOFError, zlib.error, InputError):
         return "", ""
+    encoding = _encoding_of(head)
     return head.decode(encoding, errors="replace"), tail.decode(encoding, errors="replace")
 
 
@@ -196,7 +196,7 @@ def _form_of(path: Path) -> _Form:
             head = raw.read(1 << 16)
     except (OSError, EOFError, zlib.error):
         return _Form()
-    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = _encoding_of(head)
     lines = head.decode(encoding, errors="replace").split("\n")
     first = lines[0].strip("\r")
     if told := _TOLD.fullmatch(first.strip() if "\t" not in first else first):
@@ -209,6 +209,10 @@ def _form_of(path: Path) -> _Form:
             return 0
 
     return _Form(encoding, max(_SEPARATORS, key=columns))
+
+
+def _encoding_of(head: bytes) -> str:
+    return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
