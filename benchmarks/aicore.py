@@ -27,8 +27,9 @@ from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
-from memplan.cost.calibration_fit import MeasuredKernels, calibrate, measured_kernels, observe
+from memplan.cost.calibration_fit import calibrate
 from memplan.cost.kernel_time import KernelCost, matmul_cost
+from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
 from memplan.cost.tiling import MatmulProblem, search_tilings, traffic_bound
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip

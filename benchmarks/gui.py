@@ -172,6 +172,7 @@ def main() -> None:
     for track in session.tracks.all:
         session.tracks.load(track)
     built = time.perf_counter() - begin
+    session.page = "timeline"
     window = MainWindow(session, background=False)
     window.resize(1920, 1080)
     for dock in window.docks.values():
@@ -192,6 +193,7 @@ def main() -> None:
     window.close()
 
     session = Session(Document(plan=large_plan(options.tensors)))
+    session.page = "memory"
     window = MainWindow(session, background=False)
     window.resize(1920, 1080)
     window.show()

@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.aicore import HERE, PROFILES, kernels_of, table
 from benchmarks.public_kernels import public_kernels
 from memplan.cost import kernel_cost, machine
-from memplan.cost.calibration_fit import measured_kernels, observe
-from memplan.cost.uncertainty import UNKNOWN, interval_class
+from memplan.cost.measured_kernels import measured_kernels, observe
+from memplan.cost.uncertainty import UNKNOWN_CLASS, interval_class
 from memplan.hardware import chip
 
 INTERVALS = HERE.parent / "memplan" / "cost" / "intervals.json"
@@ -67,7 +67,7 @@ def class_bounds(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
     several = len({ratio.source for ratio in own}) >= _SEVERAL
     found = [source_bounds(own)] if own else []
     if not several:
-        found.append(source_bounds(ratio for ratio in ratios if ratio.class_name != UNKNOWN))
+        found.append(source_bounds(ratio for ratio in ratios if ratio.class_name != UNKNOWN_CLASS))
     return min(low for low, _ in found), max(high for _, high in found)
 
 
@@ -96,7 +96,7 @@ def left_out_coverage(name: str, ratios: Sequence[Ratio]) -> tuple[float, Mappin
 
 def classes_of(ratios: Iterable[Ratio]) -> list[str]:
     """The classes that have intervals."""
-    return sorted({ratio.class_name for ratio in ratios} - {UNKNOWN})
+    return sorted({ratio.class_name for ratio in ratios} - {UNKNOWN_CLASS})
 
 
 def interval_table(ratios: Iterable[Ratio]) -> Iterator[str]:

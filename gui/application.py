@@ -36,6 +36,12 @@ def _check_display() -> None:
         raise InputError("there is no display to open a window on", remedy="use --render FOLDER, or set DISPLAY")
 
 
+def _prepare(settings: Settings) -> None:
+    from memplan.gui.work.preparation import prepare_aside  # an empty window stands before this is imported
+
+    prepare_aside(settings)
+
+
 def run(plan_path: Path | None = None, profile_path: Path | None = None, chip: str | None = None) -> int:
     """
     Open the window on a plan (or a graph, to plan for `chip`), a profile, both or neither.
@@ -54,5 +60,6 @@ def run(plan_path: Path | None = None, profile_path: Path | None = None, chip: s
     if plan_path is not None or profile_path is not None:
         QTimer.singleShot(0, lambda: window.opener.open_planned(Request(plan_path, profile_path, chip=chip)))
     else:
+        QTimer.singleShot(0, lambda: _prepare(settings))  # what is opened at once compiles what it needs itself
         QTimer.singleShot(0, window.opener.reopen)
     return qt.exec()

@@ -148,6 +148,15 @@ class Settings:
         return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
 
     @property
+    def prepared(self) -> str:
+        """The versions for which loops were compiled beforehand; empty at first."""
+        return str(self._get("prepared") or "")
+
+    @prepared.setter
+    def prepared(self, versions: str) -> None:
+        self._set("prepared", versions)
+
+    @property
     def models(self) -> list[Path]:
         """`config.json` files whose KV budget was looked at, the latest first."""
         return [Path(item) for item in self._texts("models")]

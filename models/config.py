@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,21 @@ def _model_type(document: Mapping[str, Any], path: str | None) -> str:
             place="field model_type",
             remedy="take the file as the model's publisher gives it",
         )
+    reason = _refused(model_type, named if isinstance(named, list) else [])
     raise InputError(
-        f"{model_type!r:.60} is not supported; the nearest supported family is {_near(model_type, document)!r}",
+        f"{model_type!r:.60} is not supported{reason}; the nearest supported family is {_near(model_type, document)!r}",
         path=path,
         place="field model_type",
         remedy="memplan kv --as FAMILY reads it as that one",
     )
+
+
+def _refused(model_type: str, architectures: Sequence[object]) -> str:
+    """Why a model that an engine runs is not read here, as far as it is known."""
+    for row in table("memplan.models.families", "refused.json")["refused"]:
+        if model_type in row["model_types"] or set(row["architectures"]) & {str(name) for name in architectures}:
+            return f": {row['reason']}"
+    return ""
 
 
 def _near(model_type: str, document: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import QTimer
-from PySide6.QtGui import QShowEvent
+from PySide6.QtGui import QPaintEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from memplan.core.progress import Progress
@@ -43,6 +43,7 @@ class StatisticsView(TableView):
         layout = self.layout()
         if isinstance(layout, QVBoxLayout):
             layout.insertLayout(0, row)
+        self._stale = True
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE_MS)
@@ -79,13 +80,15 @@ class StatisticsView(TableView):
         for event, listener in self._events():
             event.disconnect(listener)
 
-    def showEvent(self, event: QShowEvent) -> None:
-        """Count what changed while the view was not seen."""
-        super().showEvent(event)
-        self.count_anew()
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Count what changed while the view was not seen: behind another tab it is not hidden."""
+        super().paintEvent(event)
+        if self._stale and not self._pause.isActive():
+            QTimer.singleShot(0, self, self.count_anew)
 
     def _soon(self) -> None:
-        if self.isVisible():
+        self._stale = True
+        if not self.visibleRegion().isEmpty():
             self._pause.start()
 
     def stretch(self) -> tuple[int, int]:
@@ -96,8 +99,9 @@ class StatisticsView(TableView):
 
     def count_anew(self) -> None:
         """Count the slices on a worker; the rows stay as they are until it is done."""
-        if not self.isVisible() or self.session.document.empty:
+        if self.visibleRegion().isEmpty() or self.session.document.empty:
             return
+        self._stale = False
         self._services.loader.every_track(self.session)  # what was never on the screen counts too
         self._pause.stop()
         session, group, wanted = self.session, GroupBy(self.group.currentData()), self.wanted.text()

@@ -14,8 +14,8 @@ from memplan.core.errors import InputError
 from memplan.reports.report import Report
 
 if TYPE_CHECKING:
-    from memplan.cost.calibration_fit import Observed
     from memplan.cost.machine import Machine
+    from memplan.cost.measured_kernels import Observed
     from memplan.traces.profile import Kernels
 
 
@@ -37,7 +37,8 @@ def command(
     in the file.
     """
     from memplan.cost.calibration import save_calibration
-    from memplan.cost.calibration_fit import calibrate, measured_kernels, merged_kernels, observe
+    from memplan.cost.calibration_fit import calibrate
+    from memplan.cost.measured_kernels import measured_kernels, merged_kernels, observe
     from memplan.reports.calibration_report import calibration_report
 
     columns, notes = _columns(profiles[0], rank)
@@ -82,8 +83,8 @@ def _columns(profile: Path, rank: int | None) -> tuple[Kernels, list[str]]:
 
 def _machine(chip: str | None, seen: Observed) -> tuple[Machine, str]:
     """The machine with the profile's own cores and clock, and how it was chosen."""
-    from memplan.cost.calibration_fit import identify
     from memplan.cost.machine import bandwidths, machine
+    from memplan.cost.measured_kernels import identify
     from memplan.hardware import chip as find_chip
 
     if chip is not None:

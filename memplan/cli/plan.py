@@ -27,6 +27,10 @@ def command(
         list[str] | None,
         typer.Option(help="Bind a dynamic input, as NAME=1,128; give it once an input.", show_default=False),
     ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Extend the equal layers of a graph to so many.", show_default=False),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Rest the times on what `memplan calibrate` wrote.", show_default=False)
     ] = None,
@@ -54,13 +58,13 @@ def command(
     shapes = dict(parse_shape(item) for item in shape or ())
     with progress_bar() as progress:
 
-        def plan_with(hbm: int) -> Plan:
-            return replace(asked, hbm=str(hbm)).plan(shapes=shapes, calibration=calibration, progress=progress)
+        def answer(request: PlanRequest) -> Plan:
+            return request.plan(shapes=shapes, layers=layers, calibration=calibration, progress=progress)
 
-        if max_slowdown is None:
-            result = asked.plan(shapes=shapes, calibration=calibration, progress=progress)
-        else:
-            result = smallest_hbm(plan_with, parse_share(max_slowdown))
+        def plan_with(hbm: int) -> Plan:
+            return answer(replace(asked, hbm=str(hbm)))
+
+        result = answer(asked) if max_slowdown is None else smallest_hbm(plan_with, parse_share(max_slowdown))
         sections = [curve_section(hbm_curve(plan_with))] if curve else []
         outlook = communication_outlook(result) if larger_batch else None
         if outlook is not None:
@@ -70,7 +74,7 @@ def command(
 
             def planned(changed: PlanRequest) -> Plan | None:
                 try:
-                    return changed.plan(shapes=shapes, calibration=calibration, progress=progress)
+                    return answer(changed)
                 except InputError:  # such as more ranks than the model can be split over
                     return None
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import ceil
 
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_bytes
+from memplan.core.units import format_bytes, format_duration
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.buffers import (
     MATMUL_STAGES,
@@ -27,6 +27,7 @@ from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
+from memplan.cost.uncertainty import time_interval
 from memplan.cost.vector import VectorWork, vector_work
 
 
@@ -62,6 +63,10 @@ def kernel_report(kernel: Kernel, machine: Machine, *, hot_share: float | None =
     share = 0.0 if hot_share is None else round(hot_share * HOT_STEPS) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     notes = (Sentence(cost.assumed),) if cost.assumed else ()
+    interval = time_interval(kernel, cost, machine)
+    if interval is not None:
+        ends = (format_duration(interval.low_ns), format_duration(interval.high_ns))
+        notes = (*notes, Sentence("four of five measured kernels of its kind with this prediction take {} to {}", ends))
     missing = _missing(kernel, cost, problem)
     if missing is not None:
         return KernelReport(cost, problem, missing=missing, notes=notes)

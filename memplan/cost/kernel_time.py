@@ -283,6 +283,8 @@ def _on_cpu(kernel: Kernel, machine: Machine) -> KernelCost:
 
 _ALIKE = 0.9
 """Share of a link's rate from which another source counts as saying the same."""
+_SERVER_RANKS = 8
+"""Chips of an A2 server, which HCCS joins one to one."""
 _EXPERT_LINKS = {"moe_dispatch": "deepep_dispatch", "moe_combine": "deepep_combine"}
 
 
@@ -295,7 +297,13 @@ def _collective(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCost:
     assumed = ""
     if not isinstance(ranks, int):
         ranks, assumed = 8, "the number of ranks is not known: 8"
-    time = collective_time(rule.rule, payload, int(ranks), link, head_ns=head) if link is not None and payload else None
+    # Chips of a server have a link to each other one; beyond a server, and over a switch, one link carries all.
+    mesh = int(ranks) - 1 if link is not None and link.name == "hccs" and int(ranks) <= _SERVER_RANKS else 1
+    time = (
+        collective_time(rule.rule, payload, int(ranks), link, mesh_links=max(mesh, 1), head_ns=head)
+        if link is not None and payload
+        else None
+    )
     if time is None:
         return KernelCost(
             round(head), LAUNCH, {}, 0, round(payload), round(payload), rule.kind,

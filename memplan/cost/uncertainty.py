@@ -14,13 +14,15 @@ from memplan.cost.machine import Machine
 _CLASSES = {
     "matmul": "products", "grouped_matmul": "products", "convolution": "convolutions",
     "convolution_input_gradient": "convolutions", "convolution_filter_gradient": "convolutions",
+    "transposed_convolution": "convolutions", "einsum": "products", "recurrent": "products",
     "attention": "attention", "attention_gradient": "attention", "rows": "norms", "reduction": "reductions",
     "optimizer": "optimisers", "fill": "copies", "slice": "rearrangements", "transpose": "rearrangements",
     "gather": "rearrangements",
 }  # fmt: skip
 
 
-UNKNOWN, SHORT, PRODUCTS, FLOAT32_PRODUCTS, ATTENTION = "unknown", "short", "products", "float32 products", "attention"
+UNKNOWN_CLASS, SHORT, ATTENTION = "unknown", "short", "attention"
+PRODUCTS, FLOAT32_PRODUCTS = "products", "float32 products"
 """Classes; `unknown` is of kernels whose type or operands the model doesn't know, and has no interval."""
 
 
@@ -45,7 +47,7 @@ class TimeInterval:
 def interval_class(kernel: Kernel, cost: KernelCost) -> str:
     """The class that a kernel's errors are summed up in: what it does, and apart those that are over at once."""
     if not cost.known or op_class(kernel.type).rule == "unknown":
-        return UNKNOWN
+        return UNKNOWN_CLASS
     if cost.duration_ns < _document()["short_ns"]["value"]:
         return SHORT
     kind = _CLASSES.get(op_class(kernel.type).kind)
@@ -62,7 +64,7 @@ def time_interval(kernel: Kernel, cost: KernelCost, machine: Machine) -> TimeInt
 def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterval | None:
     """The interval of a predicted time of class `name` on `machine`, of a short kernel whatever it does."""
     document = _document()
-    short = duration_ns < document["short_ns"]["value"] and name != UNKNOWN
+    short = duration_ns < document["short_ns"]["value"] and name != UNKNOWN_CLASS
     entry = document["classes"].get(SHORT if short else name)
     if entry is None:
         return None

@@ -22,12 +22,12 @@ from memplan.kv.collective_buffers import communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool
-from memplan.kv.served_weights import ServedWeights, served_weights, weight_notes
+from memplan.kv.served_weights import ServedWeights, held_weights, served_weights, weight_notes
 from memplan.kv.settings import EngineSettings, ServingOptions, resolve
 from memplan.kv.stage_pools import settings_load, settings_pools
 from memplan.kv.static_budget import static_budget
 from memplan.models import ModelConfig
-from memplan.models.parallel import ONE_RANK, Layout, rank_weight_bytes, stage_spans
+from memplan.models.parallel import ONE_RANK, Layout, stage_spans
 from memplan.models.precision import precision
 
 
@@ -38,7 +38,8 @@ def _stage_items(
     usable = (card.nbytes or 0) - (driver.nbytes or 0)
     share = check_share(engine.utilization if memory.utilization is None else memory.utilization)
     scheme = precision(memory.precision, model)
-    held = rank_weight_bytes(model, layout, scheme, span, mtp=options.caches.mtp)
+    extra = memory.redundant_experts
+    held = held_weights(model, layout, scheme, span, mtp=options.caches.mtp, redundant=extra)
     tokens = options.batched_tokens or engine.batched_tokens
     activations = memory.activations
     if activations is None:

@@ -60,7 +60,8 @@ class Memory:
     `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph`,
     `workspace` and `collectives` override the estimates; graphs and workspace are unknown otherwise.
     `cache` is the cache's own memory where it is given, whatever is left. `precision` is how weights are
-    stored.
+    stored. `redundant_experts` are copies of
+    experts in each layer, on all ranks together.
     """
 
     precision: str = "published"
@@ -74,6 +75,7 @@ class Memory:
     cache: int | None = None
     sequences: int = DEFAULT_SEQUENCES
     hccl_buffer_mb: int = HCCL_BUFFER_MB
+    redundant_experts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

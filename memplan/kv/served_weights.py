@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes
-from memplan.models.precision import PUBLISHED, precision
+from memplan.models.precision import PUBLISHED, Precision, precision
 from memplan.models.stored_weights import StoredWeights
 
 _CUBE_TYPES = {"fp8": "float8_e4m3", "mxfp4": "float4_e2m1"}
@@ -49,6 +51,26 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
         return ServedWeights("bf16", Sentence(note, (chip.name,)))
     note = "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8"
     return ServedWeights(asked, Sentence(note, (chip.name,)))
+
+
+def held_weights(
+    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool, redundant: int
+) -> Mapping[str, int]:
+    """
+    Bytes of weights by group on one rank, with `redundant` copies of experts in each layer, dealt to the ranks with the
+    others (vllm 0.33.0 config/parallel.py `eplb_config.num_redundant_experts`).
+
+    Raises `InputError` where there are no experts to copy, or no ranks that share them.
+    """
+    held = dict(rank_weight_bytes(model, layout, scheme, span, mtp=mtp))
+    if not redundant:
+        return held
+    if model.experts is None or layout.expert == 1:
+        raise InputError("redundant experts need ranks that share experts", remedy="give --ep, or leave them out")
+    experts = model.experts.experts
+    local, more = -(-experts // layout.expert), -(-(experts + redundant) // layout.expert)
+    held["redundant experts"] = held.get("experts", 0) * (more - local) // local
+    return held
 
 
 def weight_notes(model: ModelConfig, layout: Layout, served: ServedWeights, span: range) -> list[Text]:

@@ -13,11 +13,11 @@ from memplan.kv.collective_buffers import communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.served_weights import ServedWeights, weight_notes
+from memplan.kv.served_weights import ServedWeights, held_weights, weight_notes
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
 from memplan.kv.token_pools import StaticMemory, TokenPools, sees, start_up, static_share, token_pools
 from memplan.models import ModelConfig
-from memplan.models.parallel import Layout, rank_weight_bytes, stage_spans
+from memplan.models.parallel import Layout, stage_spans
 from memplan.models.precision import precision
 
 
@@ -50,7 +50,8 @@ def static_budget(
     check_share(share)
     scheme = precision(served.precision, model)
     stages = stage_spans(len(model.layers), layout)
-    weights = [rank_weight_bytes(model, layout, scheme, span, mtp=options.caches.mtp) for span in stages]
+    extra, mtp = memory.redundant_experts, options.caches.mtp
+    weights = [held_weights(model, layout, scheme, span, mtp=mtp, redundant=extra) for span in stages]
     pictures = rules.vision_cache if sees(model, rules) else 0
     static = [StaticMemory(found, sum(held.values()), share, pictures, memory.cache) for held in weights]
     pools, rooms = token_pools(model, engine, options, layout, static)

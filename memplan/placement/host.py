@@ -8,7 +8,7 @@ simulated schedule scores everything, and the choice is a function of the argume
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ _MANY_UNITS = 20_000
 """With more units than that, fewer roundings are tried."""
 _STARTS = 3
 """How many of the best candidates the local search begins with."""
+_FEW_GAPS = 1_000
+"""Up to so many gaps other rules' choices are searched as well."""
 _SEARCH_WORK = 60_000_000
 """Steps and gaps that the local search may run through; a schedule costs at least `_LEAST_WORK` of it."""
 _LEAST_WORK = 30_000
@@ -79,13 +81,22 @@ def choose_moves(
     found = [_scored(problem, moved, capacity, rule) for rule, moved in proposed]
     found.sort(key=lambda candidate: candidate.rank)
     # What doesn't fit is not made faster.
-    starts = found[:_STARTS] if found[0].over == found[0].host_over == 0 else []
+    starts = _starts(found, problem) if found[0].over == found[0].host_over == 0 else []
     best = min(
         (_searched(problem, start, capacity, bound) for start in starts),
         key=lambda candidate: candidate.rank,
         default=found[0],
     )
     return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule, best.over)
+
+
+def _starts(found: Sequence[_Candidate], problem: MoveProblem) -> list[_Candidate]:
+    """What the local search begins with: the best of `found`, in small cases the best of each other rule as well."""
+    best = list(found[:_STARTS])
+    for candidate in found if len(problem.unit) <= _FEW_GAPS else ():
+        if candidate.over == candidate.host_over == 0 and all(candidate.rule != known.rule for known in best):
+            best.append(candidate)
+    return best
 
 
 def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:

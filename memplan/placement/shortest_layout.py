@@ -3,7 +3,8 @@ The layout with the shortest step: which graph to run, with some ops run again o
 
 A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends
 on the graph alone, and what fits the rungs below is found as long as their bounds say that it could be faster, so that
-more HBM makes no step longer. Of large graphs that would take too long; there a budget is taken as it is.
+more HBM makes no step longer. Of larger graphs a budget is taken as it is, and the ladder below it has wider rungs, of
+which as many are looked at as a limit of work allows; of the largest none.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _LOWER_WORK = 1000
 """Ops in all graphs that are laid out for lower rungs."""
 _MOST_LOWER = 2
 """Rungs below a budget that are looked at at most."""
+_WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 12_000, 4, 3
+"""The same of larger graphs, whose ops count so many times where some may run again."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
@@ -69,7 +72,8 @@ def shortest_layout(
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):
             return PlacedGraph(graph, layout)
     best: PlacedGraph | None = None
-    for budget in _rungs(room.capacity, whole.peak, len(graph.ops)):
+    weight = _RECOMPUTE_WORK if whole.targets else 1
+    for budget in _rungs(room.capacity, whole.peak, len(graph.ops), weight):
         at = whole if budget == room.capacity else search(budget)
         if best is not None and at.bound_ns >= best.layout.schedule.makespan_ns:
             break
@@ -85,14 +89,18 @@ def shortest_layout(
     return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=known))
 
 
-def _rungs(capacity: int, peak: int, steps: int) -> list[int]:
-    """Budgets to look at, the largest first: rungs of the ladder up to `capacity`; of large graphs `capacity` alone."""
+def _rungs(capacity: int, peak: int, steps: int, weight: int) -> list[int]:
+    """Budgets to look at, the largest first: `capacity`, or the rung of the ladder below it, and further ones below."""
     lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
-    if not lower or not peak:
+    if not peak:
         return [capacity]
-    # What a share of the peak comes to may be a byte less than the rung.
-    top = min((capacity + 1) * _RUNGS // peak, _RUNGS)
-    return [min(peak * number // _RUNGS, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
+    if lower:
+        # What a share of the peak comes to may be a byte less than the rung.
+        top = min((capacity + 1) * _RUNGS // peak, _RUNGS)
+        return [min(peak * number // _RUNGS, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
+    lower = min(_WIDE_WORK // (steps * weight), _MOST_WIDE)
+    below = (min(capacity, peak) - 1) * _WIDE_RUNGS // peak
+    return [capacity, *(peak * number // _WIDE_RUNGS for number in range(below, max(below - lower, 0), -1))]
 
 
 def _placed(search: RecomputeSearch, room: HbmRoom, place: Place) -> PlacedGraph:

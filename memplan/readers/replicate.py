@@ -166,10 +166,18 @@ class _Extension:
             ops.append(self._op(step, new, place, index_of, layer_now))
         self._settle_storages(plan)
         outputs = tuple(dict.fromkeys(self._absolute(tensor) for tensor in self.graph.outputs))
-        note = f"captured with fewer layers and extended by {self.extra}"
+        notes = [f"captured with fewer layers and extended by {self.extra}"]
+        stacks = sorted({label.partition("#")[0].rpartition(".")[2] or label for label in self._stacks()})
+        if len(stacks) > 1:
+            notes.append(f"{len(stacks)} stacks of layers ({', '.join(stacks[:4])}) were each extended by {self.extra}")
         return replace(
-            self.graph, ops=tuple(ops), tensors=tuple(self.tensors), outputs=outputs, notes=(*self.graph.notes, note)
+            self.graph, ops=tuple(ops), tensors=tuple(self.tensors), outputs=outputs, notes=(*self.graph.notes, *notes)
         )
+
+    def _stacks(self) -> set[str]:
+        """What stands before the layer's number in names of weights; optimiser states are of their weight's stack."""
+        heads = {label.partition("#")[0].rstrip(".") for label, _ in self.weights.values()}
+        return {head for head in heads if not any(head != other and head.endswith(f".{other}") for other in heads)}
 
     def _schedule(self) -> Iterator[tuple[int, int | None]]:
         """Old steps in the new order, each with the layer it has there (`None` outside of the stretches)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from memplan.core.units import format_share
 from memplan.cost.calibration import Calibration
-from memplan.cost.calibration_fit import Observed
+from memplan.cost.measured_kernels import Observed
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
 
 _SHOWN = 30

@@ -111,6 +111,15 @@ class KvRequest(LayoutRequest, ServingRequest):
     blocks: int | None = option(
         "--num-gpu-blocks-override", default=None, about="Blocks of the cache, whatever fits.", panel=_SERVING, least=1
     )
+    redundant_experts: int = option(
+        "--redundant-experts",
+        "--num-redundant-experts",
+        "--ep-num-redundant-experts",
+        default=0,
+        about="Copies of experts in each layer (EPLB), on all ranks together.",
+        panel=_MEMORY,
+        least=0,
+    )
     cache_memory: str | None = option(
         "--kv-cache-memory-bytes",
         "--kv-cache-memory",
@@ -201,6 +210,7 @@ class KvRequest(LayoutRequest, ServingRequest):
                 activations=_size(self.activations),
                 graph=_size(self.graphs),
                 cache=_bytes(self.cache_memory),
+                redundant_experts=self.redundant_experts,
                 sequences=self.step_sequences or DEFAULT_SEQUENCES,
                 hccl_buffer_mb=self.hccl_buffer_mb or HCCL_BUFFER_MB,
             ),

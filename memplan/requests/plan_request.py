@@ -139,13 +139,15 @@ class PlanRequest(ModelStepRequest):
         self,
         *,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        layers: int | None = None,
         calibration: Path | None = None,
         progress: Progress = silent,
     ) -> Plan:
         """
         The plan of what is asked; what the source is, its content tells.
 
-        `shapes` binds dynamic inputs of a graph. Raises `InputError` for a source, or options, that can't be used.
+        `shapes` binds dynamic inputs of a graph, `layers` extends its equal layers to that many. Raises `InputError`
+        for a source, or options, that can't be used.
         """
         from memplan.models import load_config
         from memplan.planner import plan
@@ -159,6 +161,7 @@ class PlanRequest(ModelStepRequest):
                 chip=self.chip,
                 hbm=room,
                 shapes=shapes,
+                layers=layers,
                 calibration=calibration,
                 recompute=self.policy,
                 host=self.host_tier(find_chip(self.chip)),
@@ -166,6 +169,8 @@ class PlanRequest(ModelStepRequest):
             )
         if shapes:
             raise InputError("--shape means nothing with a model", remedy="give --sequence and --batch")
+        if layers is not None:
+            raise InputError("--layers is for graphs", remedy="change the number of layers in the model's config.json")
         if self.like is not None:
             from memplan.traces import open_profile
 

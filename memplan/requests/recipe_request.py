@@ -77,6 +77,9 @@ class RecipeRequest:
     )
     dropout: bool = option("--dropout", default=False, about="Hidden dropout, whose masks are kept.", panel=_PANEL)
     loss: str = option("--loss", default="in-place", about="in-place, eager or fused.", panel=_PANEL)
+    lora_rank: int = option(
+        "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
+    )
     etp: int | None = option(
         "--etp",
         "--expert-tensor-parallel-size",
@@ -116,6 +119,7 @@ class RecipeRequest:
             half_gradients=self.half_gradients,
             half_moments=self.half_moments,
             dropout=self.dropout,
+            lora_rank=self.lora_rank,
             loss=_named(Loss, self.loss, "loss"),
         )
 

@@ -43,6 +43,8 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     """
     if recipe.sharding is Sharding.ZERO3:
         raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
+    if recipe.lora_rank:
+        raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
     if model.hyper is not None or model.per_layer_inputs is not None:
         raise InputError(f"the backward pass of {model.family} is not modelled")
     return _Training(model, training_layout(layout), recipe, stage, data_rank).graph()

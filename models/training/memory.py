@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
+from memplan.models.training.adapters import adapter_elements
 from memplan.models.training.phases import (
     MemoryPart,
     backward_parts,
@@ -183,6 +184,10 @@ def _static_parts(
     dense, experts, expert_ranks = held_elements(model, layout, spans)
     data_ranks = layout.data * layout.context
     parts = []
+    if recipe.lora_rank:
+        frozen = dense + experts
+        parts.append(MemoryPart("weights that stand still", _HALF * frozen, f"16-bit weights: 2 B x {frozen:,}"))
+        dense, experts = adapter_elements(model, layout, spans, recipe.lora_rank), 0
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
     ):
@@ -221,7 +226,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     parameters, parts = _static_parts(model, layout, recipe, spans)
     states = sum(part.nbytes for part in parts if part.name == "optimizer")
     moments = states - states * _SINGLE // (_SINGLE + 2 * (_HALF if recipe.half_moments else _SINGLE))
-    between = sum(part.nbytes for part in parts) + _gradient_copies(model, layout, recipe, spans)
+    between = sum(part.nbytes for part in parts)
+    between += 0 if recipe.lora_rank else _gradient_copies(model, layout, recipe, spans)
     tokens = recipe.sequence * recipe.micro_batch / layout.context
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
@@ -239,14 +245,14 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     phases = {
         "backward of a layer": backward_parts(model, layers, kept, layout, recipe, tokens, whole),
     }
-    if first:
+    if first and not recipe.lora_rank:
         phases["gradient of the embedding"] = embedding_parts(model, layout, activations + embedded, held)
     if last:
         phases["loss"] = loss_parts(model, layout, recipe, tokens)
     if recipe.sharding is Sharding.ZERO3:
         for name, found in phases.items():
             found.append(gathered_weights(model, layout, spans, outer=name != "backward of a layer"))
-    if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
+    if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED) and not recipe.lora_rank:
         phases["optimizer"] = optimizer_parts(model, layout, recipe, spans, activations + embedded)
     phase = max(phases, key=lambda name: sum(part.nbytes for part in phases[name]))
     mean = sum(per_pass) / len(layers)

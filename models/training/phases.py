@@ -60,6 +60,8 @@ def backward_parts(
         ),
         default=0,
     )
+    if recipe.lora_rank:
+        largest = 0
     parts = [
         MemoryPart(
             "gradients of activations",

@@ -62,7 +62,9 @@ class Recipe:
     `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit copy of the weights
     whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's fp16,
     `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`,
-    `--exp-avg-dtype`). `loss` is how the cross entropy is computed, `dropout` keeps a mask behind every residual.
+    `--exp-avg-dtype`).`loss` is how the cross entropy is computed, `dropout` keeps a mask behind every
+    residual. `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts,
+    and nothing else.
     """
 
     sequence: int
@@ -83,11 +85,14 @@ class Recipe:
     half_moments: bool = False
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
+    lora_rank: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.lora_rank < 0:
+            raise InputError(f"lora_rank must not be negative, found {self.lora_rank}")
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from memplan.core.errors import InputError
 from memplan.cost import Kernel, Operand, calibrated, kernel_cost, load_calibration, machine, save_calibration
 from memplan.cost.calibration import Calibration
-from memplan.cost.calibration_fit import MeasuredKernels, Observed, calibrate, identify, merged_kernels
+from memplan.cost.calibration_fit import calibrate
 from memplan.cost.machine import bandwidths
+from memplan.cost.measured_kernels import MeasuredKernels, Observed, identify, merged_kernels
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))

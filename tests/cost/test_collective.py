@@ -58,3 +58,16 @@ def test_a_link_that_sources_differ_on_says_how_much_longer_it_may_take() -> Non
     kernel = Kernel("AllGather", (data,), (data,), (("rank_size", 2),))
     assert "times as long" in kernel_cost(kernel, machine(chip("910B4"))).assumed
     assert "times as long" not in kernel_cost(kernel, machine(chip("910C"))).assumed
+
+
+def test_chips_of_a_server_have_a_link_to_each_other_chip_and_servers_share_one() -> None:
+    """One direction of an HCCS link carries 28 GB/s; eight chips drive seven of them, sixteen are not joined so."""
+    data = Operand((1 << 28,), "float16")
+    core = machine(chip("910B3"))
+    times = {
+        ranks: kernel_cost(Kernel("AllGather", (data,), (data,), (("rank_size", ranks),)), core).duration_ns
+        for ranks in (2, 8, 16)
+    }
+    assert times[2] == pytest.approx(data.nbytes / 2 / 28e9 * 1e9, rel=0.01)
+    assert times[8] == pytest.approx(data.nbytes / 8 / 28e9 * 1e9, rel=0.01)
+    assert times[16] == pytest.approx(data.nbytes * 15 / 16 / 28e9 * 1e9, rel=0.01)

@@ -11,8 +11,9 @@ import pytest
 import memplan
 from benchmarks.aicore_published import published
 from memplan.cost import kernel_cost, machine
-from memplan.cost.calibration_fit import calibrate, identify, measured_kernels, observe
+from memplan.cost.calibration_fit import calibrate
 from memplan.cost.machine import bandwidths
+from memplan.cost.measured_kernels import identify, measured_kernels, observe
 from memplan.hardware import chip
 from memplan.traces.profile import Kernels
 

@@ -79,3 +79,14 @@ def test_attention_of_the_standard_knows_its_heads() -> None:
     shape = (2, 128, 8 * 64)
     found = flops("Attention", [shape, shape, shape], shape, head_num=8, input_layout="BSH")
     assert found == 4 * 2 * 8 * 128 * 128 * 64
+
+
+def test_every_formula_has_a_class_of_errors_and_a_weight() -> None:
+    from memplan.cost.kernel import _WEIGHT, _table
+    from memplan.cost.uncertainty import interval_class
+
+    kinds = {entry["kind"] for entry in _table()["classes"].values()} - {"collective", "sort"}
+    assert kinds <= set(_WEIGHT)
+    image, larger = (Operand((8, 64, size, size), "float16") for size in (128, 256))
+    kernel = Kernel("ConvTranspose", (image, Operand((64, 64, 4, 4), "float16")), (larger,))
+    assert interval_class(kernel, kernel_cost(kernel, B3)) == "convolutions"

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.kernel_intervals import INTERVALS, Ratio, class_bounds, classes_of, kernel_ratios, left_out_coverage
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.uncertainty import UNKNOWN, class_interval, interval_class, time_interval
+from memplan.cost.uncertainty import UNKNOWN_CLASS, class_interval, interval_class, time_interval
 from memplan.hardware import chip
 
 CORE = machine(chip("910B3"))
@@ -49,7 +49,7 @@ def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_o
 def test_what_the_model_does_not_know_has_no_interval() -> None:
     kernel = Kernel("NobodyKnowsThis", (BIG,), (BIG,))
     cost = kernel_cost(kernel, CORE)
-    assert interval_class(kernel, cost) == UNKNOWN
+    assert interval_class(kernel, cost) == UNKNOWN_CLASS
     assert time_interval(kernel, cost, CORE) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,19 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
+from memplan.gui.model.ruler import event_ticks
+from memplan.gui.model.session.open_request import Request, notes_of, open_session
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
+from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.window.main_window import MainWindow
+from memplan.traces.profile import CounterSeries
+from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
 
 pytestmark = pytest.mark.gui
@@ -99,6 +106,7 @@ def test_statistics_of_a_time_range_count_tracks_that_were_not_on_the_screen(win
     """Went wrong once: tracks that had not been read were left out without a word."""
     session = window.session
     session.tracks = TimelineTracks(session.document)
+    window.loader.forget_tracks()
     window.docks.view(DetailsView).show_session(session)
     session.viewport.selected_range = session.viewport.bounds
     settle()
@@ -127,3 +135,47 @@ def test_contrast_is_that_of_the_standard() -> None:
     assert contrast(0xFF000000, 0xFFFFFFFF) == pytest.approx(21)
     assert contrast(0xFF0072B2, 0xFF000000) == pytest.approx(4.05, abs=0.01)
     assert contrast(0xFF777777, 0xFFFFFFFF) == pytest.approx(4.48, abs=0.01)
+
+
+def test_counters_of_bytes_are_said_as_bytes() -> None:
+    """Went wrong once: "highest 2,164,460 KB"."""
+    time, values = np.array([0, 5], dtype=np.int64), np.array([1.0, 2_164_460.0])
+    assert str(highest_text([CounterSeries("HBM", "KB", time, values)])) == "highest 2.06 GiB"
+    assert str(highest_text([CounterSeries("Freq", "MHz", time, np.array([1.0, 1800.0]))])) == "highest 1,800 MHz"
+
+
+def test_files_that_say_the_same_share_a_line(window: MainWindow) -> None:
+    """Went wrong once: thirty lines of one text for a healthy profile."""
+    profile = window.session.document.profile
+    assert profile is not None
+    before = len(notes_of(window.session))
+    for number in range(30):
+        profile._notes.add(profile.path / f"part{number}.json", "not read: its events are in the full trace too")
+    lines = notes_of(window.session)
+    assert len(lines) == before + 1
+    assert any("+ 29" in line and line.endswith("not read: its events are in the full trace too") for line in lines)
+
+
+def test_the_next_step_of_an_overview_is_the_first_one() -> None:
+    """Went wrong once: "next step" from where all are seen went to the second."""
+    found = tuple(ShownStep(number, 100.0 * number + 2, 100.0 * number + 80) for number in range(1, 6))
+    assert step_beside(found, 0.0, 1000.0, True) is found[0]
+    assert step_beside(found, 0.0, 1000.0, False) is found[-1]
+    for place in range(4):
+        step = found[place]
+        assert step_beside(found, step.start - 2, step.end + 2, True) is found[place + 1]
+    assert step_beside(found, found[-1].start - 2, found[-1].end + 2, True) is None
+
+
+def test_events_without_times_are_counted(qtbot: Any, shared_data: Path) -> None:
+    """Went wrong once: 9,699 events were "9.699 us" long."""
+    profile = shared_data / "snapshots"
+    numbered = [session for rank in range(5) if (session := open_session(Request(None, profile, rank=rank))).numbered]
+    assert numbered
+    for session in numbered:
+        start, end = session.document.span_ns
+        assert str(session.length_text(end - start)) == f"{end - start:,} events"
+        ticks = event_ticks(0.0, float(end), 8)
+        assert [tick.text for tick in ticks] == [f"{round(tick.value):,}" for tick in ticks]
+        assert len(ticks) in range(2, 12)
+    assert str(open_session(Request(PLAN, PROFILE)).length_text(1500.0)) == "1.500 µs"

@@ -106,6 +106,7 @@ def view(qtbot: Any, read: Session) -> Iterator[StatisticsView]:
     qtbot.waitExposed(window)
     window.docks.bring("statistics")
     settle()
+    qtbot.waitUntil(lambda: window.docks.view(StatisticsView).model.rowCount() > 0, timeout=5_000)
     yield window.docks.view(StatisticsView)
     window.close()
 

@@ -160,6 +160,17 @@ def test_matrices_that_a_recipe_leaves_out_stay_in_16_bits(
     assert "weights: drafts' ends" not in {item["name"] for item in answered(capsys, "kv", config, *words)["items"]}
 
 
+def test_redundant_experts_are_dealt_with_the_others(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [case(shared_data, 4) / "config.json", "--dp", "8", "--ep", "8", "--weights", "w8a8", "--context", "40960"]
+    plain, more = answered(capsys, "kv", *words), answered(capsys, "kv", *words, "--redundant-experts", "8")
+    by_name = {item["name"]: item["nbytes"] for item in more["items"]}
+    # One expert more for the 32 of each rank.
+    assert by_name["weights: redundant experts"] * 32 == by_name["weights: experts"]
+    assert plain["available_bytes"] - more["available_bytes"] == by_name["weights: redundant experts"]
+    assert main([str(word) for word in ("kv", *words[:1], "--redundant-experts", "8")]) == 2
+    assert "need ranks that share experts" in capsys.readouterr().err
+
+
 def test_a_310p_die_of_another_size_is_planned_with_half_of_what_is_left(
     shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

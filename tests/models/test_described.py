@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, logical_cache, plan_cache
 from memplan.models import ModelConfig, load_config, parameter_counts, supported_families
@@ -41,6 +42,7 @@ def test_described_families_are_supported() -> None:
     assert set(described_families()) <= set(supported_families())
 
 
+REFUSED: dict[str, Any] = table("memplan.models.families", "refused.json")
 CASES = {
     40: (7.6e9, 57_344),
     41: (7.6e9, 57_344),
@@ -101,6 +103,21 @@ def test_at_most_sixty_architectures_that_vllm_registers_are_refused(shared_data
         and row["architecture"] not in ARCHITECTURES
     ]
     assert len(refused) <= 60, refused
+    reasons = {name for row in REFUSED["refused"] for name in row["architectures"] if row["reason"] and row["source"]}
+    assert set(refused) <= reasons
+
+
+def test_a_refusal_says_why() -> None:
+    with pytest.raises(InputError, match=r"'jamba' is not supported: its layers of Mamba's first kind .*; the nearest"):
+        load_config({"model_type": "jamba"})
+    with pytest.raises(InputError, match="'my_code' is not supported: its config does not hold the decoder's sizes"):
+        load_config({"model_type": "my_code", "architectures": ["HfMoondream"]})
+
+
+def test_what_is_refused_is_not_read_as_well() -> None:
+    types = {name for row in REFUSED["refused"] for name in row["model_types"]}
+    assert not types & set(supported_families())
+    assert not {name for row in REFUSED["refused"] for name in row["architectures"]} & set(ARCHITECTURES)
 
 
 def test_every_wrapper_and_architecture_leads_to_a_decoder() -> None:

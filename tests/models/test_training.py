@@ -14,6 +14,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
 from memplan.models.training.phases import MemoryPart
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
@@ -148,6 +149,22 @@ def test_halved_gradients_and_moments_take_half(qwen: ModelConfig) -> None:
     fp16 = training_memory(qwen, LAYOUT, replace(RECIPE, half_gradients=True))
     copies = 4 * fp16.parameters // LAYOUT.data
     assert fp16.between_steps == (2 + 2 + 6) * fp16.parameters + copies
+
+
+def test_adapters_alone_are_trained(qwen: ModelConfig) -> None:
+    """Fused query, key and value, output, gate and up, and down: rank 8 from each one's input and to its output."""
+    layout = Layout(tensor=2)
+    recipe = replace(RECIPE, lora_rank=8, sharding=Sharding.NONE)
+    memory = training_memory(qwen, layout, recipe)
+    qkv, out = 1024 + 8 * 128 + 2 * 4 * 128, 8 * 128 + 1024
+    up, down = 1024 + 2 * 1536, 1536 + 1024
+    assert memory.parameters == 28 * 8 * (qkv + out + up + down)
+    frozen = part(memory, "weights that stand still") // 2
+    assert memory.between_steps == 2 * frozen + 18 * memory.parameters
+    assert frozen == training_memory(qwen, layout, replace(RECIPE, sharding=Sharding.NONE)).parameters
+    assert {name for name, _ in memory.phases} == {"backward of a layer", "loss"}
+    with pytest.raises(InputError, match="train-memory counts them"):
+        training_graph(qwen, layout, recipe)
 
 
 def test_a_loss_keeps_what_its_kind_needs(qwen: ModelConfig) -> None:

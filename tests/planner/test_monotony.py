@@ -38,6 +38,17 @@ def test_twenty_budgets_of_a_training_step(recompute: RecomputePolicy) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recompute", list(RecomputePolicy))
+def test_twenty_budgets_of_a_graph_of_more_than_a_thousand_ops(recompute: RecomputePolicy) -> None:
+    graph = forward_and_back(520, 1 << 20)
+    assert len(graph.ops) > 1000
+    peak = peak_of(graph)
+    found = times(graph, recompute, [peak * number // BUDGETS for number in range(1, BUDGETS + 1)])
+    assert len(found) > BUDGETS // 2
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     graph=graphs(largest=40_000, most_ops=14),

@@ -205,11 +205,11 @@ def _one_hot(x: Any) -> Any:
 
 def _indices(x: Any) -> Any:
     values, places = ops.topk(x, 4)
-    return ops.gather_elements(x, 1, places) + values, ops.argmax(x, 1)
+    return (ops.gather_elements(x, 1, places) + values) * ops.expand_dims(ops.argmax(x, 1), 1)
 
 
 def _sliced(x: Any) -> Any:
-    return x[:, 2:-2:2] + x[:, 1:-3:2], x[:1]
+    return x[:, 2:-2:2] + x[:, 1:-3:2] + x[:1, 2:-2:2]
 
 
 def _padded(x: Any) -> Any:
@@ -218,11 +218,11 @@ def _padded(x: Any) -> Any:
 
 def _split(x: Any) -> Any:
     a, b = ops.chunk(x, 2, 1)
-    return ops.cat((b, a), 1), ops.tile(a, (2, 1))
+    return ops.cat((ops.cat((b, a), 1), ops.tile(a, (1, 2))), 0)
 
 
 def _norm_means(x: Any) -> Any:
-    return (x - x.mean(-1, keep_dims=True)) / ops.sqrt(x.var(-1, keepdims=True) + 1e-5), x.max(0)
+    return (x - x.mean(-1, keep_dims=True)) / ops.sqrt(x.var(-1, keepdims=True) + 1e-5) * x.max(0)
 
 
 def _similarity(x: Any, y: Any) -> Any:
@@ -231,15 +231,15 @@ def _similarity(x: Any, y: Any) -> Any:
 
 
 def _masked(x: Any, y: Any) -> Any:
-    return ops.masked_fill(x, y, -1e9).exp(), ops.where(y, x, x * 2)
+    return ops.masked_fill(x, y, -1e9).exp() + ops.where(y, x, x * 2)
 
 
 def _broadcast(x: Any) -> Any:
-    return ops.broadcast_to(x, (4, -1, -1)).sum(0) * ops.ones_like(x), ops.expand_dims(x, 1).squeeze(1)
+    return ops.broadcast_to(x, (4, -1, -1)).sum(0) * ops.ones_like(x) + ops.expand_dims(x, 1).squeeze(1)
 
 
 def _einsum(x: Any, y: Any) -> Any:
-    return ops.relu(ops.bmm(x, y)), ops.tanh(ops.bmm(y, x))
+    return ops.bmm(ops.tanh(ops.bmm(y, x)), y)
 
 
 def _flipped(x: Any) -> Any:

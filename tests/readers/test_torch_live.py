@@ -111,3 +111,9 @@ def test_sources_of_pytorch_are_told_apart() -> None:
     assert is_torch(small())
     assert is_torch(len, (torch.randn(1),))
     assert not is_torch("file.mindir")
+
+
+def test_layers_that_run_as_one_kernel_are_named() -> None:
+    (note,) = capture_torch(torch.nn.LSTM(8, 16).eval(), torch.randn(3, 2, 8)).notes
+    assert "mkldnn_rnn_layer" in note
+    assert capture_torch(small(), torch.randn(2, 8)).notes == ()

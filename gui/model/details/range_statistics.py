@@ -12,7 +12,7 @@ from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 
 _MOST = 8
-_MOST_ROWS = 60
+_MOST_ROWS = 10
 
 
 def range_sections(session: Session) -> list[Section]:

@@ -112,7 +112,7 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
     if kernel is None and plan is not None and op is not None:
         operands = storages_text(plan, op.index)
     if from_profile:
-        notes.append(Sentence("operands are the profile's: transposes told from shapes, layouts taken as ND"))
+        notes.append(Sentence("operands are the profile's: transposes told from shapes"))
     if measured is not None and measured.count > 1:
         notes.append(Sentence("measured: {} kernels together, counters of the longest", (str(measured.count),)))
     pipes: tuple[PipeTime, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,12 +158,23 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     return memplan.plan(path, chip=request.chip, shapes=dict(request.shapes), progress=progress)
 
 
+def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each (file, text); files that say the same share one, with the first of them."""
+    files: dict[str, list[str]] = {}
+    for file, text in notes:
+        files.setdefault(text, []).append(file)
+    return [
+        f"{named[0]}: {text}" if len(named) == 1 else f"{named[0]} + {len(named) - 1:,}: {text}"
+        for text, named in files.items()
+    ]
+
+
 def notes_of(session: Session) -> list[str]:
     """What was skipped, repaired or assumed in the open files, one line each."""
     document = session.document
     lines = [f"{session.tracks.track(key).label}: {why}" for key, why in session.tracks.unreadable.items()]
     if document.profile is not None:
-        lines += [f"{note.file}: {note.text}" for note in document.profile.notes]
+        lines += _gathered([(str(note.file), note.text) for note in document.profile.notes])
     if document.plan is not None:
         lines += [f"not valid: {wrong}" for wrong in document.plan.violations]
         lines += list(document.plan.notes)

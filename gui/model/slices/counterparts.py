@@ -72,5 +72,9 @@ def op_rectangles(session: Session, item: ItemRef | None) -> list[int]:
     if mapped is None or plan is None or op is None:
         return []
     touched = {tensor.index for tensor in plan.tensors if op in tensor.uses or tensor.producer == op}
-    placements = [plan.placements[row] for row in mapped.placement.tolist()]
-    return [place for place, held in enumerate(placements) if held.start <= op < held.end and held.tensor in touched]
+    found = []
+    for place in mapped.alive(session.document.axis.to_profile(plan.ops[op].start_ns)).tolist():
+        held = plan.placements[int(mapped.placement[place])]
+        if held.start <= op < held.end and held.tensor in touched:
+            found.append(place)
+    return sorted(found)
