@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOR_PYTHON = frozenset({"parameter_counts", "plan_cache"})
-"""Offered to who works with memplan in Python: parameters of a model; blocks of a cache without a chip."""
-_OVERRIDES = frozenset({"find_class", "persistent_load"})
+FOR_PYTHON = frozenset({"parameter_counts", "plan_cache", "Callback"})
+"""Offered to who works with memplan in Python: parameters of a model; blocks of a cache without a chip; a callback."""
+_TRAINING_HOOKS = frozenset({"on_train_begin", "on_train_step_begin", "on_train_step_end", "on_train_end"})
+_OVERRIDES = frozenset({"find_class", "persistent_load", "_repr_html_", *_TRAINING_HOOKS})
 """Methods that a base class of a library calls, beside those of Qt, which are told by their capitals."""
 _REGISTERS = frozenset({"callback", "command"})
 """Decorators of Typer's apps: they keep what they decorate."""
