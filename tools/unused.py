@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOR_PYTHON = frozenset({"parameter_counts", "plan_cache"})
-"""Offered to who works with memplan in Python: parameters of a model; blocks of a cache without a chip."""
-_OVERRIDES = frozenset({"find_class", "persistent_load"})
-"""Methods that a base class of a library calls, beside those of Qt, which are told by their capitals."""
+FOR_PYTHON = frozenset({"Callback", "parameter_counts", "plan_cache"})
+"""Offered to who works with memplan in Python: watching a run; parameters of a model; blocks of a cache without a chip."""
+_OVERRIDES = frozenset({"find_class", "frombuf", "persistent_load", "_repr_html_"})
+"""Methods that a base class of a library calls, beside those of Qt, which are told by their capitals, and of MindSpore's
+callbacks (`on_train_…`)."""
 _REGISTERS = frozenset({"callback", "command"})
 """Decorators of Typer's apps: they keep what they decorate."""
 
@@ -62,7 +63,7 @@ def _definitions(tree: ast.Module, path: Path) -> Iterator[Definition]:
             decorators = {
                 part.attr for text in one.decorator_list for part in ast.walk(text) if isinstance(part, ast.Attribute)
             }
-            called_from_outside = one.name.startswith("__") or one.name in _OVERRIDES | FOR_PYTHON
+            called_from_outside = one.name.startswith(("__", "on_train_")) or one.name in _OVERRIDES | FOR_PYTHON
             of_qt = one is not node and one.name != one.name.lower() and "_" not in one.name.strip("_")
             if not called_from_outside and not of_qt and not decorators & _REGISTERS:
                 first = min((text.lineno for text in one.decorator_list), default=one.lineno)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from memplan.assistants.answers import MOST_ROWS, Answers
+from memplan.assistants.answers import MOST_ANSWER_ROWS, Answers
 from memplan.assistants.folders import ReadableFolders
 from memplan.core.errors import InputError
 from memplan.core.options import options_of
 
-Request = TypeVar("Request")
+_Request = TypeVar("_Request")
 
 Options = dict[str, str | int | float | bool]
 _FILES = frozenset({"like", "link_rates"})
@@ -103,12 +103,12 @@ class Questions:
 
         return self._answers.told(chips_report(chips()) if name is None else chip_report(chip(name), []))
 
-    def table(self, report: str, number: int, start: int = 0, count: int = MOST_ROWS) -> str:
+    def table(self, report: str, number: int, start: int = 0, count: int = MOST_ANSWER_ROWS) -> str:
         """Give rows of a table of an earlier answer as JSON: `report` is its name, `number` that of the table."""
         return self._answers.rows(report, number, start, count)
 
 
-def _request(kind: type[Request], source: str, path: Path, options: Options | None) -> Request:
+def _request(kind: type[_Request], source: str, path: Path, options: Options | None) -> _Request:
     """A request for `path` with `options`; raises `InputError` for a name or a value that it doesn't have."""
     hints = get_type_hints(kind)
     left_out = {source, *_FILES}

@@ -20,7 +20,7 @@ _INSTRUCTIONS = (
     "server was started with. Start with plan or kv before a run and diagnose or compare after one; every answer has "
     "a name and lists its tables, whose rows the tool `table` gives."
 )
-TOOLS = ("plan", "show_plan", "kv", "diagnose", "compare", "diff", "chips", "table")
+ASSISTANT_TOOLS = ("plan", "show_plan", "kv", "diagnose", "compare", "diff", "chips", "table")
 
 
 def assistant_server(folders: Sequence[Path]) -> MCPServer[Any]:
@@ -49,6 +49,6 @@ def assistant_server(folders: Sequence[Path]) -> MCPServer[Any]:
         return answer
 
     quiet = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-    for name in TOOLS:
+    for name in ASSISTANT_TOOLS:
         server.tool(name=name, annotations=quiet, structured_output=False)(answering(getattr(questions, name)))
     return server

@@ -51,14 +51,14 @@ def ask(folder: Path) -> Ask:
 
 def test_tools_are_listed_and_say_that_they_only_read(folder: Path) -> None:
     client_module = pytest.importorskip("mcp.client")
-    from memplan.assistants.server import TOOLS, assistant_server
+    from memplan.assistants.server import ASSISTANT_TOOLS, assistant_server
 
     async def tools() -> Any:
         async with client_module.Client(assistant_server([folder])) as client:
             return (await client.list_tools()).tools
 
     found = asyncio.run(tools())
-    assert [tool.name for tool in found] == list(TOOLS)
+    assert [tool.name for tool in found] == list(ASSISTANT_TOOLS)
     assert all(tool.annotations.read_only_hint and not tool.annotations.open_world_hint for tool in found)
     assert all(tool.description and tool.input_schema["type"] == "object" for tool in found)
 
