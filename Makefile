@@ -20,6 +20,11 @@ test-slow:  ## the tests marked slow
 	@tools/setup gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
+test-torch:  ## the tests with PyTorch, in an environment of its own below build/
+	@[ -x build/torch-env/bin/python ] || python3 -m venv build/torch-env
+	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
+	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
+
 wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
 	@tools/wheel
 

@@ -1,7 +1,8 @@
 """
 How well planned ops and measured kernels are matched: on runs of known truth, simulated ones, real profiles; how fast.
 
-`python -m benchmarks.alignment SHARED_DATA [--runs N] [--kernels N]` prints the tables of `benchmarks/alignment.md`.
+`python -m benchmarks.alignment SHARED_DATA [--runs N] [--kernels N] [--only speed ...]` prints the tables of
+`benchmarks/alignment.md`, or those named alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -53,6 +54,15 @@ _FORWARD: Mapping[str, tuple[str, ...]] = {
     "d_residual_add_2": ("norm.1.sum",),
     "w_embedding": ("embedding.dw.sum", "embedding.dw"),
 }
+_TABLES: Mapping[str, str] = {
+    "known": "Runs of known truth, names hidden",
+    "simulated": "Simulated runs",
+    "labelled": "A labelled profile",
+    "variants": "Other shapes of that profile, each planned like itself",
+    "micro_batches": "Many micro-batches of few layers",
+    "speed": "Speed",
+}
+"""Tables by what they are called on the command line, with their titles."""
 _ENOUGH = 30
 """Matches from which a share of them is told."""
 
@@ -238,7 +248,7 @@ def known_table(shared: Path) -> Iterator[str]:
     yield ""
     yield (
         "`memplan/align/pair_model.json` and `calibration.json` say which constants and curves were chosen with which "
-        "of these runs in view. Of these rows mixtral and AlexNet are fresh."
+        "of these runs in view. Of these rows mixtral, llama_wide, llama_short, moe_top2_16 and AlexNet are fresh."
     )
 
 
@@ -288,21 +298,44 @@ def simulated_table(shared: Path, runs: int) -> Iterator[str]:
 
 def speed_table(shared: Path, count: int) -> Iterator[str]:
     """Lines of the table of time taken: one plan many times over, and one plan of as many ops."""
-    from tests.align.simulated_runs import Disturbance, model_plans, simulate_run
+    from tests.align.simulated_runs import Disturbance, model_plans, right_share, simulate_run
 
     plan = model_plans(shared / "configs")["qwen3 PP2 DP2"]
     align(plan, simulate_run(plan, 0).kernels)  # compiles
-    yield "| run | ops | kernels | CPU seconds |"
-    yield "|---|---|---|---|"
+    yield "| run | ops | kernels | time right | CPU seconds | wall seconds |"
+    yield "|---|---|---|---|---|---|"
     each = len(simulate_run(plan, 1, Disturbance(steps=1)).kernels)
     for name, used, steps in (
         ("many steps", plan, max(1, count // each)),
         ("one long step", long_plan(shared, count), 1),
     ):
         run = simulate_run(used, 1, Disturbance(steps=steps))
-        begin = time.process_time()
-        align(used, run.kernels)
-        yield f"| {name} | {len(used.ops)} | {len(run.kernels)} | {time.process_time() - begin:.1f} |"
+        begin, begin_wall = time.process_time(), time.perf_counter()
+        found = align(used, run.kernels)
+        cpu, wall = time.process_time() - begin, time.perf_counter() - begin_wall
+        right = right_share(run, found.op_of_kernel().tolist())
+        yield f"| {name} | {len(used.ops)} | {len(run.kernels)} | {right:.1%} | {cpu:.1f} | {wall:.1f} |"
+
+
+def micro_batch_table(shared: Path) -> Iterator[str]:
+    """Lines of the table of simulated steps of few layers and many micro-batches, one run begun inside a step."""
+    from tests.align.simulated_runs import Disturbance, disturbance, right_share, simulate_run
+
+    model = load_config(shared / "configs" / "Qwen--Qwen3-0.6B.json")
+    seeds = (1, 2, 3, 15, 19, 23)
+    yield "| layers | micro-batches | stage | time right, by run |"
+    yield "|---|---|---|---|"
+    for layers, count, stages, stage in (
+        (1, 64, 1, 0), (2, 64, 1, 0), (3, 128, 1, 0), (6, 96, 1, 0), (4, 64, 2, 0), (4, 64, 2, 1), (8, 64, 4, 1),
+    ):  # fmt: skip
+        recipe = Recipe(sequence=4096, micro_batch=1, micro_batches=count)
+        few = replace(model, layers=model.layers[:layers])
+        plan = memplan.plan(training_graph(few, Layout(pipeline=stages), recipe, stage=stage), chip="910B2")
+        shares = []
+        for seed in seeds:
+            run = simulate_run(plan, seed, disturbance(seed) if seed % 4 == 3 else Disturbance())
+            shares.append(f"{right_share(run, align(plan, run.kernels).op_of_kernel().tolist()):.1%}")
+        yield f"| {layers} | {count} | {stage + 1} of {stages} | {', '.join(shares)} |"
 
 
 def long_plan(shared: Path, count: int) -> Plan:
@@ -318,6 +351,7 @@ def main() -> None:
     parser.add_argument("shared", type=Path)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--kernels", type=int, default=1_000_000)
+    parser.add_argument("--only", nargs="+", choices=list(_TABLES), default=list(_TABLES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         print_tables(options, scratch)
@@ -325,13 +359,16 @@ def main() -> None:
 
 def print_tables(options: argparse.Namespace, scratch: str) -> None:
     """Print each table under its title; `scratch` is a folder for files."""
-    for title, lines in (
-        ("Runs of known truth, names hidden", known_table(options.shared)),
-        ("Simulated runs", simulated_table(options.shared, options.runs)),
-        ("A labelled profile", label_table(options.shared)),
-        ("Other shapes of that profile, each planned like itself", variant_table(options.shared, Path(scratch))),
-        ("Speed", speed_table(options.shared, options.kernels)),
-    ):
+    lines_of = {
+        "known": lambda: known_table(options.shared),
+        "simulated": lambda: simulated_table(options.shared, options.runs),
+        "labelled": lambda: label_table(options.shared),
+        "variants": lambda: variant_table(options.shared, Path(scratch)),
+        "micro_batches": lambda: micro_batch_table(options.shared),
+        "speed": lambda: speed_table(options.shared, options.kernels),
+    }
+    for name in options.only:
+        title, lines = _TABLES[name], lines_of[name]()
         print(f"## {title}\n")
         for line in lines:
             print(line)

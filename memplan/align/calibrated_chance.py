@@ -24,11 +24,18 @@ def calibrated_chance(
     """
     curves: Mapping[str, Sequence[Sequence[float]]] = table("memplan.align", "calibration.json")[claim]
     found = np.clip(chance, 0.0, 1.0)
-    part = matched & (how == HOW.index(MatchedBy.PART))
-    groups = {way.value: matched & (how == number) & ~(part & weak) for number, way in enumerate(HOW)}
-    for name, chosen in {**groups, "weak_part": part & weak, "unplanned": ~matched}.items():
+    for name, chosen in curve_members(how, matched, weak).items():
         points = curves.get(name)
         if points:
             raw, right = zip(*points, strict=True)
             found[chosen] = np.interp(found[chosen], raw, right)
     return found
+
+
+def curve_members(
+    how: NDArray[np.int8], matched: NDArray[np.bool_], weak: NDArray[np.bool_]
+) -> Mapping[str, NDArray[np.bool_]]:
+    """Which kernels each curve is for, by its name in the table."""
+    part = matched & (how == HOW.index(MatchedBy.PART))
+    groups = {way.value: matched & (how == number) & ~(part & weak) for number, way in enumerate(HOW)}
+    return {**groups, "weak_part": part & weak, "unplanned": ~matched}

@@ -98,7 +98,12 @@ def kernel_scopes(
 ) -> KernelScopes:
     """The scopes of all kernels of an assignment."""
     phases, parts, whats = _Numbers(), _Numbers(), _Numbers()
-    rows = [_row_scope(plan, sequence, row, phases, parts, whats) for row in range(len(sequence))]
+    rows = [
+        (*_op_scope(plan.ops[op], phases, parts), -1)
+        if op >= 0
+        else _extra_scope(plan, sequence, extra, phases, parts, whats)
+        for op, extra in zip(sequence.op.tolist(), sequence.extra.tolist(), strict=True)
+    ]
     of_row = np.array(rows, dtype=np.int32).reshape(-1, 5)
     columns = np.full((len(found.row), 5), -1, dtype=np.int32)
     matched = found.row >= 0
@@ -123,14 +128,11 @@ def kernel_scopes(
     )  # fmt: skip
 
 
-def _row_scope(
-    plan: Plan, sequence: PlannedSequence, row: int, phases: _Numbers, parts: _Numbers, whats: _Numbers
+def _extra_scope(
+    plan: Plan, sequence: PlannedSequence, number: int, phases: _Numbers, parts: _Numbers, whats: _Numbers
 ) -> tuple[int, int, int, int, int]:
-    op = int(sequence.op[row])
-    if op >= 0:
-        return (*_op_scope(plan.ops[op], phases, parts), -1)
-    if sequence.extra[row] >= 0:
-        extra = sequence.extras[int(sequence.extra[row])]
+    if number >= 0:
+        extra = sequence.extras[number]
         _, micro_batch, layer, _ = _op_scope(plan.ops[extra.of], phases, parts)
         part = plan.ops[extra.of].part
         whole = part is None or extra.whole

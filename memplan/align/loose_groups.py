@@ -25,26 +25,36 @@ def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass], 
     `updates` is whether those of a layer are one, as where a run updates its weights in pieces.
     """
     branches = _branches(plan, ops, classes)
+    told: dict[tuple[int | None, str], tuple[int | None, str]] = {}
     found = np.zeros(len(ops), dtype=np.int64)
-    number = 0
-    for place in range(1, len(ops)):
-        before, op = plan.ops[ops[place - 1]], plan.ops[ops[place]]
-        number += not _together(before, op, branches, updates)
+    number, before, scope_before = 0, None, None
+    for place, index in enumerate(ops):
+        op = plan.ops[index]
+        scope = op.phase, op.micro_batch, op.layer
+        here = None
+        if op.part is not None:
+            key = op.layer, op.part
+            here = told.get(key)
+            if here is None:
+                here = told[key] = _branch(op, branches), _stem(op)
+        number += not (
+            here is not None
+            and before is not None
+            and scope == scope_before
+            and _together(op, before, here, updates=updates)
+        )
         found[place] = number
-    return found
+        before, scope_before = here, scope
+    return found - 1
 
 
-def _together(before: PlannedOp, op: PlannedOp, branches: dict[tuple[int | None, str], int], updates: bool) -> bool:
-    if op.part is None or before.part is None:
-        return False
-    if (before.phase, before.micro_batch, before.layer) != (op.phase, op.micro_batch, op.layer):
-        return False
+def _together(op: PlannedOp, before: tuple[int | None, str], here: tuple[int | None, str], *, updates: bool) -> bool:
+    """Whether an op, whose branch and stem are `here`, is of the group of the one before it, of the same layer."""
     if op.phase == "optimizer":
         return updates and op.layer is not None
-    first, second = _branch(before, branches), _branch(op, branches)
-    if first is not None or second is not None:
-        return first == second
-    return op.phase != "forward" and _stem(before) == _stem(op)
+    if before[0] is not None or here[0] is not None:
+        return before[0] == here[0]
+    return op.phase != "forward" and before[1] == here[1]
 
 
 def _branch(op: PlannedOp, branches: dict[tuple[int | None, str], int]) -> int | None:

@@ -138,9 +138,12 @@ def planned_sequence(
     may_begin = np.zeros(len(rows), dtype=np.bool_)
     may_begin[1 : begins + 1] = True
     ends = np.zeros(len(rows), dtype=np.float32)
-    inside = [op for op, code in zip(ops, codes.tolist(), strict=True) if not _is_last(found[code].families[0])]
-    if updates and inside:
-        ends[np.flatnonzero(columns[:, 0] == inside[-1])[0] + 1 :] = _ENDS_EARLY  # some left out, or in another order
+    of_end = np.array([_is_last(kind.families[0]) for kind in found], dtype=np.bool_)
+    inside = np.flatnonzero(~of_end[codes]) if len(codes) else codes
+    if updates and len(inside):
+        ends[np.flatnonzero(columns[:, 0] == ops[int(inside[-1])])[0] + 1 :] = (
+            _ENDS_EARLY  # some left out, or in another order
+        )
     ends[-1] = 1.0
     return PlannedSequence(
         columns[:, 0],

@@ -184,8 +184,9 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
     wanted = set(updates)
     first: dict[int, int] = {}
     matrix: dict[int, bool] = {}
+    kind = TensorKind.WEIGHT.value
     for tensor in plan.tensors:
-        if tensor.kind == TensorKind.WEIGHT.value:
+        if tensor.kind == kind:
             for op in wanted.intersection(tensor.uses):
                 first[op], matrix[op] = min(tensor.uses), len(tensor.shape) > 1
     registered = sorted(updates, key=lambda op: first.get(op, op))

@@ -117,9 +117,12 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
             kernels.output_dtypes,
         )
     ]
-    mixed = np.zeros(len(kernels), dtype=np.int64)
+    mixed, most = np.zeros(len(kernels), dtype=np.int64), 1
     for column in columns:
-        _, mixed = np.unique(mixed * len(column.values) + column.codes, return_inverse=True)
+        if most * len(column.values) >= _MOST_ELEMENTS:
+            values, mixed = np.unique(mixed, return_inverse=True)
+            most = len(values)
+        mixed, most = mixed * len(column.values) + column.codes, most * len(column.values)
     _, first, classes = np.unique(mixed, return_index=True, return_inverse=True)
     found = []
     for row in first.tolist():

@@ -39,6 +39,7 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     found: dict[int, Pieces] = {}
     # A step of a million ops has some hundred kernels that differ.
     alike: dict[tuple[int, _Cut, tuple[bool, ...]], Pieces] = {}
+    of_scope: dict[tuple[int | None, str], tuple[_Cut | None, tuple[bool, ...]]] = {}
     attention = {family_table().number(name) for name in ("attention", "attention_grad")}
     for op in plan.ops:
         if op.kernel is None:
@@ -47,17 +48,27 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
             found[op.index] = (((scores, scores), (scores,)),)
         if op.part is None:
             continue
-        stem, _, end = op.part.rpartition(".")
-        cut = cuts.get((op.layer, op.part))
-        sides: tuple[bool, ...] = _OF_FORWARD
-        if cut is None:
-            cut, sides = cuts.get((op.layer, stem)), {"dx": _OF_DX, "dw": _OF_DW}.get(end, ())
+        scope = op.layer, op.part
+        if scope not in of_scope:
+            of_scope[scope] = _cut_of(cuts, *scope)
+        cut, sides = of_scope[scope]
         if cut is not None:
             key = op.kernel, cut, sides
             if key not in alike:
                 alike[key] = _pieces(plan.kernels[op.kernel], cut, sides)
             found[op.index] = alike[key]
     return found
+
+
+def _cut_of(
+    cuts: Mapping[tuple[int | None, str], _Cut], layer: int | None, part: str
+) -> tuple[_Cut | None, tuple[bool, ...]]:
+    """How ops of a part may be cut, and which sides of them."""
+    cut = cuts.get((layer, part))
+    if cut is not None:
+        return cut, _OF_FORWARD
+    stem, _, end = part.rpartition(".")
+    return cuts.get((layer, stem)), {"dx": _OF_DX, "dw": _OF_DW}.get(end, ())
 
 
 def _pieces(kernel: PlannedKernel, cut: _Cut, sides: Sequence[bool]) -> Pieces:
@@ -98,9 +109,9 @@ class _Cut:
 def _cuts(plan: Plan) -> Iterator[tuple[tuple[int | None, str], _Cut]]:
     """Layer and part of every product whose weight may be cut, and how."""
     products = family_table().number("product"), family_table().number("grouped_product")
-    weights = []
+    weights, kind = [], TensorKind.WEIGHT.value
     for weight in plan.tensors:
-        if weight.kind != TensorKind.WEIGHT.value or len(weight.shape) < 2 or not weight.uses:
+        if weight.kind != kind or len(weight.shape) < 2 or not weight.uses:
             continue
         first = plan.ops[min(weight.uses)]
         if first.kernel is None or first.part is None or families_of(first.type)[0] not in products:

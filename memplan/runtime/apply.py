@@ -8,6 +8,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.readers.mindspore.cell import is_cell
+from memplan.readers.pytorch.step_function import is_module
 from memplan.runtime.refusals import refuse_other_chip
 from memplan.schema import Plan
 from memplan.schema.applied import AppliedPlan
@@ -15,7 +16,7 @@ from memplan.schema.applied import AppliedPlan
 
 def apply_plan(plan: Plan, program: Any, *, chip: str | None = None) -> AppliedPlan:
     """
-    Set what `plan` says in `program`, a MindSpore cell, before its first step.
+    Set what `plan` says in `program`, a cell of MindSpore or a module of torch, before its first step.
 
     `chip` is the chip it runs on, by default what the framework says of the device. Raises `InputError`, having
     changed nothing, for a plan of another chip, program, framework or mode, and where this version of the framework
@@ -29,7 +30,12 @@ def apply_plan(plan: Plan, program: Any, *, chip: str | None = None) -> AppliedP
         from memplan.runtime.cell_knobs import apply_to_cell
 
         return apply_to_cell(plan, program)
-    raise InputError(f"a MindSpore cell is expected, found {type(program).__name__}")
+    if is_module(program):
+        from memplan.runtime.module_knobs import apply_to_module
+
+        return apply_to_module(plan, program)
+    found = type(program).__name__
+    raise InputError(f"a cell of MindSpore or a module of torch is expected, found {found}")
 
 
 @contextmanager

@@ -88,6 +88,37 @@ MIXTRAL: Mapping[str, object] = {
     "moe_intermediate_size": 320,
 }
 
+LLAMA_WIDE: Mapping[str, object] = {
+    **LLAMA,
+    "hidden_size": 320,
+    "intermediate_size": 832,
+    "num_attention_heads": 10,
+    "num_key_value_heads": 2,
+    "vocab_size": 1500,
+    "num_hidden_layers": 3,
+}
+LLAMA_SHORT: Mapping[str, object] = {
+    **LLAMA,
+    "hidden_size": 288,
+    "intermediate_size": 640,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 1800,
+    "num_hidden_layers": 2,
+}
+MOE_TOP2_OF_16: Mapping[str, object] = {
+    **MOE,
+    "hidden_size": 224,
+    "intermediate_size": 512,
+    "num_attention_heads": 7,
+    "num_key_value_heads": 7,
+    "vocab_size": 1400,
+    "num_hidden_layers": 2,
+    "moe_intermediate_size": 144,
+    "num_experts": 16,
+    "num_experts_per_tok": 2,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TorchRun:
@@ -113,8 +144,14 @@ FRESH_RUNS: Mapping[str, TorchRun] = {
     "llama_grouped": TorchRun(LLAMA_GROUPED, 3, 112, 1, norms_last=True, spelt_attention=True),
     "moe_top4": TorchRun(MOE_TOP4, 2, 64, 3, norms_last=True, experts_apart=True),
     "mixtral": TorchRun(MIXTRAL, 1, 224, 1, norms_last=True, experts_apart=True),
+    "llama_wide": TorchRun(LLAMA_WIDE, 1, 192, 2),
+    "llama_short": TorchRun(LLAMA_SHORT, 2, 80, 4, norms_last=True, spelt_attention=True),
+    "moe_top2_16": TorchRun(MOE_TOP2_OF_16, 2, 96, 2, experts_apart=True),
 }
-"""Runs of other models: mixtral was looked at when the alignment was done, the other two before its last changes."""
+"""
+Runs of other models: llama_grouped and moe_top4 were looked at before the alignment's last changes, mixtral and the
+three behind it once, when it was done.
+"""
 ALL_RUNS: Mapping[str, TorchRun] = {**RUNS, **FRESH_RUNS}
 COLUMNS = ("type", "input_shapes", "input_dtypes", "start_ns", "duration_ns", "truth")
 _LINEAR = (

@@ -9,8 +9,8 @@ caller holds on to are in the lifetimes without a rule of ours. Only this module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.aten import TORCH_DTYPES, aten_table, cpu_workspace
+from memplan.readers.pytorch.fake_state import fake_state
+from memplan.readers.pytorch.module_recompute import list_modules, recomputed_modules
+from memplan.readers.pytorch.step_function import StepObjects, step_objects
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import PlannedProgram
 
@@ -27,7 +30,8 @@ from memplan.schema import PlannedProgram
 def is_torch(source: Any, inputs: Sequence[Any] = ()) -> bool:
     """Whether `source` is a module of PyTorch, or something to be called with tensors of PyTorch; imports nothing."""
     kinds = [*type(source).__mro__, *(type(given) for given in inputs)]
-    return isinstance(source, TrainingStep) or any(kind.__module__.partition(".")[0] == "torch" for kind in kinds)
+    torchs = any(kind.__module__.partition(".")[0] == "torch" for kind in kinds)
+    return torchs or isinstance(source, TrainingStep) or bool(step_objects(source).modules)
 
 
 class TrainingStep:
@@ -45,24 +49,34 @@ class TrainingStep:
 
 
 class TorchProgram:
-    """`source(*inputs)` as PyTorch runs it, op by op; what its layers recompute is for `torch.utils.checkpoint`."""
+    """
+    `source(*inputs)` as PyTorch runs it, op by op; its layers are recomputed as `torch.utils.checkpoint` does.
+
+    `kernels` are by default those of the CPU where all weights are on one, else of an NPU.
+    """
 
     def __init__(
         self, source: Any, inputs: tuple[Any, ...], *, layers: int | None = None, kernels: Target | None = None
     ) -> None:
         self._source, self._inputs, self._layers = source, inputs, layers
-        self._kernels = kernels or Target.ASCEND
+        objects = step_objects(source.module if isinstance(source, TrainingStep) else source)
+        devices = {tensor.device.type for _, tensor in objects.named_tensors()}
+        self._kernels = kernels or (Target.CPU if devices == {"cpu"} else Target.ASCEND)
+        self._modules = {
+            f"{prefix}.{name}".lstrip("."): member
+            for prefix, module in objects.modules.items()
+            for name, member in list_modules(module).items()
+        }
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """None: a plan doesn't set checkpoints in a module of PyTorch."""
-        return ()
+        """Names of the modules in lists of several; none where few layers stand for many."""
+        return tuple(self._modules) if self._layers is None else ()
 
     def graph(self, recomputed: Collection[str] = ()) -> Graph:
-        """The recorded graph; raises `InputError` for modules to recompute, which are not set from here."""
-        if recomputed:
-            raise InputError("a plan doesn't set checkpoints in a module of PyTorch", place=next(iter(recomputed)))
-        graph = capture_torch(self._source, *self._inputs, target=self._kernels)
+        """The recorded graph with `recomputed` modules in checkpoints."""
+        with recomputed_modules([self._modules[name] for name in recomputed]):
+            graph = capture_torch(self._source, *self._inputs, target=self._kernels)
         return graph if self._layers is None else replicate_layers(graph, self._layers)
 
     def told(self, recomputed: Collection[str]) -> PlannedProgram:
@@ -78,7 +92,7 @@ def capture_torch(source: Any, *inputs: Any, target: Target = Target.ASCEND, pro
     The graph of ops that PyTorch runs for `source(*inputs)`.
 
     `source` is an `nn.Module` (with gradients if it is in training mode, as it would be called; its weights are
-    neither read nor changed), a `TrainingStep`, or a function whose modules are on the meta device. `inputs` are
+    neither read nor changed), a `TrainingStep`, or a function that runs a step: what it names is put back. `inputs` are
     tensors on any device, the meta device too. With `target` CPU, kernels' own scratch is that of PyTorch's CPU build,
     else it is not known and left out. Raises `InputError` for what can't run without data.
     """
@@ -140,7 +154,8 @@ def _step(source: Any, mode: Any) -> _Step:
     if not isinstance(source, (torch.nn.Module, TrainingStep)):
         if not callable(source):
             raise InputError(f"an nn.Module, a TrainingStep or a function is expected, found {type(source).__name__}")
-        return _Step(source, {}, warm_ups=2)
+        objects = step_objects(source)
+        return _named_step(source, objects, mode) if objects.modules else _Step(source, {}, warm_ups=2)
     module = source.module if isinstance(source, TrainingStep) else source
     held = {}
     for label, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -169,6 +184,19 @@ def _step(source: Any, mode: Any) -> _Step:
         return loss.detach()
 
     return _Step(train, names, warm_ups=2, optimizer=optimizer, parameters=parameters)
+
+
+def _named_step(source: Callable[..., Any], objects: StepObjects, mode: Any) -> _Step:
+    """A function with the modules and optimisers that it names on tensors without data, and then as they were."""
+    names: dict[int, tuple[str, Any]] = {}
+
+    @contextmanager
+    def parameters() -> Iterator[None]:
+        with fake_state(mode, objects.modules, objects.optimizers, objects.others):
+            names.update({id(tensor): (label, tensor) for label, tensor in objects.named_tensors()})
+            yield
+
+    return _Step(source, names, warm_ups=2, optimizer=objects, parameters=parameters)
 
 
 _ADDED_UP = "add (autograd)"

@@ -1,0 +1,191 @@
+"""
+Where the curves of `memplan/align/calibration.json` come from: what the pair model said of runs of known truth.
+
+`python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--recorded RUN ...] [--weight SHARE]`
+aligns simulated runs and recorded ones without calibration and writes the curves, with where they come from beside
+them. It takes about five minutes of CPU; runs that are not named are left for checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memplan.align import Alignment, align
+from memplan.align.calibrated_chance import curve_members
+from memplan.core.arrays import Bools, Floats
+from memplan.schema import Plan
+from memplan.traces.profile import Kernels
+
+_CLAIMS = ("op", "scope")
+_FEWEST, _BIN = 100, 60
+"""Matches from which a way of matching has a curve, and of which a point of it stands for at least."""
+_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99, 0.995, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class RawClaims:
+    """
+    What the model said of the kernels of one run, before any curve: columns of equal length by claim.
+
+    `members` are the kernels that each curve is for.
+    """
+
+    recorded: bool
+    members: dict[str, Bools]
+    given: dict[str, Floats]
+    right: dict[str, Bools]
+
+
+def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, dict[str, Bools], dict[str, Floats]]:
+    """An alignment without calibration, the kernels of each curve, and what is given for each claim."""
+    members: dict[str, Bools] = {}
+    given: dict[str, Floats] = {}
+
+    def noted(chance: Floats, how: NDArray[np.int8], matched: Bools, weak: Bools, claim: str) -> Floats:
+        members.update(curve_members(how, matched, weak))
+        given[claim] = np.clip(chance, 0.0, 1.0)
+        return given[claim].copy()
+
+    with patch("memplan.align.alignment.calibrated_chance", noted):
+        found = align(plan, kernels)
+    return found, members, given
+
+
+def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
+    """Claims on simulated runs."""
+    from tests.align.simulated_runs import disturbance, model_plans, simulate_run
+
+    plans = list(model_plans(shared / "configs").values())
+    for seed in seeds:
+        run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
+        found, members, given = raw_alignment(run.plan, run.kernels)
+        scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
+        pairs = list(zip(found.op_of_kernel().tolist(), run.truth, strict=True))
+        right = {
+            "op": np.array([op in truth if op >= 0 else not truth for op, truth in pairs]),
+            "scope": np.array(
+                [scope[op] in {scope[other] for other in truth} if op >= 0 else not truth for op, truth in pairs]
+            ),
+        }
+        yield RawClaims(False, members, given, right)
+
+
+def recorded_claims(names: Sequence[str], scratch: Path) -> Iterator[RawClaims]:
+    """Claims on recorded runs in PyTorch and on live ones of MindSpore, by name."""
+    from tests.align.known_runs import outcome, recorded_run
+    from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
+
+    for name in names:
+        folder = scratch / name
+        folder.mkdir()
+        run = mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder)
+        found, members, given = raw_alignment(run.plan, run.kernels)
+        right = np.array(outcome(run, found).right)
+        yield RawClaims(True, members, given, dict.fromkeys(_CLAIMS, right))
+
+
+def fitted_curves(runs: Sequence[RawClaims], share: float) -> dict[str, dict[str, list[list[float]]]]:
+    """
+    Points of every curve: mean probability given and share right.
+
+    Recorded runs weigh `share` as much as the simulated ones together, each by the root of its length.
+    """
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for claim in _CLAIMS:
+        found[claim] = {}
+        for name in runs[0].members:
+            given = [run.given[claim][run.members[name]] for run in runs]
+            right = [run.right[claim][run.members[name]] for run in runs]
+            simulated = sum(len(part) for part, run in zip(given, runs, strict=True) if not run.recorded)
+            roots = [
+                len(part) / np.sqrt(len(run.given[claim])) * run.recorded for part, run in zip(given, runs, strict=True)
+            ]
+            scale = share * simulated / sum(roots) if sum(roots) and simulated else 1.0
+            weight = [
+                np.full(len(part), scale / np.sqrt(len(run.given[claim])) if run.recorded else 1.0)
+                for part, run in zip(given, runs, strict=True)
+            ]
+            columns = [np.concatenate(column).astype(np.float64) for column in (given, right, weight)]
+            if len(columns[0]) >= _FEWEST:
+                found[claim][name] = _rising_curve(*columns)
+    return found
+
+
+def _rising_curve(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
+    """Bins of what is given with the share right, pooled until they rise together and each has enough."""
+    order = np.argsort(given, kind="stable")
+    given, right, weight = given[order], right[order], weight[order]
+    sixths = np.searchsorted(np.cumsum(weight), np.linspace(0, weight.sum(), 7)[1:-1])
+    edges = np.unique(np.concatenate(([0], np.searchsorted(given, _EDGES), sixths, [len(given)])))
+    points: list[tuple[float, float, float, int]] = []
+    for begin, end in pairwise(edges.tolist()):
+        mine = slice(begin, end)
+        points.append(
+            (
+                float(np.average(given[mine], weights=weight[mine])),
+                float(np.average(right[mine], weights=weight[mine])),
+                float(weight[mine].sum()),
+                end - begin,
+            )
+        )
+        while len(points) > 1 and (points[-2][1] >= points[-1][1] or min(points[-2][3], points[-1][3]) < _BIN):
+            last, before = points.pop(), points.pop()
+            total = before[2] + last[2]
+            given_mean, right_mean = ((before[side] * before[2] + last[side] * last[2]) / total for side in (0, 1))
+            points.append((given_mean, right_mean, total, before[3] + last[3]))
+    return [[round(point[0], 4), round(point[1], 4)] for point in points]
+
+
+def calibration_text(source: str, curves: dict[str, dict[str, list[list[float]]]]) -> str:
+    """The file as it is kept: one curve a line."""
+    claims = [
+        f'  "{claim}": {{\n'
+        + ",\n".join(f'    "{name}": {json.dumps(points)}' for name, points in of.items())
+        + "\n  }"
+        for claim, of in curves.items()
+    ]
+    return "{\n" + ",\n".join([f'  "source": {json.dumps(source)}', *claims]) + "\n}\n"
+
+
+def main() -> None:
+    """Write the curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("calibration.json"))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5189), metavar=("FIRST", "LAST"))
+    parser.add_argument(
+        "--recorded",
+        nargs="*",
+        default=["llama", "moe", "llama_grouped", "moe_top4", "mlp_train", "cnn_train", "llama_infer", "llama_train"],
+    )
+    parser.add_argument("--weight", type=float, default=0.15)
+    options = parser.parse_args()
+    first, last = options.seeds
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = [
+            *simulated_claims(options.shared, range(first, last + 1)),
+            *recorded_claims(options.recorded, Path(scratch)),
+        ]
+    source = (
+        f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}) and, weighing "
+        f"{options.weight:g} as much together, the recorded runs {', '.join(options.recorded)} "
+        "(tests/align/known_runs.py, mindspore_runs.py): mean probability that the pair model gave, with second "
+        "opinions, and share right, by bins of it, pooled until they rise together; by benchmarks/calibration_fit.py. "
+        "Other seeds, the recorded run mixtral and measured profiles were not used for these curves; for the "
+        "constants of the pair model see the source in pair_model.json."
+    )
+    options.output.write_text(calibration_text(source, fitted_curves(runs, options.weight)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

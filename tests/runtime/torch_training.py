@@ -1,0 +1,128 @@
+"""
+A training script of PyTorch, as it is or with the two lines that plan it and apply the plan; writes JSON.
+
+Started as a process of its own by the tests: PyTorch's profiler counts memory rightly from a process's first use on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+STEPS = 3
+
+
+def train(share: float | None) -> dict[str, Any]:
+    """Losses, peaks planned and measured of a small transformer, planned for `share` of its peak (`None`: as it is)."""
+    import torch
+
+    import memplan
+
+    torch.manual_seed(0)
+    model = transformer(torch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    tokens = torch.randint(0, 512, (4, 256))
+
+    def step(batch: Any) -> Any:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        return loss.detach()
+
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plan = memplan.plan(step, tokens, chip="910B3")
+    whole = peak(plan)
+    untouched = (
+        all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        and all(parameter.grad is None for parameter in model.parameters())
+        and not optimizer.state
+        and scheduler.last_epoch == 0
+    )
+    report, refused = "", {}
+    if share is not None:
+        plan = memplan.plan(step, tokens, chip="910B3", hbm=int(whole * share))
+        refused = refusals(torch, plan)
+        report = str(plan.apply(model))
+    torch.manual_seed(1)  # of dropout, whatever was drawn before
+    losses = [float(step(tokens)) for _ in range(STEPS - 1)]
+    # Gradients of the step before go before its peak comes, and so are left out.
+    held = [*model.parameters(), tokens, *(value for state in optimizer.state.values() for value in state.values())]
+    state = sum(int(value.nbytes) for value in held)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        losses.append(float(step(tokens)))
+    return {
+        "losses": losses,
+        "planned": peak(plan),
+        "measured": state + most_allocated(profile),
+        "fits": plan.fits,
+        "recomputed": [] if plan.program is None else list(plan.program.recomputed),
+        "report": report,
+        "refused": refused,
+        "untouched": untouched,
+    }
+
+
+def transformer(torch: Any, layers: int = 4, width: int = 128) -> Any:
+    """A small transformer of the framework's own layers."""
+
+    class Transformer(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(512, width)
+            self.layers = torch.nn.ModuleList(
+                torch.nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.1, batch_first=True)
+                for _ in range(layers)
+            )
+            self.head = torch.nn.Linear(width, 512)
+
+        def forward(self, tokens: Any) -> Any:
+            hidden = self.embedding(tokens)
+            for layer in self.layers:
+                hidden = layer(hidden)
+            return self.head(hidden)
+
+    return Transformer()
+
+
+def peak(plan: Any) -> int:
+    """Bytes of HBM at the plan's peak."""
+    return int(next(use.peak for use in plan.tiers if use.tier.value == "HBM"))
+
+
+def most_allocated(profile: Any) -> int:
+    """The most bytes that the allocator handed out beyond what it had before the profile."""
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+def refusals(torch: Any, plan: Any) -> dict[str, str]:
+    """What applying the plan elsewhere is refused with."""
+    from memplan.core.errors import InputError
+
+    def answer(program: Any, chip: str | None = None) -> str:
+        try:
+            plan.apply(program, chip=chip)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    return {
+        "fewer layers": answer(transformer(torch, layers=3)),
+        "other width": answer(transformer(torch, width=64)),
+        "chip": answer(transformer(torch), "910C"),
+        "no module": answer(object()),
+    }
+
+
+if __name__ == "__main__":
+    wanted = None if sys.argv[1] == "plain" else float(sys.argv[1])
+    Path(sys.argv[2]).write_text(json.dumps(train(wanted)))
