@@ -60,6 +60,15 @@ class Document:
         return self.profile is not None and self.profile.simulated
 
     @property
+    def numbered(self) -> bool:
+        """Whether what stands for time is the number of an event: a history of allocations without times."""
+        if self.profile is None or self.rank is None or self.rank.tracks or self.rank.span_ns[0] != 0:
+            return False
+        from memplan.traces.readers.snapshot import NUMBERED  # with its reader: a window starts without
+
+        return any(note.text == NUMBERED for note in self.profile.notes)
+
+    @property
     def planned_step_ns(self) -> int | None:
         """
         How long the planned step takes from its first to its last kernel, as it is compared with a run.

@@ -36,6 +36,12 @@ def time_ticks(start: float, end: float, count: int) -> list[Tick]:
     return [Tick(i * step, f"{i * step / scale:,.{digits}f} {unit}") for i in range(first, last + 1)]
 
 
+def event_ticks(start: float, end: float, count: int) -> list[Tick]:
+    """At most about `count` ticks over the events numbered `[start, end)`."""
+    step = max(round(nice_step(end - start, count)), 1)
+    return [Tick(float(i * step), f"{i * step:,}") for i in range(math.ceil(start / step), math.floor(end / step) + 1)]
+
+
 def byte_ticks(low: float, high: float, count: int) -> list[Tick]:
     """At most about `count` ticks over `[low, high)` bytes at round binary sizes."""
     span = max(high - low, 1.0)

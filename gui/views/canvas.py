@@ -23,9 +23,9 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QWidget
 
-from memplan.core.units import format_duration
+from memplan.gui.i18n import say
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import time_ticks
+from memplan.gui.model.ruler import event_ticks, time_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.viewport import ZOOM_STEP
 from memplan.gui.views.view import ViewServices
@@ -230,8 +230,9 @@ class TimeCanvas(QWidget):
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, self.ruler_px - 9, f"⟷ {format_duration(viewport.span)}")
-        for tick in time_ticks(viewport.start, viewport.end, count):
+        painter.drawText(8, self.ruler_px - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
+        ticks = event_ticks if self.session.numbered else time_ticks
+        for tick in ticks(viewport.start, viewport.end, count):
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
             painter.drawLine(QPointF(x, self.ruler_px - 6), QPointF(x, self.ruler_px))

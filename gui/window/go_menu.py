@@ -11,7 +11,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.neighbours import next_slice, slice_across
-from memplan.gui.model.slices.shown_steps import ShownStep, adjacent_step, steps
+from memplan.gui.model.slices.shown_steps import ShownStep, step_beside, steps
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.search_bar import SearchBar
 from memplan.gui.views.timeline.timeline_view import TimelineView
@@ -172,7 +172,6 @@ class StepNavigator:
 
     def _turn(self, found: tuple[ShownStep, ...], *, forward: bool) -> None:
         viewport = self._documents.current.session.viewport
-        # The step in view is the one that begins near the left edge, with the margin that a jump leaves.
-        step = adjacent_step(found, viewport.start + 0.05 * viewport.span, forward)
+        step = step_beside(found, viewport.start, viewport.end, forward)
         if step is not None:
             self._reveal(step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from memplan.core.bisection import largest_fitting
@@ -58,21 +57,39 @@ def ways_to_fit(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: in
     found: list[Change] = []
     for swap in (False, True):
         base = replace(recipe, swap_optimizer=swap or recipe.swap_optimizer, reuse_fp32=recipe.reuse_fp32 and not swap)
-        for what, tried in _recomputations(base, layers):
-            memory = tightest_stage(model, layout, tried)
-            if memory.peak_bytes <= capacity:
-                found.append(Change(f"{'optimiser states on the host, ' if swap else ''}{what}", tried, memory))
-                break
+        change = _recomputation(model, layout, base, capacity, layers)
+        if change is not None:
+            what = f"{'optimiser states on the host, ' if swap else ''}{change.what}"
+            found.append(replace(change, what=what))
         if found and not swap and found[0].recipe == recipe:
             break
     return tuple(found)
 
 
-def _recomputations(recipe: Recipe, layers: int) -> Iterator[tuple[str, Recipe]]:
-    yield "no recomputation", recipe
-    yield "norms and activation functions recomputed", replace(recipe, recompute_cheap=True)
-    for count in range(recipe.recompute_layers + 1, layers + 1):
-        yield f"{count} of {layers} layers a stage recomputed", replace(recipe, recompute_layers=count)
+def _recomputation(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: int, layers: int) -> Change | None:
+    """The cheapest recomputation with which `recipe` fits: every further layer takes less, so halving finds it."""
+
+    def tried(what: str, changed: Recipe) -> Change:
+        return Change(what, changed, tightest_stage(model, layout, changed))
+
+    def spared(count: int) -> Change:
+        again = layers - count
+        return tried(f"{again} of {layers} layers a stage recomputed", replace(recipe, recompute_layers=again))
+
+    def fits(change: Change) -> bool:
+        return change.memory.peak_bytes <= capacity
+
+    for what, changed in (
+        ("no recomputation", recipe),
+        ("norms and activation functions recomputed", replace(recipe, recompute_cheap=True)),
+    ):
+        change = tried(what, changed)
+        if fits(change):
+            return change
+    most = layers - recipe.recompute_layers - 1
+    if most < 0 or not fits(spared(0)):
+        return None
+    return spared(largest_fitting(lambda count: fits(spared(count)), most))
 
 
 def ways_to_double(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: int) -> tuple[int, tuple[Change, ...]]:

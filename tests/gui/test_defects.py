@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from PySide6.QtWidgets import QApplication
 
 from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
-from memplan.gui.model.session.open_request import notes_of
+from memplan.gui.model.ruler import event_ticks
+from memplan.gui.model.session.open_request import Request, notes_of, open_session
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.canvas import GUTTER_PX
@@ -22,6 +25,7 @@ from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.window.main_window import MainWindow
 from memplan.traces.profile import CounterSeries
+from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
 
 pytestmark = pytest.mark.gui
@@ -150,3 +154,28 @@ def test_files_that_say_the_same_share_a_line(window: MainWindow) -> None:
     lines = notes_of(window.session)
     assert len(lines) == before + 1
     assert any("+ 29" in line and line.endswith("not read: its events are in the full trace too") for line in lines)
+
+
+def test_the_next_step_of_an_overview_is_the_first_one() -> None:
+    """Went wrong once: "next step" from where all are seen went to the second."""
+    found = tuple(ShownStep(number, 100.0 * number + 2, 100.0 * number + 80) for number in range(1, 6))
+    assert step_beside(found, 0.0, 1000.0, True) is found[0]
+    assert step_beside(found, 0.0, 1000.0, False) is found[-1]
+    for place in range(4):
+        step = found[place]
+        assert step_beside(found, step.start - 2, step.end + 2, True) is found[place + 1]
+    assert step_beside(found, found[-1].start - 2, found[-1].end + 2, True) is None
+
+
+def test_events_without_times_are_counted(qtbot: Any, shared_data: Path) -> None:
+    """Went wrong once: 9,699 events were "9.699 us" long."""
+    profile = shared_data / "snapshots"
+    numbered = [session for rank in range(5) if (session := open_session(Request(None, profile, rank=rank))).numbered]
+    assert numbered
+    for session in numbered:
+        start, end = session.document.span_ns
+        assert str(session.length_text(end - start)) == f"{end - start:,} events"
+        ticks = event_ticks(0.0, float(end), 8)
+        assert [tick.text for tick in ticks] == [f"{round(tick.value):,}" for tick in ticks]
+        assert len(ticks) in range(2, 12)
+    assert str(open_session(Request(PLAN, PROFILE)).length_text(1500.0)) == "1.500 µs"

@@ -23,6 +23,8 @@ from memplan.traces.readers.block_events import BlockEvent, allocations_of_event
 from memplan.traces.readers.plain_pickle import load_plain
 
 _ALLOCATES = {"alloc": True, "free_completed": False}
+NUMBERED = "its events have no times; they are numbered"
+"""What is noted of a snapshot whose times are the numbers of its events."""
 _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 
 
@@ -95,7 +97,7 @@ class SnapshotReader(RankReader):
     def _times(self, events: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
         if all(isinstance(event.get("time_us"), int) for event in events):
             return np.array([min(event["time_us"], 2**53) * 1000 for event in events], dtype=np.int64)
-        self._notes.tell(self._path, "its events have no times; they are numbered")
+        self._notes.tell(self._path, NUMBERED)
         return np.arange(len(events), dtype=np.int64)
 
     def allocations(self, progress: Progress) -> Allocations | None:

@@ -33,7 +33,7 @@ def overview(session: Session) -> list[Section]:
             facts += [
                 fact("rank", Sentence("{}; {} in all", (str(document.rank.rank), str(len(document.profile.ranks))))),
                 fact("device", document.rank.device or Sentence("not named")),
-                fact("length", format_duration(end - start)),
+                fact("length", session.length_text(end - start)),
                 fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),
             ]
         sections.append(Section(Sentence("Profile"), tuple(facts)))

@@ -75,6 +75,7 @@ _ROLES = {
     BudgetPart.COLLECTIVES: "communication",
     BudgetPart.GRAPHS: "workspace",
     BudgetPart.WORKSPACE: "workspace",
+    BudgetPart.STATES: "kv",
 }
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress, silent
-from memplan.core.sentence import Text
+from memplan.core.sentence import Sentence, Text
+from memplan.core.units import format_duration
 from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
@@ -80,6 +81,7 @@ class Session:
     def __init__(self, document: Document, tier: Tier | None = None) -> None:
         self.document = document
         self.origin_ns = document.origin_ns
+        self.numbered = document.numbered
         start, end = document.span_ns
         margin = max((end - start) // 100, 1)
         self.viewport = Viewport((float(-margin), float(end - start + margin)))
@@ -100,6 +102,10 @@ class Session:
         self.peak: Peak | None = None
         self.curves = TierCurves()
         self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
+
+    def length_text(self, length: float) -> Text:
+        """A length on the time axis: a duration, or so many events where these have no times."""
+        return Sentence("{} events", (f"{round(length):,}",)) if self.numbered else format_duration(length)
 
     def tier_memory(self, tier: Tier) -> TierMemory:
         """The map and the curve of `tier`: what takes time of `show_tier`; for any thread, it changes nothing here."""

@@ -29,6 +29,15 @@ def steps(session: Session, progress: Progress = silent) -> tuple[ShownStep, ...
     return tuple(ShownStep(span.number, float(span.start_ns - origin), float(span.end_ns - origin)) for span in spans)
 
 
+def step_beside(found: tuple[ShownStep, ...], start: float, end: float, forward: bool) -> ShownStep | None:
+    """The next or previous step seen from a view of `[start, end)`: of one that shows several the first or the last."""
+    whole = [step for step in found if start <= step.start and step.end <= end]
+    if len(whole) > 1:
+        return whole[0] if forward else whole[-1]
+    # The step in view is the one that begins near the left edge, with the margin that a jump leaves.
+    return adjacent_step(found, start + 0.05 * (end - start), forward)
+
+
 def adjacent_step(found: tuple[ShownStep, ...], time: float, forward: bool) -> ShownStep | None:
     """The step after the one that is under way at `time`, or the one before; `None` at the ends."""
     if forward:

@@ -12,7 +12,7 @@ from PySide6.QtGui import QPainter, QPen, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_bytes, format_duration, format_signed
+from memplan.core.units import format_bytes, format_signed
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.palette import Palette
@@ -251,7 +251,7 @@ class CurveView(TimeCanvas):
         """Every curve's value at `time`, and planned minus measured."""
         clock = self.session.origin_ns + int(np.floor(time))
         curves = self.session.curves
-        lines = [format_duration(time)]
+        lines = [say(self.session.length_text(time))]
         planned = curves.planned.at(clock) if curves.planned is not None else None
         if planned is not None:
             lines.append(f"{tr('planned')}: {format_bytes(planned)}")

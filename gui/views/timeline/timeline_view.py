@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QBrush, QColor, QFontMetrics, QFontMetricsF, QImage, QPainter
+from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.arrays import Int64s
@@ -22,7 +22,7 @@ from memplan.gui.model.slices.flows import Arrow, arrows
 from memplan.gui.model.slices.slice_text import short_name, slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
-from memplan.gui.model.timeline.lanes import Codes, TrackLanes, paint
+from memplan.gui.model.timeline.lanes import TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,
@@ -74,6 +74,7 @@ class TimelineView(TrackCanvas):
         super().__init__(session, palette, parent)
         self.loader = loader
         self._tables: dict[str, NDArray[np.uint32]] = {}
+        self._pens_on: dict[str, list[QPen]] = {}
         self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
         self._framed: dict[str, list[int]] = {}
@@ -109,6 +110,7 @@ class TimelineView(TrackCanvas):
         event = self.session.selected_changed
         self._listening.append((event, event.connect(self._selection_changed)))
         self._tables.clear()
+        self._pens_on.clear()
         self._hover = None
         self.bar.setValue(0)
         self.tracks_changed()
@@ -121,6 +123,7 @@ class TimelineView(TrackCanvas):
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self._tables.clear()
+        self._pens_on.clear()
         self._gutter = None
         self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
         super().set_palette(palette)
@@ -292,6 +295,7 @@ class TimelineView(TrackCanvas):
         track = placed.track
         kind = track.kind if track is not None else ""
         places = self.session.document.places if track is not None and track.planned is None else None
+        pens = self._label_pens(track, lanes) if track is not None else []
         drawn = 0
         for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
@@ -299,20 +303,26 @@ class TimelineView(TrackCanvas):
             index = found if lane.indices is None else lane.indices[found]
             codes = name_of[index].tolist()
             told = places.labels(kind, lanes.slices, index) if places is not None else [""] * len(codes)
-            colours = self._label_colours(placed, lanes, lane.category[found])
-            rows = zip(codes, told, lefts.tolist(), rights.tolist(), colours, strict=True)
-            for code, place, left, right, colour in rows:
-                painter.setPen(colour)
+            own = [pens[kind] for kind in lane.category[found].tolist()]
+            now: QPen | None = None
+            for code, place, left, right, pen in zip(codes, told, lefts.tolist(), rights.tolist(), own, strict=True):
+                if pen is not now:
+                    painter.setPen(pen)
+                    now = pen
                 text = self._fitted.text(place or short_name(names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
             drawn += len(codes)
         return drawn
 
-    def _label_colours(self, placed: Placed, lanes: TrackLanes, kinds: Codes) -> list[QColor]:
-        """For slices of those kinds what can be read on their colours."""
-        table = self._table(placed.track, lanes) if placed.track is not None else np.zeros(0, np.uint32)
-        known = {kind: self.colour(self.colours.label_on(int(table[kind]))) for kind in set(kinds.tolist())}
-        return [known[kind] for kind in kinds.tolist()]
+    def _label_pens(self, track: TimelineTrack, lanes: TrackLanes) -> list[QPen]:
+        """For each kind of slice of a track the pen that can be read on its colour; a few pens serve all."""
+        pens = self._pens_on.get(track.key)
+        if pens is None:
+            shared: dict[int, QPen] = {}
+            colours = [self.colours.label_on(ground) for ground in self._table(track, lanes).tolist()]
+            pens = [shared.setdefault(colour, QPen(self.colour(colour))) for colour in colours]
+            self._pens_on[track.key] = pens
+        return pens
 
     def _paint_frames(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float) -> None:
         """Frames around the slices of this track that stand for what is selected."""

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from memplan.core.errors import InputError
-from memplan.readers.mindir.shape_rules import RESULT_RULES, int_tuple
+from memplan.readers.mindir.shape_rules import RESULT_RULES, Shape, int_tuple
 
-Shape = tuple[int, ...]
 OPEN_RANK = -2
 _RESHAPES = re.compile(
     r"Pad|MaskedSelect|Crop|Resize|Upsample|Interpolate|Repeat|Pool|Conv|[Ff]old|SelectExt|SelectView|Im2Col|Col2Im|FFT|Shuffle|Space|Stack|Slice|Split|"
