@@ -12,7 +12,7 @@ from pathlib import Path
 FOR_PYTHON = frozenset({"Callback", "parameter_counts", "plan_cache"})
 """Offered to who works with memplan in Python: watching a run, parameters of a model, blocks of a cache."""
 _OVERRIDES = frozenset({"find_class", "frombuf", "persistent_load", "_repr_html_"})
-"""Methods that a base class of a library calls, beside those of Qt, told by their capitals, and MindSpore's `on_train_…`."""
+"""Methods that a base class of a library calls, beside Qt's, told by their capitals, and MindSpore's `on_train_…`."""
 _REGISTERS = frozenset({"callback", "command"})
 """Decorators of Typer's apps: they keep what they decorate."""
 
