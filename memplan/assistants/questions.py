@@ -52,7 +52,7 @@ class Questions:
         `options` are those of `memplan kv`, such as {"chip": "910B3", "engine": "vllm-ascend", "tp": 8, "context":
         32768, "weights": "w8a8"}.
         """
-        from memplan.reports.kv_report import kv_report
+        from memplan.reports.kv.kv_report import kv_report
         from memplan.requests.kv_request import KvRequest
 
         asked = _request(KvRequest, "config", self._folders.readable(config), options)
