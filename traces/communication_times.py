@@ -23,6 +23,8 @@ def read_communication_times(paths: Sequence[Path], notes: Notebook) -> list[Com
     """The communications that `communication.json` files tell of, in order of start; sums over ops are left out."""
     found: list[CommunicationTime] = []
     for path, value in communication_documents(paths, notes):
+        if _placed(value) < path.read_bytes().count(b'"Communication Time Info"'):
+            notes.add(path, "holds more communications than stand where they belong")
         found.extend(_told(value, path, notes))
     return sorted(found, key=lambda one: (one.start_ns, one.op))
 
@@ -84,6 +86,14 @@ def transport_totals(told: Iterable[CommunicationTime]) -> list[TransportTotal]:
             packet.transport, before.size + packet.size, before.duration_ns + packet.duration_ns
         )
     return sorted(found.values(), key=lambda total: (-total.size, total.transport))
+
+
+def _placed(value: object) -> int:
+    """How many communications, and sums over them, stand where they belong."""
+    entries = (
+        entry for _, kinds in _members(value) for _, ops in _members(kinds) for _, entry in _members(ops)
+    )  # fmt: skip
+    return sum(isinstance(entry, dict) and "Communication Time Info" in entry for entry in entries)
 
 
 def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationTime]:

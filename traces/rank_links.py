@@ -25,7 +25,10 @@ def communication_documents(paths: Sequence[Path], notes: Notebook) -> Iterator[
             if path.stat().st_size > MOST_MATRIX_BYTES:
                 notes.add(path, "skipped: far larger than such a file is")
                 continue
-            value = json.loads(path.read_bytes(), parse_float=str, strict=False)
+            text = path.read_bytes()
+            value = json.loads(text, parse_float=str, strict=False)
+            if b"\0" in text:
+                notes.add(path, "holds NUL bytes: what they replaced is missing")
         except (OSError, ValueError, RecursionError) as error:
             notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
             continue
@@ -51,6 +54,8 @@ def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
             match = STEP_NAME.fullmatch(names[0]) if names else None
             step = int(match.group(1)) if match else None
             for op, pairs in _items(ops):
+                if not isinstance(pairs, dict):
+                    notes.add(path, f"{op[:80]}: holds no pairs of ranks; skipped")
                 for pair, told in _items(pairs) if op != "Total Op Info" else ():
                     ends = _PAIR.fullmatch(pair)
                     if ends is None or not isinstance(told, dict):

@@ -12,7 +12,7 @@ from memplan.reports.report import Report, ReportTable, cell_text
 
 MOST_TEXT = 24_000
 """Characters of one answer."""
-MOST_ANSWER_ROWS = 200
+ANSWERED_ROWS = 200
 """Rows of a table in one answer."""
 _KEPT = 16
 
@@ -53,7 +53,7 @@ class Answers:
         if start < 0 or count < 1:
             raise InputError("rows are counted from 0, and at least one is asked for")
         title, table = tables[number]
-        end = min(start + min(count, MOST_ANSWER_ROWS), len(table.rows))
+        end = min(start + min(count, ANSWERED_ROWS), len(table.rows))
         rows = [_row(table, row) for row in table.rows[start:end]]
         document = {"table": title, "rows_in_all": len(table.rows), "first": start, "rows": rows}
         while rows and len(text := json.dumps(document, ensure_ascii=False)) > MOST_TEXT:

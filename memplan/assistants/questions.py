@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from memplan.assistants.answers import MOST_ANSWER_ROWS, Answers
+from memplan.assistants.answers import ANSWERED_ROWS, Answers
 from memplan.assistants.folders import ReadableFolders
 from memplan.core.errors import InputError
 from memplan.core.options import options_of
@@ -103,7 +103,7 @@ class Questions:
 
         return self._answers.told(chips_report(chips()) if name is None else chip_report(chip(name), []))
 
-    def table(self, report: str, number: int, start: int = 0, count: int = MOST_ANSWER_ROWS) -> str:
+    def table(self, report: str, number: int, start: int = 0, count: int = ANSWERED_ROWS) -> str:
         """Give rows of a table of an earlier answer as JSON: `report` is its name, `number` that of the table."""
         return self._answers.rows(report, number, start, count)
 

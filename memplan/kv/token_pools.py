@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB, round_up
 from memplan.kv.compressed_pools import CompressedSizes, compressed_sizes, keeps_entries, window_cap
 from memplan.kv.engine import Engine
@@ -168,6 +169,8 @@ def token_pools(
     stages = stage_spans(len(model.layers), layout)
     # The cap keeps states of the largest stage on all of them, so that the stages agree.
     wanted = asked_requests(model, rules, options, layout)
+    if options.caches.speculative_tokens and among(model, rules.capped):
+        raise InputError(f"{engine.name} does not draft with the layers of multi-token prediction of {model.name}")
     per_state = _state_bytes(model, options, layout, stages)
     rests, states = [], None
     for item in memory:
@@ -192,7 +195,9 @@ def token_pools(
     window = None if first.window is None else first.window - among(model, rules.exclusive_windows)
     cap = None
     if window is not None and first.full and options.requests is not None and not options.prefix_caching:
-        cap = window_cap(rules, options, page, window, wanted or 0, options.batched_tokens or engine.batched_tokens)
+        # Ranks of attention share a prefill (arg_groups/parallel_hook.py).
+        prefill = (options.batched_tokens or engine.batched_tokens) // attention_ranks(layout)
+        cap = window_cap(rules, options, page, window, wanted or 0, prefill)
         cells = [replace(cell, cap=cap) for cell in cells]
     full = min(cell.tokens(room, rules) for cell, room in zip(cells, rooms, strict=True)) // page * page
     windows = cap

@@ -29,6 +29,7 @@ from memplan.traces.rank import RankProfile
 
 _MOST_NOTES = 20
 _MOST_RANKS = 4
+_EVERY = 1 << 30
 
 _TRACKS = (Column("process"), Column("tracks", Quantity.COUNT), Column("events", Quantity.COUNT))
 _STEPS = (
@@ -43,7 +44,7 @@ _OP_TYPES = (
     Column("type"),
     Column("count", Quantity.COUNT),
     Column("total", Quantity.DURATION),
-    Column("of these", Quantity.SHARE),
+    Column("of all", Quantity.SHARE),
 )
 _MEMORY = (
     Column("component"),
@@ -133,6 +134,7 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
         }
         memory.append({"component": component, "samples": len(curve.time_ns), **peaks})
     kernels = rank.kernels()
+    types = rank.top_ops(_EVERY)
     steps = [
         {
             "step": step.step,
@@ -157,7 +159,8 @@ def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict
             {"process": process, "tracks": count, "events": events[process]} for process, count in tracks.items()
         ],
         "steps": steps,
-        "top_ops": [{"type": op.type, "count": op.count, "total_ns": op.total_ns} for op in rank.top_ops(top)],
+        "top_ops": [{"type": op.type, "count": op.count, "total_ns": op.total_ns} for op in types[:top]],
+        "ops_total_ns": sum(op.total_ns for op in types),
         "memory": memory,
         "communications": [asdict(total) for total in communication_totals(communications)],
         "transports": [
@@ -170,6 +173,11 @@ def _sections(rank: dict[str, Any]) -> Iterator[ReportSection]:
     chip = rank["chip"] or "unknown chip"
     kernels = "no kernels" if rank["kernels"] is None else f"{rank['kernels']:,} kernels"
     span = format_duration(rank["end_ns"] - rank["start_ns"])
+    joint = "over "
+    if rank["kernels"] is None and rank["end_ns"] <= rank["start_ns"]:
+        present = [name for name in ("steps", "memory", "communications") if rank[name]]
+        if present:
+            kernels, joint, span = "no kernels and no timeline, only", "", " and ".join(present)
     parts: list[Part] = []
     if rank["tracks"]:
         tracks = tuple((row["process"], row["tracks"], row["events"]) for row in rank["tracks"])
@@ -178,7 +186,7 @@ def _sections(rank: dict[str, Any]) -> Iterator[ReportSection]:
         keys = ("step", "length_ns", "computing_ns", "communication_not_overlapped_ns", "free_ns", "stage_ns")
         parts.append(ReportTable(_STEPS, tuple(tuple(row[key] for key in keys) for row in rank["steps"]), "Steps"))
     if rank["top_ops"]:
-        total = sum(row["total_ns"] for row in rank["top_ops"]) or 1
+        total = rank["ops_total_ns"] or 1
         types = tuple((row["type"], row["count"], row["total_ns"], row["total_ns"] / total) for row in rank["top_ops"])
         parts.append(ReportTable(_OP_TYPES, types, "Op types by time"))
         parts.append(bar_chart([(row["type"], row["total_ns"]) for row in rank["top_ops"]], Quantity.DURATION))
@@ -198,7 +206,7 @@ def _sections(rank: dict[str, Any]) -> Iterator[ReportSection]:
     if len(held) < len(rank["memory"]):
         parts.append(f"{len(rank['memory']) - len(held)} more components hold nothing; --json lists them")
     device = rank["device"] or "unknown device"
-    yield section(f"Rank {rank['rank']} on {device} ({chip}): {kernels} over {span}", *parts)
+    yield section(f"Rank {rank['rank']} on {device} ({chip}): {kernels} {joint}{span}", *parts)
 
 
 def _size(count: int | None) -> int | None:

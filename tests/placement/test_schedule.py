@@ -191,7 +191,7 @@ def test_no_choice_of_a_small_case_beats_the_bound() -> None:
             continue
         assert bound is not None
         assert bound.makespan_ns <= min(fitting)
-        assert choose_moves(problem, capacity).makespan_ns <= min(fitting) * 1.02
+        assert choose_moves(problem, capacity, bound).makespan_ns <= min(fitting) * 1.02
 
 
 def test_what_is_written_once_is_copied_out_once() -> None:

@@ -272,9 +272,14 @@ def outcome(known: Known, content: bytes, folder: Path) -> str:
         assert sum(map(len, found.values())) >= len(known.values), f"{known.name}: rows are missing"
         return "read"
     names = "\n".join(found)
+    # Damage may make another valid file: a header of another unit, a slice that becomes the end of an arrow.
+    same_header = not known.name.endswith(".csv") or content.startswith(known.content.partition(b"\n")[0])
+    same_phases = content.count(b'"ph": "X"') >= known.content.count(b'"ph": "X"')
     for word, values in known.values.items():
-        assert word in names or word.encode() not in content, f"{known.name}: {word} is in the file, but not read"
-        if word in found and known.records[word] in content:
+        record = known.records[word]
+        there = record in content or (word.encode() in content and same_phases)
+        assert word in names or not there, f"{known.name}: {word} is in the file, but not read"
+        if word in found and record in content and same_header:
             assert values in found[word], f"{known.name}: {word} reads {found[word]}, not {values}"
     if not known.name.endswith(".csv") and known.content.startswith(content):
         assert found.keys() >= known.values.keys(), f"{known.name}: cut to {len(content)} bytes in silence"

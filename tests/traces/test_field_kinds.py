@@ -422,3 +422,70 @@ def test_the_database_form_of_memscope_is_refused_by_its_name(tmp_path: Path) ->
     write_database(path, [])
     with pytest.raises(InputError, match="database form of an msMemScope dump"):
         open_profile(path)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_trace_saved_as_utf_16_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool, encoding: str
+) -> None:
+    events = [{**slice_event(i, BEGIN_US + 100 * i), "name": f"核{i}"} for i in range(4)]
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    (tmp_path / "trace_view.json").write_bytes(mark + json.dumps(events, ensure_ascii=False).encode(encoding))
+    if large:
+        monkeypatch.setattr("memplan.traces.readers.trace_file.SMALL", 10)
+    profile = open_profile(tmp_path, cache=tmp_path / "cache")
+    rank = profile.rank(0)
+    (track,) = rank.tracks
+    slices = rank.slices(track.id)
+    assert [slices.names[name] for name in slices.name] == [f"核{i}" for i in range(4)]
+    assert rank.arguments(track.id, BEGIN_US * 1000) == {"Task Type": "AI_CORE"}
+    assert "written as UTF-16: read so" in texts(profile)
+
+
+@settings(max_examples=30, deadline=None)
+@given(tree=st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=3), max_leaves=8), packed=st.booleans())
+def test_slices_told_by_begin_and_end_are_those_told_whole(tree: list[object], packed: bool) -> None:
+    """Slices of a tree, one in another, as `B` and `E` on one thread and as `X` on another."""
+    events: list[dict[str, object]] = []
+    clock = iter(range(1, 1000))
+
+    def tell(inner: object, number: int) -> int:
+        start, name = next(clock), f"s{number}"
+        shared = {"name": name, "pid": 1, "ts": f"{BEGIN_US + start}.000"}
+        events.append({**shared, "ph": "B", "tid": 1, "args": {"of": name}})
+        last = number
+        for one in inner if isinstance(inner, list) else ():
+            last = tell(one, last + 1)
+        end = next(clock)
+        events.append({"ph": "E", "pid": 1, "tid": 1, "ts": f"{BEGIN_US + end}.000"})
+        events.append({**shared, "ph": "X", "tid": 2, "dur": end - start})
+        return last
+
+    tell(tree, 0)
+    with TemporaryDirectory() as folder:
+        text = json.dumps(events).encode()
+        path = Path(folder) / ("trace_view.json.gz" if packed else "trace_view.json")
+        path.write_bytes(gzip.compress(text) if packed else text)
+        profile = open_profile(path, cache=Path(folder) / "cache")
+        rank = profile.rank(0)
+        halves, whole = (rank.slices(track.id) for track in rank.tracks)
+        for column in ("start_ns", "duration_ns", "depth"):
+            assert getattr(halves, column).tolist() == getattr(whole, column).tolist()
+        assert [halves.names[name] for name in halves.name] == [whole.names[name] for name in whole.name]
+        assert rank.arguments(rank.tracks[0].id, int(halves.start_ns[0])) == {"of": "s0"}
+        assert not profile.notes
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_ends_without_another_are_noted(packed: bool) -> None:
+    events: list[dict[str, object]] = [
+        {"ph": "E", "pid": 1, "tid": 1, "ts": BEGIN_US},
+        {"ph": "B", "name": "whole", "pid": 1, "tid": 1, "ts": BEGIN_US + 1},
+        {"ph": "E", "pid": 1, "tid": 1, "ts": BEGIN_US + 2},
+        {"ph": "B", "name": "open", "pid": 1, "tid": 1, "ts": BEGIN_US + 3},
+        {"ph": "B", "name": "other thread", "pid": 1, "tid": 2, "ts": BEGIN_US + 3},
+    ]
+    names, notes, _ = read_trace(json.dumps(events).encode(), packed)
+    assert names == ["whole"]
+    assert "3 events of phases 'B' and 'E' have no other end" in notes

@@ -19,7 +19,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
-from memplan.kv import BlockPool, CacheOptions, Engine, ServingOptions, Settings, engine, plan_stages, resolve
+from memplan.kv import BlockPool, CacheOptions, Engine, EngineSettings, ServingOptions, engine, plan_stages, resolve
 from memplan.kv.layers import cache_specs
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig, load_config
@@ -35,7 +35,7 @@ class Draw:
     model: ModelConfig
     engine: Engine
     options: ServingOptions
-    settings: Settings
+    settings: EngineSettings
     layout: Layout
     available: tuple[int, ...]
 

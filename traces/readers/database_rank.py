@@ -39,6 +39,7 @@ class DatabaseReader(RankReader):
             notes.add(path, "not read: the rank has another database")
         self._share = source.device
         self._database = Database(main, notes, source.device)
+        self._database.note_damage()
         self._analysis = [Database(path, notes, source.device) for path in source.of(FileKind.ANALYSIS_DATABASE)]
 
     def device(self, progress: Progress) -> str:

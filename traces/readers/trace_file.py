@@ -21,7 +21,7 @@ from memplan.traces.timeline.events import plain_json, read_events
 from memplan.traces.timeline.merge_events import events_of_device, merge_events, newest_run, without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
-from memplan.traces.timeline.text_damage import with_known_escapes
+from memplan.traces.timeline.text_damage import UTF_16_MARKS, with_known_escapes
 from memplan.traces.timeline.tracks import build
 
 SMALL = 8 * 1024 * 1024  # read by Python's own parser: quicker than loading the compiled one
@@ -47,11 +47,11 @@ def load_timeline(
     if not paths:
         return None
     try:
-        packed = [is_gzip(path) for path in paths]
+        packed = [is_gzip(path) or _is_utf_16(path) for path in paths]
         size = sum(path.stat().st_size for path in paths)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=paths[0]) from None
-    if size <= SMALL and not any(packed):
+    if size <= SMALL and not any(map(is_gzip, paths)):
         return _small(paths, types(), source.device, notes, progress)
     store = Store(cache or cache_directory())
     key = key_of([*paths, *source.of(FileKind.KERNELS)], str(source.device or ""))
@@ -110,7 +110,7 @@ def _imported(
             text = path
             if packed[number]:
                 text = Path(temporary) / unzipped_name(number)
-                unzip(path, text, own, progress)
+                (_recode if _is_utf_16(path) else unzip)(path, text, own, progress)
                 unpacked.append(text)
             parts.append(scan_events(text, own, progress, shown=path, workers=threads))
         events = events_of_device(merge_events(newest_run(parts, paths, own), _FILE_BIT, paths, own), share)
@@ -122,6 +122,21 @@ def _imported(
             notes.tell("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
             return timeline, told
     return store.load(key) or (timeline, told)
+
+
+def _is_utf_16(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in UTF_16_MARKS
+
+
+def _recode(path: Path, target: Path, notes: Notebook, progress: Progress) -> None:
+    """Write a trace that was saved as UTF-16 into `target` as UTF-8, block by block."""
+    notes.tell(path, "written as UTF-16: read so")
+    size = path.stat().st_size
+    with path.open(encoding="utf-16", errors="replace", newline="") as file, target.open("wb") as sink:
+        while text := file.read(1 << 22):
+            sink.write(text.encode(errors="replace"))
+            progress(sink.tell(), size, f"recoded bytes of {path.name}")
 
 
 def _warm() -> None:

@@ -25,6 +25,7 @@ from memplan.traces.scan.json_text import (
     skip_object,
     space,
 )
+from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK
 
 # Results of `scan`.
 DONE, MORE_INPUT, MORE_ROWS, MORE_STRINGS, LIST_END = 0, 1, 2, 3, 4
@@ -360,6 +361,10 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
             i = following
             q = np.int64(0) if i < n and i32(quotes + 4 * q) > i else q
             continue
+        half = phase == 66 or phase == 69
+        if half:  # one end of a slice, as a row whose duration says which
+            dur, has_dur = np.int64(BEGIN_MARK if phase == 66 else END_MARK), True
+            phase = np.int64(88)
         if phase == 77:
             row = i64(st + 8 * N_META)
             if row >= i64(st + 8 * META_ROWS):
@@ -369,7 +374,7 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
             _count(st, N_META)
         elif phase != 88 and phase != 67 and phase != 115 and phase != 102 and phase != 116:
             _count(st, N_OTHER + phase)
-        elif not has_ts or (phase == 88 and (not has_dur or dur < 0)) or (phase == 67 and size == 0):
+        elif not has_ts or (phase == 88 and not half and (not has_dur or dur < 0)) or (phase == 67 and size == 0):
             _count(st, N_UNUSABLE)
         else:
             rows = i64(st + 8 * ROWS)

@@ -37,6 +37,7 @@ from memplan.traces.timeline.events import (
     damaged_note,
     unknown_note,
     unusable_note,
+    with_joined_slices,
 )
 from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, is_cut
 
@@ -222,7 +223,7 @@ def scan_events(
             file.seek(max(size - TAIL, 0))
             if is_cut(head, file.read(TAIL)):
                 notes.add(shown or path, CUT_NOTE)
-            return _assembled(scan, file)
+            return with_joined_slices(_assembled(scan, file), shown or path, notes)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from None
 

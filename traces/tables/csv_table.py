@@ -84,6 +84,8 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
         return None
     if ragged:
         notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
+    if lines.nuls:
+        notes.add(path, "holds NUL bytes: what they replaced is missing")
     if lines.quotes % 2:
         notes.add(path, "a quote in it is never closed: lines after one may have become part of a field")
     if lines.replaced:
@@ -104,7 +106,6 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
 
 def table_ends(path: Path, size: int) -> tuple[str, str]:
     """The first and, of a file that is not packed, the last `size` bytes of a table as text; empty where unreadable."""
-    encoding = _form_of(path).encoding
     try:
         with open_source(path) as file:
             head = file.read(size)
@@ -115,6 +116,7 @@ def table_ends(path: Path, size: int) -> tuple[str, str]:
                 tail = file.read(size)
     except (OSError, EOFError, zlib.error, InputError):
         return "", ""
+    encoding = _encoding_of(head)
     return head.decode(encoding, errors="replace"), tail.decode(encoding, errors="replace")
 
 
@@ -194,7 +196,7 @@ def _form_of(path: Path) -> _Form:
             head = raw.read(1 << 16)
     except (OSError, EOFError, zlib.error):
         return _Form()
-    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = _encoding_of(head)
     lines = head.decode(encoding, errors="replace").split("\n")
     first = lines[0].strip("\r")
     if told := _TOLD.fullmatch(first.strip() if "\t" not in first else first):
@@ -207,6 +209,10 @@ def _form_of(path: Path) -> _Form:
             return 0
 
     return _Form(encoding, max(_SEPARATORS, key=columns))
+
+
+def _encoding_of(head: bytes) -> str:
+    return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
@@ -238,6 +244,7 @@ class _Lines:
         self._form = form
         self.replaced = False
         self.quotes = 0
+        self.nuls = False
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         with open_source(self._path) as raw:
@@ -258,4 +265,7 @@ class _Lines:
             self.quotes += line.count('"')
             if "\ufffd" in line:
                 self.replaced = True
-            yield line.replace("\0", "") if "\0" in line else line
+            if "\0" in line:
+                self.nuls = True
+                line = line.replace("\0", "")
+            yield line

@@ -23,6 +23,7 @@ from memplan.traces.notes import Notebook
 _ROWS = 1 << 16
 _DAMAGES = (sqlite3.Error, OverflowError, UnicodeError)
 """What SQLite raises where a file is damaged: words of its schema may be no text."""
+_CHECKED_BYTES = 16 * 1024 * 1024
 _STEPS = 1 << 20  # of SQLite's machine, between two looks at whether to stop
 
 
@@ -50,6 +51,14 @@ class Database:
             notes.add(path, "skipped: the database holds no tables")
         if path.with_name(path.name + "-wal").exists():
             notes.add(path, "its write-ahead log (-wal) is not read; what was written last may be missing")
+
+    def note_damage(self) -> None:
+        """Note that the file is damaged where SQLite finds so; files too large to be looked through soon are not."""
+        with suppress(*_DAMAGES, OSError), closing(self._connect()) as connection:
+            if self._path.stat().st_size <= _CHECKED_BYTES:
+                found = [str(text) for (text,) in connection.execute("PRAGMA quick_check(1)")]
+                if found != ["ok"]:
+                    self._notes.add(self._path, "the database is damaged: rows may be missing or wrong")
 
     def watched(self, progress: Progress) -> Database:
         """The same database for one who waits: what is read through it reports to `progress`, which may stop it."""

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,15 @@ from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
-from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, is_cut, with_known_escapes
+from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK, joined_durations
+from memplan.traces.timeline.text_damage import CUT_NOTE, TAIL, UTF_16_MARKS, is_cut, with_known_escapes
 
 FLOW_START, FLOW_STEP, FLOW_END = 0, 1, 2
 _MOST_NUMBERS = 64  # in one counter sample
 _MOST_DAMAGED = 10_000  # places in a small file, after which the rest is given up
 _MOST_WASTED = 400_000_000  # characters read in vain, after which it is given up too
 _LEVEL_COST = 40  # a level of nesting costs about as much as so many characters
+_HALVES = {"B": BEGIN_MARK, "E": END_MARK}
 _PHASES = {"s": FLOW_START, "t": FLOW_STEP, "f": FLOW_END}
 
 
@@ -100,6 +102,9 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
 
     What can't be understood is skipped, and a note says how much and where it began.
     """
+    if data[:2] in UTF_16_MARKS:
+        notes.tell(path, "written as UTF-16: read so")
+        data = data.decode("utf-16", errors="replace").encode()
     text = data.decode("utf-8-sig", errors="replace")
     if "\ufffd" in text:
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
@@ -119,7 +124,19 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
         notes.add(path, f"{joined} events run into others, or hold a phase where none belongs")
     if values and is_cut(data[:64], data[-TAIL:]):
         notes.add(path, CUT_NOTE)
-    return builder.events()
+    return with_joined_slices(builder.events(), path, notes)
+
+
+def with_joined_slices(events: Events, path: Path, notes: Notebook) -> Events:
+    """`events` with one row for each slice that is told by two events, in the place of its begin."""
+    rows = events.slices
+    if not (rows.duration_ns < 0).any():
+        return events
+    duration, stray = joined_durations(rows.start_ns, rows.duration_ns, rows.thread)
+    if stray:
+        notes.add(path, f"{stray} events of phases 'B' and 'E' have no other end and are not shown")
+    rows, kept = replace(rows, duration_ns=duration), duration >= 0
+    return replace(events, slices=SliceRows(*(getattr(rows, name)[kept] for name in SliceRows.__dataclass_fields__)))
 
 
 class _Written(str):
@@ -247,12 +264,12 @@ class _Builder:
             self.metadata.append(event)
             return
         time = nanoseconds(str(event.get("ts", "")))
-        if phase not in ("X", "C", "s", "t", "f"):
+        if phase not in ("X", "B", "E", "C", "s", "t", "f"):
             letter = phase if isinstance(phase, str) and len(phase) == 1 else ""
             self.unknown[letter] = self.unknown.get(letter, 0) + 1
         elif time is None:
             self.unusable += 1
-        elif phase == "X":
+        elif phase in ("X", "B", "E"):
             self._slice(event, time)
         elif phase == "C":
             self._sample(event, time)
@@ -261,10 +278,12 @@ class _Builder:
             self.flows.append((time, self._thread(event), _PHASES[phase], category, flow_id(str(event.get("id", "")))))
 
     def _slice(self, event: Mapping[str, object], time: int) -> None:
-        duration = nanoseconds(str(event.get("dur", "")))
-        if duration is None or duration < 0:
-            self.unusable += 1
-            return
+        duration = _HALVES.get(str(event["ph"]))
+        if duration is None:
+            duration = nanoseconds(str(event.get("dur", "")))
+            if duration is None or duration < 0:
+                self.unusable += 1
+                return
         arguments = event.get("args")
         category = event.get("cat")
         size = 0

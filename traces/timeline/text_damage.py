@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""What files begin with that were saved as UTF-16."""
 TAIL = 1 << 16  # bytes at the end of a file that tell whether it was written to its end
 CUT_NOTE = "ends without its closing bracket: its end is missing"
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)

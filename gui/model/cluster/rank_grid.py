@@ -43,7 +43,7 @@ _OF_STEP: dict[RankMeasure, Callable[[StepBreakdown], int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class RankGrid:
+class MeasuredRanks:
     """A grid of ranks, the rank of each row, and in a sentence who is slow among equals."""
 
     ranks: tuple[int, ...]
@@ -68,7 +68,7 @@ def rank_excess(diagnosis: Diagnosis) -> dict[int, float]:
     return found
 
 
-def rank_grid(session: Session, measure: RankMeasure) -> RankGrid | None:
+def rank_grid(session: Session, measure: RankMeasure) -> MeasuredRanks | None:
     """All ranks by step, grouped by pipeline stage; `None` before the profile is diagnosed."""
     found = session.diagnosis
     if found is None:
@@ -106,7 +106,7 @@ def rank_grid(session: Session, measure: RankMeasure) -> RankGrid | None:
             groups[row] = Sentence("stage {}", (str(stage),))
     notes = [format_change(excess[rank]) if rank in excess else "" for rank in ranks]
     rows = [Sentence("rank {}", (str(rank),)) for rank in ranks]
-    return RankGrid(ranks, HeatGrid(rows, columns, values, texts, warned, notes, groups), _verdict(excess))
+    return MeasuredRanks(ranks, HeatGrid(rows, columns, values, texts, warned, notes, groups), _verdict(excess))
 
 
 def _number(place: int, step: StepBreakdown) -> int:

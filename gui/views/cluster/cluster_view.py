@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QScro
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.cluster.heat_grid import HeatGrid
-from memplan.gui.model.cluster.rank_grid import RankGrid, RankMeasure, link_grid, rank_grid, rank_links
+from memplan.gui.model.cluster.rank_grid import MeasuredRanks, RankMeasure, link_grid, rank_grid, rank_links
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
@@ -24,7 +24,7 @@ class ClusterView(QWidget):
         super().__init__(services.parent)
         self.session = services.session
         self._services = services
-        self.found: RankGrid | None = None
+        self.found: MeasuredRanks | None = None
         self._links: tuple[Session, list[LinkTotal]] | None = None
         self.verdict = QLabel(self)
         self.verdict.setWordWrap(True)
