@@ -21,7 +21,7 @@ from memplan.kv import BudgetPart, CacheOptions, Memory, ServingOptions, engine
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.reports.kv.worker_section import printed_tokens
-from memplan.traces.worker_memory import WorkerMemory
+from memplan.traces.logs.worker_memory import WorkerMemory
 
 CASES = Path(__file__).with_name("logs_cases.json")
 

@@ -48,8 +48,8 @@ def command(
     from memplan.deployment.worker_check import worker_check
     from memplan.reports.kv.cache_use_section import cache_use_document, cache_use_section
     from memplan.reports.kv.kv_report import KvQuestions, kv_report
-    from memplan.traces.cache_use import cache_use
-    from memplan.traces.worker_memory import read_worker_log
+    from memplan.traces.logs.cache_use import cache_use
+    from memplan.traces.logs.worker_memory import read_worker_log
 
     case, other = request.case(), request.other_engine()
     result = case.budget()
