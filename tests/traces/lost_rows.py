@@ -257,9 +257,9 @@ def outcome(known: Known, content: bytes, folder: Path) -> str:
     path.write_bytes(content)
     try:
         profile = open_profile(folder, cache=folder / "cache")
-        rank = profile.rank(profile.ranks[0])
+        rows = (row for number in profile.ranks for row in known.read(profile.rank(number)))
         found: dict[str, list[tuple[object, ...]]] = {}
-        for word, row in known.read(rank):
+        for word, row in rows:
             found.setdefault(word, []).append(row)
         warned = [note for note in profile.notes if note.severity is NoteSeverity.WARNING]
     except InputError:
