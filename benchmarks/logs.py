@@ -20,8 +20,8 @@ from memplan.hardware import chip
 from memplan.kv import BudgetPart, CacheOptions, Memory, ServingOptions, engine
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.reports.worker_section import printed_tokens
-from memplan.traces.worker_memory import WorkerMemory
+from memplan.reports.kv.worker_section import printed_tokens
+from memplan.traces.logs.worker_memory import WorkerMemory
 
 CASES = Path(__file__).with_name("logs_cases.json")
 

@@ -3,7 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
-from memplan.reports.kv_report import kv_report
+from memplan.reports.kv.kv_report import kv_report
 from memplan.requests.kv_request import KvRequest
 
 config = Path(str(resources.files("memplan.samples").joinpath("example_config.json")))

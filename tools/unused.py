@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOR_PYTHON = frozenset({"parameter_counts", "plan_cache", "Callback"})
-"""Offered to who works with memplan in Python: parameters of a model; blocks of a cache without a chip; a callback."""
-_TRAINING_HOOKS = frozenset({"on_train_begin", "on_train_step_begin", "on_train_step_end", "on_train_end"})
-_OVERRIDES = frozenset({"find_class", "persistent_load", "frombuf", "_repr_html_", *_TRAINING_HOOKS})
-"""Methods that a base class of a library calls, beside those of Qt, which are told by their capitals."""
+FOR_PYTHON = frozenset({"Callback", "parameter_counts", "plan_cache"})
+"""Offered to who works with memplan in Python: watching a run, parameters of a model, blocks of a cache."""
+_OVERRIDES = frozenset({"find_class", "frombuf", "persistent_load", "_repr_html_"})
+"""Methods that a base class of a library calls, beside Qt's, told by their capitals, and MindSpore's `on_train_…`."""
 _REGISTERS = frozenset({"callback", "command"})
 """Decorators of Typer's apps: they keep what they decorate."""
 
@@ -63,7 +62,7 @@ def _definitions(tree: ast.Module, path: Path) -> Iterator[Definition]:
             decorators = {
                 part.attr for text in one.decorator_list for part in ast.walk(text) if isinstance(part, ast.Attribute)
             }
-            called_from_outside = one.name.startswith("__") or one.name in _OVERRIDES | FOR_PYTHON
+            called_from_outside = one.name.startswith(("__", "on_train_")) or one.name in _OVERRIDES | FOR_PYTHON
             of_qt = one is not node and one.name != one.name.lower() and "_" not in one.name.strip("_")
             if not called_from_outside and not of_qt and not decorators & _REGISTERS:
                 first = min((text.lineno for text in one.decorator_list), default=one.lineno)

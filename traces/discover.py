@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
-from memplan.traces.cache_use import use_in_log
 from memplan.traces.devices import DeviceShare
-from memplan.traces.failure_log import failures_in_log
 from memplan.traces.file_kinds import FileKind, kind_by_name, natural_key, sorted_by_kind
+from memplan.traces.logs.cache_use import use_in_log
+from memplan.traces.logs.failure_log import failures_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.search.archives import is_archive, unpacked_archive
 from memplan.traces.search.device_search import devices_told

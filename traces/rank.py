@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
-from memplan.traces.cache_use import CacheUse, use_in_log
-from memplan.traces.failure_log import failures_in_log
+from memplan.traces.logs.cache_use import CacheUse, use_in_log
+from memplan.traces.logs.failure_log import failures_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
 from memplan.traces.parallel_groups import ParallelGroups

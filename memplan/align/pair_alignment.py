@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from memplan.align.banded_alignment import MOST_CELLS, PIECE_KERNELS, align_band, align_near
-from memplan.align.coarse_places import coarse_places
+from memplan.align.coarse.coarse_places import coarse_places
 from memplan.align.collective_rows import join_neighbours, place_collectives
 from memplan.align.likelihood import Likelihoods
 from memplan.align.op_families import family_table

@@ -139,9 +139,12 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
 
 def _types_or_names(kernels: Kernels) -> DictionaryArray:
     """The type of every kernel, with its name behind it where the type tells no family."""
-    types, names = dictionary_encoded(kernels.type), dictionary_encoded(kernels.name)
+    types = dictionary_encoded(kernels.type)
     unknown = np.array([families_of(type_) == (0,) for type_ in types.values], dtype=np.bool_)
-    needs = unknown[types.codes]
+    needs = unknown[types.codes] if len(types.codes) else np.zeros(0, dtype=np.bool_)
+    if not needs.any():
+        return types
+    names = dictionary_encoded(kernels.name)
     name = np.where(needs, names.codes, 0).astype(np.int64)
     pairs = types.codes.astype(np.int64) * (len(names.values) + 1) + np.where(needs, name + 1, 0)
     values, codes = np.unique(pairs, return_inverse=True)

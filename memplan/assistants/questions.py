@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from memplan.assistants.answers import ANSWERED_ROWS, Answers
 from memplan.assistants.folders import ReadableFolders
 from memplan.core.errors import InputError
 from memplan.core.options import options_of
+
+_Request = TypeVar("_Request")
 
 Options = dict[str, str | int | float | bool]
 _FILES = frozenset({"like", "link_rates"})
@@ -50,7 +52,7 @@ class Questions:
         `options` are those of `memplan kv`, such as {"chip": "910B3", "engine": "vllm-ascend", "tp": 8, "context":
         32768, "weights": "w8a8"}.
         """
-        from memplan.reports.kv_report import kv_report
+        from memplan.reports.kv.kv_report import kv_report
         from memplan.requests.kv_request import KvRequest
 
         asked = _request(KvRequest, "config", self._folders.readable(config), options)
@@ -106,7 +108,7 @@ class Questions:
         return self._answers.rows(report, number, start, count)
 
 
-def _request(kind: type[Any], source: str, path: Path, options: Options | None) -> Any:
+def _request(kind: type[_Request], source: str, path: Path, options: Options | None) -> _Request:
     """A request for `path` with `options`; raises `InputError` for a name or a value that it doesn't have."""
     hints = get_type_hints(kind)
     left_out = {source, *_FILES}

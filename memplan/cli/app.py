@@ -60,7 +60,7 @@ def command_app(words: Sequence[str] = ()) -> typer.Typer:
     # Loading all commands takes longer than many of them run.
     for name in words[:1] if words and words[0] in _COMMANDS else _COMMANDS:
         module, _, what = _COMMANDS[name].partition(".")
-        command = getattr(importlib.import_module(f"memplan.cli.{module}"), what)
+        command = getattr(importlib.import_module(f"memplan.cli.commands.{module}"), what)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

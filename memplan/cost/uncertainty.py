@@ -21,8 +21,8 @@ _CLASSES = {
 }  # fmt: skip
 
 
-UNKNOWN_CLASS, SHORT, ATTENTION = "unknown", "short", "attention"
-PRODUCTS, FLOAT32_PRODUCTS = "products", "float32 products"
+UNKNOWN_CLASS, SHORT_CLASS, ATTENTION_CLASS = "unknown", "short", "attention"
+PRODUCT_CLASS, FLOAT32_PRODUCT_CLASS = "products", "float32 products"
 """Classes; `unknown` is of kernels whose type or operands the model doesn't know, and has no interval."""
 
 
@@ -49,10 +49,10 @@ def interval_class(kernel: Kernel, cost: KernelCost) -> str:
     if not cost.known or op_class(kernel.type).rule == "unknown":
         return UNKNOWN_CLASS
     if cost.duration_ns < _document()["short_ns"]["value"]:
-        return SHORT
+        return SHORT_CLASS
     kind = _CLASSES.get(op_class(kernel.type).kind)
-    if kind == PRODUCTS and any(operand.dtype == "float32" for operand in kernel.present[:2]):
-        return FLOAT32_PRODUCTS
+    if kind == PRODUCT_CLASS and any(operand.dtype == "float32" for operand in kernel.present[:2]):
+        return FLOAT32_PRODUCT_CLASS
     return kind or ("copies" if op_class(kernel.type).rule == "copy" else "elementwise")
 
 
@@ -65,7 +65,7 @@ def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterva
     """The interval of a predicted time of class `name` on `machine`, of a short kernel whatever it does."""
     document = _document()
     short = duration_ns < document["short_ns"]["value"] and name != UNKNOWN_CLASS
-    entry = document["classes"].get(SHORT if short else name)
+    entry = document["classes"].get(SHORT_CLASS if short else name)
     if entry is None:
         return None
     measured = machine.npu_arch in document["measured_generations"]["value"]
@@ -74,7 +74,7 @@ def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterva
         low_ns=round(duration_ns * entry["low"] / wider),
         high_ns=round(duration_ns * entry["high"] * wider),
         share=float(document["share"]["value"]),
-        class_name=SHORT if short else name,
+        class_name=SHORT_CLASS if short else name,
         kernels=int(entry["kernels"]),
         sources=int(entry["sources"]),
         widened=not measured,

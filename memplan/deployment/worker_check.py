@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memplan.core.sentence import Sentence, Text
 from memplan.deployment.cases import Case
 from memplan.kv.budget_parts import BudgetPart, KvBudget
-from memplan.traces.worker_memory import WorkerMemory
+from memplan.traces.logs.worker_memory import WorkerMemory
 
 
 @dataclass(frozen=True, slots=True)

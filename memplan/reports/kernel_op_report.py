@@ -14,7 +14,7 @@ from memplan.cost.kernel_report import KernelCut, attention_cut, matmul_cut
 from memplan.cost.kernel_time import KernelCost, attention_cost_of, matmul_cost_of
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, search_tilings
-from memplan.cost.uncertainty import ATTENTION, FLOAT32_PRODUCTS, PRODUCTS, TimeInterval, class_interval
+from memplan.cost.uncertainty import ATTENTION_CLASS, FLOAT32_PRODUCT_CLASS, PRODUCT_CLASS, TimeInterval, class_interval
 from memplan.hardware import Chip
 from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
@@ -105,7 +105,7 @@ def matmul_op_report(problem: MatmulProblem, machine: Machine, chip: Chip, *, pa
             "Traffic against buffers: tilings that no other beats in both",
             ReportTable(_TILINGS, rows, total=len(front)),
         ),
-        class_name=FLOAT32_PRODUCTS if problem.a_bytes == 4 else PRODUCTS,
+        class_name=FLOAT32_PRODUCT_CLASS if problem.a_bytes == 4 else PRODUCT_CLASS,
     )
 
 
@@ -133,7 +133,7 @@ def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip,
             "keys_per_query": round(problem.keys_per_query, 1),
             "cores": time.cores,
         },
-        class_name=ATTENTION,
+        class_name=ATTENTION_CLASS,
     )
 
 

@@ -25,7 +25,7 @@ from memplan.gui.views.kv import kv_budget_view
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.work.jobs import Jobs
-from memplan.reports.kv_report import budget_document
+from memplan.reports.kv.kv_report import budget_document
 from tests.gui.test_kv_model import plain, printed
 
 pytestmark = pytest.mark.gui

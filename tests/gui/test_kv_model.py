@@ -33,7 +33,7 @@ from memplan.gui.model.kv.kv_sheet import budget_sheet
 from memplan.gui.model.palette import load_palette, palette_names, theme_names
 from memplan.hardware import chip
 from memplan.kv import engine
-from memplan.reports.kv_report import budget_document
+from memplan.reports.kv.kv_report import budget_document
 from memplan.requests.kv_request import KvRequest
 
 

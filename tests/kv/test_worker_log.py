@@ -13,7 +13,7 @@ import pytest
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
-from memplan.traces.worker_memory import read_worker_log
+from memplan.traces.logs.worker_memory import read_worker_log
 
 ASCEND = """
 (Worker_TP0 pid=3) INFO [worker.py:546] Free memory on device (60.10/60.96 GiB) on startup. \

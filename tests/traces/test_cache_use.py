@@ -13,7 +13,7 @@ from memplan.cli.app import command_app
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.units import GIB
-from memplan.traces.cache_use import CacheUse, cache_use
+from memplan.traces.logs.cache_use import CacheUse, cache_use
 
 CORE = "(EngineCore_0 pid=77) INFO 06-01 10:00:00 [kv_cache_utils.py:829] "
 ENGINE = "INFO 06-01 10:01:00 [loggers.py:118] Engine 000: Avg generation throughput: 10.5 tokens/s, "
@@ -90,7 +90,7 @@ def test_lines_are_read_as_the_engines_write_them(tmp_path: Path, log: str, expe
 
 
 def test_every_line_names_where_its_text_is_made() -> None:
-    lines = table("memplan.traces", "engine_log_lines.json")
+    lines = table("memplan.traces.logs", "engine_log_lines.json")
     for items in (*lines["limits"].values(), *lines["used"].values(), *lines["summed"].values()):
         for item in items:
             assert item["source"]

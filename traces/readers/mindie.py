@@ -13,8 +13,8 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress
-from memplan.traces.cache_use import CacheUse, use_in_tables
 from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.logs.cache_use import CacheUse, use_in_tables
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
 from memplan.traces.rank import RankReader

@@ -12,7 +12,7 @@ from memplan.gui.model.amount_names import kind_text
 from memplan.gui.model.kv.kv_pools import PoolPicture, pool_picture
 from memplan.kv import BudgetItem, BudgetPart, KvBudget
 from memplan.kv.stage_pools import load_of
-from memplan.reports.kv_report import cost_figures, fit_figures, layout_figures, pool_figures
+from memplan.reports.kv.kv_report import cost_figures, fit_figures, layout_figures, pool_figures
 from memplan.reports.report import Figure, cell_text
 from memplan.requests.kv_request import KvRequest
 

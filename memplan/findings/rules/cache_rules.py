@@ -8,7 +8,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase
-from memplan.traces.cache_use import CacheUse
+from memplan.traces.logs.cache_use import CacheUse
 
 
 def cache_findings(job: JobCase) -> Iterator[Finding]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from memplan.cli.commands.profile import KernelsOption, ModelOption, RankOption, planned_rank, write_placed_kernels
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import KernelsOption, ModelOption, RankOption, planned_rank, write_placed_kernels
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.reports.report import Report

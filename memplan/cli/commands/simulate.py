@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from memplan.cli.commands.show import PlanArgument
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
-from memplan.cli.show import PlanArgument
 from memplan.reports.report import Report
 
 

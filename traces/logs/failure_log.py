@@ -26,7 +26,7 @@ def failures_in_log(path: Path, notes: Notebook, progress: Progress = silent) ->
 
     A log that can't be read, or is larger than 4 GiB, is noted and tells of none.
     """
-    marks = tuple(mark.encode() for mark in table("memplan.traces", "oom_log_lines.json")["marks"])
+    marks = tuple(mark.encode() for mark in table("memplan.traces.logs", "oom_log_lines.json")["marks"])
     found: list[FailedAllocation] = []
     last = ""
     try:
@@ -55,7 +55,7 @@ def failures_in_log(path: Path, notes: Notebook, progress: Progress = silent) ->
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(text) for text in table("memplan.traces", "oom_log_lines.json")["patterns"])
+    return tuple(re.compile(text) for text in table("memplan.traces.logs", "oom_log_lines.json")["patterns"])
 
 
 def _told(line: str) -> tuple[str, Mapping[str, str | None]] | None:

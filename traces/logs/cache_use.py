@@ -135,7 +135,7 @@ def _largest(first: int | None, second: int | None) -> int | None:
 
 def use_in_log(path: Path) -> CacheUse:
     """What the log `path` tells, maybe nothing; raises `InputError` for one that can't be read."""
-    lines = table("memplan.traces", "engine_log_lines.json")
+    lines = table("memplan.traces.logs", "engine_log_lines.json")
     limits, used, summed = (_patterns(lines[part]) for part in ("limits", "used", "summed"))
     last: dict[str, float] = {}
     most: dict[str, float] = {}

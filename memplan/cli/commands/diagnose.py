@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from memplan.cli.commands.profile import ModelOption, ProfileArgument
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import ModelOption, ProfileArgument
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.reports.report import Report

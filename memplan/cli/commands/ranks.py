@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from memplan.cli.commands.profile import ModelOption
 from memplan.cli.console import progress_bar
-from memplan.cli.profile import ModelOption
 from memplan.cli.reporting import reporting
 from memplan.reports.report import Report
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from memplan.align.banded_alignment import align_band, align_near
-from memplan.align.landmarks import ABLE, LandmarkChain, landmark_chain
+from memplan.align.coarse.landmarks import ABLE, LandmarkChain, landmark_chain
 from memplan.align.likelihood import pair_model
 from memplan.align.op_families import family_table
 from memplan.align.pair_prices import PairPrices

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memplan.cli.commands.show import PlanArgument
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
-from memplan.cli.show import PlanArgument
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.export import EXPORTERS, export

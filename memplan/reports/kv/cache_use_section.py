@@ -7,7 +7,7 @@ from typing import Any
 
 from memplan.kv import KvBudget
 from memplan.reports.report import Column, Quantified, Quantity, ReportCell, ReportSection, ReportTable, section
-from memplan.traces.cache_use import CacheUse
+from memplan.traces.logs.cache_use import CacheUse
 
 _ROWS = (
     Column("what"),

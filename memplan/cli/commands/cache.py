@@ -14,7 +14,7 @@ cache_app = typer.Typer(help="List or clear the imported profiles in the user's 
 @reporting
 def list_entries() -> Report:
     """List the imported profiles: where they are from, how large the import is, and when it was made."""
-    from memplan.reports.cache_report import cache_report
+    from memplan.reports.kv.cache_report import cache_report
     from memplan.traces.timeline.store import Store, cache_directory
 
     folder = cache_directory()

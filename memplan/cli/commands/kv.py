@@ -46,10 +46,10 @@ def command(
     from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, usual_effects
     from memplan.deployment.engine_changes import engine_comparison
     from memplan.deployment.worker_check import worker_check
-    from memplan.reports.cache_use_section import cache_use_document, cache_use_section
-    from memplan.reports.kv_report import KvQuestions, kv_report
-    from memplan.traces.cache_use import cache_use
-    from memplan.traces.worker_memory import read_worker_log
+    from memplan.reports.kv.cache_use_section import cache_use_document, cache_use_section
+    from memplan.reports.kv.kv_report import KvQuestions, kv_report
+    from memplan.traces.logs.cache_use import cache_use
+    from memplan.traces.logs.worker_memory import read_worker_log
 
     case, other = request.case(), request.other_engine()
     result = case.budget()
@@ -87,7 +87,7 @@ def _places(case: Case) -> LookupPlacements:
 
 
 def _beside_log(report: Report, check: WorkerCheck) -> Report:
-    from memplan.reports.worker_section import worker_document, worker_section
+    from memplan.reports.kv.worker_section import worker_document, worker_section
 
     document = report.document
     return replace(

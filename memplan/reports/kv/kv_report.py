@@ -13,8 +13,8 @@ from memplan.deployment.cases import Effect, MemoryTier
 from memplan.deployment.engine_changes import EngineComparison
 from memplan.deployment.lookup_placement import LookupPlacements
 from memplan.kv import BudgetPart, KvBudget, TokenPools
-from memplan.reports.engine_section import engine_document, engine_section
-from memplan.reports.lookup_section import lookup_document, lookup_section
+from memplan.reports.kv.engine_section import engine_document, engine_section
+from memplan.reports.kv.lookup_section import lookup_document, lookup_section
 from memplan.reports.report import (
     Column,
     Figure,

@@ -53,7 +53,7 @@ def read_worker_log(path: Path) -> WorkerMemory:
 
     Raises `InputError` for a file that can't be read, is too large, or tells nothing of it.
     """
-    lines = table("memplan.traces", "worker_log_lines.json")["lines"]
+    lines = table("memplan.traces.logs", "worker_log_lines.json")["lines"]
     patterns = {name: [re.compile(entry["line"]) for entry in entries] for name, entries in lines.items()}
     found: dict[str, tuple[int, float]] = {}
     try:

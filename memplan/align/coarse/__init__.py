@@ -1,0 +1,1 @@
+"""Where kernels stand in a long plan or run, roughly."""

@@ -1,0 +1,1 @@
+"""Reports of KV caches: budgets, measured use, engines, workers, lookup tables."""
