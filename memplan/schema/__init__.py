@@ -9,6 +9,7 @@ from memplan.core.lazy_names import lazy_names
 if TYPE_CHECKING:
     from memplan.schema.curve import Curve, memory_curve, step_starts
     from memplan.schema.decode import load_plan, plan_from_json
+    from memplan.schema.json_schema import plan_json_schema
     from memplan.schema.peak import PeakShare, PlanPeak, plan_peak
     from memplan.schema.plan import (
         SCHEMA_VERSION,
@@ -61,6 +62,7 @@ __all__ = [
     "memory_curve",
     "plan_from_json",
     "plan_headline",
+    "plan_json_schema",
     "plan_peak",
     "plan_to_json",
     "step_starts",
@@ -98,5 +100,6 @@ __getattr__ = lazy_names(
             "memplan.schema.plan",
         ),
         "plan_headline": "memplan.schema.summary",
+        "plan_json_schema": "memplan.schema.json_schema",
     },
 )

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from memplan.core.errors import InputError
 from memplan.schema.check import checked
-from memplan.schema.encode import record_tuples
+from memplan.schema.encode import fields_with_defaults, record_tuples
 from memplan.schema.plan import PLAN_FORMAT, SCHEMA_VERSION, Bound, Plan
 
 Record = TypeVar("Record")
@@ -70,7 +70,7 @@ def _build_rows(kind: type[Record], columns: Any, place: str) -> tuple[Record, .
     if not isinstance(columns, Mapping):
         raise InputError("an object of columns is expected", place=place)
     hints = typing.get_type_hints(kind)
-    later = _defaults(kind)
+    later = fields_with_defaults(kind)
     built: dict[str, list[Any]] = {}
     for name, hint in hints.items():
         if name in later and name not in columns:
@@ -82,11 +82,6 @@ def _build_rows(kind: type[Record], columns: Any, place: str) -> tuple[Record, .
     if len({len(column) for column in built.values()}) > 1:
         raise InputError("columns differ in length", place=place)
     return tuple(kind(**dict(zip(built, row, strict=True))) for row in zip(*built.values(), strict=True))
-
-
-def _defaults(kind: type[Any]) -> frozenset[str]:
-    """Fields of `kind` that need not be given."""
-    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
 
 
 def plan_from_json(document: Any) -> Plan:
@@ -107,7 +102,7 @@ def plan_from_json(document: Any) -> Plan:
         )
     tables = record_tuples(Plan)
     hints = typing.get_type_hints(Plan)
-    later = _defaults(Plan)
+    later = fields_with_defaults(Plan)
     values: dict[str, Any] = {
         name: _build_rows(tables[name], document.get(name), name)
         if name in tables

@@ -42,6 +42,11 @@ def record_tuples(kind: type[Any]) -> dict[str, Any]:
     return found
 
 
+def fields_with_defaults(kind: type[Any]) -> frozenset[str]:
+    """Fields of `kind` that need not be given."""
+    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value

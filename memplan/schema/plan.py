@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -335,8 +335,12 @@ class Plan:
         return sum(part.duration_ns for part in self.step_parts) if self.step_parts else self.makespan_ns
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON to `path`, replacing it in one step."""
-        save_json(plan_to_json(self), path)
+        """
+        Write the plan as JSON to `path`, replacing it in one step; a plan that was read is written as it stood there.
+
+        `violations` are left out: they are found anew whenever the plan is read.
+        """
+        save_json(plan_to_json(replace(self, violations=())), path)
 
     def apply(self, program: Any, *, chip: str | None = None) -> AppliedPlan:
         """Set the plan to work in a training script's `program` (`memplan.runtime.apply.apply_plan`)."""
