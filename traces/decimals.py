@@ -17,6 +17,7 @@ ABSENT = frozenset({"", "N/A", "NA", "n/a", "null", "None", "nan"})
 """What profilers write in a table where there is no value."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_PLAIN_LENGTH = 24  # microseconds since 1970 take 16 digits, a point and decimals
 _LONGEST = 64  # no number in a profile needs more characters; longer ones are hostile
 
 
@@ -30,12 +31,13 @@ def scaled(text: str, factor: int) -> int | None:
     text = text.strip()
     whole, _, fraction = text.partition(".")
     digits = whole + fraction
-    if len(text) < 20 and digits.isdigit() and text.isascii():
+    if len(text) <= _PLAIN_LENGTH and digits.isdigit() and text.isascii():
         # What nearly all numbers look like: a time in microseconds with three decimals, a size in MB.
         if factor == 1000 and len(fraction) == 3:
-            return int(digits)
-        unit = 10 ** len(fraction)
-        value = (2 * int(digits) * factor + unit) // (2 * unit)
+            value = int(digits)
+        else:
+            unit = 10 ** len(fraction)
+            value = (2 * int(digits) * factor + unit) // (2 * unit)
     elif len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
     else:

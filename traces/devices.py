@@ -53,6 +53,8 @@ def device_in(text: str) -> int | None:
 
 def device_of(folder: Path, path: Path) -> int | None:
     """The device whose own file `path`, below `folder`, is."""
+    if "device_" not in str(path) and "info.json." not in str(path):
+        return None  # as most are: paths are slow to take apart
     inner = path.relative_to(folder).parts[:-1] if path.is_relative_to(folder) else ()
     found = next((match for part in inner if (match := _DEVICE_FOLDER.fullmatch(part))), None)
     found = found or _DEVICE_INFO.fullmatch(path.name)

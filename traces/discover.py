@@ -253,7 +253,11 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
                     files.append(Path(entry.path))
     except OSError as error:
         notes.add(folder, f"can't be listed: {error.strerror}")
-    return sorted(files, key=natural_key), sorted(folders, key=natural_key)
+    return sorted(files, key=_natural_name), sorted(folders, key=_natural_name)
+
+
+def _natural_name(path: Path) -> list[tuple[int, int, str]]:
+    return natural_key(path.name)
 
 
 def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSource:

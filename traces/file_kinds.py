@@ -84,25 +84,28 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
         r".*\.(?:done|txt)|README.*|cluster_communication\w*\.json|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
     ),
 )
-_PATTERNS = tuple((kind, re.compile(rf"(?:{pattern})(?:\.gz)?", re.IGNORECASE)) for kind, pattern in _NAMES)
+_KINDS = tuple(kind for kind, _ in _NAMES)
+_PATTERN = re.compile("|".join(rf"({pattern})(?:\.gz)?" for _, pattern in _NAMES), re.IGNORECASE)
+"""One group for each kind, in their order: the first that fits the whole name counts."""
 
 
 def kind_by_name(name: str) -> FileKind | None:
     """What the file called `name` holds, or `None` where its name says nothing."""
-    return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(name)), None)
+    found = _PATTERN.fullmatch(name)
+    return _KINDS[found.lastindex - 1] if found is not None and found.lastindex is not None else None
 
 
 def sorted_by_kind(paths: Iterable[Path]) -> Mapping[FileKind, list[Path]]:
     """Files by what they hold, each list in natural order of names (slice 2 before slice 10)."""
     found: dict[FileKind, list[Path]] = {}
-    for path in sorted(paths, key=natural_key):
+    for path in sorted(paths, key=lambda path: natural_key(str(path))):
         kind = kind_by_name(path.name)
         if kind is not None:
             found.setdefault(kind, []).append(path)
     return found
 
 
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
+def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sorting key under which numbers inside a name count as numbers."""
-    parts = re.findall(r"\d{1,30}|\D+|\d+", str(path))
+    parts = re.findall(r"\d{1,30}|\D+|\d+", text)
     return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]

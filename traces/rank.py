@@ -8,6 +8,7 @@ files that hold it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -136,7 +137,8 @@ class RankProfile:
         """The parallel groups that the profile's metadata tells of."""
         self.environment = environment or {}
         """Environment variables of the run that the metadata tells of; empty text where one was not set."""
-        self._reader = Once(open_reader)
+        self._changed = threading.Condition()  # one for all parts: there are many ranks
+        self._reader = Once(open_reader, self._changed)
         self._device = self._part(lambda reader, progress: reader.device(progress))
         self._chip = self._part(lambda reader, progress: reader.chip(progress))
         self.kernels = self._part(lambda reader, progress: reader.kernels(progress))
@@ -161,7 +163,7 @@ class RankProfile:
         """The timeline, or `None` where there is no trace."""
 
     def _part(self, read: Callable[[RankReader, Progress], _Part]) -> Once[_Part]:
-        return Once(lambda progress: read(self._reader(progress), progress))
+        return Once(lambda progress: read(self._reader(progress), progress), self._changed)
 
     def _iterations(self, progress: Progress) -> Sequence[StepTimes]:
         timeline = self.timeline(progress)

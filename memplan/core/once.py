@@ -20,14 +20,15 @@ class Once(Generic[_Value]):
 
     Each caller is told of the progress through its own `Progress` and may be cancelled through it: the one that
     computes stops computing, and one of those that wait begins anew; one that waits just leaves. An error of `compute`
-    is kept and raised to everyone who asks, then and later. `compute` may not ask for its own value.
+    is kept and raised to everyone who asks, then and later. `compute` may not ask for its own value. Values
+    of one owner may share `changed`, which no thread holds while it computes.
 
     Unlike `functools.cached_property`, which has no lock from Python 3.12 on.
     """
 
-    def __init__(self, compute: Callable[[Progress], _Value]) -> None:
+    def __init__(self, compute: Callable[[Progress], _Value], changed: threading.Condition | None = None) -> None:
         self._compute = compute
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._worker: int | None = None
         self._reported: tuple[int, int, str] | None = None
         self._values: list[_Value] = []

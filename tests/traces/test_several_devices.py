@@ -67,6 +67,16 @@ def test_kernels_of_each_device_are_those_of_a_rank(
         assert (f"holds {len(counts)} devices" in texts(profile)) == (len(counts) > 1)
 
 
+@pytest.mark.parametrize("place", [0, 20, 39])
+@pytest.mark.parametrize("name", ["MatMul", '"Mat,Mul"', '"Mat\n1,Mul"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_one_row_of_another_device_is_found_among_many_alike(tmp_path: Path, place: int, name: str, end: str) -> None:
+    rows = [f"{name},{int(row == place)},{BEGIN_US + row}.000,1.000" for row in range(40)]
+    header = "Op Name,Device_id,Task Start Time(us),Task Duration(us)"
+    (tmp_path / "op_summary_20250101000000.csv").write_text((end or "\n").join((header, *rows)) + end, newline="")
+    assert kernel_counts(open_profile(tmp_path)) == {"NPU:0": 39, "NPU:1": 1}
+
+
 def write_database(path: Path, counts: dict[int, int], communicating: bool) -> None:
     """Kernels of as many us as the device's number and one; one communication a device if `communicating`."""
     with closing(sqlite3.connect(path)) as data, data:

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 from memplan.core.errors import InputError
 from memplan.traces.decimals import ABSENT
 from memplan.traces.notes import Notebook
-from memplan.traces.tables.gzip_files import is_gzip, most_unpacked
+from memplan.traces.tables.gzip_files import GZIP_MARK, is_gzip, most_unpacked
 from memplan.traces.tables.text_table import TextTable
 
 _LARGE = 8 * 1024 * 1024
@@ -107,14 +107,15 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
 def table_ends(path: Path, size: int) -> tuple[str, str]:
     """The first and, of a file that is not packed, the last `size` bytes of a table as text; empty where unreadable."""
     try:
-        with open_source(path) as file:
-            head = file.read(size)
-        tail = b""
-        if not is_gzip(path) and (whole := path.stat().st_size) > size:
-            with path.open("rb") as file:
-                file.seek(max(whole - size, size))
+        with path.open("rb", buffering=0) as file:
+            head, tail = file.read(size), b""
+            if len(head) == size and not head.startswith(GZIP_MARK):
+                file.seek(max(file.seek(0, io.SEEK_END) - size, size))
                 tail = file.read(size)
-    except (OSError, EOFError, zlib.error, InputError):
+        if head.startswith(GZIP_MARK):
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(size)
+    except (OSError, EOFError, zlib.error):
         return "", ""
     encoding = _encoding_of(head)
     return head.decode(encoding, errors="replace"), tail.decode(encoding, errors="replace")

@@ -10,6 +10,8 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.notes import Notebook
 
+GZIP_MARK = b"\x1f\x8b"
+"""What gzip files begin with."""
 _MOST_BYTES = 20 * 1024**3
 _MOST_RATIO = 500  # a real trace packs to about a twentieth
 _HARMLESS = 64 * 1024 * 1024
@@ -19,7 +21,7 @@ _BLOCK = 4 * 1024 * 1024
 def is_gzip(path: Path) -> bool:
     """Whether the file begins as gzip does; raises `OSError` where it can't be read."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        return file.read(2) == GZIP_MARK
 
 
 def most_unpacked(path: Path) -> int:

@@ -43,6 +43,7 @@ class Database:
         self._cut_short = False
         self._strings = Once(self._read_strings)
         try:
+            self._address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
             with closing(self._connect()) as connection:
                 self._tables = self._read_tables(connection)
         except (*_DAMAGES, OSError) as error:
@@ -68,7 +69,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         """A connection for one reading: they share no state, so each has its own thread and its own progress."""
-        connection = sqlite3.connect(f"file:{quote(str(self._path.resolve()))}?mode=ro&immutable=1", uri=True)
+        connection = sqlite3.connect(self._address, uri=True)
         connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
         connection.execute("PRAGMA trusted_schema = OFF")
         if self._cut_short:
@@ -172,8 +173,9 @@ class Database:
     def names(self, numbers: NDArray[np.int64], absent: str = "") -> DictionaryArray:
         """Texts of a column of string numbers; a number without a text stands for itself, -1 is `absent`."""
         distinct, codes = np.unique(numbers, return_inverse=True)
-        texts = [self.strings.get(number, str(number) if number >= 0 else absent) for number in distinct.tolist()]
-        if missing := sum(number >= 0 and number not in self.strings for number in distinct.tolist()):
+        strings, told = self.strings, distinct.tolist()
+        texts = [strings.get(number, str(number) if number >= 0 else absent) for number in told]
+        if missing := sum(number >= 0 and number not in strings for number in told):
             self._notes.add(self._path, f"{missing} texts are missing: their numbers stand for them")
         return DictionaryArray(codes.reshape(-1).astype(np.int32), texts)
 

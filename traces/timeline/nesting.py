@@ -20,19 +20,19 @@ def fill_nesting(
     depth: NDArray[np.int16],
     reach: NDArray[np.int64],
     covered: NDArray[np.int64],
+    free_at: NDArray[np.int64],
 ) -> None:
     """
     Fill `depth`, `reach` and `covered` of slices sorted by track, start and descending duration.
 
     Track `t` owns rows `bounds[t]` to `bounds[t + 1]`. `depth` is the lowest lane that is free when the slice starts
     (for slices that nest, their nesting level), at most `MOST_LANES - 1`; `reach` the latest end so far on the track,
-    `covered` the time under any slice so far, both in ns.
+    `covered` the time under any slice so far, both in ns. `free_at` is room for `MOST_LANES` times.
     """
-    free_at = np.zeros(MOST_LANES, dtype=np.int64)
     for track in range(len(bounds) - 1):
         used = 0
         latest = np.int64(-(2**63) + 1)
-        total = np.int64(0)
+        total = 0
         for row in range(bounds[track], bounds[track + 1]):
             start = starts[row]
             end = start + durations[row]

@@ -129,6 +129,11 @@ def _kind(process: str, thread: str) -> TrackKind:
     return _KINDS.get(process.lower(), TrackKind.HOST)
 
 
+def _ends_fit(start: Int64s, duration: Int64s) -> bool:
+    """Whether no start is negative and no sum of a start and a duration exceeds 64 bits."""
+    return start.min(initial=0) >= 0 and int(start.max(initial=0)) + int(duration.max(initial=0)) < 2**63
+
+
 def _slices(
     columns: dict[str, Any],
     track_of: Int32s,
@@ -149,7 +154,10 @@ def _slices(
     start, duration = columns.pop("start_ns")[order], columns.pop("duration_ns")[order]
     depth = np.empty(len(order), dtype=np.int16)
     reach, covered = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
-    fill_nesting(start, duration, bounds, depth, reach, covered)
+    arrays: tuple[Any, ...] = start, duration, bounds, depth, reach, covered, np.zeros(nesting.MOST_LANES, np.int64)
+    if fill_nesting is nesting.fill_nesting and _ends_fit(start, duration):
+        arrays = tuple(map(memoryview, arrays))  # their items are Python's own numbers: quicker one by one
+    fill_nesting(*arrays)
     name, category = columns.pop("name")[order], columns.pop("category")[order]
     _apply_types(strings, name, category, bounds, tracks, types)
     starts = np.arange(0, len(order), REACH_BLOCK)
