@@ -83,13 +83,21 @@ class Questions:
         return self._answers.told(compare_report(result, {op.index: op.name for op in loaded.ops}))
 
     def diff(self, before: str, after: str, rank: int | None = None) -> str:
-        """Say what changed between two profiles of the same program: findings that came, went, grew or shrank."""
+        """
+        Say what changed between two profiles of the same program (findings that came, went, grew or shrank), or two
+        saved plans (peak, makespan, settings, tensors, ops and moves).
+        """
         import memplan
         from memplan.findings import diagnose
         from memplan.findings.profile_change import profile_change
+        from memplan.imports import are_plans, read_plan
+        from memplan.reports.comparison.plan_diff_report import plan_diff_report
         from memplan.reports.diagnosis.diff_report import diff_report
 
-        sides = [memplan.open_profile(self._folders.readable(name)) for name in (before, after)]
+        paths = [self._folders.readable(name) for name in (before, after)]
+        if are_plans(*paths):
+            return self._answers.told(plan_diff_report(read_plan(paths[0]), read_plan(paths[1]), before, after))
+        sides = [memplan.open_profile(path) for path in paths]
         ranks = [side.ranks[0] if rank is None else rank for side in sides]
         told = [diagnose(side, ranks=[number]) for side, number in zip(sides, ranks, strict=True)]
         change = profile_change(told[0], ranks[0], told[1], ranks[1])

@@ -11,7 +11,7 @@ from memplan.readers import ge
 from memplan.readers.block_spans import BlockSpan, span_graph
 from memplan.readers.content import read_content
 from memplan.readers.mindspore import actor_set, somas
-from memplan.readers.sniff import ContentKind
+from memplan.readers.sniff import ContentKind, sniff
 from memplan.schema import Plan, load_plan
 
 _SOMAS = "MindSpore SOMAS"
@@ -69,6 +69,27 @@ def read_plan(path: str | Path) -> Plan:
         remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or "
         "static_op_mem*.csv",
     )
+
+
+def are_plans(before: str | Path, after: str | Path | None) -> bool:
+    """
+    Whether both hold plans, of whichever planner. Raises `InputError` for one plan beside anything else, or alone.
+
+    Neither is read; what is not there or no plan is for the reader of profiles to say.
+    """
+    paths = [Path(path) for path in (before, after) if path is not None]
+    kinds = [sniff(path) if path.is_file() else ContentKind.FOLDER for path in paths]
+    if not any(kind.is_plan for kind in kinds):
+        return False
+    for path, kind in zip(paths, kinds, strict=True):
+        if path.exists() and kind in (ContentKind.FOLDER, ContentKind.PROFILE_FILE):
+            raise InputError("a plan and a profile", path=path, remedy="use `memplan compare PLAN PROFILE`")
+        if not kind.is_plan:
+            why = f"beside a plan, this is {kind.value}" if path.exists() else "can't be read: there is no such file"
+            raise InputError(why, path=path, remedy="give two plans")
+    if len(paths) < 2:
+        raise InputError("this is one plan", path=paths[0], remedy="give a second plan to compare with")
+    return True
 
 
 def _from_spans(rows: list[BlockSpan], path: str | Path, name: str, planner: str, notes: tuple[str, ...]) -> Plan:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from memplan.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from memplan.schema.changes import PlanChange, plan_change
     from memplan.schema.curve import Curve, memory_curve, step_starts
     from memplan.schema.decode import load_plan, plan_from_json
     from memplan.schema.json_schema import plan_json_schema
@@ -44,6 +45,7 @@ __all__ = [
     "PeakShare",
     "Placement",
     "Plan",
+    "PlanChange",
     "PlanOrigin",
     "PlanPeak",
     "PlanSetting",
@@ -60,6 +62,7 @@ __all__ = [
     "Transfer",
     "load_plan",
     "memory_curve",
+    "plan_change",
     "plan_from_json",
     "plan_headline",
     "plan_json_schema",
@@ -73,6 +76,7 @@ __getattr__ = lazy_names(
     {
         **dict.fromkeys(("Curve", "memory_curve", "step_starts"), "memplan.schema.curve"),
         **dict.fromkeys(("load_plan", "plan_from_json"), "memplan.schema.decode"),
+        **dict.fromkeys(("PlanChange", "plan_change"), "memplan.schema.changes"),
         **dict.fromkeys(("PeakShare", "PlanPeak", "plan_peak"), "memplan.schema.peak"),
         **dict.fromkeys(
             (

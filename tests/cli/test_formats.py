@@ -17,6 +17,7 @@ PLAN, PROFILE = str(SAMPLES / "llama_train.plan.json"), str(SAMPLES / "llama_tra
 COMMANDS = {
     "plan": ["plan", str(SAMPLES / "cnn.mindir")],
     "show": ["show", PLAN],
+    "diff of plans": ["diff", PLAN, PLAN],
     "graph": ["graph", str(SAMPLES / "cnn.mindir")],
     "profile": ["profile", PROFILE],
     "ranks": ["ranks", PROFILE, "--workers", "1"],

@@ -1,4 +1,4 @@
-"""`memplan diff A B`: what changed between two profiles, or between two ranks or steps of one."""
+"""`memplan diff A B`: what changed between two plans, two profiles, or two ranks or steps of one profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Rank = Annotated[int | None, typer.Option(help="Rank of that profile; its first
 
 @reporting
 def command(
-    before: Annotated[Path, typer.Argument(help="A profile directory.", show_default=False)],
+    before: Annotated[Path, typer.Argument(help="A profile directory, or a plan.", show_default=False)],
     after: Annotated[
         Path | None,
         typer.Argument(help="Another one; by default the same, for two of its ranks or steps.", show_default=False),
@@ -34,6 +34,8 @@ def command(
     """
     Compare two profiles, or two ranks or steps of one: the parts of a step, kernels by type, and findings.
 
+    Of two plans: peak, makespan, what they were made for, and the tensors, ops and moves that differ.
+
     Where only one profile is given its first two ranks are compared, or two steps of its first, unless others are
     asked for.
     """
@@ -41,8 +43,14 @@ def command(
     from memplan.core.errors import InputError
     from memplan.findings import diagnose
     from memplan.findings.profile_change import profile_change
+    from memplan.imports import are_plans, read_plan
+    from memplan.reports.comparison.plan_diff_report import plan_diff_report
     from memplan.reports.diagnosis.diff_report import diff_report
 
+    if are_plans(before, after) and after is not None:
+        if any(option is not None for option in (before_rank, after_rank, before_step, after_step, chip)):
+            raise InputError("ranks, steps and the chip are chosen of profiles", remedy="name two plans alone")
+        return plan_diff_report(read_plan(before), read_plan(after), str(before), str(after))
     with progress_bar() as progress:
         one = memplan.open_profile(before)
         other = one if after is None else memplan.open_profile(after)
