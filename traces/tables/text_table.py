@@ -102,19 +102,20 @@ def _plain_numbers(texts: Sequence[str], factor: int) -> Int64s | None:
     joined = "\n".join((*texts, ""))
     if factor > _LARGEST_FACTOR or not _PLAIN.fullmatch(joined):
         return None
-    digits = np.frombuffer(joined.encode(), dtype=np.uint8).astype(np.int64) - ord("0")
-    ends = np.flatnonzero(digits == ord("\n") - ord("0"))
+    text = np.frombuffer(joined.encode(), dtype=np.uint8)  # bytes: wider numbers are made of one place at a time
+    ends = np.flatnonzero(text == ord("\n"))
     starts = np.concatenate(([0], ends[:-1] + 1))[: len(ends)]
-    points, dots = ends.copy(), np.flatnonzero(digits == ord(".") - ord("0"))
+    points, dots = ends.copy(), np.flatnonzero(text == ord("."))
     points[np.searchsorted(ends, dots)] = dots
     whole, fraction = np.zeros(len(ends), dtype=np.int64), np.zeros(len(ends), dtype=np.int64)
     for place in range(int((points - starts).max(initial=0))):
         at = points - 1 - place
-        whole += np.where(at >= starts, digits[at], 0) * 10**place
+        whole += np.where(at >= starts, text[at].astype(np.int64) - ord("0"), 0) * 10**place
     places = max(int((ends - points).max(initial=0)) - 1, 0)
     for place in range(places):
         at = points + 1 + place
-        fraction = fraction * 10 + np.where(at < ends, digits[np.minimum(at, len(digits) - 1)], 0)
+        digits = text[np.minimum(at, len(text) - 1)].astype(np.int64) - ord("0")
+        fraction = fraction * 10 + np.where(at < ends, digits, 0)
     if int(whole.max(initial=0)) >= np.iinfo(np.int64).max // factor:
         return None
     unit = 10**places
