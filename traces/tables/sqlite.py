@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from copy import copy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -114,7 +115,10 @@ class Database:
         """
         wanted = [self._expression(table, column, "CAST({} AS INTEGER)") for column in columns]
         rows = self._rows(table, wanted)
-        parts = [np.array(block, dtype=np.int64).reshape(-1, len(columns)) for block in rows]
+        parts = [
+            np.fromiter(chain.from_iterable(block), np.int64, len(block) * len(columns)).reshape(-1, len(columns))
+            for block in rows
+        ]
         joined = np.concatenate(parts) if parts else np.empty((0, len(columns)), dtype=np.int64)
         return [np.ascontiguousarray(joined[:, number]) for number in range(len(columns))]
 
@@ -128,10 +132,8 @@ class Database:
         """
         wanted = [self._expression(table, column, "CAST({} AS INTEGER)") for column in numbers]
         wanted += [self._expression(table, column, "CAST({} AS REAL)", "NULL") for column in quantities]
-        columns: list[list[Any]] = [[] for _ in wanted]
-        for block in self._rows(table, wanted):
-            for column, part in zip(columns, zip(*block, strict=True), strict=True):
-                column += part
+        blocks = self._rows(table, wanted)
+        columns = [[row[place] for block in blocks for row in block] for place in range(len(wanted))]
         whole = [np.array(column, dtype=np.int64) for column in columns[: len(numbers)]]
         return whole, [np.array(column, dtype=np.float64) for column in columns[len(numbers) :]]
 
