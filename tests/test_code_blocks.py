@@ -76,6 +76,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the pages name."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "config.json").write_text(json.dumps(MODEL))
+    (folder / "MODEL").mkdir()  # as the pages call the folder of a model
+    shutil.copy(folder / "config.json", folder / "MODEL")
     shutil.copy(SAMPLES / "cnn.mindir", folder / "model.mindir")
     model, recipe = load_config(folder / "config.json"), Recipe(512, 2, 2)
     plan = memplan.plan(model, phase="train", layout=Layout(tensor=2, data=2), recipe=recipe, chip="910B3")
