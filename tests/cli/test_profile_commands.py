@@ -85,7 +85,8 @@ def test_compare_json_lists_deviations_with_planned_measured_and_cost(
 
 def test_comparing_with_another_model_is_an_answer_not_an_error(ask: Ask, plan_file: Path) -> None:
     code, out, err = ask("compare", plan_file, SAMPLES / "llama_train_profile")
-    assert (code, err) == (1, "")
+    assert code == 1
+    assert "memplan: " not in err  # what takes long says how far it is; errors are told so
     assert "another model" in out
 
 
