@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -13,17 +12,16 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.cluster.heat_map import HeatMap
+from memplan.gui.views.diagnosed_page import DiagnosedPage
 from memplan.gui.views.view import ViewServices
 from memplan.traces.link_totals import LinkTotal
 
 
-class ClusterView(QWidget):
+class ClusterView(DiagnosedPage):
     """Ranks and links; a double click opens a rank, two that are picked are set side by side."""
 
     def __init__(self, services: ViewServices) -> None:
-        super().__init__(services.parent)
-        self.session = services.session
-        self._services = services
+        super().__init__(services)
         self.found: MeasuredRanks | None = None
         self._links: tuple[Session, list[LinkTotal]] | None = None
         self.verdict = QLabel(self)
@@ -31,7 +29,7 @@ class ClusterView(QWidget):
         self.measure = QComboBox(self)
         for measure in RankMeasure:
             self.measure.addItem(tr(measure.value), measure)
-        self.measure.currentIndexChanged.connect(self.show_ranks)
+        self.measure.currentIndexChanged.connect(self.show_diagnosis)
         self.open, self.beside = QPushButton(tr("Open rank"), self), QPushButton(tr("Side by side"), self)
         self.ranks_map = HeatMap(services.palette, self._open, self)
         self.links_map = HeatMap(services.palette, lambda _: None, self)
@@ -54,28 +52,8 @@ class ClusterView(QWidget):
         column.addWidget(self.links_title)
         self.links_area = _scrolled(self.links_map)
         column.addWidget(self.links_area, 2)
-        self._listening = self.session.diagnosed.connect(self.show_ranks)
         self.set_palette(services.palette)
-        self.show_ranks()
-
-    @classmethod
-    def make(cls, services: ViewServices) -> QWidget:
-        """A new view of the session of the moment."""
-        return cls(services)
-
-    def show_session(self, session: Session) -> None:
-        """Show another session."""
-        self.forget()
-        self.session = session
-        self._listening = session.diagnosed.connect(self.show_ranks)
-        self.show_ranks()
-        if self.isVisible():
-            self._services.loader.diagnose(session)
-            self._ask_links()
-
-    def forget(self) -> None:
-        """Stop listening to the session."""
-        self.session.diagnosed.disconnect(self._listening)
+        self.show_diagnosis()
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -85,15 +63,14 @@ class ClusterView(QWidget):
         self.links_title.setStyleSheet("font-size: 15px; font-weight: 600;")
         self.hint.setStyleSheet(f"color: {palette.css('faint')};")
 
-    def showEvent(self, event: QShowEvent) -> None:
-        """Ask for what takes reading."""
-        super().showEvent(event)
-        self._services.loader.diagnose(self.session)
+    def ask(self) -> None:
+        """Ask for the links as well."""
+        super().ask()
         self._ask_links()
 
     # -- ranks ---------------------------------------------------------------------------------------------------
 
-    def show_ranks(self) -> None:
+    def show_diagnosis(self) -> None:
         """Show the measure that is chosen, of what is known by now."""
         measure = RankMeasure(self.measure.currentData())
         self.found = rank_grid(self.session, measure)

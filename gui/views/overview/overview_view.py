@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, Qt
-from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -17,6 +16,7 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import FindingRef, Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.table import TableRow
+from memplan.gui.views.diagnosed_page import DiagnosedPage
 from memplan.gui.views.overview.head_strip import HeadStrip
 from memplan.gui.views.overview.step_bars_view import StepBarsView
 from memplan.gui.views.table_view import TableView
@@ -55,7 +55,7 @@ class FindingsTable(TableView):
         self._went(self.row_at(index))
 
 
-class OverviewView(QWidget):
+class OverviewView(DiagnosedPage):
     """
     Head strip, steps and findings of the shown rank; the profile is diagnosed when the view is first seen.
 
@@ -63,9 +63,7 @@ class OverviewView(QWidget):
     """
 
     def __init__(self, services: ViewServices) -> None:
-        super().__init__(services.parent)
-        self.session = services.session
-        self._services = services
+        super().__init__(services)
         self.head = HeadStrip(services.palette, self._go, self)
         self.bars = StepBarsView(services.palette, self._show_step, self)
         self.bars_area = QScrollArea(self)
@@ -90,27 +88,8 @@ class OverviewView(QWidget):
         column.addWidget(self.add, 0, Qt.AlignmentFlag.AlignLeft)
         column.addWidget(self.findings, 1)
         column.addStretch(0)
-        self._listening = self.session.diagnosed.connect(self.show_findings)
         self.set_palette(services.palette)
-        self.show_findings()
-
-    @classmethod
-    def make(cls, services: ViewServices) -> QWidget:
-        """A new view of the session of the moment."""
-        return cls(services)
-
-    def show_session(self, session: Session) -> None:
-        """Show another session."""
-        self.forget()
-        self.session = session
-        self._listening = session.diagnosed.connect(self.show_findings)
-        self.show_findings()
-        if self.isVisible():
-            self._services.loader.diagnose(session)
-
-    def forget(self) -> None:
-        """Stop listening to the session."""
-        self.session.diagnosed.disconnect(self._listening)
+        self.show_diagnosis()
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -122,12 +101,7 @@ class OverviewView(QWidget):
 
     # -- findings ------------------------------------------------------------------------------------------------
 
-    def showEvent(self, event: QShowEvent) -> None:
-        """Diagnose what was not diagnosed yet."""
-        super().showEvent(event)
-        self._services.loader.diagnose(self.session)
-
-    def show_findings(self) -> None:
+    def show_diagnosis(self) -> None:
         """Show what is known by now."""
         session = self.session
         document, found = session.document, session.diagnosis
