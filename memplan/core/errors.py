@@ -55,3 +55,10 @@ class UnboundShapeError(InputError):
 
 class CancelledError(MemplanError):
     """The user asked to stop; whatever was under way left nothing behind."""
+
+
+FOREIGN_FAILURES: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What code of others may raise that is run on what a file or a user's model holds."""

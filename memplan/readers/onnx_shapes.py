@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from memplan.core.errors import InputError, UnboundShapeError
+from memplan.core.errors import FOREIGN_FAILURES, InputError, UnboundShapeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +36,7 @@ def _failures() -> tuple[type[Exception], ...]:
     """What the `onnx` package raises for nodes that it can't evaluate or infer."""
     from onnx import checker, defs, shape_inference
 
-    own = (checker.ValidationError, shape_inference.InferenceError, defs.SchemaError)
-    return (
-        ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError,
-        ValueError, *own,
-    )  # fmt: skip
+    return (*FOREIGN_FAILURES, checker.ValidationError, shape_inference.InferenceError, defs.SchemaError)
 
 
 def dim_size(dim: Any) -> int | None:

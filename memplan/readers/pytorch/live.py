@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import FOREIGN_FAILURES, InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
@@ -125,10 +125,7 @@ def capture_torch(source: Any, *inputs: Any, target: Target = Target.ASCEND, pro
         ) from None
 
 
-_FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError,
-    ValueError, InputError,
-)  # fmt: skip
+_FAILURES: tuple[type[Exception], ...] = (*FOREIGN_FAILURES, InputError)
 """What a model may raise; PyTorch's own errors are `RuntimeError`s."""
 
 
