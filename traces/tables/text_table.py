@@ -56,7 +56,7 @@ class TextTable:
         found = self.columns[header]
         if isinstance(found, DictionaryArray):
             return np.array([number(text) for text in found.values], dtype=np.float64)[found.codes]
-        if _PLAIN.fullmatch("\n".join((*found, ""))):
+        if _all_plain(found):
             return np.array([float(text or "nan") for text in found], dtype=np.float64)
         values = {text: number(text) for text in set(found)}
         return np.array([values[text] for text in found], dtype=np.float64)
@@ -78,6 +78,7 @@ class TextTable:
         return _whole_numbers(found, factor)
 
 
+_TEXTS_AT_ONCE = 4096
 _PLAIN = re.compile(r"(?:(?:[0-9]{1,16}(?:\.[0-9]{1,12})?)?\n)*")
 """Lines of decimal numbers as times and sizes of profiles mostly are, or of nothing."""
 
@@ -97,12 +98,18 @@ def _whole_numbers(texts: Sequence[str], factor: int) -> Int64s:
     return np.array([values[text] for text in texts], dtype=np.int64)
 
 
+def _all_plain(texts: Sequence[str]) -> bool:
+    """Whether every number is plain; in parts, for a pattern remembers a place to go back to for each text."""
+    parts = (texts[first : first + _TEXTS_AT_ONCE] for first in range(0, len(texts), _TEXTS_AT_ONCE))
+    return all(_PLAIN.fullmatch("\n".join((*part, ""))) for part in parts)
+
+
 def _plain_numbers(texts: Sequence[str], factor: int) -> Int64s | None:
     """The same of a whole column at once; `None` where a number is written in another way or is very large."""
-    joined = "\n".join((*texts, ""))
-    if factor > _LARGEST_FACTOR or not _PLAIN.fullmatch(joined):
+    if factor > _LARGEST_FACTOR or not _all_plain(texts):
         return None
-    text = np.frombuffer(joined.encode(), dtype=np.uint8)  # bytes: wider numbers are made of one place at a time
+    # Bytes: wider numbers are made of one place at a time.
+    text = np.frombuffer("\n".join((*texts, "")).encode(), dtype=np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
     starts = np.concatenate(([0], ends[:-1] + 1))[: len(ends)]
     points, dots = ends.copy(), np.flatnonzero(text == ord("."))
