@@ -34,6 +34,9 @@ class DocumentOpener:
     """
     What opens and closes `documents`. Dialogs stand over `parent`; `say` shows a line, `problem` what went wrong.
 
+    `problems_ever` counts the problems so far, and `opened` is given what it was when something was asked for that is
+    open by now: problems from before are over.
+
     What was read is kept in the settings as recent, and so is how the user arranged the tracks that are left.
     """
 
@@ -46,12 +49,15 @@ class DocumentOpener:
         *,
         say: Callable[[str], object],
         problem: Callable[[str], object],
+        problems_ever: Callable[[], int],
+        opened: Callable[[int], object],
     ) -> None:
         self._parent = parent
         self._documents = documents
         self._loader = loader
         self._settings = settings
         self._say, self._problem = say, problem
+        self._problems_ever, self._opened = problems_ever, opened
         loader.unbound.connect(self._ask_shape)
 
     @property
@@ -96,7 +102,10 @@ class DocumentOpener:
         session before it is shown.
         """
 
+        problems = self._problems_ever()
+
         def done(request: Request, session: Session) -> None:
+            self._opened(problems)
             if time_range is not None:
                 session.viewport.show(*time_range)
             prepare(session)

@@ -14,7 +14,7 @@ from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
-from memplan.gui.model.session.open_request import Request, notes_of
+from memplan.gui.model.session.open_request import Request, remarks_on
 from memplan.gui.model.session.session import FindingRef, Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
@@ -78,7 +78,14 @@ class MainWindow(QMainWindow):
         self.loader = DocumentLoader(self.jobs, self)
         self.loader.tracks_read.connect(self._show_tracks)
         self.opener = DocumentOpener(
-            self, self.documents, self.loader, self.settings, say=self.say, problem=self.problem
+            self,
+            self.documents,
+            self.loader,
+            self.settings,
+            say=self.say,
+            problem=self.problem,
+            problems_ever=lambda: self.problems.errors_ever,
+            opened=lambda before: self.problems.forget_errors(before),
         )
         self.docks = ViewDocks(self, VIEW_SPECS, self.services, lambda name: self.exports.entries(name))
         self.pages = PageSwitcher(self, PAGES, self.docks)
@@ -246,7 +253,7 @@ class MainWindow(QMainWindow):
         for view in self.docks.session_views():
             view.show_session(session)
         self.search.show_session(session)
-        self.problems.show_notes(notes_of(session))
+        self.problems.show_remarks(remarks_on(session))
         if session.document.empty:
             self.welcome.show_recent(self.settings.recent)
         self._turn_to_page()
@@ -336,7 +343,7 @@ class MainWindow(QMainWindow):
                 timeline.tracks_changed()
         if session is self.session:
             self.search.search_for(self.search.edit.text())
-            self.problems.show_notes(notes_of(session))
+            self.problems.show_remarks(remarks_on(session))
 
     def _show_problem_count(self) -> None:
         self.docks["problems"].setWindowTitle(self.problems.title)

@@ -14,6 +14,7 @@ from memplan.gui.model.session.session import Session
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan
+from memplan.traces.profile import NoteSeverity
 
 if TYPE_CHECKING:
     from memplan.traces.directory import Profile
@@ -158,6 +159,14 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     return memplan.plan(path, chip=request.chip, shapes=dict(request.shapes), progress=progress)
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A line about the open files; `lost` is whether something of them is missing, wrong or inexact."""
+
+    text: str
+    lost: bool = True
+
+
 def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each (file, text); files that say the same share one, with the first of them."""
     files: dict[str, list[str]] = {}
@@ -169,13 +178,15 @@ def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def notes_of(session: Session) -> list[str]:
-    """What was skipped, repaired or assumed in the open files, one line each."""
+def remarks_on(session: Session) -> list[Remark]:
+    """What was skipped, repaired or assumed in the open files, one line each: what is lost before all else."""
     document = session.document
-    lines = [f"{session.tracks.track(key).label}: {why}" for key, why in session.tracks.unreadable.items()]
+    remarks = [Remark(f"{session.tracks.track(key).label}: {why}") for key, why in session.tracks.unreadable.items()]
     if document.profile is not None:
-        lines += _gathered([(str(note.file), note.text) for note in document.profile.notes])
+        for severity in (NoteSeverity.WARNING, NoteSeverity.INFO):
+            told = [(str(note.file), note.text) for note in document.profile.notes if note.severity is severity]
+            remarks += [Remark(text, severity is NoteSeverity.WARNING) for text in _gathered(told)]
     if document.plan is not None:
-        lines += [f"not valid: {wrong}" for wrong in document.plan.violations]
-        lines += list(document.plan.notes)
-    return lines
+        remarks += [Remark(f"not valid: {wrong}") for wrong in document.plan.violations]
+        remarks += [Remark(text, lost=False) for text in document.plan.notes]
+    return sorted(remarks, key=lambda remark: not remark.lost)
