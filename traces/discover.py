@@ -409,7 +409,9 @@ def _joined_sets(sources: Sequence[RankSource], notes: Notebook) -> list[RankSou
     found = []
     for places in metric_sets([source.folder for source in sources]):
         group = [sources[place] for place in places]
-        shown = max(group, key=lambda one: (bool(one.of(FileKind.KERNELS)), len(_PROFILE_KINDS.intersection(one.files))))
+        shown = max(
+            group, key=lambda one: (bool(one.of(FileKind.KERNELS)), len(_PROFILE_KINDS.intersection(one.files)))
+        )
         others = [one for one in group if one is not shown]
         if others:
             names = [one.folder.parent.name.removeprefix("PROF_") for one in (shown, *others)]

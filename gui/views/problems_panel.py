@@ -97,10 +97,14 @@ class ProblemsView(QListWidget):
 
     def event(self, event: QEvent) -> bool:
         """Copying selected lines goes before what the window does with its key."""
-        if event.type() is QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent):
-            if event.matches(QKeySequence.StandardKey.Copy) and self.selectedItems():
-                event.accept()
-                return True
+        if (
+            event.type() is QEvent.Type.ShortcutOverride
+            and isinstance(event, QKeyEvent)
+            and event.matches(QKeySequence.StandardKey.Copy)
+            and self.selectedItems()
+        ):
+            event.accept()
+            return True
         return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

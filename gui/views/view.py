@@ -67,7 +67,7 @@ class ViewServices:
     What a view is made with: the session and colours of the moment, and what works and keeps for it.
 
     `run` does a command of the window by its name, `open_rank` shows another rank of the open profile, `ranks_beside`
-    two of them side by side.
+    two of them side by side, and `compare_with` compares the plan with a rank and a step of it, or with the median.
     """
 
     session: Session
@@ -79,6 +79,7 @@ class ViewServices:
     run: Callable[[str], object]
     open_rank: Callable[[int], object]
     ranks_beside: Callable[[int, int], object]
+    compare_with: Callable[[int, int | None], object]
 
     @property
     def track_loader(self) -> TrackLoader | None:

@@ -101,7 +101,6 @@ class DocumentOpener:
         It takes the place of a document that it holds all of, unless it is to have a `new_tab`. `prepare` is given the
         session before it is shown.
         """
-
         problems = self._problems_ever()
 
         def done(request: Request, session: Session) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QSettings, Qt
@@ -15,7 +14,7 @@ from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, remarks_on
-from memplan.gui.model.session.session import FindingRef, Session
+from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
@@ -33,6 +32,7 @@ from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
 from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher, page_offered
+from memplan.gui.window.rank_switcher import RankSwitcher
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
@@ -94,6 +94,7 @@ class MainWindow(QMainWindow):
         self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)
+        self.ranks = RankSwitcher(self.documents, self.opener, self.side_by_side)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, _RIGHT)
@@ -123,8 +124,9 @@ class MainWindow(QMainWindow):
             self.settings,
             self,
             run=lambda name: self.commands.run(name),
-            open_rank=self.open_rank,
-            ranks_beside=self.ranks_beside,
+            open_rank=self.ranks.open,
+            ranks_beside=self.ranks.beside,
+            compare_with=self.ranks.compare_with,
         )
 
     # -- parts ---------------------------------------------------------------------------------------------------
@@ -289,26 +291,6 @@ class MainWindow(QMainWindow):
 
     def _page_changed(self) -> None:
         self.commands.refresh()
-
-    def open_rank(self, rank: int) -> None:
-        """Show another rank of the open profile in place of the present one; what is selected and known stays."""
-        before = self.session
-
-        def prepare(session: Session) -> None:
-            session.diagnosis, session.page = before.diagnosis, "overview"
-            if isinstance(before.selected, FindingRef):
-                session.page = "timeline"
-                session.select(before.selected)
-                session.reveal_selected()
-
-        self.opener.open_request(replace(self.documents.current.request, rank=rank), prepare=prepare)
-
-    def ranks_beside(self, first: int, second: int) -> None:
-        """Show two ranks of the open profile side by side."""
-        request, shown = self.documents.current.request, self.session.document.rank
-        if shown is None or shown.rank != first:
-            self.open_rank(first)
-        self.opener.add_request(replace(request, rank=second), self.side_by_side.begin)
 
     def _side_by_side_changed(self) -> None:
         self._show_tabs()

@@ -139,6 +139,9 @@ def compare(
         process=process_memory(measured_rank.memory_curves(progress)),
         places=kernel_places(plan, len(everything), rows, owner, alignment) if clock.anchored else None,
         times=_times(plan, ops, owner, found_by) if clock.anchored else None,
+        blocks=join,
+        steps=tuple(int(number) for number in steps.numbers),
+        place=position,
     )
 
 

@@ -14,8 +14,8 @@ from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.details.details import overview
 from memplan.gui.model.session.open_request import (
     Request,
-    remarks_on,
     open_session,
+    remarks_on,
     request_for,
     requests_for,
     wants_chip,

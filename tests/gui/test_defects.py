@@ -19,14 +19,17 @@ from memplan.gui.model.ruler import event_ticks
 from memplan.gui.model.session.open_request import Remark, Request, open_session, remarks_on
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
-from memplan.gui.model.slices.slice_text import argument_text
 from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
+from memplan.gui.model.slices.slice_text import argument_text
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.window.main_window import MainWindow
+from memplan.schema import load_plan
+from memplan.simulator import simulate
 from memplan.traces.profile import CounterSeries
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
@@ -257,3 +260,33 @@ def test_a_header_with_its_unit_is_not_broken(qtbot: Any, session: Session, widt
         block = block.next()
     assert document.toPlainText().count("aic_scalar_time(us)") == 1
     assert not broken
+
+
+def test_the_step_that_is_compared_is_told_and_can_be_chosen(qtbot: Any, tmp_path: Path) -> None:
+    """Went wrong once: one step of three was compared, and only the command line said which."""
+    plan = load_plan(PLAN)
+    simulate(plan, tmp_path / "run", steps=3)
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.resize(1400, 900)
+    window.show()
+    window.opener.open_request(Request(PLAN, tmp_path / "run"))
+    window.show_page("plan")
+    settle()
+    chooser = window.docks.view(DeviationsView).chooser
+    found = window.session.document.comparison
+    assert found is not None
+    assert len(found.steps) == 3
+    assert chooser.steps.isVisible()
+    assert not chooser.ranks.isVisible(), "there is one rank"
+    assert chooser.steps.currentText() == f"median ({found.steps[found.place]})"
+    for number in found.steps:
+        chooser.steps.setFocus()
+        QTest.keyClick(chooser.steps, Qt.Key.Key_Down)
+        settle()
+        now = window.session.document.comparison
+        assert now is not None
+        assert now.step == number
+        assert window.pages.current == "plan"
+        assert chooser.steps.currentText() == str(number)
+    window.close()

@@ -1,4 +1,4 @@
-"""Runs of one program that msprof recorded once for each set of counters: `PROF_GROUP_<time>/PROF_<set>/PROF_000001_…`."""
+"""Runs of one program that msprof recorded once for each set of counters: `PROF_GROUP_<time>/PROF_<set>/PROF_…`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class Request:
     """
     What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open.
 
-    `step` says which step of the model a config.json is planned for.
+    `step` says which step of the model a config.json is planned for, `compared_step` which one of the profile a plan is
+    compared with: by default the one of median length.
     """
 
     plan: Path | None = None
@@ -34,6 +35,7 @@ class Request:
     chip: str | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     step: PlanRequest | None = None
+    compared_step: int | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -125,7 +127,9 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
         profile = open_profile(request.profile)
         if request.rank is not None and request.rank not in profile.ranks:
             raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
-    document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
+    document = make_document(
+        plan, profile, plan_path=request.plan, rank=request.rank, step=request.compared_step, progress=progress
+    )
     progress(0, 1, "views")
     from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
 
