@@ -127,6 +127,8 @@ class MainWindow(QMainWindow):
             open_rank=self.ranks.open,
             ranks_beside=self.ranks.beside,
             compare_with=self.ranks.compare_with,
+            planning_sources=self.opener.planning_sources,
+            open_planned=self.opener.open_made,
         )
 
     # -- parts ---------------------------------------------------------------------------------------------------

@@ -101,6 +101,8 @@ def kind_of_path(path: Path) -> ContentKind | None:
 
 def wants_chip(request: Request) -> bool:
     """Whether `request` names a graph and no chip to plan it for; dumps that hold a plan too need none."""
+    if request.step is not None:
+        return False
     kind = kind_of_path(request.plan) if request.plan is not None and request.chip is None else None
     return kind is not None and kind.is_graph and not kind.is_plan
 
@@ -148,6 +150,8 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
 
     progress(0, 1, path.name)
     kind = sniff(path)
+    if request.step is not None and kind.is_graph:
+        return request.step.plan(shapes=dict(request.shapes) or None, progress=progress)
     if kind.is_plan and (request.chip is None or not kind.is_graph):
         return read_plan(path)
     if kind is ContentKind.MODEL_CONFIG:
