@@ -39,6 +39,9 @@ _UNPARSED = "holds raw data that no profiler has parsed yet"
 _STAMP = re.compile(r"(?:^|_)(\d{14,17})(?:_|$)")
 """When a session was recorded, as the folders of torch_npu, MindSpore and msprof have it in their names."""
 _MSPROF = re.compile(r"PROF_\d+_\d+_[0-9a-zA-Z]+")
+_RUN_ENDS = ("_ascend_pt", "_ascend_ms")
+"""How torch_npu and MindSpore end the name of the folder of one rank's run."""
+_NO_FOLDER = "is named like the folder of a rank but is a file; was a link to the folder copied as text?"
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[_-]?(\d{1,6})(?!\d)", re.IGNORECASE)
 _NUMBERED_FILE = re.compile(r"_(\d{1,6})\.(?:json|db)$")
 _MOST_FOLDERS = 200_000
@@ -175,9 +178,7 @@ def _top_of(path: Path) -> Path:
 
 def _ranked_siblings(output: Path) -> bool:
     try:
-        return any(
-            entry.is_dir() and entry.name.endswith(("_ascend_pt", "_ascend_ms")) for entry in output.parent.iterdir()
-        )
+        return any(entry.is_dir() and entry.name.endswith(_RUN_ENDS) for entry in output.parent.iterdir())
     except OSError:
         return True
 
@@ -253,6 +254,8 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
                     there = "a link to a folder, which is not followed" if entry.is_dir() else "a link to nothing"
                     notes.add(Path(entry.path), f"not read: {there}: {target}")
                 elif entry.is_file():
+                    if entry.name.endswith(_RUN_ENDS) or _MSPROF.fullmatch(entry.name):
+                        notes.add(Path(entry.path), f"not read: {_NO_FOLDER}")
                     files.append(Path(entry.path))
     except OSError as error:
         notes.add(folder, f"can't be listed: {error.strerror}")
