@@ -19,6 +19,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.search.archives import is_archive, unpacked_archive
 from memplan.traces.search.device_search import devices_told
 from memplan.traces.search.kineto_workers import rank_in_trace, traces_by_worker
+from memplan.traces.search.metric_sets import metric_sets
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
 _MEMSCOPE_DATABASE = re.compile(r"memscope_dump_\w+\.db", re.IGNORECASE)
@@ -70,6 +71,8 @@ class RankSource:
     metadata: Mapping[str, object] = field(default_factory=dict)
     device: DeviceShare | None = None
     """The one whose data is this rank's, where the files hold that of several devices."""
+    metrics: Sequence[Path] = ()
+    """Kernel tables of further runs of the same program, each with other counters."""
 
     def of(self, kind: FileKind) -> Sequence[Path]:
         """The rank's files of one kind."""
@@ -358,6 +361,7 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
     Of several sessions of one rank the newest is taken, by the time in the name of its folder.
     """
     sources = [part for source in sources for part in _by_worker(source, notes)]
+    sources = _joined_sets(sources, notes)
     sources = [part for source in _newest_sessions(sources, path, notes) for part in _by_device(source, notes)]
     taken: dict[int, RankSource] = {}
     for source in sources:
@@ -401,6 +405,28 @@ def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
         files = {**source.files, FileKind.TRACE: [newest]}
         found.append(replace(source, rank=source.rank if alone and rank < 0 else rank, files=files))
     return found or [source]
+
+
+def _joined_sets(sources: Sequence[RankSource], notes: Notebook) -> list[RankSource]:
+    """One source for each card of which msprof recorded a run for each set of counters: the run that tells most."""
+    found = []
+    for places in metric_sets([source.folder for source in sources]):
+        group = [sources[place] for place in places]
+        shown = max(
+            group, key=lambda one: (bool(one.of(FileKind.KERNELS)), len(_PROFILE_KINDS.intersection(one.files)))
+        )
+        others = [one for one in group if one is not shown]
+        if others:
+            names = [one.folder.parent.name.removeprefix("PROF_") for one in (shown, *others)]
+            listed = ", ".join(names[1:])
+            told = f"one of {len(group)} runs of one program is shown, {names[0]}"
+            notes.tell(shown.folder, f"{told}; only tables and counters of kernels are read of {listed}")
+            tables = [path for one in group for path in one.of(FileKind.TABLE)]
+            files = {**shown.files, **({FileKind.TABLE: tables} if tables else {})}
+            metrics = [path for one in others for path in one.of(FileKind.KERNELS)]
+            shown = replace(shown, files=files, metrics=metrics)
+        found.append(shown)
+    return found
 
 
 def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
