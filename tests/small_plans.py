@@ -159,7 +159,8 @@ def _tilings(kernels: int, layouts: int) -> st.SearchStrategy[PlannedTiling]:
         st.none() | st.integers(0, layouts - 1) if layouts else st.none(),
         st.lists(st.builds(TileSize, _TEXT, st.integers(0, 2**40) | _TEXT), max_size=2).map(tuple),
         st.lists(_SENTENCES, max_size=2).map(tuple), st.none() | _SENTENCES,
-        st.lists(_SENTENCES, max_size=1).map(tuple), _TIMES, _TEXT, st.integers(0, 2**60), _BYTES, _BYTES, st.none() | _BYTES,
+        st.lists(_SENTENCES, max_size=1).map(tuple), _TIMES, _TEXT,
+        st.integers(0, 2**60), _BYTES, _BYTES, st.none() | _BYTES,
         st.lists(st.builds(PipeBusy, _TEXT, st.floats(0, 1e12)), max_size=2).map(tuple),
     )  # fmt: skip
 
