@@ -105,6 +105,11 @@ class PlanRequest(ModelStepRequest):
     link_rates: str | None = option(
         "--link-rates", default=None, about="A file with what ascend-dmi --bw printed: the rates of the host link."
     )
+    rates_from: str | None = option(
+        "--rates-from",
+        default=None,
+        about="A profile whose copies between host and HBM tell the rates of the host link.",
+    )
     recompute: str = option(
         "--recompute",
         default="auto",
@@ -131,12 +136,26 @@ class PlanRequest(ModelStepRequest):
 
     def host_tier(self, chip: Chip) -> HostTier:
         """The host memory and link of `chip` as asked for; raises `InputError` for what can't be one."""
-        rates = LinkRates() if self.link_rates is None else read_dmi_rates(self.link_rates)
+        rates = self._measured_rates()
         if self.d2h is not None:
             rates = replace(rates, to_host=parse_rate(self.d2h))
         if self.h2d is not None:
             rates = replace(rates, to_device=parse_rate(self.h2d))
         return host_tier(chip, capacity=None if self.host is None else parse_bytes(self.host), rates=rates)
+
+    def _measured_rates(self) -> LinkRates:
+        """The rates that a file tells, none without one; raises `InputError` for two."""
+        if self.rates_from is None:
+            return LinkRates() if self.link_rates is None else read_dmi_rates(self.link_rates)
+        if self.link_rates is not None:
+            raise InputError("--link-rates and --rates-from both tell the link's rates", remedy="give one of them")
+        from memplan.hardware.copy_rates import copy_rates
+        from memplan.traces import open_profile
+        from memplan.traces.host_copies import host_copies
+
+        profile = open_profile(self.rates_from)
+        copies = [copy for rank in profile.ranks for copy in host_copies(profile.rank(rank))]
+        return copy_rates(copies, Path(self.rates_from).name)
 
     def twice_the_batch(self) -> PlanRequest:
         """The same step of a model with twice the samples at once, and with HBM enough for them."""
