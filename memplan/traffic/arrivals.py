@@ -2,8 +2,8 @@
 Requests as a file of traffic lists them, one JSON object a line: when, how long, and the hashes of the prompt's blocks.
 
 The form is that of Mooncake's public traces (kvcache-ai/Mooncake README of FAST25-release/traces): `timestamp` in
-milliseconds, `input_length` and `output_length` in tokens, and `hash_ids`, one for every 512 tokens of the prompt. Equal
-ids mean equal blocks with equal blocks before them.
+milliseconds, `input_length` and `output_length` in tokens, and `hash_ids`, one for every 512 tokens of the prompt.
+Equal ids mean equal blocks with equal blocks before them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FIELDS = "timestamp, input_length, output_length and hash_ids"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request: when it arrives in nanoseconds, tokens of its prompt and its answer, hashes of the prompt's blocks."""
+    """One request: nanoseconds of its arrival, tokens of its prompt and its answer, hashes of the prompt's blocks."""
 
     time_ns: int
     input_tokens: int
@@ -74,7 +74,7 @@ def _arrival(line: str, block: int, place: str) -> Arrival:
         raise InputError(f"{place}: hash_ids is no list of whole numbers")
     if hashes and len(hashes) not in (tokens // block, -(-tokens // block)):
         raise InputError(
-            f"{place}: {len(hashes)} hash_ids for {tokens:,} tokens, which are {-(-tokens // block):,} blocks of {block}",
+            f"{place}: {len(hashes)} hash_ids for {tokens:,} tokens, {-(-tokens // block):,} blocks of {block}",
             remedy="give the tokens of a block with --trace-block",
         )
     return Arrival(round(time * 1e6), tokens, made, tuple(hashes))

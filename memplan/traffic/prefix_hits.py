@@ -1,8 +1,8 @@
 """
 How much of the prompts of some traffic a prefix cache of given tiers holds when they arrive.
 
-Blocks stand in the order of their last use (LRU), the newest in the first tier; what a tier has no room for moves to the
-next, and what the last has no room for is lost. A hit is the longest run of blocks from the prompt's start that are
+Blocks stand in the order of their last use (LRU), the newest in the first tier; what a tier has no room for moves to
+the next, and what the last has no room for is lost. A hit is the longest run of blocks from the prompt's start that are
 held. Later blocks of a prompt are dropped before earlier ones, as vLLM frees them (v1/core/kv_cache_manager.py: in
 reverse order), and the last token of a prompt is always computed.
 """
@@ -46,7 +46,8 @@ class PrefixHits:
     What came of some traffic: `requests` in `span_ns` from the first to the last, tokens in all, and hits by tier.
 
     `computed` counts requests by the tokens of their prompts that no tier had, `made` by the tokens of their answers,
-    both rounded up to 64; `busiest` are the most requests of any minute.
+    both rounded up to 64; `busiest` are the most requests of any minute, `longest` the most tokens of a prompt and its
+    answer, and `unmarked` requests have no hashes.
     """
 
     requests: int
@@ -57,17 +58,13 @@ class PrefixHits:
     tiers: tuple[TierHits, ...]
     computed: dict[int, int]
     made: dict[int, int]
+    longest: int
     unmarked: int
 
     @property
     def hit_tokens(self) -> int:
         """Tokens of prompts found in any tier."""
         return sum(item.tokens for item in self.tiers)
-
-    @property
-    def hit_rate(self) -> float:
-        """The part of all tokens of prompts that was found."""
-        return self.hit_tokens / self.input_tokens
 
     @property
     def rate(self) -> float | None:
@@ -91,7 +88,7 @@ class _Store:
         found = self.place(block)
         if found is not None:
             del self.held[found][block]
-        moving: int | None = block
+        moving = block
         for room, held in zip(self.rooms, self.held, strict=True):
             held[moving] = None
             if room is None or len(held) <= room:
@@ -121,7 +118,7 @@ def prefix_hits(
     tokens, requests = [0] * len(tiers), [0] * len(tiers)
     computed: Counter[int] = Counter()
     made: Counter[int] = Counter()
-    count = total = answers = unmarked = 0
+    count = total = answers = unmarked = longest = 0
     first = last = 0
     minute, in_minute, busiest = -1, 0, 0
     for count, item in enumerate(arrivals, 1):
@@ -134,6 +131,7 @@ def prefix_hits(
         in_minute += 1
         busiest = max(busiest, in_minute)
         total, answers = total + item.input_tokens, answers + item.output_tokens
+        longest = max(longest, item.input_tokens + item.output_tokens)
         unmarked += not item.blocks
         found = _run(store, item, block, granularity)
         for number, hit in enumerate(found):
@@ -153,6 +151,7 @@ def prefix_hits(
         tiers=tuple(TierHits(*each) for each in zip(tiers, tokens, requests, strict=True)),
         computed=dict(sorted(computed.items())),
         made=dict(sorted(made.items())),
+        longest=longest,
         unmarked=unmarked,
     )
 
