@@ -62,11 +62,6 @@ class PrefixHits:
     unmarked: int
 
     @property
-    def hit_tokens(self) -> int:
-        """Tokens of prompts found in any tier."""
-        return sum(item.tokens for item in self.tiers)
-
-    @property
     def rate(self) -> float | None:
         """Requests a second, `None` where all arrive at once."""
         return (self.requests - 1) / self.span_ns * 1e9 if self.span_ns else None
