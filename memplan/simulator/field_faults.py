@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from memplan.simulator import field_device_faults as device
 from memplan.simulator import field_host_faults as host
+from memplan.simulator import field_load_faults as load
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,43 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
         ),
         "kv-over-commit": FieldFault(
             "more sequences run than the KV cache holds", ("kv.preemption",), host.preempted
+        ),
+        "uneven-sequences": FieldFault(
+            "another rank has the long sequences in every step", ("rank.uneven",), load.uneven_sequences, ranks=2
+        ),
+        "starved-host": FieldFault(
+            "one rank's host has too few processors", ("idle.host", "rank.late"), load.starved_host, ranks=2
+        ),
+        "stands-still": FieldFault(
+            "processes stand still and leave no event", ("idle.stalled", "idle.host"), load.stands_still
+        ),
+        "launch-blocking": FieldFault(
+            "the host waits for every kernel", ("idle.synchronise",), load.launches_one_by_one
+        ),
+        "late-swap": FieldFault(
+            "activations leave for the host too late", ("copy.exposed",), load.late_swap
+        ),
+        "unfused-chains": FieldFault(
+            "chains of small kernels where one would do", ("kernel.sequences",), load.unfused, without=load.fused
+        ),
+        "casts": FieldFault(
+            "tensors are cast to float32 and back", ("kernel.cast", "kernel.format"), load.cast_to_and_fro
+        ),
+        "read-back": FieldFault(
+            "tensors are copied to the host in every step", ("copy.exposed", "idle.synchronise"), load.reads_back
+        ),
+        "needless-recompute": FieldFault(
+            "layers are computed twice", ("recompute.layers",), load.computes_again
+        ),
+        "contended-transfers": FieldFault(
+            "transfers beside computing are slow", ("communication.contention",), load.slowed_by_computing, ranks=2,
+            without=load.at_full_rate,
+        ),
+        "lost-packets": FieldFault(
+            "a network loses packets", ("link.retransmission",), load.sent_again, ranks=2, without=load.loses_nothing
+        ),
+        "slow-exchange": FieldFault(
+            "what pipeline stages send takes long to move", _EXPOSED, load.slow_exchange, ranks=2, layout="pipeline"
         ),
     }
 )  # fmt: skip

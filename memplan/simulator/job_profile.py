@@ -132,6 +132,7 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
                 "rank": rank,
             },
             "parallel_group_info": group_document(job, rank),
+            "ENV_VARIABLES": dict(settings.environment),
         },
     )
 
