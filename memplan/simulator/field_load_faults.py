@@ -7,6 +7,7 @@ that leave for the host too late, layers computed twice, tensors cast to and fro
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from memplan.simulator.field_device_faults import awaited, each_rank, unlike_rank
@@ -26,7 +27,10 @@ _LAST = 10_000
 """More steps than are simulated."""
 _STEPS = 4
 """What happens in one step alone takes this many times the share that a fault of every step takes of each."""
+_LAYER = re.compile(r"layers?\.\d+\.")
 _UNFUSED = ("Mul", "Add", "RealDiv", "Rsqrt", "Mul")
+_HBM_BYTES_PER_NS, _BYTES_EACH = 1000.0, 8
+"""What vector kernels move of 910B's 1.6 TB/s, round, and the bytes of an element in and out."""
 _TIMEOUT_NS = 4_100_000_000
 """A network card waits about four seconds before it sends a packet again (HCCL_RDMA_TIMEOUT 20: 4.096 us x 2^20)."""
 
@@ -127,6 +131,12 @@ def late_swap(job: FaultyJob, strength: float) -> FaultyJob:
     return each_rank(job, change)
 
 
+def streaming(kind: str, length_ns: int, dtype: str) -> Item:
+    """A vector kernel over as many elements as it can read and write in its time, which moving them bounds."""
+    elements = max(round(length_ns * _HBM_BYTES_PER_NS / _BYTES_EACH), 1)
+    return Item(Doing.KERNEL, kind, kind, length_ns, core="AI_VECTOR_CORE", dtype=dtype, elements=elements)
+
+
 def unfused(job: FaultyJob, strength: float) -> FaultyJob:
     """Norms and activations as chains of small kernels, where one kernel each would do."""
     return _chains(job, strength, len(_UNFUSED))
@@ -143,7 +153,7 @@ def _chains(job: FaultyJob, strength: float, kernels: int) -> FaultyJob:
     def change(_: int, program: RankProgram) -> RankProgram:
         # Of a chain all kernels but one are more than is needed.
         length = round(strength * computing_ns(program) / count / (len(_UNFUSED) - 1))
-        first = Item(Doing.KERNEL, "Chain", "Chain", length, core="AI_VECTOR_CORE", dtype="DT_BF16")
+        first = streaming("Chain", length, "DT_BF16")
         found: list[Item] = []
         for item in spread_out(program, first, count):
             if item.type == "Chain":
@@ -164,7 +174,7 @@ def cast_to_and_fro(job: FaultyJob, strength: float) -> FaultyJob:
     def change(_: int, program: RankProgram) -> RankProgram:
         for number, (dtype, part) in enumerate((("DT_BF16", 0.5), ("FLOAT", 0.5))):
             length = round(part * strength * computing_ns(job.programs[0]) / 24)
-            item = Item(Doing.KERNEL, f"Cast{number}", "Cast", length, core="AI_VECTOR_CORE", dtype=dtype)
+            item = replace(streaming("Cast", length, dtype), name=f"Cast{number}")
             program = spread_out(program, item, 24)
         return program
 
@@ -190,46 +200,58 @@ def reads_back(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def computes_again(job: FaultyJob, strength: float) -> FaultyJob:
-    """Layers are computed a second time before backward, as with activation checkpointing that memory doesn't need."""
+    """The last layers are computed again right before their way back, though memory would do without."""
 
     def change(_: int, program: RankProgram) -> RankProgram:
         forward, backward, update = phases(program)
-        wanted, again = strength * computing_ns(program), []
-        for item in reversed([one for one in forward if one.doing is Doing.KERNEL]):
-            if wanted <= 0:
-                break
-            again.append(item)
-            wanted -= item.duration_ns
-        return (*forward, *reversed(again), *backward, *update)
+        layers: dict[str, list[Item]] = {}
+        for item in forward:
+            if item.doing is Doing.KERNEL and (found := _LAYER.search(item.name)):
+                layers.setdefault(found[0], []).append(item)
+        wanted, again = strength * computing_ns(program), {}
+        for name in reversed(layers):
+            if wanted > 0:
+                again[name] = layers[name]
+                wanted -= sum(item.duration_ns for item in layers[name])
+        done: list[Item] = []
+        for item in backward:
+            layer = _LAYER.search(item.name)
+            done += again.pop(layer[0], ()) if layer else ()
+            done.append(item)
+        return (*forward, *done, *update)
 
     return each_rank(job, change)
 
 
 def slowed_by_computing(job: FaultyJob, strength: float) -> FaultyJob:
     """
-    Transfers beside computing share the memory's bandwidth with it, and so the last of them is exposed.
+    Transfers beside computing share the memory's bandwidth with it and run at half of their rate.
 
-    One at a step's end, with nothing beside it, runs at the link's full rate.
+    What is not through when backward ends is exposed, at the link's full rate.
     """
-    return each_rank(job, lambda _, program: _sharded(program, strength))
+    return each_rank(job, lambda _, program: _sharded(program, strength, 2.0))
 
 
-def at_full_rate(job: FaultyJob, _: float) -> FaultyJob:
+def at_full_rate(job: FaultyJob, strength: float) -> FaultyJob:
     """The same transfers at the rate of those that nothing runs beside: computing hides them."""
-    return each_rank(job, lambda _, program: _sharded(program, None))
+    return each_rank(job, lambda _, program: _sharded(program, strength, 1.0))
 
 
-def _sharded(program: RankProgram, exposed: float | None) -> RankProgram:
+def _sharded(program: RankProgram, exposed: float, slower: float) -> RankProgram:
     bare = tuple(item for item in program if item.doing not in (Doing.COLLECTIVE, Doing.AWAIT))
     forward, backward, update = phases(bare)
-    room, total, count = computing_ns(backward), computing_ns(bare), 4
-    fair = round(0.5 * room / count)
-    length = fair if exposed is None else round((room + exposed * total) / count)
+    room, total, count = computing_ns(backward), computing_ns(bare), 8
+    # At half of the rate half of what backward has room for goes through beside it.
+    fair = (0.5 * room + exposed * total) / count
     kernels = [place for place, item in enumerate(backward) if item.doing is Doing.KERNEL][:count]
     found: list[Item] = []
+    through = 0.0
     for place, item in enumerate(backward):
         if place in kernels:
-            sent = collective(f"hcom_reduceScatter__8{kernels.index(place)}_1_1", length)
+            beside = min(fair, max(room - through, 0.0) / slower)
+            length = beside * slower + fair - beside
+            through += length
+            sent = collective(f"hcom_reduceScatter__8{kernels.index(place)}_1_1", round(length))
             found.append(replace(sent, size=round(fair * LINK_BYTES_PER_NS)))
         found.append(item)
     alone = collective("hcom_allGather__85_1_1", round(0.004 * total))

@@ -40,6 +40,7 @@ class Item:
     kernel waits `late_ns` between its launch and its start. Communication joins the ranks of `group`, or all of them,
     and moves `size` bytes over `transport`, or as many as links move in its time; what is `only` in some steps is left
     out of others. Host work of type `quiet`, as waiting of that type, leaves no event behind.
+    A kernel with a `dtype` is told to run on `elements` of it.
     """
 
     doing: Doing
@@ -57,6 +58,7 @@ class Item:
     beside: bool = False
     size: int | None = None
     transport: str = "HCCS"
+    elements: int = 1024
 
 
 RankProgram = tuple[Item, ...]
