@@ -101,16 +101,18 @@ def _spared(facts: RankFacts, share: Callable[[ExposedCommunication], float]) ->
     """
     How much less of a rank's transfers were exposed if each took a `share` of its time less, ns.
 
-    Those that follow each other without a pause queue up for a link: what an early one takes less, those behind it
-    start earlier, and so an exposed one gains from hidden ones before it.
+    Those of one kind that follow each other without a pause queue up for a link: what an early one takes less, those
+    behind it start earlier, and so an exposed one gains from hidden ones before it. One of another kind need not have
+    its bytes ready by then: gradients that are reduced wait for the link, weights that are gathered for the optimiser.
     """
     total = ahead = 0.0
-    ended = 0
+    ended, before = 0, ""
     for one in facts.exposed:
         ran = one.communication
-        if ran.start_ns > ended + threshold("stream_gap_ns"):
+        kind = ran.name.partition("__")[0]
+        if kind != before or ran.start_ns > ended + threshold("stream_gap_ns"):
             ahead = 0.0
-        ended = max(ended, ran.end_ns)
+        ended, before = max(ended, ran.end_ns), kind
         ahead += (ran.transfer_ns or 0) * share(one)
         gained = min(one.transfer_ns or 0, ahead)
         total, ahead = total + gained, ahead - gained
