@@ -119,8 +119,8 @@ def optimizer_parts(
     model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], activations: int
 ) -> list[MemoryPart]:
     """
-    Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and moments
-    in 16 bits are widened for it together with their gradient.
+    Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and
+    moments in 16 bits are widened for it together with their gradient.
     """
     sizes: dict[tuple[int | None, str], int] = {}
     for item in weights(model):
