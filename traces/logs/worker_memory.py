@@ -21,10 +21,10 @@ class WorkerMemory:
     Bytes of one worker, `None` for what the log does not tell.
 
     `total` is the device as the framework sees it, `free` what of it is free at the start, `utilization` the share
-    asked for; `weights`, `activations`, `non_torch` and `graphs` what each took, `cache` what was left, which may be below
-    zero. The cache has `blocks` and `tokens`; `concurrency` sequences of `context` tokens fit at once. `needed` is what
-    one sequence was said to need. Of several lines of a kind the last one counts, of workers of one start they are
-    alike.
+    asked for; `weights`, `activations`, `non_torch` and `graphs` what each took, `cache` what was left, which may be
+    below zero. The cache has `blocks` and `tokens`; `concurrency` sequences of `context` tokens fit at once. `needed`
+    is what one sequence was said to need. Of several lines of a kind the last one counts, of workers of one start they
+    are alike.
     """
 
     source: str
