@@ -14,7 +14,7 @@ from PySide6.QtTest import QTest
 
 from memplan.compare import DeviationWhat
 from memplan.gui.model.memory.block_map import BEFORE, OTHERS, block_map, stacked
-from memplan.gui.model.memory.rectangles import Rectangles
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import BlockRef, Session
@@ -177,7 +177,7 @@ def test_a_profile_without_blocks_says_how_to_get_them(qtbot: Any, tmp_path: Pat
     settle()
     view = window.docks.view(MemoryMapView)
     assert window.session.blocks_read
-    assert isinstance(view.layer.rectangles, Rectangles | None)
+    assert isinstance(view.layer.rectangles, MapRectangles | None)
     assert "profile_memory=True" in view.layer.empty()
     window.close()
 

@@ -15,22 +15,22 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Text
 from memplan.gui.model.amount_names import kind_text
 from memplan.gui.model.document import Document
-from memplan.gui.model.memory.rectangles import Rectangles
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import Palette
 from memplan.schema import step_starts
 from memplan.traces.profile import Allocations
 
-MOST_BLOCKS = 200_000
+_MOST_BLOCKS = 200_000
 """Blocks that are drawn, those that hold most bytes for longest."""
 _OWNERS = 7
 """Askers that have a colour of their own."""
 _ALIKE = 512
 """An allocator's smallest unit, in bytes: what it rounds sizes to."""
-BEFORE, OTHERS, NOT_PLANNED, SCRATCH = "before the profile", "others", "not in the plan", "workspace"
+BEFORE, OTHERS, _NOT_PLANNED, SCRATCH = "before the profile", "others", "not in the plan", "workspace"
 
 
 @dataclass(frozen=True, slots=True)
-class BlockMap(Rectangles):
+class BlockMap(MapRectangles):
     """
     Measured blocks of one memory curve, `component`; `row[i]` is a block's row in `allocations`, -1 for what was held
     before the profile began, which is one block at the bottom.
@@ -73,7 +73,7 @@ class BlockMap(Rectangles):
 
     def kind_colours(self, palette: Palette) -> list[int]:
         """By kind of tensor where a plan tells; else each large asker has one, and grey is everyone else's."""
-        greys = {BEFORE: palette.role("line"), OTHERS: palette.role("faint"), NOT_PLANNED: palette.role("faint")}
+        greys = {BEFORE: palette.role("line"), OTHERS: palette.role("faint"), _NOT_PLANNED: palette.role("faint")}
         if self.joined:
             return [greys.get(kind) or palette.kind(kind) for kind in self.kinds]
         own = iter(range(len(self.kinds)))
@@ -108,10 +108,10 @@ def block_map(document: Document, progress: Progress = silent) -> BlockMap | Non
     start = np.where(blocks.allocation_ns < 0, begin, blocks.allocation_ns)
     stop = np.maximum(np.where(blocks.release_ns < 0, end, blocks.release_ns), start + 1)
     rows = np.flatnonzero(blocks.size > 0)
-    left_out = max(len(rows) - MOST_BLOCKS, 0)
+    left_out = max(len(rows) - _MOST_BLOCKS, 0)
     if left_out:
         area = blocks.size[rows].astype(np.float64) * (stop - start)[rows]
-        rows = np.sort(rows[np.argpartition(-area, MOST_BLOCKS)[:MOST_BLOCKS]])
+        rows = np.sort(rows[np.argpartition(-area, _MOST_BLOCKS)[:_MOST_BLOCKS]])
     size, start, stop = blocks.size[rows], start[rows], stop[rows]
     before = 0 if blocks.address is not None else _held_before(chosen[1] if chosen is not None else None, blocks, begin)
     progress(1, 3, "placing blocks")
@@ -240,11 +240,11 @@ def _by_kind(found: Comparison | None, rows: Int64s, tensor: Int64s) -> tuple[tu
     """Kinds of the tensors that the blocks are."""
     join = found.blocks.join if found is not None and found.blocks is not None else None
     if join is None:
-        return (NOT_PLANNED,), np.zeros(len(rows), dtype=np.int64)
+        return (_NOT_PLANNED,), np.zeros(len(rows), dtype=np.int64)
     kind_of = {item.tensor.index: item.kind for item in join.held}
     scratch = join.scratch[rows].tolist()
     names = [
-        kind_of.get(index) or (SCRATCH if brief else NOT_PLANNED)
+        kind_of.get(index) or (SCRATCH if brief else _NOT_PLANNED)
         for index, brief in zip(tensor.tolist(), scratch, strict=True)
     ]
     kinds = tuple(sorted(set(names)))

@@ -11,14 +11,14 @@ import numpy as np
 from memplan.compare import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_total, interval_union
-from memplan.gui.model.memory.rectangles import Rectangles
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryMap(Rectangles):
+class MemoryMap(MapRectangles):
     """
-    Rectangles of one tier of a plan.
+    MapRectangles of one tier of a plan.
 
     `placement[i]` is the rectangle's row in `plan.placements`; `unplaced` says how many placements of the tier have no
     address (they are in the curve, not in the map). `tensors` are the plan's by index.

@@ -1,4 +1,4 @@
-"""Rectangles of time x address, as columns: what planned and measured memory are both drawn as."""
+"""MapRectangles of time x address, as columns: what planned and measured memory are both drawn as."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memplan.gui.model.palette import Palette
 
 
 @dataclass(frozen=True, slots=True)
-class Rectangles:
+class MapRectangles:
     """
     `[start_ns, end_ns)` on the profile's clock x `[low, high)` bytes of address, a row each.
 
@@ -38,7 +38,7 @@ class Rectangles:
         return int(hits[0]) if len(hits) else None
 
     def alive(self, time_ns: int) -> Int64s:
-        """Rectangles that exist at `time_ns`, largest first."""
+        """MapRectangles that exist at `time_ns`, largest first."""
         hits = np.flatnonzero((self.start_ns <= time_ns) & (time_ns < self.end_ns))
         return hits[np.argsort(-(self.high - self.low)[hits], kind="stable")]
 

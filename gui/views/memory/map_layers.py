@@ -12,7 +12,7 @@ from memplan.gui.i18n import say, tr
 from memplan.gui.model.amount_names import kind_text, memory_text
 from memplan.gui.model.memory.block_map import BlockMap
 from memplan.gui.model.memory.memory_map import MemoryMap, occupant
-from memplan.gui.model.memory.rectangles import Rectangles
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.session.session import BlockRef, ItemRef, Session, TensorRef
 from memplan.schema import Tier
 
@@ -27,14 +27,14 @@ class Level:
 
 
 class MapLayer(ABC):
-    """Rectangles of a session with all that is said of them."""
+    """MapRectangles of a session with all that is said of them."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     @property
     @abstractmethod
-    def rectangles(self) -> Rectangles | None:
+    def rectangles(self) -> MapRectangles | None:
         """What is drawn; `None` where there is nothing, or it is not read yet."""
 
     @abstractmethod

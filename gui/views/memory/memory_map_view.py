@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QPushButton, QWidget
 from memplan.core.arrays import Int64s
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.block_map import BlockMap
-from memplan.gui.model.memory.rectangles import Rectangles
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.session.session import Session
@@ -247,7 +247,7 @@ class MemoryMapView(TimeCanvas):
             painter.setPen(self.pen("planned"))
             painter.drawRect(QRectF(left, area.top(), max(right - left, 1.0), area.height() - 1))
 
-    def rectangle(self, mapped: Rectangles, index: int) -> QRectF:
+    def rectangle(self, mapped: MapRectangles, index: int) -> QRectF:
         """Where rectangle `index` of `mapped` is painted."""
         left = max(self.x_of(float(mapped.start_ns[index] - self.session.origin_ns)), -10.0)
         right = min(self.x_of(float(mapped.end_ns[index] - self.session.origin_ns)), self.width() + 10.0)
@@ -272,8 +272,8 @@ class MemoryMapView(TimeCanvas):
                 right, above = self.width() - 8.0, y
             right -= width + 16
 
-    def _roomy(self, mapped: Rectangles, least: tuple[float, float]) -> tuple[Int64s, NDArray[np.float64]]:
-        """Rectangles of which at least so many pixels (wide, tall) are visible, and the visible part of each."""
+    def _roomy(self, mapped: MapRectangles, least: tuple[float, float]) -> tuple[Int64s, NDArray[np.float64]]:
+        """MapRectangles of which at least so many pixels (wide, tall) are visible, and the visible part of each."""
         from memplan.gui.model.raster import roomy_rectangles
 
         found, box = np.empty(len(mapped), dtype=np.int64), np.empty((len(mapped), 4))
@@ -285,7 +285,7 @@ class MemoryMapView(TimeCanvas):
         )  # fmt: skip
         return found[:count], box[:count]
 
-    def _paint_names(self, painter: QPainter, mapped: Rectangles) -> None:
+    def _paint_names(self, painter: QPainter, mapped: MapRectangles) -> None:
         found, box = self._roomy(mapped, _NAME_PX)
         if len(found) > _MAX_NAMES:
             area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
