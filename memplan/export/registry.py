@@ -46,7 +46,7 @@ EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
         for exporter in (
             Exporter(
                 "csv",
-                "a folder of tables: ops, tensors, placements, transfers, tiers, links",
+                "a folder of tables: ops, tensors, placements, transfers, tiers, links, tilings, buffers",
                 "",
                 "csv_tables:write_csv",
             ),
@@ -56,6 +56,7 @@ EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
                 ".json",
                 "chrome_trace:write_chrome_trace",
             ),
+            Exporter("tilelang", "addresses of on-chip buffers for TileLang-Ascend", ".py", "tilelang:write_tilelang"),
             Exporter("vllm-ascend", "flags for vllm serve, as JSON", ".json", "vllm_ascend:write_vllm_ascend"),
         )
     }

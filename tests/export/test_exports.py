@@ -19,7 +19,7 @@ from memplan.core.files import replacing_file, replacing_folder
 from memplan.core.units import GIB
 from memplan.export import EXPORTERS, export
 from memplan.export.vllm_ascend import vllm_ascend_settings
-from memplan.schema import Placement, Plan, Tier, memory_curve
+from memplan.schema import OnChipPlan, Placement, Plan, Tier, memory_curve
 from memplan.simulator import simulate
 from tests.small_plans import MIB, layered_plan, plans
 
@@ -159,7 +159,7 @@ def test_any_plan_exports_or_is_refused(tmp_path_factory: pytest.TempPathFactory
     except InputError:
         refused = True
     assert target.exists() is not refused
-    assert not refused or name == "vllm-ascend"
+    assert not refused or name == "vllm-ascend" or (name == "tilelang" and not plan.onchip)
 
 
 def test_an_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
@@ -196,7 +196,11 @@ def test_a_file_replaces_the_one_before_it(tmp_path: Path, name: str) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file.*(can't be written|this is a file)"):
-        export(inference(), name, tmp_path / "file" / "out")
+        export(
+            dataclasses.replace(inference(), onchip=(OnChipPlan((), (), True, 0, 0, 1),)),
+            name,
+            tmp_path / "file" / "out",
+        )
 
 
 def test_a_folder_that_is_replaced_is_whole_or_as_it_was(tmp_path: Path) -> None:

@@ -29,11 +29,14 @@ def command(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Who serves (captured hides the host's work, vllm-ascend takes its own time) or trains (megatron "
-            "launches one kernel at a time, captured runs a graph).",
+            help="Who serves (captured hides the host's work; vllm-ascend, vllm-ascend-synchronous) or trains "
+            "(megatron launches one kernel at a time, captured runs a graph).",
             show_default=False,
         ),
     ] = None,
+    eager_drafts: Annotated[
+        bool, typer.Option("--eager-drafts", help="The engine launches drafts one by one (enforce_eager).")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan of one rank (first stage) here as JSON.")
     ] = None,
@@ -59,7 +62,10 @@ def command(
             )
         trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine or MEGATRON)
         return training_step_report(trained, asked.stage)
-    result = step_time(model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or CAPTURED)
+    result = step_time(
+        model, asked.layout, asked.served_step(), die,
+        acceptance=accepted, engine=engine or CAPTURED, eager_drafts=eager_drafts,
+    )  # fmt: skip
     if output is not None:
         from memplan.planner import plan
 
