@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.hardware.copy_rates import HostCopy
 from memplan.traces.profile import TrackKind
 from memplan.traces.rank import RankProfile
 
@@ -15,6 +15,15 @@ _COPY = re.compile(r"memcpy|pcie_dma", re.IGNORECASE)
 _DIRECTIONS = (("host to device", "h2d"), ("device to host", "d2h"))
 _MOST = 20_000
 """So many copies are looked at at most, evenly over the trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostCopy:
+    """One copy: `direction` is `h2d` (to the device) or `d2h`; bytes and nanoseconds."""
+
+    direction: str
+    nbytes: int
+    duration_ns: float
 
 
 def host_copies(rank: RankProfile) -> list[HostCopy]:

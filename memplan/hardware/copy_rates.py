@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
+from typing import Protocol
 
 from memplan.core.errors import InputError
 from memplan.core.units import format_bytes
@@ -14,16 +14,18 @@ _LARGE, _SMALL = 1 << 20, 4096
 """Copies from 1 MiB on tell the rate, those of at most a page the latency."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostCopy:
+class LinkCopy(Protocol):
     """One copy: `direction` is `h2d` or `d2h`; bytes and nanoseconds."""
 
-    direction: str
-    nbytes: int
-    duration_ns: float
+    @property
+    def direction(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def duration_ns(self) -> float: ...
 
 
-def copy_rates(copies: Sequence[HostCopy], source: str) -> LinkRates:
+def copy_rates(copies: Sequence[LinkCopy], source: str) -> LinkRates:
     """
     The rates at which `copies` ran, from `source`, the latency taken off; `None` for what they don't tell.
 

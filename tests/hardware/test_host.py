@@ -9,8 +9,9 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.hardware import LinkRates, chip, host_tier, link
-from memplan.hardware.copy_rates import HostCopy, copy_rates
+from memplan.hardware.copy_rates import copy_rates
 from memplan.hardware.dmi_bandwidth import read_dmi_rates
+from memplan.traces.host_copies import HostCopy
 
 TEXT = """This test will affect the business on this server. Do you want to continue?(Y/N)y
 Host to Device Test
