@@ -338,6 +338,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         q_bytes=_width(kernel.present[0].dtype),
         kv_bytes=_width(kernel.present[1].dtype),
         gradient=gradient,
+        dropout=False,
     )
 
 
