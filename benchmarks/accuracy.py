@@ -22,6 +22,7 @@ from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
 from benchmarks.training_rows import training_rows
+from benchmarks.training_step_rows import training_step_rows
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "accuracy_sources.json"
@@ -47,6 +48,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *serving_rows(validation, configs, every=serving_every),
         *(measured_engine_rows(data) if serving_every == 1 else ()),
         *training_rows(configs),
+        *training_step_rows(data),
     ):
         own = any(item["kind"] == row.kind and item["words"] in row.name for item in told["rows"])
         shared = any(item["source"] in row.source for item in told["sources"])

@@ -88,6 +88,15 @@ VIEW_SPECS = (
         picture="kernel",
     ),
     ViewSpec(
+        "planning",
+        "Planning",
+        f"{_VIEWS}.planning.planning_view:PlanningView",
+        _MIDDLE,
+        lazy=True,
+        keys=("Ctrl+Shift+L",),
+        picture="planning",
+    ),
+    ViewSpec(
         "kv",
         "KV budget",
         f"{_VIEWS}.kv.kv_budget_view:KvBudgetView",
@@ -112,6 +121,7 @@ PAGES = (
     PageSpec("plan", "Plan and run", "timeline", {**_BESIDE, "deviations": 320}, needs="plan and run"),
     PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0, "statistics": 0}),
     PageSpec("cluster", "Cluster", "cluster", needs="ranks"),
-    PageSpec("kv", "KV", "kv"),
+    PageSpec("planning", "Planning", "planning", alone=True),
+    PageSpec("kv", "KV", "kv", alone=True),
 )
 """The pages of the window in the order of its rail."""

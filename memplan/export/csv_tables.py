@@ -11,14 +11,25 @@ from typing import Any
 
 from memplan.core.files import replacing_folder
 from memplan.core.progress import Progress
-from memplan.schema import LinkUse, Placement, Plan, PlannedOp, PlannedTensor, TierUse, Transfer
+from memplan.schema import (
+    LinkUse,
+    OnChipBuffer,
+    Placement,
+    Plan,
+    PlannedOp,
+    PlannedTensor,
+    PlannedTiling,
+    TierUse,
+    Transfer,
+)
 
 Extra = tuple[str, Callable[[Any], object]]
 
 
 def write_csv(plan: Plan, path: Path, progress: Progress) -> None:
     """
-    Write `plan.csv`, `ops.csv`, `tensors.csv`, `placements.csv`, `transfers.csv`, `tiers.csv` and `links.csv`.
+    Write `plan.csv`, `ops.csv`, `tensors.csv`, `placements.csv`, `transfers.csv`, `tiers.csv`, `links.csv`,
+    `tilings.csv` and `buffers.csv`.
 
     Columns are the fields of the plan's records; bytes are whole numbers, times nanoseconds. Tensors are named beside
     their index, spans also given in nanoseconds. Unknown values are empty.
@@ -42,6 +53,8 @@ class PlanTable:
 def plan_tables(plan: Plan, progress: Progress) -> Iterator[PlanTable]:
     """The records of `plan` as tables."""
     names = {tensor.index: tensor.name for tensor in plan.tensors}
+    buffers = [buffer for layout in plan.onchip for buffer in layout.buffers]
+    layouts = {id(buffer): place for place, layout in enumerate(plan.onchip) for buffer in layout.buffers}
     starts = [*(op.start_ns for op in plan.ops), plan.makespan_ns]
     named: Extra = ("tensor_name", lambda row: names[row.tensor])
     tables: tuple[tuple[str, type[Any], Sequence[Any], tuple[Extra, ...]], ...] = (
@@ -56,6 +69,8 @@ def plan_tables(plan: Plan, progress: Progress) -> Iterator[PlanTable]:
         ("transfers", Transfer, plan.transfers, (named,)),
         ("tiers", TierUse, plan.tiers, (("gap", lambda row: row.gap),)),
         ("links", LinkUse, plan.links, ()),
+        ("tilings", PlannedTiling, plan.tilings, (("type", lambda row: plan.kernels[row.kernel].type),)),
+        ("buffers", OnChipBuffer, buffers, (("onchip", lambda row: layouts[id(row)]),)),
     )
     for done, (name, kind, records, extra) in enumerate(tables):
         progress(done, len(tables), "tables")

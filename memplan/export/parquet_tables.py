@@ -26,8 +26,16 @@ def write_parquet(plan: Plan, path: Path, progress: Progress) -> None:
 
 
 def _write(file: Path, columns: tuple[str, ...], rows: list[list[object]] | list[list[str]]) -> None:
-    data = {name: [row[at] for row in rows] for at, name in enumerate(columns)}
+    data = {name: _column([row[at] for row in rows]) for at, name in enumerate(columns)}
     parquet.write_table(pa.table(data), file, compression="zstd")
+
+
+def _column(values: list[object] | list[str]) -> pa.Array:
+    """`values` as Arrow has them; as text where it has no type for them all, such as numbers of more than 64 bits."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values])
 
 
 def _value(value: object) -> object:

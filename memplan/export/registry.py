@@ -60,7 +60,7 @@ EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
         for exporter in (
             Exporter(
                 "csv",
-                "a folder of tables: ops, tensors, placements, transfers, tiers, links",
+                "a folder of tables: ops, tensors, placements, transfers, tiers, links, tilings, buffers",
                 "",
                 "export.csv_tables:write_csv",
             ),
@@ -89,6 +89,8 @@ EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
                      "export.hyper_parallel:write_policy"),
             Exporter("hyperoffload", "MindSpore's HyperOffload with the plan's memory and links", ".sh"),
             Exporter("environment", "variables of the environment that memory depends on", ".sh", budgets=True),
+            Exporter("tilelang", "addresses of on-chip buffers for TileLang-Ascend", ".py",
+                     "export.tilelang:write_tilelang"),
         )
     }
 )  # fmt: skip

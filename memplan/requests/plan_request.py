@@ -57,10 +57,16 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
         if self.phase not in MODEL_PHASES:
             what = "the step of a model is not given" if not self.phase else f"--phase {self.phase!r:.20} is not known"
             raise InputError(what, remedy=f"give --phase {', '.join(MODEL_PHASES[:-1])} or {MODEL_PHASES[-1]}")
-        training = self.phase == TRAIN_PHASE
-        self.refuse(StepRequest if training else RecipeRequest, f"--phase {self.phase}")
-        if training:
-            return self.recipe(self.context, self.micro_batches_of(self.dp))
+        return self.training_recipe() if self.phase == TRAIN_PHASE else self.served_step()
+
+    def training_recipe(self) -> Recipe:
+        """How the step is trained; raises `InputError` for options of steps that serve."""
+        self.refuse(StepRequest, f"--phase {self.phase}")
+        return self.recipe(self.context, self.micro_batches_of(self.dp))
+
+    def served_step(self) -> ServedStep:
+        """How the step is served; raises `InputError` for options of training."""
+        self.refuse(RecipeRequest, f"--phase {self.phase}")
         return self.step(self.dp)
 
     def refuse(self, kind: type[Any], where: str) -> None:
@@ -69,6 +75,13 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
         for item, spec in options_of(kind):
             if item.name in self.given - shared:
                 raise InputError(f"{spec.flags[0]} means nothing with {where}", remedy="leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedStepRequest(ModelStepRequest):
+    """One step of a model whose time is asked: of serving, where nothing else is said."""
+
+    phase: str = option("--phase", default="decode", about="decode, prefill or train.", panel=_PANEL)
 
 
 @dataclass(frozen=True)

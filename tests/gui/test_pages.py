@@ -195,7 +195,11 @@ def test_an_empty_window_offers_what_needs_no_document(qtbot: Any) -> None:
     window.show()
     settle()
     assert window.welcome.isVisible()
-    assert [name for name, button in window.rail.buttons.items() if button.isVisible()] == ["overview", "kv"]
+    assert [name for name, button in window.rail.buttons.items() if button.isVisible()] == [
+        "overview",
+        "planning",
+        "kv",
+    ]
     QTest.mouseClick(window.rail.buttons["kv"], Qt.MouseButton.LeftButton)
     settle()
     assert window.pages.current == "kv"

@@ -9,6 +9,7 @@ from memplan.gui.model.session.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.views.view_specs import PAGES
 from tests.gui.conftest import PLAN
 from tests.gui.scene import Scene
@@ -103,6 +104,12 @@ def _kv(scene: Scene) -> None:
     assert scene.window.docks.view(KvBudgetView).isVisible()
 
 
+def _planning(scene: Scene) -> None:
+    scene.press("planning")
+    assert scene.window.pages.current == "planning"
+    assert scene.window.docks.view(PlanningView).isVisible()
+
+
 def _next_tier(scene: Scene) -> None:
     session = scene.window.session
     scene.press("next-tier")
@@ -172,6 +179,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "roofline": _roofline,
     "kernel": _kernel,
     "kv": _kv,
+    "planning": _planning,
     "next-tier": _next_tier,
     "theme-light": _theme("theme-light"),
     "theme-dark": _theme("theme-dark"),

@@ -12,6 +12,7 @@ from memplan.gui.model.details.finding_details import finding_sections
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
 from memplan.gui.model.session.session import FindingRef, ItemRef, OpRef, Session, SliceRef, SpansRef, TensorRef
 from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.slices.slice_text import argument_text
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.traces.profile import Slices
 
@@ -273,7 +274,8 @@ def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
     if rank is not None and track.track_id is not None:
         arguments = rank.arguments(track.track_id, start)
         if arguments:
-            sections.append(Section(Sentence("Arguments"), tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
+            facts = [Fact(str(name), argument_text(value)) for name, value in arguments.items()]
+            sections.append(Section(Sentence("Arguments"), tuple(facts)))
     linked = []
     for arrow in arrows(session, item):
         for label, end in (("from ({})", arrow.source), ("to ({})", arrow.target)):
