@@ -80,7 +80,7 @@ def plan(
     """
     model = source if isinstance(source, ModelConfig) else None
     if model is not None:
-        settings = settings or model_settings(layout, recipe, stage, data_rank)
+        settings = settings or model_settings(model, layout, recipe, stage, data_rank)
         source = model_graph(model, phase, layout, recipe, stage=stage, data_rank=data_rank)
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
