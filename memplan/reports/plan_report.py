@@ -11,6 +11,7 @@ from memplan.deployment.hbm_curve import HbmCurve
 from memplan.deployment.ways_out import WayOut
 from memplan.reports.charts import area_chart
 from memplan.reports.communication_section import communication_document, communication_section
+from memplan.reports.onchip_section import onchip_section
 from memplan.reports.plan_moves import move_actions, recompute_actions
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, Tier, memory_curve, plan_headline, plan_peak, plan_to_json
@@ -82,6 +83,8 @@ def plan_report(plan: Plan) -> Report:
     sections = [*settings_sections(plan), _tiers(plan), *_peak(plan), *_step(plan)]
     if plan.timed:
         sections.append(_ops(plan))
+    if plan.tilings:
+        sections.append(onchip_section(plan))
     outlook = communication_outlook(plan)
     if outlook is not None:
         sections.append(communication_section(outlook))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from memplan.core.units import format_bytes, format_duration, format_share
-from memplan.schema.plan import Plan, Tier
+from memplan.schema.plan import Plan
+from memplan.schema.tier import Tier
 
 
 def plan_headline(plan: Plan) -> str:

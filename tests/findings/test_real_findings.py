@@ -33,7 +33,10 @@ def test_waiting_of_sends_and_receives_is_a_bubble(shared_data: Path) -> None:
     bubble = next(one for one in found.findings if one.rank == 0)
     told = {item.label: item.value for item in bubble.evidence}
     assert bubble.kind == "pipeline.bubble"
-    assert bubble.cost_ns == 313_877_800  # Total Op Info, p2p
+    uneven = next(one for one in found.findings if one.kind == "pipeline.uneven")
+    assert bubble.cost_ns is not None
+    unevenness = dict(((uneven.rank, uneven.cost_ns), *uneven.waits_ns))[0]
+    assert bubble.cost_ns + unevenness == 313_877_800  # Total Op Info, p2p
     assert told["bytes moving"] == 802_380  # batchsendrecv-total of the matrix
     exposed = next(one for one in found.findings if one.rank == 0 and one.kind == "communication.exposed")
     assert exposed.cost_ns == 106_296_460
@@ -88,3 +91,15 @@ def test_headroom_is_told_where_the_chip_is_known(shared_data: Path) -> None:
     profile = memplan.open_profile(shared_data / "profiles/qwen3-0.6b-train-4rank")
     roomy = diagnose(profile, ranks=[0], chip="910B3").findings  # 11.65 GiB of 64
     assert "memory.headroom" not in {one.kind for one in roomy}
+
+
+def test_the_stage_with_head_and_loss_is_told_as_the_longer_one(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    (uneven,) = [one for one in found.findings if one.kind == "pipeline.uneven"]
+    told = {item.label: item.value for item in uneven.evidence}
+    computing = {rank: facts.steps[0].computing_ns for rank, facts in found.job.ranks.items()}
+    assert told["stage 1 computes"] == computing[3]
+    assert abs(2 * told["stage 0 computes"] - computing[0] - computing[1]) <= 1
+    assert uneven.places[0].ranks == (3,)
+    assert uneven.cost_ns is not None
+    assert uneven.cost_ns < told["stage 1 computes"] - told["stage 0 computes"]
