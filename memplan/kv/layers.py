@@ -27,9 +27,10 @@ class CacheOptions:
     How the engine is started, as far as its caches go.
 
     `block_size` `None` takes the engine's default, `kv` `None` its default type (`bf16`, `fp8`, `int8`,
-    `fp8_ds_mla`, `sfa_c8`). `index_c8` keeps the indexer's keys in 8 bits, `index_kv` in a type by name.
-    `speculative_tokens` lengthen the windows of convolutions and add states. `mtp` keeps the caches of the layers of
-    multi-token prediction. `state_aligned` keeps states at the granularity of blocks, for prefix caching.
+    `fp8_ds_mla`, `sfa_c8`). `attention` is the attention kernel asked for by its name. `index_c8` keeps the indexer's
+    keys in 8 bits, `index_kv` in a type by name. `speculative_tokens` lengthen the windows of convolutions and add
+    states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned` keeps states at the
+    granularity of blocks, for prefix caching.
 
     The others follow from the engine: blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
     pages of states and attention have `state_page` bytes.
@@ -37,6 +38,7 @@ class CacheOptions:
 
     block_size: int | None = None
     kv: str | None = None
+    attention: str | None = None
     index_c8: bool = False
     index_kv: str | None = None
     speculative_tokens: int = 0
