@@ -309,7 +309,9 @@ def _entry_spec(
 def _layer_specs(
     layer: int, parts: Sequence[CachePart], length: int, engine: Engine, options: CacheOptions, ranks: Layout
 ) -> Iterator[CacheSpec]:
-    """The pages of what one layer keeps."""
+    """The pages of what one layer keeps: of attention first, then of the states beside it."""
+    states = [part for part in parts if part.content is CacheContent.RECURRENT]
+    parts = [part for part in parts if part.content is not CacheContent.RECURRENT]
     content = parts[0].content if parts else None
     size = options.block_size or engine.default_block_size
     if content is CacheContent.HEADS:
@@ -319,12 +321,12 @@ def _layer_specs(
             yield _plain(layer, part.part, CacheKind.LATENT, size, size * entry, ("index", entry))
     elif content is CacheContent.LATENT:
         yield from _latent_specs(layer, parts, size, engine, options, ranks)
-    elif content is CacheContent.RECURRENT:
-        halves = recurrent_bytes(parts[0], options, ranks)
-        block = size if options.state_aligned else length
-        yield _plain(layer, parts[0].part, CacheKind.STATE, block, sum(halves), ("state", halves))
     elif content is not None:
         yield from _compressed_specs(layer, parts, engine, options, ranks)
+    for part in states:
+        halves = recurrent_bytes(part, options, ranks)
+        block = size if options.state_aligned else length
+        yield _plain(layer, part.part, CacheKind.STATE, block, sum(halves), ("state", halves))
 
 
 def cache_specs(

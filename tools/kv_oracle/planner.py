@@ -130,6 +130,7 @@ def settings(asked):
         parallel_config=SimpleNamespace(
             tensor_parallel_size=1, decode_context_parallel_size=asked["context"], prefill_context_parallel_size=1
         ),
+        device_config=SimpleNamespace(device_type="cuda"),
         attention_config=SimpleNamespace(hisparse_config=None), speculative_config=None, kv_transfer_config=None,
         num_prefill_lookahead_tokens=0, max_in_flight_tokens=asked["in_flight"],
     )  # fmt: skip
