@@ -62,6 +62,7 @@ class DetailsView(QTextBrowser):
         return (
             (session.selected_changed, self._selection_changed),
             (session.tier_changed, self.show_selected),
+            (session.blocks_changed, self.show_selected),
             (session.tracks.kept, self._more_read),
             (session.viewport.selection_changed, self._selected),
         )

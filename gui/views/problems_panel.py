@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, Q
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.session.open_request import Remark
+from memplan.gui.model.session.open_request import FileRemark
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.view import ViewServices
 
@@ -39,7 +39,7 @@ class ProblemsView(QListWidget):
         self.setAlternatingRowColors(True)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.errors: list[str] = []
-        self.remarks: list[Remark] = []
+        self.remarks: list[FileRemark] = []
         self.errors_ever = 0
 
     @classmethod
@@ -65,7 +65,7 @@ class ProblemsView(QListWidget):
         del self.errors[fresh:]
         self.changed.emit()
 
-    def show_remarks(self, remarks: Sequence[Remark]) -> None:
+    def show_remarks(self, remarks: Sequence[FileRemark]) -> None:
         """What is lost of the open files, and how they were read; replaces earlier remarks."""
         while self.count() > len(self.errors):
             self.takeItem(self.count() - 1)

@@ -54,7 +54,9 @@ def go_commands(
         low, high = viewport.bounds
         time, around = float(moment - session().origin_ns), _AROUND_PEAK * (high - low)
         viewport.reveal(time - around, time + around, margin=0.0)
-        docks.bring("map" if session().peak is not None else "curve")
+        docks.bring("map")
+        if session().peak is None:
+            docks.bring("curve")
         docks.bring("details")
 
     def to_costliest() -> None:

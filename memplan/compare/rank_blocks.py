@@ -65,6 +65,7 @@ def blocks_of(allocations: Allocations | None, component: str | None) -> Allocat
         allocations.size[rows],
         allocations.allocation_ns[rows],
         allocations.release_ns[rows],
+        address=None if allocations.address is None else allocations.address[rows],
     )
 
 

@@ -13,10 +13,11 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from memplan.gui.model.details.facts import Fact, Section
-from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
+from memplan.gui.model.memory.memory_curves import TierCurves
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
 from memplan.gui.model.ruler import event_ticks
-from memplan.gui.model.session.open_request import Remark, Request, open_session, remarks_on
+from memplan.gui.model.session.open_request import FileRemark, Request, open_session, remarks_on
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
@@ -206,7 +207,7 @@ def test_a_path_copied_from_the_problems_is_that_path(window: MainWindow, qtbot:
     """Went wrong once: it held the letters of no width at which it is broken, and led nowhere."""
     view = window.problems
     path = "/some/long_folder.name/with-many/parts.json: can't be read"
-    view.show_remarks([Remark(path), Remark("another")])
+    view.show_remarks([FileRemark(path), FileRemark("another")])
     window.docks.bring("problems")
     settle()
     view.setFocus()

@@ -283,7 +283,9 @@ def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
     window.show()
     window.show_page("memory")
     settle()
-    assert not window.docks["map"].isVisible()
+    assert not window.docks["arcs"].isVisible()
+    assert not window.docks["alive"].isVisible()
+    assert window.docks["map"].isVisible(), "the blocks of the run"
     assert window.docks["curve"].isVisible()
     window.show_page("plan")
     settle()
@@ -294,5 +296,5 @@ def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
     settle()
     window.show_page("memory")
     settle()
-    assert window.docks["map"].isVisible(), "with a plan it is there"
+    assert not window.docks["arcs"].isHidden(), "with a plan it is there"
     window.close()

@@ -81,7 +81,7 @@ def test_less_memory_moves_more_and_takes_longer(planning: PlanningView) -> None
 def test_what_was_planned_is_not_planned_again(planning: PlanningView, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
-        "memplan.gui.views.planning.planning_view.answer",
+        "memplan.gui.views.planning.planning_view.tried_plan",
         lambda request, progress: asked.append(request),
     )
     first = planning.found

@@ -184,7 +184,7 @@ def hover_texts(window: MainWindow) -> list[str]:
     mapped = session.map
     if mapped is not None:
         for index in range(len(mapped)):
-            said += window.docks.view(MemoryMapView).lines(mapped, index)
+            said += window.docks.view(MemoryMapView).lines(index)
     window.docks.view(CurveView).hidden.clear()
     low, high = session.viewport.bounds
     for share in (0.3, 0.5, 0.7):

@@ -14,7 +14,7 @@ from PySide6.QtCore import QSettings
 from memplan.cli import main
 from memplan.core.errors import InputError
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.session.open_request import Remark, Request, open_session
+from memplan.gui.model.session.open_request import FileRemark, Request, open_session
 from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.settings import Settings
 from memplan.gui.views.problems_panel import ProblemsView
@@ -197,7 +197,7 @@ def test_notes_on_files_deep_in_folders_are_wrapped_not_cut(qtbot: Any) -> None:
     view.show()
     qtbot.waitExposed(view)
     path = "PROF_000001_20230818142704322_COJGGGCANRMICFBC/device_0/timeline/hccl_0_2_1.json: not read"
-    view.show_remarks([Remark(path)])
+    view.show_remarks([FileRemark(path)])
     view.add_error(path)
     view.add_error(path)
     view.grab()

@@ -39,7 +39,7 @@ class PlanAnswer:
         return self.plan.makespan_ns if self.plan.timed else None
 
 
-def answer(request: PlanRequest, progress: Progress = silent) -> PlanAnswer:
+def tried_plan(request: PlanRequest, progress: Progress = silent) -> PlanAnswer:
     """Plan `request`; long, meant for a worker. Raises `InputError` for what can't be planned."""
     plan = request.plan(progress=progress)
     progress(0, 1, "views")

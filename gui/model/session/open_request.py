@@ -168,7 +168,7 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class FileRemark:
     """A line about the open files; `lost` is whether something of them is missing, wrong or inexact."""
 
     text: str
@@ -186,15 +186,17 @@ def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def remarks_on(session: Session) -> list[Remark]:
+def remarks_on(session: Session) -> list[FileRemark]:
     """What was skipped, repaired or assumed in the open files, one line each: what is lost before all else."""
     document = session.document
-    remarks = [Remark(f"{session.tracks.track(key).label}: {why}") for key, why in session.tracks.unreadable.items()]
+    remarks = [
+        FileRemark(f"{session.tracks.track(key).label}: {why}") for key, why in session.tracks.unreadable.items()
+    ]
     if document.profile is not None:
         for severity in (NoteSeverity.WARNING, NoteSeverity.INFO):
             told = [(str(note.file), note.text) for note in document.profile.notes if note.severity is severity]
-            remarks += [Remark(text, severity is NoteSeverity.WARNING) for text in _gathered(told)]
+            remarks += [FileRemark(text, severity is NoteSeverity.WARNING) for text in _gathered(told)]
     if document.plan is not None:
-        remarks += [Remark(f"not valid: {wrong}") for wrong in document.plan.violations]
-        remarks += [Remark(text, lost=False) for text in document.plan.notes]
+        remarks += [FileRemark(f"not valid: {wrong}") for wrong in document.plan.violations]
+        remarks += [FileRemark(text, lost=False) for text in document.plan.notes]
     return sorted(remarks, key=lambda remark: not remark.lost)

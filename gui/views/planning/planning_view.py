@@ -32,9 +32,9 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.planning.plan_answer import (
     TRIED_HEADER,
     PlanAnswer,
-    answer,
     plan_figures,
     size_words,
+    tried_plan,
     tried_rows,
     without_limit,
 )
@@ -203,7 +203,7 @@ class PlanningView(QWidget):
         self._services.jobs.latest(
             self,
             tr("planning"),
-            partial(answer, request),
+            partial(tried_plan, request),
             self._keep,
             failed=lambda line: self._refuse(request, line),
         )
@@ -226,7 +226,7 @@ class PlanningView(QWidget):
         self._failed[request] = line
         self._say(line, "warning")
 
-    # -- the answer ----------------------------------------------------------------------------------------------
+    # -- the answer --------------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> PlanAnswer | None:
