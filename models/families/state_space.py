@@ -32,7 +32,7 @@ def _stacked(fields: Fields, family: str, mixer: TokenMixer, *, tied: bool) -> M
     return assemble(fields, family=family, layers=layers, tied=tied)
 
 
-def mamba(fields: Fields, model_type: str) -> ModelConfig:
+def selective_mamba(fields: Fields, model_type: str) -> ModelConfig:
     """Mamba and Falcon-Mamba; the norms of the latter's steps have no weights."""
     given = fields.count_or("intermediate_size", 0)
     mixer = Mamba1(
