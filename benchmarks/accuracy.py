@@ -18,6 +18,7 @@ from statistics import median
 from benchmarks.aicore import PROFILES, kernels_of, table, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
 from benchmarks.engine_rows import measured_engine_rows
+from benchmarks.first_generation import first_generation_rows
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
@@ -43,6 +44,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
     for row in (
         *published_rows(validation),
         *public_kernel_rows(),
+        *first_generation_rows(data),
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),

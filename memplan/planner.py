@@ -80,7 +80,7 @@ def plan(
     """
     model = source if isinstance(source, ModelConfig) else None
     if model is not None:
-        settings = settings or model_settings(layout, recipe, stage, data_rank)
+        settings = settings or model_settings(model, layout, recipe, stage, data_rank)
         source = model_graph(model, phase, layout, recipe, stage=stage, data_rank=data_rank)
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
@@ -178,9 +178,7 @@ def _read(
         return (source if layers is None else replicate_layers(source, layers)), None
     from memplan.readers import read_graph
 
-    graph = read_graph(source, shapes=shapes, progress=progress)
-    if layers is not None:
-        graph = replicate_layers(graph, layers)
+    graph = read_graph(source, shapes=shapes, progress=progress, layers=layers)
     digest = hashlib.sha256()
     with Path(source).open("rb") as file:
         while chunk := file.read(1 << 20):

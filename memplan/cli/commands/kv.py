@@ -11,6 +11,7 @@ import typer
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
+from memplan.export import EXPORTERS, export_budget
 from memplan.reports.report import Report
 from memplan.requests.kv_request import KvRequest
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from memplan.deployment.cases import Case
     from memplan.deployment.lookup_placement import LookupPlacements
     from memplan.deployment.worker_check import WorkerCheck
+    from memplan.export.settings import ConsumerSettings
     from memplan.kv import KvBudget
     from memplan.reports.kv.tiers_section import CacheTierAnswers
 
 _TIERS = "Tiers"
+_CONSUMERS = ", ".join(exporter.name for exporter in EXPORTERS.values() if exporter.budgets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ def command(
             help="A log of the engine, or a folder of msServiceProfiler's tables: what was used, beside the plan.",
             show_default=False,
         ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--export", help=f"Also say it in another program's settings: {_CONSUMERS}.", show_default=False),
+    ] = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option("--export-to", help="Where to write these settings, a file or a folder.", show_default=False),
     ] = None,
     from_log: Annotated[
         Path | None,
@@ -119,6 +130,11 @@ def command(
         places=_places(case) if request.tables else None,
     )
     report = kv_report(result, more)
+    if export_to is not None and to is None:
+        raise InputError("--export-to says where, not what", remedy="give --export NAME")
+    if to is not None:
+        sizes = {name: size for name, (size, _) in request.memories.items()}
+        report = _with_settings(report, export_budget(case, result, to, sizes), export_to)
     if from_log is not None:
         report = _beside_log(report, worker_check(case, result, read_worker_log(from_log)))
     if tier or trace is not None or layerwise or sparse_offload is not None:
@@ -132,6 +148,22 @@ def command(
         report,
         sections=(*report.sections, cache_use_section(result, found)),
         document=None if document is None else lambda: {**document(), "used": cache_use_document(found)},
+    )
+
+
+def _with_settings(report: Report, settings: ConsumerSettings, path: Path | None) -> Report:
+    """`report` with `settings`, which are written to `path` where there is one."""
+    from memplan.export.consumer_settings import write_settings
+    from memplan.export.settings_text import settings_document
+    from memplan.reports.settings_section import settings_section
+
+    written = () if path is None else write_settings(settings, path)
+    document = report.document
+    return replace(
+        report,
+        sections=(*report.sections, settings_section(settings)),
+        document=None if document is None else lambda: {**document(), "export": settings_document(settings)},
+        written=(*report.written, *written),
     )
 
 
