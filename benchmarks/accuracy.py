@@ -22,7 +22,7 @@ from benchmarks.first_generation import first_generation_rows
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
-from benchmarks.training_rows import training_rows
+from benchmarks.training_rows import logged_steps, training_rows
 from benchmarks.training_step_rows import training_step_rows
 
 HERE = Path(__file__).parent
@@ -51,6 +51,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *(measured_engine_rows(data) if serving_every == 1 else ()),
         *training_rows(configs),
         *training_step_rows(data),
+        *logged_steps(configs),
     ):
         own = any(item["kind"] == row.kind and item["words"] in row.name for item in told["rows"])
         shared = any(item["source"] in row.source for item in told["sources"])

@@ -34,6 +34,8 @@ GUTTER_PX = 210
 RULER_PX = 26
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
+_TAGS_BELOW = 6
+"""Rows that a text moves down at most to keep clear of others."""
 _MOST_PLACES = 2000
 """Places of one thing that are marked."""
 
@@ -66,6 +68,7 @@ class TimeCanvas(QWidget):
         self._pens: dict[tuple[str, float, int], QPen] = {}
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
         self._image: QImage | None = None
+        self._tags: list[QRectF] = []
         self._press: QPointF | None = None
         self._drag: str | None = None
         self._mouse: QPointF | None = None
@@ -163,6 +166,7 @@ class TimeCanvas(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Pixels first, then the grid's times, labels, cursor, markers and selected time range."""
         painter = QPainter(self)
+        self._tags.clear()
         plot = self.plot
         painter.drawImage(plot.topLeft(), self._frame(plot))
         painter.setClipRect(plot)
@@ -215,9 +219,15 @@ class TimeCanvas(QWidget):
         return kept
 
     def paint_tag(self, painter: QPainter, x: float, baseline: float, text: str, pen: QPen) -> None:
-        """A small text that can be read over whatever is painted."""
+        """A small text that can be read over whatever is painted; below others of this frame that it would hide."""
         metrics = self.small_metrics
         area = QRectF(x - 2, baseline - metrics.ascent(), metrics.horizontalAdvance(text) + 4, metrics.height())
+        for _ in range(_TAGS_BELOW):
+            if not any(area.intersects(other) for other in self._tags):
+                break
+            area.translate(0, metrics.height() + 1)
+        self._tags.append(area)
+        baseline = area.top() + metrics.ascent()
         self._block(painter, area, self.colours.role("ground"), 215)
         painter.setFont(self.small_font)
         painter.setPen(pen)

@@ -194,6 +194,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
             "problems",
             "map",
             "curve",
+            "process",
             "statistics",
             "difference",
             "deviations",
