@@ -14,7 +14,7 @@ from memplan.cli import main
 from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.placement.kernel_fit import kernel_fit
-from memplan.readers.kernels.file import read_kernel_memory
+from memplan.readers.kernels.kernel_file import read_kernel_memory
 from memplan.readers.kernels.kernel_memory import KernelBuffer, KernelMemory, KernelScope
 from memplan.readers.kernels.memory_info import memory_info
 

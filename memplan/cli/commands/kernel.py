@@ -32,7 +32,7 @@ def command(
     """
     from memplan.hardware import chip as find_chip
     from memplan.placement.kernel_fit import kernel_fit
-    from memplan.readers.kernels.file import read_kernel_memory
+    from memplan.readers.kernels.kernel_file import read_kernel_memory
     from memplan.reports.kernel_memory_report import kernel_memory_report
 
     memory = read_kernel_memory(file)
