@@ -51,6 +51,7 @@ class TimeCanvas(QWidget):
 
     hovered = Signal(str)
     ruler_px = RULER_PX
+    strip_px = 0  # what lies between the ruler and the plot, part of `ruler_px`
     covered_px = 0  # what a scroll bar takes at the right edge
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
@@ -234,23 +235,28 @@ class TimeCanvas(QWidget):
         painter.drawText(QPointF(x, baseline), text)
 
     def _paint_ruler(self, painter: QPainter) -> None:
+        bottom = self.ruler_px - self.strip_px
         self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
         painter.setFont(self.small_font)
         metrics = self.small_metrics
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, self.ruler_px - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
+        painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
         ticks = event_ticks if self.session.numbered else time_ticks
         for tick in ticks(viewport.start, viewport.end, count):
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
-            painter.drawLine(QPointF(x, self.ruler_px - 6), QPointF(x, self.ruler_px))
+            painter.drawLine(QPointF(x, bottom - 6), QPointF(x, bottom))
             if x + 4 + metrics.horizontalAdvance(tick.text) < self.width() and x >= GUTTER_PX - 1:
                 painter.setPen(self.pen("text"))
-                painter.drawText(QPointF(x + 4, self.ruler_px - 9), tick.text)
+                painter.drawText(QPointF(x + 4, bottom - 9), tick.text)
         painter.setPen(self.pen("line"))
-        painter.drawLine(0, self.ruler_px - 1, self.width(), self.ruler_px - 1)
+        painter.drawLine(0, bottom - 1, self.width(), bottom - 1)
+        self.paint_ruler_marks(painter, bottom)
+
+    def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
+        """Paint what is marked on the ruler, which ends at row `bottom`."""
 
     def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
         viewport, warning = self.session.viewport, self.colours.role("warning")
