@@ -72,7 +72,13 @@ def place_collectives(
         some = model.taken(whole % rows)
         skip = np.full(len(whole), beside["skip"], dtype=np.float32)
         some = replace(
-            some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip, loose=np.zeros_like(skip)
+            some,
+            place=planned_ops(whole),
+            prices=prices,
+            skip=skip,
+            skip_on=skip,
+            loose=np.zeros_like(skip),
+            block=np.zeros_like(whole),
         )
         spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)

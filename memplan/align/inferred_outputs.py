@@ -15,13 +15,16 @@ def inferred_outputs(family: int, inputs: Sequence[Dims]) -> tuple[int, ...]:
     Elements of the output of a kernel of that family and those inputs; empty where they don't tell it.
 
     A product's output has the sides that its factors don't share (the last two operands of two sides or more: a bias
-    comes first); elementwise families make what their operands broadcast to, a concatenation has all that it reads.
+    comes first); elementwise families make what their operands broadcast to, a concatenation has all that it reads, a
+    scatter makes what it scatters into.
     """
     known = family_table()
     if family in known.keeping_size:
         return (_broadcast(inputs),) if inputs else ()
     if family == known.number("concat"):
         return (sum(map(prod, inputs)),) if inputs else ()
+    if family == known.number("scatter"):
+        return (prod(inputs[0]),) if inputs else ()
     if family == known.number("product"):
         factors = [dims for dims in inputs if len(dims) >= 2][:2] or [dims for dims in inputs if dims][:2]
         return _product(*factors) if len(factors) == 2 else ()

@@ -31,8 +31,8 @@ class LoweringRule:
     """
     What runs an op of a family: families of the kernel itself (the usual one first) and of parts before and after it.
 
-    `repeats` is whether several such kernels may run it, `written_out` whether parts alone may, `piecewise` whether
-    each may do an equal share of it.
+    `seldom` are parts that it hardly has. `repeats` is whether several such kernels may run it, `written_out` whether
+    parts alone may, `piecewise` whether each may do an equal share of it.
     """
 
     kernels: tuple[int, ...]
@@ -40,6 +40,7 @@ class LoweringRule:
     repeats: bool
     written_out: bool
     piecewise: bool = False
+    seldom: frozenset[int] = frozenset()
 
 
 @cache
@@ -50,10 +51,11 @@ def lowering_rules() -> Mapping[int, LoweringRule]:
     for name, rule in table("memplan.align", "lowering.json")["ops"].items():
         found[known.number(name)] = LoweringRule(
             tuple(known.number(item) for item in rule["kernels"]),
-            frozenset(known.number(item) for item in rule["parts"]),
+            frozenset(known.number(item) for item in (*rule["parts"], *rule.get("seldom", ()))),
             bool(rule.get("repeats", False)),
             bool(rule.get("written_out", False)),
             bool(rule.get("piecewise", False)),
+            frozenset(known.number(item) for item in rule.get("seldom", ())),
         )
     return found
 
@@ -144,6 +146,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
             relation.kernel_share >= 1.0,
             relation.largest,
             relation.even & rule.piecewise,
+            relation.reduced,
             (relation.kernel_share > 0.0) | relation.half,
             relation.some,
         ],
@@ -153,11 +156,16 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
             weights["part_related"],
             weights["part_largest"],
             weights["part_piece"],
+            weights["part_reduced"],
             weights["part_half_related"],
             weights["part_some_tokens"],
         ],
         weights["part_unrelated"],
     )
+    near = near + np.where(np.isin(kernels.main, list(rule.seldom)), weights["part_seldom"], 0.0)
+    # What is scattered into is what comes out.
+    scattered = (kernels.main == known.number("scatter")) & relation.strange_output
+    near = near + np.where(scattered, weights["part_other_output"], 0.0)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
     repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights), -np.inf)
@@ -189,7 +197,8 @@ class _Relation:
     `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
     has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
-    times, `some` whether it may be of some of the tokens; `piece` and `covers` are for products: one dimension is
+    times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each row of the op's,
+    `strange_output` whether the kernel makes what the op only reads; `piece` and `covers` are for products: one dimension is
     smaller or larger, the others equal.
     """
 
@@ -204,6 +213,8 @@ class _Relation:
     even: Bools
     in_order: Bools
     some: Bools
+    reduced: Bools
+    strange_output: Bools
 
 
 def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
@@ -231,9 +242,13 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
         some |= (most > 0) & (most % width == 0) & (most < max(mine, default=0))
     size = max(mine, default=0)
     even = (most > 0) & (size % np.maximum(most, 1) == 0) & (size // np.maximum(most, 1) <= _MOST_PIECES)
+    reduced = np.isin(most, ops.reduced[row]) & (most > 0)
+    makes = kernels.outputs.max(axis=1)
+    strange = (makes > 0) & np.isin(makes, mine) & ~np.isin(makes, made)
     return _Relation(
-        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some
-    )
+        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some,
+        reduced, strange,
+    )  # fmt: skip
 
 
 def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools, Bools]:

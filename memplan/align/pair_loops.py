@@ -24,8 +24,11 @@ _NEAR, _AMONG_OTHERS = 5.0, 3
 """Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
 
 
-_REACH, _NEIGHBOURS = 24, 10
-"""Rows by which a run departs from the plan's order now and then, and often: ops that don't need one another."""
+_REACH, _NEIGHBOURS, _ACROSS = 24, 10, 3
+"""
+Rows by which a run departs from the plan's order now and then, and often: ops that don't need one another. From one
+layer to another it is no more than a few.
+"""
 
 _FASTER, _LEAST = 1.0, 0.01
 """Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
@@ -79,6 +82,8 @@ def forward(
     ends: Float32s,
     group_from: Int64s,
     group_to: Int64s,
+    block_from: Int64s,
+    block_to: Int64s,
     loose: Float32s,
     prices: Floats,
     start: Floats,
@@ -94,7 +99,7 @@ def forward(
     one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
     kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
     are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`; `loose` is that
-    of one within a group, whose rows are `group_from` to `group_to`.
+    of one within a group, whose rows are `group_from` to `group_to`; `block_from` to `block_to` are those of a layer.
     `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
     `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
@@ -156,10 +161,12 @@ def forward(
             else:
                 begin, stop = min(max(old - 1 - _REACH, 0), width), min(max(old + _REACH, 0), width)
                 first = jump * mass + near * (until[stop] - until[begin])
-                begin, stop = min(max(old - 1 - _NEIGHBOURS, 0), width), min(max(old + _NEIGHBOURS, 0), width)
+                was = at - old
+                begin = min(max(at - 1 - _NEIGHBOURS, block_from[at]), at - 1 - _ACROSS) - was
+                stop = max(min(at + _NEIGHBOURS, block_to[at]), at + _ACROSS) - was
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first += beside * (until[stop] - until[begin])
                 if group_to[at] - group_from[at] > 1:
-                    was = at - old
                     begin, stop = min(max(group_from[at] - was, 0), width), min(max(group_to[at] - was, 0), width)
                     first += loose[at] * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
@@ -223,6 +230,8 @@ def posterior(
     ends: Float32s,
     group_from: Int64s,
     group_to: Int64s,
+    block_from: Int64s,
+    block_to: Int64s,
     loose: Float32s,
     prices: Floats,
     op_scope: Int64s,
@@ -299,11 +308,12 @@ def posterior(
                 new = i - moved
                 begin, stop = min(max(new + 1 - _REACH, 0), width), min(max(new + 2 + _REACH, 0), width)
                 leave += near * (until[stop] - until[begin])
-                begin = min(max(new + 1 - _NEIGHBOURS, 0), width)
-                stop = min(max(new + 2 + _NEIGHBOURS, 0), width)
+                shift = at - new
+                begin = min(max(at + 1 - _NEIGHBOURS, block_from[at]), at + 1 - _ACROSS) - shift
+                stop = max(min(at + 2 + _NEIGHBOURS, block_to[at]), at + 2 + _ACROSS) - shift
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += beside * (until[stop] - until[begin])
                 if group_to[at] - group_from[at] > 1:
-                    shift = at - new
                     begin, stop = min(max(group_from[at] - shift, 0), width), min(max(group_to[at] - shift, 0), width)
                     leave += loose[at] * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:

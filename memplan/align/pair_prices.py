@@ -33,6 +33,7 @@ class PairPrices:
     entry: Float32s
     ends: Float32s
     group: Int64s
+    block: Int64s
     loose: Float32s
     prices: Floats
     start_inside: float
@@ -61,6 +62,7 @@ class PairPrices:
             entry=change(self.entry),
             ends=change(self.ends),
             group=change(self.group),
+            block=change(self.block),
             loose=change(self.loose),
         )
 
@@ -106,6 +108,7 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         sequence.begins.astype(np.float32),
         sequence.ends,
         sequence.group,
+        sequence.block,
         np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
         np.array([prices[name] for name in ordered]),
         float(prices["start_inside"]),

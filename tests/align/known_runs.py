@@ -13,12 +13,13 @@ import memplan
 from memplan.align import Alignment, align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import training_graph
+from memplan.models.steps import step_graph, training_graph
+from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from memplan.traces.readers.host_ops import host_kernels
-from tests.align.torch_runs import ALL_RUNS
+from tests.align.torch_configs import ALL_RUNS
 
 RECORDED = Path(__file__).with_name("recorded")
 
@@ -65,12 +66,17 @@ def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRu
 
 
 def torch_plan(name: str, folder: Path) -> Plan:
-    """The plan of a training step of that model, from its config alone."""
+    """The plan of a step of that model, from its config alone."""
     path = folder / f"{name}.json"
     run = ALL_RUNS[name]
     path.write_text(json.dumps(run.config), encoding="utf-8")
+    model = load_config(path)
+    if not run.trains:
+        return memplan.plan(
+            step_graph(model, Layout(), ServedStep(Phase.PREFILL, run.batch, run.sequence)), chip="910B2"
+        )
     recipe = Recipe(sequence=run.sequence, micro_batch=run.batch, micro_batches=run.micro_batches)
-    return memplan.plan(training_graph(load_config(path), Layout(), recipe), chip="910B2")
+    return memplan.plan(training_graph(model, Layout(), recipe), chip="910B2")
 
 
 def outcome(run: KnownRun, found: Alignment) -> Outcome:
