@@ -9,18 +9,19 @@ matched by what it reads and makes (`left_over`); kernels that no plan has are n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
+from memplan.align.branch_order import branches_as_run
 from memplan.align.calibrated_chance import calibrated_chance
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import Likelihoods, likelihoods, pair_model
-from memplan.align.pair_alignment import align_pairs
+from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
@@ -88,11 +89,19 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     units = update_units(found, kernel_class, every, kernel_names >= 0)
     classes = token_classes(units.classes)
     pieces = ways_run(ways, units.seen) if units.seen else {}
-    sequence = planned_sequence(plan, ops_as_run(plan, classes, units.kernel_class, pieces), pieces)
-    ratios = likelihoods(sequence.classes, sequence.rules, classes)
-    row_names = np.array([index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()], np.int64)
-    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     names_kept = kernel_names[units.kept]
+
+    def in_order(ops: Sequence[int]) -> tuple[PlannedSequence, Likelihoods, Int64s]:
+        sequence = planned_sequence(plan, ops, pieces)
+        names = [index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()]
+        return sequence, likelihoods(sequence.classes, sequence.rules, classes), np.array(names, np.int64)
+
+    def likely(ops: Sequence[int]) -> float:
+        return how_likely(*in_order(ops), classes, units.kernel_class, names_kept)
+
+    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, pieces), likely)
+    sequence, ratios, row_names = in_order(ops)
+    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)
     named = (names_kept >= 0) & (pairs.row >= 0)
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]

@@ -24,10 +24,10 @@ _NEAR, _AMONG_OTHERS = 5.0, 3
 """Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
 
 
-_REACH, _NEIGHBOURS, _ACROSS = 24, 10, 3
+_REACH, _NEIGHBOURS, _ACROSS = 48, 10, 3
 """
-Rows by which a run departs from the plan's order now and then, and often: ops that don't need one another. From one
-layer to another it is no more than a few.
+Rows by which a run departs from the plan's order within a layer now and then, and often: ops that don't need one
+another. From one layer to another it is no more than a few.
 """
 
 _FASTER, _LEAST = 1.0, 0.01
@@ -159,9 +159,11 @@ def forward(
             if j == 0:
                 first = start[i]
             else:
-                begin, stop = min(max(old - 1 - _REACH, 0), width), min(max(old + _REACH, 0), width)
-                first = jump * mass + near * (until[stop] - until[begin])
                 was = at - old
+                begin = max(at - 1 - _REACH, block_from[at]) - was
+                stop = min(at + _REACH, block_to[at]) - was
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
+                first = jump * mass + near * (until[stop] - until[begin])
                 begin = min(max(at - 1 - _NEIGHBOURS, block_from[at]), at - 1 - _ACROSS) - was
                 stop = max(min(at + _NEIGHBOURS, block_to[at]), at + _ACROSS) - was
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
@@ -306,9 +308,11 @@ def posterior(
             else:
                 leave = jumped
                 new = i - moved
-                begin, stop = min(max(new + 1 - _REACH, 0), width), min(max(new + 2 + _REACH, 0), width)
-                leave += near * (until[stop] - until[begin])
                 shift = at - new
+                begin = max(at + 1 - _REACH, block_from[at]) - shift
+                stop = min(at + 2 + _REACH, block_to[at]) - shift
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
+                leave += near * (until[stop] - until[begin])
                 begin = min(max(at + 1 - _NEIGHBOURS, block_from[at]), at + 1 - _ACROSS) - shift
                 stop = max(min(at + 2 + _NEIGHBOURS, block_to[at]), at + 2 + _ACROSS) - shift
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
