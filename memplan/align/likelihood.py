@@ -22,8 +22,8 @@ from memplan.core.resources import table
 
 _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
-_MOST_PARTS = 4
-"""Equal parts at most into which a matrix is cut: keys, values and queries, or gate and up."""
+_ANY_PARTS = range(1, 5)
+"""Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,8 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     near = near + np.where(scattered, weights["part_other_output"], 0.0)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
-    repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights), -np.inf)
+    turned = np.where(relation.in_order, 0.0, weights["other_order"])
+    repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights) + turned, -np.inf)
     if rule.repeats:
         repeated = np.maximum(repeated, runs + np.minimum(sized, 0.0) + weights["repeat"])
     both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
@@ -177,9 +178,12 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     if rule.kernels[0] == known.number("send_receive"):
         joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
     # A matrix and its transpose are different weights of one size.
-    turned = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
+    transposed = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
     if int(ops.main[row]) == known.number("optimizer"):
-        sized = np.where(turned & usual, sized + weights["other_rows"], sized)
+        stored = (kernels.inputs.max(axis=1) == ops.inputs[row].max()) & (kernels.rows == ops.rows[row]) & usual
+        known_rows = bool(stored.any()) and ops.rows[row] > 0  # else the run may keep all of them transposed
+        lost = weights["other_rows"] if known_rows else weights["unsure_rows"]
+        sized = np.where(transposed & usual, sized + lost, sized)
     return _Logarithms(runs + sized, part, repeated, joint)
 
 
@@ -290,13 +294,15 @@ def _factors(kernels: TokenClasses) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools]:
-    """Products with the matrix of one group, or an equal part of it, and some tokens; whether in the op's order."""
+    """Products with the matrix of one group, or a part it may be cut in, and some tokens; whether in the op's order."""
     a, b = (float(size) for size in ops.inputs[row, :2])
     c, groups = float(ops.outputs[row, 0]), int(ops.groups[row])
     x, y, z = _factors(kernels)
     found, in_order = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
     of_weight = c > b  # its gradient: the matrices come out
     known = (x > 0) & (y > 0) & (z > 0)
+    each = (c if of_weight else b) / groups
+    cuts = {round(each / size) for made, out in ops.pieces[row] if (size := out[0] if of_weight else made[1])}
     for first, second in ((x, y), (y, x)):
         matrix, tokens, others, whole, wide, narrow = (
             (z, first, second, c, a, b) if of_weight else (second, first, z, b, a, c)
@@ -304,7 +310,7 @@ def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[B
         parts = whole / groups / np.where(known, matrix, 1.0)
         share, other = tokens / wide, others / narrow
         some = known & (share <= 1.0) & (other <= 1.0)
-        equal = np.isclose(parts, np.round(parts)) & (parts >= 1.0) & (parts <= _MOST_PARTS)
+        equal = np.isclose(parts, np.round(parts)) & np.isin(np.round(parts), list(cuts or _ANY_PARTS))
         alike = np.isclose(share, other) | np.isclose(share, other * parts) | np.isclose(share * parts, other)
         found |= some & equal & alike
         if first is x:
