@@ -41,11 +41,15 @@ def _broadcast(inputs: Sequence[Dims]) -> int:
 
 
 def _product(a: Dims, b: Dims) -> tuple[int, ...]:
-    """Elements of `a·b`, or of what comes out with one or both of them transposed where only that fits."""
+    """Elements of `a·b`, or of what comes out with one or both of them transposed where only one of that fits."""
     if len(a) < 2 or len(b) < 2:
         return ()
     batch = max(prod(a[:-2]), prod(b[:-2]))
-    for shared, left, other, right in ((-1, -2, -2, -1), (-1, -2, -1, -2), (-2, -1, -2, -1), (-2, -1, -1, -2)):
-        if a[shared] == b[other]:
-            return (batch * a[left] * b[right],)
-    return ()
+    if a[-1] == b[-2]:
+        return (batch * a[-2] * b[-1],)
+    found = {
+        batch * a[left] * b[right]
+        for shared, left, other, right in ((-1, -2, -1, -2), (-2, -1, -2, -1), (-2, -1, -1, -2))
+        if a[shared] == b[other]
+    }
+    return tuple(found) if len(found) == 1 else ()

@@ -93,11 +93,15 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     # Those of one class of kernels side by side, as the loops over kernels read them.
     core, part, again, fused = (np.zeros(shape, dtype=np.float32, order="F") for _ in range(4))
     known = family_table()
-    for row, rule in enumerate(rules):
-        if not rule.kernels:
-            continue  # the sentinel
-        whole = _logarithms(ops, row, rule, kernels)
-        runs, helps, repeated = whole.core, whole.part, whole.again
+    every = {row: _logarithms(ops, row, rule, kernels) for row, rule in enumerate(rules) if rule.kernels}
+    # What is all of one op is hardly a piece of another of which nothing tells in what pieces it may run.
+    whole_of = np.max([item.core for item in every.values()], axis=0, initial=-np.inf)
+    taken = whole_of >= weights["same_family"] + weights["exact"]
+    for row, whole in every.items():
+        rule = rules[row]
+        runs, helps = whole.core, whole.part
+        unlikely = taken & (runs < weights["same_family"] + weights["exact"])
+        repeated = np.where(unlikely, whole.again + weights["piece_of_another"], whole.again)
         pieces = _as_classes(ops, row)
         for piece in range(len(pieces)):
             cut = _logarithms(pieces, piece, rule, kernels)
