@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.align.banded_alignment import MOST_CELLS, align_band
 from memplan.align.likelihood import pair_model
-from memplan.align.pair_prices import PairPrices
+from memplan.align.pair_prices import SPREAD, PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
@@ -22,6 +22,8 @@ _SPARE = 6
 """Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
 _MOST_ROWS = 448
 """Rows that a band has at most."""
+_FEWEST = 3
+"""Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
 
 
 def place_collectives(
@@ -34,11 +36,41 @@ def place_collectives(
     which: Int64s,
     found: PairResult,
 ) -> None:
-    """Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`."""
+    """
+    Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`.
+
+    Once with as much doubt about their times as any run may deserve, and again with as much as this one does.
+    """
     if not len(which):
         return
+    _place(sequence, model, kernels, kernel_class, kernel_names, times, which, found)
+    row = found.row[which]
+    planned, measured = model.time[row % len(sequence)][row >= 0], times[which][row >= 0]
+    told = (planned > 0.0) & (measured > 0.0)
+    if told.sum() < _FEWEST:
+        return
+    ratio = np.log(measured[told] / planned[told])
+    usual = float(np.median(ratio)) * len(ratio) / (1 + len(ratio))
+    spread = np.sqrt((SPREAD**2 + float(((ratio - usual) ** 2).sum())) / (1 + len(ratio)))
+    if spread < SPREAD:
+        known = np.array([*model.prices[:-1], spread])
+        sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
+        _place(sequence, sharper, kernels, kernel_class, kernel_names, times, which, found)
+
+
+def _place(
+    sequence: PlannedSequence,
+    model: PairPrices,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    times: Float32s,
+    which: Int64s,
+    found: PairResult,
+) -> None:
     rows = len(sequence)
     before, after, off = _neighbours(found, which)
+    found.put(which, PairResult.empty(len(which)))
     found.place[which] = np.maximum(before, 0)
     count = np.cumsum(sequence.op >= 0)
 
@@ -51,9 +83,8 @@ def place_collectives(
     first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
-    prices = np.array(
-        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"]]
-    )
+    unplanned, names = beside["unplanned"], model.prices[5:7]
+    prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
     main = kernels.main[kernel_class[which]]
     there = set(main.tolist())
     for kind in there:

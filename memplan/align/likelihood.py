@@ -205,9 +205,9 @@ class _Relation:
     `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
     has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
-    times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each row of the op's,
-    `strange_output` whether the kernel makes what the op only reads; `piece` and `covers` are for products: one dimension is
-    smaller or larger, the others equal.
+    times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
+    rows, `strange_output` whether the kernel makes what the op only reads; `piece` and `covers` are for products: one
+    dimension is smaller or larger, the others equal.
     """
 
     kernel_share: NDArray[np.float64]

@@ -173,7 +173,7 @@ def _groups(rows: Int64s, ops: Sequence[int], groups: Int64s) -> Int64s:
 
 
 def _blocks(plan: Plan, ops: Int64s) -> Int64s:
-    """The block of every row, numbered: phase, micro-batch and layer, all updates with what is beside them being one."""
+    """The block of every row, numbered: phase, micro-batch and layer; all updates and what is beside them are one."""
     index: dict[object, int] = {}
     apart = -1, -1, -1
 
