@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.branch_order import branches_as_run
 from memplan.align.calibrated_chance import calibrated_chance
+from memplan.align.evidence import evidence
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
-from memplan.align.likelihood import Likelihoods, likelihoods, pair_model
+from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import pieces_of_updates
-from memplan.core.arrays import Bools, Floats, Int32s, Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
@@ -108,12 +109,12 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     missed, missed_step = _missed(sequence, settled)
-    weak = _weakly_told(sequence, ratios, classes.scalar, units.kernel_class, settled)[units.owner]
+    told = evidence(sequence, ratios, classes, units.kernel_class, settled)[units.owner]
     settled = settled.of_each(units.owner)
     planned = settled.row >= 0
     planned[planned] = sequence.scope[settled.row[planned]] >= 0
-    settled.chance[:] = calibrated_chance(settled.chance, settled.how, planned, weak, "op")
-    of_scope = calibrated_chance(settled.scope_chance, settled.how, planned, weak, "scope")
+    settled.chance[:] = calibrated_chance(settled.chance, told, "op")
+    of_scope = calibrated_chance(settled.scope_chance, told, "scope")
     # The two curves are fitted apart; a scope is never less likely than an op of it.
     settled.scope_chance[:] = np.where(planned, np.maximum(of_scope, settled.chance), of_scope)
     return Alignment(
@@ -123,15 +124,6 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
         missed,
         missed_step,
     )
-
-
-def _weakly_told(
-    sequence: PlannedSequence, ratios: Likelihoods, scalar: Bools, kernel_class: Int32s, found: KernelAssignment
-) -> Bools:
-    """Kernels whose sizes are no reason to take them for a part of their op rather than of any near it."""
-    ratio = ratios.behind[sequence.token[found.row], kernel_class]
-    weak: Bools = (found.row >= 0) & (ratio < pair_model()["weak_part"]) & ~scalar[kernel_class]
-    return weak
 
 
 def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Mapping[str, int], Int64s]:

@@ -70,6 +70,7 @@ def align_band(
     from memplan.align.pair_loops import posterior
 
     kernels = len(kernel_class)
+    shared: Any
     shared, cells, scale, total = _summed(model, kernel_class, kernel_names, low, width, near, spans, times)
     final = _final(model, low, width, near)
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
@@ -107,7 +108,7 @@ def _summed(
     near: int | None,
     spans: tuple[Int64s, Int64s, Int64s] | None,
     times: Float32s | None,
-) -> tuple[tuple[Any, ...], NDArray[np.float32], Floats, float]:
+) -> tuple[Any, NDArray[np.float32], Floats, float]:
     """What both loops take, cells and scales of the way forward, and the sum over all alignments."""
     from memplan.align.pair_loops import forward
 
