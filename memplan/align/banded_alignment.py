@@ -70,15 +70,15 @@ def align_band(
     from memplan.align.pair_loops import posterior
 
     kernels = len(kernel_class)
-    shared: Any
     shared, cells, scale, total = _summed(model, kernel_class, kernel_names, low, width, near, spans, times)
     final = _final(model, low, width, near)
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
     chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
-    posterior(
+    taken: Any = (
         *shared, model.scope, cells, scale, final, total if total > 0 else 1.0,
         best, chance, alone, of_scope, first_op, last_op, place,
     )  # fmt: skip
+    posterior(*taken)
     row = np.where(chance > alone, best, -1)
     chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
     return PairResult(row, chance, alone, of_scope, first_op, last_op, place)

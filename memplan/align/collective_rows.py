@@ -80,7 +80,7 @@ def _place(
         return where
 
     runs = [frozenset(rule.kernels) for rule in sequence.rules]
-    first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
+    usual = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
     unplanned, names = beside["unplanned"], model.prices[5:7]
@@ -89,7 +89,7 @@ def _place(
     there = set(main.tolist())
     for kind in there:
         able = np.array(
-            [kind in families and (own == kind or own not in there) for families, own in zip(runs, first, strict=True)]
+            [kind in families and (own == kind or own not in there) for families, own in zip(runs, usual, strict=True)]
         )
         planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
         if len(planned) < 2:
@@ -119,12 +119,17 @@ def _place(
         result = align_band(
             some, kernel_class[chosen], kernel_names[chosen], low, width, spans=spans, times=times[chosen]
         )
+        row, first, last = (
+            whole[np.clip(column, 0, len(whole) - 1)] for column in (result.row, result.first, result.last)
+        )
+        # One kernel runs several where they follow one another in the plan too, not all that lies between.
+        together = last - first == result.last - result.first
         result = replace(
             result,
-            row=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], -1),
-            first=whole[np.clip(result.first, 0, len(whole) - 1)],
-            last=whole[np.clip(result.last, 0, len(whole) - 1)],
-            place=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], found.place[chosen]),
+            row=np.where(result.row >= 0, row, -1),
+            first=np.where(together, first, row),
+            last=np.where(together, last, row),
+            place=np.where(result.row >= 0, row, found.place[chosen]),
         )
         found.put(chosen, _one_each(result))
 

@@ -20,18 +20,26 @@ _NEAR = 12
 """Rows to either side in which another op may be the right one."""
 _AS_WELL = 0.2
 """Share of the ratio of the op given from which another one fits as well."""
+_HARDLY = 0.015
+"""Share of planned ops that a run may miss which has all that is planned."""
 _PIECE = 1 << 16
 """Kernels looked at in one go."""
 
 
 def evidence(
-    sequence: PlannedSequence, ratios: Likelihoods, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+    missed: int,
 ) -> NDArray[np.str_]:
     """
     For each kernel the name of its curve in `calibration.json`: how it was matched, and what told it.
 
     `size`: no op near of another part of the model could be run by it as well. `order`: some could. `blind`: the
-    profile has no shapes. `weak`: a part whose sizes are no reason to take it for one of its op.
+    profile has no shapes. `weak`: a part whose sizes are no reason to take it for one of its op. `.whole` follows where
+    hardly any planned op is `missed`: a run that has all that is planned has little else that may be taken for it.
     """
     matched = found.row >= 0
     told = np.full(len(found.row), "size", dtype="<U16")
@@ -47,7 +55,9 @@ def evidence(
     planned = matched.copy()
     planned[matched] = sequence.scope[found.row[matched]] >= 0
     way[matched & ~planned] = "beside"
-    return np.char.add(np.char.add(way, "."), told)
+    ran = len(np.unique((found.step * len(sequence) + found.row)[planned]))
+    whole = ".whole" if missed <= _HARDLY * (ran + missed) else ""
+    return np.char.add(np.char.add(np.char.add(way, "."), told), whole)
 
 
 def _others_fit(sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment) -> Bools:
