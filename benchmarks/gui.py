@@ -28,6 +28,7 @@ from memplan.core.progress import Progress, silent
 from memplan.gui.application import application
 from memplan.gui.model.document import Document
 from memplan.gui.model.session.session import Session
+from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
@@ -132,6 +133,20 @@ def tour(session: Session) -> list[Callable[[], None]]:
     return moves
 
 
+def drag(session: Session) -> list[Callable[[], None]]:
+    """A time range that is dragged from one percent of what there is to all of it, at two zooms."""
+    viewport = session.viewport
+    low, high = viewport.bounds
+    moves: list[Callable[[], None]] = []
+    for share in (1.0, 0.001):
+        span = share * (high - low)
+        moves.append(lambda end=low + span: viewport.show(low, end))
+        for step in range(1, 101):
+            selected = low, low + span * step / 100
+            moves.append(lambda selected=selected: setattr(viewport, "selected_range", selected))
+    return moves
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which `share` of `values` lie."""
     return float(np.percentile(np.array(values), share * 100))
@@ -181,12 +196,19 @@ def main() -> None:
     qt.processEvents()
     frames(window.timeline, tour(session)[:40])
     slices = frames(window.timeline, tour(session))
+    window.docks["details"].show()
+    qt.processEvents()
+    frames(window.docks.view(DetailsView), drag(session)[:10])
+    selected = frames(window.docks.view(DetailsView), drag(session))
+    window.docks["details"].hide()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
     rows += [
         (f"{options.slices:,} slices, {options.tracks} tracks: frame, median",
          f"{statistics.median(slices):.1f} ms", ""),
-        ("frame, 95th percentile", f"{percentile(slices, 0.95):.1f} ms", "16 ms"),
+        ("frame, 95th percentile", f"{percentile(slices, 0.95):.1f} ms", "10 ms"),
         ("frame, longest", f"{max(slices):.1f} ms", ""),
+        ("selection dragged wider, a change with its statistics, median", f"{statistics.median(selected):.1f} ms", ""),
+        ("95th percentile", f"{percentile(selected, 0.95):.1f} ms", "16 ms"),
         ("pyramids built in", f"{built:.2f} s", ""),
         ("peak memory, slices included", f"{peak:.0f} MB (interpreter and libraries {before:.0f} MB)", "600 MB"),
     ]  # fmt: skip
@@ -216,7 +238,7 @@ def main() -> None:
             ("frame, longest", f"{max(taken):.1f} ms", ""),
         ]
     rows += [
-        ("start to an empty window, median of 5", f"{statistics.median(started):.2f} s", "1.2 s"),
+        ("start to an empty window, median of 5", f"{statistics.median(started):.2f} s", "0.7 s"),
         ("in processor time", f"{statistics.median(worked):.2f} s", ""),
     ]
     window.close()

@@ -4,7 +4,8 @@ A large trace in the window: how long its import freezes the interface, and how 
 Usage: python -m benchmarks.gui_import [--megabytes 2000] [--work DIR] [--append benchmarks/gui.md]
 
 The trace is made, imported into an empty cache while a timer ticks every 5 ms in the window that reads it, and then
-opened again by fresh processes, timed from their start to the first paint of the timeline.
+opened again by fresh processes, timed from their start to the first paint of the timeline, whose page is asked for as
+soon as the document is there (it opens on its overview).
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ window.resize(1600, 1000)
 window.show()
 window.opener.open_request(Request(profile=Path(sys.argv[1])))
 def painted():
+    if window.session.document.empty:
+        return
+    window.show_page("timeline")
     tracks = window.session.tracks
-    if not window.session.document.empty and any(tracks.loaded(track) for track in tracks.all):
+    if any(tracks.loaded(track) for track in tracks.all):
         window.timeline.repaint()
         print(time.time())
         qt.quit()
@@ -98,12 +102,12 @@ def main() -> None:
         for _ in range(4):
             began = time.time()
             run = [sys.executable, "-c", _FIRST_PAINT, str(folder.parent)]
-            told = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+            told = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout
             paints.append(float(told.split()[-1]) - began)
         rows = [
             (f"{options.megabytes} MB trace imported in", f"{taken:.1f} s", ""),
             ("longest that the window stood still meanwhile", f"{worst * 1e3:.0f} ms", "100 ms"),
-            ("once imported: start of the program to the first paint, median of 3",
+            ("once imported: start of the program to the first paint of its tracks, median of 3",
              f"{statistics.median(paints[1:]):.2f} s", "1.5 s"),
         ]  # fmt: skip
         for name, value, goal in rows:

@@ -45,13 +45,15 @@ def case_of(row: Mapping[str, Any], data: Path) -> Case:
         utilization=row.get("utilization"),
         hbm=None if total is None else round(total * GIB),
         reserved=None if total is None else 0,
+        used=0 if total is None or "free" not in row else round((total - row["free"]) * GIB),
+        sequences=row.get("sequences", 256),
     )
     return Case(model, die, engine(row.get("engine", "vllm-0.23.0"), die), options, layout, memory)
 
 
 def logged(row: Mapping[str, Any]) -> WorkerMemory:
     """The figures of the log."""
-    sizes = ("total", "weights", "activations", "non_torch", "cache")
+    sizes = ("total", "free", "weights", "activations", "non_torch", "cache")
     given = {name: round(row[name] * GIB) for name in sizes if name in row}
     counts = {name: row[name] for name in ("utilization", "blocks", "tokens", "context", "concurrency") if name in row}
     return WorkerMemory(row["source"], **given, **counts)

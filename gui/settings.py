@@ -188,6 +188,7 @@ def _plain(request: Request) -> dict[str, object]:
         "chip": request.chip,
         "shapes": [[name, list(shape)] for name, shape in request.shapes],
         "step": None if request.step is None else _plain_step(request.step),
+        "compared_step": request.compared_step,
     }
 
 
@@ -195,6 +196,7 @@ def _request(item: object) -> Request | None:
     if not isinstance(item, dict):
         return None
     plan, profile, rank, chip = (item.get(name) for name in ("plan", "profile", "rank", "chip"))
+    compared = item.get("compared_step")
     request = Request(
         plan=Path(plan) if isinstance(plan, str) else None,
         profile=Path(profile) if isinstance(profile, str) else None,
@@ -202,6 +204,7 @@ def _request(item: object) -> Request | None:
         chip=chip if isinstance(chip, str) else None,
         shapes=_shapes(item.get("shapes")),
         step=_step(item.get("step")),
+        compared_step=compared if isinstance(compared, int) else None,
     )
     return request if request.plan is not None or request.profile is not None else None
 

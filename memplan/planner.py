@@ -37,6 +37,7 @@ from memplan.schema import Bound, Plan, PlannedOp, PlannedProgram, PlanOrigin, P
 from memplan.schema.check import violations
 from memplan.schema.storages import planned_tensors
 from memplan.serving.step_parts import model_step_parts
+from memplan.tilings import Launch, planned_tilings
 
 
 def plan(
@@ -79,7 +80,7 @@ def plan(
     """
     model = source if isinstance(source, ModelConfig) else None
     if model is not None:
-        settings = settings or model_settings(layout, recipe, stage, data_rank)
+        settings = settings or model_settings(model, layout, recipe, stage, data_rank)
         source = model_graph(model, phase, layout, recipe, stage=stage, data_rank=data_rank)
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
@@ -106,6 +107,7 @@ def plan(
     costs, advice = costs_and_advice(graph, core)
     launched = {cost.kernel: None for cost in costs if cost.kernel is not None}
     number = {kernel: place for place, kernel in enumerate(launched)}
+    launches = [(cost.kernel, cost.hot_share) for cost in costs if cost.kernel is not None]
 
     progress(1, 3, "placing")
     durations = [cost.duration_ns for cost in costs]
@@ -120,6 +122,7 @@ def plan(
     graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 
+    cut = planned_tilings(launches, number, core, target, progress=progress)
     progress(2, 3, "checking")
     starts, stalls = placed.schedule.start_ns.tolist(), placed.schedule.stalled_ns.tolist()
     makespan = placed.schedule.makespan_ns
@@ -128,7 +131,8 @@ def plan(
         chip=target.name,
         memplan_version=MEMPLAN_VERSION,
         ops=tuple(
-            _planned_op(*row, number) for row in zip(graph.ops, accesses(graph), costs, starts, stalls, strict=True)
+            _planned_op(*row, number, cut.number)
+            for row in zip(graph.ops, accesses(graph), costs, starts, stalls, strict=True)
         ),
         tensors=planned_tensors(graph),
         placements=plan_records.placement_records(placed),
@@ -143,6 +147,8 @@ def plan(
         rests_on=(*core.sources, Source(allocator.name, allocator.source)),
         notes=(*graph.notes, *room.notes, *advice, *placed.notes),
         kernels=tuple(map(planned_kernel, launched)),
+        tilings=cut.tilings,
+        onchip=cut.onchip,
         program=program,
         settings=tuple(settings),
         step_parts=()
@@ -172,9 +178,7 @@ def _read(
         return (source if layers is None else replicate_layers(source, layers)), None
     from memplan.readers import read_graph
 
-    graph = read_graph(source, shapes=shapes, progress=progress)
-    if layers is not None:
-        graph = replicate_layers(graph, layers)
+    graph = read_graph(source, shapes=shapes, progress=progress, layers=layers)
     digest = hashlib.sha256()
     with Path(source).open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -192,7 +196,13 @@ def _peak(graph: Graph, round_size: Rounding) -> int:
 
 
 def _planned_op(
-    op: Op, access: Access, cost: OpCost, start_ns: int, stalled_ns: int, number: Mapping[Kernel, int]
+    op: Op,
+    access: Access,
+    cost: OpCost,
+    start_ns: int,
+    stalled_ns: int,
+    number: Mapping[Kernel, int],
+    tilings: Mapping[Launch, int],
 ) -> PlannedOp:
     bound = Bound(cost.bound)
     return PlannedOp(
@@ -217,4 +227,5 @@ def _planned_op(
         reads=access.reads,
         writes=access.writes,
         repeats=op.repeats,
+        tiling=None if cost.kernel is None else tilings[cost.kernel, cost.hot_share],
     )

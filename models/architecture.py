@@ -51,6 +51,20 @@ class PerLayerInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class RotaryTable:
+    """
+    A cosine and a sine of `positions` positions for each pair of the `width` elements of a head that are turned.
+
+    `kind` is how the positions are scaled, in the files' words; `deepseek_yarn` beside a latent, `compressed` beside
+    compressed entries.
+    """
+
+    positions: int
+    width: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class HyperConnections:
     """
     The residual stream is `streams` times as wide; every block mixes the streams with learnt weights.
@@ -92,12 +106,19 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class VisionTower:
-    """A vision encoder beside the decoder: its parameters by part, or `None` where its layout is not known here."""
+    """
+    A vision encoder beside the decoder: its parameters, or `None` where its layout is not known here.
+
+    `heads` of attention are split over the ranks of tensor parallelism, 0 where they are not known; of the parameters,
+    `repeated` are on every rank.
+    """
 
     model_type: str
     parameters: int | None
     layers: int
     hidden_size: int
+    heads: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +131,9 @@ class ModelConfig:
     leave them out unless asked. `attention_residuals` mixes the outputs of earlier blocks of layers into each part by
     a learnt vector and its norm. Norms have a `norm_bias` (layer norm) or none, the last may have no weights at all;
     `head_bias` is one of the head's; `position_rows` learnt positions are added to the embedding, whose sum a norm
-    follows where there is an `embedding_norm`. `stored` is what the checkpoint's files hold, where they lie beside the
-    config. `notes` lists what was taken from a documented default and what is not modelled.
+    follows where there is an `embedding_norm`. `rotary` are the tables of positions that engines keep.
+    `stored` is what the checkpoint's files hold, where they lie beside the config. `notes` lists what was taken from a
+    documented default and what is not modelled.
     """
 
     name: str
@@ -132,6 +154,7 @@ class ModelConfig:
     head_bias: bool = False
     position_rows: int = 0
     embedding_norm: bool = False
+    rotary: tuple[RotaryTable, ...] = ()
     vision: VisionTower | None = None
     quantization: Quantization | None = None
     stored: StoredWeights | None = None

@@ -16,6 +16,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
 from memplan.models.quantization import read_modelslim, read_quantization
+from memplan.models.rotary import read_rotary
 from memplan.models.stored_weights import read_stored_weights
 from memplan.models.vision import read_vision
 
@@ -189,6 +190,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
         model,
         name=name,
         model_type=outer_type,
+        rotary=read_rotary(fields, model),
         vision=vision,
         quantization=read_quantization(fields if fields.has("quantization_config") else outer),
         origin=path or "",

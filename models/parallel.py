@@ -139,6 +139,8 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
         return own // layout.expert_shards
     if weight.split is Split.NONE or ranks == 1:
         return weight.elements
+    if weight.split is Split.TOWER:
+        return weight.elements if weight.units % ranks else weight.elements // ranks
     if weight.split is Split.VOCABULARY:
         rows = round_up(round_up(weight.units, _VOCABULARY_STEP), ranks) // ranks
         return rows * (weight.elements // weight.units)
@@ -223,6 +225,9 @@ def _stored_shards(model: ModelConfig, part: StoredPart, layout: Layout) -> int:
     ranks = layout.tensor
     if part.split == "none":
         return 1
+    if part.split == "tower":
+        heads = 0 if model.vision is None else model.vision.heads
+        return 1 if heads % ranks else ranks
     if part.split == "expert":
         return layout.expert_ranks
     mixer = None if part.layer is None or part.layer >= len(model.layers) else model.layers[part.layer].mixer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.models.architecture import VisionTower
 from memplan.models.fields import Fields, layer_count
 
@@ -11,9 +13,19 @@ def read_vision(fields: Fields) -> VisionTower | None:
     if not fields.has("vision_config"):
         return None
     vision = fields.within("vision_config")
+    tower = _tower(fields, vision)
+    name = next(
+        (name for name in ("num_heads", "num_attention_heads", "vt_num_attention_heads") if vision.has(name)), ""
+    )
+    return replace(tower, heads=vision.count(name, least=0)) if name else tower
+
+
+def _tower(fields: Fields, vision: Fields) -> VisionTower:
     model_type = vision.text_or_none("model_type") or fields.family
     if model_type.startswith(("qwen3_vl", "qwen3_5")):
-        return VisionTower(model_type, _qwen3_vl(vision), vision.count("depth"), vision.count("hidden_size"))
+        hidden = vision.count("hidden_size")
+        repeated = (vision.count("num_position_embeddings") + 1) * hidden + _qwen2_patch(vision, hidden)
+        return VisionTower(model_type, _qwen3_vl(vision), vision.count("depth"), hidden, repeated=repeated)
     if model_type == "qwen2_vl" and vision.has("embed_dim"):
         return VisionTower(model_type, _qwen2_vl(vision), vision.count("depth"), vision.count("embed_dim"))
     if model_type == "qwen2_5_vl" and vision.has("out_hidden_size"):

@@ -28,7 +28,8 @@ class Split(str, Enum):
     """
     How tensor parallelism divides a weight.
 
-    `KV` is split by key/value heads and repeated where there are fewer heads than ranks; `EXPERT` follows the experts.
+    `KV` is split by key/value heads and repeated where there are fewer heads than ranks; `EXPERT` follows the experts;
+    `TOWER` is split where all ranks get as many heads, and repeated on each elsewhere.
     """
 
     NONE = "none"
@@ -37,6 +38,7 @@ class Split(str, Enum):
     WIDTH = "width"
     VOCABULARY = "vocabulary"
     EXPERT = "expert"
+    TOWER = "tower"
 
 
 @dataclass(frozen=True, slots=True)

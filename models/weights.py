@@ -128,7 +128,10 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
     if config.head_bias:
         found.append(vector_weight("lm_head.bias", WeightGroup.LM_HEAD, vocab, Split.VOCABULARY, vocab))
     if config.vision is not None and config.vision.parameters is not None:
-        found.append(Weight("vision", WeightGroup.VISION, (config.vision.parameters,)))
+        tower = config.vision
+        divided = config.vision.parameters - tower.repeated
+        found.append(Weight("vision", WeightGroup.VISION, (divided,), Split.TOWER, tower.heads or 1))
+        found.append(Weight("vision.repeated", WeightGroup.VISION, (tower.repeated,)))
     return tuple(found)
 
 

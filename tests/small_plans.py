@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from memplan.schema import (
     Bound,
     LinkUse,
+    OnChipBuffer,
+    OnChipPlan,
+    OnChipUse,
     Placement,
     Plan,
     PlannedAttribute,
@@ -14,12 +17,14 @@ from memplan.schema import (
     PlannedOp,
     PlannedOperand,
     PlannedTensor,
+    PlannedTiling,
     PlanOrigin,
     Source,
     Tier,
     TierUse,
     Transfer,
 )
+from memplan.schema.planned_tiling import PipeBusy, PlannedSentence, Stage, TileSize
 
 MIB = 1024**2
 _BOUNDS = (Bound.CUBE, Bound.HBM, Bound.VECTOR, Bound.LAUNCH)
@@ -131,6 +136,35 @@ _KERNELS = st.builds(
 )
 
 
+_SLOTS = 8
+_SPANS = st.tuples(st.integers(0, _SLOTS), st.integers(0, _SLOTS)).map(lambda ends: (min(ends), max(ends)))
+_BUFFERS = st.builds(
+    OnChipBuffer, _TEXT, st.sampled_from(Tier), _BYTES, _BYTES, st.lists(_SPANS, max_size=2).map(tuple), _TEXT, _TEXT,
+    _TEXT, st.lists(st.integers(0, _SLOTS), max_size=2).map(tuple),
+)  # fmt: skip
+_USES = st.builds(OnChipUse, st.sampled_from(Tier), st.none() | _BYTES, _BYTES, _BYTES, _TEXT, st.integers(1, 512))
+_ONCHIP = st.builds(
+    OnChipPlan, st.lists(_BUFFERS, max_size=3).map(tuple), st.lists(_USES, max_size=2).map(tuple), st.booleans(),
+    _BYTES, st.integers(0, 9), st.just(_SLOTS), st.lists(st.builds(Stage, _TEXT, _TEXT), max_size=2).map(tuple),
+)  # fmt: skip
+_SENTENCES = st.one_of(
+    st.builds(PlannedSentence, _TEXT), st.builds(PlannedSentence, st.just("{} of {}"), st.tuples(_TEXT, _TEXT))
+)
+
+
+def _tilings(kernels: int, layouts: int) -> st.SearchStrategy[PlannedTiling]:
+    """Any tiling of one of so many kernels and layouts of buffers."""
+    return st.builds(
+        PlannedTiling, st.integers(0, kernels - 1), st.none() | st.floats(0, 1),
+        st.none() | st.integers(0, layouts - 1) if layouts else st.none(),
+        st.lists(st.builds(TileSize, _TEXT, st.integers(0, 2**40) | _TEXT), max_size=2).map(tuple),
+        st.lists(_SENTENCES, max_size=2).map(tuple), st.none() | _SENTENCES,
+        st.lists(_SENTENCES, max_size=1).map(tuple), _TIMES, _TEXT,
+        st.integers(0, 2**60), _BYTES, _BYTES, st.none() | _BYTES,
+        st.lists(st.builds(PipeBusy, _TEXT, st.floats(0, 1e12)), max_size=2).map(tuple),
+    )  # fmt: skip
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Any plan whose references hold, sensible or not."""
@@ -138,10 +172,14 @@ def plans(draw: st.DrawFn) -> Plan:
     kernels = tuple(draw(st.lists(_KERNELS, max_size=2)))
     which = st.none() | st.sampled_from(range(len(kernels))) if kernels else st.none()
     optional_step = st.none() | st.integers(0, max(steps - 1, 0))
+    onchip = tuple(draw(st.lists(_ONCHIP, max_size=2)))
+    tilings = tuple(draw(st.lists(_tilings(len(kernels), len(onchip)), max_size=2))) if kernels else ()
+    cut = st.none() | st.sampled_from(range(len(tilings))) if tilings else st.none()
     ops = tuple(
         PlannedOp(index, draw(_TEXT), draw(_TEXT), draw(st.integers(0, 3)), draw(_TIMES), draw(_TIMES), draw(_TIMES),
                   draw(st.sampled_from(Bound)), draw(st.integers(0, 2**60)), draw(_BYTES), draw(st.none() | _TEXT),
-                  draw(which), draw(st.none() | st.floats(0, 1)), launches=draw(st.none() | st.booleans()))
+                  draw(which), draw(st.none() | st.floats(0, 1)), launches=draw(st.none() | st.booleans()),
+                  tiling=draw(cut))
         for index in range(steps)
     )  # fmt: skip
     indices = draw(st.lists(st.integers(0, 100), unique=True, max_size=5).map(sorted))
@@ -187,5 +225,7 @@ def plans(draw: st.DrawFn) -> Plan:
         rests_on=tuple(draw(st.lists(sources, max_size=2))),
         notes=tuple(draw(st.lists(_TEXT, max_size=2))),
         kernels=kernels,
+        tilings=tilings,
+        onchip=onchip,
         timed=draw(st.booleans()),
     )

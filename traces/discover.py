@@ -19,6 +19,7 @@ from memplan.traces.notes import Notebook
 from memplan.traces.search.archives import is_archive, unpacked_archive
 from memplan.traces.search.device_search import devices_told
 from memplan.traces.search.kineto_workers import rank_in_trace, traces_by_worker
+from memplan.traces.search.metric_sets import metric_sets
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
 _MEMSCOPE_DATABASE = re.compile(r"memscope_dump_\w+\.db", re.IGNORECASE)
@@ -38,6 +39,9 @@ _UNPARSED = "holds raw data that no profiler has parsed yet"
 _STAMP = re.compile(r"(?:^|_)(\d{14,17})(?:_|$)")
 """When a session was recorded, as the folders of torch_npu, MindSpore and msprof have it in their names."""
 _MSPROF = re.compile(r"PROF_\d+_\d+_[0-9a-zA-Z]+")
+_RUN_ENDS = ("_ascend_pt", "_ascend_ms")
+"""How torch_npu and MindSpore end the name of the folder of one rank's run."""
+_NO_FOLDER = "is named like the folder of a rank but is a file; was a link to the folder copied as text?"
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[_-]?(\d{1,6})(?!\d)", re.IGNORECASE)
 _NUMBERED_FILE = re.compile(r"_(\d{1,6})\.(?:json|db)$")
 _MOST_FOLDERS = 200_000
@@ -67,6 +71,8 @@ class RankSource:
     metadata: Mapping[str, object] = field(default_factory=dict)
     device: DeviceShare | None = None
     """The one whose data is this rank's, where the files hold that of several devices."""
+    metrics: Sequence[Path] = ()
+    """Kernel tables of further runs of the same program, each with other counters."""
 
     def of(self, kind: FileKind) -> Sequence[Path]:
         """The rank's files of one kind."""
@@ -172,9 +178,7 @@ def _top_of(path: Path) -> Path:
 
 def _ranked_siblings(output: Path) -> bool:
     try:
-        return any(
-            entry.is_dir() and entry.name.endswith(("_ascend_pt", "_ascend_ms")) for entry in output.parent.iterdir()
-        )
+        return any(entry.is_dir() and entry.name.endswith(_RUN_ENDS) for entry in output.parent.iterdir())
     except OSError:
         return True
 
@@ -250,6 +254,8 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
                     there = "a link to a folder, which is not followed" if entry.is_dir() else "a link to nothing"
                     notes.add(Path(entry.path), f"not read: {there}: {target}")
                 elif entry.is_file():
+                    if entry.name.endswith(_RUN_ENDS) or _MSPROF.fullmatch(entry.name):
+                        notes.add(Path(entry.path), f"not read: {_NO_FOLDER}")
                     files.append(Path(entry.path))
     except OSError as error:
         notes.add(folder, f"can't be listed: {error.strerror}")
@@ -355,6 +361,7 @@ def _ranked(sources: Sequence[RankSource], path: Path, notes: Notebook) -> list[
     Of several sessions of one rank the newest is taken, by the time in the name of its folder.
     """
     sources = [part for source in sources for part in _by_worker(source, notes)]
+    sources = _joined_sets(sources, notes)
     sources = [part for source in _newest_sessions(sources, path, notes) for part in _by_device(source, notes)]
     taken: dict[int, RankSource] = {}
     for source in sources:
@@ -398,6 +405,28 @@ def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
         files = {**source.files, FileKind.TRACE: [newest]}
         found.append(replace(source, rank=source.rank if alone and rank < 0 else rank, files=files))
     return found or [source]
+
+
+def _joined_sets(sources: Sequence[RankSource], notes: Notebook) -> list[RankSource]:
+    """One source for each card of which msprof recorded a run for each set of counters: the run that tells most."""
+    found = []
+    for places in metric_sets([source.folder for source in sources]):
+        group = [sources[place] for place in places]
+        shown = max(
+            group, key=lambda one: (bool(one.of(FileKind.KERNELS)), len(_PROFILE_KINDS.intersection(one.files)))
+        )
+        others = [one for one in group if one is not shown]
+        if others:
+            names = [one.folder.parent.name.removeprefix("PROF_") for one in (shown, *others)]
+            listed = ", ".join(names[1:])
+            told = f"one of {len(group)} runs of one program is shown, {names[0]}"
+            notes.tell(shown.folder, f"{told}; only tables and counters of kernels are read of {listed}")
+            tables = [path for one in group for path in one.of(FileKind.TABLE)]
+            files = {**shown.files, **({FileKind.TABLE: tables} if tables else {})}
+            metrics = [path for one in others for path in one.of(FileKind.KERNELS)]
+            shown = replace(shown, files=files, metrics=metrics)
+        found.append(shown)
+    return found
 
 
 def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:

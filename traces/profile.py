@@ -145,7 +145,8 @@ class Allocations:
     Allocations by op (`operator_memory.csv`): bytes, and when each was made and released.
 
     `release_ns` is -1 where the block outlives the profile, `allocation_ns` -1 where it predates it. `component` is the
-    memory curve that counts each block, empty where all are of the framework's allocator.
+    memory curve that counts each block, empty where all are of the framework's allocator. `address` is where each lies,
+    `None` where the profile doesn't tell.
     """
 
     name: Sequence[str]
@@ -153,6 +154,7 @@ class Allocations:
     allocation_ns: Int64s
     release_ns: Int64s
     component: Sequence[str] = ()
+    address: Int64s | None = None
 
     def __len__(self) -> int:
         return len(self.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ class Document:
 
     `axis` puts planned time on the profile's clock and `basis` says what that rests on. `comparison` is there when
     both are and the profile holds kernels; `places` are its kernels in the model's words, where planned ops were found.
+    `compared_step` is the step that was asked for, `None` where it is the one of median length. With `own_clock` the
+    plan keeps its own pace from where the compared step begins, rather than that of the run.
     """
 
     plan: Plan | None = None
@@ -48,6 +50,8 @@ class Document:
     axis: TimeMap = field(default_factory=lambda: moved_to(0))
     basis: Text = _PLAN_TIME
     places: ModelPlaces | None = None
+    compared_step: int | None = None
+    own_clock: bool = False
 
     @property
     def empty(self) -> bool:
@@ -117,10 +121,13 @@ def make_document(
     *,
     plan_path: Path | None = None,
     rank: int | None = None,
+    step: int | None = None,
     progress: Progress = silent,
 ) -> Document:
     """
     A document of `plan` and rank `rank` of `profile` (its first by default), compared if both are there.
+
+    `step` is the number of the step that is compared, the one of median length by default.
 
     Raises `KeyError` for a rank that the profile doesn't hold.
     """
@@ -134,7 +141,7 @@ def make_document(
     from memplan.compare import compare  # with the alignment and all that it knows of ops: a window starts without
 
     try:
-        found = compare(plan, profile, rank=chosen.rank, limit=MOST_DEVIATIONS, progress=progress)
+        found = compare(plan, profile, rank=chosen.rank, step=step, limit=MOST_DEVIATIONS, progress=progress)
     except InputError as error:
         start = moved_to(chosen.span_ns[0])
         why = Sentence("both begin together: {}", (error.message,))
@@ -148,4 +155,14 @@ def make_document(
     progress(0, 1, "naming kernels")
     kernels = chosen.kernels(progress) if found.places is not None else None
     places = ModelPlaces(found.places, kernels) if found.places is not None and kernels is not None else None
-    return Document(plan, plan_path, profile, chosen, found, found.time_map, basis, places)
+    return Document(plan, plan_path, profile, chosen, found, found.time_map, basis, places, step)
+
+
+def on_own_clock(document: Document, own: bool) -> Document:
+    """`document` with its plan on its own clock, or again on that of the run; as it is without a comparison."""
+    found = document.comparison
+    if found is None or own == document.own_clock:
+        return document
+    if not own:
+        return replace(document, axis=found.time_map, own_clock=False)
+    return replace(document, axis=moved_to(found.time_map.to_profile(0)), own_clock=True)

@@ -73,7 +73,7 @@ def roomy_rectangles(
     box: NDArray[np.float64],
 ) -> int:
     """
-    Rectangles of which at least `least` pixels (wide, tall) are within a picture of `shape`; how many there are.
+    MapRectangles of which at least `least` pixels (wide, tall) are within a picture of `shape`; how many there are.
 
     `px` is what a pixel spans: nanoseconds and bytes. Indices go to `found`, the visible part of each as `(left,
     right, low, high)` in pixels from the picture's left and bottom to `box`; no more than there is room for.

@@ -21,6 +21,9 @@ from memplan.gui.work.loader import DocumentLoader
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
 
 
+_ONE_WORD = 30  # letters: a header with its unit is not broken, a path is
+
+
 def _bounded(text: str, most: int) -> str:
     """`text` without its middle where it has more than `most` letters."""
     return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
@@ -59,6 +62,7 @@ class DetailsView(QTextBrowser):
         return (
             (session.selected_changed, self._selection_changed),
             (session.tier_changed, self.show_selected),
+            (session.blocks_changed, self.show_selected),
             (session.tracks.kept, self._more_read),
             (session.viewport.selection_changed, self._selected),
         )
@@ -106,7 +110,10 @@ class DetailsView(QTextBrowser):
         """Write the panel anew."""
         statistics, selected = range_sections(self.session), self.session.selected
         about = item_sections(self.session, selected) if selected is not None or not statistics else []
-        self.sections = [*about, *statistics] if self._item_first else [*statistics, *about]
+        self._write([*about, *statistics] if self._item_first else [*statistics, *about])
+
+    def _write(self, sections: list[Section]) -> None:
+        self.sections = sections
         self._targets = []
         faint, line, accent = (self.colours.css(role) for role in ("faint", "line", "accent"))
         parts = []
@@ -118,8 +125,9 @@ class DetailsView(QTextBrowser):
                 if fact.target is not None:
                     value = f'<a style="color:{accent}" href="item:{len(self._targets)}">{value}</a>'
                     self._targets.append(fact.target)
+                one_word = "white-space:nowrap;" if " " not in label and len(label) <= _ONE_WORD else ""
                 parts.append(
-                    f'<tr><td width="34%" style="color:{faint};border-bottom:1px solid {line}">'
+                    f'<tr><td width="34%" style="{one_word}color:{faint};border-bottom:1px solid {line}">'
                     f'{label}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
                 )
             parts.append("</table>")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from PySide6.QtWidgets import QWidget
@@ -17,6 +18,7 @@ from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.settings import Settings
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
+from memplan.requests.plan_request import PlanRequest
 
 TrackLoader = Callable[[Session, Sequence[TimelineTrack]], None]
 
@@ -67,7 +69,9 @@ class ViewServices:
     What a view is made with: the session and colours of the moment, and what works and keeps for it.
 
     `run` does a command of the window by its name, `open_rank` shows another rank of the open profile, `ranks_beside`
-    two of them side by side.
+    two of them side by side, `compare_with` compares the plan with a rank and a step of it, or with the median.
+    `planning_sources` are models and graphs to offer for planning, `open_planned` opens a plan that was made, with its
+    request and session, at a page, with the open run beside it if the last argument is set.
     """
 
     session: Session
@@ -79,6 +83,9 @@ class ViewServices:
     run: Callable[[str], object]
     open_rank: Callable[[int], object]
     ranks_beside: Callable[[int, int], object]
+    compare_with: Callable[[int, int | None], object]
+    planning_sources: Callable[[], Sequence[Path]]
+    open_planned: Callable[[PlanRequest, Session, str, bool], object]
 
     @property
     def track_loader(self) -> TrackLoader | None:
@@ -98,7 +105,8 @@ class PageSpec:
     """
     A page of the window: the view in its `middle`, and the `docks` around it with the pixels each gets at first.
 
-    `needs` says what it has nothing to show without: `plan`, `run`, `ranks` (several of them), or nothing.
+    `needs` says what it has nothing to show without: `plan`, `run`, `ranks` (several of them), or nothing. One that is
+    `alone` needs no document at all and has no docks.
     """
 
     name: str
@@ -106,6 +114,7 @@ class PageSpec:
     middle: str
     docks: Mapping[str, int] = field(default_factory=dict)
     needs: str = ""
+    alone: bool = False
 
 
 class ViewArea(str, Enum):

@@ -13,8 +13,16 @@ VIEW_SPECS = (
     ViewSpec("timeline", "Timeline", f"{_VIEWS}.timeline.timeline_view:TimelineView", _MIDDLE),
     ViewSpec("details", "Details", f"{_VIEWS}.details_panel:DetailsView", _RIGHT),
     ViewSpec("problems", "Problems", f"{_VIEWS}.problems_panel:ProblemsView", _RIGHT, tab_with="details"),
-    ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM, needs_plan=True),
+    ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM),
     ViewSpec("curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map"),
+    ViewSpec(
+        "process",
+        "Process to allocator",
+        f"{_VIEWS}.memory.process_view:ProcessView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="process",
+    ),
     ViewSpec(
         "statistics",
         "Statistics",
@@ -88,6 +96,15 @@ VIEW_SPECS = (
         picture="kernel",
     ),
     ViewSpec(
+        "planning",
+        "Planning",
+        f"{_VIEWS}.planning.planning_view:PlanningView",
+        _MIDDLE,
+        lazy=True,
+        keys=("Ctrl+Shift+L",),
+        picture="planning",
+    ),
+    ViewSpec(
         "kv",
         "KV budget",
         f"{_VIEWS}.kv.kv_budget_view:KvBudgetView",
@@ -107,11 +124,12 @@ PAGES = (
         "memory",
         "Memory",
         "timeline",
-        {**_BESIDE, "map": 430, "arcs": 0, "curve": 280, "difference": 0, "alive": 0, "transfers": 0},
+        {**_BESIDE, "map": 430, "arcs": 0, "curve": 280, "process": 0, "difference": 0, "alive": 0, "transfers": 0},
     ),
     PageSpec("plan", "Plan and run", "timeline", {**_BESIDE, "deviations": 320}, needs="plan and run"),
     PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0, "statistics": 0}),
     PageSpec("cluster", "Cluster", "cluster", needs="ranks"),
-    PageSpec("kv", "KV", "kv"),
+    PageSpec("planning", "Planning", "planning", alone=True),
+    PageSpec("kv", "KV", "kv", alone=True),
 )
 """The pages of the window in the order of its rail."""

@@ -27,12 +27,17 @@ from memplan.gui.work.loader import DocumentLoader
 from memplan.requests.plan_request import PlanRequest
 
 if TYPE_CHECKING:
-    from memplan.gui.views.plan_model_dialog import PlanModelDialog
+    from memplan.gui.views.planning.plan_model_dialog import PlanModelDialog
+
+_SAMPLES = Path(str(resources.files("memplan.samples")))
 
 
 class DocumentOpener:
     """
     What opens and closes `documents`. Dialogs stand over `parent`; `say` shows a line, `problem` what went wrong.
+
+    `problems_ever` counts the problems so far, and `opened` is given what it was when something was asked for that is
+    open by now: problems from before are over.
 
     What was read is kept in the settings as recent, and so is how the user arranged the tracks that are left.
     """
@@ -46,12 +51,15 @@ class DocumentOpener:
         *,
         say: Callable[[str], object],
         problem: Callable[[str], object],
+        problems_ever: Callable[[], int],
+        opened: Callable[[int], object],
     ) -> None:
         self._parent = parent
         self._documents = documents
         self._loader = loader
         self._settings = settings
         self._say, self._problem = say, problem
+        self._problems_ever, self._opened = problems_ever, opened
         loader.unbound.connect(self._ask_shape)
 
     @property
@@ -95,8 +103,10 @@ class DocumentOpener:
         It takes the place of a document that it holds all of, unless it is to have a `new_tab`. `prepare` is given the
         session before it is shown.
         """
+        problems = self._problems_ever()
 
         def done(request: Request, session: Session) -> None:
+            self._opened(problems)
             if time_range is not None:
                 session.viewport.show(*time_range)
             prepare(session)
@@ -146,12 +156,13 @@ class DocumentOpener:
 
     def open_sample(self) -> None:
         """Open the bundled plan and the profile that was simulated from it."""
-        samples = Path(str(resources.files("memplan.samples")))
-        self.open_request(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
+        self.open_request(Request(_SAMPLES / "llama_train.plan.json", _SAMPLES / "llama_train_profile"))
 
     def plan_model(self, config: Path | None = None) -> PlanModelDialog:
         """Ask which step of a model to plan, of the one at `config` where it is given, and open the plan."""
-        from memplan.gui.views.plan_model_dialog import PlanModelDialog  # knows every model, which takes a while
+        from memplan.gui.views.planning.plan_model_dialog import (
+            PlanModelDialog,
+        )  # knows every model, which takes a while
 
         now = self._documents.current.session.document
         profile = now.profile
@@ -163,7 +174,7 @@ class DocumentOpener:
             parent=self._parent,
         )
         if config is not None:
-            dialog.show_model(config)
+            dialog.form.show_source(config)
         dialog.open()
         return dialog
 
@@ -174,6 +185,25 @@ class DocumentOpener:
             Request(step.source, now.profile, now.rank, step=step) if step.like else Request(step.source, step=step)
         )
         self.open_request(beside)
+
+    def planning_sources(self) -> list[Path]:
+        """Models and graphs to plan: the open one, those that were opened before, and the sample's."""
+        asked = [self.request, *self._settings.recent]
+        graphs = [request.plan for request in asked if request.plan is not None and (request.chip or request.step)]
+        return [path for path in dict.fromkeys([*graphs, _SAMPLES / "llama_train.mindir", *self._settings.models])
+                if path.exists()]  # fmt: skip
+
+    def open_made(self, step: PlanRequest, session: Session, page: str, beside: bool) -> None:
+        """Open a plan that was made of `step` at `page`: as it is in `session`, or compared with the open run."""
+        self._settings.model_opened(step.source)
+        now = self.request
+        if beside and now.profile is not None:
+            request = Request(step.source, now.profile, now.rank, step=step)
+            self.open_request(request, prepare=lambda opened: setattr(opened, "page", page))
+            return
+        session.page = page
+        self.keep_arrangement()
+        self._documents.show(Request(step.source, step=step), session, new_tab=True)
 
     def open_file(self) -> None:
         """Ask for plans, or graphs to plan first, and open them."""

@@ -90,7 +90,7 @@ class ExportDialogs:
             self._window.statusBar().showMessage(tr("No plan is open."), 5_000)
             return
         kinds = {tr("memplan's own plan") + " (*.json)": OWN_FORMAT}
-        for exporter in EXPORTERS.values():
+        for exporter in (item for item in EXPORTERS.values() if item.plans):
             kinds[f"{tr(exporter.description)} (*{exporter.suffix})"] = exporter.name
         name, kind = QFileDialog.getSaveFileName(self._window, tr("Export the plan"), "plan.json", ";;".join(kinds))
         if name:

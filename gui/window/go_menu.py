@@ -54,7 +54,9 @@ def go_commands(
         low, high = viewport.bounds
         time, around = float(moment - session().origin_ns), _AROUND_PEAK * (high - low)
         viewport.reveal(time - around, time + around, margin=0.0)
-        docks.bring("map" if session().peak is not None else "curve")
+        docks.bring("map")
+        if session().peak is None:
+            docks.bring("curve")
         docks.bring("details")
 
     def to_costliest() -> None:
@@ -89,6 +91,11 @@ def go_commands(
         if search.isVisible():
             search.hide()
             docks.view(TimelineView).setFocus()
+            return
+        timeline = docks.view(TimelineView)
+        if timeline.filter.hasFocus():
+            timeline.filter.clear()
+            timeline.setFocus()
             return
         session().viewport.selected_range = None
         session().select(None)

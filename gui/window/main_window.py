@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QSettings, Qt
@@ -14,8 +13,8 @@ from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
-from memplan.gui.model.session.open_request import Request, notes_of
-from memplan.gui.model.session.session import FindingRef, Session
+from memplan.gui.model.session.open_request import Request, remarks_on
+from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
@@ -33,6 +32,7 @@ from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
 from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher, page_offered
+from memplan.gui.window.rank_switcher import RankSwitcher
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
@@ -78,7 +78,14 @@ class MainWindow(QMainWindow):
         self.loader = DocumentLoader(self.jobs, self)
         self.loader.tracks_read.connect(self._show_tracks)
         self.opener = DocumentOpener(
-            self, self.documents, self.loader, self.settings, say=self.say, problem=self.problem
+            self,
+            self.documents,
+            self.loader,
+            self.settings,
+            say=self.say,
+            problem=self.problem,
+            problems_ever=lambda: self.problems.errors_ever,
+            opened=lambda before: self.problems.forget_errors(before),
         )
         self.docks = ViewDocks(self, VIEW_SPECS, self.services, lambda name: self.exports.entries(name))
         self.pages = PageSwitcher(self, PAGES, self.docks)
@@ -87,6 +94,7 @@ class MainWindow(QMainWindow):
         self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)
+        self.ranks = RankSwitcher(self.documents, self.opener, self.side_by_side, self.jobs)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, _RIGHT)
@@ -116,8 +124,11 @@ class MainWindow(QMainWindow):
             self.settings,
             self,
             run=lambda name: self.commands.run(name),
-            open_rank=self.open_rank,
-            ranks_beside=self.ranks_beside,
+            open_rank=self.ranks.open,
+            ranks_beside=self.ranks.beside,
+            compare_with=self.ranks.compare_with,
+            planning_sources=self.opener.planning_sources,
+            open_planned=self.opener.open_made,
         )
 
     # -- parts ---------------------------------------------------------------------------------------------------
@@ -172,6 +183,7 @@ class MainWindow(QMainWindow):
                 self.pages,
                 self.side_by_side,
                 self,
+                self.ranks,
                 language=lambda: self.settings.language,
                 show_tier=self.loader.show_tier,
                 say=lambda text: self.statusBar().showMessage(text, 2_000),
@@ -246,7 +258,7 @@ class MainWindow(QMainWindow):
         for view in self.docks.session_views():
             view.show_session(session)
         self.search.show_session(session)
-        self.problems.show_notes(notes_of(session))
+        self.problems.show_remarks(remarks_on(session))
         if session.document.empty:
             self.welcome.show_recent(self.settings.recent)
         self._turn_to_page()
@@ -283,26 +295,6 @@ class MainWindow(QMainWindow):
     def _page_changed(self) -> None:
         self.commands.refresh()
 
-    def open_rank(self, rank: int) -> None:
-        """Show another rank of the open profile in place of the present one; what is selected and known stays."""
-        before = self.session
-
-        def prepare(session: Session) -> None:
-            session.diagnosis, session.page = before.diagnosis, "overview"
-            if isinstance(before.selected, FindingRef):
-                session.page = "timeline"
-                session.select(before.selected)
-                session.reveal_selected()
-
-        self.opener.open_request(replace(self.documents.current.request, rank=rank), prepare=prepare)
-
-    def ranks_beside(self, first: int, second: int) -> None:
-        """Show two ranks of the open profile side by side."""
-        request, shown = self.documents.current.request, self.session.document.rank
-        if shown is None or shown.rank != first:
-            self.open_rank(first)
-        self.opener.add_request(replace(request, rank=second), self.side_by_side.begin)
-
     def _side_by_side_changed(self) -> None:
         self._show_tabs()
         self.commands.refresh()
@@ -336,7 +328,7 @@ class MainWindow(QMainWindow):
                 timeline.tracks_changed()
         if session is self.session:
             self.search.search_for(self.search.edit.text())
-            self.problems.show_notes(notes_of(session))
+            self.problems.show_remarks(remarks_on(session))
 
     def _show_problem_count(self) -> None:
         self.docks["problems"].setWindowTitle(self.problems.title)

@@ -28,7 +28,7 @@ class PageLayout:
 
 def page_offered(page: PageSpec, document: Document) -> bool:
     """Whether `page` has anything to show of `document`, or a way to add what it lacks."""
-    if page.name == "overview" or page.middle == "kv":
+    if page.name == "overview" or page.alone:
         return True
     if page.needs == "ranks":
         return document.profile is not None and len(document.profile.ranks) > 1
@@ -116,7 +116,7 @@ class PageSwitcher:
         self._arrange(self.pages[self.current], False)
 
     def _show_middle(self, page: PageSpec, empty: bool) -> None:
-        if empty and page.middle != "kv":
+        if empty and not page.alone:
             self._stack.setCurrentWidget(self._welcome)
             return
         if page.middle in self._middles:
@@ -190,7 +190,7 @@ class PageSwitcher:
         now = self.pages[self.current]
         if view in now.docks or view == now.middle:
             return
-        if view in _ANYWHERE and now.middle != "kv":
+        if view in _ANYWHERE and not now.alone:
             return
         dock = self._docks.get(view)
         if dock is not None and not dock.isHidden():

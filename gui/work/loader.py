@@ -115,6 +115,18 @@ class DocumentLoader(QObject):
         title = tr("looking for what costs time and memory")
         self._jobs.latest(session, title, session.diagnose, keep, question="diagnosis", failed=session.keep_diagnosis)
 
+    def blocks(self, session: Session) -> None:
+        """Read the blocks of the run's allocator in `session`, once however often they are asked for."""
+        if session.document.rank is None or session.blocks_read or self._jobs.waiting(session, "blocks"):
+            return
+
+        def failed(_: str) -> None:
+            session.keep_blocks(None)
+
+        self._jobs.latest(
+            session, tr("reading blocks"), session.find_blocks, session.keep_blocks, question="blocks", failed=failed
+        )
+
     def every_track(self, session: Session) -> None:
         """Read the tracks of `session` that were never on the screen, so that a search misses none of them."""
         self.tracks(session, session.tracks.all)

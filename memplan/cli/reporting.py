@@ -167,3 +167,5 @@ def deliver(report: Report, form: str, target: Path | None) -> None:
         print_report(report)
     else:
         sys.stdout.write(render_report(report, form))
+    # A reader that has gone away is told of here, where commands can still end as they should.
+    sys.stdout.flush()

@@ -134,11 +134,14 @@ def compare(
         causes=step_causes(plan, ops, owner, inside, kernel_whats(ops, found_by)) if clock.anchored else None,
         aligned=found_by,
         holders=None
-        if join is None or memory is None
-        else holders_of(plan, measured_rank, join, memory, len(steps.numbers)),
+        if join is None or memory is None or memory.quantity != "allocated"
+        else holders_of(plan, measured_rank, join, memory.component, len(steps.numbers)),
         process=process_memory(measured_rank.memory_curves(progress)),
         places=kernel_places(plan, len(everything), rows, owner, alignment) if clock.anchored else None,
         times=_times(plan, ops, owner, found_by) if clock.anchored else None,
+        blocks=join,
+        steps=tuple(int(number) for number in steps.numbers),
+        place=position,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.compare.aligned_ops import AlignedStep
-from memplan.compare.result import ComparedMemory
 from memplan.core.progress import Progress
 from memplan.holders import JOINED_BY, BlockJoin, JoinedBy, PeakHolders, join_blocks, peak_holders
 from memplan.schema import Plan
@@ -66,17 +65,14 @@ def blocks_of(allocations: Allocations | None, component: str | None) -> Allocat
         allocations.size[rows],
         allocations.allocation_ns[rows],
         allocations.release_ns[rows],
+        address=None if allocations.address is None else allocations.address[rows],
     )
 
 
-def holders_of(
-    plan: Plan, rank: RankProfile, blocks: RankBlocks | None, memory: ComparedMemory | None, steps: int
-) -> PeakHolders | None:
-    """Who holds the peak of the compared step; `None` where the compared curve is no allocator's own count."""
-    if blocks is None or memory is None:
-        return None
-    curve = rank.memory(memory.component)
-    if curve is None or curve.allocated is None or memory.quantity != "allocated":
+def holders_of(plan: Plan, rank: RankProfile, blocks: RankBlocks, component: str, steps: int) -> PeakHolders | None:
+    """Who holds the peak of the compared step as the allocator of `component` counts; `None` where it counts none."""
+    curve = rank.memory(component)
+    if curve is None or curve.allocated is None:
         return None
     within = None
     if steps > 1:

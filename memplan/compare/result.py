@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from memplan.align import ScopeTimes
     from memplan.compare.aligned_ops import AlignedStep
     from memplan.compare.kernel_places import KernelPlaces
+    from memplan.compare.rank_blocks import RankBlocks
     from memplan.compare.step_causes import StepCauses
     from memplan.holders import PeakHolders
     from memplan.traces.process_memory import ProcessMemory
@@ -174,6 +175,8 @@ class Comparison:
     `causes` are what makes the step longer or shorter; `aligned` is how ops and kernels were matched where names don't
     tell, `times` roll planned and measured times up by part and layer of the model. `holders` say who holds the
     measured peak, `process` what the process holds beside the allocator; `places` are all kernels in the model's words.
+    `blocks` are the rank's blocks joined to planned tensors. `steps` are the numbers of the rank's steps, from 0 where
+    the profile has none, and `place` which of them was compared.
     """
 
     graph: str
@@ -199,3 +202,6 @@ class Comparison:
     process: ProcessMemory | None = None
     times: ScopeTimes | None = None
     places: KernelPlaces | None = None
+    blocks: RankBlocks | None = None
+    steps: tuple[int, ...] = ()
+    place: int = 0

@@ -87,6 +87,18 @@ def format_duration(duration_ns: float) -> str:
     return f"{duration_ns:.0f} ns"
 
 
+_TIME_UNITS_OF = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9}
+_TIME = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ns|us|µs|ms|s)\s*")
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of a time with its unit, such as `2s` or `50ms`; raises `InputError` for anything else."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise InputError(f"{text!r:.40} is not a time", remedy="write it as 2s or 50ms")
+    return round(float(match.group(1)) * _TIME_UNITS_OF[match.group(2)])
+
+
 def microseconds(time_ns: int) -> str:
     """Nanoseconds as microseconds with three decimals, exactly, as files of traces hold them."""
     sign, size = ("-", -time_ns) if time_ns < 0 else ("", time_ns)

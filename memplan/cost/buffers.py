@@ -16,15 +16,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.vector import VectorWork
 from memplan.graph.model import DTYPE_BITS
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One step of an iteration: what it does, and the pipe that does it."""
-
-    name: str
-    pipe: str
-
+from memplan.schema.planned_tiling import Stage
 
 MATMUL_STAGES = (
     Stage("GM to L1", "MTE2"), Stage("L1 to L0", "MTE1"), Stage("multiply", "cube"), Stage("L0C to GM", "FixPipe"),

@@ -43,6 +43,10 @@ _STEPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 
 
+_ADDING = {"reduce_scatter": 1.0, "all_reduce": 0.5}
+"""The part of a collective's way on which what arrives is added up."""
+
+
 def _count(term: str, ranks: int) -> float:
     doublings = ceil(log2(max(ranks, 1)))
     return {
@@ -70,10 +74,12 @@ def collective_time(
     if ranks <= 1:
         return CollectiveTime(head_ns, 0.0, 0.0, "none")
     latency_ns = float(link.latency_ns or 0)
+    adding = _ADDING.get(kind, 0.0)
+    slower = 1.0 - adding + adding / link.reduce_share
     found = []
     for algorithm, (steps, crossings) in _STEPS[kind].items():
         rate = link.bytes_per_second * (min(mesh_links, ranks - 1) if algorithm == "mesh" else 1)
         latency = _count(steps, ranks) * latency_ns
-        transfer = _count(crossings, ranks) * payload / rate * 1e9
+        transfer = _count(crossings, ranks) * payload / rate * slower * 1e9
         found.append(CollectiveTime(head_ns + latency + transfer, latency, transfer, algorithm))
     return min(found, key=lambda time: time.duration)

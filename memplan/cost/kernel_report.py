@@ -6,7 +6,7 @@ What the buffers' addresses are is for `memplan.placement.onchip` to say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import ceil
 
@@ -17,7 +17,6 @@ from memplan.cost.buffers import (
     MATMUL_STAGES,
     VECTOR_STAGES,
     BufferNeed,
-    Stage,
     attention_buffers,
     attention_stages,
     matmul_buffers,
@@ -29,16 +28,18 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
 from memplan.cost.uncertainty import time_interval
 from memplan.cost.vector import VectorWork, vector_work
+from memplan.schema.planned_tiling import Stage, TileSize
 
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
     """
-    `cost`, and how `problem` is cut: `tiling` in sentences, `needs` on chip over the `stages` of an iteration.
+    `cost`, and how `problem` is cut: `tiling` in sentences, `tile` in sizes, `needs` on chip over the `stages` of an
+    iteration.
 
     `gm_bound` are bytes that must cross between cores and GM whatever the tiling, `None` where no bound is known.
-    `missing` says why there is no tiling; then `tiling`, `stages` and `needs` are empty. `notes` say what `needs`
-    leaves out and what was taken for granted.
+    `missing` says why there is no tiling; then `tiling`, `tile`, `stages` and `needs` are empty. `notes` say what
+    `needs` leaves out and what was taken for granted.
     """
 
     cost: KernelCost
@@ -49,6 +50,7 @@ class KernelReport:
     gm_bound: int | None = None
     missing: Sentence | None = None
     notes: tuple[Sentence, ...] = ()
+    tile: tuple[TileSize, ...] = ()
 
 
 @lru_cache(maxsize=1024)
@@ -107,9 +109,13 @@ _STREAMING = frozenset({"vector", "rows", "reduction", "fill", "slice", "transpo
 
 @dataclass(frozen=True, slots=True)
 class KernelCut:
-    """How a kernel is cut: in `words`, what it `needs` on chip over `stages`, and the bytes that must cross to GM."""
+    """
+    How a kernel is cut: in `words` and in the sizes of a `tile`, what it `needs` on chip over `stages`, and the bytes
+    that must cross to GM.
+    """
 
     words: tuple[Sentence, ...]
+    tile: tuple[TileSize, ...]
     stages: tuple[Stage, ...]
     needs: tuple[BufferNeed, ...]
     gm_bound: int
@@ -134,7 +140,8 @@ def matmul_cut(product: MatmulProblem, tiling: Tiling, machine: Machine, *, core
     if tiling.splits > 1:
         words.append(Sentence("K is split over {} cores, which add their sums in GM", (str(tiling.splits),)))
     bound = round(traffic_bound(product, machine, cores=cores))
-    return KernelCut(tuple(words), MATMUL_STAGES, tuple(matmul_buffers(product, tiling)), bound)
+    tile = tuple(TileSize(field.name, getattr(tiling, field.name)) for field in fields(tiling))
+    return KernelCut(tuple(words), tile, MATMUL_STAGES, tuple(matmul_buffers(product, tiling)), bound)
 
 
 def attention_cut(attention: AttentionProblem, time: AttentionTime, machine: Machine) -> KernelCut:
@@ -154,11 +161,12 @@ def attention_cut(attention: AttentionProblem, time: AttentionTime, machine: Mac
                  (str(time.block_q), str(time.block_kv), str(time.cores))),
     )  # fmt: skip
     needs = tuple(attention_buffers(attention, time, machine))
-    return KernelCut(words, attention_stages(machine), needs, round(attention.compulsory_bytes))
+    tile = TileSize("block_q", time.block_q), TileSize("block_kv", time.block_kv), TileSize("cores", time.cores)
+    return KernelCut(words, tile, attention_stages(machine), needs, round(attention.compulsory_bytes))
 
 
 def _of(cut: KernelCut, cost: KernelCost, problem: KernelProblem, notes: tuple[Sentence, ...]) -> KernelReport:
-    return KernelReport(cost, problem, cut.words, cut.stages, cut.needs, cut.gm_bound, notes=notes)
+    return KernelReport(cost, problem, cut.words, cut.stages, cut.needs, cut.gm_bound, notes=notes, tile=cut.tile)
 
 
 def _vector(
@@ -170,4 +178,10 @@ def _vector(
         return KernelReport(cost, problem, missing=missing, notes=notes)
     pieces = (format_bytes(round(work.piece)), str(ceil(work.pieces)), str(work.cores))
     words = (Sentence("pieces of up to {} of each operand: {} on each of {} cores", pieces),)
-    return KernelReport(cost, problem, words, VECTOR_STAGES, needs, round(work.read + work.written), notes=notes)
+    tile = (
+        TileSize("piece_bytes", round(work.piece)),
+        TileSize("pieces", ceil(work.pieces)),
+        TileSize("cores", work.cores),
+    )
+    moved = round(work.read + work.written)
+    return KernelReport(cost, problem, words, VECTOR_STAGES, needs, moved, notes=notes, tile=tile)

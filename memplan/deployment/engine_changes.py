@@ -27,11 +27,22 @@ _PARTS: tuple[_Exchange, ...] = (
     (Sentence("block size"), ("default_block_size", "forced_block", "compressed_block", "block_sizes")),
     (
         Sentence("kernels and cache layout"),
-        ("backends", "kv_bytes", "default_kv", "checkpoint_kv", "latent", "compressed", "hybrid", "paged"),
+        (
+            "backends",
+            "named_kernels",
+            "kv_bytes",
+            "default_kv",
+            "checkpoint_kv",
+            "latent",
+            "compressed",
+            "hybrid",
+            "paged",
+        ),
     ),
     (Sentence("recurrent states"), ("states",)),
     (Sentence("scheduling ahead"), ("scheduling",)),
     (Sentence("what runs at all"), ("drafts_in_pipelines", "unpiped", "plain_experts")),
+    (Sentence("memory beside the weights"), ("held", "counts_used")),
 )
 """The same of an engine's other parts, in the order in which its settings follow from each other."""
 

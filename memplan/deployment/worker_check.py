@@ -51,6 +51,7 @@ def worker_check(case: Case, before: KvBudget, logged: WorkerMemory) -> WorkerCh
         collectives=known.collectives if logged.non_torch is None else logged.non_torch,
         # The engine has measured what else there is.
         workspace=known.workspace if logged.non_torch is None else 0,
+        used=known.used if logged.free is None or logged.total is None else max(0, logged.total - logged.free),
     )
     options = case.options if logged.context is None else replace(case.options, length=logged.context)
     measured = replace(case, memory=memory, options=options)

@@ -101,6 +101,9 @@ def _events(plan: Plan, starts: Sequence[int]) -> Iterator[_Event]:
                         "gm_bytes": op.gm_bytes, "stalled_ns": op.stalled_ns}  # fmt: skip
         if op.source is not None:
             about["source"] = op.source
+        if op.tiling is not None:
+            about["tile"] = {size.name: size.value for size in plan.tilings[op.tiling].tile}
+            about["l2_bytes"] = plan.tilings[op.tiling].l2_bytes
         for start in starts:
             yield _slice(op.name, op.bound, _OPS, op.stream, start + op.start_ns, op.duration_ns, about)
 

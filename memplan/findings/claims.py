@@ -68,11 +68,20 @@ class Claims:
             self._taken.append(Taken(part, granted, rows))
         return granted
 
+    def excuse(self, part: str, length_ns: int) -> None:
+        """Take up to `length_ns` of `part` whose reason a finding tells although nothing would be won by it."""
+        self._left[part] = self.left(part) - max(min(length_ns, self.left(part)), 0)
+
     def take_spread(self, length_ns: int) -> int:
         """Claim computing time that lies in kernels no matter which: a rank or a clock that makes all of them slow."""
         granted = self.take(COMPUTING, length_ns)
         self._spread += granted
         return granted
+
+    @property
+    def spread_ns(self) -> int:
+        """What is claimed of computing that lies in kernels no matter which."""
+        return self._spread
 
     def beyond_spread(self, length_ns: int) -> int:
         """What of kernels' excess is left when that of their rank or clock, which is claimed already, is taken off."""

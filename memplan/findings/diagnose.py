@@ -14,6 +14,8 @@ from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_o
 from memplan.findings.rank_case import case_at_step, rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
 from memplan.findings.rules.cache_rules import cache_findings
+from memplan.findings.rules.chain_rules import chain_findings
+from memplan.findings.rules.clock_rules import clock_findings
 from memplan.findings.rules.communication_rules import communication_findings
 from memplan.findings.rules.expert_rules import expert_findings
 from memplan.findings.rules.failure_rules import failure_findings
@@ -27,6 +29,8 @@ from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
+from memplan.findings.rules.stage_rules import stage_findings
+from memplan.findings.rules.turn_rules import turn_findings
 from memplan.traces.directory import Profile
 
 if TYPE_CHECKING:
@@ -37,16 +41,20 @@ FindingRule = Callable[[JobCase], Iterable[Finding]]
 
 RULES: tuple[FindingRule, ...] = (
     path_findings,
+    clock_findings,
     rank_findings,
     host_findings,
     expert_findings,
+    turn_findings,
     late_findings,
+    stage_findings,
     packet_findings,
     communication_findings,
     affinity_findings,
     kernel_findings,
     recompute_findings,
     plan_findings,
+    chain_findings,
     bound_findings,
     sequence_findings,
     failure_findings,

@@ -19,6 +19,7 @@ from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
     from memplan.cost import Machine
+    from memplan.findings.job_case import JobCase
 
 _LAUNCH, _MEMORY, _NO_PIPE, _NOT_COUNTED = "launch", "memory", "no pipe", "not counted"
 
@@ -81,6 +82,13 @@ def kernel_bounds(
             near = duration < threshold("planned_spread") * reached
             bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
     return KernelBounds(bound, limit, limits, modelled, most)
+
+
+def bounds_of_rank(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
+    """Bounds of the computing kernels of `rank`, by the plan where it has them."""
+    planned = job.planned.get(rank)
+    times = None if planned is None else planned.planned_ns
+    return kernel_bounds(kernels, job.ranks[rank].case.computing_rows, job.machine, times)
 
 
 def column_codes(column: Sequence[str]) -> DictionaryArray:

@@ -73,8 +73,15 @@ class ExposedCommunication:
         return None if self.transfer_ns is None else self.exposed_ns - self.transfer_ns
 
     @property
+    def bubble_ns(self) -> int:
+        """What of it is a pipeline's bubble: a send or receive waits for its peer, which works on another stage."""
+        if self.is_bubble:
+            return self.exposed_ns
+        return (self.waiting_ns or 0) if self.communication.peer_to_peer else 0
+
+    @property
     def is_bubble(self) -> bool:
-        """Whether it is a send or receive that mostly waits for its peer, which works on another pipeline stage."""
+        """Whether it is a send or receive that mostly waits: then all of it counts as a bubble."""
         if not self.communication.peer_to_peer or self.transfer_ns is None:
             return False
         return self.transfer_ns < threshold("bubble_share") * self.exposed_ns
@@ -162,19 +169,48 @@ def _after_synchronising(case: RankCase, rest: Intervals, between: Intervals) ->
     """
     Gaps within steps that follow a call that waited for the device: the queue had run empty when it came back.
 
-    The gap belongs to the call where that began before the gap and came back soon after its start.
+    The gap belongs to the call where that began before computing stopped and came back soon after, or later: what
+    communicates meanwhile divides a gap and doesn't make it another one's.
     """
     calls = case.host.get("synchronise", NOTHING)
     if not len(calls[0]):
         return NOTHING, rest
     start, end = rest
-    place = np.searchsorted(calls[0], start, side="left") - 1
+    stopped = _last_before(case.computing[1], start)
+    place = np.searchsorted(calls[0], stopped, side="left") - 1
     inside = place >= 0
     ended = calls[1][np.maximum(place, 0)]
     tail = int(threshold("sync_tail_ns"))
-    waited = inside & (ended >= start - tail) & (ended <= np.maximum(start + tail, end))
+    waited = inside & (ended >= stopped - tail) & (ended <= np.maximum(start + tail, end))
     part = interval_difference((start[waited], end[waited]), between)
     return part, interval_difference(rest, part)
+
+
+def _last_before(ends: Int64s, times: Int64s) -> Int64s:
+    """The last of `ends` that is no later, for each of `times`; the time itself where there is none."""
+    if not len(ends):
+        return times
+    place = np.searchsorted(ends, times, side="right") - 1
+    return np.where(place >= 0, ends[np.maximum(place, 0)], times)
+
+
+def laid_bare(case: RankCase) -> Intervals:
+    """
+    Communication that runs alone after a call that waited for the device, until the host launches the next kernel.
+
+    Without it the device would idle for just as long. Until the call returns it may have waited for the communication.
+    """
+    stops, begins = case.computing[1][:-1], case.computing[0][1:]
+    calls = case.host.get("synchronise", NOTHING)
+    if not len(stops) or not len(calls[0]) or not len(case.launch_ns) or case.kernels is None:
+        return NOTHING
+    place = np.searchsorted(case.kernels.start_ns[case.computing_rows], begins, side="left")
+    until = np.clip(case.launch_ns[np.minimum(place, len(case.launch_ns) - 1)], stops, begins)
+    last = np.searchsorted(calls[0], stops, side="left") - 1
+    back = calls[1][np.maximum(last, 0)]
+    waited = (last >= 0) & (back >= stops - int(threshold("sync_tail_ns"))) & (back < until)
+    alone = interval_difference(case.communicating, case.computing)
+    return interval_intersection(alone, (np.maximum(back, stops)[waited], until[waited]))
 
 
 def _by_launch(case: RankCase, rest: Intervals) -> dict[str, Intervals]:
@@ -232,8 +268,8 @@ def breakdown(case: RankCase, exposed: Sequence[ExposedCommunication]) -> list[S
         inside = (window.start_ns, window.end_ns)
         first, last = np.searchsorted(reach, inside[0], side="right"), np.searchsorted(starts, inside[1], side="left")
         inner = [(one, _exposed_within(one, inside)) for one in exposed[int(first) : int(last)]]
-        bubble = sum(length for one, length in inner if one.is_bubble)
-        alone = sum(length for one, length in inner if not one.is_bubble)
+        bubble = sum(one.bubble_ns * length // one.exposed_ns for one, length in inner if one.exposed_ns)
+        alone = sum(length for _, length in inner) - bubble
         known = [(one, length) for one, length in inner if not one.is_bubble and length]
         transfer = _moving(known) if all(one.transfer_ns is not None for one, _ in known) else None
         overlapped = _length(both, inside)
@@ -270,7 +306,7 @@ def _of_sums(step: StepTimes, exposed: Sequence[ExposedCommunication]) -> StepBr
     computing, overlapped, uncovered = (
         part or 0 for part in (step.computing_ns, step.overlapped_ns, step.communication_not_overlapped_ns)
     )
-    bubble = min(sum(one.exposed_ns for one in own if one.is_bubble), uncovered)
+    bubble = min(sum(one.bubble_ns for one in own), uncovered)
     alone = uncovered - bubble
     known = [one.transfer_ns for one in own if not one.is_bubble]
     moved = min(sum(one or 0 for one in known), alone) if known and None not in known else None

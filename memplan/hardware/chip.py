@@ -48,7 +48,9 @@ class Fabric:
     """
     What joins the dies: bytes per second of one direction of one die over all its links called `link`.
 
-    The rate holds within `reach` dies (any number if `None`), `beyond_bytes_per_second` further away.
+    The rate holds within `reach` dies (any number if `None`), `beyond_bytes_per_second` further away. Where each die
+    has a link of its own to each of `links` others, fewer dies use fewer of them. `reached` is whether the rate is what
+    collectives were measured to reach, rather than what the links could carry.
     """
 
     link: str
@@ -57,11 +59,15 @@ class Fabric:
     source: str
     reach: int | None = None
     beyond_bytes_per_second: float | None = None
+    links: int | None = None
+    reached: bool = False
 
     def rate(self, dies: int) -> float:
-        """Bytes per second of one die that exchanges with so many."""
-        far = self.reach is not None and dies > self.reach
-        return self.beyond_bytes_per_second or self.bytes_per_second if far else self.bytes_per_second
+        """Bytes per second of one of so many dies that exchange."""
+        if self.reach is not None and dies > self.reach:
+            return self.beyond_bytes_per_second or self.bytes_per_second
+        used = 1.0 if self.links is None else min(max(dies - 1, 1), self.links) / self.links
+        return self.bytes_per_second * used
 
 
 @dataclass(frozen=True, slots=True)

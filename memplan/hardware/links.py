@@ -16,7 +16,8 @@ class Link:
     One link as seen by one die.
 
     `bytes_per_second` is one direction, `None` where no source gives it; `also` holds what other sources say, in
-    bytes per second. `applies_to` names the chip families the figure was given for (`*`: any).
+    bytes per second. `applies_to` names the chip families the figure was given for (`*`: any). `reduce_share` is what
+    exchanges that add up reach of the rate.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Link:
     applies_to: tuple[str, ...]
     also: tuple[SourcedValue, ...] = ()
     note: str = ""
+    reduce_share: float = 1.0
 
 
 @functools.cache
@@ -39,6 +41,7 @@ def _all() -> tuple[Link, ...]:
             applies_to=tuple(row["applies_to"]),
             also=tuple(SourcedValue(item["value"], "B/s", item["source"]) for item in row.get("also", ())),
             note=row.get("note", ""),
+            reduce_share=row.get("reduce_share", 1.0),
         )
         for row in table("memplan.hardware", "links.json")["links"]
     )

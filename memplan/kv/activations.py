@@ -6,14 +6,13 @@ import functools
 from dataclasses import replace
 
 from memplan.graph import Graph, TensorKind, live_curve
+from memplan.kv.engine import ProfileRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import Layer
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 
 _TRANSIENT = tuple(kind for kind in TensorKind if not kind.persistent)
-_SAMPLED_BYTES = 6
-"""A logit is sampled from a float32 copy beside the 16 bits it is computed in."""
 
 
 def transient_peak(graph: Graph) -> int:
@@ -42,13 +41,16 @@ def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def activation_peak(model: ModelConfig, layout: Layout, precision: str, tokens: int, sequences: int) -> int:
+def activation_peak(
+    model: ModelConfig, layout: Layout, precision: str, tokens: int, sequences: int, profile: ProfileRules
+) -> int:
     """
     Bytes of activations at the peak of a prefill of `tokens` tokens on one rank of `layout`, in order and unshared.
 
-    The logits of `sequences` sequences are counted where they are more. Kernels' own workspace is not in it.
+    What is alive when `sequences` sequences are sampled by the rules of `profile` is counted where it is more. Kernels'
+    own workspace is not in it.
     """
     short = replace(model, layers=_kinds_of_layers(model), mtp_layers=())
     flat = replace(layout, pipeline=1)
     graph = step_graph(short, flat, ServedStep(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
-    return max(transient_peak(graph), sequences * model.vocab_size * _SAMPLED_BYTES)
+    return max(transient_peak(graph), profile.sampling_bytes(model, tokens, sequences))

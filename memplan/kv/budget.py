@@ -39,15 +39,14 @@ def _stage_items(
     share = check_share(engine.utilization if memory.utilization is None else memory.utilization)
     scheme = precision(memory.precision, model)
     extra = memory.redundant_experts
-    held = held_weights(model, layout, scheme, span, mtp=options.caches.mtp, redundant=extra)
+    held = held_weights(model, engine, layout, scheme, span, mtp=options.caches.mtp, redundant=extra)
     tokens = options.batched_tokens or engine.batched_tokens
     activations = memory.activations
     if activations is None:
-        activations = activation_peak(model, layout, memory.precision, tokens, memory.sequences)
+        activations = activation_peak(model, layout, memory.precision, tokens, memory.sequences, engine.profile)
     dispatched = None
     if engine.dispatch_tokens is not None:
         dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
-    buffers = communication(model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb)
     return (
         card,
         driver,
@@ -69,12 +68,8 @@ def _stage_items(
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
         ),
-        BudgetItem(
-            BudgetPart.COLLECTIVES,
-            "HCCL buffers",
-            buffers.total_bytes if memory.collectives is None else memory.collectives,
-            buffers.source if memory.collectives is None else GIVEN,
-        ),
+        _runtime(model, chip, engine, layout, memory, dispatched),
+        *_used(engine, memory),
         BudgetItem(
             BudgetPart.GRAPHS,
             "graphs",
@@ -88,6 +83,29 @@ def _stage_items(
             GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
         ),
     )
+
+
+def _runtime(
+    model: ModelConfig, chip: Chip, engine: Engine, layout: Layout, memory: Memory, dispatched: int | None
+) -> BudgetItem:
+    """What is taken outside the framework: buffers of collectives, or all that was measured of the engine's runtime."""
+    name, measured = "HCCL buffers", engine.profile.alone if layout.ranks == 1 else engine.profile.joined
+    if memory.collectives is not None:
+        return BudgetItem(BudgetPart.COLLECTIVES, name, memory.collectives, GIVEN)
+    if measured is not None:
+        return BudgetItem(BudgetPart.COLLECTIVES, "runtime and NCCL", measured, Sentence("as workers measured it"))
+    buffers = communication(
+        model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb, data_mb=engine.profile.data_buffer_mb
+    )
+    return BudgetItem(BudgetPart.COLLECTIVES, name, buffers.total_bytes, buffers.source)
+
+
+def _used(engine: Engine, memory: Memory) -> tuple[BudgetItem, ...]:
+    """What was in use on the device before the start, where the engine takes it off once more."""
+    if not engine.counts_used or not memory.used:
+        return ()
+    why = Sentence("taken off once more by {}", (engine.name,))
+    return (BudgetItem(BudgetPart.OUTSIDE, "in use before the start", memory.used, why),)
 
 
 def _kernels(engine: Engine, nbytes: int) -> BudgetItem:

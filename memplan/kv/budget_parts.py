@@ -59,6 +59,7 @@ class Memory:
 
     `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph`,
     `workspace` and `collectives` override the estimates; graphs and workspace are unknown otherwise.
+    `used` is what of the device is in use before the engine starts, which some engines take off once more.
     `cache` is the cache's own memory where it is given, whatever is left. `precision` is how weights are
     stored. `redundant_experts` are copies of
     experts in each layer, on all ranks together.
@@ -72,6 +73,7 @@ class Memory:
     graph: int | None = None
     workspace: int | None = None
     collectives: int | None = None
+    used: int = 0
     cache: int | None = None
     sequences: int = DEFAULT_SEQUENCES
     hccl_buffer_mb: int = HCCL_BUFFER_MB

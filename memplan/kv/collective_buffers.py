@@ -56,14 +56,20 @@ def dispatch_bytes(model: ModelConfig, layout: Layout, chip: Chip, tokens: int) 
 
 
 def communication(
-    model: ModelConfig, layout: Layout, chip: Chip, *, tokens: int | None, buffer_mb: int = HCCL_BUFFER_MB
+    model: ModelConfig,
+    layout: Layout,
+    chip: Chip,
+    *,
+    tokens: int | None,
+    buffer_mb: int = HCCL_BUFFER_MB,
+    data_mb: int | None = None,
 ) -> Communication:
     """
     Buffers of one rank of `layout`.
 
     One communicator is counted for every dimension of more than one rank. Where dispatch needs more than the buffer
     that was set, its communicator is counted with what it needs; `tokens` is how many of a rank it serves at once,
-    `None` where the engine does not use it.
+    `None` where the engine does not use it. Data parallelism has buffers of `data_mb` where the engine sets them.
     """
     dimensions = (
         ("tensor", layout.tensor),
@@ -76,10 +82,14 @@ def communication(
     each = _BUFFERS_PER_COMMUNICATOR * buffer_mb * MIB
     needed = None if tokens is None else dispatch_bytes(model, layout, chip, tokens)
     total = len(names) * each
+    if data_mb is not None and layout.data > 1:
+        total += _BUFFERS_PER_COMMUNICATOR * data_mb * MIB - each
     if needed is not None and needed > each:
         total += needed - each
     text = "2 x HCCL_BUFFSIZE ({} MB) for each communicator: {}"
     source = Sentence(text, (str(buffer_mb), joined(map(Sentence, names or ("none",)), "{}, {}")))
+    if data_mb is not None and layout.data > 1:
+        source = Sentence("{}; data parallelism has buffers of {} MB", (source, str(data_mb)))
     if needed is not None and chip.dispatch_buffer is not None:
         source = Sentence("{}; dispatch needs {} B ({})", (source, f"{needed:,}", chip.dispatch_buffer.source))
     return Communication(names, each, total, needed, source)

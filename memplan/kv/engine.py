@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
+from memplan.models.architecture import RotaryTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,51 @@ class SchedulingRules:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRules:
+    """
+    What a worker holds beside the weights as they are stored.
+
+    A table of rotary positions is kept in `copies` by the kind of its positions, once for others; beside compressed
+    entries an element of it takes `compressed_bytes`, cosines and sines together. Groups named in `twice` are held a
+    second time, in another layout.
+    """
+
+    copies: Mapping[str, int]
+    compressed_bytes: int
+    twice: tuple[str, ...] = ()
+
+    def rotary_bytes(self, table: RotaryTable) -> int:
+        """Bytes of `table` on one rank: 16 bits an element."""
+        if table.kind == "compressed":
+            return table.positions * table.width * self.compressed_bytes
+        return table.positions * table.width * 2 * self.copies.get(table.kind, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRules:
+    """
+    What an engine finds taken when it runs the model once before it sizes the cache, beside the peak of the ops.
+
+    Of every sequence a token is sampled: `logit_bytes` are alive for each logit, `vocabulary_bytes` once for each word,
+    and `hidden_copies` of all tokens' hidden states. `alone` and `joined` are bytes that the runtime takes outside the
+    framework on a rank by itself and among others, `None` where HCCL's documented buffers are all that is known.
+    Those of data parallelism have `data_buffer_mb` units of 2**20 bytes where the engine sets them.
+    """
+
+    logit_bytes: int = 6
+    vocabulary_bytes: int = 0
+    hidden_copies: int = 0
+    alone: int | None = None
+    joined: int | None = None
+    data_buffer_mb: int | None = None
+
+    def sampling_bytes(self, model: ModelConfig, tokens: int, sequences: int) -> int:
+        """Bytes alive when the tokens of `sequences` are sampled behind a prefill of `tokens` tokens."""
+        hidden = tokens * model.hidden_size * 2 * self.hidden_copies
+        return model.vocab_size * (sequences * self.logit_bytes + self.vocabulary_bytes) + hidden
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """
     One engine, version and generation of chip; `usual` is the version meant where none is named.
@@ -221,7 +267,10 @@ class Engine:
     multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
-    that has one pool of blocks.
+    that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
+    `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
+    `counts_used` says that what is in use on the device before the start is taken off once more. `profile` is what its
+    run before the cache is sized finds.
     """
 
     name: str
@@ -253,3 +302,7 @@ class Engine:
     hybrid: bool
     paged: bool
     dispatch_tokens: int | None
+    held: HeldRules | None
+    named_kernels: bool
+    counts_used: bool
+    profile: ProfileRules

@@ -15,6 +15,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.units import MIB
 from memplan.hardware import Chip
 from memplan.kv.engine import (
     AttentionBackend,
@@ -22,9 +23,11 @@ from memplan.kv.engine import (
     CompressedLayout,
     Engine,
     EntryFormat,
+    HeldRules,
     IndexFormat,
     LatentLayout,
     PlannerRules,
+    ProfileRules,
     SchedulingRules,
     StateRules,
 )
@@ -100,6 +103,16 @@ def _compressed(row: Mapping[str, Any]) -> CompressedLayout:
     )
 
 
+def _held(row: Mapping[str, Any]) -> HeldRules:
+    return HeldRules(row.get("copies", {}), row["compressed_bytes"], tuple(row.get("twice", ())))
+
+
+def _profile(row: Mapping[str, Any]) -> ProfileRules:
+    sizes = {name: row[f"{name}_mib"] * MIB for name in ("alone", "joined") if f"{name}_mib" in row}
+    names = ("logit_bytes", "vocabulary_bytes", "hidden_copies", "data_buffer_mb")
+    return ProfileRules(**{name: row[name] for name in names if name in row}, **sizes)
+
+
 def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
     ahead = row.get("ahead_in_pipelines", False)
     return SchedulingRules(
@@ -154,6 +167,10 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         hybrid=row.get("hybrid", True),
         paged=row.get("paged", True),
         dispatch_tokens=row.get("dispatch_tokens"),
+        held=_held(row["held"]) if "held" in row else None,
+        named_kernels=row.get("named_kernels", False),
+        counts_used=row.get("counts_used", False),
+        profile=_profile(row.get("profile", {})),
     )
 
 

@@ -9,6 +9,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 from memplan.hardware import Chip
+from memplan.kv.engine import Engine
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, Precision, precision
@@ -54,15 +55,20 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
 
 
 def held_weights(
-    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool, redundant: int
+    model: ModelConfig, engine: Engine, layout: Layout, scheme: Precision, span: range, *, mtp: bool, redundant: int
 ) -> Mapping[str, int]:
     """
-    Bytes of weights by group on one rank, with `redundant` copies of experts in each layer, dealt to the ranks with the
-    others (vllm 0.33.0 config/parallel.py `eplb_config.num_redundant_experts`).
+    Bytes of weights by group on one rank, with what `engine` holds beside them, and with
+    `redundant` copies of experts in each layer, dealt to the ranks with the others (vllm 0.33.0 config/parallel.py
+    `eplb_config.num_redundant_experts`).
 
     Raises `InputError` where there are no experts to copy, or no ranks that share them.
     """
     held = dict(rank_weight_bytes(model, layout, scheme, span, mtp=mtp))
+    if engine.held is not None and model.rotary:
+        held["rotary positions"] = sum(map(engine.held.rotary_bytes, model.rotary))
+    if engine.held is not None and engine.held.twice:
+        held["second layouts"] = sum(held.get(group, 0) for group in engine.held.twice)
     if not redundant:
         return held
     if model.experts is None or layout.expert == 1:

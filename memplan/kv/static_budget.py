@@ -51,7 +51,7 @@ def static_budget(
     scheme = precision(served.precision, model)
     stages = stage_spans(len(model.layers), layout)
     extra, mtp = memory.redundant_experts, options.caches.mtp
-    weights = [held_weights(model, layout, scheme, span, mtp=mtp, redundant=extra) for span in stages]
+    weights = [held_weights(model, engine, layout, scheme, span, mtp=mtp, redundant=extra) for span in stages]
     pictures = rules.vision_cache if sees(model, rules) else 0
     static = [StaticMemory(found, sum(held.values()), share, pictures, memory.cache) for held in weights]
     pools, rooms = token_pools(model, engine, options, layout, static)
@@ -79,7 +79,7 @@ def static_budget(
     )
     settings = replace(settings, choices=choices)
     notes = weight_notes(model, layout, served, stages[tight])
-    notes += _slack_notes(model, chip, layout, memory, served, options, slack, pools)
+    notes += _slack_notes(model, chip, engine, layout, memory, served, options, slack, pools)
     return _report(model, chip, engine, settings, layout, tight, tuple(items), room, pools, notes)
 
 
@@ -90,6 +90,7 @@ def _why_prefill(options: ServingOptions, usual: int) -> Text:
 def _slack_notes(
     model: ModelConfig,
     chip: Chip,
+    engine: Engine,
     layout: Layout,
     memory: Memory,
     served: ServedWeights,
@@ -101,7 +102,7 @@ def _slack_notes(
     activations = memory.activations
     if activations is None:
         tokens = options.batched_tokens or 0
-        activations = activation_peak(model, layout, served.precision, tokens, memory.sequences)
+        activations = activation_peak(model, layout, served.precision, tokens, memory.sequences, engine.profile)
     buffers = communication(model, layout, chip, tokens=None, buffer_mb=memory.hccl_buffer_mb).total_bytes
     table = pools.table_bytes(options.length, options.caches.speculative_tokens)
     parts = (format_bytes(slack), format_bytes(activations), format_bytes(buffers), format_bytes(table))

@@ -9,7 +9,7 @@ but where another pipe then writes what one pipe has read, the two have to be sy
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.placement.offsets import Buffer, Limits, Pool, Problem, assign, validate
-from memplan.schema import Tier
+from memplan.schema import OnChipBuffer, OnChipPlan, OnChipUse, Tier
 
 TIERS = (Tier.L1, Tier.L0A, Tier.L0B, Tier.L0C, Tier.UB)
 _ALIGNMENT = {tier: f"align.{tier.value.lower()}" for tier in TIERS}
@@ -46,52 +46,6 @@ class Need(Protocol):
     def read_by(self) -> str: ...
     @property
     def stays(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class OnChipBuffer:
-    """
-    One copy of a buffer: `[offset, offset + size)` of `tier`, alive in the half-open slots `intervals`.
-
-    It is a copy of buffer `of` and is filled anew in each of the slots `fills`.
-    """
-
-    name: str
-    tier: Tier
-    offset: int
-    size: int
-    intervals: tuple[tuple[int, int], ...]
-    filled_by: str
-    read_by: str
-    of: str = ""
-    fills: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OnChipUse:
-    """How full one memory gets: usable bytes (`None` if unknown), highest address used, and a proven lower bound."""
-
-    tier: Tier
-    capacity: int | None
-    peak: int
-    lower_bound: int
-    lower_bound_method: str
-
-
-@dataclass(frozen=True, slots=True)
-class OnChipPlan:
-    """
-    Addresses of all buffers. `fits` is whether every memory holds them, `shortfall` the missing bytes, `reuse_cost` the
-    number of pairs of buffers whose shared addresses need a synchronisation between pipes. `slots` is the length of
-    the unrolled pipeline.
-    """
-
-    buffers: tuple[OnChipBuffer, ...]
-    uses: tuple[OnChipUse, ...]
-    fits: bool
-    shortfall: int
-    reuse_cost: int
-    slots: int
 
 
 def plan_onchip(needs: Sequence[Need], chip: Chip, *, iterations: int = 4) -> OnChipPlan:
@@ -139,6 +93,7 @@ def plan_onchip(needs: Sequence[Need], chip: Chip, *, iterations: int = 4) -> On
                 peak=result.peak,
                 lower_bound=result.lower_bound,
                 lower_bound_method=result.lower_bound_method,
+                alignment=_alignment(chip, TIERS[result.pool]),
             )
             for result in found.pools
             if result.pool in used
@@ -162,7 +117,7 @@ def _problem(needs: Sequence[Need], chip: Chip, iterations: int) -> tuple[Proble
             raise InputError(
                 f"buffer {need.name!r} has {need.copies} copies of {need.size} bytes", remedy="give more than 0"
             )
-        alignment = max(int(chip.number(_ALIGNMENT[tier]) or 0), _LEAST_ALIGNMENT)
+        alignment = _alignment(chip, tier)
         first_id = len(buffers)
         for copy in range(need.copies):
             intervals = (
@@ -197,6 +152,10 @@ def _tier(need: Need) -> Tier:
             f"buffer {need.name!r} is in {need.tier!r}", remedy="on chip are L1, L0A, L0B, L0C and UB"
         ) from None
     return tier
+
+
+def _alignment(chip: Chip, tier: Tier) -> int:
+    return max(int(chip.number(_ALIGNMENT[tier]) or 0), _LEAST_ALIGNMENT)
 
 
 def _merged(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

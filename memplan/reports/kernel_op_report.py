@@ -16,7 +16,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.cost.uncertainty import ATTENTION_CLASS, FLOAT32_PRODUCT_CLASS, PRODUCT_CLASS, TimeInterval, class_interval
 from memplan.hardware import Chip
-from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
+from memplan.placement.onchip import onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
 from memplan.reports.report import (
     Column,
@@ -31,6 +31,7 @@ from memplan.reports.report import (
     Severity,
     section,
 )
+from memplan.schema import OnChipPlan
 
 _FRONT = 12
 """Of the tilings that no other beats about this many are listed."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from memplan.core.files import replacing_file
+from memplan.core.progress import Progress
 from memplan.reports.plan_report import plan_report
 from memplan.reports.renderers.render_console import render_console
-from memplan.reports.renderers.render_html import html_fragment
+from memplan.reports.renderers.render_html import html_fragment, render_html
 from memplan.reports.report import Remark, Report, ReportTable, section
 from memplan.schema import Plan
 
@@ -22,6 +25,13 @@ def plan_page(plan: Plan) -> str:
 def plan_page_html(plan: Plan) -> str:
     """The page as a piece of HTML that loads nothing."""
     return html_fragment(_page(plan))
+
+
+def write_plan_html(plan: Plan, path: Path, progress: Progress) -> None:
+    """Write the plan's whole report to `path`, as one page that loads nothing."""
+    progress(0, 1, "report")
+    with replacing_file(path) as file:
+        file.write(render_html(plan_report(plan)))
 
 
 def _page(plan: Plan) -> Report:

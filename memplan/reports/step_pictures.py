@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals, intervals_within
-from memplan.core.units import format_duration
+from memplan.core.units import format_bytes, format_duration
 from memplan.reports.report import Drawing
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ _COLOURS = (
 STEP_PARTS = tuple(name for name, _, _ in _COLOURS)
 """What a step is made of, in the order in which it is drawn."""
 _LANES = {"computing": ("var(--accent)", 0.9), "communication": ("var(--mind)", 0.9), "copies": ("var(--yes)", 0.9)}
+_LINES = (("var(--faint)", "none"), ("var(--mind)", "none"), ("var(--accent)", "none"), ("var(--yes)", "4 3"))
+"""Strokes of memory's lines in their order."""
+_MEMORY = 130
+_MOST_COLUMNS = 400
 _MOST_BARS = 64
 _MOST_BOXES = 1200
 
@@ -103,6 +108,57 @@ def device_strip(
     return Drawing(_picture(foot + 18, "".join(lines), title), title=title)
 
 
+def memory_lines(lines: Sequence[tuple[str, Int64s, Int64s]], span: tuple[int, int], *, title: str = "") -> Drawing:
+    """
+    Memory over `span` ns: for each (name, times in ns, bytes from then on) a stepped line, all to one scale from 0.
+
+    Each column of the picture shows the highest value in it, so that no peak is lost; bytes below 0 are not known.
+    """
+    start, end = span
+    edges = start + (np.arange(_MOST_COLUMNS + 1) * (end - start)) // _MOST_COLUMNS
+    drawn = [(name, _highest(times, values, edges)) for name, times, values in lines]
+    most = max((int(columns.max(initial=0)) for _, columns in drawn), default=0)
+    if end <= start or most <= 0:
+        return Drawing(title=title)
+    step, foot = (_WIDTH - _LABEL) / _MOST_COLUMNS, _HEAD + _MEMORY
+    shapes = []
+    for (_, columns), (colour, dashes) in zip(drawn, _LINES, strict=False):
+        path, pen = [], False
+        for place, value in enumerate(columns.tolist()):
+            if value < 0:
+                pen = False
+                continue
+            y = foot - (_MEMORY - 8) * value / most
+            path.append(f"{'V' if pen else f'M{_LABEL + place * step:.1f} '}{y:.1f}H{_LABEL + (place + 1) * step:.1f}")
+            pen = True
+        shapes.append(
+            f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>'
+        )
+    legend, x = [], 0.0
+    for (name, _), (colour, dashes) in zip(drawn, _LINES, strict=False):
+        legend.append(
+            f'<path d="M{x:.0f} 8h18" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>'
+            + _words(x + 22, 12, name)
+        )
+        x += 34 + 6.3 * len(name)
+    axis = f'<path d="M{_LABEL} {foot}H{_WIDTH}" stroke="currentColor"/>'
+    marks = [_words(_LABEL - 8, _HEAD + 12, format_bytes(most), "end"), _words(_LABEL - 8, foot + 4, "0", "end"),
+             _words(_WIDTH, foot + 15, format_duration(end - start), "end")]  # fmt: skip
+    return Drawing(_picture(foot + 20, "".join((*legend, *shapes, axis, *marks)), title), title=title)
+
+
+def _highest(times: Int64s, values: Int64s, edges: Int64s) -> Int64s:
+    """The highest value within each column, that of its start included; -1 where none is known."""
+    before = np.searchsorted(times, edges, side="right") - 1
+    if not len(values):
+        return np.full(len(edges) - 1, -1, dtype=np.int64)
+    found = np.where(before[:-1] >= 0, values[np.maximum(before[:-1], 0)], -1)
+    for column in np.flatnonzero(before[1:] > before[:-1]).tolist():
+        inside = values[before[column] + 1 : before[column + 1] + 1]
+        found[column] = max(int(found[column]), int(inside.max()))
+    return found.astype(np.int64)
+
+
 def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *, title: str = "") -> Drawing:
     """Rates of the links between `ranks` in bytes per second: rows send, columns receive, darker is faster."""
     size = len(ranks)
@@ -125,7 +181,9 @@ def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *,
                 f'fill-opacity="{0.1 + 0.8 * rate / highest:.2f}"><title>{words}</title></rect>'
             )
             if cell >= 40:
-                lines.append(_words(x + cell / 2 - 1, y + cell / 2 + 4, f"{rate / 1e9:.1f}", "middle"))
+                # On a dark cell the page's own ground can be read, on a light one its ink.
+                ink = "var(--ground)" if rate > highest / 2 else "currentColor"
+                lines.append(_words(x + cell / 2 - 1, y + cell / 2 + 4, f"{rate / 1e9:.1f}", "middle", ink))
     return Drawing(_picture(_HEAD + size * cell + 4, "".join(lines), title), title=title)
 
 
@@ -158,8 +216,8 @@ def _legend(used: Sequence[tuple[str, str, str]]) -> list[str]:
     return lines
 
 
-def _words(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor">{escape(text)}</text>'
+def _words(x: float, y: float, text: str, anchor: str = "start", ink: str = "currentColor") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(text)}</text>'
 
 
 def _picture(height: float, inside: str, title: str) -> str:

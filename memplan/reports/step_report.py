@@ -1,15 +1,16 @@
-"""How long one prefill or decode step takes, on what, and whether it fits."""
+"""How long a step takes, on what, and whether a served one fits."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+from memplan.core.errors import InputError
 from memplan.core.units import format_bytes, format_duration
 from memplan.reports.charts import bar_chart
 from memplan.reports.plan_report import step_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
-from memplan.serving import StepTime
+from memplan.serving import StageParts, StepTime, TrainingTime
 from memplan.serving.step_parts import served_parts
 
 _CLASSES = (
@@ -18,6 +19,7 @@ _CLASSES = (
     Column("time", Quantity.DURATION),
     Column("share", Quantity.SHARE),
 )
+_SHARES = (Column("part"), Column("time", Quantity.DURATION))
 _BOUNDS = (Column("bound"), Column("time", Quantity.DURATION), Column("share", Quantity.SHARE))
 _STAGES = (
     Column("stage"),
@@ -27,6 +29,81 @@ _STAGES = (
     Column("activations", Quantity.BYTES),
     Column("in all", Quantity.BYTES),
 )
+
+
+_TRAINED = (
+    Column("stage"),
+    Column("compute", Quantity.DURATION),
+    Column("exposed communication", Quantity.DURATION),
+    Column("bubble", Quantity.DURATION),
+    Column("host", Quantity.DURATION),
+    Column("kernels", Quantity.COUNT),
+)
+
+
+def training_step_report(result: TrainingTime, stage: int) -> Report:
+    """The prediction of a training step, with the parts of `stage` first; raises `InputError` for one there is not."""
+    if stage >= len(result.stages):
+        raise InputError(f"there is no stage {stage}", remedy=f"stages are 0 to {len(result.stages) - 1}")
+    own, recipe = result.stages[stage], result.recipe
+    low, high = (format_duration(time) for time in result.interval_ns)
+    parts = _trained_parts(own)
+    rows = tuple(
+        (str(number), item.compute_ns, item.communication_ns, item.bubble_ns, item.host_ns, item.launches)
+        for number, item in enumerate(result.stages)
+    )
+    return Report(
+        title=f"{result.model} on {result.layout.ranks} dies {result.chip}, {result.layout}: one training step of "
+        f"{recipe.micro_batches} micro-batches of {recipe.micro_batch} samples of {recipe.sequence:,} tokens a replica",
+        headline=f"{format_duration(result.duration_ns)} a step, {low} to {high}; "
+        f"{result.tokens_per_second:,.0f} tokens/s in all",
+        sections=(
+            section(
+                f"What stage {stage} does in that time",
+                ReportTable(_SHARES, tuple(parts.items())),
+                bar_chart(list(parts.items()), Quantity.DURATION),
+            ),
+            section("Every stage", ReportTable(_TRAINED, rows)),
+        ),
+        notes=tuple(Remark(note) for note in result.notes),
+        sources=tuple(result.rests_on),
+        document=partial(_trained_document, result),
+    )
+
+
+def _trained_parts(item: StageParts) -> dict[str, int]:
+    return {
+        "compute": item.compute_ns,
+        "exposed communication": item.communication_ns,
+        "bubble": item.bubble_ns,
+        "host": item.host_ns,
+    }
+
+
+def _trained_document(result: TrainingTime) -> dict[str, Any]:
+    return {
+        "model": result.model,
+        "chip": result.chip,
+        "layout": str(result.layout),
+        "phase": "train",
+        "engine": result.engine,
+        "dies": result.layout.ranks,
+        "duration_ns": result.duration_ns,
+        "interval_ns": list(result.interval_ns),
+        "tokens_per_second": result.tokens_per_second,
+        "stages": [
+            {
+                "compute_ns": item.compute_ns,
+                "communication_ns": item.communication_ns,
+                "bubble_ns": item.bubble_ns,
+                "host_ns": item.host_ns,
+                "launches": item.launches,
+            }
+            for item in result.stages
+        ],
+        "rests_on": [{"value": source.value, "note": source.note} for source in result.rests_on],
+        "notes": list(result.notes),
+    }
 
 
 def step_report(result: StepTime, room: int | None) -> Report:

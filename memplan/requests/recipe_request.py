@@ -76,6 +76,9 @@ class RecipeRequest:
         "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
     )
     dropout: bool = option("--dropout", default=False, about="Hidden dropout, whose masks are kept.", panel=_PANEL)
+    clip_copies: bool = option(
+        "--clip-copies", default=False, about="Gradients are clipped into copies, as before 2026.", panel=_PANEL
+    )
     loss: str = option("--loss", default="in-place", about="in-place, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
@@ -120,6 +123,7 @@ class RecipeRequest:
             half_moments=self.half_moments,
             dropout=self.dropout,
             lora_rank=self.lora_rank,
+            clip_copies=self.clip_copies,
             loss=_named(Loss, self.loss, "loss"),
         )
 

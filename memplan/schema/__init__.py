@@ -29,12 +29,13 @@ if TYPE_CHECKING:
         PlanSetting,
         Source,
         StepPart,
-        Tier,
         TierUse,
         Transfer,
         plan_to_json,
     )
+    from memplan.schema.planned_tiling import OnChipBuffer, OnChipPlan, OnChipUse, PlannedTiling
     from memplan.schema.summary import plan_headline
+    from memplan.schema.tier import Tier
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -42,6 +43,9 @@ __all__ = [
     "Certainty",
     "Curve",
     "LinkUse",
+    "OnChipBuffer",
+    "OnChipPlan",
+    "OnChipUse",
     "PeakShare",
     "Placement",
     "Plan",
@@ -55,6 +59,7 @@ __all__ = [
     "PlannedOperand",
     "PlannedProgram",
     "PlannedTensor",
+    "PlannedTiling",
     "Source",
     "StepPart",
     "Tier",
@@ -96,13 +101,14 @@ __getattr__ = lazy_names(
                 "PlanSetting",
                 "Source",
                 "StepPart",
-                "Tier",
                 "TierUse",
                 "Transfer",
                 "plan_to_json",
             ),
             "memplan.schema.plan",
         ),
+        **dict.fromkeys(("OnChipBuffer", "OnChipPlan", "OnChipUse", "PlannedTiling"), "memplan.schema.planned_tiling"),
+        "Tier": "memplan.schema.tier",
         "plan_headline": "memplan.schema.summary",
         "plan_json_schema": "memplan.schema.json_schema",
     },

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from memplan.schema.peak import plan_peak
-from memplan.schema.plan import Placement, Plan, PlannedOp, PlannedTensor, Tier, TierUse, Transfer
+from memplan.schema.plan import Placement, Plan, PlannedOp, PlannedTensor, TierUse, Transfer
+from memplan.schema.tier import Tier
 
 Item = TypeVar("Item")
 

@@ -7,14 +7,27 @@ from dataclasses import replace
 from itertools import accumulate
 
 from memplan.schema.contents import content_violations
-from memplan.schema.plan import Placement, Plan, Tier, Transfer
+from memplan.schema.onchip_check import onchip_violations
+from memplan.schema.plan import Placement, Plan, Transfer
+from memplan.schema.tier import Tier
 
 
 def violations(plan: Plan, *, most: int = 20) -> tuple[str, ...]:
     """Everything that makes `plan` impossible, at most `most` sentences; empty for a valid plan."""
     found: list[str] = []
-    for check in (_addresses, _capacity, _elsewhere, _residency, _order, _moving, _links, content_violations):
-        found += check(plan)
+    parts = (
+        _addresses,
+        _capacity,
+        _elsewhere,
+        _residency,
+        _order,
+        _moving,
+        _links,
+        content_violations,
+        onchip_violations,
+    )
+    for part in parts:
+        found += part(plan)
         if len(found) >= most:
             break
     return tuple(found[:most])

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memplan.schema.plan import Bound, Plan, PlannedOp, Tier
+from memplan.schema.plan import Bound, Plan, PlannedOp
 from memplan.schema.stream_timeline import StreamOp, StreamTimes, run_streams
+from memplan.schema.tier import Tier
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
-from memplan.schema.plan import Placement, Plan, Tier, Transfer
+from memplan.schema.plan import Placement, Plan, Transfer
+from memplan.schema.tier import Tier
 
 Content = tuple[int, int]
 """A tensor and which of its versions; a negative tensor stands for bytes that are under way."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.schema.plan import Plan, Tier
+from memplan.schema.plan import Plan
+from memplan.schema.tier import Tier
 
 
 @dataclass(frozen=True, slots=True)

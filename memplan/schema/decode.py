@@ -7,7 +7,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,12 @@ from memplan.core.errors import InputError
 from memplan.schema.check import checked
 from memplan.schema.encode import fields_with_defaults, record_tuples
 from memplan.schema.plan import PLAN_FORMAT, SCHEMA_VERSION, Bound, Plan
+from memplan.schema.planned_tiling import PlannedSentence
 
 Record = TypeVar("Record")
+
+_WITHOUT_TILINGS = 2
+"""The version whose plans only lack what version 3 added: fields with defaults, which may be left out."""
 
 
 def _build(hint: Any, value: Any, place: str) -> Any:
@@ -95,7 +99,7 @@ def plan_from_json(document: Any) -> Plan:
     version = document.get("schema_version")
     if version == 1:
         document = _from_version_1(document)
-    elif version != SCHEMA_VERSION:
+    elif version not in (_WITHOUT_TILINGS, SCHEMA_VERSION):
         raise InputError(
             f"plan schema {version!r} can't be read by this memplan, which reads up to {SCHEMA_VERSION}",
             remedy="plan the graph again",
@@ -151,11 +155,14 @@ def _check_references(plan: Plan) -> None:
         known_kernel = op.kernel is None or 0 <= op.kernel < len(plan.kernels)
         check(known_kernel, f"kernel {op.kernel} does not exist", f"ops.kernel[{row}]")
         check(known.issuperset((*(op.reads or ()), *(op.writes or ()))), "a tensor does not exist", f"ops[{row}]")
+        known_tiling = op.tiling is None or 0 <= op.tiling < len(plan.tilings)
+        check(known_tiling, f"tiling {op.tiling} does not exist", f"ops.tiling[{row}]")
         check(op.hot_share is None or 0 <= op.hot_share <= 1, "this is no share", f"ops.hot_share[{row}]")
     for row, kernel in enumerate(plan.kernels):
         operands = [item for item in (*kernel.inputs, *kernel.outputs) if item is not None]
         sound = all(min((*item.shape, item.nbytes)) >= 0 for item in operands)
         check(sound, "a size is negative", f"kernels[{row}]")
+    _check_tilings(plan, check)
     for row, tensor in enumerate(plan.tensors):
         place = f"tensors[{row}]"
         check(tensor.nbytes >= 0, "the size is negative", place)
@@ -175,6 +182,37 @@ def _check_references(plan: Plan) -> None:
         sizes = (use.capacity or 0, use.reserved, use.persistent, use.peak, use.lower_bound)
         check(min(sizes) >= 0, "a size is negative", f"tiers[{row}]")
         check(is_step(use.peak_step), "the step does not exist", f"tiers.peak_step[{row}]")
+
+
+def _check_tilings(plan: Plan, check: Callable[[bool, str, str], None]) -> None:
+    """The same of what kernels keep on chip."""
+    for row, tiling in enumerate(plan.tilings):
+        place = f"tilings[{row}]"
+        check(0 <= tiling.kernel < len(plan.kernels), f"kernel {tiling.kernel} does not exist", place)
+        known = tiling.onchip is None or 0 <= tiling.onchip < len(plan.onchip)
+        check(known, f"layout {tiling.onchip} does not exist", place)
+        check(tiling.hot_share is None or 0 <= tiling.hot_share <= 1, "this is no share", place)
+        sizes = (tiling.duration_ns, tiling.flops, tiling.gm_bytes, tiling.hbm_bytes, tiling.gm_bound or 0)
+        check(min(sizes) >= 0, "a time or size is negative", place)
+        for sentence in (*tiling.words, *tiling.notes, *((tiling.missing,) if tiling.missing else ())):
+            check(_can_be_said(sentence), "a sentence and its values do not fit together", place)
+    for row, layout in enumerate(plan.onchip):
+        place = f"onchip[{row}]"
+        check(min(layout.shortfall, layout.reuse_cost, layout.slots) >= 0, "a size is negative", place)
+        for use in layout.uses:
+            least = min(use.capacity or 0, use.peak, use.lower_bound, use.alignment - 1)
+            check(least >= 0, "a size is negative", f"{place}.uses")
+        for buffer in layout.buffers:
+            check(min(buffer.offset, buffer.size) >= 0, "a size or address is negative", f"{place}.buffers")
+            sound = all(len(span) == 2 and 0 <= span[0] <= span[1] <= layout.slots for span in buffer.intervals)
+            check(sound, "a span leaves the pipeline", f"{place}.buffers")
+
+
+def _can_be_said(sentence: PlannedSentence) -> bool:
+    """Whether `text` has a place for every value and no braces besides, which would be formats that nobody meant."""
+    bare = sentence.text.replace("{}", "")
+    places = sentence.text.count("{}")
+    return not sentence.values or (places == len(sentence.values) and "{" not in bare and "}" not in bare)
 
 
 def load_plan(path: str | Path) -> Plan:

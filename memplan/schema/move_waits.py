@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
 
-from memplan.schema.plan import Plan, Tier, Transfer
+from memplan.schema.plan import Plan, Transfer
+from memplan.schema.tier import Tier
 
 
 class WaitFor(str, Enum):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.schema.plan import Plan, Tier
+from memplan.schema.plan import Plan
+from memplan.schema.tier import Tier
 
 
 @dataclass(frozen=True, slots=True)

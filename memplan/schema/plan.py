@@ -17,24 +17,15 @@ from typing import Any, cast
 
 from memplan.schema.applied import AppliedPlan
 from memplan.schema.encode import encoded, save_json
+from memplan.schema.planned_tiling import OnChipPlan, PlannedTiling
+from memplan.schema.tier import Tier
 
 PLAN_FORMAT = "memplan-plan"
-SCHEMA_VERSION = 2
-"""Version 1 lacks `PlannedOp.launches`, `Plan.timed` and `Plan.violations`; it can still be read."""
-
-
-class Tier(str, Enum):
-    """A level of the memory hierarchy, nearest to the compute units first."""
-
-    L0A = "L0A"
-    L0B = "L0B"
-    L0C = "L0C"
-    L1 = "L1"
-    UB = "UB"
-    L2 = "L2"
-    HBM = "HBM"
-    HOST = "HOST"
-    REMOTE = "REMOTE"
+SCHEMA_VERSION = 3
+"""
+Version 1 lacks `PlannedOp.launches`, `Plan.timed` and `Plan.violations`, version 2 what kernels keep on chip; both can
+still be read.
+"""
 
 
 class Bound(str, Enum):
@@ -101,6 +92,7 @@ class PlannedOp:
     `layer` and `part` are the op's scope in its model (`memplan.graph.OpScope`), `None` where none is known.
     `reads` and `writes` are the tensors whose bytes it needs as they are and those whose bytes it changes; `None`: the
     plan's file doesn't say. `repeats` is the earlier op that this one runs once more, to make anew what was given up.
+    `tiling` is the index in `Plan.tilings` of how its kernel is cut; `None` like `kernel`.
     """
 
     index: int
@@ -124,6 +116,7 @@ class PlannedOp:
     reads: tuple[int, ...] | None = None
     writes: tuple[int, ...] | None = None
     repeats: int | None = None
+    tiling: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +280,9 @@ class Plan:
 
     `ops` are in schedule order and `ops[i].index == i`; `tensors` are storages, ordered by `index` but not dense.
     `rests_on` says what the times rest on, `notes` what was assumed, skipped or unknown. `kernels` are what ops
-    launch, equal ones once; empty where the plan's file doesn't say.
+    launch, equal ones once; empty where the plan's file doesn't say. `tilings` is how these are cut and what L2 serves
+    of them, equal ones once, and `onchip` the buffers with their addresses, which several of them share; both are empty
+    where the plan's file doesn't say.
 
     `settings` says what a plan of a model's step was made for; empty for graphs. `step_parts` add up to the time of the
     whole step, of which the ops of this plan are the first: gaps, the host, other pipeline stages; empty where the
@@ -318,6 +313,8 @@ class Plan:
     rests_on: tuple[Source, ...]
     notes: tuple[str, ...] = ()
     kernels: tuple[PlannedKernel, ...] = ()
+    tilings: tuple[PlannedTiling, ...] = ()
+    onchip: tuple[OnChipPlan, ...] = ()
     timed: bool = True
     settings: tuple[PlanSetting, ...] = ()
     step_parts: tuple[StepPart, ...] = ()

@@ -27,15 +27,16 @@ def collective_ns(op: Op, graph: Graph, chip: Chip, fixed: Constants) -> float |
         return None
     sent = sum(graph.tensors[index].nbytes for index in op.inputs)
     received = sum(graph.tensors[index].nbytes for index in op.outputs)
-    rate = found.rate(ranks)
+    rate, share = found.rate(ranks), 1.0 if found.reached else fixed.collective_share
     if op.type in (DISPATCH, COMBINE):
         routed = _routed_bytes(graph.tensors[op.outputs[0] if op.type == DISPATCH else op.inputs[0]])
         sends = op.attrs.get("tokens"), op.attrs.get("per_token")
         reached = min(ranks, sends[0] * sends[1]) if isinstance(sends[0], int) and isinstance(sends[1], int) else ranks
-        return _exchange(op.type, routed, ranks, reached, rate / fixed.reference_link_bytes_per_second, fixed)
+        reference = fixed.reference_link_bytes_per_second * fixed.collective_share
+        return _exchange(op.type, routed, ranks, reached, rate * share / reference, fixed)
     link = Link(
         name=found.link,
-        bytes_per_second=rate * fixed.collective_share,
+        bytes_per_second=rate * share,
         latency_ns=round(found.latency_ns),
         source=found.source,
         applies_to=(chip.family,),

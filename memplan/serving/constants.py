@@ -65,6 +65,23 @@ def host_step_ns(engine: str) -> int:
     return int(known[engine]["host_step_ns"])
 
 
+def eager_draft_ns(*, sparse: bool) -> int:
+    """What each draft takes beyond its kernels where the host launches them one by one; `sparse` with an indexer."""
+    return int(_document()["eager_drafts"]["sparse_ns" if sparse else "dense_ns"])
+
+
+def host_of(engine: str, asked: str | None = None) -> str:
+    """
+    Whose host time the steps of an engine called `engine` have: that `asked` for, else its own where it is known.
+
+    Raises `InputError` for one asked for that is not known.
+    """
+    if asked is not None:
+        host_step_ns(asked)
+        return asked
+    return next((name for name in _document()["engines"] if engine.startswith(name)), CAPTURED)
+
+
 def step_interval(engine: str) -> tuple[float, float]:
     """Measured over predicted time of a step of `engine`: between these lie four of five public rows."""
     entry = _document()["engines"][engine]["interval"]
@@ -83,9 +100,19 @@ def accepted(drafts: int) -> float:
 
 def sources() -> tuple[Source, ...]:
     """Every constant as text with where it comes from."""
-    return tuple(
-        Source(f"{name} = {entry['value']:g}", entry["source"]) for name, entry in _document()["constants"].items()
-    ) + tuple(
-        Source(f"host of a step, {name} = {entry['host_step_ns']:g} ns", entry["source"])
-        for name, entry in _document()["engines"].items()
+    return (
+        tuple(
+            Source(f"{name} = {entry['value']:g}", entry["source"]) for name, entry in _document()["constants"].items()
+        )
+        + tuple(
+            Source(f"host of a step, {name} = {entry['host_step_ns']:g} ns", entry["source"])
+            for name, entry in _document()["engines"].items()
+        )
+        + (
+            Source(
+                f"host of an eager draft = {eager_draft_ns(sparse=False):g} ns, with an indexer "
+                f"{eager_draft_ns(sparse=True):g} ns",
+                _document()["eager_drafts"]["source"],
+            ),
+        )
     )

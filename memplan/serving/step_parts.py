@@ -18,8 +18,8 @@ from memplan.serving.constants import constants
 from memplan.serving.steptime import StepTime, step_time
 
 OPS_PART = "ops of the plan"
-_FORWARD = frozenset({"embedding", "forward", "loss"})
-_BACKWARD = frozenset({"backward", "recompute"})
+FORWARD_PHASES = frozenset({"embedding", "forward", "loss"})
+BACKWARD_PHASES = frozenset({"backward", "recompute"})
 
 
 def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int | None = None) -> tuple[StepPart, ...]:
@@ -99,9 +99,9 @@ def _both_ways(graph: Graph, chip: Chip, micro_batches: int) -> tuple[int, int]:
     forward = backward = 0
     for op, cost in zip(graph.ops, op_costs(graph, machine(chip)), strict=True):
         phase = "" if op.scope is None else op.scope.phase
-        if phase in _FORWARD:
+        if phase in FORWARD_PHASES:
             forward += cost.duration_ns
-        elif phase in _BACKWARD:
+        elif phase in BACKWARD_PHASES:
             backward += cost.duration_ns
     return forward // micro_batches, backward // micro_batches
 

@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from memplan.core.errors import InputError
 from memplan.cost import Machine, machine
 from memplan.cost.kernel import op_class
 from memplan.cost.kernel_time import KernelCost
@@ -20,7 +21,16 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
 from memplan.serving.collective_time import collective_ns
-from memplan.serving.constants import CAPTURED, Constants, accepted, constants, host_step_ns, sources, step_interval
+from memplan.serving.constants import (
+    CAPTURED,
+    Constants,
+    accepted,
+    constants,
+    eager_draft_ns,
+    host_step_ns,
+    sources,
+    step_interval,
+)
 
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
@@ -121,9 +131,13 @@ def step_time(
     acceptance: float | None = None,
     fixed: Constants | None = None,
     engine: str = CAPTURED,
+    eager_drafts: bool = False,
 ) -> StepTime:
     """
     Time of `step` of `model` on the ranks of `layout`, each one die of `chip`, served by `engine`.
+
+    With `eager_drafts` the host launches the kernels of each draft one by one, as engines do that capture the model
+    alone.
 
     `acceptance` is how many of the draft tokens of a step are accepted on average, by default what public tables
     state. Raises `InputError` for a layout or a chip that can't be used.
@@ -132,14 +146,17 @@ def step_time(
     core, table = machine(die), fixed or constants()
     notes: list[str] = []
     host = host_step_ns(engine)
+    if eager_drafts and engine == CAPTURED:
+        raise InputError("drafts that are launched one by one are of an engine", remedy="name it with --engine")
     if engine == CAPTURED:
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
         notes.append(
-            "other requests' prompts in the same step, eager drafts and growth of the host's work with the "
-            "batch are left out"
+            "other requests' prompts in the same step and growth of the host's work with the batch are left out"
         )
     stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
+    if eager_drafts:
+        host += step.speculative * eager_draft_ns(sparse=_has_indexer(stages))
     runs = 1 + step.speculative
     duration = sum(stage.duration_ns for stage in stages) + round(runs * table.step_overhead_ns) + host
     sequences = -(-step.batch // layout.data)
@@ -209,6 +226,10 @@ def _stage(
         cache_bytes=size[TensorKind.INPUT],
         activation_bytes=int(np.max(activations, initial=0)),
     )
+
+
+def _has_indexer(stages: Sequence[StageTime]) -> bool:
+    return any(item.kind == "indexer" for stage in stages for item in stage.ops)
 
 
 def _end(ops: Sequence[OpTime]) -> int:

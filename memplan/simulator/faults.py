@@ -35,6 +35,7 @@ class Fault:
     `memory` faults cost bytes. `ranks` is how many ranks it takes at least. `without` makes the job that it is held
     against where planting changes more than the fault: the same experts evenly, the same work without waiting. It is
     planted in a job of `layout`, with the noise of real machines if `background`; `batches` tells the micro-batches.
+    Unless `planned`, its steps are not those of the plan: sequences are longer or shorter.
     """
 
     words: str
@@ -46,6 +47,7 @@ class Fault:
     layout: str = "data"
     background: bool = False
     batches: Callable[[float], int] | None = None
+    planned: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +319,10 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...], Planting, int], ...] = (
 _WITHOUT: Mapping[str, Planting] = MappingProxyType(
     {
         "slow-link": lambda job, _: _not_overlapped(job, _BARE),
-        "expert-imbalance": lambda job, _: _all(job, lambda program: _with_experts(program, 0.1)),
+        # As many tokens as with the fault, spread evenly.
+        "expert-imbalance": lambda job, strength: _all(
+            job, lambda program: _with_experts(program, 0.1 + strength / len(job.programs))
+        ),
         "bubble": _even_stages,
         "irregular-kernels": lambda job, _: _irregular(job, 0.0),
     }
@@ -338,6 +343,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             layout=one.layout,
             background=True,
             batches=one.batches,
+            planned=one.planned,
         )
         for kind, one in FIELD_FAULTS.items()
     }

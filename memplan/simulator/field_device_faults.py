@@ -184,8 +184,11 @@ def uneven_stages(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def evened_stages(job: FaultyJob, strength: float) -> FaultyJob:
-    """The same work in stages alike."""
-    return each_rank(job, lambda _, program: scaled_kernels(program, 1 + strength / 2))
+    """The same work, all stages alike."""
+    uneven = uneven_stages(job, strength)
+    lengths = [computing_ns(program) for program in uneven.programs]
+    even = sum(lengths) / len(lengths)
+    return each_rank(uneven, lambda rank, program: scaled_kernels(program, even / lengths[rank]))
 
 
 def hot_experts(job: FaultyJob, strength: float) -> FaultyJob:
@@ -203,6 +206,16 @@ def hot_experts(job: FaultyJob, strength: float) -> FaultyJob:
                 item = replace(item, duration_ns=round(item.duration_ns * (1 + strength / share))) if hot else item
             found.append(item)
         return tuple(found)
+
+    return each_rank(job, change)
+
+
+def even_experts(job: FaultyJob, strength: float) -> FaultyJob:
+    """As many tokens as with hot experts, spread evenly over the ranks of every layer."""
+
+    def change(_: int, program: RankProgram) -> RankProgram:
+        share = share_of(program, lambda item: item.type == "GroupedMatmul")
+        return scaled_kernels(program, 1 + strength / share / len(job.programs), types="GroupedMatmul")
 
     return each_rank(job, change)
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from memplan.simulator import field_device_faults as device
 from memplan.simulator import field_host_faults as host
+from memplan.simulator import field_load_faults as load
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class FieldFault:
     A defect in words, the kinds of findings that name it, and how it is planted.
 
     It takes `ranks` at least in a job of `layout`, and is held against the job that `without` makes; `batches` tells
-    the micro-batches of a step where they make the fault.
+    the micro-batches of a step where they make the fault. Unless `planned`, its steps are not those of the plan.
     """
 
     words: str
@@ -26,6 +27,7 @@ class FieldFault:
     layout: str = "data"
     without: device.Planting | None = None
     batches: Callable[[float], int] | None = None
+    planned: bool = True
 
 
 _EXPOSED = ("communication.exposed", "communication.waiting")
@@ -59,12 +61,12 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
             without=device.back_to_back, batches=lambda strength: max(round(1 / strength), 2),
         ),
         "bubble-uneven-stages": FieldFault(
-            "the last pipeline stage has more to do", ("pipeline.bubble", "pipeline.uneven"), device.uneven_stages,
+            "the last pipeline stage has more to do", ("pipeline.uneven",), device.uneven_stages,
             ranks=2, layout="pipeline", without=device.evened_stages, batches=lambda _: 24,
         ),
         "expert-imbalance-layers": FieldFault(
             "each layer's experts are hot on another rank", ("rank.experts",), device.hot_experts, ranks=2,
-            layout="expert",
+            layout="expert", without=device.even_experts,
         ),
         "expert-imbalance-rank": FieldFault(
             "one rank has the experts that tokens want", ("rank.experts",), device.hot_rank, ranks=2, layout="expert"
@@ -125,6 +127,44 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
         ),
         "kv-over-commit": FieldFault(
             "more sequences run than the KV cache holds", ("kv.preemption",), host.preempted
+        ),
+        "uneven-sequences": FieldFault(
+            "another rank has the long sequences in every step", ("rank.uneven",), load.uneven_sequences, ranks=2,
+            planned=False,
+        ),
+        "starved-host": FieldFault(
+            "one rank's host has too few processors", ("idle.host", "rank.late"), load.starved_host, ranks=2
+        ),
+        "stands-still": FieldFault(
+            "processes stand still and leave no event", ("idle.stalled", "idle.host"), load.stands_still
+        ),
+        "launch-blocking": FieldFault(
+            "the host waits for every kernel", ("idle.synchronise",), load.launches_one_by_one
+        ),
+        "late-swap": FieldFault(
+            "activations leave for the host too late", ("copy.exposed",), load.late_swap
+        ),
+        "unfused-chains": FieldFault(
+            "chains of small kernels where one would do", ("kernel.chains",), load.unfused, without=load.fused
+        ),
+        "casts": FieldFault(
+            "tensors are cast to float32 and back", ("kernel.cast",), load.cast_to_and_fro
+        ),
+        "read-back": FieldFault(
+            "tensors are copied to the host in every step", ("copy.exposed", "idle.synchronise"), load.reads_back
+        ),
+        "needless-recompute": FieldFault(
+            "layers are computed twice", ("recompute.layers",), load.computes_again
+        ),
+        "contended-transfers": FieldFault(
+            "transfers beside computing are slow", ("communication.contention",), load.slowed_by_computing, ranks=2,
+            without=load.at_full_rate,
+        ),
+        "lost-packets": FieldFault(
+            "a network loses packets", ("link.retransmission",), load.sent_again, ranks=2, without=load.loses_nothing
+        ),
+        "slow-exchange": FieldFault(
+            "what pipeline stages send takes long to move", _EXPOSED, load.slow_exchange, ranks=2, layout="pipeline"
         ),
     }
 )  # fmt: skip

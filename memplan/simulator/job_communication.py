@@ -65,7 +65,7 @@ def communication_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str,
                 "Idle Time(ms)": 0,
             },
             "Communication Bandwidth Info": {
-                "HCCS": {
+                one.item.transport: {
                     "Transit Size(MB)": size / 1e6,
                     "Transit Time(ms)": one.transfer_ns / 1e6,
                     "Bandwidth(GB/s)": size / max(one.transfer_ns, 1),
@@ -125,7 +125,7 @@ def _links(ran: Sequence[tuple[Ran, float]], rank: int, group: Sequence[int]) ->
     return {
         f"{here}-{here}": {"Transport Type": "LOCAL", "Transit Size(MB)": size / 1e6, "Transit Time(ms)": 0.01},
         f"{here}-{(here + 1) % len(group)}": {
-            "Transport Type": "HCCS",
+            "Transport Type": ran[0][0].item.transport,
             "Transit Size(MB)": size / 1e6,
             "Transit Time(ms)": time / 1e6,
             "Bandwidth(GB/s)": size / max(time, 1),

@@ -132,6 +132,7 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
                 "rank": rank,
             },
             "parallel_group_info": group_document(job, rank),
+            "ENV_VARIABLES": dict(settings.environment),
         },
     )
 
@@ -181,7 +182,8 @@ def _kernel_rows(run: RankRun, operands: Mapping[int, Mapping[str, object]]) -> 
             if item.op is not None and item.op.index in operands:
                 put(operands[item.op.index])
             if item.dtype:
-                put({"Input Data Types": item.dtype, "Input Shapes": '"1024"'})
+                put({"Input Data Types": item.dtype, "Input Shapes": f'"{item.elements}"'})
+                put({"Output Data Types": item.dtype, "Output Shapes": f'"{item.elements}"'})
             put(_counters(item.op.bound if item.op else "hbm", item.core, one.end_ns - one.start_ns, item.busy))
             last = one.end_ns
         yield row

@@ -38,7 +38,9 @@ class Item:
     waiting, or runs `beside` it until an `AWAIT` of type `copy`. `HOST` work keeps the host from launching, under
     `name`. `SYNCHRONISE` makes the host wait for the device and takes `duration_ns` more until the next launch. A
     kernel waits `late_ns` between its launch and its start. Communication joins the ranks of `group`, or all of them,
-    and moves `size` bytes, or as many as links move in its time; what is `only` in some steps is left out of others.
+    and moves `size` bytes over `transport`, or as many as links move in its time; what is `only` in some steps is left
+    out of others. Host work of type `quiet`, as waiting of that type, leaves no event behind.
+    A kernel with a `dtype` is told to run on `elements` of it.
     """
 
     doing: Doing
@@ -55,6 +57,8 @@ class Item:
     only: frozenset[int] | None = None
     beside: bool = False
     size: int | None = None
+    transport: str = "HCCS"
+    elements: int = 1024
 
 
 RankProgram = tuple[Item, ...]

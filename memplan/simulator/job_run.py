@@ -159,7 +159,8 @@ def _until_meeting(
             else:
                 run.stream = end
         elif item.doing is Doing.HOST:
-            run.ran.append(Ran(item, step, run.host, run.host + item.duration_ns, -1))
+            if item.type != "quiet":
+                run.ran.append(Ran(item, step, run.host, run.host + item.duration_ns, -1))
             run.host += item.duration_ns
         elif item.doing is Doing.SYNCHRONISE:
             end = max(run.host, run.stream)

@@ -58,6 +58,7 @@ class JobSettings:
     the rate of the link from rank 1 to the next, for packets of `slow_from` bytes and more. `stages` are pipeline
     stages, `tensor` ranks share each layer; `call_ns` is the host's time to launch a kernel. `gaps_ns` lie between
     steps, the last of them over and over. Of `preempted` sequences a serving engine computes the prompt again.
+    `environment` are variables as the profiler writes them down.
     """
 
     clock: float = 1.0
@@ -70,6 +71,7 @@ class JobSettings:
     call_ns: int = 1000
     gaps_ns: tuple[int, ...] = (20_000,)
     preempted: int = 0
+    environment: tuple[tuple[str, str], ...] = ()
     memory: MemoryTrouble = field(default_factory=MemoryTrouble)
     conditions: JobConditions = field(default_factory=JobConditions)
 

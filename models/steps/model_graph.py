@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from enum import Enum
+
 from memplan.core.errors import InputError
 from memplan.graph import Graph
 from memplan.models.architecture import ModelConfig
@@ -55,16 +58,19 @@ def model_graph(
 
 
 def model_settings(
-    layout: Layout | None, recipe: Recipe | ServedStep | None, stage: int, data_rank: int
+    model: ModelConfig, layout: Layout | None, recipe: Recipe | ServedStep | None, stage: int, data_rank: int
 ) -> tuple[PlanSetting, ...]:
     """What a plan of a model's step was made for, all of it given."""
     if recipe is None:
         return ()
     ranks = layout or ONE_RANK
     rows: list[tuple[str, object]] = [
+        ("layers", len(model.layers)),
         ("phase", phase_of(recipe)), ("tp", ranks.tensor), ("pp", ranks.pipeline), ("dp", ranks.data),
         ("cp", ranks.context), ("ep", ranks.expert), ("stage", stage), ("data-rank", data_rank),
     ]  # fmt: skip
+    if ranks.expert_tensor is not None:
+        rows.append(("etp", ranks.expert_tensor))
     if ranks.stage_layers:
         rows.append(("stage-layers", ",".join("" if count is None else str(count) for count in ranks.stage_layers)))
     if isinstance(recipe, Recipe):
@@ -75,6 +81,13 @@ def model_settings(
             ("recompute-cheap", recipe.recompute_cheap), ("recompute-attention", recipe.recompute_attention),
             ("chunks", recipe.chunks),
         ]  # fmt: skip
+        told = {name for name, _ in rows} | {"sequence-parallel"}
+        rows += [
+            (name, value.value if isinstance(value, Enum) else value)
+            for item in fields(recipe)
+            if (name := item.name.replace("_", "-")) not in told
+            and (value := getattr(recipe, item.name)) != item.default
+        ]
     else:
         rows += [("batch", recipe.batch), ("context", recipe.context), ("weights", recipe.precision)]
     rows.append(("sequence-parallel", recipe.sequence_parallel))

@@ -118,7 +118,10 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
 def optimizer_parts(
     model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], activations: int
 ) -> list[MemoryPart]:
-    """Adam works on one parameter at a time, in float32; moments in 16 bits are widened for it."""
+    """
+    Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and
+    moments in 16 bits are widened for it together with their gradient.
+    """
     sizes: dict[tuple[int | None, str], int] = {}
     for item in weights(model):
         if on_stage(model, item, spans):
@@ -127,7 +130,7 @@ def optimizer_parts(
             sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
     shared = layout.data * layout.context if recipe.sharding is Sharding.DISTRIBUTED else 1
     largest = min(max(sizes.values(), default=0), -(-sum(sizes.values()) // shared))
-    each = _SINGLE * (3 if recipe.half_moments else 1)
+    each = _SINGLE * (3 if recipe.half_moments else 1 if recipe.clip_copies else 0)
     return [
         MemoryPart("freed activations", -activations, "of all passes, which are over"),
         MemoryPart(

@@ -64,7 +64,8 @@ class Recipe:
     `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`,
     `--exp-avg-dtype`).`loss` is how the cross entropy is computed, `dropout` keeps a mask behind every
     residual. `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts,
-    and nothing else.
+    and nothing else. `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and
+    MindSpeed's optimisers did before 2026.
     """
 
     sequence: int
@@ -86,6 +87,7 @@ class Recipe:
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
+    clip_copies: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):

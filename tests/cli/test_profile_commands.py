@@ -123,12 +123,14 @@ def test_profile_refuses_a_rank_that_is_not_there(ask: Ask) -> None:
     assert "no rank 5; it has 0" in err
 
 
-@pytest.mark.parametrize(("to", "made"), [("csv", "ops.csv"), ("chrome-trace", None), ("vllm-ascend", None)])
+@pytest.mark.parametrize(
+    ("to", "made"), [("csv", "ops.csv"), ("chrome-trace", None), ("html", None), ("parquet", "ops.parquet")]
+)
 def test_export_writes_where_it_is_told(ask: Ask, plan_file: Path, tmp_path: Path, to: str, made: str | None) -> None:
     code, out, _ = ask("export", plan_file, "--to", to, "-o", tmp_path / "out")
     assert code == 0
     assert str(tmp_path / "out") in out
-    assert (tmp_path / "out" / made).is_file() if made else json.loads((tmp_path / "out").read_bytes())
+    assert (tmp_path / "out" / made).is_file() if made else (tmp_path / "out").stat().st_size
 
 
 def test_export_of_a_training_plan_to_vllm_is_refused(ask: Ask, tmp_path: Path) -> None:

@@ -50,8 +50,27 @@ def test_what_does_not_fit_is_said(config: Path, capsys: pytest.CaptureFixture[s
     assert "does not fit" in capsys.readouterr().out
 
 
+def test_a_training_step_says_its_four_parts(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = ["--phase", "train", "--pp", "2", "--dp", "2", "--global-batch", "8", "--chip", "910B3", "-s", "1024"]
+    assert main(["step", str(config), *layout, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    parts = ("compute_ns", "communication_ns", "bubble_ns", "host_ns")
+    assert len(found["stages"]) == 2
+    assert all(sum(stage[part] for part in parts) == found["duration_ns"] for stage in found["stages"])
+    assert main(["step", str(config), *layout, "--stage", "2"]) == 2
+    assert "no stage 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--phase", "train"], ["--tp", "7"], ["--mtp", "2"], ["--weights", "w1"], ["--kv-dtype", "int3"]]
+    "arguments",
+    [
+        ["--phase", "train", "--batch", "8"],
+        ["--phase", "tune"],
+        ["--tp", "7"],
+        ["--mtp", "2"],
+        ["--weights", "w1"],
+        ["--kv-dtype", "int3"],
+    ],
 )
 def test_bad_input_is_one_line(config: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["step", str(config), *arguments]) == 2

@@ -152,6 +152,60 @@ def test_a_fault_costs_time_in_a_job_of_its_layout(plan: Plan, kind: str) -> Non
     assert planted_ns(plan, chosen_fault(f"{kind}:strong"), ranks=4, steps=5, seed=5) > 0
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["uneven-sequences", "starved-host", "launch-blocking", "late-swap", "read-back", "casts", "unfused-chains",
+     "lost-packets", "slow-exchange"],
+)  # fmt: skip
+def test_faults_of_load_are_the_first_finding(tmp_path: Path, plan: Plan, kind: str) -> None:
+    fault = chosen_fault(f"{kind}:strong")
+    simulate_job(plan, tmp_path / "job", fault=fault, ranks=4, steps=4, seed=5)
+    # Sequences of other lengths are not the plan's, and no stage runs all of it.
+    plan_of_it = plan if fault.fault.planned and fault.fault.layout != "pipeline" else None
+    found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=plan_of_it).findings
+    costly = [one for one in found if one.cost_ns and one.kind != "pipeline.bubble"]
+    assert costly[0].kind in fault.fault.findings
+    assert costly[0].remedies
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["slow-rank-warm", "expert-imbalance-rank", "expert-imbalance-layers", "bubble-uneven-stages",
+     "synchronisation-uneven", "unfused-chains", "lost-packets"],
+)  # fmt: skip
+def test_a_cost_is_what_the_job_would_be_shorter_by(tmp_path: Path, plan: Plan, kind: str) -> None:
+    """
+    Went wrong once: of uneven stages all waiting was told, of a warm rank its clock and its slowness, of experts the
+    distance to the median of ranks that had fewer tokens for it, and of reads of values not the collective laid bare.
+    """
+    fault = chosen_fault(f"{kind}:strong")
+    simulate_job(plan, tmp_path / "job", fault=fault, ranks=4, steps=4, seed=5)
+    plan_of_it = None if fault.fault.layout == "pipeline" else plan
+    found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=plan_of_it).findings
+    by_rank: dict[int | None, int] = {}
+    for one in found:
+        if one.kind in fault.fault.findings:
+            for rank, length in ((one.rank, one.cost_ns or 0), *one.waits_ns):
+                by_rank[rank] = by_rank.get(rank, 0) + length
+    truth = planted_ns(plan, fault, ranks=4, steps=4, seed=5)
+    assert max(by_rank.values()) == pytest.approx(truth, rel=0.25)
+
+
+def test_a_process_that_stands_still_leaves_no_event(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("stands-still:strong"), ranks=2, steps=4, seed=5)
+    trace = json.loads((_output(tmp_path / "job", 0) / "trace_view.json").read_text())
+    assert "still" not in {event["name"] for event in trace}
+    free = [step.free_ns for step in memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache").rank(0).steps()]
+    assert free.index(max(free)) == 2
+
+
+def test_a_job_with_variables_of_the_environment_tells_them(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("launch-blocking:strong"), ranks=2, steps=2, seed=5)
+    found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=plan).findings
+    (settings,) = [one for one in found if one.kind == "settings.environment"]
+    assert any("ASCEND_LAUNCH_BLOCKING=1" in item.label for item in settings.evidence)
+
+
 def test_real_machines_without_a_fault_are_left_in_peace(tmp_path: Path, plan: Plan) -> None:
     simulate_job(plan, tmp_path / "job", ranks=4, steps=4, seed=5, background=True)
     assert _costly(tmp_path / "job", plan) == []

@@ -8,7 +8,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QInputDialog
 
 from memplan.gui.model.session.open_request import Request
-from memplan.gui.views.plan_model_dialog import PlanModelDialog
+from memplan.gui.views.planning.plan_model_dialog import PlanModelDialog
 from memplan.schema import load_plan
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 from tests.gui.scene import Scene

@@ -14,8 +14,8 @@ from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.details.details import overview
 from memplan.gui.model.session.open_request import (
     Request,
-    notes_of,
     open_session,
+    remarks_on,
     request_for,
     requests_for,
     wants_chip,
@@ -61,7 +61,8 @@ def test_plans_of_other_planners_open_as_plans(name: str, content: str, tmp_path
     plan = session.document.plan
     assert plan is not None
     assert not plan.timed
-    said = [line for line in notes_of(session) if line.startswith("not valid: ")]
+    said = [line for line in remarks_on(session) if line.text.startswith("not valid: ")]
+    assert all(line.lost for line in said)
     assert len(said) == len(plan.violations)
     assert bool(said) == (name == "somas_graph.json")
 

@@ -8,22 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QWheelEvent
+from PySide6.QtGui import QGuiApplication, QKeySequence, QWheelEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
-from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
+from memplan.gui.model.details.facts import Fact, Section
+from memplan.gui.model.memory.memory_curves import TierCurves
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
 from memplan.gui.model.ruler import event_ticks
-from memplan.gui.model.session.open_request import Request, notes_of, open_session
+from memplan.gui.model.session.open_request import FileRemark, Request, open_session, remarks_on
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
+from memplan.gui.model.slices.slice_text import argument_text
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.window.main_window import MainWindow
+from memplan.schema import load_plan
+from memplan.simulator import simulate
 from memplan.traces.profile import CounterSeries
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
@@ -148,10 +155,10 @@ def test_files_that_say_the_same_share_a_line(window: MainWindow) -> None:
     """Went wrong once: thirty lines of one text for a healthy profile."""
     profile = window.session.document.profile
     assert profile is not None
-    before = len(notes_of(window.session))
+    before = len(remarks_on(window.session))
     for number in range(30):
         profile._notes.add(profile.path / f"part{number}.json", "not read: its events are in the full trace too")
-    lines = notes_of(window.session)
+    lines = [remark.text for remark in remarks_on(window.session)]
     assert len(lines) == before + 1
     assert any("+ 29" in line and line.endswith("not read: its events are in the full trace too") for line in lines)
 
@@ -179,3 +186,108 @@ def test_events_without_times_are_counted(qtbot: Any, shared_data: Path) -> None
         assert [tick.text for tick in ticks] == [f"{round(tick.value):,}" for tick in ticks]
         assert len(ticks) in range(2, 12)
     assert str(open_session(Request(PLAN, PROFILE)).length_text(1500.0)) == "1.500 µs"
+
+
+def test_what_is_lost_of_files_stands_before_how_they_were_read(window: MainWindow) -> None:
+    """Went wrong once: assumptions and damage were one list, and counted as problems alike."""
+    profile = window.session.document.profile
+    assert profile is not None
+    title = window.problems.title
+    profile._notes.tell(profile.path / "a.csv", "read in another way")
+    profile._notes.add(profile.path / "b.csv", "3 rows are damaged")
+    window.problems.show_remarks(remarks_on(window.session))
+    told = [window.problems.item(row).toolTip() for row in range(window.problems.count())]
+    lost, read = (next(row for row, text in enumerate(told) if words in text) for words in ("damaged", "another way"))
+    assert told.index("Missing or inexact (1)") < lost < read
+    assert lost < next(row for row, text in enumerate(told) if text.startswith("How the files were read"))
+    assert (title, window.problems.title) == ("Problems", "Problems (1)")
+
+
+def test_a_path_copied_from_the_problems_is_that_path(window: MainWindow, qtbot: Any) -> None:
+    """Went wrong once: it held the letters of no width at which it is broken, and led nowhere."""
+    view = window.problems
+    path = "/some/long_folder.name/with-many/parts.json: can't be read"
+    view.show_remarks([FileRemark(path), FileRemark("another")])
+    window.docks.bring("problems")
+    settle()
+    view.setFocus()
+    view.selectAll()
+    QTest.keySequence(view, QKeySequence.StandardKey.Copy)
+    assert QGuiApplication.clipboard().text().split("\n") == [path, "another"]
+
+
+def test_problems_of_before_are_gone_when_something_else_is_open(qtbot: Any, tmp_path: Path) -> None:
+    """Went wrong once: an error stayed whatever was opened after it; one that came since must stay."""
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.opener.open_request(Request(tmp_path / "missing.plan.json"))
+    assert len(window.problems.errors) == 1
+    window.opener.open_request(Request(tmp_path / "gone.plan.json"))
+    assert len(window.problems.errors) == 2
+    window.opener.open_request(Request(PLAN))
+    assert window.problems.errors == []
+    window.problem("the disk is full")
+    window.opener.keep_arrangement()
+    assert window.problems.errors == ["the disk is full"]
+    window.close()
+
+
+def test_numbers_that_stand_for_none_are_not_shown_as_numbers(window: MainWindow) -> None:
+    """Went wrong once: a kernel of no model was said to be of model 4294967295."""
+    stream = next(track for track in window.session.tracks.all if track.kind == "stream" and track.planned is None)
+    window.session.tracks.load(stream)
+    window.session.select(SliceRef(stream.key, 3))
+    facts = {str(fact.label): str(fact.value) for one in window.docks.view(DetailsView).sections for fact in one.facts}
+    assert facts["Model Id"] == "none"
+    assert facts["Task Type"] in ("AI_CORE", "AI_VECTOR_CORE")
+    assert not any("4294967295" in value for value in facts.values())
+    assert [str(argument_text(value)) for value in (2**64 - 1, "N/A", 0, -1)] == ["none", "none", "0", "-1"]
+
+
+@pytest.mark.parametrize("width", [260, 320, 420])
+def test_a_header_with_its_unit_is_not_broken(qtbot: Any, session: Session, width: int) -> None:
+    """Went wrong once: "aic_scalar_time(us" and ")" stood on two lines."""
+    view = DetailsView(session, load_palette())
+    qtbot.addWidget(view)
+    view.resize(width, 400)
+    view.show()
+    labels = ("aic_scalar_time(us)", "aiv_vec_bankgroup_cflt_ratio", "aic_mte2_time(us)")
+    view._write([Section("Arguments", tuple(Fact(label, "0.135 and some more words " * 4) for label in labels))])
+    document, broken = view.document(), []
+    block = document.begin()
+    while block.isValid():
+        if block.text() in labels and block.layout().lineCount() != 1:
+            broken.append(block.text())
+        block = block.next()
+    assert document.toPlainText().count("aic_scalar_time(us)") == 1
+    assert not broken
+
+
+def test_the_step_that_is_compared_is_told_and_can_be_chosen(qtbot: Any, tmp_path: Path) -> None:
+    """Went wrong once: one step of three was compared, and only the command line said which."""
+    plan = load_plan(PLAN)
+    simulate(plan, tmp_path / "run", steps=3)
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.resize(1400, 900)
+    window.show()
+    window.opener.open_request(Request(PLAN, tmp_path / "run"))
+    window.show_page("plan")
+    settle()
+    chooser = window.docks.view(DeviationsView).chooser
+    found = window.session.document.comparison
+    assert found is not None
+    assert len(found.steps) == 3
+    assert chooser.steps.isVisible()
+    assert not chooser.ranks.isVisible(), "there is one rank"
+    assert chooser.steps.currentText() == f"median ({found.steps[found.place]})"
+    for number in found.steps:
+        chooser.steps.setFocus()
+        QTest.keyClick(chooser.steps, Qt.Key.Key_Down)
+        settle()
+        now = window.session.document.comparison
+        assert now is not None
+        assert now.step == number
+        assert window.pages.current == "plan"
+        assert chooser.steps.currentText() == str(number)
+    window.close()

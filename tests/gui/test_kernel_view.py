@@ -25,8 +25,7 @@ from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.work.jobs import Jobs
-from memplan.placement.onchip import OnChipBuffer
-from memplan.schema import Tier
+from memplan.schema import OnChipBuffer, Tier
 from memplan.traces.profile import TrackKind
 from tests.gui.conftest import PROFILE
 from tests.small_plans import layered_plan

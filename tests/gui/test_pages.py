@@ -195,7 +195,11 @@ def test_an_empty_window_offers_what_needs_no_document(qtbot: Any) -> None:
     window.show()
     settle()
     assert window.welcome.isVisible()
-    assert [name for name, button in window.rail.buttons.items() if button.isVisible()] == ["overview", "kv"]
+    assert [name for name, button in window.rail.buttons.items() if button.isVisible()] == [
+        "overview",
+        "planning",
+        "kv",
+    ]
     QTest.mouseClick(window.rail.buttons["kv"], Qt.MouseButton.LeftButton)
     settle()
     assert window.pages.current == "kv"
@@ -279,7 +283,9 @@ def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
     window.show()
     window.show_page("memory")
     settle()
-    assert not window.docks["map"].isVisible()
+    assert not window.docks["arcs"].isVisible()
+    assert not window.docks["alive"].isVisible()
+    assert window.docks["map"].isVisible(), "the blocks of the run"
     assert window.docks["curve"].isVisible()
     window.show_page("plan")
     settle()
@@ -290,5 +296,5 @@ def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
     settle()
     window.show_page("memory")
     settle()
-    assert window.docks["map"].isVisible(), "with a plan it is there"
+    assert not window.docks["arcs"].isHidden(), "with a plan it is there"
     window.close()

@@ -13,7 +13,7 @@ import memplan
 from memplan.gui.model.kv.kv_offer import SAMPLE
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.settings import Settings
-from memplan.gui.views.plan_model_dialog import PlanModelDialog
+from memplan.gui.views.planning.plan_model_dialog import PlanModelDialog
 from memplan.gui.window.main_window import MainWindow
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -45,11 +45,11 @@ def test_a_step_is_planned_by_hand(qtbot: object, window: MainWindow) -> None:
     button = next(item for item in window.welcome.buttons if "Plan a model" in item.text())
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     dialog = dialog_of(window)
-    assert not dialog.like.isVisible()
-    typed(qtbot, dialog.context, "256")
-    typed(qtbot, dialog.ranks.boxes["pp"], "2")
-    typed(qtbot, dialog.stage, "1")
-    typed(qtbot, dialog.global_batch, "2")
+    assert not dialog.form.like.isVisible()
+    typed(qtbot, dialog.form.context, "256")
+    typed(qtbot, dialog.form.ranks.boxes["pp"], "2")
+    typed(qtbot, dialog.form.stage, "1")
+    typed(qtbot, dialog.form.global_batch, "2")
     assert "--phase train" in dialog.command_line
     assert "--pp 2" in dialog.command_line
     qtbot.mouseClick(dialog.copy, Qt.MouseButton.LeftButton)
@@ -67,12 +67,12 @@ def test_a_step_is_planned_by_hand(qtbot: object, window: MainWindow) -> None:
 def test_a_served_step_has_rows_of_its_own(qtbot: object, window: MainWindow) -> None:
     window.commands.run("plan-model")
     dialog = dialog_of(window)
-    assert dialog.micro_batch.isVisible()
-    assert not dialog.batch.isVisible()
-    dialog.phase.setFocus()
-    qtbot.keyClicks(dialog.phase, "D")
-    assert dialog.batch.isVisible()
-    assert not dialog.micro_batch.isVisible()
+    assert dialog.form.micro_batch.isVisible()
+    assert not dialog.form.batch.isVisible()
+    dialog.form.phase.setFocus()
+    qtbot.keyClicks(dialog.form.phase, "D")
+    assert dialog.form.batch.isVisible()
+    assert not dialog.form.micro_batch.isVisible()
     assert "--phase decode" in dialog.command_line
     qtbot.keyClick(dialog, Qt.Key.Key_Escape)
     assert window.session.document.plan is None
@@ -85,9 +85,9 @@ def test_a_plan_like_the_open_profile(qtbot: object, window: MainWindow, tmp_pat
     window.opener.open([folder])
     window.commands.run("plan-model")
     dialog = dialog_of(window)
-    assert dialog.like.isVisible()
-    assert dialog.like.isChecked()
-    assert not dialog.ranks.isVisible()
+    assert dialog.form.like.isVisible()
+    assert dialog.form.like.isChecked()
+    assert not dialog.form.ranks.isVisible()
     assert f"--like {folder}" in dialog.command_line
     assert "--chip" not in dialog.command_line  # which would be given, and win
     qtbot.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
@@ -99,7 +99,7 @@ def test_a_plan_like_the_open_profile(qtbot: object, window: MainWindow, tmp_pat
 
 def test_a_config_that_is_dropped_asks_for_the_step(window: MainWindow) -> None:
     window.opener.open([SAMPLE])
-    assert Path(dialog_of(window).model.currentData()) == SAMPLE
+    assert Path(dialog_of(window).form.model.currentData()) == SAMPLE
 
 
 def test_a_step_is_opened_again_as_it_was(tmp_path: Path) -> None:

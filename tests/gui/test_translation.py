@@ -36,6 +36,7 @@ from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_delta_view import MemoryDeltaView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.memory.transfers_view import TransfersView
+from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.views.table_view import RowsModel, TableView
 from memplan.gui.window.main_window import MainWindow
 from memplan.requests.kv_request import KvRequest
@@ -58,6 +59,7 @@ UNCHANGED = frozenset(
         "hbm",
         "Step",
         "English",
+        "HBM",
         "MTE1",
         "MTE2",
         "MTE3",
@@ -182,7 +184,7 @@ def hover_texts(window: MainWindow) -> list[str]:
     mapped = session.map
     if mapped is not None:
         for index in range(len(mapped)):
-            said += window.docks.view(MemoryMapView).lines(mapped, index)
+            said += window.docks.view(MemoryMapView).lines(index)
     window.docks.view(CurveView).hidden.clear()
     low, high = session.viewport.bounds
     for share in (0.3, 0.5, 0.7):
@@ -434,4 +436,19 @@ def test_the_form_of_the_kv_budget(shown: Any, chinese: Recorder) -> None:
     window.docks.view(KvBudgetView).form.more_button.click()
     settle()
     window.docks.view(KvBudgetView).grab()
+    assert_all_known(chinese)
+
+
+def test_planning(shown: Any, chinese: Recorder) -> None:
+    window = shown(None)
+    window.show_page("planning")
+    settle()
+    view = window.docks.view(PlanningView)
+    view.form.show_source(SAMPLES / "cnn.mindir")
+    settle()
+    view.hbm.slider.setValue(view.hbm.slider.maximum() - 8)
+    settle()
+    assert view.tried.rowCount() == 2
+    view.grab()
+    view.cancel()
     assert_all_known(chinese)

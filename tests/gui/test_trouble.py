@@ -14,7 +14,7 @@ from PySide6.QtCore import QSettings
 from memplan.cli import main
 from memplan.core.errors import InputError
 from memplan.gui.model.palette import load_palette
-from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.open_request import FileRemark, Request, open_session
 from memplan.gui.model.timeline import timeline_tracks
 from memplan.gui.settings import Settings
 from memplan.gui.views.problems_panel import ProblemsView
@@ -57,7 +57,7 @@ def read_all(qtbot: Any, window: MainWindow) -> None:
 
 def said(window: MainWindow) -> str:
     """Everything in the problems panel."""
-    return "\n".join([*window.problems.errors, *window.problems.notes])
+    return "\n".join([*window.problems.errors, *(remark.text for remark in window.problems.remarks)])
 
 
 def test_a_cache_that_cannot_be_written_is_a_line(
@@ -197,17 +197,17 @@ def test_notes_on_files_deep_in_folders_are_wrapped_not_cut(qtbot: Any) -> None:
     view.show()
     qtbot.waitExposed(view)
     path = "PROF_000001_20230818142704322_COJGGGCANRMICFBC/device_0/timeline/hccl_0_2_1.json: not read"
-    view.show_notes([path])
+    view.show_remarks([FileRemark(path)])
     view.add_error(path)
     view.add_error(path)
     view.grab()
-    assert view.count() == 2
+    assert view.count() == 3  # with the heading of what is lost
     assert view.horizontalScrollBar().maximum() == 0
-    assert all(view.visualItemRect(view.item(row)).width() <= view.viewport().width() for row in range(2))
-    lines = view.visualItemRect(view.item(1)).height() / view.fontMetrics().height()
+    assert all(view.visualItemRect(view.item(row)).width() <= view.viewport().width() for row in range(3))
+    lines = view.visualItemRect(view.item(2)).height() / view.fontMetrics().height()
     assert lines > view.fontMetrics().horizontalAdvance(path) / view.viewport().width()
-    assert view.item(1).toolTip() == path
-    assert view.sheet().rows == [("error", path), ("note", path)]
+    assert view.item(2).toolTip() == path
+    assert view.sheet().rows == [("error", path), ("lost", path)]
 
 
 def test_without_a_display_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

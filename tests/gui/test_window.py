@@ -110,7 +110,7 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
     text = window.docks.view(DetailsView).toPlainText()
     assert "Tensor" in text
     assert "HBM" in text
-    lines = view.lines(mapped, selected.rectangle)
+    lines = view.lines(selected.rectangle)
     assert any("float" in line or "int" in line for line in lines)
 
 

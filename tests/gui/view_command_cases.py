@@ -9,6 +9,7 @@ from memplan.gui.model.session.session import SliceRef
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.kernel.kernel_view import KernelView
 from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.views.view_specs import PAGES
 from tests.gui.conftest import PLAN
 from tests.gui.scene import Scene
@@ -103,6 +104,31 @@ def _kv(scene: Scene) -> None:
     assert scene.window.docks.view(KvBudgetView).isVisible()
 
 
+def _planning(scene: Scene) -> None:
+    scene.press("planning")
+    assert scene.window.pages.current == "planning"
+    assert scene.window.docks.view(PlanningView).isVisible()
+
+
+def _own_clock(scene: Scene) -> None:
+    before = scene.window.session.document.axis
+    scene.press("own-clock")
+    document = scene.window.session.document
+    assert document.own_clock
+    assert document.axis.to_profile(500_000) - document.axis.to_profile(0) == 500_000
+    scene.press("own-clock")
+    assert scene.window.session.document.axis is before
+
+
+def _filter_tracks(scene: Scene) -> None:
+    scene.press("filter-tracks")
+    scene.window.timeline.filter.setText("stream")
+    names = {placed.track.label for placed in scene.window.timeline.placed if placed.track is not None}
+    assert names == {"Planned stream 0", "Stream 0"}
+    scene.window.timeline.filter.clear()
+    assert len(scene.window.timeline.placed) > 5
+
+
 def _next_tier(scene: Scene) -> None:
     session = scene.window.session
     scene.press("next-tier")
@@ -172,6 +198,9 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "roofline": _roofline,
     "kernel": _kernel,
     "kv": _kv,
+    "own-clock": _own_clock,
+    "filter-tracks": _filter_tracks,
+    "planning": _planning,
     "next-tier": _next_tier,
     "theme-light": _theme("theme-light"),
     "theme-dark": _theme("theme-dark"),
@@ -186,6 +215,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
             "problems",
             "map",
             "curve",
+            "process",
             "statistics",
             "difference",
             "deviations",

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from memplan.kv.activations import activation_peak, transient_peak
+from memplan.kv.engine import ProfileRules
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
+
+PLAIN = ProfileRules()
 
 
 @pytest.mark.parametrize(
@@ -26,16 +29,19 @@ from memplan.models.steps import Phase, ServedStep, step_graph
 def test_one_layer_of_every_kind_has_the_peak_of_the_whole_stack(shared_data: Path, name: str) -> None:
     model = load_config(shared_data / "configs" / f"{name}.json")
     whole = step_graph(model, Layout(), ServedStep(Phase.PREFILL, batch=1, context=2048, precision="bf16"))
-    assert activation_peak(model, Layout(), "bf16", 2048, 1) == transient_peak(whole)
+    assert activation_peak(model, Layout(), "bf16", 2048, 1, PLAIN) == transient_peak(whole)
 
 
 def test_more_tokens_take_more_and_more_ranks_less(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-70B.json")
-    one, four = (activation_peak(model, Layout(), "bf16", tokens, 1) for tokens in (2048, 8192))
+    one, four = (activation_peak(model, Layout(), "bf16", tokens, 1, PLAIN) for tokens in (2048, 8192))
     assert four == pytest.approx(4 * one, rel=0.01)
-    assert activation_peak(model, Layout(tensor=8), "bf16", 2048, 1) < one
+    assert activation_peak(model, Layout(tensor=8), "bf16", 2048, 1, PLAIN) < one
 
 
 def test_logits_of_many_sequences_outgrow_the_layers(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
-    assert activation_peak(model, Layout(), "bf16", 16, 1024) == 1024 * model.vocab_size * 6
+    assert activation_peak(model, Layout(), "bf16", 16, 1024, PLAIN) == 1024 * model.vocab_size * 6
+    rules = ProfileRules(logit_bytes=14, vocabulary_bytes=528, hidden_copies=1)
+    peak = activation_peak(model, Layout(), "bf16", 16, 1024, rules)
+    assert peak == model.vocab_size * (1024 * 14 + 528) + 16 * model.hidden_size * 2

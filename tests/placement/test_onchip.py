@@ -17,8 +17,8 @@ from memplan.cost.kernel import op_class
 from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.cost.vector import vector_work
 from memplan.hardware import chip
-from memplan.placement.onchip import OnChipPlan, onchip_picture, plan_onchip
-from memplan.schema import Tier
+from memplan.placement.onchip import onchip_picture, plan_onchip
+from memplan.schema import OnChipPlan, Tier
 
 CHIPS = {name: chip(name) for name in ("910B1", "Ascend950PR_9589", "310P3")}
 

@@ -308,6 +308,17 @@ def test_a_link_that_is_not_followed_is_named(tmp_path: Path) -> None:
     assert "h_2_20250101000000000_ascend_pt: not read: a link to nothing" in texts(profile)
 
 
+def test_a_link_copied_as_text_is_named(tmp_path: Path) -> None:
+    session(tmp_path, "h_0_20250101000000000_ascend_pt", 300, 0)
+    names = "h_1_20250101000000000_ascend_pt", "h_2_20250101000000000_ascend_ms", "PROF_000001_20250101000000000_ABC"
+    for name in names:
+        (tmp_path / name).write_text(f"../elsewhere/{name}")
+    profile = open_profile(tmp_path)
+    assert profile.ranks == [0]
+    noted = texts(profile)
+    assert all(f"{name}: not read: is named like the folder of a rank but is a file" in noted for name in names)
+
+
 # Traces
 
 

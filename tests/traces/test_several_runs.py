@@ -81,3 +81,44 @@ def test_of_recordings_of_one_process_the_newest_is_read(tmp_path: Path) -> None
     assert profile.ranks == [0]
     assert shown(profile, 0) == {f"t1700000100k{k}" for k in range(3)}
     assert "the newest of 3 recordings of one process is read; not read: host_70.999999.pt.trace.json" in texts(profile)
+
+
+def op_summary(folder: Path, counter: str, value: float, types: tuple[str, ...] = ("MatMul", "Add")) -> None:
+    """One set of counters of one card, as msprof exports it."""
+    output = folder / "mindstudio_profiler_output"
+    output.mkdir(parents=True)
+    begin = BEGIN_US + int(value) * 20_000_000
+    lines = [f"Device_id,Op Name,OP Type,Task Type,Task Start Time(us),Task Duration(us),Input Shapes,{counter}"]
+    lines += [f'0,{kind}{n},{kind},AI_CORE,{begin + 10 * n}.5,4.0,"""8,{n}""",{value}' for n, kind in enumerate(types)]
+    (output / "op_summary_20260101000000.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_runs_of_one_program_with_other_counters_are_one_rank(tmp_path: Path) -> None:
+    """Went wrong once: seven sets of counters of one run were "ranks 0-6"."""
+    group = tmp_path / "PROF_GROUP_20260101_000000"
+    for number, name in enumerate(("Memory", "L2Cache", "PipeUtilization")):
+        for card in range(2):
+            folder = group / f"PROF_{name}" / f"PROF_00000{card + 1}_2026010100000{number}000_ABC{card}"
+            op_summary(folder, f"{name.lower()}_ratio", number + card / 10)
+    profile = open_profile(tmp_path)
+    assert profile.ranks == [0, 1]
+    for card in (0, 1):
+        kernels = profile.rank(card).kernels()
+        assert kernels is not None
+        assert list(kernels.type) == ["MatMul", "Add"]
+        told = {name: column.tolist() for name, column in kernels.pmu.items()}
+        assert told["memory_ratio"] == [0 + card / 10] * 2
+        assert told["l2cache_ratio"] == [1 + card / 10] * 2
+        assert told["pipeutilization_ratio"] == [2 + card / 10] * 2
+
+
+def test_counters_of_another_program_are_not_mixed_in(tmp_path: Path) -> None:
+    group = tmp_path / "PROF_GROUP_20260101_000000"
+    op_summary(group / "PROF_Memory" / "PROF_000001_20260101000000000_ABC", "memory_ratio", 0.5)
+    op_summary(group / "PROF_L2Cache" / "PROF_000001_20260101000009000_ABD", "l2_ratio", 0.5, types=("Add", "MatMul"))
+    profile = open_profile(tmp_path)
+    assert profile.ranks == [0]
+    kernels = profile.rank(0).kernels()
+    assert kernels is not None
+    assert len({"memory_ratio", "l2_ratio"} & set(kernels.pmu)) == 1
+    assert "it holds other kernels" in texts(profile)

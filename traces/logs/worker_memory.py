@@ -20,14 +20,16 @@ class WorkerMemory:
     """
     Bytes of one worker, `None` for what the log does not tell.
 
-    `total` is the device as the framework sees it, `utilization` the share asked for; `weights`, `activations`,
-    `non_torch` and `graphs` what each took, `cache` what was left, which may be below zero. The cache has `blocks` and
-    `tokens`; `concurrency` sequences of `context` tokens fit at once. `needed` is what one sequence was said to need.
-    Of several lines of a kind the last one counts, of workers of one start they are alike.
+    `total` is the device as the framework sees it, `free` what of it is free at the start, `utilization` the share
+    asked for; `weights`, `activations`, `non_torch` and `graphs` what each took, `cache` what was left, which may be
+    below zero. The cache has `blocks` and `tokens`; `concurrency` sequences of `context` tokens fit at once. `needed`
+    is what one sequence was said to need. Of several lines of a kind the last one counts, of workers of one start they
+    are alike.
     """
 
     source: str
     total: int | None = None
+    free: int | None = None
     utilization: float | None = None
     weights: int | None = None
     activations: int | None = None

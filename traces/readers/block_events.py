@@ -10,6 +10,9 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.traces.profile import Allocations, MemoryCurve
 
+_ADDRESS = (1 << 63) - 1
+"""Bits of an address that a device has; a reader may tell processes apart by those above."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockEvent:
@@ -26,6 +29,7 @@ class BlockEvent:
 def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, int]:
     """Allocations with their releases, by address; and how many releases had no allocation before them."""
     rows: list[list[int]] = []
+    places: list[int] = []
     names: list[str] = []
     open_blocks: dict[tuple[str, str, int], int] = {}
     lost = 0
@@ -36,6 +40,7 @@ def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, in
         if event.size is not None:
             open_blocks[key] = len(rows)
             rows.append([event.size, event.time, -1])
+            places.append(event.address & _ADDRESS)
             names.append(event.name)
             found.append(curves.setdefault((event.pool, event.device), _curve_name(event, curves)))
         elif key in open_blocks:
@@ -47,7 +52,8 @@ def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, in
     size, start, end = columns[order].T
     rows_in_order = order.tolist()
     components = [found[row] for row in rows_in_order]
-    return Allocations([names[row] for row in rows_in_order], size, start, end, components), lost
+    address = np.array(places, dtype=np.uint64)[order].astype(np.int64) if all(places) else None
+    return Allocations([names[row] for row in rows_in_order], size, start, end, components, address), lost
 
 
 def _curve_name(event: BlockEvent, known: Mapping[tuple[str, str], str]) -> str:

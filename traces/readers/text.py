@@ -33,6 +33,7 @@ from memplan.traces.readers.memory_tables import (
     merge_curves,
     repeats_note,
 )
+from memplan.traces.readers.metric_columns import with_metrics
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
 from memplan.traces.tables.csv_table import read_table
@@ -83,11 +84,20 @@ class TextReader(RankReader):
                     if repeats := len(part) - int(fresh[-1].sum()):
                         self._notes.tell(table.path, repeats_note(repeats, "kernels"))
             if parts:
-                return concatenate_kernels(parts, fresh)
+                return self._with_metrics(concatenate_kernels(parts, fresh))
         of = self._source.of
         if of(FileKind.HOST_OPS):
             return mindspore_host_kernels(of(FileKind.HOST_OPS), of(FileKind.HOST_LAUNCHES), self._notes)
         return self._kineto_kernels(progress)
+
+    def _with_metrics(self, kernels: Kernels) -> Kernels:
+        """The kernels with what further runs counted of them."""
+        for path in self._source.metrics:
+            table = read_table(path, self._notes, UNUSED)
+            other = None if table is None else kernels_of(table, self._notes)
+            if other is not None:
+                kernels = with_metrics(kernels, other, path, self._notes)
+        return kernels
 
     def _kineto_kernels(self, progress: Progress) -> Kernels | None:
         """Ops of torch.profiler's trace, where the run had no device; what is wrong with it the timeline tells."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from memplan.core.arrays import Bools, Floats, Int64s
-from memplan.traces.decimals import number, scaled
+from memplan.traces.decimals import ABSENT, number, scaled
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
 
 
@@ -58,7 +58,11 @@ class TextTable:
             return np.array([number(text) for text in found.values], dtype=np.float64)[found.codes]
         if _all_plain(found):
             return np.array([float(text or "nan") for text in found], dtype=np.float64)
-        values = {text: number(text) for text in set(found)}
+        distinct = set(found)
+        if _all_plain([text for text in distinct if text not in ABSENT]):
+            values = {text: float("nan") if text in ABSENT else float(text) for text in distinct}
+        else:
+            values = {text: number(text) for text in distinct}
         return np.array([values[text] for text in found], dtype=np.float64)
 
     def has(self, *headers: str) -> bool:

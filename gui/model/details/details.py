@@ -7,11 +7,22 @@ import numpy as np
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
 from memplan.gui.model.amount_names import kind_text
+from memplan.gui.model.details.block_details import block_peak_sections, block_sections
 from memplan.gui.model.details.facts import Fact, Section, fact
 from memplan.gui.model.details.finding_details import finding_sections
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, occupant
-from memplan.gui.model.session.session import FindingRef, ItemRef, OpRef, Session, SliceRef, SpansRef, TensorRef
+from memplan.gui.model.session.session import (
+    BlockRef,
+    FindingRef,
+    ItemRef,
+    OpRef,
+    Session,
+    SliceRef,
+    SpansRef,
+    TensorRef,
+)
 from memplan.gui.model.slices.flows import arrows
+from memplan.gui.model.slices.slice_text import argument_text
 from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.traces.profile import Slices
 
@@ -39,6 +50,7 @@ def overview(session: Session) -> list[Section]:
         sections.append(Section(Sentence("Profile"), tuple(facts)))
     if session.peak is not None:
         sections.extend(peak_sections(session, session.peak))
+    sections.extend(block_peak_sections(session))
     return sections
 
 
@@ -65,7 +77,7 @@ def _plan_section(plan: Plan, session: Session) -> Section:
             ]
     if plan.transfers:
         facts.append(fact("moves", f"{len(plan.transfers)}, {format_bytes(sum(move.size for move in plan.transfers))}"))
-    facts.append(fact("time axis", session.document.basis))
+    facts.append(fact("time axis", Sentence("its own clock") if session.document.own_clock else session.document.basis))
     return Section(Sentence("Plan"), tuple(facts))
 
 
@@ -185,8 +197,11 @@ def item_sections(session: Session, item: ItemRef | None) -> list[Section]:
             fact("longest", format_duration(max(lengths, default=0))),
         )
         return [Section(item.title, facts)]
+    if isinstance(item, BlockRef):
+        return block_sections(session, item)
     if isinstance(item, FindingRef):
-        return finding_sections(session, item)
+        about_peak = block_peak_sections(session) if item == session.peak_finding else []
+        return [*finding_sections(session, item), *about_peak]
     return overview(session)
 
 
@@ -273,7 +288,8 @@ def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
     if rank is not None and track.track_id is not None:
         arguments = rank.arguments(track.track_id, start)
         if arguments:
-            sections.append(Section(Sentence("Arguments"), tuple(Fact(str(k), str(v)) for k, v in arguments.items())))
+            facts = [Fact(str(name), argument_text(value)) for name, value in arguments.items()]
+            sections.append(Section(Sentence("Arguments"), tuple(facts)))
     linked = []
     for arrow in arrows(session, item):
         for label, end in (("from ({})", arrow.source), ("to ({})", arrow.target)):

@@ -10,8 +10,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_report import KernelReport, kernel_report
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernel_report import kernel_report
 from memplan.cost.machine import Machine, machine
 from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, BufferLane, KernelFacts, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
@@ -26,11 +25,10 @@ from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.session.session import ItemRef, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
-from memplan.placement.onchip import OnChipPlan, plan_onchip, usable_bytes
-from memplan.schema import Plan
-
-ITERATIONS = 4
-"""Iterations of the pipeline that are unrolled: enough to see every copy of a double buffer filled twice."""
+from memplan.placement.onchip import usable_bytes
+from memplan.schema import OnChipPlan, Plan, PlannedTiling
+from memplan.schema.planned_tiling import Stage
+from memplan.tilings import onchip_plan, tiling_of
 
 NO_KERNEL = Sentence(HINT)
 _NO_KERNEL = Sentence("It launches no kernel: nothing of it runs on an AI core")
@@ -67,12 +65,30 @@ def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRe
     if target is None:
         return replace(facts, problem=wrong or _NO_CHIP)
     try:
-        core = _machine(target.name)
-        report = kernel_report(kernel, core, hot_share=subject.op.hot_share if subject.op else None)
-        layout = _layout(report.needs, target.name) if report.needs else None
+        tiling, layout = _planned(plan, subject) or _derived(kernel, subject, target)
     except MemplanError as error:
         return replace(facts, chip=target.name, problem=str(error))
-    return _worked_out(facts, kernel, report, layout, target)
+    return _worked_out(facts, kernel, tiling, layout, target)
+
+
+_Cut = tuple[PlannedTiling, OnChipPlan | None]
+
+
+def _planned(plan: Plan | None, subject: Subject) -> _Cut | None:
+    """How the plan itself says that the op's kernel is cut, `None` where it says nothing."""
+    if plan is None or subject.op is None or subject.op.tiling is None:
+        return None
+    tiling = plan.tilings[subject.op.tiling]
+    return tiling, None if tiling.onchip is None else plan.onchip[tiling.onchip]
+
+
+def _derived(kernel: Kernel, subject: Subject, target: Chip) -> _Cut:
+    """The same worked out: of kernels that only a profile has, and for plans whose file doesn't say."""
+    hot_share = subject.op.hot_share if subject.op else None
+    report = kernel_report(kernel, _machine(target.name), hot_share=hot_share)
+    return tiling_of(report, 0, hot_share, None), _layout(
+        report.needs, report.stages, target.name
+    ) if report.needs else None
 
 
 @lru_cache(maxsize=16)
@@ -81,8 +97,8 @@ def _machine(name: str) -> Machine:
 
 
 @lru_cache(maxsize=512)
-def _layout(needs: tuple[BufferNeed, ...], name: str) -> OnChipPlan:
-    return plan_onchip(needs, find_chip(name), iterations=ITERATIONS)
+def _layout(needs: tuple[BufferNeed, ...], stages: tuple[Stage, ...], name: str) -> OnChipPlan:
+    return onchip_plan(needs, stages, find_chip(name))
 
 
 def _known_chip(names: tuple[str, ...]) -> tuple[Chip | None, Text | None]:
@@ -141,12 +157,12 @@ def _arithmetic(flops: int, gm_bytes: int) -> tuple[Sentence, ...]:
 
 
 def _worked_out(
-    facts: KernelFacts, kernel: Kernel, report: KernelReport, layout: OnChipPlan | None, target: Chip
+    facts: KernelFacts, kernel: Kernel, tiling: PlannedTiling, layout: OnChipPlan | None, target: Chip
 ) -> KernelFacts:
     """`facts` with what the model says."""
-    cost, notes = report.cost, [*facts.notes, *report.notes]
-    if facts.predicted_ns is not None and facts.predicted_ns != cost.duration_ns:
-        model = format_duration(cost.duration_ns)
+    notes = [*facts.notes, *(note.sentence for note in tiling.notes)]
+    if facts.predicted_ns is not None and facts.predicted_ns != tiling.duration_ns:
+        model = format_duration(tiling.duration_ns)
         notes.append(Sentence("time as the plan has it; the model by itself says {}", (model,)))
     if layout is not None and not layout.fits:
         notes.append(Sentence("{} too much for the chip's memories", (format_bytes(layout.shortfall),)))
@@ -154,30 +170,30 @@ def _worked_out(
         notes.append(Sentence("{} pairs of buffers share addresses and need a synchronisation between pipes",
                               (str(layout.reuse_cost),)))  # fmt: skip
     seen = {(pipe.unit, pipe.pipe): pipe.measured_ns for pipe in facts.pipes if pipe.measured_ns is not None}
-    predicted = facts.predicted_ns if facts.predicted_ns is not None else cost.duration_ns
+    predicted = facts.predicted_ns if facts.predicted_ns is not None else tiling.duration_ns
     return replace(
         facts,
         chip=target.name,
         predicted_ns=predicted,
-        bound=facts.bound or cost.bound,
-        pipes=_pipes(_predicted(cost), seen),
+        bound=facts.bound or tiling.bound,
+        pipes=_pipes(_predicted(tiling), seen),
         lanes=_lanes(layout, target) if layout is not None else (),
-        stages=report.stages,
+        stages=layout.stages if layout is not None else (),
         slots=layout.slots if layout is not None else 0,
-        tiling=report.tiling,
-        traffic=_traffic(report),
-        roofline=roofline_sentences(kernel, cost, _machine(target.name), predicted, facts.measured_ns),
+        tiling=tuple(words.sentence for words in tiling.words),
+        traffic=_traffic(tiling),
+        roofline=roofline_sentences(kernel, tiling, _machine(target.name), predicted, facts.measured_ns),
         notes=tuple(notes),
-        problem=report.missing,
+        problem=None if tiling.missing is None else tiling.missing.sentence,
     )
 
 
-def _predicted(cost: KernelCost) -> dict[tuple[str, str], float]:
+def _predicted(tiling: PlannedTiling) -> dict[tuple[str, str], float]:
     """The model's pipes, each with the unit that it belongs to: vector kernels have one unit, products both."""
-    both = "cube" in cost.pipes
+    both = any(pipe.name == "cube" for pipe in tiling.pipes)
     return {
-        ("vector" if pipe in ("vector", "mte3") or not both else "cube", pipe): time
-        for pipe, time in cost.pipes.items()
+        ("vector" if pipe.name in ("vector", "mte3") or not both else "cube", pipe.name): pipe.busy_ns
+        for pipe in tiling.pipes
     }
 
 
@@ -204,18 +220,16 @@ def _lanes(layout: OnChipPlan, target: Chip) -> tuple[BufferLane, ...]:
     )
 
 
-def _traffic(report: KernelReport) -> tuple[Sentence, ...]:
-    cost = report.cost
-    if not cost.gm_bytes:
+def _traffic(tiling: PlannedTiling) -> tuple[Sentence, ...]:
+    if not tiling.gm_bytes:
         return ()
-    cached = max(cost.gm_bytes - cost.hbm_bytes, 0)
     lines = [
         Sentence("GM traffic {}: HBM {}, L2 {}",
-                 (format_bytes(cost.gm_bytes), format_bytes(cost.hbm_bytes), format_bytes(cached))),
+                 (format_bytes(tiling.gm_bytes), format_bytes(tiling.hbm_bytes), format_bytes(tiling.l2_bytes))),
     ]  # fmt: skip
-    if report.gm_bound:
-        gap = format_change(cost.gm_bytes / report.gm_bound - 1, 0)
-        lines.append(Sentence("at least {} whatever the tiling ({})", (format_bytes(report.gm_bound), gap)))
-    if cost.flops:
-        lines.append(Sentence("{} FLOP", (f"{cost.flops:,}",)))
+    if tiling.gm_bound:
+        gap = format_change(tiling.gm_bytes / tiling.gm_bound - 1, 0)
+        lines.append(Sentence("at least {} whatever the tiling ({})", (format_bytes(tiling.gm_bound), gap)))
+    if tiling.flops:
+        lines.append(Sentence("{} FLOP", (f"{tiling.flops:,}",)))
     return tuple(lines)

@@ -10,8 +10,7 @@ from memplan.gui.model.sheet import Sheet, SheetCell
 from memplan.schema import Tier
 
 if TYPE_CHECKING:
-    from memplan.cost.buffers import Stage
-    from memplan.placement.onchip import OnChipBuffer
+    from memplan.schema.planned_tiling import OnChipBuffer, Stage
 
 LANES = (Tier.L0A, Tier.L0B, Tier.L0C, Tier.L1, Tier.UB)
 PIPES = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from memplan.gui.model.kernel.kernel_facts import BufferLane
 
 if TYPE_CHECKING:
-    from memplan.placement.onchip import OnChipBuffer
+    from memplan.schema import OnChipBuffer
 
 _SEEN_SHARE = 0.5
 """Memories that are filled to less are not drawn to scale, so that their buffers can be read."""

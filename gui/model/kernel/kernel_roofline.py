@@ -5,12 +5,12 @@ from __future__ import annotations
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_decimal, format_share
 from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_time import KernelCost
 from memplan.cost.machine import Machine
+from memplan.schema import PlannedTiling
 
 
 def roofline_sentences(
-    kernel: Kernel, cost: KernelCost, core: Machine, predicted_ns: int | None, measured_ns: int | None
+    kernel: Kernel, tiling: PlannedTiling, core: Machine, predicted_ns: int | None, measured_ns: int | None
 ) -> tuple[Sentence, ...]:
     """
     The kernel's FLOP per byte of GM traffic, what the machine's peaks allow there, and how much of that it reaches.
@@ -18,19 +18,20 @@ def roofline_sentences(
     The roof is the lesser of the peak of the units it computes on and intensity times HBM bandwidth (Williams et al.,
     "Roofline", 2009); what L2 serves can lift a kernel above the second. Empty where it computes or moves nothing.
     """
-    if not cost.flops or not cost.gm_bytes:
+    if not tiling.flops or not tiling.gm_bytes:
         return ()
-    intensity = cost.flops / cost.gm_bytes
+    on_cube = any(pipe.name == "cube" and pipe.busy_ns for pipe in tiling.pipes)
+    intensity = tiling.flops / tiling.gm_bytes
     first = next((operand for operand in kernel.inputs if operand is not None), None)
     peak = core.vector_peak
-    if cost.pipes.get("cube"):
+    if on_cube:
         known = core.cube_peak(first.dtype) if first is not None else None
         if known is None:
             return (Sentence("{} FLOP per byte; the cube's peak for its type is not known", (f"{intensity:.3g}",)),)
         peak = known
     memory = intensity * core.hbm_bytes_per_second
     roof = min(peak, memory)
-    limit = hbm_text(core) if memory < peak else "cube" if cost.pipes.get("cube") else "vector"
+    limit = hbm_text(core) if memory < peak else "cube" if on_cube else "vector"
     values = (f"{intensity:.3g}", format_decimal(roof, ""), limit)
     sentences = [Sentence("{} FLOP per byte of GM traffic: the roof there is {} FLOP/s, set by {}", values)]
     for text, time in (
@@ -38,7 +39,7 @@ def roofline_sentences(
         ("measured {} FLOP/s, {} of the roof", measured_ns),
     ):
         if time:
-            rate = cost.flops / time * 1e9
+            rate = tiling.flops / time * 1e9
             sentences.append(Sentence(text, (format_decimal(rate, ""), format_share(rate / roof))))
     return tuple(sentences)
 

@@ -7,56 +7,28 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.compare import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_total, interval_union
-from memplan.gui.model.palette import Palette
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryMap:
+class MemoryMap(MapRectangles):
     """
-    Rectangles of one tier: `[start_ns, end_ns)` on the profile's clock x `[low, high)` bytes of address.
+    MapRectangles of one tier of a plan.
 
-    `placement[i]` is the rectangle's row in `plan.placements`. `top` is the highest address used, `unplaced` how many
-    placements of the tier have no address (they are in the curve, not in the map). `tensors` are the plan's by index.
+    `placement[i]` is the rectangle's row in `plan.placements`; `unplaced` says how many placements of the tier have no
+    address (they are in the curve, not in the map). `tensors` are the plan's by index.
     """
 
     plan: Plan
     tier: Tier
-    start_ns: Int64s
-    end_ns: Int64s
-    low: Int64s
-    high: Int64s
     placement: Int64s
-    kind: NDArray[np.int32]
-    kinds: tuple[str, ...]
-    top: int
     unplaced: int
     tensors: Mapping[int, PlannedTensor] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.start_ns)
-
-    def at(self, time_ns: int, address: int) -> int | None:
-        """The rectangle that covers `address` at `time_ns`, or `None`."""
-        hits = np.flatnonzero(
-            (self.start_ns <= time_ns) & (time_ns < self.end_ns) & (self.low <= address) & (address < self.high)
-        )
-        return int(hits[0]) if len(hits) else None
-
-    def alive(self, time_ns: int) -> Int64s:
-        """Rectangles that exist at `time_ns`, largest first."""
-        hits = np.flatnonzero((self.start_ns <= time_ns) & (time_ns < self.end_ns))
-        return hits[np.argsort(-(self.high - self.low)[hits], kind="stable")]
-
-    def colours(self, palette: Palette) -> NDArray[np.uint32]:
-        """Colour of every rectangle by its tensor's kind."""
-        table = np.array([palette.kind(kind) for kind in self.kinds] or [0xFF000000], dtype=np.uint32)
-        return table[self.kind]
 
 
 def tiers_with_addresses(plan: Plan) -> tuple[Tier, ...]:

@@ -94,7 +94,10 @@ def _peak(session: Session) -> HeadFigure | None:
     capacity = _capacity(session)
     held: int | None = None
     whose: Text = ""
-    if document.rank is not None:
+    compared = document.comparison.summary if document.comparison is not None else None
+    if compared is not None and compared.measured_peak is not None and compared.whole:
+        held, whose = compared.measured_peak, Sentence("the allocator")
+    elif document.rank is not None:
         process = process_memory({name: curve for name in document.rank.memory_components()
                                   if (curve := document.rank.memory(name)) is not None})  # fmt: skip
         if process is not None:
@@ -146,8 +149,8 @@ def _verdict(session: Session) -> list[HeadFigure]:
         return [HeadFigure(Sentence("Verdict"), Sentence("nothing found"), "", "timeline")]
     if document.plan is not None and document.profile is None:
         plan = document.plan
-        value = (
-            Sentence("fits") if plan.fits else Sentence("does not fit: {} missing", (format_bytes(plan.missing_bytes),))
-        )
-        return [HeadFigure(Sentence("Verdict"), value, Sentence("the plan in its memory"), "memory", not plan.fits)]
+        value = Sentence("fits") if plan.fits else Sentence("does not fit")
+        missing = Sentence("{} missing", (format_bytes(plan.missing_bytes),))
+        note = Sentence("the plan in its memory") if plan.fits else missing
+        return [HeadFigure(Sentence("Verdict"), value, note, "memory", not plan.fits)]
     return []

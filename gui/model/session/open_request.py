@@ -14,6 +14,7 @@ from memplan.gui.model.session.session import Session
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan
+from memplan.traces.profile import NoteSeverity
 
 if TYPE_CHECKING:
     from memplan.traces.directory import Profile
@@ -24,7 +25,8 @@ class Request:
     """
     What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open.
 
-    `step` says which step of the model a config.json is planned for.
+    `step` says which step of the model a config.json is planned for, `compared_step` which one of the profile a plan is
+    compared with: by default the one of median length.
     """
 
     plan: Path | None = None
@@ -33,6 +35,7 @@ class Request:
     chip: str | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     step: PlanRequest | None = None
+    compared_step: int | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -98,6 +101,8 @@ def kind_of_path(path: Path) -> ContentKind | None:
 
 def wants_chip(request: Request) -> bool:
     """Whether `request` names a graph and no chip to plan it for; dumps that hold a plan too need none."""
+    if request.step is not None:
+        return False
     kind = kind_of_path(request.plan) if request.plan is not None and request.chip is None else None
     return kind is not None and kind.is_graph and not kind.is_plan
 
@@ -124,7 +129,9 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
         profile = open_profile(request.profile)
         if request.rank is not None and request.rank not in profile.ranks:
             raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
-    document = make_document(plan, profile, plan_path=request.plan, rank=request.rank, progress=progress)
+    document = make_document(
+        plan, profile, plan_path=request.plan, rank=request.rank, step=request.compared_step, progress=progress
+    )
     progress(0, 1, "views")
     from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
 
@@ -143,6 +150,8 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
 
     progress(0, 1, path.name)
     kind = sniff(path)
+    if request.step is not None and kind.is_graph:
+        return request.step.plan(shapes=dict(request.shapes) or None, progress=progress)
     if kind.is_plan and (request.chip is None or not kind.is_graph):
         return read_plan(path)
     if kind is ContentKind.MODEL_CONFIG:
@@ -158,6 +167,14 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     return memplan.plan(path, chip=request.chip, shapes=dict(request.shapes), progress=progress)
 
 
+@dataclass(frozen=True, slots=True)
+class FileRemark:
+    """A line about the open files; `lost` is whether something of them is missing, wrong or inexact."""
+
+    text: str
+    lost: bool = True
+
+
 def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each (file, text); files that say the same share one, with the first of them."""
     files: dict[str, list[str]] = {}
@@ -169,13 +186,17 @@ def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def notes_of(session: Session) -> list[str]:
-    """What was skipped, repaired or assumed in the open files, one line each."""
+def remarks_on(session: Session) -> list[FileRemark]:
+    """What was skipped, repaired or assumed in the open files, one line each: what is lost before all else."""
     document = session.document
-    lines = [f"{session.tracks.track(key).label}: {why}" for key, why in session.tracks.unreadable.items()]
+    remarks = [
+        FileRemark(f"{session.tracks.track(key).label}: {why}") for key, why in session.tracks.unreadable.items()
+    ]
     if document.profile is not None:
-        lines += _gathered([(str(note.file), note.text) for note in document.profile.notes])
+        for severity in (NoteSeverity.WARNING, NoteSeverity.INFO):
+            told = [(str(note.file), note.text) for note in document.profile.notes if note.severity is severity]
+            remarks += [FileRemark(text, severity is NoteSeverity.WARNING) for text in _gathered(told)]
     if document.plan is not None:
-        lines += [f"not valid: {wrong}" for wrong in document.plan.violations]
-        lines += list(document.plan.notes)
-    return lines
+        remarks += [FileRemark(f"not valid: {wrong}") for wrong in document.plan.violations]
+        remarks += [FileRemark(text, lost=False) for text in document.plan.notes]
+    return sorted(remarks, key=lambda remark: not remark.lost)

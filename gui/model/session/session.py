@@ -10,6 +10,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration
 from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
+from memplan.gui.model.memory.block_map import BlockMap, block_map
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
@@ -31,6 +32,13 @@ class SliceRef:
 @dataclass(frozen=True, slots=True)
 class TensorRef:
     """A rectangle of the memory map."""
+
+    rectangle: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """A block of the run's allocator: a rectangle of the session's `blocks`."""
 
     rectangle: int
 
@@ -58,7 +66,7 @@ class SpansRef:
     spans: tuple[tuple[int, int], ...]
 
 
-ItemRef = SliceRef | TensorRef | OpRef | FindingRef | SpansRef
+ItemRef = SliceRef | TensorRef | BlockRef | OpRef | FindingRef | SpansRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,9 @@ class Session:
         self.diagnosis: Diagnosis | None = None
         self.not_diagnosed: str | None = None
         """Why there is no diagnosis, where it was asked for in vain."""
+        self.blocks: BlockMap | None = None
+        self.blocks_read = False
+        self.blocks_changed = Event()
         self._selected: ItemRef | None = None
         self.tiers = tiers_with_addresses(document.plan) if document.plan is not None else ()
         self._tiers: dict[Tier, TierMemory] = {}
@@ -125,6 +136,15 @@ class Session:
         if isinstance(self._selected, TensorRef):
             self.select(None)
         self.tier_changed.emit()
+
+    def find_blocks(self, progress: Progress = silent) -> BlockMap | None:
+        """The blocks of the run's allocator; for any thread: it changes nothing here."""
+        return block_map(self.document, progress)
+
+    def keep_blocks(self, found: BlockMap | None) -> None:
+        """Show what `find_blocks` found; for the thread that shows the session."""
+        self.blocks, self.blocks_read = found, True
+        self.blocks_changed.emit()
 
     def diagnose(self, progress: Progress = silent) -> Diagnosis | None:
         """
@@ -204,6 +224,8 @@ class Session:
             end = start + int(lanes.slices.duration_ns[item.index])
         elif isinstance(item, TensorRef) and self.map is not None:
             start, end = int(self.map.start_ns[item.rectangle]), int(self.map.end_ns[item.rectangle])
+        elif isinstance(item, BlockRef) and self.blocks is not None:
+            start, end = int(self.blocks.start_ns[item.rectangle]), int(self.blocks.end_ns[item.rectangle])
         elif isinstance(item, OpRef) and self.document.plan is not None:
             op = self.document.plan.ops[item.op]
             axis = self.document.axis

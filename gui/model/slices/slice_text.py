@@ -10,6 +10,14 @@ from memplan.gui.model.memory.memory_map import occupant
 from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
 from memplan.schema import Bound
 
+_NO_NUMBER = frozenset({"4294967295", "18446744073709551615", "N/A"})
+"""What CANN writes for a number that a slice has none of: all bits set in 32 and in 64 of them, or words."""
+
+
+def argument_text(value: object) -> Text:
+    """What a trace says of a slice under one key."""
+    return Sentence("none") if str(value) in _NO_NUMBER else str(value)
+
 
 def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     """A slice in a few lines: name, category and length, and for planned ops what bounds them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.memory.memory_map import occupant
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 
@@ -62,6 +62,32 @@ def map_sheet(session: Session) -> Sheet:
                 item.producer.name if item.producer is not None else None,
                 item.last_use.name if item.last_use is not None else None,
                 item.producer.source if item.producer is not None else None,
+            )
+        )  # fmt: skip
+    return Sheet(header, rows)
+
+
+def blocks_sheet(session: Session) -> Sheet:
+    """Every measured block that lies in the selected or visible time range; what no plan has is left empty."""
+    header = (
+        "asked_for_by", "kind", "component", "address", "size_bytes", "start_ns", "end_ns", "tensor",
+        "planned_start_ns", "planned_end_ns",
+    )  # fmt: skip
+    blocks, plan = session.blocks, session.document.plan
+    if blocks is None:
+        return Sheet(header, ())
+    t0, t1 = _stretch(session)
+    names = {tensor.index: tensor.name for tensor in plan.tensors} if plan is not None else {}
+    rows: list[tuple[SheetCell, ...]] = []
+    for index in np.flatnonzero((blocks.start_ns < t1) & (blocks.end_ns > t0)).tolist():
+        planned = int(blocks.planned_end_ns[index]) >= 0
+        rows.append(
+            (
+                blocks.name(index), blocks.kinds[int(blocks.kind[index])], blocks.component, blocks.address(index),
+                int(blocks.high[index] - blocks.low[index]), int(blocks.start_ns[index]), int(blocks.end_ns[index]),
+                names.get(int(blocks.tensor[index])),
+                int(blocks.planned_start_ns[index]) if planned else None,
+                int(blocks.planned_end_ns[index]) if planned else None,
             )
         )  # fmt: skip
     return Sheet(header, rows)

@@ -10,6 +10,7 @@ from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
+from memplan.gui.views.compare.compare_chooser import CompareChooser
 from memplan.gui.views.table_view import TableView
 from memplan.gui.views.view import ViewServices
 
@@ -37,6 +38,8 @@ class DeviationsView(TableView):
             button.clicked.connect(lambda *_, command=command: services.run(command))
             row.addWidget(button)
         row.addStretch(1)
+        self.chooser = CompareChooser(services.compare_with, self)
+        row.addWidget(self.chooser)
         layout = self.layout()
         if isinstance(layout, QVBoxLayout):
             layout.insertLayout(1, row)
@@ -58,6 +61,7 @@ class DeviationsView(TableView):
         for command, button in self.ways.items():
             button.setVisible(lacking[command])
         self.table.setVisible(document.comparison is not None)
+        self.chooser.show_document(document)
 
     def jump_to_first(self) -> None:
         """Show the place of the first row, as the table is sorted."""

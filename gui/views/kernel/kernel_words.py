@@ -11,7 +11,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 
 if TYPE_CHECKING:
-    from memplan.placement.onchip import OnChipBuffer
+    from memplan.schema import OnChipBuffer
 
 _LIGHT_COPY = 0.42
 

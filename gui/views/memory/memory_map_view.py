@@ -1,4 +1,4 @@
-"""The planned memory map: time x address, every placement a rectangle."""
+"""The memory map: time x address, every planned tensor or every measured block a rectangle."""
 
 from __future__ import annotations
 
@@ -8,25 +8,35 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetricsF, QPainter, QPen, QWheelEvent
-from PySide6.QtWidgets import QWidget
+from PySide6.QtGui import QBrush, QFontMetricsF, QPainter, QPen, QResizeEvent, QShowEvent, QWheelEvent
+from PySide6.QtWidgets import QPushButton, QWidget
 
-from memplan.core.units import format_bytes, format_duration
-from memplan.gui.i18n import tr
-from memplan.gui.model.memory.memory_map import MemoryMap, occupant
+from memplan.core.arrays import Int64s
+from memplan.gui.i18n import say, tr
+from memplan.gui.model.memory.block_map import BlockMap
+from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
-from memplan.gui.model.session.session import Session, TensorRef
+from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.slices.counterparts import op_rectangles
-from memplan.gui.model.tables.time_sheets import map_sheet
+from memplan.gui.model.tables.time_sheets import blocks_sheet, map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.memory.map_layers import MapLayer, MeasuredLayer, PlannedLayer
 from memplan.gui.views.view import MenuEntry, ViewServices
 from memplan.schema import Tier
 
 _NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle shows
 _MAX_NAMES = 300
+_PLANNED_PX = (2.0, 2.0)  # what was planned is outlined where so much of a block shows
+_MAX_PLANNED = 2000
+_SWITCH_PX = 26
+
+
+def _read_at_once(session: Session) -> None:
+    """Read the blocks of a session without workers."""
+    session.keep_blocks(session.find_blocks())
 
 
 ShowTier = Callable[[Session, Tier], object]
@@ -42,9 +52,10 @@ def tier_entries(session: Session, show_tier: ShowTier) -> list[MenuEntry | None
 
 class MemoryMapView(TimeCanvas):
     """
-    The session's map. A click selects a tensor; Alt and the wheel zoom the addresses at the mouse.
+    The session's map: of the plan, or of the run's blocks with what was planned outlined and what was held longer
+    hatched. A click selects a tensor or block; Alt and the wheel zoom the addresses at the mouse.
 
-    `low` and `high` are the visible addresses.
+    `low` and `high` are the visible addresses, `layer` is what is shown; `read_blocks` has the run's blocks read.
     """
 
     def __init__(
@@ -53,9 +64,20 @@ class MemoryMapView(TimeCanvas):
         palette: Palette,
         parent: QWidget | None = None,
         show_tier: ShowTier = Session.show_tier,
+        read_blocks: Callable[[Session], object] | None = None,
     ) -> None:
         super().__init__(session, palette, parent)
         self._show_tier = show_tier
+        self._read_blocks = read_blocks or _read_at_once
+        self.layer: MapLayer = PlannedLayer(session)
+        self.switch = {
+            "plan": QPushButton(tr("Planned"), self),
+            "run": QPushButton(tr("Measured"), self),
+        }
+        for name, button in self.switch.items():
+            button.setCheckable(True)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            button.clicked.connect(partial(self.show_layer, name))
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
@@ -66,33 +88,69 @@ class MemoryMapView(TimeCanvas):
     @classmethod
     def make(cls, services: ViewServices) -> QWidget:
         """A new view of the session of the moment."""
-        return cls(services.session, services.palette, services.parent, services.loader.show_tier)
+        loader = services.loader
+        return cls(services.session, services.palette, services.parent, loader.show_tier, loader.blocks)
 
     def menu_entries(self) -> Sequence[MenuEntry | None]:
-        """The tiers to choose from."""
-        return tier_entries(self.session, self._show_tier)
+        """Plan or run, and the tiers to choose from."""
+        layers: list[MenuEntry | None] = [
+            MenuEntry(
+                button.text(), partial(self.show_layer, name), checked=button.isChecked(), enabled=self._has(name)
+            )
+            for name, button in self.switch.items()
+        ]
+        return [*layers, None, *tier_entries(self.session, self._show_tier)]
+
+    def _has(self, name: str) -> bool:
+        """Whether there is a plan, or a run."""
+        document = self.session.document
+        return (document.plan if name == "plan" else document.rank) is not None
+
+    def show_layer(self, name: str) -> None:
+        """Show the plan's rectangles (`plan`) or the run's blocks (`run`)."""
+        self.layer = PlannedLayer(self.session) if name == "plan" else MeasuredLayer(self.session)
+        for other, button in self.switch.items():
+            button.setChecked(other == name)
+        if name == "run":
+            self._ask_blocks()
+        self._tier_changed()
+
+    def _ask_blocks(self) -> None:
+        if self.isVisible() and isinstance(self.layer, MeasuredLayer) and not self.session.blocks_read:
+            self._read_blocks(self.session)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Read the blocks that are to be shown."""
+        super().showEvent(event)
+        self._ask_blocks()
 
     def session_changed(self) -> None:
         """Another session: all its addresses."""
         self._listening.append((self.session.tier_changed, self.session.tier_changed.connect(self._tier_changed)))
         self._listening.append((self.session.selected_changed, self.session.selected_changed.connect(self._tint)))
-        self._tier_changed()
+        self._listening.append((self.session.blocks_changed, self.session.blocks_changed.connect(self._tier_changed)))
+        both = self._has("plan") and self._has("run")
+        for button in self.switch.values():
+            button.setVisible(both)
+        self.show_layer("run" if self._has("run") and not self._has("plan") else "plan")
 
     def _tier_changed(self) -> None:
         self._hover = None
         self._tint()
-        mapped = self.session.map
+        mapped = self.layer.rectangles
         self._colours = mapped.colours(self.colours) if mapped is not None else np.zeros(0, dtype=np.uint32)
         self.show_addresses(0.0, self.full_height)
 
     def _tint(self) -> None:
-        self._tinted = op_rectangles(self.session, self.session.selected)
+        planned = isinstance(self.layer, PlannedLayer)
+        self._tinted = op_rectangles(self.session, self.session.selected) if planned else []
         self.update()
 
     @property
     def full_height(self) -> float:
         """Bytes that the whole view shows: the highest address used, with a little room above."""
-        return max(self.session.map.top * 1.12, 1.0) if self.session.map is not None else 1.0
+        mapped = self.layer.rectangles
+        return max(mapped.top * 1.12, 1.0) if mapped is not None else 1.0
 
     def show_addresses(self, low: float, high: float) -> None:
         """Show the addresses `[low, high)` as far as there are any."""
@@ -103,8 +161,8 @@ class MemoryMapView(TimeCanvas):
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
-        if self.session.map is not None:
-            self._colours = self.session.map.colours(palette)
+        if self.layer.rectangles is not None:
+            self._colours = self.layer.rectangles.colours(palette)
         super().set_palette(palette)
 
     @property
@@ -124,7 +182,7 @@ class MemoryMapView(TimeCanvas):
 
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """All rectangles."""
-        mapped = self.session.map
+        mapped = self.layer.rectangles
         if mapped is None or not len(mapped):
             return
         from memplan.gui.model.raster import paint_rectangles  # compiled: slow to import, so not for an empty window
@@ -136,46 +194,60 @@ class MemoryMapView(TimeCanvas):
         )  # fmt: skip
 
     def paint_over(self, painter: QPainter) -> None:
-        """Names of tensors with room for them, the peak, the capacity, and the selected tensor's frame."""
-        mapped = self.session.map
+        """What was planned of blocks, names with room for them, the peak, lines, and the selected one's frame."""
+        mapped = self.layer.rectangles
         if mapped is None or not len(mapped):
             painter.setFont(self.text_font)
             painter.setPen(self.pen("faint"))
-            text = (
-                tr("No plan is open: the memory map needs one")
-                if self.session.document.plan is None
-                else tr("The plan gives no addresses in this tier")
-            )
-            painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
+            flags = int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap)
+            painter.drawText(self.plot, flags, self.layer.empty())
             return
+        if isinstance(mapped, BlockMap):
+            self._paint_planned(painter, mapped)
         self._paint_names(painter, mapped)
-        use = mapped.plan.tier(mapped.tier)
-        right = self.width() - 8.0
-        top = f"{tr('highest address')} {format_bytes(mapped.top)}"
-        self._paint_level(painter, mapped.top, top, "text", right)
-        if use is not None and use.capacity is not None:
-            if abs(use.capacity - mapped.top) < self.small_metrics.height() * self.bytes_per_px:
-                right -= self.small_metrics.horizontalAdvance(top) + 16
-            self._paint_level(painter, use.capacity, f"{tr('capacity')} {format_bytes(use.capacity)}", "warning", right)
-        if self.session.peak is not None:
-            x = self.x_of(self.session.peak.time_ns - self.session.origin_ns)
+        self._paint_levels(painter)
+        if self.layer.peak_ns is not None:
+            x = self.x_of(self.layer.peak_ns - self.session.origin_ns)
             pen = QPen(self.pen("text"))  # one of its own: the kept one is for every solid line
             pen.setStyle(Qt.PenStyle.DashLine)
             painter.setPen(pen)
             painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
             self.paint_tag(painter, x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
-        selected = self.session.selected
         if self._tinted:
             painter.setPen(self.pen("text", 1.5))
             painter.setBrush(self.colour(self.colours.role("accent"), 90))
             for index in self._tinted:
                 painter.drawRect(self.rectangle(mapped, index))
             painter.setBrush(Qt.BrushStyle.NoBrush)
-        if isinstance(selected, TensorRef) and selected.rectangle < len(mapped):
+        chosen = self.layer.chosen(self.session.selected)
+        if chosen is not None and chosen < len(mapped):
             painter.setPen(self.pen("text", 2))
-            painter.drawRect(self.rectangle(mapped, selected.rectangle))
+            painter.drawRect(self.rectangle(mapped, chosen))
 
-    def rectangle(self, mapped: MemoryMap, index: int) -> QRectF:
+    def _paint_planned(self, painter: QPainter, blocks: BlockMap) -> None:
+        """Around each block the life that its tensor has in the plan, and over what it was held longer a hatching."""
+        found, _ = self._roomy(blocks, _PLANNED_PX)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        hatch = QBrush(self.colour(self.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
+        for index in found[:_MAX_PLANNED].tolist():
+            end = int(blocks.planned_end_ns[index])
+            if end < 0:
+                continue
+            area = self.rectangle(blocks, index)
+            left, right = (
+                min(max(self.x_of(float(time - self.session.origin_ns)), -10.0), self.width() + 10.0)
+                for time in (int(blocks.planned_start_ns[index]), end)
+            )
+            if area.right() - right >= 1:
+                painter.setPen(Qt.PenStyle.NoPen)
+                painter.setBrush(hatch)
+                first = max(right, area.left())
+                painter.drawRect(QRectF(first, area.top(), area.right() - first, area.height()))
+                painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(self.pen("planned"))
+            painter.drawRect(QRectF(left, area.top(), max(right - left, 1.0), area.height() - 1))
+
+    def rectangle(self, mapped: MapRectangles, index: int) -> QRectF:
         """Where rectangle `index` of `mapped` is painted."""
         left = max(self.x_of(float(mapped.start_ns[index] - self.session.origin_ns)), -10.0)
         right = min(self.x_of(float(mapped.end_ns[index] - self.session.origin_ns)), self.width() + 10.0)
@@ -183,43 +255,50 @@ class MemoryMapView(TimeCanvas):
         top, bottom = max(top, -10.0), min(bottom, self.height() + 10.0)
         return QRectF(left, top, max(right - left, 2.0), max(bottom - top, 2.0))
 
-    def _paint_level(self, painter: QPainter, address: float, text: str, role: str, right: float) -> None:
-        """A line at `address` with its text on it, which ends at column `right`."""
-        y = self.y_of(address)
-        if not self.plot.top() <= y <= self.plot.bottom():
-            return
-        painter.setPen(self.pen(role))
-        painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
-        metrics = self.small_metrics
-        x = right - metrics.horizontalAdvance(text)
-        below = y - metrics.height() < self.plot.top()
-        self.paint_tag(painter, x, y + metrics.ascent() + 1 if below else y - 4, text, self.pen(role))
+    def _paint_levels(self, painter: QPainter) -> None:
+        """Lines with their texts at the right, beside each other where they would lie over each other."""
+        right, above = self.width() - 8.0, None
+        for level in self.layer.levels():
+            y = self.y_of(level.address)
+            width = self.small_metrics.horizontalAdvance(level.text)
+            beside = above is not None and abs(y - above) < self.small_metrics.height()
+            if self.plot.top() <= y <= self.plot.bottom():
+                painter.setPen(self.pen(level.role))
+                painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
+                below = y - self.small_metrics.height() < self.plot.top()
+                baseline = y + self.small_metrics.ascent() + 1 if below else y - 4
+                self.paint_tag(painter, right - width, baseline, level.text, self.pen(level.role))
+            if not beside:
+                right, above = self.width() - 8.0, y
+            right -= width + 16
 
-    def _paint_names(self, painter: QPainter, mapped: MemoryMap) -> None:
+    def _roomy(self, mapped: MapRectangles, least: tuple[float, float]) -> tuple[Int64s, NDArray[np.float64]]:
+        """MapRectangles of which at least so many pixels (wide, tall) are visible, and the visible part of each."""
         from memplan.gui.model.raster import roomy_rectangles
 
         found, box = np.empty(len(mapped), dtype=np.int64), np.empty((len(mapped), 4))
         whole, fraction = self.whole_start()
         px, shape = (self.ns_per_px, self.bytes_per_px), (self.plot.width(), self.plot.height())
         count = roomy_rectangles(
-            mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, whole, fraction, self.low, px, shape, _NAME_PX,
+            mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, whole, fraction, self.low, px, shape, least,
             found, box,
         )  # fmt: skip
-        found, box = found[:count], box[:count]
-        if count > _MAX_NAMES:
+        return found[:count], box[:count]
+
+    def _paint_names(self, painter: QPainter, mapped: MapRectangles) -> None:
+        found, box = self._roomy(mapped, _NAME_PX)
+        if len(found) > _MAX_NAMES:
             area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
             largest = np.argpartition(-area, _MAX_NAMES)[:_MAX_NAMES]
             found, box = found[largest], box[largest]
         painter.setFont(self.small_font)
         metrics = self.small_metrics
-        bottom = self.plot.top() + shape[1]
-        placements, tensors = mapped.plan.placements, mapped.tensors
-        rows, grounds = mapped.placement[found].tolist(), self._colours[found].tolist()
+        bottom = self.plot.top() + self.plot.height()
+        grounds = self._colours[found].tolist()
         known = {ground: self.colour(self.colours.label_on(ground)) for ground in set(grounds)}
-        for row, ground, (left, right, low, high) in zip(rows, grounds, box.tolist(), strict=True):
+        for index, ground, (left, right, low, high) in zip(found.tolist(), grounds, box.tolist(), strict=True):
             painter.setPen(known[ground])
-            name = tensors[placements[row].tensor].name
-            text = self._fitted.text(name, right - left - 8, tail=True)
+            text = self._fitted.text(self.layer.name(index), right - left - 8, tail=True)
             y = bottom - (low + high) / 2 + metrics.ascent() / 2 - 1
             painter.drawText(QPointF(GUTTER_PX + left + 4, y), text)
 
@@ -227,19 +306,29 @@ class MemoryMapView(TimeCanvas):
         """Title, legend of kinds, and addresses."""
         painter.setFont(self.text_font)
         painter.setPen(self.pen("text"))
-        painter.drawText(QPointF(8, self.ruler_px + 16), f"{tr('Memory map')} · {self.session.tier.value}")
-        mapped = self.session.map
+        title = f"{tr('Memory map')} · {self.layer.subtitle()}"
+        painter.drawText(QPointF(8, self.ruler_px + 16), title)
+        mapped = self.layer.rectangles
         if mapped is None or not len(mapped):
             return
         metrics = self.small_metrics
         painter.setFont(self.small_font)
-        y = self.ruler_px + 36
-        for kind in mapped.kinds:
+        y = self.ruler_px + 36 + (_SWITCH_PX if not self.switch["plan"].isHidden() else 0)
+        room = GUTTER_PX - 96
+        if isinstance(mapped, BlockMap):
+            painter.setPen(self.pen("faint"))
+            stacked = (tr("addresses not recorded:"), tr("stacked by time"))
+            for line in (tr("by address, unused"), tr("ranges left out")) if mapped.addressed else stacked:
+                painter.drawText(QPointF(8, y), line)
+                y += metrics.height()
+            y += 4
+        for number, colour in enumerate(mapped.kind_colours(self.colours)):
             if y + 4 > self.height():
                 break
-            self._block(painter, QRectF(10, y - 9, 10, 10), self.colours.kind(kind))
+            self._block(painter, QRectF(10, y - 9, 10, 10), colour)
             painter.setPen(self.pen("faint"))
-            painter.drawText(QPointF(26, y), tr(kind.replace("_", " ")))
+            label = metrics.elidedText(say(self.layer.kind_title(number)), Qt.TextElideMode.ElideLeft, room)
+            painter.drawText(QPointF(26, y), label)
             y += metrics.height() + 3
         for tick in byte_ticks(self.low, self.high, max(self.plot.height() // 36, 2)):
             row = self.y_of(tick.value)
@@ -249,41 +338,33 @@ class MemoryMapView(TimeCanvas):
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
             painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the switch under the title."""
+        x = 8
+        for button in self.switch.values():
+            width = min(button.sizeHint().width(), (GUTTER_PX - 80) // 2)
+            button.setGeometry(x, self.ruler_px + 22, width, _SWITCH_PX - 4)
+            x += width
+        super().resizeEvent(event)
+
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""
-        mapped = self.session.map
-        if self._hover is not None and mapped is not None:
-            self.paint_hover(painter, self.lines(mapped, self._hover))
+        if self._hover is not None and self.layer.rectangles is not None:
+            self.paint_hover(painter, self.lines(self._hover))
 
-    def lines(self, mapped: MemoryMap, index: int) -> list[str]:
-        """Rectangle `index` of `mapped` in a few lines: tensor, bytes and addresses, life, ops and source line."""
-        item = occupant(mapped, index)
-        shape = "×".join(str(dim) for dim in item.tensor.shape) or tr("scalar")
-        lines = [
-            item.tensor.name,
-            f"{tr(item.tensor.kind.replace('_', ' '))} · {shape} {item.tensor.dtype} {item.tensor.layout} · "
-            f"{format_bytes(item.size)}",
-            f"{item.tier.value} {item.offset:#x} – {item.offset + item.size:#x} · "
-            f"{format_duration(item.end_ns - item.start_ns)}",
-        ]
-        if item.producer is not None:
-            lines.append(f"{tr('made by')} {item.producer.name} ({item.producer.type})")
-        if item.last_use is not None:
-            lines.append(f"{tr('last used by')} {item.last_use.name} ({item.last_use.type})")
-        source = next((op.source for op in (item.producer, item.last_use) if op is not None and op.source), None)
-        if source is not None:
-            lines.append(f"{tr('source line')} {source}")
-        return lines
+    def lines(self, index: int) -> list[str]:
+        """Rectangle `index` in a few lines."""
+        return self.layer.lines(index)
 
     def sheet(self) -> Sheet:
         """The rectangles of the selected or visible time range."""
-        return map_sheet(self.session)
+        return blocks_sheet(self.session) if isinstance(self.layer, MeasuredLayer) else map_sheet(self.session)
 
     # -- input ---------------------------------------------------------------------------------------------------
 
     def rectangle_at(self, position: QPointF) -> int | None:
         """The rectangle under `position`."""
-        mapped = self.session.map
+        mapped = self.layer.rectangles
         if mapped is None or position.x() < GUTTER_PX or position.y() < self.plot.top():
             return None
         time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
@@ -301,7 +382,7 @@ class MemoryMapView(TimeCanvas):
     def clicked(self, position: QPointF) -> None:
         """Select the tensor."""
         found = self.rectangle_at(position)
-        self.session.select(TensorRef(found) if found is not None else None)
+        self.session.select(self.layer.item(found) if found is not None else None)
 
     def scroll_by(self, pixels: float) -> bool:
         """Move the addresses; false when all of them are visible."""

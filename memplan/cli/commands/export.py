@@ -12,13 +12,13 @@ from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
-from memplan.export import EXPORTERS, export
+from memplan.export import EXPORTERS, find_exporter
 from memplan.reports.report import Report
 
 if TYPE_CHECKING:
     from memplan.schema import Plan
 
-_FORMATS = "; ".join(f"{exporter.name}, {exporter.description}" for exporter in EXPORTERS.values())
+_FORMATS = "; ".join(f"{exporter.name}, {exporter.description}" for exporter in EXPORTERS.values() if exporter.plans)
 
 
 @reporting
@@ -42,13 +42,13 @@ def command(
     loaded = read_plan(plan)
     with progress_bar() as progress:
         if beside is None:
-            written = export(loaded, to, output, progress=progress)
+            written = find_exporter(to).write(loaded, output, progress, to)
         else:
-            written = _beside(loaded, to, output, beside, rank, progress)
+            written = (_beside(loaded, to, output, beside, rank, progress),)
     return Report(
         title=f"{loaded.origin.graph} on {loaded.chip} as {to}",
-        document=lambda: {"format": to, "written": str(written)},
-        written=(Path(written),),
+        document=lambda: {"format": to, "written": str(output), "files": [str(path) for path in written]},
+        written=written,
     )
 
 

@@ -1,9 +1,10 @@
-"""`memplan fit CONFIG`: which parallel layout of a number of dies serves or trains a model, and why others don't."""
+"""`memplan fit CONFIG`: which layout of so many dies serves or trains a model, or how few dies keep a goal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,21 +16,31 @@ from memplan.core.units import parse_size
 from memplan.reports.report import Report
 from memplan.requests.kv_request import ServingRequest
 from memplan.requests.recipe_request import RecipeRequest
+from memplan.requests.service_request import ServiceRequest
 
 if TYPE_CHECKING:
     from memplan.core.progress import Progress
+    from memplan.core.sentence import Text
     from memplan.deployment.layout_search import Candidate
     from memplan.hardware import Chip
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
     from memplan.serving import StepTime
 
+_MOST_DIES, _LARGER_STEP = 384, 8192
+
 
 @reporting
 def command(
     asked: ServingRequest,
-    npus: Annotated[int, typer.Option("--npus", "-n", help="Dies to use; a 910C package is two.", min=1)],
     recipe: RecipeRequest,
+    service: ServiceRequest,
+    npus: Annotated[
+        int | None,
+        typer.Option(
+            "--npus", "-n", help="Dies to use, a 910C package is two; of a service the most, by default 384.", min=1
+        ),
+    ] = None,
     train: Annotated[
         bool,
         typer.Option("--train", help="Fit a training step of sequences of the context.", rich_help_panel="Recipe"),
@@ -40,10 +51,15 @@ def command(
     ] = 3,
 ) -> Report:
     """
-    Search the parallel layouts of a number of dies.
+    Search the parallel layouts of a number of dies, or with --ttft, --tpot and --rate the fewest dies for a service.
 
     Exits with 0 when one fits, 1 when none does, 2 when the input can't be used.
     """
+    if service.asked and not train:
+        with progress_bar() as progress:
+            return _service(asked, service, npus or _MOST_DIES, progress)
+    if npus is None:
+        raise InputError("no number of dies is given", remedy="give --npus 16, or --ttft, --tpot and --rate")
     from memplan.deployment.serving_fit import fit_serving
     from memplan.deployment.training_fit import fit_training
     from memplan.hardware import chip as find_chip
@@ -88,3 +104,39 @@ def _decode_times(
         with suppress(InputError):
             found[item.layout] = step_time(model, item.layout, step, die)
     return found
+
+
+def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress: Progress) -> Report:
+    """The fewest dies for a service."""
+    from memplan.deployment.cases import Case
+    from memplan.deployment.service_search import ServiceAsk, search_service
+    from memplan.hardware import chip as find_chip
+    from memplan.kv import Memory, ServingOptions
+    from memplan.kv import engine as find_engine
+    from memplan.kv.served_weights import served_weights
+    from memplan.models import load_config
+    from memplan.models.parallel import ONE_RANK
+    from memplan.reports.service_report import service_report
+    from memplan.serving.constants import CAPTURED, host_of
+
+    die, model = find_chip(asked.chip), load_config(asked.config)
+    engine = find_engine(asked.engine, die)
+    size = None if asked.hbm is None else parse_size(asked.hbm)
+    memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
+    if service.running is not None:
+        memory = replace(memory, sequences=service.running)
+    options = ServingOptions(length=asked.context or model.max_positions, requests=service.running)
+    case = Case(model, die, engine, options, ONE_RANK, memory)
+    load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
+    host = host_of(engine.name, service.host)
+    chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
+    drafts = service.draft_counts(len(model.mtp_layers))
+    ask = ServiceAsk(case, service.goal(), load, most, host, drafts, chunks, service.accepted)
+    found = search_service(ask, pareto=service.pareto, progress=progress)
+    notes: list[Text] = []
+    served = served_weights(model, die, asked.weights)
+    if served.note is not None:
+        notes.append(served.note)
+    if engine.name != host and host == CAPTURED:
+        notes.append("the host's work is taken to be hidden: --host vllm-ascend has a served engine's")
+    return service_report(found, ask.goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))

@@ -22,7 +22,7 @@ def communication_findings(job: JobCase) -> Iterator[Finding]:
 
 
 def _bubble(facts: RankFacts) -> Iterator[Finding]:
-    waits = [one for one in facts.exposed if one.is_bubble]
+    waits = [one for one in facts.exposed if one.bubble_ns]
     total = facts.claims.left(BUBBLE)
     if not facts.worth(total):
         return
@@ -38,13 +38,13 @@ def _bubble(facts: RankFacts) -> Iterator[Finding]:
         cost_ns=facts.claims.take(BUBBLE, total),
         cost_bytes=None,
         bound="a pipeline whose stages never wait",
-        formula="exposed time of sends and receives that move bytes in less than half of it",
+        formula="waiting of sends and receives; all of their exposed time where bytes move in less than half of it",
         confidence=Confidence.MEASURED,
         places=places_of(facts, waits),
         evidence=(
             Evidence("sends and receives", len(waits), "count"),
             Evidence("bytes moving", moved, "ns"),
-            Evidence("waiting", total - min(moved, total), "ns"),
+            Evidence("waiting", sum(one.waiting_ns or 0 for one in waits), "ns"),
             Evidence("longest", longest.communication.name),
             Evidence("longest takes", longest.exposed_ns, "ns"),
         ),

@@ -29,12 +29,13 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
         lengths = np.vstack(rows)
         slowest, usual = lengths.max(axis=0), np.median(lengths, axis=0)
         uneven = slowest > threshold("uneven_experts") * usual
-        excess = (slowest - lengths)[:, uneven].sum(axis=1)
+        # Spread evenly, the same tokens would take every rank the mean. What one rank has more of in all layers
+        # together is said already.
+        told = max(job.ranks[rank].claims.spread_ns for rank in peers)
+        excess = max(int((slowest - lengths.mean(axis=0))[uneven].sum()) - told, 0)
         if not uneven.any():
             continue
-        waits = {
-            rank: min(int(more), job.ranks[rank].claims.left(WAITING)) for rank, more in zip(peers, excess, strict=True)
-        }
+        waits = {rank: min(excess, job.ranks[rank].claims.left(WAITING)) for rank in peers}
         victim = max(waits, key=lambda rank: waits[rank])
         facts = job.ranks[victim]
         if not facts.worth(waits[victim]):
@@ -50,7 +51,7 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
             cost_ns=facts.claims.take(WAITING, waits.pop(victim)),
             cost_bytes=None,
             bound="tokens spread evenly over the ranks of every layer",
-            formula=f"slowest rank's product - the rank's own, where that is {threshold('uneven_experts'):g} times the"
+            formula=f"slowest rank's product - the mean, where the slowest is {threshold('uneven_experts'):g} times the"
             " median of the ranks; at most its waiting",
             confidence=Confidence.DERIVED,
             waits_ns=claimed_waits(job, waits),

@@ -10,11 +10,11 @@ from memplan.core.intervals import interval_difference, interval_total, interval
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.claims import COPYING, idle_part
+from memplan.findings.claims import COPYING, TRANSFER, idle_part
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.stall_waits import StallWaits, claimed_waits, waits_for_stalls
-from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, waits_for_host
+from memplan.findings.stall_waits import StallWaits, claimed_stall, waits_for_stalls
+from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, laid_bare, waits_for_host
 
 _MOST_GAPS = 5
 _TITLES = {
@@ -73,17 +73,22 @@ def _environment(facts: RankFacts) -> Iterator[Finding]:
 
 def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding]:
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
+    bare = interval_total(*laid_bare(facts.case)) if gaps else 0
     for cause in IDLE_CAUSES:
-        total = facts.claims.left(idle_part(cause))
-        if not facts.worth(total):
+        idle = facts.claims.left(idle_part(cause))
+        alone = min(bare, facts.claims.left(TRANSFER)) if cause == "synchronise" else 0
+        total = idle + alone
+        if not idle or not facts.worth(total):
             continue
         start, end = gaps.get(cause, (np.empty(0, np.int64), np.empty(0, np.int64)))
         worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         evidence = [
-            Evidence("idle", total, "ns"),
+            Evidence("idle", idle, "ns"),
             Evidence("gaps", len(start), "count"),
             Evidence("longest gap", int((end - start).max(initial=0)), "ns"),
         ]
+        if alone:
+            evidence.append(Evidence("communication that ran alone meanwhile, for nothing was launched", alone, "ns"))
         if cause == "host":
             evidence.append(Evidence("kernels that wait longer than they run", waits_for_host(facts.case), "share"))
         sure = cause not in ("unexplained", "stalled") and (facts.case.has_host or cause == "between")
@@ -91,12 +96,12 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
             kind=f"idle.{cause}",
             title=Sentence(_TITLES[cause], (format_duration(total), format_share(total / facts.length_ns))),
             rank=facts.case.rank,
-            cost_ns=facts.claims.take(idle_part(cause), total),
+            cost_ns=facts.claims.take(idle_part(cause), idle) + facts.claims.take(TRANSFER, alone),
             cost_bytes=None,
             bound="a device that always has a kernel to run",
             formula=_FORMULAS.get(cause, "idle time under host events of this kind"),
             confidence=Confidence.MEASURED if sure else Confidence.ASSUMED,
-            waits_ns=claimed_waits(job, waits.get((facts.case.rank, cause), {})),
+            waits_ns=claimed_stall(job, facts.case.rank, cause, waits),
             places=tuple(Place((facts.case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
             evidence=tuple(evidence),
         )

@@ -1,4 +1,4 @@
-"""Kernels: those on AI CPUs, those that only change a layout, those far from their bound, and clocks that dropped."""
+"""Kernels: those on AI CPUs, those that only change a layout, and those far from their bound."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Int64s
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import KernelBounds, column_codes, kernel_bounds, signatures
+from memplan.findings.kernel_bounds import KernelBounds, bounds_of_rank, column_codes, signatures
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
-from memplan.traces.profile import Kernels, TrackKind
+from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
     from memplan.findings.planned_kernels import PlannedKernels
@@ -33,7 +33,7 @@ def kernel_findings(job: JobCase) -> Iterator[Finding]:
             continue
         yield from _on_cpu(facts, kernels, planned)
         yield from _layouts(facts, kernels, planned)
-        yield from _clock(facts, kernels, _bounds_of(job, rank, kernels))
+        yield from _casts(facts, kernels, planned)
         yield from _irregular(facts, kernels, planned)
 
 
@@ -43,15 +43,9 @@ def bound_findings(job: JobCase) -> Iterator[Finding]:
         kernels, planned = facts.case.kernels, job.planned.get(rank)
         if kernels is None or not len(facts.case.computing_rows):
             continue
-        bounds = _bounds_of(job, rank, kernels)
+        bounds = bounds_of_rank(job, rank, kernels)
         yield from _far_from_bound(facts, kernels, bounds, planned)
         yield from _limits_of(facts, kernels, bounds)
-
-
-def _bounds_of(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
-    planned = job.planned.get(rank)
-    times = None if planned is None else planned.planned_ns
-    return kernel_bounds(kernels, job.ranks[rank].case.computing_rows, job.machine, times)
 
 
 def _where(column_rows: NDArray[np.bool_]) -> Int64s:
@@ -87,11 +81,7 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
 
 
 def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
-    families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")["formats"]["names"]}
-    coded = column_codes(kernels.type)
-    wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
-    rows = facts.claims.unclaimed(_where(wanted[coded.codes[facts.case.computing_rows]]))
-    total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
+    rows, total = _of_names(facts, kernels, "formats")
     if total < threshold("format_share") * facts.length_ns or not total:
         return
     yield Finding(
@@ -111,51 +101,38 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
     )
 
 
-def _clock(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iterator[Finding]:
-    for track in facts.case.profile.tracks:
-        if track.kind is not TrackKind.COUNTER or "freq" not in track.label.casefold():
-            continue
-        for series in facts.case.profile.counters(track.id):
-            usable = series.values > 0
-            times, values = series.time_ns[usable], series.values[usable]
-            if len(values) < 2 or not facts.case.windows:
-                continue
-            end = max(facts.case.windows[-1].end_ns, int(times[-1]))
-            start = facts.case.windows[0].start_ns
-            edges = np.clip(np.append(times, end), start, None)
-            weights = np.diff(edges).astype(np.float64)
-            if weights.sum() <= 0:
-                continue
-            mean, most = float(np.average(values, weights=weights)), float(values.max())
-            drop = 1 - mean / most
-            cost = _clocked_excess(facts, kernels, bounds, times, values)
-            if drop >= threshold("clock_drop_share") and facts.worth(cost):
-                low = int(values.argmin())
-                yield Finding(
-                    kind="device.clock",
-                    title=Sentence(
-                        "The clock drops: {} MHz on average of {} MHz", (f"{mean:,.0f}", f"{most:,.0f}")
-                    ),
-                    rank=facts.case.rank,
-                    cost_ns=facts.claims.take_spread(cost),
-                    cost_bytes=None,
-                    bound="the highest clock of the profile all the time",
-                    formula="duration x (1 - clock then / highest clock) of kernels that memory doesn't bound",
-                    confidence=Confidence.DERIVED,
-                    places=(Place((facts.case.rank,), span_ns=(int(times[low]), end), tracks=(track.label,)),),
-                    evidence=(
-                        Evidence("mean clock", mean * 1e6, "Hz"), Evidence("highest clock", most * 1e6, "Hz"),
-                        Evidence("lowest clock", float(values.min()) * 1e6, "Hz"),
-                    ),
-                )  # fmt: skip
-                return
+def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
+    """Changes of type: a fault where a plan lacks them, else a fact, for mixed precision needs some."""
+    rows, _ = _of_names(facts, kernels, "casts")
+    if planned is not None:
+        rows = rows[planned.op[rows] < 0]
+    total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
+    if total < threshold("cast_share") * facts.length_ns or not total:
+        return
+    yield Finding(
+        kind="kernel.cast",
+        title=Sentence(
+            "{} kernels only change the type of numbers: {} ({})",
+            (f"{len(rows):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
+        ),
+        rank=facts.case.rank,
+        cost_ns=None if planned is None else facts.claims.take_kernels(rows, total),
+        cost_bytes=None,
+        bound="" if planned is None else "tensors in the type that their readers take",
+        formula="time of casts" if planned is None else "time of casts that the plan lacks",
+        confidence=Confidence.ASSUMED,
+        places=_places(facts, kernels, rows, planned),
+        evidence=_types(facts, kernels, rows),
+    )
 
 
-def _clocked_excess(facts: RankFacts, kernels: Kernels, bounds: KernelBounds, times: Int64s, values: Floats) -> int:
-    """How much less kernels would take at the highest clock; memory has a clock of its own, and so its kernels keep."""
-    rows = facts.case.computing_rows[bounds.limit != list(bounds.limits).index("memory")]
-    place = np.maximum(np.searchsorted(times, kernels.start_ns[rows], side="right") - 1, 0)
-    return round(float((kernels.duration_ns[rows] * (1 - values[place] / values.max())).sum()))
+def _of_names(facts: RankFacts, kernels: Kernels, names: str) -> tuple[Int64s, int]:
+    """The kernels of a list of `kernel_kinds.json` that no finding has claimed, and what they take in ns."""
+    families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[names]["names"]}
+    coded = column_codes(kernels.type)
+    wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
+    rows = facts.claims.unclaimed(_where(wanted[coded.codes[facts.case.computing_rows]]))
+    return rows, int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
 
 
 def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -62,7 +62,8 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
             cost_ns=facts.claims.take(TRANSFER, cost or 0) if worth else None,
             cost_bytes=None,
             bound="the rate that the profile's own large packets reach" if large else "what copies over HCCS reach",
-            formula="time of small packets less their bytes at the rate of large ones, as a share of the transfer",
+            formula="time of small packets less their bytes at the rate of large ones, as far as they, or what queues"
+            " up behind them, are exposed",
             confidence=Confidence.DERIVED,
             places=(Place(ranks=(facts.case.rank,)),),
             evidence=(
@@ -85,15 +86,36 @@ def _small_packet_excess(facts: RankFacts, least: float, rdma: bool, large: list
     rate = threshold("contention_rate") / 1e9
     if large:
         rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
-    total = 0.0
-    for one in facts.exposed:
+
+    def share(one: ExposedCommunication) -> float:
         told = one.communication.told
         packets = [packet for packet in (told.packets if told else ()) if (packet.transport == "RDMA") == rdma]
-        time = sum(packet.duration_ns for packet in packets)
         small = [packet for packet in packets if packet.count and packet.size / packet.count < least]
-        if time and one.transfer_ns:
-            excess = sum(max(packet.duration_ns - packet.size / rate, 0.0) for packet in small)
-            total += one.transfer_ns * excess / time
+        excess = sum(max(packet.duration_ns - packet.size / rate, 0.0) for packet in small)
+        return excess / max(sum(packet.duration_ns for packet in packets), 1)
+
+    return _spared(facts, share)
+
+
+def _spared(facts: RankFacts, share: Callable[[ExposedCommunication], float]) -> int:
+    """
+    How much less of a rank's transfers were exposed if each took a `share` of its time less, ns.
+
+    Those of one kind that follow each other without a pause queue up for a link: what an early one takes less, those
+    behind it start earlier, and so an exposed one gains from hidden ones before it. One of another kind need not have
+    its bytes ready by then: gradients that are reduced wait for the link, weights that are gathered for the optimiser.
+    """
+    total = ahead = 0.0
+    ended, before = 0, ""
+    for one in facts.exposed:
+        ran = one.communication
+        kind = ran.name.partition("__")[0]
+        if kind != before or ran.start_ns > ended + threshold("stream_gap_ns"):
+            ahead = 0.0
+        ended, before = max(ended, ran.end_ns), kind
+        ahead += (ran.transfer_ns or 0) * share(one)
+        gained = min(one.transfer_ns or 0, ahead)
+        total, ahead = total + gained, ahead - gained
     return round(total)
 
 
@@ -123,9 +145,9 @@ def _unaligned(facts: RankFacts) -> Iterator[Finding]:
 
 
 def _sdma_rate(one: ExposedCommunication) -> float | None:
-    """Bytes a second within the server, `None` where nothing moved there."""
+    """Bytes a second over what copy engines serve, within the server; `None` where nothing moved there."""
     told = one.communication.told
-    mine = [packet for packet in (told.packets if told else ()) if packet.transport == "SDMA"]
+    mine = [packet for packet in (told.packets if told else ()) if packet.transport != "RDMA"]
     time = sum(packet.duration_ns for packet in mine)
     return sum(packet.size for packet in mine) / time * 1e9 if time and any(packet.size for packet in mine) else None
 
@@ -148,7 +170,9 @@ def _contended(facts: RankFacts) -> Iterator[Finding]:
     slow = [(one, rate) for one, rate in slow if rate < (1 - threshold("slow_link_share")) * usual]
     if not slow:
         return
-    lost = sum((one.transfer_ns or 0) * (1 - rate / usual) for one, rate in slow)
+    rates = {one.communication.start_ns: rate for one, rate in slow}
+    lost = _spared(facts, lambda one: 1 - rates.get(one.communication.start_ns, usual) / usual)
+    lost = min(lost, facts.claims.left(TRANSFER))
     yield Finding(
         kind="communication.contention",
         title=Sentence(
@@ -156,10 +180,10 @@ def _contended(facts: RankFacts) -> Iterator[Finding]:
             (str(len(slow)), format_rate(max(rate for _, rate in slow)), format_rate(usual)),
         ),
         rank=facts.case.rank,
-        cost_ns=facts.claims.take(TRANSFER, round(lost)) if facts.worth(round(lost)) else None,
+        cost_ns=facts.claims.take(TRANSFER, lost) if facts.worth(lost) else None,
         cost_bytes=None,
         bound="the rate of communications without computing beside them",
-        formula="exposed transfer x (1 - rate / usual rate)",
+        formula="transfer x (1 - rate / usual rate), as far as they, or what queues up behind them, are exposed",
         confidence=Confidence.DERIVED,
         places=places_of(facts, [one for one, _ in slow]),
         evidence=tuple(Evidence(one.communication.name, rate, "B/s") for one, rate in slow[:_MOST]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 
@@ -66,25 +66,33 @@ def _type_counts(facts: RankFacts) -> Counter[str]:
     return Counter({coded.values[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()})
 
 
-def _computing(facts: RankFacts) -> int:
+def computing_of(facts: RankFacts) -> int:
+    """All that a rank computes in its steps, ns."""
     return sum(step.computing_ns + step.overlapped_ns for step in facts.steps)
 
 
 def _slow_ranks(job: JobCase) -> Iterator[Finding]:
     for peers in stage_peers(job):
-        times = {rank: _computing(job.ranks[rank]) for rank in peers}
+        times = {rank: computing_of(job.ranks[rank]) for rank in peers}
+        clocks = {rank: job.ranks[rank].claims.spread_ns for rank in peers}
         for rank in peers:
             usual = median(time for other, time in times.items() if other != rank)
-            excess = times[rank] - usual
+            # What is said of its clock already is not said again.
+            clocked = clocks[rank] - median(clock for other, clock in clocks.items() if other != rank)
+            excess = times[rank] - usual - max(clocked, 0)
             facts = job.ranks[rank]
             if usual <= 0 or excess < threshold("slow_rank_share") * usual or not facts.worth(int(excess)):
                 continue
-            experts = _expert_excess(job, rank, peers)
+            if not _mostly_longest(job, rank, peers):
+                continue
+            beyond, experts = _expert_excess(job, rank, peers)
             uneven = experts >= excess / 2
+            # Tokens that one rank has less of, others have more of: spread evenly all would take the mean.
+            excess = min(beyond, excess) if uneven else excess
             yield Finding(
                 kind="rank.experts" if uneven else "rank.slow",
                 title=Sentence(
-                    "Rank {} computes {} longer for its experts than its peers ({}): the others wait for it"
+                    "Rank {} computes {} longer for its experts than with tokens spread evenly ({}): the others wait"
                     if uneven
                     else "Rank {} computes {} longer than its peers ({}): the others wait for it",
                     (str(rank), format_duration(excess), format_change(excess / usual)),
@@ -92,10 +100,14 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                 rank=rank,
                 cost_ns=facts.claims.take_spread(int(excess)),
                 cost_bytes=None,
-                bound="the median of the other ranks of its pipeline stage",
-                formula="computing time - median of the peers' computing time",
+                bound="tokens spread evenly over the ranks of its pipeline stage"
+                if uneven
+                else "the median of the other ranks of its pipeline stage",
+                formula="time of its experts' kernels - mean over the ranks"
+                if uneven
+                else "computing time - median of the peers' computing time, less what its clock explains",
                 confidence=Confidence.MEASURED,
-                waits_ns=_waiting_peers(job, rank, peers, int(excess)),
+                waits_ns=_waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual)),
                 places=(Place((rank, *(other for other in peers if other != rank))),),
                 evidence=tuple(
                     Evidence(f"rank {other} computes", time, "ns") for other, time in list(times.items())[:16]
@@ -103,14 +115,30 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             )
 
 
-def _waiting_peers(job: JobCase, rank: int, peers: Sequence[int], excess: int) -> tuple[tuple[int, int], ...]:
-    """How long each peer of a slow rank waits for it, as far as its waiting is not explained otherwise."""
+def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
+    """Whether a rank computes longest in half of the steps and more: else ranks take turns, and none is slow."""
+    steps = [[step.computing_ns + step.overlapped_ns for step in job.ranks[other].steps] for other in peers]
+    longest = [peers[own.index(max(own))] for own in zip(*steps, strict=False)]
+    return longest.count(rank) >= threshold("late_share") * len(longest)
+
+
+def _waiting_peers(
+    job: JobCase, rank: int, peers: Sequence[int], excess: int, longer: int
+) -> tuple[tuple[int, int], ...]:
+    """
+    How long each peer of a slow rank waits for it, as far as its waiting is not explained otherwise.
+
+    Up to what the rank computes `longer` the reason is known: what of that goes beyond `excess`, the peers would
+    compute instead of waiting, so it is nobody's cost.
+    """
     found = [(other, job.ranks[other].claims.take(WAITING, excess)) for other in peers if other != rank]
+    for other, _ in found:
+        job.ranks[other].claims.excuse(WAITING, longer - excess)
     return tuple((other, length) for other, length in found if length)
 
 
-def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> float:
-    """How much longer a rank's kernels of experts take than the median of its peers'."""
+def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[float, float]:
+    """How much longer a rank's kernels of experts take than the mean of all ranks, and the median of the others."""
 
     def experts(number: int) -> int:
         case = job.ranks[number].case
@@ -119,7 +147,9 @@ def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> float:
         rows = rows_of_type(case.kernels.type, case.computing_rows, _EXPERTS)
         return int(case.kernels.duration_ns[rows].sum())
 
-    return experts(rank) - median(experts(other) for other in peers if other != rank)
+    times = {other: experts(other) for other in peers}
+    usual = median(time for other, time in times.items() if other != rank)
+    return times[rank] - fmean(times.values()), times[rank] - usual
 
 
 _EXPERTS = re.compile(r"grouped_?mat_?mul|moe|expert", re.IGNORECASE)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
@@ -16,6 +17,7 @@ from memplan.findings.finding import Evidence, Finding, Place
 from memplan.findings.step_breakdown import StepBreakdown
 from memplan.reports.report import (
     Column,
+    Drawing,
     Part,
     Quantified,
     Quantity,
@@ -27,11 +29,13 @@ from memplan.reports.report import (
     Severity,
     section,
 )
-from memplan.reports.step_pictures import device_strip, parts_of_step, stacked_steps
+from memplan.reports.step_pictures import device_strip, memory_lines, parts_of_step, rank_matrix, stacked_steps
 from memplan.schema import Source
+from memplan.traces.link_totals import link_totals
 
 _MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
 _MOST_FINDINGS, _MOST_ROWS = 60, 200
+_MOST_LINES, _MOST_MATRIX = 4, 64
 _MOST_ALIKE = 8
 """Ranks on which findings of one kind are listed one by one; of more the dearest stands for all."""
 _UNITS = {
@@ -84,6 +88,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
     sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
     sections.append(section("Where the time went", *_time_parts(diagnosis)))
+    sections += [item for item in (_memory(diagnosis), _links(diagnosis)) if item.parts]
     sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
     if diagnosis.chip is None:
@@ -94,6 +99,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     return Report(
         title=f"Diagnosis of {title}",
         headline=findings[0].title if findings else _nothing(diagnosis),
+        verdict=not findings,
         sections=tuple(sections),
         notes=tuple(remarks),
         sources=(Source("thresholds", "memplan/findings/thresholds.json, each with its source"),),
@@ -214,6 +220,39 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
         (rank, facts.length_ns, *(told(rank) for told in told_of)) for rank, facts in diagnosis.job.ranks.items()
     )
     yield ReportTable(_BALANCE, balance[:_MOST_ROWS], "What the findings explain", total=len(balance))
+
+
+def _memory(diagnosis: Diagnosis) -> ReportSection:
+    """What the process held, and what its allocators reserved and allocated, on the first ranks that tell."""
+    pictures: list[Part] = []
+    for rank, facts in diagnosis.job.ranks.items():
+        if len(pictures) == _MOST_STRIPS:
+            break
+        curves = facts.case.profile.memory_curves()
+        lines: list[tuple[str, Int64s, Int64s]] = []
+        spans: list[tuple[int, int]] = []
+        for name, curve in curves.items():
+            for word, values in (("reserved", curve.reserved), ("allocated", curve.allocated)):
+                if values is None or not len(values) or int(values.max()) <= 0 or len(lines) == _MOST_LINES:
+                    continue
+                lines.append((f"{name} {word}", curve.time_ns, values))
+                spans.append((int(curve.time_ns[0]), int(curve.time_ns[-1])))
+        if lines:
+            # The process first: whatever else there is lies below it.
+            lines.sort(key=lambda line: -int(line[2].max()))
+            span = (min(begin for begin, _ in spans), max(end for _, end in spans))
+            pictures.append(memory_lines(lines, span, title=f"Rank {rank}: device memory while it was recorded"))
+    return section("Memory", *(one for one in pictures if isinstance(one, Drawing) and one.svg))
+
+
+def _links(diagnosis: Diagnosis) -> ReportSection:
+    facts = diagnosis.job.ranks
+    uses = {rank: one.case.profile.links() for rank, one in facts.items()} if len(facts) <= _MOST_MATRIX else {}
+    links = link_totals(uses, {rank: one.case.profile.groups for rank, one in facts.items()})
+    ranks = sorted({link.source for link in links} | {link.target for link in links})
+    rates = {(link.source, link.target): link.bytes_per_second for link in links}
+    picture = rank_matrix(ranks, rates, title="Rates of links in GB/s: rows send, columns receive")
+    return section("Links between ranks", *((picture,) if picture.svg else ()))
 
 
 def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:

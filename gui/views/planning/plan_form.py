@@ -1,28 +1,17 @@
-"""The dialog that asks which step of a published model to plan, on what: by hand, or like the open profile."""
+"""What is asked of a plan: the model or graph, the chip, and of a model its layout and step, or the open profile's."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDialog,
-    QDialogButtonBox,
-    QFileDialog,
-    QFormLayout,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QPushButton, QSpinBox, QWidget
 
-from memplan.core.options import words
 from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_offer import SAMPLE, chip_names
+from memplan.gui.model.planning.plan_answer import source_name
+from memplan.gui.model.session.open_request import PLAN_PATTERNS, kind_of_path
 from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, fill
 from memplan.models.precision import precision_names
 from memplan.models.training.step_recipe import Schedule, Sharding
@@ -30,51 +19,56 @@ from memplan.requests.plan_request import PlanRequest
 
 _PHASES = (("train", "Training step"), ("prefill", "Prefill step"), ("decode", "Decode step"))
 _CONFIGS = "config.json (*.json)"
-_TRAINING, _SERVED = "train", "serve"
+_TRAINING, _SERVED, _ANY_STEP, _ALWAYS = "train", "serve", "step", ""
 
 
-class PlanModelDialog(QDialog):
-    """`chosen` is given the step that was asked for. Recent `models` are offered, and `profile` to plan like it."""
+class PlanForm(QWidget):
+    """
+    The rows of the form; `changed` follows each change. `profile` is the open one, of which `rank` is shown.
+
+    Of a graph only the chip is asked; a graph can be chosen where `graphs` is set.
+    """
+
+    changed = Signal()
 
     def __init__(
         self,
-        models: Sequence[Path],
-        chosen: Callable[[PlanRequest], object],
+        sources: Sequence[Path],
         *,
         profile: Path | None = None,
         rank: int | None = None,
+        graphs: bool = False,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._chosen, self._profile, self._rank = chosen, profile, rank
+        self._graphs = graphs
         self._rows: list[tuple[QWidget, str]] = []
-        self.setWindowTitle(tr("Plan a model"))
-        self._form = QFormLayout()
+        self._graph_sources: dict[str, bool] = {}
+        self.form = QFormLayout(self)
+        self.form.setContentsMargins(0, 0, 0, 0)
         self.model = QComboBox(self)
-        self.model.setMinimumContentsLength(28)
-        paths = [str(path) for path in dict.fromkeys([*models, SAMPLE])]
-        fill(self.model, [(path, _shown(Path(path))) for path in paths], paths[0])
-        self._form.addRow(tr("Model"), self.model)
-        self.browse = QPushButton(tr("Open config.json …"), self)
+        self.model.setMinimumContentsLength(28 if not graphs else 18)
+        paths = [str(path) for path in dict.fromkeys([*sources, SAMPLE])]
+        fill(self.model, [(path, source_name(Path(path))) for path in paths], paths[0])
+        self.form.addRow(tr("Model or graph") if graphs else tr("Model"), self.model)
+        self.browse = QPushButton(tr("Open model or graph …") if graphs else tr("Open config.json …"), self)
         self.browse.clicked.connect(self._browse)
-        self._form.addRow("", self.browse)
+        self.form.addRow("", self.browse)
         self.like = QCheckBox(tr("As in the open profile"), self)
         self.like.setToolTip(
             tr("Layout, recipe, stage and chip are read from the profile, and each says what tells it")
         )
-        self.like.setChecked(profile is not None)
-        self.like.setVisible(profile is not None)
-        self._form.addRow("", self.like)
+        self.form.addRow("", self.like)
         self.chip = QComboBox(self)
         fill(self.chip, chip_names(), "910B3")
-        self._add(tr("Chip"), self.chip, "")
+        self._add(tr("Chip"), self.chip, _ALWAYS)
         self.phase = QComboBox(self)
         fill(self.phase, [(name, tr(text)) for name, text in _PHASES], _PHASES[0][0])
-        self._add(tr("Step"), self.phase, "")
+        self._add(tr("Step"), self.phase, _ANY_STEP)
         self.ranks = RankGrid({}, self)
-        self._add(tr("Layout"), self.ranks, "")
-        self.stage = self._count(tr("Pipeline stage"), 0, 1023, 0, "")
-        self.context = self._count(tr("Tokens of a sequence"), 1, 1 << 24, 4096, "")
+        self._add(tr("Layout"), self.ranks, _ANY_STEP)
+        self.stage = self._count(tr("Pipeline stage"), 0, 1023, 0, _ANY_STEP)
+        self.context = self._count(tr("Tokens of a sequence"), 1, 1 << 24, 4096, _ANY_STEP)
         self.batch = self._count(tr("Sequences on all ranks"), 1, 1 << 20, 1, _SERVED)
         self.weights = QComboBox(self)
         fill(self.weights, [(name, name) for name in precision_names()], "published")
@@ -89,28 +83,24 @@ class PlanModelDialog(QDialog):
         self._add(tr("Pipeline schedule"), self.schedule, _TRAINING)
         self.recompute = self._count(tr("Layers computed again"), 0, 1023, 0, _TRAINING)
         self.sequence_parallel = QCheckBox(tr("Sequence parallel"), self)
-        self._add("", self.sequence_parallel, "")
-        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel, self)
-        self.plan = self.buttons.addButton(tr("Plan"), QDialogButtonBox.ButtonRole.AcceptRole)
-        self.plan.setDefault(True)
-        self.copy = self.buttons.addButton(tr("Copy as command line"), QDialogButtonBox.ButtonRole.ActionRole)
-        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.command_line))
-        self.buttons.accepted.connect(self.accept)
-        self.buttons.rejected.connect(self.reject)
-        rows = QVBoxLayout(self)
-        rows.addLayout(self._form)
-        rows.addWidget(self.buttons)
+        self._add("", self.sequence_parallel, _ANY_STEP)
+        self.show_profile(profile, rank)
         for box in (self.model, self.chip, self.phase, self.weights, self.sharding, self.schedule):
             box.currentIndexChanged.connect(self._changed)
         for flag in (self.like, self.sequence_parallel):
             flag.toggled.connect(self._changed)
         self.ranks.changed.connect(self._changed)
-        self._changed()
+
+    def show_profile(self, profile: Path | None, rank: int | None) -> None:
+        """Offer to plan like `profile`, or like nothing; it is what is chosen first."""
+        self.profile, self._rank = profile, rank
+        self.like.setChecked(profile is not None)
+        self._show_rows()
 
     def _add(self, label: str, widget: QWidget, step: str) -> None:
         """A row for the kind of step `step`, empty for all of them."""
         widget.setAccessibleName(label)
-        self._form.addRow(label, widget)
+        self.form.addRow(label, widget)
         self._rows.append((widget, step))
 
     def _count(self, label: str, low: int, high: int, value: int, step: str) -> QSpinBox:
@@ -121,35 +111,55 @@ class PlanModelDialog(QDialog):
         self._add(label, box, step)
         return box
 
-    def _changed(self) -> None:
-        """Show the rows that the step has."""
-        like = self.like.isChecked()
-        kind = _TRAINING if self.phase.currentData() == _TRAINING else _SERVED
-        for widget, step in self._rows:
-            self._form.setRowVisible(widget, not like and step in ("", kind))
-        self.adjustSize()
-
-    def _browse(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, tr("Open config.json"), "", _CONFIGS)
-        if name:
-            self.show_model(Path(name))
-
-    def show_model(self, path: Path) -> None:
-        """Choose the model at `path`."""
-        if self.model.findData(str(path)) < 0:
-            self.model.insertItem(0, _shown(path), str(path))
-        self.model.setCurrentIndex(self.model.findData(str(path)))
+    @property
+    def source(self) -> Path:
+        """The model or graph."""
+        return Path(str(self.model.currentData()))
 
     @property
-    def command_line(self) -> str:
-        """What to type for the same plan."""
-        return shlex.join(["memplan", "plan", *words(self.request())])
+    def of_graph(self) -> bool:
+        """Whether a graph is chosen, which knows its own step."""
+        path = str(self.model.currentData())
+        if path not in self._graph_sources:
+            kind = kind_of_path(Path(path)) if self._graphs else None
+            self._graph_sources[path] = kind is not None and kind.is_graph
+        return self._graph_sources[path]
+
+    def _changed(self) -> None:
+        self._show_rows()
+        self.changed.emit()
+
+    def _show_rows(self) -> None:
+        """Show the rows that the step has."""
+        graph = self.of_graph
+        like = self.like.isChecked() and not graph
+        self.form.setRowVisible(self.like, self.profile is not None and not graph)
+        kind = _TRAINING if self.phase.currentData() == _TRAINING else _SERVED
+        for widget, step in self._rows:
+            shown = step == _ALWAYS or (not graph and step in (_ANY_STEP, kind))
+            self.form.setRowVisible(widget, shown and not like)
+
+    def _browse(self) -> None:
+        title, kinds = tr("Open config.json"), _CONFIGS
+        if self._graphs:
+            title, kinds = tr("Open model or graph …"), f"{tr('Plans and graphs')} ({PLAN_PATTERNS})"
+        name, _ = QFileDialog.getOpenFileName(self, title, "", kinds)
+        if name:
+            self.show_source(Path(name))
+
+    def show_source(self, path: Path) -> None:
+        """Choose the model or graph at `path`."""
+        if self.model.findData(str(path)) < 0:
+            self.model.insertItem(0, source_name(path), str(path))
+        self.model.setCurrentIndex(self.model.findData(str(path)))
 
     def request(self) -> PlanRequest:
         """What is asked for now."""
-        source = Path(str(self.model.currentData()))
+        source = self.source
+        if self.of_graph:
+            return PlanRequest(source, chip=self.chip.currentData())
         if self.like.isChecked():
-            return PlanRequest(source, like=str(self._profile), rank=self._rank)
+            return PlanRequest(source, like=str(self.profile), rank=self._rank)
         training = self.phase.currentData() == _TRAINING
         shared = {
             **self.ranks.values(),
@@ -170,13 +180,3 @@ class PlanModelDialog(QDialog):
             recompute_layers=self.recompute.value(),
             **shared,
         )
-
-    def accept(self) -> None:
-        """Give the step to whoever asked."""
-        super().accept()
-        self._chosen(self.request())
-
-
-def _shown(path: Path) -> str:
-    """A model by its folder, or by the name of its file."""
-    return path.parent.name if path.name == "config.json" else path.stem

@@ -1,0 +1,1 @@
+"""Planning in the window: what is planned for, how much memory it may use, and what follows."""

@@ -1,0 +1,97 @@
+"""What an eager framework launches for an op of a plan, and how long its host takes for a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from memplan.core.errors import InputError
+from memplan.core.resources import table
+from memplan.cost import Kernel, Machine, Operand, kernel_cost
+from memplan.cost.kernel import kernel_of_op
+from memplan.cost.kernel_time import KernelCost
+from memplan.graph import Graph, Op
+from memplan.schema import Source
+
+
+@dataclass(frozen=True, slots=True)
+class EagerHost:
+    """
+    Nanoseconds of the host of a training framework.
+
+    `forward_launch_ns` and `backward_launch_ns` for a kernel of these ways, `update_launch_ns` in loops over weights,
+    `report_ns` for what is printed and exchanged once a step when its work is done. `interval` is measured over
+    predicted time of a step: four of five lie in it.
+    """
+
+    forward_launch_ns: float
+    backward_launch_ns: float
+    update_launch_ns: float
+    report_ns: float
+    interval: tuple[float, float]
+    sources: tuple[Source, ...]
+
+
+def _engine(name: str) -> Mapping[str, Any]:
+    known: Mapping[str, Any] = table("memplan.serving", "eager.json")["engines"]
+    if name not in known:
+        raise InputError(f"no engine of training is called {name!r:.40}", remedy=f"known: {', '.join(known)}")
+    found: Mapping[str, Any] = known[name]
+    return found
+
+
+def eager_host(engine: str) -> EagerHost:
+    """The host of `engine`; raises `InputError` naming the engines for one that is not known."""
+    entry = _engine(engine)
+    values = {name: float(item["value"]) for name, item in entry["host"].items()}
+    sources = tuple(
+        Source(f"{engine}: {name} = {item['value']:g}", item["source"]) for name, item in entry["host"].items()
+    )
+    interval = float(entry["interval"]["low"]), float(entry["interval"]["high"])
+    return EagerHost(
+        **values, interval=interval, sources=(Source(f"{engine}: kernels of an op", entry["source"]), *sources)
+    )
+
+
+def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Machine) -> list[KernelCost]:
+    """Costs of the kernels that `engine` launches for `op`, whose own kernel costs `cost`."""
+    entry = _engine(engine)["ops"].get(op.type)
+    if entry is None:
+        return [cost]
+    own = kernel_of_op(op, graph)
+    listed = entry.get("instead", ()) or entry["beside"]
+    made = [
+        kernel_cost(Kernel(kind, _operands(inputs, own), _operands(outputs, own)), machine)
+        for kind, inputs, outputs in listed
+        if all(_exists(word, own) for word in (*inputs, *outputs))
+    ]
+    return made if "instead" in entry else [cost, *made]
+
+
+def host_waits(engine: str, op: Op) -> bool:
+    """Whether the host of `engine` reads what was computed before `op`, and launches nothing until it has."""
+    return bool(_engine(engine)["ops"].get(op.type, {}).get("waits"))
+
+
+def _operands(words: list[str], own: Kernel) -> tuple[Operand, ...]:
+    return tuple(_operand(word, own) for word in words)
+
+
+def _exists(word: str, own: Kernel) -> bool:
+    name = word.partition(":")[0].partition(".")[0]
+    return name == "all" or int(name[1:]) < len(own.inputs if name[0] == "i" else own.outputs)
+
+
+def _operand(word: str, own: Kernel) -> Operand:
+    """The operand that a word of the table names: `i0`, `o1.row`, `all:float32`."""
+    word, _, dtype = word.partition(":")
+    name, _, part = word.partition(".")
+    if name == "all":
+        found = Operand((sum(item.count for item in own.present),), own.present[0].dtype)
+    else:
+        chosen = (own.present if name[0] == "i" else own.outputs)[int(name[1:])]
+        found = Operand(chosen.shape, chosen.dtype)
+    shape = {"": found.shape, "row": (max(prod(found.shape[:-1]), 1), 1), "one": (1,)}[part]
+    return Operand(shape, dtype or found.dtype)

@@ -1,0 +1,197 @@
+"""`training_time`: how long a training step takes, and on each stage for what: compute, exchanges, bubble, host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from memplan.cost import Machine, machine
+from memplan.cost.l2 import graph_costs
+from memplan.graph import Op
+from memplan.hardware import Chip
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.memory import training_spans
+from memplan.models.training.step_recipe import Recipe
+from memplan.schema import Source
+from memplan.serving.eager_kernels import EagerHost, eager_costs, eager_host, host_waits
+from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
+
+MEGATRON = "megatron"
+"""The engine that trains where none is named: one kernel at a time, launched by the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageParts:
+    """
+    Nanoseconds of a step on one pipeline stage: they add up to the step.
+
+    Compute and exchanges are those that its dies do, `bubble_ns` is waiting for other stages, `host_ns` waiting for
+    kernels to be launched. `launches` are the kernels of a step.
+    """
+
+    compute_ns: int
+    communication_ns: int
+    bubble_ns: int
+    host_ns: int
+    launches: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTime:
+    """Time of a training step of `model` in `layout` by `engine`, with its parts on every stage."""
+
+    model: str
+    chip: str
+    layout: Layout
+    recipe: Recipe
+    engine: str
+    duration_ns: int
+    stages: tuple[StageParts, ...]
+    rests_on: tuple[Source, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def interval_ns(self) -> tuple[int, int]:
+        """Between which four of five steps with this prediction are taken to lie."""
+        low, high = eager_host(self.engine).interval
+        return round(self.duration_ns * low), round(self.duration_ns * high)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens that all ranks together train on."""
+        recipe = self.recipe
+        samples = recipe.micro_batch * recipe.micro_batches * self.layout.data
+        return samples * recipe.sequence / self.duration_ns * 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """
+    One launch: nanoseconds of the device and of the host, whether dies exchange in it, and whether the host waits for
+    all before it.
+    """
+
+    duration_ns: float
+    launch_ns: float
+    exchange: bool
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _StageRun:
+    """What a stage runs for one micro-batch, forward and back, and at the end; nanoseconds of its receptions."""
+
+    forward: tuple[_Item, ...]
+    backward: tuple[_Item, ...]
+    tail: tuple[_Item, ...]
+    received_ns: tuple[float, float]
+
+
+def training_time(
+    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, engine: str = MEGATRON
+) -> TrainingTime:
+    """
+    Time of a step of `recipe` on the ranks of `layout`, each one die of `chip`.
+
+    The device runs kernels one after the other, none before the host launched it; what passes between stages makes the
+    host wait for the device (Megatron's `batch_p2p_sync`). Exchanges of gradients and weights overlap with nothing.
+    Raises `InputError` for a layout, a recipe or an engine that can't be used.
+    """
+    core, host = machine(chip), eager_host(engine)
+    runs = _stage_runs(model, layout, recipe, core, engine, host)
+    count, last = recipe.micro_batches, layout.pipeline - 1
+    ways = [_ways(run, together=number == last) for number, run in enumerate(runs)]
+    if layout.pipeline > 1:
+        span = pipeline_span_ns([(round(forth), round(back)) for forth, back in ways], layout, recipe)
+    else:
+        # No stage waits for another: the host runs ahead from one micro-batch to the next.
+        span = round(_elapsed((*runs[0].forward, *runs[0].backward) * count))
+        ways = [(span / count, 0.0)]
+    tails = [_elapsed(run.tail) for run in runs]
+    step = span + round(max(tails)) + round(host.report_ns)
+    stages = []
+    for run, (forth, back), tail in zip(runs, ways, tails, strict=True):
+        items = (*(run.forward + run.backward) * count, *run.tail)
+        compute = sum(item.duration_ns for item in items if not item.exchange)
+        exchanged = sum(item.duration_ns for item in items if item.exchange) + count * sum(run.received_ns)
+        waited = count * (forth + back) + tail + host.report_ns - compute - exchanged
+        parts = round(compute), round(exchanged), round(waited)
+        stages.append(StageParts(parts[0], parts[1], step - sum(parts), parts[2], len(items)))
+    return TrainingTime(
+        model=model.name,
+        chip=chip.name,
+        layout=layout,
+        recipe=recipe,
+        engine=engine,
+        duration_ns=step,
+        stages=tuple(stages),
+        rests_on=(*core.sources, *host.sources),
+        notes=(
+            "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out",
+            "loading of samples, checkpoints and replicas that wait for each other are left out",
+        ),
+    )
+
+
+def _stage_runs(
+    model: ModelConfig, layout: Layout, recipe: Recipe, core: Machine, engine: str, host: EagerHost
+) -> list[_StageRun]:
+    """What every stage runs; stages of equal layers are costed once."""
+    one = replace(recipe, micro_batches=1)
+    known: dict[object, _StageRun] = {}
+    found = []
+    for number in range(layout.pipeline):
+        spans = training_spans(model, layout, recipe, number)
+        layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
+        key = (number == 0, number == layout.pipeline - 1, tuple((layer.mixer, layer.ffn) for layer in layers))
+        if key not in known:
+            known[key] = _stage_run(model, layout, one, core, engine, host, number)
+        found.append(known[key])
+    return found
+
+
+def _stage_run(
+    model: ModelConfig, layout: Layout, recipe: Recipe, core: Machine, engine: str, host: EagerHost, stage: int
+) -> _StageRun:
+    graph = training_graph(model, layout, recipe, stage=stage)
+    forward: list[_Item] = []
+    backward: list[_Item] = []
+    tail: list[_Item] = []
+    received = [0.0, 0.0]
+    for op, cost in zip(graph.ops, graph_costs(graph, core), strict=True):
+        if cost is None:
+            continue
+        phase = "" if op.scope is None else op.scope.phase
+        if phase == "pipeline":
+            if op.type == "Receive":
+                received["gradient" in op.name] += cost.duration_ns
+            continue
+        forth, back, waits = phase in FORWARD_PHASES, phase in BACKWARD_PHASES, host_waits(engine, op)
+        launch = host.forward_launch_ns if forth else host.backward_launch_ns if back else host.update_launch_ns
+        (forward if forth else backward if back else tail).extend(
+            _Item(item.duration_ns, launch, item is cost and _exchanges(op), item is cost and waits)
+            for item in eager_costs(engine, op, graph, cost, core)
+        )
+    return _StageRun(tuple(forward), tuple(backward), tuple(tail), (received[0], received[1]))
+
+
+def _exchanges(op: Op) -> bool:
+    return op.attrs.get("group") is not None
+
+
+def _ways(run: _StageRun, *, together: bool) -> tuple[float, float]:
+    """Nanoseconds forward and back; `together` where nothing is sent between, so that the host runs ahead."""
+    forth = _elapsed(run.forward)
+    back = _elapsed((*run.forward, *run.backward)) - forth if together else _elapsed(run.backward)
+    return forth + run.received_ns[0], back + run.received_ns[1]
+
+
+def _elapsed(items: Iterable[_Item]) -> float:
+    """Nanoseconds from the host's first work on `items` to the end of the last of them."""
+    launched = done = 0.0
+    for item in items:
+        launched = max(launched, done if item.waits else 0.0) + item.launch_ns
+        done = max(done, launched) + item.duration_ns
+    return done
