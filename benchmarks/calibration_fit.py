@@ -202,7 +202,7 @@ def main() -> None:
         f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}) and, weighing "
         f"{options.weight:g} as much together, the recorded runs {', '.join(options.recorded)} "
         "(tests/align/known_runs.py): mean probability that the pair model gave, with second opinions, and share "
-        "right, by kind of evidence (memplan/align/evidence.py) and bins of it, pooled until they rise together; by "
+        "right, by kind of evidence (memplan/align/probabilities/evidence.py) and bins of it, pooled until they rise together; by "
         "benchmarks/calibration_fit.py. Every fourth simulated run has no shapes, every third is "
         "disturbed a twelfth as much. Other seeds, other recorded runs, "
         "MindSpore's and measured profiles were not used for these curves; for the constants of the pair model see the "

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.branch_order import branches_as_run
-from memplan.align.calibrated_chance import calibrated_chance
-from memplan.align.evidence import evidence
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.probabilities.calibrated_chance import calibrated_chance
+from memplan.align.probabilities.evidence import evidence
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run

@@ -14,8 +14,8 @@ from memplan.align.op_families import family_table
 from memplan.align.pair_prices import PairPrices, other_prices, pair_prices
 from memplan.align.pair_result import PairResult, counted_on
 from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.probabilities.second_opinions import doubted_by, stand_alike
 from memplan.align.run_habits import with_habits
-from memplan.align.second_opinions import doubted_by, stand_alike
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Float32s, Int32s, Int64s
 
