@@ -18,10 +18,11 @@ from statistics import median
 from benchmarks.aicore import PROFILES, kernels_of, table, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
 from benchmarks.engine_rows import measured_engine_rows
+from benchmarks.first_generation import first_generation_rows
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
-from benchmarks.training_rows import training_rows
+from benchmarks.training_rows import logged_steps, training_rows
 from benchmarks.training_step_rows import training_step_rows
 
 HERE = Path(__file__).parent
@@ -43,12 +44,14 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
     for row in (
         *published_rows(validation),
         *public_kernel_rows(),
+        *first_generation_rows(data),
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),
         *(measured_engine_rows(data) if serving_every == 1 else ()),
         *training_rows(configs),
         *training_step_rows(data),
+        *logged_steps(configs),
     ):
         own = any(item["kind"] == row.kind and item["words"] in row.name for item in told["rows"])
         shared = any(item["source"] in row.source for item in told["sources"])

@@ -10,12 +10,17 @@ from typing import Any
 from benchmarks.measured_row import MeasuredRow
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
+from memplan.hardware import chip
 from memplan.models import load_config
+from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+from memplan.serving import training_time
 
 RUNS = Path(__file__).with_name("training_cases.json")
+_A2 = "910B1"
+"""The chip that runs on 910B are taken to have had: they don't tell which of its bins."""
 _NAMED = {"sharding": Sharding, "schedule": Schedule, "loss": Loss}
 
 
@@ -53,13 +58,31 @@ def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMem
     """What memplan predicts for a stage of a run; raises `InputError` or `TypeError` for what it can't be told."""
     if "unknown" in run:
         raise InputError(run["unknown"])
+    return training_memory(*_described(run, configs), stage)
+
+
+def _described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layout, Recipe]:
     config = run["config"]
     model = load_config(json.loads((configs / config).read_text("utf-8")) if isinstance(config, str) else config)
     layout = dict(run["layout"])
     if "stage_layers" in layout:
         layout["stage_layers"] = tuple(layout["stage_layers"])
     recipe = {key: _NAMED[key](value) if key in _NAMED else value for key, value in run["recipe"].items()}
-    return training_memory(model, Layout(**layout), Recipe(**recipe), stage)
+    return model, Layout(**layout), Recipe(**recipe)
+
+
+def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
+    """The time of a step of every run that tells it, on the chip that its publisher's scripts are for."""
+    for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
+        if "step_ms" not in run:
+            continue
+        predicted, why = None, run.get("step_unknown", "")
+        try:
+            if not why:
+                predicted = training_time(*_described(run, configs), chip(_A2)).duration_ns / 1e6
+        except InputError as error:
+            why = str(error).splitlines()[0]
+        yield MeasuredRow("trained steps", run["source"], _A2, run["name"], "ms", run["step_ms"], predicted, why=why)
 
 
 def _first_step(memory: TrainingMemory) -> float:

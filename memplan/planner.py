@@ -178,9 +178,7 @@ def _read(
         return (source if layers is None else replicate_layers(source, layers)), None
     from memplan.readers import read_graph
 
-    graph = read_graph(source, shapes=shapes, progress=progress)
-    if layers is not None:
-        graph = replicate_layers(graph, layers)
+    graph = read_graph(source, shapes=shapes, progress=progress, layers=layers)
     digest = hashlib.sha256()
     with Path(source).open("rb") as file:
         while chunk := file.read(1 << 20):

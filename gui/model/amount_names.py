@@ -32,6 +32,15 @@ def kind_text(kind: str) -> Sentence:
     return Sentence(kind.replace("_", " "))
 
 
+BEFORE, OTHERS, UNNAMED = "before the profile", "others", "unnamed"
+"""Who holds blocks that no name of the profile stands for."""
+
+
+def holder_text(name: str) -> Text:
+    """What holds blocks: the name of who asked for them, or words where the profile has none."""
+    return Sentence(name) if name in (BEFORE, OTHERS, UNNAMED) else name
+
+
 def step_name(number: int) -> str:
     """The key of step `number`."""
     return f"step {number}"

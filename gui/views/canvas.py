@@ -34,6 +34,8 @@ GUTTER_PX = 210
 RULER_PX = 26
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
+_TAGS_BELOW = 6
+"""Rows that a text moves down at most to keep clear of others."""
 _MOST_PLACES = 2000
 """Places of one thing that are marked."""
 
@@ -49,6 +51,7 @@ class TimeCanvas(QWidget):
 
     hovered = Signal(str)
     ruler_px = RULER_PX
+    strip_px = 0  # what lies between the ruler and the plot, part of `ruler_px`
     covered_px = 0  # what a scroll bar takes at the right edge
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
@@ -66,6 +69,7 @@ class TimeCanvas(QWidget):
         self._pens: dict[tuple[str, float, int], QPen] = {}
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
         self._image: QImage | None = None
+        self._tags: list[QRectF] = []
         self._press: QPointF | None = None
         self._drag: str | None = None
         self._mouse: QPointF | None = None
@@ -163,6 +167,7 @@ class TimeCanvas(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         """Pixels first, then the grid's times, labels, cursor, markers and selected time range."""
         painter = QPainter(self)
+        self._tags.clear()
         plot = self.plot
         painter.drawImage(plot.topLeft(), self._frame(plot))
         painter.setClipRect(plot)
@@ -215,32 +220,43 @@ class TimeCanvas(QWidget):
         return kept
 
     def paint_tag(self, painter: QPainter, x: float, baseline: float, text: str, pen: QPen) -> None:
-        """A small text that can be read over whatever is painted."""
+        """A small text that can be read over whatever is painted; below others of this frame that it would hide."""
         metrics = self.small_metrics
         area = QRectF(x - 2, baseline - metrics.ascent(), metrics.horizontalAdvance(text) + 4, metrics.height())
+        for _ in range(_TAGS_BELOW):
+            if not any(area.intersects(other) for other in self._tags):
+                break
+            area.translate(0, metrics.height() + 1)
+        self._tags.append(area)
+        baseline = area.top() + metrics.ascent()
         self._block(painter, area, self.colours.role("ground"), 215)
         painter.setFont(self.small_font)
         painter.setPen(pen)
         painter.drawText(QPointF(x, baseline), text)
 
     def _paint_ruler(self, painter: QPainter) -> None:
+        bottom = self.ruler_px - self.strip_px
         self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
         painter.setFont(self.small_font)
         metrics = self.small_metrics
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, self.ruler_px - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
+        painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
         ticks = event_ticks if self.session.numbered else time_ticks
         for tick in ticks(viewport.start, viewport.end, count):
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
-            painter.drawLine(QPointF(x, self.ruler_px - 6), QPointF(x, self.ruler_px))
+            painter.drawLine(QPointF(x, bottom - 6), QPointF(x, bottom))
             if x + 4 + metrics.horizontalAdvance(tick.text) < self.width() and x >= GUTTER_PX - 1:
                 painter.setPen(self.pen("text"))
-                painter.drawText(QPointF(x + 4, self.ruler_px - 9), tick.text)
+                painter.drawText(QPointF(x + 4, bottom - 9), tick.text)
         painter.setPen(self.pen("line"))
-        painter.drawLine(0, self.ruler_px - 1, self.width(), self.ruler_px - 1)
+        painter.drawLine(0, bottom - 1, self.width(), bottom - 1)
+        self.paint_ruler_marks(painter, bottom)
+
+    def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
+        """Paint what is marked on the ruler, which ends at row `bottom`."""
 
     def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
         viewport, warning = self.session.viewport, self.colours.role("warning")

@@ -16,6 +16,14 @@ VIEW_SPECS = (
     ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM),
     ViewSpec("curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map"),
     ViewSpec(
+        "process",
+        "Process to allocator",
+        f"{_VIEWS}.memory.process_view:ProcessView",
+        _BOTTOM,
+        tab_with="curve",
+        picture="process",
+    ),
+    ViewSpec(
         "statistics",
         "Statistics",
         f"{_VIEWS}.statistics_view:StatisticsView",
@@ -116,7 +124,7 @@ PAGES = (
         "memory",
         "Memory",
         "timeline",
-        {**_BESIDE, "map": 430, "arcs": 0, "curve": 280, "difference": 0, "alive": 0, "transfers": 0},
+        {**_BESIDE, "map": 430, "arcs": 0, "curve": 280, "process": 0, "difference": 0, "alive": 0, "transfers": 0},
     ),
     PageSpec("plan", "Plan and run", "timeline", {**_BESIDE, "deviations": 320}, needs="plan and run"),
     PageSpec("kernels", "Kernels", "timeline", {**_BESIDE, "kernel": 420, "roofline": 0, "statistics": 0}),

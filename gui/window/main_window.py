@@ -94,7 +94,7 @@ class MainWindow(QMainWindow):
         self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)
-        self.ranks = RankSwitcher(self.documents, self.opener, self.side_by_side)
+        self.ranks = RankSwitcher(self.documents, self.opener, self.side_by_side, self.jobs)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, _RIGHT)
@@ -183,6 +183,7 @@ class MainWindow(QMainWindow):
                 self.pages,
                 self.side_by_side,
                 self,
+                self.ranks,
                 language=lambda: self.settings.language,
                 show_tier=self.loader.show_tier,
                 say=lambda text: self.statusBar().showMessage(text, 2_000),

@@ -14,7 +14,7 @@ from memplan.core.options import options_of
 _Request = TypeVar("_Request")
 
 Options = dict[str, str | int | float | bool]
-_FILES = frozenset({"like", "link_rates"})
+_FILES = frozenset({"like", "link_rates", "rates_from"})
 """Options that name a file."""
 
 

@@ -25,6 +25,7 @@ _BLOCKS_KV = (128, 256, 512, 1024)
 SLICE = 128
 """Keys of a block that pass L1 at a time."""
 _SCORE_BYTES, _SUM_BYTES = 4, 4
+_MASK_PASSES, _DROP_PASSES, _DROP_BYTES = 3.0, 2.0, 0.125
 _AT_ONCE = 1 << 20
 _FOLDED = 16
 """Queries of a sequence up to which the heads of one KV head are folded into rows: one fractal."""
@@ -59,7 +60,8 @@ class AttentionProblem:
     `shared_kv`: values are a part of the keys as stored (MLA). `window`: a query sees the last so many keys; `chunk`:
     only keys of its own chunk; `ratio`: so many tokens are one compressed key, beside the window; `top_k`: of what is
     left an indexer keeps so many. `page`: tokens of a KV page, 0 for contiguous KV. `gradient`: the backward kernel.
-    `indexer`: scores alone, reduced over heads and top-k selected.
+    `indexer`: scores alone, reduced over heads and top-k selected. `mask_bytes`: of a mask that is added to the scores,
+    for each pair of a head; `dropout`: probabilities are dropped by a mask of one bit a pair.
     """
 
     batch: int
@@ -80,6 +82,8 @@ class AttentionProblem:
     page: int = 0
     gradient: bool = False
     indexer: bool = False
+    mask_bytes: float = 0.0
+    dropout: bool = False
 
     @property
     def keys_per_query(self) -> float:
@@ -209,6 +213,8 @@ def _blocks(
     slow = machine["transcendental_cycles"]
     simple = 4.0 if p.indexer else (12.0 if p.gradient else 6.0)
     passes = simple + (0.0 if p.indexer else slow)
+    # A mask is cast, scaled and added; what is kept is selected by bits and scaled.
+    passes += (_MASK_PASSES if p.mask_bytes else 0.0) + (_DROP_PASSES if p.dropout else 0.0)
     vector = (computed * passes + partial * 4) / machine.element_lanes(4) / machine["vector_efficiency"]
 
     keys_read = sequences * q_blocks * met * p.kv_row * (2 if p.gradient else 1)
@@ -219,7 +225,8 @@ def _blocks(
     if not machine.direct:
         written_back = computed * p.q_bytes * (5 if p.gradient else 2) if not p.indexer else 0.0
         exchange = 2 * scores * _SCORE_BYTES + written_back + 2 * partial * _SUM_BYTES
-    gm = max(keys_read + queries, once) + exchange
+    beside = computed * (p.mask_bytes + (_DROP_BYTES if p.dropout else 0.0))
+    gm = max(keys_read + queries, once) + exchange + beside
     run = p.kv_row * (p.page or p.kv_len) if not p.top_k else p.kv_row
     small = max(run, 512) / (max(run, 512) + machine["small_transfer_bytes"])
     cycle = 1e9 / machine.clock_hz

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -43,7 +44,23 @@ class KernelColumns(Protocol):
 
 
 def kernel_at(columns: KernelColumns, row: int) -> Kernel:
-    """The kernel of a row; the cores it used are left for the model to say, as when it predicts."""
+    """
+    The kernel of a row; the cores it used are left for the model to say, as when it predicts.
+
+    A `MemSet` that tells no operands clears the results of the kernel behind it, which adds to them.
+    """
+    kernel = _told(columns, row)
+    if kernel.type == _CLEARS and not kernel.operands and row + 1 < len(columns.type):
+        cleared = _told(columns, row + 1)
+        if cleared.inputs and cleared.outputs:
+            return replace(kernel, outputs=cleared.outputs)
+    return kernel
+
+
+_CLEARS = "MemSet"
+
+
+def _told(columns: KernelColumns, row: int) -> Kernel:
     return kernel_of_row(
         columns.type[row],
         columns.input_shapes[row],

@@ -98,6 +98,10 @@ class Machine:
         """Bytes per second that all vector cores write into L2."""
         return self["l2_write_bytes_per_cycle"] * self.vectors * self.vector_clock_hz
 
+    def stays_in_l2(self, moved: float) -> float:
+        """The share of what a kernel writes that is still in L2 at its end, if it moves so many bytes in all."""
+        return min(1.0, max(0.0, self["stays_in_l2_from"] - self["stays_in_l2_slope"] * moved / self.l2))
+
     def head_ns(self, cubes: int, vectors: int) -> float:
         """What a launch on that many cores costs before and after its work, in nanoseconds."""
         spread = self["head_ns_per_cube_core"] * cubes + self["head_ns_per_vector_core"] * max(vectors - 1, 0)

@@ -289,9 +289,29 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
         attention=AttentionProblem(
             batch=batch, heads=n, kv_heads=n_kv, q_len=s, kv_len=s_kv, d_qk=d, d_v=d_v,
             causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), window=window, gradient=gradient,
+            mask_bytes=_added_mask(kernel, s, s_kv), dropout=_drops(kernel, batch * n * s * s_kv),
         ),
         assumed="; ".join([*told, "the mask is causal"] if masked and mode is None else told),
     )  # fmt: skip
+
+
+def _added_mask(kernel: Kernel, s: int, s_kv: int) -> float:
+    """Bytes a pair of a mask or bias of floats for all pairs that is added to the scores, 0 where there is none."""
+    whole = [op for op in kernel.present[3:] if op.shape[-2:] == (s, s_kv) and op.dtype in _FLOATS]
+    return _width(whole[0].dtype) if whole else 0.0
+
+
+_FLOATS = frozenset({"float16", "bfloat16", "float32"})
+_SPARE_BITS = 1024
+"""Bits beyond one a pair that a mask of what is kept may have, for alignment."""
+
+
+def _drops(kernel: Kernel, pairs: int) -> bool:
+    """Whether an operand holds one bit a pair: which probabilities are kept."""
+    return any(
+        op.dtype == "uint8" and len(op.shape) == 1 and 0 <= op.count * 8 - pairs <= _SPARE_BITS
+        for op in kernel.present[3:]
+    )
 
 
 _PROBLEM = (
@@ -318,6 +338,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         q_bytes=_width(kernel.present[0].dtype),
         kv_bytes=_width(kernel.present[1].dtype),
         gradient=gradient,
+        dropout=False,
     )
 
 

@@ -321,6 +321,9 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
         return first + rest
 
     write = out / min(machine.l2_write_per_second or inf, hbm_rate * 1e9 * 4) * 1e9
+    # What of the result does not stay in L2 goes on to HBM while the kernel runs, beside what is read from there.
+    beyond = problem.c_total * (1.0 - machine.stays_in_l2(problem.a_total + problem.b_total + problem.c_total))
+    memory = fetched / hbm_rate + beyond / (machine.hbm_bytes_per_second * machine["hbm_write_share"]) * 1e9
     left = tiles - (waves - 1) * cores
     last = left / tiles
     full = shared(np.full_like(tiles, cores)) * (1 - last)
@@ -330,7 +333,7 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
     serial = grid["l1_buffers"] == 1
     loads = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
-    busy = [pipes["cube"], pipes["fixpipe"], loads[1], np.where(serial, 0.0, loads[0])]
+    busy = [pipes["cube"], pipes["fixpipe"], np.maximum(loads[1], memory), np.where(serial, 0.0, loads[0])]
     span = overlapped(busy, machine["pipe_norm"])
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
     head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used

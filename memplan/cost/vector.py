@@ -176,8 +176,7 @@ def vector_time(
     Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
     while it runs.
     """
-    held = machine["stays_in_l2_from"] - machine["stays_in_l2_slope"] * (work.read + work.written) / machine.l2
-    stays = min(1.0, max(0.0, held))
+    stays = machine.stays_in_l2(work.read + work.written)
     copy = Copy(
         read=work.read,
         written=work.written,

@@ -29,15 +29,17 @@ class LinkRates:
 @dataclass(frozen=True, slots=True)
 class HostTier:
     """
-    What a plan may use of the host: bytes of memory (`None`: no limit is known) and the link each way.
+    What a plan may use beyond HBM: bytes of memory (`None`: no limit is known) and the link each way.
 
-    `notes` says what the rates rest on where that is not the link's own figure.
+    `name` is `HOST` for the host's own memory and `REMOTE` for memory pooled over the hosts. `notes` says what the
+    rates rest on where that is not the link's own figure.
     """
 
     capacity: int | None
     out_link: Link
     in_link: Link
     notes: tuple[str, ...] = ()
+    name: str = "HOST"
 
 
 def host_tier(chip: Chip, *, capacity: int | None = None, rates: LinkRates | None = None) -> HostTier:
@@ -70,10 +72,76 @@ def host_tier(chip: Chip, *, capacity: int | None = None, rates: LinkRates | Non
                 )
                 own = replace(own, bytes_per_second=part)
         found.append(_with_latency(own, rates.latency_ns))
-    limit = table("memplan.hardware", "hosts.json")["registered_bytes"]
-    if capacity is not None and capacity > limit["older"]:
-        notes.append(f"{format_bytes(capacity)} of pinned host memory: {limit['source']}")
+    limit = registered_limit()
+    if capacity is not None and capacity > limit.older:
+        notes.append(f"{format_bytes(capacity)} of pinned host memory: {limit.source}")
     return HostTier(capacity, found[0], found[1], tuple(notes))
+
+
+def host_link(chip: Chip, dies: int) -> Link:
+    """
+    The way from the host to one die of `chip` while so many dies of a server move at once.
+
+    No more than a die's part of the host's memory rate, where that is known.
+    """
+    own, host = link(chip, "h2d"), _host(chip)
+    if host is None or host["bytes_per_second"] is None or own.bytes_per_second is None:
+        return own
+    part = host["bytes_per_second"] / min(dies, host["dies"])
+    return own if part >= own.bytes_per_second else replace(own, bytes_per_second=part, source=host["source"])
+
+
+def dies_of_server(chip: Chip) -> int | None:
+    """Dies that share a host, `None` where no source says."""
+    host = _host(chip)
+    return None if host is None else int(host["dies"])
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredLimit:
+    """Bytes of host memory that a process may register, with older and newer drivers, and the source."""
+
+    older: int
+    newer: int
+    source: str
+
+
+def registered_limit() -> RegisteredLimit:
+    """How much host memory can be registered for transfers."""
+    found = table("memplan.hardware", "hosts.json")["registered_bytes"]
+    return RegisteredLimit(found["older"], found["newer"], found["source"])
+
+
+def pooled_tier(chip: Chip, *, capacity: int | None = None, bytes_per_second: float | None = None) -> HostTier:
+    """
+    Memory of other hosts that the dies of `chip` reach, as a tier: `capacity` bytes at `bytes_per_second` each way.
+
+    A rate that is not given is that of the pool's link, less what another node takes of it. Raises `InputError` for a
+    size or rate below 1, and for a chip of which no source tells such a link where no rate is given.
+    """
+    if capacity is not None and capacity <= 0:
+        raise InputError(f"{capacity} bytes of pooled memory hold nothing", remedy="give more than 0")
+    if bytes_per_second is not None and not bytes_per_second > 0:
+        raise InputError(f"a rate of {bytes_per_second:g} B/s moves nothing", remedy="give one such as 100GB/s")
+    pools = table("memplan.hardware", "hosts.json")["pools"]
+    pool = next((item for item in pools if chip.family in item["applies_to"] or chip.name in item["applies_to"]), None)
+    if pool is None and bytes_per_second is None:
+        remedy = "give --remote-rate, or --host for the host's own memory"
+        raise InputError(f"no source tells a link from {chip.name} to pooled memory", remedy=remedy)
+    found = []
+    for name in ("pool_out", "pool_in"):
+        if pool is None:
+            way = Link(name, bytes_per_second, None, "given", ("*",))
+        else:
+            own = link(chip, pool["link"])
+            rate = None if own.bytes_per_second is None else own.bytes_per_second * pool["rate_share"]
+            latency = None if own.latency_ns is None else own.latency_ns + pool["latency_ns"]
+            way = replace(own, name=name, bytes_per_second=rate, latency_ns=latency)
+            way = replace(way, source=f"{own.source}; {pool['source']}", note=pool["note"])
+            if bytes_per_second is not None:
+                way = replace(way, bytes_per_second=bytes_per_second, source="given")
+        found.append(_with_latency(way, None))
+    return HostTier(capacity, found[0], found[1], name="REMOTE")
 
 
 def _with_latency(own: Link, given: int | None) -> Link:

@@ -39,7 +39,7 @@ def _on_host(layout: MemoryLayout) -> list[Placement]:
     return [
         Placement(
             tensor=layout.storages[index].tensor,
-            tier=Tier.HOST,
+            tier=Tier(layout.host.name),
             offset=None,
             size=layout.storages[index].size,
             start=0 if layout.storages[index].persistent else start,
@@ -50,12 +50,13 @@ def _on_host(layout: MemoryLayout) -> list[Placement]:
 
 
 def transfer_records(layout: MemoryLayout) -> tuple[Transfer, ...]:
-    """What moves between HBM and the host, in order of time."""
+    """What moves between HBM and the tier behind it, in order of time."""
+    away = Tier(layout.host.name)
     return tuple(
         Transfer(
             tensor=layout.storages[move.gap.storage].tensor,
-            source=Tier.HBM if move.out else Tier.HOST,
-            target=Tier.HOST if move.out else Tier.HBM,
+            source=Tier.HBM if move.out else away,
+            target=away if move.out else Tier.HBM,
             size=layout.storages[move.gap.storage].size,
             link=layout.host.out_link.name if move.out else layout.host.in_link.name,
             start_ns=move.start_ns,
@@ -68,7 +69,7 @@ def transfer_records(layout: MemoryLayout) -> tuple[Transfer, ...]:
 
 
 def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
-    """How full HBM gets, and the host where something moves there."""
+    """How full HBM gets, and the tier behind it where something moves there."""
     hbm = TierUse(
         tier=Tier.HBM,
         capacity=layout.room.capacity,
@@ -89,14 +90,14 @@ def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
         kept += place.size if (place.start, place.end) == (0, steps) else 0
     on_host = list(accumulate(change))
     host = TierUse(
-        tier=Tier.HOST,
+        tier=Tier(layout.host.name),
         capacity=layout.host.capacity,
         reserved=0,
         persistent=kept,
         peak=max(on_host),
         peak_step=on_host.index(max(on_host)),
         lower_bound=max(on_host),
-        lower_bound_method="every moved tensor keeps its place on the host",
+        lower_bound_method="every moved tensor keeps its place there",
     )
     return hbm, host
 

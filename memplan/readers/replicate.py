@@ -9,48 +9,28 @@ is the same thing one layer on. Where the layers don't repeat exactly, that is a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 
 from memplan.core.errors import InputError
 from memplan.graph.model import Graph, Op, Tensor, TensorKind
+from memplan.readers.layer_regions import (
+    TAKES,
+    UNSTABLE,
+    Key,
+    Label,
+    Region,
+    layer_regions,
+    layered_weights,
+    taken_steps,
+)
 
 _LEAST_LAYERS = 4
 """The first and the last layer may differ from the rest; two inner ones must agree."""
 
 _REMEDY = "capture it with more layers, or in full"
-_UNSTABLE = frozenset({"after", "listed", "unique_id", "forward_id", "forward_name", "recompute_id"})
-_NUMBERED = re.compile(r"^(.*?)(?<![^.])(\d+)(\..+)$")
 _CONTROL = frozenset({"LoopBegin", "LoopEnd", "KeepAlive", "Switch"})
-
-_Key = tuple[object, ...]
-"""What a tensor is within its layer: the same in every layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Region:
-    """`repeats` stretches of `period` ops from step `start`; stretch `b` belongs to layer `first + stride * b`."""
-
-    start: int
-    period: int
-    repeats: int
-    first: int
-    stride: int
-
-    def layer(self, block: int) -> int:
-        return self.first + self.stride * block
-
-    @property
-    def layers(self) -> range:
-        ends = (self.layer(0), self.layer(self.repeats - 1))
-        return range(min(ends), max(ends) + 1)
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.period * self.repeats
 
 
 def replicate_layers(graph: Graph, layers: int) -> Graph:
@@ -60,7 +40,7 @@ def replicate_layers(graph: Graph, layers: int) -> Graph:
     Raises `InputError` when the graph has no numbered layers, fewer than four, more than `layers`, or layers that
     don't repeat in the schedule.
     """
-    weights = _layered_weights(graph)
+    weights = layered_weights(graph)
     count = 1 + max((layer for _, layer in weights.values()), default=-1)
     if count < _LEAST_LAYERS:
         raise InputError(
@@ -75,32 +55,14 @@ def replicate_layers(graph: Graph, layers: int) -> Graph:
     return _Extension(graph, weights, count, layers - count).result()
 
 
-def _layered_weights(graph: Graph) -> dict[int, tuple[str, int]]:
-    """Tensors that exist before the start and carry a layer number: their name without it, and the number."""
-    found: dict[int, tuple[str, int]] = {}
-    for tensor in graph.tensors:
-        match = _NUMBERED.match(tensor.name) if tensor.producer is None and tensor.kind.persistent else None
-        if match is not None and tensor.storage == tensor.index:
-            found[tensor.index] = (f"{match[1]}#{match[3]}", int(match[2]))
-    numbers: dict[str, set[int]] = {}
-    for label, layer in found.values():
-        numbers.setdefault(label, set()).add(layer)
-    if not numbers:
-        return {}
-    # Other numbered things (experts, heads of a stem) differ in how many there are; the layers are the deepest.
-    depth = max(len(seen) for seen in numbers.values())
-    whole = {label for label, seen in numbers.items() if seen == set(range(depth))}
-    return {tensor: entry for tensor, entry in found.items() if entry[0] in whole}
-
-
 class _Extension:
     """One extension under way: where each op and tensor belongs, and what it becomes."""
 
-    def __init__(self, graph: Graph, weights: dict[int, tuple[str, int]], count: int, extra: int) -> None:
+    def __init__(self, graph: Graph, weights: dict[int, Label], count: int, extra: int) -> None:
         self.graph = graph
         self.weights = weights
         self.extra = extra
-        self.regions = _regions(graph, weights, count)
+        self.regions = layer_regions(graph, weights, count)
         if not self.regions:
             raise InputError("no stretch of the schedule repeats once a layer", remedy=_REMEDY)
         low = max(region.layers[0] for region in self.regions)
@@ -108,14 +70,13 @@ class _Extension:
         if high - low < 1:
             raise InputError("the repeated stretches have no two layers in common", remedy=_REMEDY)
         self.split = (low + high - 1) // 2
-        self.place: dict[int, tuple[_Region, int, int]] = {}
-        for region in self.regions:
-            for block in range(region.repeats):
-                for offset in range(region.period):
-                    self.place[region.start + block * region.period + offset] = (region, block, offset)
-        self.identity: dict[int, tuple[_Key, int]] = {
-            tensor: (("weight", label), layer) for tensor, (label, layer) in weights.items()
+        self.place = {
+            step: (region, block, offset)
+            for region in self.regions
+            for step, (block, offset) in region.places().items()
         }
+        self.new_step: dict[Key, int] = {}
+        self.identity = dict(weights)
         for step, (region, block, offset) in self.place.items():
             for position, tensor in enumerate(graph.ops[step].outputs):
                 self.identity[tensor] = ((region.start, offset, position), region.layer(block))
@@ -124,9 +85,9 @@ class _Extension:
         self.by_identity = {entry: tensor for tensor, entry in self.identity.items()}
         self._check_outside()
         self.tensors: list[Tensor] = list(graph.tensors)
-        self.made: dict[tuple[_Key, int], int] = {}
+        self.made: dict[tuple[Key, int], int] = {}
 
-    def _identify_constants(self, region: _Region) -> None:
+    def _identify_constants(self, region: Region) -> None:
         """Constants that every layer has its own of belong to their layer, like weights."""
         for offset in range(region.period):
             steps = [region.start + block * region.period + offset for block in range(region.repeats)]
@@ -135,13 +96,13 @@ class _Extension:
                 if len(set(used)) < len(used) or any(tensor in self.identity for tensor in used):
                     continue
                 if all(self.graph.tensors[tensor].kind is TensorKind.CONSTANT for tensor in used):
-                    key: _Key = ("constant", region.start, offset, position)
+                    key: Key = ("constant", region.start, offset, position)
                     for block, tensor in enumerate(used):
                         self.identity[tensor] = (key, region.layer(block))
 
     def _check_outside(self) -> None:
         """Ops outside of the repeated stretches may touch the first and last layers, never one after another."""
-        seen: dict[tuple[str, _Key], set[int]] = {}
+        seen: dict[tuple[str, Key], set[int]] = {}
         for op in self.graph.ops:
             if op.index in self.place:
                 continue
@@ -156,27 +117,30 @@ class _Extension:
     def result(self) -> Graph:
         """The extended graph."""
         plan = list(self._schedule())
-        layer_now = {step: layer for step, layer in plan if layer is not None}
-        for step, new in plan:
+        for place, (step, new) in enumerate(plan):
             if new is not None:
                 self._make_outputs(step, new)
-        ops: list[Op] = []
-        index_of: dict[tuple[int, int | None], int] = {entry: place for place, entry in enumerate(plan)}
-        for place, (step, new) in enumerate(plan):
-            ops.append(self._op(step, new, place, index_of, layer_now))
+            self.new_step[self._step_key(step, new)] = place
+        ops = [self._op(step, new, place) for place, (step, new) in enumerate(plan)]
         self._settle_storages(plan)
-        outputs = tuple(dict.fromkeys(self._absolute(tensor) for tensor in self.graph.outputs))
+        outputs = tuple(
+            dict.fromkeys(self._gathered(self.graph.outputs, self.identity.get, self._absolute, self._required))
+        )
         notes = [f"captured with fewer layers and extended by {self.extra}"]
         stacks = sorted({label.partition("#")[0].rpartition(".")[2] or label for label in self._stacks()})
         if len(stacks) > 1:
             notes.append(f"{len(stacks)} stacks of layers ({', '.join(stacks[:4])}) were each extended by {self.extra}")
         return replace(
-            self.graph, ops=tuple(ops), tensors=tuple(self.tensors), outputs=outputs, notes=(*self.graph.notes, *notes)
+            self.graph,
+            ops=tuple(ops),
+            tensors=tuple(self.tensors),
+            outputs=tuple(dict.fromkeys(outputs)),
+            notes=(*self.graph.notes, *notes),
         )
 
     def _stacks(self) -> set[str]:
         """What stands before the layer's number in names of weights; optimiser states are of their weight's stack."""
-        heads = {label.partition("#")[0].rstrip(".") for label, _ in self.weights.values()}
+        heads = {str(key[1]).partition("#")[0].rstrip(".") for key, _ in self.weights.values()}
         return {head for head in heads if not any(head != other and head.endswith(f".{other}") for other in heads)}
 
     def _schedule(self) -> Iterator[tuple[int, int | None]]:
@@ -191,7 +155,7 @@ class _Extension:
                 continue
             for block in range(region.repeats):
                 layer = region.layer(block)
-                new = layer if layer <= self.split else layer + self.extra
+                new = self._moved(layer)
                 copies = [new]
                 if layer == self.split:
                     added = range(self.split + 1, self.split + self.extra + 1)
@@ -205,12 +169,12 @@ class _Extension:
         region, block, offset = self.place[step]
         old = region.layer(block)
         for position, tensor in enumerate(self.graph.ops[step].outputs):
-            key: _Key = (region.start, offset, position)
+            key: Key = (region.start, offset, position)
             self.made[key, new] = self._copy(tensor, old, new)
 
     def _copy(self, tensor: int, old: int, new: int) -> int:
         """The tensor that stands for `tensor` of layer `old` in layer `new`; old layers keep theirs."""
-        kept = old if old <= self.split else old + self.extra
+        kept = self._moved(old)
         source = self.graph.tensors[tensor]
         if new == kept:
             self.tensors[tensor] = replace(source, name=_renumbered(source.name, old, new))
@@ -219,7 +183,7 @@ class _Extension:
         self.tensors.append(replace(source, index=index, storage=index, name=_renumbered(source.name, old, new)))
         return index
 
-    def _in_layer(self, key: _Key, layer: int) -> int | None:
+    def _in_layer(self, key: Key, layer: int) -> int | None:
         """The tensor `key` of `layer` in the extended graph."""
         found = self.made.get((key, layer))
         if found is None and key[0] in ("weight", "constant"):
@@ -235,9 +199,13 @@ class _Extension:
         if entry is None:
             return tensor
         key, layer = entry
-        return self._required(key, layer if layer <= self.split else layer + self.extra)
+        return self._required(key, self._moved(layer))
 
-    def _required(self, key: _Key, layer: int) -> int:
+    def _moved(self, layer: int) -> int:
+        """The number that a layer of the captured graph has in the extended one."""
+        return layer if layer <= self.split else layer + self.extra
+
+    def _required(self, key: Key, layer: int) -> int:
         found = self._in_layer(key, layer)
         if found is None:
             raise InputError("a layer refers to what another layer doesn't have", remedy=_REMEDY)
@@ -273,16 +241,9 @@ class _Extension:
             return None
         return self.graph.ops[step + (other - block) * region.period]
 
-    def _op(
-        self,
-        step: int,
-        new: int | None,
-        place: int,
-        index_of: dict[tuple[int, int | None], int],
-        layer_now: dict[int, int],
-    ) -> Op:
+    def _op(self, step: int, new: int | None, place: int) -> Op:
         op = self.graph.ops[step]
-        attrs = {key: value for key, value in op.attrs.items() if key not in _UNSTABLE}
+        attrs = {key: value for key, value in op.attrs.items() if key not in UNSTABLE}
         if new is None:
             inputs = tuple(self._absolute(tensor) for tensor in op.inputs)
             outputs = tuple(self._absolute(tensor) for tensor in op.outputs)
@@ -296,15 +257,106 @@ class _Extension:
             )
             outputs = tuple(self.made[(region.start, offset, q), new] for q in range(len(op.outputs)))
             name = _renumbered(op.name, old, new)
-        after = op.attrs.get("after")
-        if isinstance(after, tuple):
-            steps = (index_of.get((item, layer_now.get(item))) for item in after if isinstance(item, int))
-            attrs["after"] = tuple(sorted(item for item in steps if item is not None and item < place))
+        after = self._steps(step, new, _steps_after, lambda _: False)
+        if after:
+            attrs["after"] = tuple(sorted({item for item in after if item < place}))
+        if TAKES in op.attrs:
+            attrs[TAKES] = tuple(self._steps(step, new, taken_steps, _is_scheduled))
         for tensor in outputs:
             if self.tensors[tensor].producer is not None:
                 self.tensors[tensor] = replace(self.tensors[tensor], producer=place)
         writes = tuple(inputs[op.inputs.index(tensor)] for tensor in op.writes)
         return replace(op, index=place, name=name, inputs=inputs, outputs=outputs, attrs=attrs, writes=writes)
+
+    def _steps(
+        self, step: int, new: int | None, named: Callable[[Op], Sequence[int]], ordered: Callable[[Op], bool]
+    ) -> list[int]:
+        """
+        What the steps that op `step` names are for its copy in layer `new`, or for the op outside of the layers.
+
+        `ordered` says of which ops it matters in which order they are named.
+        """
+        items = named(self.graph.ops[step])
+        if new is None:
+            first = [item for item in items if ordered(self.graph.ops[item])]
+            found = self._gathered(first, self._step_label, self._step_now, self._step_in_layer)
+            rest = [item for item in items if not ordered(self.graph.ops[item])]
+            return [*found, *map(self._step_now, rest), *self._in_new_layers(rest)]
+        region, block, _ = self.place[step]
+        old, peer = region.layer(block), self._peer(step)
+        others = named(peer) if peer is not None else ()
+        found = []
+        for position, item in enumerate(items):
+            label = self._step_label(item)
+            other = others[position] if len(others) == len(items) else None
+            if label is None or other == item:
+                found.append(self._step_now(item))
+            else:
+                found.append(self._step_in_layer(label[0], label[1] + new - old))
+        return found
+
+    def _step_label(self, step: int) -> Label | None:
+        if step not in self.place:
+            return None
+        region, block, offset = self.place[step]
+        return (region.start, offset), region.layer(block)
+
+    def _step_key(self, step: int, new: int | None) -> Key:
+        """What names a step of the extended schedule."""
+        label = self._step_label(step)
+        return (step,) if label is None or new is None else (*label[0], new)
+
+    def _step_now(self, step: int) -> int:
+        """The step of the extended schedule that `step` is, of the layer counted from the end it is nearer to."""
+        label = self._step_label(step)
+        return self.new_step[(step,)] if label is None else self._step_in_layer(label[0], self._moved(label[1]))
+
+    def _step_in_layer(self, key: Key, layer: int) -> int:
+        found = self.new_step.get((*key, layer))
+        if found is None:
+            raise InputError("a layer waits for what another layer doesn't have", remedy=_REMEDY)
+        return found
+
+    def _in_new_layers(self, items: Sequence[int]) -> list[int]:
+        """Of steps that are named of more layers than the first and the last, those of the new layers."""
+        layers: dict[Key, set[int]] = {}
+        for key, layer in filter(None, map(self._step_label, items)):
+            layers.setdefault(key, set()).add(layer)
+        inner = [key for key, seen in layers.items() if {self.split, self.split + 1} <= seen]
+        added = range(self.split + 1, self.split + self.extra + 1)
+        return [self._step_in_layer(key, new) for key in inner for new in added]
+
+    def _gathered(
+        self,
+        items: Sequence[int],
+        label: Callable[[int], Label | None],
+        now: Callable[[int], int],
+        of_layer: Callable[[Key, int], int],
+    ) -> list[int]:
+        """
+        What something outside of the layers names, with what the new layers add to it.
+
+        Where it names the same of every layer, layer by layer, it names them of the new layers too. What is named of
+        the first and last layers alone stays with these.
+        """
+        runs = [(layer, list(run)) for layer, run in groupby(items, lambda item: (label(item) or ((), None))[1])]
+        found: list[int] = []
+        gathered = False
+        for place, (layer, run) in enumerate(runs):
+            found += map(now, run)
+            later, following = runs[place + 1] if place + 1 < len(runs) else (None, [])
+            if layer is None or later is None or {layer, later} != {self.split, self.split + 1}:
+                continue
+            keys = [own[0] for item in run if (own := label(item)) is not None]
+            if keys != [own[0] for item in following if (own := label(item)) is not None]:
+                raise InputError("what the layers hand on differs between neighbours", remedy=_REMEDY)
+            added = range(self.split + 1, self.split + self.extra + 1)
+            for new in added if layer == self.split else reversed(added):
+                found += [of_layer(key, new) for key in keys]
+            gathered = True
+        if not gathered and len({layer for layer, _ in runs if layer is not None}) > 2:
+            raise InputError("what the layers hand on is gathered in another order than theirs", remedy=_REMEDY)
+        return found
 
     def _settle_storages(self, plan: list[tuple[int, int | None]]) -> None:
         """Let views and in-place results occupy what they occupy in their own layer."""
@@ -327,70 +379,16 @@ class _Extension:
                     self.tensors[made] = replace(self.tensors[made], storage=target)
 
 
+def _is_scheduled(op: Op) -> bool:
+    """Whether the order knows the op: what launches nothing and waits for nothing stands before its first user."""
+    return op.launches or bool(taken_steps(op))
+
+
+def _steps_after(op: Op) -> Sequence[int]:
+    after = op.attrs.get("after", ())
+    return [step for step in after if isinstance(step, int)] if isinstance(after, tuple) else ()
+
+
 def _renumbered(name: str, old: int, new: int) -> str:
     """`name` with its first component numbered `old` numbered `new`."""
     return re.sub(rf"(?<![^./]){old}(?=[-.])", str(new), name, count=1)
-
-
-def _regions(graph: Graph, weights: dict[int, tuple[str, int]], count: int) -> list[_Region]:
-    """Stretches of the schedule that repeat once a layer, longest first, none overlapping."""
-    numbers: dict[_Key, int] = {}
-    signature = np.fromiter(
-        (numbers.setdefault(_signature(graph, op), len(numbers)) for op in graph.ops), np.int64, len(graph.ops)
-    )
-    least = max(2, count - 2)
-    found: list[_Region] = []
-    for period in range(1, len(signature) // least + 1):
-        same = np.concatenate(([0], (signature[:-period] == signature[period:]).astype(np.int8), [0]))
-        edges = np.flatnonzero(np.diff(same))
-        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            for start in range(begin, min(begin + period, end)):
-                repeats = (end - start) // period + 1
-                if repeats < least:
-                    break
-                region = _layered(graph, weights, start, period, min(repeats, count))
-                if region is not None:
-                    found.append(region)
-                    break
-    found.sort(key=lambda region: (-region.period * region.repeats, region.start, region.period))
-    chosen: list[_Region] = []
-    for region in found:
-        if all(region.stop <= other.start or other.stop <= region.start for other in chosen):
-            chosen.append(region)
-    return sorted(chosen, key=lambda region: region.start)
-
-
-def _signature(graph: Graph, op: Op) -> _Key:
-    """What makes two ops the same but for the layer they belong to."""
-    shapes = tuple((graph.tensors[t].shape, graph.tensors[t].dtype) for t in (*op.inputs, *op.outputs))
-    attrs = tuple(sorted((key, repr(value)) for key, value in op.attrs.items() if key not in _UNSTABLE))
-    return op.type, op.launches, len(op.inputs), shapes, op.stream, op.workspace_bytes, attrs
-
-
-def _layered(
-    graph: Graph, weights: dict[int, tuple[str, int]], start: int, period: int, repeats: int
-) -> _Region | None:
-    """The stretches as a region, if from each to the next every layered weight is that of the next layer."""
-    first: int | None = None
-    stride: int | None = None
-    for offset in range(period):
-        ops = [graph.ops[start + block * period + offset] for block in range(repeats)]
-        for position in range(len(ops[0].inputs)):
-            entries = [weights.get(graph.tensors[op.inputs[position]].storage) for op in ops]
-            if entries[0] is None:
-                if any(entry is not None for entry in entries):
-                    return None
-                continue
-            if any(entry is None or entry[0] != entries[0][0] for entry in entries):
-                return None
-            layers = [entry[1] for entry in entries if entry is not None]
-            step = layers[1] - layers[0]
-            if abs(step) != 1 or any(b - a != step for a, b in pairwise(layers)):
-                return None
-            if stride is None:
-                first, stride = layers[0], step
-            elif step != stride:
-                return None
-    if first is None or stride is None:
-        return None
-    return _Region(start, period, repeats, first, stride)

@@ -1,4 +1,4 @@
-"""What a plan moves between HBM and the host and what it computes anew, in words that a person can act on."""
+"""What a plan moves between HBM and the tier behind it and what it computes anew, in words that a person can act on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_change
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier
+from memplan.schema.summary import moved_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class MoveAction:
 
 
 _ACTIONS = {
-    (False, True): "stream in from the host",
-    (True, False): "move out to the host",
-    (True, True): "move out to the host and back",
+    (False, True): "stream in from {}",
+    (True, False): "move out to {}",
+    (True, True): "move out to {} and back",
 }
 
 
@@ -38,11 +39,12 @@ def move_actions(plan: Plan) -> tuple[MoveAction, ...]:
     for transfer in plan.transfers:
         ways.setdefault(transfer.tensor, set()).add(transfer.source is Tier.HBM)
         nbytes[transfer.tensor] = nbytes.get(transfer.tensor, 0) + transfer.size
+    where = moved_to(plan)
     groups: dict[tuple[str, str], list[PlannedTensor]] = {}
     for tensor in plan.tensors:
         if tensor.index in ways:
             way = ways[tensor.index]
-            groups.setdefault((_ACTIONS[True in way, False in way], tensor.kind), []).append(tensor)
+            groups.setdefault((_ACTIONS[True in way, False in way].format(where), tensor.kind), []).append(tensor)
     found = [
         MoveAction(
             action,

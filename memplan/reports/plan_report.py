@@ -16,6 +16,7 @@ from memplan.reports.plan_moves import move_actions, recompute_actions
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, Tier, memory_curve, plan_headline, plan_peak, plan_to_json
 from memplan.schema.communication import CommunicationOutlook, communication_outlook
+from memplan.schema.summary import moved_to
 
 _LONGEST = 10
 
@@ -224,7 +225,7 @@ def _ops(plan: Plan) -> ReportSection:
 
 def _actions(plan: Plan) -> ReportSection:
     rows = tuple((item.action, item.kind, item.tensors, item.nbytes, item.layers) for item in move_actions(plan))
-    return section("What moves between HBM and the host in every step", ReportTable(_ACTIONS, rows))
+    return section(f"What moves between HBM and {moved_to(plan)} in every step", ReportTable(_ACTIONS, rows))
 
 
 def _recomputed(plan: Plan) -> ReportSection:

@@ -14,6 +14,7 @@ from memplan.core.units import parse_bytes, parse_rate
 from memplan.hardware import Chip, HostTier, LinkRates, host_tier
 from memplan.hardware import chip as find_chip
 from memplan.hardware.dmi_bandwidth import read_dmi_rates
+from memplan.hardware.host import pooled_tier
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.requests.layout_request import LayoutRequest
 from memplan.requests.recipe_request import RecipeRequest
@@ -96,6 +97,12 @@ class PlanRequest(ModelStepRequest):
     host: str | None = option(
         "--host", default=None, about="Host memory that tensors may move to, such as 512GiB; by default no limit."
     )
+    remote: str | None = option(
+        "--remote", default=None, about="Pooled memory of other hosts to move to instead of the host's, such as 2TiB."
+    )
+    remote_rate: str | None = option(
+        "--remote-rate", default=None, about="Rate to and from pooled memory, such as 100GB/s; by default the chip's."
+    )
     d2h: str | None = option(
         "--d2h", default=None, about="Rate from HBM to the host, such as 20GB/s; by default the chip's."
     )
@@ -104,6 +111,11 @@ class PlanRequest(ModelStepRequest):
     )
     link_rates: str | None = option(
         "--link-rates", default=None, about="A file with what ascend-dmi --bw printed: the rates of the host link."
+    )
+    rates_from: str | None = option(
+        "--rates-from",
+        default=None,
+        about="A profile whose copies between host and HBM tell the rates of the host link.",
     )
     recompute: str = option(
         "--recompute",
@@ -131,12 +143,41 @@ class PlanRequest(ModelStepRequest):
 
     def host_tier(self, chip: Chip) -> HostTier:
         """The host memory and link of `chip` as asked for; raises `InputError` for what can't be one."""
-        rates = LinkRates() if self.link_rates is None else read_dmi_rates(self.link_rates)
+        if self.remote is not None:
+            return self._pooled_tier(chip)
+        if self.remote_rate is not None:
+            raise InputError("--remote-rate is of pooled memory, and none is given", remedy="give --remote")
+        rates = self._measured_rates()
         if self.d2h is not None:
             rates = replace(rates, to_host=parse_rate(self.d2h))
         if self.h2d is not None:
             rates = replace(rates, to_device=parse_rate(self.h2d))
         return host_tier(chip, capacity=None if self.host is None else parse_bytes(self.host), rates=rates)
+
+    def _pooled_tier(self, chip: Chip) -> HostTier:
+        of_host = ("host", "d2h", "h2d", "link_rates", "rates_from")
+        other = next((name for name in of_host if getattr(self, name) is not None), None)
+        if other is not None:
+            raise InputError(
+                f"--{other.replace('_', '-')} is of the host's memory, and --remote moves to pooled memory instead",
+                remedy="give one of them",
+            )
+        rate = None if self.remote_rate is None else parse_rate(self.remote_rate)
+        return pooled_tier(chip, capacity=parse_bytes(self.remote or ""), bytes_per_second=rate)
+
+    def _measured_rates(self) -> LinkRates:
+        """The rates that a file tells, none without one; raises `InputError` for two."""
+        if self.rates_from is None:
+            return LinkRates() if self.link_rates is None else read_dmi_rates(self.link_rates)
+        if self.link_rates is not None:
+            raise InputError("--link-rates and --rates-from both tell the link's rates", remedy="give one of them")
+        from memplan.hardware.copy_rates import copy_rates
+        from memplan.traces import open_profile
+        from memplan.traces.host_copies import host_copies
+
+        profile = open_profile(self.rates_from)
+        copies = [copy for rank in profile.ranks for copy in host_copies(profile.rank(rank))]
+        return copy_rates(copies, Path(self.rates_from).name)
 
     def twice_the_batch(self) -> PlanRequest:
         """The same step of a model with twice the samples at once, and with HBM enough for them."""

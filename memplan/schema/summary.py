@@ -7,6 +7,11 @@ from memplan.schema.plan import Plan
 from memplan.schema.tier import Tier
 
 
+def moved_to(plan: Plan) -> str:
+    """Where tensors are that the plan moves out of HBM, in words."""
+    return "pooled memory" if any(Tier.REMOTE in (move.source, move.target) for move in plan.transfers) else "the host"
+
+
 def plan_headline(plan: Plan) -> str:
     """Peak with its bound and gap, predicted time, and whether it fits."""
     use = plan.tier(Tier.HBM)
@@ -19,7 +24,7 @@ def plan_headline(plan: Plan) -> str:
     else:
         answer = f"does not fit in {format_bytes(use.capacity)}: {format_bytes(plan.missing_bytes)} missing"
     moved = sum(transfer.size for transfer in plan.transfers)
-    host = f", {format_bytes(moved)} moved to the host and back" if moved else ""
+    host = f", {format_bytes(moved)} moved to {moved_to(plan)} and back" if moved else ""
     again = sum(op.duration_ns for op in plan.ops if op.repeats is not None)
     if again:
         host += f", {format_duration(again)} of ops run a second time"

@@ -70,6 +70,11 @@ def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Ma
     return made if "instead" in entry else [cost, *made]
 
 
+def host_waits(engine: str, op: Op) -> bool:
+    """Whether the host of `engine` reads what was computed before `op`, and launches nothing until it has."""
+    return bool(_engine(engine)["ops"].get(op.type, {}).get("waits"))
+
+
 def _operands(words: list[str], own: Kernel) -> tuple[Operand, ...]:
     return tuple(_operand(word, own) for word in words)
 

@@ -15,7 +15,7 @@ from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_spans
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Source
-from memplan.serving.eager_kernels import EagerHost, eager_costs, eager_host
+from memplan.serving.eager_kernels import EagerHost, eager_costs, eager_host, host_waits
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
 
 MEGATRON = "megatron"
@@ -68,11 +68,15 @@ class TrainingTime:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One launch: nanoseconds of the device and of the host, and whether dies exchange in it."""
+    """
+    One launch: nanoseconds of the device and of the host, whether dies exchange in it, and whether the host waits for
+    all before it.
+    """
 
     duration_ns: float
     launch_ns: float
     exchange: bool
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +168,10 @@ def _stage_run(
             if op.type == "Receive":
                 received["gradient" in op.name] += cost.duration_ns
             continue
-        forth, back = phase in FORWARD_PHASES, phase in BACKWARD_PHASES
+        forth, back, waits = phase in FORWARD_PHASES, phase in BACKWARD_PHASES, host_waits(engine, op)
         launch = host.forward_launch_ns if forth else host.backward_launch_ns if back else host.update_launch_ns
         (forward if forth else backward if back else tail).extend(
-            _Item(item.duration_ns, launch, item is cost and _exchanges(op))
+            _Item(item.duration_ns, launch, item is cost and _exchanges(op), item is cost and waits)
             for item in eager_costs(engine, op, graph, cost, core)
         )
     return _StageRun(tuple(forward), tuple(backward), tuple(tail), (received[0], received[1]))
@@ -188,6 +192,6 @@ def _elapsed(items: Iterable[_Item]) -> float:
     """Nanoseconds from the host's first work on `items` to the end of the last of them."""
     launched = done = 0.0
     for item in items:
-        launched += item.launch_ns
+        launched = max(launched, done if item.waits else 0.0) + item.launch_ns
         done = max(done, launched) + item.duration_ns
     return done

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import machine
+from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.hardware import chip
 
@@ -86,3 +86,21 @@ def test_small_pages_cost_rate() -> None:
     problem = AttentionProblem(64, 8, 1, 1, 8192)
     paged = replace(problem, page=1)
     assert attention_time(paged, B1, 4096.0).duration > 1.2 * attention_time(problem, B1, 4096.0).duration
+
+
+def test_a_mask_of_floats_and_dropout_are_read_and_computed_with() -> None:
+    """An added mask has an element a pair, what is kept one bit; either makes the vector units work on every pair."""
+    core = machine(chip("910B1"))
+    side, heads = 2048, 4
+    query = Operand((side, 1, heads * 128), "bfloat16")
+    rows = Operand((1, heads, side, 8), "float32")
+    mask = Operand((1, 1, side, side), "bfloat16")
+    kept = Operand((heads * side * side // 8 + 32,), "uint8")
+
+    def took(*extra: Operand) -> int:
+        return kernel_cost(
+            Kernel("FlashAttentionScore", (query, query, query, *extra), (rows, query)), core
+        ).duration_ns
+
+    assert took() < took(kept) < took(mask) < took(mask, kept)
+    assert took(Operand((17,), "uint8")) == took()

@@ -13,7 +13,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from memplan.compare import DeviationWhat
-from memplan.gui.model.memory.block_map import BEFORE, OTHERS, block_map, stacked
+from memplan.gui.model.amount_names import BEFORE, OTHERS
+from memplan.gui.model.compare.ab_profile import held_at_peak
+from memplan.gui.model.memory.block_map import block_map, stacked, without_gaps
 from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.open_request import Request, open_session
@@ -100,7 +102,10 @@ def test_a_snapshot_is_drawn_by_its_addresses(shared_data: Path) -> None:
     blocks = block_map(found.document)
     assert blocks is not None
     assert blocks.addressed
-    assert blocks.address(0) == int(blocks.low[0]) + int(blocks.allocations.address.min())  # type: ignore[union-attr]
+    known = blocks.allocations.address
+    assert known is not None
+    assert blocks.address(0) == known[blocks.row[0]]
+    assert blocks.top <= 1 << 30, "segments far apart are drawn beside each other"
     overlapping = 0
     order = np.argsort(blocks.start_ns, kind="stable")
     for one in order[:400].tolist():
@@ -184,3 +189,46 @@ def test_a_profile_without_blocks_says_how_to_get_them(qtbot: Any, tmp_path: Pat
 
 def test_a_plan_alone_has_no_blocks() -> None:
     assert block_map(open_session(Request(PLAN)).document) is None
+
+
+def test_addresses_far_apart_are_drawn_without_the_gap() -> None:
+    """Went wrong once: blocks of two segments were two lines at the edges of a map of 70 GiB."""
+    address = np.array([1 << 40, (1 << 40) + 512, 7 << 40, (7 << 40) + 4096, 1 << 40], dtype=np.int64)
+    size = np.array([512, 1024, 4096, 512, 256], dtype=np.int64)
+    assert without_gaps(address, size).tolist() == [0, 512, 1536, 1536 + 4096, 0]
+
+
+def test_two_snapshots_beside_each_other_say_who_holds_what(qtbot: Any, shared_data: Path) -> None:
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.resize(1500, 900)
+    window.show()
+    window.opener.open_request(Request(None, shared_data / "snapshots", rank=0))
+    window.ranks.beside(0, 1)
+    settle()
+    table = window.side_by_side.table
+    assert table is not None
+    rows = [row for row in table.sheet().rows if "Held at the peak" in row]
+    assert len(rows) > 3
+    held = [held_at_peak(item.session) for item in window.documents.opened]
+    peaks = [item.session.curves.measured[0].peak[1] for item in window.documents.opened]
+    for found, peak in zip(held, peaks, strict=True):
+        assert found is not None
+        assert sum(amount.total for amount in found.values()) == pytest.approx(peak, rel=0.05)
+    window.close()
+
+
+def test_texts_on_a_canvas_keep_clear_of_each_other(window: MainWindow) -> None:
+    """Went wrong once: "capacity" lay over "peak", and "highest address" over both."""
+    window.show_page("memory")
+    settle()
+    view, session = window.docks.view(MemoryMapView), window.session
+    assert session.peak is not None
+    at = float(session.peak.time_ns - session.origin_ns)
+    for width in (1.0, 0.5, 0.1, 0.02):
+        span = (session.viewport.bounds[1] - session.viewport.bounds[0]) * width
+        session.viewport.show(at - span * 0.9, at + span * 0.1)
+        view.grab()
+        assert len(view._tags) >= 2
+        for place, one in enumerate(view._tags):
+            assert not any(one.intersects(other) for other in view._tags[:place])

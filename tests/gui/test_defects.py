@@ -13,7 +13,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from memplan.gui.model.details.facts import Fact, Section
-from memplan.gui.model.memory.memory_curves import StepCurve, TierCurves
+from memplan.gui.model.memory.memory_curves import TierCurves
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
 from memplan.gui.model.ruler import event_ticks
 from memplan.gui.model.session.open_request import FileRemark, Request, open_session, remarks_on

@@ -9,7 +9,9 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.hardware import LinkRates, chip, host_tier, link
+from memplan.hardware.copy_rates import copy_rates
 from memplan.hardware.dmi_bandwidth import read_dmi_rates
+from memplan.traces.host_copies import HostCopy
 
 TEXT = """This test will affect the business on this server. Do you want to continue?(Y/N)y
 Host to Device Test
@@ -88,3 +90,28 @@ def test_sizes_and_rates_are_above_nothing() -> None:
         host_tier(chip("910B3"), capacity=0)
     with pytest.raises(InputError):
         host_tier(chip("910B3"), rates=LinkRates(to_host=0.0))
+
+
+def test_rates_of_measured_copies_leave_their_latency_out() -> None:
+    """Copies that take 3 us and 25 (40) GB/s tell exactly that, whatever their sizes and an odd one."""
+    copies = [HostCopy("h2d", size, 3000 + size / 25) for size in (1 << 20, 5 << 20, 19_267_584)]
+    copies += [HostCopy("d2h", size, 3000 + size / 40) for size in (2 << 20, 64 << 20)]
+    copies += [HostCopy("h2d", 8, 3000.0), HostCopy("d2h", 256, 3000.0), HostCopy("h2d", 1 << 20, 9e9)]
+    rates = copy_rates(copies, "run")
+    assert rates.to_host == pytest.approx(40e9, rel=1e-3)
+    assert rates.to_device == pytest.approx(25e9, rel=0.02)
+    assert rates.latency_ns == 3000
+    assert rates.source.startswith("run: 2 d2h, 4 h2d copies of 1.00 MiB to 64.00 MiB")
+
+
+def test_a_direction_that_was_not_measured_stays_the_chips_own() -> None:
+    rates = copy_rates([HostCopy("h2d", 1 << 24, 1e6)], "run")
+    tier = host_tier(chip("910B3"), rates=rates)
+    assert (rates.to_host, rates.latency_ns) == (None, None)
+    assert tier.in_link.bytes_per_second == pytest.approx((1 << 24) / 1e-3)
+    assert tier.out_link == host_tier(chip("910B3")).out_link
+
+
+def test_copies_too_small_to_tell_a_rate_are_refused() -> None:
+    with pytest.raises(InputError, match="none of its 1 copies"):
+        copy_rates([HostCopy("h2d", 4096, 2000.0)], "run")

@@ -7,9 +7,13 @@ from dataclasses import replace
 import pytest
 
 import memplan
+from memplan.core.errors import InputError
 from memplan.hardware import LinkRates, chip, host_tier
+from memplan.hardware.host import pooled_tier
 from memplan.placement.recompute_policy import RecomputePolicy
-from memplan.schema import Plan, Tier
+from memplan.reports.plan_moves import move_actions
+from memplan.requests.plan_request import PlanRequest
+from memplan.schema import Plan, Tier, plan_headline
 from memplan.schema.check import violations
 from tests.planner.graphs import forward_and_back
 
@@ -71,3 +75,47 @@ def test_never_means_never(recompute: RecomputePolicy) -> None:
     if recompute is RecomputePolicy.NEVER:
         assert not any(op.repeats is not None for op in plan.ops)
     assert plan.fits
+
+
+def test_pooled_memory_is_a_tier_of_its_own_with_its_own_link() -> None:
+    graph = forward_and_back(6, 1 << 20)
+    use = memplan.plan(graph, chip="910C").tier(Tier.HBM)
+    assert use is not None
+    pool, own = pooled_tier(chip("910C"), capacity=1 << 30), host_tier(chip("910C"))
+    assert (pool.in_link.bytes_per_second or 0) > (own.in_link.bytes_per_second or 0)
+    assert (pool.in_link.latency_ns or 0) > (own.in_link.latency_ns or 0)
+    never = RecomputePolicy.NEVER
+    far, near = (
+        memplan.plan(graph, chip="910C", hbm=use.peak * 6 // 10, host=tier, recompute=never) for tier in (pool, own)
+    )
+    assert far.fits
+    assert {move.target for move in far.transfers} | {move.source for move in far.transfers} == {Tier.HBM, Tier.REMOTE}
+    assert {link.name for link in far.links} == {"pool_out", "pool_in"}
+    assert far.tier(Tier.REMOTE) is not None
+    assert far.tier(Tier.HOST) is None
+    assert far.makespan_ns < near.makespan_ns
+    assert violations(far) == ()
+    assert "moved to pooled memory and back" in plan_headline(far)
+    assert any("pooled memory" in item.action for item in move_actions(far))
+
+
+def test_a_pool_that_is_too_small_is_kept_to() -> None:
+    graph = forward_and_back(6, 1 << 20)
+    use = memplan.plan(graph, chip="910C").tier(Tier.HBM)
+    assert use is not None
+    small = pooled_tier(chip("910C"), capacity=1 << 20)
+    plan = memplan.plan(graph, chip="910C", hbm=use.peak * 6 // 10, host=small, recompute=RecomputePolicy.NEVER)
+    pool = plan.tier(Tier.REMOTE)
+    assert not plan.fits
+    assert pool is None or pool.peak <= 1 << 20
+
+
+def test_a_chip_without_a_known_pool_takes_a_rate_that_is_given() -> None:
+    with pytest.raises(InputError, match="no source tells a link"):
+        pooled_tier(chip("910B3"))
+    assert pooled_tier(chip("910B3"), bytes_per_second=1e11).out_link.bytes_per_second == 1e11
+    with pytest.raises(InputError, match="give one of them"):
+        PlanRequest("x", remote="1TiB", host="1TiB").host_tier(chip("910C"))
+    with pytest.raises(InputError, match="give --remote"):
+        PlanRequest("x", remote_rate="1GB/s").host_tier(chip("910C"))
+    assert PlanRequest("x", remote="1TiB").host_tier(chip("910C")).capacity == 1 << 40

@@ -46,6 +46,7 @@ def run(folder: Path) -> dict[str, Any]:
                 still = cell(*inputs)
                 found["still_runs"] = len(still.shape) == 3
         found["extended"]["train" if training else "infer"] = [live_curve(graphs[k]).tolist() for k in (4, 6)]
+    found["extended"] |= {name: [said(few), said(full)] for name, (few, full) in stacks_of_blocks().items()}
     for name, cell, inputs, layers in (
         ("no cell", object(), (), None),
         ("numpy", SAMPLES["mlp"]().cell, (np.zeros((2, 64), np.float32),), None),
@@ -54,6 +55,64 @@ def run(folder: Path) -> dict[str, Any]:
         ("few layers", SAMPLES["llama_infer"]().cell, SAMPLES["llama_infer"]().inputs, 61),
     ):
         found["refused"][name] = refusal(cell, inputs, layers)
+    return found
+
+
+def said(graph: Any) -> list[Any]:
+    """What must be equal of two graphs: what runs in which order, on how many bytes."""
+    from memplan.graph import live_curve
+
+    return [[op.type for op in graph.ops], live_curve(graph).tolist(), len(graph.outputs)]
+
+
+def stacks_of_blocks() -> dict[str, tuple[Any, Any]]:
+    """Four blocks extended to seven, and seven, trained by several optimisers; and handing on every block's result."""
+    import mindspore as ms
+    import numpy as np
+    from mindspore import nn, ops
+
+    from memplan.readers.mindspore.cell import capture
+
+    class Block(nn.Cell):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.norm, self.up, self.down = (
+                nn.LayerNorm((width,)),
+                nn.Dense(width, 2 * width),
+                nn.Dense(2 * width, width),
+            )
+
+        def construct(self, x: Any) -> Any:
+            return x + self.down(ops.gelu(self.up(self.norm(x))))
+
+    class Stack(nn.Cell):
+        def __init__(self, blocks: int, gathers: bool) -> None:
+            super().__init__()
+            self.blocks, self.head = nn.CellList([Block(16) for _ in range(blocks)]), nn.Dense(16, 16)
+            self.gathers = gathers
+
+        def construct(self, x: Any) -> Any:
+            results = ()
+            for block in self.blocks:
+                x = block(x)
+                results = (*results, x)
+            x = self.head(x)
+            return (x, *results) if self.gathers else x
+
+    x = ms.Tensor(np.zeros((8, 16), np.float32))
+    optimisers = {
+        "SGD": lambda weights: nn.SGD(weights, 0.1, momentum=0.9), "Momentum": lambda w: nn.Momentum(w, 0.1, 0.9),
+        "RMSProp": lambda weights: nn.RMSProp(weights, 0.1), "Lamb": lambda weights: nn.Lamb(weights, 0.1),
+    }  # fmt: skip
+    found = {}
+    for name, optimiser in optimisers.items():
+        steps = []
+        for blocks in (4, 7):
+            loss = nn.WithLossCell(Stack(blocks, gathers=False), nn.MSELoss())
+            step = nn.TrainOneStepCell(loss, optimiser(loss.trainable_params()))
+            steps.append(capture(step, x, x, layers=7))
+        found[name] = steps[0], steps[1]
+    found["every result"] = tuple(capture(Stack(blocks, gathers=True), x, layers=7) for blocks in (4, 7))
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences, AbGroup, AmountUnit
 
 READING_ORDER = (
-    AbGroup.STEP, AbGroup.PART, AbGroup.TYPE, AbGroup.COMMUNICATION, AbGroup.KERNEL, AbGroup.MEMORY,
+    AbGroup.STEP, AbGroup.PART, AbGroup.TYPE, AbGroup.COMMUNICATION, AbGroup.KERNEL, AbGroup.MEMORY, AbGroup.HELD,
     AbGroup.PLANNED_TIME, AbGroup.PLANNED_TYPE, AbGroup.MOVE, AbGroup.TIER, AbGroup.KIND,
 )  # fmt: skip
 """From the whole to its parts: measured time, measured memory, and the same of the plans."""

@@ -43,6 +43,7 @@ class AbGroup(str, Enum):
     STEP = "Step"
     PART = "Device time"
     MEMORY = "Memory peak"
+    HELD = "Held at the peak"
     PLANNED_TIME = "Planned time"
     PLANNED_TYPE = "Planned op type"
     TIER = "Planned memory"
@@ -62,6 +63,7 @@ _TEXTS: Mapping[AbGroup, Callable[[str], Text]] = MappingProxyType(
     {
         AbGroup.STEP: names.step_text,
         AbGroup.MEMORY: names.memory_text,
+        AbGroup.HELD: names.holder_text,
         AbGroup.PLANNED_TIME: names.planned_time_text,
         AbGroup.TIER: names.tier_text,
         AbGroup.KIND: names.kind_of_tier_text,

@@ -45,10 +45,10 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
     if one is None or other is None:
         return []
     for rank in (one, other):
-        for part in (rank.kernels, rank.timeline, rank.steps, rank.memory_curves):
+        for part in (rank.kernels, rank.timeline, rank.steps, rank.memory_curves, rank.allocations):
             part(progress)
     ledgers = []
-    work = ("kernels", "op types", "communication", "steps", "device time", "memory")
+    work = ("kernels", "op types", "communication", "steps", "device time", "memory", "blocks")
     for place, what in enumerate(work):
         progress(place, len(work), what)
         if what == "kernels":
@@ -69,6 +69,8 @@ def profile_ledgers(first: Session, second: Session, progress: Progress = silent
             parts, others = device_time(one), device_time(other)
             whole = _device_total(parts)
             ledgers.append(AbLedger(AbGroup.PART, AmountUnit.TIME, parts, others, whole=whole))
+        elif what == "blocks":
+            ledgers.append(AbLedger(AbGroup.HELD, AmountUnit.BYTES, held_at_peak(first), held_at_peak(second)))
         else:
             ledgers.append(AbLedger(AbGroup.MEMORY, AmountUnit.BYTES, _peaks(one), _peaks(other), adds_up=False))
     return ledgers
@@ -214,6 +216,19 @@ def _device_total(parts: Mapping[str, AbAmount] | None) -> int | None:
     if parts is None:
         return None
     return sum(amount.total for name, amount in parts.items() if name != "Communication")
+
+
+def held_at_peak(session: Session) -> dict[str, AbAmount] | None:
+    """Blocks and bytes held when the allocator gave out most, by who asked; `None` where blocks aren't listed."""
+    blocks = session.blocks if session.blocks_read else session.find_blocks()
+    if blocks is None:
+        return None
+    totals: dict[str, AbAmount] = {}
+    for row in blocks.alive(blocks.peak_ns).tolist():
+        name, size = blocks.name(row), int(blocks.high[row] - blocks.low[row])
+        before = totals.get(name, AbAmount(0, 0))
+        totals[name] = AbAmount((before.count or 0) + 1, before.total + size)
+    return totals
 
 
 def _peaks(rank: RankProfile) -> dict[str, AbAmount] | None:

@@ -13,7 +13,7 @@ from memplan.gui.model.amount_names import MAKESPAN, link_of_moves, step_number
 from memplan.gui.model.compare.ab_differences import AbDifference, AbGroup
 from memplan.gui.model.compare.ab_profile import is_collective
 from memplan.gui.model.memory.memory_curves import measured_curves
-from memplan.gui.model.session.session import ItemRef, OpRef, Session, SliceRef
+from memplan.gui.model.session.session import BlockRef, ItemRef, OpRef, Session, SliceRef
 from memplan.gui.model.slices.shown_steps import steps
 from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
 from memplan.traces.decimals import ABSENT
@@ -61,6 +61,8 @@ def locate(session: Session, difference: AbDifference, side: int) -> Location | 
         if step is None:
             return None
         return Location(session.origin_ns + int(step.start), session.origin_ns + int(step.end))
+    if group is AbGroup.HELD:
+        return _largest_block(session, name)
     curve = next((curve for curve in measured_curves(rank) if curve.name == name), None)
     return _moment(session, curve.peak[0]) if curve is not None else None
 
@@ -74,6 +76,17 @@ def _moment(session: Session, time_ns: int) -> Location:
     start, end = session.document.span_ns
     around = max(int((end - start) * _MOMENT), 1)
     return Location(time_ns - around, time_ns + around)
+
+
+def _largest_block(session: Session, name: str) -> Location | None:
+    """The largest of the blocks that `name` holds at the peak."""
+    blocks = session.blocks if session.blocks_read else session.find_blocks()
+    if blocks is None:
+        return None
+    row = next((row for row in blocks.alive(blocks.peak_ns).tolist() if blocks.name(row) == name), None)
+    if row is None:
+        return None
+    return Location(int(blocks.start_ns[row]), int(blocks.end_ns[row]), BlockRef(row) if session.blocks_read else None)
 
 
 # -- measured ----------------------------------------------------------------------------------------------------

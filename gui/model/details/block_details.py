@@ -6,7 +6,7 @@ import numpy as np
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration, format_share
-from memplan.gui.model.amount_names import kind_text, memory_text
+from memplan.gui.model.amount_names import holder_text, kind_text, memory_text
 from memplan.gui.model.details.facts import Fact, Section, fact
 from memplan.gui.model.memory.block_map import BlockMap
 from memplan.gui.model.session.session import BlockRef, Session, TensorRef
@@ -23,7 +23,7 @@ def block_sections(session: Session, item: BlockRef) -> list[Section]:
     index, row = item.rectangle, int(blocks.row[item.rectangle])
     start, end = int(blocks.start_ns[index]), int(blocks.end_ns[index])
     facts = [
-        fact("asked for by", blocks.name(index)),
+        fact("asked for by", holder_text(blocks.name(index))),
         fact("bytes", format_bytes(int(blocks.high[index] - blocks.low[index]))),
         fact("counted by", blocks.component),
     ]
@@ -89,7 +89,7 @@ def block_peak_sections(session: Session) -> list[Section]:
         held = int(sizes[blocks.kind[rows] == kind].sum())
         values = (blocks.kind_title(kind), format_bytes(held), f"{len(mine):,}", format_share(held / total, 0))
         facts = [
-            Fact(format_bytes(int(blocks.high[row] - blocks.low[row])), blocks.name(row), BlockRef(row))
+            Fact(format_bytes(int(blocks.high[row] - blocks.low[row])), holder_text(blocks.name(row)), BlockRef(row))
             for row in mine[:_LARGEST]
         ]
         sections.append(Section(Sentence("{}: {} in {} ({})", values), tuple(facts)))

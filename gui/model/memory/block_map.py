@@ -11,9 +11,10 @@ import numpy as np
 
 from memplan.compare import Comparison
 from memplan.core.arrays import Int64s
+from memplan.core.intervals import interval_union
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Text
-from memplan.gui.model.amount_names import kind_text
+from memplan.gui.model.amount_names import BEFORE, OTHERS, UNNAMED, holder_text, kind_text
 from memplan.gui.model.document import Document
 from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import Palette
@@ -26,7 +27,7 @@ _OWNERS = 7
 """Askers that have a colour of their own."""
 _ALIKE = 512
 """An allocator's smallest unit, in bytes: what it rounds sizes to."""
-BEFORE, OTHERS, _NOT_PLANNED, SCRATCH = "before the profile", "others", "not in the plan", "workspace"
+_NOT_PLANNED, _SCRATCH = "not in the plan", "workspace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class BlockMap(MapRectangles):
     Measured blocks of one memory curve, `component`; `row[i]` is a block's row in `allocations`, -1 for what was held
     before the profile began, which is one block at the bottom.
 
-    `addressed` is whether the profile tells addresses; else they are stacked as first fit would. `planned_start_ns` and
+    `addressed` is whether the profile tells addresses, which are drawn without the ranges that no block ever had; else
+    they are stacked as first fit would. `planned_start_ns` and
     `planned_end_ns` are the life of the planned tensor `tensor[i]` that a block is, on the same clock; -1 where no plan
     has it. `left_out` counts blocks beyond the most that are drawn, `peak_ns` is when most is held.
     """
@@ -54,12 +56,12 @@ class BlockMap(MapRectangles):
     def name(self, index: int) -> str:
         """What asked for the block."""
         row = int(self.row[index])
-        return BEFORE if row < 0 else self.allocations.name[row] or self.component
+        return BEFORE if row < 0 else self.allocations.name[row] or UNNAMED
 
     def kind_title(self, number: int) -> Text:
         """What kind `number` is called: a kind of tensor in words, or the name of who asked."""
         kind = self.kinds[number]
-        return kind_text(kind) if self.joined or kind in (BEFORE, OTHERS) else kind
+        return kind_text(kind) if self.joined else holder_text(kind)
 
     def address(self, index: int) -> int | None:
         """Where a block lies on the device, where the profile tells."""
@@ -113,10 +115,10 @@ def block_map(document: Document, progress: Progress = silent) -> BlockMap | Non
         area = blocks.size[rows].astype(np.float64) * (stop - start)[rows]
         rows = np.sort(rows[np.argpartition(-area, _MOST_BLOCKS)[:_MOST_BLOCKS]])
     size, start, stop = blocks.size[rows], start[rows], stop[rows]
-    before = 0 if blocks.address is not None else _held_before(chosen[1] if chosen is not None else None, blocks, begin)
+    before = _held_before(chosen[1] if chosen is not None else None, blocks, begin)
     progress(1, 3, "placing blocks")
     if blocks.address is not None:
-        low = blocks.address[rows] - int(blocks.address[rows].min())
+        low = without_gaps(blocks.address[rows], size) + before
     else:
         low = stacked(start, stop, size, progress) + before
     tensor, planned_start, planned_end = _planned(document, rows)
@@ -178,6 +180,15 @@ def _peak_ns(start: Int64s, stop: Int64s, size: Int64s) -> int:
     return int(times[rank][int(np.argmax(np.cumsum(change[rank])))])
 
 
+def without_gaps(address: Int64s, size: Int64s) -> Int64s:
+    """Addresses without the ranges that no block ever had: an allocator's segments lie far from each other."""
+    first, last = interval_union(address, address + size)
+    before = np.concatenate(([0], np.cumsum(last - first)[:-1]))
+    place = np.searchsorted(first, address, side="right") - 1
+    packed: Int64s = address - first[place] + before[place]
+    return packed
+
+
 def stacked(start: Int64s, stop: Int64s, size: Int64s, progress: Progress = silent) -> Int64s:
     """
     An offset for every block so that no two of one time overlap: the lowest room that fits when each is asked for.
@@ -229,7 +240,7 @@ def _planned(document: Document, rows: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     first, last = nothing.copy(), nothing.copy()
     life = {item.tensor.index: (item.start, item.end) for item in join.held}
     mine = np.flatnonzero((tensor >= 0) & (join.step[rows] == found.blocks.repetition))
-    steps = document.axis.to_profile(step_starts(plan))
+    steps = found.time_map.to_profile(step_starts(plan))
     for place in mine.tolist():
         begin, end = life[int(tensor[place])]
         first[place], last[place] = steps[begin], steps[end]
@@ -244,7 +255,7 @@ def _by_kind(found: Comparison | None, rows: Int64s, tensor: Int64s) -> tuple[tu
     kind_of = {item.tensor.index: item.kind for item in join.held}
     scratch = join.scratch[rows].tolist()
     names = [
-        kind_of.get(index) or (SCRATCH if brief else _NOT_PLANNED)
+        kind_of.get(index) or (_SCRATCH if brief else _NOT_PLANNED)
         for index, brief in zip(tensor.tolist(), scratch, strict=True)
     ]
     kinds = tuple(sorted(set(names)))
@@ -254,7 +265,7 @@ def _by_kind(found: Comparison | None, rows: Int64s, tensor: Int64s) -> tuple[tu
 
 def _by_owner(blocks: Allocations, rows: Int64s, held: Int64s) -> tuple[tuple[str, ...], Int64s]:
     """Those who hold most at the peak, of which each block holds `held` bytes, and all others."""
-    names: Sequence[str] = [blocks.name[row] for row in rows.tolist()]
+    names: Sequence[str] = [blocks.name[row] or UNNAMED for row in rows.tolist()]
     sums: dict[str, int] = {}
     for name, size in zip(names, held.tolist(), strict=True):
         sums[name] = sums.get(name, 0) + size

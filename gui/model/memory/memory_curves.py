@@ -8,45 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memplan.compare import Comparison, TimeMap
-from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.gui.model.document import Document
 from memplan.gui.model.memory.memory_map import MemoryMap, unused_bytes
+from memplan.gui.model.memory.process_stack import ProcessStack, process_stack
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.schema import Plan, Tier, memory_curve, step_starts
 from memplan.traces.rank import RankProfile
-
-
-@dataclass(frozen=True, slots=True)
-class StepCurve:
-    """
-    A titled step function: `values[i]` bytes hold from `time_ns[i]` until `time_ns[i + 1]`.
-
-    Unless the curve is `signed`, -1 stands for what the file leaves out.
-    """
-
-    title: Text
-    time_ns: Int64s
-    values: Int64s
-    signed: bool = False
-
-    @property
-    def name(self) -> str:
-        """The title in English, which tells curves apart."""
-        return str(self.title)
-
-    def at(self, time_ns: int) -> int | None:
-        """Bytes at `time_ns`, `None` before the first point and where they are left out."""
-        position = int(np.searchsorted(self.time_ns, time_ns, side="right")) - 1
-        if position < 0 or (self.values[position] < 0 and not self.signed):
-            return None
-        return int(self.values[position])
-
-    @property
-    def peak(self) -> tuple[int, int]:
-        """Time and bytes of the first highest point."""
-        position = int(self.values.argmax())
-        return int(self.time_ns[position]), int(self.values[position])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +25,7 @@ class TierCurves:
 
     `layers` splits the planned curve by kind of tensor, largest at the bottom; `capacity` is what the plan may use.
     `unused` are the planned bytes that lie idle below the highest address in use (fragmentation). `difference` is
-    planned minus measured, signed, where both are compared.
+    planned minus measured, signed, where both are compared. `process` takes apart what the run's whole process holds.
     """
 
     planned: StepCurve | None = None
@@ -65,6 +34,7 @@ class TierCurves:
     capacity: int | None = None
     unused: StepCurve | None = None
     difference: StepCurve | None = None
+    process: ProcessStack | None = None
 
     @property
     def highest(self) -> int:
@@ -139,19 +109,21 @@ def memory_curves(document: Document, tier: Tier = Tier.HBM, mapped: MemoryMap |
     """
     measured: tuple[StepCurve, ...] = ()
     difference: StepCurve | None = None
+    process: ProcessStack | None = None
     if document.rank is not None and tier is Tier.HBM:
         measured = measured_curves(document.rank)
         compared = compared_curve(document.comparison) if document.comparison is not None else None
         if compared is not None:
             measured = (compared, *measured)
         difference = difference_curve(document.comparison) if document.comparison is not None else None
+        process = process_stack(document.rank)
     plan = document.plan
     if plan is None:
-        return TierCurves(measured=measured)
+        return TierCurves(measured=measured, process=process)
     planned, layers = planned_curves(plan, document.axis, tier)
     use = plan.tier(tier)
     unused = None
     if mapped is not None and len(mapped):
         time_ns = document.axis.to_profile(step_starts(plan))
         unused = StepCurve(Sentence("fragmentation"), time_ns, unused_bytes(mapped))
-    return TierCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference)
+    return TierCurves(planned, layers, measured, use.capacity if use is not None else None, unused, difference, process)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.gui.model.memory.memory_curves import StepCurve
 from memplan.gui.model.memory.memory_map import occupant
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from memplan.core.sentence import Text
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.amount_names import kind_text, memory_text
+from memplan.gui.model.amount_names import holder_text, kind_text, memory_text
 from memplan.gui.model.memory.block_map import BlockMap
 from memplan.gui.model.memory.memory_map import MemoryMap, occupant
 from memplan.gui.model.memory.rectangles import MapRectangles
@@ -178,7 +178,7 @@ class MeasuredLayer(MapLayer):
     def name(self, index: int) -> str:
         """Who asked."""
         blocks = self.rectangles
-        return tr(blocks.name(index)) if blocks is not None else ""
+        return say(holder_text(blocks.name(index))) if blocks is not None else ""
 
     def lines(self, index: int) -> list[str]:
         """Who asked, bytes, life, and what the plan has of it."""

@@ -14,7 +14,8 @@ from PySide6.QtWidgets import QWidget
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_signed
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.memory.memory_curves import StepCurve
+from memplan.gui.model.memory.memory_curves import TierCurves
+from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.session.session import Session
@@ -64,8 +65,22 @@ class CurveView(TimeCanvas):
         """Another session: its first measured curve, which is the one compared with the plan where there is a plan."""
         event = self.session.tier_changed
         self._listening.append((event, event.connect(self.refresh)))
-        compared = [curve.name for curve in self.session.curves.measured[:1]]
+        compared = [curve.name for curve in self.curves.measured[:1]]
         self.hidden = {curve.name for curve, _ in self.all_lines()} - set(compared)
+
+    @property
+    def curves(self) -> TierCurves:
+        """What is drawn: the session's."""
+        return self.session.curves
+
+    def layer_colour(self, name: str) -> int:
+        """The colour of the area `name`: that of the kind of tensor, thinned, so that lines stand out."""
+        return tinted(self.colours.kind(name), self.colours.role("ground"))
+
+    def legend(self) -> list[tuple[StepCurve, int]]:
+        """What the legend lists, each with its colour."""
+        planned = self.curves.planned
+        return [*([(planned, self.colours.role("planned"))] if planned is not None else []), *self.all_lines()]
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
@@ -80,7 +95,7 @@ class CurveView(TimeCanvas):
         Each has its colour, which stays the same while others are hidden.
         """
         palette = (self.colours.role("measured"), *self.colours.colours[2:])
-        curves = self.session.curves
+        curves = self.curves
         lines = [(curve, palette[index % len(palette)]) for index, curve in enumerate(curves.measured)]
         if curves.unused is not None:
             lines.insert(1, (curves.unused, self.colours.role("warning")))
@@ -110,7 +125,7 @@ class CurveView(TimeCanvas):
     @property
     def highest(self) -> float:
         """Bytes at the top of the view."""
-        curves = self.session.curves
+        curves = self.curves
         values = [float(curve.values.max()) for curve, _ in self.lines_shown() if len(curve.values)]
         if curves.planned is not None and len(curves.planned.values):
             values.append(float(curves.planned.values.max()))
@@ -135,7 +150,7 @@ class CurveView(TimeCanvas):
 
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """Areas by kind, then the lines."""
-        curves = self.session.curves
+        curves = self.curves
         if curves.planned is None and not curves.measured:
             return
         from memplan.gui.model.raster import paint_line, paint_stack  # compiled: not imported for an empty window
@@ -148,8 +163,7 @@ class CurveView(TimeCanvas):
                 pixels[row] = self.colours.role("grid")
         if curves.layers:
             heights = np.stack([self.columns(curve, count, ns_per_px)[1] for curve in curves.layers.values()])
-            ground = self.colours.role("ground")
-            tints = np.array([_tint(self.colours.kind(kind), ground) for kind in curves.layers], dtype=np.uint32)
+            tints = np.array([self.layer_colour(kind) for kind in curves.layers], dtype=np.uint32)
             paint_stack(pixels, heights, 0.0, per_px, tints)
         thick = max(round(2 * scale), 1)
         for curve, colour in reversed(self.lines_shown()):
@@ -160,7 +174,7 @@ class CurveView(TimeCanvas):
 
     def paint_over(self, painter: QPainter) -> None:
         """Peaks and the capacity."""
-        curves = self.session.curves
+        curves = self.curves
         if curves.planned is None and not curves.measured:
             painter.setFont(self.text_font)
             painter.setPen(self.pen("faint"))
@@ -180,7 +194,7 @@ class CurveView(TimeCanvas):
 
     def sheet(self) -> Sheet:
         """Every point of the planned curve and of the lines shown."""
-        planned = self.session.curves.planned
+        planned = self.curves.planned
         return curves_sheet([*([planned] if planned is not None else []), *(curve for curve, _ in self.lines_shown())])
 
     def _paint_peak(self, painter: QPainter, curve: StepCurve, colour: int, *, before: bool = False) -> None:
@@ -206,10 +220,8 @@ class CurveView(TimeCanvas):
         painter.drawText(QPointF(8, self.ruler_px + 16), f"{tr('Memory')} · {self.session.tier.value}")
         painter.setFont(self.small_font)
         metrics = self.small_metrics
-        curves = self.session.curves
-        legend = self.all_lines()
-        if curves.planned is not None:
-            legend.insert(0, (curves.planned, self.colours.role("planned")))
+        legend = self.legend()
+        clock = self._cursor_ns()
         room = GUTTER_PX - 96
         y = self.ruler_px + 36
         self._legend = []
@@ -232,14 +244,24 @@ class CurveView(TimeCanvas):
             painter.setPen(self.pen("text" if shown else "faint"))
             label = metrics.elidedText(say(curve.title), Qt.TextElideMode.ElideRight, room)
             painter.drawText(QPointF(26, y), label)
+            value = curve.at(clock) if clock is not None else None
+            if value is not None:
+                text = format_bytes(value)
+                painter.drawText(QPointF(GUTTER_PX - metrics.horizontalAdvance(text) - 8, y), text)
             self._legend.append((y - metrics.ascent(), curve.name))
             y += metrics.height() + 2
+        first, last = self.ruler_px + 36 - 2 * metrics.height(), y - metrics.ascent() + 2
         for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)) if legend else ():
             row = self.y_of(tick.value)
             width = metrics.horizontalAdvance(tick.text)
             painter.setPen(self.pen("faint"))
-            if self.plot.top() + 8 < row:
+            if self.plot.top() + 8 < row and (clock is None or not first < row < last):  # values stand there
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + (4 if tick.value else -1)), tick.text)
+
+    def _cursor_ns(self) -> int | None:
+        """Where the cursor is on the profile's clock, whichever view the mouse is over."""
+        cursor = self.session.viewport.cursor
+        return self.session.origin_ns + int(np.floor(cursor)) if cursor is not None else None
 
     def paint_top(self, painter: QPainter) -> None:
         """Values at the cursor, beside the mouse."""
@@ -250,7 +272,7 @@ class CurveView(TimeCanvas):
     def lines(self, time: float) -> list[str]:
         """Every curve's value at `time`, and planned minus measured."""
         clock = self.session.origin_ns + int(np.floor(time))
-        curves = self.session.curves
+        curves = self.curves
         lines = [say(self.session.length_text(time))]
         planned = curves.planned.at(clock) if curves.planned is not None else None
         if planned is not None:
@@ -271,7 +293,8 @@ def signed_bytes(value: int) -> str:
     return format_signed(format_bytes, value)
 
 
-def _tint(colour: int, ground: int, share: float = 0.35) -> int:
+def tinted(colour: int, ground: int, share: float = 0.35) -> int:
+    """`colour` thinned to `share` over `ground`."""
     mixed = 0xFF
     for shift in (16, 8, 0):
         part = round((colour >> shift & 255) * share + (ground >> shift & 255) * (1 - share))

@@ -315,9 +315,10 @@ class MemoryMapView(TimeCanvas):
         painter.setFont(self.small_font)
         y = self.ruler_px + 36 + (_SWITCH_PX if not self.switch["plan"].isHidden() else 0)
         room = GUTTER_PX - 96
-        if isinstance(mapped, BlockMap) and not mapped.addressed:
+        if isinstance(mapped, BlockMap):
             painter.setPen(self.pen("faint"))
-            for line in (tr("addresses not recorded:"), tr("stacked by time")):
+            stacked = (tr("addresses not recorded:"), tr("stacked by time"))
+            for line in (tr("by address, unused"), tr("ranges left out")) if mapped.addressed else stacked:
                 painter.drawText(QPointF(8, y), line)
                 y += metrics.height()
             y += 4
@@ -326,7 +327,7 @@ class MemoryMapView(TimeCanvas):
                 break
             self._block(painter, QRectF(10, y - 9, 10, 10), colour)
             painter.setPen(self.pen("faint"))
-            label = metrics.elidedText(say(self.layer.kind_title(number)), Qt.TextElideMode.ElideMiddle, room)
+            label = metrics.elidedText(say(self.layer.kind_title(number)), Qt.TextElideMode.ElideLeft, room)
             painter.drawText(QPointF(26, y), label)
             y += metrics.height() + 3
         for tick in byte_ticks(self.low, self.high, max(self.plot.height() // 36, 2)):

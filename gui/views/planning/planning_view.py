@@ -226,7 +226,7 @@ class PlanningView(QWidget):
         self._failed[request] = line
         self._say(line, "warning")
 
-    # -- the tried_plan ----------------------------------------------------------------------------------------------
+    # -- the answer --------------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> PlanAnswer | None:

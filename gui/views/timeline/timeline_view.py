@@ -8,12 +8,13 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPainter, QPen
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, QSize, Qt
+from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPainter, QPen, QResizeEvent
+from PySide6.QtWidgets import QLineEdit, QWidget
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.compare.deviations import deviation_moments
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
@@ -31,8 +32,9 @@ from memplan.gui.model.timeline.timeline_tracks import (
     TimelineTracks,
     group_name,
 )
-from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
@@ -68,11 +70,22 @@ class TimelineView(TrackCanvas):
     at once.
     """
 
+    ruler_px = RULER_PX + STRIP_PX
+    strip_px = STRIP_PX
+
     def __init__(
         self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
     ) -> None:
         super().__init__(session, palette, parent)
         self.loader = loader
+        self.strip = RunStrip(session, palette, self)
+        self.filter = QLineEdit(self)
+        self.filter.setPlaceholderText(tr("Filter tracks …"))
+        self.filter.setToolTip(tr("A part of a track's name, or a regular expression"))
+        self.filter.setAccessibleName(tr("Filter tracks …"))
+        self.filter.setClearButtonEnabled(True)
+        self.filter.textChanged.connect(self._filtered)
+        self._marks: Floats = np.zeros(0)
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._pens_on: dict[str, list[QPen]] = {}
         self._hover: SliceRef | None = None
@@ -112,8 +125,32 @@ class TimelineView(TrackCanvas):
         self._tables.clear()
         self._pens_on.clear()
         self._hover = None
+        self._marks = deviation_moments(self.session.document)
+        self.strip.show_session(self.session, self._marks)
+        event = self.session.viewport.changed
+        self._listening.append((event, event.connect(self.strip.update)))
+        with QSignalBlocker(self.filter):
+            self.filter.setText(self.session.tracks.filter)
         self.bar.setValue(0)
         self.tracks_changed()
+
+    def _filtered(self, text: str) -> None:
+        self.session.tracks.show_only(text)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the strip and the filter under the ruler."""
+        self.strip.setGeometry(GUTTER_PX, RULER_PX, max(self.width() - GUTTER_PX, 1), STRIP_PX)
+        self.filter.setGeometry(2, RULER_PX, GUTTER_PX - 5, STRIP_PX - 1)
+        super().resizeEvent(event)
+
+    def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
+        """A tick where the run left the plan, the costliest differences' of a document."""
+        viewport = self.session.viewport
+        first, last = np.searchsorted(self._marks, (viewport.start, viewport.end))
+        painter.setPen(self.pen("measured", 1.5))
+        columns = {round(self.x_of(moment)) for moment in self._marks[first:last].tolist()}
+        for x in columns:
+            painter.drawLine(QPointF(x, bottom - 5), QPointF(x, bottom - 1))
 
     def rearranged(self) -> None:
         """Other tracks are on the screen, or the same ones elsewhere."""
@@ -122,6 +159,7 @@ class TimelineView(TrackCanvas):
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
+        self.strip.set_palette(palette)
         self._tables.clear()
         self._pens_on.clear()
         self._gutter = None
@@ -226,12 +264,12 @@ class TimelineView(TrackCanvas):
     def _paint_why_empty(self, painter: QPainter) -> None:
         if self.session.document.empty:
             return
-        hidden = bool(self.session.tracks.all)
-        text = (
-            tr("Every track is hidden: Shift+H shows them again")
-            if hidden
-            else tr("The files of this rank hold neither slices nor kernels")
-        )
+        if not self.session.tracks.all:
+            text = tr("The files of this rank hold neither slices nor kernels")
+        elif self.session.tracks.filter:
+            text = tr("No track is called so: clear the filter above to see all of them")
+        else:
+            text = tr("Every track is hidden: Shift+H shows them again")
         painter.setFont(self.text_font)
         painter.setPen(self.pen("faint"))
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
@@ -280,6 +318,7 @@ class TimelineView(TrackCanvas):
 
     def tracks_changed(self) -> None:
         """The arrangement or the height of tracks changed, or some were read."""
+        self.strip.update()
         self._follow_selected()
         super().tracks_changed()
 

@@ -24,13 +24,14 @@ def read_mindir(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     target: Target = Target.ASCEND,
     progress: Progress = silent,
+    layers: int | None = None,
 ) -> Graph:
     """
     The graph in the MindIR bytes `data`, in the order in which the file lists its nodes.
 
     `path` is named in errors and kept as the graph's origin. `shapes` binds open dimensions of inputs by name. Weight
     data is not needed: a `*_graph.mindir` beside its data files is enough. `target` says whose kernels will run it.
-    Raises `InputError`.
+    `layers` extends its equal layers to so many. Raises `InputError`.
     """
     model = parse(model_class(), data, path=path, what="a MindIR file", remedy=_REMEDY)
     if not model.graph.name or not (model.graph.node or model.graph.output):
@@ -38,7 +39,7 @@ def read_mindir(
     try:
         program = decode(model, progress)
         del model
-        return program_graph(program, origin=str(path), shapes=shapes, target=target, progress=progress)
+        return program_graph(program, origin=str(path), shapes=shapes, target=target, progress=progress, layers=layers)
     except InputError as error:
         raise error.of(path) from None
     except UnicodeDecodeError:

@@ -65,7 +65,8 @@ class Flattener:
     """
     Runs `program` on symbols and appends what it does to `builder`.
 
-    After `run`, `inputs` and `outputs` are the tensors that enter and leave the graph.
+    After `run`, `inputs` and `outputs` are the tensors that enter and leave the graph, `trace` the nodes that were
+    visited (`None` for a program with conditions, which is not ordered as a whole) and `result` those it returns.
     """
 
     def __init__(self, program: Program, builder: GraphBuilder, progress: Progress, target: Target) -> None:
@@ -88,10 +89,15 @@ class Flattener:
         conditional = any(
             node.target in CONDITIONS for function in program.functions.values() for node in function.nodes
         )
-        self._trace = None if conditional or self.finder.recursive else ScheduleTrace()
+        self.trace = None if conditional or self.finder.recursive else ScheduleTrace()
+        self.result: list[int] = []
 
-    def run(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Flatten the whole program, with the open dimensions of its inputs bound by `shapes`."""
+    def run(self, shapes: Mapping[str, tuple[int, ...]], *, ordered: bool = True) -> None:
+        """
+        Flatten the whole program, with the open dimensions of its inputs bound by `shapes`.
+
+        The ops are left as the file lists them where `ordered` is false and the program has a trace.
+        """
         values: dict[str, GraphValue] = {}
         for parameter in self.program.parameters:
             index = self.emitter.tensor(
@@ -103,10 +109,10 @@ class Flattener:
             values[name] = self.emitter.symbol(label, kind, TensorKind.INPUT, f"input {label}")
             self.inputs.extend(tensors_of(values[name]))
         root = self.program.root
-        result, steps = self._execute(_Frame(root, self._nodes(root), values))
-        if self._trace is not None:
+        result, self.result = self._execute(_Frame(root, self._nodes(root), values))
+        if self.trace is not None and ordered:
             try:
-                self.builder.reorder(self._trace.order(steps))
+                self.builder.reorder(self.trace.order(self.result))
             except ValueError as error:
                 raise InputError(str(error), place=root.name) from None
         self.outputs.extend(dict.fromkeys(tensors_of(result)))
@@ -142,7 +148,7 @@ class Flattener:
             )
 
     def _nodes(self, function: Function) -> tuple[Node, ...]:
-        if self._trace is not None:
+        if self.trace is not None:
             return function.nodes
         if function.name not in self._ordered:
             self._ordered[function.name] = in_execution_order(function)
@@ -179,11 +185,11 @@ class Flattener:
 
     def _primitive(self, frame: _Frame, node: Node, arguments: tuple[GraphValue, ...]) -> None:
         value, op = self.emitter.apply(node, arguments)
-        if self._trace is not None:
+        if self.trace is not None:
             sources = [frame.steps.get(name, -1) for name in node.inputs]
             if isinstance(value, Closure) and node.target == "Partial":
                 value = value._replace(steps=(*value.steps, *sources[1:]))
-            frame.steps[node.name] = self._trace.add(node.target, sources, op)
+            frame.steps[node.name] = self.trace.add(node.target, sources, op)
         frame.values[node.name] = value
 
     def _call(self, frame: _Frame, node: Node, arguments: tuple[GraphValue, ...]) -> None:
@@ -191,7 +197,7 @@ class Flattener:
             callee: GraphValue = Closure(node.target)
         else:
             callee = self._value(frame, node.target)
-        steps = tuple(frame.steps.get(name, -1) for name in node.inputs) if self._trace is not None else ()
+        steps = tuple(frame.steps.get(name, -1) for name in node.inputs) if self.trace is not None else ()
         if callee is NO_VALUE:
             frame.values[node.name] = NO_VALUE
             frame.position += 1
@@ -238,9 +244,9 @@ class Flattener:
 
     def _return(self, caller: _Frame, result: GraphValue, steps: list[int]) -> None:
         node = caller.nodes[caller.position]
-        if self._trace is not None:
+        if self.trace is not None:
             # A tuple of results that the callee lists one by one is made where it returns.
-            caller.steps[node.name] = steps[0] if len(steps) == 1 else self._trace.add("MakeTuple", steps, None)
+            caller.steps[node.name] = steps[0] if len(steps) == 1 else self.trace.add("MakeTuple", steps, None)
         self._branch_done(caller, result)
         self._next_branch(caller, node)
 
@@ -278,7 +284,7 @@ class Flattener:
             dict(zip(names, arguments, strict=True)),
             loop=loop,
         )
-        if self._trace is not None:
+        if self.trace is not None:
             frame.steps = {name: step for name, step in zip(names, self._padded(closure), strict=True) if step >= 0}
         return frame
 

@@ -17,7 +17,6 @@ from memplan.core.progress import Progress, silent
 from memplan.graph.model import Graph
 from memplan.readers.mindir.file import read_mindir
 from memplan.readers.mindir.op_table import Target
-from memplan.readers.replicate import replicate_layers
 
 _compilations = count()
 
@@ -74,13 +73,12 @@ def capture(
     with _in_graph_mode(mindspore):
         data = _traced(source, inputs, name) if is_routine else _compiled(source, inputs, name)
     try:
-        graph = read_mindir(data, name, shapes=shapes, target=target, progress=progress)
+        return read_mindir(data, name, shapes=shapes, target=target, progress=progress, layers=layers)
     except UnboundShapeError as error:
         label, _, dims = error.suggestion.partition("=")
         raise InputError(
             error.message, path=name, place=error.place, remedy=f'bind them with shapes={{"{label}": ({dims})}}'
         ) from None
-    return graph if layers is None else replicate_layers(graph, layers)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def html_fragment(report: Report) -> str:
 def _body(report: Report) -> Iterator[str]:
     yield f"<header><h1>{escape(report.title)}</h1>"
     if report.headline:
-        kind = "yes" if report.answer else "no"
+        kind = ("yes" if report.answer else "no") if report.verdict else "told"
         yield f'<p class="headline {kind}">{escape(str(report.headline))}</p>'
     yield "</header>"
     for item in report.sections:
