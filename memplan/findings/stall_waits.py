@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memplan.findings.claims import TRANSFER, WAITING
@@ -42,8 +42,7 @@ def waits_for_stalls(job: JobCase) -> StallWaits:
     for rank in job.ranks:
         own = {number: beside[rank] for number, beside in steps.items() if rank in beside}
         waiting = {number: step.waiting_ns or 0 for number, step in own.items()}
-        least = min((step.transfer_ns or 0 for step in own.values()), default=0)
-        bare = {number: (step.transfer_ns or 0) - least for number, step in own.items()}
+        bare = dict(zip(own, bare_transfers(list(own.values())), strict=True))
         stalls = {}
         for number in waiting:
             late = {other: steps[number][other] for other in idlest[number] if other in peers[rank]}
@@ -60,6 +59,12 @@ def waits_for_stalls(job: JobCase) -> StallWaits:
                         mine = found.setdefault((stall.rank, cause, part), {})
                         mine[rank] = mine.get(rank, 0) + waited * length // sum(stall.more_ns.values())
     return found
+
+
+def bare_transfers(steps: Sequence[StepBreakdown]) -> list[int]:
+    """What of the transfers of each step is exposed beyond the step in which least is: late ranks lay them bare, ns."""
+    least = min((step.transfer_ns or 0 for step in steps), default=0)
+    return [(step.transfer_ns or 0) - least for step in steps]
 
 
 def _idlest(beside: Mapping[int, StepBreakdown]) -> list[int]:

@@ -227,8 +227,9 @@ class Report:
     """
     What was found: a title, the answer in a sentence, sections, remarks, and what the figures rest on.
 
-    `answer` is whether it is good news (the exit code). `document` makes what `--json` prints where a command has a
-    document of its own; without one the sections are written out. `written` are files that were made beside the report.
+    `answer` is whether it is good news (the exit code); what is no `verdict` is neither good nor bad. `document` makes
+    what `--json` prints where a command has a document of its own; without one the sections are written out. `written`
+    are files that were made beside the report.
     """
 
     title: str
@@ -237,6 +238,7 @@ class Report:
     notes: tuple[Remark, ...] = ()
     sources: tuple[Source, ...] = ()
     answer: bool = True
+    verdict: bool = True
     document: Callable[[], Any] | None = None
     written: tuple[Path, ...] = ()
 

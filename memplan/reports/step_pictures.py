@@ -181,7 +181,9 @@ def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *,
                 f'fill-opacity="{0.1 + 0.8 * rate / highest:.2f}"><title>{words}</title></rect>'
             )
             if cell >= 40:
-                lines.append(_words(x + cell / 2 - 1, y + cell / 2 + 4, f"{rate / 1e9:.1f}", "middle"))
+                # On a dark cell the page's own ground can be read, on a light one its ink.
+                ink = "var(--ground)" if rate > highest / 2 else "currentColor"
+                lines.append(_words(x + cell / 2 - 1, y + cell / 2 + 4, f"{rate / 1e9:.1f}", "middle", ink))
     return Drawing(_picture(_HEAD + size * cell + 4, "".join(lines), title), title=title)
 
 
@@ -214,8 +216,8 @@ def _legend(used: Sequence[tuple[str, str, str]]) -> list[str]:
     return lines
 
 
-def _words(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor">{escape(text)}</text>'
+def _words(x: float, y: float, text: str, anchor: str = "start", ink: str = "currentColor") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(text)}</text>'
 
 
 def _picture(height: float, inside: str, title: str) -> str:

@@ -168,6 +168,29 @@ def test_faults_of_load_are_the_first_finding(tmp_path: Path, plan: Plan, kind: 
     assert costly[0].remedies
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["slow-rank-warm", "expert-imbalance-rank", "expert-imbalance-layers", "bubble-uneven-stages",
+     "synchronisation-uneven", "unfused-chains", "lost-packets"],
+)  # fmt: skip
+def test_a_cost_is_what_the_job_would_be_shorter_by(tmp_path: Path, plan: Plan, kind: str) -> None:
+    """
+    Went wrong once: of uneven stages all waiting was told, of a warm rank its clock and its slowness, of experts the
+    distance to the median of ranks that had fewer tokens for it, and of reads of values not the collective laid bare.
+    """
+    fault = chosen_fault(f"{kind}:strong")
+    simulate_job(plan, tmp_path / "job", fault=fault, ranks=4, steps=4, seed=5)
+    plan_of_it = None if fault.fault.layout == "pipeline" else plan
+    found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=plan_of_it).findings
+    by_rank: dict[int | None, int] = {}
+    for one in found:
+        if one.kind in fault.fault.findings:
+            for rank, length in ((one.rank, one.cost_ns or 0), *one.waits_ns):
+                by_rank[rank] = by_rank.get(rank, 0) + length
+    truth = planted_ns(plan, fault, ranks=4, steps=4, seed=5)
+    assert max(by_rank.values()) == pytest.approx(truth, rel=0.25)
+
+
 def test_a_process_that_stands_still_leaves_no_event(tmp_path: Path, plan: Plan) -> None:
     simulate_job(plan, tmp_path / "job", fault=chosen_fault("stands-still:strong"), ranks=2, steps=4, seed=5)
     trace = json.loads((_output(tmp_path / "job", 0) / "trace_view.json").read_text())

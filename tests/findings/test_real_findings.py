@@ -103,3 +103,42 @@ def test_the_stage_with_head_and_loss_is_told_as_the_longer_one(shared_data: Pat
     assert uneven.places[0].ranks == (3,)
     assert uneven.cost_ns is not None
     assert uneven.cost_ns < told["stage 1 computes"] - told["stage 0 computes"]
+
+
+def _evidence(found: Diagnosis, kind: str, rank: int) -> str:
+    mine = [one for one in found.findings if one.kind == kind and one.rank == rank]
+    assert mine, kind
+    return " | ".join([str(mine[0].title), *(f"{item.label} {item.value}" for item in mine[0].evidence)])
+
+
+def test_what_the_advisor_says_rightly_of_alexnet_is_said(shared_data: Path) -> None:
+    """Its output on this rank: msprof-analyze 26.2.0, `advisor all`."""
+    found = _diagnosis(shared_data / "profiles/alexnet-ddp-2rank/text/level2")
+    (step,) = found.job.ranks[0].steps
+    parts = (step.computing_ns + step.overlapped_ns, step.exposed_ns, step.idle_total_ns + step.copying_ns)
+    assert [round(part / 1e6, 3) for part in parts] == [8.868, 95.962, 25.033]
+    assert len(next(one for one in found.findings if one.kind == "settings.environment").evidence) == 3
+    unaligned = _evidence(found, "communication.unaligned", 0)
+    assert unaligned.startswith("2 ")
+    assert "hcom_allReduce__271_0_1" in unaligned
+    assert "hcom_allReduce__271_3_1" in unaligned
+    limits = _evidence(found, "kernel.limits", 0)
+    assert "ForeachAddList 64,3,11,11" in limits
+    assert "TransData 32,3,224,224: memory bound" in limits
+    assert "NpuFusedSGD" in _evidence(found, "host.affinity", 0)
+    assert _evidence(found, "kernel.dynamic", 0).startswith("100%")
+
+
+def test_what_the_advisor_says_rightly_of_qwen3_is_said_and_its_errors_are_not(shared_data: Path) -> None:
+    found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
+    assert len(next(one for one in found.findings if one.kind == "settings.environment").evidence) == 2
+    assert "SDMA" in _evidence(found, "communication.small_packets", 0)
+    limits = _evidence(found, "kernel.limits", 0)
+    for words in ("FlashAttentionScoreGrad 4096,1,2048", "Add 151936,1024;151936,1024: memory bound",
+                  "ApplyAdamWV2 77791232", "Mul 220233216;: memory bound"):  # fmt: skip
+        assert words in limits
+    # It calls this one a product with 25.66 % of room; its memory pipe has next to none.
+    assert "MatMulV3 4096,1024;4096,3072: memory bound, busiest pipe 94%" in limits
+    # It counts 75 sequences and 2,943 ms of a step of 810 ms.
+    sequences = next(one for one in found.findings if one.kind == "kernel.sequences")
+    assert sum(item.value for item in sequences.evidence if isinstance(item.value, int)) < 810_022_000

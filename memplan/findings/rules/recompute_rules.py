@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-from memplan.core.arrays import Bools, Int64s
+from memplan.core.arrays import Int64s
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
@@ -39,8 +40,8 @@ def run_again(kernels: Kernels, rows: Int64s) -> Int64s:
     """
     Places in `rows` of the kernels that run a layer again on the way back.
 
-    The attention of a layer runs forward once more between the gradients of two attentions where exactly one does; of
-    the kernels around it without a gradient among them as many are the layer's as it has on the way forward.
+    Before the gradient of a layer's attention that runs forward once more, gradients between it and the one before. Of
+    the kernels around it those are the layer's that are of the same types as around an attention on the way forward.
     """
     names = table("memplan.findings", "kernel_kinds.json")["attention"]["names"]
     coded = column_codes(kernels.type)
@@ -49,26 +50,36 @@ def run_again(kernels: Kernels, rows: Int64s) -> Int64s:
     forward = np.flatnonzero(np.array([name in names for name in families], dtype=bool)[of_type])
     back = np.flatnonzero(np.array([name.removesuffix("grad") in names and name.endswith("grad") for name in families],
                                    dtype=bool)[of_type])  # fmt: skip
-    gradient = np.array([name.endswith("grad") for name in families], dtype=bool)[of_type]
+    gradients = np.cumsum(np.array([name.endswith("grad") for name in families], dtype=bool)[of_type])
     if len(back) < 2 or len(forward) <= len(back):
         return np.empty(0, dtype=np.int64)
-    between = np.searchsorted(forward, back)
-    single = np.flatnonzero(np.diff(between) == 1) + 1
-    ahead = forward[: between[0]]
-    length = int(np.median(np.diff(ahead))) if len(ahead) > 1 else 0
-    if len(single) < 2 or not length:
+    ahead = np.searchsorted(forward, back) - 1
+    ahead = ahead[ahead >= 1]
+    again = ahead[gradients[forward[ahead]] > gradients[forward[ahead - 1]]]
+    first = np.setdiff1d(np.arange(np.searchsorted(forward, back[0])), again)
+    if len(again) < 2 or len(first) < 2:
         return np.empty(0, dtype=np.int64)
-    found = [_layer_around(int(forward[between[place] - 1]), gradient, length) for place in single.tolist()]
+    length, like = int(np.median(np.diff(forward[first]))), int(forward[first[len(first) // 2]])
+    found = [_layer_around(int(forward[place]), like, of_type, length) for place in np.unique(again).tolist()]
     return np.unique(np.concatenate(found))
 
 
-def _layer_around(attention: int, gradient: Bools, length: int) -> Int64s:
-    """The kernels of the layer whose attention this is: from the last gradient before it, up to the next one."""
-    before = np.flatnonzero(gradient[:attention])
-    after = np.flatnonzero(gradient[attention:])
-    begin = int(before[-1]) + 1 if len(before) else 0
-    end = attention + int(after[0]) if len(after) else len(gradient)
-    return np.arange(begin, min(end, begin + length), dtype=np.int64)
+def _layer_around(attention: int, like: int, types: NDArray[np.int32], length: int) -> Int64s:
+    """The kernels around an attention that are of the same types as those around `like`, at most a layer of them."""
+    before = after = 0
+    while (
+        before + 1 < length
+        and min(attention, like) > before
+        and (types[attention - before - 1] == types[like - before - 1])
+    ):
+        before += 1
+    while (
+        before + after + 1 < length
+        and max(attention, like) + after + 1 < len(types)
+        and (types[attention + after + 1] == types[like + after + 1])
+    ):
+        after += 1
+    return np.arange(attention - before, attention + after + 1, dtype=np.int64)
 
 
 def _again(job: JobCase, facts: RankFacts, kernels: Kernels, again: Int64s) -> Iterator[Finding]:

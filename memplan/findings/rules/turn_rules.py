@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.claims import WAITING
+from memplan.findings.claims import TRANSFER, WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
-from memplan.findings.job_case import JobCase
+from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.rules.rank_rules import stage_peers
-from memplan.findings.stall_waits import claimed_waits
+from memplan.findings.stall_waits import bare_transfers
 
 _MOST = 16
 
@@ -37,26 +37,37 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
         # What one rank computes longer in all of them is said already.
         told = max(job.ranks[rank].claims.spread_ns for rank in peers)
         gain = max(int((slowest - mean)[uneven].sum()) - told, 0)
+        # Whoever waits has nothing left to compute beside the transfers that come late.
         waits = {rank: min(gain, job.ranks[rank].claims.left(WAITING)) for rank in peers}
-        victim = max(waits, key=lambda rank: waits[rank])
+        bare = {
+            rank: min(
+                gain - waits[rank], sum(bare_transfers(job.ranks[rank].steps)), job.ranks[rank].claims.left(TRANSFER)
+            )
+            for rank in peers
+        }
+        lost = {rank: waits[rank] + bare[rank] for rank in peers}
+        victim = max(peers, key=lambda rank: lost[rank])
         facts = job.ranks[victim]
-        if not facts.worth(waits[victim]):
+        if not facts.worth(lost[victim]):
             continue
-        instead = np.where(uneven & (lengths < mean), mean - lengths, 0).sum(axis=1).astype(np.int64)
         yield Finding(
             kind="rank.uneven",
             title=Sentence(
                 "Ranks take turns in having most to compute: rank {} waits {} ({}) for whichever has",
-                (str(victim), format_duration(waits[victim]), format_share(waits[victim] / facts.length_ns)),
+                (str(victim), format_duration(lost[victim]), format_share(lost[victim] / facts.length_ns)),
             ),
             rank=victim,
-            cost_ns=facts.claims.take(WAITING, waits.pop(victim)),
+            cost_ns=_taken(facts, waits[victim], bare[victim]),
             cost_bytes=None,
             bound="work spread evenly over the ranks in every step",
             formula="computing of the slowest rank - the mean of all, summed over steps in which that is more than"
-            f" {threshold('slow_rank_share'):.0%} of the mean; at most its waiting",
+            f" {threshold('slow_rank_share'):.0%} of the mean; at most its waiting and transfers that this lays bare",
             confidence=Confidence.DERIVED,
-            waits_ns=_claimed(job, waits, dict(zip(peers, instead.tolist(), strict=True))),
+            waits_ns=tuple(
+                (rank, _taken(job.ranks[rank], waits[rank], bare[rank]))
+                for rank in peers
+                if rank != victim and job.ranks[rank].worth(lost[rank])
+            ),
             places=(Place(tuple(peers)),),
             evidence=(
                 Evidence("steps", int(lengths.shape[1]), "count"),
@@ -67,11 +78,11 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
                 ),
             ),
         )
+        # What they wait beyond that they would compute instead: the reason is told, and it is nobody's cost.
+        instead = np.where(uneven & (lengths < mean), mean - lengths, 0).sum(axis=1).astype(np.int64)
+        for rank, length in zip(peers, instead.tolist(), strict=True):
+            job.ranks[rank].claims.excuse(WAITING, length)
 
 
-def _claimed(job: JobCase, waits: Mapping[int, int], instead: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    """Waits of the others; what ranks wait beyond them they would compute `instead`, which is nobody's cost."""
-    found = claimed_waits(job, waits)
-    for rank, length in instead.items():
-        job.ranks[rank].claims.excuse(WAITING, length)
-    return found
+def _taken(facts: RankFacts, waiting: int, moving: int) -> int:
+    return facts.claims.take(WAITING, waiting) + facts.claims.take(TRANSFER, moving)

@@ -99,6 +99,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     return Report(
         title=f"Diagnosis of {title}",
         headline=findings[0].title if findings else _nothing(diagnosis),
+        verdict=not findings,
         sections=tuple(sections),
         notes=tuple(remarks),
         sources=(Source("thresholds", "memplan/findings/thresholds.json, each with its source"),),

@@ -10,7 +10,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Whatever a graph's or a profile's names hold, the page can't be made to load or run anything."""
 
 
@@ -48,7 +48,7 @@ def html_fragment(report: Report) -> str:
 def _body(report: Report) -> Iterator[str]:
     yield f"<header><h1>{escape(report.title)}</h1>"
     if report.headline:
-        kind = "yes" if report.answer else "no"
+        kind = ("yes" if report.answer else "no") if report.verdict else "told"
         yield f'<p class="headline {kind}">{escape(str(report.headline))}</p>'
     yield "</header>"
     for item in report.sections:
