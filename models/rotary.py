@@ -12,6 +12,7 @@ from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.compressed_attention import WindowedLatent
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.parallel_mixer import ParallelMixer
 
 _PICTURE_POSITIONS = 4
 """Positions of models that see are that many times as many (vllm 0.23.0 rotary_embedding/mrope.py)."""
@@ -51,6 +52,8 @@ def _turned(mixer: TokenMixer | None) -> Iterator[tuple[str, TokenMixer]]:
     """The mixer with the name that files have for its kind of layer, if it turns queries and keys."""
     if isinstance(mixer, WindowedLatent):
         yield "compressed" if mixer.ratio else "full_attention", mixer
+    elif isinstance(mixer, ParallelMixer):
+        yield "full_attention", mixer.attention
     elif isinstance(mixer, GroupedAttention):
         yield "sliding_attention" if mixer.window else "full_attention", mixer
     elif isinstance(mixer, LatentAttention):

@@ -21,6 +21,10 @@ class ParameterCounts:
     by_group: tuple[tuple[str, int], ...]
 
 
+PER_LAYER_TABLE = "embed_per_layer"
+"""The name of the second embedding, which gives every layer elements of its own."""
+
+
 def _streams(name: str, streams: int, hidden: int) -> Iterator[Weight]:
     """Weights of one hyper-connection: read, write and mixing coefficients of `streams` residual streams."""
     coefficients = streams * (2 + streams)
@@ -118,7 +122,7 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         width = len(config.layers) * extra.width
         found += [
             Weight(
-                "embed_per_layer", WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size
+                PER_LAYER_TABLE, WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size
             ),
             matrix_weight("per_layer_model_projection", WeightGroup.DENSE_FFN, width, hidden),
             vector_weight("per_layer_projection_norm", WeightGroup.NORM, extra.width),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,8 @@ class Document:
 
     `axis` puts planned time on the profile's clock and `basis` says what that rests on. `comparison` is there when
     both are and the profile holds kernels; `places` are its kernels in the model's words, where planned ops were found.
-    `compared_step` is the step that was asked for, `None` where it is the one of median length.
+    `compared_step` is the step that was asked for, `None` where it is the one of median length. With `own_clock` the
+    plan keeps its own pace from where the compared step begins, rather than that of the run.
     """
 
     plan: Plan | None = None
@@ -50,6 +51,7 @@ class Document:
     basis: Text = _PLAN_TIME
     places: ModelPlaces | None = None
     compared_step: int | None = None
+    own_clock: bool = False
 
     @property
     def empty(self) -> bool:
@@ -154,3 +156,13 @@ def make_document(
     kernels = chosen.kernels(progress) if found.places is not None else None
     places = ModelPlaces(found.places, kernels) if found.places is not None and kernels is not None else None
     return Document(plan, plan_path, profile, chosen, found, found.time_map, basis, places, step)
+
+
+def on_own_clock(document: Document, own: bool) -> Document:
+    """`document` with its plan on its own clock, or again on that of the run; as it is without a comparison."""
+    found = document.comparison
+    if found is None or own == document.own_clock:
+        return document
+    if not own:
+        return replace(document, axis=found.time_map, own_clock=False)
+    return replace(document, axis=moved_to(found.time_map.to_profile(0)), own_clock=True)

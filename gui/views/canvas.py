@@ -15,6 +15,7 @@ from PySide6.QtGui import (
     QImage,
     QKeyEvent,
     QMouseEvent,
+    QPaintEngine,
     QPainter,
     QPaintEvent,
     QPen,
@@ -51,6 +52,7 @@ class TimeCanvas(QWidget):
 
     hovered = Signal(str)
     ruler_px = RULER_PX
+    strip_px = 0  # what lies between the ruler and the plot, part of `ruler_px`
     covered_px = 0  # what a scroll bar takes at the right edge
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
@@ -157,6 +159,10 @@ class TimeCanvas(QWidget):
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """Paint the plot into `pixels` (device rows, device columns), which is filled with the ground colour."""
 
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Paint the plot for a vector picture; as pixels where a view has no other way."""
+        painter.drawImage(self.plot.topLeft(), self._frame(self.plot))
+
     def paint_over(self, painter: QPainter) -> None:
         """Paint labels and whatever else lies over the pixels."""
 
@@ -168,8 +174,13 @@ class TimeCanvas(QWidget):
         painter = QPainter(self)
         self._tags.clear()
         plot = self.plot
-        painter.drawImage(plot.topLeft(), self._frame(plot))
+        engine = painter.paintEngine()
         painter.setClipRect(plot)
+        if engine is not None and engine.type() is QPaintEngine.Type.SVG:
+            self._block(painter, QRectF(plot), self.colours.role("ground"))
+            self.paint_vectors(painter)
+        else:
+            painter.drawImage(plot.topLeft(), self._frame(plot))
         self.paint_over(painter)
         self._paint_marks(painter, plot)
         painter.setClipping(False)
@@ -234,23 +245,28 @@ class TimeCanvas(QWidget):
         painter.drawText(QPointF(x, baseline), text)
 
     def _paint_ruler(self, painter: QPainter) -> None:
+        bottom = self.ruler_px - self.strip_px
         self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
         painter.setFont(self.small_font)
         metrics = self.small_metrics
         viewport = self.session.viewport
         count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, self.ruler_px - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
+        painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
         ticks = event_ticks if self.session.numbered else time_ticks
         for tick in ticks(viewport.start, viewport.end, count):
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
-            painter.drawLine(QPointF(x, self.ruler_px - 6), QPointF(x, self.ruler_px))
+            painter.drawLine(QPointF(x, bottom - 6), QPointF(x, bottom))
             if x + 4 + metrics.horizontalAdvance(tick.text) < self.width() and x >= GUTTER_PX - 1:
                 painter.setPen(self.pen("text"))
-                painter.drawText(QPointF(x + 4, self.ruler_px - 9), tick.text)
+                painter.drawText(QPointF(x + 4, bottom - 9), tick.text)
         painter.setPen(self.pen("line"))
-        painter.drawLine(0, self.ruler_px - 1, self.width(), self.ruler_px - 1)
+        painter.drawLine(0, bottom - 1, self.width(), bottom - 1)
+        self.paint_ruler_marks(painter, bottom)
+
+    def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
+        """Paint what is marked on the ruler, which ends at row `bottom`."""
 
     def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
         viewport, warning = self.session.viewport, self.colours.role("warning")
@@ -269,11 +285,11 @@ class TimeCanvas(QWidget):
             painter.setPen(self.pen("warning"))
             for x in (left, right):
                 painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-        for index, marker in enumerate(self.session.markers):
+        for marker in self.session.markers:
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))
             painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-            self.paint_tag(painter, x + 3, plot.bottom() - 5, f"M{index + 1}", self.pen("warning"))
+            self.paint_tag(painter, x + 3, plot.bottom() - 5, self.session.marker_name(marker), self.pen("warning"))
         if viewport.cursor is not None:
             painter.setPen(self.pen("faint", 1.0, 160))
             x = self.x_of(viewport.cursor)

@@ -92,6 +92,11 @@ def go_commands(
             search.hide()
             docks.view(TimelineView).setFocus()
             return
+        timeline = docks.view(TimelineView)
+        if timeline.filter.hasFocus():
+            timeline.filter.clear()
+            timeline.setFocus()
+            return
         session().viewport.selected_range = None
         session().select(None)
 

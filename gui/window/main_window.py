@@ -33,6 +33,7 @@ from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
 from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher, page_offered
 from memplan.gui.window.rank_switcher import RankSwitcher
+from memplan.gui.window.sharing import Sharing
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
@@ -94,7 +95,7 @@ class MainWindow(QMainWindow):
         self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)
-        self.ranks = RankSwitcher(self.documents, self.opener, self.side_by_side)
+        self.ranks = RankSwitcher(self.documents, self.opener, self.side_by_side, self.jobs)
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.setCorner(Qt.Corner.BottomRightCorner, _RIGHT)
@@ -170,6 +171,7 @@ class MainWindow(QMainWindow):
                 self.opener,
                 self.exports,
                 self.docks,
+                Sharing(self, self.documents, self.services, self.jobs, self.say),
                 cancel=self.loader.cancel,
                 close_window=self.close,
             ),
@@ -183,6 +185,7 @@ class MainWindow(QMainWindow):
                 self.pages,
                 self.side_by_side,
                 self,
+                self.ranks,
                 language=lambda: self.settings.language,
                 show_tier=self.loader.show_tier,
                 say=lambda text: self.statusBar().showMessage(text, 2_000),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from PySide6.QtCore import Qt
+
 from memplan.gui.commands import Command
 from memplan.gui.i18n import tr
 from memplan.gui.model.session.open_documents import OpenDocuments
@@ -38,6 +40,13 @@ def track_commands(
             "Show hidden tracks",
             lambda: tracks().show_hidden(),
             ("Shift+H",),
+        ),
+        Command(
+            "filter-tracks",
+            "Tracks",
+            "Filter the tracks by name",
+            lambda: acting_timeline().filter.setFocus(Qt.FocusReason.ShortcutFocusReason),
+            ("Ctrl+Shift+F",),
         ),
         Command("fold-all", "Tracks", "Fold all groups", lambda: tracks().fold_all(True), ("Z",)),
         Command("unfold-all", "Tracks", "Unfold all groups", lambda: tracks().fold_all(False), ("Shift+Z",)),

@@ -16,6 +16,7 @@ from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.session import Session
 from memplan.gui.views.view import PageSpec
 from memplan.gui.window.page_switcher import PageSwitcher, page_offered
+from memplan.gui.window.rank_switcher import RankSwitcher
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.schema import Tier
@@ -42,6 +43,7 @@ def view_commands(
     pages: PageSwitcher,
     side_by_side: SideBySideController,
     appearance: Appearance,
+    ranks: RankSwitcher,
     *,
     language: Callable[[], str],
     show_tier: Callable[[Session, Tier], object],
@@ -62,6 +64,15 @@ def view_commands(
             checked=lambda: side_by_side.on,
             enabled=lambda: not documents.current.session.document.empty,
             separated=True,
+        ),
+        Command(
+            "own-clock",
+            "View",
+            "The plan on its own clock",
+            ranks.turn_clock,
+            ("O",),
+            checked=lambda: ranks.own_clock,
+            enabled=lambda: ranks.clocks,
         ),
         Command("next-view", "View", "Keyboard to the next view", lambda: _focus(docks, say, 1), ("F6",)),
         Command("previous-view", "View", "Keyboard to the view before", lambda: _focus(docks, say, -1), ("Shift+F6",)),

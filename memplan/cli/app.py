@@ -39,6 +39,7 @@ _COMMANDS = {
     "calibrate": "calibrate.command",
     "gui": "gui.command",
     "mcp": "mcp.command",
+    "kernel": "kernel.command",
     "op": "op.op_app",
     "cache": "cache.cache_app",
 }

@@ -27,7 +27,17 @@ _PARTS: tuple[_Exchange, ...] = (
     (Sentence("block size"), ("default_block_size", "forced_block", "compressed_block", "block_sizes")),
     (
         Sentence("kernels and cache layout"),
-        ("backends", "kv_bytes", "default_kv", "checkpoint_kv", "latent", "compressed", "hybrid", "paged"),
+        (
+            "backends",
+            "named_kernels",
+            "kv_bytes",
+            "default_kv",
+            "checkpoint_kv",
+            "latent",
+            "compressed",
+            "hybrid",
+            "paged",
+        ),
     ),
     (Sentence("recurrent states"), ("states",)),
     (Sentence("scheduling ahead"), ("scheduling",)),

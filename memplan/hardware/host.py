@@ -72,10 +72,44 @@ def host_tier(chip: Chip, *, capacity: int | None = None, rates: LinkRates | Non
                 )
                 own = replace(own, bytes_per_second=part)
         found.append(_with_latency(own, rates.latency_ns))
-    limit = table("memplan.hardware", "hosts.json")["registered_bytes"]
-    if capacity is not None and capacity > limit["older"]:
-        notes.append(f"{format_bytes(capacity)} of pinned host memory: {limit['source']}")
+    limit = registered_limit()
+    if capacity is not None and capacity > limit.older:
+        notes.append(f"{format_bytes(capacity)} of pinned host memory: {limit.source}")
     return HostTier(capacity, found[0], found[1], tuple(notes))
+
+
+def host_link(chip: Chip, dies: int) -> Link:
+    """
+    The way from the host to one die of `chip` while so many dies of a server move at once.
+
+    No more than a die's part of the host's memory rate, where that is known.
+    """
+    own, host = link(chip, "h2d"), _host(chip)
+    if host is None or host["bytes_per_second"] is None or own.bytes_per_second is None:
+        return own
+    part = host["bytes_per_second"] / min(dies, host["dies"])
+    return own if part >= own.bytes_per_second else replace(own, bytes_per_second=part, source=host["source"])
+
+
+def dies_of_server(chip: Chip) -> int | None:
+    """Dies that share a host, `None` where no source says."""
+    host = _host(chip)
+    return None if host is None else int(host["dies"])
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredLimit:
+    """Bytes of host memory that a process may register, with older and newer drivers, and the source."""
+
+    older: int
+    newer: int
+    source: str
+
+
+def registered_limit() -> RegisteredLimit:
+    """How much host memory can be registered for transfers."""
+    found = table("memplan.hardware", "hosts.json")["registered_bytes"]
+    return RegisteredLimit(found["older"], found["newer"], found["source"])
 
 
 def pooled_tier(chip: Chip, *, capacity: int | None = None, bytes_per_second: float | None = None) -> HostTier:

@@ -268,6 +268,7 @@ class Engine:
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
+    `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
     `counts_used` says that what is in use on the device before the start is taken off once more. `profile` is what its
     run before the cache is sized finds.
     """
@@ -302,5 +303,6 @@ class Engine:
     paged: bool
     dispatch_tokens: int | None
     held: HeldRules | None
+    named_kernels: bool
     counts_used: bool
     profile: ProfileRules

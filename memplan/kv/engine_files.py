@@ -168,6 +168,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         paged=row.get("paged", True),
         dispatch_tokens=row.get("dispatch_tokens"),
         held=_held(row["held"]) if "held" in row else None,
+        named_kernels=row.get("named_kernels", False),
         counts_used=row.get("counts_used", False),
         profile=_profile(row.get("profile", {})),
     )

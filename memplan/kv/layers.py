@@ -27,9 +27,10 @@ class CacheOptions:
     How the engine is started, as far as its caches go.
 
     `block_size` `None` takes the engine's default, `kv` `None` its default type (`bf16`, `fp8`, `int8`,
-    `fp8_ds_mla`, `sfa_c8`). `index_c8` keeps the indexer's keys in 8 bits, `index_kv` in a type by name.
-    `speculative_tokens` lengthen the windows of convolutions and add states. `mtp` keeps the caches of the layers of
-    multi-token prediction. `state_aligned` keeps states at the granularity of blocks, for prefix caching.
+    `fp8_ds_mla`, `sfa_c8`). `attention` is the attention kernel asked for by its name. `index_c8` keeps the indexer's
+    keys in 8 bits, `index_kv` in a type by name. `speculative_tokens` lengthen the windows of convolutions and add
+    states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned` keeps states at the
+    granularity of blocks, for prefix caching.
 
     The others follow from the engine: blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
     pages of states and attention have `state_page` bytes.
@@ -37,6 +38,7 @@ class CacheOptions:
 
     block_size: int | None = None
     kv: str | None = None
+    attention: str | None = None
     index_c8: bool = False
     index_kv: str | None = None
     speculative_tokens: int = 0
@@ -307,7 +309,9 @@ def _entry_spec(
 def _layer_specs(
     layer: int, parts: Sequence[CachePart], length: int, engine: Engine, options: CacheOptions, ranks: Layout
 ) -> Iterator[CacheSpec]:
-    """The pages of what one layer keeps."""
+    """The pages of what one layer keeps: of attention first, then of the states beside it."""
+    states = [part for part in parts if part.content is CacheContent.RECURRENT]
+    parts = [part for part in parts if part.content is not CacheContent.RECURRENT]
     content = parts[0].content if parts else None
     size = options.block_size or engine.default_block_size
     if content is CacheContent.HEADS:
@@ -317,12 +321,12 @@ def _layer_specs(
             yield _plain(layer, part.part, CacheKind.LATENT, size, size * entry, ("index", entry))
     elif content is CacheContent.LATENT:
         yield from _latent_specs(layer, parts, size, engine, options, ranks)
-    elif content is CacheContent.RECURRENT:
-        halves = recurrent_bytes(parts[0], options, ranks)
-        block = size if options.state_aligned else length
-        yield _plain(layer, parts[0].part, CacheKind.STATE, block, sum(halves), ("state", halves))
     elif content is not None:
         yield from _compressed_specs(layer, parts, engine, options, ranks)
+    for part in states:
+        halves = recurrent_bytes(part, options, ranks)
+        block = size if options.state_aligned else length
+        yield _plain(layer, part.part, CacheKind.STATE, block, sum(halves), ("state", halves))
 
 
 def cache_specs(

@@ -121,6 +121,15 @@ def chosen_backend(
         if kind is not None and engine.backends:
             raise InputError(f"{engine.name} has no attention kernel for {model.name}")
         return None
+    if options.attention is not None and engine.named_kernels:
+        named = [backend for backend in offered if backend.name.casefold() == options.attention.casefold()]
+        if not named:
+            known = ", ".join(dict.fromkeys(backend.name for backend in offered))
+            raise InputError(
+                f"{engine.name} has no attention kernel {options.attention!r:.40} for {model.name}",
+                remedy=f"it has {known}",
+            )
+        offered = named
     asked = _asked_kv(model, engine, options)
     for backend in offered:
         if _takes(backend, model, asked, layout, options.block_size):
@@ -225,7 +234,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]
-        reason = Sentence("the first of the engine's that takes the model and its cache type")
+        first = Sentence("the first of the engine's that takes the model and its cache type")
+        reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
         if asked.kv is None:
             own = name != "auto"

@@ -36,9 +36,11 @@ def cache_groups(
     specs = cache_specs(model, engine, options.caches, options.length, layout)
     compressed = engine_of(model, engine).compressed
     by_ratio = bool(compressed) and compressed[0].by_ratio
-    if layout.context > 1 and any(spec.window is not None for spec in specs) and not by_ratio:
+    groups = form_groups(specs, _group_rules(model, engine, settings))
+    windows = any(spec.window is not None for group in groups for spec in group.specs)
+    if layout.context > 1 and windows and not by_ratio:
         raise InputError(f"{engine.name} does not spread sliding windows over context-parallel ranks")
-    return form_groups(specs, _group_rules(model, engine, settings))
+    return groups
 
 
 def _buffered(
@@ -120,6 +122,12 @@ def settings_pools(
     if profiled and engine.planner.buffers_by_layer:
         available = _buffered(model, engine, settings, spans, available, layout)
     staged = [[group.on_stage(span) for group in groups] for span in spans]
+    for number, stage in enumerate(staged):
+        if not any(group.members for group in stage):
+            raise InputError(
+                f"pipeline stage {number} of {len(staged)} holds no layer that keeps a cache: {engine.name} fails",
+                remedy="use fewer stages, or deal the layers out otherwise",
+            )
     pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
     if options.fits_length and len(pools) > 1:
         # All stages serve the length that the tightest of them holds.

@@ -185,7 +185,10 @@ def token_pools(
         return TokenPools(page, 0, 0, 0.0, states=0, state_bytes=per_state, refusal=text), rooms
     if min(rests) <= 0:
         return TokenPools(page, 0, 0, 0.0, refusal=_no_room(memory)), rooms
-    sizes = [compressed_sizes(model, engine, rules, options, page, span, wanted or 0) for span in stages]
+    # Ranks of attention share a prefill (arg_groups/parallel_hook.py).
+    prefill = (options.batched_tokens or engine.batched_tokens) // attention_ranks(layout)
+    own = replace(options, batched_tokens=prefill)
+    sizes = [compressed_sizes(model, engine, rules, own, page, span, wanted or 0) for span in stages]
     known = [size for size in sizes if size is not None]
     if known:
         full = min(size.tokens(room, page) for size, room in zip(known, rooms, strict=True))
@@ -195,8 +198,6 @@ def token_pools(
     window = None if first.window is None else first.window - among(model, rules.exclusive_windows)
     cap = None
     if window is not None and first.full and options.requests is not None and not options.prefix_caching:
-        # Ranks of attention share a prefill (arg_groups/parallel_hook.py).
-        prefill = (options.batched_tokens or engine.batched_tokens) // attention_ranks(layout)
         cap = window_cap(rules, options, page, window, wanted or 0, prefill)
         cells = [replace(cell, cap=cap) for cell in cells]
     full = min(cell.tokens(room, rules) for cell, room in zip(cells, rooms, strict=True)) // page * page

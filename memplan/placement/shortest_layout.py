@@ -4,7 +4,8 @@ The layout with the shortest step: which graph to run, with some ops run again o
 A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends
 on the graph alone, and what fits the rungs below is found as long as their bounds say that it could be faster, so that
 more HBM makes no step longer. Of larger graphs a budget is taken as it is, and the ladder below it has wider rungs, of
-which as many are looked at as a limit of work allows; of the largest none.
+which as many are looked at as a limit of work allows, and those get addresses whose moves alone are faster; of the
+largest none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _LOWER_WORK = 1000
 """Ops in all graphs that are laid out for lower rungs."""
 _MOST_LOWER = 2
 """Rungs below a budget that are looked at at most."""
-_WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 12_000, 4, 3
+_WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 24_000, 8, 6
 """The same of larger graphs, whose ops count so many times where some may run again."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
@@ -77,16 +78,19 @@ def shortest_layout(
         at = whole if budget == room.capacity else search(budget)
         if best is not None and at.bound_ns >= best.layout.schedule.makespan_ns:
             break
-        found = _placed(at, replace(room, capacity=budget), place)
+        # Of small graphs every rung below gets addresses, of larger ones those whose moves alone are faster.
+        known = None if best is None or len(graph.ops) <= _LOWER_WORK else best.layout.schedule.makespan_ns
+        found = _placed(at, replace(room, capacity=budget), place, known)
+        if found is None:
+            continue
         if found.layout.missing:
             break
         if best is None or found.rank < best.rank:
             best = found
     if best is None:
-        best = _placed(whole, room, place)
-    bound = min(whole.bound_ns, best.layout.schedule.makespan_ns)
-    known = None if best.layout.missing else bound
-    return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=known))
+        best = _placed(whole, room, place) or PlacedGraph(graph, place(graph, room, None))
+    bound = None if best.layout.missing else min(whole.bound_ns, best.layout.schedule.makespan_ns)
+    return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=bound))
 
 
 def _rungs(capacity: int, peak: int, steps: int, weight: int) -> list[int]:
@@ -103,17 +107,27 @@ def _rungs(capacity: int, peak: int, steps: int, weight: int) -> list[int]:
     return [capacity, *(peak * number // _WIDE_RUNGS for number in range(below, max(below - lower, 0), -1))]
 
 
-def _placed(search: RecomputeSearch, room: HbmRoom, place: Place) -> PlacedGraph:
-    """The best of the search's choices with addresses."""
+def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int | None = None) -> PlacedGraph | None:
+    """
+    The best of the search's choices with addresses, which take no time off what moves alone need.
+
+    `None` where each takes as long as `least_ns` without: what is known already is no worse then.
+    """
     scored: list[tuple[tuple[bool, int], RecomputeChoice, HostMoves]] = []
     for number, choice in enumerate(search.choices()):
         if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
+            break
+        if least_ns is not None and choice.least_ns >= least_ns:
             break
         if number < _MOST_SCORED or choice.graph is search.graph:
             choice = search.guided(choice)
             moves = choose_moves(choice.problem, search.capacity, choice.bound)
             scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
             scored.sort(key=lambda item: item[0])
+    if least_ns is not None:
+        scored = [item for item in scored if not item[0][0] and item[0][1] < least_ns]
+        if not scored:
+            return None
     best: PlacedGraph | None = None
     for score, choice, moves in scored:
         if best is not None and not best.layout.missing and best.layout.schedule.makespan_ns <= score[1]:

@@ -105,6 +105,12 @@ class KvRequest(LayoutRequest, ServingRequest):
     kv_dtype: str | None = option(
         "--kv-dtype", "--kv-cache-dtype", default=None, about="bf16, fp8, int8, fp8_ds_mla or sfa_c8.", panel=_SERVING
     )
+    attention: str | None = option(
+        "--attention-backend",
+        default=None,
+        about="The attention kernel by its name, such as FLASH_ATTN.",
+        panel=_SERVING,
+    )
     draft_tokens: int = option(
         "--num-speculative-tokens", default=0, about="Draft tokens by the model's own MTP.", panel=_SERVING, least=0
     )
@@ -192,6 +198,7 @@ class KvRequest(LayoutRequest, ServingRequest):
                 caches=CacheOptions(
                     block_size=self.block_size,
                     kv=self.kv_dtype,
+                    attention=self.attention,
                     index_c8=self.index_c8,
                     speculative_tokens=self.draft_tokens,
                     mtp=self.draft_tokens > 0,

@@ -70,6 +70,18 @@ def eager_draft_ns(*, sparse: bool) -> int:
     return int(_document()["eager_drafts"]["sparse_ns" if sparse else "dense_ns"])
 
 
+def host_of(engine: str, asked: str | None = None) -> str:
+    """
+    Whose host time the steps of an engine called `engine` have: that `asked` for, else its own where it is known.
+
+    Raises `InputError` for one asked for that is not known.
+    """
+    if asked is not None:
+        host_step_ns(asked)
+        return asked
+    return next((name for name in _document()["engines"] if engine.startswith(name)), CAPTURED)
+
+
 def step_interval(engine: str) -> tuple[float, float]:
     """Measured over predicted time of a step of `engine`: between these lie four of five public rows."""
     entry = _document()["engines"][engine]["interval"]

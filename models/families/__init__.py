@@ -20,6 +20,7 @@ from memplan.models.families import (
     llama4,
     nemotron,
     shared_compressed,
+    state_space,
 )
 from memplan.models.fields import Fields
 
@@ -65,6 +66,13 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "olmo_hybrid": linear.olmo_hybrid,
         "kimi_linear": linear.kimi_linear,
         "granitemoehybrid": granite.granite_hybrid,
+        "mamba": state_space.selective_mamba,
+        "falcon_mamba": state_space.selective_mamba,
+        "mamba2": state_space.mamba2,
+        "jamba": state_space.jamba,
+        "falcon_h1": state_space.falcon_h1,
+        "lfm2": state_space.lfm2,
+        "lfm2_moe": state_space.lfm2,
         "nemotron_h": nemotron.nemotron_h,
         "nemotron-nas": nemotron.nemotron_nas,
     }

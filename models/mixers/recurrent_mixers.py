@@ -1,4 +1,4 @@
-"""Mixers with a state of fixed size: gated delta nets, Mamba-2, Kimi delta attention."""
+"""Mixers with a state of fixed size: gated delta nets, Mamba, Mamba-2, Kimi delta attention, short convolutions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,12 @@ class GatedDeltaNet(TokenMixer):
 
 @dataclass(frozen=True, slots=True)
 class Mamba2(TokenMixer):
-    """State-space mixer of Nemotron-H: a convolution window and a `head_dim x state` matrix per head."""
+    """
+    State-space mixer of Nemotron-H: a convolution window and a `head_dim x state` matrix per head.
+
+    The way out has a bias as the way in has, unless `out_bias` says otherwise; its input is `normed` or multiplied by
+    the gate alone (Falcon-H1).
+    """
 
     heads: int
     head_dim: int
@@ -65,6 +70,8 @@ class Mamba2(TokenMixer):
     conv_bias: bool
     proj_bias: bool
     state_dtype: str
+    out_bias: bool | None = None
+    normed: bool = True
 
     @property
     def inner(self) -> int:
@@ -86,10 +93,12 @@ class Mamba2(TokenMixer):
             yield vector_weight("conv1d.bias", group, self.conv_dim, Split.HEADS, heads)
         for name in ("dt_bias", "A_log", "D"):
             yield vector_weight(name, group, heads, Split.HEADS, heads)
-        yield vector_weight("norm", WeightGroup.NORM, self.inner, Split.HEADS, heads)
+        if self.normed:
+            yield vector_weight("norm", WeightGroup.NORM, self.inner, Split.HEADS, heads)
         yield matrix_weight("out_proj", group, hidden, self.inner, Split.HEADS, heads)
         if self.proj_bias:
             yield vector_weight("in_proj.bias", group, projected, Split.HEADS, heads)
+        if self.proj_bias if self.out_bias is None else self.out_bias:
             yield vector_weight("out_proj.bias", group, hidden)
 
     def caches(self) -> tuple[CachePart, ...]:
@@ -160,6 +169,91 @@ class KimiDelta(TokenMixer):
             dtype="float32",
             kernel=self.conv_kernel,
             channels=3 * self.width,
+            drafts=False,
+        )
+        return (CachePart("state", CacheContent.RECURRENT, (), state=shape),)
+
+
+@dataclass(frozen=True, slots=True)
+class Mamba1(TokenMixer):
+    """
+    Mamba's first kind: every one of `inner` channels has `state` numbers of its own, scanned with a step that comes
+    through a low rank (Gu and Dao, arXiv 2312.00752). `small_norms` normalises step and projections (Jamba).
+    """
+
+    inner: int
+    state: int
+    step_rank: int
+    conv_kernel: int
+    conv_bias: bool
+    proj_bias: bool
+    state_dtype: str
+    small_norms: bool = False
+
+    def weights(self, hidden: int) -> Iterator[Weight]:
+        """Yield the weights by their local names; `hidden` is the model's width."""
+        group, inner, rank = WeightGroup.ATTENTION, self.inner, self.step_rank
+        yield matrix_weight("in_proj", group, 2 * inner, hidden, Split.WIDTH, inner)
+        yield Weight("conv1d", group, (inner, self.conv_kernel), Split.WIDTH, inner)
+        if self.conv_bias:
+            yield vector_weight("conv1d.bias", group, inner, Split.WIDTH, inner)
+        yield matrix_weight("x_proj", group, rank + 2 * self.state, inner, Split.WIDTH, inner)
+        yield matrix_weight("dt_proj", group, inner, rank, Split.WIDTH, inner)
+        yield vector_weight("dt_proj.bias", group, inner, Split.WIDTH, inner)
+        yield Weight("A_log", group, (inner, self.state), Split.WIDTH, inner)
+        yield vector_weight("D", group, inner, Split.WIDTH, inner)
+        yield matrix_weight("out_proj", group, hidden, inner, Split.WIDTH, inner)
+        if self.proj_bias:
+            yield vector_weight("in_proj.bias", group, 2 * inner, Split.WIDTH, inner)
+            yield vector_weight("out_proj.bias", group, hidden)
+        if self.small_norms:
+            for name, size in (("dt_norm", rank), ("b_norm", self.state), ("c_norm", self.state)):
+                yield vector_weight(name, WeightGroup.NORM, size)
+
+    def caches(self) -> tuple[CachePart, ...]:
+        """The last inputs of the convolution, and the numbers of every channel."""
+        shape = RecurrentShape(
+            recurrence="mamba1",
+            heads=self.inner,
+            heads_name="channels of the state space",
+            matrix=self.state,
+            dtype=self.state_dtype,
+            kernel=self.conv_kernel,
+            channels=self.inner,
+            drafts=False,
+        )
+        return (CachePart("state", CacheContent.RECURRENT, (), state=shape),)
+
+
+@dataclass(frozen=True, slots=True)
+class ShortConvolution(TokenMixer):
+    """A gated convolution over the last `conv_kernel` tokens of each channel in the place of attention (LFM2)."""
+
+    channels: int
+    conv_kernel: int
+    bias: bool
+
+    def weights(self, hidden: int) -> Iterator[Weight]:
+        """Yield the weights by their local names; `hidden` is the model's width."""
+        group, width = WeightGroup.ATTENTION, self.channels
+        yield matrix_weight("in_proj", group, 3 * width, hidden, Split.WIDTH, width)
+        yield Weight("conv1d", group, (width, self.conv_kernel), Split.WIDTH, width)
+        yield matrix_weight("out_proj", group, hidden, width, Split.WIDTH, width)
+        if self.bias:
+            yield vector_weight("in_proj.bias", group, 3 * width, Split.WIDTH, width)
+            yield vector_weight("conv1d.bias", group, width, Split.WIDTH, width)
+            yield vector_weight("out_proj.bias", group, hidden)
+
+    def caches(self) -> tuple[CachePart, ...]:
+        """The last inputs of the convolution, no state beside them."""
+        shape = RecurrentShape(
+            recurrence="short_convolution",
+            heads=self.channels,
+            heads_name="channels of convolution",
+            matrix=0,
+            dtype="auto",
+            kernel=self.conv_kernel,
+            channels=self.channels,
             drafts=False,
         )
         return (CachePart("state", CacheContent.RECURRENT, (), state=shape),)

@@ -11,16 +11,26 @@ from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.compressed_attention import CompressedAttention, SharedCompressedAttention
 from memplan.models.mixers.grouped_attention import GroupedAttention, LinearMixer
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba2
+from memplan.models.mixers.parallel_mixer import ParallelMixer
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba1, Mamba2, ShortConvolution
 from memplan.models.steps.compressed_kernels import compressed_attention, shared_compressed_attention
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.grouped_kernels import grouped_attention
 from memplan.models.steps.latent_kernels import latent_attention
-from memplan.models.steps.recurrent_kernels import delta_net, kimi_delta, mamba
+from memplan.models.steps.recurrent_kernels import delta_net, kimi_delta, mamba, selective_scan, short_convolution
 from memplan.models.steps.training_attention import grouped_training, latent_training
 
 MixerOps = Callable[[StepEmitter, Any, int, int], int]
 """Ops of a mixer of the layer of an index, from its input to what tensor-parallel ranks have yet to sum."""
+
+
+def _side_by_side(e: StepEmitter, mixer: ParallelMixer, x: int, layer: int) -> int:
+    """Attention and the state space of the same input, and their sum."""
+    parts = (grouped_attention(e, mixer.attention, x, layer), mamba(e, mixer.state_space, x))
+    out = e.act("mixed.out", e.shape(parts[0]))
+    e.op("mixed", "Add", parts, (out,))
+    return out
+
 
 _SERVED: Mapping[type[TokenMixer], MixerOps] = MappingProxyType(
     {
@@ -30,6 +40,9 @@ _SERVED: Mapping[type[TokenMixer], MixerOps] = MappingProxyType(
         SharedCompressedAttention: shared_compressed_attention,
         GatedDeltaNet: lambda e, mixer, x, _: delta_net(e, mixer, x),
         Mamba2: lambda e, mixer, x, _: mamba(e, mixer, x),
+        ParallelMixer: _side_by_side,
+        Mamba1: lambda e, mixer, x, _: selective_scan(e, mixer, x),
+        ShortConvolution: lambda e, mixer, x, _: short_convolution(e, mixer, x),
         KimiDelta: lambda e, mixer, x, _: kimi_delta(e, mixer, x),
     }
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba2
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba1, Mamba2, ShortConvolution
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.options import Phase
 
@@ -41,8 +41,36 @@ def mamba(e: StepEmitter, mixer: Mamba2, x: int) -> int:
     mixed = _convolve(e, projected, ("conv1d", "conv1d.bias"), conv, mixer.conv_kernel)
     small = e.spend("dt_bias", "A_log", "D")
     out = _state(e, mixed, small, heads, mixer.state, mixer.head_dim, mixer.state_dtype, delta=False)
-    out = _gated_norm(e, out, projected, inner, "norm")
+    out = _gated_norm(e, out, projected, inner, "norm") if mixer.normed else _gate(e, out, projected, inner)
     return e.linear(out, ("out_proj",), hidden, inner)
+
+
+def selective_scan(e: StepEmitter, mixer: Mamba1, x: int) -> int:
+    """Mamba's first kind: the scan reads and writes the numbers of every channel once a token, in prompts as well."""
+    hidden, inner, state = e.model.hidden_size, e.own(mixer.inner, "channels"), mixer.state
+    projected = e.linear(x, ("in_proj",), 2 * inner, hidden)
+    mixed = _convolve(e, projected, ("conv1d", "conv1d.bias"), inner, mixer.conv_kernel)
+    small = e.linear(mixed, ("x_proj",), mixer.step_rank + 2 * state, inner)
+    small = e.collective("all_reduce_x", "AllReduce", small, (e.tokens, mixer.step_rank + 2 * state), e.tensor, "tp")
+    if mixer.small_norms:
+        normed = e.act("small.out", (e.tokens, mixer.step_rank + 2 * state))
+        e.op("small_norms", "RmsNorm", (small, *e.spend("dt_norm", "b_norm", "c_norm")), (normed,))
+        small = normed
+    low = e.view("dt_low", small, (e.tokens, mixer.step_rank), e.tokens * mixer.step_rank * 2)
+    step = e.linear(low, ("dt_proj",), inner, mixer.step_rank)
+    kind = _STATE_DTYPES.get(mixer.state_dtype, e.dtype)
+    kept = e.cache("state", e.sequences * inner * state * e.graph_bytes(kind), kind)
+    out = e.act("scan.out", (e.tokens, inner))
+    e.op("scan", "MambaUpdate", (mixed, kept, step, small, *e.spend("A_log", "D")), (out, kept))
+    return e.linear(_gate(e, out, projected, inner), ("out_proj",), hidden, inner)
+
+
+def short_convolution(e: StepEmitter, mixer: ShortConvolution, x: int) -> int:
+    """A gate before the convolution and one behind it."""
+    hidden, width = e.model.hidden_size, e.own(mixer.channels, "channels")
+    projected = e.linear(x, ("in_proj",), 3 * width, hidden)
+    mixed = _convolve(e, _gate(e, projected, projected, width), ("conv1d", "conv1d.bias"), width, mixer.conv_kernel)
+    return e.linear(_gate(e, mixed, projected, width), ("out_proj",), hidden, width)
 
 
 def kimi_delta(e: StepEmitter, mixer: KimiDelta, x: int) -> int:
@@ -101,6 +129,14 @@ def _state(
     e.op("chunk.states", "BatchMatMul", (keys, values), (states,), transpose_a=True, transpose_b=False)
     e.op("chunk.scan", "ChunkScan", (states, state, *small), (state,))
     e.op("chunk.out", "BatchMatMul", (keys, states), (out,), transpose_a=False, transpose_b=False)
+    return out
+
+
+def _gate(e: StepEmitter, x: int, gate: int, width: int) -> int:
+    """`x` times a part of what was projected beside it."""
+    out = e.act("gated.out", (e.tokens, width))
+    z = e.view("z", gate, (e.tokens, width), e.tokens * width * 2)
+    e.op("gate", "Mul", (x, z), (out,))
     return out
 
 

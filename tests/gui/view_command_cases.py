@@ -110,6 +110,25 @@ def _planning(scene: Scene) -> None:
     assert scene.window.docks.view(PlanningView).isVisible()
 
 
+def _own_clock(scene: Scene) -> None:
+    before = scene.window.session.document.axis
+    scene.press("own-clock")
+    document = scene.window.session.document
+    assert document.own_clock
+    assert document.axis.to_profile(500_000) - document.axis.to_profile(0) == 500_000
+    scene.press("own-clock")
+    assert scene.window.session.document.axis is before
+
+
+def _filter_tracks(scene: Scene) -> None:
+    scene.press("filter-tracks")
+    scene.window.timeline.filter.setText("stream")
+    names = {placed.track.label for placed in scene.window.timeline.placed if placed.track is not None}
+    assert names == {"Planned stream 0", "Stream 0"}
+    scene.window.timeline.filter.clear()
+    assert len(scene.window.timeline.placed) > 5
+
+
 def _next_tier(scene: Scene) -> None:
     session = scene.window.session
     scene.press("next-tier")
@@ -179,6 +198,8 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
     "roofline": _roofline,
     "kernel": _kernel,
     "kv": _kv,
+    "own-clock": _own_clock,
+    "filter-tracks": _filter_tracks,
     "planning": _planning,
     "next-tier": _next_tier,
     "theme-light": _theme("theme-light"),
@@ -192,6 +213,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
         for name in (
             "details",
             "problems",
+            "notes",
             "map",
             "curve",
             "process",

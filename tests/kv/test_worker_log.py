@@ -105,18 +105,28 @@ def logs() -> ModuleType:
     return module
 
 
-WEIGHTS_MISS = {"Qwen3-Embedding-0.6B", "R1-Distill-Qwen-14B, TP2", "gpt-oss-120b on H100"}
+WEIGHTS_MISS = {"R1-Distill-Qwen-14B, TP2", "gpt-oss-120b on H100"}
 """Rows of benchmarks/logs.md whose weights differ by more than half a percent, with the reasons there."""
+BEFORE_MISS = {"Llama-3.1-8B on 24 GB", "Qwen3.6-35B-A3B W8A8 on 310P, TP2 EP2"}
+"""Rows whose cache is not planned within 5 % without any figure of the log."""
+AFTER_MISS = {"DeepSeek-V4-Flash W8A8 MTP, DP8 EP8", "Qwen3.6-35B-A3B W8A8 on 310P, TP2 EP2"}
+"""Rows whose cache is not planned within 2 % with the log's activations and other memory."""
 
 
 def test_public_logs(shared_data: Path, logs: ModuleType) -> None:
     rows = json.loads(logs.CASES.read_text("utf-8"))["cases"]
     assert len({row["source"] for row in rows}) >= 12
+    before = set()
     for row in rows:
-        if "W8A8" in row["name"]:
-            continue
         found = logs.compared(row, shared_data)
         if found["weights"] is not None and row["name"] not in WEIGHTS_MISS:
             assert abs(found["weights"]) < 0.005, row["name"]
+        if found["before"] is not None and row["name"] not in BEFORE_MISS:
+            assert abs(found["before"]) < 0.05, row["name"]
+            before.add(row["name"])
         for what in ("after", "tokens", "concurrency"):
-            assert found[what] is None or abs(found[what]) < 0.02, (row["name"], what)
+            within = 0.05 if row["name"] in AFTER_MISS else 0.02
+            assert found[what] is None or abs(found[what]) < within, (row["name"], what)
+    assert len(before) >= 12
+    # As many again of other models, machines or layouts than those that constants came from.
+    assert sum("fit" not in row for row in rows if row["name"] in before) >= 7

@@ -108,8 +108,8 @@ def test_at_most_sixty_architectures_that_vllm_registers_are_refused(shared_data
 
 
 def test_a_refusal_says_why() -> None:
-    with pytest.raises(InputError, match=r"'jamba' is not supported: its layers of Mamba's first kind .*; the nearest"):
-        load_config({"model_type": "jamba"})
+    with pytest.raises(InputError, match=r"'zamba2' is not supported: blocks of shared attention.*; the nearest"):
+        load_config({"model_type": "zamba2"})
     with pytest.raises(InputError, match="'my_code' is not supported: its config does not hold the decoder's sizes"):
         load_config({"model_type": "my_code", "architectures": ["HfMoondream"]})
 

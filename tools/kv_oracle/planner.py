@@ -116,18 +116,21 @@ def settings(asked):
     layout = (KVCacheLayout.BLHNC if asked["side_by_side"] else KVCacheLayout.LBNHC) if kv_cache_planning else None
     return SimpleNamespace(
         model_config=SimpleNamespace(
-            max_model_len=asked["length"], original_max_model_len=asked["length"], supports_kv_cache_grouping=False
+            max_model_len=asked["length"], original_max_model_len=-1 if asked["fits"] else asked["length"],
+            supports_kv_cache_grouping=False,
         ),
         cache_config=SimpleNamespace(
-            num_gpu_blocks_override=None, mamba_cache_mode=asked["mode"], prefix_cache_retention_interval=None,
+            num_gpu_blocks_override=asked["blocks"], mamba_cache_mode=asked["mode"],
+            prefix_cache_retention_interval=None,
             get_resolved_kv_cache_layout=lambda: layout, enable_prefix_caching=asked["mode"] == "align",
         ),
         scheduler_config=SimpleNamespace(
             disable_hybrid_kv_cache_manager=not asked["hybrid"], max_num_batched_tokens=asked["in_flight"]
         ),
         parallel_config=SimpleNamespace(
-            tensor_parallel_size=1, decode_context_parallel_size=1, prefill_context_parallel_size=1
+            tensor_parallel_size=1, decode_context_parallel_size=asked["context"], prefill_context_parallel_size=1
         ),
+        device_config=SimpleNamespace(device_type="cuda"),
         attention_config=SimpleNamespace(hisparse_config=None), speculative_config=None, kv_transfer_config=None,
         num_prefill_lookahead_tokens=0, max_in_flight_tokens=asked["in_flight"],
     )  # fmt: skip
@@ -143,7 +146,7 @@ def answer(asked):
             planned = kv_cache_planning.get_kv_cache_configs(config, workers, asked["available"], groups)
         else:
             planned = kv_cache_utils.get_kv_cache_configs(config, workers, asked["available"])
-    except (ValueError, NotImplementedError, AssertionError, TypeError) as error:
+    except (ValueError, NotImplementedError, AssertionError, TypeError, ZeroDivisionError) as error:
         return {"refused": str(error)[:400] or type(error).__name__}
     first = planned[0]
     return {

@@ -92,7 +92,10 @@ def configurator(asked, folder):
         draft_model_config=None, dflash_draft_num_layers=None, dspark_num_stages=None, eagle_draft_swa_num_layers=None,
         eagle_draft_num_layers=None if drafting.is_none() else model_config.num_nextn_predict_layers,
     )  # fmt: skip
-    window = model_config.sliding_window_size if model_config.is_hybrid_swa else model_config.attention_chunk_size
+    # load_model_utils.py resolve_sliding_window_size
+    window = model_config.sliding_window_size if model_config.is_hybrid_swa else None
+    if window is None:
+        window = model_config.attention_chunk_size
     if window is not None and model_config.hf_config.architectures[0] in _EXCLUSIVE:
         window -= 1
     sizing.get_available_gpu_memory = lambda *_, **__: asked["free"] / GIB

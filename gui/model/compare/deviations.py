@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.compare import Comparison, Deviation, DeviationWhat
+from memplan.core.arrays import Floats
 from memplan.core.sentence import Sentence, joined
 from memplan.gui.model.document import Document
 from memplan.gui.model.session.session import OpRef, SpansRef
@@ -15,6 +16,9 @@ from memplan.reports.report import Quantity, cell_text
 DEVIATION_SHAPE = TableShape(
     ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
 )
+
+_MARKED = 50
+"""Differences that have a mark, the costliest: of more, none would be seen."""
 
 
 def deviation_rows(document: Document) -> list[TableRow]:
@@ -41,6 +45,15 @@ def _spans(found: Comparison, item: Deviation, span: tuple[int, int]) -> tuple[t
     start, end = found.matches.start_ns[order], np.maximum.accumulate(found.matches.end_ns[order])
     gaps = np.flatnonzero(start[1:] > end[:-1])
     return tuple(zip(end[gaps].tolist(), start[gaps + 1].tolist(), strict=True))
+
+
+def deviation_moments(document: Document) -> Floats:
+    """Where the costliest differences begin, in nanoseconds from the document's origin."""
+    found = document.comparison
+    if found is None:
+        return np.zeros(0)
+    starts = document.axis.to_profile(np.array([item.start_ns for item in found.deviations[:_MARKED]], dtype=np.int64))
+    return np.sort((starts - document.origin_ns).astype(np.float64))
 
 
 def verdict(document: Document) -> Sentence | None:

@@ -77,7 +77,7 @@ def _plan_section(plan: Plan, session: Session) -> Section:
             ]
     if plan.transfers:
         facts.append(fact("moves", f"{len(plan.transfers)}, {format_bytes(sum(move.size for move in plan.transfers))}"))
-    facts.append(fact("time axis", session.document.basis))
+    facts.append(fact("time axis", Sentence("its own clock") if session.document.own_clock else session.document.basis))
     return Section(Sentence("Plan"), tuple(facts))
 
 

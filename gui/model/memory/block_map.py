@@ -240,7 +240,7 @@ def _planned(document: Document, rows: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     first, last = nothing.copy(), nothing.copy()
     life = {item.tensor.index: (item.start, item.end) for item in join.held}
     mine = np.flatnonzero((tensor >= 0) & (join.step[rows] == found.blocks.repetition))
-    steps = document.axis.to_profile(step_starts(plan))
+    steps = found.time_map.to_profile(step_starts(plan))
     for place in mine.tolist():
         begin, end = life[int(tensor[place])]
         first[place], last[place] = steps[begin], steps[end]

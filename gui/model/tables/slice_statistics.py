@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +16,7 @@ from memplan.core.units import format_change, format_duration, format_share
 from memplan.gui.model.session.session import Session, SliceRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.gui.model.timeline.lanes import TrackLanes
-from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, name_filter
 from memplan.traces.profile import TrackKind
 
 STATISTICS_SHAPE = TableShape(
@@ -140,11 +139,7 @@ def _columns(found: _Gathered) -> tuple[list[Int64s], ...]:
 
 
 def _matching(texts: Sequence[str], wanted: str) -> NDArray[np.bool_]:
-    try:
-        pattern = re.compile(wanted, re.IGNORECASE)
-    except re.error:
-        pattern = re.compile(re.escape(wanted), re.IGNORECASE)
-    return np.array([pattern.search(text) is not None for text in texts], dtype=np.bool_)
+    return np.array(list(map(name_filter(wanted), texts)), dtype=np.bool_)
 
 
 def _gather(

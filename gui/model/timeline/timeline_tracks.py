@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import MemplanError
@@ -82,6 +83,15 @@ def group_name(group: str) -> Text:
     return Sentence(group) if group in (PLAN_GROUP, PINNED_GROUP) else group
 
 
+def name_filter(text: str) -> Callable[[str], bool]:
+    """Whether a name holds `text`, whatever its case: a regular expression, or a plain part where it is none."""
+    try:
+        pattern = re.compile(text.strip(), re.IGNORECASE)
+    except re.error:
+        pattern = re.compile(re.escape(text.strip()), re.IGNORECASE)
+    return lambda name: pattern.search(name) is not None
+
+
 class TimelineTracks:
     """All tracks of a document and how the user arranged them; slices and lanes are read on first use and kept."""
 
@@ -98,6 +108,8 @@ class TimelineTracks:
         self.pinned: list[str] = []
         self.folded: set[str] = set()
         self.hidden: set[str] = set()
+        self.filter = ""
+        """What the names of shown tracks hold: a part of them, or a regular expression."""
         self.arranged = False
         """Whether the user arranged anything since the tracks were made or `arrange`d."""
         self._by_key = {track.key: track for track in self.all}
@@ -169,7 +181,8 @@ class TimelineTracks:
         """Pinned tracks, then every group with its header and tracks, top to bottom."""
         placed: list[Placed] = []
         top = 0
-        shown = [track for track in self.all if track.key not in self.hidden]
+        named = name_filter(self.filter)
+        shown = [track for track in self.all if track.key not in self.hidden and named(f"{track.group} {track.label}")]
         pinned = [self._by_key[key] for key in self.pinned if key in self._by_key and key not in self.hidden]
         if pinned:
             placed.append(Placed(None, PINNED_GROUP, top, HEADER_PX, folded=PINNED_GROUP in self.folded))
@@ -243,6 +256,12 @@ class TimelineTracks:
         self.folded = {track.group for track in self.all} if folded else set()
         self._arranged()
 
+    def show_only(self, text: str) -> None:
+        """Show the tracks whose name, with that of their group, matches `text`; pinned ones stay."""
+        if text != self.filter:
+            self.filter = text
+            self.changed.emit()
+
     def show_hidden(self) -> None:
         """Show every hidden track again."""
         self.hidden.clear()
@@ -289,7 +308,9 @@ def _planned(document: Document) -> list[TimelineTrack]:
         TimelineTrack(
             f"plan/{planned.key}", str(planned.label), PLAN_GROUP, "plan", len(planned.slices), planned=planned
         )
-        for planned in planned_tracks(document.plan, document.axis, found.matches if found is not None else None)
+        for planned in planned_tracks(
+            document.plan, document.axis, found.matches if found is not None and not document.own_clock else None
+        )
     ]
 
 

@@ -8,12 +8,13 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPainter, QPen
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, QSize, Qt
+from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPaintEngine, QPainter, QPen, QResizeEvent
+from PySide6.QtWidgets import QLineEdit, QWidget
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.compare.deviations import deviation_moments
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
@@ -31,9 +32,11 @@ from memplan.gui.model.timeline.timeline_tracks import (
     TimelineTracks,
     group_name,
 )
-from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
+from memplan.gui.views.vector_shapes import draw_area, draw_boxes
 from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
@@ -68,11 +71,22 @@ class TimelineView(TrackCanvas):
     at once.
     """
 
+    ruler_px = RULER_PX + STRIP_PX
+    strip_px = STRIP_PX
+
     def __init__(
         self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
     ) -> None:
         super().__init__(session, palette, parent)
         self.loader = loader
+        self.strip = RunStrip(session, palette, self)
+        self.filter = QLineEdit(self)
+        self.filter.setPlaceholderText(tr("Filter tracks …"))
+        self.filter.setToolTip(tr("A part of a track's name, or a regular expression"))
+        self.filter.setAccessibleName(tr("Filter tracks …"))
+        self.filter.setClearButtonEnabled(True)
+        self.filter.textChanged.connect(self._filtered)
+        self._marks: Floats = np.zeros(0)
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._pens_on: dict[str, list[QPen]] = {}
         self._hover: SliceRef | None = None
@@ -112,8 +126,32 @@ class TimelineView(TrackCanvas):
         self._tables.clear()
         self._pens_on.clear()
         self._hover = None
+        self._marks = deviation_moments(self.session.document)
+        self.strip.show_session(self.session, self._marks)
+        event = self.session.viewport.changed
+        self._listening.append((event, event.connect(self.strip.update)))
+        with QSignalBlocker(self.filter):
+            self.filter.setText(self.session.tracks.filter)
         self.bar.setValue(0)
         self.tracks_changed()
+
+    def _filtered(self, text: str) -> None:
+        self.session.tracks.show_only(text)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the strip and the filter under the ruler."""
+        self.strip.setGeometry(GUTTER_PX, RULER_PX, max(self.width() - GUTTER_PX, 1), STRIP_PX)
+        self.filter.setGeometry(2, RULER_PX, GUTTER_PX - 5, STRIP_PX - 1)
+        super().resizeEvent(event)
+
+    def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
+        """A tick where the run left the plan, the costliest differences' of a document."""
+        viewport = self.session.viewport
+        first, last = np.searchsorted(self._marks, (viewport.start, viewport.end))
+        painter.setPen(self.pen("measured", 1.5))
+        columns = {round(self.x_of(moment)) for moment in self._marks[first:last].tolist()}
+        for x in columns:
+            painter.drawLine(QPointF(x, bottom - 5), QPointF(x, bottom - 1))
 
     def rearranged(self) -> None:
         """Other tracks are on the screen, or the same ones elsewhere."""
@@ -122,6 +160,7 @@ class TimelineView(TrackCanvas):
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
+        self.strip.set_palette(palette)
         self._tables.clear()
         self._pens_on.clear()
         self._gutter = None
@@ -176,6 +215,47 @@ class TimelineView(TrackCanvas):
         if missing and self.loader is not None:
             self.loader(self.session, missing)
 
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Every visible slice as a rectangle, and counters as areas."""
+        tracks, px = self.session.tracks, self.ns_per_px
+        whole, fraction = self.whole_start()
+        until = whole + int(self.plot.width() * px) + 1
+        for placed, top in self.visible():
+            y = self.ruler_px + top
+            limit = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
+            painter.setClipRect(QRectF(GUTTER_PX, limit, self.plot.width(), max(self.height() - limit, 0)))
+            if placed.track is None:
+                self._block(
+                    painter, QRectF(GUTTER_PX, y, self.plot.width(), placed.height), self.colours.role("window")
+                )
+                continue
+            if series := tracks.counters(placed.track):
+                self._draw_counter(painter, series[0], y, placed.height)
+            lanes = tracks.lanes(placed.track)
+            if lanes is None:
+                continue
+            table = self._table(placed.track, lanes)
+            for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
+                first, last = lane.between(whole, until)
+                start = (lane.start_ns[first:last] - whole).astype(np.float64) - fraction
+                left = np.maximum(GUTTER_PX + start / px, GUTTER_PX)
+                right = np.minimum(GUTTER_PX + (start + lane.duration_ns[first:last]) / px, self.width())
+                above = np.full(len(left), y + depth * tracks.lane_px + 2.0)
+                draw_boxes(
+                    painter, left, right, above, above + float(tracks.lane_px - 1), table[lane.category[first:last]]
+                )
+        painter.setClipRect(self.plot)
+
+    def _draw_counter(self, painter: QPainter, series: CounterSeries, y: float, height: float) -> None:
+        top = highest(series)
+        if top <= 0:
+            return
+        whole, fraction = self.whole_start()
+        edges = whole + (fraction + np.arange(self.plot.width() + 1) * self.ns_per_px).astype(np.int64)
+        tall = counter_columns(series, edges) / top * (height - 4)
+        foot = np.full(len(tall), y + height)
+        draw_area(painter, GUTTER_PX, foot, foot - tall, self.colours.category(series.name))
+
     def _paint_counter(
         self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float
     ) -> None:
@@ -226,12 +306,12 @@ class TimelineView(TrackCanvas):
     def _paint_why_empty(self, painter: QPainter) -> None:
         if self.session.document.empty:
             return
-        hidden = bool(self.session.tracks.all)
-        text = (
-            tr("Every track is hidden: Shift+H shows them again")
-            if hidden
-            else tr("The files of this rank hold neither slices nor kernels")
-        )
+        if not self.session.tracks.all:
+            text = tr("The files of this rank hold neither slices nor kernels")
+        elif self.session.tracks.filter:
+            text = tr("No track is called so: clear the filter above to see all of them")
+        else:
+            text = tr("Every track is hidden: Shift+H shows them again")
         painter.setFont(self.text_font)
         painter.setPen(self.pen("faint"))
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
@@ -280,6 +360,7 @@ class TimelineView(TrackCanvas):
 
     def tracks_changed(self) -> None:
         """The arrangement or the height of tracks changed, or some were read."""
+        self.strip.update()
         self._follow_selected()
         super().tracks_changed()
 
@@ -364,7 +445,13 @@ class TimelineView(TrackCanvas):
                     painter.drawRect(area)
 
     def paint_gutter(self, painter: QPainter) -> None:
-        """Group headers and track names, drawn anew only when tracks move."""
+        """Group headers and track names, drawn anew only when tracks move; as text in vector pictures."""
+        engine = painter.paintEngine()
+        if engine is not None and engine.type() is QPaintEngine.Type.SVG:
+            painter.save()
+            self._paint_names(painter)
+            painter.restore()
+            return
         scale = self.devicePixelRatioF()
         size = QSize(round(GUTTER_PX * scale), max(round(self.height() * scale), 1))
         if self._gutter is None or self._gutter.size() != size:

@@ -117,7 +117,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.models import load_config
     from memplan.models.parallel import ONE_RANK
     from memplan.reports.service_report import service_report
-    from memplan.serving.constants import CAPTURED, host_step_ns
+    from memplan.serving.constants import CAPTURED, host_of
 
     die, model = find_chip(asked.chip), load_config(asked.config)
     engine = find_engine(asked.engine, die)
@@ -128,9 +128,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     options = ServingOptions(length=asked.context or model.max_positions, requests=service.running)
     case = Case(model, die, engine, options, ONE_RANK, memory)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
-    own = "vllm-ascend" if engine.name.startswith("vllm-ascend") else CAPTURED
-    host = service.host or own
-    host_step_ns(host)
+    host = host_of(engine.name, service.host)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.mtp_layers))
     ask = ServiceAsk(case, service.goal(), load, most, host, drafts, chunks, service.accepted)

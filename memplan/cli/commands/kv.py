@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.export import EXPORTERS, export_budget
@@ -19,8 +20,18 @@ if TYPE_CHECKING:
     from memplan.deployment.lookup_placement import LookupPlacements
     from memplan.deployment.worker_check import WorkerCheck
     from memplan.export.settings import ConsumerSettings
+    from memplan.kv import KvBudget
+    from memplan.reports.kv.tiers_section import CacheTierAnswers
 
+_TIERS = "Tiers"
 _CONSUMERS = ", ".join(exporter.name for exporter in EXPORTERS.values() if exporter.budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offload:
+    layerwise: bool
+    sparse: str | None
+    host: str | None
 
 
 @reporting
@@ -46,6 +57,49 @@ def command(
         typer.Option(
             "--from-log",
             help="What a worker logged when it started: item by item beside the plan, and the plan with its figures.",
+            show_default=False,
+        ),
+    ] = None,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tier",
+            help="Memory for caches outside the dies: dram=512GiB, pool=4TiB, ucm=4TiB@20GB/s; several times.",
+            rich_help_panel=_TIERS,
+            show_default=False,
+        ),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Traffic of hashed blocks, JSON lines: what of its prompts is found in HBM and each tier.",
+            rich_help_panel=_TIERS,
+            show_default=False,
+        ),
+    ] = None,
+    trace_block: Annotated[
+        int, typer.Option("--trace-block", help="Tokens of a block in the traffic.", rich_help_panel=_TIERS, min=1)
+    ] = 512,
+    layerwise: Annotated[
+        bool,
+        typer.Option(
+            "--layerwise", help="Also say how few buffers the layers of a prefill can share.", rich_help_panel=_TIERS
+        ),
+    ] = False,
+    sparse_offload: Annotated[
+        str | None,
+        typer.Option(
+            "--sparse-offload",
+            help="Also say what so much host memory a replica adds while decoding, where attention picks tokens.",
+            rich_help_panel=_TIERS,
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose host time steps have: captured or vllm-ascend; by default the engine's.",
+            rich_help_panel=_TIERS,
             show_default=False,
         ),
     ] = None,
@@ -83,6 +137,9 @@ def command(
         report = _with_settings(report, export_budget(case, result, to, sizes), export_to)
     if from_log is not None:
         report = _beside_log(report, worker_check(case, result, read_worker_log(from_log)))
+    if tier or trace is not None or layerwise or sparse_offload is not None:
+        texts, asked = tuple(tier or ()), _Offload(layerwise, sparse_offload, host)
+        report = _with_tiers(report, _tier_answers(case, result, texts, trace, trace_block, asked))
     if used is None:
         return report
     found = cache_use(used)
@@ -127,4 +184,44 @@ def _beside_log(report: Report, check: WorkerCheck) -> Report:
         report,
         sections=(*report.sections, worker_section(check)),
         document=None if document is None else lambda: {**document(), "worker": worker_document(check)},
+    )
+
+
+def _tier_answers(
+    case: Case, result: KvBudget, texts: tuple[str, ...], trace: Path | None, block: int, offload: _Offload
+) -> CacheTierAnswers:
+    from memplan.core.units import parse_size
+    from memplan.deployment.cache_tiers import asked_tier, tier_plans
+    from memplan.deployment.latent_offload import layerwise_reuse, sparse_offload
+    from memplan.reports.kv.tiers_section import CacheTierAnswers
+    from memplan.serving.constants import host_of
+    from memplan.traffic import CacheTier, prefix_hits, read_arrivals
+
+    host = host_of(case.engine.name, offload.host)
+    plans = tier_plans(case, result, [asked_tier(text) for text in texts], host)
+    hits = None
+    if trace is not None:
+        tiers = [CacheTier("HBM", result.tokens * case.layout.data)]
+        tiers += [CacheTier(item.asked.name, item.tokens) for item in plans]
+        with progress_bar() as progress:
+            hits = prefix_hits(
+                read_arrivals(trace, block), tiers, block=block, granularity=result.prefix_granularity,
+                progress=progress,
+            )  # fmt: skip
+    return CacheTierAnswers(
+        plans,
+        hits,
+        layerwise_reuse(case, result, host) if offload.layerwise else None,
+        None if offload.sparse is None else sparse_offload(case, result, parse_size(offload.sparse)),
+    )
+
+
+def _with_tiers(report: Report, found: CacheTierAnswers) -> Report:
+    from memplan.reports.kv.tiers_section import tiers_document, tiers_sections
+
+    document = report.document
+    return replace(
+        report,
+        sections=(*report.sections, *tiers_sections(found)),
+        document=None if document is None else lambda: {**document(), **tiers_document(found)},
     )
