@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle export-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -39,6 +39,12 @@ fuzz-profiles:  ## 100,000 damaged profile files: whatever is lost must be noted
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
 	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
+
+EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0
+
+export-oracle:  ## exports through the parsers and configurations of those who read them; `make export-oracle EXPORT_ORACLES=vllm-0.33.0`
+	@tools/setup gui,mindspore
+	@for consumer in $(EXPORT_ORACLES); do tools/export_oracle/run $$consumer --draws $(or $(DRAWS),20) --seed $(or $(SEED),1) || exit 1; done
 
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui

@@ -202,7 +202,10 @@ def test_mindformers_is_told_layers_by_stage_in_graph_mode_and_by_number_in_pyna
     graph = export(recomputing, "mindformers", tmp_path / "g.yaml").read_text()
     assert "recompute: [2, 2]  # " in graph
     assert 'max_device_memory: "' in graph
-    pynative = export(recomputing, "mindformers-pynative", tmp_path / "p.yaml").read_text()
+    with pytest.raises(InputError, match=r"tensor_parallel only with parallelism\.sequence_parallel"):
+        export(recomputing, "mindformers-pynative", tmp_path / "p.yaml")
+    whole = training(Layout(pipeline=2, data=2), Recipe(sequence=512, micro_batches=2, recompute_layers=2))
+    pynative = export(whole, "mindformers-pynative", tmp_path / "p.yaml").read_text()
     assert 'full_recompute_layer: ["0-1", "4-5"]' in pynative
     assert "data_parallel_shard_strategy: " in pynative
 
