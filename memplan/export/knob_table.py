@@ -33,7 +33,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.export.settings import ConsumerSetting, ConsumerSettings, PlannedFact, Facts, SettingsFile
+from memplan.export.settings import ConsumerSetting, ConsumerSettings, Facts, PlannedFact, SettingsFile
 
 _MERGED = ("files", "knobs", "left_out")
 

@@ -54,7 +54,7 @@ def command(
     from memplan.compare import Tolerance, compare, write_curves
     from memplan.imports import read_plan
     from memplan.reports.comparison.compare_report import compare_report
-    from memplan.reports.plan_report import consumer_document, settings_sections
+    from memplan.reports.plan_report import settings_document, settings_sections
     from memplan.requests.plan_request import PlanRequest
 
     if (model is None) is (directory is None):
@@ -86,7 +86,7 @@ def command(
     document = report.document
     if not loaded.settings or document is None:
         return report
-    told = {"plan_settings": consumer_document(loaded)}
+    told = {"plan_settings": settings_document(loaded)}
     return replace(
         report,
         sections=(*report.sections, *settings_sections(loaded)),

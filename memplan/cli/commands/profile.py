@@ -82,7 +82,7 @@ def _with_model(
     """`report` with the time and memory of the rank by layers and parts of the model at `config`."""
     from memplan.compare import compare
     from memplan.reports.model_sections import model_document, model_sections
-    from memplan.reports.plan_report import consumer_document, settings_sections
+    from memplan.reports.plan_report import settings_document, settings_sections
     from memplan.requests.plan_request import PlanRequest
 
     plan = PlanRequest(config, rank=rank).plan_like(profile, progress=progress)
@@ -93,7 +93,7 @@ def _with_model(
     result = compare(plan, profile, rank=number, progress=progress)
     if kernels is not None:
         write_placed_kernels(result, profile, kernels)
-    told = {"settings": consumer_document(plan), **model_document(result, plan)}
+    told = {"settings": settings_document(plan), **model_document(result, plan)}
     document = report.document
     return replace(
         report,
