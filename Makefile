@@ -1,9 +1,12 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle export-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
 JOBS ?= 2
+
+# The CPU's build of torch; the plain one brings CUDA of many GB.
+TORCH ?= torch==2.13.0+cpu
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,6 +25,8 @@ test-slow:  ## the tests marked slow
 
 test-torch:  ## the tests with PyTorch, in an environment of its own below build/
 	@[ -x build/torch-env/bin/python ] || python3 -m venv build/torch-env
+	@build/torch-env/bin/python -c 'import torch' 2>/dev/null || build/torch-env/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu '$(TORCH)'
 	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
 	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
 
@@ -39,6 +44,12 @@ fuzz-profiles:  ## 100,000 damaged profile files: whatever is lost must be noted
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
 	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
+
+EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0
+
+export-oracle:  ## exports through the parsers and configurations of those who read them; `make export-oracle EXPORT_ORACLES=vllm-0.33.0`
+	@tools/setup gui,mindspore
+	@for consumer in $(EXPORT_ORACLES); do tools/export_oracle/run $$consumer --draws $(or $(DRAWS),20) --seed $(or $(SEED),1) || exit 1; done
 
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QByteArray, QSettings
 
-from memplan.core.options import options_of
 from memplan.gui.i18n import LANGUAGES, system_language
 from memplan.gui.model.palette import Palette, load_palette
 from memplan.gui.model.session.open_request import Request
-from memplan.requests.plan_request import PlanRequest
+from memplan.gui.model.session.request_values import plain_request, request_of
 
 _RECENT = 10
 
@@ -105,7 +103,7 @@ class Settings:
 
     def _requests(self, name: str) -> list[Request]:
         found = self._json(name)
-        requests = [_request(item) for item in found] if isinstance(found, list) else []
+        requests = [request_of(item) for item in found] if isinstance(found, list) else []
         return [request for request in requests if request is not None]
 
     @property
@@ -116,7 +114,7 @@ class Settings:
     def opened(self, request: Request) -> None:
         """Put `request` first among the recent ones."""
         rest = [item for item in self.recent if (item.plan, item.profile) != (request.plan, request.profile)]
-        self._set("recent", json.dumps([_plain(item) for item in [request, *rest][:_RECENT]]))
+        self._set("recent", json.dumps([plain_request(item) for item in [request, *rest][:_RECENT]]))
 
     @property
     def open_at_start(self) -> list[tuple[Request, tuple[float, float] | None]]:
@@ -124,7 +122,7 @@ class Settings:
         found = self._json("open")
         kept = []
         for item in found if isinstance(found, list) else ():
-            request = _request(item)
+            request = request_of(item)
             if request is None:
                 continue
             time_range = item.get("stretch")
@@ -139,7 +137,8 @@ class Settings:
     @open_at_start.setter
     def open_at_start(self, opened: Sequence[tuple[Request, tuple[float, float] | None]]) -> None:
         plain = [
-            {**_plain(request), "stretch": list(time_range) if time_range else None} for request, time_range in opened
+            {**plain_request(request), "stretch": list(time_range) if time_range else None}
+            for request, time_range in opened
         ]
         self._set("open", json.dumps(plain))
 
@@ -178,58 +177,3 @@ class Settings:
     @arrangement.setter
     def arrangement(self, arrangement: Mapping[str, list[str]]) -> None:
         self._set("tracks", json.dumps(dict(arrangement)))
-
-
-def _plain(request: Request) -> dict[str, object]:
-    return {
-        "plan": str(request.plan) if request.plan is not None else None,
-        "profile": str(request.profile) if request.profile is not None else None,
-        "rank": request.rank,
-        "chip": request.chip,
-        "shapes": [[name, list(shape)] for name, shape in request.shapes],
-        "step": None if request.step is None else _plain_step(request.step),
-        "compared_step": request.compared_step,
-    }
-
-
-def _request(item: object) -> Request | None:
-    if not isinstance(item, dict):
-        return None
-    plan, profile, rank, chip = (item.get(name) for name in ("plan", "profile", "rank", "chip"))
-    compared = item.get("compared_step")
-    request = Request(
-        plan=Path(plan) if isinstance(plan, str) else None,
-        profile=Path(profile) if isinstance(profile, str) else None,
-        rank=rank if isinstance(rank, int) else None,
-        chip=chip if isinstance(chip, str) else None,
-        shapes=_shapes(item.get("shapes")),
-        step=_step(item.get("step")),
-        compared_step=compared if isinstance(compared, int) else None,
-    )
-    return request if request.plan is not None or request.profile is not None else None
-
-
-def _plain_step(step: PlanRequest) -> dict[str, object]:
-    """The options of a step that are not as by default."""
-    values = {field.name: getattr(step, field.name) for field, _ in options_of(step)}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def _step(found: object) -> PlanRequest | None:
-    if not isinstance(found, dict) or not isinstance(found.get("source"), str):
-        return None
-    usual = PlanRequest(Path(found["source"]))
-    known = {field.name: getattr(usual, field.name) for field, _ in options_of(usual)}
-    kept = {
-        name: value
-        for name, value in found.items()
-        if name in known and name != "source" and (known[name] is None or type(value) is type(known[name]))
-    }
-    return replace(usual, **kept)
-
-
-def _shapes(found: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    try:
-        return tuple((str(name), tuple(int(dim) for dim in shape)) for name, shape in found)
-    except (TypeError, ValueError):
-        return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from memplan.models.architecture import Layer, LookupTable, ModelConfig
+from memplan.models.architecture import AlternatingStreams, Layer, LookupTable, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, table_weight, vector_weight
 
@@ -19,6 +19,10 @@ class ParameterCounts:
     embedding_and_head: int
     active: int
     by_group: tuple[tuple[str, int], ...]
+
+
+PER_LAYER_TABLE = "embed_per_layer"
+"""The name of the second embedding, which gives every layer elements of its own."""
 
 
 def _streams(name: str, streams: int, hidden: int) -> Iterator[Weight]:
@@ -37,6 +41,19 @@ def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
     )
     for name in ("q_weight", "k_weight"):
         yield Weight(f"lookup.{name}", WeightGroup.NORM, (streams, hidden))
+
+
+def _alternating(kept: AlternatingStreams, hidden: int) -> Iterator[Weight]:
+    """What a layer has beside its parts: the low-rank product, and coefficients to predict and correct streams."""
+    count, group = kept.streams, WeightGroup.HYPER_CONNECTIONS
+    yield matrix_weight("laurel_left", WeightGroup.ATTENTION, kept.low_rank, hidden)
+    yield matrix_weight("laurel_right", WeightGroup.ATTENTION, hidden, kept.low_rank)
+    yield vector_weight("laurel_norm", WeightGroup.NORM, hidden)
+    yield matrix_weight("altup_router", WeightGroup.ROUTER, count, hidden)
+    yield vector_weight("altup_router_norm", WeightGroup.NORM, hidden)
+    yield Weight("altup_prediction", group, (count * count, count))
+    yield Weight("altup_correction", group, (count, count))
+    yield vector_weight("altup_scale", WeightGroup.NORM, hidden)
 
 
 def _residuals(parts: tuple[str, ...], hidden: int) -> list[Weight]:
@@ -68,6 +85,8 @@ def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
             found += _streams(name, config.hyper.streams, hidden)
     if config.attention_residuals:
         found += _residuals(("attention", "ffn"), hidden)
+    if config.alternating is not None:
+        found += _alternating(config.alternating, hidden)
     if config.per_layer_inputs is not None:
         width = config.per_layer_inputs.width
         found += [
@@ -113,12 +132,18 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         ]
     if config.attention_residuals:
         found += _residuals(("output",), hidden)
+    if config.alternating is not None:
+        others = (config.alternating.streams - 1) * hidden
+        found += [
+            matrix_weight("altup_projections", WeightGroup.DENSE_FFN, others, hidden),
+            matrix_weight("altup_unembed_projections", WeightGroup.DENSE_FFN, others, hidden),
+        ]
     if config.per_layer_inputs is not None:
         extra = config.per_layer_inputs
         width = len(config.layers) * extra.width
         found += [
             Weight(
-                "embed_per_layer", WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size
+                PER_LAYER_TABLE, WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size
             ),
             matrix_weight("per_layer_model_projection", WeightGroup.DENSE_FFN, width, hidden),
             vector_weight("per_layer_projection_norm", WeightGroup.NORM, extra.width),

@@ -15,6 +15,7 @@ from PySide6.QtGui import (
     QImage,
     QKeyEvent,
     QMouseEvent,
+    QPaintEngine,
     QPainter,
     QPaintEvent,
     QPen,
@@ -158,6 +159,10 @@ class TimeCanvas(QWidget):
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """Paint the plot into `pixels` (device rows, device columns), which is filled with the ground colour."""
 
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Paint the plot for a vector picture; as pixels where a view has no other way."""
+        painter.drawImage(self.plot.topLeft(), self._frame(self.plot))
+
     def paint_over(self, painter: QPainter) -> None:
         """Paint labels and whatever else lies over the pixels."""
 
@@ -169,8 +174,13 @@ class TimeCanvas(QWidget):
         painter = QPainter(self)
         self._tags.clear()
         plot = self.plot
-        painter.drawImage(plot.topLeft(), self._frame(plot))
+        engine = painter.paintEngine()
         painter.setClipRect(plot)
+        if engine is not None and engine.type() is QPaintEngine.Type.SVG:
+            self._block(painter, QRectF(plot), self.colours.role("ground"))
+            self.paint_vectors(painter)
+        else:
+            painter.drawImage(plot.topLeft(), self._frame(plot))
         self.paint_over(painter)
         self._paint_marks(painter, plot)
         painter.setClipping(False)
@@ -275,11 +285,11 @@ class TimeCanvas(QWidget):
             painter.setPen(self.pen("warning"))
             for x in (left, right):
                 painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-        for index, marker in enumerate(self.session.markers):
+        for marker in self.session.markers:
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))
             painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-            self.paint_tag(painter, x + 3, plot.bottom() - 5, f"M{index + 1}", self.pen("warning"))
+            self.paint_tag(painter, x + 3, plot.bottom() - 5, self.session.marker_name(marker), self.pen("warning"))
         if viewport.cursor is not None:
             painter.setPen(self.pen("faint", 1.0, 160))
             x = self.x_of(viewport.cursor)

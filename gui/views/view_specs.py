@@ -13,6 +13,7 @@ VIEW_SPECS = (
     ViewSpec("timeline", "Timeline", f"{_VIEWS}.timeline.timeline_view:TimelineView", _MIDDLE),
     ViewSpec("details", "Details", f"{_VIEWS}.details_panel:DetailsView", _RIGHT),
     ViewSpec("problems", "Problems", f"{_VIEWS}.problems_panel:ProblemsView", _RIGHT, tab_with="details"),
+    ViewSpec("notes", "Notes", f"{_VIEWS}.notes_view:NotesView", _RIGHT, tab_with="details"),
     ViewSpec("map", "Memory map", f"{_VIEWS}.memory.memory_map_view:MemoryMapView", _BOTTOM),
     ViewSpec("curve", "Memory over time", f"{_VIEWS}.memory.memory_curve_view:CurveView", _BOTTOM, below="map"),
     ViewSpec(
@@ -115,7 +116,7 @@ VIEW_SPECS = (
     ),
 )
 
-_BESIDE = {"details": 360}
+_BESIDE = {"details": 360, "notes": 0}
 
 PAGES = (
     PageSpec("overview", "Overview", "overview"),

@@ -21,6 +21,7 @@ from memplan.gui.model.session.open_request import (
     wants_step,
 )
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.session.view_file import VIEW_SUFFIX, read_view_file
 from memplan.gui.settings import Settings
 from memplan.gui.window.dialogs import ask_chip, ask_item, ask_shape
 from memplan.gui.work.loader import DocumentLoader
@@ -71,6 +72,10 @@ class DocumentOpener:
 
     def open(self, paths: Sequence[Path], chip: str | None = None) -> None:
         """Open files and folders: together with what is open of the other kind, else as further documents."""
+        views = [path for path in paths if path.suffix == VIEW_SUFFIX]
+        for path in views:
+            self.open_view(path)
+        paths = [path for path in paths if path not in views]
         for request in requests_for(list(paths), self.request):
             if not self.open_planned(replace(request, chip=chip or request.chip)):
                 return
@@ -153,6 +158,15 @@ class DocumentOpener:
             self._settings.arrangement = tracks.arrangement(self._settings.arrangement)
 
     # -- asking --------------------------------------------------------------------------------------------------
+
+    def open_view(self, path: Path) -> None:
+        """Open what a saved view names, at the same place."""
+        try:
+            saved = read_view_file(path)
+        except InputError as error:
+            self._problem(str(error))
+            return
+        self.open_request(saved.request, new_tab=True, prepare=saved.show)
 
     def open_sample(self) -> None:
         """Open the bundled plan and the profile that was simulated from it."""
@@ -276,4 +290,4 @@ class DocumentOpener:
 
 
 def _plan_kinds() -> str:
-    return f"{tr('Plans and graphs')} ({PLAN_PATTERNS});;{tr('All files')} (*)"
+    return f"{tr('Plans and graphs')} ({PLAN_PATTERNS} *{VIEW_SUFFIX});;{tr('All files')} (*)"

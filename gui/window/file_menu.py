@@ -8,6 +8,7 @@ from memplan.gui.commands import Command
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.export_dialogs import ExportDialogs
+from memplan.gui.window.sharing import Sharing
 from memplan.gui.window.view_docks import ViewDocks
 
 
@@ -16,6 +17,7 @@ def file_commands(
     opener: DocumentOpener,
     exports: ExportDialogs,
     docks: ViewDocks,
+    sharing: Sharing,
     *,
     cancel: Callable[[], object],
     close_window: Callable[[], object],
@@ -24,6 +26,9 @@ def file_commands(
 
     def has_plan() -> bool:
         return documents.current.session.document.plan is not None
+
+    def has_document() -> bool:
+        return not documents.current.session.document.empty
 
     def several_ranks() -> bool:
         profile = documents.current.session.document.profile
@@ -60,6 +65,8 @@ def file_commands(
         Command(
             "copy-window", "File", "Copy the window as a picture", lambda: exports.copy_view(""), ("Ctrl+Shift+C",)
         ),
+        Command("save-place", "File", "Save this place …", sharing.save_view, ("Ctrl+Shift+S",), enabled=has_document),
+        Command("report", "File", "Report …", sharing.save_report, ("Ctrl+P",), enabled=has_document),
         Command("close-document", "File", "Close the document", opener.close, ("Ctrl+W",), separated=True),
         Command("next-document", "File", "Next document", lambda: turn(1), ("Ctrl+Tab",)),
         Command("previous-document", "File", "Previous document", lambda: turn(-1), ("Ctrl+Shift+Tab",)),

@@ -33,6 +33,7 @@ from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
 from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher, page_offered
 from memplan.gui.window.rank_switcher import RankSwitcher
+from memplan.gui.window.sharing import Sharing
 from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
@@ -170,6 +171,7 @@ class MainWindow(QMainWindow):
                 self.opener,
                 self.exports,
                 self.docks,
+                Sharing(self, self.documents, self.services, self.jobs, self.say),
                 cancel=self.loader.cancel,
                 close_window=self.close,
             ),

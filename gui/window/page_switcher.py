@@ -14,7 +14,7 @@ from memplan.gui.model.event import Event
 from memplan.gui.views.view import PageSpec, ViewArea
 from memplan.gui.window.view_docks import ViewDocks
 
-_ANYWHERE = ("details", "problems")
+_ANYWHERE = ("details", "problems", "notes")
 """Views that every page may have beside it."""
 
 

@@ -52,10 +52,11 @@ class RankSwitcher:
 
         def show(session: Session) -> None:
             session.diagnosis, session.page = before.diagnosis, before.page
-            session.markers = list(before.markers)
+            session.markers, session.marker_names = list(before.markers), dict(before.marker_names)
+            session.notes = before.notes
             session.viewport.show(before.viewport.start, before.viewport.end)
             self._opener.keep_arrangement()
-            self._documents.show(now.request, session, new_tab=False)
+            self._documents.show(replace(now.request, own_clock=document.own_clock), session, new_tab=False)
 
         self._jobs.latest(self, tr("views"), lambda _: Session(document, before.tier), show, question="clock")
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import re
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMimeData, QPoint, QSize
-from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPainter, QPixmap
+from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPainter, QPixmap, QRegion
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_binary_file
+from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.timeline.timeline_view import TimelineView
 
 _OURS = "application/x-memplan-view"
+
+_LEAST_PX, _MOST_PX = 120, 12_000
+_SIZE = re.compile(r"\s(?:width|height)=\"[^\"]*\"")
 
 VIEW_FORMATS = {".png": "PNG (*.png)", ".svg": "SVG (*.svg)", ".csv": "CSV (*.csv)"}
 """What a view can be saved as, by the suffix of the file, with the text of the file dialog."""
@@ -38,10 +44,36 @@ def svg(widget: QWidget) -> bytes:
     generator.setSize(QSize(widget.width(), widget.height()))
     generator.setViewBox(widget.rect())
     generator.setTitle(f"memplan: {widget.windowTitle() or widget.objectName()}".rstrip(": "))
-    painter = QPainter(generator)
-    widget.render(painter, QPoint(0, 0))
+    if isinstance(widget, TimelineView):
+        widget = whole_timeline(widget)
+        generator.setSize(QSize(widget.width(), widget.height()))
+        generator.setViewBox(widget.rect())
+    if isinstance(widget, TimeCanvas):  # scroll bars and fields in it are no part of a picture
+        flags, painter = QWidget.RenderFlag.DrawWindowBackground, QPainter(generator)
+        widget.render(painter, QPoint(0, 0), QRegion(), flags)
+    else:
+        painter = QPainter(generator)
+        widget.render(painter, QPoint(0, 0))
     painter.end()
     return bytes(buffer.data().data())
+
+
+def whole_timeline(view: TimelineView) -> TimelineView:
+    """A timeline like `view` that is high enough for all its tracks; those that aren't read are not read for it."""
+    whole = TimelineView(view.session, view.colours, None, lambda *_: None)
+    whole.forget()
+    height = whole.placed[-1].top + whole.placed[-1].height + whole.ruler_px if whole.placed else view.height()
+    whole.resize(view.width(), min(max(height, _LEAST_PX), _MOST_PX))
+    return whole
+
+
+def inline_svg(widget: QWidget) -> str:
+    """The same as a piece of a page, as wide as there is room."""
+    text = svg(widget).decode()
+    drawn = text[text.index("<svg") :]
+    head, rest = drawn.split(">", 1)
+    head = _SIZE.sub("", head)
+    return f'{head} role="img" style="width:100%;height:auto">{rest}'
 
 
 def view_picture(widget: QWidget, path: Path) -> bytes | None:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "compare": "compare.command",
     "diagnose": "diagnose.command",
     "diff": "diff.command",
+    "job": "job.command",
     "export": "export.command",
     "simulate": "simulate.command",
     "chips": "chips.command",
@@ -39,6 +40,7 @@ _COMMANDS = {
     "calibrate": "calibrate.command",
     "gui": "gui.command",
     "mcp": "mcp.command",
+    "kernel": "kernel.command",
     "op": "op.op_app",
     "cache": "cache.cache_app",
 }

@@ -13,7 +13,8 @@ Each `knobs/NAME-VERSION.json` states one version of one consumer:
   changes its unit, rounded down, `least` refuses what is less after that; `product_of` names facts that must multiply
   to it.
 - `always`: settings that are there whatever was planned; with `with`, only beside that fact.
-- `conflicts`: settings that the consumer refuses beside each other; `needs`: settings that another one rests on.
+- `conflicts`: settings that the consumer refuses beside each other; `needs`: settings that another one rests on, unless
+  it has the value `unless`.
 - `left_out`: facts that the consumer works out by itself, with the reason (`*`: all that it has no knobs for);
   `notes`: what it can't guarantee.
 
@@ -32,7 +33,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.export.settings import ConsumerSetting, ConsumerSettings, Fact, Facts, SettingsFile
+from memplan.export.settings import ConsumerSetting, ConsumerSettings, Facts, PlannedFact, SettingsFile
 
 _MERGED = ("files", "knobs", "left_out")
 
@@ -162,7 +163,7 @@ def _of_facts(knobs: Mapping[str, Any], facts: Facts, title: str) -> Iterator[Co
             )
 
 
-def _in_units(row: Mapping[str, Any], name: str, fact: Fact, title: str) -> Any:
+def _in_units(row: Mapping[str, Any], name: str, fact: PlannedFact, title: str) -> Any:
     value = fact.value
     if "divide" in row:
         value //= row["divide"]
@@ -208,7 +209,8 @@ def _refuse_conflicts(knobs: Mapping[str, Any], settings: list[ConsumerSetting],
                 remedy="plan without one of them",
             )
     for row in knobs.get("needs", ()):
-        if row["setting"] in on and not on & set(row["one_of"]):
+        needing = row["setting"] in on and by_name[row["setting"]] != row.get("unless")
+        if needing and not on & set(row["one_of"]):
             raise InputError(
                 f"{title} takes {row['setting']} only with {' or '.join(row['one_of'])} ({row['source']})",
                 remedy="plan with it, or without the other",

@@ -93,7 +93,7 @@ def plan_onchip(needs: Sequence[Need], chip: Chip, *, iterations: int = 4) -> On
                 peak=result.peak,
                 lower_bound=result.lower_bound,
                 lower_bound_method=result.lower_bound_method,
-                alignment=_alignment(chip, TIERS[result.pool]),
+                alignment=buffer_alignment(chip, TIERS[result.pool]),
             )
             for result in found.pools
             if result.pool in used
@@ -117,7 +117,7 @@ def _problem(needs: Sequence[Need], chip: Chip, iterations: int) -> tuple[Proble
             raise InputError(
                 f"buffer {need.name!r} has {need.copies} copies of {need.size} bytes", remedy="give more than 0"
             )
-        alignment = _alignment(chip, tier)
+        alignment = buffer_alignment(chip, tier)
         first_id = len(buffers)
         for copy in range(need.copies):
             intervals = (
@@ -154,7 +154,8 @@ def _tier(need: Need) -> Tier:
     return tier
 
 
-def _alignment(chip: Chip, tier: Tier) -> int:
+def buffer_alignment(chip: Chip, tier: Tier) -> int:
+    """Bytes to whose multiples addresses in an on-chip memory go."""
     return max(int(chip.number(_ALIGNMENT[tier]) or 0), _LEAST_ALIGNMENT)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
@@ -27,6 +27,11 @@ from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.planner import plan as make_plan
 from memplan.schema import Plan, Tier
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
 
 DENSE = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 512, "num_hidden_layers": 8,
@@ -202,7 +207,10 @@ def test_mindformers_is_told_layers_by_stage_in_graph_mode_and_by_number_in_pyna
     graph = export(recomputing, "mindformers", tmp_path / "g.yaml").read_text()
     assert "recompute: [2, 2]  # " in graph
     assert 'max_device_memory: "' in graph
-    pynative = export(recomputing, "mindformers-pynative", tmp_path / "p.yaml").read_text()
+    with pytest.raises(InputError, match=r"tensor_parallel only with parallelism\.sequence_parallel"):
+        export(recomputing, "mindformers-pynative", tmp_path / "p.yaml")
+    whole = training(Layout(pipeline=2, data=2), Recipe(sequence=512, micro_batches=2, recompute_layers=2))
+    pynative = export(whole, "mindformers-pynative", tmp_path / "p.yaml").read_text()
     assert 'full_recompute_layer: ["0-1", "4-5"]' in pynative
     assert "data_parallel_shard_strategy: " in pynative
 

@@ -35,6 +35,20 @@ def _plan_model(scene: Scene) -> None:
     dialog.reject()
 
 
+def _save_place(scene: Scene) -> None:
+    path = scene.folder / "here.memplan-view"
+    scene.answer(QFileDialog, "getSaveFileName", (str(path), ""))
+    scene.press("save-place")
+    assert path.exists()
+
+
+def _report(scene: Scene) -> None:
+    path = scene.folder / "report.html"
+    scene.answer(QFileDialog, "getSaveFileName", (str(path), ""))
+    scene.press("report")
+    assert "<svg" in path.read_text(encoding="utf-8")
+
+
 def _open_recent(scene: Scene) -> None:
     scene.window.opener.open_request(Request(PLAN, PROFILE))
     scene.window.opener.close()
@@ -128,6 +142,8 @@ def _close(scene: Scene) -> None:
 FILE_CASES: dict[str, Callable[[Scene], None]] = {
     "open-file": _open_file,
     "open-folder": _open_folder,
+    "save-place": _save_place,
+    "report": _report,
     "plan-model": _plan_model,
     "open-recent": _open_recent,
     "open-sample": _open_sample,

@@ -213,6 +213,7 @@ VIEW_CASES: dict[str, Callable[[Scene], None]] = {
         for name in (
             "details",
             "problems",
+            "notes",
             "map",
             "curve",
             "process",

@@ -73,6 +73,49 @@ def test_the_table_is_shown_with_its_crossings(shared_data: Path, capsys: pytest
     assert "tables and a sequence are on the dies from tensor parallelism 8 on" in shown
 
 
+def test_a_rate_that_no_source_gives_is_told_as_a_function(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--chip", "950DT_9591", "--engine", "vllm-0.33.0-b200", "--tp", "8", "--context", "131072"]
+    found, by_name = places(shared_data, capsys, *words)
+    pool = by_name["pool of host memory over UB"]
+    assert (pool["rate"], pool["tokens_per_second"]) == (None, None)
+    assert pool["cache"] == by_name["host memory, one copy shared"]["cache"]
+    # 6 of 48 rows of 264 B are read by a rank.
+    assert found["reading_bytes_per_second"] == pytest.approx(found["reading"] * 6 * 264)
+    keeps = {item["bytes_per_second"]: item["keeps_up_with"] for item in found["at_rates"]}
+    assert keeps[round(found["decoding_bytes_per_second"])] == "decoding"
+    assert keeps[round(found["reading_bytes_per_second"])] == "prompts and decoding"
+    assert keeps[1_000_000] == "neither"
+    assert keeps[10**11] == "prompts and decoding"
+
+
+def test_reads_under_way_follow_from_rate_and_latency(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, by_name = places(shared_data, capsys, *A3, *THREE)
+    # 6 rows a rank and token, 1 us each (Little's law).
+    assert by_name["host memory, one copy shared"]["in_flight"] == pytest.approx(found["reading"] * 6 * 1e-6)
+
+
+def test_per_layer_inputs_are_tables_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Gemma 4: 262,144 rows of 30 layers x 256 elements in 16 bits, on the dies unless told otherwise."""
+    families = json.loads((Path(__file__).parents[1] / "models" / "families.json").read_text("utf-8"))
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(families["gemma4_text-ple"]["config"]), "utf-8")
+    told = ["kv", str(config), "--chip", "910B3", "--engine", "vllm-0.33.0-h100", "--context", "8192", "--tp", "2"]
+    assert main([*told, "--lookup-tables", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    found = document["lookup_places"]
+    by_name = {place["name"]: place for place in found["places"]}
+    die, host = by_name["HBM, divided by tensor parallelism"], by_name["host memory, one copy shared"]
+    assert (found["rows"], found["token_bytes"]) == (1, 30 * 256 * 2)
+    assert host["on_host"] == 262144 * 30 * 256 * 2
+    assert die["on_die"] == host["on_host"] // 2
+    assert die["cache"] == document["available_bytes"]
+    assert host["cache"] - die["cache"] == die["on_die"]
+    assert host["tokens_per_second"] == pytest.approx(55e9 / (30 * 256))
+    assert found["least_tensor"] == 1
+
+
 def test_models_without_tables_say_so(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kv", str(shared_data / "configs" / "Qwen--Qwen3-8B.json"), "--lookup-tables"]) == 2
     assert "has no lookup tables" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.document import make_document
+from memplan.gui.model.document import make_document, on_own_clock
 from memplan.gui.model.session.session import Session
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.requests.plan_request import PlanRequest
@@ -26,7 +26,7 @@ class Request:
     What to open together; graphs are planned first, for `chip`, with `shapes` for inputs that leave theirs open.
 
     `step` says which step of the model a config.json is planned for, `compared_step` which one of the profile a plan is
-    compared with: by default the one of median length.
+    compared with: by default the one of median length. With `own_clock` the plan keeps its own pace beside the run.
     """
 
     plan: Path | None = None
@@ -36,6 +36,7 @@ class Request:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     step: PlanRequest | None = None
     compared_step: int | None = None
+    own_clock: bool = False
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -132,6 +133,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     document = make_document(
         plan, profile, plan_path=request.plan, rank=request.rank, step=request.compared_step, progress=progress
     )
+    document = on_own_clock(document, request.own_clock)
     progress(0, 1, "views")
     from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
 
@@ -151,7 +153,7 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     progress(0, 1, path.name)
     kind = sniff(path)
     if request.step is not None and kind.is_graph:
-        return request.step.plan(shapes=dict(request.shapes) or None, progress=progress)
+        return replace(request.step, source=path).plan(shapes=dict(request.shapes) or None, progress=progress)
     if kind.is_plan and (request.chip is None or not kind.is_graph):
         return read_plan(path)
     if kind is ContentKind.MODEL_CONFIG:

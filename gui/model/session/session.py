@@ -98,6 +98,10 @@ class Session:
         self.markers_changed = Event()
         self.tier_changed = Event()
         self.markers: list[float] = []
+        self.marker_names: dict[float, str] = {}
+        """What markers are called that were given a name."""
+        self.notes = ""
+        """What the user wrote about the document."""
         self.page = "overview"
         self.diagnosed = Event()
         self.diagnosis: Diagnosis | None = None
@@ -264,11 +268,22 @@ class Session:
         """Put a marker at `time`, or take away the one that is there."""
         if time in self.markers:
             self.markers.remove(time)
+            self.marker_names.pop(time, None)
         else:
             self.markers = sorted([*self.markers, time])
+        self.markers_changed.emit()
+
+    def marker_name(self, time: float) -> str:
+        """What the marker at `time` is called: by its number unless it was given a name."""
+        return self.marker_names.get(time) or f"M{self.markers.index(time) + 1}"
+
+    def name_marker(self, time: float, name: str) -> None:
+        """Call the marker at `time` so; an empty name takes its name away."""
+        self.marker_names[time] = name.strip()
         self.markers_changed.emit()
 
     def clear_markers(self) -> None:
         """Take every marker away."""
         self.markers = []
+        self.marker_names = {}
         self.markers_changed.emit()

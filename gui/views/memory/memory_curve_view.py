@@ -23,6 +23,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.memory.memory_map_view import ShowTier, tier_entries
+from memplan.gui.views.vector_shapes import draw_area, draw_steps, visible_steps
 from memplan.gui.views.view import MenuEntry, ViewServices
 
 
@@ -171,6 +172,25 @@ class CurveView(TimeCanvas):
         if curves.planned is not None:
             line = self.colours.role("planned")
             paint_line(pixels, *self.columns(curves.planned, count, ns_per_px), 0.0, per_px, line, thick)
+
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Areas and lines as shapes."""
+        curves, count = self.curves, self.plot.width()
+        whole, _ = self.whole_start()
+        until = whole + int(count * self.ns_per_px) + 1
+        foot = np.zeros(count)
+        for name, curve in curves.layers.items():
+            head = foot + np.maximum(self.columns(curve, count, self.ns_per_px)[1], 0)
+            low, high = (self.plot.bottom() + 1 - values / self.highest * self.plot.height() for values in (foot, head))
+            draw_area(painter, GUTTER_PX, low, high, self.layer_colour(name))
+            foot = head
+        planned = [(curves.planned, self.colours.role("planned"))] if curves.planned is not None else []
+        for curve, colour in [*reversed(self.lines_shown()), *planned]:
+            time, values = visible_steps(curve.time_ns, curve.values, whole, until)
+            known = values >= 0
+            x = GUTTER_PX + (time[known] - whole) / self.ns_per_px
+            y = self.plot.bottom() + 1 - values[known] / self.highest * self.plot.height()
+            draw_steps(painter, x, y, float(self.width()), colour)
 
     def paint_over(self, painter: QPainter) -> None:
         """Peaks and the capacity."""

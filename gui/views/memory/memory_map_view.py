@@ -24,6 +24,7 @@ from memplan.gui.model.tables.time_sheets import blocks_sheet, map_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.memory.map_layers import MapLayer, MeasuredLayer, PlannedLayer
+from memplan.gui.views.vector_shapes import draw_boxes
 from memplan.gui.views.view import MenuEntry, ViewServices
 from memplan.schema import Tier
 
@@ -192,6 +193,16 @@ class MemoryMapView(TimeCanvas):
             pixels, mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, self._colours, whole, fraction, ns_per_px,
             self.low, (self.high - self.low) / pixels.shape[0],
         )  # fmt: skip
+
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Every visible rectangle as one."""
+        mapped = self.layer.rectangles
+        if mapped is None or not len(mapped):
+            return
+        found, box = self._roomy(mapped, (0.0, 0.0))
+        bottom = self.plot.bottom() + 1
+        left, right = GUTTER_PX + box[:, 0], GUTTER_PX + box[:, 1]
+        draw_boxes(painter, left, right, bottom - box[:, 3], bottom - box[:, 2], self._colours[found])
 
     def paint_over(self, painter: QPainter) -> None:
         """What was planned of blocks, names with room for them, the peak, lines, and the selected one's frame."""

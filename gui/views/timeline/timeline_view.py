@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, QSize, Qt
-from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPainter, QPen, QResizeEvent
+from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPaintEngine, QPainter, QPen, QResizeEvent
 from PySide6.QtWidgets import QLineEdit, QWidget
 
 from memplan.core.arrays import Floats, Int64s
@@ -36,6 +36,7 @@ from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
+from memplan.gui.views.vector_shapes import draw_area, draw_boxes
 from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
@@ -213,6 +214,47 @@ class TimelineView(TrackCanvas):
                 pixels[last - 1] = band
         if missing and self.loader is not None:
             self.loader(self.session, missing)
+
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Every visible slice as a rectangle, and counters as areas."""
+        tracks, px = self.session.tracks, self.ns_per_px
+        whole, fraction = self.whole_start()
+        until = whole + int(self.plot.width() * px) + 1
+        for placed, top in self.visible():
+            y = self.ruler_px + top
+            limit = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
+            painter.setClipRect(QRectF(GUTTER_PX, limit, self.plot.width(), max(self.height() - limit, 0)))
+            if placed.track is None:
+                self._block(
+                    painter, QRectF(GUTTER_PX, y, self.plot.width(), placed.height), self.colours.role("window")
+                )
+                continue
+            if series := tracks.counters(placed.track):
+                self._draw_counter(painter, series[0], y, placed.height)
+            lanes = tracks.lanes(placed.track)
+            if lanes is None:
+                continue
+            table = self._table(placed.track, lanes)
+            for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
+                first, last = lane.between(whole, until)
+                start = (lane.start_ns[first:last] - whole).astype(np.float64) - fraction
+                left = np.maximum(GUTTER_PX + start / px, GUTTER_PX)
+                right = np.minimum(GUTTER_PX + (start + lane.duration_ns[first:last]) / px, self.width())
+                above = np.full(len(left), y + depth * tracks.lane_px + 2.0)
+                draw_boxes(
+                    painter, left, right, above, above + float(tracks.lane_px - 1), table[lane.category[first:last]]
+                )
+        painter.setClipRect(self.plot)
+
+    def _draw_counter(self, painter: QPainter, series: CounterSeries, y: float, height: float) -> None:
+        top = highest(series)
+        if top <= 0:
+            return
+        whole, fraction = self.whole_start()
+        edges = whole + (fraction + np.arange(self.plot.width() + 1) * self.ns_per_px).astype(np.int64)
+        tall = counter_columns(series, edges) / top * (height - 4)
+        foot = np.full(len(tall), y + height)
+        draw_area(painter, GUTTER_PX, foot, foot - tall, self.colours.category(series.name))
 
     def _paint_counter(
         self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float
@@ -403,7 +445,13 @@ class TimelineView(TrackCanvas):
                     painter.drawRect(area)
 
     def paint_gutter(self, painter: QPainter) -> None:
-        """Group headers and track names, drawn anew only when tracks move."""
+        """Group headers and track names, drawn anew only when tracks move; as text in vector pictures."""
+        engine = painter.paintEngine()
+        if engine is not None and engine.type() is QPaintEngine.Type.SVG:
+            painter.save()
+            self._paint_names(painter)
+            painter.restore()
+            return
         scale = self.devicePixelRatioF()
         size = QSize(round(GUTTER_PX * scale), max(round(self.height() * scale), 1))
         if self._gutter is None or self._gutter.size() != size:

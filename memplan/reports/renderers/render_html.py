@@ -10,7 +10,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Whatever a graph's or a profile's names hold, the page can't be made to load or run anything."""
 
 

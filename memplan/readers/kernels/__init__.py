@@ -1,0 +1,1 @@
+"""What compilers of single kernels say of the buffers on chip."""
