@@ -224,7 +224,7 @@ def known_table(shared: Path) -> Iterator[str]:
     from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
     from tests.align.known_runs import Outcome, aligned, recorded_run
     from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-    from tests.align.torch_runs import ALL_RUNS
+    from tests.align.torch_configs import ALL_RUNS
 
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)

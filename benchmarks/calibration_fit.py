@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
@@ -21,14 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align import Alignment, align
-from memplan.align.calibrated_chance import curve_members
-from memplan.core.arrays import Bools, Floats
+from memplan.core.arrays import Floats
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
+from tests.align.simulated_runs import SimulatedRun
+from tests.align.torch_configs import RUNS, SEEN_RUNS
 
 _CLAIMS = ("op", "scope")
 _FEWEST, _BIN = 100, 60
 """Matches from which a way of matching has a curve, and of which a point of it stands for at least."""
+_CALM, _CALMER, _BLIND = 3, 12.0, 4
+"""Every so manieth simulated run is so much less disturbed, and every so manieth has no shapes."""
 _EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99, 0.995, 0.999)
 
 
@@ -37,47 +40,63 @@ class RawClaims:
     """
     What the model said of the kernels of one run, before any curve: columns of equal length by claim.
 
-    `members` are the kernels that each curve is for.
+    `told` is the kind of evidence of each kernel.
     """
 
     recorded: bool
-    members: dict[str, Bools]
+    told: NDArray[np.str_]
     given: dict[str, Floats]
-    right: dict[str, Bools]
+    right: dict[str, Floats]
 
 
-def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, dict[str, Bools], dict[str, Floats]]:
-    """An alignment without calibration, the kernels of each curve, and what is given for each claim."""
-    members: dict[str, Bools] = {}
+def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, NDArray[np.str_], dict[str, Floats]]:
+    """An alignment without calibration, the evidence of each kernel, and what is given for each claim."""
+    evidence: list[NDArray[np.str_]] = []
     given: dict[str, Floats] = {}
 
-    def noted(chance: Floats, how: NDArray[np.int8], matched: Bools, weak: Bools, claim: str) -> Floats:
-        members.update(curve_members(how, matched, weak))
+    def noted(chance: Floats, told: NDArray[np.str_], claim: str) -> Floats:
+        evidence.append(told)
         given[claim] = np.clip(chance, 0.0, 1.0)
         return given[claim].copy()
 
     with patch("memplan.align.alignment.calibrated_chance", noted):
         found = align(plan, kernels)
-    return found, members, given
+    return found, evidence[0], given
 
 
 def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
-    """Claims on simulated runs."""
+    """Claims on simulated runs; some have no shapes, as profiles of the lowest level, some are hardly disturbed."""
     from tests.align.simulated_runs import disturbance, model_plans, simulate_run
 
     plans = list(model_plans(shared / "configs").values())
     for seed in seeds:
-        run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
-        found, members, given = raw_alignment(run.plan, run.kernels)
+        done = disturbance(seed)
+        if seed % _CALM == 0:
+            done = replace(done, **{name: getattr(done, name) / _CALMER for name in ("add", "drop", "alone", "swap")})
+        run = simulate_run(plans[seed % len(plans)], seed, done)
+        kernels = run.kernels
+        if seed % _BLIND == 0:
+            none = ["N/A"] * len(kernels)
+            kernels = replace(kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
+        found, told, given = raw_alignment(run.plan, kernels)
         scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
-        pairs = list(zip(found.op_of_kernel().tolist(), run.truth, strict=True))
-        right = {
-            "op": np.array([op in truth if op >= 0 else not truth for op, truth in pairs]),
-            "scope": np.array(
-                [scope[op] in {scope[other] for other in truth} if op >= 0 else not truth for op, truth in pairs]
-            ),
-        }
-        yield RawClaims(False, members, given, right)
+        said = found.op_of_kernel().tolist()
+        in_scope = [
+            scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
+            for op, truth in zip(said, run.truth, strict=True)
+        ]
+        yield RawClaims(False, told, given, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)})
+
+
+def _pairs_right(run: SimulatedRun, found: Alignment) -> Floats:
+    """For each kernel the share of the ops given to it that it runs; of one in no plan whether it is."""
+    right = np.array([not truth for truth in run.truth], dtype=np.float64)
+    matches = found.matches
+    each = [op in run.truth[kernel] for op, kernel in zip(matches.op.tolist(), matches.kernel.tolist(), strict=True)]
+    count = np.bincount(matches.kernel, minlength=len(right))
+    some = count > 0
+    right[some] = np.bincount(matches.kernel, each, len(right))[some] / count[some]
+    return right
 
 
 def recorded_claims(names: Sequence[str], scratch: Path) -> Iterator[RawClaims]:
@@ -89,9 +108,9 @@ def recorded_claims(names: Sequence[str], scratch: Path) -> Iterator[RawClaims]:
         folder = scratch / name
         folder.mkdir()
         run = mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder)
-        found, members, given = raw_alignment(run.plan, run.kernels)
-        right = np.array(outcome(run, found).right)
-        yield RawClaims(True, members, given, dict.fromkeys(_CLAIMS, right))
+        found, told, given = raw_alignment(run.plan, run.kernels)
+        right = np.array(outcome(run, found).right, dtype=np.float64)
+        yield RawClaims(True, told, given, dict.fromkeys(_CLAIMS, right))
 
 
 def fitted_curves(runs: Sequence[RawClaims], share: float) -> dict[str, dict[str, list[list[float]]]]:
@@ -103,9 +122,12 @@ def fitted_curves(runs: Sequence[RawClaims], share: float) -> dict[str, dict[str
     found: dict[str, dict[str, list[list[float]]]] = {}
     for claim in _CLAIMS:
         found[claim] = {}
-        for name in runs[0].members:
-            given = [run.given[claim][run.members[name]] for run in runs]
-            right = [run.right[claim][run.members[name]] for run in runs]
+        kinds = sorted({kind for run in runs for kind in np.unique(run.told).tolist()})
+        words = [kind.split(".") for kind in kinds]
+        for name in sorted({".".join(each[:count]) for each in words for count in range(1, len(each) + 1)}):
+            members = [(run.told == name) | np.char.startswith(run.told, f"{name}.") for run in runs]
+            given = [run.given[claim][chosen] for run, chosen in zip(runs, members, strict=True)]
+            right = [run.right[claim][chosen] for run, chosen in zip(runs, members, strict=True)]
             simulated = sum(len(part) for part, run in zip(given, runs, strict=True) if not run.recorded)
             roots = [
                 len(part) / np.sqrt(len(run.given[claim])) * run.recorded for part, run in zip(given, runs, strict=True)
@@ -166,9 +188,9 @@ def main() -> None:
     parser.add_argument(
         "--recorded",
         nargs="*",
-        default=["llama", "moe", "llama_grouped", "moe_top4", "mlp_train", "cnn_train", "llama_infer", "llama_train"],
+        default=[*RUNS, *SEEN_RUNS],
     )
-    parser.add_argument("--weight", type=float, default=0.15)
+    parser.add_argument("--weight", type=float, default=1.0)
     options = parser.parse_args()
     first, last = options.seeds
     with tempfile.TemporaryDirectory() as scratch:
@@ -179,10 +201,12 @@ def main() -> None:
     source = (
         f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}) and, weighing "
         f"{options.weight:g} as much together, the recorded runs {', '.join(options.recorded)} "
-        "(tests/align/known_runs.py, mindspore_runs.py): mean probability that the pair model gave, with second "
-        "opinions, and share right, by bins of it, pooled until they rise together; by benchmarks/calibration_fit.py. "
-        "Other seeds, the recorded run mixtral and measured profiles were not used for these curves; for the "
-        "constants of the pair model see the source in pair_model.json."
+        "(tests/align/known_runs.py): mean probability that the pair model gave, with second opinions, and share "
+        "right, by kind of evidence (memplan/align/probabilities/evidence.py) and bins of it, pooled until they rise "
+        "together; by benchmarks/calibration_fit.py. Every fourth simulated run has no shapes, every third is "
+        "disturbed a twelfth as much. Other seeds, other recorded runs, "
+        "MindSpore's and measured profiles were not used for these curves; for the constants of the pair model see the "
+        "source in pair_model.json."
     )
     options.output.write_text(calibration_text(source, fitted_curves(runs, options.weight)), encoding="utf-8")
 

@@ -9,24 +9,26 @@ matched by what it reads and makes (`left_over`); kernels that no plan has are n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
-from memplan.align.calibrated_chance import calibrated_chance
+from memplan.align.branch_order import branches_as_run
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
-from memplan.align.likelihood import Likelihoods, likelihoods, pair_model
-from memplan.align.pair_alignment import align_pairs
+from memplan.align.likelihood import Likelihoods, likelihoods
+from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.probabilities.calibrated_chance import calibrated_chance
+from memplan.align.probabilities.evidence import evidence
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import pieces_of_updates
-from memplan.core.arrays import Bools, Floats, Int32s, Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
@@ -88,23 +90,31 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     units = update_units(found, kernel_class, every, kernel_names >= 0)
     classes = token_classes(units.classes)
     pieces = ways_run(ways, units.seen) if units.seen else {}
-    sequence = planned_sequence(plan, ops_as_run(plan, classes, units.kernel_class, pieces), pieces)
-    ratios = likelihoods(sequence.classes, sequence.rules, classes)
-    row_names = np.array([index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()], np.int64)
-    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     names_kept = kernel_names[units.kept]
+
+    def in_order(ops: Sequence[int]) -> tuple[PlannedSequence, Likelihoods, Int64s]:
+        sequence = planned_sequence(plan, ops, pieces)
+        names = [index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()]
+        return sequence, likelihoods(sequence.classes, sequence.rules, classes), np.array(names, np.int64)
+
+    def likely(ops: Sequence[int]) -> float:
+        return how_likely(*in_order(ops), classes, units.kernel_class, names_kept)
+
+    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, pieces), likely)
+    sequence, ratios, row_names = in_order(ops)
+    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)
     named = (names_kept >= 0) & (pairs.row >= 0)
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     missed, missed_step = _missed(sequence, settled)
-    weak = _weakly_told(sequence, ratios, classes.scalar, units.kernel_class, settled)[units.owner]
+    told = evidence(sequence, ratios, classes, units.kernel_class, settled, len(missed))[units.owner]
     settled = settled.of_each(units.owner)
     planned = settled.row >= 0
     planned[planned] = sequence.scope[settled.row[planned]] >= 0
-    settled.chance[:] = calibrated_chance(settled.chance, settled.how, planned, weak, "op")
-    of_scope = calibrated_chance(settled.scope_chance, settled.how, planned, weak, "scope")
+    settled.chance[:] = calibrated_chance(settled.chance, told, "op")
+    of_scope = calibrated_chance(settled.scope_chance, told, "scope")
     # The two curves are fitted apart; a scope is never less likely than an op of it.
     settled.scope_chance[:] = np.where(planned, np.maximum(of_scope, settled.chance), of_scope)
     return Alignment(
@@ -114,15 +124,6 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
         missed,
         missed_step,
     )
-
-
-def _weakly_told(
-    sequence: PlannedSequence, ratios: Likelihoods, scalar: Bools, kernel_class: Int32s, found: KernelAssignment
-) -> Bools:
-    """Kernels whose sizes are no reason to take them for a part of their op rather than of any near it."""
-    ratio = ratios.behind[sequence.token[found.row], kernel_class]
-    weak: Bools = (found.row >= 0) & (ratio < pair_model()["weak_part"]) & ~scalar[kernel_class]
-    return weak
 
 
 def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Mapping[str, int], Int64s]:

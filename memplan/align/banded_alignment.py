@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from memplan.align.likelihood import Likelihoods
 from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
-from memplan.core.arrays import Float32s, Int32s, Int64s
+from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 
 MOST_CELLS = 12_000_000
 """Cells held at once: four states of four bytes each."""
@@ -64,7 +67,50 @@ def align_band(
     They begin at row `near`, or where steps begin, likelier than elsewhere. `spans` are places between which each
     kernel stands and how many kernels from them, where that is known, and `times` are what they took.
     """
-    from memplan.align.pair_loops import forward, posterior
+    from memplan.align.pair_loops import posterior
+
+    kernels = len(kernel_class)
+    shared, cells, scale, total = _summed(model, kernel_class, kernel_names, low, width, near, spans, times)
+    final = _final(model, low, width, near)
+    best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
+    chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
+    taken: Any = (
+        *shared, model.scope, cells, scale, final, total if total > 0 else 1.0,
+        best, chance, alone, of_scope, first_op, last_op, place,
+    )  # fmt: skip
+    posterior(*taken)
+    row = np.where(chance > alone, best, -1)
+    chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
+    return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
+
+
+def likelihood_of(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s) -> float:
+    """The logarithm of the sum over all alignments of kernels with all rows."""
+    low, rows = np.zeros(len(kernel_class), dtype=np.int64), len(model.token)
+    _, _, scale, total = _summed(model, kernel_class, kernel_names, low, rows, None, None, None)
+    return float(np.log(scale).sum() + np.log(max(total, 1e-300)))
+
+
+def _final(model: PairPrices, low: Int64s, width: int, near: int | None) -> Floats:
+    """The weight of ending after each row of the last kernel's band."""
+    final = np.full(width, model.start_inside)
+    if near is None and len(model.token) - int(low[-1]) <= width:
+        final[len(model.token) - int(low[-1]) - 1] = 1.0
+    return final
+
+
+def _summed(
+    model: PairPrices,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    low: Int64s,
+    width: int,
+    near: int | None,
+    spans: tuple[Int64s, Int64s, Int64s] | None,
+    times: Float32s | None,
+) -> tuple[Any, NDArray[np.float32], Floats, float]:
+    """What both loops take, cells and scales of the way forward, and the sum over all alignments."""
+    from memplan.align.pair_loops import forward
 
     kernels = len(kernel_class)
     nowhere = np.full(kernels, -1, dtype=np.int64)
@@ -83,22 +129,11 @@ def align_band(
     shared = (
         model.token, kernel_class, low, *_by_kernel(model.ratios),
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
-        model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), model.loose, model.prices,
+        model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
+        model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
-    final = np.full(width, model.start_inside)
-    if near is None and len(model.token) - int(low[-1]) <= width:
-        final[len(model.token) - int(low[-1]) - 1] = 1.0
-    total = float((end * final).sum())
-    best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
-    chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
-    posterior(
-        *shared, model.scope, cells, scale, final, total if total > 0 else 1.0,
-        best, chance, alone, of_scope, first_op, last_op, place,
-    )  # fmt: skip
-    row = np.where(chance > alone, best, -1)
-    chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
-    return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
+    return shared, cells, scale, float((end * _final(model, low, width, near)).sum())
 
 
 def _by_kernel(ratios: Likelihoods) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s]:

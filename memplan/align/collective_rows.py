@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.align.banded_alignment import MOST_CELLS, align_band
 from memplan.align.likelihood import pair_model
-from memplan.align.pair_prices import PairPrices
+from memplan.align.pair_prices import SPREAD, PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
@@ -22,6 +22,8 @@ _SPARE = 6
 """Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
 _MOST_ROWS = 448
 """Rows that a band has at most."""
+_FEWEST = 3
+"""Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
 
 
 def place_collectives(
@@ -34,11 +36,41 @@ def place_collectives(
     which: Int64s,
     found: PairResult,
 ) -> None:
-    """Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`."""
+    """
+    Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`.
+
+    Once with as much doubt about their times as any run may deserve, and again with as much as this one does.
+    """
     if not len(which):
         return
+    _place(sequence, model, kernels, kernel_class, kernel_names, times, which, found)
+    row = found.row[which]
+    planned, measured = model.time[row % len(sequence)][row >= 0], times[which][row >= 0]
+    told = (planned > 0.0) & (measured > 0.0)
+    if told.sum() < _FEWEST:
+        return
+    ratio = np.log(measured[told] / planned[told])
+    usual = float(np.median(ratio)) * len(ratio) / (1 + len(ratio))
+    spread = np.sqrt((SPREAD**2 + float(((ratio - usual) ** 2).sum())) / (1 + len(ratio)))
+    if spread < SPREAD:
+        known = np.array([*model.prices[:-1], spread])
+        sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
+        _place(sequence, sharper, kernels, kernel_class, kernel_names, times, which, found)
+
+
+def _place(
+    sequence: PlannedSequence,
+    model: PairPrices,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+    times: Float32s,
+    which: Int64s,
+    found: PairResult,
+) -> None:
     rows = len(sequence)
     before, after, off = _neighbours(found, which)
+    found.put(which, PairResult.empty(len(which)))
     found.place[which] = np.maximum(before, 0)
     count = np.cumsum(sequence.op >= 0)
 
@@ -48,17 +80,16 @@ def place_collectives(
         return where
 
     runs = [frozenset(rule.kernels) for rule in sequence.rules]
-    first = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
+    usual = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
-    prices = np.array(
-        [beside["unplanned"], beside["unplanned"], 0.0, 0.0, 0.0, *model.prices[5:7], 0.0, beside["swap"]]
-    )
+    unplanned, names = beside["unplanned"], model.prices[5:7]
+    prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
     main = kernels.main[kernel_class[which]]
     there = set(main.tolist())
     for kind in there:
         able = np.array(
-            [kind in families and (own == kind or own not in there) for families, own in zip(runs, first, strict=True)]
+            [kind in families and (own == kind or own not in there) for families, own in zip(runs, usual, strict=True)]
         )
         planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
         if len(planned) < 2:
@@ -72,7 +103,13 @@ def place_collectives(
         some = model.taken(whole % rows)
         skip = np.full(len(whole), beside["skip"], dtype=np.float32)
         some = replace(
-            some, place=planned_ops(whole), prices=prices, skip=skip, skip_on=skip, loose=np.zeros_like(skip)
+            some,
+            place=planned_ops(whole),
+            prices=prices,
+            skip=skip,
+            skip_on=skip,
+            loose=np.zeros_like(skip),
+            block=np.zeros_like(whole),
         )
         spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
@@ -82,12 +119,17 @@ def place_collectives(
         result = align_band(
             some, kernel_class[chosen], kernel_names[chosen], low, width, spans=spans, times=times[chosen]
         )
+        row, first, last = (
+            whole[np.clip(column, 0, len(whole) - 1)] for column in (result.row, result.first, result.last)
+        )
+        # One kernel runs several where they follow one another in the plan too, not all that lies between.
+        together = last - first == result.last - result.first
         result = replace(
             result,
-            row=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], -1),
-            first=whole[np.clip(result.first, 0, len(whole) - 1)],
-            last=whole[np.clip(result.last, 0, len(whole) - 1)],
-            place=np.where(result.row >= 0, whole[np.minimum(result.row, len(whole) - 1)], found.place[chosen]),
+            row=np.where(result.row >= 0, row, -1),
+            first=np.where(together, first, row),
+            last=np.where(together, last, row),
+            place=np.where(result.row >= 0, row, found.place[chosen]),
         )
         found.put(chosen, _one_each(result))
 

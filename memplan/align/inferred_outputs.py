@@ -15,13 +15,16 @@ def inferred_outputs(family: int, inputs: Sequence[Dims]) -> tuple[int, ...]:
     Elements of the output of a kernel of that family and those inputs; empty where they don't tell it.
 
     A product's output has the sides that its factors don't share (the last two operands of two sides or more: a bias
-    comes first); elementwise families make what their operands broadcast to, a concatenation has all that it reads.
+    comes first); elementwise families make what their operands broadcast to, a concatenation has all that it reads, a
+    scatter makes what it scatters into.
     """
     known = family_table()
     if family in known.keeping_size:
         return (_broadcast(inputs),) if inputs else ()
     if family == known.number("concat"):
         return (sum(map(prod, inputs)),) if inputs else ()
+    if family == known.number("scatter"):
+        return (prod(inputs[0]),) if inputs else ()
     if family == known.number("product"):
         factors = [dims for dims in inputs if len(dims) >= 2][:2] or [dims for dims in inputs if dims][:2]
         return _product(*factors) if len(factors) == 2 else ()
@@ -38,11 +41,15 @@ def _broadcast(inputs: Sequence[Dims]) -> int:
 
 
 def _product(a: Dims, b: Dims) -> tuple[int, ...]:
-    """Elements of `a·b`, or of what comes out with one or both of them transposed where only that fits."""
+    """Elements of `a·b`, or of what comes out with one or both of them transposed where only one of that fits."""
     if len(a) < 2 or len(b) < 2:
         return ()
     batch = max(prod(a[:-2]), prod(b[:-2]))
-    for shared, left, other, right in ((-1, -2, -2, -1), (-1, -2, -1, -2), (-2, -1, -2, -1), (-2, -1, -1, -2)):
-        if a[shared] == b[other]:
-            return (batch * a[left] * b[right],)
-    return ()
+    if a[-1] == b[-2]:
+        return (batch * a[-2] * b[-1],)
+    found = {
+        batch * a[left] * b[right]
+        for shared, left, other, right in ((-1, -2, -1, -2), (-2, -1, -2, -1), (-2, -1, -1, -2))
+        if a[shared] == b[other]
+    }
+    return tuple(found) if len(found) == 1 else ()

@@ -97,6 +97,7 @@ class LeftOver:
             low, high = int(found.place[mine].min()), int(found.place[mine].max())
             missed = low + np.flatnonzero((planned & ~run)[low : high + 1])
             self._pair(free, missed)
+            self._in_order(mine)
 
     def _pair(self, free: Int64s, missed: Int64s) -> None:
         """Pairs of a missed row and a free kernel, likeliest first."""
@@ -119,6 +120,22 @@ class LeftOver:
                 rest = float(whole[at]) - worth + self.rules["prior"]
                 chosen.append((at, of, worth / (worth + rest)))
         self._settle(chosen, missed)
+
+    def _in_order(self, mine: Int64s) -> None:
+        """
+        Let equal kernels of a step run equal ops in their order: nearness tells how many of them, not which.
+
+        Where one was matched out of order, so may the one have been whose op that is.
+        """
+        found, rules = self.found, self.rules
+        out_of_order = found.how[mine] == HOW.index(MatchedBy.DATAFLOW)
+        row, kind = found.row[mine], self.kernel_class[mine]
+        alone = (row >= 0) & found.core[mine] & (found.first[mine] == found.last[mine])
+        whole = self.sequence.token[row].astype(np.int64) * len(self.kernels) + kind
+        for one in np.unique(whole[out_of_order & alone]).tolist():
+            members = mine[alone & (whole == one)]
+            for several in np.split(members, np.flatnonzero(np.abs(np.diff(found.row[members])) > rules["reach"]) + 1):
+                found.row[several] = found.first[several] = found.last[several] = np.sort(found.row[several])
 
     def _able(
         self, missed: Int64s, kernels: Int64s, begin: Int64s, end: Int64s, span: Int64s

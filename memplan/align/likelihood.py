@@ -22,8 +22,8 @@ from memplan.core.resources import table
 
 _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
-_MOST_PARTS = 4
-"""Equal parts at most into which a matrix is cut: keys, values and queries, or gate and up."""
+_ANY_PARTS = range(1, 5)
+"""Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class LoweringRule:
     """
     What runs an op of a family: families of the kernel itself (the usual one first) and of parts before and after it.
 
-    `repeats` is whether several such kernels may run it, `written_out` whether parts alone may, `piecewise` whether
-    each may do an equal share of it.
+    `seldom` are parts that it hardly has. `repeats` is whether several such kernels may run it, `written_out` whether
+    parts alone may, `piecewise` whether each may do an equal share of it.
     """
 
     kernels: tuple[int, ...]
@@ -40,6 +40,7 @@ class LoweringRule:
     repeats: bool
     written_out: bool
     piecewise: bool = False
+    seldom: frozenset[int] = frozenset()
 
 
 @cache
@@ -50,10 +51,11 @@ def lowering_rules() -> Mapping[int, LoweringRule]:
     for name, rule in table("memplan.align", "lowering.json")["ops"].items():
         found[known.number(name)] = LoweringRule(
             tuple(known.number(item) for item in rule["kernels"]),
-            frozenset(known.number(item) for item in rule["parts"]),
+            frozenset(known.number(item) for item in (*rule["parts"], *rule.get("seldom", ()))),
             bool(rule.get("repeats", False)),
             bool(rule.get("written_out", False)),
             bool(rule.get("piecewise", False)),
+            frozenset(known.number(item) for item in rule.get("seldom", ())),
         )
     return found
 
@@ -91,11 +93,15 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     # Those of one class of kernels side by side, as the loops over kernels read them.
     core, part, again, fused = (np.zeros(shape, dtype=np.float32, order="F") for _ in range(4))
     known = family_table()
-    for row, rule in enumerate(rules):
-        if not rule.kernels:
-            continue  # the sentinel
-        whole = _logarithms(ops, row, rule, kernels)
-        runs, helps, repeated = whole.core, whole.part, whole.again
+    every = {row: _logarithms(ops, row, rule, kernels) for row, rule in enumerate(rules) if rule.kernels}
+    # What is all of one op is hardly a piece of another of which nothing tells in what pieces it may run.
+    whole_of = np.max([item.core for item in every.values()], axis=0, initial=-np.inf)
+    taken = whole_of >= weights["same_family"] + weights["exact"]
+    for row, whole in every.items():
+        rule = rules[row]
+        runs, helps = whole.core, whole.part
+        unlikely = taken & (runs < weights["same_family"] + weights["exact"])
+        repeated = np.where(unlikely, whole.again + weights["piece_of_another"], whole.again)
         pieces = _as_classes(ops, row)
         for piece in range(len(pieces)):
             cut = _logarithms(pieces, piece, rule, kernels)
@@ -144,6 +150,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
             relation.kernel_share >= 1.0,
             relation.largest,
             relation.even & rule.piecewise,
+            relation.reduced,
             (relation.kernel_share > 0.0) | relation.half,
             relation.some,
         ],
@@ -153,14 +160,20 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
             weights["part_related"],
             weights["part_largest"],
             weights["part_piece"],
+            weights["part_reduced"],
             weights["part_half_related"],
             weights["part_some_tokens"],
         ],
         weights["part_unrelated"],
     )
+    near = near + np.where(np.isin(kernels.main, list(rule.seldom)), weights["part_seldom"], 0.0)
+    # What is scattered into is what comes out.
+    scattered = (kernels.main == known.number("scatter")) & relation.strange_output
+    near = near + np.where(scattered, weights["part_other_output"], 0.0)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
-    repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights), -np.inf)
+    turned = np.where(relation.in_order, 0.0, weights["other_order"])
+    repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights) + turned, -np.inf)
     if rule.repeats:
         repeated = np.maximum(repeated, runs + np.minimum(sized, 0.0) + weights["repeat"])
     both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
@@ -169,9 +182,12 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     if rule.kernels[0] == known.number("send_receive"):
         joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
     # A matrix and its transpose are different weights of one size.
-    turned = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
+    transposed = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
     if int(ops.main[row]) == known.number("optimizer"):
-        sized = np.where(turned & usual, sized + weights["other_rows"], sized)
+        stored = (kernels.inputs.max(axis=1) == ops.inputs[row].max()) & (kernels.rows == ops.rows[row]) & usual
+        known_rows = bool(stored.any()) and ops.rows[row] > 0  # else the run may keep all of them transposed
+        lost = weights["other_rows"] if known_rows else weights["unsure_rows"]
+        sized = np.where(transposed & usual, sized + lost, sized)
     return _Logarithms(runs + sized, part, repeated, joint)
 
 
@@ -189,8 +205,9 @@ class _Relation:
     `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
     has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
-    times, `some` whether it may be of some of the tokens; `piece` and `covers` are for products: one dimension is
-    smaller or larger, the others equal.
+    times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
+    rows, `strange_output` whether the kernel makes what the op only reads; `piece` and `covers` are for products: one
+    dimension is smaller or larger, the others equal.
     """
 
     kernel_share: NDArray[np.float64]
@@ -204,6 +221,8 @@ class _Relation:
     even: Bools
     in_order: Bools
     some: Bools
+    reduced: Bools
+    strange_output: Bools
 
 
 def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
@@ -231,9 +250,13 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
         some |= (most > 0) & (most % width == 0) & (most < max(mine, default=0))
     size = max(mine, default=0)
     even = (most > 0) & (size % np.maximum(most, 1) == 0) & (size // np.maximum(most, 1) <= _MOST_PIECES)
+    reduced = np.isin(most, ops.reduced[row]) & (most > 0)
+    makes = kernels.outputs.max(axis=1)
+    strange = (makes > 0) & np.isin(makes, mine) & ~np.isin(makes, made)
     return _Relation(
-        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some
-    )
+        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some,
+        reduced, strange,
+    )  # fmt: skip
 
 
 def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools, Bools]:
@@ -275,13 +298,15 @@ def _factors(kernels: TokenClasses) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools]:
-    """Products with the matrix of one group, or an equal part of it, and some tokens; whether in the op's order."""
+    """Products with the matrix of one group, or a part it may be cut in, and some tokens; whether in the op's order."""
     a, b = (float(size) for size in ops.inputs[row, :2])
     c, groups = float(ops.outputs[row, 0]), int(ops.groups[row])
     x, y, z = _factors(kernels)
     found, in_order = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
     of_weight = c > b  # its gradient: the matrices come out
     known = (x > 0) & (y > 0) & (z > 0)
+    each = (c if of_weight else b) / groups
+    cuts = {round(each / size) for made, out in ops.pieces[row] if (size := out[0] if of_weight else made[1])}
     for first, second in ((x, y), (y, x)):
         matrix, tokens, others, whole, wide, narrow = (
             (z, first, second, c, a, b) if of_weight else (second, first, z, b, a, c)
@@ -289,7 +314,7 @@ def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[B
         parts = whole / groups / np.where(known, matrix, 1.0)
         share, other = tokens / wide, others / narrow
         some = known & (share <= 1.0) & (other <= 1.0)
-        equal = np.isclose(parts, np.round(parts)) & (parts >= 1.0) & (parts <= _MOST_PARTS)
+        equal = np.isclose(parts, np.round(parts)) & np.isin(np.round(parts), list(cuts or _ANY_PARTS))
         alike = np.isclose(share, other) | np.isclose(share, other * parts) | np.isclose(share * parts, other)
         found |= some & equal & alike
         if first is x:

@@ -12,6 +12,8 @@ from memplan.graph.op_names import spelled_family
 
 UNKNOWN_FAMILY = 0
 """The number of the family of types that no table knows."""
+_FUSED = ("FusionOp", "fused", "triton", "Fused")
+"""What types of kernels begin with that run several ops."""
 _SHORTEST_PART = 3
 """A family's name inside a longer one counts from this length on, so that `mm` is not found in `comm`."""
 
@@ -111,11 +113,13 @@ def _families(text: str) -> tuple[int, ...]:
             number = known.of_type.get(spelled_family(piece))
             if number is not None and number not in found:
                 found.append(number)
-        if not text.startswith(("FusionOp", "fused", "triton", "Fused")) and text.startswith("aclnn"):
+        if text.startswith("aclnn"):
             found = found[:1]
     for number in _inside(spelled_family(text)):
         if number not in found:
             found.append(number)
+    if text.startswith(_FUSED):
+        found.sort(key=lambda number: number not in known.heavy)  # what takes its time is what it is
     return tuple(found)
 
 

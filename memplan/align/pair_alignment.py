@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from memplan.align.banded_alignment import MOST_CELLS, PIECE_KERNELS, align_band, align_near
+from memplan.align.banded_alignment import MOST_CELLS, PIECE_KERNELS, align_band, align_near, likelihood_of
 from memplan.align.coarse.coarse_places import coarse_places
 from memplan.align.collective_rows import join_neighbours, place_collectives
 from memplan.align.likelihood import Likelihoods
@@ -14,10 +14,30 @@ from memplan.align.op_families import family_table
 from memplan.align.pair_prices import PairPrices, other_prices, pair_prices
 from memplan.align.pair_result import PairResult, counted_on
 from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.probabilities.second_opinions import doubted_by, stand_alike
 from memplan.align.run_habits import with_habits
-from memplan.align.second_opinions import doubted_by, stand_alike
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Float32s, Int32s, Int64s
+
+_SOME_ROWS, _SOME_KERNELS = 3_000, 4_000
+"""Rows and kernels of the beginning of a step that tell one order of a plan from another."""
+
+
+def how_likely(
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    row_names: Int64s,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    kernel_names: Int64s,
+) -> float:
+    """The logarithm of how likely the first kernels are with the rows of `sequence` in their order."""
+    beside = np.isin(kernels.main, list(family_table().apart))[kernel_class]
+    chain = np.flatnonzero(~beside)[:_SOME_KERNELS]
+    if not len(chain):
+        return 0.0
+    model = pair_prices(sequence, ratios, row_names).taken(np.arange(min(len(sequence), _SOME_ROWS)))
+    return likelihood_of(model, kernel_class[chain], kernel_names[chain])
 
 
 def align_pairs(

@@ -24,13 +24,17 @@ _NEAR, _AMONG_OTHERS = 5.0, 3
 """Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
 
 
-_REACH, _NEIGHBOURS = 24, 10
-"""Rows by which a run departs from the plan's order now and then, and often: ops that don't need one another."""
+_REACH, _NEIGHBOURS, _ACROSS = 48, 10, 3
+"""
+Rows by which a run departs from the plan's order within a layer now and then, and often: ops that don't need one
+another. From one layer to another it is no more than a few.
+"""
 
-_FASTER, _LEAST = 1.0, 0.01
-"""Standard deviation of the logarithm of a collective's time below the planned one, and the least that it counts."""
-_SLOWER, _LEAST_SLOWER = 1.0, 0.15
-"""The same above it: of two it is rather the longer one, but any may wait for others."""
+_LEAST_FASTER, _LEAST_SLOWER = 0.01, 0.15
+"""
+The least that a collective's time counts where it is below the planned one, and above it: of two it is rather the
+longer one, but any may wait for others.
+"""
 
 
 @jit_numpy_division
@@ -41,15 +45,12 @@ def _nearness(place: int, begin: int, end: int, off: int) -> float:
 
 
 @jit_numpy_division
-def _lasting(planned: float, measured: float) -> float:
-    """How well durations fit: a collective often waits for others, but is hardly faster than its links."""
+def _lasting(planned: float, measured: float, spread: float) -> float:
+    """How well durations fit, the better the less they spread: a collective often waits, but is hardly too fast."""
     if planned <= 0.0 or measured <= 0.0:
         return 1.0
-    if measured >= planned:
-        long = np.log(measured / planned) / _SLOWER
-        return max(float(np.exp(-0.5 * long * long)), _LEAST_SLOWER)
-    short = np.log(planned / measured) / _FASTER
-    return max(float(np.exp(-0.5 * short * short)), _LEAST)
+    away = np.log(measured / planned) / spread
+    return max(float(np.exp(-0.5 * away * away)) / spread, _LEAST_SLOWER if measured >= planned else _LEAST_FASTER)
 
 
 @jit_numpy_division
@@ -79,6 +80,8 @@ def forward(
     ends: Float32s,
     group_from: Int64s,
     group_to: Int64s,
+    block_from: Int64s,
+    block_to: Int64s,
     loose: Float32s,
     prices: Floats,
     start: Floats,
@@ -93,8 +96,9 @@ def forward(
     `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
     one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
     kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
-    are equal or differ, and the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`; `loose` is that
-    of one within a group, whose rows are `group_from` to `group_to`.
+    are equal or differ, the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`, and the standard
+    deviation of the logarithm of durations by planned ones; `loose` is the price of a jump within a group, whose rows
+    are `group_from` to `group_to`; `block_from` to `block_to` are those of a layer.
     `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
     `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
@@ -102,7 +106,7 @@ def forward(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
     before = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels):
@@ -144,7 +148,7 @@ def forward(
                 more *= factor
             if kernel_to[j] >= 0:
                 fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(
-                    op_time[at], kernel_time[j]
+                    op_time[at], kernel_time[j], spread
                 )
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
@@ -154,12 +158,16 @@ def forward(
             if j == 0:
                 first = start[i]
             else:
-                begin, stop = min(max(old - 1 - _REACH, 0), width), min(max(old + _REACH, 0), width)
+                was = at - old
+                begin = max(at - 1 - _REACH, block_from[at]) - was
+                stop = min(at + _REACH, block_to[at]) - was
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first = jump * mass + near * (until[stop] - until[begin])
-                begin, stop = min(max(old - 1 - _NEIGHBOURS, 0), width), min(max(old + _NEIGHBOURS, 0), width)
+                begin = min(max(at - 1 - _NEIGHBOURS, block_from[at]), at - 1 - _ACROSS) - was
+                stop = max(min(at + _NEIGHBOURS, block_to[at]), at + _ACROSS) - was
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first += beside * (until[stop] - until[begin])
                 if group_to[at] - group_from[at] > 1:
-                    was = at - old
                     begin, stop = min(max(group_from[at] - was, 0), width), min(max(group_to[at] - was, 0), width)
                     first += loose[at] * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
@@ -223,6 +231,8 @@ def posterior(
     ends: Float32s,
     group_from: Int64s,
     group_to: Int64s,
+    block_from: Int64s,
+    block_to: Int64s,
     loose: Float32s,
     prices: Floats,
     op_scope: Int64s,
@@ -248,7 +258,7 @@ def posterior(
     """
     kernels, width = cells.shape[0], cells.shape[1]
     total = op_class.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside = prices
+    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
     joined = np.zeros(width)
@@ -276,7 +286,7 @@ def posterior(
                     if kernel_to[j + 1] >= 0:
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
-                        ) * _lasting(op_time[at], kernel_time[j + 1])
+                        ) * _lasting(op_time[at], kernel_time[j + 1], spread)
                     enter[i] = fit * next_c[i] + leads * lead[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
@@ -297,13 +307,16 @@ def posterior(
             else:
                 leave = jumped
                 new = i - moved
-                begin, stop = min(max(new + 1 - _REACH, 0), width), min(max(new + 2 + _REACH, 0), width)
+                shift = at - new
+                begin = max(at + 1 - _REACH, block_from[at]) - shift
+                stop = min(at + 2 + _REACH, block_to[at]) - shift
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += near * (until[stop] - until[begin])
-                begin = min(max(new + 1 - _NEIGHBOURS, 0), width)
-                stop = min(max(new + 2 + _NEIGHBOURS, 0), width)
+                begin = min(max(at + 1 - _NEIGHBOURS, block_from[at]), at + 1 - _ACROSS) - shift
+                stop = max(min(at + 2 + _NEIGHBOURS, block_to[at]), at + 2 + _ACROSS) - shift
+                begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += beside * (until[stop] - until[begin])
                 if group_to[at] - group_from[at] > 1:
-                    shift = at - new
                     begin, stop = min(max(group_from[at] - shift, 0), width), min(max(group_to[at] - shift, 0), width)
                     leave += loose[at] * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:
@@ -319,7 +332,7 @@ def posterior(
                     if kernel_to[j + 1] >= 0:
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
-                        ) * _lasting(op_time[at], kernel_time[j + 1])
+                        ) * _lasting(op_time[at], kernel_time[j + 1], spread)
                     helps = behind_core[following, cls] * stay[at] * factor
                     leads = before_core[following, cls] * lead[at] * factor
                     stay_c = (helps + again[following, cls] * factor) * next_c[new]

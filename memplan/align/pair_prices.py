@@ -14,6 +14,9 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 
+SPREAD = 1.0
+"""Standard deviation of the logarithm of a collective's time by the planned one, where the run tells no other."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairPrices:
@@ -33,6 +36,7 @@ class PairPrices:
     entry: Float32s
     ends: Float32s
     group: Int64s
+    block: Int64s
     loose: Float32s
     prices: Floats
     start_inside: float
@@ -61,6 +65,7 @@ class PairPrices:
             entry=change(self.entry),
             ends=change(self.ends),
             group=change(self.group),
+            block=change(self.block),
             loose=change(self.loose),
         )
 
@@ -106,8 +111,9 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         sequence.begins.astype(np.float32),
         sequence.ends,
         sequence.group,
+        sequence.block,
         np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
-        np.array([prices[name] for name in ordered]),
+        np.array([*(prices[name] for name in ordered), SPREAD]),
         float(prices["start_inside"]),
     )
 

@@ -51,7 +51,8 @@ class PlannedSequence:
     `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
     what a row is compared by and `rules` what runs each class. `scope` numbers phase, micro-batch, layer and part of
     planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how likely it is, relatively, that
-    it ends after a row. `group` numbers neighbours that run in any order (`loose_groups`).
+    it ends after a row. `group` numbers neighbours that run in any order (`loose_groups`), `block`
+    those of one layer of one way, or of what lies between layers.
     """
 
     op: Int64s
@@ -66,6 +67,7 @@ class PlannedSequence:
     ends: NDArray[np.float32]
     time: Int64s
     group: Int64s
+    block: Int64s
 
     def __len__(self) -> int:
         return len(self.op)
@@ -160,6 +162,7 @@ def planned_sequence(
         _groups(
             columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()], updates=bool(pieces))
         ),
+        _blocks(plan, columns[:, 0]),
     )
 
 
@@ -167,6 +170,18 @@ def _groups(rows: Int64s, ops: Sequence[int], groups: Int64s) -> Int64s:
     """The group of every row; what is no op is one of its own."""
     of_op = dict(zip(ops, groups.tolist(), strict=True))
     return np.array([of_op[op] if op >= 0 else -1 - place for place, op in enumerate(rows.tolist())], dtype=np.int64)
+
+
+def _blocks(plan: Plan, ops: Int64s) -> Int64s:
+    """The block of every row, numbered: phase, micro-batch and layer; all updates and what is beside them are one."""
+    index: dict[object, int] = {}
+    apart = -1, -1, -1
+
+    def number(op: PlannedOp | None) -> int:
+        one = apart if op is None or op.phase == "optimizer" else (op.phase, op.micro_batch, op.layer)
+        return index.setdefault(one, len(index))
+
+    return np.array([number(plan.ops[op] if op >= 0 else None) for op in ops.tolist()], dtype=np.int64)
 
 
 def _scopes(plan: Plan, ops: Int64s) -> Int64s:

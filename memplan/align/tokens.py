@@ -38,6 +38,7 @@ class TokenClass:
     `groups` is over how many matrices the weight of a grouped product goes, `pieces` the operands of the pieces in
     which a run may do it. `rows` are those of the largest input where it is a matrix.
     `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
+    `reduced` are the elements of what is left of its operands where each row becomes one.
     """
 
     families: tuple[int, ...]
@@ -48,6 +49,7 @@ class TokenClass:
     pieces: Pieces = ()
     rows: int = 0
     widths: tuple[int, ...] = ()
+    reduced: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class TokenClasses:
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
     `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces`,
-    `rows` and `widths` as in `TokenClass`.
+    `rows`, `widths` and `reduced` as in `TokenClass`.
     """
 
     main: Int32s
@@ -72,6 +74,7 @@ class TokenClasses:
     pieces: tuple[Pieces, ...]
     rows: Int64s
     widths: tuple[tuple[int, ...], ...]
+    reduced: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         return len(self.main)
@@ -101,8 +104,9 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     pieces = tuple(item.pieces for item in found)
     rows = np.array([min(item.rows, _MOST_ELEMENTS) for item in found], dtype=np.int64)
     return TokenClasses(
-        main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows, tuple(item.widths for item in found)
-    )
+        main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows,
+        tuple(item.widths for item in found), tuple(item.reduced for item in found),
+    )  # fmt: skip
 
 
 def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
@@ -221,7 +225,19 @@ def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, rou
         groups = next((shape[0] for shape in shapes if len(shape) == 3), 1)
     shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
     widths = tuple(sorted({shape[-1] for shape in shapes if len(shape) == 2 and shape[-1] > 1})) if routed else ()
-    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces, widths=widths)
+    reduced = _reduced([item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None])
+    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces, widths=widths, reduced=reduced)
+
+
+def _reduced(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Rows of operands: along their last side, or along that of a vector that goes over each of them."""
+    sides = {shape[0] for shape in shapes if len(shape) == 1 and shape[0] > 1}
+    found = set()
+    for shape in shapes:
+        if len(shape) > 1 and shape[-1] > 1:
+            size = _elements(shape)
+            found |= {size // side for side in {shape[-1], *sides} if shape[-1] % side == 0}
+    return tuple(sorted(rows for rows in found if rows > 1))
 
 
 def _elements(shape: Sequence[int]) -> int:

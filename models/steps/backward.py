@@ -48,8 +48,8 @@ _UNDONE: Mapping[str, str] = MappingProxyType(
         "ReduceScatter": "AllGather",
         "MoeDistributeDispatch": "MoeDistributeCombine",
         "MoeDistributeCombine": "MoeDistributeDispatch",
-        "MoeInitRouting": "MoeTokenUnpermute",
-        "MoeFinalizeRouting": "MoeTokenPermute",
+        "MoeInitRouting": "MoeTokenPermuteGrad",
+        "MoeFinalizeRouting": "MoeTokenUnpermuteGrad",
         "Relu": "ReluGrad",
         "SigmoidMul": "SwiGluGrad",
     }

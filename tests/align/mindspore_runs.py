@@ -14,13 +14,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 import memplan
-from memplan.core.arrays import Int64s
 from memplan.readers import read_graph
-from memplan.traces.profile import Kernels
-from tests.align.known_runs import KnownRun
+from tests.align.known_runs import KnownRun, without_stalls
 from tests.readers.joined_kernels import join_kernels
 
 SAMPLES_RUN = ("mlp_train", "cnn_train", "llama_infer", "llama_train")
@@ -36,16 +32,8 @@ def mindspore_run(name: str, folder: Path) -> KnownRun:
     plan = memplan.plan(graph, chip="910B2")
     joined = join_kernels(read_graph(graph), list(kernels.name))
     truth = tuple(frozenset({plan.ops[joined[kernel].op].name if kernel in joined else "-"}) for kernel in kernels.name)
-    return KnownRun(plan, replace(kernels, name=[""] * len(kernels), duration_ns=_without_stalls(kernels)), truth)
-
-
-def _without_stalls(kernels: Kernels) -> Int64s:
-    """Each kernel's median duration over the steps: where a busy machine stops a thread, the time is nobody's."""
-    names = np.array(list(kernels.name))
-    times = kernels.duration_ns.copy()
-    for name in set(kernels.name):
-        times[names == name] = int(np.median(kernels.duration_ns[names == name]))
-    return times
+    times = without_stalls(kernels.duration_ns, kernels.name)
+    return KnownRun(plan, replace(kernels, name=[""] * len(kernels), duration_ns=times), truth)
 
 
 def _run(name: str, folder: Path) -> None:

@@ -53,7 +53,7 @@ def family(type_: str, name: str = "") -> list[str]:
         ("Default/net-Net/SparseSoftmaxCrossEntropyWithLogits-op3", ["cross_entropy"]),
         ("BiasAddGrad", ["reduce"]),
         ("AddRmsNormQuant", ["add", "norm", "quantise"]),
-        ("FusionOp_Conv2D_ReLU", ["activation", "convolution"]),
+        ("FusionOp_Conv2D_ReLU", ["convolution", "activation"]),
         ("a kernel of my own", ["unknown"]),
     ],
 )

@@ -10,7 +10,8 @@ from memplan.align import align
 from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
 from tests.align.known_runs import aligned, recorded_run
 from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-from tests.align.torch_runs import RUNS, record
+from tests.align.torch_configs import RUNS
+from tests.align.torch_runs import record
 
 LIVE_RUNS = [
     # Kernels of a few microseconds each: on a busy machine the times of training steps, and with them the share, waver.
