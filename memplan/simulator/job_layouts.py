@@ -13,6 +13,7 @@ from memplan.simulator.job_program import (
     collective,
     computing_ns,
     program_of,
+    scaled_kernels,
     spread_out,
 )
 from memplan.simulator.job_settings import FaultyJob, JobConditions, JobSettings, MemoryTrouble
@@ -51,6 +52,9 @@ def job_of(
         job = FaultyJob((_exchanging(whole),) * ranks, JobSettings())
     else:
         programs = tuple(_stage(whole, rank, ranks, batches or _MICRO_BATCHES) for rank in range(ranks))
+        # Halves of a few kernels each lie percents apart; that would be a fault of its own.
+        even = sum(map(computing_ns, programs)) / ranks
+        programs = tuple(scaled_kernels(program, even / computing_ns(program)) for program in programs)
         job = FaultyJob(programs, JobSettings(stages=_STAGES))
     return job if background is None else _in_the_field(job, background)
 

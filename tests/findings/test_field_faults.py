@@ -191,6 +191,20 @@ def test_a_cost_is_what_the_job_would_be_shorter_by(tmp_path: Path, plan: Plan, 
     assert max(by_rank.values()) == pytest.approx(truth, rel=0.25)
 
 
+def test_of_a_copy_that_nothing_hides_the_kernel_that_waits_for_it_is_named(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("late-swap:strong"), ranks=1, steps=2, seed=5)
+    (copies,) = [one for one in _costly(tmp_path / "job", plan) if one.kind == "copy.exposed"]
+    kernels = _kernels(tmp_path / "job", 0)
+    for place in copies.places:
+        assert place.span_ns is not None
+        (name,) = place.ops
+        after = kernels.start_ns >= place.span_ns[1]
+        assert name == kernels.name[int(kernels.start_ns.argsort()[int((~after).sum())])]
+        assert kernels.start_ns[after].min() - place.span_ns[1] < 10_000
+    idle = [one for one in _costly(tmp_path / "job", plan) if one.kind.startswith("idle.")]
+    assert sum(one.cost_ns or 0 for one in idle) < 0.1 * (copies.cost_ns or 0)
+
+
 def test_a_process_that_stands_still_leaves_no_event(tmp_path: Path, plan: Plan) -> None:
     simulate_job(plan, tmp_path / "job", fault=chosen_fault("stands-still:strong"), ranks=2, steps=4, seed=5)
     trace = json.loads((_output(tmp_path / "job", 0) / "trace_view.json").read_text())
