@@ -150,7 +150,7 @@ def _single(path: Path, notes: Notebook) -> RankSource:
 
 def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
     """One source for each rank that a cluster analysis tells of."""
-    from memplan.traces.readers.cluster_reader import read_cluster
+    from memplan.traces.cluster_files import read_cluster
 
     if not paths:
         return []

@@ -118,7 +118,8 @@ def summary_of(
 
 def _of_cluster(sources: Sequence[RankSource], root: Path, progress: Progress) -> list[RankSummary]:
     """Summaries from files that tell of all ranks, which are read once."""
-    from memplan.traces.readers.cluster_reader import ClusterReader, read_cluster
+    from memplan.traces.cluster_files import read_cluster
+    from memplan.traces.readers.cluster_reader import ClusterReader
 
     files, found = read_cluster(sources[0].files, Notebook(root), progress), []
     for done, source in enumerate(sources):

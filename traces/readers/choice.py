@@ -97,7 +97,8 @@ def _special(source: RankSource, notes: Notebook, progress: Progress) -> RankRea
 
         return MemoryBlockReader(paths[0], notes)
     if source.of_cluster:
-        from memplan.traces.readers.cluster_reader import ClusterReader, read_cluster
+        from memplan.traces.cluster_files import read_cluster
+        from memplan.traces.readers.cluster_reader import ClusterReader
 
         return ClusterReader(read_cluster(source.files, notes, progress), source.rank, notes)
     if paths := source.of(FileKind.MINDIE):

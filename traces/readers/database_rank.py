@@ -16,8 +16,8 @@ from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
-from memplan.traces.readers.communication_tables import communications_in, links_in
 from memplan.traces.readers.database_events import arguments_of, events_of
+from memplan.traces.tables.communication_tables import communications_in, links_in
 from memplan.traces.tables.sqlite import Database
 from memplan.traces.tables.step_tables import step_table, step_times_of
 from memplan.traces.timeline.merge_events import without_far_slices
