@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.probabilities.calibrated_chance import calibrated_chance
-from memplan.align.probabilities.evidence import Evidence
+from memplan.align.probabilities.evidence import MatchEvidence
 from memplan.core.resources import table
 
 
-def told(*names: str) -> Evidence:
-    return Evidence(np.arange(len(names), dtype=np.int8), names)
+def told(*names: str) -> MatchEvidence:
+    return MatchEvidence(np.arange(len(names), dtype=np.int8), names)
 
 
 def test_sizes_that_fit_nothing_else_are_surer_than_order() -> None:
@@ -29,7 +29,7 @@ def test_probabilities_rise_with_what_the_model_gives() -> None:
     for claim in ("op", "scope"):
         for name in table("memplan.align", "calibration.json")[claim]:
             raw = np.linspace(0.0, 1.0, 21)
-            given = calibrated_chance(raw, Evidence(np.zeros(21, dtype=np.int8), (name,)), claim)
+            given = calibrated_chance(raw, MatchEvidence(np.zeros(21, dtype=np.int8), (name,)), claim)
             assert (np.diff(given) >= 0).all()
             assert given.min() >= 0.0
             assert given.max() <= 1.0

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memplan.align.probabilities.evidence import Evidence
+from memplan.align.probabilities.evidence import MatchEvidence
 from memplan.core.arrays import Floats
 from memplan.core.resources import table
 
 
-def calibrated_chance(chance: Floats, told: Evidence, claim: str) -> Floats:
+def calibrated_chance(chance: Floats, told: MatchEvidence, claim: str) -> Floats:
     """
     The share of right ones among matches that the model gave `chance`.
 

@@ -33,13 +33,13 @@ _TOLD = ("size", "order", "blind", "weak")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class MatchEvidence:
     """The kind of evidence of each kernel as a number into `names`, those of curves in `calibration.json`."""
 
     kind: NDArray[np.int8]
     names: tuple[str, ...]
 
-    def of_each(self, owner: Int64s) -> Evidence:
+    def of_each(self, owner: Int64s) -> MatchEvidence:
         """That of every kernel, of which some count as one here: `owner` is the place of each."""
         return replace(self, kind=self.kind[owner])
 
@@ -51,7 +51,7 @@ def evidence(
     kernel_class: Int32s,
     found: KernelAssignment,
     missed: int,
-) -> Evidence:
+) -> MatchEvidence:
     """
     How each kernel was matched, and what told it.
 
@@ -80,7 +80,7 @@ def evidence(
     some = int(planned.any()) and len(np.unique(place[planned]))
     whole = ".whole" if missed <= _HARDLY * (some + missed) else ""
     names = tuple(f"{name}.{what}{whole}" for name in _WAYS for what in _TOLD)
-    return Evidence((way * len(_TOLD) + told).astype(np.int8), names)
+    return MatchEvidence((way * len(_TOLD) + told).astype(np.int8), names)
 
 
 def _others_fit(sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment) -> Bools:
