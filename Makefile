@@ -5,6 +5,9 @@ BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
 JOBS ?= 2
 
+# The CPU's build of torch; the plain one brings CUDA of many GB.
+TORCH ?= torch==2.13.0+cpu
+
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
@@ -22,6 +25,8 @@ test-slow:  ## the tests marked slow
 
 test-torch:  ## the tests with PyTorch, in an environment of its own below build/
 	@[ -x build/torch-env/bin/python ] || python3 -m venv build/torch-env
+	@build/torch-env/bin/python -c 'import torch' 2>/dev/null || build/torch-env/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu '$(TORCH)'
 	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
 	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
 

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.accuracy import accuracy_rows, cells, page, parse, profile_cells
 from memplan.serving.constants import step_interval
+from memplan.serving.eager_kernels import eager_host
+from memplan.serving.training_time import MEGATRON
 
 PAGE = Path(__file__).parents[1] / "benchmarks" / "accuracy.md"
 _APART = 8
@@ -34,6 +36,20 @@ def test_four_of_five_steps_are_inside_the_interval_of_their_engine(kinds: tuple
         shares.append(faster if row[6] == "tokens/s" else 1 / faster)
     assert len(shares) > 15
     assert sum(low <= share <= high for share in shares) >= 0.8 * len(shares)
+
+
+def test_four_of_five_logged_steps_are_inside_the_interval_of_their_framework() -> None:
+    """And those of a profile of another publisher all are."""
+    low, high = eager_host(MEGATRON).interval
+    rows = [row for row in parse(PAGE.read_text("utf-8"))[0] if row[7] != "-"]
+    logged, profiled = (
+        [1 / (1 + float(row[7].rstrip("%")) / 100) for row in rows if row[0] == kind and ending in row[3]]
+        for kind, ending in (("trained steps", ""), ("training step", "the step"))
+    )
+    assert len(logged) > 25
+    assert sum(low <= share <= high for share in logged) >= 0.8 * len(logged)
+    assert profiled
+    assert all(low <= share <= high for share in profiled)
 
 
 def test_rows_are_what_is_predicted(shared_data: Path) -> None:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "compare": "compare.command",
     "diagnose": "diagnose.command",
     "diff": "diff.command",
+    "job": "job.command",
     "export": "export.command",
     "simulate": "simulate.command",
     "chips": "chips.command",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.util
 import json
 import re
@@ -160,7 +161,14 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
         elif name in known["eager"]:
             found += ["--graph-memory", "0MiB"]
         elif name in known["objects"]:
-            found += _object(name, value, known["objects"][name])
+            document = _document(name, value)
+            if _drafts_otherwise(document, known["own_drafts"]):
+                left.append(f"{name} ({document.get('method', 'a draft model')!s:.40})")
+                continue
+            fields = known["objects"][name]
+            found += [
+                word for field, option in fields.items() if field in document for word in (option, str(document[field]))
+            ]
         elif option is not None:
             found += [option] if name in known["flags"] else [option, value]
         elif name not in known["no_bearing"]:
@@ -182,10 +190,17 @@ def _begins(words: Sequence[str], start: Sequence[str]) -> int | None:
     return None
 
 
-def _object(name: str, value: str, fields: Mapping[str, str]) -> list[str]:
+def _document(name: str, value: str) -> Mapping[str, Any]:
     try:
         document = json.loads(value)
     except (ValueError, RecursionError):
         raise InputError(f"{name} {value!r:.60} is no JSON") from None
-    known = document if isinstance(document, Mapping) else {}
-    return [word for field, option in fields.items() if field in known for word in (option, str(known[field]))]
+    return document if isinstance(document, Mapping) else {}
+
+
+def _drafts_otherwise(document: Mapping[str, Any], own: Sequence[str]) -> bool:
+    """Whether tokens are drafted by another model than the one served, or by none: its caches are not planned."""
+    method = document.get("method")
+    if method is None:
+        return "model" in document
+    return not any(fnmatch.fnmatchcase(str(method), pattern) for pattern in own)

@@ -13,7 +13,7 @@ from memplan.export.knob_table import consumer_settings, knob_table, table_for_e
 from memplan.export.plan_serving_facts import plan_serving_facts
 from memplan.export.serving_facts import serving_facts, serving_figures
 from memplan.export.settings import ConsumerSettings
-from memplan.export.settings_text import settings_document, settings_text, side_text
+from memplan.export.settings_text import consumer_document, settings_text, side_text
 from memplan.export.training_facts import TRAINING_KINDS, training_facts, training_figures
 from memplan.kv import KvBudget
 from memplan.schema import Plan
@@ -77,7 +77,7 @@ def write_settings(settings: ConsumerSettings, path: Path) -> tuple[Path, ...]:
     (file,) = settings.files
     if path.suffix == ".json" and file.form != "json":
         with replacing_file(path) as target:
-            json.dump(settings_document(settings), target, indent=2, ensure_ascii=False)
+            json.dump(consumer_document(settings), target, indent=2, ensure_ascii=False)
             target.write("\n")
         return (path,)
     with replacing_file(path) as target:

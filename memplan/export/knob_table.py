@@ -33,7 +33,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.export.settings import ConsumerSetting, ConsumerSettings, Fact, Facts, SettingsFile
+from memplan.export.settings import ConsumerSetting, ConsumerSettings, Facts, PlannedFact, SettingsFile
 
 _MERGED = ("files", "knobs", "left_out")
 
@@ -163,7 +163,7 @@ def _of_facts(knobs: Mapping[str, Any], facts: Facts, title: str) -> Iterator[Co
             )
 
 
-def _in_units(row: Mapping[str, Any], name: str, fact: Fact, title: str) -> Any:
+def _in_units(row: Mapping[str, Any], name: str, fact: PlannedFact, title: str) -> Any:
     value = fact.value
     if "divide" in row:
         value //= row["divide"]

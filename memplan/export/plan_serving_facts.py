@@ -5,13 +5,13 @@ from __future__ import annotations
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.units import GIB, MIB, format_bytes
-from memplan.export.settings import Fact
+from memplan.export.settings import PlannedFact
 from memplan.export.training_facts import TRAINING_KINDS
 from memplan.graph import TensorKind
 from memplan.schema import Plan, Tier
 
 
-def plan_serving_facts(plan: Plan) -> dict[str, Fact]:
+def plan_serving_facts(plan: Plan) -> dict[str, PlannedFact]:
     """
     What follows from `plan` for an engine that serves its model.
 
@@ -50,18 +50,18 @@ def plan_serving_facts(plan: Plan) -> dict[str, Fact]:
         f"{format_bytes(kept)} that the engine keeps ({redundancy['source']}), rounded down to MiB; what is outside of "
         "the plan (HCCL buffers, captured graphs) has to come out of it: lower it by what the engine logs for that"
     )
-    facts = {"cache_bytes": Fact(cache, reason)}
+    facts = {"cache_bytes": PlannedFact(cache, reason)}
     moved = {placement.tensor for placement in plan.placements if placement.tier is Tier.HOST}
     away = [tensor for tensor in plan.tensors if tensor.index in moved]
     weights = sum(tensor.nbytes for tensor in away if tensor.kind == TensorKind.WEIGHT.value)
     if weights:
         reason = f"{format_bytes(weights)} of weights spend time on the host; the engine itself chooses which"
-        facts["offloaded_gib"] = Fact(-(-weights // GIB), reason)
+        facts["offloaded_gib"] = PlannedFact(-(-weights // GIB), reason)
     for kind in sorted({tensor.kind for tensor in away} - {TensorKind.WEIGHT.value}):
         size = sum(tensor.nbytes for tensor in away if tensor.kind == kind)
-        facts[f"moved_{kind}"] = Fact(format_bytes(size), "spends time on the host in the plan")
+        facts[f"moved_{kind}"] = PlannedFact(format_bytes(size), "spends time on the host in the plan")
     told = {setting.name: setting.value for setting in plan.settings}
     for name, fact in (("tp", "tensor_parallel"), ("pp", "pipeline_parallel"), ("dp", "data_parallel")):
         if name in told:
-            facts[fact] = Fact(int(told[name]), "the layout that was planned", usual=told[name] == "1")
+            facts[fact] = PlannedFact(int(told[name]), "the layout that was planned", usual=told[name] == "1")
     return facts

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class PlannedFact:
     """
     Something a plan or a budget decides, under memplan's own name for it: its value and why it is that.
 
@@ -20,7 +20,7 @@ class Fact:
     usual: bool = False
 
 
-Facts = Mapping[str, Fact]
+Facts = Mapping[str, PlannedFact]
 
 
 @dataclass(frozen=True, slots=True)

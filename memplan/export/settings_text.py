@@ -19,7 +19,7 @@ def settings_text(settings: ConsumerSettings, file: SettingsFile) -> str:
     return _FORMS[file.form](settings, file)
 
 
-def settings_document(settings: ConsumerSettings) -> dict[str, Any]:
+def consumer_document(settings: ConsumerSettings) -> dict[str, Any]:
     """All of `settings` as JSON values: by file the words or the keys, then each setting with reason and source."""
     files: dict[str, Any] = {}
     for file in settings.files:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB, format_bytes
-from memplan.export.settings import Fact
+from memplan.export.settings import PlannedFact
 from memplan.graph import TensorKind
 from memplan.models.parallel import Layout, stage_spans
 from memplan.models.training.step_recipe import Sharding
@@ -27,7 +27,7 @@ _SWITCHES = ("sequence-parallel", "recompute-cheap", "recompute-norms", "recompu
 _NUMBERED = re.compile(r"(?:^|\.)(?:\w*layers?|\w*blocks?|h)\.(\d+)$")
 
 
-def training_facts(plan: Plan) -> dict[str, Fact]:
+def training_facts(plan: Plan) -> dict[str, PlannedFact]:
     """
     The facts of `plan`: layout and recipe of a model's plan, what is recomputed, what leaves HBM, how much there is.
 
@@ -45,66 +45,66 @@ def training_facts(plan: Plan) -> dict[str, Fact]:
     use = plan.tier(Tier.HBM)
     if use is not None and use.capacity is not None:
         reason = f"HBM that the plan may use; its peak is {format_bytes(use.peak)}"
-        facts["device_bytes"] = Fact(use.capacity, reason, usual=True)
-        facts["device_gib"] = Fact(f"{int(use.capacity / GIB * 100) / 100:g}", reason, usual=True)
+        facts["device_bytes"] = PlannedFact(use.capacity, reason, usual=True)
+        facts["device_gib"] = PlannedFact(f"{int(use.capacity / GIB * 100) / 100:g}", reason, usual=True)
     if plan.program is not None:
-        facts["framework"] = Fact(plan.program.framework, "what the planned program is written in", usual=True)
+        facts["framework"] = PlannedFact(plan.program.framework, "what the planned program is written in", usual=True)
     return facts
 
 
-def _recipe(plan: Plan) -> dict[str, Fact]:
+def _recipe(plan: Plan) -> dict[str, PlannedFact]:
     told = {setting.name: setting for setting in plan.settings}
 
     def why(name: str) -> str:
         setting = told[name]
         return f"{setting.certainty}: {setting.evidence}" if setting.evidence else f"planned so ({setting.certainty})"
 
-    facts: dict[str, Fact] = {}
+    facts: dict[str, PlannedFact] = {}
     for name, fact in _COUNTS.items():
         if name in told:
             count = int(told[name].value)
-            facts[fact] = Fact(count, why(name), usual=count == 1 and fact in _USUALLY_ONE)
+            facts[fact] = PlannedFact(count, why(name), usual=count == 1 and fact in _USUALLY_ONE)
     for name in _SWITCHES:
         if name in told and told[name].value == "yes":
-            facts[name.replace("-", "_")] = Fact(True, why(name))
+            facts[name.replace("-", "_")] = PlannedFact(True, why(name))
     for name in ("sharding", "schedule", "loss"):
         if name in told:
-            facts[name] = Fact(told[name].value, why(name))
+            facts[name] = PlannedFact(told[name].value, why(name))
     if "lora-rank" in told:
-        facts["lora_rank"] = Fact(int(told["lora-rank"].value), why("lora-rank"))
+        facts["lora_rank"] = PlannedFact(int(told["lora-rank"].value), why("lora-rank"))
     if {"micro_batch", "micro_batches", "data_parallel"} <= facts.keys():
         size = facts["micro_batch"].value * facts["micro_batches"].value
         reason = "micro-batch x micro-batches"
-        facts["local_batch"] = Fact(size, reason, usual=True)
-        facts["global_batch"] = Fact(size * facts["data_parallel"].value, f"{reason} x data-parallel ranks")
+        facts["local_batch"] = PlannedFact(size, reason, usual=True)
+        facts["global_batch"] = PlannedFact(size * facts["data_parallel"].value, f"{reason} x data-parallel ranks")
     if "stage-layers" in told:
-        facts["stage_layers"] = Fact(told["stage-layers"].value, why("stage-layers"))
+        facts["stage_layers"] = PlannedFact(told["stage-layers"].value, why("stage-layers"))
     if "sharding" in facts and "data_parallel" in facts:
         facts |= _shared_ranks(facts["data_parallel"], facts["sharding"])
     count = int(told["recompute-layers"].value) if "recompute-layers" in told else 0
     if count:
         reason = f"{why('recompute-layers')}: so many layers of each pipeline stage keep their input only"
-        facts["recompute_layers"] = Fact(count, reason)
+        facts["recompute_layers"] = PlannedFact(count, reason)
         stages = facts["pipeline_parallel"].value if "pipeline_parallel" in facts else 1
-        facts["recompute_by_stage"] = Fact([count] * stages, reason, usual=True)
+        facts["recompute_by_stage"] = PlannedFact([count] * stages, reason, usual=True)
         layers = _recomputed_numbers(plan, count)
         if layers is not None:
-            facts["recompute_numbers"] = Fact(_ranges(layers), reason, usual=True)
+            facts["recompute_numbers"] = PlannedFact(_ranges(layers), reason, usual=True)
             if len(layers) == int(told["layers"].value):
-                facts["recompute_all"] = Fact(True, reason, usual=True)
+                facts["recompute_all"] = PlannedFact(True, reason, usual=True)
     return facts
 
 
-def _shared_ranks(ranks: Fact, sharding: Fact) -> dict[str, Fact]:
+def _shared_ranks(ranks: PlannedFact, sharding: PlannedFact) -> dict[str, PlannedFact]:
     """Data-parallel ranks as FSDP counts them: those that share weights and those that copy them."""
     shared = sharding.value != Sharding.NONE.value
     reason = f"sharding {sharding.value}: {sharding.reason}"
     facts = {
-        "sharded_ranks": Fact(ranks.value if shared else 1, reason, usual=True),
-        "replicated_ranks": Fact(1 if shared else ranks.value, reason, usual=True),
+        "sharded_ranks": PlannedFact(ranks.value if shared else 1, reason, usual=True),
+        "replicated_ranks": PlannedFact(1 if shared else ranks.value, reason, usual=True),
     }
     if shared:
-        facts["reshards"] = Fact(sharding.value == Sharding.ZERO3.value, reason, usual=True)
+        facts["reshards"] = PlannedFact(sharding.value == Sharding.ZERO3.value, reason, usual=True)
     return facts
 
 
@@ -130,35 +130,35 @@ def _ranges(numbers: list[int]) -> list[str]:
     return [str(first) if first == last else f"{first}-{last}" for first, last in spans]
 
 
-def _recomputed(plan: Plan) -> dict[str, Fact]:
+def _recomputed(plan: Plan) -> dict[str, PlannedFact]:
     """Whole modules that a program's plan makes anew, and ops that run a second time."""
-    facts: dict[str, Fact] = {}
+    facts: dict[str, PlannedFact] = {}
     modules = plan.program.recomputed if plan.program is not None else ()
     if modules:
         reason = f"the plan makes anew the activations of {', '.join(modules[:4])}{' ...' if len(modules) > 4 else ''}"
         numbers = sorted(int(match[1]) for name in modules if (match := _NUMBERED.search(name)))
         if len(numbers) == len(modules):
-            facts["recompute_numbers"] = Fact(_ranges(numbers), reason)
+            facts["recompute_numbers"] = PlannedFact(_ranges(numbers), reason)
         else:
-            facts["recompute_modules"] = Fact(list(modules), reason)
+            facts["recompute_modules"] = PlannedFact(list(modules), reason)
     again = [op for op in plan.ops if op.repeats is not None]
     if again:
         types = ", ".join(f"{count} {name}" for name, count in Counter(op.type for op in again).most_common(4))
-        facts["repeated_ops"] = Fact(len(again), f"single ops that the plan runs a second time: {types}")
+        facts["repeated_ops"] = PlannedFact(len(again), f"single ops that the plan runs a second time: {types}")
     return facts
 
 
-def _moved(plan: Plan) -> dict[str, Fact]:
+def _moved(plan: Plan) -> dict[str, PlannedFact]:
     """What leaves HBM: layers whose activations mostly do, how early they are back, states of the optimiser."""
     out = [move for move in plan.transfers if move.source is Tier.HBM and move.target is Tier.HOST]
     tensors = {tensor.index: tensor for tensor in plan.tensors}
-    facts: dict[str, Fact] = {}
+    facts: dict[str, PlannedFact] = {}
     for link in plan.links:
-        facts[f"{link.name}_gbps"] = Fact(round(link.bytes_per_second / 1e9, 3), link.source.value, usual=True)
+        facts[f"{link.name}_gbps"] = PlannedFact(round(link.bytes_per_second / 1e9, 3), link.source.value, usual=True)
     times = [op.duration_ns for op in plan.ops if op.launches and op.duration_ns]
     if plan.timed and times:
         reason = "median time of the plan's kernels"
-        facts["kernel_us"] = Fact(round(statistics.median(times) / 1000, 1), reason, usual=True)
+        facts["kernel_us"] = PlannedFact(round(statistics.median(times) / 1000, 1), reason, usual=True)
     moved: Counter[str] = Counter()
     for index in {move.tensor for move in out}:
         moved[tensors[index].kind] += tensors[index].nbytes
@@ -166,11 +166,11 @@ def _moved(plan: Plan) -> dict[str, Fact]:
     optimizer = moved.pop(TensorKind.OPTIMIZER_STATE.value, 0)
     if optimizer:
         shares = f"{format_bytes(optimizer)} of {format_bytes(states)} of its states"
-        facts["swap_optimizer"] = Fact(True, f"the plan keeps {shares} on the host for a while")
+        facts["swap_optimizer"] = PlannedFact(True, f"the plan keeps {shares} on the host for a while")
     for kind in (TensorKind.WEIGHT.value, TensorKind.GRADIENT.value):
         if moved.get(kind):
             size = -(-moved[kind] // MIB)
-            facts[f"moved_{kind}_mib"] = Fact(size, "the plan keeps so many MiB on the host for a while")
+            facts[f"moved_{kind}_mib"] = PlannedFact(size, "the plan keeps so many MiB on the host for a while")
     if moved.get(TensorKind.ACTIVATION.value):
         facts |= _swapped_layers(plan)
     return facts
@@ -190,7 +190,7 @@ def kept_activations(plan: Plan) -> dict[int, list[PlannedTensor]]:
     return dict(kept)
 
 
-def _swapped_layers(plan: Plan) -> dict[str, Fact]:
+def _swapped_layers(plan: Plan) -> dict[str, PlannedFact]:
     starts = [op.start_ns for op in plan.ops]
     out = {move.tensor for move in plan.transfers if move.source is Tier.HBM and move.target is Tier.HOST}
     by_layer = kept_activations(plan)
@@ -208,14 +208,14 @@ def _swapped_layers(plan: Plan) -> dict[str, Fact]:
     total = sum(gone.values())
     whole = sorted(layer for layer, nbytes in gone.items() if 2 * nbytes >= kept[layer])
     reason = f"the plan moves {format_bytes(total)} of what layers keep for the way back to the host, tensor by tensor"
-    facts = {"swapped_activations_mib": Fact(-(-total // MIB), reason, usual=bool(whole))}
+    facts = {"swapped_activations_mib": PlannedFact(-(-total // MIB), reason, usual=bool(whole))}
     if whole:
         early = max((max(ahead[layer]) for layer in whole if ahead[layer]), default=1)
         timing = "at most so many kernels before its first use a tensor starts to come back"
-        facts["layer_swap"] = Fact(
+        facts["layer_swap"] = PlannedFact(
             [{"backward_prefetch": early, "layers": whole}], f"{reason}; of these layers at least half; {timing}"
         )
-        facts["prefetch_ops"] = Fact(early, timing, usual=True)
+        facts["prefetch_ops"] = PlannedFact(early, timing, usual=True)
     return facts
 
 

@@ -1,10 +1,9 @@
 """
 The time of a step from a few layers of each kind: for searches that ask for hundreds of steps.
 
-Layers that run the same ops take the same time, and a step is one layer after the other, so its time is linear in how
-many there are of each kind: a model with two of each says what is between them, one with two more of a kind what a
-layer of that kind takes. Pipeline stages share them evenly; what passes between stages is left out. Tests hold it
-against `step_time`.
+Layers that run the same ops take the same time, and a step is one layer after the other: a model with two of each kind
+says what a layer of it takes, the last of its kind from its first op to the next layer's, and what is around them.
+Pipeline stages share them evenly; what passes between stages is left out. Tests hold it against `step_time`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from memplan.hardware import Chip
 from memplan.models.architecture import Layer, ModelConfig
@@ -20,8 +20,8 @@ from memplan.models.steps import Phase, ServedStep
 from memplan.serving.constants import accepted
 from memplan.serving.steptime import StepTime, step_time
 
-_FEW, _MORE = 2, 2
-_MOST_KINDS = 6
+_FEW = 2
+_MOST_KINDS = 8
 """With more kinds of layers than this the whole model is as quick."""
 
 
@@ -44,22 +44,16 @@ def fast_step(
     """`step` of `model` in `layout`, as `step_time` has it; raises `InputError` where that does."""
     kinds = [_kind(layer) for layer in model.layers]
     counts = Counter(kinds)
-    short = {kind: min(count, _FEW) for kind, count in counts.items()}
-    grown = [kind for kind, count in counts.items() if count > _FEW + _MORE]
+    grown = {kind: count - _FEW for kind, count in counts.items() if count > _FEW}
     whole = len(counts) > _MOST_KINDS or not grown or model.attention_residuals
     if whole or any(layer.mixer is not None and layer.mixer.reads is not None for layer in model.layers):
         return _point(step_time(model, layout, step, chip, acceptance=acceptance, engine=engine))
-    short |= {kind: count for kind, count in counts.items() if kind not in grown}
     stages, layout = layout.pipeline, replace(layout, pipeline=1, stage_layers=())
-
-    def timed(taken: dict[Hashable, int]) -> StepTime:
-        return step_time(_shortened(model, kinds, taken), layout, step, chip, acceptance=acceptance, engine=engine)
-
-    base = timed(short)
-    duration = float(base.duration_ns)
-    for kind in grown:
-        more = timed({**short, kind: short[kind] + _MORE})
-        duration += (more.duration_ns - base.duration_ns) / _MORE * (counts[kind] - short[kind])
+    short, kept = _shortened(model, kinds)
+    base = step_time(short, layout, step, chip, acceptance=acceptance, engine=engine)
+    taken = _layer_times(base, len(kept))
+    last = {kind: number for number, kind in enumerate(kept)}
+    duration = base.duration_ns + sum(taken[last[kind]] * count for kind, count in grown.items())
     yielded = 1.0
     if step.phase is Phase.DECODE:
         yielded += accepted(step.speculative) if acceptance is None else acceptance
@@ -81,13 +75,31 @@ def _kind(layer: Layer) -> Hashable:
     return (None if layer.mixer is None else layer.mixer.alike, layer.ffn, layer.norms, layer.lookup)
 
 
-def _shortened(model: ModelConfig, kinds: list[Hashable], taken: dict[Hashable, int]) -> ModelConfig:
-    """`model` with the first so many layers of each kind."""
-    left = dict(taken)
-    kept: list[Layer] = []
+def _shortened(model: ModelConfig, kinds: list[Hashable]) -> tuple[ModelConfig, list[Hashable]]:
+    """`model` with the first two layers of each kind, and the kinds of those."""
+    seen: Counter[Hashable] = Counter()
+    layers: list[Layer] = []
+    kept = []
     for layer, kind in zip(model.layers, kinds, strict=True):
-        if left[kind]:
-            left[kind] -= 1
-            kept.append(replace(layer, index=len(kept)))
-    after = [replace(layer, index=len(kept) + number) for number, layer in enumerate(model.mtp_layers)]
-    return replace(model, layers=tuple(kept), mtp_layers=tuple(after))
+        seen[kind] += 1
+        if seen[kind] <= _FEW:
+            layers.append(replace(layer, index=len(layers)))
+            kept.append(kind)
+    after = [replace(layer, index=len(layers) + number) for number, layer in enumerate(model.mtp_layers)]
+    return replace(model, layers=tuple(layers), mtp_layers=tuple(after)), kept
+
+
+def _layer_times(found: StepTime, layers: int) -> list[int]:
+    """Nanoseconds of the main chain from the first op of each layer to the first one behind it."""
+    starts: list[int] = []
+    end = found.stages[0].duration_ns
+    for item in found.stages[0].ops:
+        layer = None if item.op.scope is None else item.op.scope.layer
+        if item.op.stream:
+            continue
+        if layer is not None and layer == len(starts) < layers:
+            starts.append(item.start_ns)
+        elif len(starts) == layers and layer != layers - 1:
+            end = item.start_ns
+            break
+    return [after - start for start, after in pairwise([*starts, end])]

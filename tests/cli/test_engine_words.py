@@ -144,3 +144,25 @@ def test_memory_and_blocks_of_the_cache_can_be_given(model: str, capsys: pytest.
     assert found["pool"]["num_blocks"] == (4 << 30) // found["pool"]["planned_per_block"]
     found, _ = answer(capsys, model, "--num-gpu-blocks-override", "777")
     assert found["pool"]["num_blocks"] == 777
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"method": "eagle3", "model": "another/model", "num_speculative_tokens": 3},
+        {"method": "suffix", "num_speculative_tokens": 3},
+        {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3},
+        {"model": "another/model", "num_speculative_tokens": 2},
+    ],
+)
+def test_drafts_of_others_do_not_stop_a_budget(
+    model: str, capsys: pytest.CaptureFixture[str], config: dict[str, Any]
+) -> None:
+    """Went wrong once: a model without drafts of its own was refused, in one of eight public command lines."""
+    line = ["vllm", "serve", model, "--speculative-config", json.dumps(config)]
+    theirs, said = answer(capsys, "--", *line)
+    assert theirs == answer(capsys, model)[0]
+    assert "--speculative-config" in said
+    own = ["vllm", "serve", model, "--speculative-config", '{"method": "deepseek_mtp", "num_speculative_tokens": 1}']
+    assert main(["kv", "--", *own]) == 2
+    assert "has no layers of multi-token prediction" in capsys.readouterr().err

@@ -94,10 +94,10 @@ def test_caches_that_do_not_fit_are_said_in_bytes() -> None:
 
 def test_a_verdict_carries_the_step_models_error() -> None:
     found = search_service(ask())
-    low = found.interval[0]
     for item in found.options:
-        assert item.tpot_bounds[0] == pytest.approx(low * item.tpot_ns, rel=0.25)
-        assert item.tpot_bounds[1] > item.tpot_ns
+        # Slower steps have more sequences in them at once, so the bounds are wider than the step's own.
+        assert item.tpot_bounds[0] <= found.interval[0] * item.tpot_ns * 1.001
+        assert item.tpot_bounds[1] >= found.interval[1] * item.tpot_ns * 0.999
         assert (str(item.verdict) == "meets") == (item.sure == item.dies)
         if str(item.verdict) == "meets":
             assert item.tpot_bounds[1] <= 60e6

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
@@ -27,6 +27,11 @@ from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.planner import plan as make_plan
 from memplan.schema import Plan, Tier
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
 
 DENSE = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 512, "num_hidden_layers": 8,

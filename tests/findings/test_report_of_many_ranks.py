@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import memplan
 from memplan.findings import Diagnosis, diagnose
+from memplan.reports import render_report
 from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
 from memplan.reports.report import Report, ReportTable
 from memplan.simulator import chosen_fault, simulate_job
@@ -29,3 +31,14 @@ def test_what_many_ranks_have_is_one_row(tmp_path: Path) -> None:
 
     assert _ranks_and_costs(diagnosis_report(of(1024), "job")) == [("0 and 1,023 more", 1000), (3, 5)]
     assert [rank for rank, _ in _ranks_and_costs(diagnosis_report(of(4), "job"))] == [0, 1, 2, 3, 3]
+
+
+def test_of_many_steps_those_of_ranks_that_findings_name_are_drawn(tmp_path: Path) -> None:
+    plan = layered_plan(10, op_ns=8_000_000)
+    simulate_job(plan, tmp_path / "run", fault=chosen_fault("slow-rank:strong"), ranks=12, steps=3, seed=3)
+    page = render_report(diagnosis_report(diagnose(memplan.open_profile(tmp_path / "run")), "job"), "html")
+    assert "32 of 36, those of the dearest findings first" in page
+    labels = re.findall(r">(rank \d+), step", page)
+    assert labels[:3] == ["rank 1"] * 3
+    assert "device memory while it was recorded" in page
+    assert "Rates of links in GB/s" in page

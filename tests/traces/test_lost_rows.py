@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from memplan.traces import open_profile
 from memplan.traces.rank import RankProfile
 from tests.traces.lost_rows import Known, Row, known_files, outcome, try_many
 
@@ -38,3 +39,15 @@ def test_the_checker_sees_a_lost_and_a_changed_row(tmp_path: Path) -> None:
     for read, told in ((without_last, "but not read"), (changed, "other")):
         with pytest.raises(AssertionError, match=told):
             outcome(replace(known, read=read), known.content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("Name,Type,Start Time(us1,MatMul,AI_", True), ("Name,Type,Start Time(us)\n", False)]
+)
+def test_a_table_cut_in_its_first_line_says_so(text: str, told: bool, tmp_path: Path) -> None:
+    output = tmp_path / "ASCEND_PROFILER_OUTPUT"
+    output.mkdir()
+    (output / "kernel_details.csv").write_text(text)
+    profile = open_profile(tmp_path)
+    assert not profile.rank(profile.ranks[0]).kernels()
+    assert any("ends within its first line" in note.text for note in profile.notes) == told

@@ -84,6 +84,8 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
         return None
     if ragged:
         notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
+    if not rows and not table_ends(path, 1 << 20)[0].endswith(("\n", "\r")):
+        notes.add(path, "ends within its first line: its rows are missing")
     if lines.nuls:
         notes.add(path, "holds NUL bytes: what they replaced is missing")
     if lines.quotes % 2:

@@ -14,6 +14,15 @@ from memplan.reports.report import Report
 _Step = Annotated[
     int | None, typer.Option(help="Step of that profile, by its number; all by default.", show_default=False)
 ]
+MostTime = Annotated[
+    float | None,
+    typer.Option(help="Exit with 1 where a step takes longer by more than this share, such as 0.05.", min=0.0,
+                 show_default=False),
+]  # fmt: skip
+MostMemory = Annotated[
+    float | None,
+    typer.Option(help="Exit with 1 where the peak is higher by more than this share.", min=0.0, show_default=False),
+]
 _Rank = Annotated[int | None, typer.Option(help="Rank of that profile; its first by default.", show_default=False)]
 
 
@@ -30,6 +39,8 @@ def command(
     before_step: _Step = None,
     after_step: _Step = None,
     chip: Annotated[str | None, typer.Option(help="Chip to hold kernels against.", show_default=False)] = None,
+    most_time: MostTime = None,
+    most_memory: MostMemory = None,
 ) -> Report:
     """
     Compare two profiles, or two ranks or steps of one: the parts of a step, kernels by type, and findings.
@@ -43,6 +54,7 @@ def command(
     from memplan.core.errors import InputError
     from memplan.findings import diagnose
     from memplan.findings.profile_change import profile_change
+    from memplan.findings.regression import RegressionLimits, regressions
     from memplan.imports import are_plans, read_plan
     from memplan.reports.comparison.plan_diff_report import plan_diff_report
     from memplan.reports.diagnosis.diff_report import diff_report
@@ -50,6 +62,8 @@ def command(
     if are_plans(before, after) and after is not None:
         if any(option is not None for option in (before_rank, after_rank, before_step, after_step, chip)):
             raise InputError("ranks, steps and the chip are chosen of profiles", remedy="name two plans alone")
+        if most_time is not None or most_memory is not None:
+            raise InputError("a gate is between two profiles", remedy="leave --most-time and --most-memory out")
         return plan_diff_report(read_plan(before), read_plan(after), str(before), str(after))
     with progress_bar() as progress:
         one = memplan.open_profile(before)
@@ -70,4 +84,5 @@ def command(
         f"{path}, rank {rank}" + ("" if step is None else f", step {step}")
         for path, rank, step in ((one.path, first, before_step), (other.path, second, after_step))
     )
-    return diff_report(change, before_name, after_name, list(dict.fromkeys(notes)))
+    worse = regressions(change, RegressionLimits(most_time, most_memory))
+    return diff_report(change, before_name, after_name, list(dict.fromkeys(notes)), worse)

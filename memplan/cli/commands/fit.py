@@ -123,9 +123,9 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     engine = find_engine(asked.engine, die)
     size = None if asked.hbm is None else parse_size(asked.hbm)
     memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
-    if service.running is not None:
-        memory = replace(memory, sequences=service.running)
-    options = ServingOptions(length=asked.context or model.max_positions, requests=service.running)
+    if service.step_sequences is not None:
+        memory = replace(memory, sequences=service.step_sequences)
+    options = ServingOptions(length=asked.context or model.max_positions, requests=service.step_sequences)
     case = Case(model, die, engine, options, ONE_RANK, memory)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = host_of(engine.name, service.host)

@@ -154,7 +154,7 @@ def command(
 def _with_settings(report: Report, settings: ConsumerSettings, path: Path | None) -> Report:
     """`report` with `settings`, which are written to `path` where there is one."""
     from memplan.export.consumer_settings import write_settings
-    from memplan.export.settings_text import settings_document
+    from memplan.export.settings_text import consumer_document
     from memplan.reports.settings_section import settings_section
 
     written = () if path is None else write_settings(settings, path)
@@ -162,7 +162,7 @@ def _with_settings(report: Report, settings: ConsumerSettings, path: Path | None
     return replace(
         report,
         sections=(*report.sections, settings_section(settings)),
-        document=None if document is None else lambda: {**document(), "export": settings_document(settings)},
+        document=None if document is None else lambda: {**document(), "export": consumer_document(settings)},
         written=(*report.written, *written),
     )
 

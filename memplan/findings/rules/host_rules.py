@@ -13,6 +13,7 @@ from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, TRANSFER, idle_part
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.rank_case import RankCase
 from memplan.findings.stall_waits import StallWaits, claimed_stall, waits_for_stalls
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, laid_bare, waits_for_host
 
@@ -137,7 +138,10 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             bound="copies wholly hidden behind computing",
             formula="copy intervals less computing and communication intervals",
             confidence=Confidence.MEASURED,
-            places=tuple(Place((case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
+            places=tuple(
+                Place((case.rank,), span_ns=(int(start[row]), int(end[row])), ops=_waiting_kernel(case, int(end[row])))
+                for row in worst
+            ),
             evidence=(
                 Evidence("copies", len(case.copying[0]), "count"),
                 Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
@@ -145,3 +149,11 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
                 Evidence("longest wait", int((end - start).max(initial=0)), "ns"),
             ),
         )
+
+
+def _waiting_kernel(case: RankCase, end_ns: int) -> tuple[str, ...]:
+    """The name of the first computing kernel after a copy's end, which waited for it; empty where there is none."""
+    if case.kernels is None or not len(case.computing_rows):
+        return ()
+    place = int(np.searchsorted(case.kernels.start_ns[case.computing_rows], end_ns, side="left"))
+    return () if place == len(case.computing_rows) else (case.kernels.name[int(case.computing_rows[place])],)

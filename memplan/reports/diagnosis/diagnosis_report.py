@@ -33,7 +33,7 @@ from memplan.reports.step_pictures import device_strip, memory_lines, parts_of_s
 from memplan.schema import Source
 from memplan.traces.link_totals import link_totals
 
-_MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS = 12, 32, 4
+_MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS, _MOST_BARS = 12, 32, 4, 32
 _MOST_FINDINGS, _MOST_ROWS = 60, 200
 _MOST_LINES, _MOST_MATRIX = 4, 64
 _MOST_ALIKE = 8
@@ -193,14 +193,16 @@ def _place(place: Place, diagnosis: Diagnosis) -> tuple[ReportCell, ...] | None:
 
 def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
     rows, bars = [], []
-    for rank, facts in diagnosis.job.ranks.items():
-        for step in facts.steps[:_MOST_STEPS]:
+    for rank in _dearest_first(diagnosis):
+        for step in diagnosis.job.ranks[rank].steps[:_MOST_STEPS]:
             rows.append(_step_row(rank, step))
             bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", parts_of_step(step)))
     total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
-    yield stacked_steps(bars, title="Steps taken apart")
+    few = f": {_MOST_BARS} of {total:,}, those of the dearest findings first" if total > _MOST_BARS else ""
+    yield stacked_steps(bars[:_MOST_BARS], title=f"Steps taken apart{few}")
     yield ReportTable(_STEPS, tuple(rows[:_MOST_ROWS]), "Steps", total=total)
-    for rank, facts in list(diagnosis.job.ranks.items())[:_MOST_STRIPS]:
+    for rank in _dearest_first(diagnosis)[:_MOST_STRIPS]:
+        facts = diagnosis.job.ranks[rank]
         if facts.case.windows:
             span = facts.case.windows[0].start_ns, facts.case.windows[-1].end_ns
             lanes: list[tuple[str, Intervals]] = [
@@ -222,12 +224,22 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
     yield ReportTable(_BALANCE, balance[:_MOST_ROWS], "What the findings explain", total=len(balance))
 
 
+def _dearest_first(diagnosis: Diagnosis) -> list[int]:
+    """All ranks, in their order where a page has room for them, else those that findings name first."""
+    ranks = diagnosis.job.ranks
+    if sum(len(facts.steps) for facts in ranks.values()) <= _MOST_BARS:
+        return list(ranks)
+    named = [one.rank for one in diagnosis.findings if one.rank is not None and one.rank in ranks]
+    return list(dict.fromkeys((*named, *ranks)))
+
+
 def _memory(diagnosis: Diagnosis) -> ReportSection:
     """What the process held, and what its allocators reserved and allocated, on the first ranks that tell."""
     pictures: list[Part] = []
-    for rank, facts in diagnosis.job.ranks.items():
+    for rank in _dearest_first(diagnosis):
         if len(pictures) == _MOST_STRIPS:
             break
+        facts = diagnosis.job.ranks[rank]
         curves = facts.case.profile.memory_curves()
         lines: list[tuple[str, Int64s, Int64s]] = []
         spans: list[tuple[int, int]] = []

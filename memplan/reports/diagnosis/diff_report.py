@@ -17,6 +17,7 @@ from memplan.reports.report import (
     Remark,
     Report,
     ReportTable,
+    Severity,
     section,
 )
 from memplan.reports.step_pictures import STEP_PARTS, stacked_steps
@@ -41,8 +42,10 @@ _OWNERS = (
 )  # fmt: skip
 
 
-def diff_report(change: ProfileChange, before: str, after: str, notes: Sequence[str] = ()) -> Report:
-    """`change` between what is called `before` and `after`."""
+def diff_report(
+    change: ProfileChange, before: str, after: str, notes: Sequence[str] = (), worse: Sequence[Sentence] = ()
+) -> Report:
+    """`change` between what is called `before` and `after`; `worse` is what grew by more than is allowed."""
     parts = tuple((one.part, one.before_ns, one.after_ns, _signed(one.change_ns)) for one in change.parts)
     types = tuple(
         (one.type, one.before_count, one.after_count, one.before_ns, one.after_ns, _signed(one.change_ns))
@@ -77,8 +80,15 @@ def diff_report(change: ProfileChange, before: str, after: str, notes: Sequence[
         title=f"{before} and {after}",
         headline=_headline(change),
         sections=tuple(sections),
-        notes=tuple(Remark(text) for text in notes),
-        document=lambda: {"before": before, "after": after, **asdict(change), "change_ns": change.change_ns},
+        notes=(*(Remark(text, Severity.ERROR) for text in worse), *(Remark(text) for text in notes)),
+        answer=not worse,
+        document=lambda: {
+            "before": before,
+            "after": after,
+            **asdict(change),
+            "change_ns": change.change_ns,
+            "worse": list(map(str, worse)),
+        },
     )
 
 

@@ -1,0 +1,78 @@
+"""A job run as a process of its own: its output passed on, its end, its memory and the last lines it wrote."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from memplan.core.errors import InputError
+
+_LINES = 60
+_KIB = 1024
+_MEMORY_WORDS = ("out of memory", "memory not enough", "num_npu_blocks is negative", "std::bad_alloc", "memoryerror")
+
+
+@dataclass(frozen=True, slots=True)
+class JobProcess:
+    """
+    How a job ended: its exit code (negative: the signal that ended it), how long it took, the most resident bytes of
+    one of its processes, and the last lines of its output.
+    """
+
+    words: tuple[str, ...]
+    exit_code: int
+    duration_ns: int
+    peak_resident_bytes: int
+    last_lines: tuple[str, ...]
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it failed and its last lines speak of memory that ran out, or the system ended it."""
+        told = any(word in line.casefold() for line in self.last_lines for word in _MEMORY_WORDS)
+        return self.exit_code != 0 and (told or self.exit_code == -9)
+
+
+def run_job_process(words: Sequence[str], *, environment: Mapping[str, str] | None = None) -> JobProcess:
+    """
+    Run `words` as they are, without a shell, and wait; what it prints goes to standard error as it comes.
+
+    Raises `InputError` for a program that can't be started.
+    """
+    began = time.monotonic_ns()
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the user's own command, which is what was asked for
+            list(words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise InputError(f"{words[0]!r:.60} can't be started: {error.strerror}") from error
+    lines: deque[str] = deque(maxlen=_LINES)
+
+    def pass_on() -> None:
+        for line in process.stdout or ():
+            lines.append(line.rstrip("\n"))
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        raise
+    reader.join(timeout=10)
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    scale = 1 if sys.platform == "darwin" else _KIB
+    return JobProcess(tuple(words), code, time.monotonic_ns() - began, most * scale, tuple(lines))
