@@ -77,6 +77,17 @@ class HyperConnections:
 
 
 @dataclass(frozen=True, slots=True)
+class AlternatingStreams:
+    """
+    Of `streams` residual streams a layer works on one and corrects the others by learnt coefficients (AltUp); a product
+    of two matrices of rank `low_rank` runs beside its attention (Laurel). Both are Gemma 3n's.
+    """
+
+    streams: int
+    low_rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quantization:
     """
     How the published weights are stored.
@@ -148,6 +159,7 @@ class ModelConfig:
     mtp_layers: tuple[Layer, ...] = ()
     hyper: HyperConnections | None = None
     per_layer_inputs: PerLayerInputs | None = None
+    alternating: AlternatingStreams | None = None
     attention_residuals: bool = False
     norm_bias: bool = False
     final_norm: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from memplan.models.architecture import Layer, LookupTable, ModelConfig
+from memplan.models.architecture import AlternatingStreams, Layer, LookupTable, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, table_weight, vector_weight
 
@@ -43,6 +43,19 @@ def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
         yield Weight(f"lookup.{name}", WeightGroup.NORM, (streams, hidden))
 
 
+def _alternating(kept: AlternatingStreams, hidden: int) -> Iterator[Weight]:
+    """What a layer has beside its parts: the low-rank product, and coefficients to predict and correct streams."""
+    count, group = kept.streams, WeightGroup.HYPER_CONNECTIONS
+    yield matrix_weight("laurel_left", WeightGroup.ATTENTION, kept.low_rank, hidden)
+    yield matrix_weight("laurel_right", WeightGroup.ATTENTION, hidden, kept.low_rank)
+    yield vector_weight("laurel_norm", WeightGroup.NORM, hidden)
+    yield matrix_weight("altup_router", WeightGroup.ROUTER, count, hidden)
+    yield vector_weight("altup_router_norm", WeightGroup.NORM, hidden)
+    yield Weight("altup_prediction", group, (count * count, count))
+    yield Weight("altup_correction", group, (count, count))
+    yield vector_weight("altup_scale", WeightGroup.NORM, hidden)
+
+
 def _residuals(parts: tuple[str, ...], hidden: int) -> list[Weight]:
     """The vector that weighs earlier outputs for each of `parts`, and its norm."""
     return [
@@ -72,6 +85,8 @@ def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
             found += _streams(name, config.hyper.streams, hidden)
     if config.attention_residuals:
         found += _residuals(("attention", "ffn"), hidden)
+    if config.alternating is not None:
+        found += _alternating(config.alternating, hidden)
     if config.per_layer_inputs is not None:
         width = config.per_layer_inputs.width
         found += [
@@ -117,6 +132,12 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         ]
     if config.attention_residuals:
         found += _residuals(("output",), hidden)
+    if config.alternating is not None:
+        others = (config.alternating.streams - 1) * hidden
+        found += [
+            matrix_weight("altup_projections", WeightGroup.DENSE_FFN, others, hidden),
+            matrix_weight("altup_unembed_projections", WeightGroup.DENSE_FFN, others, hidden),
+        ]
     if config.per_layer_inputs is not None:
         extra = config.per_layer_inputs
         width = len(config.layers) * extra.width

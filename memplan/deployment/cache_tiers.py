@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memplan.core.errors import InputError
@@ -19,7 +19,7 @@ from memplan.core.units import format_bytes, parse_rate, parse_size, round_up
 from memplan.deployment.cases import Case
 from memplan.deployment.step_curve import StepCurve
 from memplan.hardware import Link, links
-from memplan.hardware.host import dies_of_server, host_link, registered_limit
+from memplan.hardware.host import dies_of_server, host_link, pooled_tier, registered_limit
 from memplan.kv.budget_parts import KvBudget
 from memplan.kv.layers import cache_parts
 from memplan.kv.served_weights import served_weights
@@ -27,6 +27,8 @@ from memplan.models.steps import Phase, ServedStep
 from memplan.models.steps.options import KV_DTYPES
 from memplan.serving.constants import CAPTURED, step_interval
 
+_POOL_LINK = "ub_host"
+"""The link that memory of other hosts is reached over, slower and later than that of the own one."""
 _SHORTEST, _BEHIND = 256, 128
 """The shortest prefix that is shown, and the tokens of a prompt behind its prefix, which are computed anyway."""
 
@@ -194,11 +196,14 @@ def _rate(case: Case, asked: AskedTier, kind: Mapping[str, Any], ranks: int) -> 
     if asked.rate is not None:
         return None, asked.rate, "given"
     known = {item.name: item for item in links(case.chip)}
-    found = next((known[name] for name in kind["links"] if name in known), None)
-    if found is not None and found.name == "h2d":
-        found = host_link(case.chip, ranks)
-    if found is None:
+    name = next((name for name in kind["links"] if name in known), None)
+    if name is None:
         return None, None, ""
+    found = known[name]
+    if name == "h2d":
+        found = host_link(case.chip, ranks)
+    elif name == _POOL_LINK:
+        found = replace(pooled_tier(case.chip).in_link, name=name)
     return found, found.bytes_per_second, found.source
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memplan.core.options import argument, option, words
 from memplan.core.units import parse_bytes, parse_size
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from memplan.kv import Engine
 
 _SERVING, _MEMORY = "Serving", "Memory"
+
+
+def step_sequences_option() -> Any:
+    """The option of budgets and services: where both are asked for, one option says it for both."""
+    about = "Most sequences of one step; by default 256."
+    names = ("--max-num-seqs", "--max-running-requests")
+    return option(*names, default=None, about=about, panel=_SERVING, least=1)
 
 
 @dataclass(frozen=True)
@@ -82,14 +89,7 @@ class KvRequest(LayoutRequest, ServingRequest):
     block_size: int | None = option(
         "--block-size", "--page-size", default=None, about="Tokens of a block.", panel=_SERVING, least=1
     )
-    step_sequences: int | None = option(
-        "--max-num-seqs",
-        "--max-running-requests",
-        default=None,
-        about="Most sequences of one step; by default 256.",
-        panel=_SERVING,
-        least=1,
-    )
+    step_sequences: int | None = step_sequences_option()
     asynchronous: bool | None = option(
         "--async-scheduling/--no-async-scheduling",
         default=None,

@@ -10,6 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.options import option
 from memplan.core.progress import Progress, silent
 from memplan.core.units import parse_duration
+from memplan.requests.kv_request import step_sequences_option
 
 if TYPE_CHECKING:
     from memplan.deployment.service_goal import ServiceGoal, Workload
@@ -56,14 +57,7 @@ class ServiceRequest:
         about="Draft tokens accepted on average; by default what tables state.",
         panel=_PANEL,
     )
-    running: int | None = option(
-        "--max-num-seqs",
-        "--max-running-requests",
-        default=None,
-        about="Most sequences of one step; by default 256.",
-        panel=_PANEL,
-        least=1,
-    )
+    step_sequences: int | None = step_sequences_option()
     host: str | None = option(
         "--host",
         default=None,

@@ -49,6 +49,7 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "glm4_moe": grouped.glm4_moe,
         "llama4_text": llama4.llama4,
         "gemma3_text": gemma.gemma3,
+        "gemma3n_text": gemma.gemma3n,
         "gemma4_text": gemma.gemma4,
         "deepseek_v2": latent.deepseek,
         "deepseek_v3": latent.deepseek,

@@ -1,13 +1,14 @@
-"""Gemma 3 and 4: five layers of sliding attention to one of full attention, norms before and behind each part."""
+"""Gemma 3, 3n and 4: five layers of sliding attention to one of full attention, norms before and behind each part."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from memplan.models.architecture import Layer, ModelConfig, PerLayerInputs
+from memplan.models.architecture import AlternatingStreams, Layer, ModelConfig, PerLayerInputs
 from memplan.models.families.common import assemble
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
-from memplan.models.fields import Fields, layer_count
+from memplan.models.fields import MOST_ELEMENTS, Fields, layer_count
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 
 
@@ -48,6 +49,47 @@ def gemma3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
         for index, sliding in enumerate(_sliding_layers(fields, layers))
     ]
     return assemble(fields, family="gemma3", layers=stack, tied=True)
+
+
+def _widths(fields: Fields, layers: int) -> Sequence[int]:
+    """The width of every layer's feed-forward part: one for all, or a list."""
+    if isinstance(fields.values.get("intermediate_size"), list):
+        widths = fields.list_of("intermediate_size", int, at_least=layers)
+        for number, width in enumerate(widths):
+            if not 0 < width <= MOST_ELEMENTS:
+                raise fields.wrong(f"intermediate_size[{number}]", f"{width} is no width")
+        return widths
+    return [fields.count("intermediate_size")] * layers
+
+
+def gemma3n(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """
+    Gemma 3n decoder: streams that alternate, inputs of each layer's own; the last `num_kv_shared_layers` read the cache
+    of the last layer of their kind before them.
+    """
+    layers = layer_count(fields)
+    sliding = _sliding_layers(fields, layers)
+    shared_from = layers - fields.count_or("num_kv_shared_layers", 15)
+    window = fields.count("sliding_window")
+    stack = []
+    for index, (is_sliding, width) in enumerate(zip(sliding, _widths(fields, layers), strict=True)):
+        earlier = [other for other in range(min(index, shared_from)) if sliding[other] == is_sliding]
+        if index >= shared_from and not earlier:
+            raise fields.wrong("num_kv_shared_layers", f"layer {index} has no earlier layer of its kind to share with")
+        mixer = GroupedAttention(
+            heads=fields.count("num_attention_heads"),
+            kv_heads=fields.count("num_key_value_heads"),
+            head_dim=fields.count("head_dim"),
+            head_dim_v=fields.count("head_dim"),
+            window=window if is_sliding else None,
+            qk_norm=QkNorm.PER_HEAD,
+            shares_kv_of=earlier[-1] if index >= shared_from else None,
+        )
+        stack.append(Layer(index, mixer, DenseFfn(width), norms=4))
+    model = assemble(fields, family="gemma3n", layers=stack, tied=True)
+    own = PerLayerInputs(fields.count("vocab_size_per_layer_input"), fields.count("hidden_size_per_layer_input"))
+    streams = AlternatingStreams(fields.count("altup_num_inputs", least=2), fields.count("laurel_rank"))
+    return replace(model, per_layer_inputs=own, alternating=streams)
 
 
 def _gemma4_ffn(fields: Fields, *, wide: bool) -> Ffn:

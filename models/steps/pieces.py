@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
 from memplan.models.architecture import Layer, PerLayerInputs
+from memplan.models.mixers.base import TokenMixer
 from memplan.models.steps.compressed_kernels import look_up, read_streams, write_streams
 from memplan.models.steps.emit import Held, StepEmitter
 from memplan.models.steps.ffn_kernels import feed_forward
@@ -87,6 +88,13 @@ class StepPieces:
             wide = e.act("streams", (e.residual_tokens, e.model.hyper.streams * e.model.hidden_size))
             e.op("streams", "Tile", (x,), (wide,))
             return wide
+        if e.model.alternating is not None:
+            e.add_weights({"altup_projections": self.outer["altup_projections"]})
+            count, hidden = e.model.alternating.streams, e.model.hidden_size
+            others = e.linear(x, ("altup_projections",), (count - 1) * hidden, hidden)
+            wide = e.act("streams", (e.residual_tokens, count * hidden))
+            e.op("streams", "Concat", (x, others), (wide,))
+            return wide
         return x
 
     def receive(self, peer: int) -> int:
@@ -113,17 +121,47 @@ class StepPieces:
         # One norm before each part; from four on, others behind them.
         parts = (layer.mixer is not None) + (layer.ffn is not None)
         first = 2 if layer.norms > parts and layer.mixer is not None else len(names) if parts == 1 else 1
-        mixer = layer.mixer
+        mixer, wide = layer.mixer, x
+        if e.model.alternating is not None:
+            wide = self._predicted(x, e.model.alternating.streams)
+            rows, hidden = e.shape(x)[0], e.model.hidden_size
+            x = e.view("active", wide, (rows, hidden), rows * hidden * 2)
         if mixer is not None:
-            x = self._part(x, "attention", "attn_hc", names[:first], lambda y: mix_tokens(e, mixer, y, layer.index))
+            x = self._part(x, "attention", "attn_hc", names[:first], lambda y: self._mixed(mixer, y, layer.index))
             names = names[first:]
         if layer.ffn is not None:
             ffn = layer.ffn
             x = self._part(x, "ffn", "ffn_hc", names, lambda y: feed_forward(e, ffn, y))
         if e.model.per_layer_inputs is not None:
             x = self._own_input(x, e.model.per_layer_inputs.width)
+        if e.model.alternating is not None:
+            corrected = e.act("altup.corrected", e.shape(wide))
+            e.op("altup.correct", "HcPost", (wide, x, *e.spend("altup_correction", "altup_scale")), (corrected,))
+            x = corrected
         e.leave()
         return x
+
+    def _mixed(self, mixer: TokenMixer, x: int, layer: int) -> int:
+        """Tokens mixed, and what a low-rank product beside it adds (Gemma 3n)."""
+        e, kept = self.e, self.e.model.alternating
+        out = mix_tokens(e, mixer, x, layer)
+        if kept is None:
+            return out
+        hidden = e.model.hidden_size
+        low = e.linear(e.linear(x, ("laurel_left",), kept.low_rank, hidden), ("laurel_right",), hidden, kept.low_rank)
+        added = e.act("laurel.sum", e.shape(out))
+        e.op("laurel.add", "Add", (out, e.norm("laurel.norm", low, "laurel_norm")), (added,))
+        return added
+
+    def _predicted(self, x: int, streams: int) -> int:
+        """All streams as the layer's coefficients, chosen by the active one, predict them (Gemma 3n)."""
+        e = self.e
+        rows, hidden = e.shape(x)[0], e.model.hidden_size
+        active = e.view("stream", x, (rows, hidden), rows * hidden * 2)
+        chosen = e.linear(e.norm("altup.norm", active, "altup_router_norm"), ("altup_router",), streams, hidden)
+        out = e.act("altup.predicted", e.shape(x))
+        e.op("altup.predict", "HcPost", (x, chosen, *e.spend("altup_prediction")), (out,))
+        return out
 
     def _own_input(self, x: int, width: int) -> int:
         """What the layer's own embedding adds (Gemma 4): gated by the stream, projected, normalised."""
@@ -181,6 +219,19 @@ class StepPieces:
         e.op("hc_head", "HcPre", (x, shares, *e.spend("hc_head.base", "hc_head.scale")), (out,))
         return out
 
+    def _joined(self, x: int, streams: int) -> int:
+        """The mean of all streams, all but the active one projected back."""
+        e = self.e
+        rows, hidden = e.shape(x)[0], e.model.hidden_size
+        name = "altup_unembed_projections"
+        e.add_weights({name: self.outer[name]})
+        others = e.linear(
+            e.view("other", x, (rows, hidden), rows * hidden * 2), (name,), (streams - 1) * hidden, hidden
+        )
+        out = e.act("streams.mean", (rows, hidden))
+        e.op("streams.mean", "ReduceMean", (x, others), (out,))
+        return out
+
     def head(self, x: int) -> tuple[int, int]:
         """
         The choice of a token for every row that is sampled (all of a decode step, the last of each prompt), and the
@@ -189,6 +240,8 @@ class StepPieces:
         e = self.e
         rows = e.tokens if e.step.phase is Phase.DECODE else e.sequences
         x = e.gather_tokens(x)
+        if e.model.alternating is not None:
+            x = self._joined(x, e.model.alternating.streams)
         if e.shape(x)[0] != rows:
             x = e.view("last", x, (rows, e.shape(x)[-1]), rows * e.shape(x)[-1] * 2)
         x = self.narrow(x)

@@ -109,7 +109,8 @@ def _decode_times(
 def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress: Progress) -> Report:
     """The fewest dies for a service."""
     from memplan.deployment.cases import Case
-    from memplan.deployment.service_search import ServiceAsk, search_service
+    from memplan.deployment.service_options import ServiceAsk
+    from memplan.deployment.service_search import search_service
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
@@ -123,9 +124,9 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     engine = find_engine(asked.engine, die)
     size = None if asked.hbm is None else parse_size(asked.hbm)
     memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
-    if service.running is not None:
-        memory = replace(memory, sequences=service.running)
-    options = ServingOptions(length=asked.context or model.max_positions, requests=service.running)
+    if service.step_sequences is not None:
+        memory = replace(memory, sequences=service.step_sequences)
+    options = ServingOptions(length=asked.context or model.max_positions, requests=service.step_sequences)
     case = Case(model, die, engine, options, ONE_RANK, memory)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = host_of(engine.name, service.host)
