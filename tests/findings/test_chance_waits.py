@@ -25,10 +25,11 @@ BY_CHANCE_NS = 1.03 * SPREAD * WORK_NS * STEPS * PLACES
 
 
 def _job(computed: Floats, idle: Floats | None = None) -> JobCase:
-    """Ranks that compute `computed[rank, step, place]` ns, after `idle` ns of nothing, and meet; all wait for the last."""
+    """Ranks that are idle, compute `computed[rank, step, place]` ns, and meet: all wait for the last."""
     count, steps, places = computed.shape
     gaps = np.zeros_like(computed) if idle is None else idle
-    ready, spans = 0, [[(0, 0)] * 0 for _ in range(count)]
+    ready = 0
+    spans: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     ran: list[list[DeviceCommunication]] = [[] for _ in range(count)]
     begins = []
     for step in range(steps):
