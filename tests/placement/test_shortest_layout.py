@@ -20,7 +20,7 @@ CHIP = chip("910B3")
 
 
 def laid_out(capacity: int, fills: float) -> MemoryLayout:
-    """The layout of a training step for `capacity` bytes where no packing of more than the part `fills` of them succeeds."""
+    """The layout of a training step for `capacity` bytes where only packings of at most the part `fills` succeed."""
     graph = forward_and_back(LAYERS, SIZE - 32)
     durations, round_size, host = [DURATION_NS] * len(graph.ops), rounding(CHIP.npu_arch or ""), host_tier(CHIP)
 
