@@ -44,6 +44,19 @@ class FileKind(str, Enum):
     IGNORED = "ignored"
 
 
+PROFILE_KINDS = frozenset(
+    {
+        FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
+        FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
+        FileKind.ITERATIONS,
+        FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
+        FileKind.MINDIE, FileKind.OPERATOR,
+    }
+)  # fmt: skip
+"""What makes a folder a profile."""
+CLUSTER_KINDS = frozenset({FileKind.CLUSTER_STEPS, FileKind.CLUSTER_LINKS, FileKind.CLUSTER_COMMUNICATIONS})
+"""Files that tell of all ranks of a job."""
+
 _NUMBERED = r"(?:_slice_\d+)?(?:_\d+)*"
 _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.TRACE, rf"(?:trace_view|msprof){_NUMBERED}\.json|.*\.pt\.trace\.json"),

@@ -83,6 +83,11 @@ class TextReader(RankReader):
                     parts.append(part)
                     if repeats := len(part) - int(fresh[-1].sum()):
                         self._notes.tell(table.path, repeats_note(repeats, "kernels"))
+                    if fresh[-1].any() and _is_export(table.path) != _is_export(self._source.of(kind)[0]):
+                        others = self._source.of(kind)[0].name
+                        self._notes.add(
+                            table.path, f"another tool wrote {others} beside it: shown as one run's kernels"
+                        )
             if parts:
                 return self._with_metrics(concatenate_kernels(parts, fresh))
         of = self._source.of
@@ -178,6 +183,11 @@ class TextReader(RankReader):
                     self._notes.add(path, together_note(devices))
                 found.append(table)
         return found
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a table of kernels is called as msprof exports it, not as a framework's profiler writes it."""
+    return not path.name.startswith("kernel_details")
 
 
 def together_note(devices: Collection[str]) -> str:
