@@ -14,13 +14,14 @@ from memplan.traces import dictionary_array
 from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
 from memplan.traces.devices import DEVICE_HEADERS
-from memplan.traces.discover import KINETO, RankSource
+from memplan.traces.discover import KINETO
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import read_links
+from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.host_ops import mindspore_host_kernels
 from memplan.traces.readers.kernel_tables import UNUSED, kernels_of
