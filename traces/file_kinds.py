@@ -101,9 +101,15 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
         r".*\.(?:done|txt)|README.*|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
     ),
 )
+_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)", re.IGNORECASE)
 _KINDS = tuple(kind for kind, _ in _NAMES)
 _PATTERN = re.compile("|".join(rf"({pattern})(?:\.gz)?" for _, pattern in _NAMES), re.IGNORECASE)
 """One group for each kind, in their order: the first that fits the whole name counts."""
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a file is called as an archive of several files is."""
+    return _ARCHIVE.fullmatch(name) is not None
 
 
 def kind_by_name(name: str) -> FileKind | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from memplan.core.errors import InputError
+from memplan.traces.file_kinds import is_archive_name
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import most_unpacked
 from memplan.traces.timeline.store import cache_directory, key_of
@@ -27,7 +28,6 @@ from memplan.traces.timeline.store import cache_directory, key_of
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_SUFFIXES = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)", re.IGNORECASE)
 _ENDING = re.compile(r"\.(?:zip|tgz|tar(?:\.\w+)?)$", re.IGNORECASE)
 _MOST_ARCHIVES = 64
 _MOST_ENTRIES = 200_000
@@ -43,7 +43,7 @@ _DAMAGES = (
 
 def is_archive(path: Path) -> bool:
     """Whether `path` is called as an archive of several files is."""
-    return _SUFFIXES.fullmatch(path.name) is not None and path.is_file()
+    return is_archive_name(path.name) and path.is_file()
 
 
 def unpacked_archive(path: Path, notes: Notebook) -> Path:
