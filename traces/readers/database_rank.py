@@ -10,13 +10,13 @@ from memplan.core.arrays import Floats, Int64s
 from memplan.core.once import Once
 from memplan.core.progress import Progress
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
-from memplan.traces.discover import RankSource
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
+from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.database_events import TaskCopies, arguments_of, events_of
 from memplan.traces.tables.communication_tables import communications_in, links_in
 from memplan.traces.tables.sqlite import Database
