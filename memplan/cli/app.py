@@ -19,7 +19,7 @@ from memplan.core.errors import CancelledError, MemplanError
 # in all of them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
-COMMANDS = {
+_COMMANDS = {
     "plan": "plan.command",
     "show": "show.command",
     "pack": "pack.command",
@@ -61,8 +61,8 @@ def command_app(words: Sequence[str] = ()) -> typer.Typer:
         callback=_options,
     )
     # Loading all commands takes longer than many of them run.
-    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
-        module, _, what = COMMANDS[name].partition(".")
+    for name in words[:1] if words and words[0] in _COMMANDS else _COMMANDS:
+        module, _, what = _COMMANDS[name].partition(".")
         command = getattr(importlib.import_module(f"memplan.cli.commands.{module}"), what)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
@@ -99,7 +99,7 @@ def _settings(words: Sequence[str], root: Any) -> Settings:
         found: Mapping[str, Any] = typer.main.get_command(command_app()).commands  # type: ignore[attr-defined]
         return found
 
-    return command_settings(words, root.commands.get(words[0]) if words else None, others, counted_value)
+    return command_settings(words, root.commands.get(words[0]) if words else None, _COMMANDS, others, counted_value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,15 @@ def named_file(words: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
 def command_settings(
     words: Sequence[str],
     command: Any,
+    commands: Collection[str],
     others: Callable[[], Mapping[str, Any]],
     counted: Callable[[str, str], str],
 ) -> Settings:
     """
     What is set for `command`, the one that `words` begin with, where the line leaves it open.
 
-    `others` loads all commands by name, for keys that this one lacks; `counted` writes out the value of an option such
-    as `32k`. Raises `InputError` for a file that can't be read and for a key that means nothing.
+    `commands` are the names of all; `others` loads them, for keys that this one lacks; `counted` writes out the value
+    of an option such as `32k`. Raises `InputError` for a file that can't be read and for a key that means nothing.
     """
     line, named = named_file(words)
     if command is None or _HELP & set(line):
@@ -79,7 +80,7 @@ def command_settings(
     by_member: dict[str, dict[str, Any]] = {member: {} for member in members}
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
-    for source in (*_files(named, name), _variables(name, command)):
+    for source in (*_files(named, name, commands), _variables(name, command)):
         for key, given, own, trusted in source.items():
             known = False
             for member, part in (members or {"": command}).items():
@@ -187,20 +188,22 @@ def _variables(name: str, command: Any) -> _Source:
     return _Source(None, plain, own, names=names)
 
 
-def _files(named: Path | None, name: str) -> Iterator[_Source]:
+def _files(named: Path | None, name: str, commands: Collection[str]) -> Iterator[_Source]:
     """The user's file and the project's, the one that wins last."""
     user = _user_file()
     if user is not None:
-        yield _source(user, _read(user), name)
+        yield _source(user, _read(user), name, commands)
     if named is not None:
-        yield _source(named, _read(named), name, trusted=True)
+        yield _source(named, _read(named), name, commands, trusted=True)
         return
     found = _project_file()
     if found is not None:
-        yield _source(*found, name)
+        yield _source(*found, name, commands)
 
 
-def _source(path: Path, document: Mapping[str, Any], name: str, *, trusted: bool = False) -> _Source:
+def _source(
+    path: Path, document: Mapping[str, Any], name: str, commands: Collection[str], *, trusted: bool = False
+) -> _Source:
     inner = document.get(name, {})
     # A key of the same name as a command (`export`) is an option of others.
     own = inner if isinstance(inner, Mapping) else {}
@@ -208,15 +211,9 @@ def _source(path: Path, document: Mapping[str, Any], name: str, *, trusted: bool
     for key, value in document.items():
         if not isinstance(value, Mapping):
             plain[key] = value
-        elif key not in _command_names():
+        elif key not in commands:
             raise InputError("there is no such command", path=path, place=f"[{key}]", remedy="see memplan --help")
     return _Source(path, plain, own, trusted)
-
-
-def _command_names() -> frozenset[str]:
-    from memplan.cli.app import COMMANDS
-
-    return frozenset(COMMANDS)
 
 
 def _user_file() -> Path | None:

@@ -116,3 +116,11 @@ def test_commands_inside_commands_take_theirs(project: Path, capsys: pytest.Capt
     (project / "memplan.toml").write_text('[op]\nchip = "910C"\n')
     assert main(["op", "matmul", "--m", "64", "--n", "64", "--k", "64", "--json"]) == 0
     assert "910_93" in capsys.readouterr().out
+
+
+def test_the_file_of_the_documentation_does_what_it_says(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8")
+    (project / "memplan.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    assert main(["kv", "config.json", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["layout"]["tensor"], found["context"], found["chip"]) == (8, 32_768, "Ascend910_9382")
