@@ -12,7 +12,7 @@ import typer
 
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
 from memplan.cli.engine_words import counted_value, plain_words
-from memplan.cli.settings import Settings, command_settings
+from memplan.cli.settings import CommandSettings, command_settings
 from memplan.core.errors import CancelledError, MemplanError
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
@@ -92,7 +92,7 @@ def _command(error: Any) -> list[str]:
     return error.ctx.command_path.split()[1:] if error.ctx is not None else []
 
 
-def _settings(words: Sequence[str], root: Any) -> Settings:
+def _settings(words: Sequence[str], root: Any) -> CommandSettings:
     """What files and variables set for the command that `words` name."""
 
     def others() -> Mapping[str, Any]:
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A command makes many objects and frees few before it ends: looking for cycles is a tenth of its time.
     gc.set_threshold(100_000)
     words = sys.argv[1:] if arguments is None else list(arguments)
-    settings = Settings(())
+    settings = CommandSettings(())
     try:
         asked = plain_words(words)
         if asked.left:

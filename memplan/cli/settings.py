@@ -27,7 +27,7 @@ _HELP = frozenset({"-h", "--help"})
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CommandSettings:
     """
     `values` of a command's parameters by name, of a command of commands for each; `places` says where each stands.
 
@@ -64,7 +64,7 @@ def command_settings(
     commands: Collection[str],
     others: Callable[[], Mapping[str, Any]],
     counted: Callable[[str, str], str],
-) -> Settings:
+) -> CommandSettings:
     """
     What is set for `command`, the one that `words` begin with, where the line leaves it open.
 
@@ -73,7 +73,7 @@ def command_settings(
     """
     line, named = named_file(words)
     if command is None or _HELP & set(line):
-        return Settings(line)
+        return CommandSettings(line)
     name = line[0]
     members: Mapping[str, Any] = getattr(command, "commands", {})
     # A command of commands keeps what is set for each of them.
@@ -99,7 +99,9 @@ def command_settings(
             if not known and (own or not any(_known(part, key) for part in others().values())):
                 where = f"memplan {name}" if own else "memplan"
                 raise InputError(f"{where} has no such option", path=source.path, place=key, remedy="see --help")
-    return Settings(line, {key: value for key, value in by_member.items() if value} if members else values, places)
+    return CommandSettings(
+        line, {key: value for key, value in by_member.items() if value} if members else values, places
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from memplan.schema import Plan, Tier
 
 
 @dataclass(frozen=True, slots=True)
-class HostMoves:
+class LayerMoves:
     """
     `layers`: for the name of each layer, how many tensors of so many bytes it keeps on the host for the way back.
 
@@ -22,7 +22,7 @@ class HostMoves:
     left: Mapping[str, tuple[int, int]]
 
 
-def host_moves(plan: Plan, layers: Collection[str], prefix: str) -> HostMoves:
+def host_moves(plan: Plan, layers: Collection[str], prefix: str) -> LayerMoves:
     """
     The tensors that `plan` moves out of HBM; `layers` are the program's, whose names in the plan follow `prefix`.
 
@@ -54,7 +54,7 @@ def host_moves(plan: Plan, layers: Collection[str], prefix: str) -> HostMoves:
         else:
             count, nbytes = left.get(tensor.kind, (0, 0))
             left[tensor.kind] = count + 1, nbytes + tensor.nbytes
-    return HostMoves({layer: dict(kept[layer]) for layer in layers if layer in kept}, dict(sorted(left.items())))
+    return LayerMoves({layer: dict(kept[layer]) for layer in layers if layer in kept}, dict(sorted(left.items())))
 
 
 def _owner(name: str, layers: Collection[str]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from memplan.core.units import format_bytes
 from memplan.graph import TensorKind
 from memplan.readers.pytorch.module_recompute import list_modules, recompute_module
-from memplan.runtime.host_moves import HostMoves, host_moves
+from memplan.runtime.host_moves import LayerMoves, host_moves
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
 from memplan.runtime.saved_tensors import keep_saved_on_host
 from memplan.schema import Plan
@@ -56,7 +56,7 @@ def _chip_name() -> str | None:
     return str(npu.get_device_name()) if npu is not None and npu.is_available() else None
 
 
-def _moves(moves: HostMoves, modules: Mapping[str, Any], undo: list[Callable[[], None]]) -> Iterator[AppliedSetting]:
+def _moves(moves: LayerMoves, modules: Mapping[str, Any], undo: list[Callable[[], None]]) -> Iterator[AppliedSetting]:
     """What leaves HBM in the plan: what layers save waits on the host, the rest is written where it is made."""
     import torch
 
